@@ -1,0 +1,129 @@
+"""The exception tree. The command line turns it into an exit code in one place (``exit_code``).
+
+    EdgekitError
+    ├── UsageError              2  an option or argument makes no sense, the output place cannot be written
+    ├── InputError              3  what was given cannot be read or is not valid
+    │   ├── SourceError            a network: factory, checkpoint, zoo name
+    │   ├── ModelError             a model file
+    │   ├── DataError              a data set or a sample
+    │   ├── FeedError              arrays given to a runner
+    │   ├── RecipeError            a recipe file
+    │   ├── UnsupportedError       a format, runtime or scheme has no such thing
+    │   └── StorageError           the disk is full
+    ├── GateError               1  a gate said no
+    │   ├── ParityError            a conversion whose outputs differ
+    │   └── QualityError           quality dropped, or the file grew, beyond what was allowed
+    ├── DeviceError             4  a runtime or device failed
+    │   ├── RuntimeMissingError    the package that runs this file is not installed there
+    │   ├── WorkerCrashError       the worker died (signal or exit status in the message)
+    │   ├── WorkerTimeoutError     no answer in time; the worker was killed
+    │   ├── WorkerMemoryError      the worker ran out of memory
+    │   └── ProtocolError          what came back was not a frame
+    └── InconclusiveError       5  the noise does not allow a verdict
+
+A message says what was got, what was wanted, and what to do next.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class EdgekitError(Exception):
+    """Base of every error edgekit raises on purpose."""
+
+    exit_code: ClassVar[int] = 4
+
+
+class UsageError(EdgekitError):
+    """An option or argument makes no sense, or the output place cannot be written."""
+
+    exit_code = 2
+
+
+class InputError(EdgekitError):
+    """A model, data set, recipe or source cannot be read or is not valid."""
+
+    exit_code = 3
+
+
+class SourceError(InputError):
+    """A network cannot be had from what the user named."""
+
+
+class ModelError(InputError):
+    """A model file cannot be read or is not valid."""
+
+
+class DataError(InputError):
+    """A data set or a sample cannot be read or is not valid."""
+
+
+class FeedError(InputError):
+    """Arrays given to a runner do not fit its signature."""
+
+
+class RecipeError(InputError):
+    """A recipe file cannot be read or is not valid."""
+
+
+class UnsupportedError(InputError):
+    """A format, runtime or scheme has no such thing; nothing else was done in its place."""
+
+
+class StorageError(InputError):
+    """The disk is full; nothing was published."""
+
+
+class GateError(EdgekitError):
+    """A gate said no: accuracy drop, parity, regression."""
+
+    exit_code = 1
+
+
+class ParityError(GateError):
+    """A conversion whose outputs differ from the module it came from; nothing was published."""
+
+
+class QualityError(GateError):
+    """Quality dropped, or the file grew, beyond what was allowed."""
+
+
+class DeviceError(EdgekitError):
+    """A runtime or device failed."""
+
+    exit_code = 4
+
+
+class RuntimeMissingError(DeviceError):
+    """The package that runs this file is not installed where it should run."""
+
+
+class WorkerCrashError(DeviceError):
+    """The worker process died; the message carries the signal or the exit status."""
+
+
+class WorkerTimeoutError(DeviceError):
+    """The worker gave no answer in time and was killed."""
+
+
+class WorkerMemoryError(DeviceError):
+    """The worker ran out of memory."""
+
+
+class ProtocolError(DeviceError):
+    """What came back from the worker was not a frame of the protocol."""
+
+
+class InconclusiveError(EdgekitError):
+    """The noise does not allow a verdict."""
+
+    exit_code = 5
+
+
+def error_class(name: str) -> type[EdgekitError]:
+    """The class of the tree called ``name``; :class:`DeviceError` for a name that is not in it (a newer worker)."""
+    found = globals().get(name)
+    if isinstance(found, type) and issubclass(found, EdgekitError):
+        return found
+    return DeviceError

@@ -1,0 +1,80 @@
+"""Name -> ``module:attribute`` tables: the only lazy import of the project.
+
+Third parties add to a table with an entry point of the group ``edgekit.<table>``, for example
+
+    [project.entry-points."edgekit.runtimes"]
+    myruntime = "mypackage.runner:MyRunner"
+
+A name that is built in cannot be replaced by an entry point.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from edgekit.errors import UsageError
+
+TABLES: Mapping[str, Mapping[str, str]] = {
+    "runtimes": {
+        "onnxruntime": "edgekit.runtime.onnxruntime:OnnxRuntimeRunner",
+        "litert": "edgekit.runtime.litert:LiteRtRunner",
+        "tflite-runtime": "edgekit.runtime.litert:TfliteRuntimeRunner",
+        "torch": "edgekit.runtime.torch:TorchRunner",
+    },
+    "devices": {
+        "cpu": "edgekit.devices.local:LocalTransport",
+        "python": "edgekit.devices.local:PythonTransport",
+    },
+    "converters": {
+        "onnx": "edgekit.converters.torch_to_onnx:TorchToOnnx",
+        "tflite": "edgekit.converters.torch_to_tflite:TorchToTflite",
+        "pt2": "edgekit.converters.torch_to_pt2:TorchToPt2",
+    },
+    "passes": {
+        "channels": "edgekit.passes.prune_channels:PruneChannels",
+        "onnx-quantize": "edgekit.passes.quantize_onnx:QuantizeOnnx",
+        "tflite-quantize": "edgekit.passes.quantize_tflite:QuantizeTflite",
+    },
+    "families": {
+        "mlp": "edgekit.models.mlp:FAMILY",
+        "cnn": "edgekit.models.cnn:FAMILY",
+    },
+    "data": {
+        "digits": "edgekit.data.embedded:open_digits",
+        "breast-cancer": "edgekit.data.embedded:open_breast_cancer",
+        "cifar10": "edgekit.data.cifar10:open_cifar10",
+        "images": "edgekit.data.images:open_images",
+        "npz": "edgekit.data.arrays:open_npz",
+    },
+}
+
+
+def _third_party(table: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=f"edgekit.{table}")}
+
+
+def names(table: str) -> tuple[str, ...]:
+    """Every name of ``table``: built in first, then those of entry points."""
+    built_in = TABLES[table]
+    return (*built_in, *(name for name in _third_party(table) if name not in built_in))
+
+
+def lookup(table: str, name: str) -> Any:
+    """The object behind ``name``, imported now.
+
+    Raises:
+        UsageError: no such name; the message lists the names there are.
+        ImportError: the module behind the name needs a package that is not installed.
+    """
+    target = TABLES[table].get(name)
+    if target is not None:
+        module, _, attribute = target.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+    point = _third_party(table).get(name)
+    if point is None:
+        known = ", ".join(names(table))
+        raise UsageError(f"no {table.rstrip('s')} is called {name!r}; there are: {known}")
+    return point.load()

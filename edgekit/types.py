@@ -1,0 +1,290 @@
+"""The frozen vocabulary: what flows between the rooms of edgekit.
+
+Standard library and numpy only, so that every floor, a board included, can import it.
+Units are in the name (``_ns``, ``_ms``, ``_bytes``) or in the docstring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+Array: TypeAlias = NDArray[Any]
+Feed: TypeAlias = Mapping[str, Array]
+"""What a runner takes and gives: arrays by tensor name."""
+Dim: TypeAlias = int | str
+"""One dimension: a number, or the name of a dynamic dimension."""
+
+
+class Format(StrEnum):
+    """File format of an artifact; the value is also the file suffix without its dot."""
+
+    ONNX = "onnx"
+    TFLITE = "tflite"
+    PT2 = "pt2"
+
+
+class Evidence(StrEnum):
+    """What kind of evidence a figure is. Figures of different evidence are never compared."""
+
+    MEASURED = "measured"
+    CONSTRAINED = "constrained"
+    EMULATED = "emulated"
+    ESTIMATED = "estimated"
+
+
+class Verdict(StrEnum):
+    """Outcome of a timed comparison of A relative to B."""
+
+    FASTER = "faster"
+    SLOWER = "slower"
+    SAME = "same"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """Name, numpy dtype name and shape of one tensor; a string in ``shape`` names a dynamic dimension."""
+
+    name: str
+    dtype: str
+    shape: tuple[Dim, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+
+    def resolved(self, dims: Mapping[str, int] | None = None) -> tuple[int, ...]:
+        """The shape with every named dimension replaced from ``dims``, by 1 where it is not named there."""
+        known = dims or {}
+        return tuple(d if isinstance(d, int) else known.get(d, 1) for d in self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Inputs and outputs of a model, in the order of its positional arguments and results."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    @property
+    def dynamic_dims(self) -> tuple[str, ...]:
+        """Names of the dynamic dimensions, in order of first appearance."""
+        seen = [d for spec in self.inputs for d in spec.shape if isinstance(d, str)]
+        return tuple(dict.fromkeys(seen))
+
+
+@dataclass(frozen=True, slots=True)
+class InputContract:
+    """How one raw sample becomes one input tensor: ``(raw * scale - mean) / std``, laid out as ``layout``.
+
+    Attributes:
+        kind: ``image`` (raw: uint8, height x width x channels), ``table`` (raw: float, columns) or
+            ``array`` (raw is the tensor itself; nothing is applied).
+        layout: ``NCHW`` or ``NHWC`` for images, empty otherwise.
+        size: height and width in pixels for images.
+        channels: number of colour channels for images (1 grey, 3 RGB).
+        scale: factor on the raw values, applied first (1/255 maps bytes to 0..1).
+        mean, std: one value per channel or column, in units of the scaled raw values; empty means 0 and 1.
+        columns: column names of a table, in order.
+    """
+
+    kind: str = "array"
+    layout: str = ""
+    size: tuple[int, int] | None = None
+    channels: int = 0
+    scale: float = 1.0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What the outputs mean. ``kind``: ``classification`` (logits, argmax over ``labels``) or ``none``."""
+
+    kind: str = "none"
+    labels: tuple[str, ...] = ()
+    metric: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that was done to a model, with its parameters and the library versions that did it."""
+
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """One measured figure of merit. ``value`` is a fraction (0..1) for accuracy."""
+
+    metric: str
+    value: float
+    data: str
+    total: int
+    runtime: str = ""
+    device: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedTensor:
+    """Affine quantization of one input or output: ``real = scale * (integer - zero_point)``."""
+
+    dtype: str
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTest:
+    """Seeded inputs (see :func:`edgekit.data.seeded.seeded_feed`) and the outputs they must give.
+
+    ``tolerance`` is the largest allowed absolute difference of any output value on any device.
+    """
+
+    seed: int
+    outputs: Mapping[str, tuple[float, ...]]
+    tolerance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """The description that travels inside a model file; see :mod:`edgekit.artifact` for its JSON form.
+
+    Attributes:
+        name: name of the network, for people.
+        family: zoo family (``cnn``), or ``custom``.
+        task: what the outputs mean.
+        signature: inputs and outputs *as this file has them* (layout, dtype, dynamic dimensions).
+        contract: input name -> how a raw sample becomes that input.
+        config: numbers the builder was called with, or ``{"factory": "file.py:f", "sha256": ...}``.
+        steps: everything that was done, in order.
+        source_sha256: hash of the trained weights the file was made from (empty when unknown).
+        quality: figures of merit with the data they were measured on.
+        selftest: vectors any device can replay.
+        quantized_io: integer inputs and outputs, by name.
+        account: the integer account of a quantized file (see :mod:`edgekit.quality.account`).
+        notes: everything that was not honoured, in words.
+    """
+
+    name: str
+    family: str
+    task: Task
+    signature: Signature
+    contract: Mapping[str, InputContract] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    steps: tuple[Step, ...] = ()
+    source_sha256: str = ""
+    quality: tuple[Quality, ...] = ()
+    selftest: SelfTest | None = None
+    quantized_io: Mapping[str, QuantizedTensor] = field(default_factory=dict)
+    account: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+
+    def with_step(self, step: Step, *notes: str) -> Card:
+        """A copy with one more step, and ``notes`` appended."""
+        return replace(self, steps=(*self.steps, step), notes=(*self.notes, *notes))
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A torch module in eval mode, example inputs (batch 1, by name, model-ready), and its card."""
+
+    module: torch.nn.Module
+    example_inputs: Feed
+    card: Card
+
+    @property
+    def name(self) -> str:
+        return self.card.name
+
+    @property
+    def signature(self) -> Signature:
+        return self.card.signature
+
+    @property
+    def task(self) -> Task:
+        return self.card.task
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One self-describing model file. ``card`` is None for a file made elsewhere."""
+
+    path: Path
+    format: Format
+    card: Card | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PassResult:
+    """What a pass made. ``notes`` says in words what was not honoured, and why."""
+
+    model: Network | Artifact
+    changed: bool
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSpec:
+    """Where models run. ``kind``: ``cpu``, ``python``, ``ssh``, ``emulator``, ``adb``, ``cuda``.
+
+    ``address`` is what follows the kind in the user's spelling (an interpreter's path for ``python``).
+    """
+
+    name: str
+    kind: str
+    address: str = ""
+    evidence: Evidence = Evidence.MEASURED
+
+
+def percentile_ns(samples_ns: Array, percent: float) -> int:
+    """Nearest-rank percentile of integer samples: the smallest sample with at least ``percent`` at or below it."""
+    ordered = np.sort(np.asarray(samples_ns, dtype=np.int64))
+    if ordered.size == 0:
+        raise ValueError("no samples")
+    rank = int(np.ceil(percent / 100.0 * ordered.size))
+    return int(ordered[max(rank, 1) - 1])
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Raw samples of one timed cell, in nanoseconds, in the order they were taken; figures are derived."""
+
+    samples_ns: Array
+
+    @property
+    def p50_ms(self) -> float | None:
+        return self.percentile_ms(50)
+
+    @property
+    def p90_ms(self) -> float | None:
+        return self.percentile_ms(90)
+
+    @property
+    def p99_ms(self) -> float | None:
+        return self.percentile_ms(99)
+
+    def percentile_ms(self, percent: float) -> float | None:
+        """The percentile in milliseconds, or None when the sample count does not support it.
+
+        Counts: MLPerf LoadGen's binomial bound at 99% confidence (p50 11, p90 64, p99 662, p99.9 6,636).
+        """
+        if self.samples_ns.size < SUPPORTED_SAMPLES.get(percent, 11):
+            return None
+        return percentile_ns(self.samples_ns, percent) / 1e6
+
+
+SUPPORTED_SAMPLES: Mapping[float, int] = {50: 11, 90: 64, 95: 130, 99: 662, 99.9: 6636}
+"""Samples a percentile needs at 99% confidence (MLPerf LoadGen)."""
