@@ -1,1 +1,93 @@
+"""edgekit: PyTorch networks to ONNX and TensorFlow Lite, proved, compressed, and timed on the target.
 
+Each verb of the command line is a function here (``edgekit.export("cnn", to=["onnx"], out="build/")``), and
+:func:`load` opens a model file. Nothing heavy is imported before a name is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgekit.pipeline.bench import bench as bench
+    from edgekit.pipeline.doctor import doctor as doctor
+    from edgekit.pipeline.evaluate import evaluate as evaluate
+    from edgekit.pipeline.export import export as export
+    from edgekit.pipeline.finetune import finetune as finetune
+    from edgekit.pipeline.inspect import inspect as inspect
+    from edgekit.pipeline.models import models as models
+    from edgekit.pipeline.prune import prune as prune
+    from edgekit.pipeline.quantize import quantize as quantize
+    from edgekit.pipeline.run import run as run
+    from edgekit.pipeline.train import train as train
+    from edgekit.pipeline.verify import verify as verify
+    from edgekit.runtime.base import Runner
+
+__version__ = "0.1.0"
+
+VERBS = ("bench", "doctor", "evaluate", "export", "finetune", "inspect", "models", "prune", "quantize", "run", "train", "verify")  # fmt: skip
+"""The verbs that are functions of this package; each is ``edgekit.pipeline.<verb>.<verb>``."""
+ROOMS_NAMED_LIKE_VERBS = ("bench", "models")
+
+__all__ = [*VERBS, "load"]
+
+
+def load(
+    path: str | Path, *, runtime: str | None = None, device: str = "cpu", threads: int = 1, isolated: bool = False
+) -> Runner:
+    """Opens a model file to run it: a context manager with ``run(feed) -> dict of arrays``.
+
+    Args:
+        path: an ``.onnx``, ``.tflite`` or ``.pt2`` file.
+        runtime: ``onnxruntime``, ``litert``, ``tflite-runtime`` or ``torch``; None takes the first for the format.
+        device: ``cpu``, or ``python:/path/to/python`` for a worker in another environment.
+        threads: threads of the runtime.
+        isolated: run in a worker process, so that a crash of native code is an exception and not the end of yours.
+
+    Raises:
+        ModelError: the file is missing or not valid.
+        RuntimeMissingError: the runtime's package is not installed there.
+    """
+    if isolated or device != "cpu":
+        from edgekit.devices import open_runner
+
+        return open_runner(path, device=device, runtime=runtime, threads=threads)
+    from edgekit.runtime import load as load_here
+
+    return load_here(path, runtime=runtime, threads=threads)
+
+
+def __getattr__(name: str) -> Any:
+    if name in ROOMS_NAMED_LIKE_VERBS:
+        return importlib.import_module(f"edgekit.{name}")
+    if name in VERBS:
+        return getattr(importlib.import_module(f"edgekit.pipeline.{name}"), name)
+    raise AttributeError(f"module 'edgekit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Room(ModuleType):
+    """A subpackage whose name is also a verb: ``edgekit.bench(...)`` is the verb, ``edgekit.bench.clock`` the room."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        verb = self.__name__.rpartition(".")[2]
+        return getattr(importlib.import_module(f"edgekit.pipeline.{verb}"), verb)(*args, **kwargs)
+
+
+class _Package(ModuleType):
+    """Makes those subpackages callable when Python binds them here, so that the rooms need not know of the verbs."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ROOMS_NAMED_LIKE_VERBS and type(value) is ModuleType:
+            value.__class__ = _Room
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,1 +1,48 @@
+"""The command line: ``edgekit VERB …``. One module a verb; each parses, calls its pipeline verb and emits the result.
 
+How a verb is written (``edgekit/cli/export.py`` for ``edgekit export``)::
+
+    @click.command()
+    @click.argument("source")                 # plain text: a missing file is the library's error (exit 3), not click's (2)
+    @out_option
+    @output_options                           # innermost: --json, -q, --debug; guards standard output
+    def command(source: str, out: str) -> None:
+        \"""Converts SOURCE, proves it, publishes it.\"""
+        from edgekit.pipeline.export import export
+        emit("export", export(source, out=out), render=text.export)
+
+The function is called ``command``; its line in :data:`VERBS` repeats the first sentence of its docstring (a test keeps the
+two equal), so that ``edgekit --help`` imports no verb. Heavy imports stand inside the function.
+A gate that said no after its document was emitted raises :class:`edgekit.errors.GateError` (exit 1).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+VERBS: Mapping[str, tuple[str, str]] = {
+    "models": ("edgekit.cli.models", "Lists the network families, their size, task and shipped quality."),
+    "train": ("edgekit.cli.train", "Trains a network family from scratch and keeps the best weights."),
+    "finetune": ("edgekit.cli.finetune", "Goes on from trained weights: new classes, recovery, distillation."),
+    "export": ("edgekit.cli.export", "Converts a network to ONNX, TFLite or PT2, proves it, publishes it."),
+    "prune": ("edgekit.cli.prune", "Removes whole channels from a network and fine-tunes what is left."),
+    "quantize": ("edgekit.cli.quantize", "Makes a smaller file with integer or half-precision weights."),
+    "eval": ("edgekit.cli.eval", "Measures the task's metric of a model file on a data set."),
+    "verify": ("edgekit.cli.verify", "Compares a model's outputs with another model or its source, case by case."),
+    "bench": ("edgekit.cli.bench", "Times models, several of them in interleaved blocks."),
+    "compare": ("edgekit.cli.compare", "Compares two saved bench results."),
+    "run": ("edgekit.cli.run", "Runs one inference on real input: prints labels or writes arrays."),
+    "inspect": ("edgekit.cli.inspect", "Shows what a model file is: card, signature, operators, size, history."),
+    "device": ("edgekit.cli.device", "Lists and checks the places models can run."),
+    "doctor": ("edgekit.cli.doctor", "Says what is installed, which backends work, and how to get the rest."),
+}
+"""Verb -> its module and the line ``edgekit --help`` prints for it, in the order of the flow."""
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """The entry point of the ``edgekit`` program."""
+    from edgekit.cli.main import run
+
+    sys.exit(run(sys.argv[1:] if args is None else args))

@@ -1,0 +1,166 @@
+"""The lazy command group, and the one place where an error becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from edgekit import __version__
+from edgekit.cli import VERBS
+from edgekit.cli.options import State
+from edgekit.errors import EdgekitError
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+"""What a program ended by SIGPIPE has: ``edgekit models | head -1`` is not an error of ours."""
+
+PACKAGES = {
+    "ai_edge_litert": "litert",
+    "ai_edge_quantizer": "litert",
+    "lightning_fabric": "torch",
+    "litert_torch": "host",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "onnxscript": "onnx",
+    "onnxslim": "onnx",
+    "PIL": "host",
+    "safetensors": "torch",
+    "sklearn": "host",
+    "tensorflow": "tensorflow",
+    "torch": "torch",
+    "torch_pruning": "torch",
+}
+"""Top-level module -> the extra of edgekit that brings it."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a verb only when it is called; its own help comes from :data:`edgekit.cli.VERBS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command = importlib.import_module(VERBS[cmd_name][0]).command
+        assert isinstance(command, click.Command), f"{VERBS[cmd_name][0]}.command is no click command"
+        command.name = cmd_name
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(args[0], VERBS, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(VERBS)}"
+            ctx.fail(f"no command is called {args[0]!r}{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in VERBS.items()])
+
+
+@click.command(
+    cls=LazyGroup,
+    name="edgekit",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    epilog="Exit codes: 0 done, 1 a gate said no, 2 wrong usage, 3 bad input, 4 a runtime or device failed, "
+    "5 inconclusive, 130 interrupted.",
+)
+@click.version_option(__version__, prog_name="edgekit", message="%(prog)s %(version)s")
+def group() -> None:
+    """PyTorch networks to ONNX and TensorFlow Lite: proved, compressed, and timed on the target."""
+
+
+def run(args: Sequence[str]) -> int:
+    """Runs one command line; returns its exit code. Never raises, but for what ``--debug`` shows."""
+    if "_EDGEKIT_COMPLETE" in os.environ:  # click's shell completion wants its own main
+        group.main(list(args), prog_name="edgekit")
+    state = State()
+    try:
+        with group.make_context("edgekit", list(args), obj=state) as context:
+            group.invoke(context)
+        sys.stdout.flush()
+        return 0
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except BrokenPipeError:
+        # The interpreter flushes standard output once more when it ends: give it a place where that works.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return BROKEN_PIPE
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 4
+    except BaseException as error:
+        code, message = explain(error)
+        if state.debug and not isinstance(error, click.ClickException):
+            import traceback
+
+            traceback.print_exception(error)
+        say(message)
+        return code
+
+
+def say(message: str) -> None:
+    """One message on standard error; nothing when nobody listens there."""
+    try:
+        click.echo(message, err=True)
+    except OSError:
+        return  # standard error is closed; the exit code still tells
+
+
+def explain(error: BaseException) -> tuple[int, str]:
+    """The exit code and the one message for ``error``."""
+    if isinstance(error, EdgekitError):
+        return error.exit_code, f"edgekit: {error}"
+    if isinstance(error, click.ClickException):
+        return 2, usage_message(error)
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return INTERRUPTED, "edgekit: interrupted; nothing was published"
+    if isinstance(error, MemoryError):
+        return 4, "edgekit: out of memory; close other programs or use a smaller batch or --limit"
+    if isinstance(error, ImportError):
+        return explain_import(error)
+    if isinstance(error, OSError):
+        return explain_os(error)
+    return internal(error)
+
+
+def usage_message(error: click.ClickException) -> str:
+    """Click's message, and where the command's options are described."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "edgekit"
+    return f"edgekit: {error.format_message()}\nSee '{path} --help'."
+
+
+def internal(error: BaseException) -> tuple[int, str]:
+    text = " ".join(str(error).split())
+    detail = f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+    return 4, f"edgekit: internal error: {detail} (run with --debug for the traceback)"
+
+
+def explain_import(error: ImportError) -> tuple[int, str]:
+    """A package of an extra that is not there is the user's to install; anything else is ours to mend."""
+    top = (error.name or "").partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and top in PACKAGES:
+        extra = PACKAGES[top]
+        return 4, f"edgekit: this needs the package {top!r}, which is not installed; pip install 'edgekit[{extra}]'"
+    return internal(error)
+
+
+def explain_os(error: OSError) -> tuple[int, str]:
+    place = f" {error.filename!r}" if error.filename else ""
+    reason = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return 3, f"edgekit: cannot write{place}: {reason}; free some space or write elsewhere; nothing was published"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+        return 2, f"edgekit: cannot use{place}: {reason}; name a place you may read and write"
+    if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
+        return 3, f"edgekit: cannot read{place}: {reason}; check the path"
+    return internal(error)

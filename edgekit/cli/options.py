@@ -1,0 +1,209 @@
+"""Option groups shared by the verbs, and :func:`emit`, through which every result leaves.
+
+Result tables and ``--json -`` go to standard output. While a verb runs, anything else that writes there (a library's
+``print``, C++ code that writes to descriptor 1) is sent to standard error, so that a document on standard output is alone.
+Progress and notes go through ``logging.getLogger("edgekit")`` to standard error.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ParamSpec, Protocol, TextIO, TypeVar
+
+import click
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Decorator = Callable[[Callable[P, R]], Callable[P, R]]
+
+
+class Result(Protocol):
+    """What a pipeline verb gives back: ``document()`` is the body of its JSON document (CONTRACT), no envelope."""
+
+    def document(self) -> dict[str, Any]: ...
+
+
+Render = Callable[[Any], Any]
+"""Result -> what ``rich`` can print: a string, a table, or a group of them (see :mod:`edgekit.report.text`)."""
+
+
+@dataclass
+class State:
+    """What ``--json``, ``-q`` and ``--debug`` said, and the standard output that results are written to."""
+
+    json: str | None = None
+    quiet: bool = False
+    debug: bool = False
+    stdout: TextIO = field(default_factory=lambda: sys.stdout)
+
+
+def _state() -> State:
+    return click.get_current_context().ensure_object(State)
+
+
+def _set(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    if value is None:
+        return value
+    if param.name == "json" and value != "-":
+        _check_target(value)
+    setattr(ctx.ensure_object(State), str(param.name), value)
+    return value
+
+
+def _check_target(path: str) -> None:
+    """Refuses a ``--json`` path that cannot be written before the work is done, not after."""
+    target = Path(path)
+    if target.is_dir():
+        raise click.BadParameter(f"{path!r} is a folder; name a file, or - for standard output")
+    parent = target.parent
+    if not parent.is_dir():
+        raise click.BadParameter(f"the folder {str(parent)!r} does not exist; make it first")
+    if not os.access(parent, os.W_OK):
+        raise click.BadParameter(f"the folder {str(parent)!r} cannot be written; name another place")
+
+
+def output_options(function: Callable[P, R]) -> Callable[P, R]:
+    """``--json PATH``, ``-q/--quiet`` and ``--debug``; passes no argument on: :func:`emit` knows them."""
+
+    @functools.wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        with _quiet_stdout(_state()):
+            return function(*args, **kwargs)
+
+    options = (
+        click.option("--json", metavar="PATH", expose_value=False, callback=_set, is_eager=True,
+                     help="Write the result as a JSON document; - for standard output."),
+        click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set, is_eager=True,
+                     help="No progress and no result table; errors only."),
+        click.option("--debug", is_flag=True, expose_value=False, callback=_set, is_eager=True,
+                     help="Show debug logs, and the traceback of an error."),
+    )  # fmt: skip
+    decorated: Callable[P, R] = guarded
+    for option in reversed(options):
+        decorated = option(decorated)
+    return decorated
+
+
+@contextmanager
+def _quiet_stdout(state: State) -> Iterator[None]:
+    """Keeps standard output for :func:`emit`; everything else that is written there goes to standard error."""
+    _start_logging(state)
+    state.stdout = real = sys.stdout
+    real.flush()
+    saved = None
+    try:
+        if real.fileno() == 1:
+            saved = os.dup(1)
+            os.dup2(2, 1)
+            state.stdout = os.fdopen(os.dup(saved), "w", encoding=real.encoding, errors="backslashreplace")
+    except (io.UnsupportedOperation, OSError):
+        saved = None  # standard output is no descriptor (a test's buffer), or it is closed
+    sys.stdout = sys.stderr
+    try:
+        yield
+        state.stdout.flush()
+    finally:
+        sys.stdout = real
+        if saved is not None:
+            os.dup2(saved, 1)
+            os.close(saved)
+
+
+def _start_logging(state: State) -> None:
+    """Lines of the logger ``edgekit`` to standard error: INFO and above, warnings only with -q, all with --debug."""
+    import logging
+    import warnings
+
+    logger = logging.getLogger("edgekit")
+    logger.setLevel(logging.DEBUG if state.debug else logging.WARNING if state.quiet else logging.INFO)
+    for handler in [h for h in logger.handlers if getattr(h, "of_the_command_line", False)]:
+        logger.removeHandler(handler)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.of_the_command_line = True  # type: ignore[attr-defined]
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.propagate = False
+    if not state.debug and not sys.warnoptions:
+        warnings.simplefilter("ignore")  # warnings of libraries are for us to read, not for the user
+
+
+def emit(verb: str, result: Result, render: Render | None = None) -> None:
+    """Gives ``result`` to the user: the JSON document where ``--json`` said, and the text of ``render`` unless ``-q``.
+
+    With ``--json -`` the document alone goes to standard output; with ``--json PATH`` the text still does.
+    """
+    state = _state()
+    if state.json is not None:
+        from edgekit.report.document import dumps, envelope
+
+        text = dumps(envelope(verb, result.document()))
+        if state.json == "-":
+            state.stdout.write(text)
+            state.stdout.flush()
+            return
+        from edgekit.artifact import publishing
+
+        with publishing(Path(state.json)) as target:
+            target.write_text(text, encoding="utf-8")
+    if render is not None and not state.quiet:
+        from edgekit.report.text import show
+
+        show(render(result), state.stdout)
+
+
+def data_option(*, required: bool = False) -> Decorator[P, R]:
+    return click.option("--data", metavar="DATA", required=required,
+                        help="Data set: digits, breast-cancer, cifar10, images:DIR, npz:FILE; @train or @test.")  # fmt: skip
+
+
+def seed_option(function: Callable[P, R]) -> Callable[P, R]:
+    return click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed.")(function)
+
+
+def limit_option(function: Callable[P, R]) -> Callable[P, R]:
+    return click.option("--limit", type=click.IntRange(1), help="Use the first N samples only.")(function)
+
+
+def device_option(function: Callable[P, R]) -> Callable[P, R]:
+    """``--on DEVICE``, passed as ``on``."""
+    return click.option("--on", metavar="DEVICE", default="cpu", show_default=True,
+                        help="Where to run: cpu, python:/path/to/python.")(function)  # fmt: skip
+
+
+def runtime_option(function: Callable[P, R]) -> Callable[P, R]:
+    """``--runtime NAME``, passed as ``runtime`` (None: the first runtime for the file's format)."""
+    return click.option("--runtime", metavar="NAME",
+                        help="onnxruntime, litert, tflite-runtime, torch.")(function)  # fmt: skip
+
+
+def threads_option(function: Callable[P, R]) -> Callable[P, R]:
+    return click.option("--threads", type=click.IntRange(1), default=1, show_default=True,
+                        help="Threads of the runtime.")(function)  # fmt: skip
+
+
+def tolerance_option(function: Callable[P, R]) -> Callable[P, R]:
+    return click.option("--tolerance", type=click.FloatRange(min=0), metavar="T",
+                        help="Largest absolute difference that passes.")(function)  # fmt: skip
+
+
+def out_option(help: str = "Where to write.", metavar: str = "OUT") -> Decorator[P, R]:
+    """``-o/--out``, required, passed as ``out``."""
+    return click.option("-o", "--out", metavar=metavar, required=True, help=help)
+
+
+def parse_assignments(values: tuple[str, ...], option: str) -> Mapping[str, str]:
+    """``("a=b", "c=d")`` -> ``{"a": "b", "c": "d"}``; refuses what has no ``=``."""
+    pairs = {}
+    for value in values:
+        name, equals, rest = value.partition("=")
+        if not (name and equals and rest):
+            raise click.BadParameter(f"{value!r} is not NAME=VALUE", param_hint=option)
+        pairs[name] = rest
+    return pairs

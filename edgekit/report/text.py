@@ -1,0 +1,75 @@
+"""Results as text for people: ``rich`` tables on standard output, plain when it is no terminal.
+
+A verb's renderer takes its result and returns what :func:`show` can print: a string, a table of :func:`table`,
+or a list of them. Verbs keep their renderer here in ``report/`` (one module a verb where it is more than a table).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+NONE = "–"
+"""Stands where there is no figure."""
+PIPE_WIDTH = 160
+"""Columns of a table that is piped or written to a file, where there is no window to measure."""
+
+
+def show(parts: Any, stream: TextIO) -> None:
+    """Prints a string, a table, or a list of them to ``stream``."""
+    from rich.console import Console
+
+    console = Console(file=stream, highlight=False, soft_wrap=False, emoji=False, markup=False)
+    if not console.is_terminal:
+        console = Console(file=stream, width=PIPE_WIDTH, highlight=False, emoji=False, markup=False)
+    for part in parts if isinstance(parts, list | tuple) else [parts]:
+        if isinstance(part, str):
+            console.print(part, soft_wrap=True)
+        else:
+            console.print(part)
+
+
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None, right: Iterable[str] = ()
+) -> Table:
+    """A table; columns named in ``right`` are right-aligned; None is shown as a dash."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    aligned = set(right)
+    for column in columns:
+        made.add_column(column, justify="right" if column in aligned else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(NONE if cell is None else str(cell)) for cell in row))
+    return made
+
+
+def ms(value: float | None) -> str:
+    """Milliseconds with three significant figures or more."""
+    if value is None:
+        return NONE
+    return f"{value:.3f}" if value < 10 else f"{value:.2f}" if value < 100 else f"{value:.1f}"
+
+
+def size(count: int | None) -> str:
+    """Bytes with separators: 123,456."""
+    return NONE if count is None else f"{count:,}"
+
+
+def share(value: float | None) -> str:
+    """A fraction as a percentage with two decimals."""
+    return NONE if value is None else f"{100 * value:.2f}%"
+
+
+def ratio(value: float | None) -> str:
+    return NONE if value is None else f"{value:.2f}×"
+
+
+def small(value: float | None) -> str:
+    """A difference: two significant figures, scientific."""
+    return NONE if value is None else f"{value:.1e}"
