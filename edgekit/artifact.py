@@ -1,0 +1,234 @@
+"""Model files: open, check, read and write the card inside them, publish atomically.
+
+Every format is handled as bytes, without onnx, TensorFlow or torch, so that a board can do all of it:
+ONNX ``metadata_props`` (:mod:`edgekit.wire_onnx`), a TFLite metadata buffer (:mod:`edgekit.wire_tflite`), a member
+``extra/edgekit`` of a ``.pt2`` archive.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgekit import wire_onnx, wire_tflite
+from edgekit.cardfile import card_from_json, card_to_json, decode_card, encode_card, library_versions
+from edgekit.errors import ModelError, StorageError, UsageError
+from edgekit.types import Artifact, Card, Format
+
+__all__ = [
+    "CARD_KEY",
+    "card_from_json",
+    "card_to_json",
+    "library_versions",
+    "onnx_external_data",
+    "open_artifact",
+    "publishing",
+    "read_card",
+    "sha256_file",
+    "writable_folder",
+    "write_card",
+]
+
+CARD_KEY = "edgekit"
+_SUFFIXES = {".onnx": Format.ONNX, ".tflite": Format.TFLITE, ".pt2": Format.PT2}
+_PICKLE_SUFFIXES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"}
+
+
+def open_artifact(path: str | Path) -> Artifact:
+    """The model file at ``path``, checked to be whole and of the format its suffix says, with its card if it has one.
+
+    Raises:
+        ModelError: missing, empty, cut short, damaged, of another format than its suffix says, or a pickle.
+    """
+    file = Path(path)
+    data = _bytes(file)
+    wanted = _format_of(file, data)
+    found = _sniff(data)
+    if found is not None and found != wanted:
+        raise ModelError(
+            f"{file} is named .{wanted} but holds {_describe(found)}; rename it, or export it again with --to {wanted}"
+        )
+    try:
+        if wanted is Format.ONNX:
+            wire_onnx.check(data)
+        elif wanted is Format.TFLITE:
+            wire_tflite.check(data)
+        elif found is not Format.PT2:
+            raise ModelError("not a .pt2 archive (torch.export.save writes one): it is no zip file, or cut short")
+        return Artifact(file, wanted, _card_in(file, wanted, data))
+    except ModelError as error:
+        raise ModelError(f"{file}: {error}") from error
+
+
+def read_card(path: str | Path) -> Card | None:
+    """The card inside a model file, or None for a file made elsewhere; raises like :func:`open_artifact`."""
+    return open_artifact(path).card
+
+
+def write_card(source: Path, card: Card, target: Path | None = None) -> Artifact:
+    """Puts ``card`` into the model file ``source``, or replaces the one it has; writes ``target`` (or ``source``) atomically.
+
+    Raises:
+        ModelError: ``source`` is not a model file.
+        StorageError, UsageError: the target cannot be written.
+    """
+    place = target or source
+    artifact = open_artifact(source)
+    payload = encode_card(card)
+    with publishing(place) as temporary:
+        if artifact.format is Format.PT2:
+            _write_pt2_member(source, temporary, payload)
+        else:
+            wire = wire_onnx if artifact.format is Format.ONNX else wire_tflite
+            temporary.write_bytes(wire.with_metadata(source.read_bytes(), CARD_KEY, payload))
+    return Artifact(place, artifact.format, card)
+
+
+@contextmanager
+def publishing(target: Path) -> Iterator[Path]:
+    """A temporary path beside ``target`` (same suffix); on a clean exit it becomes ``target``, else it is removed.
+
+    Raises:
+        StorageError: the disk is full.
+        UsageError: the place cannot be written.
+    """
+    folder = writable_folder(target.parent)
+    temporary = folder / f".{target.stem}.{os.getpid()}.{os.urandom(4).hex()}{target.suffix}"
+    try:
+        with writing(target):
+            yield temporary
+            with open(temporary, "rb+") as handle:
+                os.fsync(handle.fileno())
+            os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Turns the operating system's refusals to write ``target`` into the errors of the tree."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise StorageError(
+                f"no space left while writing {target}: {error.strerror}; nothing was published. Free some space, or "
+                "choose another folder with -o"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG):
+            raise UsageError(f"cannot write {target}: {error.strerror}; choose another place with -o") from error
+        raise
+
+
+def writable_folder(path: str | Path) -> Path:
+    """The folder ``path``, made if it is not there.
+
+    Raises:
+        UsageError: it cannot be made or written.
+        StorageError: the disk is full.
+    """
+    folder = Path(path)
+    with writing(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise UsageError(f"{folder} is a file, a folder is needed; choose another place with -o") from error
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+
+
+def sha256_file(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        while chunk := handle.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def onnx_external_data(path: str | Path) -> list[str]:
+    """Where an ONNX file says its external tensors lie, as written in the file."""
+    return wire_onnx.external_locations(Path(path).read_bytes())
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelError(f"{file} does not exist; give the path of a .onnx, .tflite or .pt2 file") from error
+    except IsADirectoryError as error:
+        raise ModelError(f"{file} is a folder; give the path of a .onnx, .tflite or .pt2 file") from error
+    except OSError as error:
+        raise ModelError(f"{file} cannot be read: {error.strerror}") from error
+    if not data:
+        raise ModelError(f"{file} is empty (0 bytes); export or copy it again")
+    return data
+
+
+def _format_of(file: Path, data: bytes) -> Format:
+    suffix = file.suffix.lower()
+    if suffix in _PICKLE_SUFFIXES or data[:2] in (b"\x80\x02", b"\x80\x04", b"\x80\x05"):
+        raise ModelError(
+            f"{file} is a pickle, which can run any code when it is opened, so edgekit does not open it. Load it where "
+            "it was made and write it with torch.export.save(...) as .pt2, or its weights with "
+            "safetensors.torch.save_file and name the network as file.py:factory"
+        )
+    if suffix not in _SUFFIXES:
+        known = ", ".join(_SUFFIXES)
+        raise ModelError(f"{file} has the suffix {suffix or '(none)'!r}; a model file ends in one of {known}")
+    return _SUFFIXES[suffix]
+
+
+def _sniff(data: bytes) -> Format | None:
+    if data[4:8] == wire_tflite.IDENTIFIER:
+        return Format.TFLITE
+    if data[:4] == b"PK\x03\x04":
+        return Format.PT2
+    try:
+        wire_onnx.check(data)
+    except ModelError:
+        return None
+    return Format.ONNX
+
+
+def _describe(found: Format) -> str:
+    return {Format.ONNX: "an ONNX model", Format.TFLITE: "a TFLite model", Format.PT2: "a zip archive"}[found]
+
+
+def _card_in(file: Path, format_: Format, data: bytes) -> Card | None:
+    if format_ is Format.PT2:
+        payload = _read_pt2_member(file)
+    else:
+        wire = wire_onnx if format_ is Format.ONNX else wire_tflite
+        payload = wire.metadata(data).get(CARD_KEY)
+    return None if payload is None else decode_card(payload)
+
+
+def _is_card_member(name: str) -> bool:
+    return name.endswith(f"/extra/{CARD_KEY}")
+
+
+def _read_pt2_member(file: Path) -> bytes | None:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            for name in archive.namelist():
+                if _is_card_member(name):
+                    return archive.read(name)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise ModelError(f"not a whole .pt2 archive: {error}") from error
+    return None
+
+
+def _write_pt2_member(source: Path, target: Path, payload: bytes) -> None:
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
+        members = [name for name in old.namelist() if not _is_card_member(name)]
+        for name in members:
+            new.writestr(old.getinfo(name), old.read(name))
+        root = members[0].split("/", 1)[0] if members else "archive"
+        new.writestr(f"{root}/extra/{CARD_KEY}", payload)

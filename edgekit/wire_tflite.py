@@ -1,0 +1,202 @@
+"""TFLite files as flatbuffer bytes: just enough to check them and to carry the card, without a schema package.
+
+Source: the flatbuffers binary format (tables with a vtable, unsigned 32-bit offsets that point forward) and TFLite's
+schema.fbs: ``Model`` fields version 0, operator_codes 1, subgraphs 2, description 3, buffers 4, metadata_buffer 5,
+metadata 6, signature_defs 7; ``Metadata`` name 0, buffer 1; ``Buffer`` data 0, offset 1, size 2.
+
+The card is put in without rewriting anything: offsets point forward only, so a *prefix* right behind the file
+identifier can hold a new root table that refers to every old part, which moves as one block. The prefix starts with a
+marker, its own length and the old root, so that taking it out again gives the first file back, byte for byte.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from edgekit.errors import ModelError
+
+IDENTIFIER = b"TFL3"
+_MARKER = b"edgekit\0"
+_HEADER = 8  # root offset, identifier
+_ALIGNMENT = 64  # TFLite asks for 16 in constant buffers; the moved block keeps any alignment up to this
+_MODEL_FIELDS, _BUFFERS, _METADATA = 8, 4, 6
+
+
+class _Reader:
+    """Reads of little-endian numbers and flatbuffer references that stay inside the file."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def u16(self, at: int) -> int:
+        return int(self._unpack("<H", at, 2))
+
+    def u32(self, at: int) -> int:
+        return int(self._unpack("<I", at, 4))
+
+    def u64(self, at: int) -> int:
+        return int(self._unpack("<Q", at, 8))
+
+    def _unpack(self, form: str, at: int, size: int) -> int:
+        if at < 0 or at + size > len(self.data):
+            raise ModelError(f"the TFLite file is cut short: byte {at:,} is needed, the file has {len(self.data):,}")
+        return int(struct.unpack_from(form, self.data, at)[0])
+
+    def field(self, table: int, index: int) -> int:
+        """Absolute place of a field's value in ``table``, or 0 when the field is absent."""
+        vtable = table - int(struct.unpack("<i", struct.pack("<I", self.u32(table)))[0])
+        size = self.u16(vtable)
+        slot = 4 + 2 * index
+        if slot + 2 > size:
+            return 0
+        offset = self.u16(vtable + slot)
+        return table + offset if offset else 0
+
+    def target(self, at: int) -> int:
+        return at + self.u32(at)
+
+    def vector(self, table: int, index: int) -> list[int]:
+        """Absolute places of the tables in a vector field (empty when absent)."""
+        at = self.field(table, index)
+        if not at:
+            return []
+        start = self.target(at)
+        count = self.u32(start)
+        if start + 4 + 4 * count > len(self.data):
+            raise ModelError(f"the TFLite file is cut short: a list of {count:,} parts ends behind the file")
+        return [self.target(start + 4 + 4 * k) for k in range(count)]
+
+    def blob(self, at: int) -> bytes:
+        """A byte vector or string whose reference stands at ``at``."""
+        start = self.target(at)
+        size = self.u32(start)
+        if start + 4 + size > len(self.data):
+            raise ModelError(f"the TFLite file is cut short: {size:,} bytes of data end behind the file")
+        return self.data[start + 4 : start + 4 + size]
+
+
+def check(data: bytes) -> None:
+    """Raises ModelError unless ``data`` is a whole TFLite file: every constant buffer lies inside it."""
+    if data[4:8] != IDENTIFIER:
+        raise ModelError(f"not a TFLite file: it should say {IDENTIFIER!r} at byte 4, it says {data[4:8]!r}")
+    reader = _Reader(data)
+    model = reader.u32(0)
+    if not reader.vector(model, 2):
+        raise ModelError("the TFLite file holds no graph")
+    for buffer in reader.vector(model, _BUFFERS):
+        for place in _outside(reader, buffer):
+            offset, size = reader.u64(place[0]), reader.u64(place[1])
+            if offset + size > len(data):
+                raise ModelError(f"the TFLite file is cut short: weights end at byte {offset + size:,} of {len(data):,}")
+        at = reader.field(buffer, 0)
+        if at:
+            start = reader.target(at)
+            if start + 4 + reader.u32(start) > len(data):
+                raise ModelError(f"the TFLite file is cut short: weights at byte {start:,} end behind the file")
+
+
+def _outside(reader: _Reader, buffer: int) -> Iterator[tuple[int, int]]:
+    """Places of ``offset`` and ``size`` of a buffer that is stored behind the flatbuffer (files over 2 GB)."""
+    offset, size = reader.field(buffer, 1), reader.field(buffer, 2)
+    if offset and size and reader.u64(offset) > 1:
+        yield offset, size
+
+
+def metadata(data: bytes) -> dict[str, bytes]:
+    """Name -> bytes of the model's metadata buffers."""
+    reader = _Reader(data)
+    model = reader.u32(0)
+    buffers = reader.vector(model, _BUFFERS)
+    found = {}
+    for entry in reader.vector(model, _METADATA):
+        name_at, index_at = reader.field(entry, 0), reader.field(entry, 1)
+        index = reader.u32(index_at) if index_at else 0
+        if not name_at or index >= len(buffers):
+            raise ModelError("the TFLite file's metadata refers to a buffer that does not exist")
+        data_at = reader.field(buffers[index], 0)
+        found[reader.blob(name_at).decode("utf-8", "replace")] = reader.blob(data_at) if data_at else b""
+    return found
+
+
+def without_prefix(data: bytes) -> bytes:
+    """The file as it was before :func:`with_metadata`; other files are returned as they are."""
+    if data[_HEADER : _HEADER + len(_MARKER)] != _MARKER:
+        return data
+    length, root = struct.unpack_from("<II", data, _HEADER + len(_MARKER))
+    body = bytearray(struct.pack("<I", root) + data[4:_HEADER] + data[_HEADER + length :])
+    _shift_outside_buffers(body, -length)
+    return bytes(body)
+
+
+def with_metadata(data: bytes, name: str, value: bytes) -> bytes:
+    """The same model with the metadata buffer ``name`` holding ``value``; replaces what an earlier call put in."""
+    original = without_prefix(data)
+    reader = _Reader(original)
+    if name in metadata(original):
+        raise ModelError(f"the TFLite file already has a metadata buffer {name!r} that edgekit did not write")
+    prefix = _prefix(reader, name.encode(), value)
+    body = bytearray(original[:_HEADER] + prefix + original[_HEADER:])
+    struct.pack_into("<I", body, 0, _HEADER + _ROOT_IN_PREFIX)
+    _shift_outside_buffers(body, len(prefix))
+    return bytes(body)
+
+
+_VTABLE_IN_PREFIX = 16  # behind marker, length and old root
+_ROOT_IN_PREFIX = 36  # vtable: 2 + 2 + 8 slots of 2 bytes = 20, ends at 36
+
+
+def _prefix(reader: _Reader, name: bytes, value: bytes) -> bytes:
+    """Marker, vtable, root table, buffer list, metadata list, the new Metadata and Buffer tables, name, value."""
+    root = reader.u32(0)
+    places = [reader.field(root, index) for index in range(_MODEL_FIELDS)]
+    buffers, entries = reader.vector(root, _BUFFERS), reader.vector(root, _METADATA)
+    table_end = _ROOT_IN_PREFIX + 4 + 4 * _MODEL_FIELDS
+    buffers_at = table_end
+    entries_at = buffers_at + 4 + 4 * (len(buffers) + 1)
+    small_at = entries_at + 4 + 4 * (len(entries) + 1)
+    # Metadata: vtable (8 bytes), table (12); Buffer: vtable (8, padded), table (8)
+    entry_table, buffer_table = small_at + 8, small_at + 8 + 12 + 8
+    name_at = buffer_table + 8
+    value_at = -(-(name_at + 4 + len(name) + 1) // 16) * 16 + 12  # its bytes start 16-aligned within the prefix
+    length = -(-(value_at + 4 + len(value)) // _ALIGNMENT) * _ALIGNMENT
+    out = bytearray(length)
+
+    def moved(place: int) -> int:
+        return place - _HEADER + length  # an old absolute place, counted from the start of the prefix
+
+    struct.pack_into("<8sII", out, 0, _MARKER, length, root)
+    present = [bool(place) or index in (_BUFFERS, _METADATA) for index, place in enumerate(places)]
+    slots = [4 + 4 * index if here else 0 for index, here in enumerate(present)]
+    struct.pack_into("<10H", out, _VTABLE_IN_PREFIX, 20, 4 + 4 * _MODEL_FIELDS, *slots)
+    struct.pack_into("<i", out, _ROOT_IN_PREFIX, _ROOT_IN_PREFIX - _VTABLE_IN_PREFIX)
+    new = {_BUFFERS: buffers_at, _METADATA: entries_at}
+    for index, place in enumerate(places):
+        here = _ROOT_IN_PREFIX + 4 + 4 * index
+        if index == 0 and place:
+            struct.pack_into("<I", out, here, reader.u32(place))
+        elif index in new:
+            struct.pack_into("<I", out, here, new[index] - here)
+        elif place:
+            struct.pack_into("<I", out, here, moved(reader.target(place)) - here)
+    for start, tables, own in ((buffers_at, buffers, buffer_table), (entries_at, entries, entry_table)):
+        struct.pack_into("<I", out, start, len(tables) + 1)
+        targets = [*(moved(t) for t in tables), own]
+        for k, target in enumerate(targets):
+            here = start + 4 + 4 * k
+            struct.pack_into("<I", out, here, target - here)
+    struct.pack_into("<4H", out, small_at, 8, 12, 4, 8)
+    struct.pack_into("<iII", out, entry_table, 8, name_at - (entry_table + 4), len(buffers))
+    struct.pack_into("<4H", out, buffer_table - 8, 6, 8, 4, 0)
+    struct.pack_into("<iI", out, buffer_table, 8, value_at - (buffer_table + 4))
+    struct.pack_into(f"<I{len(name)}s", out, name_at, len(name), name)
+    struct.pack_into(f"<I{len(value)}s", out, value_at, len(value), value)
+    return bytes(out)
+
+
+def _shift_outside_buffers(body: bytearray, by: int) -> None:
+    """Moves the absolute places of buffers stored behind the flatbuffer."""
+    reader = _Reader(bytes(body))
+    for buffer in reader.vector(reader.u32(0), _BUFFERS):
+        for offset_at, _ in _outside(reader, buffer):
+            struct.pack_into("<Q", body, offset_at, reader.u64(offset_at) + by)
