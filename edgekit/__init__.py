@@ -12,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from edgekit.version import __version__
+
 if TYPE_CHECKING:
     from edgekit.pipeline.bench import bench as bench
     from edgekit.pipeline.doctor import doctor as doctor
@@ -27,13 +29,25 @@ if TYPE_CHECKING:
     from edgekit.pipeline.verify import verify as verify
     from edgekit.runtime.base import Runner
 
-__version__ = "0.1.0"
-
-VERBS = ("bench", "doctor", "evaluate", "export", "finetune", "inspect", "models", "prune", "quantize", "run", "train", "verify")  # fmt: skip
+__all__ = [
+    "__version__",
+    "bench",
+    "doctor",
+    "evaluate",
+    "export",
+    "finetune",
+    "inspect",
+    "load",
+    "models",
+    "prune",
+    "quantize",
+    "run",
+    "train",
+    "verify",
+]
+VERBS = frozenset(__all__) - {"__version__", "load"}
 """The verbs that are functions of this package; each is ``edgekit.pipeline.<verb>.<verb>``."""
-ROOMS_NAMED_LIKE_VERBS = ("bench", "models")
-
-__all__ = [*VERBS, "load"]
+ROOMS_NAMED_LIKE_VERBS = frozenset({"bench", "models"})
 
 
 def load(

@@ -3,16 +3,16 @@
 How a verb is written (``edgekit/cli/export.py`` for ``edgekit export``)::
 
     @click.command()
-    @click.argument("source")                 # plain text: a missing file is the library's error (exit 3), not click's (2)
-    @out_option
-    @output_options                           # innermost: --json, -q, --debug; guards standard output
+    @click.argument("source")    # plain text: a missing file is the library's error (exit 3), not click's (2)
+    @out_option()
+    @output_options              # innermost: --json, -q, --debug; guards standard output
     def command(source: str, out: str) -> None:
         \"""Converts SOURCE, proves it, publishes it.\"""
         from edgekit.pipeline.export import export
         emit("export", export(source, out=out), render=text.export)
 
-The function is called ``command``; its line in :data:`VERBS` repeats the first sentence of its docstring (a test keeps the
-two equal), so that ``edgekit --help`` imports no verb. Heavy imports stand inside the function.
+The function is called ``command``; its line in :data:`VERBS` repeats the first sentence of its docstring (a test keeps
+the two equal), so that ``edgekit --help`` imports no verb. Heavy imports stand inside the function.
 A gate that said no after its document was emitted raises :class:`edgekit.errors.GateError` (exit 1).
 """
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import click
 
-from edgekit import __version__
 from edgekit.cli import VERBS
 from edgekit.cli.options import State
 from edgekit.errors import EdgekitError
+from edgekit.version import __version__
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141

@@ -1,7 +1,7 @@
 """Option groups shared by the verbs, and :func:`emit`, through which every result leaves.
 
 Result tables and ``--json -`` go to standard output. While a verb runs, anything else that writes there (a library's
-``print``, C++ code that writes to descriptor 1) is sent to standard error, so that a document on standard output is alone.
+``print``, C++ code that writes to descriptor 1) is sent to standard error: a document on standard output is alone.
 Progress and notes go through ``logging.getLogger("edgekit")`` to standard error.
 """
 
@@ -159,8 +159,9 @@ def emit(verb: str, result: Result, render: Render | None = None) -> None:
 
 
 def data_option(*, required: bool = False) -> Decorator[P, R]:
-    return click.option("--data", metavar="DATA", required=required,
-                        help="Data set: digits, breast-cancer, cifar10, images:DIR, npz:FILE; @train or @test.")  # fmt: skip
+    """``--data DATA``, passed as ``data``."""
+    text = "Data set: digits, breast-cancer, cifar10, images:DIR, npz:FILE; @train or @test."
+    return click.option("--data", metavar="DATA", required=required, help=text)
 
 
 def seed_option(function: Callable[P, R]) -> Callable[P, R]:

@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import PurePath
 from typing import Any
 
-from edgekit import __version__
+from edgekit.version import __version__
 
 SCHEMA_VERSION = 1
 

@@ -1,0 +1,56 @@
+# Sourced by the other scripts from the root of the clone: makes .venv (and .venv-tflite) when they are missing or out of date.
+
+say() { echo "$*" >&2; }
+
+find_python() {
+    # The first interpreter that starts and is 3.11 or newer; 3.11 first, which is what the pins were tested with.
+    for candidate in "${PYTHON:-}" python3.11 python3 python3.12 python3.13; do
+        [ -n "$candidate" ] || continue
+        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$candidate"
+            return 0
+        fi
+    done
+    say "no Python 3.11 or newer with venv was found; install python3.11 and python3.11-venv, or set PYTHON=/path/to/python"
+    return 2
+}
+
+make_venv() {
+    # .venv with edgekit (editable), all that makes and runs models, and the tools of the tests. The stamp holds what it was
+    # made from; it is written last, so that a broken installation is repeated.
+    stamp=$(cat pyproject.toml constraints.txt | cksum)
+    if [ -x .venv/bin/python ] && [ "$(cat .venv/.edgekit-stamp 2>/dev/null)" = "$stamp" ]; then
+        return 0
+    fi
+    python=$(find_python) || return 2
+    [ -x .venv/bin/python ] || "$python" -m venv .venv || return 4
+    say "installing into .venv (once; again only when pyproject.toml or constraints.txt change)"
+    # Up to the first release that knows them, pip and setuptools take neither PEP 639 licences nor editable package maps.
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --upgrade pip setuptools || return 4
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[host,dev]' || return 4
+    echo "$stamp" > .venv/.edgekit-stamp
+}
+
+make_tflite_venv() {
+    # tflite-runtime exists for Python 3.11 and numpy 1 only: a second environment, when that Python is at hand.
+    # Prints the interpreter's path; nothing when it cannot be made (the tests that need it say so and are skipped).
+    stamp=$(cksum < constraints-tflite-runtime.txt)
+    if [ "$(cat .venv-tflite/.edgekit-stamp 2>/dev/null)" != "$stamp" ]; then
+        for candidate in "${PYTHON311:-}" python3.11 .venv/bin/python python3; do
+            [ -n "$candidate" ] || continue
+            "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && break
+            candidate=
+        done
+        if [ -z "$candidate" ]; then
+            say "no Python 3.11: the tests of tflite-runtime are skipped"
+            return 0
+        fi
+        "$candidate" -m venv .venv-tflite || return 0
+        if ! .venv-tflite/bin/python -m pip install --quiet --disable-pip-version-check -r constraints-tflite-runtime.txt; then
+            say "tflite-runtime could not be installed: its tests are skipped"
+            return 0
+        fi
+        echo "$stamp" > .venv-tflite/.edgekit-stamp
+    fi
+    echo "$PWD/.venv-tflite/bin/python"
+}
