@@ -1,0 +1,323 @@
+"""What every converter shares: the options, the module as the file will present it, and one captured program.
+
+A :class:`Capture` is made once per export and given to every converter, so that ``torch.export`` runs once for all
+formats asked for.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from edgekit.errors import SourceError, UnsupportedError, UsageError
+from edgekit.types import Array, Card, Dim, Feed, Format, InputContract, Network, Signature, TensorSpec
+
+if TYPE_CHECKING:
+    import torch
+    from torch.export import ExportedProgram
+
+Finish = Callable[[], tuple[str, ...]]
+"""Waits for a conversion that was begun; returns its notes."""
+
+NARROWED = {"int64": "int32", "uint64": "uint32", "float64": "float32"}
+"""Types of inputs and outputs that TFLite files hold in 32 bits (litert-torch's default; its kernels want it so)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """How a file should present the network.
+
+    Attributes:
+        dynamic: input name -> axis -> name of the dynamic dimension.
+        opset: ONNX operator set; None takes the converter's default.
+        channels_last: inputs of rank 4 are taken as (N, H, W, C). Outputs stay as the module gives them.
+    """
+
+    dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    opset: int | None = None
+    channels_last: bool = False
+
+
+class Converter(ABC):
+    """Writes one file format. A subclass writes :meth:`convert`; one that works in another process also :meth:`begin`."""
+
+    format: ClassVar[Format]
+
+    def check(self, network: Network, options: ExportOptions) -> None:
+        """Refuses options that this format cannot honour, before any work is done.
+
+        Raises:
+            UnsupportedError: with what there is instead.
+        """
+
+    def warm_up(self) -> None:
+        """Starts in the background whatever a conversion will need. Called before the program is captured."""
+
+    def begin(self, capture: Capture, target: Path) -> Finish:
+        """Starts a conversion and returns the function that waits for it."""
+        return lambda: self.convert(capture, target)
+
+    @abstractmethod
+    def convert(self, capture: Capture, target: Path) -> tuple[str, ...]:
+        """Writes ``target`` (a file without a card) and returns notes: what was not honoured, in words.
+
+        Raises:
+            UnsupportedError: the network cannot be written in this format; the message has the cause.
+        """
+
+
+class Capture:
+    """A network as a file will present it: inputs in the file's layout, dynamic dimensions named.
+
+    Attributes:
+        module: takes the file's inputs in order; the network's module, or that behind a change of layout.
+        prefix: what stands before the network's own module names in ``module`` (empty, or ``module.``).
+        signature: inputs and outputs with the file's layout and dimension names, in the module's own types.
+        contract: the I/O contract in the file's layout.
+    """
+
+    def __init__(self, network: Network, options: ExportOptions) -> None:
+        _check_dynamic(network.signature, options.dynamic)
+        self.network, self.options = network, options
+        flipped = tuple(options.channels_last and len(spec.shape) == 4 for spec in network.signature.inputs)
+        if options.channels_last and not any(flipped):
+            shapes = ", ".join(map(str, network.signature.inputs))
+            raise UsageError(f"channels last was asked for, but no input has rank 4: {shapes}; leave the option out")
+        self._flipped = flipped
+        self.prefix = "module." if any(flipped) else ""
+        self.module = _channels_last(network.module, flipped) if any(flipped) else network.module
+        self.contract = _flip_contract(network.card.contract, network.signature, flipped)
+        inputs = tuple(
+            TensorSpec(spec.name, spec.dtype, _named(spec, flip, options.dynamic.get(spec.name, {})))
+            for spec, flip in zip(network.signature.inputs, flipped, strict=True)
+        )
+        self._inputs = inputs
+
+    @cached_property
+    def signature(self) -> Signature:
+        """Inputs and outputs; named output dimensions come from the captured program."""
+        outputs = self.network.signature.outputs
+        if self.dims:
+            shapes = _output_shapes(self.program, self._inputs, len(outputs))
+            outputs = tuple(replace(spec, shape=shape) for spec, shape in zip(outputs, shapes, strict=True))
+        return Signature(self._inputs, outputs)
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the dynamic dimensions, in order of first appearance."""
+        return Signature(self._inputs, ()).dynamic_dims
+
+    @cached_property
+    def examples(self) -> tuple[torch.Tensor, ...]:
+        """The network's example inputs in the file's layout; dynamic axes of size 1 are doubled.
+
+        torch.export takes a size of 1 for a constant, so an axis that shall vary is shown with size 2.
+        """
+        import torch
+
+        tensors = []
+        for spec, flip in zip(self._inputs, self._flipped, strict=True):
+            array = np.asarray(self.network.example_inputs[spec.name])
+            array = array.transpose(0, 2, 3, 1) if flip else array
+            for axis, dim in enumerate(spec.shape):
+                if isinstance(dim, str) and array.shape[axis] == 1:
+                    array = np.repeat(array, 2, axis)
+            tensors.append(torch.from_numpy(np.ascontiguousarray(array)))
+        return tuple(tensors)
+
+    @cached_property
+    def program(self) -> ExportedProgram:
+        """The module captured by torch.export, shared by every format.
+
+        Raises:
+            UnsupportedError: torch.export cannot capture it, or an axis asked to be dynamic is fixed in the module.
+        """
+        import torch
+
+        known = {name: torch.export.Dim(name) for name in self.dims}
+        shapes = tuple(
+            {axis: known[dim] for axis, dim in enumerate(spec.shape) if isinstance(dim, str)} or None
+            for spec in self._inputs
+        )
+        try:
+            with quiet(), torch.no_grad():
+                spread = _spread(self.module, shapes) if known else None
+                return torch.export.export(self.module, self.examples, dynamic_shapes=spread)
+        except Exception as error:
+            raise UnsupportedError(_capture_message(self.network.name, error, bool(known))) from error
+
+    def reference(self, feed: Feed) -> dict[str, Array]:
+        """What the module gives for ``feed`` (file layout), by output name. Runs in eval mode without gradients."""
+        return call_module(self.module, feed, self.network.signature)
+
+
+def call_module(module: torch.nn.Module, feed: Feed, signature: Signature) -> dict[str, Array]:
+    """Runs ``module`` on ``feed``: inputs by position in the order of ``signature``, outputs by its names.
+
+    Raises:
+        SourceError: the module gave another number of tensors than the signature says.
+    """
+    import torch
+
+    arguments = []
+    for spec in signature.inputs:
+        array = np.ascontiguousarray(feed[spec.name])
+        arguments.append(torch.from_numpy(array.astype(spec.dtype, copy=False)))
+    with torch.no_grad():
+        outputs = flat_tensors(module(*arguments))
+    if len(outputs) != len(signature.outputs):
+        raise SourceError(f"the module gave {len(outputs)} tensors, its signature has {len(signature.outputs)}")
+    return {spec.name: t.detach().cpu().numpy() for spec, t in zip(signature.outputs, outputs, strict=True)}
+
+
+def flat_tensors(result: Any) -> list[torch.Tensor]:
+    """The tensors in what a module returned, in pytree order (dicts in insertion order): the order of file outputs."""
+    import torch
+    from torch.utils import _pytree as pytree
+
+    leaves = pytree.tree_leaves(result)
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def artifact_card(capture: Capture, format_: Format) -> Card:
+    """The network's card with signature and contract as a file of ``format_`` has them."""
+    signature = capture.signature
+    if format_ is Format.TFLITE:
+        signature = Signature(_narrowed(signature.inputs), _narrowed(signature.outputs))
+    return replace(capture.network.card, signature=signature, contract=capture.contract, selftest=None)
+
+
+def _narrowed(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+    return tuple(replace(spec, dtype=NARROWED.get(spec.dtype, spec.dtype)) for spec in specs)
+
+
+def narrowing_notes(signature: Signature) -> tuple[str, ...]:
+    """One line for every input or output that a TFLite file holds in 32 instead of 64 bits."""
+    return tuple(
+        f"{kind} {spec.name!r} is {NARROWED[spec.dtype]} in the file, {spec.dtype} in the module: TFLite's 64-bit "
+        "kernels are few"
+        for kind, specs in (("input", signature.inputs), ("output", signature.outputs))
+        for spec in specs
+        if spec.dtype in NARROWED
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps what torch and the exporters print, warn and log away from the user's terminal."""
+    loggers = [logging.getLogger(name) for name in ("torch", "torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def cause(error: BaseException) -> str:
+    """The last line of the innermost exception that says something, without the exporter's decoration."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+
+
+def _capture_message(name: str, error: Exception, dynamic: bool) -> str:
+    text = f"torch.export cannot capture {name!r}: {cause(error)}."
+    if dynamic:
+        return f"{text} The network may need a fixed size where --dynamic was given: leave that axis out"
+    return f"{text} Its forward may depend on the values of its inputs: rewrite that with torch.where, or fix the sizes"
+
+
+def _check_dynamic(signature: Signature, dynamic: Mapping[str, Mapping[int, str]]) -> None:
+    shapes = {spec.name: spec.shape for spec in signature.inputs}
+    for name, axes in dynamic.items():
+        if name not in shapes:
+            raise UsageError(f"--dynamic names the input {name!r}; the network has: {', '.join(shapes)}")
+        for axis, dim in axes.items():
+            if not 0 <= axis < len(shapes[name]):
+                raise UsageError(f"--dynamic names axis {axis} of {name!r}, which has {len(shapes[name])} axes, from 0")
+            if not dim.isidentifier():
+                raise UsageError(f"--dynamic calls an axis {dim!r}; a name has letters, digits and _ only")
+
+
+def _spread(module: torch.nn.Module, shapes: tuple[Any, ...]) -> tuple[Any, ...]:
+    """``shapes`` as torch.export wants them: those that ``*args`` of forward takes, in a tuple of their own."""
+    parameters = list(inspect.signature(module.forward).parameters.values())
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if len(named) < len(shapes) and any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return (*shapes[: len(named)], shapes[len(named) :])
+    return shapes
+
+
+def _named(spec: TensorSpec, flip: bool, axes: Mapping[int, str]) -> tuple[Dim, ...]:
+    """The file's shape: NHWC when flipped; ``axes`` counts in the file's own layout."""
+    shape = spec.shape
+    if flip:
+        shape = (shape[0], shape[2], shape[3], shape[1])
+    return tuple(axes.get(axis, dim) for axis, dim in enumerate(shape))
+
+
+def _flip_contract(
+    contract: Mapping[str, InputContract], signature: Signature, flipped: tuple[bool, ...]
+) -> dict[str, InputContract]:
+    turned = {spec.name for spec, flip in zip(signature.inputs, flipped, strict=True) if flip}
+    return {
+        name: replace(rule, layout="NHWC") if name in turned and rule.kind == "image" else rule
+        for name, rule in contract.items()
+    }
+
+
+def _channels_last(module: torch.nn.Module, flipped: tuple[bool, ...]) -> torch.nn.Module:
+    """``module`` behind a change of layout (N, H, W, C) -> (N, C, H, W) of the inputs in ``flipped``."""
+    import torch
+
+    class ChannelsLast(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, *inputs: torch.Tensor) -> Any:
+            turned = [x.permute(0, 3, 1, 2) if flip else x for x, flip in zip(inputs, flipped, strict=True)]
+            return self.module(*turned)
+
+    return ChannelsLast().eval()
+
+
+def _output_shapes(program: ExportedProgram, inputs: tuple[TensorSpec, ...], count: int) -> list[tuple[Dim, ...]]:
+    """Shapes of the program's outputs, symbols replaced by the names of the dimensions they stand for."""
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    names = {}
+    for spec, user_input in zip(inputs, program.graph_signature.user_inputs, strict=True):
+        for dim, size in zip(spec.shape, values[str(user_input)].shape, strict=True):
+            if isinstance(dim, str):
+                names[size.node.expr] = dim
+    shapes: list[tuple[Dim, ...]] = []
+    for output in program.graph_signature.user_outputs[:count]:
+        shape: list[Dim] = []
+        for size in values[str(output)].shape:
+            shape.append(size if isinstance(size, int) else _expression(size.node.expr, names))
+        shapes.append(tuple(shape))
+    return shapes
+
+
+def _expression(expression: Any, names: Mapping[Any, str]) -> str:
+    """A symbolic size as text in the user's names: ``batch``, ``2*batch``."""
+    import sympy
+
+    return str(expression.subs({symbol: sympy.Symbol(name) for symbol, name in names.items()}))

@@ -1,0 +1,120 @@
+"""torch -> ONNX by the dynamo exporter: one self-contained file, names kept.
+
+Each node keeps the names of the modules it came from (``pkg.torch.onnx.name_scopes``), which is how a failed proof
+names a layer. Stack traces, which hold paths of the machine, are taken out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from edgekit.converters.base import Capture, Converter, ExportOptions, cause, quiet
+from edgekit.errors import UnsupportedError
+from edgekit.types import Format, Network
+
+if TYPE_CHECKING:
+    import onnx
+
+DEFAULT_OPSET = 18
+"""The set that torch's translation is written in, so that nothing is converted twice; read since onnxruntime 1.14."""
+OPSETS = range(18, 26)
+"""Sets that onnxscript's version converter reaches from 18; onnxruntime 1.31 reads all of them."""
+LIMIT_BYTES = 2**31 - 2**20
+"""Protobuf holds less than 2 GiB in one message; a MiB is left for the graph."""
+NAME_SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+class TorchToOnnx(Converter):
+    format: ClassVar[Format] = Format.ONNX
+
+    def check(self, network: Network, options: ExportOptions) -> None:
+        opset = options.opset
+        if opset is not None and opset not in OPSETS:
+            raise UnsupportedError(
+                f"ONNX opset {opset} cannot be written; there are {OPSETS.start} to {OPSETS.stop - 1} "
+                f"({DEFAULT_OPSET} is read by most runtimes)"
+            )
+        size = sum(t.numel() * t.element_size() for t in network.module.state_dict().values())
+        if size > LIMIT_BYTES:
+            raise UnsupportedError(
+                f"{network.name} holds {size:,} bytes of weights; an ONNX file of one piece ends at 2 GiB. Use --to pt2, "
+                "or make the network smaller (half precision, pruning)"
+            )
+
+    def convert(self, capture: Capture, target: Path) -> tuple[str, ...]:
+        import torch
+
+        opset = capture.options.opset or DEFAULT_OPSET
+        signature = capture.signature
+        program = capture.program
+        try:
+            with quiet(), torch.no_grad():
+                exported = torch.onnx.export(
+                    program,
+                    dynamo=True,
+                    input_names=[spec.name for spec in signature.inputs],
+                    output_names=[spec.name for spec in signature.outputs],
+                    opset_version=opset,
+                    verbose=False,
+                    external_data=False,
+                )
+                assert exported is not None  # an ExportedProgram always gives an ONNXProgram
+                model = exported.model_proto
+        except Exception as error:
+            raise UnsupportedError(
+                f"the ONNX exporter cannot write {capture.network.name!r}: {cause(error)}. Replace that operation in the "
+                "network, or export to another format"
+            ) from error
+        found = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
+        if found.get("ai.onnx") != opset:
+            raise UnsupportedError(
+                f"{capture.network.name!r} cannot be written in ONNX opset {opset}: the exporter stopped at "
+                f"{found.get('ai.onnx')}; use --opset {DEFAULT_OPSET}"
+            )
+        _tidy(model, capture)
+        target.write_bytes(model.SerializeToString())
+        return ()
+
+
+def _tidy(model: onnx.ModelProto, capture: Capture) -> None:
+    """Names dynamic dimensions as the user did; takes out traces, paths and the prefix of a layout change."""
+    names = {}
+    for value, spec in zip(model.graph.input, capture.signature.inputs, strict=True):
+        for dim, wanted in zip(value.type.tensor_type.shape.dim, spec.shape, strict=True):
+            if isinstance(wanted, str) and dim.dim_param:
+                names[dim.dim_param] = wanted
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        del value.metadata_props[:]
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_param = _renamed(dim.dim_param, names)
+    for graph in _graphs(model.graph):
+        for node in graph.node:
+            scopes = [entry.value for entry in node.metadata_props if entry.key == NAME_SCOPES]
+            del node.metadata_props[:]
+            node.doc_string = ""
+            if scopes:
+                node.metadata_props.add(key=NAME_SCOPES, value=scopes[0])
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    for function in model.functions:
+        del function.metadata_props[:]
+    model.doc_string = model.graph.doc_string = ""
+
+
+def _renamed(text: str, names: Mapping[str, str]) -> str:
+    return re.sub(r"[A-Za-z_]\w*", lambda match: names.get(match.group(), match.group()), text)
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """``graph`` and the graphs inside its control-flow nodes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _graphs(attribute.g)
+            for inner in attribute.graphs:
+                yield from _graphs(inner)

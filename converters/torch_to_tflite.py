@@ -1,0 +1,197 @@
+"""torch -> TFLite by litert-torch, in a worker process.
+
+The captured program travels as a ``.pt2`` file in a private folder; the worker is started in the background when an
+export begins (its import costs seconds, which the ONNX export uses) and kept for later conversions of this process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+from edgekit.converters.base import Capture, Converter, Finish, ExportOptions, narrowing_notes, quiet
+from edgekit.errors import (
+    RuntimeMissingError,
+    UnsupportedError,
+    WorkerCrashError,
+    WorkerMemoryError,
+    WorkerTimeoutError,
+)
+from edgekit.types import Format, Network
+
+TIMEOUT_S = 1800.0
+"""A conversion that takes longer is taken for hung. Unrolled recurrent layers take a minute or two."""
+LOG_LINES = 5
+
+
+class TorchToTflite(Converter):
+    format: ClassVar[Format] = Format.TFLITE
+
+    def check(self, network: Network, options: ExportOptions) -> None:
+        import importlib.util
+
+        if importlib.util.find_spec("litert_torch") is None:
+            raise RuntimeMissingError(
+                "conversion to TFLite needs litert-torch, which is not installed here: pip install 'edgekit[litert]'"
+            )
+
+    def warm_up(self) -> None:
+        _worker().start()
+
+    def begin(self, capture: Capture, target: Path) -> Finish:
+        import torch
+
+        _worker().start()
+        program = capture.program
+        signature = capture.signature
+        folder = tempfile.TemporaryDirectory(prefix="edgekit-")
+        path = Path(folder.name) / "program.pt2"
+        with quiet():
+            torch.export.save(program, path)
+        pending = _worker().ask(
+            {
+                "program": str(path),
+                "target": str(target),
+                "inputs": [spec.name for spec in signature.inputs],
+                "outputs": [spec.name for spec in signature.outputs],
+                "dynamic": [
+                    {axis: dim for axis, dim in enumerate(spec.shape) if isinstance(dim, str)} or None
+                    for spec in signature.inputs
+                ],
+            }
+        )
+
+        def finish() -> tuple[str, ...]:
+            with folder:
+                answer = pending()
+            if "error" in answer:
+                raise UnsupportedError(
+                    f"litert-torch cannot convert {capture.network.name!r}: {answer['error']}. Replace that operation in "
+                    "the network, or export to another format"
+                )
+            return narrowing_notes(signature)
+
+        return finish
+
+    def convert(self, capture: Capture, target: Path) -> tuple[str, ...]:
+        return self.begin(capture, target)()
+
+
+class LitertWorker:
+    """One worker process: started when first wanted, answers one request after the other, ends with this process."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.RLock()
+        self._log: Any = None
+        self._asked = 0
+
+    def start(self) -> None:
+        """Starts the process if it does not run; returns at once, its imports go on in the background."""
+        with self._lock:
+            if self._process is not None and self._process.poll() is None:
+                return
+            self.close()
+            self._log = tempfile.TemporaryFile()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "edgekit.converters.litert_worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                start_new_session=True,  # Ctrl-C is the parent's to handle; it ends the worker
+                env={**os.environ, "PYTHONWARNINGS": "ignore"},
+            )
+
+    def ask(self, request: dict[str, Any]) -> Any:
+        """Sends a request and returns the function that waits for its answer. One request at a time."""
+        self._lock.acquire()
+        try:
+            self.start()
+            process = self._process
+            assert process is not None and process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):  # it died: reading the answer says why
+                process.stdin.write(json.dumps(request).encode() + b"\n")
+                process.stdin.flush()
+        finally:
+            self._lock.release()
+        return lambda: self._answer(process)
+
+    def _answer(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+        assert process.stdout is not None
+        deadline = time.monotonic() + TIMEOUT_S
+        try:
+            while not select.select([process.stdout], [], [], 1.0)[0]:
+                if time.monotonic() > deadline:
+                    self.close()
+                    raise WorkerTimeoutError(
+                        f"litert-torch gave no file within {TIMEOUT_S:,.0f} s and was ended; a smaller or simpler "
+                        "network (shorter sequences) converts faster"
+                    )
+            line = process.stdout.readline()
+        except KeyboardInterrupt:
+            self.close()
+            raise
+        if not line:
+            raise self._death(process)
+        answer = json.loads(line)
+        assert isinstance(answer, dict)
+        return answer
+
+    def _death(self, process: subprocess.Popen[bytes]) -> Exception:
+        status = process.wait()
+        tail = self._tail()
+        self.close()
+        if status == -signal.SIGKILL:
+            return WorkerMemoryError(
+                "the conversion to TFLite was killed by the system, most likely because memory ran out; free memory, or "
+                "convert on a larger machine"
+            )
+        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        return WorkerCrashError(f"the conversion to TFLite died ({how}); its last words:\n{tail}")
+
+    def _tail(self) -> str:
+        """The last lines the worker printed."""
+        if self._log is None:
+            return ""
+        self._log.seek(0)
+        lines = self._log.read().decode("utf-8", "replace").splitlines()
+        return "\n".join(line for line in lines if line.strip())[-2000:] if len(lines) <= LOG_LINES else "\n".join(
+            lines[-LOG_LINES:]
+        )
+
+    def close(self) -> None:
+        """Ends the process, at once."""
+        process, self._process = self._process, None
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(BrokenPipeError):
+                        pipe.close()
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+
+_shared: list[LitertWorker] = []
+
+
+def _worker() -> LitertWorker:
+    """The worker of this process, made when first asked for."""
+    if not _shared:
+        _shared.append(LitertWorker())
+        atexit.register(_shared[0].close)
+    return _shared[0]
