@@ -1,1 +1,66 @@
+"""Running model files: :func:`load` gives a :class:`~edgekit.runtime.base.Runner` in this process."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgekit.artifact import open_artifact
+from edgekit.errors import RuntimeMissingError, UsageError
+from edgekit.registry import lookup, names
+from edgekit.runtime.base import Delegation, Runner
+from edgekit.types import Format
+
+__all__ = ["DEFAULTS", "Delegation", "Runner", "load", "runner_class"]
+
+DEFAULTS: dict[Format, tuple[str, ...]] = {
+    Format.ONNX: ("onnxruntime",),
+    Format.TFLITE: ("litert", "tflite-runtime"),
+    Format.PT2: ("torch",),
+}
+"""Runtimes of each format, tried in this order when none is named."""
+
+
+def load(
+    path: str | Path, *, runtime: str | None = None, threads: int = 1, raw: bool = False, stateful: bool = False
+) -> Runner:
+    """Opens a model file in this process.
+
+    Args:
+        path: an ``.onnx``, ``.tflite`` or ``.pt2`` file.
+        runtime: a name of the table ``runtimes``; None tries those of :data:`DEFAULTS` that fit the format.
+        threads: threads of the runtime.
+        raw: take and give the integers of a quantized file as they are.
+        stateful: keep variable state from one run to the next (TFLite recurrent operators).
+
+    Raises:
+        ModelError: the file is missing, not valid, or not accepted by the runtime.
+        RuntimeMissingError: the runtime's package is not installed; the message has the command that installs it.
+        UsageError: no such runtime, or one of another format.
+    """
+    artifact = open_artifact(path)
+    missing: list[RuntimeMissingError] = []
+    for name in (runtime,) if runtime else DEFAULTS[artifact.format]:
+        kind = runner_class(name)
+        if artifact.format not in kind.formats:
+            known = ", ".join(DEFAULTS[artifact.format])
+            raise UsageError(
+                f"runtime {name!r} runs .{', .'.join(kind.formats)} files, {artifact.path.name} is .{artifact.format}; "
+                f"use one of: {known}"
+            )
+        try:
+            return kind(artifact, threads=threads, raw=raw, stateful=stateful)
+        except RuntimeMissingError as error:
+            missing.append(error)
+    raise missing[0]
+
+
+def runner_class(name: str) -> type[Runner]:
+    """The runner registered as ``name``.
+
+    Raises:
+        UsageError: no such name; the message lists what there is.
+    """
+    found = lookup("runtimes", name)
+    if not (isinstance(found, type) and issubclass(found, Runner)):
+        raise UsageError(f"the runtime {name!r} is not a Runner; there are: {', '.join(names('runtimes'))}")
+    return found

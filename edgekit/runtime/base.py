@@ -1,0 +1,179 @@
+"""The Runner: one way to run a model file, whatever runs it.
+
+The base class checks feeds, (de)quantizes integer inputs and outputs and names the results. A backend opens the file
+(:meth:`Runner._open`) and calls it (:meth:`Runner._call`).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from types import TracebackType
+from typing import ClassVar, Self
+
+from edgekit.errors import DeviceError, EdgekitError, RuntimeMissingError, UsageError
+from edgekit.runtime.feeds import FeedPlan
+from edgekit.runtime.ports import Port, meet_card
+from edgekit.runtime.quantization import dequantize, quantize
+from edgekit.types import Array, Artifact, Feed, Format, Signature
+
+_OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "failed to allocate memory", "out of memory", "can't allocate memory")
+
+
+@dataclass(frozen=True, slots=True)
+class Delegation:
+    """How much of the graph ``by`` took over: ``delegated`` of ``nodes`` operators of the loaded graph."""
+
+    nodes: int
+    delegated: int
+    by: str
+
+
+class Runner(ABC):
+    """A loaded model; a context manager.
+
+    Attributes:
+        artifact: the file.
+        signature: inputs and outputs as :meth:`run` takes and gives them: float32 where the file has quantized
+            integers (``raw=False``), the file's own dtypes otherwise.
+        load_ns: nanoseconds the backend took to open the file and to get ready, imports not counted.
+        threads: threads the backend was given.
+        raw: integers of a quantized file are taken and given as they are.
+        stateful: variable state is kept from one run to the next; without it every run starts from the reset state.
+
+    Raises (on making one):
+        RuntimeMissingError: the backend's package is not installed.
+        ModelError: the backend does not accept the file.
+    """
+
+    name: ClassVar[str]
+    formats: ClassVar[tuple[Format, ...]]
+    package: ClassVar[str]
+    """Distribution that brings the backend; its version is :attr:`version`."""
+    extra: ClassVar[str]
+    """edgekit's extra that installs it."""
+
+    def __init__(self, artifact: Artifact, *, threads: int = 1, raw: bool = False, stateful: bool = False) -> None:
+        if threads < 1:
+            raise UsageError(f"threads is {threads}; give 1 or more")
+        self.artifact = artifact
+        self.threads = threads
+        self.raw = raw
+        self.stateful = stateful
+        self._import()
+        started = time.monotonic_ns()
+        found = self._open()
+        self.load_ns = time.monotonic_ns() - started
+        inputs, outputs = meet_card(artifact, *found)
+        self.signature = Signature(tuple(p.seen(raw) for p in inputs), tuple(p.seen(raw) for p in outputs))
+        self._inputs, self._outputs = inputs, outputs
+        self._names = [port.spec.name for port in outputs]
+        self._integer_in = [] if raw else [(k, p.quantization) for k, p in enumerate(inputs) if p.quantization]
+        self._integer_out = [] if raw else [(k, p.quantization) for k, p in enumerate(outputs) if p.quantization]
+        self._accept = FeedPlan(self.signature.inputs, artifact.path.name, self._bind).accept
+        self._ready()
+
+    def run(self, feed: Feed) -> dict[str, Array]:
+        """One inference: arrays by input name -> new arrays by output name.
+
+        Raises:
+            FeedError: the feed does not fit the signature (see :mod:`edgekit.runtime.feeds`).
+            DeviceError: the backend failed while running.
+        """
+        arrays = self._accept(feed)
+        for k, how in self._integer_in:
+            arrays[k] = quantize(arrays[k], how)
+        try:
+            results = self._call(arrays)
+        except EdgekitError:
+            raise
+        except Exception as error:
+            raise self._failed(error) from error
+        for k, how in self._integer_out:
+            results[k] = dequantize(results[k], how)
+        return dict(zip(self._names, results, strict=True))
+
+    def bare(self, feed: Feed) -> Callable[[], object]:
+        """The barest repeatable call of this backend on ``feed``, for the clock: copy in, run, copy out.
+
+        The feed is checked, its dimensions are bound and its values are quantized here, once.
+        """
+        arrays = self._accept(feed)
+        for k, how in self._integer_in:
+            arrays[k] = quantize(arrays[k], how)
+        return self._bare(arrays)
+
+    def reset(self) -> None:  # noqa: B027  a backend without it needs none
+        """Puts variable state back to its start. Nothing to do for a model without any."""
+
+    def delegation(self) -> Delegation | None:
+        """What ran where, as far as the backend tells; None where it does not."""
+        return None
+
+    def close(self) -> None:  # noqa: B027  a backend without it needs none
+        """Lets go of the model. The runner cannot be used afterwards."""
+
+    @property
+    def version(self) -> str:
+        """Version of the backend's package, ``unknown`` where it has none."""
+        try:
+            return version(self.package)
+        except PackageNotFoundError:
+            return "unknown"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def _import(self) -> None:
+        """Imports the backend's package; raise :meth:`_missing` when it is not there."""
+
+    @abstractmethod
+    def _open(self) -> tuple[Sequence[Port], Sequence[Port]]:
+        """Opens ``self.artifact`` and says what its inputs and outputs are.
+
+        Raises:
+            ModelError: the backend does not accept the file.
+        """
+
+    @abstractmethod
+    def _call(self, arrays: list[Array]) -> list[Array]:
+        """One inference; arrays in the order of ``self._inputs``, results in the order of ``self._outputs``."""
+
+    def _ready(self) -> None:  # noqa: B027  a backend without it needs none
+        """Called once when ``self._inputs`` and ``self._outputs`` are known, to lay out what :meth:`_call` needs."""
+
+    def _bind(self, shapes: list[tuple[int, ...]]) -> None:  # noqa: B027  a backend without it needs none
+        """Called with the shapes of all inputs before their first use and whenever they change."""
+
+    def _bare(self, arrays: list[Array]) -> Callable[[], object]:
+        return lambda: self._call(arrays)
+
+    def _failed(self, error: Exception) -> DeviceError:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return DeviceError(f"{self.artifact.path.name}: {self.name} {self.version} failed while running: {reason}")
+
+    @classmethod
+    def _missing(cls, path: str) -> RuntimeMissingError:
+        return RuntimeMissingError(
+            f"{path} needs the package {cls.package}, which is not installed in {sys.executable}; "
+            f"run: pip install 'edgekit[{cls.extra}]' (or only: pip install {cls.package})"
+        )
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether ``error``, or what caused it, is the lack of memory in the words of Python, C++ or a runtime."""
+    while error is not None:
+        if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _OUT_OF_MEMORY):
+            return True
+        error = error.__cause__
+    return False

@@ -1,0 +1,180 @@
+"""TFLite files on ai-edge-litert, or on tflite-runtime where that is what a board has: one implementation for both."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgekit.errors import ModelError, UnsupportedError
+from edgekit.runtime.base import Delegation, Runner
+from edgekit.runtime.ports import INTEGERS, Port, natural, unnamed
+from edgekit.types import Array, Format, QuantizedTensor, TensorSpec
+
+_DELEGATE = "DELEGATE"
+_REASONS = (
+    (
+        r"[Ee]ncountered unresolved custom op: ([^.\s]+)",
+        "the custom operator {0} is unknown to {runtime}; convert without it",
+    ),
+    (
+        r"Didn't find op for builtin opcode '(\w+)' version '(\d+)'",
+        "{runtime} has no {0} in version {1}: the file is newer than the runtime; use --runtime litert, or a newer one",
+    ),
+    (
+        r"not a valid Flatbuffer|[Cc]ould not open|is not a flatbuffer",
+        "it is cut short or damaged; copy or convert it again",
+    ),
+)
+
+
+class _InterpreterRunner(Runner):
+    """What both packages share: the Interpreter class of TensorFlow Lite."""
+
+    formats = (Format.TFLITE,)
+    _interpreter_class: Any
+
+    def _open(self) -> tuple[Sequence[Port], Sequence[Port]]:
+        self._open_interpreter()
+        inputs, outputs = self._details()
+        alone = len(inputs) == 1
+        return [self._port(n, d, alone) for n, d in inputs], [self._port(n, d, alone) for n, d in outputs]
+
+    def _open_interpreter(self) -> None:
+        try:
+            self._interpreter = self._interpreter_class(model_path=str(self.artifact.path), num_threads=self.threads)
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise ModelError(f"{self.artifact.path}: {self._reason(str(error))}") from error
+
+    def _ready(self) -> None:
+        self._in = [int(port.key) for port in self._inputs]
+        self._out = [int(port.key) for port in self._outputs]
+        self._shapes = [tuple(self._interpreter.get_tensor(index).shape) for index in self._in]
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        self._set, self._get = self._interpreter.set_tensor, self._interpreter.get_tensor
+        self._invoke = self._interpreter.invoke
+        self._forget = None if self.stateful else self._interpreter.reset_all_variables
+
+    def _bind(self, shapes: list[tuple[int, ...]]) -> None:
+        if shapes == self._shapes:
+            return
+        self._shapes = []  # unknown, should the runtime refuse
+        for index, shape in zip(self._in, shapes, strict=True):
+            self._interpreter.resize_tensor_input(index, shape)
+        self._interpreter.allocate_tensors()
+        self._shapes = shapes
+
+    def _call(self, arrays: list[Array]) -> list[Array]:
+        for index, array in zip(self._in, arrays, strict=True):
+            self._set(index, array)
+        if self._forget is not None:
+            self._forget()
+        self._invoke()
+        return [self._get(index) for index in self._out]
+
+    def reset(self) -> None:
+        self._interpreter.reset_all_variables()
+
+    def delegation(self) -> Delegation:
+        """Operators that XNNPACK took over: those between a DELEGATE node's outputs and its inputs."""
+        operators = self._interpreter._get_ops_details()  # the only way either package offers
+        delegates = [op for op in operators if op["op_name"] == _DELEGATE]
+        own = [op for op in operators if op["op_name"] != _DELEGATE]
+        taken = _between(own, delegates)
+        return Delegation(len(own), len(taken), "XNNPACK" if delegates else "")
+
+    def close(self) -> None:
+        self._set = self._get = self._invoke = self._forget = self._interpreter = None
+
+    def _details(self) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
+        """Names and details of the inputs and outputs: the SignatureDef's where it describes the main graph."""
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        for key in self._interpreter.get_signature_list():
+            signature = self._interpreter.get_signature_runner(key)
+            named_in, named_out = signature.get_input_details(), signature.get_output_details()
+            if _indices(named_in.values()) == _indices(inputs) and _indices(named_out.values()) == _indices(outputs):
+                return _ordered(named_in), _ordered(named_out)
+        return [(d["name"], d) for d in inputs], [(d["name"], d) for d in outputs]
+
+    def _port(self, name: str, details: Mapping[str, Any], alone: bool) -> Port:
+        dtype = np.dtype(details["dtype"])
+        if dtype.kind not in "biuf":
+            raise UnsupportedError(
+                f"{self.artifact.path}: {name!r} holds {dtype.name}; edgekit runs tensors of numbers only"
+            )
+        sizes = details["shape_signature"] if len(details["shape_signature"]) else details["shape"]
+        shape = tuple(int(size) if size >= 0 else unnamed(name, axis, alone) for axis, size in enumerate(sizes))
+        parameters = details["quantization_parameters"]
+        scales, zero_points = parameters["scales"], parameters["zero_points"]
+        how = None
+        if dtype.name in INTEGERS and len(scales) == 1 and scales[0] > 0:
+            how = QuantizedTensor(dtype.name, float(scales[0]), int(zero_points[0]))
+        return Port(TensorSpec(name, dtype.name, shape), int(details["index"]), how)
+
+    def _reason(self, text: str) -> str:
+        runtime = f"{self.name} {self.version}"
+        for pattern, words in _REASONS:
+            found = re.search(pattern, text)
+            if found:
+                return words.format(*found.groups(), runtime=runtime)
+        return f"{runtime} does not accept it: {' '.join(text.split())[:300]}; convert it again"
+
+
+class LiteRtRunner(_InterpreterRunner):
+    """TFLite on ai-edge-litert."""
+
+    name = "litert"
+    package = "ai-edge-litert"
+    extra = "litert"
+
+    def _import(self) -> None:
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError as error:
+            raise self._missing(str(self.artifact.path)) from error
+        self._interpreter_class = Interpreter
+
+
+class TfliteRuntimeRunner(_InterpreterRunner):
+    """TFLite on tflite-runtime (last release 2.14: Python 3.11 and numpy 1 only)."""
+
+    name = "tflite-runtime"
+    package = "tflite-runtime"
+    extra = "tflite-runtime"
+
+    def _import(self) -> None:
+        try:
+            from tflite_runtime.interpreter import Interpreter
+        except ImportError as error:
+            raise self._missing(str(self.artifact.path)) from error
+        self._interpreter_class = Interpreter
+
+
+def _indices(details: Iterable[Mapping[str, Any]]) -> list[int]:
+    return sorted(int(row["index"]) for row in details)
+
+
+def _ordered(named: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """By name: a SignatureDef has no order of its own, and exporters number their arguments and results."""
+    return sorted(named.items(), key=lambda item: natural(item[0]))
+
+
+def _between(operators: Sequence[Mapping[str, Any]], delegates: Sequence[Mapping[str, Any]]) -> set[int]:
+    """Indices of the operators reached backwards from the delegates' outputs, up to their inputs."""
+    producer = {int(tensor): op for op in operators for tensor in op["outputs"]}
+    taken: set[int] = set()
+    for delegate in delegates:
+        stop = {int(tensor) for tensor in delegate["inputs"]}
+        waiting = [int(tensor) for tensor in delegate["outputs"]]
+        while waiting:
+            op = producer.get(waiting.pop())
+            if op is None or op["index"] in taken:
+                continue
+            taken.add(op["index"])
+            waiting += [int(tensor) for tensor in op["inputs"] if int(tensor) not in stop]
+    return taken

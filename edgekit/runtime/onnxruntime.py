@@ -1,0 +1,140 @@
+"""ONNX files on onnxruntime's CPU provider."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from edgekit.artifact import onnx_external_data
+from edgekit.errors import ModelError, UnsupportedError
+from edgekit.runtime.base import Delegation, Runner
+from edgekit.runtime.ports import Port, unnamed
+from edgekit.types import Array, Artifact, Dim, Format, TensorSpec
+
+_PROVIDER = "CPUExecutionProvider"
+_RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
+_DTYPES = {
+    "float": "float32",
+    "double": "float64",
+    "float16": "float16",
+    "bool": "bool",
+    **{f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}
+_REASONS = (
+    (
+        r"(?:No Op registered for (?=\S)|Fatal error: (?=\S+\(.*not a registered function))([^\s(]+)",
+        "the operator {0} is unknown to {runtime}; export without it, or update onnxruntime",
+    ),
+    (
+        r"No opset import for domain '([^']*)'",
+        "an operator of the domain {0!r} is unknown to {runtime}; export without it, or with standard operators only",
+    ),
+    (
+        r"[Oo]pset (\d+) is under development.*till opset (\d+)",
+        "it has opset {0}, {runtime} knows up to {1}; export with --opset {1} or lower, or update onnxruntime",
+    ),
+    (
+        r"IR version: (\d+), max supported IR version: (\d+)",
+        "it has IR version {0}, {runtime} knows up to {1}; export it again here, or update onnxruntime",
+    ),
+    (
+        r"Node input '([^']*)' is not a graph input, initializer",
+        "the tensor {0!r} (weights, or a node's result) is missing from it; export it again",
+    ),
+    (r"Could not find an implementation for (\S+)", "{runtime} has no kernel for {0} in this dtype; export in float32"),
+    (r"Protobuf parsing failed", "it is cut short or damaged; copy or export it again"),
+)
+
+
+class OnnxRuntimeRunner(Runner):
+    """ONNX on onnxruntime (CPU)."""
+
+    name = "onnxruntime"
+    formats = (Format.ONNX,)
+    package = "onnxruntime"
+    extra = "onnx"
+
+    def _import(self) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise self._missing(str(self.artifact.path)) from error
+        self._library: Any = onnxruntime
+
+    def _open(self) -> tuple[Sequence[Port], Sequence[Port]]:
+        refuse_foreign_data(self.artifact)
+        options = self._library.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # fatal only: everything else arrives as an exception, and is said once
+        options.add_session_config_entry(_RECORD_ASSIGNMENT, "1")
+        try:
+            self._session = self._library.InferenceSession(str(self.artifact.path), options, providers=[_PROVIDER])
+        except Exception as error:
+            raise ModelError(f"{self.artifact.path}: {self._reason(str(error))}") from error
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        alone = len(inputs) == 1
+        return [self._port(node, alone) for node in inputs], [self._port(node, alone) for node in outputs]
+
+    def _ready(self) -> None:
+        self._keys = [str(port.key) for port in self._inputs]
+        self._results = [str(port.key) for port in self._outputs]
+        self._run = self._session.run
+
+    def _call(self, arrays: list[Array]) -> list[Array]:
+        results: list[Array] = self._run(self._results, dict(zip(self._keys, arrays, strict=True)))
+        return results
+
+    def _bare(self, arrays: list[Array]) -> Callable[[], object]:
+        return partial(self._run, self._results, dict(zip(self._keys, arrays, strict=True)))
+
+    def delegation(self) -> Delegation | None:
+        """Nodes that the CPU provider runs, of all nodes it was offered; None from onnxruntime before 1.24."""
+        tell = getattr(self._session, "get_provider_graph_assignment_info", None)
+        if tell is None:
+            return None
+        counts = [(str(group.ep_name), len(group.get_nodes())) for group in tell()]
+        return Delegation(sum(n for _, n in counts), sum(n for by, n in counts if by == _PROVIDER), _PROVIDER)
+
+    def close(self) -> None:
+        self._run = self._session = None
+
+    def _port(self, node: Any, alone: bool) -> Port:
+        kind = re.fullmatch(r"tensor\((\w+)\)", node.type)
+        if kind is None or kind[1] not in _DTYPES:
+            raise UnsupportedError(
+                f"{self.artifact.path}: {node.name!r} is a {node.type}; edgekit runs tensors of numbers only"
+            )
+        shape: list[Dim] = []
+        for axis, dim in enumerate(node.shape):
+            shape.append(dim if isinstance(dim, int) and dim >= 0 else str(dim or unnamed(node.name, axis, alone)))
+        return Port(TensorSpec(node.name, _DTYPES[kind[1]], tuple(shape)), node.name)
+
+    def _reason(self, text: str) -> str:
+        runtime = f"onnxruntime {self.version}"
+        for pattern, words in _REASONS:
+            found = re.search(pattern, text, re.DOTALL)
+            if found:
+                return words.format(*found.groups(), runtime=runtime)
+        told = " ".join(re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from \S+ failed:)?", "", text).split())
+        return f"{runtime} does not accept it: {told[:300]}; export it again"
+
+
+def refuse_foreign_data(artifact: Artifact) -> None:
+    """Raises ModelError when weights lie outside the file's own folder, or are not there."""
+    folder = artifact.path.parent.resolve()
+    for location in onnx_external_data(artifact.path):
+        target = (folder / location).resolve()
+        if Path(location).is_absolute() or not target.is_relative_to(folder):
+            raise ModelError(
+                f"{artifact.path}: its weights are said to lie in {location!r}, outside its own folder, which edgekit "
+                "does not read; export it again as one self-contained file"
+            )
+        if not target.is_file():
+            raise ModelError(
+                f"{artifact.path}: its weights should lie in {target}, and no such file is there; copy it beside the "
+                "model, or export again as one self-contained file"
+            )

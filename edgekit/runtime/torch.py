@@ -1,0 +1,160 @@
+"""Torch on the CPU: exported programs (``.pt2``), and modules in memory as the reference of a parity proof."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgekit.errors import DeviceError, ModelError, UnsupportedError
+from edgekit.runtime.base import Runner
+from edgekit.runtime.feeds import FeedPlan
+from edgekit.runtime.ports import Port, unnamed
+from edgekit.types import Array, Feed, Format, Signature, TensorSpec
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TorchRunner(Runner):
+    """A ``.pt2`` file (``torch.export.save``), run eagerly on the CPU."""
+
+    name = "torch"
+    formats = (Format.PT2,)
+    package = "torch"
+    extra = "torch"
+
+    def _import(self) -> None:
+        try:
+            import torch
+        except ImportError as error:
+            raise self._missing(str(self.artifact.path)) from error
+        self._library = torch
+
+    def _open(self) -> tuple[Sequence[Port], Sequence[Port]]:
+        try:
+            program = self._library.export.load(self.artifact.path)
+        except Exception as error:  # whatever the loader of a damaged archive stumbles over
+            told = " ".join(str(error).split())[:300] or type(error).__name__
+            raise ModelError(
+                f"{self.artifact.path}: torch {self.version} does not accept it: {told}; write it again with "
+                "torch.export.save"
+            ) from error
+        arguments, keywords = program.call_spec.in_spec.children()
+        self._positional = arguments.num_leaves
+        self._keywords = list(keywords.context or ())
+        if any(child.num_children for child in (*arguments.children(), *keywords.children())):
+            raise UnsupportedError(
+                f"{self.artifact.path}: an argument is a list or a dict of tensors; edgekit runs one tensor an argument"
+            )
+        self._module: Any = program.module()
+        inputs, outputs = _specs(program)
+        return [Port(spec, k) for k, spec in enumerate(inputs)], [Port(spec, k) for k, spec in enumerate(outputs)]
+
+    def _ready(self) -> None:
+        self._order = [int(port.key) for port in self._inputs]
+        self._results = [int(port.key) for port in self._outputs]
+
+    def _call(self, arrays: list[Array]) -> list[Array]:
+        given: list[Any] = [None] * len(arrays)
+        for place, array in zip(self._order, arrays, strict=True):
+            given[place] = array
+        keywords = dict(zip(self._keywords, given[self._positional :], strict=True))
+        results = call_module(self._module, given[: self._positional], keywords, self.threads)
+        return [results[place] for place in self._results]
+
+    def close(self) -> None:
+        self._module = None
+
+
+class TorchModuleRunner:
+    """A module in memory behind the same ``run``: the reference that conversions are proved against.
+
+    Args:
+        module: put into eval mode here; called with one positional tensor an input, in the order of the signature.
+        signature: names, dtypes and shapes; the results are taken in the order of its outputs.
+    """
+
+    name = "torch"
+
+    def __init__(self, module: torch.nn.Module, signature: Signature, *, threads: int = 1) -> None:
+        self.signature = signature
+        self._module = module.eval()
+        self._threads = threads
+        self._accept = FeedPlan(signature.inputs, type(module).__name__).accept
+
+    def run(self, feed: Feed) -> dict[str, Array]:
+        """One inference: arrays by input name -> new arrays by output name.
+
+        Raises:
+            FeedError: the feed does not fit the signature.
+            DeviceError: the module raised, or gave another number of results than the signature has.
+        """
+        arrays = self._accept(feed)
+        try:
+            results = call_module(self._module, arrays, {}, self._threads)
+        except Exception as error:
+            raise DeviceError(f"{type(self._module).__name__} raised {type(error).__name__}: {error}") from error
+        names = [spec.name for spec in self.signature.outputs]
+        if len(results) != len(names):
+            raise DeviceError(
+                f"{type(self._module).__name__} gave {len(results)} results, its signature has {len(names)}: "
+                f"{', '.join(names)}"
+            )
+        return dict(zip(names, results, strict=True))
+
+
+def call_module(
+    module: Callable[..., Any], arguments: Sequence[Array], keywords: dict[str, Array], threads: int
+) -> list[Array]:
+    """Calls ``module`` on arrays, without gradients; its tensors, flattened in order, as arrays of their own."""
+    import torch
+
+    def tensor(array: Array) -> torch.Tensor:
+        return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+    with torch.inference_mode(), _threads(threads):
+        results = module(*map(tensor, arguments), **{name: tensor(array) for name, array in keywords.items()})
+    leaves = torch.utils._pytree.tree_leaves(results)
+    return [np.array(leaf.detach().cpu().numpy()) for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Torch's number of threads belongs to the process: it is put back."""
+    import torch
+
+    before = torch.get_num_threads()
+    if before == number:
+        yield
+        return
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _specs(program: Any) -> tuple[list[TensorSpec], list[TensorSpec]]:
+    """Inputs and outputs of an exported program; its symbols (``s40``) are given readable names."""
+    import torch
+
+    names = list(program.graph_signature.user_inputs)
+    results = list(program.graph_signature.user_outputs)
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    dims: dict[str, str] = {}
+
+    def spec(shown: str, name: str) -> TensorSpec:
+        value = values.get(name)
+        if not isinstance(value, torch.Tensor):
+            raise UnsupportedError(f"{shown!r} of the program is a {type(value).__name__}, not a tensor")
+        shape = tuple(
+            size if isinstance(size, int) else dims.setdefault(str(size), unnamed(shown, axis, len(names) == 1))
+            for axis, size in enumerate(value.shape)
+        )
+        return TensorSpec(shown, str(value.dtype).removeprefix("torch."), shape)
+
+    inputs = [spec(name, name) for name in names]
+    return inputs, [spec(f"output_{k}", name) for k, name in enumerate(results)]
