@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -83,6 +83,9 @@ def run(args: Sequence[str]) -> int:
     """Runs one command line; returns its exit code. Never raises, but for what ``--debug`` shows."""
     if "_EDGEKIT_COMPLETE" in os.environ:  # click's shell completion wants its own main
         group.main(list(args), prog_name="edgekit")
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell (>&-); a file opened later must not take its descriptor
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # lives as long as the program
     state = State()
     try:
         with group.make_context("edgekit", list(args), obj=state) as context:
@@ -92,8 +95,7 @@ def run(args: Sequence[str]) -> int:
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except BrokenPipeError:
-        # The interpreter flushes standard output once more when it ends: give it a place where that works.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _discard(state.stdout, sys.stdout)
         return BROKEN_PIPE
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 4
@@ -105,6 +107,13 @@ def run(args: Sequence[str]) -> int:
             traceback.print_exception(error)
         say(message)
         return code
+
+
+def _discard(*streams: TextIO) -> None:
+    """Streams are flushed once more when the interpreter ends: gives them a place where that works."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in streams:
+        os.dup2(nowhere, stream.fileno())
 
 
 def say(message: str) -> None:

@@ -22,9 +22,14 @@ def show(parts: Any, stream: TextIO) -> None:
     """Prints a string, a table, or a list of them to ``stream``."""
     from rich.console import Console
 
-    console = Console(file=stream, highlight=False, soft_wrap=False, emoji=False, markup=False)
+    class PlainConsole(Console):
+        def on_broken_pipe(self) -> None:
+            # rich would end the program with exit status 1, which is a gate's; the command line knows better
+            raise BrokenPipeError
+
+    console = PlainConsole(file=stream, highlight=False, emoji=False, markup=False)
     if not console.is_terminal:
-        console = Console(file=stream, width=PIPE_WIDTH, highlight=False, emoji=False, markup=False)
+        console = PlainConsole(file=stream, width=PIPE_WIDTH, highlight=False, emoji=False, markup=False)
     for part in parts if isinstance(parts, list | tuple) else [parts]:
         if isinstance(part, str):
             console.print(part, soft_wrap=True)

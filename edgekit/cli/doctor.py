@@ -1,0 +1,25 @@
+"""``edgekit doctor``."""
+
+from __future__ import annotations
+
+import click
+
+from edgekit.cli.options import device_option, emit, output_options
+
+
+@click.command()
+@device_option
+@output_options
+def command(on: str) -> None:
+    """Says what is installed, which backends work, and how to get the rest.
+
+    Every runtime is tried with a tiny model in a worker. Exit code 0 when at least one works, 4 when none does.
+    """
+    from edgekit.errors import DeviceError
+    from edgekit.pipeline.doctor import doctor
+    from edgekit.report.verbs import render_doctor
+
+    result = doctor(on=on)
+    emit("doctor", result, render=render_doctor)
+    if not result.usable:
+        raise DeviceError(f"no runtime works on {on}; install one, for example: pip install 'edgekit[onnx,litert]'")

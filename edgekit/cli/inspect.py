@@ -1,0 +1,18 @@
+"""``edgekit inspect``."""
+
+from __future__ import annotations
+
+import click
+
+from edgekit.cli.options import emit, output_options
+
+
+@click.command()
+@click.argument("model")
+@output_options
+def command(model: str) -> None:
+    """Shows what a model file is: card, signature, operators, size, history."""
+    from edgekit.pipeline.inspect import inspect
+    from edgekit.report.verbs import render_inspect
+
+    emit("inspect", inspect(model), render=render_inspect)

@@ -1,0 +1,26 @@
+"""``edgekit run``."""
+
+from __future__ import annotations
+
+import click
+
+from edgekit.cli.options import device_option, emit, output_options, runtime_option
+
+
+@click.command()
+@click.argument("model")
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@device_option
+@runtime_option
+@click.option("-o", "--out", metavar="OUT.npz", help="Write the whole outputs here, by name.")
+@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Labels to print.")
+@output_options
+def command(model: str, inputs: tuple[str, ...], on: str, runtime: str | None, out: str | None, top: int) -> None:
+    """Runs one inference on real input: prints labels or writes arrays.
+
+    INPUT is an image, a .csv with one row, or an .npz or .npy of model-ready arrays; each is one sample.
+    """
+    from edgekit.pipeline.run import run
+    from edgekit.report.verbs import render_run
+
+    emit("run", run(model, inputs, on=on, runtime=runtime, out=out, top=top), render=render_run)

@@ -1,0 +1,184 @@
+"""``doctor``: what is installed, which runtimes really run a model, what is missing and how to get it."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import platform
+import subprocess
+import sys
+import tempfile
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit import registry
+from edgekit.artifact import library_versions
+from edgekit.devices import open_runner
+from edgekit.errors import EdgekitError, RuntimeMissingError
+from edgekit.version import __version__
+
+TINY_ONNX = base64.b64decode(
+    "CAgSADo+CgwKAXgSAXkiBFJlbHUSBHRpbnlaEwoBeBIOCgwIARIICgIIAQoCCARiEwoBeRIOCgwIARIICgIIAQoCCARCBAoAEA0="
+)
+"""y = Relu(x), both float32 (1, 4), opset 13."""
+TINY_TFLITE = zlib.decompress(base64.b64decode(
+    "eNptUDsKwkAQfdElLBpUMIVFbqGltViksLCXgFECGsQfyS08gIVH8ybx7e4EluDAY2bezpvPJgC2q3QeI8EMMSaIoGFMMQM54EW8iQ9xCYA+PR1r"
+    "jQ1EoxiBEdgJWBJj4pZfn0V53O3zQ/Y43a3O1GjRaOmlxNfiI9s7tDWh916J15ZTlm/N8LGNRt4tipnjzV5rIiU20vOcFSU697j3D91adgk84E/e"
+    "IxbS89s0ja+r5b29M/L+OOrMqDq17V5GM/Q0Uzd2+gPcShYG"
+))  # fmt: skip
+"""The same as a TFLite file with one RELU."""
+PT2_PROGRAM = (
+    "import sys, torch\ntorch.export.save(torch.export.export(torch.nn.ReLU(), (torch.zeros(1, 4),)), sys.argv[1])\n"
+)
+"""The same as a .pt2, whose format follows torch's version: made by the torch that is there."""
+PROBE = np.array([[-1.0, 2.0, -3.0, 4.0]], np.float32)
+
+FORMATS = {"onnxruntime": "onnx", "litert": "tflite", "tflite-runtime": "tflite", "torch": "pt2"}
+GET_RUNTIME = {
+    "onnxruntime": "pip install 'edgekit[onnx]'",
+    "litert": "pip install 'edgekit[litert]'",
+    "tflite-runtime": "an environment of its own with Python 3.11 and numpy 1: python3.11 -m venv .venv-tflite && "
+    ".venv-tflite/bin/pip install tflite-runtime==2.14.0 'numpy<2', then --on python:.venv-tflite/bin/python",
+    "torch": "pip install 'edgekit[torch]'",
+}
+PACKAGES = {
+    "onnxruntime": ("run .onnx", "onnx"),
+    "ai-edge-litert": ("run .tflite", "litert"),
+    "tflite-runtime": ("run .tflite with numpy 1", "tflite-runtime"),
+    "torch": ("networks, train, export", "torch"),
+    "lightning-fabric": ("train, finetune", "torch"),
+    "safetensors": ("checkpoints", "torch"),
+    "torch-pruning": ("prune", "torch"),
+    "onnx": ("export to .onnx, inspect, quantize", "host"),
+    "onnxscript": ("export to .onnx", "host"),
+    "onnxslim": ("export to .onnx", "host"),
+    "litert-torch": ("export to .tflite", "host"),
+    "ai-edge-quantizer": ("quantize .tflite", "host"),
+    "scikit-learn": ("data: digits, breast-cancer", "host"),
+    "pillow": ("images", "host"),
+}
+"""Distribution -> what it is for, and the extra that brings it."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """One distribution: its version (None: not installed), what it is for, how to get it."""
+
+    name: str
+    version: str | None
+    used_for: str
+    install: str
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One runtime, tried with a model of one operator in a worker.
+
+    ``state``: ``works``, ``missing`` (not installed) or ``broken`` (``detail`` says how it failed).
+    """
+
+    runtime: str
+    format: str
+    state: str
+    detail: str
+    install: str
+
+
+@dataclass(frozen=True)
+class DoctorResult:
+    """What is there on ``device``. ``usable`` is True when at least one runtime works."""
+
+    device: str
+    python: str
+    packages: tuple[Package, ...]
+    backends: tuple[Backend, ...]
+
+    @property
+    def usable(self) -> bool:
+        return any(backend.state == "works" for backend in self.backends)
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "device": self.device,
+            "usable": self.usable,
+            "python": self.python,
+            "version": __version__,
+            "backends": [asdict(backend) for backend in self.backends],
+            "packages": [asdict(package) for package in self.packages],
+        }
+
+
+def doctor(*, on: str = "cpu") -> DoctorResult:
+    """Tries every runtime on the device ``on`` with a tiny model, and lists the packages of this environment.
+
+    Raises:
+        UsageError: no such device.
+    """
+    return DoctorResult(
+        device=on,
+        python=f"{platform.python_version()} ({sys.executable})",
+        packages=installed_packages(),
+        backends=try_backends(on),
+    )
+
+
+def installed_packages() -> tuple[Package, ...]:
+    """Every package edgekit can use, with the version that is installed here."""
+    versions = library_versions(*PACKAGES)
+    return tuple(
+        Package(name, versions.get(name), used_for, f"pip install 'edgekit[{extra}]'")
+        for name, (used_for, extra) in PACKAGES.items()
+    )
+
+
+def try_backends(on: str) -> tuple[Backend, ...]:
+    """Every known runtime, really tried on the device ``on``; third parties' runtimes are named, not tried."""
+    with tempfile.TemporaryDirectory(prefix="edgekit-doctor-") as folder:
+        return tuple(_try(name, on, Path(folder)) for name in registry.names("runtimes") if name in FORMATS)
+
+
+def _try(runtime: str, on: str, folder: Path) -> Backend:
+    format_ = FORMATS[runtime]
+    install = GET_RUNTIME[runtime]
+    try:
+        path = _tiny_model(format_, folder)
+        with open_runner(path, device=on, runtime=runtime) as runner:
+            (answer,) = runner.run({runner.signature.inputs[0].name: PROBE}).values()
+    except RuntimeMissingError as error:
+        return Backend(runtime, format_, "missing", str(error), install)
+    except (EdgekitError, OSError, subprocess.SubprocessError) as error:
+        return Backend(runtime, format_, "broken", f"{type(error).__name__}: {error}", install)
+    if not np.array_equal(answer, np.maximum(PROBE, 0)):
+        return Backend(runtime, format_, "broken", f"relu of {PROBE.tolist()} came out as {answer.tolist()}", install)
+    return Backend(runtime, format_, "works", "", install)
+
+
+def _tiny_model(format_: str, folder: Path) -> Path:
+    path = folder / f"tiny.{format_}"
+    if path.exists():
+        return path
+    if format_ == "pt2":
+        _make_pt2(path)
+    else:
+        path.write_bytes(TINY_ONNX if format_ == "onnx" else TINY_TFLITE)
+    return path
+
+
+def _make_pt2(path: Path) -> None:
+    """In a process of its own: torch is slow to import, and may be what is broken.
+
+    Raises:
+        RuntimeMissingError: torch is not installed here.
+        SubprocessError: torch is here and fails.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise RuntimeMissingError(f"torch is not installed; {GET_RUNTIME['torch']}")
+    command = [sys.executable, "-c", PT2_PROGRAM, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise subprocess.SubprocessError(f"torch.export failed with exit status {done.returncode}: {last}")

@@ -1,0 +1,59 @@
+"""``inspect``: what a model file is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekit.artifact import card_to_json, open_artifact, sha256_file
+from edgekit.cardfile import signature_to_json
+from edgekit.quality.account import account
+from edgekit.quality.contents import file_signature, operators
+from edgekit.types import Artifact, Format, Signature
+
+
+@dataclass(frozen=True)
+class InspectResult:
+    """What a model file is; ``account`` is None for a file with nothing quantized in it."""
+
+    artifact: Artifact
+    signature: Signature
+    operators: dict[str, int]
+    bytes: int
+    sha256: str
+    account: dict[str, Any] | None
+
+    def document(self) -> dict[str, Any]:
+        card = self.artifact.card
+        described = None if card is None else card_to_json(card)
+        return {
+            "model": str(self.artifact.path),
+            "format": self.artifact.format,
+            "bytes": self.bytes,
+            "sha256": self.sha256,
+            "signature": signature_to_json(self.signature),
+            "operators": self.operators,
+            "account": self.account,
+            "steps": [] if described is None else described["steps"],
+            "card": described,
+        }
+
+
+def inspect(model: str | Path) -> InspectResult:
+    """Reads a model file: card, signature, operators, size, integer account, history. Works on files from elsewhere.
+
+    Raises:
+        ModelError: the file is missing or not valid.
+    """
+    artifact = open_artifact(model)
+    signature = artifact.card.signature if artifact.card else file_signature(artifact)
+    found = None if artifact.format is Format.PT2 else account(artifact)
+    return InspectResult(
+        artifact=artifact,
+        signature=signature,
+        operators=operators(artifact),
+        bytes=artifact.path.stat().st_size,
+        sha256=sha256_file(artifact.path),
+        account=found.document() if found is not None and found.quantized else None,
+    )

@@ -1,0 +1,167 @@
+"""What a model file holds, read from the file itself: its operators and its signature, whoever made it."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from edgekit.errors import ModelError
+from edgekit.quality.account import holds_data, read_tflite, text
+from edgekit.types import Artifact, Dim, Format, Signature, TensorSpec
+
+PT2_DTYPES = {
+    1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 8: "float64", 12: "bool",
+    13: "bfloat16",
+}  # fmt: skip
+"""torch._export.serde.schema.ScalarType -> numpy's name."""
+
+
+def operators(artifact: Artifact) -> dict[str, int]:
+    """Operator name -> how often it stands in the file, bodies of loops and branches included; most frequent first.
+
+    ONNX operators of another domain than the standard one carry it (``com.microsoft::QGemm``); TFLite custom
+    operators have their own name; ``.pt2`` operators are ATen's.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    found = Counter(
+        {Format.ONNX: _onnx_names, Format.TFLITE: _tflite_names, Format.PT2: _pt2_names}[artifact.format](artifact.path)
+    )
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+
+def file_signature(artifact: Artifact) -> Signature:
+    """Inputs and outputs as the file itself has them, integer ones as integers.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    read = {Format.ONNX: _onnx_signature, Format.TFLITE: _tflite_signature, Format.PT2: _pt2_signature}
+    return read[artifact.format](artifact.path)
+
+
+# ---------------------------------------------------------------- ONNX
+
+
+def _onnx_model(path: Path) -> Any:
+    import onnx
+
+    try:
+        return onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # protobuf and file errors share no base class
+        raise ModelError(f"{path} cannot be read as ONNX: {error}") from error
+
+
+def _onnx_names(path: Path) -> Iterator[str]:
+    model = _onnx_model(path)
+    graphs = [model.graph, *model.functions]
+    while graphs:
+        for node in graphs.pop().node:
+            domain = "" if node.domain in ("", "ai.onnx") else f"{node.domain}::"
+            yield f"{domain}{node.op_type}"
+            for attribute in node.attribute:
+                graphs.extend(attribute.graphs)
+                if attribute.HasField("g"):
+                    graphs.append(attribute.g)
+
+
+def _onnx_signature(path: Path) -> Signature:
+    graph = _onnx_model(path).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = tuple(_onnx_spec(value) for value in graph.input if value.name not in constants)
+    return Signature(inputs, tuple(_onnx_spec(value) for value in graph.output))
+
+
+def _onnx_spec(value: Any) -> TensorSpec:
+    import onnx
+
+    tensor = value.type.tensor_type
+    shape: list[Dim] = []
+    for index, dim in enumerate(tensor.shape.dim):
+        shape.append(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or f"{value.name}_{index}")
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name if tensor.elem_type else "unknown"
+    return TensorSpec(value.name, dtype, tuple(shape))
+
+
+# ---------------------------------------------------------------- TFLite
+
+
+def _enum(name: str) -> dict[int, str]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return {value: key for key, value in vars(getattr(schema, name)).items() if isinstance(value, int)}
+
+
+def _tflite_names(path: Path) -> Iterator[str]:
+    model = read_tflite(path)
+    names = _enum("BuiltinOperator")
+    for graph in model.subgraphs:
+        for op in graph.operators or ():
+            code = model.operatorCodes[op.opcodeIndex]
+            yield text(code.customCode) or names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+
+
+def _tflite_signature(path: Path) -> Signature:
+    model = read_tflite(path)
+    graph = model.subgraphs[0]
+    types = {value: name.lower() for value, name in _enum("TensorType").items()}
+    given = (model.signatureDefs or [None])[0]
+
+    def specs(indices: Any, named: Any) -> tuple[TensorSpec, ...]:
+        names = {entry.tensorIndex: text(entry.name) for entry in named or ()}
+        made = []
+        for index in indices:
+            tensor = graph.tensors[index]
+            name = names.get(index) or text(tensor.name)
+            extents = tensor.shapeSignature if tensor.shapeSignature is not None else tensor.shape
+            shape = tuple(
+                int(d) if d >= 0 else f"{name}_{axis}" for axis, d in enumerate(extents if extents is not None else ())
+            )
+            made.append(TensorSpec(name, types[tensor.type], shape))
+        return tuple(made)
+
+    inputs = [index for index in graph.inputs if not holds_data(model, graph.tensors[index])]
+    return Signature(specs(inputs, given and given.inputs), specs(graph.outputs, given and given.outputs))
+
+
+# ---------------------------------------------------------------- PT2
+
+
+def _pt2_program(path: Path) -> Any:
+    """The exported program as JSON; read without torch, and nothing is unpickled."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            member = next((n for n in archive.namelist() if n.endswith("/models/model.json")), None)
+            if member is None:
+                raise ModelError(
+                    f"{path} holds no models/model.json; write it again with torch.export.save of torch 2.8 or newer"
+                )
+            return json.loads(archive.read(member))["graph_module"]
+    except (zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{path} cannot be read as .pt2: {error}") from error
+
+
+def _pt2_names(path: Path) -> Iterator[str]:
+    for node in _pt2_program(path)["graph"]["nodes"]:
+        yield str(node["target"]).removeprefix("torch.ops.")
+
+
+def _pt2_signature(path: Path) -> Signature:
+    program = _pt2_program(path)
+    values = program["graph"]["tensor_values"]
+
+    def specs(rows: Any, key: str) -> tuple[TensorSpec, ...]:
+        names = [row[key]["arg"]["as_tensor"]["name"] for row in rows if "as_tensor" in row.get(key, {}).get("arg", {})]
+        return tuple(TensorSpec(n, PT2_DTYPES.get(values[n]["dtype"], "unknown"), _pt2_shape(values[n])) for n in names)
+
+    found = program["signature"]
+    return Signature(specs(found["input_specs"], "user_input"), specs(found["output_specs"], "user_output"))
+
+
+def _pt2_shape(value: Any) -> tuple[Dim, ...]:
+    return tuple(d["as_int"] if "as_int" in d else str(d["as_expr"]["expr_str"]) for d in value["sizes"])
