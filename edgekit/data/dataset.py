@@ -1,0 +1,146 @@
+"""The data set: named raw samples with labels, a split, and how to open one from its spelling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from edgekit import registry
+from edgekit.errors import DataError, UsageError
+from edgekit.types import Array
+
+SPLITS = ("train", "test", "all")
+TEST_SHARE = 0.2
+"""Share of the samples in ``@test`` where a set has no split of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Raw samples by name, first axis = sample, and their labels.
+
+    Attributes:
+        name: as the user spelled it, without the split.
+        split: ``train``, ``test`` or ``all``.
+        kind: ``image`` (uint8, height x width x channels each), ``table`` (float32, columns) or ``array``
+            (tensors by model input name, fed as they are).
+        arrays: name -> samples: one array, or a sequence that decodes on access (image files).
+        labels: class index of each sample, int64 (N,), or None.
+        classes: class names in index order.
+        columns: column names of a table.
+        own_split: False where train and test come from a seeded split of one set.
+    """
+
+    name: str
+    split: str
+    kind: str
+    arrays: Mapping[str, Sequence[Array] | Array]
+    labels: Array | None = None
+    classes: tuple[str, ...] = ()
+    columns: tuple[str, ...] = field(default=())
+    own_split: bool = True
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+    @property
+    def label(self) -> str:
+        """Name and split as the user would spell them: ``cifar10@test``."""
+        return f"{self.name}@{self.split}"
+
+    def subset(self, indices: Array) -> Dataset:
+        """The samples at ``indices`` (int, 1-D), in that order."""
+        picked = {name: _take(samples, indices) for name, samples in self.arrays.items()}
+        return replace(self, arrays=picked, labels=None if self.labels is None else self.labels[indices])
+
+
+class Picked(Sequence[Array]):
+    """Some samples of a sequence that decodes on access, without decoding them now."""
+
+    def __init__(self, samples: Sequence[Array], indices: Array) -> None:
+        self._samples, self._indices = samples, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._samples[int(self._indices[index])]
+
+
+def _take(samples: Sequence[Array] | Array, indices: Array) -> Sequence[Array] | Array:
+    if isinstance(samples, np.ndarray):
+        return samples[indices]
+    return Picked(samples, indices)
+
+
+def open_data(spec: str, *, default_split: str = "test") -> Dataset:
+    """The data set spelled ``NAME``, ``KIND:PATH`` or either with ``@train``, ``@test`` or ``@all``.
+
+    A set that has no split of its own is whole when no split is named and ``default_split`` is ``test``; ``@train`` and
+    ``@test`` are then a seeded, stratified 80/20 split.
+
+    Raises:
+        DataError: the data cannot be read, or cannot be had.
+        UsageError: no such data set or split.
+    """
+    base, at, split = spec.rpartition("@")
+    if at and split in SPLITS:
+        name = base
+    elif at and "/" not in split and ":" not in base and "." not in split:
+        raise UsageError(f"no split is called {split!r} in {spec!r}; there are: {', '.join(SPLITS)}")
+    else:
+        name, split = spec, ""
+    kind, colon, argument = name.partition(":")
+    if kind not in registry.names("data"):
+        known = ", ".join(registry.names("data"))
+        raise UsageError(f"no data set is called {spec!r}; there are: {known} (images:DIR and npz:FILE take a path)")
+    reader = registry.lookup("data", kind)
+    if colon:
+        dataset = reader(name, argument, split, default_split)
+    else:
+        dataset = reader(name, split or default_split)
+    if not isinstance(dataset, Dataset):
+        raise DataError(f"the reader of {kind!r} gave {type(dataset).__name__}, a Dataset was expected")
+    if len(dataset) == 0:
+        raise DataError(f"{spec} holds no samples")
+    return dataset
+
+
+def choose_split(whole: Dataset, split: str, default_split: str) -> Dataset:
+    """Applies a split to a set that has none of its own (``split`` is empty when the user named none)."""
+    wanted = split or ("train" if default_split == "train" else "all")
+    if wanted == "all":
+        return replace(whole, split="all", own_split=False)
+    train, test = split_indices(len(whole), whole.labels)
+    return replace(whole.subset(train if wanted == "train" else test), split=wanted, own_split=False)
+
+
+def split_indices(count: int, labels: Array | None, share: float = TEST_SHARE, seed: int = 0) -> tuple[Array, Array]:
+    """Seeded, class-balanced (train, test) indices, each sorted; every class gets at least one test sample if it has two."""
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(count)
+    groups = [order] if labels is None else [order[labels[order] == c] for c in np.unique(labels)]
+    test = [group[: max(int(round(len(group) * share)), 1 if len(group) > 1 else 0)] for group in groups]
+    chosen = np.sort(np.concatenate(test))
+    return np.setdiff1d(np.arange(count), chosen), chosen
+
+
+def interleaved(labels: Array) -> Array:
+    """An order in which the classes take turns, so that the first N samples of a set are of all classes."""
+    rank = np.empty(len(labels), dtype=np.int64)  # position of each sample within its own class
+    for c in np.unique(labels):
+        members = np.flatnonzero(labels == c)
+        rank[members] = np.arange(len(members))
+    return np.lexsort((labels, rank))
+
+
+def stratified(dataset: Dataset, count: int, seed: int = 0) -> Dataset:
+    """At most ``count`` samples, the classes as balanced as they can be; all of it where it has no more."""
+    if count >= len(dataset):
+        return dataset
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(dataset))
+    if dataset.labels is None:
+        return dataset.subset(np.sort(order[:count]))
+    turns = order[interleaved(dataset.labels[order])]
+    return dataset.subset(np.sort(turns[:count]))

@@ -1,0 +1,158 @@
+"""``train``: a fresh network of a family, trained on a data set, as a checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgekit.artifact import library_versions, sha256_file, writable_folder
+from edgekit.data import Dataset, batches, open_data
+from edgekit.errors import UsageError
+from edgekit.models.checkpoint import save_checkpoint
+from edgekit.models.family import TrainOptions, family, new_network, parameter_count
+from edgekit.models.training import Fit, Progress, fit
+from edgekit.types import Network, Quality, Step
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """A trained checkpoint: where it is, how it was trained, how good it is on data it has not seen."""
+
+    path: Path
+    network: Network
+    fit: Fit
+    quality: Quality | None
+    seconds: float
+
+    def document(self) -> dict[str, Any]:
+        """The body of the JSON document ``edgekit.train/1``."""
+        return {
+            "checkpoint": {
+                "path": str(self.path),
+                "bytes": self.path.stat().st_size,
+                "sha256": sha256_file(self.path),
+                "parameters": parameter_count(self.network.module),
+            },
+            "family": self.network.card.family,
+            "training": {**asdict(self.fit), "seconds": self.seconds},
+            "quality": None if self.quality is None else asdict(self.quality),
+            "steps": [asdict(step) for step in self.network.card.steps],
+        }
+
+
+def train(
+    family_name: str,
+    *,
+    data: str,
+    out: str | Path,
+    epochs: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    overrides: Mapping[str, Any] | None = None,
+    builder: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Trains a fresh network of ``family_name`` on ``data``'s training split and writes the checkpoint ``out``.
+
+    Args:
+        family_name: a name of the zoo.
+        data: data set; its ``train`` split is used unless another is named, and ``test`` for the final figure.
+        epochs: passes over the data; the family's default where it is None.
+        seed: of initial weights, order and augmentation.
+        device: ``cpu`` or ``cuda``.
+        overrides: fields of :class:`~edgekit.models.family.TrainOptions` to replace.
+        builder: keyword arguments of the family's builder (``{"width": 24}``).
+        progress: called after each epoch.
+
+    Raises:
+        UsageError, DataError, GateError, DeviceError: see :func:`edgekit.models.training.fit`.
+    """
+    place = checkpoint_path(out)
+    options = train_options(family(family_name).options, epochs, seed, overrides)
+    samples = open_data(data, default_split="train")
+    torch.manual_seed(seed)
+    network = new_network(family_name, samples, builder)
+    step = Step("train", {"data": samples.label, "device": device, **asdict(options)}, training_versions())
+    return train_network(network, samples, options, place, step, device=device, progress=progress)
+
+
+def train_network(
+    network: Network,
+    samples: Dataset,
+    options: TrainOptions,
+    out: Path,
+    step: Step,
+    *,
+    device: str = "cpu",
+    teacher: Network | None = None,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """The part that ``train``, ``finetune`` and ``prune`` share: fit, measure on held-out data, write the checkpoint.
+
+    A run that is stopped leaves ``OUT.resume`` beside ``out``; the same call goes on from there.
+    """
+    start = time.monotonic()
+    resume = out.with_name(f"{out.stem}.resume{out.suffix}")
+    outcome = fit(network, samples, options, device=device, state=resume, teacher=teacher, progress=progress)
+    card = network.card.with_step(step)
+    quality = held_out_quality(network, samples)
+    card = replace(card, quality=() if quality is None else (quality,))
+    trained = replace(network, card=card)
+    save_checkpoint(trained, out)
+    return TrainResult(out, trained, outcome, quality, time.monotonic() - start)
+
+
+def held_out_quality(network: Network, trained_on: Dataset) -> Quality | None:
+    """Accuracy on the ``test`` split of the set that was trained on; None when all of the set was trained on."""
+    if trained_on.split != "train":
+        return None
+    return module_quality(network, open_data(f"{trained_on.name}@test"))
+
+
+def module_quality(network: Network, data: Dataset, limit: int | None = None) -> Quality:
+    """Accuracy 0..1 of the torch module itself on ``data``."""
+    name = network.signature.inputs[0].name
+    correct = total = 0
+    network.module.eval()
+    with torch.inference_mode():
+        for feed, labels in batches(data, network.signature, network.card.contract, batch=250, limit=limit):
+            guess = network.module(torch.from_numpy(np.asarray(feed[name]))).argmax(1).numpy()
+            if labels is not None:
+                correct += int((guess == labels).sum())
+                total += len(labels)
+    return Quality("accuracy", correct / max(total, 1), data.label, total, "torch", "cpu")
+
+
+def train_options(
+    base: TrainOptions, epochs: int | None, seed: int, overrides: Mapping[str, Any] | None
+) -> TrainOptions:
+    """``base`` with the user's own numbers."""
+    try:
+        options = replace(base, seed=seed, **dict(overrides or {}))
+    except TypeError as error:
+        raise UsageError(f"no such training option: {error}") from error
+    return options if epochs is None else replace(options, epochs=epochs)
+
+
+def checkpoint_path(out: str | Path) -> Path:
+    """``out`` as a place a checkpoint can be written to.
+
+    Raises:
+        UsageError: another suffix than .safetensors, or a folder that cannot be written.
+    """
+    place = Path(out)
+    if place.suffix != ".safetensors":
+        raise UsageError(f"a checkpoint is a .safetensors file, got -o {place}; call it {place.stem or 'model'}.safetensors")
+    writable_folder(place.parent)
+    return place
+
+
+def training_versions() -> dict[str, str]:
+    """Versions of the libraries that train."""
+    return library_versions("edgekit", "torch", "lightning-fabric", "numpy")

@@ -1,0 +1,41 @@
+"""Augmentation of uint8 image batches, vectorised: one random crop and flip a sample."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+KINDS = ("", "shift", "crop-flip")
+
+
+def padded(images: Tensor, pad: int) -> Tensor:
+    """(N, H, W, C) -> (N, H + 2 pad, W + 2 pad, C), edges reflected. Done once, before training."""
+    if pad == 0:
+        return images
+    rows = _reflect(images.shape[1], pad)
+    columns = _reflect(images.shape[2], pad)
+    return images[:, rows][:, :, columns].contiguous()
+
+
+def _reflect(size: int, pad: int) -> Tensor:
+    places = torch.arange(-pad, size + pad).abs()
+    return torch.where(places > size - 1, 2 * (size - 1) - places, places).clamp(0, size - 1)
+
+
+def padding_for(kind: str, height: int) -> int:
+    """Pixels a crop may move: an eighth of the height (4 of 32), 1 of 8; 0 without augmentation."""
+    return max(1, height // 8) if kind else 0
+
+
+def crop_and_flip(images: Tensor, size: tuple[int, int], flip: bool, generator: torch.Generator) -> Tensor:
+    """A random crop of ``size`` from each padded image (B, H', W', C), mirrored in half of the cases if ``flip``."""
+    count, high, wide, _ = images.shape
+    height, width = size
+    top = torch.randint(0, high - height + 1, (count, 1), generator=generator)
+    left = torch.randint(0, wide - width + 1, (count, 1), generator=generator)
+    rows = top + torch.arange(height)  # (B, H)
+    columns = left + torch.arange(width)  # (B, W)
+    if flip:
+        mirrored = torch.rand(count, 1, generator=generator) < 0.5
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    return images[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]

@@ -1,0 +1,198 @@
+"""A family: one builder function, what it is for, how it is trained, and its shipped weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgekit import registry
+from edgekit.data import Dataset
+from edgekit.errors import DataError, SourceError
+from edgekit.types import Card, InputContract, Network, Signature, Task, TensorSpec
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """How a network is trained.
+
+    Attributes:
+        epochs: passes over the training samples.
+        batch: samples a step.
+        lr: peak learning rate of the one-cycle schedule (linear warm-up, then linear decay to 0; Smith 2018).
+        momentum: of Nesterov's SGD; ``optimizer="adamw"`` uses betas (0.9, 0.99) instead.
+        weight_decay: on weights of two or more dimensions only.
+        warmup: share of the steps in which the learning rate rises.
+        smoothing: label smoothing (Szegedy et al. 2016).
+        average: decay per step of the exponential moving average of the weights that is kept; 0 for none.
+        augment: ``crop-flip``, ``shift`` or empty; see :mod:`edgekit.models.augment`.
+        precision: ``bf16-mixed``, ``32-true``, or ``auto`` (bf16 where the CPU or GPU multiplies it natively).
+        validation: share of the training samples held out to choose the best epoch (at most 2,000 samples).
+        distil: weight of the teacher's soft targets in the loss, 0..1 (Hinton et al. 2015); temperature in ``temperature``.
+        seed: of initial weights, order and augmentation.
+    """
+
+    epochs: int = 20
+    batch: int = 128
+    lr: float = 0.1
+    optimizer: str = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warmup: float = 0.15
+    smoothing: float = 0.0
+    average: float = 0.0
+    augment: str = ""
+    precision: str = "32-true"
+    validation: float = 0.1
+    distil: float = 0.5
+    temperature: float = 4.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One entry of the zoo.
+
+    Attributes:
+        name: what the user types.
+        build: plain function of numbers to a torch module.
+        description: one line for ``edgekit models``.
+        data: the data set the shipped weights were trained on.
+        input_kind: kind of data it takes (``image`` or ``table``); also the name of its input.
+        fit_to: data set -> the builder's keyword arguments that follow from it (channels, classes, columns).
+        options: how it is trained where the user does not say.
+    """
+
+    name: str
+    build: Callable[..., torch.nn.Module]
+    description: str
+    data: str
+    input_kind: str
+    fit_to: Callable[[Dataset], dict[str, Any]]
+    options: TrainOptions = field(default_factory=TrainOptions)
+
+    @property
+    def weights(self) -> Path:
+        """Where the shipped weights lie (a safetensors checkpoint with its card)."""
+        return WEIGHTS / f"{self.name}.safetensors"
+
+
+def family(name: str) -> Family:
+    """The family called ``name``.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found = registry.lookup("families", name)
+    if not isinstance(found, Family):
+        raise SourceError(f"the entry point {name!r} gave {type(found).__name__}, a Family was expected")
+    return found
+
+
+def new_network(name: str, data: Dataset, overrides: Mapping[str, Any] | None = None) -> Network:
+    """A fresh network of the family ``name`` shaped for ``data``: its classes, its channels or columns, its normalisation.
+
+    Raises:
+        DataError: the data set is of another kind than the family takes, or has no labels.
+    """
+    kin = family(name)
+    if data.kind != kin.input_kind:
+        raise DataError(f"{name} takes {kin.input_kind} data, {data.label} holds {data.kind} samples")
+    require_labels(data)
+    builder = {**kin.fit_to(data), **(overrides or {})}
+    contract = measure_contract(data)
+    module = kin.build(**builder)
+    config = {"family": name, "builder": builder}
+    return assemble(name, name, module, contract, kin.input_kind, data.classes, config)
+
+
+def assemble(
+    name: str,
+    family_name: str,
+    module: torch.nn.Module,
+    contract: InputContract,
+    input_name: str,
+    classes: tuple[str, ...],
+    config: Mapping[str, Any],
+) -> Network:
+    """A classifier as a Network: one input called like its kind, one output ``logits``, batch 1."""
+    shape = input_shape(contract)
+    signature = Signature(
+        (TensorSpec(input_name, "float32", shape),), (TensorSpec("logits", "float32", (1, len(classes))),)
+    )
+    card = Card(
+        name=name,
+        family=family_name,
+        task=Task("classification", classes, "accuracy"),
+        signature=signature,
+        contract={input_name: contract},
+        config=dict(config),
+    )
+    return Network(module.eval(), {input_name: np.zeros(shape, np.float32)}, card)
+
+
+def require_labels(data: Dataset) -> None:
+    """Raises DataError unless the samples have labels of at least two classes."""
+    if data.labels is None:
+        raise DataError(f"{data.label} has no labels; training a classifier needs them")
+    present = np.unique(data.labels)
+    if len(present) < 2:
+        raise DataError(f"{data.label} holds {len(present)} class, at least 2 are needed to train a classifier")
+    if int(present[-1]) >= len(data.classes):
+        raise DataError(f"{data.label} has the label {int(present[-1])}, but only {len(data.classes)} classes are named")
+
+
+def input_shape(contract: InputContract) -> tuple[int, ...]:
+    """The model's input shape at batch 1: (1, channels, height, width) or (1, columns)."""
+    if contract.kind == "image" and contract.size is not None:
+        return (1, contract.channels, *contract.size)
+    return (1, len(contract.mean))
+
+
+def measure_contract(data: Dataset, size: tuple[int, int] | None = None) -> InputContract:
+    """Mean and standard deviation of the samples, per channel or column, as an I/O contract (NCHW for images).
+
+    ``size``: height and width the images are brought to; the first image's own where it is None.
+    """
+    if data.kind == "table":
+        rows = np.asarray(data.arrays["table"], np.float64)
+        std = rows.std(0)
+        return InputContract(
+            "table", mean=_rounded(rows.mean(0)), std=_rounded(np.where(std > 0, std, 1.0)), columns=data.columns
+        )
+    images = data.arrays["image"]
+    first = np.asarray(images[0])
+    step = max(1, len(images) // 5000)  # 5,000 images pin a channel's mean to under 0.1 levels
+    picked = [np.asarray(images[k], np.float64) / 255.0 for k in range(0, len(images), step)]
+    channels = max(image.shape[-1] for image in picked)
+    flat = [np.broadcast_to(image, (*image.shape[:2], channels)).reshape(-1, channels) for image in picked]
+    count = sum(len(f) for f in flat)
+    mean = sum(f.sum(0) for f in flat) / count
+    variance = sum(((f - mean) ** 2).sum(0) for f in flat) / count
+    std = np.sqrt(np.maximum(variance, 1e-6))
+    height, width = size or first.shape[:2]
+    return InputContract(
+        "image", "NCHW", (int(height), int(width)), int(channels), 1 / 255, _rounded(mean), _rounded(std)
+    )
+
+
+def _rounded(values: Any) -> tuple[float, ...]:
+    """Six significant digits: the same contract on every machine, and a short card."""
+    return tuple(float(f"{v:.6g}") for v in np.asarray(values).ravel())
+
+
+def parameter_count(module: torch.nn.Module) -> int:
+    """Number of trained parameters."""
+    return sum(math.prod(p.shape) for p in module.parameters())
+
+
+def renamed(network: Network, name: str) -> Network:
+    """The same network under another name."""
+    return replace(network, card=replace(network.card, name=name))

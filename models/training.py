@@ -1,0 +1,299 @@
+"""The one training loop, on Lightning Fabric: supervised classifiers, with or without a teacher.
+
+Deterministic for a seed on one machine: order and augmentation of an epoch follow from the seed and the epoch alone, so
+that a run that was killed and started again gives the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgekit.data import Dataset
+from edgekit.data.dataset import split_indices
+from edgekit.data.preprocess import affine, apply_contract
+from edgekit.errors import DeviceError, GateError, UsageError
+from edgekit.models.augment import crop_and_flip, padded, padding_for
+from edgekit.models.family import TrainOptions, require_labels
+from edgekit.models.resume import RunState
+from edgekit.types import InputContract, Network
+
+log = logging.getLogger("edgekit")
+MAX_VALIDATION = 2000
+Progress = Callable[[int, int, float, float], None]
+"""Called after each epoch with (epoch, epochs, mean training loss, validation accuracy 0..1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What a training run gave: the epochs it ran in this process, the best one (from 1), its validation accuracy 0..1."""
+
+    epochs_run: int
+    best_epoch: int
+    validation_accuracy: float
+    validation_samples: int
+    samples: int
+
+
+def fit(
+    network: Network,
+    data: Dataset,
+    options: TrainOptions,
+    *,
+    device: str = "cpu",
+    state: Path | None = None,
+    teacher: Network | None = None,
+    progress: Progress | None = None,
+) -> Fit:
+    """Trains ``network.module`` in place and leaves the weights of the best epoch in it, in eval mode.
+
+    Args:
+        network: its card's contract says how samples become inputs.
+        data: raw samples with labels; a seeded share of it is held out to choose the best epoch.
+        options: see :class:`~edgekit.models.family.TrainOptions`.
+        device: ``cpu`` or ``cuda``.
+        state: file that is written after each epoch and from which the same run goes on; removed at the end.
+        teacher: its logits are a soft target (``options.distil`` and ``options.temperature``).
+        progress: called after each epoch.
+
+    Raises:
+        DataError: samples without labels, of one class, or that do not fit the network.
+        GateError: the loss is no longer a finite number.
+        DeviceError: no such device here.
+    """
+    require_labels(data)
+    check_options(options)
+    fabric = _fabric(device, options.precision, network.module)
+    samples = _Samples(network, data, options)
+    module = network.module.train()
+    optimizer = _optimizer(module, options)
+    average = _Average(module, options.average)
+    run = RunState(state, {"options": asdict(options), "data": data.label, "samples": len(data)})
+    first = run.load(module, average.module, optimizer)
+    wrapped, optimizer = fabric.setup(module, optimizer)
+    average.module.to(fabric.device)
+    loop = _Loop(fabric, wrapped, optimizer, average, samples, options, _frozen(teacher, fabric))
+    for epoch in range(first, options.epochs):
+        loss = loop.epoch(epoch)
+        if not math.isfinite(loss):
+            raise GateError(
+                f"training diverged: the loss of epoch {epoch + 1} is {loss}; lower the learning rate (now {options.lr:g})"
+            )
+        accuracy = loop.accuracy()
+        if accuracy >= run.best_accuracy:
+            run.remember(epoch + 1, accuracy, average.module)
+        run.save(epoch + 1, module, average.module, optimizer)
+        if progress:
+            progress(epoch + 1, options.epochs, loss, accuracy)
+    module.load_state_dict(run.best)
+    module.to("cpu").eval()
+    run.remove()
+    return Fit(options.epochs - first, run.best_epoch, run.best_accuracy, len(samples.held), len(samples.kept))
+
+
+def check_options(options: TrainOptions) -> None:
+    """Raises UsageError for numbers that make no sense."""
+    if options.epochs < 1 or options.batch < 1:
+        raise UsageError(f"epochs and batch must be 1 or more, got {options.epochs} and {options.batch}")
+    if not options.lr > 0:
+        raise UsageError(f"the learning rate must be above 0, got {options.lr}")
+    if not 0 <= options.validation < 1 or not 0 <= options.distil <= 1:
+        raise UsageError(f"validation must be in [0, 1) and distil in [0, 1], got {options.validation}, {options.distil}")
+
+
+def _fabric(device: str, precision: str, module: nn.Module) -> Fabric:
+    if device not in ("cpu", "cuda"):
+        raise UsageError(f"training runs on cpu or cuda, got {device!r}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("training on cuda was asked for, but torch sees no CUDA device; install a CUDA build, or use cpu")
+    if precision == "auto":
+        convolutions = any(isinstance(m, nn.modules.conv._ConvNd) for m in module.modules())
+        precision = "bf16-mixed" if convolutions and _native_bf16(device) else "32-true"
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    return Fabric(accelerator="cuda" if device == "cuda" else "cpu", devices=1, precision=precision)  # type: ignore[arg-type]
+
+
+def _native_bf16(device: str) -> bool:
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+class _Samples:
+    """The samples as tensors in memory, split into those that train and those that choose the best epoch."""
+
+    def __init__(self, network: Network, data: Dataset, options: TrainOptions) -> None:
+        (name, contract), *_ = network.card.contract.items() or [("", InputContract())]
+        labels = np.asarray(data.labels)
+        share = min(options.validation, MAX_VALIDATION / len(data))
+        kept, held = split_indices(len(data), labels, share, options.seed) if share > 0 else (np.arange(len(data)), [])
+        self.kept, self.held = np.asarray(kept), np.asarray(held, np.int64)
+        self.image = contract.kind == "image"
+        self.labels = torch.from_numpy(labels.astype(np.int64))
+        if self.image:
+            assert contract.size is not None
+            raw_contract = InputContract("image", "NHWC", contract.size, contract.channels)
+            pixels = _decoded(data.arrays["image"], raw_contract)
+            self.augment = _augmentation(options.augment, contract.channels)
+            self.size = contract.size
+            self.values = torch.from_numpy(pixels)
+            self.padded = padded(self.values, padding_for(self.augment, contract.size[0]))
+            self.factor, self.offset = map(torch.from_numpy, affine(contract, contract.channels))
+        else:
+            arrays = data.arrays.get(name)
+            arrays = next(iter(data.arrays.values())) if arrays is None else arrays
+            self.augment = ""
+            self.values = torch.from_numpy(apply_contract(arrays, contract))
+
+    def batches(self, epoch: int, options: TrainOptions) -> Iterator[tuple[Tensor, Tensor]]:
+        """Shuffled training batches of one epoch; the order and the augmentation follow from seed and epoch."""
+        bits = np.random.PCG64(np.random.SeedSequence([options.seed, epoch]))
+        order = torch.from_numpy(self.kept[np.random.Generator(bits).permutation(len(self.kept))])
+        generator = torch.Generator().manual_seed(options.seed * 100_003 + epoch)
+        for start in range(0, len(order), options.batch):
+            picked = order[start : start + options.batch]
+            if len(picked) == 1 and len(order) > 1:
+                continue  # batch normalisation has no variance of one sample
+            yield self._inputs(picked, generator), self.labels[picked]
+
+    def held_batches(self, batch: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
+        """The held-out samples (the training ones where none are), in order, unaugmented."""
+        order = torch.from_numpy(self.held if len(self.held) else self.kept)
+        for start in range(0, len(order), batch):
+            picked = order[start : start + batch]
+            yield self._inputs(picked, None), self.labels[picked]
+
+    def _inputs(self, picked: Tensor, generator: torch.Generator | None) -> Tensor:
+        if not self.image:
+            return self.values[picked]
+        if generator is not None and self.augment:
+            pixels = crop_and_flip(self.padded[picked], self.size, self.augment == "crop-flip", generator)
+        else:
+            pixels = self.values[picked]
+        normalised = pixels.float() * self.factor + self.offset  # (B, H, W, C)
+        return normalised.permute(0, 3, 1, 2)  # (B, C, H, W), channels-last in memory
+
+
+def _decoded(images: Any, contract: InputContract) -> Any:
+    """Every image as uint8 (N, H, W, C) of the contract's size, decoded once."""
+    return np.ascontiguousarray(apply_contract(images, contract, "float32").astype(np.uint8))
+
+
+def _augmentation(kind: str, channels: int) -> str:
+    """``auto``: crops and flips for colour photographs; grey images (characters, scans) are shifted, never mirrored."""
+    if kind == "auto":
+        return "crop-flip" if channels == 3 else "shift"
+    return kind
+
+
+def _optimizer(module: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
+    matrices = [p for p in module.parameters() if p.ndim > 1]
+    vectors = [p for p in module.parameters() if p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    if options.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=options.lr, betas=(0.9, 0.99))
+    return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum, nesterov=options.momentum > 0)
+
+
+class _Average:
+    """Exponential moving average of weights; running statistics are copied. The module itself where ``decay`` is 0."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.source, self.decay = module, decay
+        self.module = copy.deepcopy(module) if decay > 0 else module
+        self.steps = 0
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        if self.decay == 0:
+            return
+        decay = min(self.decay, (1 + step) / (10 + step))  # a short memory at the start, as in TensorFlow's EMA
+        for mean, value in zip(self.module.parameters(), self.source.parameters(), strict=True):
+            mean.lerp_(value, 1 - decay)
+        for mean, value in zip(self.module.buffers(), self.source.buffers(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - decay)
+            else:
+                mean.copy_(value)
+
+
+def _frozen(teacher: Network | None, fabric: Fabric) -> nn.Module | None:
+    return None if teacher is None else teacher.module.eval().requires_grad_(False).to(fabric.device)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loop:
+    """One epoch and its validation, over the parts that stay the same."""
+
+    fabric: Fabric
+    module: Any
+    optimizer: Any
+    average: _Average
+    samples: _Samples
+    options: TrainOptions
+    teacher: nn.Module | None
+
+    def epoch(self, epoch: int) -> float:
+        """Trains one epoch; gives the mean loss."""
+        torch.manual_seed(self.options.seed * 7_919 + epoch)  # dropout
+        self.module.train()
+        steps = math.ceil(len(self.samples.kept) / self.options.batch)
+        total = torch.zeros((), device=self.fabric.device)
+        count = 0
+        for k, (inputs, labels) in enumerate(self.samples.batches(epoch, self.options)):
+            step = epoch * steps + k
+            rate = one_cycle(step / (self.options.epochs * steps), self.options)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            inputs, labels = inputs.to(self.fabric.device), labels.to(self.fabric.device)
+            loss = self._loss(inputs, labels)
+            self.optimizer.zero_grad()
+            self.fabric.backward(loss)
+            self.optimizer.step()
+            self.average.update(step)
+            total += loss.detach()
+            count += 1
+        return float(total) / max(count, 1)
+
+    def _loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        logits = self.module(inputs).float()
+        hard = F.cross_entropy(logits, labels, label_smoothing=self.options.smoothing)
+        if self.teacher is None or self.options.distil == 0:
+            return hard
+        with torch.no_grad(), self.fabric.autocast():
+            soft = self.teacher(inputs).float()
+        t = self.options.temperature
+        divergence = F.kl_div(
+            F.log_softmax(logits / t, 1), F.log_softmax(soft / t, 1), log_target=True, reduction="batchmean"
+        )
+        return (1 - self.options.distil) * hard + self.options.distil * t * t * divergence
+
+    @torch.no_grad()
+    def accuracy(self) -> float:
+        """Accuracy 0..1 of the averaged weights on the held-out samples."""
+        module = self.average.module.eval()
+        correct = total = 0
+        with self.fabric.autocast():
+            for inputs, labels in self.samples.held_batches():
+                guess = module(inputs.to(self.fabric.device)).argmax(1).cpu()
+                correct += int((guess == labels).sum())
+                total += len(labels)
+        return correct / total
+
+
+def one_cycle(progress: float, options: TrainOptions) -> float:
+    """Learning rate at ``progress`` 0..1 of all steps: linear up to ``lr`` over ``warmup``, then linear down to 0."""
+    if progress < options.warmup:
+        return options.lr * (0.1 + 0.9 * progress / options.warmup)
+    return options.lr * max(1e-3, (1 - progress) / (1 - options.warmup))
