@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import edgekit
+from edgekit.bench.compare import compare_paired
+from edgekit.bench.result import CellResult
 from edgekit.errors import EdgekitError
 from edgekit.report.document import dumps, envelope
 from edgekit.report.text import ms, ratio, share, show, size, table
@@ -32,11 +34,10 @@ def main() -> int:
     )
     (OUT / "results.json").write_text(dumps(document), encoding="utf-8")
     columns = ("stage", "format", "accuracy", "bytes", "p50 ms", "time / float", "verdict", "file")
-    cells = [
-        (r["stage"], r["format"], share(r["accuracy"]), size(r["bytes"]), ms(r["p50_ms"]), ratio(r["ratio"]))
-        + (r["verdict"], r["file"])
-        for r in rows
-    ]
+    cells = []
+    for r in rows:
+        figures = (share(r["accuracy"]), size(r["bytes"]), ms(r["p50_ms"]), ratio(r["ratio"]))
+        cells.append((r["stage"], r["format"], *figures, r["verdict"], r["file"]))
     show([table(columns, cells, title=f"cnn on {DATA}", right=columns[2:6]), choice["sentence"]], sys.stdout)
     print(f"Everything is in {OUT}/ ({time.monotonic() - started:.0f} s).")
     return 0
@@ -63,16 +64,12 @@ def measure(files: dict[tuple[str, str], Path]) -> list[dict[str, Any]]:
     step("evaluate")
     accuracy = {key: edgekit.evaluate(file, data=DATA).document()["value"] for key, file in files.items()}
     step("bench, all interleaved")
-    timed: dict[str, Any] = {}
-    compared: dict[tuple[str, str], Any] = {}
-    for suffix in FORMATS:
-        found = edgekit.bench([files[stage, suffix] for stage in STAGES], seconds=2.0).document()
-        timed |= {Path(row["model"]).name: row for row in found["results"]}
-        compared |= {(Path(row["a"]).name, Path(row["b"]).name): row for row in found["comparisons"]}
+    timed = edgekit.bench(list(files.values()), seconds=2.0).results
+    cells = dict(zip(files, timed, strict=True))
     rows = []
     for (stage, suffix), file in files.items():
-        entry = timed[file.name]
-        against = compared.get((file.name, files["float", suffix].name), {})
+        entry = cells[stage, suffix].document()
+        found = against_parent(cells[stage, suffix], cells["float", suffix]) if stage != "float" else {"ratio_p50": 1.0}
         rows.append(
             {
                 "stage": stage,
@@ -82,11 +79,19 @@ def measure(files: dict[tuple[str, str], Path]) -> list[dict[str, Any]]:
                 "drop": accuracy["float", suffix] - accuracy[stage, suffix],
                 "bytes": entry["bytes"],
                 "p50_ms": entry["latency_ms"] and entry["latency_ms"]["p50"],
-                "ratio": 1.0 if stage == "float" else against.get("ratio_p50"),
-                "verdict": None if stage == "float" else against.get("verdict"),
+                "ratio": found.get("ratio_p50"),
+                "ci95": found.get("ci95"),
+                "verdict": found.get("verdict"),
             }
         )
     return rows
+
+
+def against_parent(cell: CellResult, parent: CellResult) -> dict[str, Any]:
+    """Time relative to the float file of the same format, from blocks of the same rounds; empty if one failed."""
+    if not (cell.timed and parent.timed):
+        return {}
+    return compare_paired(cell.setting.model, parent.setting.model, cell.blocks, parent.blocks).document()
 
 
 def choose(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from edgekit.cli.options import data_option, emit, out_option, output_options, seed_option
+from edgekit.cli.progress import epoch_bar
 
 
 @click.command()
@@ -23,4 +24,6 @@ def command(family: str, data: str, epochs: int | None, seed: int, device: str, 
     from edgekit.pipeline.train import train
     from edgekit.report.verbs import render_training
 
-    emit("train", train(family, data=data, epochs=epochs, seed=seed, device=device, out=out), render=render_training)
+    with epoch_bar() as progress:
+        result = train(family, data=data, epochs=epochs, seed=seed, device=device, out=out, progress=progress)
+    emit("train", result, render=render_training)
