@@ -50,7 +50,7 @@ class Runner(ABC):
         ModelError: the backend does not accept the file.
     """
 
-    name: ClassVar[str]
+    name: str
     formats: ClassVar[tuple[Format, ...]]
     package: ClassVar[str]
     """Distribution that brings the backend; its version is :attr:`version`."""
@@ -68,7 +68,7 @@ class Runner(ABC):
         started = time.monotonic_ns()
         found = self._open()
         self.load_ns = time.monotonic_ns() - started
-        inputs, outputs = meet_card(artifact, *found)
+        inputs, outputs = self._named(*found)
         self.signature = Signature(tuple(p.seen(raw) for p in inputs), tuple(p.seen(raw) for p in outputs))
         self._inputs, self._outputs = inputs, outputs
         self._names = [port.spec.name for port in outputs]
@@ -155,6 +155,10 @@ class Runner(ABC):
     def _bind(self, shapes: list[tuple[int, ...]]) -> None:  # noqa: B027  a backend without it needs none
         """Called with the shapes of all inputs before their first use and whenever they change."""
 
+    def _named(self, inputs: Sequence[Port], outputs: Sequence[Port]) -> tuple[list[Port], list[Port]]:
+        """The inputs and outputs under the names of the card inside the file."""
+        return meet_card(self.artifact, inputs, outputs)
+
     def _bare(self, arrays: list[Array]) -> Callable[[], object]:
         return lambda: self._call(arrays)
 
@@ -173,7 +177,13 @@ class Runner(ABC):
 def is_out_of_memory(error: BaseException | None) -> bool:
     """Whether ``error``, or what caused it, is the lack of memory in the words of Python, C++ or a runtime."""
     while error is not None:
-        if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _OUT_OF_MEMORY):
+        if isinstance(error, MemoryError) or speaks_of_memory(str(error)):
             return True
         error = error.__cause__
     return False
+
+
+def speaks_of_memory(text: str) -> bool:
+    """Whether ``text`` says that memory ran out, in the words of C++ or of a runtime."""
+    lower = text.lower()
+    return any(words in lower for words in _OUT_OF_MEMORY)

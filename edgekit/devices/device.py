@@ -1,0 +1,67 @@
+"""Devices by name: what the user types after ``--on``."""
+
+from __future__ import annotations
+
+import os
+from difflib import get_close_matches
+
+from edgekit.devices.local import Transport
+from edgekit.errors import DeviceError, UnsupportedError, UsageError
+from edgekit.registry import lookup, names
+from edgekit.types import DeviceSpec
+
+SPELLINGS = {"cpu": "cpu", "python": "python:/path/to/python"}
+"""Kind -> how it is spelled."""
+_LATER = ("ssh", "emulator", "adb")
+
+
+def parse_device(text: str) -> DeviceSpec:
+    """``cpu`` or ``python:/path/to/python`` (or a kind another package brings) as a device.
+
+    Raises:
+        UsageError: no such device; the message lists what there is.
+        UnsupportedError: a kind that this edgekit does not drive.
+        DeviceError: ``cuda``; the message says what is missing.
+    """
+    kind, colon, address = text.strip().partition(":")
+    if kind == "cuda":
+        raise DeviceError(f"device {text!r} cannot be used: {_missing_for_cuda()}; use --on cpu")
+    if kind in _LATER:
+        raise UnsupportedError(f"device {text!r}: this edgekit drives no {kind} devices; there are: {_known()}")
+    if kind not in names("devices"):
+        near = get_close_matches(kind, names("devices"), n=1)
+        hint = f"did you mean {SPELLINGS.get(near[0], near[0])!r}? " if near else ""
+        raise UsageError(f"no device is called {text!r}; {hint}there are: {_known()}")
+    if kind == "cpu" and colon:
+        raise UsageError(f"device {text!r}: cpu takes no address; give cpu")
+    if kind == "python" and not address:
+        raise UsageError(f"device {text!r} names no interpreter; give python:/path/to/python")
+    return DeviceSpec(name=f"{kind}:{address}" if address else kind, kind=kind, address=address)
+
+
+def list_devices() -> tuple[str, ...]:
+    """Spellings of every kind of device there is."""
+    return tuple(SPELLINGS.get(kind, kind) for kind in names("devices"))
+
+
+def transport_for(spec: DeviceSpec) -> Transport:
+    """How workers are started on ``spec``.
+
+    Raises:
+        UsageError: no such kind, or its address leads nowhere.
+    """
+    transport = lookup("devices", spec.kind)(spec)
+    if not isinstance(transport, Transport):
+        raise UsageError(f"device {spec.name!r}: its package brings no Transport; there are: {_known()}")
+    return transport
+
+
+def _known() -> str:
+    return ", ".join(list_devices())
+
+
+def _missing_for_cuda() -> str:
+    missing = ["a runner of this edgekit for it"]
+    if not os.path.exists("/proc/driver/nvidia/version"):
+        missing.insert(0, "an NVIDIA driver on this machine")
+    return "missing: " + ", ".join(missing)

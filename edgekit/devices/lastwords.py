@@ -1,0 +1,62 @@
+"""What a worker wrote to standard error: to the DEBUG log line by line, its tail kept for the error message."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Final
+
+from edgekit.runtime.base import speaks_of_memory
+
+log = logging.getLogger("edgekit")
+_KEPT_BYTES: Final = 64 << 10
+_SHOWN: Final = 300
+_FAULT: Final = "Fatal Python error: "
+"""How faulthandler begins; what was said before it tells more than the stack behind it."""
+
+
+class Lastwords:
+    """The tail of one worker's standard error. ``ended``: its other end is closed."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._kept = bytearray()
+        self._line = bytearray()
+        self.ended = False
+
+    def drain(self, descriptor: int) -> None:
+        """Takes what is there now from a descriptor that does not block."""
+        while not self.ended:
+            try:
+                some = os.read(descriptor, 1 << 16)
+            except BlockingIOError:
+                return
+            if not some:
+                self.ended = True
+                return
+            self._kept += some
+            del self._kept[:-_KEPT_BYTES]
+            *lines, rest = (bytes(self._line) + some).split(b"\n")
+            self._line = bytearray(rest[-_KEPT_BYTES:])
+            for line in lines:
+                log.debug("%s: %s", self._name, line.decode("utf-8", "replace"))
+
+    def tell(self) -> None:
+        """Logs a last line that has no end."""
+        if self._line:
+            log.debug("%s: %s", self._name, self._line.decode("utf-8", "replace"))
+            self._line.clear()
+
+    def out_of_memory(self) -> bool:
+        return speaks_of_memory(self._text())
+
+    def last(self) -> str:
+        """The line that tells most, as ``: line``, cut to a readable length; empty when nothing was said."""
+        said, fault, _ = self._text().partition(_FAULT)
+        lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("INFO:")]
+        if not lines and fault:
+            return ""  # the signal says as much
+        return f": {lines[-1][:_SHOWN]}" if lines else ""
+
+    def _text(self) -> str:
+        return self._kept.decode("utf-8", "replace")

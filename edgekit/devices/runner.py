@@ -1,0 +1,110 @@
+"""A Runner whose model lives in a worker: a crash, a hang or a lack of memory there is an exception here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgekit.artifact import open_artifact
+from edgekit.devices.client import WorkerClient
+from edgekit.devices.device import parse_device, transport_for
+from edgekit.runtime.base import Delegation, Runner
+from edgekit.runtime.ports import Port
+from edgekit.types import Array, Artifact, DeviceSpec
+
+
+def open_worker(
+    device: DeviceSpec | str = "cpu", *, timeout_s: float = 60.0, memory_limit_bytes: int | None = None
+) -> WorkerClient:
+    """A worker process on ``device``, ready to load a model.
+
+    Args:
+        device: a device, or its spelling.
+        timeout_s: longest wait for an answer, in seconds.
+        memory_limit_bytes: limit on the worker's data; None sets none.
+
+    Raises:
+        UsageError: no such device.
+        DeviceError: the worker cannot be started there.
+    """
+    spec = parse_device(device) if isinstance(device, str) else device
+    return WorkerClient(transport_for(spec), timeout_s=timeout_s, memory_limit_bytes=memory_limit_bytes)
+
+
+def open_runner(
+    path: str | Path,
+    *,
+    device: DeviceSpec | str = "cpu",
+    runtime: str | None = None,
+    threads: int = 1,
+    raw: bool = False,
+    stateful: bool = False,
+    timeout_s: float = 60.0,
+    memory_limit_bytes: int | None = None,
+) -> Runner:
+    """Opens a model file in a worker of its own; otherwise like :func:`edgekit.runtime.load`.
+
+    Raises:
+        ModelError: the file is missing, not valid, or not accepted by the runtime.
+        RuntimeMissingError: the runtime's package is not installed on the device.
+        UsageError: no such device or runtime.
+        DeviceError: what became of the worker.
+    """
+    artifact = open_artifact(path)  # a bad file needs no worker to be refused
+    client = open_worker(device, timeout_s=timeout_s, memory_limit_bytes=memory_limit_bytes)
+    try:
+        return WorkerRunner(artifact, client, runtime, threads=threads, raw=raw, stateful=stateful)
+    except BaseException:
+        client.close()
+        raise
+
+
+class WorkerRunner(Runner):
+    """A model in a worker. ``client`` is its worker, which closes with the runner."""
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        client: WorkerClient,
+        runtime: str | None,
+        *,
+        threads: int,
+        raw: bool,
+        stateful: bool,
+    ) -> None:
+        self.client = client
+        self._runtime = runtime
+        super().__init__(artifact, threads=threads, raw=raw, stateful=stateful)
+        self.name = self._loaded.runtime
+        self.load_ns = self._loaded.load_ns
+
+    def _import(self) -> None:
+        """The worker does."""
+
+    def _open(self) -> tuple[Sequence[Port], Sequence[Port]]:
+        self._loaded = self.client.load(
+            self.artifact.path, runtime=self._runtime, threads=self.threads, raw=self.raw, stateful=self.stateful
+        )
+        signature = self._loaded.signature
+        return [Port(s, s.name) for s in signature.inputs], [Port(s, s.name) for s in signature.outputs]
+
+    def _named(self, inputs: Sequence[Port], outputs: Sequence[Port]) -> tuple[list[Port], list[Port]]:
+        return list(inputs), list(outputs)  # the worker met the card already
+
+    def _call(self, arrays: list[Array]) -> list[Array]:
+        feed = {spec.name: array for spec, array in zip(self.signature.inputs, arrays, strict=True)}
+        results = self.client.run(feed)
+        return [results[spec.name] for spec in self.signature.outputs]
+
+    def reset(self) -> None:
+        self.client.reset()
+
+    def delegation(self) -> Delegation | None:
+        return self._loaded.delegation
+
+    def close(self) -> None:
+        self.client.close()
+
+    @property
+    def version(self) -> str:
+        return self._loaded.runtime_version

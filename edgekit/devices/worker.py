@@ -1,0 +1,245 @@
+"""The worker program: loads one model and runs it on behalf of another process.
+
+Frames (:mod:`edgekit.devices.protocol`) come in on standard input and go out on what was standard output when the
+program started; everything a library prints goes to standard error. The program ends when its input ends, also in
+the middle of an inference, so that no worker outlives the process that started it.
+
+    python -m edgekit.devices.worker [--memory-limit BYTES]
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import importlib.metadata
+import os
+import platform
+import queue
+import resource
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.util import find_spec
+from typing import NoReturn
+
+from edgekit.cardfile import signature_to_json
+from edgekit.devices.protocol import VERSION, Message, decode, encode
+from edgekit.errors import EdgekitError, UsageError, WorkerMemoryError
+from edgekit.runtime import Runner, load
+from edgekit.runtime.base import is_out_of_memory
+from edgekit.version import __version__
+
+_MODULES = {
+    "onnxruntime": ("onnxruntime", "onnxruntime"),
+    "litert": ("ai_edge_litert", "ai-edge-litert"),
+    "tflite-runtime": ("tflite_runtime", "tflite-runtime"),
+    "torch": ("torch", "torch"),
+}
+"""Runtime -> module that must be there, distribution that brings it."""
+
+
+class Worker:
+    """The commands, each ``(message) -> (value, arrays)``."""
+
+    def __init__(self) -> None:
+        self._runner: Runner | None = None
+        self.commands: dict[str, Callable[[Message], Message]] = {
+            "hello": self.hello,
+            "load": self.load,
+            "run": self.run,
+            "reset": self.reset,
+            "time_block": self.time_block,
+            "environment": self.environment,
+            "memory": self.memory,
+        }
+
+    def answer(self, message: Message) -> Message:
+        """The reply to one command; an error becomes a reply, too."""
+        number = message.header.get("id")
+        try:
+            command = self.commands.get(str(message.header.get("command")))
+            if command is None:
+                raise UsageError(f"the worker has no command {message.header.get('command')!r}")
+            reply = command(message)
+            return Message({"id": number, "ok": True, "value": reply.header}, reply.arrays)
+        except Exception as error:
+            kind, text = type(error).__name__, str(error)
+            if is_out_of_memory(error):
+                kind, text = WorkerMemoryError.__name__, text or "out of memory"
+            elif not isinstance(error, EdgekitError):
+                traceback.print_exc()  # to standard error, which the parent keeps
+                text = f"{kind}: {text}"
+            return Message({"id": number, "ok": False, "error": {"class": kind, "message": text}})
+
+    def hello(self, message: Message) -> Message:
+        return Message(
+            {
+                "protocol": VERSION,
+                "edgekit": __version__,
+                "python": platform.python_version(),
+                "executable": sys.executable,
+                "pid": os.getpid(),
+                "runtimes": runtimes(),
+            }
+        )
+
+    def load(self, message: Message) -> Message:
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+        options = message.header
+        runner = load(
+            options["path"],
+            runtime=options.get("runtime"),
+            threads=int(options.get("threads", 1)),
+            raw=bool(options.get("raw", False)),
+            stateful=bool(options.get("stateful", False)),
+        )
+        self._runner = runner
+        delegation = runner.delegation()
+        return Message(
+            {
+                "signature": signature_to_json(runner.signature),
+                "load_ns": runner.load_ns,
+                "runtime": runner.name,
+                "runtime_version": runner.version,
+                "delegation": None if delegation is None else asdict(delegation),
+                "peak_memory_bytes": peak_memory_bytes(),
+            }
+        )
+
+    def run(self, message: Message) -> Message:
+        return Message({}, self._loaded().run(message.arrays))
+
+    def reset(self, message: Message) -> Message:
+        self._loaded().reset()
+        return Message({})
+
+    def time_block(self, message: Message) -> Message:
+        from edgekit.bench.clock import WarmupRule, time_calls
+
+        call = self._loaded().bare(message.arrays)
+        rule = message.header
+        block = time_calls(
+            call,
+            warmup=WarmupRule(**rule["warmup"]),
+            min_runs=rule["min_runs"],
+            min_ns=rule["min_ns"],
+            max_ns=rule["max_ns"],
+        )
+        arrays = {"samples_ns": block.samples_ns, "warmup_ns": block.warmup_ns}
+        return Message({"peak_memory_bytes": peak_memory_bytes()}, arrays)
+
+    def environment(self, message: Message) -> Message:
+        from edgekit.bench.environment import environment
+
+        return Message(dict(environment()))
+
+    def memory(self, message: Message) -> Message:
+        return Message({"peak_memory_bytes": peak_memory_bytes()})
+
+    def _loaded(self) -> Runner:
+        if self._runner is None:
+            raise UsageError("the worker has no model yet; call load first")
+        return self._runner
+
+
+def runtimes() -> dict[str, str | None]:
+    """Versions of the runtimes installed here, None for those that are not; nothing is imported."""
+    found: dict[str, str | None] = {}
+    for name, (module, distribution) in _MODULES.items():
+        found[name] = None
+        if find_spec(module) is not None:
+            try:
+                found[name] = importlib.metadata.version(distribution)
+            except importlib.metadata.PackageNotFoundError:
+                found[name] = "unknown"
+    return found
+
+
+def peak_memory_bytes() -> int | None:
+    """Largest resident memory of this process so far (Linux ``VmHWM``), None where the system does not tell."""
+    try:
+        with open("/proc/self/status", encoding="ascii") as status:
+            for line in status:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        return None
+    return None
+
+
+def take_pipes() -> tuple[int, int]:
+    """The protocol's own descriptors. Standard input becomes empty, standard output goes to standard error."""
+    incoming, outgoing = os.dup(0), os.dup(1)
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.dup2(2, 1)
+    os.close(empty)
+    sys.stdout = sys.stderr
+    return incoming, outgoing
+
+
+def read_exactly(descriptor: int, count: int) -> bytearray:
+    """``count`` bytes; EOFError at the end of the input."""
+    data = bytearray(count)
+    view, got = memoryview(data), 0
+    while got < count:
+        some = os.readv(descriptor, [view[got:]])
+        if some == 0:
+            raise EOFError
+        got += some
+    return data
+
+
+def write_all(descriptor: int, parts: list[memoryview]) -> None:
+    for part in parts:
+        done = 0
+        while done < part.nbytes:
+            done += os.write(descriptor, part[done:])
+
+
+def listen(descriptor: int, inbox: queue.SimpleQueue[Message | Exception]) -> NoReturn:
+    """Puts every frame into ``inbox``; ends the whole program when the input ends, whatever else it is doing."""
+    while True:
+        try:
+            inbox.put(decode(lambda count: read_exactly(descriptor, count)))
+        except EOFError:
+            os._exit(0)
+        except Exception as error:  # the stream cannot be trusted any more: the main thread says so and leaves
+            inbox.put(error)
+            threading.Event().wait()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The program. Exit status 0 when the input ends, 3 when what comes in is not a frame."""
+    parser = argparse.ArgumentParser(prog="edgekit worker")
+    parser.add_argument("--memory-limit", type=int, default=0, metavar="BYTES")
+    options = parser.parse_args(arguments)
+    incoming, outgoing = take_pipes()
+    faulthandler.enable(file=sys.stderr, all_threads=False)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if options.memory_limit:
+        resource.setrlimit(resource.RLIMIT_DATA, (options.memory_limit, options.memory_limit))
+    inbox: queue.SimpleQueue[Message | Exception] = queue.SimpleQueue()
+    threading.Thread(target=listen, args=(incoming, inbox), name="listen", daemon=True).start()
+    worker = Worker()
+    while True:
+        message = inbox.get()
+        if isinstance(message, Exception):
+            sys.stderr.write(f"not a frame: {message}\n")
+            sys.stderr.flush()
+            os._exit(3)
+        if message.header.get("command") == "shutdown":
+            sys.stderr.flush()
+            os._exit(0)  # native libraries that hang or crash in their destructors have no say any more
+        try:
+            write_all(outgoing, encode(worker.answer(message)))
+        except BrokenPipeError:
+            os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
