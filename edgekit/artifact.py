@@ -72,7 +72,7 @@ def read_card(path: str | Path) -> Card | None:
 
 
 def write_card(source: Path, card: Card, target: Path | None = None) -> Artifact:
-    """Puts ``card`` into the model file ``source``, or replaces the one it has; writes ``target`` (or ``source``) atomically.
+    """Writes ``source`` with ``card`` in it (in place of the one it has) as ``target``, or over itself; atomically.
 
     Raises:
         ModelError: ``source`` is not a model file.

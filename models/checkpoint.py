@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from edgekit.models.family import family
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -22,7 +23,6 @@ from torch import Tensor, nn
 from edgekit.artifact import publishing
 from edgekit.cardfile import decode_card, encode_card
 from edgekit.errors import ModelError, SourceError
-from edgekit.models.family import family
 from edgekit.types import Card, Network
 
 log = logging.getLogger("edgekit")
@@ -84,7 +84,7 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], Card | None]:
     try:
         with safe_open(file, framework="pt") as opened:
             metadata = opened.metadata() or {}
-            state = {name: opened.get_tensor(name) for name in opened.keys()}
+            state = {name: opened.get_tensor(name) for name in list(opened.keys())}
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{file} is no safetensors file, or cut short: {error}") from error
     return state, decode_card(metadata[KEY].encode()) if KEY in metadata else None
@@ -95,7 +95,9 @@ def _build(file: Path, card: Card, build: Builder | None) -> nn.Module:
     if "family" in config:
         return family(str(config["family"])).build(**config.get("builder", {}))
     if build is None:
-        raise SourceError(f"{file} was made from {config.get('factory', 'an unknown network')!r}, which is not of the zoo")
+        raise SourceError(
+            f"{file} was made from {config.get('factory', 'an unknown network')!r}, which is not of the zoo"
+        )
     return build(config)
 
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from edgekit.models.family import Family, TrainOptions
 from torch import Tensor, nn
 
 from edgekit.data import Dataset
-from edgekit.models.family import Family, TrainOptions
 
 
 class ResidualBlock(nn.Module):
@@ -74,7 +74,9 @@ def cnn(*, channels: int = 3, classes: int = 10, width: int = 16, blocks: Sequen
         ValueError: a number below 1.
     """
     if min(channels, classes, width, *blocks) < 1 or not blocks:
-        raise ValueError(f"channels, classes, width and blocks must be 1 or more, got {channels}, {classes}, {width}, {blocks}")
+        raise ValueError(
+            f"channels, classes, width and blocks must be 1 or more, got {channels}, {classes}, {width}, {blocks}"
+        )
     model = ResNet(channels, classes, width, blocks)
     for module in model.modules():
         if isinstance(module, nn.Conv2d):

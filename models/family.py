@@ -35,7 +35,7 @@ class TrainOptions:
         augment: ``crop-flip``, ``shift`` or empty; see :mod:`edgekit.models.augment`.
         precision: ``bf16-mixed``, ``32-true``, or ``auto`` (bf16 where the CPU or GPU multiplies it natively).
         validation: share of the training samples held out to choose the best epoch (at most 2,000 samples).
-        distil: weight of the teacher's soft targets in the loss, 0..1 (Hinton et al. 2015); temperature in ``temperature``.
+        distil: weight of the teacher's soft targets in the loss, 0..1, at ``temperature`` (Hinton et al. 2015).
         seed: of initial weights, order and augmentation.
     """
 
@@ -97,7 +97,7 @@ def family(name: str) -> Family:
 
 
 def new_network(name: str, data: Dataset, overrides: Mapping[str, Any] | None = None) -> Network:
-    """A fresh network of the family ``name`` shaped for ``data``: its classes, its channels or columns, its normalisation.
+    """A fresh network of the family ``name`` shaped for ``data``: its classes, channels or columns, normalisation.
 
     Raises:
         DataError: the data set is of another kind than the family takes, or has no labels.
@@ -146,7 +146,9 @@ def require_labels(data: Dataset) -> None:
     if len(present) < 2:
         raise DataError(f"{data.label} holds {len(present)} class, at least 2 are needed to train a classifier")
     if int(present[-1]) >= len(data.classes):
-        raise DataError(f"{data.label} has the label {int(present[-1])}, but only {len(data.classes)} classes are named")
+        raise DataError(
+            f"{data.label} has the label {int(present[-1])}, but only {len(data.classes)} classes are named"
+        )
 
 
 def input_shape(contract: InputContract) -> tuple[int, ...]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from edgekit.models.family import Family, TrainOptions
 from torch import nn
 
 from edgekit.data import Dataset
-from edgekit.models.family import Family, TrainOptions
 
 
 def mlp(*, columns: int, classes: int, hidden: Sequence[int] = (32, 32), dropout: float = 0.1) -> nn.Sequential:
@@ -18,7 +18,9 @@ def mlp(*, columns: int, classes: int, hidden: Sequence[int] = (32, 32), dropout
         ValueError: a width below 1, or a dropout outside [0, 1).
     """
     if min(columns, classes, *hidden) < 1 or not 0 <= dropout < 1:
-        raise ValueError(f"widths must be 1 or more and dropout in [0, 1), got {columns}, {classes}, {hidden}, {dropout}")
+        raise ValueError(
+            f"widths must be 1 or more and dropout in [0, 1), got {columns}, {classes}, {hidden}, {dropout}"
+        )
     layers: list[nn.Module] = []
     width = columns
     for size in hidden:
@@ -38,5 +40,7 @@ FAMILY = Family(
     data="breast-cancer",
     input_kind="table",
     fit_to=_fit_to,
-    options=TrainOptions(epochs=60, batch=32, lr=2e-3, optimizer="adamw", weight_decay=1e-2, average=0.98, validation=0.15),
+    options=TrainOptions(
+        epochs=60, batch=32, lr=5e-3, optimizer="adamw", weight_decay=1e-2, average=0.98, validation=0.15
+    ),
 )

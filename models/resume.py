@@ -45,7 +45,9 @@ class RunState:
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
         slots = optimizer.state_dict()["state"]
         tensors |= {
-            f"optimizer.{index}.{key}": torch.as_tensor(value) for index, slot in slots.items() for key, value in slot.items()
+            f"optimizer.{index}.{key}": torch.as_tensor(value)
+            for index, slot in slots.items()
+            for key, value in slot.items()
             if value is not None
         }
         note = {
@@ -65,7 +67,7 @@ class RunState:
         try:
             with safe_open(self.path, framework="pt") as opened:
                 note = json.loads((opened.metadata() or {}).get("edgekit.run", "{}"))
-                tensors = {name: opened.get_tensor(name) for name in opened.keys()}
+                tensors = {name: opened.get_tensor(name) for name in list(opened.keys())}
         except (SafetensorError, OSError, ValueError) as error:
             log.info("%s cannot be read (%s); training starts afresh", self.path, error)
             return 0

@@ -16,6 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from edgekit.models.augment import crop_and_flip, padded, padding_for
+from edgekit.models.family import TrainOptions, require_labels
+from edgekit.models.resume import RunState
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,9 +27,6 @@ from edgekit.data import Dataset
 from edgekit.data.dataset import split_indices
 from edgekit.data.preprocess import affine, apply_contract
 from edgekit.errors import DeviceError, GateError, UsageError
-from edgekit.models.augment import crop_and_flip, padded, padding_for
-from edgekit.models.family import TrainOptions, require_labels
-from edgekit.models.resume import RunState
 from edgekit.types import InputContract, Network
 
 log = logging.getLogger("edgekit")
@@ -37,7 +37,7 @@ Progress = Callable[[int, int, float, float], None]
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What a training run gave: the epochs it ran in this process, the best one (from 1), its validation accuracy 0..1."""
+    """Epochs run in this process, the best one (from 1) and its validation accuracy 0..1, samples used."""
 
     epochs_run: int
     best_epoch: int
@@ -88,7 +88,8 @@ def fit(
         loss = loop.epoch(epoch)
         if not math.isfinite(loss):
             raise GateError(
-                f"training diverged: the loss of epoch {epoch + 1} is {loss}; lower the learning rate (now {options.lr:g})"
+                f"training diverged: the loss of epoch {epoch + 1} is {loss}; lower the learning rate "
+                f"(now {options.lr:g})"
             )
         accuracy = loop.accuracy()
         if accuracy >= run.best_accuracy:
@@ -109,14 +110,18 @@ def check_options(options: TrainOptions) -> None:
     if not options.lr > 0:
         raise UsageError(f"the learning rate must be above 0, got {options.lr}")
     if not 0 <= options.validation < 1 or not 0 <= options.distil <= 1:
-        raise UsageError(f"validation must be in [0, 1) and distil in [0, 1], got {options.validation}, {options.distil}")
+        raise UsageError(
+            f"validation must be in [0, 1) and distil in [0, 1], got {options.validation}, {options.distil}"
+        )
 
 
 def _fabric(device: str, precision: str, module: nn.Module) -> Fabric:
     if device not in ("cpu", "cuda"):
         raise UsageError(f"training runs on cpu or cuda, got {device!r}")
     if device == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("training on cuda was asked for, but torch sees no CUDA device; install a CUDA build, or use cpu")
+        raise DeviceError(
+            "training on cuda was asked for, but torch sees no CUDA device; install a CUDA build, or use cpu"
+        )
     if precision == "auto":
         convolutions = any(isinstance(m, nn.modules.conv._ConvNd) for m in module.modules())
         precision = "bf16-mixed" if convolutions and _native_bf16(device) else "32-true"

@@ -25,7 +25,10 @@ def command(
     those of SOURCE get a new last layer.
     """
     from edgekit.pipeline.finetune import finetune
+    from edgekit.report.progress import epoch_progress
     from edgekit.report.verbs import render_training
 
-    result = finetune(source, data=data, epochs=epochs, distil_from=distil_from, seed=seed, device=device, out=out)
+    options = {"epochs": epochs, "distil_from": distil_from, "seed": seed, "device": device}
+    with epoch_progress(f"fine-tuning {source}") as progress:
+        result = finetune(source, data=data, out=out, progress=progress, **options)
     emit("finetune", result, render=render_training)

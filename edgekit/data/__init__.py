@@ -1,4 +1,4 @@
-"""Readers: what the user names (``cifar10``, ``images:DIR``, ``npz:FILE``) becomes numpy arrays and model-ready feeds."""
+"""Readers: what the user names (``cifar10``, ``images:DIR``) becomes numpy arrays and model-ready feeds."""
 
 from edgekit.data.dataset import Dataset, open_data, stratified
 from edgekit.data.preprocess import batches, feeds, sample_feed

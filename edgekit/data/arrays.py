@@ -1,4 +1,4 @@
-"""``npz:FILE``: arrays named like the model's inputs (or ``inputs`` where there is one), plus ``labels``; fed as they are."""
+"""``npz:FILE``: arrays named like the model's inputs (or ``inputs``), plus ``labels``; fed as they are."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def open_npz(name: str, argument: str, split: str, default_split: str) -> Datase
         lengths["labels"] = len(labels) if labels.ndim else -1
     if len(set(lengths.values())) != 1 or -1 in lengths.values():
         listed = ", ".join(f"{key}: {length}" for key, length in lengths.items())
-        raise DataError(f"{argument}: the arrays must have the same number of samples on their first axis, got {listed}")
+        raise DataError(
+            f"{argument}: the arrays must have the same number of samples on their first axis, got {listed}"
+        )
     classes: tuple[str, ...] = ()
     if labels is not None:
         labels = _class_indices(argument, labels)

@@ -57,7 +57,7 @@ def data_folder() -> Path | None:
 
 
 def find_local(*filenames: str) -> Path | None:
-    """The first of ``filenames`` that lies in ``$EDGEKIT_DATA`` (checked against a SHA256SUMS beside it) or the cache."""
+    """The first of ``filenames`` in ``$EDGEKIT_DATA`` (checked against a SHA256SUMS beside it) or in the cache."""
     folder = data_folder()
     for filename in filenames:
         if folder is not None and (folder / filename).is_file():

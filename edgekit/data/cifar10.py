@@ -52,7 +52,9 @@ def _part(archive: Path, split: str) -> tuple[Array, Array]:
         log.info("decoding cifar10@%s from %s, once", split, archive)
         images, labels = (_read_jpegs if form == "jpeg" else _read_binary)(archive, split)
         if len(labels) != COUNTS[split]:
-            raise DataError(f"{archive} holds {len(labels):,} images of cifar10@{split}, {COUNTS[split]:,} were expected")
+            raise DataError(
+                f"{archive} holds {len(labels):,} images of cifar10@{split}, {COUNTS[split]:,} were expected"
+            )
         for file, array in ((images_file, images), (labels_file, labels)):
             with publishing(file) as temporary:
                 np.save(temporary, array)

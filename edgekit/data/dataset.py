@@ -118,10 +118,10 @@ def choose_split(whole: Dataset, split: str, default_split: str) -> Dataset:
 
 
 def split_indices(count: int, labels: Array | None, share: float = TEST_SHARE, seed: int = 0) -> tuple[Array, Array]:
-    """Seeded, class-balanced (train, test) indices, each sorted; every class gets at least one test sample if it has two."""
+    """Seeded, class-balanced (train, test) indices, each sorted; a class of two has one in test."""
     order = np.random.Generator(np.random.PCG64(seed)).permutation(count)
     groups = [order] if labels is None else [order[labels[order] == c] for c in np.unique(labels)]
-    test = [group[: max(int(round(len(group) * share)), 1 if len(group) > 1 else 0)] for group in groups]
+    test = [group[: max(round(len(group) * share), 1 if len(group) > 1 else 0)] for group in groups]
     chosen = np.sort(np.concatenate(test))
     return np.setdiff1d(np.arange(count), chosen), chosen
 

@@ -1,4 +1,4 @@
-"""``images:DIR``: one folder a class, or ``train/`` and ``test/`` folders that hold them; decoded on access by Pillow."""
+"""``images:DIR``: one folder a class, or ``train/`` and ``test/`` folders that hold them; decoded on access."""
 
 from __future__ import annotations
 

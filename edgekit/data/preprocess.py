@@ -1,4 +1,4 @@
-"""The I/O contract at work: raw samples become model-ready feeds. numpy only (Pillow where an image must be resized)."""
+"""The I/O contract at work: raw samples become model-ready feeds. numpy only (Pillow to resize an image)."""
 
 from __future__ import annotations
 
@@ -118,7 +118,9 @@ def _bind(dataset: Dataset, signature: Signature, contract: Mapping[str, InputCo
             rule = guess_contract(spec, dataset.kind)
             log.info("%s: no I/O contract in the file; assuming %s", spec.name, rule)
         elif rule.kind not in ("array", dataset.kind):
-            raise DataError(f"{dataset.label} holds {dataset.kind} samples, the model's input {spec.name!r} takes {rule.kind}")
+            raise DataError(
+                f"{dataset.label} holds {dataset.kind} samples, the model's input {spec.name!r} takes {rule.kind}"
+            )
         bound.append(_Bound(spec, rule, dataset.arrays[key]))
     return bound
 
@@ -188,7 +190,7 @@ def feeds(
 
 
 def sample_feed(given: str, signature: Signature, contract: Mapping[str, InputContract]) -> Feed:
-    """One user input as a feed of batch 1: an image file, an .npz or .npy of model-ready arrays, or a .csv with one row.
+    """One user input as a feed of batch 1: an image, an .npz or .npy of model-ready arrays, or a .csv with one row.
 
     Raises:
         DataError: the file cannot be read, or does not fit the model's inputs.

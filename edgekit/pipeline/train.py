@@ -148,7 +148,9 @@ def checkpoint_path(out: str | Path) -> Path:
     """
     place = Path(out)
     if place.suffix != ".safetensors":
-        raise UsageError(f"a checkpoint is a .safetensors file, got -o {place}; call it {place.stem or 'model'}.safetensors")
+        raise UsageError(
+            f"a checkpoint is a .safetensors file, got -o {place}; call it {place.stem or 'model'}.safetensors"
+        )
     writable_folder(place.parent)
     return place
 

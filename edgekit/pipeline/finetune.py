@@ -1,0 +1,174 @@
+"""``finetune``: goes on from trained weights, to the user's own classes or to recover what pruning cost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgekit.data import Dataset, open_data
+from edgekit.errors import DataError
+from edgekit.models.family import TrainOptions, family, measure_contract, require_labels
+from edgekit.models.training import Progress
+from edgekit.pipeline.train import TrainResult, checkpoint_path, train_network, train_options, training_versions
+from edgekit.source import resolve
+from edgekit.types import InputContract, Network, Signature, Step, Task, TensorSpec
+
+log = logging.getLogger("edgekit")
+EPOCHS = 10
+RATE = 0.1
+"""Peak learning rate relative to training from scratch: trained weights need small steps."""
+CUSTOM = TrainOptions(
+    batch=64, lr=1e-2, optimizer="adamw", weight_decay=1e-2, average=0.99, augment="auto", precision="auto"
+)
+"""For a network that is not of the zoo (its peak rate is then 1e-3)."""
+
+
+def finetune(
+    source: str,
+    *,
+    data: str,
+    out: str | Path,
+    epochs: int | None = None,
+    distil_from: str | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    overrides: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Trains the network ``source`` further on ``data`` and writes the checkpoint ``out``.
+
+    Classes other than those of ``source`` get a new last layer; the rest keeps its weights. The I/O contract of
+    ``source`` stays: images are brought to its size and normalised as it was trained.
+
+    Args:
+        source: zoo name, checkpoint, ``file.py:factory``, ``pkg.mod:factory``, ``model.pt2``.
+        data: its ``train`` split is used unless another is named.
+        out: the checkpoint to write.
+        epochs: passes over the data (10 where it is None).
+        distil_from: a teacher with the same classes.
+        seed, device, overrides, progress: as in :func:`edgekit.pipeline.train.train`.
+
+    Raises:
+        SourceError, DataError, UsageError, GateError, DeviceError: as ``train``.
+    """
+    place = checkpoint_path(out)
+    network = resolve(source)
+    samples = open_data(data, default_split="train")
+    base = finetune_options(network)
+    options = train_options(base, epochs or EPOCHS, seed, overrides)
+    torch.manual_seed(seed)
+    network = fitted_to(network, samples)
+    teacher = None if distil_from is None else _teacher(distil_from, network)
+    if teacher is None:
+        options = replace(options, distil=0.0)
+    params = {"source": source, "data": samples.label, "distil_from": distil_from, "device": device, **asdict(options)}
+    step = Step("finetune", params, training_versions())
+    return train_network(network, samples, options, place, step, device=device, teacher=teacher, progress=progress)
+
+
+def finetune_options(network: Network) -> TrainOptions:
+    """How ``network`` is trained further where the user does not say."""
+    name = network.card.config.get("family")
+    base = family(str(name)).options if name else CUSTOM
+    return replace(base, lr=base.lr * RATE, epochs=EPOCHS)
+
+
+def fitted_to(network: Network, data: Dataset) -> Network:
+    """``network`` with the classes of ``data``: a new last layer where they differ, and a contract where it has none.
+
+    Raises:
+        DataError: no labels, or no last layer that could be replaced.
+    """
+    require_labels(data)
+    network = _with_contract(network, data)
+    labels = network.task.labels
+    if data.kind == "array" and len(labels) >= len(data.classes):
+        return network  # labels of an .npz are bare indices
+    if labels == data.classes:
+        return network
+    outputs = network.signature.outputs[0].shape[-1]
+    config = dict(network.card.config)
+    if labels or outputs != len(data.classes):
+        name = replace_head(network.module, int(outputs) if isinstance(outputs, int) else 0, len(data.classes))
+        log.info("new last layer %s for the %d classes of %s", name, len(data.classes), data.label)
+        if "builder" in config and "classes" in config["builder"]:
+            config["builder"] = {**config["builder"], "classes": len(data.classes)}
+    first, *rest = network.signature.outputs
+    output = TensorSpec(first.name, first.dtype, (*first.shape[:-1], len(data.classes)))
+    card = replace(
+        network.card,
+        task=Task("classification", data.classes, "accuracy"),
+        signature=Signature(network.signature.inputs, (output, *rest)),
+        config=config,
+        quality=(),
+        selftest=None,
+    )
+    return replace(network, card=card)
+
+
+def _with_contract(network: Network, data: Dataset) -> Network:
+    """A user's network gets the contract that the data imply: their normalisation, the size it was exported with."""
+    spec = network.signature.inputs[0]
+    known = network.card.contract.get(spec.name)
+    if data.kind == "array" or (known is not None and known.kind == data.kind):
+        return network
+    if known is not None and known.kind != "array":
+        raise DataError(f"{network.name} takes {known.kind} data, {data.label} holds {data.kind} samples")
+    size = None
+    if data.kind == "image" and len(spec.shape) == 4:
+        height, width = spec.shape[2], spec.shape[3]
+        size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
+    contract: InputContract = measure_contract(data, size)
+    return replace(network, card=replace(network.card, contract={**network.card.contract, spec.name: contract}))
+
+
+def replace_head(module: torch.nn.Module, outputs: int, classes: int) -> str:
+    """Puts a fresh linear layer (or 1x1 convolution) with ``classes`` outputs in place of the last one; gives its name.
+
+    Raises:
+        DataError: the last such layer does not have ``outputs`` outputs, so it is no classifier.
+    """
+    layers = [(n, m) for n, m in module.named_modules() if isinstance(m, (torch.nn.Linear, torch.nn.Conv2d))]
+    if not layers:
+        raise DataError("the network has no linear or convolutional layer that could be replaced for the new classes")
+    name, last = layers[-1]
+    found = last.out_features if isinstance(last, torch.nn.Linear) else last.out_channels
+    if outputs and found != outputs:
+        raise DataError(
+            f"the last layer {name!r} has {found} outputs, the network {outputs}: it is no classifier whose last layer "
+            "can be replaced; give the network a last layer for your classes in its factory"
+        )
+    fresh: torch.nn.Module
+    if isinstance(last, torch.nn.Linear):
+        fresh = torch.nn.Linear(last.in_features, classes, bias=last.bias is not None)
+    else:
+        fresh = torch.nn.Conv2d(last.in_channels, classes, last.kernel_size, last.stride, last.padding)  # type: ignore[arg-type]
+    parent, _, attribute = name.rpartition(".")
+    setattr(module.get_submodule(parent), attribute, fresh)
+    return name
+
+
+def _teacher(spec: str, student: Network) -> Network:
+    teacher = resolve(spec)
+    if teacher.signature.outputs[0].shape[-1] != student.signature.outputs[0].shape[-1]:
+        raise DataError(
+            f"the teacher {spec} has {teacher.signature.outputs[0]}, the student {student.signature.outputs[0]}; they "
+            "need the same classes"
+        )
+    mine, theirs = (next(iter(n.card.contract.values()), None) for n in (student, teacher))
+    if mine != theirs:
+        raise DataError(
+            f"the teacher {spec} takes its input as {theirs}, the student as {mine}; distillation feeds both the same "
+            f"batch, so their I/O contracts must be the same (shapes {_shape(student)} and {_shape(teacher)})"
+        )
+    return teacher
+
+
+def _shape(network: Network) -> tuple[int, ...]:
+    return tuple(np.asarray(next(iter(network.example_inputs.values()))).shape)
