@@ -10,10 +10,11 @@ import numpy as np
 
 from edgekit.errors import ModelError, UnsupportedError
 from edgekit.runtime.base import Delegation, Runner
+from edgekit.runtime.noise import quiet
 from edgekit.runtime.ports import INTEGERS, Port, natural, unnamed
 from edgekit.types import Array, Format, QuantizedTensor, TensorSpec
 
-_DELEGATE = "DELEGATE"
+_DELEGATE, _ASSIGN = "DELEGATE", "ASSIGN_VARIABLE"
 _REASONS = (
     (
         r"[Ee]ncountered unresolved custom op: ([^.\s]+)",
@@ -44,21 +45,26 @@ class _InterpreterRunner(Runner):
 
     def _open_interpreter(self) -> None:
         try:
-            self._interpreter = self._interpreter_class(model_path=str(self.artifact.path), num_threads=self.threads)
-            self._interpreter.allocate_tensors()
+            with quiet():
+                self._interpreter = self._interpreter_class(
+                    model_path=str(self.artifact.path), num_threads=self.threads
+                )
+                self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ModelError(f"{self.artifact.path}: {self._reason(str(error))}") from error
 
     def _ready(self) -> None:
         self._in = [int(port.key) for port in self._inputs]
         self._out = [int(port.key) for port in self._outputs]
-        self._shapes = [tuple(self._interpreter.get_tensor(index).shape) for index in self._in]
+        self._resources = any(op["op_name"] == _ASSIGN for op in self._interpreter._get_ops_details())
         self._lay_out()
 
     def _lay_out(self) -> None:
+        self._shapes = [tuple(self._interpreter.get_tensor(index).shape) for index in self._in]
         self._set, self._get = self._interpreter.set_tensor, self._interpreter.get_tensor
         self._invoke = self._interpreter.invoke
-        self._forget = None if self.stateful else self._interpreter.reset_all_variables
+        forget = self.reset if self._resources else self._interpreter.reset_all_variables
+        self._forget = None if self.stateful else forget
 
     def _bind(self, shapes: list[tuple[int, ...]]) -> None:
         if shapes == self._shapes:
@@ -70,15 +76,23 @@ class _InterpreterRunner(Runner):
         self._shapes = shapes
 
     def _call(self, arrays: list[Array]) -> list[Array]:
-        for index, array in zip(self._in, arrays, strict=True):
-            self._set(index, array)
         if self._forget is not None:
             self._forget()
+        for index, array in zip(self._in, arrays, strict=True):
+            self._set(index, array)
         self._invoke()
         return [self._get(index) for index in self._out]
 
     def reset(self) -> None:
-        self._interpreter.reset_all_variables()
+        """Variable tensors go back to zero; a graph that assigns resource variables, which
+        ``reset_all_variables`` leaves as they are, is opened anew."""
+        if not self._resources:
+            self._interpreter.reset_all_variables()
+            return
+        shapes = self._shapes
+        self._open_interpreter()
+        self._lay_out()
+        self._bind(shapes)
 
     def delegation(self) -> Delegation:
         """Operators that XNNPACK took over: those between a DELEGATE node's outputs and its inputs."""

@@ -1,0 +1,90 @@
+"""Overhead of Runner.run as a ratio, from one interleaved run; see scripts/bench_runner."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import edgekit
+from edgekit.bench.clock import WarmupRule, time_calls
+from edgekit.bench.statistics import trimmed_mean
+from edgekit.data.seeded import seeded_feed
+from edgekit.types import Feed, Format
+
+BAR = 1.05
+PAIRS = 60
+BLOCK_NS = 25_000_000
+"""Short blocks, many of them: a phase in which the machine is slow weighs on neighbours alike."""
+
+
+def raw_call(path: Path, feed: Feed) -> Callable[[], Any]:
+    """What a user writes without edgekit, with everything laid out beforehand."""
+    if path.suffix == ".onnx":
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        plain = dict(feed)
+        return lambda: session.run(None, plain)
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path), num_threads=1)
+    interpreter.allocate_tensors()
+    ((_, value),) = feed.items()
+    given, wanted = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+
+    def call() -> Any:
+        interpreter.set_tensor(given, value)
+        interpreter.invoke()
+        return interpreter.get_tensor(wanted)
+
+    return call
+
+
+def measure(path: Path) -> float:
+    """Prints one line, gives the ratio."""
+    with edgekit.load(path) as runner:
+        card = runner.artifact.card
+        feed = seeded_feed(runner.signature, card.contract if card else {}, 0)
+        calls = {"run": lambda: runner.run(feed), "raw": raw_call(path, feed)}
+        medians: dict[str, list[float]] = {name: [] for name in calls}
+        for pair in range(-2, PAIRS):  # the first two are warm-up
+            for name in sorted(calls, reverse=bool(pair % 2)):
+                block = time_calls(
+                    calls[name],
+                    warmup=WarmupRule(3, 0, 1_000_000),
+                    min_runs=20,
+                    min_ns=BLOCK_NS,
+                    max_ns=20 * BLOCK_NS,
+                )
+                if pair >= 0:
+                    medians[name].append(float(np.median(block.samples_ns)))
+    logs = np.log(np.array(medians["run"]) / np.array(medians["raw"])).reshape(-1, 2).mean(axis=1)  # ABBA
+    centre, half = trimmed_mean(logs)
+    ratio, low, high = (float(np.exp(value)) for value in (centre, centre - half, centre + half))
+    ours, theirs = (float(np.median(medians[name])) / 1e3 for name in ("run", "raw"))
+    word = "met" if ratio <= BAR else "MISSED"
+    print(
+        f"{path.name}: run {ours:.1f} us, raw {theirs:.1f} us, ratio {ratio:.3f} (95%: {low:.3f} to {high:.3f}); "
+        f"bar {BAR}: {word}"
+    )
+    return ratio
+
+
+def main(arguments: list[str]) -> int:
+    if arguments:
+        return int(max(measure(Path(name)) for name in arguments) > BAR)
+    with tempfile.TemporaryDirectory() as folder:
+        edgekit.export("cnn", to=[Format.ONNX, Format.TFLITE], out=folder)
+        files = [file for file in sorted(Path(folder).iterdir()) if file.suffix in (".onnx", ".tflite")]
+        return int(max(measure(file) for file in files) > BAR)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
