@@ -105,9 +105,17 @@ def publishing(target: Path) -> Iterator[Path]:
             yield temporary
             with open(temporary, "rb+") as handle:
                 os.fsync(handle.fileno())
+                os.fchmod(handle.fileno(), _plain_mode())
             os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _plain_mode() -> int:
+    """The permissions an ordinary new file gets (libraries that make temporary files make them private)."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from edgekit.cli.options import data_option, emit, out_option, output_options, seed_option
+from edgekit.cli.progress import epoch_bar
 
 
 @click.command()
@@ -25,10 +26,9 @@ def command(
     those of SOURCE get a new last layer.
     """
     from edgekit.pipeline.finetune import finetune
-    from edgekit.report.progress import epoch_progress
     from edgekit.report.verbs import render_training
 
     options = {"epochs": epochs, "distil_from": distil_from, "seed": seed, "device": device}
-    with epoch_progress(f"fine-tuning {source}") as progress:
+    with epoch_bar() as progress:
         result = finetune(source, data=data, out=out, progress=progress, **options)
     emit("finetune", result, render=render_training)
