@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from edgekit.errors import SourceError, UnsupportedError, UsageError
+from edgekit.errors import UnsupportedError, UsageError
 from edgekit.types import Array, Card, Dim, Feed, Format, InputContract, Network, Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -50,18 +50,20 @@ class ExportOptions:
 
 
 class Converter(ABC):
-    """Writes one file format. A subclass writes :meth:`convert`; one that works in another process also :meth:`begin`."""
+    """Writes one file format. A subclass writes :meth:`convert`; one that works elsewhere also :meth:`begin`."""
 
     format: ClassVar[Format]
+    background: ClassVar[bool] = False
+    """:meth:`begin` leaves the work to another process, which the caller may use."""
 
-    def check(self, network: Network, options: ExportOptions) -> None:
+    def check(self, network: Network, options: ExportOptions) -> None:  # noqa: B027  (nothing to refuse by default)
         """Refuses options that this format cannot honour, before any work is done.
 
         Raises:
             UnsupportedError: with what there is instead.
         """
 
-    def warm_up(self) -> None:
+    def warm_up(self) -> None:  # noqa: B027  (most converters need no start)
         """Starts in the background whatever a conversion will need. Called before the program is captured."""
 
     def begin(self, capture: Capture, target: Path) -> Finish:
@@ -95,8 +97,8 @@ class Capture:
             shapes = ", ".join(map(str, network.signature.inputs))
             raise UsageError(f"channels last was asked for, but no input has rank 4: {shapes}; leave the option out")
         self._flipped = flipped
-        self.prefix = "module." if any(flipped) else ""
         self.module = _channels_last(network.module, flipped) if any(flipped) else network.module
+        self.prefix = own_prefix(self.module)
         self.contract = _flip_contract(network.card.contract, network.signature, flipped)
         inputs = tuple(
             TensorSpec(spec.name, spec.dtype, _named(spec, flip, options.dynamic.get(spec.name, {})))
@@ -136,6 +138,11 @@ class Capture:
             tensors.append(torch.from_numpy(np.ascontiguousarray(array)))
         return tuple(tensors)
 
+    @property
+    def shown(self) -> Feed:
+        """:attr:`examples` as a feed."""
+        return {spec.name: t.numpy() for spec, t in zip(self._inputs, self.examples, strict=True)}
+
     @cached_property
     def program(self) -> ExportedProgram:
         """The module captured by torch.export, shared by every format.
@@ -157,37 +164,21 @@ class Capture:
         except Exception as error:
             raise UnsupportedError(_capture_message(self.network.name, error, bool(known))) from error
 
-    def reference(self, feed: Feed) -> dict[str, Array]:
-        """What the module gives for ``feed`` (file layout), by output name. Runs in eval mode without gradients."""
-        return call_module(self.module, feed, self.network.signature)
+    @cached_property
+    def reference(self) -> Callable[[Feed], dict[str, Array]]:
+        """The module as a function of a feed in the file's layout: what a conversion is proved against."""
+        from edgekit.runtime.torch import TorchModuleRunner
+
+        return TorchModuleRunner(self.module, self.signature).run
 
 
-def call_module(module: torch.nn.Module, feed: Feed, signature: Signature) -> dict[str, Array]:
-    """Runs ``module`` on ``feed``: inputs by position in the order of ``signature``, outputs by its names.
-
-    Raises:
-        SourceError: the module gave another number of tensors than the signature says.
-    """
-    import torch
-
-    arguments = []
-    for spec in signature.inputs:
-        array = np.ascontiguousarray(feed[spec.name])
-        arguments.append(torch.from_numpy(array.astype(spec.dtype, copy=False)))
-    with torch.no_grad():
-        outputs = flat_tensors(module(*arguments))
-    if len(outputs) != len(signature.outputs):
-        raise SourceError(f"the module gave {len(outputs)} tensors, its signature has {len(signature.outputs)}")
-    return {spec.name: t.detach().cpu().numpy() for spec, t in zip(signature.outputs, outputs, strict=True)}
-
-
-def flat_tensors(result: Any) -> list[torch.Tensor]:
-    """The tensors in what a module returned, in pytree order (dicts in insertion order): the order of file outputs."""
-    import torch
-    from torch.utils import _pytree as pytree
-
-    leaves = pytree.tree_leaves(result)
-    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+def own_prefix(module: torch.nn.Module) -> str:
+    """What stands before the user's own module names in ``module``: empty, or ``module.`` once for every adapter."""
+    prefix = ""
+    while getattr(module, "is_adapter", False):
+        prefix += "module."
+        module = module.module  # type: ignore[assignment]
+    return prefix
 
 
 def artifact_card(capture: Capture, format_: Format) -> Card:
@@ -288,6 +279,8 @@ def _channels_last(module: torch.nn.Module, flipped: tuple[bool, ...]) -> torch.
     import torch
 
     class ChannelsLast(torch.nn.Module):
+        is_adapter = True
+
         def __init__(self) -> None:
             super().__init__()
             self.module = module

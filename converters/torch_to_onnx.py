@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from edgekit.converters.base import Capture, Converter, ExportOptions, cause, quiet
+
 from edgekit.errors import UnsupportedError
 from edgekit.types import Format, Network
 
@@ -40,8 +41,8 @@ class TorchToOnnx(Converter):
         size = sum(t.numel() * t.element_size() for t in network.module.state_dict().values())
         if size > LIMIT_BYTES:
             raise UnsupportedError(
-                f"{network.name} holds {size:,} bytes of weights; an ONNX file of one piece ends at 2 GiB. Use --to pt2, "
-                "or make the network smaller (half precision, pruning)"
+                f"{network.name} holds {size:,} bytes of weights; an ONNX file of one piece ends at 2 GiB. Use --to "
+                "pt2, or make the network smaller (half precision, pruning)"
             )
 
     def convert(self, capture: Capture, target: Path) -> tuple[str, ...]:
@@ -65,8 +66,8 @@ class TorchToOnnx(Converter):
                 model = exported.model_proto
         except Exception as error:
             raise UnsupportedError(
-                f"the ONNX exporter cannot write {capture.network.name!r}: {cause(error)}. Replace that operation in the "
-                "network, or export to another format"
+                f"the ONNX exporter cannot write {capture.network.name!r}: {cause(error)}. Replace that operation in "
+                "the network, or export to another format"
             ) from error
         found = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
         if found.get("ai.onnx") != opset:

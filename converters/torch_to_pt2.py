@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from edgekit.converters.base import Capture, Converter, quiet
+
 from edgekit.types import Format
 
 

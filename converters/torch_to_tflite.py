@@ -20,7 +20,8 @@ import time
 from pathlib import Path
 from typing import Any, ClassVar
 
-from edgekit.converters.base import Capture, Converter, Finish, ExportOptions, narrowing_notes, quiet
+from edgekit.converters.base import Capture, Converter, ExportOptions, Finish, narrowing_notes, quiet
+
 from edgekit.errors import (
     RuntimeMissingError,
     UnsupportedError,
@@ -37,6 +38,7 @@ LOG_LINES = 5
 
 class TorchToTflite(Converter):
     format: ClassVar[Format] = Format.TFLITE
+    background: ClassVar[bool] = True
 
     def check(self, network: Network, options: ExportOptions) -> None:
         import importlib.util
@@ -77,8 +79,8 @@ class TorchToTflite(Converter):
                 answer = pending()
             if "error" in answer:
                 raise UnsupportedError(
-                    f"litert-torch cannot convert {capture.network.name!r}: {answer['error']}. Replace that operation in "
-                    "the network, or export to another format"
+                    f"litert-torch cannot convert {capture.network.name!r}: {answer['error']}. Replace that operation "
+                    "in the network, or export to another format"
                 )
             return narrowing_notes(signature)
 
@@ -103,7 +105,7 @@ class LitertWorker:
             if self._process is not None and self._process.poll() is None:
                 return
             self.close()
-            self._log = tempfile.TemporaryFile()
+            self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the process)
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "edgekit.converters.litert_worker"],
                 stdin=subprocess.PIPE,
@@ -154,8 +156,8 @@ class LitertWorker:
         self.close()
         if status == -signal.SIGKILL:
             return WorkerMemoryError(
-                "the conversion to TFLite was killed by the system, most likely because memory ran out; free memory, or "
-                "convert on a larger machine"
+                "the conversion to TFLite was killed by the system, most likely because memory ran out; free memory, "
+                "or convert on a larger machine"
             )
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         return WorkerCrashError(f"the conversion to TFLite died ({how}); its last words:\n{tail}")
@@ -166,8 +168,10 @@ class LitertWorker:
             return ""
         self._log.seek(0)
         lines = self._log.read().decode("utf-8", "replace").splitlines()
-        return "\n".join(line for line in lines if line.strip())[-2000:] if len(lines) <= LOG_LINES else "\n".join(
-            lines[-LOG_LINES:]
+        return (
+            "\n".join(line for line in lines if line.strip())[-2000:]
+            if len(lines) <= LOG_LINES
+            else "\n".join(lines[-LOG_LINES:])
         )
 
     def close(self) -> None:

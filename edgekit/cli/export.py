@@ -1,0 +1,52 @@
+"""``edgekit export``."""
+
+from __future__ import annotations
+
+import click
+
+from edgekit.cli.options import data_option, emit, out_option, output_options, tolerance_option
+
+
+@click.command()
+@click.argument("source")
+@click.option(
+    "--to", "to", metavar="FORMAT", multiple=True, required=True, help="onnx, tflite or pt2; may be repeated."
+)
+@click.option("--dynamic", metavar="INPUT:AXIS=NAME", multiple=True, help="An axis that may vary: image:0=batch.")
+@click.option("--opset", type=int, metavar="N", help="ONNX operator set (18 without it).")
+@data_option()
+@click.option("--channels-last", is_flag=True, help="Take inputs of rank 4 as (N, H, W, C), as cameras deliver them.")
+@click.option("--name", metavar="NAME", help="File name without suffix; the network's own without it.")
+@tolerance_option
+@out_option("Folder for the files.", "DIR")
+@output_options
+def command(
+    source: str,
+    to: tuple[str, ...],
+    dynamic: tuple[str, ...],
+    opset: int | None,
+    data: str | None,
+    channels_last: bool,
+    name: str | None,
+    tolerance: float | None,
+    out: str,
+) -> None:
+    """Converts a network to ONNX, TFLite or PT2, proves it, publishes it.
+
+    SOURCE is a zoo name, a checkpoint, file.py:factory, package.module:factory or a .pt2 file.
+    """
+    from edgekit.pipeline.export import export
+    from edgekit.report.export import render_export
+
+    result = export(
+        source,
+        to=to,
+        out=out,
+        dynamic=dynamic,
+        opset=opset,
+        data=data,
+        channels_last=channels_last,
+        name=name,
+        tolerance=tolerance,
+    )
+    emit("export", result, render=render_export)

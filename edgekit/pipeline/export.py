@@ -1,0 +1,327 @@
+"""``edgekit export``: a network becomes one file a format, each proved against the network, all published or none."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekit import registry
+from edgekit.artifact import library_versions, sha256_file, writable_folder, write_card, writing
+from edgekit.converters.base import Capture, Converter, ExportOptions, Finish, artifact_card
+from edgekit.errors import DeviceError, UsageError
+from edgekit.types import Array, Artifact, Card, Feed, Format, SelfTest, Signature, Step
+
+if TYPE_CHECKING:
+    from edgekit.quality.cases import Case
+    from edgekit.quality.parity import Function, Ledger
+
+log = logging.getLogger("edgekit")
+SELFTEST_SEED = 0
+SELFTEST_VALUES = 64
+"""Values of each output that a self-test keeps: enough to tell a wrong file, few enough for a small one."""
+SELFTEST_RELATIVE = 1e-3
+"""Tolerance of a self-test, of the outputs' scale: ten times the proof's, since other CPUs sum in other orders."""
+PACKAGES = {
+    Format.ONNX: ("torch", "onnx", "onnxscript", "onnxruntime"),
+    Format.TFLITE: ("torch", "litert-torch", "litert-converter", "ai-edge-litert"),
+    Format.PT2: ("torch",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedArtifact:
+    """One published file and its proof. ``seconds``: conversion and proof, which overlap between formats."""
+
+    artifact: Artifact
+    bytes: int
+    sha256: str
+    seconds: float
+    parity: Ledger
+    notes: tuple[str, ...]
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "path": str(self.artifact.path),
+            "format": str(self.artifact.format),
+            "bytes": self.bytes,
+            "sha256": self.sha256,
+            "seconds": round(self.seconds, 3),
+            "parity": self.parity.document(),
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """What ``edgekit export`` published."""
+
+    source: str
+    network: str
+    signature: Signature
+    artifacts: tuple[ExportedArtifact, ...]
+
+    def document(self) -> dict[str, Any]:
+        """CONTRACT's ``export`` document, without the envelope."""
+        return {
+            "source": self.source,
+            "network": self.network,
+            "artifacts": [item.document() for item in self.artifacts],
+        }
+
+
+def export(
+    source: str | Path,
+    *,
+    to: str | Sequence[str],
+    out: str | Path,
+    dynamic: Sequence[str] | Mapping[str, Mapping[int, str]] = (),
+    opset: int | None = None,
+    data: str | None = None,
+    channels_last: bool = False,
+    name: str | None = None,
+    tolerance: float | None = None,
+) -> ExportResult:
+    """Converts ``source`` to every format of ``to`` and publishes ``OUT/NAME.FORMAT``, once all of them are proved.
+
+    Args:
+        source: anything :func:`edgekit.source.resolve` takes.
+        to: ``onnx``, ``tflite``, ``pt2``.
+        out: folder for the files.
+        dynamic: axes that may vary, ``image:0=batch`` each, or input -> axis -> name.
+        opset: ONNX operator set.
+        data: real samples to prove on, besides the made ones.
+        channels_last: inputs of rank 4 are taken as (N, H, W, C).
+        name: file name without suffix; the network's own without it.
+        tolerance: largest absolute difference that passes; see :func:`edgekit.quality.parity.prove`.
+
+    Raises:
+        UsageError: an option makes no sense, or the folder cannot be written.
+        SourceError, DataError: the network or the samples cannot be had.
+        UnsupportedError: the network cannot be written in one of the formats.
+        ParityError: a file's outputs differ; the message names the first layer that does. Nothing is published.
+    """
+    formats = _formats(to)
+    options = ExportOptions(parse_dynamic(dynamic), opset, channels_last)
+    _check_options(options, formats, name)
+    folder = writable_folder(out)
+    converters = {item: _converter(item) for item in formats}
+    for converter in converters.values():
+        converter.warm_up()
+    from edgekit.source import resolve
+
+    network = resolve(str(source), name=name)
+    for converter in converters.values():
+        converter.check(network, options)
+    capture = Capture(network, options)
+    proof = _Proof(capture, data, tolerance)
+    with _staging(folder) as stage:
+        made = _convert_all(converters, capture, proof, stage, _file_name(network.name))
+        published = [_publish(item, folder) for item in made]
+    return ExportResult(str(source), network.name, capture.signature, tuple(published))
+
+
+def parse_dynamic(given: Sequence[str] | Mapping[str, Mapping[int, str]]) -> dict[str, dict[int, str]]:
+    """``("image:0=batch",)`` -> ``{"image": {0: "batch"}}``.
+
+    Raises:
+        UsageError: not of the form INPUT:AXIS=NAME, or one axis named twice.
+    """
+    if isinstance(given, Mapping):
+        return {name: dict(axes) for name, axes in given.items()}
+    found: dict[str, dict[int, str]] = {}
+    for text in [given] if isinstance(given, str) else given:
+        match = re.fullmatch(r"(.+):(\d+)=(\w+)", text)
+        if match is None:
+            raise UsageError(f"--dynamic {text!r} is not INPUT:AXIS=NAME; for example image:0=batch")
+        axes = found.setdefault(match[1], {})
+        if axes.setdefault(int(match[2]), match[3]) != match[3]:
+            raise UsageError(
+                f"--dynamic names axis {match[2]} of {match[1]!r} twice: {axes[int(match[2])]}, {match[3]}"
+            )
+    return found
+
+
+def _formats(to: str | Sequence[str]) -> tuple[str, ...]:
+    wanted = tuple(dict.fromkeys([to] if isinstance(to, str) else to))
+    known = registry.names("converters")
+    for item in wanted:
+        if item not in known:
+            raise UsageError(f"there is no format {item!r} to export to; there are: {', '.join(known)}")
+    if not wanted:
+        raise UsageError(f"no format was named; name one or more of: {', '.join(known)}")
+    return wanted
+
+
+def _check_options(options: ExportOptions, formats: Sequence[str], name: str | None) -> None:
+    if options.opset is not None and str(Format.ONNX) not in formats:
+        raise UsageError(f"--opset is for ONNX, but the formats are: {', '.join(formats)}; add --to onnx")
+    if name is not None and _file_name(name) != name:
+        raise UsageError(f"the name {name!r} is no plain file name; use letters, digits, '-', '_' and '.'")
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w.-]", "_", name).lstrip(".") or "network"
+
+
+def _converter(name: str) -> Converter:
+    made = registry.lookup("converters", name)()
+    if not isinstance(made, Converter):
+        raise UsageError(f"the converter {name!r} is a {type(made).__name__}, no Converter")
+    return made
+
+
+@contextmanager
+def _staging(folder: Path) -> Iterator[Path]:
+    """A private folder beside the files to come; whatever happens, it is gone afterwards."""
+    with writing(folder), tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as stage:
+        yield Path(stage)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A converted, proved file that is not published yet."""
+
+    staged: Path
+    card: Card
+    seconds: float
+    parity: Ledger
+    notes: tuple[str, ...]
+
+
+def _convert_all(
+    converters: Mapping[str, Converter], capture: Capture, proof: _Proof, stage: Path, name: str
+) -> list[_Made]:
+    """Begins every conversion, then finishes and proves them: those that run here first, while the others run."""
+    begun: dict[str, tuple[float, Path, Finish]] = {}
+    for key in sorted(converters, key=lambda k: not converters[k].background):
+        started, target = time.monotonic(), stage / f"{name}.{converters[key].format}"
+        begun[key] = (started, target, converters[key].begin(capture, target))
+    finished: dict[str, _Made] = {}
+    for key in sorted(converters, key=lambda k: converters[k].background):
+        started, target, finish = begun[key]
+        here = time.monotonic()
+        notes = finish()
+        card = artifact_card(capture, converters[key].format)
+        write_card(target, card)
+        ledger = proof.of(target, card)
+        begin = started if converters[key].background else here
+        seconds = time.monotonic() - begin
+        card = _finish_card(card, capture, proof, ledger, notes, converters[key].format)
+        write_card(target, card)
+        log.info("%s proved on %d inputs, largest difference %.1e", target.name, len(ledger.cases), ledger.max_abs)
+        finished[key] = _Made(target, card, seconds, ledger, notes)
+    return [finished[key] for key in converters]
+
+
+def _finish_card(
+    card: Card, capture: Capture, proof: _Proof, ledger: Ledger, notes: tuple[str, ...], format_: Format
+) -> Card:
+    """The card with its step, its self-test and its notes."""
+    options = capture.options
+    params: dict[str, Any] = {"format": str(format_), "max_abs": ledger.max_abs, "cases": len(ledger.cases)}
+    if options.dynamic:
+        params["dynamic"] = [f"{n}:{a}={d}" for n, axes in options.dynamic.items() for a, d in axes.items()]
+    if format_ is Format.ONNX and options.opset is not None:
+        params["opset"] = options.opset
+    if options.channels_last:
+        params["channels_last"] = True
+    if proof.data is not None:
+        params["data"] = proof.data
+    selftest = proof.selftest(card, ledger)
+    card = replace(card, selftest=selftest)
+    if selftest is None:
+        notes = (*notes, "no self-test: the network does not take integers from 0 to 9")
+    return card.with_step(Step("export", params, library_versions(*PACKAGES[format_])), *notes)
+
+
+class _Proof:
+    """Proves files of one capture; what the module gives for each case is computed once for all formats."""
+
+    def __init__(self, capture: Capture, data: str | None, tolerance: float | None) -> None:
+        self.capture, self.data, self.tolerance = capture, data, tolerance
+        self._known: dict[int, dict[str, Array]] = {}
+        self._cases: list[Case] | None = None
+        self._dataset = None
+        if data is not None:
+            from edgekit.data import open_data
+
+            self._dataset = open_data(data)
+
+    def of(self, path: Path, card: Card) -> Ledger:
+        """The ledger of the file at ``path``, which carries ``card``.
+
+        Raises:
+            ParityError: a case fails.
+            DeviceError: the file's runtime is missing, or dies on it.
+        """
+        from edgekit.devices import open_runner
+        from edgekit.quality.parity import prove, require
+
+        with open_runner(path) as runner:
+            ledger = prove(self._reference, _tolerant(runner.run, card), self.cases, self.tolerance)
+        if not ledger.passed:
+            from edgekit.quality.locate import locate
+
+            failed = next(c for c, row in zip(self.cases, ledger.cases, strict=True) if not row.passed)
+            ledger = replace(ledger, first_divergence=locate(self.capture, path, failed.feed))
+        require(ledger, path.name, f"the network {self.capture.network.name!r}")
+        return ledger
+
+    @property
+    def cases(self) -> list[Case]:
+        if self._cases is None:
+            from edgekit.quality.cases import cases
+
+            signature, contract = self.capture.signature, self.capture.contract
+            self._cases = list(
+                cases(signature, contract, examples=self.capture.shown, samples=self._samples(signature))
+            )
+        return self._cases
+
+    def selftest(self, card: Card, ledger: Ledger) -> SelfTest | None:
+        """Seeded inputs with the module's outputs; None where the module does not take such inputs."""
+        from edgekit.data.seeded import seeded_feed
+
+        feed = seeded_feed(card.signature, card.contract, SELFTEST_SEED)
+        try:
+            outputs = self.capture.reference(feed)
+        except DeviceError:
+            return None
+        kept = {key: tuple(float(v) for v in value.ravel()[:SELFTEST_VALUES]) for key, value in outputs.items()}
+        return SelfTest(SELFTEST_SEED, kept, SELFTEST_RELATIVE * max(max(ledger.scale.values(), default=0.0), 1e-3))
+
+    def _reference(self, feed: Feed) -> Mapping[str, Array]:
+        if id(feed) not in self._known:
+            self._known[id(feed)] = self.capture.reference(feed)
+        return self._known[id(feed)]
+
+    def _samples(self, signature: Signature) -> list[Feed]:
+        if self._dataset is None:
+            return []
+        from edgekit.data import stratified
+        from edgekit.data.preprocess import feeds
+        from edgekit.quality.cases import SAMPLES
+
+        return list(feeds(stratified(self._dataset, SAMPLES), signature, self.capture.contract))
+
+
+def _tolerant(run: Function, card: Card) -> Function:
+    """``run`` on feeds whose integers may be wider than the file's (int64 in the module, int32 in TFLite)."""
+    types = {spec.name: spec.dtype for spec in card.signature.inputs}
+    return lambda feed: run({name: array.astype(types[name], copy=False) for name, array in feed.items()})
+
+
+def _publish(item: _Made, folder: Path) -> ExportedArtifact:
+    target = folder / item.staged.name
+    with writing(target):
+        os.replace(item.staged, target)
+    artifact = Artifact(target, Format(target.suffix[1:]), item.card)
+    return ExportedArtifact(artifact, target.stat().st_size, sha256_file(target), item.seconds, item.parity, item.notes)

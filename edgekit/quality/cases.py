@@ -1,0 +1,76 @@
+"""The kinds of input a conversion is proved on: random, zeros, extremes, examples, real samples, every dynamic size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgekit.data.seeded import extreme_feed, seeded_feed, zeros_feed
+from edgekit.types import Array, Feed, InputContract, Signature
+
+SEEDS = (0, 1, 2)
+SAMPLES = 8
+"""Real samples a proof takes from a data set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One input of a proof. ``kind``: random, example, zeros, lowest, highest, sample, or ``batch=5`` for a size."""
+
+    kind: str
+    feed: Feed
+    typical: bool = False
+    """The outputs on this input tell how large outputs usually are (extremes and zeros do not)."""
+
+
+def cases(
+    signature: Signature,
+    contract: Mapping[str, InputContract],
+    *,
+    examples: Feed | None = None,
+    samples: Iterable[Feed] = (),
+) -> Iterator[Case]:
+    """Every case for a model with this signature, dynamic dimensions at the sizes of ``examples`` (else 1).
+
+    Integers are kept within what ``examples`` show, since they are mostly indices; without examples they are 0 to 9.
+    Each dynamic dimension is run at 1, 2, 5 and twice the example's size, the others as they are.
+    """
+    base = sizes(signature, examples)
+    for seed in SEEDS:
+        yield Case("random", _bounded(seeded_feed(signature, contract, seed, dims=base), examples), typical=True)
+    if examples is not None:
+        yield Case("example", examples, typical=True)
+    yield Case("zeros", zeros_feed(signature, dims=base))
+    yield Case("lowest", _bounded(extreme_feed(signature, contract, -1, dims=base), examples))
+    yield Case("highest", _bounded(extreme_feed(signature, contract, 1, dims=base), examples))
+    for feed in samples:
+        yield Case("sample", feed, typical=True)
+    for name in signature.dynamic_dims:
+        for size in sorted({1, 2, 5, 2 * base[name]} - {base[name]}):
+            feed = seeded_feed(signature, contract, size, dims={**base, name: size})
+            yield Case(f"{name}={size}", _bounded(feed, examples))
+
+
+def sizes(signature: Signature, examples: Feed | None) -> dict[str, int]:
+    """The size each dynamic dimension has in ``examples``; 1 without them."""
+    found = dict.fromkeys(signature.dynamic_dims, 1)
+    for spec in signature.inputs if examples is not None else ():
+        for dim, size in zip(spec.shape, examples[spec.name].shape, strict=True):
+            if isinstance(dim, str):
+                found[dim] = int(size)
+    return found
+
+
+def _bounded(feed: Feed, examples: Feed | None) -> Feed:
+    """Integer inputs folded into the range 0 to the largest value of the example."""
+    if examples is None:
+        return feed
+    bounded: dict[str, Array] = {}
+    for name, array in feed.items():
+        bounded[name] = array
+        if array.dtype.kind in "iu" and examples[name].size:
+            top = max(int(np.max(examples[name])), 0)
+            bounded[name] = array % np.asarray(top + 1, array.dtype)
+    return bounded

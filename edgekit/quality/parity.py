@@ -1,0 +1,183 @@
+"""The parity ledger: a model's outputs against a reference, case by case. Nothing that is not finite ever passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgekit.errors import ParityError
+from edgekit.quality.cases import Case
+from edgekit.types import Array, Feed
+
+Function = Callable[[Feed], Mapping[str, Array]]
+
+RELATIVE = 1e-4
+"""Default tolerance, relative to an output's scale. Two float32 kernels that sum k products in different orders differ
+by about eps * sqrt(k) of the sum (eps = 6e-8; Higham, Accuracy and Stability, 2002, ch. 4): 4e-6 for k = 4,096, and a
+few times that through tens of layers. A wrong weight, axis or activation shows at 1e-2 and more."""
+FLOOR = 1e-6
+"""Smallest limit: below it float32 rounding of intermediate values near 1 is all that is seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """One line of the ledger.
+
+    Attributes:
+        kind: of :class:`~edgekit.quality.cases.Case`.
+        max_abs: largest absolute difference of any value of any output; None when shapes or finiteness fail.
+        limit: largest that passes here.
+        cosine: smallest cosine similarity over the outputs; None where an output is all zero or not finite.
+        output: the output with the largest share of its limit.
+        reason: why it failed, in words; empty when it passed.
+    """
+
+    kind: str
+    max_abs: float | None
+    limit: float
+    cosine: float | None
+    output: str
+    passed: bool
+    reason: str = ""
+
+    def document(self) -> dict[str, Any]:
+        row = {
+            "kind": self.kind,
+            "max_abs": self.max_abs,
+            "tolerance": self.limit,
+            "cosine": self.cosine,
+            "output": self.output,
+            "passed": self.passed,
+        }
+        return {**row, "reason": self.reason} if self.reason else row
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """All cases of one proof. ``tolerance`` is the largest absolute difference that was allowed in any case."""
+
+    cases: tuple[CaseResult, ...]
+    scale: Mapping[str, float]
+    """Largest magnitude of each output of the reference on typical inputs."""
+    first_divergence: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.cases) and all(case.passed for case in self.cases)
+
+    @property
+    def max_abs(self) -> float | None:
+        """Largest difference of all cases; None when one could not be measured."""
+        found = [case.max_abs for case in self.cases]
+        return None if None in found or not found else max(value for value in found if value is not None)
+
+    @property
+    def tolerance(self) -> float:
+        return max((case.limit for case in self.cases), default=0.0)
+
+    @property
+    def first_failure(self) -> CaseResult | None:
+        return next((case for case in self.cases if not case.passed), None)
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "passed": self.passed,
+            "max_abs": self.max_abs,
+            "tolerance": self.tolerance,
+            "cases": [case.document() for case in self.cases],
+        }
+
+
+@dataclass(slots=True)
+class _Measured:
+    """Differences of one case before its limits are known."""
+
+    case: Case
+    differences: dict[str, float]
+    magnitudes: dict[str, float]
+    exact: set[str]
+    cosine: float | None
+    reason: str
+    output: str
+
+
+def prove(reference: Function, candidate: Function, cases: Iterable[Case], tolerance: float | None = None) -> Ledger:
+    """Runs every case through both and compares output by output, by name.
+
+    Args:
+        reference, candidate: a feed -> arrays by output name; the candidate may have more outputs than the reference.
+        tolerance: largest absolute difference that passes; None allows :data:`RELATIVE` of the output's scale: its
+            largest magnitude in this case or on typical inputs, whichever is larger; integers and booleans are equal.
+    """
+    measured = [_measure(case, reference(case.feed), candidate(case.feed)) for case in cases]
+    scale: dict[str, float] = {}
+    for row in measured:
+        if row.case.typical:
+            for name, magnitude in row.magnitudes.items():
+                scale[name] = max(scale.get(name, 0.0), magnitude)
+    return Ledger(tuple(_judge(row, scale, tolerance) for row in measured), scale)
+
+
+def require(ledger: Ledger, what: str, against: str) -> None:
+    """Raises ParityError, with the case and the layer, unless every case passed."""
+    bad = ledger.first_failure
+    if bad is None:
+        if not ledger.cases:
+            raise ParityError(f"{what} was compared with {against} on no input at all; nothing was published")
+        return
+    failed = sum(not case.passed for case in ledger.cases)
+    layer = ledger.first_divergence or "the first layer that differs could not be found"
+    raise ParityError(
+        f"{what} does not compute what {against} does: {bad.reason} on the case {bad.kind!r} ({failed} of "
+        f"{len(ledger.cases)} cases failed). First to differ: {layer}. Nothing was published"
+    )
+
+
+def _measure(case: Case, wanted: Mapping[str, Array], got: Mapping[str, Array]) -> _Measured:
+    row = _Measured(case, {}, {}, set(), None, "", "")
+    cosines: list[float] = []
+    for name, reference in wanted.items():
+        if name not in got:
+            row.reason, row.output = f"output {name!r} is missing (there are: {', '.join(got)})", name
+            continue
+        a, b = np.asarray(reference), np.asarray(got[name])
+        if a.shape != b.shape:
+            row.reason, row.output = f"output {name!r} has shape {b.shape} instead of {a.shape}", name
+            continue
+        if a.dtype.kind not in "fc":
+            row.exact.add(name)
+        x, y = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
+        for values, whose in ((x, "the reference"), (y, "the model")):
+            if not np.isfinite(values).all():
+                row.reason, row.output = f"{whose} gives NaN or infinity in output {name!r}", name
+        if row.output == name:
+            continue
+        row.magnitudes[name] = float(np.abs(x).max(initial=0.0))
+        row.differences[name] = float(np.abs(x - y).max(initial=0.0))
+        norm = float(np.linalg.norm(x) * np.linalg.norm(y))
+        if norm > 0:
+            cosines.append(float(x @ y) / norm)
+    row.cosine = min(cosines, default=None) if not row.reason else None
+    return row
+
+
+def _judge(row: _Measured, scale: Mapping[str, float], tolerance: float | None) -> CaseResult:
+    def limit(name: str) -> float:
+        if tolerance is not None:
+            return tolerance
+        if name in row.exact:
+            return 0.0
+        return max(RELATIVE * max(row.magnitudes.get(name, 0.0), scale.get(name, 0.0)), FLOOR)
+
+    kind = row.case.kind
+    if row.reason:
+        return CaseResult(kind, None, limit(row.output), None, row.output, False, row.reason)
+    worst = max(row.differences, key=lambda name: row.differences[name] / max(limit(name), 1e-300))
+    max_abs, allowed = row.differences[worst], limit(worst)
+    if max_abs <= allowed:
+        return CaseResult(kind, max_abs, allowed, row.cosine, worst, True)
+    reason = f"output {worst!r} differs by {max_abs:.3g}, {allowed:.3g} is allowed"
+    return CaseResult(kind, max_abs, allowed, row.cosine, worst, False, reason)
