@@ -1,0 +1,52 @@
+"""What the integers of a quantized file's inputs and outputs stand for, read from the file itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgekit.quality.account import read_tflite
+from edgekit.types import Artifact, Format, QuantizedTensor
+
+_ONNX_TYPES = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16"}
+_TFLITE_TYPES = {3: "uint8", 9: "int8", 7: "int16"}
+
+
+def integer_io(artifact: Artifact) -> tuple[list[QuantizedTensor | None], list[QuantizedTensor | None]]:
+    """Quantization of each input and each output in the file's order; None where it is real."""
+    return _onnx(artifact) if artifact.format is Format.ONNX else _tflite(artifact)
+
+
+def _onnx(artifact: Artifact) -> tuple[list[QuantizedTensor | None], list[QuantizedTensor | None]]:
+    import onnx
+
+    graph = onnx.load(str(artifact.path)).graph
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    readers = {node.input[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
+    makers = {node.output[0]: node for node in graph.node if node.op_type == "QuantizeLinear"}
+
+    def found(value: Any, node: Any) -> QuantizedTensor | None:
+        dtype = _ONNX_TYPES.get(value.type.tensor_type.elem_type)
+        if dtype is None or node is None:
+            return None
+        scale, zero = constants[node.input[1]], constants[node.input[2]]
+        return QuantizedTensor(dtype, float(scale), int(zero))
+
+    given = {tensor.name for tensor in graph.initializer}
+    inputs = [found(value, readers.get(value.name)) for value in graph.input if value.name not in given]
+    return inputs, [found(value, makers.get(value.name)) for value in graph.output]
+
+
+def _tflite(artifact: Artifact) -> tuple[list[QuantizedTensor | None], list[QuantizedTensor | None]]:
+    model = read_tflite(artifact.path)
+    graph = model.subgraphs[0]
+
+    def found(index: int) -> QuantizedTensor | None:
+        tensor = graph.tensors[index]
+        how = tensor.quantization
+        if tensor.type not in _TFLITE_TYPES or how is None or how.scale is None or len(how.scale) != 1:
+            return None
+        return QuantizedTensor(_TFLITE_TYPES[tensor.type], float(np.float32(how.scale[0])), int(how.zeroPoint[0]))
+
+    return [found(i) for i in graph.inputs], [found(i) for i in graph.outputs]

@@ -1,0 +1,140 @@
+"""Runs a float model file on calibration data and hands out its intermediate tensors, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit.artifact import sha256_file
+from edgekit.errors import UnsupportedError
+from edgekit.passes.calibration import Calibration, check_method, checked_feeds, gather
+from edgekit.types import Array, Feed, Format, Signature
+
+_FLOAT = 1  # onnx.TensorProto.FLOAT
+
+
+def calibrate(
+    path: Path, feeds: Iterable[Feed], signature: Signature, *, method: str = "minmax", data: str = "", format: Format
+) -> Calibration:
+    """The ranges of every float activation of the float model at ``path`` over ``feeds``, each read once.
+
+    Raises:
+        DataError: the data is empty, of another shape than ``signature`` says, or not finite.
+        ModelError: the model itself makes NaN or infinity.
+        UsageError: no such method.
+    """
+    check_method(method)
+    checked = checked_feeds(feeds, signature)
+    names = [spec.name for spec in signature.inputs]
+    tensors = onnx_tensors(path, names, checked) if format is Format.ONNX else tflite_tensors(path, names, checked)
+    axis = 1 if format is Format.ONNX else -1
+    return gather(tensors, method=method, data=data, channel_axis=axis, model_sha256=sha256_file(path))
+
+
+def onnx_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iterator[tuple[int, Mapping[str, Array]]]:
+    """Every float32 tensor of the main graph, by name, for each feed; with the number of samples in it."""
+    import onnx
+    import onnxruntime
+
+    model = onnx.load(str(path))
+    names = _add_outputs(model)
+    options = onnxruntime.SessionOptions()
+    # Fusions would remove the tensors that are asked for; without them every name exists as written.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    own = _matched([value.name for value in session.get_inputs()], inputs)
+    for feed in feeds:
+        bound = {own[name]: value for name, value in feed.items() if name in own}
+        outputs = session.run(names, bound)
+        tensors = {**bound, **dict(zip(names, outputs, strict=True))}
+        yield _samples(bound), {name: value for name, value in tensors.items() if value.dtype == np.float32}
+
+
+def _add_outputs(model: Any) -> list[str]:
+    """Makes every float tensor an output of the graph; returns their names."""
+    import onnx
+
+    inferred = onnx.shape_inference.infer_shapes(model)
+    types = {value.name: value.type.tensor_type.elem_type for value in inferred.graph.value_info}
+    types |= {value.name: value.type.tensor_type.elem_type for value in model.graph.output}
+    present = {value.name for value in model.graph.output}
+    names = [value.name for value in model.graph.output]
+    for node in model.graph.node:
+        for name in node.output:
+            if name and name not in present and types.get(name, 0) == _FLOAT:
+                model.graph.output.append(onnx.helper.make_tensor_value_info(name, _FLOAT, None))
+                names.append(name)
+    return names
+
+
+def tflite_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iterator[tuple[int, Mapping[str, Array]]]:
+    """Every float32 activation of the only subgraph, by name, for each feed; with the number of samples in it.
+
+    Raises:
+        UnsupportedError: the file has more than one subgraph (control flow), whose tensors cannot be read from outside.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    # Without delegates each operator writes its own tensor; XNNPACK would keep fused ones to itself.
+    interpreter = Interpreter(
+        model_path=str(path),
+        num_threads=1,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        experimental_preserve_all_tensors=True,
+    )
+    if interpreter.num_subgraphs() > 1:
+        raise UnsupportedError(
+            f"{path} has {interpreter.num_subgraphs()} subgraphs (control flow); static calibration reads one. "
+            "Use --scheme int8-dynamic or int8-weights, which need no calibration"
+        )
+    interpreter.allocate_tensors()
+    rows = _signature_inputs(interpreter)
+    own = _matched(list(rows), inputs)
+    constant = _constant_tensors(path)
+    for feed in feeds:
+        for name in inputs:
+            row = rows[own[name]]
+            if list(row["shape"]) != list(feed[name].shape):
+                interpreter.resize_tensor_input(row["index"], feed[name].shape)
+                interpreter.allocate_tensors()
+                row["shape"] = np.asarray(feed[name].shape)
+            interpreter.set_tensor(row["index"], feed[name])
+        interpreter.invoke()
+        tensors = {}
+        for row in interpreter.get_tensor_details():
+            if row["dtype"] is np.float32 and row["index"] not in constant:
+                tensors[row["name"]] = interpreter.get_tensor(row["index"])
+        yield _samples(feed), tensors
+
+
+def _matched(own: list[str], given: list[str]) -> dict[str, str]:
+    """Given name -> the file's own; by position where a card names what the file leaves nameless."""
+    return {name: name for name in given} if set(own) == set(given) else dict(zip(given, own, strict=True))
+
+
+def _signature_inputs(interpreter: Any) -> dict[str, Any]:
+    """Input details by the name the user sees: the SignatureDef's where there is one, else the tensor's."""
+    details = {row["index"]: dict(row) for row in interpreter.get_input_details()}
+    listed = interpreter._get_full_signature_list()
+    if listed:
+        first = next(iter(listed.values()))
+        return {name: details[index] for name, index in first["inputs"].items()}
+    return {row["name"]: row for row in details.values()}
+
+
+def _constant_tensors(path: Path) -> set[int]:
+    """Indices of tensors whose values stand in the file."""
+    from edgekit.quality.account import holds_data, read_tflite
+
+    model = read_tflite(path)
+    graph = model.subgraphs[0]
+    return {i for i, tensor in enumerate(graph.tensors) if holds_data(model, tensor)}
+
+
+def _samples(feed: Feed) -> int:
+    return max((value.shape[0] for value in feed.values() if value.ndim), default=1)

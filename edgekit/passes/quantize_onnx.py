@@ -1,0 +1,273 @@
+"""Quantization of ONNX files for onnxruntime's CPU provider. Why this recipe: docs/quantization.md."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from edgekit.artifact import library_versions
+from edgekit.errors import ModelError, UnsupportedError, UsageError
+from edgekit.passes.base import Model, Pass, PassContext
+from edgekit.passes.calibration import Calibration, describe
+from edgekit.passes.onnx_prepare import drop_unused, prepared
+from edgekit.passes.onnx_weights import store_float16, store_int8
+from edgekit.types import Artifact, Format, PassResult, Step
+
+SCHEMES = ("int8", "int8-dynamic", "int8-weights", "fp16")
+_NOT_HERE = {
+    "int4-weights": "onnxruntime unpacks 4-bit weights at every run and has no 4-bit convolution; use int8-weights",
+    "int16x8": "onnxruntime's CPU provider has no 16-bit kernels and would run every operator in float; int8 is there, "
+    "and .tflite files have int16x8",
+    "auto": "a later version chooses by measurement; name a scheme",
+}
+_STATIC_OPERATORS = (
+    *("Add", "AveragePool", "Clip", "Concat", "Conv", "Flatten", "Gemm", "GlobalAveragePool", "LeakyRelu", "MatMul"),
+    *("MaxPool", "Mul", "Pad", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Split", "Squeeze", "Transpose"),
+    "Unsqueeze",
+)
+"""Operators that onnxruntime runs on integers when they stand between DequantizeLinear and QuantizeLinear."""
+FLOAT_REASONS = {
+    "Conv": "onnxruntime's dynamic integer convolution takes 8 times as long as float; its weights are held in int8",
+    "ConvTranspose": "onnxruntime has no integer ConvTranspose; its weights are held in int8",
+}
+_SCHEME_REASONS: dict[str, dict[str, str]] = {"int8-dynamic": FLOAT_REASONS}
+
+
+@dataclass(frozen=True)
+class QuantizeOnnx(Pass):
+    """Quantizes an ONNX file.
+
+    ``int8``: weights int8, symmetric, one scale per output channel; activations uint8, one scale per tensor, from a
+    calibration; biases int32. ``int8-dynamic``: matrix products on integers with scales found while running; other
+    weights held in int8. ``int8-weights``, ``fp16``: weights held in int8 or float16, arithmetic in float32.
+    """
+
+    scheme: str = "int8"
+    calibration: Calibration | None = None
+    integer_io: bool = False
+    reduce_range: bool = False
+    name: ClassVar[str] = "quantize-onnx"
+
+    def describe(self, model: Model) -> Step:
+        check_scheme(self.scheme, Format.ONNX)
+        params: dict[str, Any] = {
+            "scheme": self.scheme,
+            "weights": "float16" if self.scheme == "fp16" else "int8 symmetric",
+        }
+        if self.scheme != "fp16":
+            params["granularity"] = "per channel"
+        if self.scheme == "int8":
+            params["activations"] = "uint8, per tensor"
+            params["reduce_range"] = self.reduce_range
+            params["integer_io"] = self.integer_io
+        if self.calibration is not None and self.scheme == "int8":
+            params["calibration"] = describe(self.calibration)
+        return Step("quantize", params, library_versions("onnx", "onnxruntime"))
+
+    def apply(self, model: Model, context: PassContext) -> PassResult:
+        artifact, target = onnx_input(model, context)
+        check_scheme(self.scheme, Format.ONNX)
+        if self.integer_io and self.scheme != "int8":
+            raise UsageError(f"integer inputs and outputs need --scheme int8, not {self.scheme}")
+        graph = prepared(artifact.path)
+        notes: tuple[str, ...] = ()
+        if self.scheme == "int8":
+            graph = self._static(graph, artifact)
+        elif self.scheme == "int8-dynamic":
+            graph = _dynamic(graph)
+            store_int8(graph)
+        elif self.scheme == "int8-weights":
+            store_int8(graph)
+        else:
+            store_float16(graph)
+            notes = (
+                "weights are float16 and turned into float32 when the file is loaded: onnxruntime's CPU provider runs "
+                "float16 operators by casting around each of them, which was slower",
+            )
+        save(graph, target)
+        return PassResult(Artifact(target, Format.ONNX, artifact.card), True, notes)
+
+    def _static(self, graph: Any, artifact: Artifact) -> Any:
+        from onnxruntime.quantization import QuantType
+        from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
+        from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+        if self.calibration is None:
+            raise UsageError(
+                "scheme int8 needs a calibration: give --data (real samples; random ones give wrong ranges)"
+            )
+        ranges = ranges_for(graph, self.calibration, artifact.path)
+        data = {name: TensorData(lowest=np.float32(one[0]), highest=np.float32(one[1])) for name, one in ranges.items()}
+        options = {"MinimumRealRange": 1e-6}
+        with quiet():
+            quantizer = QDQQuantizer(
+                graph,
+                True,  # one scale per output channel
+                self.reduce_range,
+                QuantType.QInt8,
+                QuantType.QUInt8,
+                TensorsData(CalibrationMethod.MinMax, data),
+                [],
+                [],
+                list(_STATIC_OPERATORS),
+                options,
+            )
+            quantizer.quantize_model()
+            quantizer.model.topological_sort()
+        quantized = quantizer.model.model
+        _real_outputs(quantized)
+        if self.integer_io:
+            _integer_inputs(quantized)
+        return quantized
+
+
+def check_scheme(scheme: str, format_: Format, known: tuple[str, ...] = SCHEMES) -> None:
+    """Refuses a scheme that is not to be had for ``format_``.
+
+    Raises:
+        UnsupportedError: with the reason and what there is.
+    """
+    if scheme in known:
+        return
+    reason = _NOT_HERE.get(scheme, "no scheme has this name")
+    raise UnsupportedError(
+        f"scheme {scheme!r} is not to be had for .{format_} files: {reason}. There are: {', '.join(known)}"
+    )
+
+
+def float_reasons(scheme: str) -> dict[str, str]:
+    """Operator type -> why this scheme leaves it in float on purpose, for the integer account."""
+    return _SCHEME_REASONS.get(scheme, {})
+
+
+def onnx_input(model: Model, context: PassContext) -> tuple[Artifact, Path]:
+    """The file and the target of a pass on ONNX files; UsageError for anything else."""
+    if not isinstance(model, Artifact) or model.format is not Format.ONNX:
+        raise UsageError(
+            f"this pass works on .onnx files, got {model.format if isinstance(model, Artifact) else 'a network'}"
+        )
+    if context.target is None:
+        raise UsageError("a pass on a model file needs a target to write")
+    return model, context.target
+
+
+def ranges_for(graph: Any, calibration: Calibration, path: Path) -> dict[str, tuple[float, float]]:
+    """Ranges of the prepared graph's tensors: those calibrated, and those of tensors that preparing added.
+
+    Raises:
+        ModelError: the calibration is of another file.
+    """
+    ranges = {name: (one.low, one.high) for name, one in calibration.ranges.items()}
+    for node in graph.graph.node:
+        if node.op_type == "GlobalAveragePool" and node.output[0] not in ranges:
+            after = next((n.output[0] for n in graph.graph.node if node.output[0] in n.input), "")
+            if after in ranges:
+                ranges[node.output[0]] = ranges[after]
+    names = {value.name for value in graph.graph.input} | {name for node in graph.graph.node for name in node.output}
+    if not names & set(ranges):
+        raise ModelError(
+            f"the calibration names no tensor of {path}; it was made from another file: calibrate this one"
+        )
+    return {name: one for name, one in ranges.items() if name in names}
+
+
+def _real_outputs(model: Any) -> None:
+    """Takes the last QuantizeLinear/DequantizeLinear pair away behind matrix products, which can give float themselves.
+
+    Saves two nodes and the rounding of the logits to 256 levels.
+    """
+    graph = model.graph
+    maker = {name: node for node in graph.node for name in node.output}
+    readers: dict[str, int] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers[name] = readers.get(name, 0) + 1
+    for value in graph.output:
+        dequantize = maker.get(value.name)
+        quantize = _behind(maker, dequantize, "DequantizeLinear")
+        product = _behind(maker, quantize, "QuantizeLinear")
+        if product is None or product.op_type not in ("Gemm", "MatMul") or value.name in readers:
+            continue
+        assert quantize is not None and dequantize is not None
+        if readers.get(quantize.input[0]) != 1 or readers.get(dequantize.input[0]) != 1:
+            continue
+        graph.node.remove(quantize)
+        graph.node.remove(dequantize)
+        product.output[0] = value.name
+    drop_unused(model)
+
+
+def _behind(maker: dict[str, Any], node: Any, kind: str) -> Any | None:
+    """The node that made the first input of ``node``, where ``node`` is of ``kind``."""
+    return maker.get(node.input[0]) if node is not None and node.op_type == kind else None
+
+
+def _integer_inputs(model: Any) -> None:
+    """Lets the file take the integers that its first QuantizeLinear made; that node goes."""
+    graph = model.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for value in graph.input:
+        readers = [node for node in graph.node if value.name in node.input]
+        if len(readers) != 1 or readers[0].op_type != "QuantizeLinear":
+            raise UnsupportedError(f"input {value.name!r} is not quantized in this graph; leave --integer-io out")
+        quantize = readers[0]
+        for node in graph.node:
+            for index, name in enumerate(node.input):
+                if name == quantize.output[0]:
+                    node.input[index] = value.name
+        value.type.tensor_type.elem_type = constants[quantize.input[2]].data_type
+        graph.node.remove(quantize)
+
+
+def _dynamic(model: Any) -> Any:
+    """Matrix products with constant weights on integers, their activations quantized while running."""
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
+    from onnxruntime.quantization.quant_utils import QuantizationMode
+
+    del model.graph.value_info[:]  # a Gemm becomes a MatMul; the shape of its weight would contradict
+    with quiet():
+        quantizer = ONNXQuantizer(
+            model,
+            True,
+            False,
+            QuantizationMode.IntegerOps,
+            False,
+            QuantType.QInt8,
+            QuantType.QUInt8,
+            None,
+            [],
+            [],
+            ["MatMul", "LSTM"],
+            {"MatMulConstBOnly": True},
+        )
+        quantizer.quantize_model()
+        quantizer.model.topological_sort()
+    return quantizer.model.model
+
+
+def save(model: Any, target: Path) -> None:
+    """Writes one self-contained file, without the parent's card and the notes that tools leave in the metadata."""
+    import onnx
+
+    del model.metadata_props[:]
+    onnx.checker.check_model(model)
+    target.write_bytes(model.SerializeToString())
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps the root logger's advice of onnxruntime's tools away from the user."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)

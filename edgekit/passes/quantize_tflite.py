@@ -1,0 +1,164 @@
+"""Quantization of TFLite files with Google's quantizer (``ai_edge_quantizer``, renamed ``litert_quantizer``)."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from edgekit.artifact import library_versions
+from edgekit.errors import RuntimeMissingError, UnsupportedError, UsageError
+from edgekit.passes.base import Model, Pass, PassContext, quiet_stderr
+from edgekit.passes.calibration import Calibration, describe
+from edgekit.passes.quantize_onnx import check_scheme
+from edgekit.types import Artifact, Format, PassResult, Step
+from edgekit.wire_tflite import without_prefix
+
+SCHEMES = ("int8", "int8-dynamic", "int8-weights", "fp16", "int16x8", "int4-weights")
+PACKAGES = ("ai_edge_quantizer", "litert_quantizer")
+"""Import names of the same library, old and new."""
+_STATIC = {"int8": 8, "int16x8": 16}
+_NOTES = {
+    "int16x8": "16-bit activations run on TFLite's reference kernels on x86 (40 times the time of float): for "
+    "microcontrollers and NPUs",
+    "int4-weights": "4-bit weights are unpacked at every run on x86 (5 times the time of float): smaller, not faster",
+    "int8-weights": "weights are held in int8 and turned into float32 when the file is loaded; the arithmetic is float",
+    "fp16": "weights are float16 and turned into float32 when the file is loaded; on CPUs the arithmetic is float32",
+}
+
+
+@dataclass(frozen=True)
+class QuantizeTflite(Pass):
+    """Quantizes a TFLite file.
+
+    ``int8``: weights int8, symmetric, one scale per output channel; activations int8, one scale per tensor, from a
+    calibration; biases int32. ``int16x8``: the same with int16 activations. ``int8-dynamic``: int8 weights, activations
+    quantized by the kernels. ``int8-weights``, ``int4-weights``, ``fp16``: weights in fewer bits, arithmetic in float.
+
+    Inputs and outputs stay float32 unless ``integer_io``.
+    """
+
+    scheme: str = "int8"
+    calibration: Calibration | None = None
+    integer_io: bool = False
+    name: ClassVar[str] = "quantize-tflite"
+
+    def describe(self, model: Model) -> Step:
+        check_scheme(self.scheme, Format.TFLITE, SCHEMES)
+        params: dict[str, Any] = {"scheme": self.scheme, "weights": _weights(self.scheme)}
+        if self.scheme != "fp16":
+            params["granularity"] = "per channel"
+        if self.scheme in _STATIC:
+            params["activations"] = f"int{_STATIC[self.scheme]}, per tensor"
+            params["integer_io"] = self.integer_io
+            if self.calibration is not None:
+                params["calibration"] = describe(self.calibration)
+        versions = library_versions("ai-edge-quantizer", "litert-quantizer", "ai-edge-litert")
+        return Step("quantize", params, versions)
+
+    def apply(self, model: Model, context: PassContext) -> PassResult:
+        if not isinstance(model, Artifact) or model.format is not Format.TFLITE or context.target is None:
+            raise UsageError("this pass works on .tflite files and writes a target")
+        check_scheme(self.scheme, Format.TFLITE, SCHEMES)
+        if self.integer_io and self.scheme not in _STATIC:
+            raise UsageError(f"integer inputs and outputs need --scheme int8, not {self.scheme}")
+        if self.scheme in _STATIC and self.calibration is None:
+            raise UsageError(
+                f"scheme {self.scheme} needs a calibration: give --data (real samples; random ones give wrong ranges)"
+            )
+        content = _quantized(model.path, self._recipe(), self._ranges() if self.scheme in _STATIC else None)
+        context.target.write_bytes(content)
+        note = _NOTES.get(self.scheme)
+        return PassResult(Artifact(context.target, Format.TFLITE, model.card), True, (note,) if note else ())
+
+    def _recipe(self) -> list[dict[str, Any]]:
+        """The library's recipe: one rule for all operators, and one that keeps inputs and outputs real."""
+        config = _op_config(self.scheme)
+        key = "float_casting" if self.scheme == "fp16" else "min_max_uniform_quantize"
+        rules = [{"regex": ".*", "operation": "*", "algorithm_key": key, "op_config": config}]
+        if self.scheme in _STATIC and not self.integer_io:
+            rules += [
+                {"regex": ".*", "operation": side, "algorithm_key": "no_quantize", "op_config": {}}
+                for side in ("INPUT", "OUTPUT")
+            ]
+        return rules
+
+    def _ranges(self) -> dict[str, dict[str, Any]]:
+        assert self.calibration is not None
+        return {
+            name: {"min": np.array([one.low], np.float32), "max": np.array([one.high], np.float32)}
+            for name, one in self.calibration.ranges.items()
+        }
+
+
+def _weights(scheme: str) -> str:
+    return {"fp16": "float16", "int4-weights": "int4 symmetric"}.get(scheme, "int8 symmetric")
+
+
+def _op_config(scheme: str) -> dict[str, Any]:
+    weight: dict[str, Any] = {"num_bits": 8, "symmetric": True, "granularity": "CHANNELWISE", "dtype": "INT"}
+    config: dict[str, Any] = {"skip_checks": False, "min_weight_elements": 0}
+    if scheme in _STATIC:
+        bits = _STATIC[scheme]
+        activation = {"num_bits": bits, "symmetric": bits == 16, "granularity": "TENSORWISE", "dtype": "INT"}
+        config |= {"activation_tensor_config": activation, "compute_precision": "INTEGER", "explicit_dequantize": False}
+    elif scheme == "int8-dynamic":
+        config |= {"compute_precision": "INTEGER", "explicit_dequantize": False}
+    else:
+        config |= {"compute_precision": "FLOAT", "explicit_dequantize": True}
+    if scheme == "int4-weights":
+        weight["num_bits"] = 4
+    if scheme == "fp16":
+        weight = {"num_bits": 16, "symmetric": True, "granularity": "TENSORWISE", "dtype": "FLOAT"}
+    return {**config, "weight_tensor_config": weight}
+
+
+def _quantized(path: Path, recipe: list[dict[str, Any]], ranges: Mapping[str, Any] | None) -> bytes:
+    """Runs the library, quietly.
+
+    Raises:
+        UnsupportedError: it cannot quantize this graph; the message has its reason.
+    """
+    library = _library()
+    content = without_prefix(path.read_bytes())  # else the library would copy the parent's card into the result
+    with quiet_stderr(), _quiet():
+        try:
+            quantizer = library.Quantizer(content, recipe)
+            result = quantizer.quantize(
+                dict(ranges) if ranges else None, enable_progress_report=False, enable_progress_bar=False
+            )
+        except (ValueError, RuntimeError, KeyError, NotImplementedError) as error:
+            raise UnsupportedError(f"{path} cannot be quantized by {library.__name__}: {error}") from error
+    return bytes(result.quantized_model)
+
+
+def _library() -> Any:
+    for package in PACKAGES:
+        try:
+            return importlib.import_module(f"{package}.quantizer")
+        except ModuleNotFoundError as error:
+            if error.name != package:
+                raise
+    raise RuntimeMissingError("quantizing .tflite files needs ai-edge-quantizer: pip install 'edgekit[litert]'")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the library's progress, prints and advice away from the user's terminal."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.setLevel(level)

@@ -1,0 +1,72 @@
+"""``edgekit eval``: the task's metric of a model file on data, wherever the model runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekit.artifact import open_artifact, sha256_file
+from edgekit.data.dataset import open_data
+from edgekit.errors import UsageError
+from edgekit.quality.evaluate import Evaluation
+from edgekit.quality.evaluate import evaluate as measure
+from edgekit.types import Quality
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """What ``edgekit eval`` found."""
+
+    model: Path
+    sha256: str
+    evaluation: Evaluation
+    runtime: str
+    device: str
+    recorded: tuple[Quality, ...] = ()
+    """What the file's card says was measured before, for comparison."""
+
+    def document(self) -> dict[str, Any]:
+        """CONTRACT's ``eval`` document, without the envelope."""
+        found = self.evaluation
+        return {
+            "model": str(self.model),
+            "sha256": self.sha256,
+            "data": found.data,
+            "metric": found.metric,
+            "value": found.value,
+            "correct": found.correct,
+            "total": found.total,
+            "per_class": dict(found.per_class),
+            "runtime": self.runtime,
+            "device": self.device,
+        }
+
+
+def evaluate(
+    model: str | Path,
+    *,
+    data: str,
+    on: str = "cpu",
+    runtime: str | None = None,
+    limit: int | None = None,
+    threads: int = 1,
+) -> EvalResult:
+    """The metric of the model file ``model`` on ``data`` (its test split where none is named), run on ``on``.
+
+    Raises:
+        ModelError, DataError, UnsupportedError: the file or the data cannot be used, or do not fit each other.
+        DeviceError: the runtime failed; the worker died, hung or ran out of memory.
+        UsageError: no such data set, runtime or device, or a limit below 1.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit is {limit}; give 1 or more samples")
+    from edgekit.devices import open_runner
+
+    artifact = open_artifact(model)
+    dataset = open_data(data, default_split="test")
+    with open_runner(artifact.path, device=on, runtime=runtime, threads=threads) as runner:
+        found = measure(runner, dataset, artifact.card, limit=limit)
+        name = runner.name
+    recorded = artifact.card.quality if artifact.card is not None else ()
+    return EvalResult(artifact.path, sha256_file(artifact.path), found, name, on, recorded)

@@ -1,0 +1,166 @@
+"""The metric loop: a model's answers on labelled data."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from edgekit.data.dataset import Dataset
+from edgekit.data.preprocess import batches
+from edgekit.errors import DataError, ModelError, UnsupportedError
+from edgekit.types import Array, Card, Feed, Quality, Signature
+
+log = logging.getLogger("edgekit")
+DYNAMIC_BATCH = 64
+"""Samples at once for a file whose batch is dynamic; beyond it the per-call cost no longer shows."""
+_CHUNK = 256
+"""Samples prepared at once, so that preparing costs little beside a per-sample run."""
+
+
+class Runs(Protocol):
+    """What is evaluated: a :class:`~edgekit.runtime.base.Runner`, here or in a worker."""
+
+    signature: Signature
+
+    def run(self, feed: Feed) -> dict[str, Array]: ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A figure of merit and what it is made of.
+
+    Attributes:
+        metric: ``accuracy``.
+        value: 0..1.
+        correct, total: samples.
+        per_class: class name -> accuracy 0..1, classes without samples left out.
+        data: label of the data set.
+    """
+
+    metric: str
+    value: float
+    correct: int
+    total: int
+    per_class: Mapping[str, float]
+    data: str
+
+    def quality(self, runtime: str, device: str) -> Quality:
+        """The figure as a card keeps it."""
+        return Quality(self.metric, self.value, self.data, self.total, runtime, device)
+
+
+def evaluate(runner: Runs, dataset: Dataset, card: Card | None, *, limit: int | None = None) -> Evaluation:
+    """Top-1 accuracy of a classifier on ``dataset``.
+
+    The class is the index of the largest value of the output's last axis. Where the card and the data set both name
+    their classes, labels are matched by name, so that a folder with some of the classes, or in another order, works.
+
+    Raises:
+        DataError: no labels, labels beyond the model's outputs, or samples that do not fit the model.
+        ModelError: the model gives NaN.
+        UnsupportedError: the model has no output that names a class.
+    """
+    if dataset.labels is None:
+        raise DataError(
+            f"{dataset.label} has no labels, and a metric needs them; add an array 'labels' or one folder a class"
+        )
+    output, classes = class_output(runner.signature, card)
+    total = len(dataset) if limit is None else min(limit, len(dataset))
+    names, labels = matched_labels(dataset, dataset.labels[:total], card, classes)
+    hits = np.zeros(total, bool)
+    done = 0
+    contract = card.contract if card is not None else {}
+    for feed, count in _model_batches(runner.signature, dataset, contract, total):
+        answers = runner.run(feed)[output][:count]
+        if np.isnan(answers).any():
+            raise ModelError(
+                f"the model gives NaN in {output!r} for samples {done} to {done + count - 1} of {dataset.label}"
+            )
+        guesses = answers.reshape(count, -1, classes)[:, -1].argmax(axis=-1)
+        hits[done : done + count] = guesses == labels[done : done + count]
+        done += count
+    correct = int(hits.sum())
+    per_class = {names[c]: float(hits[labels == c].mean()) for c in np.unique(labels).tolist()}
+    return Evaluation("accuracy", correct / total, correct, total, per_class, dataset.label)
+
+
+def class_output(signature: Signature, card: Card | None) -> tuple[str, int]:
+    """Name and number of classes of the output that answers: the one as wide as the card's labels, else the first.
+
+    Raises:
+        UnsupportedError: there is none with a fixed last axis of 2 or more.
+    """
+    labels = len(card.task.labels) if card is not None else 0
+    wide = [spec for spec in signature.outputs if spec.shape and isinstance(spec.shape[-1], int) and spec.shape[-1] > 1]
+    if not wide:
+        listed = ", ".join(map(str, signature.outputs))
+        raise UnsupportedError(f"accuracy needs an output with one value a class, the model has: {listed}")
+    chosen = next((spec for spec in wide if spec.shape[-1] == labels), wide[0])
+    return chosen.name, int(chosen.shape[-1])
+
+
+def matched_labels(dataset: Dataset, labels: Array, card: Card | None, classes: int) -> tuple[list[str], Array]:
+    """Class names of the model, and ``labels`` as indices of its outputs.
+
+    Raises:
+        DataError: a label is negative or beyond the model's outputs.
+    """
+    known = list(card.task.labels) if card is not None else []
+    if known and dataset.classes and set(dataset.classes) <= set(known) and list(dataset.classes) != known:
+        log.info("%s: labels matched to the model's classes by name", dataset.label)
+        place = np.array([known.index(name) for name in dataset.classes])
+        labels = place[labels]
+    elif known and dataset.classes and not set(dataset.classes) & set(known):
+        log.info("%s: its class names are not the model's; labels are matched by index", dataset.label)
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise DataError(
+            f"{dataset.label} has labels {low} to {high}, the model has {classes} outputs (0 to {classes - 1}); "
+            "give data with the model's classes, or finetune the network to these"
+        )
+    names = known or list(dataset.classes)
+    names += [str(k) for k in range(len(names), classes)]
+    return names, labels
+
+
+def _model_batches(
+    signature: Signature, dataset: Dataset, contract: Mapping[str, object], total: int
+) -> Iterator[tuple[Feed, int]]:
+    """Feeds of the size the file takes, with the number of real samples in each (the last may be padded)."""
+    size = batch_size(signature)
+    prepared = max(_CHUNK // size, 1) * size
+    for feed, _ in batches(dataset, signature, contract, batch=prepared, limit=total):  # type: ignore[arg-type]
+        count = len(next(iter(feed.values())))
+        for start in range(0, count, size):
+            part = {name: values[start : start + size] for name, values in feed.items()}
+            real = min(size, count - start)
+            if real < size and not _dynamic(signature):
+                part = {name: _padded(values, size) for name, values in part.items()}
+            yield part, real
+
+
+def _padded(values: Array, size: int) -> Array:
+    return np.concatenate([values, np.repeat(values[-1:], size - len(values), axis=0)])
+
+
+def _dynamic(signature: Signature) -> bool:
+    return all(spec.shape and isinstance(spec.shape[0], str) for spec in signature.inputs)
+
+
+def batch_size(signature: Signature) -> int:
+    """Samples of one run: what the file fixes, or :data:`DYNAMIC_BATCH` where its first axis is free.
+
+    Raises:
+        UnsupportedError: the inputs do not share their first axis.
+    """
+    if _dynamic(signature):
+        return DYNAMIC_BATCH
+    sizes = {spec.shape[0] if spec.shape and isinstance(spec.shape[0], int) else 1 for spec in signature.inputs}
+    if len(sizes) != 1:
+        listed = ", ".join(map(str, signature.inputs))
+        raise UnsupportedError(f"the inputs do not share their first axis as a batch: {listed}")
+    return int(sizes.pop())
