@@ -43,6 +43,6 @@ VERBS: Mapping[str, tuple[str, str]] = {
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """The entry point of the ``edgekit`` program."""
-    from edgekit.cli.main import run
+    from edgekit.cli.program import run
 
     sys.exit(run(sys.argv[1:] if args is None else args))

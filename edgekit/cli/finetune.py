@@ -28,7 +28,15 @@ def command(
     from edgekit.pipeline.finetune import finetune
     from edgekit.report.verbs import render_training
 
-    options = {"epochs": epochs, "distil_from": distil_from, "seed": seed, "device": device}
     with epoch_bar() as progress:
-        result = finetune(source, data=data, out=out, progress=progress, **options)
+        result = finetune(
+            source,
+            data=data,
+            epochs=epochs,
+            distil_from=distil_from,
+            seed=seed,
+            device=device,
+            out=out,
+            progress=progress,
+        )
     emit("finetune", result, render=render_training)

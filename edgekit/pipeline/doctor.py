@@ -25,11 +25,13 @@ TINY_ONNX = base64.b64decode(
     "CAgSADo+CgwKAXgSAXkiBFJlbHUSBHRpbnlaEwoBeBIOCgwIARIICgIIAQoCCARiEwoBeRIOCgwIARIICgIIAQoCCARCBAoAEA0="
 )
 """y = Relu(x), both float32 (1, 4), opset 13."""
-TINY_TFLITE = zlib.decompress(base64.b64decode(
-    "eNptUDsKwkAQfdElLBpUMIVFbqGltViksLCXgFECGsQfyS08gIVH8ybx7e4EluDAY2bezpvPJgC2q3QeI8EMMSaIoGFMMQM54EW8iQ9xCYA+PR1r"
-    "jQ1EoxiBEdgJWBJj4pZfn0V53O3zQ/Y43a3O1GjRaOmlxNfiI9s7tDWh916J15ZTlm/N8LGNRt4tipnjzV5rIiU20vOcFSU697j3D91adgk84E/e"
-    "IxbS89s0ja+r5b29M/L+OOrMqDq17V5GM/Q0Uzd2+gPcShYG"
-))  # fmt: skip
+TINY_TFLITE = zlib.decompress(
+    base64.b64decode(
+        "eNptUDsKwkAQfdElLBpUMIVFbqGltViksLCXgFECGsQfyS08gIVH8ybx7e4EluDAY2bezpvPJgC2q3QeI8EMMSaIoGFMMQM54EW8iQ9xCYA+PR"
+        "1rjQ1EoxiBEdgJWBJj4pZfn0V53O3zQ/Y43a3O1GjRaOmlxNfiI9s7tDWh916J15ZTlm/N8LGNRt4tipnjzV5rIiU20vOcFSU697j93D1adgk8"
+        "4E/eIxbS89s0ja+r5b29M/L+OOrMqDq17V5GM/Q0Uzd2+gPcShYG"
+    )
+)
 """The same as a TFLite file with one RELU."""
 PT2_PROGRAM = (
     "import sys, torch\ntorch.export.save(torch.export.export(torch.nn.ReLU(), (torch.zeros(1, 4),)), sys.argv[1])\n"

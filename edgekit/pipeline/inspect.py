@@ -35,7 +35,7 @@ class InspectResult:
             "signature": signature_to_json(self.signature),
             "operators": self.operators,
             "account": self.account,
-            "steps": [] if described is None else described["steps"],
+            "steps": [] if described is None else list(described["steps"]),
             "card": described,
         }
 

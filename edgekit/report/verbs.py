@@ -139,7 +139,10 @@ def _joined(values: Mapping[str, Any]) -> str:
 def render_backends(result: Documented) -> Parts:
     """One line a runtime: whether it ran a tiny model, and why not."""
     document = result.document()
-    rows = [(b["runtime"], f".{b['format']}", b["state"], b["detail"]) for b in document["backends"]]
+    told = {"works": "", "missing": "not installed there"}
+    rows = [
+        (b["runtime"], f".{b['format']}", b["state"], told.get(b["state"], b["detail"])) for b in document["backends"]
+    ]
     return [table(("runtime", "runs", "state", "detail"), rows, title=f"Runtimes on {document['device']}")]
 
 

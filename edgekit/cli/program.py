@@ -22,13 +22,13 @@ BROKEN_PIPE = 141
 
 PACKAGES = {
     "ai_edge_litert": "litert",
-    "ai_edge_quantizer": "litert",
+    "ai_edge_quantizer": "host",
     "lightning_fabric": "torch",
     "litert_torch": "host",
-    "onnx": "onnx",
+    "onnx": "host",
     "onnxruntime": "onnx",
-    "onnxscript": "onnx",
-    "onnxslim": "onnx",
+    "onnxscript": "host",
+    "onnxslim": "host",
     "PIL": "host",
     "safetensors": "torch",
     "sklearn": "host",
@@ -87,6 +87,7 @@ def run(args: Sequence[str]) -> int:
         if getattr(sys, name) is None:  # closed by the shell (>&-); a file opened later must not take its descriptor
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # lives as long as the program
     state = State()
+    _leave_properly_when_terminated()
     try:
         with group.make_context("edgekit", list(args), obj=state) as context:
             group.invoke(context)
@@ -107,6 +108,18 @@ def run(args: Sequence[str]) -> int:
             traceback.print_exception(error)
         say(message)
         return code
+
+
+def _leave_properly_when_terminated() -> None:
+    """SIGTERM ends the program like an error: half-written files are removed and workers are closed."""
+    import signal
+    import threading
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, leave)
 
 
 def _discard(*streams: TextIO) -> None:

@@ -1,0 +1,37 @@
+"""Tables as text: whole when piped, no escape codes, None as a dash, nothing read as markup."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from edgekit.report.text import ms, ratio, share, show, size, small, table
+
+
+def test_table_is_plain_text_when_piped() -> None:
+    stream = io.StringIO()
+    show([table(("name", "n"), [("a[b]", 1), ("long" * 25, None)], right=("n",)), "a line [bold]"], stream)
+    text = stream.getvalue()
+    assert "a[b]" in text and "[bold]" in text
+    assert "long" * 25 in text, "a piped table is not folded to a window"
+    assert "–" in text
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    ("shown", "wanted"),
+    [
+        (ms(0.19712), "0.197"),
+        (ms(12.345), "12.35"),
+        (ms(1234.56), "1234.6"),
+        (ms(None), "–"),
+        (size(1234567), "1,234,567"),
+        (share(0.85), "85.00%"),
+        (ratio(0.5), "0.50×"),
+        (small(1.234e-7), "1.2e-07"),
+        (small(None), "–"),
+    ],
+)
+def test_figures(shown: str, wanted: str) -> None:
+    assert shown == wanted
