@@ -19,9 +19,10 @@ def read_npz(file: Path) -> dict[str, Array]:
         DataError: missing, not an .npz file, cut short, or holding objects.
     """
     try:
-        with np.load(file, allow_pickle=False) as opened:
-            if not isinstance(opened, np.lib.npyio.NpzFile):
-                raise DataError(f"{file} holds one bare array; an .npz with named arrays is needed (numpy.savez)")
+        opened = np.load(file, allow_pickle=False)
+        if not isinstance(opened, np.lib.npyio.NpzFile):
+            raise DataError(f"{file} holds one bare array; an .npz with named arrays is needed (numpy.savez)")
+        with opened:
             return {name: opened[name] for name in opened.files}
     except FileNotFoundError as error:
         raise DataError(f"{file} does not exist; npz:FILE takes the path of an .npz file") from error

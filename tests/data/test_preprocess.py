@@ -1,0 +1,136 @@
+"""Contracts against values computed by hand, and seeded feeds against a recorded table."""
+
+import numpy as np
+import pytest
+
+from edgekit.data import Dataset, batches, extreme_feed, feeds, sample_feed, seeded_feed, zeros_feed
+from edgekit.data.preprocess import apply_contract, guess_contract
+from edgekit.errors import DataError
+from edgekit.types import InputContract, Signature, TensorSpec
+
+
+def signature(*specs):
+    return Signature(tuple(TensorSpec(*s) for s in specs), ())
+
+
+def test_an_image_by_hand():
+    raw = np.array([[[[0, 128, 255]]]], np.uint8)  # one pixel
+    contract = InputContract("image", "NCHW", (1, 1), 3, 1 / 255, (0.5, 0.5, 0.5), (0.25, 0.5, 1.0))
+    wanted = [(0 - 0.5) / 0.25, (128 / 255 - 0.5) / 0.5, (1 - 0.5) / 1]
+    np.testing.assert_allclose(apply_contract(raw, contract).ravel(), wanted, atol=1e-6)  # float32 rounding of values up to 2
+    assert apply_contract(raw, contract).shape == (1, 3, 1, 1)
+    nhwc = InputContract("image", "NHWC", (1, 1), 3, 1 / 255, (0.5, 0.5, 0.5), (0.25, 0.5, 1.0))
+    assert apply_contract(raw, nhwc).shape == (1, 1, 1, 3)
+
+
+def test_a_table_by_hand():
+    contract = InputContract("table", mean=(1.0, 2.0), std=(2.0, 4.0), columns=("a", "b"))
+    rows = apply_contract(np.float32([[3, 2], [1, 10]]), contract)
+    np.testing.assert_allclose(rows, [[1, 0], [0, 2]], atol=1e-7)  # float32 rounding
+    with pytest.raises(DataError, match="the samples have 3 columns, the model was made for 2"):
+        apply_contract(np.zeros((1, 3), np.float32), contract)
+
+
+def test_channels_must_fit():
+    contract = InputContract("image", "NCHW", None, 0, 1.0, (0.0,), (1.0,))
+    with pytest.raises(DataError, match="3 channels"):
+        apply_contract(np.zeros((1, 2, 2, 3), np.uint8), contract)
+
+
+def test_a_file_without_a_card_is_guessed_from_its_shape():
+    assert guess_contract(TensorSpec("x", "float32", (1, 8, 6, 3)), "image") == InputContract(
+        "image", "NHWC", (8, 6), 3, 1 / 255
+    )
+    assert guess_contract(TensorSpec("x", "uint8", ("n", 3, 8, 6)), "image").scale == 1.0
+    assert guess_contract(TensorSpec("x", "float32", (1, 4)), "table").kind == "table"
+
+
+def test_batches_cover_all_and_keep_labels():
+    data = Dataset("d", "all", "array", {"x": np.arange(10, dtype=np.float32)}, np.arange(10))
+    got = list(batches(data, signature(("x", "float32", ("n",))), {}, batch=4))
+    assert [len(labels) for _, labels in got] == [4, 4, 2]
+    assert np.concatenate([feed["x"] for feed, _ in got]).tolist() == list(range(10))
+    assert len(list(feeds(data, signature(("x", "float32", ("n",))), {}, limit=3))) == 3
+
+
+def test_arrays_are_bound_by_name():
+    data = Dataset("d", "all", "array", {"a": np.zeros((2, 1)), "b": np.ones((2, 1))})
+    both = signature(("b", "float32", (1, 1)), ("a", "float32", (1, 1)))
+    feed = next(feeds(data, both, {}))
+    assert (feed["b"].item(), feed["a"].item()) == (1, 0)
+    with pytest.raises(DataError, match="no array for the model's input 'c'; it has: a, b"):
+        next(feeds(data, signature(("c", "float32", (1, 1))), {}))
+    one = Dataset("d", "all", "array", {"inputs": np.ones((2, 1))})
+    assert next(feeds(one, signature(("anything", "float32", (1, 1))), {}))["anything"].item() == 1
+
+
+def test_kinds_do_not_mix():
+    data = Dataset("d", "all", "table", {"table": np.zeros((2, 3), np.float32)})
+    contract = {"x": InputContract("image", "NCHW", (2, 2), 3)}
+    with pytest.raises(DataError, match="holds table samples"):
+        next(feeds(data, signature(("x", "float32", (1, 3, 2, 2))), contract))
+
+
+def test_sample_feeds_from_files(tmp_path):
+    spec = signature(("x", "float32", (1, 2)))
+    np.savez(tmp_path / "a.npz", x=np.float64([1, 2]))
+    np.save(tmp_path / "a.npy", np.float32([[1, 2]]))
+    (tmp_path / "a.csv").write_text("first,second\n1,2\n")
+    contract = {"x": InputContract("table", mean=(0.0, 0.0), std=(1.0, 1.0))}
+    for name in ("a.npz", "a.npy", "a.csv"):
+        feed = sample_feed(str(tmp_path / name), spec, contract)
+        assert feed["x"].dtype == np.float32
+        assert feed["x"].tolist() == [[1, 2]]
+    (tmp_path / "b.csv").write_text("first,second\nx,y\n")
+    for name in ("b.csv", "none.csv", "none.npy", "none.npz"):
+        with pytest.raises(DataError):
+            sample_feed(str(tmp_path / name), spec, contract)
+
+
+def test_seeded_values_never_change():
+    """The self-tests in shipped files depend on this table."""
+    spec = signature(("x", "float32", (4,)), ("n", "int64", (6,)), ("flag", "bool", (6,)))
+    feed = seeded_feed(spec, {}, 7)
+    np.testing.assert_allclose(feed["x"], TABLE["x"], rtol=1e-6)  # printed digits
+    assert feed["n"].tolist() == TABLE["n"]
+    assert feed["flag"].tolist() == TABLE["flag"]
+    assert not np.array_equal(seeded_feed(spec, {}, 8)["x"], feed["x"])
+
+
+TABLE = {
+    "x": [0.90621269, 0.0003697119, -0.26593488, -0.41917101],
+    "n": [7, 1, 1, 1, 4, 5],
+    "flag": [False, False, True, True, False, False],
+}
+
+
+def test_seeded_images_are_bytes_through_the_contract():
+    contract = {"x": InputContract("image", "NCHW", (8, 8), 3, 1 / 255, (0.5,) * 3, (0.25,) * 3)}
+    nhwc = {"x": InputContract("image", "NHWC", (8, 8), 3, 1 / 255, (0.5,) * 3, (0.25,) * 3)}
+    spec = signature(("x", "float32", ("batch", 3, 8, 8)))
+    values = seeded_feed(spec, contract, 0, batch=4)["x"]
+    levels = (values * 0.25 + 0.5) * 255
+    np.testing.assert_allclose(levels, np.rint(levels), atol=1e-3)  # float32 at 255
+    assert values.shape == (4, 3, 8, 8)
+    assert values.min() < -1.9
+    assert values.max() > 1.9
+    assert seeded_feed(signature(("x", "float32", (1, 8, 8, 3))), nhwc, 0)["x"].shape == (1, 8, 8, 3)
+    assert extreme_feed(spec, contract, 1)["x"].max() == extreme_feed(spec, contract, 1)["x"].min() == 2
+    assert extreme_feed(spec, contract, -1)["x"].max() == -2
+
+
+def test_seeded_floats_are_normalised():
+    values = seeded_feed(signature(("x", "float32", (20_000,))), {}, 0)["x"]
+    assert abs(values.mean()) < 0.03  # 4 standard errors of 20,000 values
+    assert abs(values.std() - 1) < 0.02
+    assert np.abs(values).max() <= 2 * 3**0.5
+
+
+def test_zeros_and_extremes_keep_dtype_and_dimensions():
+    spec = signature(("x", "float16", ("n", "t")), ("k", "int32", (2,)), ("b", "bool", (2,)))
+    assert zeros_feed(spec, dims={"n": 2, "t": 5})["x"].shape == (2, 5)
+    high = extreme_feed(spec, {}, 1, dims={"t": 3})
+    assert high["x"].tolist() == [[4, 4, 4]]
+    assert high["k"].tolist() == [9, 9]
+    assert high["b"].tolist() == [True, True]
+    assert {v.dtype.name for v in high.values()} == {"float16", "int32", "bool"}

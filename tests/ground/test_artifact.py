@@ -1,0 +1,304 @@
+"""Cards in model files, and files that are not what they say."""
+
+import errno
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekit import wire_onnx, wire_tflite
+from edgekit.artifact import onnx_external_data, open_artifact, publishing, read_card, writable_folder, write_card
+from edgekit.errors import ModelError, StorageError, UsageError
+from edgekit.types import (
+    Card,
+    Format,
+    InputContract,
+    Quality,
+    QuantizedTensor,
+    SelfTest,
+    Signature,
+    Step,
+    Task,
+    TensorSpec,
+)
+
+CARD = Card(
+    name="tiny — ünïcode",
+    family="cnn",
+    task=Task("classification", ("cat", "dog"), "accuracy"),
+    signature=Signature((TensorSpec("x", "float32", ("batch", 3)),), (TensorSpec("y", "float32", (1, 3)),)),
+    contract={"x": InputContract("image", "NCHW", (32, 32), 3, 1 / 255, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))},
+    config={"family": "cnn", "builder": {"width": 16}},
+    steps=(Step("export", {"opset": 18}, {"torch": "2.13.0"}),),
+    source_sha256="ab" * 32,
+    quality=(Quality("accuracy", 0.875, "cifar10@test", 10000, "torch", "cpu"),),
+    selftest=SelfTest(3, {"y": (1.0, -2.5)}, 1e-4),
+    quantized_io={"x": QuantizedTensor("int8", 0.05, -3)},
+    account={"operators": 3, "left_float": [{"operator": "Softmax", "name": "s", "reason": "no kernel"}]},
+    notes=("left in float: Softmax",),
+)
+
+
+@pytest.fixture(scope="session")
+def onnx_file(tmp_path_factory):
+    import onnx
+    from onnx import TensorProto, helper
+
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [3], [1.0, 2.0, 3.0])
+    graph = helper.make_graph(
+        [helper.make_node("Mul", ["x", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3])],
+        [weight],
+    )
+    path = tmp_path_factory.mktemp("onnx") / "a.onnx"
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    helper.set_model_props(model, {"author": "somebody"})
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tflite_file(tmp_path_factory):
+    """y = x + 1, written with the schema classes: no converter is needed."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    def tensor(name, buffer):
+        t = schema.TensorT()
+        t.name, t.shape, t.type, t.buffer = name, [1, 3], schema.TensorType.FLOAT32, buffer
+        return t
+
+    model, graph, op, code = schema.ModelT(), schema.SubGraphT(), schema.OperatorT(), schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.ADD
+    op.inputs, op.outputs, op.builtinOptionsType = [0, 1], [2], schema.BuiltinOptions.AddOptions
+    op.builtinOptions = schema.AddOptionsT()
+    graph.tensors, graph.inputs, graph.outputs = [tensor("x", 0), tensor("one", 1), tensor("y", 0)], [0], [2]
+    graph.operators = [op]
+    empty, ones = schema.BufferT(), schema.BufferT()
+    ones.data = np.frombuffer(np.ones(3, np.float32).tobytes(), np.uint8)
+    model.version, model.subgraphs, model.operatorCodes, model.buffers = 3, [graph], [code], [empty, ones]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path = tmp_path_factory.mktemp("tflite") / "a.tflite"
+    path.write_bytes(bytes(builder.Output()))
+    return path
+
+
+@pytest.fixture(scope="session")
+def pt2_file(tmp_path_factory):
+    import torch
+
+    path = tmp_path_factory.mktemp("pt2") / "a.pt2"
+    torch.export.save(torch.export.export(torch.nn.Linear(3, 2), (torch.ones(1, 3),)), path)
+    return path
+
+
+@pytest.fixture(params=["onnx_file", "tflite_file", "pt2_file"])
+def model_file(request, tmp_path):
+    source = request.getfixturevalue(request.param)
+    return Path(shutil.copy(source, tmp_path / source.name))
+
+
+def run_onnx(path):
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(path).run(None, {"x": np.float32([[1, 2, 3]])})[0]
+
+
+def run_tflite(path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path))
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], np.float32([[1, 2, 3]]))
+    interpreter.invoke()
+    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+
+
+def test_a_file_made_elsewhere_has_no_card(model_file):
+    artifact = open_artifact(model_file)
+    assert artifact.card is None
+    assert artifact.format is Format(model_file.suffix[1:])
+
+
+def test_the_card_survives_and_can_be_replaced(model_file, tmp_path):
+    write_card(model_file, CARD)
+    moved = tmp_path / "elsewhere" / f"copy{model_file.suffix}"
+    moved.parent.mkdir()
+    shutil.copy(model_file, moved)
+    assert read_card(moved) == CARD
+    size = moved.stat().st_size
+    shorter = CARD.with_step(Step("again"), "a note")
+    write_card(moved, shorter)
+    assert read_card(moved) == shorter
+    write_card(moved, CARD)
+    assert read_card(moved) == CARD
+    assert moved.stat().st_size == size  # replacing leaves nothing of the old card behind
+
+
+def test_models_still_run_with_a_card(onnx_file, tflite_file, tmp_path):
+    write_card(onnx_file, CARD, tmp_path / "b.onnx")
+    write_card(tflite_file, CARD, tmp_path / "b.tflite")
+    np.testing.assert_array_equal(run_onnx(tmp_path / "b.onnx"), run_onnx(onnx_file))
+    np.testing.assert_array_equal(run_tflite(tmp_path / "b.tflite"), [[2, 3, 4]])
+
+
+def test_onnx_with_a_card_is_still_valid_and_keeps_other_metadata(onnx_file, tmp_path):
+    import onnx
+
+    write_card(onnx_file, CARD, tmp_path / "b.onnx")
+    model = onnx.load(tmp_path / "b.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert {p.key for p in model.metadata_props} == {"author", "edgekit"}
+
+
+def test_tflite_with_a_card_reads_back_by_the_schema_and_undoes_to_the_same_bytes(tflite_file, tmp_path):
+    from ai_edge_litert import schema_py_generated as schema
+
+    write_card(tflite_file, CARD, tmp_path / "b.tflite")
+    data = (tmp_path / "b.tflite").read_bytes()
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+    assert [m.name for m in model.metadata] == [b"edgekit"]
+    assert bytes(model.buffers[model.metadata[0].buffer].data) == wire_tflite.metadata(data)["edgekit"]
+    assert model.version == 3
+    assert wire_tflite.without_prefix(data) == tflite_file.read_bytes()
+
+
+def test_constant_buffers_keep_their_alignment(tflite_file, tmp_path):
+    from ai_edge_litert import schema_py_generated as schema
+
+    def places(data):
+        model = schema.Model.GetRootAs(data, 0)
+        ones = np.float32([1, 1, 1]).tobytes()
+        assert model.Buffers(1).DataAsNumpy().tobytes() == ones
+        return data.index(ones) % 64
+
+    write_card(tflite_file, CARD, tmp_path / "b.tflite")
+    assert places((tmp_path / "b.tflite").read_bytes()) == places(tflite_file.read_bytes())
+
+
+def test_cutting_a_file_anywhere_is_noticed(onnx_file, tflite_file, tmp_path):
+    for source in (onnx_file, tflite_file):
+        write_card(source, CARD, tmp_path / f"whole{source.suffix}")
+        data = (tmp_path / f"whole{source.suffix}").read_bytes()
+        cut = tmp_path / f"cut{source.suffix}"
+        for size in [0, 1, 4, 8, len(data) // 4, len(data) // 2, len(data) * 9 // 10]:
+            cut.write_bytes(data[:size])
+            with pytest.raises(ModelError):
+                open_artifact(cut)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".tflite", ".pt2"])
+def test_random_bytes_are_refused(suffix, tmp_path):
+    path = tmp_path / f"noise{suffix}"
+    for seed in range(20):
+        path.write_bytes(np.random.default_rng(seed).bytes(5000))
+        with pytest.raises(ModelError):
+            open_artifact(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("missing.onnx", "does not exist"),
+        ("empty.onnx", "is empty"),
+        ("model.pt", "is a pickle"),
+        ("model.h5", "has the suffix"),
+        ("folder.onnx", "is a folder"),
+    ],
+)
+def test_messages_say_what_is_wrong(name, words, tmp_path):
+    path = tmp_path / name
+    if name.startswith("folder"):
+        path.mkdir()
+    elif name.startswith("empty"):
+        path.touch()
+    elif not name.startswith("missing"):
+        path.write_bytes(b"abc")
+    with pytest.raises(ModelError, match=words):
+        open_artifact(path)
+
+
+def test_another_format_under_the_suffix_is_named(onnx_file, tmp_path):
+    wrong = Path(shutil.copy(onnx_file, tmp_path / "a.tflite"))
+    with pytest.raises(ModelError, match=r"named \.tflite but holds an ONNX model"):
+        open_artifact(wrong)
+
+
+def test_a_pickle_under_a_good_suffix_is_refused(tmp_path):
+    import pickle
+
+    (tmp_path / "a.onnx").write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(ModelError, match="pickle"):
+        open_artifact(tmp_path / "a.onnx")
+
+
+def test_a_card_that_is_no_card_is_refused(onnx_file, tmp_path):
+    for payload in (b"{", b"[]", b'{"schema":"other/1"}', b'{"schema":"edgekit.card/1","name":"x"}'):
+        bad = tmp_path / "bad.onnx"
+        bad.write_bytes(wire_onnx.with_metadata(onnx_file.read_bytes(), "edgekit", payload))
+        with pytest.raises(ModelError, match="card"):
+            open_artifact(bad)
+
+
+def test_external_data_is_listed(tmp_path):
+    import onnx
+    from onnx import TensorProto, helper
+
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [1], b"\0" * 4, raw=True)
+    weight.data_location = TensorProto.EXTERNAL
+    weight.ClearField("raw_data")
+    entry = weight.external_data.add()
+    entry.key, entry.value = "location", "../outside.bin"
+    graph = helper.make_graph([helper.make_node("Identity", ["w"], ["y"])], "g", [], [], [weight])
+    (tmp_path / "e.onnx").write_bytes(helper.make_model(graph).SerializeToString())
+    assert onnx_external_data(tmp_path / "e.onnx") == ["../outside.bin"]
+    assert onnx.load(tmp_path / "e.onnx", load_external_data=False).graph.initializer[0].name == "w"
+
+
+def test_a_failed_run_leaves_the_old_file(tmp_path):
+    target = tmp_path / "a.onnx"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), publishing(target) as temporary:
+        temporary.write_text("half of the n")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.onnx"]
+    with publishing(target) as temporary:
+        temporary.write_text("new")
+    assert target.read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.onnx"]
+
+
+@pytest.mark.parametrize(("code", "error"), [(errno.ENOSPC, StorageError), (errno.EACCES, UsageError)])
+def test_refusals_of_the_system_have_a_class(code, error, tmp_path):
+    with pytest.raises(error, match=r"a\.onnx"), publishing(tmp_path / "a.onnx"):
+        raise OSError(code, "as the system says")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_where_a_folder_should_be(tmp_path):
+    (tmp_path / "f").write_text("")
+    with pytest.raises(UsageError, match="is a file"):
+        writable_folder(tmp_path / "f")
+    with pytest.raises(UsageError):
+        writable_folder(tmp_path / "f" / "below")
+
+
+def test_the_ground_needs_nothing_but_numpy():
+    """On a board: no onnx, torch, flatbuffers, click or rich."""
+    code = (
+        "import sys\n"
+        "blocked = ('onnx', 'torch', 'flatbuffers', 'ai_edge_litert', 'click', 'rich', 'google')\n"
+        "class Block:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in blocked: raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Block())\n"
+        "import edgekit.artifact, edgekit.types, edgekit.errors, edgekit.registry\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr == ""

@@ -1,0 +1,33 @@
+import numpy as np
+import pytest
+
+from edgekit.errors import DeviceError, EdgekitError, InputError, ModelError, error_class
+from edgekit.types import Latency, Signature, TensorSpec, percentile_ns
+
+
+def test_named_dimensions_resolve_to_one_or_to_what_is_given():
+    spec = TensorSpec("x", "float32", ("batch", 3, "width"))
+    assert spec.resolved() == (1, 3, 1)
+    assert spec.resolved({"width": 7}) == (1, 3, 7)
+    assert Signature((spec,), ()).dynamic_dims == ("batch", "width")
+
+
+def test_percentile_is_nearest_rank():
+    samples = np.array([5, 1, 4, 2, 3])
+    assert [percentile_ns(samples, p) for p in (0, 20, 21, 50, 100)] == [1, 1, 2, 3, 5]
+    with pytest.raises(ValueError):
+        percentile_ns(np.array([]), 50)
+
+
+@pytest.mark.parametrize(("percent", "needed"), [(50, 11), (90, 64), (99, 662), (99.9, 6636)])
+def test_a_percentile_needs_its_samples(percent, needed):
+    assert Latency(np.full(needed - 1, 1000)).percentile_ms(percent) is None
+    assert Latency(np.full(needed, 1000)).percentile_ms(percent) == 0.001
+
+
+def test_exit_codes_follow_the_tree():
+    assert ModelError("x").exit_code == InputError("x").exit_code == 3
+    assert error_class("ModelError") is ModelError
+    assert error_class("FromANewerWorker") is DeviceError
+    assert error_class("__import__") is DeviceError
+    assert issubclass(error_class("GateError"), EdgekitError)
