@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from edgekit.models.family import family
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from edgekit.artifact import publishing
@@ -40,7 +40,7 @@ def save_checkpoint(network: Network, path: Path) -> str:
     digest = weights_sha256(state)
     card = replace(network.card, source_sha256=digest)
     with publishing(path) as temporary:
-        save_file(state, temporary, metadata={KEY: encode_card(card).decode()})
+        temporary.write_bytes(save(state, metadata={KEY: encode_card(card).decode()}))  # an OSError on a full disk
     return digest
 
 

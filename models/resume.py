@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from edgekit.artifact import publishing
@@ -58,7 +58,7 @@ class RunState:
         }
         with publishing(self.path) as temporary:
             copies = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
-            save_file(copies, temporary, metadata={"edgekit.run": json.dumps(note)})
+            temporary.write_bytes(save(copies, metadata={"edgekit.run": json.dumps(note)}))
 
     def load(self, module: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> int:
         """Takes up the saved state, if it is of this run; gives the number of epochs that are done."""

@@ -131,11 +131,14 @@ def check_scheme(scheme: str, format_: Format, known: tuple[str, ...] = SCHEMES)
     """Refuses a scheme that is not to be had for ``format_``.
 
     Raises:
+        UsageError: no scheme has this name.
         UnsupportedError: with the reason and what there is.
     """
     if scheme in known:
         return
-    reason = _NOT_HERE.get(scheme, "no scheme has this name")
+    if scheme not in (*SCHEMES, *_NOT_HERE):
+        raise UsageError(f"no scheme is called {scheme!r}; for .{format_} files there are: {', '.join(known)}")
+    reason = _NOT_HERE.get(scheme, "not for this format")
     raise UnsupportedError(
         f"scheme {scheme!r} is not to be had for .{format_} files: {reason}. There are: {', '.join(known)}"
     )
