@@ -9,7 +9,7 @@ cleared is where the two part.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import permutations
 
@@ -22,6 +22,7 @@ MATCH = 1e-3
 """Two values are the same numbers when they differ by less than this share of their largest magnitude: ten times the
 proof's own tolerance, so that rounding that adds up is not taken for a fault."""
 _MAX_RANK = 5
+_MOVES = frozenset({"PAD", "PADV2", "TRANSPOSE", "RESHAPE", "SQUEEZE", "UNSQUEEZE", "EXPAND_DIMS", "IDENTITY"})
 
 
 def first_divergence(reference: Iterable[Array], trace: Trace, match: float = MATCH) -> Node | None:
@@ -34,22 +35,37 @@ def first_divergence(reference: Iterable[Array], trace: Trace, match: float = MA
     """
     book = _Book(reference, match)
     met = {name for name, value in trace.values.items() if book.has(value)}
-    cleared = _cleared(trace, met)
+    readers = _readers(trace)
+    cleared = _cleared(trace, met, readers)
     for node in trace.nodes:
         measured = [name for name in node.outputs if name in trace.values]
         if any(name not in cleared for name in measured) and all(
             name in cleared or name not in trace.values for name in node.inputs
         ):
-            return node
+            return _past_moves(node, readers)
     return None
 
 
-def _cleared(trace: Trace, met: set[str]) -> set[str]:
-    """Met tensors, and those all of whose readers lead to cleared tensors only."""
+def _past_moves(node: Node, readers: Mapping[str, list[Node]]) -> Node:
+    """The operator that computes: one that only moves values is not what made them differ."""
+    while node.operator.upper() in _MOVES:
+        after = [reader for name in node.outputs for reader in readers.get(name, ())]
+        if not after:
+            break
+        node = after[0]
+    return node
+
+
+def _readers(trace: Trace) -> dict[str, list[Node]]:
     readers: dict[str, list[Node]] = {}
     for node in trace.nodes:
         for name in node.inputs:
             readers.setdefault(name, []).append(node)
+    return readers
+
+
+def _cleared(trace: Trace, met: set[str], readers: Mapping[str, list[Node]]) -> set[str]:
+    """Met tensors, and those all of whose readers lead to cleared tensors only."""
     cleared = set(met)
     for node in reversed(trace.nodes):
         for name in node.outputs:
@@ -96,8 +112,10 @@ def _same_numbers(value: Array, other: Array, allowed: float) -> bool:
 
 
 def describe(node: Node | None, prefix: str = "") -> str | None:
-    """The node's label with ``prefix`` (of an adapter) taken off its module names."""
+    """The node's label: module names without ``prefix`` (of an adapter), and without those that hold another of them."""
     if node is None:
         return None
-    modules = tuple(dict.fromkeys(m.removeprefix(prefix) for m in node.modules))
-    return replace(node, modules=modules).label
+    names = dict.fromkeys(name.removeprefix(prefix) for name in node.modules)
+    names = dict.fromkeys(name for name in names if name and name != prefix.removesuffix("."))
+    inner = tuple(name for name in names if not any(other.startswith(f"{name}.") for other in names))
+    return replace(node, modules=inner).label

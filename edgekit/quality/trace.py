@@ -129,8 +129,11 @@ def trace_tflite(path: Path, feed: Feed, names: Mapping[str, str]) -> Trace:
         experimental_preserve_all_tensors=True,
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
-    runner = interpreter.get_signature_runner() if interpreter.get_signature_list() else None
-    inputs = runner.get_input_details() if runner else {row["name"]: row for row in interpreter.get_input_details()}
+    if interpreter.get_signature_list():
+        # the signature runner is let go at once: as long as it lives, inputs cannot be resized
+        inputs = dict(interpreter.get_signature_runner().get_input_details())
+    else:
+        inputs = {row["name"]: row for row in interpreter.get_input_details()}
     for name, row in inputs.items():
         interpreter.resize_tensor_input(row["index"], feed[name].shape)
     interpreter.allocate_tensors()

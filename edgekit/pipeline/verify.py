@@ -1,0 +1,219 @@
+"""``edgekit verify``: a model file against another file or its source, case by case, and against its own self-test."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgekit.artifact import open_artifact, sha256_file
+from edgekit.quality.alignment import Alignment, align
+from edgekit.quality.cases import SAMPLES, Case, cases
+from edgekit.quality.parity import CaseResult, Ledger, prove
+from edgekit.types import Array, Artifact, Feed, InputContract, Network, Signature, TensorSpec
+
+if TYPE_CHECKING:
+    from edgekit.runtime.base import Runner
+
+log = logging.getLogger("edgekit")
+_FILES = (".onnx", ".tflite", ".pt2")
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyResult:
+    """What ``edgekit verify`` found. ``selftest``: the replay of the card's vectors, None where it has none."""
+
+    model: Path
+    sha256: str
+    against: str
+    runtime: str
+    device: str
+    ledger: Ledger
+    selftest: CaseResult | None
+    notes: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        return self.ledger.passed and (self.selftest is None or self.selftest.passed)
+
+    @property
+    def reason(self) -> str:
+        """Why it failed, in one sentence; empty when it passed."""
+        bad = self.ledger.first_failure
+        if bad is not None:
+            failed = sum(not case.passed for case in self.ledger.cases)
+            layer = self.ledger.first_divergence or "not found"
+            return (
+                f"{self.model} does not compute what {self.against} does: {bad.reason} on the case {bad.kind!r} ("
+                f"{failed} of {len(self.ledger.cases)} cases failed); first layer to differ: {layer}"
+            )
+        if self.selftest is not None and not self.selftest.passed:
+            return f"{self.model} does not give the outputs its own card promises: {self.selftest.reason}"
+        return ""
+
+    def document(self) -> dict[str, Any]:
+        """CONTRACT's ``verify`` document, without the envelope."""
+        rows = [*self.ledger.cases, *([self.selftest] if self.selftest is not None else [])]
+        return {
+            "model": str(self.model),
+            "sha256": self.sha256,
+            "against": self.against,
+            "runtime": self.runtime,
+            "device": self.device,
+            "passed": self.passed,
+            "max_abs": self.ledger.max_abs,
+            "tolerance": self.ledger.tolerance,
+            "cases": [case.document() for case in rows],
+            "first_divergence": self.ledger.first_divergence,
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    """What a model is compared with: a function of feeds, and what is known about it."""
+
+    run: Callable[[Feed], Mapping[str, Array]]
+    signature: Signature
+    contract: Mapping[str, InputContract]
+    network: Network | None = None
+    artifact: Artifact | None = None
+
+
+def verify(
+    model: str | Path,
+    *,
+    against: str | Path,
+    data: str | None = None,
+    tolerance: float | None = None,
+    runtime: str | None = None,
+    on: str = "cpu",
+) -> VerifyResult:
+    """Runs ``model`` and ``against`` on the same inputs and compares their outputs; replays the card's self-test.
+
+    Inputs and outputs are matched by name, else by position; (N, H, W, C) is turned where the other takes (N, C, H, W).
+
+    Args:
+        model: a model file; it needs no card.
+        against: a model file, or anything :func:`edgekit.source.resolve` takes.
+        data: real samples to compare on, besides the made ones.
+        tolerance: largest absolute difference that passes (an int8 file against its float parent needs one); without
+            it 1e-4 of each output's scale.
+        runtime, on: what runs ``model``, and where. The reference runs here.
+
+    Raises:
+        ModelError, SourceError, DataError: a file, network or data set cannot be read.
+        UsageError: the two have inputs or outputs that do not fit each other.
+        DeviceError: a runtime failed.
+    """
+    from edgekit.devices import open_runner
+
+    artifact = open_artifact(model)
+    with ExitStack() as stack:
+        runner = stack.enter_context(open_runner(artifact.path, device=on, runtime=runtime))
+        reference = _reference(str(against), runner.signature, stack)
+        own = artifact.card.contract if artifact.card is not None else {}
+        free = reference.network is not None
+        side = align(runner.signature, reference.signature, own, reference.contract, free=free)
+        contract = own if artifact.card is not None else side.contract(reference.contract)
+        for note in side.notes:
+            log.info("%s", note)
+        run = _reference_run(reference, side)
+        checked = list(_cases(side, contract, reference, data))
+        ledger = prove(side.reference(run), runner.run, checked, tolerance)
+        if not ledger.passed:
+            failed = next(c for c, row in zip(checked, ledger.cases, strict=True) if not row.passed)
+            found = _first_divergence(artifact, reference, side, failed.feed)
+            ledger = replace(ledger, first_divergence=found)
+        selftest = replay(runner, artifact)
+        name = runner.name
+    digest = sha256_file(artifact.path)
+    return VerifyResult(artifact.path, digest, str(against), name, on, ledger, selftest, side.notes)
+
+
+def replay(runner: Runner, artifact: Artifact) -> CaseResult | None:
+    """The card's self-test run again: seeded inputs, and the outputs they must give. None without one."""
+    from edgekit.data.seeded import seeded_feed
+
+    if artifact.card is None or artifact.card.selftest is None:
+        return None
+    promised = artifact.card.selftest
+    outputs = runner.run(seeded_feed(runner.signature, artifact.card.contract, promised.seed))
+    wanted = {name: np.asarray(values, np.float64) for name, values in promised.outputs.items()}
+    got = {name: outputs[name].ravel()[: len(wanted[name])] for name in wanted}
+    case = Case("self-test", {})
+    return prove(lambda _: wanted, lambda _: got, [case], promised.tolerance).cases[0]
+
+
+def _reference(against: str, wanted: Signature, stack: ExitStack) -> _Reference:
+    if Path(against).suffix.lower() in _FILES:
+        from edgekit.devices import open_runner
+
+        artifact = open_artifact(against)
+        runner = stack.enter_context(open_runner(artifact.path))
+        contract = artifact.card.contract if artifact.card is not None else {}
+        return _Reference(runner.run, runner.signature, contract, artifact=artifact)
+    from edgekit.runtime.torch import TorchModuleRunner
+    from edgekit.source import resolve
+
+    network = resolve(against)
+    run = TorchModuleRunner(network.module, network.signature).run
+    return _Reference(run, network.signature, network.card.contract, network=network)
+
+
+def _reference_run(reference: _Reference, side: Alignment) -> Callable[[Feed], Mapping[str, Array]]:
+    """The reference's run; a module in memory is let take the sizes that the model leaves open."""
+    if reference.network is None:
+        return reference.run
+    from edgekit.runtime.torch import TorchModuleRunner
+
+    inputs = []
+    for pair in side.inputs:
+        order = pair.order or tuple(range(len(pair.mine.shape)))
+        shape = tuple(pair.mine.shape[k] for k in order)
+        inputs.append(TensorSpec(pair.theirs.name, pair.theirs.dtype, shape))
+    return TorchModuleRunner(reference.network.module, Signature(tuple(inputs), reference.signature.outputs)).run
+
+
+def _cases(
+    side: Alignment, contract: Mapping[str, InputContract], reference: _Reference, data: str | None
+) -> Iterator[Case]:
+    samples: list[Feed] = []
+    if data is not None:
+        from edgekit.data import open_data, stratified
+        from edgekit.data.preprocess import feeds
+
+        samples = list(feeds(stratified(open_data(data), SAMPLES), side.signature, contract))
+    yield from cases(side.signature, contract, examples=_examples(side, reference), samples=samples)
+
+
+def _examples(side: Alignment, reference: _Reference) -> Feed | None:
+    """The network's example inputs in the model's layout; None where the reference is a file or sizes differ."""
+    if reference.network is None:
+        return None
+    examples = {}
+    for pair in side.inputs:
+        array = reference.network.example_inputs[pair.theirs.name]
+        array = array if pair.order is None else array.transpose(np.argsort(pair.order))
+        if any(isinstance(d, int) and d != n for d, n in zip(pair.mine.shape, array.shape, strict=True)):
+            return None
+        examples[pair.mine.name] = np.ascontiguousarray(array).astype(pair.mine.dtype)
+    return examples
+
+
+def _first_divergence(artifact: Artifact, reference: _Reference, side: Alignment, feed: Feed) -> str | None:
+    from edgekit.converters.base import Capture, ExportOptions
+    from edgekit.quality.locate import locate, locate_between
+
+    if reference.network is not None:
+        turned = any(pair.order is not None for pair in side.inputs)
+        capture = Capture(reference.network, ExportOptions(channels_last=turned))
+        feed = {pair.theirs.name: feed[pair.mine.name].astype(pair.theirs.dtype) for pair in side.inputs}
+        return locate(capture, artifact.path, feed, {p.theirs.name: p.mine.name for p in side.inputs})
+    assert reference.artifact is not None  # a reference is a network or a file
+    return locate_between(reference.artifact, side.feed(feed), artifact, feed)
