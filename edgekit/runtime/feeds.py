@@ -68,7 +68,7 @@ class FeedPlan:
                 arrays.append(array)
             if len(feed) != self._count:
                 raise self._wrong_names(feed)
-        except (KeyError, AttributeError, TypeError):  # a missing name, something that is no array, no mapping
+        except (KeyError, AttributeError, TypeError, IndexError):  # a missing name, no array, no mapping
             return self._accept_any(feed)
         return arrays
 
@@ -137,7 +137,8 @@ def _of_dtype(owner: str, spec: TensorSpec, dtype: np.dtype[Any], value: object)
     if kinds.get(value.dtype.kind) == kinds.get(dtype.kind, "other"):
         with np.errstate(all="ignore"):
             changed = value.astype(dtype)
-            if np.array_equal(changed.astype(value.dtype), value, equal_nan=dtype.kind == "f"):
+            back = np.array_equal(changed.astype(value.dtype), value, equal_nan=dtype.kind == "f")
+            if back and np.array_equal(changed < 0, value < 0):  # unsigned to signed wraps, there and back
                 return changed
         reason = f"and {dtype.name} cannot hold its values exactly"
     else:
