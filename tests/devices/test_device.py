@@ -1,0 +1,75 @@
+"""Devices by name, and how their workers are started."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgekit.devices import list_devices, open_worker, parse_device
+from edgekit.devices.device import transport_for
+from edgekit.errors import DeviceError, UnsupportedError, UsageError
+from edgekit.types import DeviceSpec, Evidence
+
+
+def test_devices_by_name() -> None:
+    assert parse_device("cpu") == DeviceSpec("cpu", "cpu", "", Evidence.MEASURED)
+    assert parse_device("python:/usr/bin/python3") == DeviceSpec(
+        "python:/usr/bin/python3", "python", "/usr/bin/python3"
+    )
+    assert list_devices()[:2] == ("cpu", "python:/path/to/python")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "said"),
+    [
+        ("gpu", UsageError, "there are: cpu, python:"),
+        ("cpuu", UsageError, "did you mean 'cpu'"),
+        ("pyhton:/x", UsageError, "did you mean 'python:"),
+        ("", UsageError, "there are"),
+        ("cpu:0", UsageError, "takes no address"),
+        ("python:", UsageError, "names no interpreter"),
+        ("cuda", DeviceError, "missing: "),
+        ("cuda:0", DeviceError, "use --on cpu"),
+        ("ssh://pi@board", UnsupportedError, "there are: cpu"),
+        ("emulator:cortex-a72", UnsupportedError, "emulator"),
+    ],
+)
+def test_what_is_no_device_here(text: str, kind: type[Exception], said: str) -> None:
+    with pytest.raises(kind, match=said):
+        parse_device(text)
+
+
+@pytest.mark.parametrize("place", ["/nowhere/python", "/tmp", "/etc/hostname"])
+def test_an_interpreter_that_is_none(place: str) -> None:
+    with pytest.raises(UsageError, match="not a program that can be run"):
+        open_worker(f"python:{place}")
+
+
+def test_programs_that_are_no_interpreter(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="python:/bin/false died during 'hello': it left with exit status 1"):
+        open_worker("python:/bin/false")
+    with pytest.raises(DeviceError, match=r"got b'.*wanted a frame"):  # echo writes its arguments
+        open_worker("python:/bin/echo")
+    script = tmp_path / "script"
+    script.write_text("#!/nowhere/at/all\n")
+    script.chmod(0o755)
+    with pytest.raises(DeviceError, match="cannot be started"):
+        open_worker(f"python:{script}")
+
+
+def test_a_link_to_an_interpreter_is_not_followed(tmp_path: Path) -> None:
+    """A virtual environment's python is a link; what it points to knows nothing of the environment."""
+    link = tmp_path / "python"
+    link.symlink_to(sys.executable)
+    assert transport_for(parse_device(f"python:{link}")).command([])[0] == str(link)
+
+
+def test_other_interpreters_are_not_told_of_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/somewhere")
+    monkeypatch.setenv("KEPT", "yes")
+    environment = transport_for(parse_device(f"python:{sys.executable}")).environment()
+    assert "PYTHONPATH" not in environment and environment["KEPT"] == "yes"
+    assert os.environ["PYTHONPATH"] == "/somewhere"
