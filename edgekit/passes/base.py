@@ -126,12 +126,19 @@ def quiet_stderr() -> Iterator[None]:
 
 
 def _ran(network: Network) -> Signature:
+    import torch
+
     from edgekit.runtime.torch import call_module
 
+    arrays = [np.asarray(network.example_inputs[spec.name]) for spec in network.signature.inputs]
     try:
-        outputs = call_module(network.module, network.example_inputs, network.signature)
+        results = call_module(network.module, arrays, {}, torch.get_num_threads())
     except Exception as error:
         raise GateError(f"the network fails on its example inputs: {type(error).__name__}: {error}") from error
+    names = [spec.name for spec in network.signature.outputs]
+    if len(results) != len(names):
+        raise GateError(f"the network gives {len(results)} tensors, its signature has {len(names)}: {', '.join(names)}")
+    outputs = dict(zip(names, results, strict=True))
     broken = [name for name, value in outputs.items() if not np.isfinite(value).all()]
     if broken:
         raise GateError(f"the network gives NaN or infinity in {', '.join(broken)} on its example inputs")

@@ -1,0 +1,34 @@
+"""How the result of ``prune`` looks on the screen."""
+
+from __future__ import annotations
+
+from edgekit.report.text import share, size, table
+from edgekit.report.verbs import Documented, Parts
+
+
+def render_prune(result: Documented) -> Parts:
+    """Work, parameters and quality before and after, and the widths that changed."""
+    document = result.document()
+    macs, parameters, quality = document["macs"], document["parameters"], document["quality"]
+    rows: list[tuple[object, ...]] = [
+        ("multiply-accumulates", size(macs["before"]), size(macs["after"]), f"{-100 * macs['removed']:+.1f}%"),
+        (
+            "parameters",
+            size(parameters["before"]),
+            size(parameters["after"]),
+            f"{100 * (parameters['after'] / parameters['before'] - 1):+.1f}%",
+        ),
+    ]
+    if quality:
+        last = quality["after_finetuning"]
+        rows.append(("after pruning", share(quality["before"]), share(quality["after_pruning"]), None))
+        if last is not None:
+            points = f"{-100 * quality['drop']:+.2f} points"
+            rows.append((f"after fine-tuning, {quality['metric']}", share(quality["before"]), share(last), points))
+    widths = [(name, of, kept) for name, (kept, of) in document["kept"].items() if kept != of]
+    parts: Parts = [f"{document['checkpoint']['path']}: {document['method']}, amount {document['amount']:g}"]
+    parts.append(table(("", "before", "after", ""), rows, right=("before", "after")))
+    parts.append(table(("layer", "channels", "kept"), widths, right=("channels", "kept")))
+    if not quality:
+        parts.append("quality was not measured and nothing was fine-tuned: give --data")
+    return [*parts, *(f"note: {note}" for note in document["notes"])]
