@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import select
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from edgekit.errors import (
     DeviceError,
     EdgekitError,
     ProtocolError,
+    RuntimeMissingError,
     UsageError,
     WorkerCrashError,
     WorkerMemoryError,
@@ -268,6 +270,14 @@ class WorkerClient:
                 f"{where} ran out of memory during {command!r}{limit}; use a smaller model or batch, or allow it more"
             )
         advice = "try another runtime with --runtime, or see its log with --debug"
+        lacking = re.search(r"No module named '(\w+)'", self._words.last())
+        if command == "hello" and lacking:
+            python = self._transport.command([])[0]
+            return RuntimeMissingError(
+                f"{where} cannot start: {lacking[1]} is not installed there; run: {python} -m pip install {lacking[1]}"
+            )
+        if command == "hello":
+            advice = "it should be a Python 3.11 or newer with numpy and a runtime"
         if code == -signal.SIGKILL:
             advice = "it was killed from outside, by the system for want of memory or by someone; try it again"
         return WorkerCrashError(f"{where} died during {command!r}: {_exit_words(code)}{self._words.last()}; {advice}")

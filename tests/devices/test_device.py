@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import venv
 from pathlib import Path
 
 import pytest
 
 from edgekit.devices import list_devices, open_worker, parse_device
 from edgekit.devices.device import transport_for
-from edgekit.errors import DeviceError, UnsupportedError, UsageError
+from edgekit.errors import DeviceError, RuntimeMissingError, UnsupportedError, UsageError
 from edgekit.types import DeviceSpec, Evidence
 
 
@@ -42,10 +43,16 @@ def test_what_is_no_device_here(text: str, kind: type[Exception], said: str) -> 
         parse_device(text)
 
 
-@pytest.mark.parametrize("place", ["/nowhere/python", "/tmp", "/etc/hostname"])
+@pytest.mark.parametrize("place", ["/nowhere/python", "/tmp", "/dev/null"])
 def test_an_interpreter_that_is_none(place: str) -> None:
     with pytest.raises(UsageError, match="not a program that can be run"):
         open_worker(f"python:{place}")
+
+
+def test_an_interpreter_without_numpy(tmp_path: Path) -> None:
+    venv.create(tmp_path / "bare", with_pip=False)
+    with pytest.raises(RuntimeMissingError, match=r"numpy is not installed .*bare/bin/python -m pip install numpy"):
+        open_worker(f"python:{tmp_path}/bare/bin/python")
 
 
 def test_programs_that_are_no_interpreter(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_killed_from_outside_while_timing(files: ModuleType, tmp_path: Path) -> 
     with open_worker("cpu") as client:
         client.load(files.dense_onnx(tmp_path / "m.onnx"))
         threading.Timer(0.5, os.kill, (client.hello["pid"], signal.SIGKILL)).start()
-        with pytest.raises(WorkerCrashError, match="SIGKILL.*killed from outside"):
+        with pytest.raises(WorkerCrashError, match=r"SIGKILL.*killed from outside"):
             client.time_block(
                 {"x": np.ones((1, 4), np.float32)},
                 warmup=WarmupRule(0, 0, 0),
@@ -97,7 +97,10 @@ def test_a_worker_that_hangs_is_killed(broken: Broken, body: str) -> None:
 
 def test_what_a_worker_started_dies_with_it(broken: Broken, tmp_path: Path) -> None:
     note = tmp_path / "child"
-    body = f"import subprocess\nchild = subprocess.Popen(['sleep', '600'])\nopen({str(note)!r}, 'w').write(str(child.pid))\ntime.sleep(600)"
+    body = (
+        "import subprocess\nchild = subprocess.Popen(['sleep', '600'])\n"
+        f"open({str(note)!r}, 'w').write(str(child.pid))\ntime.sleep(600)"
+    )
     with broken(body) as client:
         client._timeout_s = 3.0
         with pytest.raises(WorkerTimeoutError):
@@ -132,15 +135,20 @@ def test_native_code_out_of_memory(files: ModuleType, tmp_path: Path) -> None:
     ],
 )
 def test_a_death_for_want_of_memory_is_known(broken: Broken, body: str) -> None:
-    with broken(body, memory_limit_bytes=1 << 30) as client:
-        with pytest.raises(WorkerMemoryError, match="limit 1,073,741,824 bytes"):
-            client.reset()
+    with (
+        broken(body, memory_limit_bytes=1 << 30) as client,
+        pytest.raises(WorkerMemoryError, match="limit 1,073,741,824 bytes"),
+    ):
+        client.reset()
 
 
 @pytest.mark.parametrize("junk", ["b'hello, I am a library'", "b'EKW1' + bytes(range(200))", "os.urandom(5000)"])
 def test_rubbish_on_the_pipe_is_a_protocol_error(broken: Broken, junk: str) -> None:
     """Written where frames go, which no library can reach by its standard output."""
-    body = f"junk = {junk}\nfor fd in range(3, 10):\n    try:\n        os.write(fd, junk)\n    except OSError:\n        pass\ntime.sleep(600)"
+    body = (
+        f"junk = {junk}\nfor fd in range(3, 10):\n    try:\n        os.write(fd, junk)\n"
+        "    except OSError:\n        pass\ntime.sleep(600)"
+    )
     with broken(body) as client:
         with pytest.raises(ProtocolError):
             client.reset()

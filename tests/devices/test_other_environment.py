@@ -17,7 +17,8 @@ from edgekit.runtime import load
 def test_the_environment_is_as_bare_as_a_board(other_python: str) -> None:
     program = (
         "import importlib.util as u\n"
-        "print([m for m in ('edgekit', 'click', 'rich', 'torch', 'onnx', 'onnxruntime', 'ai_edge_litert', 'PIL') if u.find_spec(m)])\n"
+        "names = ('edgekit', 'click', 'rich', 'torch', 'onnx', 'onnxruntime', 'ai_edge_litert', 'PIL')\n"
+        "print([name for name in names if u.find_spec(name)])\n"
         "import numpy; print(numpy.__version__)"
     )
     done = subprocess.run([other_python, "-P", "-c", program], capture_output=True, text=True, check=True, cwd="/")

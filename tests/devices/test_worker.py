@@ -39,7 +39,7 @@ def test_an_isolated_runner_is_the_same_runner(files: ModuleType, tmp_path: Path
             for batch in (1, 3):
                 feed = {"x": np.repeat(X, batch, 0)}
                 assert np.array_equal(there.run(feed)["y"], here.run(feed)["y"])
-            with pytest.raises(FeedError, match="did you mean 'x'|missing: 'x'"):
+            with pytest.raises(FeedError, match="missing: 'x'"):
                 there.run({"xx": X})
 
 
@@ -138,5 +138,5 @@ def test_a_closed_worker_says_so() -> None:
 
 
 def test_a_missing_runtime_is_told_by_the_worker(files: ModuleType, tmp_path: Path, other_python: str) -> None:
-    with pytest.raises(RuntimeMissingError, match="onnxruntime, which is not installed in .*python"):
+    with pytest.raises(RuntimeMissingError, match=r"onnxruntime, which is not installed in .*python"):
         open_runner(files.dense_onnx(tmp_path / "m.onnx"), device=f"python:{other_python}")
