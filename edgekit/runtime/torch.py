@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit.errors import DeviceError, ModelError, UnsupportedError
+from edgekit.errors import DeviceError, UnsupportedError
 from edgekit.runtime.base import Runner
 from edgekit.runtime.feeds import FeedPlan
 from edgekit.runtime.ports import Port, unnamed
+from edgekit.runtime.pt2 import load_program
 from edgekit.types import Array, Feed, Format, Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -28,20 +29,12 @@ class TorchRunner(Runner):
 
     def _import(self) -> None:
         try:
-            import torch
+            import torch  # noqa: F401
         except ImportError as error:
             raise self._missing(str(self.artifact.path)) from error
-        self._library = torch
 
     def _open(self) -> tuple[Sequence[Port], Sequence[Port]]:
-        try:
-            program = self._library.export.load(self.artifact.path)
-        except Exception as error:  # whatever the loader of a damaged archive stumbles over
-            told = " ".join(str(error).split())[:300] or type(error).__name__
-            raise ModelError(
-                f"{self.artifact.path}: torch {self.version} does not accept it: {told}; write it again with "
-                "torch.export.save"
-            ) from error
+        program = load_program(self.artifact.path)
         arguments, keywords = program.call_spec.in_spec.children()
         self._positional = arguments.num_leaves
         self._keywords = list(keywords.context or ())

@@ -1,0 +1,42 @@
+"""Keeps TensorFlow Lite's information lines off the terminal: they go to the DEBUG log."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+log = logging.getLogger("edgekit")
+_INFORMATION = b"INFO: "
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """While a model is being opened, native code's ``INFO:`` lines are logged; whatever else is written is passed on.
+
+    Native code writes to descriptor 2 itself and offers Python no switch. Where there is no descriptor 2, nothing
+    is done.
+    """
+    try:
+        terminal = os.dup(2)
+    except OSError:
+        yield
+        return
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            kept.seek(0)
+            for line in kept:
+                if line.startswith(_INFORMATION):
+                    log.debug("%s", line.decode("utf-8", "replace").rstrip())
+                else:
+                    os.write(2, line)
