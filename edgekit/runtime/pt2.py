@@ -3,11 +3,12 @@
 ``torch.export.load`` falls back to a full unpickling for example inputs that its safe loader refuses, for weights and
 constants stored as pickles, for opaque and TorchScript objects, and runs machine code of AOT-compiled members. An
 archive with any of these is refused here before torch sees it. Symbolic sizes are read by ``sympy.sympify``, which
-evaluates Python: they may hold arithmetic only.
+evaluates Python: they may hold numbers, symbols and the arithmetic torch writes, and nothing else.
 """
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import re
@@ -21,7 +22,16 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 _CODE = ("custom_obj_", "opaque_obj_")
-_ARITHMETIC = re.compile(r"[A-Za-z0-9_ +\-*/(),.<>=]*")
+_FUNCTIONS = frozenset({
+    "Symbol", "Integer", "Rational", "Float", "Add", "Mul", "Pow", "Mod", "Max", "Min", "Abs", "floor", "ceiling",
+    "Eq", "Ne", "Lt", "Le", "Gt", "Ge", "Equality", "Unequality", "StrictLessThan", "LessThan", "StrictGreaterThan",
+    "GreaterThan", "And", "Or", "Not", "Piecewise", "FloorDiv", "ModularIndexing", "Where", "PythonMod", "CleanDiv",
+    "CeilToInt", "FloorToInt", "CeilDiv", "IntTrueDiv", "FloatTrueDiv", "LShift", "RShift", "TruncToFloat",
+    "TruncToInt", "RoundToInt", "RoundDecimal", "ToFloat", "FloatPow", "PowByNatural", "Identity",
+})  # fmt: skip
+"""What torch writes into the text of a size: sympy's arithmetic, and that of torch.utils._sympy.functions."""
+_ARITHMETIC = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.operator, ast.unaryop, ast.cmpop, ast.Load)
+_NAME = re.compile(r"[A-Za-z]\w*")
 _WAY_OUT = "write it again with torch.export.save from a program of tensors only"
 
 
@@ -103,8 +113,28 @@ def _refuse_expressions(path: str | Path, value: Any) -> None:
         item = waiting.pop()
         if isinstance(item, dict):
             text = item.get("expr_str")
-            if isinstance(text, str) and (not _ARITHMETIC.fullmatch(text) or "__" in text):
+            if isinstance(text, str) and not _is_arithmetic(text):
                 raise ModelError(f"{path}: the size {text[:60]!r} is no arithmetic, it could run code; {_WAY_OUT}")
             waiting.extend(item.values())
         elif isinstance(item, list):
             waiting.extend(item)
+
+
+def _is_arithmetic(text: str) -> bool:
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return all(_is_part_of_arithmetic(node) for node in ast.walk(tree))
+
+
+def _is_part_of_arithmetic(node: ast.AST) -> bool:
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS
+    if isinstance(node, ast.Constant):  # text is the name of a symbol, never code to be evaluated
+        named = isinstance(node.value, str) and _NAME.fullmatch(node.value) is not None
+        return named or isinstance(node.value, int | float)
+    if isinstance(node, ast.Name | ast.keyword):
+        name = node.id if isinstance(node, ast.Name) else node.arg
+        return name is not None and _NAME.fullmatch(name) is not None and "__" not in name
+    return isinstance(node, _ARITHMETIC)
