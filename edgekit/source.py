@@ -34,7 +34,7 @@ _FORMS = "a zoo name, file.py:factory, package.module:factory, a .safetensors ch
 _RETURN = "return module, torch.zeros(1, 3, 32, 32)    # or a tuple of tensors, or a dict by argument name"
 
 
-def resolve(text: str, *, name: str | None = None) -> Network:
+def resolve(text: str | Path, *, name: str | None = None) -> Network:
     """The network the user named, in eval mode, with example inputs and its card.
 
     Args:
@@ -46,7 +46,7 @@ def resolve(text: str, *, name: str | None = None) -> Network:
         ModelError: a checkpoint or .pt2 file is damaged.
         UnsupportedError: a spelling that edgekit knows but cannot serve here.
     """
-    network = _resolve(text)
+    network = _resolve(str(text))
     return network if name is None else replace(network, card=replace(network.card, name=name))
 
 
