@@ -55,15 +55,15 @@ class Worker:
             "memory": self.memory,
         }
 
-    def answer(self, message: Message) -> Message:
-        """The reply to one command; an error becomes a reply, too."""
+    def answer(self, message: Message) -> list[memoryview]:
+        """The frame that replies to one command; an error becomes a reply, too."""
         number = message.header.get("id")
         try:
             command = self.commands.get(str(message.header.get("command")))
             if command is None:
                 raise UsageError(f"the worker has no command {message.header.get('command')!r}")
             reply = command(message)
-            return Message({"id": number, "ok": True, "value": reply.header}, reply.arrays)
+            return encode(Message({"id": number, "ok": True, "value": reply.header}, reply.arrays))
         except Exception as error:
             kind, text = type(error).__name__, str(error)
             if is_out_of_memory(error):
@@ -71,7 +71,7 @@ class Worker:
             elif not isinstance(error, EdgekitError):
                 traceback.print_exc()  # to standard error, which the parent keeps
                 text = f"{kind}: {text}"
-            return Message({"id": number, "ok": False, "error": {"class": kind, "message": text}})
+            return encode(Message({"id": number, "ok": False, "error": {"class": kind, "message": text}}))
 
     def hello(self, message: Message) -> Message:
         return Message(
@@ -236,7 +236,7 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stderr.flush()
             os._exit(0)  # native libraries that hang or crash in their destructors have no say any more
         try:
-            write_all(outgoing, encode(worker.answer(message)))
+            write_all(outgoing, worker.answer(message))
         except BrokenPipeError:
             os._exit(0)
 

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO
 
 log = logging.getLogger("edgekit")
 _INFORMATION = b"INFO: "
@@ -27,7 +28,7 @@ def quiet() -> Iterator[None]:
         return
     if sys.stderr is not None:
         sys.stderr.flush()
-    with tempfile.TemporaryFile() as kept:
+    with _scratch() as kept:
         os.dup2(kept.fileno(), 2)
         try:
             yield
@@ -40,3 +41,10 @@ def quiet() -> Iterator[None]:
                     log.debug("%s", line.decode("utf-8", "replace").rstrip())
                 else:
                     os.write(2, line)
+
+
+def _scratch() -> IO[bytes]:
+    """A file without a name; in memory where the system has that, since this is part of a measured time."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("edgekit-noise"), "w+b")
+    return tempfile.TemporaryFile()

@@ -15,7 +15,7 @@ import pytest
 import edgekit
 from edgekit.bench.clock import WarmupRule
 from edgekit.devices import WorkerClient, open_runner, open_worker
-from edgekit.errors import DeviceError, FeedError, ModelError, RuntimeMissingError, UsageError
+from edgekit.errors import DeviceError, FeedError, ModelError, ProtocolError, RuntimeMissingError, UsageError
 from edgekit.runtime import load
 
 X = np.array([[1, 2, 3, 4]], np.float32)
@@ -127,6 +127,18 @@ def test_waiting_costs_the_parent_nothing(broken: Callable[..., WorkerClient]) -
         before = time.process_time()
         client.reset()
         assert time.process_time() - before < 0.3
+
+
+def test_an_answer_that_cannot_be_sent_is_an_error_and_not_the_end(broken: Callable[..., WorkerClient]) -> None:
+    with broken("return protocol.Message({}, {'y': np.array([object()])})") as client:
+        with pytest.raises(ProtocolError, match="only numbers"):
+            client.reset()
+        assert client.environment()
+    with (
+        broken("return protocol.Message({'value': np.int64(3)})") as client,
+        pytest.raises(DeviceError, match="TypeError"),
+    ):
+        client.reset()
 
 
 def test_a_closed_worker_says_so() -> None:
