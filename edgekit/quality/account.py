@@ -291,6 +291,8 @@ def _onnx_float_reason(graph: OnnxGraph, node: Any) -> str:
     if not _from_dequantize(graph, activation):
         return f"weight-only: its weights are integers, its input {activation!r} is float"
     loose = [name for name in data if not _from_dequantize(graph, name)]
+    if node.op_type == "Conv" and len(data) == 3:
+        loose = [name for name in loose if name != data[2]]  # onnxruntime quantizes a constant float bias itself
     if loose:
         return f"its input {loose[0]!r} is float"
     if _mixed_signs(graph, node, data):
@@ -336,7 +338,7 @@ def _mixed_signs(graph: OnnxGraph, node: Any, data: list[str]) -> bool:
     """
     shared = set()
     for name in data:
-        quantize = graph.maker.get(graph.maker[name].input[0])
+        quantize = graph.maker.get(graph.maker[name].input[0]) if _from_dequantize(graph, name) else None
         if quantize is not None and _is_signed(graph, quantize):
             shared.add(len(graph.readers[name]) > 1 or len(graph.readers[quantize.output[0]]) > 1)
     for quantize in (reader for name in node.output for reader in graph.readers.get(name, [])):
