@@ -30,12 +30,12 @@ CUSTOM = TrainOptions(
 
 
 def finetune(
-    source: str,
+    source: str | Path,
     *,
     data: str,
     out: str | Path,
     epochs: int | None = None,
-    distil_from: str | None = None,
+    distil_from: str | Path | None = None,
     seed: int = 0,
     device: str = "cpu",
     overrides: Mapping[str, Any] | None = None,
@@ -67,7 +67,8 @@ def finetune(
     teacher = None if distil_from is None else _teacher(distil_from, network)
     if teacher is None:
         options = replace(options, distil=0.0)
-    params = {"source": source, "data": samples.label, "distil_from": distil_from, "device": device, **asdict(options)}
+    params = {"source": str(source), "data": samples.label, "distil_from": distil_from and str(distil_from)}
+    params |= {"device": device, **asdict(options)}
     step = Step("finetune", params, training_versions())
     return train_network(network, samples, options, place, step, device=device, teacher=teacher, progress=progress)
 
@@ -154,7 +155,7 @@ def replace_head(module: torch.nn.Module, outputs: int, classes: int) -> str:
     return name
 
 
-def _teacher(spec: str, student: Network) -> Network:
+def _teacher(spec: str | Path, student: Network) -> Network:
     teacher = resolve(spec)
     if teacher.signature.outputs[0].shape[-1] != student.signature.outputs[0].shape[-1]:
         raise DataError(

@@ -87,7 +87,7 @@ class PruneResult:
 
 
 def prune(
-    source: str,
+    source: str | Path,
     *,
     amount: float,
     out: str | Path,
@@ -147,7 +147,8 @@ def prune(
         options = train_options(finetune_options(pruned), epochs or EPOCHS, seed, overrides)
         options = options if distil else replace(options, distil=0.0)
         torch.manual_seed(seed)
-        params = {"source": source, "data": samples.label, "distil_from": source if distil else None, "device": device}
+        params = {"source": str(source), "data": samples.label, "distil_from": str(source) if distil else None}
+        params |= {"device": device}
         tuning = Step("finetune", {**params, **asdict(options)}, training_versions())
         teacher = replace(network, module=copy.deepcopy(network.module)) if distil else None
         trained = train_network(
