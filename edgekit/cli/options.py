@@ -21,7 +21,12 @@ import click
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Decorator = Callable[[Callable[P, R]], Callable[P, R]]
+
+
+class Decorator(Protocol):
+    """What an option is: it gives back a function of the same arguments."""
+
+    def __call__(self, function: Callable[P, R], /) -> Callable[P, R]: ...
 
 
 class Result(Protocol):
@@ -158,7 +163,7 @@ def emit(verb: str, result: Result, render: Render | None = None) -> None:
         show(render(result), state.stdout)
 
 
-def data_option(*, required: bool = False) -> Decorator[P, R]:
+def data_option(*, required: bool = False) -> Decorator:
     """``--data DATA``, passed as ``data``."""
     text = "Data set: digits, breast-cancer, cifar10, images:DIR, npz:FILE; @train or @test."
     return click.option("--data", metavar="DATA", required=required, help=text)
@@ -194,7 +199,7 @@ def tolerance_option(function: Callable[P, R]) -> Callable[P, R]:
                         help="Largest absolute difference that passes.")(function)  # fmt: skip
 
 
-def out_option(help: str = "Where to write.", metavar: str = "OUT") -> Decorator[P, R]:
+def out_option(help: str = "Where to write.", metavar: str = "OUT") -> Decorator:
     """``-o/--out``, required, passed as ``out``."""
     return click.option("-o", "--out", metavar=metavar, required=True, help=help)
 
