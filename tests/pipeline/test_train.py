@@ -1,0 +1,121 @@
+"""train, finetune and models as functions: what is written, and what the card says."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from edgekit.models.checkpoint import load_checkpoint
+from PIL import Image
+
+import edgekit
+from edgekit.data import open_data
+from edgekit.errors import DataError, InputError, UsageError
+from edgekit.pipeline.finetune import finetune, replace_head
+from edgekit.pipeline.models import models
+from edgekit.pipeline.train import module_quality, train
+
+SMALL = {"width": 8, "blocks": (1, 1)}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    path = tmp_path_factory.mktemp("train") / "digits.safetensors"
+    return train("cnn", data="digits", epochs=6, out=path, builder=SMALL)
+
+
+def test_the_figure_is_measured_on_unseen_data_and_stands_in_the_file(trained):
+    (quality,) = load_checkpoint(trained.path).card.quality
+    assert quality == trained.quality
+    assert (quality.data, quality.total) == ("digits@test", 359)
+    again = module_quality(load_checkpoint(trained.path), open_data("digits@test"))
+    assert again.value == quality.value > 0.5
+    document = trained.document()
+    json.dumps(document, allow_nan=False)
+    assert document["steps"][0]["params"]["seed"] == 0
+    assert document["steps"][0]["versions"]["torch"] == torch.__version__
+    assert [p.name for p in trained.path.parent.iterdir()] == ["digits.safetensors"]
+
+
+@pytest.fixture(scope="module")
+def pets(tmp_path_factory):
+    """Two classes a network can tell: dark and bright pictures."""
+    folder = tmp_path_factory.mktemp("pets")
+    rng = np.random.default_rng(0)
+    for name, low in (("bright", 150), ("dark", 0)):
+        (folder / name).mkdir()
+        for k in range(30):
+            pixels = rng.integers(low, low + 100, (12, 10, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{k}.png")
+    return folder
+
+
+def test_transfer_to_own_classes(trained, pets, tmp_path):
+    result = finetune(str(trained.path), data=f"images:{pets}", epochs=8, out=tmp_path / "pets.safetensors")
+    again = load_checkpoint(result.path)
+    assert again.task.labels == ("bright", "dark")
+    assert again.signature.outputs[0].shape == (1, 2)
+    assert again.card.contract == trained.network.card.contract  # as it was trained: 8x8 grey
+    assert [step.name for step in again.card.steps] == ["train", "finetune"]
+    assert result.quality.total == 12
+    assert result.quality.value > 0.8  # the classes differ by a hundred grey levels; chance is 0.5
+
+
+def test_the_same_classes_keep_the_last_layer(trained, tmp_path):
+    result = finetune(
+        str(trained.path), data="digits", epochs=1, out=tmp_path / "a.safetensors", overrides={"lr": 1e-9}
+    )
+    before, after = trained.network.module.head.weight, result.network.module.head.weight
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-6)  # a rate of 1e-9 moves a weight by less
+
+
+def test_distillation_wants_a_teacher_that_fits(trained, tmp_path):
+    out = tmp_path / "a.safetensors"
+    student = train("cnn", data="digits", epochs=1, out=tmp_path / "s.safetensors", builder=SMALL)
+    result = finetune(str(student.path), data="digits", epochs=1, distil_from=str(trained.path), out=out)
+    assert result.network.card.steps[-1].params["distil_from"] == str(trained.path)
+    with pytest.raises(DataError, match="the same classes"):
+        finetune(str(student.path), data="digits", epochs=1, distil_from="mlp", out=out)
+
+
+def test_wrong_use(trained, tmp_path):
+    with pytest.raises(UsageError, match=r"a checkpoint is a \.safetensors file"):
+        train("mlp", data="breast-cancer", out=tmp_path / "a.pt")
+    with pytest.raises(UsageError, match="no such training option"):
+        train("mlp", data="breast-cancer", out=tmp_path / "a.safetensors", overrides={"speed": 3})
+    with pytest.raises(InputError, match="does not exist"):
+        finetune("nothing.safetensors", data="digits", out=tmp_path / "a.safetensors")
+    with pytest.raises(DataError, match="takes image data"):
+        finetune(str(trained.path), data="breast-cancer", out=tmp_path / "a.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_head_that_is_none():
+    with pytest.raises(DataError, match="no linear"):
+        replace_head(torch.nn.ReLU(), 0, 3)
+    with pytest.raises(DataError, match="is no classifier"):
+        replace_head(torch.nn.Linear(4, 5), 6, 3)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 7, 1), torch.nn.Flatten())
+    assert replace_head(network, 7, 2) == "0"
+    assert network[0].out_channels == 2
+
+
+def test_the_zoo_lists_what_is_shipped():
+    rows = {row["name"]: row for row in models().document()["models"]}
+    assert {"mlp", "cnn"} <= set(rows)
+    mlp = rows["mlp"]
+    assert mlp["parameters"] == 2114
+    assert mlp["quality"][0]["data"] == "breast-cancer@test"
+    assert mlp["quality"][0]["value"] >= 0.95
+    assert edgekit.models().document()["models"]
+
+
+@pytest.mark.parametrize(("name", "least"), [("mlp", 0.95)])
+def test_shipped_weights_are_as_good_as_their_card(name, least):
+    from edgekit.models.family import family
+
+    network = load_checkpoint(family(name).weights)
+    (claimed,) = network.card.quality
+    measured = module_quality(network, open_data(claimed.data))
+    assert measured.value == pytest.approx(claimed.value, abs=1e-12)
+    assert measured.value >= least
