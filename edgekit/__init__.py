@@ -51,7 +51,14 @@ ROOMS_NAMED_LIKE_VERBS = frozenset({"bench", "models"})
 
 
 def load(
-    path: str | Path, *, runtime: str | None = None, device: str = "cpu", threads: int = 1, isolated: bool = False
+    path: str | Path,
+    *,
+    runtime: str | None = None,
+    device: str = "cpu",
+    threads: int = 1,
+    isolated: bool = False,
+    raw: bool = False,
+    stateful: bool = False,
 ) -> Runner:
     """Opens a model file to run it: a context manager with ``run(feed) -> dict of arrays``.
 
@@ -61,6 +68,8 @@ def load(
         device: ``cpu``, or ``python:/path/to/python`` for a worker in another environment.
         threads: threads of the runtime.
         isolated: run in a worker process, so that a crash of native code is an exception and not the end of yours.
+        raw: take and give the integers of a quantized file instead of real values.
+        stateful: keep the state of recurrent layers between runs; by default each run is a sequence of its own.
 
     Raises:
         ModelError: the file is missing or not valid.
@@ -69,10 +78,10 @@ def load(
     if isolated or device != "cpu":
         from edgekit.devices import open_runner
 
-        return open_runner(path, device=device, runtime=runtime, threads=threads)
+        return open_runner(path, device=device, runtime=runtime, threads=threads, raw=raw, stateful=stateful)
     from edgekit.runtime import load as load_here
 
-    return load_here(path, runtime=runtime, threads=threads)
+    return load_here(path, runtime=runtime, threads=threads, raw=raw, stateful=stateful)
 
 
 def __getattr__(name: str) -> Any:
