@@ -49,9 +49,7 @@ class Block:
     warmup_ns: Samples
 
 
-def time_calls(
-    call: Callable[[], object], *, warmup: WarmupRule, min_runs: int, min_ns: int, max_ns: int
-) -> Block:
+def time_calls(call: Callable[[], object], *, warmup: WarmupRule, min_runs: int, min_ns: int, max_ns: int) -> Block:
     """Times ``call`` one by one, after warm-up, with garbage collection off.
 
     Runs until both ``min_runs`` calls and ``min_ns`` of time are reached, or until ``max_ns`` (then with fewer

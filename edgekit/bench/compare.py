@@ -5,8 +5,9 @@ weighs on both and cancels. Results of two occasions are compared as they are, w
 
 The interval has two terms, added in quadrature in the logarithm:
 
-- what varied during the run: 20% trimmed mean of the log ratios of ABBA pairs, with the interval of Tukey and McLaughlin;
-- the noise floor: what differs between two processes (or occasions) even for one and the same file.
+- what varied between rounds and between the worker processes that the rounds are spread over
+  (:func:`edgekit.bench.statistics.replicated`);
+- for results of two occasions, what differs between occasions even for one and the same file.
 
 Verdict: ``same`` when the whole interval lies within :data:`MARGIN` of 1, else ``faster`` or ``slower`` when the whole
 interval lies on one side of 1, else ``inconclusive``.
@@ -15,21 +16,20 @@ interval lies on one side of 1, else ``inconclusive``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgekit.bench.clock import Samples
-from edgekit.bench.statistics import PROCESS_SPREAD, block_medians, pooled, trimmed_mean
+from edgekit.bench.statistics import PROCESS_SPREAD, block_medians, pooled, replicated
 from edgekit.errors import UnsupportedError
 from edgekit.types import SUPPORTED_SAMPLES, Evidence, Verdict
 
 MARGIN = 0.03
 """Two files whose times differ by less than this share are the ``same`` for whoever has to choose."""
-OCCASION_SPREAD = 0.01
-"""Standard deviation of the p50 of one file between two runs of the bench, as a share of the p50."""
+OCCASION_SPREAD = 0.004
+"""Standard deviation of the p50 of one file between two runs of the bench, beyond what differs between processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class Comparison:
         low, high: 95% interval of the ratio; None with fewer than two pairs of rounds.
         smallest_detectable: share by which ``a`` would have to be slower to be called so four times in five.
         method: ``paired`` (one interleaved run) or ``occasions`` (two runs).
+        setting: what the two have in common (device, threads, batch) and their runtimes.
     """
 
     a: str
@@ -52,6 +53,7 @@ class Comparison:
     smallest_detectable: float | None
     method: str
     reason: str = ""
+    setting: Mapping[str, Any] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """The JSON form of CONTRACT, and what the verdict stands on."""
@@ -65,28 +67,38 @@ class Comparison:
             "smallest_detectable": self.smallest_detectable,
             "method": self.method,
         }
+        body |= self.setting
         return body | ({"reason": self.reason} if self.reason else {})
 
 
-def compare_paired(a: str, b: str, blocks_a: Sequence[Samples], blocks_b: Sequence[Samples]) -> Comparison:
-    """Compares two cells of one interleaved run. ``blocks_*``: int64 nanoseconds, one array a round, same rounds."""
+def compare_paired(
+    a: str, b: str, blocks_a: Sequence[Samples], blocks_b: Sequence[Samples], replicas: int = 1
+) -> Comparison:
+    """Compares two cells of one interleaved run.
+
+    ``blocks_*``: int64 nanoseconds, one array a round, same rounds. ``replicas``: processes that each cell's rounds
+    are spread over; what differs between processes averages out over them.
+    """
     lacking = _lacking(a, b, blocks_a, blocks_b, "paired")
     if lacking is not None:
         return lacking
     rounds = min(len(blocks_a), len(blocks_b))
     logs = np.log(block_medians(blocks_a)[:rounds]) - np.log(block_medians(blocks_b)[:rounds])
-    centre, half = trimmed_mean(_abba(logs))
-    return _verdict(a, b, centre, half, PROCESS_SPREAD, "paired")
+    return _verdict(a, b, *replicated(logs, replicas, np.sqrt(2) * PROCESS_SPREAD), "paired")
 
 
-def compare_occasions(a: str, b: str, blocks_a: Sequence[Samples], blocks_b: Sequence[Samples]) -> Comparison:
-    """Compares two cells of different runs; slow phases do not cancel, the noise floor is that between occasions."""
+def compare_occasions(
+    a: str, b: str, blocks_a: Sequence[Samples], blocks_b: Sequence[Samples], replicas: tuple[int, int] = (1, 1)
+) -> Comparison:
+    """Compares two cells of different runs; slow phases do not cancel, and occasions differ as well as processes."""
     lacking = _lacking(a, b, blocks_a, blocks_b, "occasions")
     if lacking is not None:
         return lacking
-    centre_a, half_a = trimmed_mean(_abba(np.log(block_medians(blocks_a))))
-    centre_b, half_b = trimmed_mean(_abba(np.log(block_medians(blocks_b))))
-    return _verdict(a, b, centre_a - centre_b, float(np.hypot(half_a, half_b)), OCCASION_SPREAD, "occasions")
+    centre_a, half_a = replicated(np.log(block_medians(blocks_a)), replicas[0], PROCESS_SPREAD)
+    centre_b, half_b = replicated(np.log(block_medians(blocks_b)), replicas[1], PROCESS_SPREAD)
+    occasions = 1.96 * np.sqrt(2) * OCCASION_SPREAD
+    half = float(np.sqrt(half_a**2 + half_b**2 + occasions**2))
+    return _verdict(a, b, centre_a - centre_b, half, "occasions")
 
 
 def check_comparable(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
@@ -98,8 +110,9 @@ def check_comparable(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
     for key, name, way_out in (
         ("evidence", "evidence class", "measure both the same way"),
         ("cpu", "CPU", "measure both on one machine"),
+        ("cpu_id", "CPU", "measure both on one machine"),
     ):
-        first, second = a["device"][key], b["device"][key]
+        first, second = a["device"].get(key), b["device"].get(key)
         if first != second:
             raise UnsupportedError(
                 f"{a['model']} and {b['model']} are not compared: {name} {first!r} against {second!r}; {way_out}"
@@ -130,7 +143,9 @@ def gate_slower(comparison: Comparison, percent: float) -> Verdict:
     return Verdict.SAME if comparison.high <= limit else Verdict.INCONCLUSIVE
 
 
-def _lacking(a: str, b: str, blocks_a: Sequence[Samples], blocks_b: Sequence[Samples], method: str) -> Comparison | None:
+def _lacking(
+    a: str, b: str, blocks_a: Sequence[Samples], blocks_b: Sequence[Samples], method: str
+) -> Comparison | None:
     for name, blocks in ((a, blocks_a), (b, blocks_b)):
         count = pooled(blocks).size
         if count < SUPPORTED_SAMPLES[50]:
@@ -139,21 +154,13 @@ def _lacking(a: str, b: str, blocks_a: Sequence[Samples], blocks_b: Sequence[Sam
     return None
 
 
-def _abba(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Means of rounds 0 and 1, 2 and 3, …: the two orders of an ABBA pair. A single last round stands alone."""
-    even = values[: values.size - values.size % 2].reshape(-1, 2).mean(axis=1)
-    return np.append(even, values[even.size * 2 :])
-
-
-def _verdict(a: str, b: str, centre: float, half: float, spread: float, method: str) -> Comparison:
+def _verdict(a: str, b: str, centre: float, half: float, method: str) -> Comparison:
     ratio = float(np.exp(centre))
     if not np.isfinite(half):
         reason = "fewer than two pairs of rounds; give more --seconds"
         return Comparison(a, b, ratio, None, None, Verdict.INCONCLUSIVE, None, method, reason)
-    floor = 1.96 * np.sqrt(2) * spread
-    half = float(np.hypot(half, floor))
     low, high = float(np.exp(centre - half)), float(np.exp(centre + half))
-    if 1 - MARGIN <= low and high <= 1 + MARGIN:
+    if low >= 1 - MARGIN and high <= 1 + MARGIN:
         verdict = Verdict.SAME
     elif high < 1:
         verdict = Verdict.FASTER

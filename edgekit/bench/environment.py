@@ -9,6 +9,7 @@ import functools
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ RUNTIMES = (
     "litert-torch", "ai-edge-quantizer",
 )  # fmt: skip
 """Distributions whose versions are recorded, those of them that are installed."""
+IDENTITY = ("vendor_id", "cpu family", "model", "stepping", "cpu implementer", "cpu part", "cpu variant")
+"""Rows of ``/proc/cpuinfo`` that tell two CPUs of the same marketing name apart."""
 TOLD_FLAGS = (
     "sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16",
     "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16",
@@ -65,9 +68,11 @@ def usable_cores() -> int:
 
 @functools.cache
 def _fixed() -> dict[str, Any]:
-    model, flags = _cpuinfo(_read("/proc/cpuinfo"))
+    rows = _cpuinfo(_read("/proc/cpuinfo"))
+    flags = (rows.get("flags") or rows.get("features") or rows.get("isa") or "").split()
     return {
-        "cpu": model or platform.processor() or UNKNOWN,
+        "cpu": _cpu_name(rows) or platform.processor() or UNKNOWN,
+        "cpu_id": " ".join(f"{key.removeprefix('cpu ')}={rows[key]}" for key in IDENTITY if key in rows) or UNKNOWN,
         "isa": [flag for flag in TOLD_FLAGS if flag in flags],
         "cores": os.cpu_count() or UNKNOWN,
         "memory_bytes": _memory_bytes(),
@@ -79,16 +84,20 @@ def _fixed() -> dict[str, Any]:
     }
 
 
-def _cpuinfo(text: str) -> tuple[str, frozenset[str]]:
-    """Model and flags of the first CPU; ARM boards name the machine (``Model``) or only numbers (part, variant)."""
+def _cpuinfo(text: str) -> dict[str, str]:
+    """The rows of the first CPU, keys in lower case; on ARM boards the machine's own rows follow the last CPU."""
     rows: dict[str, str] = {}
     for line in text.splitlines():
         key, colon, value = line.partition(":")
         if colon:
             rows.setdefault(key.strip().lower(), value.strip())
-    flags = frozenset((rows.get("flags") or rows.get("features") or rows.get("isa") or "").split())
-    arm = " ".join(f"{key.removeprefix('cpu ')} {rows[key]}" for key in ("cpu implementer", "cpu part") if key in rows)
-    return rows.get("model name") or rows.get("hardware") or rows.get("uarch") or (f"ARM {arm}" if arm else ""), flags
+    return rows
+
+
+def _cpu_name(rows: Mapping[str, str]) -> str:
+    named = rows.get("model name") or rows.get("hardware") or rows.get("uarch")
+    parts = [f"{key.removeprefix('cpu ')} {rows[key]}" for key in ("cpu implementer", "cpu part") if key in rows]
+    return named or ("ARM " + ", ".join(parts) if parts else "")
 
 
 def _memory_bytes() -> int | str:

@@ -14,7 +14,7 @@ from edgekit.types import SUPPORTED_SAMPLES
 
 BLOCK_NS = 100_000_000
 """Aimed-at length of one block: short against the phases of a shared machine, long against a cold cache."""
-FEWEST_ROUNDS, MOST_ROUNDS = 6, 60
+FEWEST_ROUNDS, MOST_ROUNDS = 8, 60
 MIN_SAMPLES = SUPPORTED_SAMPLES[50]
 """Timed calls a cell gets, whatever its time says, up to :data:`CAP` times its time."""
 CAP = 5
@@ -48,20 +48,24 @@ def orders(cells: int, rounds: int, seed: int) -> list[list[int]]:
     return result[:rounds]
 
 
-def first_warmup(seconds: float) -> WarmupRule:
-    """Warm-up of a fresh worker: 3 calls and a tenth of the cell's time (at most 0.3 s), until steady, at most a quarter."""
-    share_ns = int(min(0.1 * seconds, 0.3) * 1e9)
-    return WarmupRule(min_runs=3, min_ns=share_ns, max_ns=int(min(0.25 * seconds, 1.0) * 1e9))
+def first_warmup(seconds: float, replicas: int = 1) -> WarmupRule:
+    """Warm-up of a new worker: 3 calls, a tenth of the cell's time (0.3 s at most), until steady, a quarter at most.
+
+    The replicas of a cell share this time.
+    """
+    share_ns = int(min(0.1 * seconds, 0.3) * 1e9) // replicas
+    return WarmupRule(min_runs=3, min_ns=share_ns, max_ns=int(min(0.25 * seconds, 1.0) * 1e9) // replicas)
 
 
-def plan(seconds: float, typical_ns: float, warmup_ns: float) -> Plan:
+def plan(seconds: float, typical_ns: float, warmup_ns: float, replicas: int = 1) -> Plan:
     """Rounds and block length for cells of ``seconds`` each, of which ``warmup_ns`` are already spent.
 
-    ``typical_ns`` is one call of the slowest cell. Blocks hold at least four such calls where the time allows it.
+    ``typical_ns`` is one call of the slowest cell. Blocks hold at least four such calls where the time
+    allows it; each of the cell's ``replicas`` gets at least one pair of rounds.
     """
     left_ns = max(seconds * 1e9 - warmup_ns, 0.3 * seconds * 1e9)
     wanted = int(left_ns / max(BLOCK_NS, 4 * typical_ns))
-    rounds = min(max(wanted - wanted % 2, FEWEST_ROUNDS), MOST_ROUNDS)
+    rounds = min(max(wanted - wanted % 2, FEWEST_ROUNDS, 2 * replicas), MOST_ROUNDS)
     each_ns = left_ns / rounds
     rewarm_ns = 0 if typical_ns > _SLOW_CALL_NS else int(REWARM_SHARE * each_ns)
     return Plan(

@@ -63,19 +63,28 @@ class WorkerClient:
         transport: how the program is started.
         timeout_s: longest wait for an answer (a timed block may take its own time on top).
         memory_limit_bytes: limit on the worker's data (RLIMIT_DATA); None sets none.
+        padding: characters of an environment variable without meaning: it moves the worker's stack and heap.
 
     Raises (every method):
         WorkerCrashError, WorkerTimeoutError, WorkerMemoryError, ProtocolError: what became of the worker.
         EdgekitError: what a command raised in the worker, as the same class.
     """
 
-    def __init__(self, transport: Transport, *, timeout_s: float = 60.0, memory_limit_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        timeout_s: float = 60.0,
+        memory_limit_bytes: int | None = None,
+        padding: int = 0,
+    ) -> None:
         if timeout_s <= 0:
             raise UsageError(f"the time-out is {timeout_s} s; give more than 0")
         self.name = transport.spec.name
         self._transport = transport
         self._timeout_s = timeout_s
         self._memory_limit_bytes = memory_limit_bytes
+        self._padding = padding
         self._count = 0
         self._ended: EdgekitError | None = None
         self._words = Lastwords(self.name)
@@ -166,7 +175,7 @@ class WorkerClient:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=self._transport.environment(),
+                env={**self._transport.environment(), "EDGEKIT_PADDING": "x" * self._padding},
                 start_new_session=True,
                 bufsize=0,
             )

@@ -14,7 +14,11 @@ from edgekit.types import Array, Artifact, DeviceSpec
 
 
 def open_worker(
-    device: DeviceSpec | str = "cpu", *, timeout_s: float = 60.0, memory_limit_bytes: int | None = None
+    device: DeviceSpec | str = "cpu",
+    *,
+    timeout_s: float = 60.0,
+    memory_limit_bytes: int | None = None,
+    padding: int = 0,
 ) -> WorkerClient:
     """A worker process on ``device``, ready to load a model.
 
@@ -22,13 +26,15 @@ def open_worker(
         device: a device, or its spelling.
         timeout_s: longest wait for an answer, in seconds.
         memory_limit_bytes: limit on the worker's data; None sets none.
+        padding: moves the worker's memory layout, see :class:`WorkerClient`; the bench draws one for each worker.
 
     Raises:
         UsageError: no such device.
         DeviceError: the worker cannot be started there.
     """
     spec = parse_device(device) if isinstance(device, str) else device
-    return WorkerClient(transport_for(spec), timeout_s=timeout_s, memory_limit_bytes=memory_limit_bytes)
+    transport = transport_for(spec)
+    return WorkerClient(transport, timeout_s=timeout_s, memory_limit_bytes=memory_limit_bytes, padding=padding)
 
 
 def open_runner(

@@ -1,0 +1,134 @@
+"""What the bench found about one cell, and its JSON form. Raw samples are kept, figures derived here alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from edgekit.bench.clock import Samples
+from edgekit.bench.statistics import Noise, latency_document, missing_runs, noise, pooled
+from edgekit.errors import EdgekitError, InputError
+from edgekit.types import Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What one cell is: a file, and how and where it ran. ``runtime`` is None for a cell that failed before loading."""
+
+    model: str
+    sha256: str
+    format: str
+    bytes: int
+    runtime: str | None
+    device: Mapping[str, Any]
+    threads: int
+    batch: int
+    scenario: str
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """One cell: its setting, its samples, what it cost to start, and the error that ended it, if one did.
+
+    Attributes:
+        blocks: int64 nanoseconds, one array a round, in order.
+        replicas: processes that the rounds are spread over, pair by pair.
+        load_ns, first_ns: loading the file in its worker; the first inference after that.
+        delegation: ``{"nodes", "delegated", "by"}`` as the runtime tells it, None where it does not.
+        selftest: ``{"passed", "max_abs", "tolerance"}`` of the card's vectors, None when the card has none.
+    """
+
+    setting: Setting
+    blocks: tuple[Samples, ...] = ()
+    warmup_ns: Samples = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    load_ns: int | None = None
+    first_ns: int | None = None
+    peak_memory_bytes: int | None = None
+    runtime_version: str | None = None
+    delegation: Mapping[str, Any] | None = None
+    selftest: Mapping[str, Any] | None = None
+    profile: Mapping[str, Any] | None = None
+    error: EdgekitError | None = None
+    seed: int = 0
+    replicas: int = 1
+
+    @property
+    def samples_ns(self) -> Samples:
+        """All samples in the order they were taken."""
+        return pooled(self.blocks)
+
+    @property
+    def timed(self) -> bool:
+        """Whether there are times that may be shown and compared: a whole cell, of no emulated device."""
+        real = self.setting.device["evidence"] not in (Evidence.EMULATED, Evidence.ESTIMATED)
+        return self.error is None and real and self.samples_ns.size > 0
+
+    @property
+    def noise(self) -> Noise | None:
+        return noise(self.blocks) if self.timed else None
+
+    def document(self) -> dict[str, Any]:
+        """The entry of ``results`` (CONTRACT), with the sizes of the blocks so that it can be compared again."""
+        samples = self.samples_ns
+        measured = self.noise
+        setting = self.setting
+        body: dict[str, Any] = {
+            "model": setting.model, "sha256": setting.sha256, "format": setting.format, "bytes": setting.bytes,
+            "runtime": setting.runtime, "runtime_version": self.runtime_version, "device": dict(setting.device),
+            "threads": setting.threads, "batch": setting.batch, "scenario": setting.scenario,
+            "samples": int(samples.size),
+            "latency_ms": latency_document(self.blocks, seed=self.seed, replicas=self.replicas) if self.timed else None,
+            "needs": self._needs(samples),
+            "cold_start_ms": {"load": _ms(self.load_ns), "first": _ms(self.first_ns)},
+            "peak_memory_bytes": self.peak_memory_bytes,
+            "throughput_per_s": setting.batch / (float(samples.mean()) / 1e9) if self.timed else None,
+            "noise": None if measured is None else measured.document(),
+            "delegation": self.delegation,
+            "selftest": self.selftest,
+            "warmup": {"runs": int(self.warmup_ns.size), "ms": float(self.warmup_ns.sum()) / 1e6},
+            "workers": self.replicas,
+            "blocks": [int(block.size) for block in self.blocks],
+            "samples_ns": samples.tolist(),
+        }  # fmt: skip
+        if self.profile is not None:
+            body["profile"] = self.profile
+        if self.error is not None:
+            body["error"] = {"type": type(self.error).__name__, "message": str(self.error)}
+        return body
+
+    def _needs(self, samples: Samples) -> dict[str, Any]:
+        """For each percentile that is None: samples it needs in all, and about how many seconds a cell that takes."""
+        if not self.timed:
+            return {}
+        each = float(samples.mean()) / 1e9
+        lacking = missing_runs(samples.size)
+        return {key: {"samples": n, "seconds": round(1.1 * n * each, 1)} for key, n in lacking.items()}
+
+
+def blocks_of(entry: Mapping[str, Any], where: str) -> Sequence[Samples]:
+    """The blocks of a saved entry of ``results``.
+
+    Raises:
+        InputError: the samples are missing or do not fit the sizes of the blocks.
+    """
+    samples, sizes = entry.get("samples_ns"), entry.get("blocks")
+    if not isinstance(samples, list) or not samples or not all(isinstance(value, int) for value in samples):
+        raise InputError(
+            f"{where}: the result of {entry.get('model')} holds no samples (samples_ns); "
+            "save it again with 'edgekit bench … --json FILE'"
+        )
+    values = np.array(samples, dtype=np.int64)
+    if not isinstance(sizes, list):
+        return np.array_split(values, max(min(20, values.size // 4), 1))
+    if sum(sizes) != values.size:
+        raise InputError(
+            f"{where}: {values.size} samples of {entry.get('model')}, {sum(sizes)} by its blocks; it was edited"
+        )
+    return np.split(values, np.cumsum(sizes)[:-1])
+
+
+def _ms(value_ns: int | None) -> float | None:
+    return None if value_ns is None else value_ns / 1e6

@@ -1,0 +1,86 @@
+"""``edgekit bench``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgekit.cli.options import emit, output_options, seed_option
+
+
+def _listed(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
+
+
+def _thread_counts(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
+    parts = _listed(ctx, param, values)
+    if not parts or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise click.BadParameter(f"{','.join(values)!r} is not N or N,N,… with numbers from 1")
+    return tuple(int(part) for part in parts)
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.option("--on", metavar="DEVICE", multiple=True, default=("cpu",), help="Where to run; may be repeated.")
+@click.option(
+    "--runtime",
+    metavar="NAME[,NAME]",
+    multiple=True,
+    callback=_listed,
+    help="Runtimes; each model gets those that read its format.",
+)
+@click.option(
+    "--threads",
+    metavar="N[,N]",
+    multiple=True,
+    default=("1",),
+    callback=_thread_counts,
+    show_default=True,
+    help="Threads of the runtime, each number a cell of its own.",
+)
+@click.option(
+    "--scenario",
+    default="single-stream",
+    show_default=True,
+    metavar="NAME",
+    help="single-stream, or offline (whole batches).",
+)
+@click.option("--seconds", type=float, default=3.0, show_default=True, help="Time for each cell, warm-up included.")
+@click.option("--batch", type=click.IntRange(1), help="Samples at once, where the file's first axis is free (offline).")
+@click.option("--shape", multiple=True, metavar="NAME=N[xN]", help="INPUT=1x576 or DIMENSION=576, for free axes.")
+@click.option("--input", metavar="FILE", help="One real sample (.npz, .npy, .jpg, .csv) instead of seeded values.")
+@seed_option
+@click.option("--workers", type=int, help="Processes for each cell, which take turns (default: 2 to 4).")
+@click.option("--profile", is_flag=True, help="Also time per operator, in a pass of its own (onnxruntime).")
+@click.option("--baseline", metavar="FILE", help="Compare with a saved result (bench ... --json FILE).")
+@click.option(
+    "--fail-slower",
+    type=click.FloatRange(0),
+    metavar="PERCENT",
+    help="Exit 1 if slower by more than this, 5 if the noise does not allow to say.",
+)
+@click.option("--csv", "csv_path", metavar="PATH", help="Write the table as CSV.")
+@click.option("--markdown", "markdown_path", metavar="PATH", help="Write the table as Markdown.")
+@output_options
+def command(models: tuple[str, ...], csv_path: str | None, markdown_path: str | None, **keywords: object) -> None:
+    """Times models, several of them in interleaved blocks.
+
+    Every cell (model x device x threads x runtime) runs in its own worker process, one at a time, in ABBA order. The
+    first model is what the others are compared with: a ratio of 0.5 is half its time. Percentiles that the number of
+    runs does not support are not given.
+    """
+    from edgekit.artifact import publishing
+    from edgekit.pipeline.bench import bench
+    from edgekit.report.bench import bench_csv, bench_markdown, bench_report
+
+    result = bench(models, **keywords)
+    document = result.document()
+    emit("bench", result, render=lambda _: bench_report(document))
+    for path, text in ((csv_path, bench_csv), (markdown_path, bench_markdown)):
+        if path is not None:
+            with publishing(Path(path)) as target:
+                target.write_text(text(document), encoding="utf-8")
+    failure = result.failure()
+    if failure is not None:
+        raise failure

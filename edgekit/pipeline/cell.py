@@ -1,0 +1,219 @@
+"""One cell of the bench: a model file loaded in its own worker process, with its feed, ready to be timed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from edgekit.artifact import sha256_file
+from edgekit.bench.clock import Block, WarmupRule
+from edgekit.bench.result import CellResult, Setting
+from edgekit.bench.session import Taken
+from edgekit.bench.shapes import Shapes, batch_of, free_dims
+from edgekit.data.preprocess import sample_feed
+from edgekit.data.seeded import seeded_feed
+from edgekit.devices import LoadedInfo, WorkerClient, open_worker
+from edgekit.errors import EdgekitError, ParityError, UsageError
+from edgekit.types import Artifact, DeviceSpec, Feed, InputContract, SelfTest, Signature
+
+log = logging.getLogger("edgekit")
+FIRST_CALL = WarmupRule(0, 0, 0)
+LAYOUTS = 8192
+"""Memory layouts a worker is started with, drawn at random.
+
+What a file is called moves the heap of a process and, with it, its time: 6% between two names of one file were seen for
+weights as large as a cache (compare Mytkowycz et al. 2009, 10.1145/1508244.1508275, who also give this remedy). So
+every worker gets a layout of its own, and what the layout does shows between the workers, not between the files.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class CellPlan:
+    """What is to be timed. ``model`` is the user's spelling; ``runtime`` None is the first one for the format.
+
+    ``number``: place of the cell in the run.
+    """
+
+    model: str
+    artifact: Artifact
+    device: DeviceSpec
+    runtime: str | None
+    threads: int
+    scenario: str
+    batch: int | None
+    shapes: Shapes
+    input: str | None
+    seed: int
+    workers: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """The model in one of the cell's workers."""
+
+    client: WorkerClient
+    feed: Feed
+
+    def time_block(self, *, warmup: WarmupRule, min_runs: int, min_ns: int, max_ns: int) -> Block:
+        """Timed calls in the worker; see :func:`edgekit.bench.clock.time_calls`."""
+        return self.client.time_block(self.feed, warmup=warmup, min_runs=min_runs, min_ns=min_ns, max_ns=max_ns)
+
+
+class Cell:
+    """One model in ``plan.workers`` worker processes, since the time of a file differs between processes, too.
+
+    :meth:`open` and :meth:`add_worker` never raise an edgekit error: it stands in :attr:`error`, and so in the result.
+    Load time, first inference and memory are those of the first worker.
+    """
+
+    def __init__(self, plan: CellPlan) -> None:
+        self.plan = plan
+        self.error: EdgekitError | None = None
+        self._sha256 = sha256_file(plan.artifact.path)
+        self._clients: list[WorkerClient] = []
+        generator = random.Random(f"{plan.seed} {plan.number}")
+        self._layouts = [generator.randrange(LAYOUTS) for _ in range(plan.workers)]
+        self._loaded: LoadedInfo | None = None
+        self.feed: Feed = {}
+        self._environment: Mapping[str, Any] = {}
+        self._first_ns: int | None = None
+        self._selftest: Mapping[str, Any] | None = None
+        self._peak: int | None = None
+
+    def open(self) -> None:
+        """The first worker: starts it, loads the model, takes the first inference, replays the self-test."""
+        self.add_worker()
+
+    def add_worker(self) -> None:
+        """One more worker with the model loaded, unless the cell has failed. Several threads may do this at once."""
+        if self.error is not None:
+            return
+        try:
+            self._open_worker()
+        except EdgekitError as error:
+            self.error = error
+
+    @property
+    def replicas(self) -> list[Replica]:
+        """The workers that can be timed; none once the cell has failed or is closed."""
+        return [] if self.error is not None else [Replica(client, self.feed) for client in self._clients]
+
+    def _open_worker(self) -> None:
+        plan, card = self.plan, self.plan.artifact.card
+        client = open_worker(plan.device, padding=self._layouts.pop())
+        self._clients.append(client)
+        loaded = client.load(plan.artifact.path, runtime=plan.runtime, threads=plan.threads)
+        if self._loaded is None:
+            self._loaded = loaded
+            self._environment = client.environment()
+            self.feed = self._make_feed(loaded)
+        first = Replica(client, self.feed).time_block(warmup=FIRST_CALL, min_runs=1, min_ns=0, max_ns=1)
+        if self._first_ns is None:
+            self._first_ns = int(first.samples_ns[0])
+        if card is not None and card.selftest is not None:
+            self._selftest = self._replay(client, loaded.signature, card.contract, card.selftest)
+
+    def finish(self, taken: Taken) -> CellResult:
+        """The result of this cell, from what the session took of it; asks the worker once more, then ends it."""
+        error = self.error or taken.error
+        if error is None and self._clients:
+            with suppress(EdgekitError):  # the times are there; a worker that dies now costs only this figure
+                self._peak = self._clients[0].peak_memory_bytes()
+        self.close()
+        loaded = self._loaded
+        return CellResult(
+            setting=self.setting(),
+            blocks=tuple(taken.blocks),
+            warmup_ns=taken.warmup_ns,
+            load_ns=None if loaded is None else loaded.load_ns,
+            first_ns=self._first_ns,
+            peak_memory_bytes=self._peak,
+            runtime_version=None if loaded is None else loaded.runtime_version,
+            delegation=None if loaded is None or loaded.delegation is None else asdict(loaded.delegation),
+            selftest=self._selftest,
+            error=error,
+            seed=self.plan.seed,
+            replicas=taken.replicas,
+        )
+
+    def setting(self) -> Setting:
+        """What this cell is, as far as it is known now: runtime and CPU after :meth:`open`."""
+        plan, device = self.plan, self.plan.device
+        path = plan.artifact.path
+        where = {
+            "name": device.name,
+            "kind": device.kind,
+            "evidence": device.evidence.value,
+            "cpu": self._environment.get("cpu", "unknown"),
+            "cpu_id": self._environment.get("cpu_id", "unknown"),
+        }
+        return Setting(
+            model=plan.model,
+            sha256=self._sha256,
+            format=plan.artifact.format.value,
+            bytes=os.stat(path).st_size,
+            runtime=plan.runtime if self._loaded is None else self._loaded.runtime,
+            device=where,
+            threads=plan.threads,
+            batch=batch_of(self.feed),
+            scenario=plan.scenario,
+        )
+
+    def close(self) -> None:
+        """Ends the workers; twice does no harm."""
+        clients, self._clients = self._clients, []
+        for client in clients:
+            client.close()
+
+    def _make_feed(self, loaded: LoadedInfo) -> Feed:
+        plan, signature = self.plan, loaded.signature
+        contract = plan.artifact.card.contract if plan.artifact.card else {}
+        dims = free_dims(signature, plan.shapes, plan.batch)
+        if plan.input is None:
+            first_axes = {spec.shape[0] for spec in signature.inputs if spec.shape}  # batch 1 is what the scenario says
+            left = [name for name in signature.dynamic_dims if name not in dims and name not in first_axes]
+            if left:
+                log.info("%s: %s: 1 (set with --shape %s=N)", plan.model, ", ".join(left), left[0])
+            return seeded_feed(signature, contract, plan.seed, dims=dims)
+        feed = dict(sample_feed(plan.input, signature, contract))
+        for spec in signature.inputs:
+            array = feed[spec.name]
+            if plan.batch is not None and array.shape[:1] == (1,):
+                feed[spec.name] = np.repeat(array, plan.batch, axis=0)
+            elif plan.batch is not None and array.shape[:1] != (plan.batch,):
+                held = array.shape[0]
+                raise UsageError(f"--batch {plan.batch}, but --input {plan.input} holds {held} samples; drop one")
+        return feed
+
+    def _replay(
+        self, client: WorkerClient, signature: Signature, contract: Mapping[str, InputContract], selftest: SelfTest
+    ) -> Mapping[str, Any]:
+        """Runs the card's vectors and checks the outputs against what the file must give.
+
+        Raises:
+            ParityError: an output is further off than the card allows; times of wrong answers are worth nothing.
+        """
+        client.reset()
+        outputs = client.run(seeded_feed(signature, contract, selftest.seed))
+        client.reset()
+        worst = 0.0
+        for name, expected in selftest.outputs.items():
+            found = np.asarray(outputs[name], np.float64).reshape(-1)[: len(expected)]
+            wanted = np.asarray(expected, np.float64)
+            gap = float(np.max(np.abs(found - wanted), initial=0.0)) if found.size == wanted.size else float("inf")
+            worst = max(worst, gap) if gap == gap else float("inf")
+        if not worst <= selftest.tolerance:
+            raise ParityError(
+                f"{self.plan.model} fails its own self-test on {self.plan.device.name}: "
+                f"largest difference {worst:.3g}, the card allows {selftest.tolerance:.3g}; it was not timed. "
+                "Export it again, or check the runtime's version"
+            )
+        return {"passed": True, "max_abs": worst, "tolerance": selftest.tolerance}

@@ -1,0 +1,64 @@
+"""The clock: counts and order, never how long anything takes."""
+
+from __future__ import annotations
+
+import gc
+
+import numpy as np
+import pytest
+
+from edgekit.bench.clock import WarmupRule, clock_cost_ns, time_calls, time_once
+
+NONE = WarmupRule(0, 0, 0)
+
+
+def test_counts_and_buffer_growth() -> None:
+    calls: list[int] = []
+    block = time_calls(lambda: calls.append(1), warmup=NONE, min_runs=10_000, min_ns=0, max_ns=60 * 10**9)
+    assert block.samples_ns.size == 10_000 == len(calls)  # beyond the first buffer of 4096
+    assert block.samples_ns.dtype == np.int64
+    assert block.warmup_ns.size == 0
+    assert (block.samples_ns >= 0).all()
+
+
+def test_a_cap_ends_the_block_with_at_least_one_sample() -> None:
+    block = time_calls(lambda: None, warmup=NONE, min_runs=1000, min_ns=10**12, max_ns=1)
+    assert block.samples_ns.size == 1
+
+
+def test_warmup_is_kept_apart() -> None:
+    calls: list[int] = []
+    rule = WarmupRule(min_runs=20, min_ns=0, max_ns=60 * 10**9)
+    block = time_calls(lambda: calls.append(1), warmup=rule, min_runs=5, min_ns=0, max_ns=60 * 10**9)
+    assert block.warmup_ns.size >= 20
+    assert block.samples_ns.size == 5
+    assert len(calls) == block.warmup_ns.size + 5
+
+
+def test_garbage_collection_is_off_inside_and_back_after() -> None:
+    states: list[bool] = []
+    assert gc.isenabled()
+    time_calls(lambda: states.append(gc.isenabled()), warmup=NONE, min_runs=3, min_ns=0, max_ns=10**9)
+    assert states == [False] * 3
+    assert gc.isenabled()
+
+
+def test_an_error_of_the_call_comes_through_and_restores_the_collector() -> None:
+    def fails() -> None:
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        time_calls(fails, warmup=NONE, min_runs=1, min_ns=0, max_ns=10**9)
+    assert gc.isenabled()
+
+
+def test_min_runs_below_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        time_calls(lambda: None, warmup=NONE, min_runs=0, min_ns=0, max_ns=10**9)
+
+
+def test_time_once_and_the_clock_cost() -> None:
+    result, elapsed = time_once(lambda: 7)
+    assert result == 7
+    assert elapsed >= 0
+    assert clock_cost_ns(50) >= 0

@@ -1,0 +1,128 @@
+"""Figures against values worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgekit.bench.statistics import (
+    PROCESS_SPREAD,
+    interval_p50_ms,
+    latency_document,
+    missing_runs,
+    noise,
+    percentile_key,
+    t975,
+    trimmed_mean,
+)
+from edgekit.types import percentile_ns
+
+
+def blocks(*rows: list[float]) -> list[np.ndarray]:
+    return [np.array(row, dtype=np.float64).astype(np.int64) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("percent", "expected"), [(50, 50), (90, 90), (99, 99), (99.9, 100), (1, 1), (0.5, 1), (100, 100)]
+)
+def test_nearest_rank(percent: float, expected: int) -> None:
+    assert percentile_ns(np.arange(100, 0, -1), percent) == expected  # of 1..100 the p-th percentile is p
+
+
+def test_nearest_rank_of_few() -> None:
+    assert percentile_ns(np.array([7]), 99) == 7
+    assert percentile_ns(np.array([1, 2]), 50) == 1  # the smallest with at least half at or below it
+    assert percentile_ns(np.array([1, 2, 3]), 50) == 2
+
+
+@pytest.mark.parametrize(
+    ("count", "given", "withheld"),
+    [(10, [], ["p50", "p90", "p99", "p99_9"]), (11, ["p50"], ["p90"]), (63, ["p50"], ["p90"]), (64, ["p90"], ["p99"]),
+     (661, ["p90"], ["p99"]), (662, ["p99"], ["p99_9"]), (6635, ["p99"], ["p99_9"]), (6636, ["p99_9"], [])],
+)  # fmt: skip
+def test_percentiles_only_with_the_samples_that_support_them(count: int, given: list[str], withheld: list[str]) -> None:
+    figures = latency_document([np.arange(1, count + 1, dtype=np.int64)])
+    assert all(figures[key] is not None for key in given)
+    assert all(figures[key] is None for key in withheld)
+    assert set(withheld) <= set(missing_runs(count))
+    assert not set(given) & set(missing_runs(count))
+    assert (figures["ci95_p50"] is None) == (count < 11)
+
+
+def test_mean_min_max_std_by_hand() -> None:
+    figures = latency_document(blocks([1e6, 3e6], [5e6, 7e6]))
+    assert (figures["mean"], figures["min"], figures["max"]) == (4.0, 1.0, 7.0)
+    assert figures["std"] == pytest.approx(np.sqrt(5.0))  # (9 + 1 + 1 + 9) / 4
+    assert figures["p50"] is None
+
+
+def test_no_samples_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no samples"):
+        latency_document([])
+    with pytest.raises(ValueError, match="no samples"):
+        noise([])
+
+
+def test_interval_of_equal_blocks_is_the_process_spread_alone() -> None:
+    low, high = interval_p50_ms(blocks(*[[1e6] * 20] * 6))
+    assert (low, high) == pytest.approx((1 - 1.96 * PROCESS_SPREAD, 1 + 1.96 * PROCESS_SPREAD))
+
+
+def test_interval_sees_blocks_that_differ_and_is_the_same_for_a_seed() -> None:
+    apart = blocks(*[[value] * 50 for value in (0.8e6, 0.9e6, 1.0e6, 1.1e6, 1.2e6)])
+    low, high = interval_p50_ms(apart, seed=3)
+    assert low <= 0.9
+    assert high >= 1.1
+    assert interval_p50_ms(apart, seed=3) == [low, high]
+
+
+def test_interval_covers_the_true_median_about_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(0)
+    hits = 0
+    for _ in range(100):
+        levels = 1e6 * (1 + 0.02 * generator.standard_normal(20))  # blocks differ by 2% around a true p50 of 1 ms
+        rows = [(level * (1 + 0.05 * generator.standard_normal(100))).astype(np.int64) for level in levels]
+        low, high = interval_p50_ms(rows)
+        hits += low <= 1.0 <= high
+    assert hits >= 88  # 95 expected; below 88 has a chance of 0.2% if the coverage is 95%
+
+
+def test_noise_by_hand() -> None:
+    found = noise(blocks([1e6, 1e6], [2e6, 2e6], [3e6, 3e6]))
+    assert found.cv == pytest.approx(np.sqrt(2 / 3) / 2)
+    assert found.cv_blocks == pytest.approx(np.sqrt(2 / 3) / 2)
+    assert found.drift == pytest.approx(2.0)
+    assert found.verdict == "noisy"
+
+
+def test_what_makes_a_result_noisy() -> None:
+    steady = [[1e6] * 95 + [9e6]] * 9  # 9 of 104 ms in interrupted calls
+    assert noise(blocks(*steady)).interrupted == pytest.approx(9 / 104)
+    assert noise(blocks(*steady)).verdict == "stable"
+    interrupted = [[1e6] * 50 + [9e6]] * 9
+    assert noise(blocks(*interrupted)).verdict == "noisy"
+    drifting = [[1e6 * (1 + 0.01 * k)] * 50 for k in range(9)]  # 6% between the first and the last third
+    assert noise(blocks(*drifting)).verdict == "noisy"
+
+
+def test_trimmed_mean_by_hand() -> None:
+    centre, half = trimmed_mean(np.array([100.0, 1.0, 2.0, 3.0, -50.0]))  # one cut at each end
+    assert centre == pytest.approx(2.0)
+    winsorized_deviation = np.sqrt((1 + 1 + 0 + 1 + 1) / 4)  # 1, 1, 2, 3, 3 around 2
+    assert half == pytest.approx(4.303 * winsorized_deviation / (0.6 * np.sqrt(5)))
+
+
+def test_trimmed_mean_of_one_has_no_interval() -> None:
+    assert trimmed_mean(np.array([5.0])) == (5.0, float("inf"))
+
+
+def test_student_points() -> None:
+    assert t975(1) == 12.706
+    assert t975(30) == 2.042
+    assert t975(40) == pytest.approx(2.021, abs=0.001)  # the tables print three decimals
+    assert t975(120) == pytest.approx(1.980, abs=0.001)
+    assert t975(0) == float("inf")
+
+
+def test_keys() -> None:
+    assert [percentile_key(p) for p in (50, 99.9)] == ["p50", "p99_9"]
