@@ -46,9 +46,9 @@ def main() -> int:
 def build() -> dict[tuple[str, str], Path]:
     """Trains, prunes, exports and quantizes; (stage, format) -> file."""
     step("train")
-    edgekit.train("cnn", data=DATA, out=OUT / "cnn.safetensors", seed=0)
-    step("prune: half of the channels")
-    edgekit.prune(OUT / "cnn.safetensors", amount=0.5, data=DATA, out=OUT / "cnn-pruned.safetensors")
+    edgekit.train("cnn", data=DATA, out=OUT / "cnn.safetensors", seed=0, progress=epoch)
+    step("prune: half of the work, then train what is left")
+    edgekit.prune(OUT / "cnn.safetensors", amount=0.5, data=DATA, out=OUT / "cnn-pruned.safetensors", progress=epoch)
     step("export to ONNX and TFLite, each proved against the network")
     for name in ("cnn", "cnn-pruned"):
         edgekit.export(OUT / f"{name}.safetensors", to=FORMATS, data=DATA, out=OUT, name=name)
@@ -119,6 +119,11 @@ def show_progress() -> None:
     logger = logging.getLogger("edgekit")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+
+
+def epoch(done: int, epochs: int, loss: float, accuracy: float) -> None:
+    if done % 5 == 0 or done == epochs:
+        step(f"  epoch {done} of {epochs}: loss {loss:.3f}, validation {share(accuracy)}")
 
 
 def step(text: str) -> None:
