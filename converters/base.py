@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -79,6 +80,11 @@ class Converter(ABC):
         """
 
 
+_LEAST = (2, 3, 4, 8)
+"""Smallest sizes of a dynamic dimension that are tried in turn when torch.export finds that a smaller one takes another
+path in the network (a convolution with stride on one pixel, say)."""
+
+
 class Capture:
     """A network as a file will present it: inputs in the file's layout, dynamic dimensions named.
 
@@ -87,6 +93,7 @@ class Capture:
         prefix: what stands before the network's own module names in ``module`` (empty, or ``module.``).
         signature: inputs and outputs with the file's layout and dimension names, in the module's own types.
         contract: the I/O contract in the file's layout.
+        minimum: smallest size of a dynamic dimension that the captured program holds for, where that is not 1.
     """
 
     def __init__(self, network: Network, options: ExportOptions) -> None:
@@ -105,6 +112,7 @@ class Capture:
             for spec, flip in zip(network.signature.inputs, flipped, strict=True)
         )
         self._inputs = inputs
+        self.minimum: dict[str, int] = {}
 
     @cached_property
     def signature(self) -> Signature:
@@ -150,19 +158,36 @@ class Capture:
         Raises:
             UnsupportedError: torch.export cannot capture it, or an axis asked to be dynamic is fixed in the module.
         """
+        for least in (0, *_LEAST):
+            try:
+                return self._captured()
+            except Exception as error:
+                stuck = _too_small(error, self.dims)
+                if not stuck or least == _LEAST[-1]:
+                    raise UnsupportedError(_capture_message(self.network.name, error, bool(self.dims))) from error
+                following = next(size for size in _LEAST if size > least)
+                self.minimum.update(dict.fromkeys(stuck, following))
+        raise AssertionError("the last round returns or raises")
+
+    def _captured(self) -> ExportedProgram:
         import torch
 
-        known = {name: torch.export.Dim(name) for name in self.dims}
+        known = {name: torch.export.Dim(name, min=self.minimum.get(name)) for name in self.dims}
         shapes = tuple(
             {axis: known[dim] for axis, dim in enumerate(spec.shape) if isinstance(dim, str)} or None
             for spec in self._inputs
         )
-        try:
-            with quiet(), torch.no_grad():
-                spread = _spread(self.module, shapes) if known else None
-                return torch.export.export(self.module, self.examples, dynamic_shapes=spread)
-        except Exception as error:
-            raise UnsupportedError(_capture_message(self.network.name, error, bool(known))) from error
+        with quiet(), torch.no_grad():
+            spread = _spread(self.module, shapes) if known else None
+            return torch.export.export(self.module, self.examples, dynamic_shapes=spread)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What could not be honoured in full, in words."""
+        return tuple(
+            f"dimension {name!r} is captured for sizes from {least} up: smaller ones take another path in the network"
+            for name, least in self.minimum.items()
+        )
 
     @cached_property
     def reference(self) -> Callable[[Feed], dict[str, Array]]:
@@ -221,11 +246,23 @@ def quiet() -> Iterator[None]:
 
 
 def cause(error: BaseException) -> str:
-    """The last line of the innermost exception that says something, without the exporter's decoration."""
+    """The first line of the innermost exception, and the line of the user's code that torch says it comes from."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+    if len(lines) > 1 and lines[0].startswith("Constraints violated"):  # torch says why on the next line
+        lines = [lines[1].lstrip("- ")]
+    text = f"{type(error).__name__}: {lines[0].rstrip('.') if lines else 'no message'}"
+    places = re.findall(r'File "([^"]+)", line (\d+)', str(error))
+    own = [(file, line) for file, line in places if "site-packages" not in file and "/lib/python" not in file]
+    return f"{text} ({own[-1][0]}:{own[-1][1]})" if own else text
+
+
+def _too_small(error: Exception, dims: tuple[str, ...]) -> tuple[str, ...]:
+    """The dynamic dimensions that torch.export says do not hold for every size; empty for another error."""
+    match = re.search(r"Constraints violated \(([^)]*)\)", str(error))
+    named = [name.strip() for name in match[1].split(",")] if match else []
+    return tuple(name for name in dims if name in named) if "specialized" not in str(error) else ()
 
 
 def _capture_message(name: str, error: Exception, dynamic: bool) -> str:

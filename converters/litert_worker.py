@@ -5,7 +5,8 @@ can crash: here it does that away from the user's process. What it prints goes t
 keeps in a file; descriptor 1 is moved away first, so that no ``print`` gets between the answers.
 
 Request: ``{"program": "x.pt2", "target": "x.tflite", "inputs": [names], "outputs": [names],
-"dynamic": [{"axis": name} or null for each input]}``. Answer: ``{"ok": true}`` or ``{"error": text}``.
+"dynamic": [{"axis": name} or null for each input], "minimum": {name: size}}``.
+Answer: ``{"ok": true}`` or ``{"error": text}``.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ def convert(request: dict[str, Any]) -> None:
     arguments, _ = program.example_inputs or ((), {})
     module = program.module()
     module.training = False  # operators are already those of eval mode; litert-torch warns by this flag
-    named = {name: torch.export.Dim(name) for axes in request["dynamic"] if axes for name in axes.values()}
+    least = request["minimum"]
+    names = {name for axes in request["dynamic"] if axes for name in axes.values()}
+    named = {name: torch.export.Dim(name, min=least.get(name)) for name in names}
     shapes = tuple(
         {int(axis): named[name] for axis, name in axes.items()} if axes else None for axes in request["dynamic"]
     )
@@ -85,7 +88,7 @@ def rename(content: bytes, inputs: list[str], outputs: list[str], dynamic: list[
             side = "inputs" if is_input else "outputs"
             raise ValueError(f"the converted file has {len(entries)} {side}, the network has {len(names)}")
         for entry in entries:
-            position = int(entry.Name().decode().rpartition("_")[2]) if is_input else entries.index(entry)
+            position = int(entry.Name().decode().rpartition("_")[2])  # args_3, output_3; the file sorts them as text
             _point_to(data, entry._tab, 4, names[position])
             tensor = graph.Tensors(entry.TensorIndex())
             if entry.TensorIndex() not in taken:

@@ -33,6 +33,7 @@ from edgekit.types import Format, Network
 
 TIMEOUT_S = 1800.0
 """A conversion that takes longer is taken for hung. Unrolled recurrent layers take a minute or two."""
+COMMAND = ("-m", "edgekit.converters.litert_worker")
 LOG_LINES = 5
 
 
@@ -71,6 +72,7 @@ class TorchToTflite(Converter):
                     {axis: dim for axis, dim in enumerate(spec.shape) if isinstance(dim, str)} or None
                     for spec in signature.inputs
                 ],
+                "minimum": capture.minimum,
             }
         )
 
@@ -78,9 +80,11 @@ class TorchToTflite(Converter):
             with folder:
                 answer = pending()
             if "error" in answer:
+                advice = "Replace that operation in the network, or export to another format"
+                if capture.dims:
+                    advice = f"It may convert with fixed sizes: leave {', '.join(capture.dims)} out for TFLite"
                 raise UnsupportedError(
-                    f"litert-torch cannot convert {capture.network.name!r}: {answer['error']}. Replace that operation "
-                    "in the network, or export to another format"
+                    f"litert-torch cannot convert {capture.network.name!r}: {answer['error'].rstrip('.')}. {advice}"
                 )
             return narrowing_notes(signature)
 
@@ -107,7 +111,7 @@ class LitertWorker:
             self.close()
             self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the process)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "edgekit.converters.litert_worker"],
+                [sys.executable, *COMMAND],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,

@@ -12,7 +12,8 @@ import inspect
 import logging
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -113,7 +114,8 @@ def _zoo(name: str) -> Network:
 
 
 def _from_factory(place: str, attribute: str) -> Network:
-    module = _import(place)
+    with _seeded():
+        module = _import(place)
     spelled = f"{place}:{attribute}"
     found = getattr(module, attribute, None)
     if found is None:
@@ -121,7 +123,8 @@ def _from_factory(place: str, attribute: str) -> Network:
         near = get_close_matches(attribute, there, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise SourceError(f"{place} has no {attribute!r}; {hint}it has: {', '.join(there) or 'no function or class'}")
-    made = _call(found, spelled)
+    with _seeded():
+        made = _call(found, spelled)
     network, inputs = _split(made, spelled)
     file = getattr(module, "__file__", None)
     config: dict[str, Any] = {"factory": spelled}
@@ -129,6 +132,17 @@ def _from_factory(place: str, attribute: str) -> Network:
         config["sha256"] = sha256_file(file)
     args, kwargs = ((), inputs) if isinstance(inputs, Mapping) else (_tuple(inputs), {})
     return _assemble(network, args, kwargs, attribute, config, spelled)
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """Torch's random numbers from seed 0, and afterwards as they were: a factory without trained weights gives the
+    same network every time it is named, so that its files can be verified against it."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 def _assemble(
@@ -302,7 +316,7 @@ def _from_program(path: Path) -> Network:
         values = {node.name: node.meta["val"] for node in program.graph.nodes if "val" in node.meta}
         args = tuple(torch.zeros([int(n) for n in values[item].shape], dtype=values[item].dtype) for item in shown)
     try:
-        module, examples, signature = adapt(program.module(), args, kwargs, names)
+        module, examples, signature = adapt(_still(program.module()), args, kwargs, names)
     except SourceError as error:
         raise SourceError(f"{path}: {error}") from error
     if card is not None:
@@ -311,6 +325,14 @@ def _from_program(path: Path) -> Network:
     digest = weights_sha256(module.state_dict())
     signature = Signature(_dynamic(program, shown, signature.inputs), signature.outputs)
     return Network(module, examples, Card(path.stem, "custom", Task(), signature, config=config, source_sha256=digest))
+
+
+def _still(module: Any) -> Any:
+    """A program's module, whose ``eval`` and ``train`` raise: its mode was settled when it was captured."""
+    module.training = False
+    module.train = lambda mode=True: module
+    module.eval = lambda: module
+    return module
 
 
 def _dynamic(program: Any, shown: list[str], specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:

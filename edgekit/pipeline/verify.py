@@ -126,7 +126,8 @@ def verify(
         run = _reference_run(reference, side)
         checked = list(_cases(side, contract, reference, data))
         ledger = prove(side.reference(run), runner.run, checked, tolerance)
-        if not ledger.passed:
+        bad = ledger.first_failure
+        if bad is not None and not bad.reference_failed:
             failed = next(c for c, row in zip(checked, ledger.cases, strict=True) if not row.passed)
             found = _first_divergence(artifact, reference, side, failed.feed)
             ledger = replace(ledger, first_divergence=found)

@@ -31,11 +31,13 @@ def cases(
     *,
     examples: Feed | None = None,
     samples: Iterable[Feed] = (),
+    minimum: Mapping[str, int] | None = None,
 ) -> Iterator[Case]:
     """Every case for a model with this signature, dynamic dimensions at the sizes of ``examples`` (else 1).
 
     Integers are kept within what ``examples`` show, since they are mostly indices; without examples they are 0 to 9.
-    Each dynamic dimension is run at 1, 2, 5 and twice the example's size, the others as they are.
+    Each dynamic dimension is run at 1, 2, 5 and twice the example's size, the others as they are; ``minimum`` has the
+    smallest size of those that do not go down to 1.
     """
     base = sizes(signature, examples)
     for seed in SEEDS:
@@ -48,7 +50,8 @@ def cases(
     for feed in samples:
         yield Case("sample", feed, typical=True)
     for name in signature.dynamic_dims:
-        for size in sorted({1, 2, 5, 2 * base[name]} - {base[name]}):
+        least = (minimum or {}).get(name, 1)
+        for size in sorted({max(size, least) for size in (1, 2, 5, 2 * base[name])} - {base[name]}):
             feed = seeded_feed(signature, contract, size, dims={**base, name: size})
             yield Case(f"{name}={size}", _bounded(feed, examples))
 

@@ -112,7 +112,7 @@ def _same_numbers(value: Array, other: Array, allowed: float) -> bool:
 
 
 def describe(node: Node | None, prefix: str = "") -> str | None:
-    """The node's label: module names without ``prefix`` (of an adapter), and without those that hold another of them."""
+    """The node's label: module names without ``prefix`` (of an adapter) and without those that hold others of them."""
     if node is None:
         return None
     names = dict.fromkeys(name.removeprefix(prefix) for name in node.modules)

@@ -42,6 +42,8 @@ class CaseResult:
     output: str
     passed: bool
     reason: str = ""
+    reference_failed: bool = False
+    """The reference itself gave NaN or infinity: nothing can be proved on this input."""
 
     def document(self) -> dict[str, Any]:
         row = {
@@ -102,6 +104,7 @@ class _Measured:
     cosine: float | None
     reason: str
     output: str
+    reference_failed: bool = False
 
 
 def prove(reference: Function, candidate: Function, cases: Iterable[Case], tolerance: float | None = None) -> Ledger:
@@ -128,6 +131,11 @@ def require(ledger: Ledger, what: str, against: str) -> None:
         if not ledger.cases:
             raise ParityError(f"{what} was compared with {against} on no input at all; nothing was published")
         return
+    if bad.reference_failed:
+        raise ParityError(
+            f"{what} cannot be proved: {against} itself gives NaN or infinity in output {bad.output!r} on the case "
+            f"{bad.kind!r}. Correct the network, or its weights. Nothing was published"
+        )
     failed = sum(not case.passed for case in ledger.cases)
     layer = ledger.first_divergence or "the first layer that differs could not be found"
     raise ParityError(
@@ -150,10 +158,10 @@ def _measure(case: Case, wanted: Mapping[str, Array], got: Mapping[str, Array]) 
         if a.dtype.kind not in "fc":
             row.exact.add(name)
         x, y = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
-        for values, whose in ((x, "the reference"), (y, "the model")):
-            if not np.isfinite(values).all():
-                row.reason, row.output = f"{whose} gives NaN or infinity in output {name!r}", name
-        if row.output == name:
+        if not (np.isfinite(x).all() and np.isfinite(y).all()):
+            row.reference_failed = not np.isfinite(x).all()
+            whose = "the reference itself" if row.reference_failed else "the model"
+            row.reason, row.output = f"{whose} gives NaN or infinity in output {name!r}", name
             continue
         row.magnitudes[name] = float(np.abs(x).max(initial=0.0))
         row.differences[name] = float(np.abs(x - y).max(initial=0.0))
@@ -174,7 +182,7 @@ def _judge(row: _Measured, scale: Mapping[str, float], tolerance: float | None) 
 
     kind = row.case.kind
     if row.reason:
-        return CaseResult(kind, None, limit(row.output), None, row.output, False, row.reason)
+        return CaseResult(kind, None, limit(row.output), None, row.output, False, row.reason, row.reference_failed)
     worst = max(row.differences, key=lambda name: row.differences[name] / max(limit(name), 1e-300))
     max_abs, allowed = row.differences[worst], limit(worst)
     if max_abs <= allowed:
