@@ -55,10 +55,12 @@ def table(
 
 
 def ms(value: float | None) -> str:
-    """Milliseconds with three significant figures or more."""
+    """Milliseconds with three significant figures, as decimals: 0.00512, 0.197, 12.3, 1235."""
     if value is None:
         return NONE
-    return f"{value:.3f}" if value < 10 else f"{value:.2f}" if value < 100 else f"{value:.1f}"
+    whole = len(str(int(value))) if value >= 1 else 0
+    decimals = 3 - whole if value >= 0.1 else 4 if value >= 0.01 else 5
+    return f"{value:.{max(decimals, 0)}f}"
 
 
 def size(count: int | None) -> str:
