@@ -6,6 +6,7 @@ names a layer. Stack traces, which hold paths of the machine, are taken out.
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -98,12 +99,34 @@ def _tidy(model: onnx.ModelProto, capture: Capture) -> None:
             del node.metadata_props[:]
             node.doc_string = ""
             if scopes:
-                node.metadata_props.add(key=NAME_SCOPES, value=scopes[0])
+                node.metadata_props.add(key=NAME_SCOPES, value=_own_scopes(scopes[0], capture.prefix))
     del model.metadata_props[:]
     del model.graph.metadata_props[:]
     for function in model.functions:
         del function.metadata_props[:]
     model.doc_string = model.graph.doc_string = ""
+    if capture.prefix:
+        _rename_weights(model.graph, capture.prefix)
+
+
+def _own_scopes(text: str, prefix: str) -> str:
+    """The exporter's list of module names, without those of adapters."""
+    scopes = ast.literal_eval(text)
+    return str([name.removeprefix(prefix) for name in scopes if not (name and prefix.startswith(f"{name}."))])
+
+
+def _rename_weights(graph: onnx.GraphProto, prefix: str) -> None:
+    """Weights under the names they have in the user's module."""
+    taken = {name for node in graph.node for name in node.output} | {value.name for value in graph.input}
+    names = {t.name: t.name.removeprefix(prefix) for t in graph.initializer if t.name.startswith(prefix)}
+    names = {old: new for old, new in names.items() if new not in taken}
+    for tensor in graph.initializer:
+        tensor.name = names.get(tensor.name, tensor.name)
+    for value in graph.value_info:
+        value.name = names.get(value.name, value.name)
+    for inner in _graphs(graph):
+        for node in inner.node:
+            node.input[:] = [names.get(name, name) for name in node.input]
 
 
 def _renamed(text: str, names: Mapping[str, str]) -> str:

@@ -116,6 +116,6 @@ def describe(node: Node | None, prefix: str = "") -> str | None:
     if node is None:
         return None
     names = dict.fromkeys(name.removeprefix(prefix) for name in node.modules)
-    names = dict.fromkeys(name for name in names if name and name != prefix.removesuffix("."))
+    names = dict.fromkeys(name for name in names if name and not prefix.startswith(f"{name}."))
     inner = tuple(name for name in names if not any(other.startswith(f"{name}.") for other in names))
     return replace(node, modules=inner).label

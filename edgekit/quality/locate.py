@@ -40,7 +40,8 @@ def locate(capture: Capture, path: Path, feed: Feed, renamed: Mapping[str, str] 
     except Exception as error:
         log.debug("no trace of %s: %s: %s", path, type(error).__name__, error)
         return None
-    return _search([*reference.values.values(), *feed.values()], trace, capture.prefix)
+    prefix = capture.prefix if format_ is Format.TFLITE else ""  # ONNX files have the user's own names
+    return _search([*reference.values.values(), *feed.values()], trace, prefix)
 
 
 def locate_between(reference: Artifact, their_feed: Feed, model: Artifact, feed: Feed) -> str | None:

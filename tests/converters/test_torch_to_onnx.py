@@ -52,6 +52,18 @@ def test_the_file_is_whole_and_tells_nothing_of_this_machine(small: Network, tmp
     assert any(p.key == "pkg.torch.onnx.name_scopes" for node in model.graph.node for p in node.metadata_props)
 
 
+def test_weights_and_scopes_have_the_users_names_behind_a_change_of_layout(small: Network, tmp_path: Path) -> None:
+    _, plain = convert(small, tmp_path / "plain.onnx")
+    _, turned = convert(small, tmp_path / "turned.onnx", channels_last=True)
+    weights = {t.name for t in plain.graph.initializer if "." in t.name}
+    assert {"stem.weight", "head.weight"} <= weights
+    assert weights <= {t.name for t in turned.graph.initializer}
+    scopes = [p.value for node in turned.graph.node for p in node.metadata_props]
+    assert scopes
+    assert not any("module" in text for text in scopes)
+    onnx.checker.check_model(turned, full_check=True)
+
+
 @pytest.mark.parametrize("opset", [OPSETS.start, OPSETS.stop - 1])
 def test_both_ends_of_the_opsets_are_written_and_run(small: Network, tmp_path: Path, opset: int) -> None:
     _, model = convert(small, tmp_path / "m.onnx", opset=opset)

@@ -1,0 +1,172 @@
+"""``edgekit export``: proved, published all or none, quiet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from edgekit.converters.base import Capture
+from edgekit.converters.torch_to_onnx import TorchToOnnx
+
+import edgekit
+from edgekit.artifact import read_card, sha256_file
+from edgekit.data.seeded import seeded_feed
+from edgekit.errors import InputError, ParityError, SourceError, UnsupportedError, UsageError
+from edgekit.pipeline.export import SELFTEST_VALUES, ExportResult, export, parse_dynamic
+
+
+def test_each_file_carries_its_card_its_proof_and_a_self_test(exported: ExportResult) -> None:
+    assert [str(item.artifact.format) for item in exported.artifacts] == ["onnx", "tflite", "pt2"]
+    for item in exported.artifacts:
+        assert item.artifact.path.name == f"network.{item.artifact.format}"
+        assert item.parity.passed
+        card = read_card(item.artifact.path)
+        assert card is not None
+        assert [str(spec) for spec in card.signature.inputs] == ["image: float32[batch, 3, 8, 8]"]
+        assert [str(spec) for spec in card.signature.outputs] == ["logits: float32[batch, 4]"]
+        assert card.steps[-1].name == "export"
+        assert card.steps[-1].params["dynamic"] == ["image:0=batch"]
+        assert "torch" in card.steps[-1].versions
+        assert card.selftest is not None
+        with edgekit.load(item.artifact.path) as runner:
+            outputs = runner.run(seeded_feed(runner.signature, card.contract, card.selftest.seed))
+        promised = card.selftest.outputs["logits"]
+        assert 0 < len(promised) <= SELFTEST_VALUES
+        got = outputs["logits"].ravel()[: len(promised)]
+        assert np.allclose(got, promised, rtol=0, atol=card.selftest.tolerance)
+
+
+def test_the_document_is_the_contract_s(exported: ExportResult) -> None:
+    for item in exported.document()["artifacts"]:
+        assert set(item) >= {"path", "format", "bytes", "sha256", "seconds", "parity"}
+        assert item["bytes"] == Path(item["path"]).stat().st_size
+        assert item["sha256"] == sha256_file(item["path"])
+        assert item["parity"]["max_abs"] <= item["parity"]["tolerance"]
+        kinds = {case["kind"] for case in item["parity"]["cases"]}
+        assert {"random", "example", "zeros", "lowest", "highest", "batch=1", "batch=5"} <= kinds
+
+
+def test_nothing_else_lies_in_the_folder(exported: ExportResult) -> None:
+    folder = exported.artifacts[0].artifact.path.parent
+    assert sorted(path.name for path in folder.iterdir()) == ["network.onnx", "network.pt2", "network.tflite"]
+
+
+class Wrong(TorchToOnnx):
+    """Writes a file whose second convolution has other weights."""
+
+    def convert(self, capture: Capture, target: Path) -> tuple[str, ...]:
+        super().convert(capture, target)
+        model = onnx.load(str(target))
+        for tensor in model.graph.initializer:
+            if tensor.name.endswith("block.conv.weight"):
+                values = onnx.numpy_helper.to_array(tensor) * np.float32(1.1)
+                tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+        onnx.save(model, str(target))
+        return ()
+
+
+@pytest.fixture
+def wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgekit import registry
+
+    real = registry.lookup
+    monkeypatch.setattr(registry, "lookup", lambda table, name: Wrong if name == "onnx" else real(table, name))
+
+
+@pytest.mark.usefixtures("wrong")
+def test_a_file_that_differs_is_refused_by_layer_and_nothing_is_published(factory: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "network.onnx").write_text("what was there before")
+    with pytest.raises(
+        ParityError, match=r"First to differ: block\.conv, block\.norm \(Conv\)\. Nothing was published"
+    ):
+        export(factory, to=["pt2", "onnx"], out=out)
+    assert [path.name for path in out.iterdir()] == ["network.onnx"]
+    assert (out / "network.onnx").read_text() == "what was there before"
+
+
+@pytest.mark.usefixtures("wrong")
+def test_a_tolerance_lets_a_small_difference_pass(factory: str, tmp_path: Path) -> None:
+    result = export(factory, to="onnx", out=tmp_path, tolerance=100.0)
+    assert result.artifacts[0].parity.tolerance == 100.0
+    assert (result.artifacts[0].parity.max_abs or 0) > 1e-3  # the files do differ
+
+
+def test_a_network_that_gives_nan_is_refused(factory: str, tmp_path: Path) -> None:
+    with pytest.raises(ParityError, match="the network 'nan' itself gives NaN"):
+        export(factory.replace(":network", ":nan"), to="onnx", out=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_channels_last_is_in_the_card(factory: str, tmp_path: Path) -> None:
+    result = export(factory, to="onnx", out=tmp_path, channels_last=True, name="nhwc")
+    card = result.artifacts[0].artifact.card
+    assert result.artifacts[0].artifact.path.name == "nhwc.onnx"
+    assert card is not None
+    assert card.signature.inputs[0].shape == (1, 8, 8, 3)
+
+
+def test_real_samples_take_part(factory: str, tmp_path: Path) -> None:
+    samples = np.random.default_rng(0).normal(size=(5, 3, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "samples.npz", image=samples)
+    result = export(factory, to="onnx", out=tmp_path / "out", data=f"npz:{tmp_path / 'samples.npz'}")
+    kinds = [case.kind for case in result.artifacts[0].parity.cases]
+    assert kinds.count("sample") == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"to": []}, UsageError, "no format was named"),
+        ({"to": "gguf"}, UsageError, "no format 'gguf'.*onnx, tflite, pt2"),
+        ({"to": "tflite", "opset": 18}, UsageError, "--opset is for ONNX"),
+        ({"to": "onnx", "opset": 7}, UnsupportedError, "opset 7 cannot be written; there are 18 to 25"),
+        ({"to": "onnx", "dynamic": ["image=batch"]}, UsageError, "INPUT:AXIS=NAME"),
+        ({"to": "onnx", "dynamic": ["picture:0=n"]}, UsageError, "names the input 'picture'"),
+        ({"to": "onnx", "name": "../up"}, UsageError, "no plain file name"),
+        ({"to": "onnx", "data": "npz:missing.npz"}, InputError, "missing.npz"),
+    ],
+)
+def test_wrong_options_publish_nothing(
+    factory: str, tmp_path: Path, options: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        export(factory, out=tmp_path, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bad_source_publishes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(SourceError):
+        export("nowhere", to="onnx", out=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_dynamic_axes_are_parsed() -> None:
+    assert parse_dynamic(["a:0=n", "a:2=t", "b.c:1=n"]) == {"a": {0: "n", 2: "t"}, "b.c": {1: "n"}}
+    with pytest.raises(UsageError, match="twice"):
+        parse_dynamic(["a:0=n", "a:0=m"])
+
+
+def test_the_command_is_quiet(edgekit_cli: Callable[..., Any], factory: str, tmp_path: Path) -> None:
+    """Nothing that torch, litert-torch, jax or transformers print reaches the user."""
+    done = edgekit_cli("export", factory, "--to", "onnx", "--to", "tflite", "-o", tmp_path / "out", "--json", "-")
+    assert done.code == 0, done.err
+    assert done.document["schema"] == "edgekit.export/1"
+    assert [item["format"] for item in done.document["artifacts"]] == ["onnx", "tflite"]
+    lines = [line for line in done.err.splitlines() if line.strip()]
+    assert [line.split(" proved on ")[0] for line in lines] == ["network.onnx", "network.tflite"]
+
+
+def test_a_refusal_is_one_line_and_an_exit_code(edgekit_cli: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("def make():\n    raise ValueError('no luck')\n")
+    done = edgekit_cli("export", "bad.py:make", "--to", "tflite", "-o", "out")
+    assert done.code == 3
+    assert done.out == ""
+    assert "ValueError: no luck" in done.err
+    assert "Traceback" not in done.err
+    assert not list((tmp_path / "out").glob("*"))
