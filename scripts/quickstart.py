@@ -91,7 +91,8 @@ def against_parent(cell: CellResult, parent: CellResult) -> dict[str, Any]:
     """Time relative to the float file of the same format, from blocks of the same rounds; empty if one failed."""
     if not (cell.timed and parent.timed):
         return {}
-    return compare_paired(cell.setting.model, parent.setting.model, cell.blocks, parent.blocks).document()
+    names = cell.setting.model, parent.setting.model
+    return compare_paired(*names, cell.blocks, parent.blocks, cell.replicas).document()
 
 
 def choose(rows: list[dict[str, Any]]) -> dict[str, Any]:

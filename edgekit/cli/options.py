@@ -11,7 +11,7 @@ import functools
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -202,14 +202,3 @@ def tolerance_option(function: Callable[P, R]) -> Callable[P, R]:
 def out_option(help: str = "Where to write.", metavar: str = "OUT") -> Decorator:
     """``-o/--out``, required, passed as ``out``."""
     return click.option("-o", "--out", metavar=metavar, required=True, help=help)
-
-
-def parse_assignments(values: tuple[str, ...], option: str) -> Mapping[str, str]:
-    """``("a=b", "c=d")`` -> ``{"a": "b", "c": "d"}``; refuses what has no ``=``."""
-    pairs = {}
-    for value in values:
-        name, equals, rest = value.partition("=")
-        if not (name and equals and rest):
-            raise click.BadParameter(f"{value!r} is not NAME=VALUE", param_hint=option)
-        pairs[name] = rest
-    return pairs
