@@ -67,8 +67,8 @@ def adapt(
         SourceError: no tensor among inputs or outputs, an unknown dtype, or the module raises on its example inputs.
     """
     module.eval()
-    args, kwargs = pytree.tree_map(_tensor, (tuple(args), dict(kwargs)))
-    paths, spec = pytree.tree_flatten_with_path((args, kwargs))
+    given, keywords = pytree.tree_map(_tensor, (tuple(args), dict(kwargs)))
+    paths, spec = pytree.tree_flatten_with_path((given, keywords))
     leaves = [leaf for _, leaf in paths]
     tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
     if not tensors:
@@ -76,10 +76,10 @@ def adapt(
             "the example inputs hold no tensor; give a tensor, a tuple of them, or a dict by argument name"
         )
     if names is None:
-        parameters = _parameter_names(module, len(args))
+        parameters = _parameter_names(module, len(given))
         names = [_input_name(path, parameters) for path, leaf in paths if isinstance(leaf, Tensor)]
     names = _unique(names)
-    result = _run_once(module, args, kwargs)
+    result = _run_once(module, given, keywords)
     outputs = [(path, leaf) for path, leaf in pytree.tree_flatten_with_path(result)[0] if isinstance(leaf, Tensor)]
     if not outputs:
         raise SourceError(f"the module gave a {type(result).__name__} without a tensor; forward must return tensors")
@@ -88,7 +88,7 @@ def adapt(
         tuple(_spec(name, tensor) for name, tensor in zip(names, tensors, strict=True)),
         tuple(_spec(name, tensor) for name, (_, tensor) in zip(output_names, outputs, strict=True)),
     )
-    plain_in = not kwargs and all(isinstance(arg, Tensor) for arg in args)
+    plain_in = not keywords and all(isinstance(value, Tensor) for value in given)
     plain_out = isinstance(result, Tensor) or (type(result) is tuple and all(isinstance(r, Tensor) for r in result))
     if not (plain_in and plain_out):
         module = Adapted(module, spec, leaves, isinstance(result, Tensor)).eval()

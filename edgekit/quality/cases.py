@@ -59,7 +59,9 @@ def cases(
 def sizes(signature: Signature, examples: Feed | None) -> dict[str, int]:
     """The size each dynamic dimension has in ``examples``; 1 without them."""
     found = dict.fromkeys(signature.dynamic_dims, 1)
-    for spec in signature.inputs if examples is not None else ():
+    if examples is None:
+        return found
+    for spec in signature.inputs:
         for dim, size in zip(spec.shape, examples[spec.name].shape, strict=True):
             if isinstance(dim, str):
                 found[dim] = int(size)

@@ -54,7 +54,7 @@ def trace_module(module: torch.nn.Module, feed: Feed, signature: Signature) -> T
     stack = [""]
     names = {id(child): name for name, child in module.named_modules()}
 
-    class Recorder(TorchDispatchMode):
+    class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             result = func(*args, **(kwargs or {}))
             for leaf in tree_leaves(result):
@@ -70,7 +70,7 @@ def trace_module(module: torch.nn.Module, feed: Feed, signature: Signature) -> T
         handles.append(child.register_forward_hook(lambda *_: stack.pop() and None, always_call=True))
     arguments = [torch.from_numpy(np.array(feed[spec.name]).astype(spec.dtype)) for spec in signature.inputs]
     try:
-        with torch.no_grad(), Recorder():
+        with torch.no_grad(), Recorder():  # type: ignore[no-untyped-call]
             module(*arguments)
     finally:
         for handle in handles:
@@ -114,10 +114,11 @@ def trace_onnx(path: Path, feed: Feed) -> Trace:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    outputs = [item.name for item in session.get_outputs() if item.type in ("tensor(float)", "tensor(float16)")]
+    floats = [item.name for item in session.get_outputs() if item.type in ("tensor(float)", "tensor(float16)")]
     given = {item.name: feed[item.name] for item in session.get_inputs()}
-    results = session.run(outputs, given)
-    return Trace(tuple(nodes), {name: _real(value) for name, value in zip(outputs, results, strict=True)})
+    results = session.run(floats, given)
+    values = {name: np.asarray(value, np.float32) for name, value in zip(floats, results, strict=True)}
+    return Trace(tuple(nodes), values)
 
 
 def trace_tflite(path: Path, feed: Feed, names: Mapping[str, str]) -> Trace:
@@ -186,22 +187,20 @@ def _paths(tensor: str, names: Mapping[str, str]) -> Sequence[str]:
     return found
 
 
-def _real(value: Array) -> Array:
-    return np.asarray(value, np.float32)
-
-
 def _integers(value: Array, row: Mapping[str, Any]) -> Array:
     """Real values as the integers a quantized input takes; others cast to the input's own type."""
     scale, zero = row["quantization"]
     dtype = np.dtype(row["dtype"])
+    real: Array = value
     if dtype.kind in "iu" and scale and value.dtype.kind == "f":
         limits = np.iinfo(dtype)
-        return np.clip(np.rint(value / scale) + zero, limits.min, limits.max).astype(dtype)
-    return value.astype(dtype)
+        real = np.clip(np.rint(value / scale) + zero, limits.min, limits.max)
+    return real.astype(dtype)
 
 
 def _dequantized(value: Array, row: Mapping[str, Any]) -> Array:
     parameters = row["quantization_parameters"]
     if value.dtype.kind in "iu" and len(parameters["scales"]) == 1:
-        return ((value.astype(np.float32) - parameters["zero_points"][0]) * parameters["scales"][0]).astype(np.float32)
+        centred: Array = value.astype(np.float32) - np.float32(parameters["zero_points"][0])
+        return centred * np.float32(parameters["scales"][0])
     return value.astype(np.float32) if value.dtype == np.float16 else value
