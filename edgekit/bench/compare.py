@@ -28,7 +28,7 @@ from edgekit.types import SUPPORTED_SAMPLES, Evidence, Verdict
 
 MARGIN = 0.03
 """Two files whose times differ by less than this share are the ``same`` for whoever has to choose."""
-OCCASION_SPREAD = 0.004
+OCCASION_SPREAD = 0.006
 """Standard deviation of the p50 of one file between two runs of the bench, beyond what differs between processes."""
 
 

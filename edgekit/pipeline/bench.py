@@ -16,7 +16,7 @@ from typing import Any
 
 from edgekit import registry
 from edgekit.artifact import open_artifact
-from edgekit.bench.clock import clock_cost_ns
+from edgekit.bench.clock import clock_cost_ns, now_ns
 from edgekit.bench.compare import MARGIN, Comparison, check_comparable, compare_paired
 from edgekit.bench.environment import environment, usable_cores
 from edgekit.bench.result import CellResult
@@ -41,6 +41,8 @@ log = logging.getLogger("edgekit")
 
 SCENARIOS = ("single-stream", "offline")
 LATER = ("multi-stream", "server")
+START_LIMIT_NS = 3_000_000_000
+"""What starting more workers than two for each cell may cost a whole run."""
 
 
 @dataclass(frozen=True)
@@ -159,9 +161,7 @@ def bench(models: str | Path | Sequence[str | Path], **keywords: Any) -> BenchRe
         _raise_if_all_failed(cells)
         if baseline is not None:
             _check_baseline(cells, baseline)
-        with ThreadPoolExecutor(usable_cores()) as pool:
-            for _ in pool.map(Cell.add_worker, [cell for cell in cells for _ in range(cell.plan.workers - 1)]):
-                pass  # map hands on what a thread raised
+        _replicate(cells, None if options.workers is not None else START_LIMIT_NS)
         session = time_interleaved([cell.replicas for cell in cells], seconds=options.seconds, seed=options.seed)
         results = [cell.finish(taken) for cell, taken in zip(cells, session.taken, strict=True)]
     if options.profile:
@@ -214,7 +214,7 @@ def _plans(models: Sequence[str], options: BenchOptions) -> list[CellPlan]:
         raise UsageError("--fail-slower has nothing to compare with; give --baseline FILE or a second model")
     shapes = parse_shapes(options.shape)
     devices = [parse_device(text) for text in dict.fromkeys(options.on)]
-    plans = []
+    plans: list[CellPlan] = []
     for model in models:
         artifact = open_artifact(model)
         for runtime in _runtimes(artifact, options.runtime):
@@ -257,6 +257,21 @@ def _runtimes(artifact: Artifact, wanted: Sequence[str]) -> list[str | None]:
             "take the first runtime for the format"
         )
     return fitting
+
+
+def _replicate(cells: Sequence[Cell], limit_ns: int | None) -> None:
+    """Gives every cell the rest of its workers, one each at a time, so that all cells have the same number.
+
+    From the third on they are left out where starting has taken ``limit_ns``: a loaded machine, or a slow start.
+    """
+    started = now_ns()
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        for count in range(1, max(cell.plan.workers for cell in cells)):
+            if count >= 2 and limit_ns is not None and now_ns() - started > limit_ns * count / (count + 1):
+                log.debug("starting workers takes long: %d for each cell", count)
+                return
+            for _ in pool.map(Cell.add_worker, cells):
+                pass  # map hands on what a thread raised
 
 
 def _raise_if_all_failed(cells: Sequence[Cell]) -> None:

@@ -34,7 +34,7 @@ def bench_report(document: Document) -> list[Any]:
 
 
 def bench_table(document: Document) -> Table:
-    """One row a cell. A percentile without enough runs is a dash, with the number of runs it needs."""
+    """One row a cell. In place of a percentile without enough runs stands the number of runs it needs."""
     several = len({entry["device"]["name"] for entry in document["results"]}) > 1
     return table(("device", *COLUMNS) if several else COLUMNS, _rows(document, several), right=RIGHT)
 
@@ -158,7 +158,7 @@ def _with_comparison(document: Document) -> list[tuple[Entry, Entry | None]]:
 def _percentile(entry: Entry, key: str) -> str:
     value = (entry["latency_ms"] or {}).get(key)
     if value is None and key in entry["needs"]:
-        return f"{NONE} needs {size(entry['needs'][key]['samples'])} runs"
+        return f"needs {size(entry['needs'][key]['samples'])} runs"
     return ms(value)
 
 
