@@ -16,6 +16,7 @@ from edgekit.version import __version__
 
 if TYPE_CHECKING:
     from edgekit.pipeline.bench import bench as bench
+    from edgekit.pipeline.compare import compare as compare
     from edgekit.pipeline.doctor import doctor as doctor
     from edgekit.pipeline.evaluate import evaluate as evaluate
     from edgekit.pipeline.export import export as export
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "__version__",
     "bench",
+    "compare",
     "doctor",
     "evaluate",
     "export",
