@@ -12,7 +12,7 @@ import pytest
 import edgekit
 
 PUBLIC = [
-    "__version__", "bench", "doctor", "evaluate", "export", "finetune", "inspect", "load", "models", "prune",
+    "__version__", "bench", "compare", "doctor", "evaluate", "export", "finetune", "inspect", "load", "models", "prune",
     "quantize", "run", "train", "verify",
 ]  # fmt: skip
 HEAVY = (
