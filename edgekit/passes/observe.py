@@ -95,7 +95,7 @@ def tflite_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iter
     interpreter.allocate_tensors()
     rows = _signature_inputs(interpreter)
     own = _matched(list(rows), inputs)
-    constant = _constant_tensors(path)
+    wanted = _activations(path)  # the interpreter adds scratch tensors of its own kernels
     for feed in feeds:
         for name in inputs:
             row = rows[own[name]]
@@ -107,7 +107,7 @@ def tflite_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iter
         interpreter.invoke()
         tensors = {}
         for row in interpreter.get_tensor_details():
-            if row["dtype"] is np.float32 and row["index"] not in constant:
+            if row["dtype"] is np.float32 and row["index"] in wanted:
                 tensors[row["name"]] = interpreter.get_tensor(row["index"])
         yield _samples(feed), tensors
 
@@ -127,13 +127,12 @@ def _signature_inputs(interpreter: Any) -> dict[str, Any]:
     return {row["name"]: row for row in details.values()}
 
 
-def _constant_tensors(path: Path) -> set[int]:
-    """Indices of tensors whose values stand in the file."""
+def _activations(path: Path) -> set[int]:
+    """Indices of the file's own tensors whose values do not stand in the file."""
     from edgekit.quality.account import holds_data, read_tflite
 
     model = read_tflite(path)
-    graph = model.subgraphs[0]
-    return {i for i, tensor in enumerate(graph.tensors) if holds_data(model, tensor)}
+    return {i for i, tensor in enumerate(model.subgraphs[0].tensors) if not holds_data(model, tensor)}
 
 
 def _samples(feed: Feed) -> int:

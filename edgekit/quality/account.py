@@ -14,6 +14,7 @@ from typing import Any
 
 from edgekit.errors import ModelError, UnsupportedError
 from edgekit.types import Artifact, Format
+from edgekit.wire_tflite import IDENTIFIER
 
 QDQ_KERNELS = frozenset(
     [
@@ -367,7 +368,7 @@ def _onnx_integer_share(graph: OnnxGraph) -> float:
         for name in node.input[1:]
     }
     for name, tensor in graph.initializers.items():
-        if name in scales or int(tensor.data_type) == 7:
+        if name in scales or name not in graph.readers or int(tensor.data_type) == 7:
             continue  # scales and zero points are no weights; int64 holds shapes
         count = 1
         for extent in tensor.dims:
@@ -389,8 +390,11 @@ def read_tflite(path: Path) -> Any:
     """
     from ai_edge_litert import schema_py_generated as schema
 
+    data = path.read_bytes()
+    if data[4:8] != IDENTIFIER:
+        raise ModelError(f"{path} cannot be read as TFLite: its bytes 4 to 8 are {data[4:8]!r}, not {IDENTIFIER!r}")
     try:
-        return schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+        return schema.ModelT.InitFromPackedBuf(data, 0)
     except Exception as error:  # the generated reader fails with whatever it meets first
         raise ModelError(f"{path} cannot be read as TFLite: {type(error).__name__}: {error}") from error
 

@@ -1,0 +1,70 @@
+"""A small residual network, trained on the digits, and its files in both formats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from edgekit.models.checkpoint import load_checkpoint
+
+import edgekit
+from edgekit.artifact import open_artifact
+from edgekit.data import Dataset, open_data
+from edgekit.data.dataset import stratified
+from edgekit.data.preprocess import feeds
+from edgekit.passes.calibration import Calibration
+from edgekit.passes.observe import calibrate
+from edgekit.pipeline.train import train
+from edgekit.runtime import load
+from edgekit.types import Artifact, Feed, Format, Network
+
+SAMPLES = 64
+
+
+@pytest.fixture(scope="session")
+def digits_test() -> Dataset:
+    return open_data("digits@test")
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two stages, 8 and 16 channels; a few seconds give some 90%."""
+    path = tmp_path_factory.mktemp("digits") / "digits.safetensors"
+    train("cnn", data="digits", out=path, epochs=5, builder={"width": 16, "blocks": (1, 1)})
+    return path
+
+
+@pytest.fixture
+def network(checkpoint: Path) -> Network:
+    return load_checkpoint(checkpoint)
+
+
+@pytest.fixture(scope="session")
+def files(checkpoint: Path) -> Mapping[Format, Artifact]:
+    """The network as ONNX and as TFLite, with its card."""
+    made = edgekit.export(checkpoint, to=["onnx", "tflite"], out=checkpoint.parent, name="digits")
+    return {row.artifact.format: open_artifact(row.artifact.path) for row in made.artifacts}
+
+
+@pytest.fixture(scope="session")
+def calibrations(files: Mapping[Format, Artifact]) -> Mapping[Format, Calibration]:
+    """Ranges on some training samples, for each file."""
+    return {format_: calibrate_on(artifact) for format_, artifact in files.items()}
+
+
+def calibrate_on(artifact: Artifact, method: str = "minmax") -> Calibration:
+    with load(artifact.path) as runner:
+        signature = runner.signature
+    assert artifact.card is not None
+    samples = stratified(open_data("digits@train"), SAMPLES)
+    given = feeds(samples, signature, artifact.card.contract)
+    return calibrate(artifact.path, given, signature, method=method, data=samples.label, format=artifact.format)
+
+
+@pytest.fixture(scope="session")
+def digit_feeds(files: Mapping[Format, Artifact], digits_test: Dataset) -> list[Feed]:
+    """Some test samples as the files take them."""
+    artifact = files[Format.ONNX]
+    assert artifact.card is not None
+    return list(feeds(digits_test, artifact.card.signature, artifact.card.contract, limit=16))

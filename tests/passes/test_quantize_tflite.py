@@ -1,0 +1,137 @@
+"""Quantized TFLite files: what they hold and compute, and that nothing of the parent is left in by mistake."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekit.artifact import read_card
+from edgekit.data import Dataset
+from edgekit.errors import RuntimeMissingError, UnsupportedError, UsageError
+from edgekit.passes.base import PassContext
+from edgekit.passes.calibration import METHODS, Calibration
+from edgekit.passes.integer_io import integer_io
+from edgekit.passes.quantize_tflite import SCHEMES, QuantizeTflite
+from edgekit.quality.account import account, read_tflite
+from edgekit.quality.evaluate import evaluate
+from edgekit.runtime import load
+from edgekit.types import Artifact, Format
+
+from .conftest import calibrate_on
+
+LOSS = {"int4-weights": 0.2}
+"""4-bit weights cost this small network several points; the others get 2 (see test_quantize_onnx)."""
+INT8, FLOAT = 9, 0
+
+
+def quantized(
+    files: Mapping[Format, Artifact], calibrations: Mapping[Format, Calibration], target: Path, **options: Any
+) -> Artifact:
+    made = QuantizeTflite(**{"calibration": calibrations[Format.TFLITE], **options}).run(
+        files[Format.TFLITE], PassContext(target)
+    )
+    assert isinstance(made.model, Artifact)
+    return made.model
+
+
+def accuracy(path: Path, artifact: Artifact, test: Dataset) -> float:
+    with load(path) as runner:
+        names = [spec.name for spec in runner.signature.outputs]
+        assert names == ["logits"]
+        return evaluate(runner, test, artifact.card).value
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_smaller_and_as_good(
+    files: Mapping[Format, Artifact],
+    calibrations: Mapping[Format, Calibration],
+    digits_test: Dataset,
+    tmp_path: Path,
+    scheme: str,
+) -> None:
+    parent = files[Format.TFLITE]
+    made = quantized(files, calibrations, tmp_path / "q.tflite", scheme=scheme)
+    assert made.path.stat().st_size < 0.75 * parent.path.stat().st_size
+    before, after = (accuracy(p, parent, digits_test) for p in (parent.path, made.path))
+    assert before > 0.8
+    assert after > before - LOSS.get(scheme, 0.02)
+    assert read_card(made.path) is None  # the parent's card does not describe this file
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_calibration(files: Mapping[Format, Artifact], digits_test: Dataset, tmp_path: Path, method: str) -> None:
+    parent = files[Format.TFLITE]
+    QuantizeTflite(calibration=calibrate_on(parent, method)).run(parent, PassContext(tmp_path / "q.tflite"))
+    assert accuracy(tmp_path / "q.tflite", parent, digits_test) > accuracy(parent.path, parent, digits_test) - 0.02
+
+
+def test_our_ranges_are_in_the_file(
+    files: Mapping[Format, Artifact], calibrations: Mapping[Format, Calibration], tmp_path: Path
+) -> None:
+    """The scale of each activation is (high - low) / 255 of the calibration, not the library's own moving average."""
+    made = quantized(files, calibrations, tmp_path / "q.tflite", integer_io=True)
+    (image,), _ = integer_io(made)
+    found = calibrations[Format.TFLITE].ranges["image"]
+    assert image is not None
+    assert image.scale == pytest.approx((found.high - found.low) / 255, rel=1e-5)  # float32
+
+
+@pytest.mark.parametrize(("asked", "wanted"), [(False, FLOAT), (True, INT8)])
+def test_inputs_and_outputs(
+    files: Mapping[Format, Artifact],
+    calibrations: Mapping[Format, Calibration],
+    tmp_path: Path,
+    asked: bool,
+    wanted: int,
+) -> None:
+    made = quantized(files, calibrations, tmp_path / "q.tflite", integer_io=asked)
+    graph = read_tflite(made.path).subgraphs[0]
+    assert {graph.tensors[i].type for i in (*graph.inputs, *graph.outputs)} == {wanted}
+    counted = account(made)
+    assert counted.left_float == ()
+    assert counted.weight_bytes_integer_share == 1.0
+    assert counted.conversions == (0 if asked else 2)
+
+
+def test_what_there_is_not(
+    files: Mapping[Format, Artifact], calibrations: Mapping[Format, Calibration], tmp_path: Path
+) -> None:
+    with pytest.raises(UnsupportedError, match="a later version"):
+        quantized(files, calibrations, tmp_path / "q.tflite", scheme="auto")
+    with pytest.raises(UsageError, match="give --data"):
+        quantized(files, calibrations, tmp_path / "q.tflite", calibration=None)
+    with pytest.raises(UsageError, match="need --scheme int8"):
+        quantized(files, calibrations, tmp_path / "q.tflite", scheme="fp16", integer_io=True)
+
+
+def test_the_new_name_of_the_library(
+    files: Mapping[Format, Artifact],
+    calibrations: Mapping[Format, Calibration],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ai_edge_quantizer import quantizer
+
+    monkeypatch.setitem(sys.modules, "ai_edge_quantizer.quantizer", None)
+    with pytest.raises((RuntimeMissingError, ModuleNotFoundError)):
+        quantized(files, calibrations, tmp_path / "q.tflite")
+    monkeypatch.setattr("edgekit.passes.quantize_tflite.PACKAGES", ("litert_quantizer",))
+    with pytest.raises(RuntimeMissingError, match="pip install"):
+        quantized(files, calibrations, tmp_path / "q.tflite")
+    monkeypatch.setitem(sys.modules, "litert_quantizer", type(sys)("litert_quantizer"))
+    monkeypatch.setitem(sys.modules, "litert_quantizer.quantizer", quantizer)
+    assert quantized(files, calibrations, tmp_path / "q.tflite").path.exists()
+
+
+def test_nothing_is_printed(
+    files: Mapping[Format, Artifact],
+    calibrations: Mapping[Format, Calibration],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    quantized(files, calibrations, tmp_path / "q.tflite")
+    assert capfd.readouterr() == ("", "")
