@@ -89,7 +89,12 @@ def card_from_json(document: Mapping[str, Any]) -> Card:
 
 
 def _task(row: Mapping[str, Any]) -> Task:
-    return Task(str(row.get("kind", "none")), tuple(map(str, row.get("labels", ()))), str(row.get("metric", "")))
+    return Task(
+        str(row.get("kind", "none")),
+        tuple(map(str, row.get("labels", ()))),
+        str(row.get("metric", "")),
+        dict(row.get("params", {})),
+    )
 
 
 def _contract(row: Mapping[str, Any]) -> InputContract:
@@ -103,6 +108,7 @@ def _contract(row: Mapping[str, Any]) -> InputContract:
         mean=tuple(map(float, row["mean"])),
         std=tuple(map(float, row["std"])),
         columns=tuple(map(str, row["columns"])),
+        params=dict(row.get("params", {})),
     )
 
 

@@ -42,6 +42,10 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "mlp": "edgekit.models.mlp:FAMILY",
         "cnn": "edgekit.models.cnn:FAMILY",
     },
+    "kinds": {
+        "image": "edgekit.data.pixels:KIND",
+        "table": "edgekit.data.table:KIND",
+    },
     "data": {
         "digits": "edgekit.data.embedded:open_digits",
         "breast-cancer": "edgekit.data.embedded:open_breast_cancer",

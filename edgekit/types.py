@@ -87,14 +87,18 @@ class InputContract:
     """How one raw sample becomes one input tensor: ``(raw * scale - mean) / std``, laid out as ``layout``.
 
     Attributes:
-        kind: ``image`` (raw: uint8, height x width x channels), ``table`` (raw: float, columns) or
-            ``array`` (raw is the tensor itself; nothing is applied).
-        layout: ``NCHW`` or ``NHWC`` for images, empty otherwise.
+        kind: ``image`` (raw: uint8, height x width x channels), ``table`` (raw: float, columns), ``audio`` (raw:
+            float waveform), ``text`` (raw: a string), ``series`` (raw: float, time x columns) or ``array`` (raw is the
+            tensor itself; nothing is applied). Each kind is one module of :mod:`edgekit.data`.
+        layout: ``NCHW`` or ``NHWC`` for images, ``NHW`` for images read row by row (batch, height, width x channels),
+            empty otherwise.
         size: height and width in pixels for images.
         channels: number of colour channels for images (1 grey, 3 RGB).
         scale: factor on the raw values, applied first (1/255 maps bytes to 0..1).
         mean, std: one value per channel or column, in units of the scaled raw values; empty means 0 and 1.
-        columns: column names of a table, in order.
+        columns: column names of a table or series, in order.
+        params: what only this kind has: ``audio`` its sampling rate and mel filters, ``text`` its vocabulary and length,
+            ``series`` its history and horizon.
     """
 
     kind: str = "array"
@@ -105,15 +109,26 @@ class InputContract:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     columns: tuple[str, ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What the outputs mean. ``kind``: ``classification`` (logits, argmax over ``labels``) or ``none``."""
+    """What the outputs mean.
+
+    Attributes:
+        kind: ``classification`` (logits, argmax over ``labels``), ``forecasting`` (values of the next steps, in raw
+            units after ``value * std + mean`` of ``params``), ``anomaly`` (reconstruction; its mean squared error is the
+            score, ``params["threshold"]`` the limit), ``generation`` (an image from noise) or ``none``.
+        labels: class names in the order of the logits.
+        metric: name of the figure of merit.
+        params: numbers that belong to the meaning: horizon, mean and std of the target, threshold, value range.
+    """
 
     kind: str = "none"
     labels: tuple[str, ...] = ()
     metric: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

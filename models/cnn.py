@@ -7,10 +7,9 @@ it gives, may have more. Plain 3x3 convolutions, batch normalisation and ReLU on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from edgekit.models.family import Family, TrainOptions
+from edgekit.models.family import Family, Fitted, TrainOptions, classifier, measure_contract
 from torch import Tensor, nn
 
 from edgekit.data import Dataset
@@ -84,9 +83,9 @@ def cnn(*, channels: int = 3, classes: int = 10, width: int = 16, blocks: Sequen
     return model
 
 
-def _fit_to(data: Dataset) -> dict[str, Any]:
-    shapes = {data.arrays["image"][k].shape[-1] for k in range(min(len(data), 64))}
-    return {"channels": int(max(shapes)), "classes": len(data.classes)}
+def _fit(data: Dataset) -> Fitted:
+    contract = measure_contract(data)
+    return classifier(data, contract, {"channels": contract.channels})
 
 
 FAMILY = Family(
@@ -94,8 +93,8 @@ FAMILY = Family(
     build=cnn,
     description="residual network of the ResNet-8 class for images",
     data="cifar10",
-    input_kind="image",
-    fit_to=_fit_to,
+    kinds=("image",),
+    fit=_fit,
     options=TrainOptions(
         epochs=20, batch=128, lr=0.2, weight_decay=3e-4, average=0.998, augment="auto", precision="auto", validation=0.1
     ),

@@ -35,6 +35,7 @@ class TrainOptions:
         augment: ``crop-flip``, ``shift`` or empty; see :mod:`edgekit.models.augment`.
         precision: ``bf16-mixed``, ``32-true``, or ``auto`` (bf16 where the CPU or GPU multiplies it natively).
         validation: share of the training samples held out to choose the best epoch (at most 2,000 samples).
+        clip: largest norm of the gradient; 0 for no limit (recurrent networks need one; Pascanu et al. 2013).
         distil: weight of the teacher's soft targets in the loss, 0..1, at ``temperature`` (Hinton et al. 2015).
         seed: of initial weights, order and augmentation.
     """
@@ -51,9 +52,28 @@ class TrainOptions:
     augment: str = ""
     precision: str = "32-true"
     validation: float = 0.1
+    clip: float = 0.0
     distil: float = 0.5
     temperature: float = 4.0
     seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What follows from the data: the shape of the network, its I/O contract, and what its output means.
+
+    Attributes:
+        builder: keyword arguments of the family's builder.
+        contract: how a raw sample becomes the input.
+        task: what the output means.
+        input, output: tensors at batch 1.
+    """
+
+    builder: Mapping[str, Any]
+    contract: InputContract
+    task: Task
+    input: TensorSpec
+    output: TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +85,8 @@ class Family:
         build: plain function of numbers to a torch module.
         description: one line for ``edgekit models``.
         data: the data set the shipped weights were trained on.
-        input_kind: kind of data it takes (``image`` or ``table``); also the name of its input.
-        fit_to: data set -> the builder's keyword arguments that follow from it (channels, classes, columns).
+        kinds: kinds of data it takes (``image``, ``table``, ``audio``, ``text``, ``series``).
+        fit: data set -> what follows from it.
         options: how it is trained where the user does not say.
     """
 
@@ -74,8 +94,8 @@ class Family:
     build: Callable[..., torch.nn.Module]
     description: str
     data: str
-    input_kind: str
-    fit_to: Callable[[Dataset], dict[str, Any]]
+    kinds: tuple[str, ...]
+    fit: Callable[[Dataset], Fitted]
     options: TrainOptions = field(default_factory=TrainOptions)
 
     @property
@@ -103,39 +123,36 @@ def new_network(name: str, data: Dataset, overrides: Mapping[str, Any] | None = 
         DataError: the data set is of another kind than the family takes, or has no labels.
     """
     kin = family(name)
-    if data.kind != kin.input_kind:
-        raise DataError(f"{name} takes {kin.input_kind} data, {data.label} holds {data.kind} samples")
-    require_labels(data)
-    builder = {**kin.fit_to(data), **(overrides or {})}
-    contract = measure_contract(data)
-    module = kin.build(**builder)
-    config = {"family": name, "builder": builder}
-    return assemble(name, name, module, contract, kin.input_kind, data.classes, config)
-
-
-def assemble(
-    name: str,
-    family_name: str,
-    module: torch.nn.Module,
-    contract: InputContract,
-    input_name: str,
-    classes: tuple[str, ...],
-    config: Mapping[str, Any],
-) -> Network:
-    """A classifier as a Network: one input called like its kind, one output ``logits``, batch 1."""
-    shape = input_shape(contract)
-    signature = Signature(
-        (TensorSpec(input_name, "float32", shape),), (TensorSpec("logits", "float32", (1, len(classes))),)
-    )
+    if data.kind not in kin.kinds:
+        raise DataError(f"{name} takes {' or '.join(kin.kinds)} data, {data.label} holds {data.kind} samples")
+    fitted = kin.fit(data)
+    builder = {**fitted.builder, **(overrides or {})}
     card = Card(
         name=name,
-        family=family_name,
-        task=Task("classification", classes, "accuracy"),
-        signature=signature,
-        contract={input_name: contract},
-        config=dict(config),
+        family=name,
+        task=fitted.task,
+        signature=Signature((fitted.input,), (fitted.output,)),
+        contract={fitted.input.name: fitted.contract},
+        config={"family": name, "builder": builder},
     )
-    return Network(module.eval(), {input_name: np.zeros(shape, np.float32)}, card)
+    zeros = np.zeros(fitted.input.resolved(), fitted.input.dtype)
+    return Network(kin.build(**builder).eval(), {fitted.input.name: zeros}, card)
+
+
+def classifier(data: Dataset, contract: InputContract, builder: Mapping[str, Any]) -> Fitted:
+    """A classifier of ``data``'s classes: one input called like its kind, one output ``logits``, batch 1.
+
+    Raises:
+        DataError: no labels, or of one class.
+    """
+    require_labels(data)
+    return Fitted(
+        {**builder, "classes": len(data.classes)},
+        contract,
+        Task("classification", data.classes, "accuracy"),
+        TensorSpec(contract.kind, "float32", input_shape(contract)),
+        TensorSpec("logits", "float32", (1, len(data.classes))),
+    )
 
 
 def require_labels(data: Dataset) -> None:
@@ -152,9 +169,12 @@ def require_labels(data: Dataset) -> None:
 
 
 def input_shape(contract: InputContract) -> tuple[int, ...]:
-    """The model's input shape at batch 1: (1, channels, height, width) or (1, columns)."""
+    """The input shape at batch 1: (1, channels, height, width), (1, height, width x channels) or (1, columns)."""
     if contract.kind == "image" and contract.size is not None:
-        return (1, contract.channels, *contract.size)
+        height, width = contract.size
+        if contract.layout == "NHW":
+            return (1, height, width * contract.channels)
+        return (1, contract.channels, height, width)
     return (1, len(contract.mean))
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from edgekit.models.family import Family, TrainOptions
+from edgekit.models.family import Family, Fitted, TrainOptions, classifier, measure_contract
 from torch import nn
 
 from edgekit.data import Dataset
@@ -29,8 +28,9 @@ def mlp(*, columns: int, classes: int, hidden: Sequence[int] = (32, 32), dropout
     return nn.Sequential(*layers, nn.Linear(width, classes))
 
 
-def _fit_to(data: Dataset) -> dict[str, Any]:
-    return {"columns": int(data.arrays["table"][0].shape[0]), "classes": len(data.classes)}
+def _fit(data: Dataset) -> Fitted:
+    contract = measure_contract(data)
+    return classifier(data, contract, {"columns": len(contract.mean)})
 
 
 FAMILY = Family(
@@ -38,8 +38,8 @@ FAMILY = Family(
     build=mlp,
     description="multilayer network for tables",
     data="breast-cancer",
-    input_kind="table",
-    fit_to=_fit_to,
+    kinds=("table",),
+    fit=_fit,
     options=TrainOptions(
         epochs=60, batch=32, lr=5e-3, optimizer="adamw", weight_decay=1e-2, average=0.98, validation=0.15
     ),

@@ -29,12 +29,12 @@ class RunState:
         self.identity = json.loads(json.dumps(identity))
         self.best: dict[str, Tensor] = {}
         self.best_epoch = 0
-        self.best_accuracy = -1.0
+        self.best_score = float("-inf")
 
-    def remember(self, epoch: int, accuracy: float, module: nn.Module) -> None:
+    def remember(self, epoch: int, score: float, module: nn.Module) -> None:
         """Keeps a copy of the weights of the best epoch so far."""
         self.best = {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
-        self.best_epoch, self.best_accuracy = epoch, accuracy
+        self.best_epoch, self.best_score = epoch, score
 
     def save(self, epochs_done: int, module: nn.Module, average: nn.Module, optimizer: Any) -> None:
         """Writes the state after ``epochs_done`` epochs, atomically."""
@@ -54,7 +54,7 @@ class RunState:
             "identity": self.identity,
             "epochs_done": epochs_done,
             "best_epoch": self.best_epoch,
-            "best_accuracy": self.best_accuracy,
+            "best_score": self.best_score,
         }
         with publishing(self.path) as temporary:
             copies = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
@@ -81,7 +81,7 @@ class RunState:
         module.load_state_dict(part("module."))
         average.load_state_dict(part("average."))
         self.best = part("best.")
-        self.best_epoch, self.best_accuracy = int(note["best_epoch"]), float(note["best_accuracy"])
+        self.best_epoch, self.best_score = int(note["best_epoch"]), float(note["best_score"])
         slots: dict[int, dict[str, Tensor]] = {}
         for name, value in part("optimizer.").items():
             index, _, key = name.partition(".")

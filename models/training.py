@@ -1,4 +1,4 @@
-"""The one training loop, on Lightning Fabric: supervised classifiers, with or without a teacher.
+"""The one training loop, on Lightning Fabric: every task that has an objective, with or without a teacher.
 
 Deterministic for a seed on one machine: order and augmentation of an epoch follow from the seed and the epoch alone, so
 that a run that was killed and started again gives the same weights as one that was not.
@@ -17,31 +17,32 @@ from typing import Any
 import numpy as np
 import torch
 from edgekit.models.augment import crop_and_flip, padded, padding_for
-from edgekit.models.family import TrainOptions, require_labels
+from edgekit.models.family import TrainOptions
+from edgekit.models.objective import distilled, objective
 from edgekit.models.resume import RunState
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from edgekit.data import Dataset
 from edgekit.data.dataset import split_indices
-from edgekit.data.preprocess import affine, apply_contract
+from edgekit.data.kind import affine
+from edgekit.data.preprocess import apply_contract
 from edgekit.errors import DeviceError, GateError, UsageError
 from edgekit.types import InputContract, Network
 
 log = logging.getLogger("edgekit")
 MAX_VALIDATION = 2000
 Progress = Callable[[int, int, float, float], None]
-"""Called after each epoch with (epoch, epochs, mean training loss, validation accuracy 0..1)."""
+"""Called after each epoch with (epoch, epochs, mean training loss, validation score)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Epochs run in this process, the best one (from 1) and its validation accuracy 0..1, samples used."""
+    """Epochs run in this process, the best one (from 1), its validation score (see Objective), samples."""
 
     epochs_run: int
     best_epoch: int
-    validation_accuracy: float
+    validation_score: float
     validation_samples: int
     samples: int
 
@@ -72,7 +73,6 @@ def fit(
         GateError: the loss is no longer a finite number.
         DeviceError: no such device here.
     """
-    require_labels(data)
     check_options(options)
     fabric = _fabric(device, options.precision, network.module)
     samples = _Samples(network, data, options)
@@ -91,16 +91,16 @@ def fit(
                 f"training diverged: the loss of epoch {epoch + 1} is {loss}; lower the learning rate "
                 f"(now {options.lr:g})"
             )
-        accuracy = loop.accuracy()
-        if accuracy >= run.best_accuracy:
-            run.remember(epoch + 1, accuracy, average.module)
+        score = loop.score()
+        if score >= run.best_score:
+            run.remember(epoch + 1, score, average.module)
         run.save(epoch + 1, module, average.module, optimizer)
         if progress:
-            progress(epoch + 1, options.epochs, loss, accuracy)
+            progress(epoch + 1, options.epochs, loss, score)
     module.load_state_dict(run.best)
     module.to("cpu").eval()
     run.remove()
-    return Fit(options.epochs - first, run.best_epoch, run.best_accuracy, len(samples.held), len(samples.kept))
+    return Fit(options.epochs - first, run.best_epoch, run.best_score, len(samples.held), len(samples.kept))
 
 
 def check_options(options: TrainOptions) -> None:
@@ -140,12 +140,13 @@ class _Samples:
 
     def __init__(self, network: Network, data: Dataset, options: TrainOptions) -> None:
         (name, contract), *_ = network.card.contract.items() or [("", InputContract())]
-        labels = np.asarray(data.labels)
+        self.objective = objective(network.task.kind)
         share = min(options.validation, MAX_VALIDATION / len(data))
-        kept, held = split_indices(len(data), labels, share, options.seed) if share > 0 else (np.arange(len(data)), [])
+        every = np.arange(len(data))
+        kept, held = split_indices(len(data), data.labels, share, options.seed) if share > 0 else (every, [])
         self.kept, self.held = np.asarray(kept), np.asarray(held, np.int64)
-        self.image = contract.kind == "image"
-        self.labels = torch.from_numpy(labels.astype(np.int64))
+        self.image = contract.kind == "image" and contract.layout == "NCHW"
+        self.targets = self.objective.targets(data, network)
         if self.image:
             assert contract.size is not None
             raw_contract = InputContract("image", "NHWC", contract.size, contract.channels)
@@ -159,7 +160,7 @@ class _Samples:
             arrays = data.arrays.get(name)
             arrays = next(iter(data.arrays.values())) if arrays is None else arrays
             self.augment = ""
-            self.values = torch.from_numpy(apply_contract(arrays, contract))
+            self.values = torch.from_numpy(apply_contract(arrays, contract, network.signature.inputs[0].dtype))
 
     def batches(self, epoch: int, options: TrainOptions) -> Iterator[tuple[Tensor, Tensor]]:
         """Shuffled training batches of one epoch; the order and the augmentation follow from seed and epoch."""
@@ -170,14 +171,14 @@ class _Samples:
             picked = order[start : start + options.batch]
             if len(picked) == 1 and len(order) > 1:
                 continue  # batch normalisation has no variance of one sample
-            yield self._inputs(picked, generator), self.labels[picked]
+            yield self._inputs(picked, generator), self.targets[picked]
 
     def held_batches(self, batch: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
         """The held-out samples (the training ones where none are), in order, unaugmented."""
         order = torch.from_numpy(self.held if len(self.held) else self.kept)
         for start in range(0, len(order), batch):
             picked = order[start : start + batch]
-            yield self._inputs(picked, None), self.labels[picked]
+            yield self._inputs(picked, None), self.targets[picked]
 
     def _inputs(self, picked: Tensor, generator: torch.Generator | None) -> Tensor:
         if not self.image:
@@ -256,45 +257,45 @@ class _Loop:
         steps = math.ceil(len(self.samples.kept) / self.options.batch)
         total = torch.zeros((), device=self.fabric.device)
         count = 0
-        for k, (inputs, labels) in enumerate(self.samples.batches(epoch, self.options)):
+        for k, (inputs, targets) in enumerate(self.samples.batches(epoch, self.options)):
             step = epoch * steps + k
             rate = one_cycle(step / (self.options.epochs * steps), self.options)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            inputs, labels = inputs.to(self.fabric.device), labels.to(self.fabric.device)
-            loss = self._loss(inputs, labels)
+            inputs, targets = inputs.to(self.fabric.device), targets.to(self.fabric.device)
+            loss = self._loss(inputs, targets)
             self.optimizer.zero_grad()
             self.fabric.backward(loss)
+            if self.options.clip > 0:
+                torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.options.clip)
             self.optimizer.step()
             self.average.update(step)
             total += loss.detach()
             count += 1
         return float(total) / max(count, 1)
 
-    def _loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        logits = self.module(inputs).float()
-        hard = F.cross_entropy(logits, labels, label_smoothing=self.options.smoothing)
+    def _loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        outputs = self.module(inputs).float()
+        hard = self.samples.objective.loss(outputs, targets, inputs, self.options)
         if self.teacher is None or self.options.distil == 0:
             return hard
         with torch.no_grad(), self.fabric.autocast():
             soft = self.teacher(inputs).float()
-        t = self.options.temperature
-        divergence = F.kl_div(
-            F.log_softmax(logits / t, 1), F.log_softmax(soft / t, 1), log_target=True, reduction="batchmean"
+        return (1 - self.options.distil) * hard + self.options.distil * distilled(
+            outputs, soft, self.options.temperature
         )
-        return (1 - self.options.distil) * hard + self.options.distil * t * t * divergence
 
     @torch.no_grad()
-    def accuracy(self) -> float:
-        """Accuracy 0..1 of the averaged weights on the held-out samples."""
+    def score(self) -> float:
+        """Mean score of the averaged weights on the held-out samples."""
         module = self.average.module.eval()
-        correct = total = 0
+        total, count = 0.0, 0
         with self.fabric.autocast():
-            for inputs, labels in self.samples.held_batches():
-                guess = module(inputs.to(self.fabric.device)).argmax(1).cpu()
-                correct += int((guess == labels).sum())
-                total += len(labels)
-        return correct / total
+            for inputs, targets in self.samples.held_batches():
+                outputs = module(inputs.to(self.fabric.device)).float().cpu()
+                total += self.samples.objective.score(outputs, targets, inputs)
+                count += len(targets)
+        return total / count
 
 
 def one_cycle(progress: float, options: TrainOptions) -> float:

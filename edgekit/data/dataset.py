@@ -28,9 +28,11 @@ class Dataset:
             (tensors by model input name, fed as they are).
         arrays: name -> samples: one array, or a sequence that decodes on access (image files).
         labels: class index of each sample, int64 (N,), or None.
+        targets: real-valued targets of each sample, float32 (N, ...), raw units (forecasting), or None.
         classes: class names in index order.
         columns: column names of a table.
         own_split: False where train and test come from a seeded split of one set.
+        params: what the readers of one kind know besides (sampling rate of audio, columns and horizon of a series).
     """
 
     name: str
@@ -41,6 +43,8 @@ class Dataset:
     classes: tuple[str, ...] = ()
     columns: tuple[str, ...] = field(default=())
     own_split: bool = True
+    targets: Array | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
@@ -53,7 +57,9 @@ class Dataset:
     def subset(self, indices: Array) -> Dataset:
         """The samples at ``indices`` (int, 1-D), in that order."""
         picked = {name: _take(samples, indices) for name, samples in self.arrays.items()}
-        return replace(self, arrays=picked, labels=None if self.labels is None else self.labels[indices])
+        labels = None if self.labels is None else self.labels[indices]
+        targets = None if self.targets is None else self.targets[indices]
+        return replace(self, arrays=picked, labels=labels, targets=targets)
 
 
 class Picked(Sequence[Array]):

@@ -1,8 +1,7 @@
-"""The I/O contract at work: raw samples become model-ready feeds. numpy only (Pillow to resize an image)."""
+"""The I/O contract at work: raw samples become model-ready feeds. numpy only."""
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -10,29 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from edgekit import registry
 from edgekit.data.arrays import read_npz
 from edgekit.data.dataset import Dataset
-from edgekit.data.images import SUFFIXES, decode
+from edgekit.data.kind import Kind
 from edgekit.errors import DataError
 from edgekit.types import Array, Feed, InputContract, Signature, TensorSpec
 
 log = logging.getLogger("edgekit")
-
-
-def affine(contract: InputContract, width: int) -> tuple[Array, Array]:
-    """``(factor, offset)``, float32 of length ``width``, with model value = raw * factor + offset.
-
-    Raises:
-        DataError: the contract has another number of channels or columns than the raw samples.
-    """
-    mean = np.asarray(contract.mean or (0.0,) * width, np.float64)
-    std = np.asarray(contract.std or (1.0,) * width, np.float64)
-    if mean.size != width or std.size != width:
-        raise DataError(
-            f"the samples have {width} {'channels' if contract.kind == 'image' else 'columns'}, the model was made for "
-            f"{max(mean.size, std.size)}; give data of the kind it was trained on"
-        )
-    return (contract.scale / std).astype(np.float32), (-mean / std).astype(np.float32)
 
 
 def apply_contract(raw: Sequence[Array] | Array, contract: InputContract, dtype: str = "float32") -> Array:
@@ -41,57 +25,22 @@ def apply_contract(raw: Sequence[Array] | Array, contract: InputContract, dtype:
     Raises:
         DataError: samples that do not fit the contract.
     """
-    if contract.kind == "image":
-        pixels = _as_images(raw, contract)
-        factor, offset = affine(contract, pixels.shape[-1])
-        batch = pixels.astype(np.float32) * factor + offset
-        if contract.layout == "NCHW":
-            batch = np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
-        return batch.astype(dtype, copy=False)
-    stacked = np.stack([np.asarray(row) for row in raw])
-    if contract.kind == "table":
-        if stacked.ndim != 2:
-            raise DataError(f"a table has rows of numbers, got samples of shape {stacked.shape[1:]}")
-        factor, offset = affine(contract, stacked.shape[-1])
-        return (stacked.astype(np.float32) * factor + offset).astype(dtype, copy=False)
-    return stacked.astype(dtype, copy=False) if _harmless(stacked.dtype, dtype) else stacked
+    if contract.kind == "array":
+        stacked = np.stack([np.asarray(row) for row in raw])
+        return stacked.astype(dtype, copy=False) if _harmless(stacked.dtype, dtype) else stacked
+    return _kind(contract.kind).encode(raw, contract).astype(dtype, copy=False)
+
+
+def _kind(name: str) -> Kind:
+    found = registry.lookup("kinds", name)
+    if not isinstance(found, Kind):
+        raise DataError(f"the entry point of the kind {name!r} gave {type(found).__name__}, a Kind was expected")
+    return found
 
 
 def _harmless(found: np.dtype[np.generic], wanted: str) -> bool:
     """Whether a cast keeps the kind (float to float, integer to integer); others are left for the runner to refuse."""
     return found.kind == np.dtype(wanted).kind or {found.kind, np.dtype(wanted).kind} <= {"i", "u"}
-
-
-def _as_images(raw: Sequence[Array] | Array, contract: InputContract) -> Array:
-    """uint8 (N, height, width, channels) of the contract's size and channels."""
-    if isinstance(raw, np.ndarray) and raw.ndim == 4 and _fits(raw[0], contract):
-        return raw
-    return np.stack([_fit_image(np.asarray(image), contract) for image in raw])
-
-
-def _fits(image: Array, contract: InputContract) -> bool:
-    return (contract.size in (None, image.shape[:2])) and contract.channels in (0, image.shape[-1])
-
-
-def _fit_image(image: Array, contract: InputContract) -> Array:
-    if image.ndim != 3 or image.shape[-1] not in (1, 3):
-        raise DataError(f"an image is height x width x 1 or 3, got shape {image.shape}")
-    if _fits(image, contract):
-        return image
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise DataError(
-            f"the image is {image.shape}, the model takes {contract.size} x {contract.channels}, and resizing needs "
-            "Pillow: pip install pillow"
-        ) from error
-    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    if contract.channels in (1, 3):
-        picture = picture.convert("L" if contract.channels == 1 else "RGB")
-    if contract.size is not None and picture.size != contract.size[::-1]:
-        picture = picture.resize(contract.size[::-1], Image.Resampling.BILINEAR)
-    pixels = np.asarray(picture, dtype=np.uint8)
-    return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def guess_contract(spec: TensorSpec, kind: str) -> InputContract:
@@ -151,7 +100,9 @@ class _Bound:
             raw: Sequence[Array] | Array = self.samples[start:stop]
         else:
             raw = [self.samples[k] for k in range(start, stop)]
-        dtype = self.spec.dtype if np.dtype(self.spec.dtype).kind == "f" or self.contract.kind == "array" else "float32"
+        dtype = self.spec.dtype
+        if np.dtype(dtype).kind in "iu" and self.contract.kind in ("image", "table"):
+            dtype = "float32"  # real values: the runner quantizes them with the file's own scale
         return apply_contract(raw, self.contract, dtype)
 
 
@@ -190,25 +141,31 @@ def feeds(
 
 
 def sample_feed(given: str, signature: Signature, contract: Mapping[str, InputContract]) -> Feed:
-    """One user input as a feed of batch 1: an image, an .npz or .npy of model-ready arrays, or a .csv with one row.
+    """One user input as a feed of batch 1: .npz or .npy hold model-ready arrays, the rest is read by its kind.
 
     Raises:
         DataError: the file cannot be read, or does not fit the model's inputs.
     """
-    path = Path(given)
-    suffix = path.suffix.lower()
-    if suffix in SUFFIXES:
-        raw: Dataset = Dataset(given, "all", "image", {"image": decode(path)[None]})
-    elif suffix == ".npz":
-        return _named_arrays(path, read_npz(path), signature)
-    elif suffix == ".npy":
-        return _named_arrays(path, {"inputs": _read_npy(path)}, signature)
-    elif suffix == ".csv":
-        raw = Dataset(given, "all", "table", {"table": _first_row(path)[None]})
-    else:
-        known = ", ".join((*SUFFIXES, ".npz", ".npy", ".csv"))
-        raise DataError(f"{given} is of no kind that can be read; an input is a file ending in one of {known}")
+    suffix = Path(given).suffix.lower()
+    if suffix == ".npz":
+        return _named_arrays(Path(given), read_npz(Path(given)), signature)
+    if suffix == ".npy":
+        return _named_arrays(Path(given), {"inputs": _read_npy(Path(given))}, signature)
+    name = _kind_of_input(given, suffix, contract)
+    raw = Dataset(given, "all", name, {name: [_kind(name).read(given)]})
     return next(feeds(raw, signature, contract))
+
+
+def _kind_of_input(given: str, suffix: str, contract: Mapping[str, InputContract]) -> str:
+    """The kind the model was made for; where it does not say, the kind the file's suffix tells."""
+    wanted = {rule.kind for rule in contract.values()} - {"array"}
+    if len(wanted) == 1:
+        return wanted.pop()
+    suffixes = {s: name for name in registry.names("kinds") for s in _kind(name).suffixes}
+    if suffix not in suffixes:
+        known = ", ".join((*suffixes, ".npz", ".npy"))
+        raise DataError(f"{given} is of no kind that can be read; an input is a file ending in one of {known}")
+    return suffixes[suffix]
 
 
 def _read_npy(path: Path) -> Array:
@@ -232,20 +189,6 @@ def _named_arrays(path: Path, arrays: dict[str, Array], signature: Signature) ->
             array = array[None]
         feed[spec.name] = array.astype(spec.dtype) if _harmless(array.dtype, spec.dtype) else array
     return feed
-
-
-def _first_row(path: Path) -> Array:
-    try:
-        with open(path, newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as CSV: {error}") from error
-    for row in rows[:2]:  # the first row may be a header
-        try:
-            return np.array([float(cell) for cell in row], np.float32)
-        except ValueError:
-            continue
-    raise DataError(f"{path} holds no row of numbers in its first two lines")
 
 
 def as_layout(contract: InputContract, layout: str) -> InputContract:

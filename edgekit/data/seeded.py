@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgekit.data.preprocess import affine
+from edgekit.data.kind import affine
 from edgekit.types import Array, Feed, InputContract, Signature, TensorSpec
 
 EXTREME = 4.0
@@ -28,12 +28,16 @@ def _shape(spec: TensorSpec, dims: Mapping[str, int] | None, batch: int | None) 
 
 
 def _channels_last(contract: InputContract) -> bool:
-    return contract.kind != "image" or contract.layout == "NHWC"
+    return contract.kind != "image" or contract.layout != "NCHW"
 
 
 def _pixels_to_input(pixels: Array, shape: tuple[int, ...], contract: InputContract) -> Array:
     """Raw values in the input's own layout -> model values."""
     channels = shape[-1] if _channels_last(contract) else shape[1]
+    if contract.layout == "NHW":  # the last axis holds width x channels
+        channels = contract.channels or 1
+        factor, offset = (np.tile(part, shape[-1] // channels) for part in affine(contract, channels))
+        return pixels.astype(np.float32) * factor + offset
     factor, offset = affine(contract, channels)
     if not _channels_last(contract):
         factor, offset = factor.reshape(-1, 1, 1), offset.reshape(-1, 1, 1)

@@ -123,8 +123,10 @@ def test_images_are_brought_to_the_contract(tmp_path):
     cut.write_bytes((tmp_path / "whole.jpg").read_bytes()[:300])
     with pytest.raises(DataError, match=r"cut\.jpg cannot be read"):
         sample_feed(str(cut), IMAGE, CONTRACT)
-    with pytest.raises(DataError, match="of no kind"):
+    with pytest.raises(DataError, match="does not exist; give the path of an image"):
         sample_feed("sentence.txt", IMAGE, CONTRACT)
+    with pytest.raises(DataError, match="of no kind"):
+        sample_feed("sentence.txt", IMAGE, {})
 
 
 @pytest.fixture

@@ -1,0 +1,42 @@
+"""What a kind of data is: how its raw samples become tensors, and how one user input is read. One module a kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgekit.errors import DataError
+from edgekit.types import Array, InputContract
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One entry of the registry's table ``kinds``.
+
+    Attributes:
+        encode: raw samples (first axis = sample) and the contract -> one model-ready batch, without the dtype cast.
+        read: what the user gave for one input (a path, a sentence) -> one raw sample.
+        suffixes: file suffixes by which an input is recognised where the model has no contract.
+    """
+
+    encode: Callable[[Sequence[Array] | Array, InputContract], Array]
+    read: Callable[[str], Array]
+    suffixes: tuple[str, ...] = ()
+
+
+def affine(contract: InputContract, width: int) -> tuple[Array, Array]:
+    """``(factor, offset)``, float32 of length ``width``, with model value = raw * factor + offset.
+
+    Raises:
+        DataError: the contract has another number of channels or columns than the raw samples.
+    """
+    mean = np.asarray(contract.mean or (0.0,) * width, np.float64)
+    std = np.asarray(contract.std or (1.0,) * width, np.float64)
+    if mean.size != width or std.size != width:
+        raise DataError(
+            f"the samples have {width} {'channels' if contract.kind == 'image' else 'columns'}, the model was made for "
+            f"{max(mean.size, std.size)}; give data of the kind it was trained on"
+        )
+    return (contract.scale / std).astype(np.float32), (-mean / std).astype(np.float32)

@@ -1,0 +1,103 @@
+"""What training minimises and what chooses the best epoch, one objective a kind of task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from edgekit.models.family import TrainOptions, require_labels
+from torch import Tensor
+from torch.nn import functional as F
+
+from edgekit.data import Dataset
+from edgekit.errors import DataError
+from edgekit.types import Network
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """Loss and score of one kind of task.
+
+    Attributes:
+        targets: data set and network -> one target a sample, first axis = sample.
+        loss: (outputs, targets, inputs, options) -> scalar.
+        score: (outputs, targets, inputs) -> the sum over the batch of a figure of which more is better.
+        name: of the score, as progress shows it; an accuracy is 0..1, an error is given as minus its value.
+    """
+
+    targets: Callable[[Dataset, Network], Tensor]
+    loss: Callable[[Tensor, Tensor, Tensor, TrainOptions], Tensor]
+    score: Callable[[Tensor, Tensor, Tensor], float]
+    name: str
+
+
+def objective(kind: str) -> Objective:
+    """The objective of a task's kind.
+
+    Raises:
+        DataError: the loop does not train that kind (a GAN has a loop of its own).
+    """
+    if kind not in OBJECTIVES:
+        raise DataError(f"a task of kind {kind!r} has no training objective; there are: {', '.join(OBJECTIVES)}")
+    return OBJECTIVES[kind]
+
+
+def _class_indices(data: Dataset, network: Network) -> Tensor:
+    require_labels(data)
+    assert data.labels is not None
+    return torch.from_numpy(data.labels.astype("int64"))
+
+
+def _future(data: Dataset, network: Network) -> Tensor:
+    """Targets in units of the normalised series: (raw - mean) / std of the task."""
+    if data.targets is None:
+        raise DataError(f"{data.label} has no values to forecast; give series:FILE.csv or etth1")
+    params: Any = network.task.params
+    mean, std = float(params.get("mean", 0.0)), float(params.get("std", 1.0))
+    return torch.from_numpy(((data.targets - mean) / std).astype("float32"))
+
+
+def _nothing(data: Dataset, network: Network) -> Tensor:
+    return torch.zeros(len(data))
+
+
+def _cross_entropy(outputs: Tensor, targets: Tensor, inputs: Tensor, options: TrainOptions) -> Tensor:
+    return F.cross_entropy(outputs, targets, label_smoothing=options.smoothing)
+
+
+def _squared_error(outputs: Tensor, targets: Tensor, inputs: Tensor, options: TrainOptions) -> Tensor:
+    return F.mse_loss(outputs, targets)
+
+
+def _reconstruction(outputs: Tensor, targets: Tensor, inputs: Tensor, options: TrainOptions) -> Tensor:
+    return F.mse_loss(outputs, inputs)
+
+
+def _correct(outputs: Tensor, targets: Tensor, inputs: Tensor) -> float:
+    return float((outputs.argmax(1) == targets).sum())
+
+
+def _minus_squared_error(outputs: Tensor, targets: Tensor, inputs: Tensor) -> float:
+    return -float(((outputs - targets) ** 2).flatten(1).mean(1).sum())
+
+
+def _minus_reconstruction(outputs: Tensor, targets: Tensor, inputs: Tensor) -> float:
+    return -float(((outputs - inputs) ** 2).flatten(1).mean(1).sum())
+
+
+OBJECTIVES = {
+    "classification": Objective(_class_indices, _cross_entropy, _correct, "accuracy"),
+    "forecasting": Objective(_future, _squared_error, _minus_squared_error, "minus MSE"),
+    "anomaly": Objective(_nothing, _reconstruction, _minus_reconstruction, "minus MSE"),
+}
+"""Kinds of task that the one loop trains; a distilled student adds its teacher's soft targets (classification only)."""
+
+
+def distilled(logits: Tensor, soft: Tensor, temperature: float) -> Tensor:
+    """Hinton's soft-target loss: t^2 KL(teacher || student) at temperature t, mean over the batch."""
+    log_student = F.log_softmax(logits / temperature, 1)
+    log_teacher = F.log_softmax(soft / temperature, 1)
+    divergence = F.kl_div(log_student, log_teacher, log_target=True, reduction="batchmean")
+    return temperature * temperature * torch.as_tensor(divergence)
