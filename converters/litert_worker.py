@@ -6,7 +6,7 @@ keeps in a file; descriptor 1 is moved away first, so that no ``print`` gets bet
 
 Request: ``{"program": "x.pt2", "target": "x.tflite", "inputs": [names], "outputs": [names],
 "dynamic": [{"axis": name} or null for each input], "minimum": {name: size}}``.
-Answer: ``{"ok": true}`` or ``{"error": text}``.
+Answer: ``{"ok": true}``, ``{"error": text}`` or, where the file cannot be written, ``{"errno": number}``.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ def main() -> None:
         try:
             convert(json.loads(line))
             answer: dict[str, Any] = {"ok": True}
+        except OSError as error:
+            answer = {"errno": error.errno} if error.errno else {"error": f"{type(error).__name__}: {error}"}
         except Exception as error:  # every failure of the converter is an answer; the parent names it
             lines = [part.strip() for part in str(error).splitlines() if part.strip()]
             answer = {"error": f"{type(error).__name__}: {lines[0] if lines else 'no message'}"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,6 +18,8 @@ class TorchToPt2(Converter):
         import torch
 
         program = capture.program
+        buffer = io.BytesIO()  # torch's own writer turns a full disk into an error without a number
         with quiet():
-            torch.export.save(program, target)
+            torch.export.save(program, buffer)
+        target.write_bytes(buffer.getbuffer())
         return ()

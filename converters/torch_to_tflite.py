@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import io
 import json
 import os
 import select
@@ -60,8 +61,10 @@ class TorchToTflite(Converter):
         signature = capture.signature
         folder = tempfile.TemporaryDirectory(prefix="edgekit-")
         path = Path(folder.name) / "program.pt2"
+        buffer = io.BytesIO()  # torch's own writer turns a full disk into an error without a number
         with quiet():
-            torch.export.save(program, path)
+            torch.export.save(program, buffer)
+        path.write_bytes(buffer.getbuffer())
         pending = _worker().ask(
             {
                 "program": str(path),
@@ -79,6 +82,8 @@ class TorchToTflite(Converter):
         def finish() -> tuple[str, ...]:
             with folder:
                 answer = pending()
+            if "errno" in answer:
+                raise OSError(answer["errno"], os.strerror(answer["errno"]), str(target))
             if "error" in answer:
                 advice = "Replace that operation in the network, or export to another format"
                 if capture.dims:

@@ -30,7 +30,7 @@ SELFTEST_VALUES = 64
 SELFTEST_RELATIVE = 1e-3
 """Tolerance of a self-test, of the outputs' scale: ten times the proof's, since other CPUs sum in other orders."""
 PACKAGES = {
-    Format.ONNX: ("torch", "onnx", "onnxscript", "onnxruntime"),
+    Format.ONNX: ("torch", "onnx", "onnxscript", "onnxslim", "onnxruntime"),
     Format.TFLITE: ("torch", "litert-torch", "litert-converter", "ai-edge-litert"),
     Format.PT2: ("torch",),
 }

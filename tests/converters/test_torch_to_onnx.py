@@ -64,6 +64,29 @@ def test_weights_and_scopes_have_the_users_names_behind_a_change_of_layout(small
     onnx.checker.check_model(turned, full_check=True)
 
 
+def test_a_recurrent_layer_stays_one_operator_and_knows_its_module(
+    network_of: Callable[..., Network], tmp_path: Path
+) -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.LSTM(4, 8, batch_first=True, bidirectional=True)
+            self.head = nn.Linear(16, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.layer(x)[0][:, -1])
+
+    capture, model = convert(network_of(Recurrent(), torch.zeros(1, 6, 4)), tmp_path / "m.onnx")
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds.count("LSTM") == 1
+    assert len(kinds) <= 6  # 33 before constants are folded
+    owners = {node.op_type: [p.value for p in node.metadata_props] for node in model.graph.node}
+    assert "'layer'" in owners["LSTM"][0]
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
+    feed = {"x": np.random.default_rng(0).normal(size=(1, 6, 4)).astype(np.float32)}
+    assert np.allclose(session.run(None, feed)[0], capture.reference(feed)["output"], atol=1e-6)  # float32 rounding
+
+
 @pytest.mark.parametrize("opset", [OPSETS.start, OPSETS.stop - 1])
 def test_both_ends_of_the_opsets_are_written_and_run(small: Network, tmp_path: Path, opset: int) -> None:
     _, model = convert(small, tmp_path / "m.onnx", opset=opset)
