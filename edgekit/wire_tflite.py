@@ -88,7 +88,9 @@ def check(data: bytes) -> None:
         for place in _outside(reader, buffer):
             offset, size = reader.u64(place[0]), reader.u64(place[1])
             if offset + size > len(data):
-                raise ModelError(f"the TFLite file is cut short: weights end at byte {offset + size:,} of {len(data):,}")
+                raise ModelError(
+                    f"the TFLite file is cut short: weights end at byte {offset + size:,} of {len(data):,}"
+                )
         at = reader.field(buffer, 0)
         if at:
             start = reader.target(at)
