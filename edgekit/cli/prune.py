@@ -41,7 +41,7 @@ def command(
     SOURCE is a zoo name, a checkpoint (.safetensors), file.py:factory or pkg.mod:factory. Inputs and classes stay as
     they are.
     """
-    from edgekit.pipeline.prune import prune
+    from edgekit.pipeline.prune import PruneOptions, prune
     from edgekit.report.prune import render_prune
 
     with epoch_bar() as progress:
@@ -52,11 +52,8 @@ def command(
             method=method,
             data=data,
             epochs=epochs,
-            distil=distil,
-            spread=spread,
-            round_to=round_to,
             seed=seed,
-            device=device,
             progress=progress,
+            options=PruneOptions(distil, spread, round_to, device),
         )
     emit("prune", result, render=render_prune)

@@ -129,7 +129,7 @@ def _signature_inputs(interpreter: Any) -> dict[str, Any]:
 
 def _activations(path: Path) -> set[int]:
     """Indices of the file's own tensors whose values do not stand in the file."""
-    from edgekit.quality.account import holds_data, read_tflite
+    from edgekit.quality.account_tflite import holds_data, read_tflite
 
     model = read_tflite(path)
     return {i for i, tensor in enumerate(model.subgraphs[0].tensors) if not holds_data(model, tensor)}

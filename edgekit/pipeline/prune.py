@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,24 @@ _LATER = {
     "magnitude": "single weights are not pruned yet: no runtime here has kernels that are faster for it",
     "2:4": "2:4 sparsity is not built yet: no runtime here has kernels that are faster for it",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class PruneOptions:
+    """How channels leave and how the network recovers.
+
+    Attributes:
+        distil: the unpruned network is the teacher of the fine-tuning.
+        spread, round_to: see :class:`~edgekit.passes.prune_channels.PruneChannels`.
+        device: ``cpu`` or ``cuda``, to fine-tune on.
+        overrides: fields of :class:`~edgekit.models.family.TrainOptions` to replace.
+    """
+
+    distil: bool = True
+    spread: str = "even"
+    round_to: int = 8
+    device: str = "cpu"
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,13 +112,9 @@ def prune(
     method: str = "channels",
     data: str | None = None,
     epochs: int | None = None,
-    distil: bool = True,
-    spread: str = "even",
-    round_to: int = 8,
     seed: int = 0,
-    device: str = "cpu",
-    overrides: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
+    options: PruneOptions | None = None,
 ) -> PruneResult:
     """Prunes the network ``source`` and writes the checkpoint ``out``.
 
@@ -111,9 +125,8 @@ def prune(
         method: ``channels``.
         data: fine-tunes on its train split and measures on its test split; without it the network is pruned only.
         epochs: of fine-tuning (10 where it is None, 0 for none).
-        distil: the unpruned network is the teacher of the fine-tuning.
-        spread, round_to: see :class:`~edgekit.passes.prune_channels.PruneChannels`.
-        seed, device, overrides, progress: as in :func:`edgekit.pipeline.train.train`.
+        seed, progress: as in :func:`edgekit.pipeline.train.train`.
+        options: everything else.
 
     Raises:
         UsageError: an amount that makes no sense or cannot be reached; epochs without data.
@@ -125,7 +138,8 @@ def prune(
         raise UsageError(f"epochs is {epochs}; give 0 or more")
     if epochs and data is None:
         raise UsageError("--epochs fine-tunes, which needs --data")
-    pruner = PruneChannels(amount, round_to, spread)
+    chosen = options or PruneOptions()
+    pruner = PruneChannels(amount, chosen.round_to, chosen.spread)
     place = checkpoint_path(out)
     network = resolve(source)
     samples = None if data is None else open_data(data, default_split="train")
@@ -138,23 +152,31 @@ def prune(
     step = pruned.card.steps[-1]
     log.info("%s", _said(step))
     after_pruning = _measured(pruned, samples)
-    recovered, fitted = None, None
+    trained = None
     if samples is None or epochs == 0:
         card = replace(pruned.card, quality=() if after_pruning is None else (after_pruning,))
         pruned = replace(pruned, card=card)
         save_checkpoint(pruned, place)
     else:
-        options = train_options(finetune_options(pruned), epochs or EPOCHS, seed, overrides)
-        options = options if distil else replace(options, distil=0.0)
+        plan = train_options(finetune_options(pruned), epochs or EPOCHS, seed, chosen.overrides)
+        plan = plan if chosen.distil else replace(plan, distil=0.0)
+        taught = source if chosen.distil else None
+        params = {
+            "source": source,
+            "data": samples.label,
+            "distil_from": taught,
+            "device": chosen.device,
+            **asdict(plan),
+        }
+        tuning = Step("finetune", params, training_versions())
+        teacher = replace(network, module=copy.deepcopy(network.module)) if chosen.distil else None
         torch.manual_seed(seed)
-        params = {"source": str(source), "data": samples.label, "distil_from": str(source) if distil else None}
-        params |= {"device": device}
-        tuning = Step("finetune", {**params, **asdict(options)}, training_versions())
-        teacher = replace(network, module=copy.deepcopy(network.module)) if distil else None
         trained = train_network(
-            pruned, samples, options, place, tuning, device=device, teacher=teacher, progress=progress
+            pruned, samples, plan, place, tuning, device=chosen.device, teacher=teacher, progress=progress
         )
-        pruned, recovered, fitted = trained.network, trained.quality, trained.fit
+        pruned = trained.network
+    recovered = None if trained is None else trained.quality
+    fitted = None if trained is None else trained.fit
     return PruneResult(place, pruned, step, before, after_pruning, recovered, fitted, made.notes)
 
 

@@ -21,7 +21,8 @@ from edgekit.passes.calibration import METHODS, Calibration, Range
 from edgekit.passes.onnx_prepare import prepared
 from edgekit.passes.onnx_weights import symmetric_int8
 from edgekit.passes.quantize_onnx import SCHEMES, QuantizeOnnx
-from edgekit.quality.account import account, onnx_account
+from edgekit.quality.account import account
+from edgekit.quality.account_onnx import onnx_account
 from edgekit.quality.evaluate import evaluate
 from edgekit.runtime import load
 from edgekit.types import Artifact, Format

@@ -16,7 +16,8 @@ from edgekit.passes.base import PassContext
 from edgekit.passes.calibration import METHODS, Calibration
 from edgekit.passes.integer_io import integer_io
 from edgekit.passes.quantize_tflite import SCHEMES, QuantizeTflite
-from edgekit.quality.account import account, read_tflite
+from edgekit.quality.account import account
+from edgekit.quality.account_tflite import read_tflite
 from edgekit.quality.evaluate import evaluate
 from edgekit.runtime import load
 from edgekit.types import Artifact, Format

@@ -13,7 +13,7 @@ from edgekit.models.checkpoint import load_checkpoint
 
 import edgekit
 from edgekit.errors import DataError, EdgekitError, UnsupportedError, UsageError
-from edgekit.pipeline.prune import prune
+from edgekit.pipeline.prune import PruneOptions, prune
 from edgekit.pipeline.train import train
 from edgekit.report.prune import render_prune
 from edgekit.report.text import show
@@ -73,7 +73,7 @@ def test_pruned_only(digits: Path, tmp_path: Path) -> None:
         ({"amount": 0.5, "method": "lottery"}, UsageError, "no pruning method"),
         ({"amount": 0.5, "epochs": 2}, UsageError, "needs --data"),
         ({"amount": 0.5, "data": "digits", "epochs": -1}, UsageError, "epochs is -1"),
-        ({"amount": 0.5, "spread": "wide"}, UsageError, "even, global"),
+        ({"amount": 0.5, "options": PruneOptions(spread="wide")}, UsageError, "even, global"),
         ({"amount": 0.5, "data": "breast-cancer"}, DataError, "breast-cancer"),
         ({"amount": 0.5, "out": "p.onnx"}, UsageError, ".safetensors"),
     ],

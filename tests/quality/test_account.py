@@ -11,7 +11,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekit.errors import ModelError, UnsupportedError
-from edgekit.quality.account import Account, account, onnx_account, quantized_already, read_tflite
+from edgekit.quality.account import Account, account, quantized_already
+from edgekit.quality.account_onnx import onnx_account
+from edgekit.quality.account_tflite import read_tflite
 from edgekit.types import Artifact, Card, Format, Signature, Step, Task
 
 SCALE, ZERO = np.float32(0.1), np.uint8(128)

@@ -1,0 +1,54 @@
+"""What an integer account is; see :mod:`edgekit.quality.account`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+CONVERSIONS = frozenset(
+    ["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast", "QUANTIZE", "DEQUANTIZE", "CAST"]
+)
+"""Operators that only change the number format; counted apart from the work."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftFloat:
+    """One operator that runs in float: its type, its name in the file, and why."""
+
+    operator: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Account:
+    """What of a model file is integer.
+
+    Attributes:
+        operators: operators that do work (conversions of number format and shape arithmetic are not counted).
+        integer_operators: those of them that compute on integers.
+        weight_bytes_integer_share: share of the bytes of constant tensors that is held in integers, 0..1.
+        conversions: operators that only change the number format while the model runs.
+        left_float: the rest, with reasons.
+    """
+
+    operators: int
+    integer_operators: int
+    weight_bytes_integer_share: float
+    conversions: int
+    left_float: tuple[LeftFloat, ...]
+
+    @property
+    def quantized(self) -> bool:
+        """True when anything in the file is held or computed in integers."""
+        return self.integer_operators > 0 or self.weight_bytes_integer_share > 0
+
+    def document(self) -> dict[str, Any]:
+        """The account as JSON values, with the names of CONTRACT."""
+        return {
+            "operators": self.operators,
+            "integer_operators": self.integer_operators,
+            "weight_bytes_integer_share": round(self.weight_bytes_integer_share, 4),
+            "conversions": self.conversions,
+            "left_float": [{"operator": f.operator, "name": f.name, "reason": f.reason} for f in self.left_float],
+        }

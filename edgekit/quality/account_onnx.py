@@ -1,0 +1,238 @@
+"""The integer account of ONNX files: QDQ graphs read as onnxruntime executes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgekit.errors import ModelError
+from edgekit.quality.account_base import CONVERSIONS, Account, LeftFloat
+
+QDQ_KERNELS = frozenset(
+    (
+        *("Add", "ArgMax", "AveragePool", "Concat", "Conv", "Expand", "Flatten", "Gather", "Gemm", "GlobalAveragePool"),
+        *("LeakyRelu", "MatMul", "MaxPool", "Mul", "Pad", "Reshape", "Resize", "Sigmoid", "Slice", "Softmax", "Split"),
+        *("Squeeze", "Transpose", "Unsqueeze", "Where"),
+    )
+)
+"""Operators that onnxruntime's CPU provider fuses between DequantizeLinear and QuantizeLinear (1.31)."""
+INTEGER_ONNX = frozenset(
+    (
+        *("QLinearConv", "QLinearMatMul", "QLinearAdd", "QLinearMul", "QLinearAveragePool", "QLinearGlobalAveragePool"),
+        *("QLinearConcat", "QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax", "QLinearWhere", "QGemm"),
+        *("ConvInteger", "MatMulInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "DynamicQuantizeLSTM"),
+        "QAttention",
+    )
+)
+"""Operators that compute on integers by definition."""
+ROUTINE = frozenset(["Shape", "Constant", "Identity", "ConstantOfShape", "Range"])
+"""Operators on shapes and constants, done at load time; not counted."""
+
+
+class OnnxGraph:
+    """An ONNX graph with who makes and who reads each tensor."""
+
+    def __init__(self, model: Any) -> None:
+        self.nodes = list(model.graph.node)
+        self.initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+        self.outputs = {value.name for value in model.graph.output}
+        self.maker = {name: node for node in self.nodes for name in node.output}
+        self.readers: dict[str, list[Any]] = {}
+        for node in self.nodes:
+            for name in node.input:
+                self.readers.setdefault(name, []).append(node)
+        self.folded = self._constant_nodes()
+
+    def _constant_nodes(self) -> set[str]:
+        """Names of tensors made from constants alone by cheap nodes: the runtime makes them once, at load."""
+        constant = set(self.initializers)
+        for node in self.nodes:
+            if node.op_type in ("DequantizeLinear", "QuantizeLinear"):
+                continue  # onnxruntime keeps these in the graph
+            if node.op_type == "Constant" or (node.input and all(n in constant for n in node.input if n)):
+                constant.update(node.output)
+        return constant - set(self.initializers)
+
+    def real_work(self) -> list[Any]:
+        """Nodes that do work when the model runs."""
+        return [
+            node
+            for node in self.nodes
+            if node.op_type not in CONVERSIONS | ROUTINE
+            and not all(name in self.folded for name in node.output)
+            and not self._rescales(node)
+        ]
+
+    def _rescales(self, node: Any) -> bool:
+        """True for the Mul that turns the integers of a dynamically quantized product back into real values."""
+        makers = [self.maker.get(name) for name in node.input]
+        kinds = {maker.op_type for maker in makers if maker is not None}
+        if node.op_type != "Mul":
+            return False
+        casts = [maker for maker in makers if maker is not None and maker.op_type == "Cast"]
+        products = [self.maker.get(cast.input[0]) for cast in casts]
+        return "DynamicQuantizeLinear" in kinds or any(p is not None and p.op_type in INTEGER_ONNX for p in products)
+
+
+def onnx_account(path: Path, reasons: Mapping[str, str]) -> Account:
+    """The account of an ONNX file; see :func:`account`."""
+    import onnx
+
+    try:
+        graph = OnnxGraph(onnx.load(str(path)))
+    except Exception as error:  # protobuf and file errors share no base class
+        raise ModelError(f"{path} cannot be read as ONNX: {error}") from error
+    work = [node for node in graph.real_work() if not _fused_activation(graph, node)]
+    left = []
+    for node in work:
+        reason = _onnx_float_reason(graph, node)
+        if reason:
+            left.append(
+                LeftFloat(node.op_type, node.name, reasons.get(node.name) or reasons.get(node.op_type) or reason)
+            )
+    floats = {one.name for one in left}
+    running = sum(_converts(graph, node, floats) for node in graph.nodes)
+    return Account(len(work), len(work) - len(left), _onnx_integer_share(graph), running, tuple(left))
+
+
+def _converts(graph: OnnxGraph, node: Any, floats: set[str]) -> bool:
+    """True for a conversion that is left over when integer operators have taken in those around them."""
+    if node.op_type not in CONVERSIONS or node.output[0] in graph.folded:
+        return False
+    if node.op_type == "QuantizeLinear":
+        maker = graph.maker.get(node.input[0])
+        return maker is None or maker.name in floats
+    if node.op_type == "DequantizeLinear":
+        readers = graph.readers.get(node.output[0], [])
+        return not readers or any(reader.name in floats for reader in readers)
+    return True
+
+
+def _fused_activation(graph: OnnxGraph, node: Any) -> bool:
+    """True for a Relu or Clip between an integer operator and its QuantizeLinear: it becomes part of that operator."""
+    if node.op_type not in ("Relu", "Clip"):
+        return False
+    before = graph.maker.get(node.input[0])
+    return before is not None and before.op_type in ("Conv", "Gemm", "Add", "MatMul") and not _writes_float(graph, node)
+
+
+def _from_dequantize(graph: OnnxGraph, name: str) -> bool:
+    maker = graph.maker.get(name)
+    return maker is not None and maker.op_type == "DequantizeLinear"
+
+
+def _writes_float(graph: OnnxGraph, node: Any) -> str:
+    """The output tensor of ``node`` that somebody reads in float, or the empty string."""
+    for name in node.output:
+        if not name:
+            continue
+        readers = graph.readers.get(name, [])
+        if name in graph.outputs or not readers:
+            return str(name)
+        for reader in readers:
+            if reader.op_type in ("Relu", "Clip") and not _writes_float(graph, reader):
+                continue
+            if reader.op_type != "QuantizeLinear":
+                return str(name)
+    return ""
+
+
+def _onnx_float_reason(graph: OnnxGraph, node: Any) -> str:
+    """Why ``node`` runs in float; the empty string when it runs on integers."""
+    if node.op_type in INTEGER_ONNX:
+        return ""
+    data = [name for name in node.input if name and not _is_shape_input(graph, node, name)]
+    if not any(_from_dequantize(graph, name) for name in data):
+        return _unquantized_reason(graph, node)
+    if node.op_type not in QDQ_KERNELS:
+        return f"onnxruntime has no integer kernel for {node.op_type} between DequantizeLinear and QuantizeLinear"
+    activation = data[0]
+    if not _from_dequantize(graph, activation):
+        return f"weight-only: its weights are integers, its input {activation!r} is float"
+    loose = [name for name in data if not _from_dequantize(graph, name)]
+    if node.op_type == "Conv" and len(data) == 3:
+        loose = [name for name in loose if name != data[2]]  # onnxruntime quantizes a constant float bias itself
+    if loose:
+        return f"its input {loose[0]!r} is float"
+    if _mixed_signs(graph, node, data):
+        return (
+            "int8 activations, some of them read by two operators: onnxruntime on x86 turns only the others into uint8 "
+            "and cannot fuse the mixture; uint8 activations avoid it"
+        )
+    loose_output = _writes_float(graph, node)
+    if loose_output and node.op_type not in ("MatMul", "Gemm"):
+        return f"its output {loose_output!r} is read in float"
+    return ""
+
+
+def _is_shape_input(graph: OnnxGraph, node: Any, name: str) -> bool:
+    """True for inputs that carry shapes, axes or indices: everything constant that is no float."""
+    if name in graph.initializers:
+        return int(graph.initializers[name].data_type) not in (1, 10, 16)
+    return name in graph.folded and node.op_type not in ("Conv", "Gemm", "MatMul")
+
+
+def _unquantized_reason(graph: OnnxGraph, node: Any) -> str:
+    weights = [name for name in node.input if name in graph.folded and _folded_from_integer(graph, name)]
+    if weights:
+        return "weight-only: its weights are held in integers and turned into float when the file is loaded"
+    if node.op_type in ("Conv", "Gemm", "MatMul", "ConvTranspose", "LSTM", "GRU", "RNN"):
+        return "not quantized in this file"
+    return "its inputs are float"
+
+
+def _folded_from_integer(graph: OnnxGraph, name: str) -> bool:
+    node = graph.maker.get(name)
+    while node is not None:
+        if node.op_type == "Cast" and node.input[0] in graph.initializers:
+            return int(graph.initializers[node.input[0]].data_type) in _ONNX_INTEGERS
+        node = graph.maker.get(node.input[0]) if node.input else None
+    return False
+
+
+def _mixed_signs(graph: OnnxGraph, node: Any, data: list[str]) -> bool:
+    """True when signed activations around ``node`` are partly shared with other readers, partly not.
+
+    onnxruntime on x86 rewrites an int8 QuantizeLinear/DequantizeLinear pair to uint8 only where it has a single reader.
+    """
+    shared = set()
+    for name in data:
+        quantize = graph.maker.get(graph.maker[name].input[0]) if _from_dequantize(graph, name) else None
+        if quantize is not None and _is_signed(graph, quantize):
+            shared.add(len(graph.readers[name]) > 1 or len(graph.readers[quantize.output[0]]) > 1)
+    for quantize in (reader for name in node.output for reader in graph.readers.get(name, [])):
+        if quantize.op_type == "QuantizeLinear" and _is_signed(graph, quantize):
+            pairs = graph.readers.get(quantize.output[0], [])
+            shared.add(len(pairs) != 1 or len(graph.readers.get(pairs[0].output[0], [])) > 1)
+    return len(shared) > 1
+
+
+def _is_signed(graph: OnnxGraph, node: Any) -> bool:
+    if len(node.input) < 3 or node.input[2] not in graph.initializers:
+        return False
+    return int(graph.initializers[node.input[2]].data_type) == 3  # INT8
+
+
+_ONNX_INTEGERS = frozenset((2, 3, 4, 5, 6, 21, 22))
+_ONNX_BITS = {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 10: 16, 11: 64, 16: 16, 21: 4, 22: 4}
+
+
+def _onnx_integer_share(graph: OnnxGraph) -> float:
+    total = integer = 0.0
+    scales = {
+        name
+        for node in graph.nodes
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear")
+        for name in node.input[1:]
+    }
+    for name, tensor in graph.initializers.items():
+        if name in scales or name not in graph.readers or int(tensor.data_type) == 7:
+            continue  # scales and zero points are no weights; int64 holds shapes
+        count = 1
+        for extent in tensor.dims:
+            count *= extent
+        size = count * _ONNX_BITS.get(int(tensor.data_type), 32) / 8
+        total += size
+        integer += size if int(tensor.data_type) in _ONNX_INTEGERS else 0.0
+    return integer / total if total else 0.0
