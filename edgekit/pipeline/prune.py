@@ -160,9 +160,9 @@ def prune(
     else:
         plan = train_options(finetune_options(pruned), epochs or EPOCHS, seed, chosen.overrides)
         plan = plan if chosen.distil else replace(plan, distil=0.0)
-        taught = source if chosen.distil else None
+        taught = str(source) if chosen.distil else None
         params = {
-            "source": source,
+            "source": str(source),
             "data": samples.label,
             "distil_from": taught,
             "device": chosen.device,
