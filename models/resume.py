@@ -29,12 +29,13 @@ class RunState:
         self.identity = json.loads(json.dumps(identity))
         self.best: dict[str, Tensor] = {}
         self.best_epoch = 0
-        self.best_score = float("-inf")
+        self.best_score = self.kept_score = float("-inf")
 
     def remember(self, epoch: int, score: float, module: nn.Module) -> None:
-        """Keeps a copy of the weights of the best epoch so far."""
+        """Keeps a copy of the weights of ``epoch``, the best so far or as good as it."""
         self.best = {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
-        self.best_epoch, self.best_score = epoch, score
+        self.best_epoch, self.kept_score = epoch, score
+        self.best_score = max(score, self.best_score)
 
     def save(self, epochs_done: int, module: nn.Module, average: nn.Module, optimizer: Any) -> None:
         """Writes the state after ``epochs_done`` epochs, atomically."""
@@ -55,6 +56,7 @@ class RunState:
             "epochs_done": epochs_done,
             "best_epoch": self.best_epoch,
             "best_score": self.best_score,
+            "kept_score": self.kept_score,
         }
         with publishing(self.path) as temporary:
             copies = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
@@ -81,7 +83,8 @@ class RunState:
         module.load_state_dict(part("module."))
         average.load_state_dict(part("average."))
         self.best = part("best.")
-        self.best_epoch, self.best_score = int(note["best_epoch"]), float(note["best_score"])
+        self.best_epoch = int(note["best_epoch"])
+        self.best_score, self.kept_score = float(note["best_score"]), float(note["kept_score"])
         slots: dict[int, dict[str, Tensor]] = {}
         for name, value in part("optimizer.").items():
             index, _, key = name.partition(".")
@@ -91,8 +94,3 @@ class RunState:
         done = int(note["epochs_done"])
         log.info("going on after epoch %d, from %s", done, self.path)
         return done
-
-    def remove(self) -> None:
-        """The run is finished: its state is no longer needed."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import pickle
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +30,7 @@ from edgekit.data.dataset import split_indices
 from edgekit.data.kind import affine
 from edgekit.data.preprocess import apply_contract
 from edgekit.errors import DeviceError, GateError, UsageError
-from edgekit.types import InputContract, Network
+from edgekit.types import Array, InputContract, Network
 
 log = logging.getLogger("edgekit")
 MAX_VALIDATION = 2000
@@ -53,37 +55,74 @@ def fit(
     options: TrainOptions,
     *,
     device: str = "cpu",
+    processes: int = 1,
     state: Path | None = None,
     teacher: Network | None = None,
     progress: Progress | None = None,
 ) -> Fit:
     """Trains ``network.module`` in place and leaves the weights of the best epoch in it, in eval mode.
 
+    Of epochs whose accuracies the held-out samples cannot tell apart (one standard error), the latest is the best.
+
     Args:
         network: its card's contract says how samples become inputs.
         data: raw samples with labels; a seeded share of it is held out to choose the best epoch.
-        options: see :class:`~edgekit.models.family.TrainOptions`.
+        options: see :class:`~edgekit.models.family.TrainOptions`; ``batch`` is over all processes.
         device: ``cpu`` or ``cuda``.
+        processes: data-parallel processes (one a GPU on ``cuda``); gradients are averaged after each step.
         state: file that is written after each epoch and from which the same run goes on; removed at the end.
         teacher: its logits are a soft target (``options.distil`` and ``options.temperature``).
-        progress: called after each epoch.
+        progress: called after each epoch; with several processes the first one writes a line instead.
 
     Raises:
         DataError: samples without labels, of one class, or that do not fit the network.
         GateError: the loss is no longer a finite number.
-        DeviceError: no such device here.
+        DeviceError: no such device here, or a process died.
     """
-    check_options(options)
-    fabric = _fabric(device, options.precision, network.module)
-    samples = _Samples(network, data, options)
-    module = network.module.train()
+    check_options(options, processes)
+    fabric = _fabric(device, options.precision, network.module, processes)
+    job = _Job(network, data, options, state, teacher, progress if processes == 1 else None)
+    if processes == 1:
+        outcome, best = _train(fabric, job)
+    else:
+        outcome, best = _spread(fabric, job)
+    network.module.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in best.items()})
+    network.module.to("cpu").eval()
+    if state is not None:
+        state.unlink(missing_ok=True)
+    return Fit(**outcome)
+
+
+class _Job:
+    """What each process of a run is told. No dataclass: Fabric would walk into it, and refuses frozen ones."""
+
+    def __init__(
+        self,
+        network: Network,
+        data: Dataset,
+        options: TrainOptions,
+        state: Path | None,
+        teacher: Network | None,
+        progress: Progress | None,
+    ) -> None:
+        self.network, self.data, self.options = network, data, options
+        self.state, self.teacher, self.progress = state, teacher, progress
+
+
+def _train(fabric: Fabric, job: _Job) -> tuple[dict[str, Any], dict[str, Array]]:
+    """One process of a run; gives the outcome and the best weights (of use in the first process only)."""
+    options = job.options
+    samples = _Samples(job.network, job.data, options)
+    module = job.network.module.train()
+    if fabric.world_size > 1:
+        module = copy.deepcopy(module)  # what was sent lies in memory that the processes share
     optimizer = _optimizer(module, options)
     average = _Average(module, options.average)
-    run = RunState(state, {"options": asdict(options), "data": data.label, "samples": len(data)})
+    run = RunState(job.state, {"options": asdict(options), "data": job.data.label, "samples": len(job.data)})
     first = run.load(module, average.module, optimizer)
     wrapped, optimizer = fabric.setup(module, optimizer)
     average.module.to(fabric.device)
-    loop = _Loop(fabric, wrapped, optimizer, average, samples, options, _frozen(teacher, fabric))
+    loop = _Loop(fabric, wrapped, optimizer, average, samples, options, _frozen(job.teacher, fabric))
     for epoch in range(first, options.epochs):
         loss = loop.epoch(epoch)
         if not math.isfinite(loss):
@@ -91,20 +130,43 @@ def fit(
                 f"training diverged: the loss of epoch {epoch + 1} is {loss}; lower the learning rate "
                 f"(now {options.lr:g})"
             )
+        if fabric.global_rank != 0:
+            continue
         score = loop.score()
-        if score >= run.best_score:
+        if score >= run.best_score - loop.noise(run.best_score):
             run.remember(epoch + 1, score, average.module)
         run.save(epoch + 1, module, average.module, optimizer)
-        if progress:
-            progress(epoch + 1, options.epochs, loss, score)
-    module.load_state_dict(run.best)
-    module.to("cpu").eval()
-    run.remove()
-    return Fit(options.epochs - first, run.best_epoch, run.best_score, len(samples.held), len(samples.kept))
+        if job.progress:
+            job.progress(epoch + 1, options.epochs, loss, score)
+        elif fabric.world_size > 1:
+            sys.stderr.write(f"epoch {epoch + 1} of {options.epochs}: loss {loss:.4f}, validation {score:.4f}\n")
+    fit = Fit(options.epochs - first, run.best_epoch, run.kept_score, len(samples.held), len(samples.kept))
+    # Plain dicts and arrays: Fabric walks into what a process gives and refuses frozen classes, and a tensor would lie
+    # in memory that is gone with the process.
+    return asdict(fit), {name: value.numpy() for name, value in run.best.items()}
 
 
-def check_options(options: TrainOptions) -> None:
+def _spread(fabric: Fabric, job: _Job) -> tuple[dict[str, Any], dict[str, Array]]:
+    """The run in several processes; an error in one of them ends all and is raised here."""
+    try:
+        result: tuple[dict[str, Any], dict[str, Array]] = fabric.launch(_train, job)
+    except torch.multiprocessing.ProcessRaisedException as error:
+        last = str(error).strip().splitlines()[-1]
+        if "GateError: " in last:
+            raise GateError(last.split("GateError: ", 1)[1]) from error
+        raise DeviceError(f"a training process failed: {last}") from error
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise UsageError(
+            f"this network cannot be sent to other processes ({error}); train it with one process, or import its class "
+            "from a module (pkg.mod:factory)"
+        ) from error
+    return result
+
+
+def check_options(options: TrainOptions, processes: int = 1) -> None:
     """Raises UsageError for numbers that make no sense."""
+    if not 1 <= processes <= max(options.batch, 1):
+        raise UsageError(f"processes must be 1 to the batch size ({options.batch}), got {processes}")
     if options.epochs < 1 or options.batch < 1:
         raise UsageError(f"epochs and batch must be 1 or more, got {options.epochs} and {options.batch}")
     if not options.lr > 0:
@@ -115,7 +177,7 @@ def check_options(options: TrainOptions) -> None:
         )
 
 
-def _fabric(device: str, precision: str, module: nn.Module) -> Fabric:
+def _fabric(device: str, precision: str, module: nn.Module, processes: int) -> Fabric:
     if device not in ("cpu", "cuda"):
         raise UsageError(f"training runs on cpu or cuda, got {device!r}")
     if device == "cuda" and not torch.cuda.is_available():
@@ -126,7 +188,12 @@ def _fabric(device: str, precision: str, module: nn.Module) -> Fabric:
         convolutions = any(isinstance(m, nn.modules.conv._ConvNd) for m in module.modules())
         precision = "bf16-mixed" if convolutions and _native_bf16(device) else "32-true"
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    return Fabric(accelerator="cuda" if device == "cuda" else "cpu", devices=1, precision=precision)  # type: ignore[arg-type]
+    return Fabric(
+        accelerator="cuda" if device == "cuda" else "cpu",
+        devices=processes,
+        strategy="ddp_spawn" if processes > 1 else "auto",
+        precision=precision,  # type: ignore[arg-type]
+    )
 
 
 def _native_bf16(device: str) -> bool:
@@ -162,13 +229,24 @@ class _Samples:
             self.augment = ""
             self.values = torch.from_numpy(apply_contract(arrays, contract, network.signature.inputs[0].dtype))
 
-    def batches(self, epoch: int, options: TrainOptions) -> Iterator[tuple[Tensor, Tensor]]:
-        """Shuffled training batches of one epoch; the order and the augmentation follow from seed and epoch."""
+    def steps(self, options: TrainOptions, world: int) -> int:
+        """Optimizer steps of one epoch."""
+        return math.ceil(len(self.kept) // world / (options.batch // world))
+
+    def batches(
+        self, epoch: int, options: TrainOptions, rank: int = 0, world: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Shuffled training batches of one epoch; order and augmentation follow from seed, epoch and process alone.
+
+        Process ``rank`` of ``world`` takes every ``world``-th sample, and its share of ``options.batch``.
+        """
         bits = np.random.PCG64(np.random.SeedSequence([options.seed, epoch]))
         order = torch.from_numpy(self.kept[np.random.Generator(bits).permutation(len(self.kept))])
-        generator = torch.Generator().manual_seed(options.seed * 100_003 + epoch)
-        for start in range(0, len(order), options.batch):
-            picked = order[start : start + options.batch]
+        order = order[: len(order) // world * world][rank::world]
+        generator = torch.Generator().manual_seed(options.seed * 100_003 + epoch + 7_368_787 * rank)
+        size = options.batch // world
+        for start in range(0, len(order), size):
+            picked = order[start : start + size]
             if len(picked) == 1 and len(order) > 1:
                 continue  # batch normalisation has no variance of one sample
             yield self._inputs(picked, generator), self.targets[picked]
@@ -254,10 +332,11 @@ class _Loop:
         """Trains one epoch; gives the mean loss."""
         torch.manual_seed(self.options.seed * 7_919 + epoch)  # dropout
         self.module.train()
-        steps = math.ceil(len(self.samples.kept) / self.options.batch)
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        steps = self.samples.steps(self.options, world)
         total = torch.zeros((), device=self.fabric.device)
         count = 0
-        for k, (inputs, targets) in enumerate(self.samples.batches(epoch, self.options)):
+        for k, (inputs, targets) in enumerate(self.samples.batches(epoch, self.options, rank, world)):
             step = epoch * steps + k
             rate = one_cycle(step / (self.options.epochs * steps), self.options)
             for group in self.optimizer.param_groups:
@@ -284,6 +363,17 @@ class _Loop:
         return (1 - self.options.distil) * hard + self.options.distil * distilled(
             outputs, soft, self.options.temperature
         )
+
+    def noise(self, best: float) -> float:
+        """One standard error of an accuracy on the held-out samples; 0 for other scores.
+
+        The latest epoch within one standard error of the best is kept (Breiman et al. 1984): among epochs that the
+        held-out samples cannot tell apart, the one with the smallest learning rate.
+        """
+        count = len(self.samples.held)
+        if self.samples.objective.name != "accuracy" or not count or not 0 < best < 1:
+            return 0.0
+        return math.sqrt(best * (1 - best) / count)
 
     @torch.no_grad()
     def score(self) -> float:

@@ -181,3 +181,35 @@ def test_sizes_that_differ_are_brought_to_one():
     network = new_network("cnn", data, {"width": 8, "blocks": (1,)})
     assert fit(network, data, replace(QUICK, epochs=1, augment="auto")).samples > 0
     assert family("cnn").options.augment == "auto"
+
+
+def test_two_processes_train_one_network(tmp_path):
+    """In a program of its own: each process imports the main module again."""
+    code = textwrap.dedent("""
+        from dataclasses import replace
+        import numpy as np, torch
+        from edgekit.data import open_data
+        from edgekit.errors import EdgekitError
+        from edgekit.models.checkpoint import weights_sha256
+        from edgekit.models.family import TrainOptions, new_network
+        from edgekit.models.training import fit
+        if __name__ == "__main__":
+            data = open_data("breast-cancer@train")
+            options = TrainOptions(epochs=5, batch=32, lr=0.01, optimizer="adamw", validation=0.15)
+            for seed in (0, 0, 1):
+                torch.manual_seed(0)
+                network = new_network("mlp", data)
+                result = fit(network, data, replace(options, seed=seed), processes=2)
+                print(result.best_epoch > 0, result.validation_score, weights_sha256(network.module.state_dict()))
+            try:
+                fit(new_network("mlp", data), data, replace(options, lr=1e30), processes=2)
+            except EdgekitError as error:
+                print(type(error).__name__, error)
+    """)
+    (tmp_path / "two.py").write_text(code)
+    done = subprocess.run([sys.executable, "two.py"], cwd=tmp_path, capture_output=True, text=True)
+    first, second, other, diverged = done.stdout.splitlines()[-4:]
+    assert float(first.split()[1]) > 0.8  # chance is 0.63
+    assert first == second != other
+    assert diverged.startswith("GateError training diverged")
+    assert done.stderr.count("epoch 5 of 5") == 3  # the first process of each run tells
