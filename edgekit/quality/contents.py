@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.errors import ModelError
-from edgekit.quality.account import holds_data, read_tflite, text
+from edgekit.quality.account_tflite import holds_data, read_tflite, text
 from edgekit.types import Artifact, Dim, Format, Signature, TensorSpec
 
 PT2_DTYPES = {
