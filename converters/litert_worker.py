@@ -27,8 +27,9 @@ def main() -> None:
     import litert_torch  # noqa: F401  (imported before the first request, while the parent does other work)
 
     for line in sys.stdin:
+        request = json.loads(line)
         try:
-            convert(json.loads(line))
+            convert(request)
             answer: dict[str, Any] = {"ok": True}
         except OSError as error:
             answer = {"errno": error.errno} if error.errno else {"error": f"{type(error).__name__}: {error}"}
@@ -38,7 +39,7 @@ def main() -> None:
             import traceback
 
             traceback.print_exc()
-        answers.write(json.dumps(answer) + "\n")
+        answers.write(json.dumps({**answer, "id": request.get("id")}) + "\n")
         answers.flush()
 
 

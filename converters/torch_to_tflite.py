@@ -120,6 +120,7 @@ class LitertWorker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
+                bufsize=0,  # so that select sees every answer that was not read
                 start_new_session=True,  # Ctrl-C is the parent's to handle; it ends the worker
                 env={**os.environ, "PYTHONWARNINGS": "ignore"},
             )
@@ -129,16 +130,24 @@ class LitertWorker:
         self._lock.acquire()
         try:
             self.start()
-            process = self._process
+            self._asked += 1
+            number, process = self._asked, self._process
             assert process is not None and process.stdin is not None
             with contextlib.suppress(BrokenPipeError):  # it died: reading the answer says why
-                process.stdin.write(json.dumps(request).encode() + b"\n")
+                process.stdin.write(json.dumps({**request, "id": number}).encode() + b"\n")
                 process.stdin.flush()
         finally:
             self._lock.release()
-        return lambda: self._answer(process)
+        return lambda: self._answer(process, number)
 
-    def _answer(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+    def _answer(self, process: subprocess.Popen[bytes], number: int) -> dict[str, Any]:
+        """The answer to request ``number``; answers to earlier ones, whose export failed meanwhile, are passed over."""
+        while True:
+            answer = self._next_answer(process)
+            if answer.get("id", number) == number:
+                return answer
+
+    def _next_answer(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
         assert process.stdout is not None
         deadline = time.monotonic() + TIMEOUT_S
         try:

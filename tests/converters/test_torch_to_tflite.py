@@ -132,6 +132,13 @@ def test_a_kill_is_taken_for_a_lack_of_memory(worker: Any) -> None:
         worker("os.kill(os.getpid(), 9)\n").ask({})()
 
 
+def test_an_answer_nobody_waited_for_is_passed_over(worker: Any) -> None:
+    code = "import json\nfor _ in range(2):\n    print(json.dumps(json.loads(line)), flush=True)\n"
+    started = worker(code + "    line = sys.stdin.readline()\n")
+    started.ask({"what": "first"})  # its export failed elsewhere
+    assert started.ask({"what": "second"})()["what"] == "second"
+
+
 def test_a_hang_ends_the_worker(worker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_to_tflite, "TIMEOUT_S", 0.0)
     started = worker("time.sleep(600)\n")
