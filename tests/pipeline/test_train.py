@@ -110,7 +110,7 @@ def test_the_zoo_lists_what_is_shipped():
     assert edgekit.models().document()["models"]
 
 
-@pytest.mark.parametrize(("name", "least"), [("mlp", 0.95)])
+@pytest.mark.parametrize(("name", "least"), [("mlp", 0.95), pytest.param("cnn", 0.85, marks=pytest.mark.needs_data)])
 def test_shipped_weights_are_as_good_as_their_card(name, least):
     from edgekit.models.family import family
 
