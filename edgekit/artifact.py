@@ -129,7 +129,15 @@ def writing(target: Path) -> Iterator[None]:
                 f"no space left while writing {target}: {error.strerror}; nothing was published. Free some space, or "
                 "choose another folder with -o"
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG):
+        if error.errno in (
+            errno.EACCES,
+            errno.EPERM,
+            errno.EROFS,
+            errno.ENOTDIR,
+            errno.EISDIR,
+            errno.ENAMETOOLONG,
+            errno.ENOENT,
+        ):
             raise UsageError(f"cannot write {target}: {error.strerror}; choose another place with -o") from error
         raise
 

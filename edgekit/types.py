@@ -97,8 +97,8 @@ class InputContract:
         scale: factor on the raw values, applied first (1/255 maps bytes to 0..1).
         mean, std: one value per channel or column, in units of the scaled raw values; empty means 0 and 1.
         columns: column names of a table or series, in order.
-        params: what only this kind has: ``audio`` its sampling rate and mel filters, ``text`` its vocabulary and length,
-            ``series`` its history and horizon.
+        params: what only this kind has: ``audio`` its sampling rate and mel filters, ``text`` its vocabulary and
+            length, ``series`` its history and horizon.
     """
 
     kind: str = "array"
@@ -118,8 +118,8 @@ class Task:
 
     Attributes:
         kind: ``classification`` (logits, argmax over ``labels``), ``forecasting`` (values of the next steps, in raw
-            units after ``value * std + mean`` of ``params``), ``anomaly`` (reconstruction; its mean squared error is the
-            score, ``params["threshold"]`` the limit), ``generation`` (an image from noise) or ``none``.
+            units after ``value * std + mean`` of ``params``), ``anomaly`` (reconstruction; its mean squared error is
+            the score, ``params["threshold"]`` the limit), ``generation`` (an image from noise) or ``none``.
         labels: class names in the order of the logits.
         metric: name of the figure of merit.
         params: numbers that belong to the meaning: horizon, mean and std of the target, threshold, value range.

@@ -24,6 +24,7 @@ from edgekit.models.objective import distilled, objective
 from edgekit.models.resume import RunState
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from edgekit.data import Dataset
 from edgekit.data.dataset import split_indices
@@ -150,7 +151,7 @@ def _spread(fabric: Fabric, job: _Job) -> tuple[dict[str, Any], dict[str, Array]
     """The run in several processes; an error in one of them ends all and is raised here."""
     try:
         result: tuple[dict[str, Any], dict[str, Array]] = fabric.launch(_train, job)
-    except torch.multiprocessing.ProcessRaisedException as error:
+    except ProcessRaisedException as error:
         last = str(error).strip().splitlines()[-1]
         if "GateError: " in last:
             raise GateError(last.split("GateError: ", 1)[1]) from error
@@ -192,14 +193,14 @@ def _fabric(device: str, precision: str, module: nn.Module, processes: int) -> F
         accelerator="cuda" if device == "cuda" else "cpu",
         devices=processes,
         strategy="ddp_spawn" if processes > 1 else "auto",
-        precision=precision,  # type: ignore[arg-type]
+        precision=precision,
     )
 
 
 def _native_bf16(device: str) -> bool:
     if device == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 class _Samples:
@@ -305,11 +306,11 @@ class _Average:
         decay = min(self.decay, (1 + step) / (10 + step))  # a short memory at the start, as in TensorFlow's EMA
         for mean, value in zip(self.module.parameters(), self.source.parameters(), strict=True):
             mean.lerp_(value, 1 - decay)
-        for mean, value in zip(self.module.buffers(), self.source.buffers(), strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(value, 1 - decay)
+        for kept, current in zip(self.module.buffers(), self.source.buffers(), strict=True):
+            if kept.is_floating_point():
+                kept.lerp_(current, 1 - decay)
             else:
-                mean.copy_(value)
+                kept.copy_(current)
 
 
 def _frozen(teacher: Network | None, fabric: Fabric) -> nn.Module | None:

@@ -1,4 +1,4 @@
-"""Wall time of ``edgekit export`` (conversion and proof, both formats) over that of the raw exporters in one process."""
+"""Wall time of ``edgekit export`` (conversion and proof, both formats) over that of the raw exporters."""
 
 from __future__ import annotations
 

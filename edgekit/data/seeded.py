@@ -37,11 +37,11 @@ def _pixels_to_input(pixels: Array, shape: tuple[int, ...], contract: InputContr
     if contract.layout == "NHW":  # the last axis holds width x channels
         channels = contract.channels or 1
         factor, offset = (np.tile(part, shape[-1] // channels) for part in affine(contract, channels))
-        return pixels.astype(np.float32) * factor + offset
+        return np.asarray(pixels.astype(np.float32) * factor + offset)
     factor, offset = affine(contract, channels)
     if not _channels_last(contract):
         factor, offset = factor.reshape(-1, 1, 1), offset.reshape(-1, 1, 1)
-    return pixels.astype(np.float32) * factor + offset
+    return np.asarray(pixels.astype(np.float32) * factor + offset)
 
 
 def seeded_feed(

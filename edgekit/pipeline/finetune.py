@@ -152,7 +152,7 @@ def replace_head(module: torch.nn.Module, outputs: int, classes: int) -> str:
         fresh = torch.nn.Conv2d(last.in_channels, classes, last.kernel_size, last.stride, last.padding)  # type: ignore[arg-type]
     parent, _, attribute = name.rpartition(".")
     setattr(module.get_submodule(parent), attribute, fresh)
-    return name
+    return str(name)
 
 
 def _teacher(spec: str | Path, student: Network) -> Network:

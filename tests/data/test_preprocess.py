@@ -17,7 +17,8 @@ def test_an_image_by_hand():
     raw = np.array([[[[0, 128, 255]]]], np.uint8)  # one pixel
     contract = InputContract("image", "NCHW", (1, 1), 3, 1 / 255, (0.5, 0.5, 0.5), (0.25, 0.5, 1.0))
     wanted = [(0 - 0.5) / 0.25, (128 / 255 - 0.5) / 0.5, (1 - 0.5) / 1]
-    np.testing.assert_allclose(apply_contract(raw, contract).ravel(), wanted, atol=1e-6)  # float32 rounding of values up to 2
+    # float32 rounding of values up to 2
+    np.testing.assert_allclose(apply_contract(raw, contract).ravel(), wanted, atol=1e-6)
     assert apply_contract(raw, contract).shape == (1, 3, 1, 1)
     nhwc = InputContract("image", "NHWC", (1, 1), 3, 1 / 255, (0.5, 0.5, 0.5), (0.25, 0.5, 1.0))
     assert apply_contract(raw, nhwc).shape == (1, 1, 1, 3)
