@@ -27,9 +27,9 @@ PACKAGES = ("ai_edge_quantizer", "litert_quantizer")
 """Import names of the same library, old and new."""
 _STATIC = {"int8": 8, "int16x8": 16}
 _NOTES = {
-    "int16x8": "16-bit activations run on TFLite's reference kernels on x86 (40 times the time of float): for "
+    "int16x8": "16-bit activations run on TFLite's reference kernels on x86 (tens of times the time of float): for "
     "microcontrollers and NPUs",
-    "int4-weights": "4-bit weights are unpacked at every run on x86 (5 times the time of float): smaller, not faster",
+    "int4-weights": "4-bit weights are unpacked at every run on x86 (6 times the time of float): smaller, not faster",
     "int8-weights": "weights are held in int8 and turned into float32 when the file is loaded; the arithmetic is float",
     "fp16": "weights are float16 and turned into float32 when the file is loaded; on CPUs the arithmetic is float32",
 }
