@@ -119,7 +119,7 @@ def _train(fabric: Fabric, job: _Job) -> tuple[dict[str, Any], dict[str, Array]]
         module = copy.deepcopy(module)  # what was sent lies in memory that the processes share
     optimizer = _optimizer(module, options)
     average = _Average(module, options.average)
-    run = RunState(job.state, {"options": asdict(options), "data": job.data.label, "samples": len(job.data)})
+    run = RunState(job.state, _identity(job))
     first = run.load(module, average.module, optimizer)
     wrapped, optimizer = fabric.setup(module, optimizer)
     average.module.to(fabric.device)
@@ -145,6 +145,19 @@ def _train(fabric: Fabric, job: _Job) -> tuple[dict[str, Any], dict[str, Array]]
     # Plain dicts and arrays: Fabric walks into what a process gives and refuses frozen classes, and a tensor would lie
     # in memory that is gone with the process.
     return asdict(fit), {name: value.numpy() for name, value in run.best.items()}
+
+
+def _identity(job: _Job) -> dict[str, Any]:
+    """What makes two runs the same run: a state of another network, source, teacher or data is not taken up."""
+    card = job.network.card
+    return {
+        "options": asdict(job.options),
+        "data": job.data.label,
+        "samples": len(job.data),
+        "shapes": {name: list(value.shape) for name, value in job.network.module.state_dict().items()},
+        "source": [card.source_sha256, [step.name for step in card.steps]],
+        "teacher": None if job.teacher is None else job.teacher.card.source_sha256,
+    }
 
 
 def _spread(fabric: Fabric, job: _Job) -> tuple[dict[str, Any], dict[str, Array]]:

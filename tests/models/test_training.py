@@ -92,6 +92,11 @@ def test_the_state_of_another_run_is_not_used(digits, tmp_path, caplog):
     with caplog.at_level(logging.INFO, "edgekit"):
         assert fit(fresh(digits), digits, replace(QUICK, lr=0.05), state=state).epochs_run == 3
     assert "other settings" in caplog.text
+    with pytest.raises(Killed):
+        fit(fresh(digits), digits, QUICK, state=state, progress=stop)
+    torch.manual_seed(0)
+    wider = new_network("cnn", digits, {"width": 16, "blocks": (1, 1)})
+    assert fit(wider, digits, QUICK, state=state).epochs_run == 3
     state.write_bytes(b"damaged")
     assert fit(fresh(digits), digits, QUICK, state=state).epochs_run == 3
 
