@@ -42,6 +42,9 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "mlp": "edgekit.models.mlp:FAMILY",
         "cnn": "edgekit.models.cnn:FAMILY",
     },
+    "metrics": {
+        "classification": "edgekit.quality.evaluate:accuracy",
+    },
     "kinds": {
         "image": "edgekit.data.pixels:KIND",
         "table": "edgekit.data.table:KIND",

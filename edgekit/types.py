@@ -142,7 +142,8 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """One measured figure of merit. ``value`` is a fraction (0..1) for accuracy."""
+    """One measured figure of merit. ``value`` is a fraction (0..1) for accuracy; ``details`` are figures to read it
+    against (a baseline, a reference distance)."""
 
     metric: str
     value: float
@@ -150,6 +151,7 @@ class Quality:
     total: int
     runtime: str = ""
     device: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,8 +68,8 @@ class QuantizeResult:
 
     @property
     def drop(self) -> float | None:
-        """Quality lost, as a fraction (0.01 = one point of accuracy); negative when it rose."""
-        return None if self.before is None or self.after is None else self.before.value - self.after.value
+        """Quality lost (0.01 = one point of accuracy, or an error that rose by 1%); negative when quality rose."""
+        return None if self.before is None or self.after is None else self.before.drop_to(self.after)
 
     def document(self) -> dict[str, Any]:
         """CONTRACT's ``quantize`` document, without the envelope."""
@@ -268,7 +268,7 @@ class _Run:
             return
         if before is None or after is None:
             raise DataError("--max-drop needs labelled data to measure the drop on; this data has no labels")
-        drop = before.value - after.value
+        drop = before.drop_to(after)
         if drop > allowed:
             raise QualityError(
                 f"{after.metric} on {after.data} went from {before.value:.4f} to {after.value:.4f}, down {drop:.4f}; "

@@ -8,16 +8,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from edgekit.artifact import library_versions, sha256_file, writable_folder
-from edgekit.data import Dataset, batches, open_data
+from edgekit.data import Dataset, open_data
 from edgekit.errors import UsageError
 from edgekit.models.checkpoint import save_checkpoint
 from edgekit.models.family import TrainOptions, family, new_network, parameter_count
 from edgekit.models.training import Fit, Progress, fit
-from edgekit.types import Network, Quality, Step
+from edgekit.quality.evaluate import evaluate
+from edgekit.runtime.torch import TorchModuleRunner
+from edgekit.types import Network, Quality, Signature, Step, TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,24 +110,25 @@ def train_network(
 
 
 def held_out_quality(network: Network, trained_on: Dataset) -> Quality | None:
-    """Accuracy on the ``test`` split of the set that was trained on; None when all of the set was trained on."""
+    """The figure of merit on the ``test`` split of the set trained on; None when all of the set was trained on."""
     if trained_on.split != "train":
         return None
     return module_quality(network, open_data(f"{trained_on.name}@test"))
 
 
 def module_quality(network: Network, data: Dataset, limit: int | None = None) -> Quality:
-    """Accuracy 0..1 of the torch module itself on ``data``."""
-    name = network.signature.inputs[0].name
-    correct = total = 0
-    network.module.eval()
-    with torch.inference_mode():
-        for feed, labels in batches(data, network.signature, network.card.contract, batch=250, limit=limit):
-            guess = network.module(torch.from_numpy(np.asarray(feed[name]))).argmax(1).numpy()
-            if labels is not None:
-                correct += int((guess == labels).sum())
-                total += len(labels)
-    return Quality("accuracy", correct / max(total, 1), data.label, total, "torch", "cpu")
+    """The task's figure of merit of the torch module itself on ``data``."""
+    return evaluate(module_runner(network), data, network.card, limit=limit).quality("torch", "cpu")
+
+
+def module_runner(network: Network) -> TorchModuleRunner:
+    """The module behind a runner's ``run``, its first axis free so that it is measured in batches."""
+
+    def batched(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+        return tuple(replace(spec, shape=("batch", *spec.shape[1:])) for spec in specs)
+
+    signature = Signature(batched(network.signature.inputs), batched(network.signature.outputs))
+    return TorchModuleRunner(network.module, signature, threads=torch.get_num_threads())
 
 
 def train_options(

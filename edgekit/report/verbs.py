@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from edgekit.report.text import share, size, table
+from edgekit.report.text import figure, share, size, table
 
 
 class Documented(Protocol):
@@ -26,7 +26,7 @@ def render_models(result: Documented) -> Parts:
     rows = []
     for row in result.document()["models"]:
         quality = row.get("quality") or []
-        shown = ", ".join(f"{q['metric']} {share(q['value'])} on {q['data']}" for q in quality)
+        shown = ", ".join(f"{q['metric']} {figure(q['metric'], q['value'])} on {q['data']}" for q in quality)
         rows.append(
             (row["name"], size(row.get("parameters")), _task(row.get("task")), shown or None, row.get("description"))
         )
@@ -111,7 +111,7 @@ def render_inspect(result: Documented) -> Parts:
         steps = [(s["name"], _joined(s["params"]), _joined(s["versions"])) for s in document["steps"]]
         parts.append(table(("step", "parameters", "made with"), steps))
     if card and card.get("quality"):
-        figures = [(q["metric"], share(q["value"]), q["data"], size(q["total"])) for q in card["quality"]]
+        figures = [(q["metric"], figure(q["metric"], q["value"]), q["data"], size(q["total"])) for q in card["quality"]]
         parts.append(table(("metric", "value", "data", "samples"), figures, right=("value", "samples")))
     parts.extend(f"note: {note}" for note in (card or {}).get("notes") or ())
     return parts
