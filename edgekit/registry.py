@@ -48,12 +48,16 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "kinds": {
         "image": "edgekit.data.pixels:KIND",
         "table": "edgekit.data.table:KIND",
+        "text": "edgekit.data.text:KIND",
     },
     "data": {
         "digits": "edgekit.data.embedded:open_digits",
         "breast-cancer": "edgekit.data.embedded:open_breast_cancer",
         "cifar10": "edgekit.data.cifar10:open_cifar10",
+        "sst2": "edgekit.data.sentences:SST2",
         "images": "edgekit.data.images:open_images",
+        "text": "edgekit.data.sentences:open_text",
+        "table": "edgekit.data.table:open_table",
         "npz": "edgekit.data.arrays:open_npz",
     },
 }

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from edgekit.data import Dataset
 from edgekit.data.dataset import split_indices
 from edgekit.data.kind import affine
-from edgekit.data.preprocess import apply_contract
+from edgekit.data.preprocess import apply_contract, arranged
 from edgekit.errors import DeviceError, GateError, UsageError
 from edgekit.types import InputContract, Network
 
@@ -160,6 +160,7 @@ class _Samples:
             arrays = data.arrays.get(name)
             arrays = next(iter(data.arrays.values())) if arrays is None else arrays
             self.augment = ""
+            arrays = arranged(arrays, data.columns, contract)
             self.values = torch.from_numpy(apply_contract(arrays, contract, network.signature.inputs[0].dtype))
 
     def batches(self, epoch: int, options: TrainOptions) -> Iterator[tuple[Tensor, Tensor]]:

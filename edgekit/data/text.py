@@ -2,12 +2,12 @@
 
 The rules belong to the I/O contract and travel in the card (``InputContract.params``):
 
-- ``pattern``: regular expression whose matches are the tokens, ``lower``: the text is lower-cased before;
+- ``pattern``: regular expression whose matches are the tokens; ``lower``: the text is lower-cased before;
 - ``length``: tokens of the input tensor; shorter texts are filled with 0, of longer ones the beginning is kept;
 - ``vocabulary``: the known tokens, separated by spaces. The first is number 2: 0 is padding, 1 an unknown word.
 
-Typographic apostrophes are read as plain ones. The default pattern splits English contractions as the Penn Treebank does
-(``isn't`` -> ``is n't``, ``film's`` -> ``film 's``), so that text that was split like that gives the same tokens.
+Typographic apostrophes are read as plain ones. The default pattern splits English contractions as the Penn Treebank
+does (``isn't`` -> ``is n't``, ``film's`` -> ``film 's``), so that text that was split like that gives the same tokens.
 """
 
 from __future__ import annotations
@@ -82,21 +82,24 @@ def encode(raw: Sequence[Array] | Array, contract: InputContract) -> Array:
     """N sentences -> int32 (N, length) of token numbers.
 
     Raises:
-        DataError: a sentence without a token, samples that are no text, or a contract without vocabulary or length.
+        DataError: a sentence without a word, samples that are no text, or a contract without vocabulary or length.
     """
-    numbers, length = _numbers(_vocabulary(contract)), _length(contract)
+    length = _length(contract)
     batch = np.full((len(raw), length), PADDING, np.int32)
     for row, sample in enumerate(raw):
-        found = [numbers.get(token, UNKNOWN) for token in _required(_as_text(sample), contract)[:length]]
+        text = _as_text(sample)
+        found = [number for _, number in _numbered(text, contract)[:length]]
+        if not found:
+            raise DataError(f"the text {text[:60]!r} holds no word; give a sentence")
         batch[row, : len(found)] = found
     return batch
 
 
-def _required(text: str, contract: InputContract) -> list[str]:
-    found = tokens(text, contract.params)
-    if not found:
-        raise DataError(f"the text {text[:60]!r} holds no word; give a sentence")
-    return found
+def _numbered(text: str, contract: InputContract) -> list[tuple[str, int]]:
+    """Tokens with their numbers; a mark that training never saw (no letter, no digit) only separates."""
+    known = _numbers(_vocabulary(contract))
+    pairs = [(token, known.get(token, UNKNOWN)) for token in tokens(text, contract.params)]
+    return [(token, n) for token, n in pairs if n != UNKNOWN or any(c.isalnum() for c in token)]
 
 
 def _as_text(sample: Array) -> str:
@@ -131,29 +134,30 @@ def read(given: str) -> Array:
     try:
         return np.array(Path(given).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{given} cannot be read as UTF-8 text: {error}; give a text file or the sentence itself") from error
+        raise DataError(
+            f"{given} cannot be read as UTF-8 text: {error}; give a text file or the sentence itself"
+        ) from error
 
 
 def remarks(raw: Sequence[Array] | Array, contract: InputContract) -> tuple[str, ...]:
     """What the user should know: words of a single text that are not known, and texts that are cut."""
     length = _length(contract)
-    found = [tokens(_as_text(sample), contract.params) for sample in raw]
-    said = []
-    if len(found) == 1:
-        known = _numbers(_vocabulary(contract))
-        unknown = [token for token in found[0] if token not in known]
-        if unknown:
-            shown = ", ".join(unknown[:_SHOWN]) + (", …" if len(unknown) > _SHOWN else "")
-            only = "; the answer tells nothing about this text" if len(unknown) == len(found[0]) else ""
-            said.append(
-                f"{len(unknown)} of the {len(found[0])} words are not among the {len(known):,} the model knows: "
-                f"{shown}{only}"
-            )
+    found = [_numbered(_as_text(sample), contract) for sample in raw]
     long = sum(len(row) > length for row in found)
-    if long and len(found) == 1:
-        said.append(f"the text has {len(found[0])} tokens, the model takes {length}: the rest is left out")
-    elif long:
-        said.append(f"{long:,} of {len(found):,} texts have more than the {length} tokens the model takes; their rest is left out")
+    if len(found) > 1:
+        line = f"{long:,} of {len(found):,} texts have more than the {length} tokens the model takes; the rest is cut"
+        return (line,) if long else ()
+    said = []
+    unknown = [token for token, number in found[0] if number == UNKNOWN]
+    if unknown:
+        shown = ", ".join(unknown[:_SHOWN]) + (", …" if len(unknown) > _SHOWN else "")
+        only = "; the answer tells nothing about this text" if len(unknown) == len(found[0]) else ""
+        said.append(
+            f"{len(unknown)} of {len(found[0])} words are not among the {vocabulary_size(contract) - FIRST_WORD:,} the "
+            f"model knows: {shown}{only}"
+        )
+    if long:
+        said.append(f"the text has {len(found[0])} tokens, the model takes {length}; the rest is left out")
     return tuple(said)
 
 
@@ -184,4 +188,4 @@ def text_contract(raw: Sequence[Array], *, words: int = VOCABULARY, length: int 
     return InputContract("text", params={**rules, "length": taken, "vocabulary": " ".join(kept)})
 
 
-KIND = Kind(encode, read, (".txt",), remarks=remarks)
+KIND = Kind(encode, read, remarks=remarks)
