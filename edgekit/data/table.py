@@ -76,17 +76,17 @@ def read(given: str) -> Array:
     if columns(given):
         if len(rows) < 2 or len(rows[1]) != len(rows[0]):
             raise DataError(f"{given} has a header of {len(rows[0])} columns and no row of as many below it")
-        values = np.array([_number(cell) for cell in rows[1]], np.float32)
+        values = np.array([number(cell) for cell in rows[1]], np.float32)
         if not np.isfinite(values).any():
             raise DataError(f"{given} holds no row of numbers in its first two lines")
         return values
-    return np.array([_number(cell) for cell in rows[0]], np.float32)
+    return np.array([number(cell) for cell in rows[0]], np.float32)
 
 
 def columns(given: str) -> tuple[str, ...]:
     """The header of a CSV file; empty where its first line is numbers."""
     _, first = _lines(Path(given))[0]
-    numbers = sum(np.isfinite(_number(cell)) for cell in first)
+    numbers = sum(np.isfinite(number(cell)) for cell in first)
     return () if numbers == len(first) else tuple(cell.strip() for cell in first)
 
 
@@ -120,7 +120,7 @@ def open_table(name: str, argument: str, split: str, default_split: str) -> Data
 
 def _header(path: Path, head: list[str]) -> tuple[str, ...]:
     names = tuple(cell.strip() for cell in head)
-    numbers = [cell for cell in names if np.isfinite(_number(cell))]
+    numbers = [cell for cell in names if np.isfinite(number(cell))]
     if numbers:
         raise DataError(
             f"{path} has no header: its first line holds the number {numbers[0]}; put a line of column names first, "
@@ -141,7 +141,7 @@ def _values(path: Path, names: tuple[str, ...], rows: list[tuple[int, list[str]]
         if len(row) != len(names):
             raise DataError(f"{path}, line {number}: {len(row)} cells, the header has {len(names)}")
         for k, cell in enumerate(row):
-            value = _number(cell)
+            value = number(cell)
             if cell.strip().lower() in MISSING:
                 raise DataError(
                     f"{path}, line {number}: the cell of column {names[k]!r} is missing; fill it in, or leave the line "
@@ -167,7 +167,7 @@ def _refuse_constant(path: Path, data: Dataset) -> None:
         )
 
 
-def _number(cell: str) -> float:
+def number(cell: str) -> float:
     """The number in a cell, if a float32 can hold it; NaN for anything else."""
     try:
         value = float(cell)
