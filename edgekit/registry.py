@@ -41,6 +41,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "families": {
         "mlp": "edgekit.models.mlp:FAMILY",
         "cnn": "edgekit.models.cnn:FAMILY",
+        "transformer": "edgekit.models.transformer:FAMILY",
     },
     "metrics": {
         "classification": "edgekit.quality.evaluate:accuracy",

@@ -13,6 +13,7 @@ import torch
 
 from edgekit import registry
 from edgekit.data import Dataset
+from edgekit.data.text import text_contract
 from edgekit.errors import DataError, SourceError
 from edgekit.types import Card, InputContract, Network, Signature, Task, TensorSpec
 
@@ -150,7 +151,7 @@ def classifier(data: Dataset, contract: InputContract, builder: Mapping[str, Any
         {**builder, "classes": len(data.classes)},
         contract,
         Task("classification", data.classes, "accuracy"),
-        TensorSpec(contract.kind, "float32", input_shape(contract)),
+        TensorSpec(contract.kind, "int32" if contract.kind == "text" else "float32", input_shape(contract)),
         TensorSpec("logits", "float32", (1, len(data.classes))),
     )
 
@@ -175,6 +176,8 @@ def input_shape(contract: InputContract) -> tuple[int, ...]:
         if contract.layout == "NHW":
             return (1, height, width * contract.channels)
         return (1, contract.channels, height, width)
+    if contract.kind == "text":
+        return (1, int(contract.params["length"]))
     return (1, len(contract.mean))
 
 
@@ -183,6 +186,8 @@ def measure_contract(data: Dataset, size: tuple[int, int] | None = None) -> Inpu
 
     ``size``: height and width the images are brought to; the first image's own where it is None.
     """
+    if data.kind == "text":
+        return text_contract(data.arrays["text"])
     if data.kind == "table":
         rows = np.asarray(data.arrays["table"], np.float64)
         std = rows.std(0)
