@@ -18,7 +18,8 @@ from edgekit.cli.options import device_option, emit, output_options, runtime_opt
 def command(model: str, inputs: tuple[str, ...], on: str, runtime: str | None, out: str | None, top: int) -> None:
     """Runs one inference on real input: prints labels or writes arrays.
 
-    INPUT is an image, a .csv with one row, or an .npz or .npy of model-ready arrays; each is one sample.
+    INPUT is what the model was made for: an image, a .wav, a sentence or .txt, a .csv (one row of a table, the last
+    rows of a series), or an .npz or .npy of model-ready arrays; each is one sample.
     """
     from edgekit.pipeline.run import run
     from edgekit.report.verbs import render_run

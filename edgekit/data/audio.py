@@ -12,6 +12,7 @@ deviation are those of each band.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ from edgekit.data.wav import Waveform, read_wav
 from edgekit.errors import DataError
 from edgekit.types import Array, InputContract
 
+log = logging.getLogger("edgekit")
 SUFFIXES = (".wav", ".wave")
 MEASURED = 1000
 """Recordings a contract is measured on: 1,000 pin a band's mean to a few hundredths of its deviation."""
@@ -140,7 +142,11 @@ def measure(data: Dataset, size: tuple[int, int] | None = None) -> InputContract
     waves = [as_waveform(given[k], known) for k in range(0, len(given), step)]
     if any(wave.rate < 1 for wave in waves):
         raise DataError(f"{data.label} holds bare arrays of an unknown rate; say it in the data set's params['rate']")
-    rate = Counter(wave.rate for wave in waves).most_common(1)[0][0]
+    rates = Counter(wave.rate for wave in waves)
+    rate = rates.most_common(1)[0][0]
+    if len(rates) > 1:
+        found = ", ".join(f"{other:,} Hz" for other in sorted(rates) if other != rate)
+        log.info("%s has recordings of %s; they are resampled to %s Hz", data.label, found, f"{rate:,}")
     try:
         features = speech(rate)
         features = features if size is None else replace(features, bands=size[1])
@@ -149,8 +155,8 @@ def measure(data: Dataset, size: tuple[int, int] | None = None) -> InputContract
     seconds = np.array([wave.samples.size / wave.rate for wave in waves])
     longest = features.frames(int(np.percentile(seconds, 99) * rate))
     frames = size[0] if size else min(max(16, -(-longest // 16) * 16), MOST_FRAMES)
-    found = [log_mel(resample(wave.samples, wave.rate, rate), features) for wave in waves]
-    rows = np.concatenate(found).astype(np.float64)
+    frames_of = [log_mel(resample(wave.samples, wave.rate, rate), features) for wave in waves]
+    rows = np.concatenate(frames_of).astype(np.float64)
     if len(rows) < 2:
         raise DataError(f"{data.label}: no recording is as long as one frame of {features.window / rate:.3f} s")
     std = rows.std(0)

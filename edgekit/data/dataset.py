@@ -84,7 +84,7 @@ class Dataset:
 class Picked(Sequence[Array]):
     """Some samples of a sequence that decodes on access, without decoding them now."""
 
-    def __init__(self, samples: Sequence[Array], indices: Array) -> None:
+    def __init__(self, samples: Sequence[Array], indices: Array | Sequence[int]) -> None:
         self._samples, self._indices = samples, indices
 
     def __len__(self) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekit import registry
 from edgekit.data.arrays import read_npz
-from edgekit.data.dataset import Dataset
+from edgekit.data.dataset import Dataset, Picked
 from edgekit.data.kind import Kind
 from edgekit.errors import DataError
 from edgekit.types import Array, Feed, InputContract, Signature, TensorSpec
@@ -75,6 +75,11 @@ def _bind(dataset: Dataset, signature: Signature, contract: Mapping[str, InputCo
         rule = contract.get(spec.name)
         if dataset.kind == "array":
             rule = InputContract("array")
+        elif rule is None and dataset.kind == "audio":
+            raise DataError(
+                f"the model's input {spec.name!r} has no I/O contract, so how a recording becomes {spec} is unknown; "
+                "give arrays that are ready for it, as npz:FILE"
+            )
         elif rule is None:
             rule = guess_contract(spec, dataset.kind)
             log.info("%s: no I/O contract in the file; assuming %s", spec.name, rule)
@@ -112,7 +117,8 @@ class _Bound:
         """Says what the user should know about the first ``count`` samples."""
         kind = None if self.contract.kind == "array" else _kind(self.contract.kind)
         if kind is not None and kind.remarks is not None:
-            for line in kind.remarks(self._raw(0, count), self.contract):
+            shown = self.samples[:count] if isinstance(self.samples, np.ndarray) else Picked(self.samples, range(count))
+            for line in kind.remarks(shown, self.contract):
                 log.info("%s", line)
 
     def _raw(self, start: int, stop: int) -> Sequence[Array] | Array:
@@ -123,7 +129,7 @@ class _Bound:
     def batch(self, start: int, stop: int) -> Array:
         raw = self._raw(start, stop)
         dtype = self.spec.dtype
-        if np.dtype(dtype).kind in "iu" and self.contract.kind in ("image", "table"):
+        if np.dtype(dtype).kind in "iu" and self.contract.kind not in ("array", "text"):
             dtype = "float32"  # real values: the runner quantizes them with the file's own scale
         return apply_contract(raw, self.contract, dtype)
 

@@ -22,18 +22,23 @@ SHOWN_VALUES = 8
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said to one input: its outputs, and for a classifier (label, probability), likeliest first."""
+    """What the model said to one input: its outputs, for a classifier (label, probability), likeliest first, and for a
+    forecast its target's name and values in the units of the data."""
 
     input: str
     outputs: Mapping[str, Array]
     top: tuple[tuple[str, float], ...]
+    forecast: tuple[str, tuple[float, ...]] | None = None
 
     def document(self) -> dict[str, Any]:
-        return {
+        body = {
             "input": self.input,
             "top": [{"label": label, "probability": probability} for label, probability in self.top],
             "outputs": [_summary(name, array) for name, array in self.outputs.items()],
         }
+        if self.forecast is not None:
+            body["forecast"] = {"target": self.forecast[0], "values": list(self.forecast[1])}
+        return body
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,8 @@ def run(
 
     Args:
         model: the model file.
-        inputs: image (.jpg, .png …), .csv (first row), .npy or .npz files, one sample each.
+        inputs: images (.jpg, .png …), recordings (.wav), sentences, .csv files (the first row of a table, the last rows
+            of a series), .npy or .npz files, one sample each.
         on: device, see ``edgekit device list``.
         runtime: None takes the first runtime for the format.
         out: .npz file for the outputs by name, one row a sample.
@@ -91,7 +97,8 @@ def run(
             feed = sample_feed(name, runner.signature, contract)
             runner.reset()
             outputs = runner.run(feed)
-            answers.append(Answer(name, outputs, likeliest(outputs, artifact.card, top)))
+            forecast = foreseen(outputs, artifact.card)
+            answers.append(Answer(name, outputs, likeliest(outputs, artifact.card, top), forecast))
         used = runner.name
     if target is not None:
         arrays = stacked([answer.outputs for answer in answers])
@@ -111,6 +118,17 @@ def likeliest(outputs: Mapping[str, Array], card: Card | None, top: int) -> tupl
     labels = card.task.labels if len(card.task.labels) == logits.size else tuple(map(str, range(logits.size)))
     order = np.argsort(-probabilities, kind="stable")[:top]
     return tuple((labels[index], float(probabilities[index])) for index in order)
+
+
+def foreseen(outputs: Mapping[str, Array], card: Card | None) -> tuple[str, tuple[float, ...]] | None:
+    """Name of the target and its next values, in the units of the data; None unless the card says that the task is
+    forecasting."""
+    if card is None or card.task.kind != "forecasting" or not outputs:
+        return None
+    params = card.task.params
+    mean, std = float(params.get("mean", 0.0)), float(params.get("std", 1.0))
+    values = np.asarray(next(iter(outputs.values())), np.float64).reshape(-1) * std + mean
+    return str(params.get("target", "value")), tuple(float(value) for value in values)
 
 
 def stacked(samples: Sequence[Mapping[str, Array]]) -> dict[str, Array]:

@@ -71,6 +71,9 @@ def render_run(result: Documented) -> Parts:
         if answer["top"]:
             rows = [(entry["label"], share(entry["probability"])) for entry in answer["top"]]
             parts.append(table(("label", "probability"), rows, right=("probability",)))
+        elif "forecast" in answer:
+            target, values = answer["forecast"]["target"], answer["forecast"]["values"]
+            parts.append(f"{target}, the next {len(values)} rows: {', '.join(f'{value:.5g}' for value in values)}")
         elif document["out"] is None:
             parts.append(
                 table(("output", "dtype", "shape", "first values"), [_output_row(o) for o in answer["outputs"]])
