@@ -1,4 +1,4 @@
-"""Augmentation of uint8 image batches, vectorised: one random crop and flip a sample."""
+"""Augmentation of batches, vectorised: a random crop and flip of each uint8 image, a random delay of each sound."""
 
 from __future__ import annotations
 
@@ -39,3 +39,14 @@ def crop_and_flip(images: Tensor, size: tuple[int, int], flip: bool, generator: 
         mirrored = torch.rand(count, 1, generator=generator) < 0.5
         columns = torch.where(mirrored, columns.flip(1), columns)
     return images[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def shifted(frames: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Sequences (B, T, F) moved to the front by 0 to ``most`` steps each; what follows is their own first step.
+
+    A sound that ends its window, with silence before it, then ends earlier, with silence after it.
+    """
+    count, length, width = frames.shape
+    places = torch.arange(length) + torch.randint(0, most + 1, (count, 1), generator=generator)  # (B, T)
+    places = torch.where(places < length, places, 0)
+    return frames.gather(1, places[:, :, None].expand(count, length, width))

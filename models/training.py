@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from edgekit.models.augment import crop_and_flip, padded, padding_for
+from edgekit.models.augment import crop_and_flip, padded, padding_for, shifted
 from edgekit.models.family import TrainOptions
 from edgekit.models.objective import distilled, objective
 from edgekit.models.resume import RunState
@@ -28,10 +28,12 @@ from edgekit.data.dataset import split_indices
 from edgekit.data.kind import affine
 from edgekit.data.preprocess import apply_contract, arranged
 from edgekit.errors import DeviceError, GateError, UsageError
-from edgekit.types import InputContract, Network
+from edgekit.types import Array, InputContract, Network
 
 log = logging.getLogger("edgekit")
 MAX_VALIDATION = 2000
+MOST_DELAY = 0.2
+"""Share of its window by which a sound is moved in augmentation: 0.2 s of one second."""
 Progress = Callable[[int, int, float, float], None]
 """Called after each epoch with (epoch, epochs, mean training loss, validation score)."""
 
@@ -142,9 +144,7 @@ class _Samples:
         (name, contract), *_ = network.card.contract.items() or [("", InputContract())]
         self.objective = objective(network.task.kind)
         share = min(options.validation, MAX_VALIDATION / len(data))
-        every = np.arange(len(data))
-        kept, held = split_indices(len(data), data.labels, share, options.seed) if share > 0 else (every, [])
-        self.kept, self.held = np.asarray(kept), np.asarray(held, np.int64)
+        self.kept, self.held = _kept_and_held(data, share, options.seed)
         self.image = contract.kind == "image" and contract.layout == "NCHW"
         self.targets = self.objective.targets(data, network)
         if self.image:
@@ -159,7 +159,7 @@ class _Samples:
         else:
             arrays = data.arrays.get(name)
             arrays = next(iter(data.arrays.values())) if arrays is None else arrays
-            self.augment = ""
+            self.augment = options.augment if contract.kind == "audio" else ""
             arrays = arranged(arrays, data.columns, contract)
             self.values = torch.from_numpy(apply_contract(arrays, contract, network.signature.inputs[0].dtype))
 
@@ -183,13 +183,30 @@ class _Samples:
 
     def _inputs(self, picked: Tensor, generator: torch.Generator | None) -> Tensor:
         if not self.image:
-            return self.values[picked]
+            values = self.values[picked]
+            if generator is None or not self.augment:
+                return values
+            return shifted(values, round(MOST_DELAY * values.shape[1]), generator)
         if generator is not None and self.augment:
             pixels = crop_and_flip(self.padded[picked], self.size, self.augment == "crop-flip", generator)
         else:
             pixels = self.values[picked]
         normalised = pixels.float() * self.factor + self.offset  # (B, H, W, C)
         return normalised.permute(0, 3, 1, 2)  # (B, C, H, W), channels-last in memory
+
+
+def _kept_and_held(data: Dataset, share: float, seed: int) -> tuple[Array, Array]:
+    """Indices that train and those that choose the best epoch: of a series its last windows, since neighbours share
+    most of their rows; else a random share, the classes balanced."""
+    if share <= 0:
+        return np.arange(len(data)), np.zeros(0, np.int64)
+    if data.kind != "series":
+        kept, held = split_indices(len(data), data.labels, share, seed)
+        return kept, held
+    told = int(data.params.get("validation", 0))
+    last = told if 0 < told < len(data) else round(share * len(data))
+    every = np.arange(len(data))
+    return every[: len(data) - last], every[len(data) - last :]
 
 
 def _decoded(images: Any, contract: InputContract) -> Any:

@@ -75,8 +75,9 @@ def train(
         UsageError, DataError, GateError, DeviceError: see :func:`edgekit.models.training.fit`.
     """
     place = checkpoint_path(out)
-    options = train_options(family(family_name).options, epochs, seed, overrides)
+    kin = family(family_name)
     samples = open_data(data, default_split="train")
+    options = train_options(kin.options_for(samples.kind), epochs, seed, overrides)
     torch.manual_seed(seed)
     network = new_network(family_name, samples, builder)
     step = Step("train", {"data": samples.label, "device": device, **asdict(options)}, training_versions())
