@@ -86,7 +86,7 @@ def _rows(path: Path) -> list[list[str]]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as UTF-8 text: {error}") from error
-    lines = text.rstrip().split("\n")
+    lines = text.rstrip("\r\n ").split("\n")
     rows = [line.rstrip("\r").split("\t") for line in lines]
     if rows == [[""]]:
         raise DataError(f"{path} is empty; a line is a sentence, a tab and its label")

@@ -137,19 +137,19 @@ def _header(path: Path, head: list[str]) -> tuple[str, ...]:
 def _values(path: Path, names: tuple[str, ...], rows: list[tuple[int, list[str]]], label: int) -> Array:
     """The numbers of every column but the label's, float32 (N, columns)."""
     table = np.empty((len(rows), len(names) - 1), np.float32)
-    for place, (number, row) in enumerate(rows):
+    for place, (line, row) in enumerate(rows):
         if len(row) != len(names):
-            raise DataError(f"{path}, line {number}: {len(row)} cells, the header has {len(names)}")
+            raise DataError(f"{path}, line {line}: {len(row)} cells, the header has {len(names)}")
         for k, cell in enumerate(row):
             value = number(cell)
             if cell.strip().lower() in MISSING:
                 raise DataError(
-                    f"{path}, line {number}: the cell of column {names[k]!r} is missing; fill it in, or leave the line "
+                    f"{path}, line {line}: the cell of column {names[k]!r} is missing; fill it in, or leave the line "
                     "or the column out"
                 )
             if k != label and not np.isfinite(value):
                 raise DataError(
-                    f"{path}, line {number}: column {names[k]!r} holds {cell.strip()!r}, which is no finite number; "
+                    f"{path}, line {line}: column {names[k]!r} holds {cell.strip()!r}, which is no finite number; "
                     "turn words into numbers (one column a word), or leave the column out"
                 )
             if k != label:
