@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from edgekit.models.augment import crop_and_flip, padded, padding_for, shifted
+from edgekit.models.augment import crop_and_flip, padded, padding_for, shifted, words_dropped
 from edgekit.models.family import TrainOptions
 from edgekit.models.objective import distilled, objective
 from edgekit.models.resume import RunState
@@ -34,6 +34,8 @@ log = logging.getLogger("edgekit")
 MAX_VALIDATION = 2000
 MOST_DELAY = 0.2
 """Share of its window by which a sound is moved in augmentation: 0.2 s of one second."""
+WORDS_DROPPED = 0.1
+"""Share of the words of a text that its augmentation hides."""
 Progress = Callable[[int, int, float, float], None]
 """Called after each epoch with (epoch, epochs, mean training loss, validation score)."""
 
@@ -159,7 +161,9 @@ class _Samples:
         else:
             arrays = data.arrays.get(name)
             arrays = next(iter(data.arrays.values())) if arrays is None else arrays
-            self.augment = options.augment if contract.kind == "audio" else ""
+            self.text = contract.kind == "text"
+            meant = ("auto", "words") if self.text else (options.augment,) if contract.kind == "audio" else ()
+            self.augment = options.augment if options.augment in meant else ""
             arrays = arranged(arrays, data.columns, contract)
             self.values = torch.from_numpy(apply_contract(arrays, contract, network.signature.inputs[0].dtype))
 
@@ -186,6 +190,8 @@ class _Samples:
             values = self.values[picked]
             if generator is None or not self.augment:
                 return values
+            if self.text:
+                return words_dropped(values, WORDS_DROPPED, generator)
             return shifted(values, round(MOST_DELAY * values.shape[1]), generator)
         if generator is not None and self.augment:
             pixels = crop_and_flip(self.padded[picked], self.size, self.augment == "crop-flip", generator)

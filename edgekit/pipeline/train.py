@@ -12,6 +12,7 @@ import torch
 
 from edgekit.artifact import library_versions, sha256_file, writable_folder
 from edgekit.data import Dataset, open_data
+from edgekit.data.dataset import held_out_splits
 from edgekit.errors import UsageError
 from edgekit.models.checkpoint import save_checkpoint
 from edgekit.models.family import TrainOptions, family, new_network, parameter_count
@@ -23,7 +24,8 @@ from edgekit.types import Network, Quality, Signature, Step, TensorSpec
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """A trained checkpoint: where it is, how it was trained, how good it is on data it has not seen."""
+    """A trained checkpoint: where it is, how it was trained, how good it is on data it has not seen (the first of the
+    figures in its card)."""
 
     path: Path
     network: Network
@@ -63,7 +65,8 @@ def train(
 
     Args:
         family_name: a name of the zoo.
-        data: data set; its ``train`` split is used unless another is named, and ``test`` for the final figure.
+        data: data set; its ``train`` split is used unless another is named, and those it is never trained
+            on (``test``) for the figures in the card.
         epochs: passes over the data; the family's default where it is None.
         seed: of initial weights, order and augmentation.
         device: ``cpu`` or ``cuda``.
@@ -103,18 +106,19 @@ def train_network(
     resume = out.with_name(f"{out.stem}.resume{out.suffix}")
     outcome = fit(network, samples, options, device=device, state=resume, teacher=teacher, progress=progress)
     card = network.card.with_step(step)
-    quality = held_out_quality(network, samples)
-    card = replace(card, quality=() if quality is None else (quality,))
-    trained = replace(network, card=card)
+    figures = held_out_quality(network, samples)
+    trained = replace(network, card=replace(card, quality=figures))
     save_checkpoint(trained, out)
-    return TrainResult(out, trained, outcome, quality, time.monotonic() - start)
+    return TrainResult(out, trained, outcome, figures[0] if figures else None, time.monotonic() - start)
 
 
-def held_out_quality(network: Network, trained_on: Dataset) -> Quality | None:
-    """The figure of merit on the ``test`` split of the set trained on; None when all of the set was trained on."""
+def held_out_quality(network: Network, trained_on: Dataset) -> tuple[Quality, ...]:
+    """The figure of merit on each split of the set trained on that is never trained on (``test``; ``dev`` and ``test``
+    where it is published so), each named; empty when all of the set was trained on."""
     if trained_on.split != "train":
-        return None
-    return module_quality(network, open_data(f"{trained_on.name}@test"))
+        return ()
+    name = trained_on.name
+    return tuple(module_quality(network, open_data(f"{name}@{split}")) for split in held_out_splits(name))
 
 
 def module_quality(network: Network, data: Dataset, limit: int | None = None) -> Quality:
