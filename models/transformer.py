@@ -1,4 +1,4 @@
-"""``transformer``: a small encoder for text and for image patches (Vaswani et al. 2017; pre-norm as in Xiong et al. 2020).
+"""``transformer``: a small encoder for text and for image patches (Vaswani et al. 2017; pre-norm: Xiong et al. 2020).
 
 Written out of plain matrix products, softmax and layer normalisation, so that every runtime has its operators and every
 quantizer sees its tensors. Padding is masked inside, from the token numbers alone: the network has one input.
@@ -18,8 +18,8 @@ from edgekit.data import Dataset
 from edgekit.data.text import PADDING, vocabulary_size
 
 MASKED = -20.0
-"""Added to the attention score of a padded place: its weight falls by e^-20 = 2e-9, below float32's resolution. A larger
-magnitude would hide no more, and would take up the whole range of an 8-bit score."""
+"""Added to the attention score of a padded place: its weight falls by e^-20 = 2e-9, below float32's resolution. A
+larger magnitude would hide no more, and would take up the whole range of an 8-bit score."""
 PATCHES = 8
 """Patches along the longer side of an image."""
 
