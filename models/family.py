@@ -111,6 +111,13 @@ class Family:
         return WEIGHTS / f"{self.name}.safetensors"
 
 
+def shipped() -> dict[str, Path]:
+    """Trained weights by name: those of a family, and ``FAMILY-DATA`` of one that is shipped for further data."""
+    names = registry.names("families")
+    found = {path.stem: path for path in sorted(WEIGHTS.glob("*.safetensors"))}
+    return {name: path for name, path in found.items() if name in names or name.partition("-")[0] in names}
+
+
 def family(name: str) -> Family:
     """The family called ``name``.
 

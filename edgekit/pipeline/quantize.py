@@ -196,14 +196,14 @@ class _Run:
         )
 
     def _measured(self, artifact: Artifact, card: Card | None) -> _Measured:
-        """What a file gives: quality on the test samples, if there are any with labels, and its own seeded outputs."""
+        """What a file gives: quality on the test samples, if they say what is right, and its own seeded outputs."""
         from edgekit.devices import open_runner
 
         with open_runner(artifact.path) as runner:
             feed = seeded_feed(runner.signature, card.contract if card else {}, SEED)
             outputs = runner.run(feed)
             found = None
-            if self.test is not None and self.test.labels is not None:
+            if self.test is not None and (self.test.labels is not None or self.test.targets is not None):
                 found = evaluate(runner, self.test, card, limit=self.options.limit)
             return _Measured(found, runner.signature, outputs, runner.name)
 
