@@ -45,10 +45,14 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "rnn": "edgekit.models.recurrent:RNN",
         "lstm": "edgekit.models.recurrent:LSTM",
         "gru": "edgekit.models.recurrent:GRU",
+        "gan": "edgekit.models.gan:FAMILY",
+        "autoencoder": "edgekit.models.autoencoder:FAMILY",
     },
     "metrics": {
         "classification": "edgekit.quality.evaluate:accuracy",
         "forecasting": "edgekit.quality.forecast:forecast_error",
+        "anomaly": "edgekit.quality.anomaly:roc_auc",
+        "generation": "edgekit.quality.frechet:frechet",
     },
     "kinds": {
         "image": "edgekit.data.pixels:KIND",
@@ -56,6 +60,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "text": "edgekit.data.text:KIND",
         "audio": "edgekit.data.audio:KIND",
         "series": "edgekit.data.series:KIND",
+        "noise": "edgekit.data.noise:KIND",
     },
     "data": {
         "digits": "edgekit.data.embedded:open_digits",

@@ -78,12 +78,12 @@ def fit(
         DeviceError: no such device here.
     """
     check_options(options)
-    fabric = _fabric(device, options.precision, network.module)
+    fabric = open_fabric(device, options.precision, network.module)
     samples = _Samples(network, data, options)
     module = network.module.train()
     optimizer = _optimizer(module, options)
-    average = _Average(module, options.average)
-    run = RunState(state, {"options": asdict(options), "data": data.label, "samples": len(data)})
+    average = Average(module, options.average)
+    run = RunState(state, identity(network, data, options))
     first = run.load(module, average.module, optimizer)
     wrapped, optimizer = fabric.setup(module, optimizer)
     average.module.to(fabric.device)
@@ -107,6 +107,12 @@ def fit(
     return Fit(options.epochs - first, run.best_epoch, run.best_score, len(samples.held), len(samples.kept))
 
 
+def identity(network: Network, data: Dataset, options: TrainOptions) -> dict[str, Any]:
+    """What makes a run the same run: its network, task, data and options."""
+    same = {"config": dict(network.card.config), "task": dict(network.task.params)}
+    return {"options": asdict(options), "data": data.label, "samples": len(data), **same}
+
+
 def check_options(options: TrainOptions) -> None:
     """Raises UsageError for numbers that make no sense."""
     if options.epochs < 1 or options.batch < 1:
@@ -119,7 +125,7 @@ def check_options(options: TrainOptions) -> None:
         )
 
 
-def _fabric(device: str, precision: str, module: nn.Module) -> Fabric:
+def open_fabric(device: str, precision: str, module: nn.Module) -> Fabric:
     if device not in ("cpu", "cuda"):
         raise UsageError(f"training runs on cpu or cuda, got {device!r}")
     if device == "cuda" and not torch.cuda.is_available():
@@ -152,7 +158,7 @@ class _Samples:
         if self.image:
             assert contract.size is not None
             raw_contract = InputContract("image", "NHWC", contract.size, contract.channels)
-            pixels = _decoded(data.arrays["image"], raw_contract)
+            pixels = decoded(data.arrays["image"], raw_contract)
             self.augment = _augmentation(options.augment, contract.channels)
             self.size = contract.size
             self.values = torch.from_numpy(pixels)
@@ -215,7 +221,7 @@ def _kept_and_held(data: Dataset, share: float, seed: int) -> tuple[Array, Array
     return every[: len(data) - last], every[len(data) - last :]
 
 
-def _decoded(images: Any, contract: InputContract) -> Any:
+def decoded(images: Any, contract: InputContract) -> Any:
     """Every image as uint8 (N, H, W, C) of the contract's size, decoded once."""
     return np.ascontiguousarray(apply_contract(images, contract, "float32").astype(np.uint8))
 
@@ -236,7 +242,7 @@ def _optimizer(module: nn.Module, options: TrainOptions) -> torch.optim.Optimize
     return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum, nesterov=options.momentum > 0)
 
 
-class _Average:
+class Average:
     """Exponential moving average of weights; running statistics are copied. The module itself where ``decay`` is 0."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -269,7 +275,7 @@ class _Loop:
     fabric: Fabric
     module: Any
     optimizer: Any
-    average: _Average
+    average: Average
     samples: _Samples
     options: TrainOptions
     teacher: nn.Module | None

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edgekit import registry
+from edgekit.data import noise
 from edgekit.data.arrays import read_npz
 from edgekit.data.dataset import Dataset, Picked
 from edgekit.data.kind import Kind
@@ -70,9 +71,13 @@ def guess_contract(spec: TensorSpec, kind: str) -> InputContract:
 def _bind(dataset: Dataset, signature: Signature, contract: Mapping[str, InputContract]) -> list[_Bound]:
     """Which array of the data set feeds which input, and how."""
     bound = []
-    for spec in signature.inputs:
-        key = _key_for(dataset, spec.name, len(signature.inputs))
+    for stream, spec in enumerate(signature.inputs):
         rule = contract.get(spec.name)
+        if rule is not None and rule.kind == "noise" and dataset.kind != "array":
+            # a generator's input is no sample of the data: as many rows of noise as there are samples
+            bound.append(_Bound(spec, rule, noise.normal(stream, len(dataset), spec.resolved()[1:])))
+            continue
+        key = _key_for(dataset, spec.name, len(signature.inputs))
         if dataset.kind == "array":
             rule = InputContract("array")
         elif rule is None and dataset.kind == "audio":

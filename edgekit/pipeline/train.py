@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ from edgekit.artifact import library_versions, sha256_file, writable_folder
 from edgekit.data import Dataset, open_data
 from edgekit.data.dataset import held_out_splits
 from edgekit.errors import UsageError
+from edgekit.models.autoencoder import normal_only
 from edgekit.models.checkpoint import save_checkpoint
 from edgekit.models.family import TrainOptions, family, new_network, parameter_count
 from edgekit.models.training import Fit, Progress, fit
+from edgekit.quality.anomaly import refit_threshold
 from edgekit.quality.evaluate import evaluate
 from edgekit.runtime.torch import TorchModuleRunner
 from edgekit.types import Network, Quality, Signature, Step, TensorSpec
@@ -59,6 +61,7 @@ def train(
     device: str = "cpu",
     overrides: Mapping[str, Any] | None = None,
     builder: Mapping[str, Any] | None = None,
+    hold_out: str | None = None,
     progress: Progress | None = None,
 ) -> TrainResult:
     """Trains a fresh network of ``family_name`` on ``data``'s training split and writes the checkpoint ``out``.
@@ -72,6 +75,7 @@ def train(
         device: ``cpu`` or ``cuda``.
         overrides: fields of :class:`~edgekit.models.family.TrainOptions` to replace.
         builder: keyword arguments of the family's builder (``{"width": 24}``).
+        hold_out: the class that stands for anomalies, for a network that learns what is normal.
         progress: called after each epoch.
 
     Raises:
@@ -80,9 +84,13 @@ def train(
     place = checkpoint_path(out)
     kin = family(family_name)
     samples = open_data(data, default_split="train")
+    if hold_out is not None:
+        samples = replace(samples, params={**samples.params, "held_out": hold_out})
     options = train_options(kin.options_for(samples.kind), epochs, seed, overrides)
     torch.manual_seed(seed)
     network = new_network(family_name, samples, builder)
+    if hold_out is not None and network.task.kind != "anomaly":
+        raise UsageError(f"--hold-out is for anomaly detection; {family_name} learns {network.task.kind}: leave it out")
     step = Step("train", {"data": samples.label, "device": device, **asdict(options)}, training_versions())
     return train_network(network, samples, options, place, step, device=device, progress=progress)
 
@@ -104,12 +112,34 @@ def train_network(
     """
     start = time.monotonic()
     resume = out.with_name(f"{out.stem}.resume{out.suffix}")
-    outcome = fit(network, samples, options, device=device, state=resume, teacher=teacher, progress=progress)
+    loop, learnt = _loop(network, samples)
+    outcome = loop(network, learnt, options, device=device, state=resume, teacher=teacher, progress=progress)
     card = network.card.with_step(step)
+    if network.task.kind == "anomaly":
+        card = replace(card, task=refit_threshold(module_runner(network), learnt, card))
+        network = replace(network, card=card)
     figures = held_out_quality(network, samples)
     trained = replace(network, card=replace(card, quality=figures))
     save_checkpoint(trained, out)
     return TrainResult(out, trained, outcome, figures[0] if figures else None, time.monotonic() - start)
+
+
+def _loop(network: Network, samples: Dataset) -> tuple[Callable[..., Fit], Dataset]:
+    """The training loop of the network's task, and the samples it learns from.
+
+    Raises:
+        DataError: the class to hold out is not there.
+        SourceError: the quality could not be measured afterwards; better said now.
+    """
+    if network.task.kind == "anomaly":
+        return fit, normal_only(samples, str(network.task.params["held_out"]))
+    if network.task.kind == "generation":
+        from edgekit.models.adversarial import fit_adversarial
+        from edgekit.quality.frechet import FeatureNetwork
+
+        FeatureNetwork.of(str(network.task.params.get("features", "cnn")))
+        return fit_adversarial, samples
+    return fit, samples
 
 
 def held_out_quality(network: Network, trained_on: Dataset) -> tuple[Quality, ...]:

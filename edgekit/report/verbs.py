@@ -74,13 +74,24 @@ def render_run(result: Documented) -> Parts:
         elif "forecast" in answer:
             target, values = answer["forecast"]["target"], answer["forecast"]["values"]
             parts.append(f"{target}, the next {len(values)} rows: {', '.join(f'{value:.5g}' for value in values)}")
-        elif document["out"] is None:
+        elif "anomaly" in answer:
+            parts.append(_verdict(answer["anomaly"]))
+        elif document["out"] is None and document["image"] is None:
             parts.append(
                 table(("output", "dtype", "shape", "first values"), [_output_row(o) for o in answer["outputs"]])
             )
     if document["out"]:
         parts.append(f"outputs of {len(document['results'])} input(s) written to {document['out']}")
+    if document["image"]:
+        parts.append(f"images written to {document['image']}")
     return parts
+
+
+def _verdict(anomaly: Mapping[str, Any]) -> str:
+    score, limit = f"anomaly score {anomaly['score']:.4g}", anomaly["threshold"]
+    if limit is None:
+        return f"{score}; the card has no threshold to judge it by"
+    return f"{anomaly['verdict']}: {score}, threshold {limit:.4g}"
 
 
 def _output_row(output: Mapping[str, Any]) -> tuple[object, ...]:
