@@ -143,7 +143,7 @@ class Step:
 @dataclass(frozen=True, slots=True)
 class Quality:
     """One measured figure of merit. ``value`` is a fraction (0..1) for accuracy; ``details`` are figures to read it
-    against (a baseline, a reference distance)."""
+    against (a baseline, a reference distance); ``lower_is_better`` for errors and distances."""
 
     metric: str
     value: float
@@ -152,6 +152,7 @@ class Quality:
     runtime: str = ""
     device: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
+    lower_is_better: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from edgekit.data import Dataset, open_data
-from edgekit.errors import DataError
+from edgekit.errors import DataError, UsageError
 from edgekit.models.family import TrainOptions, family, measure_contract, require_labels
 from edgekit.models.training import Progress
 from edgekit.pipeline.train import TrainResult, checkpoint_path, train_network, train_options, training_versions
@@ -64,6 +64,8 @@ def finetune(
     options = train_options(base, epochs or EPOCHS, seed, overrides)
     torch.manual_seed(seed)
     network = fitted_to(network, samples)
+    if distil_from is not None and network.task.kind != "classification":
+        raise UsageError(f"--distil-from teaches classifiers by their logits; {network.name} does {network.task.kind}")
     teacher = None if distil_from is None else _teacher(distil_from, network)
     if teacher is None:
         options = replace(options, distil=0.0)
@@ -83,11 +85,16 @@ def finetune_options(network: Network, kind: str = "") -> TrainOptions:
 def fitted_to(network: Network, data: Dataset) -> Network:
     """``network`` with the classes of ``data``: a new last layer where they differ, and a contract where it has none.
 
-    A series has no classes: its target, history and horizon must be those of the network.
+    A series has no classes: its target, history and horizon must be those of the network. What learns to give back its
+    input, or to make images, has no classes either and stays as it is.
 
     Raises:
         DataError: no labels, no last layer that could be replaced, or another forecast than the network's.
     """
+    if network.task.kind == "generation":
+        return network
+    if network.task.kind == "anomaly":
+        return _with_contract(network, data)
     if data.targets is None:
         require_labels(data)
     network = _with_contract(network, data)

@@ -1,7 +1,7 @@
 """The task's figure of merit: a model's answers on data, one metric a kind of task.
 
-The registry's table ``metrics`` names a function a kind: ``(runner, dataset, card, limit) -> Evaluation``. The runner is
-that of a file or of the torch module itself, so that both are measured by the same code.
+The registry's table ``metrics`` names a function a kind: ``(runner, dataset, card, limit) -> Evaluation``. The runner
+is that of a file or of the torch module itself, so that both are measured by the same code.
 """
 
 from __future__ import annotations
@@ -60,14 +60,34 @@ class Evaluation:
 
     def quality(self, runtime: str, device: str) -> Quality:
         """The figure as a card keeps it."""
-        return Quality(self.metric, self.value, self.data, self.total, runtime, device, self.details)
+        told = (self.metric, self.value, self.data, self.total, runtime, device, self.details, self.lower_is_better)
+        return Quality(*told)
 
     def drop_to(self, after: Evaluation) -> float:
-        """Quality lost from here to ``after``: the difference of a share (0.01 = one point), or the rise of an error
-        or distance as a fraction of itself (0.01 = one per cent); negative when quality rose."""
-        if self.lower_is_better:
-            return (after.value - self.value) / max(abs(self.value), 1e-12)
-        return self.value - after.value
+        """Quality lost from here to ``after``, see :func:`drop`."""
+        return drop(self, after)
+
+
+def drop(before: Evaluation | Quality, after: Evaluation | Quality) -> float:
+    """Quality lost: the difference of a share (0.01 = one point), or the rise of an error or distance as a fraction of
+    itself (0.01 = one per cent); negative when quality rose."""
+    if before.lower_is_better:
+        return (after.value - before.value) / max(abs(before.value), 1e-12)
+    return before.value - after.value
+
+
+def measurable(dataset: Dataset, card: Card | None) -> bool:
+    """Whether ``dataset`` says what is right: labels, values to forecast, both kinds for anomalies, images to compare
+    generated ones with."""
+    kind = card.task.kind if card is not None else "none"
+    if kind == "generation":
+        return dataset.kind == "image"
+    if kind == "forecasting":
+        return dataset.targets is not None
+    if kind == "anomaly" and card is not None and dataset.labels is not None:
+        held_out = card.task.params.get("held_out")
+        return len(np.unique(dataset.labels)) > 1 and held_out in dataset.classes
+    return dataset.labels is not None
 
 
 Metric: TypeAlias = Callable[[Runs, Dataset, Card | None, int | None], Evaluation]
