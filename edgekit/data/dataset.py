@@ -43,13 +43,14 @@ class Dataset:
     Attributes:
         name: as the user spelled it, without the split.
         split: ``train``, ``test``, ``all``, or another that the set is published in (``dev``).
-        kind: ``image`` (uint8, height x width x channels each), ``table`` (float32, columns) or ``array``
+        kind: ``image`` (uint8, height x width x channels each), ``table`` (float32, columns), ``audio`` (a
+            :class:`~edgekit.data.wav.Waveform` each), ``text``, ``series`` (float32, time x columns each) or ``array``
             (tensors by model input name, fed as they are).
         arrays: name -> samples: one array, or a sequence that decodes on access (image files).
         labels: class index of each sample, int64 (N,), or None.
         targets: real-valued targets of each sample, float32 (N, ...), raw units (forecasting), or None.
         classes: class names in index order.
-        columns: column names of a table.
+        columns: column names of a table or series.
         own_split: False where train and test come from a seeded split of one set.
         params: what the readers of one kind know besides (sampling rate of audio, columns and horizon of a series).
     """
