@@ -84,7 +84,7 @@ def fit_adversarial(
         run.remember(epoch + 1, told, average.module)
         run.save(epoch + 1, pair, average.module, optimizer)
         if progress:
-            progress(epoch + 1, options.epochs, loss, told)
+            progress(epoch + 1, options.epochs, loss, told, "images told apart")
     network.module.load_state_dict(run.best)
     network.module.to("cpu").eval()
     run.remove()

@@ -36,8 +36,8 @@ MOST_DELAY = 0.2
 """Share of its window by which a sound is moved in augmentation: 0.2 s of one second."""
 WORDS_DROPPED = 0.1
 """Share of the words of a text that its augmentation hides."""
-Progress = Callable[[int, int, float, float], None]
-"""Called after each epoch with (epoch, epochs, mean training loss, validation score)."""
+Progress = Callable[[int, int, float, float, str], None]
+"""Called after each epoch with (epoch, epochs, mean training loss, validation score, what the score is)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def fit(
             run.remember(epoch + 1, score, average.module)
         run.save(epoch + 1, module, average.module, optimizer)
         if progress:
-            progress(epoch + 1, options.epochs, loss, score)
+            progress(epoch + 1, options.epochs, loss, score, f"validation {samples.objective.name}")
     module.load_state_dict(run.best)
     module.to("cpu").eval()
     run.remove()
