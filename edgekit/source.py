@@ -53,8 +53,11 @@ def resolve(text: str | Path, *, name: str | None = None) -> Network:
 
 def _resolve(text: str) -> Network:
     kind, colon, rest = text.partition(":")
-    if text in registry.names("families"):
+    families = registry.names("families")
+    if text in families:
         return _zoo(text)
+    if text.partition("-")[0] in families and (further := _further(text)) is not None:
+        return further
     if colon and kind == "timm":
         return _timm(rest)
     if colon and kind == "hf":
@@ -111,6 +114,15 @@ def _zoo(name: str) -> Network:
             f"{family(name).data} -o {name}.safetensors"
         )
     return load_checkpoint(weights)
+
+
+def _further(name: str) -> Network | None:
+    """The network shipped as ``FAMILY-DATA`` (``lstm-etth1``); None where there is none of that name."""
+    from edgekit.models.checkpoint import load_checkpoint
+    from edgekit.models.family import renamed, shipped
+
+    weights = shipped().get(name)
+    return None if weights is None else renamed(load_checkpoint(weights), name)
 
 
 def _from_factory(place: str, attribute: str) -> Network:

@@ -87,15 +87,16 @@ class InputContract:
     """How one raw sample becomes one input tensor: ``(raw * scale - mean) / std``, laid out as ``layout``.
 
     Attributes:
-        kind: ``image`` (raw: uint8, height x width x channels), ``table`` (raw: float, columns), ``audio`` (raw:
-            float waveform), ``text`` (raw: a string), ``series`` (raw: float, time x columns) or ``array`` (raw is the
-            tensor itself; nothing is applied). Each kind is one module of :mod:`edgekit.data`.
+        kind: ``image`` (raw: uint8, height x width x channels), ``table`` (raw: float, columns), ``audio`` (raw: a
+            :class:`~edgekit.data.wav.Waveform`, or float samples at the contract's rate), ``text`` (raw: a string),
+            ``series`` (raw: float, time x columns) or ``array`` (raw is the tensor itself; nothing is applied). Each
+            kind is one module of :mod:`edgekit.data`.
         layout: ``NCHW`` or ``NHWC`` for images, ``NHW`` for images read row by row (batch, height, width x channels),
             empty otherwise.
         size: height and width in pixels for images.
         channels: number of colour channels for images (1 grey, 3 RGB).
         scale: factor on the raw values, applied first (1/255 maps bytes to 0..1).
-        mean, std: one value per channel or column, in units of the scaled raw values; empty means 0 and 1.
+        mean, std: one value per channel, column or mel band, in units of the scaled raw values; empty means 0 and 1.
         columns: column names of a table or series, in order.
         params: what only this kind has: ``audio`` its sampling rate and mel filters, ``text`` its vocabulary and
             length, ``series`` its history and horizon.
@@ -142,7 +143,8 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """One measured figure of merit. ``value`` is a fraction (0..1) for accuracy."""
+    """One measured figure of merit. ``value`` is a fraction (0..1) for accuracy; ``details`` are figures to read it
+    against (a baseline, a reference distance); ``lower_is_better`` for errors and distances."""
 
     metric: str
     value: float
@@ -150,6 +152,8 @@ class Quality:
     total: int
     runtime: str = ""
     device: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    lower_is_better: bool = False
 
 
 @dataclass(frozen=True, slots=True)

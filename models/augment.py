@@ -1,11 +1,13 @@
-"""Augmentation of uint8 image batches, vectorised: one random crop and flip a sample."""
+"""Augmentation of batches, vectorised: a crop and flip of each uint8 image, a delay of each sound, words left out."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-KINDS = ("", "shift", "crop-flip")
+from edgekit.data.text import PADDING, UNKNOWN
+
+KINDS = ("", "shift", "crop-flip", "words")
 
 
 def padded(images: Tensor, pad: int) -> Tensor:
@@ -39,3 +41,20 @@ def crop_and_flip(images: Tensor, size: tuple[int, int], flip: bool, generator: 
         mirrored = torch.rand(count, 1, generator=generator) < 0.5
         columns = torch.where(mirrored, columns.flip(1), columns)
     return images[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def words_dropped(text: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Token numbers (B, L) with about ``share`` of the words made unknown (word dropout; Iyyer et al. 2015)."""
+    hidden = torch.rand(text.shape, generator=generator) < share
+    return torch.where(hidden & (text != PADDING), torch.full_like(text, UNKNOWN), text)
+
+
+def shifted(frames: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Sequences (B, T, F) moved to the front by 0 to ``most`` steps each; what follows is their own first step.
+
+    A sound that ends its window, with silence before it, then ends earlier, with silence after it.
+    """
+    count, length, width = frames.shape
+    places = torch.arange(length) + torch.randint(0, most + 1, (count, 1), generator=generator)  # (B, T)
+    places = torch.where(places < length, places, 0)
+    return frames.gather(1, places[:, :, None].expand(count, length, width))

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from edgekit import registry
-from edgekit.data import Dataset
+from edgekit.data import Dataset, audio, series
+from edgekit.data.text import text_contract
 from edgekit.errors import DataError, SourceError
 from edgekit.types import Card, InputContract, Network, Signature, Task, TensorSpec
 
@@ -88,6 +89,7 @@ class Family:
         kinds: kinds of data it takes (``image``, ``table``, ``audio``, ``text``, ``series``).
         fit: data set -> what follows from it.
         options: how it is trained where the user does not say.
+        special: kind of data -> the fields of ``options`` that differ for it.
     """
 
     name: str
@@ -97,11 +99,23 @@ class Family:
     kinds: tuple[str, ...]
     fit: Callable[[Dataset], Fitted]
     options: TrainOptions = field(default_factory=TrainOptions)
+    special: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def options_for(self, kind: str) -> TrainOptions:
+        """How it is trained on data of ``kind`` where the user does not say."""
+        return replace(self.options, **self.special.get(kind, {}))
 
     @property
     def weights(self) -> Path:
         """Where the shipped weights lie (a safetensors checkpoint with its card)."""
         return WEIGHTS / f"{self.name}.safetensors"
+
+
+def shipped() -> dict[str, Path]:
+    """Trained weights by name: those of a family, and ``FAMILY-DATA`` of one that is shipped for further data."""
+    names = registry.names("families")
+    found = {path.stem: path for path in sorted(WEIGHTS.glob("*.safetensors"))}
+    return {name: path for name, path in found.items() if name in names or name.partition("-")[0] in names}
 
 
 def family(name: str) -> Family:
@@ -150,7 +164,7 @@ def classifier(data: Dataset, contract: InputContract, builder: Mapping[str, Any
         {**builder, "classes": len(data.classes)},
         contract,
         Task("classification", data.classes, "accuracy"),
-        TensorSpec(contract.kind, "float32", input_shape(contract)),
+        TensorSpec(contract.kind, "int32" if contract.kind == "text" else "float32", input_shape(contract)),
         TensorSpec("logits", "float32", (1, len(data.classes))),
     )
 
@@ -169,20 +183,34 @@ def require_labels(data: Dataset) -> None:
 
 
 def input_shape(contract: InputContract) -> tuple[int, ...]:
-    """The input shape at batch 1: (1, channels, height, width), (1, height, width x channels) or (1, columns)."""
+    """The input shape at batch 1: (1, channels, height, width), (1, height, width x channels), (1, frames, bands),
+    (1, history, columns) or (1, columns)."""
     if contract.kind == "image" and contract.size is not None:
         height, width = contract.size
         if contract.layout == "NHW":
             return (1, height, width * contract.channels)
         return (1, contract.channels, height, width)
+    if contract.kind == "audio":
+        return (1, int(contract.params["frames"]), int(contract.params["bands"]))
+    if contract.kind == "series":
+        return (1, int(contract.params["history"]), len(contract.columns))
+    if contract.kind == "text":
+        return (1, int(contract.params["length"]))
     return (1, len(contract.mean))
 
 
 def measure_contract(data: Dataset, size: tuple[int, int] | None = None) -> InputContract:
-    """Mean and standard deviation of the samples, per channel or column, as an I/O contract (NCHW for images).
+    """Mean and standard deviation of the samples, per channel, column or band, as an I/O contract (NCHW for images).
 
-    ``size``: height and width the images are brought to; the first image's own where it is None.
+    ``size``: height and width the images are brought to; the first image's own where it is None. Of audio: frames and
+    bands; see :func:`edgekit.data.audio.measure`.
     """
+    if data.kind == "audio":
+        return audio.measure(data, size)
+    if data.kind == "series":
+        return series.measure(data)
+    if data.kind == "text":
+        return text_contract(data.arrays["text"])
     if data.kind == "table":
         rows = np.asarray(data.arrays["table"], np.float64)
         std = rows.std(0)

@@ -11,32 +11,28 @@ import logging
 import math
 import pickle
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from edgekit.models.augment import crop_and_flip, padded, padding_for
 from edgekit.models.family import TrainOptions
-from edgekit.models.objective import distilled, objective
+from edgekit.models.objective import distilled
 from edgekit.models.resume import RunState
+from edgekit.models.samples import Samples
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from edgekit.data import Dataset
-from edgekit.data.dataset import split_indices
-from edgekit.data.kind import affine
-from edgekit.data.preprocess import apply_contract
 from edgekit.errors import DeviceError, GateError, UsageError
-from edgekit.types import Array, InputContract, Network
+from edgekit.types import Array, Network
 
 log = logging.getLogger("edgekit")
-MAX_VALIDATION = 2000
-Progress = Callable[[int, int, float, float], None]
-"""Called after each epoch with (epoch, epochs, mean training loss, validation score)."""
+Progress = Callable[[int, int, float, float, str], None]
+"""Called after each epoch with (epoch, epochs, mean training loss, validation score, what the score is)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +77,7 @@ def fit(
         DeviceError: no such device here, or a process died.
     """
     check_options(options, processes)
-    fabric = _fabric(device, options.precision, network.module, processes)
+    fabric = open_fabric(device, options.precision, network.module, processes)
     job = _Job(network, data, options, state, teacher, progress if processes == 1 else None)
     if processes == 1:
         outcome, best = _train(fabric, job)
@@ -113,13 +109,13 @@ class _Job:
 def _train(fabric: Fabric, job: _Job) -> tuple[dict[str, Any], dict[str, Array]]:
     """One process of a run; gives the outcome and the best weights (of use in the first process only)."""
     options = job.options
-    samples = _Samples(job.network, job.data, options)
+    samples = Samples(job.network, job.data, options)
     module = job.network.module.train()
     if fabric.world_size > 1:
         module = copy.deepcopy(module)  # what was sent lies in memory that the processes share
     optimizer = _optimizer(module, options)
-    average = _Average(module, options.average)
-    run = RunState(job.state, _identity(job))
+    average = Average(module, options.average)
+    run = RunState(job.state, identity(job.network, job.data, options, job.teacher))
     first = run.load(module, average.module, optimizer)
     wrapped, optimizer = fabric.setup(module, optimizer)
     average.module.to(fabric.device)
@@ -138,7 +134,7 @@ def _train(fabric: Fabric, job: _Job) -> tuple[dict[str, Any], dict[str, Array]]
             run.remember(epoch + 1, score, average.module)
         run.save(epoch + 1, module, average.module, optimizer)
         if job.progress:
-            job.progress(epoch + 1, options.epochs, loss, score)
+            job.progress(epoch + 1, options.epochs, loss, score, f"validation {samples.objective.name}")
         elif fabric.world_size > 1:
             sys.stderr.write(f"epoch {epoch + 1} of {options.epochs}: loss {loss:.4f}, validation {score:.4f}\n")
     fit = Fit(options.epochs - first, run.best_epoch, run.kept_score, len(samples.held), len(samples.kept))
@@ -147,16 +143,18 @@ def _train(fabric: Fabric, job: _Job) -> tuple[dict[str, Any], dict[str, Array]]
     return asdict(fit), {name: value.numpy() for name, value in run.best.items()}
 
 
-def _identity(job: _Job) -> dict[str, Any]:
+def identity(network: Network, data: Dataset, options: TrainOptions, teacher: Network | None = None) -> dict[str, Any]:
     """What makes two runs the same run: a state of another network, source, teacher or data is not taken up."""
-    card = job.network.card
+    card = network.card
     return {
-        "options": asdict(job.options),
-        "data": job.data.label,
-        "samples": len(job.data),
-        "shapes": {name: list(value.shape) for name, value in job.network.module.state_dict().items()},
+        "options": asdict(options),
+        "data": data.label,
+        "samples": len(data),
+        "config": dict(card.config),
+        "task": dict(card.task.params),
+        "shapes": {name: list(value.shape) for name, value in network.module.state_dict().items()},
         "source": [card.source_sha256, [step.name for step in card.steps]],
-        "teacher": None if job.teacher is None else job.teacher.card.source_sha256,
+        "teacher": None if teacher is None else teacher.card.source_sha256,
     }
 
 
@@ -191,7 +189,7 @@ def check_options(options: TrainOptions, processes: int = 1) -> None:
         )
 
 
-def _fabric(device: str, precision: str, module: nn.Module, processes: int) -> Fabric:
+def open_fabric(device: str, precision: str, module: nn.Module, processes: int = 1) -> Fabric:
     if device not in ("cpu", "cuda"):
         raise UsageError(f"training runs on cpu or cuda, got {device!r}")
     if device == "cuda" and not torch.cuda.is_available():
@@ -216,85 +214,6 @@ def _native_bf16(device: str) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-class _Samples:
-    """The samples as tensors in memory, split into those that train and those that choose the best epoch."""
-
-    def __init__(self, network: Network, data: Dataset, options: TrainOptions) -> None:
-        (name, contract), *_ = network.card.contract.items() or [("", InputContract())]
-        self.objective = objective(network.task.kind)
-        share = min(options.validation, MAX_VALIDATION / len(data))
-        every = np.arange(len(data))
-        kept, held = split_indices(len(data), data.labels, share, options.seed) if share > 0 else (every, [])
-        self.kept, self.held = np.asarray(kept), np.asarray(held, np.int64)
-        self.image = contract.kind == "image" and contract.layout == "NCHW"
-        self.targets = self.objective.targets(data, network)
-        if self.image:
-            assert contract.size is not None
-            raw_contract = InputContract("image", "NHWC", contract.size, contract.channels)
-            pixels = _decoded(data.arrays["image"], raw_contract)
-            self.augment = _augmentation(options.augment, contract.channels)
-            self.size = contract.size
-            self.values = torch.from_numpy(pixels)
-            self.padded = padded(self.values, padding_for(self.augment, contract.size[0]))
-            self.factor, self.offset = map(torch.from_numpy, affine(contract, contract.channels))
-        else:
-            arrays = data.arrays.get(name)
-            arrays = next(iter(data.arrays.values())) if arrays is None else arrays
-            self.augment = ""
-            self.values = torch.from_numpy(apply_contract(arrays, contract, network.signature.inputs[0].dtype))
-
-    def steps(self, options: TrainOptions, world: int) -> int:
-        """Optimizer steps of one epoch."""
-        return math.ceil(len(self.kept) // world / (options.batch // world))
-
-    def batches(
-        self, epoch: int, options: TrainOptions, rank: int = 0, world: int = 1
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Shuffled training batches of one epoch; order and augmentation follow from seed, epoch and process alone.
-
-        Process ``rank`` of ``world`` takes every ``world``-th sample, and its share of ``options.batch``.
-        """
-        bits = np.random.PCG64(np.random.SeedSequence([options.seed, epoch]))
-        order = torch.from_numpy(self.kept[np.random.Generator(bits).permutation(len(self.kept))])
-        order = order[: len(order) // world * world][rank::world]
-        generator = torch.Generator().manual_seed(options.seed * 100_003 + epoch + 7_368_787 * rank)
-        size = options.batch // world
-        for start in range(0, len(order), size):
-            picked = order[start : start + size]
-            if len(picked) == 1 and len(order) > 1:
-                continue  # batch normalisation has no variance of one sample
-            yield self._inputs(picked, generator), self.targets[picked]
-
-    def held_batches(self, batch: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
-        """The held-out samples (the training ones where none are), in order, unaugmented."""
-        order = torch.from_numpy(self.held if len(self.held) else self.kept)
-        for start in range(0, len(order), batch):
-            picked = order[start : start + batch]
-            yield self._inputs(picked, None), self.targets[picked]
-
-    def _inputs(self, picked: Tensor, generator: torch.Generator | None) -> Tensor:
-        if not self.image:
-            return self.values[picked]
-        if generator is not None and self.augment:
-            pixels = crop_and_flip(self.padded[picked], self.size, self.augment == "crop-flip", generator)
-        else:
-            pixels = self.values[picked]
-        normalised = pixels.float() * self.factor + self.offset  # (B, H, W, C)
-        return normalised.permute(0, 3, 1, 2)  # (B, C, H, W), channels-last in memory
-
-
-def _decoded(images: Any, contract: InputContract) -> Any:
-    """Every image as uint8 (N, H, W, C) of the contract's size, decoded once."""
-    return np.ascontiguousarray(apply_contract(images, contract, "float32").astype(np.uint8))
-
-
-def _augmentation(kind: str, channels: int) -> str:
-    """``auto``: crops and flips for colour photographs; grey images (characters, scans) are shifted, never mirrored."""
-    if kind == "auto":
-        return "crop-flip" if channels == 3 else "shift"
-    return kind
-
-
 def _optimizer(module: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
     matrices = [p for p in module.parameters() if p.ndim > 1]
     vectors = [p for p in module.parameters() if p.ndim <= 1]
@@ -304,7 +223,7 @@ def _optimizer(module: nn.Module, options: TrainOptions) -> torch.optim.Optimize
     return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum, nesterov=options.momentum > 0)
 
 
-class _Average:
+class Average:
     """Exponential moving average of weights; running statistics are copied. The module itself where ``decay`` is 0."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -337,8 +256,8 @@ class _Loop:
     fabric: Fabric
     module: Any
     optimizer: Any
-    average: _Average
-    samples: _Samples
+    average: Average
+    samples: Samples
     options: TrainOptions
     teacher: nn.Module | None
 

@@ -165,7 +165,10 @@ def emit(verb: str, result: Result, render: Render | None = None) -> None:
 
 def data_option(*, required: bool = False) -> Decorator:
     """``--data DATA``, passed as ``data``."""
-    text = "Data set: digits, breast-cancer, cifar10, images:DIR, npz:FILE; @train or @test."
+    text = (
+        "Data set: digits, breast-cancer, cifar10, fsdd, sst2, etth1, images:DIR, audio:DIR, text:FILE.tsv, "
+        "series:FILE.csv, table:FILE.csv, npz:FILE; @train or @test."
+    )
     return click.option("--data", metavar="DATA", required=required, help=text)
 
 

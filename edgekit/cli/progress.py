@@ -11,8 +11,8 @@ import click
 
 from edgekit.cli.options import State
 
-EpochReport = Callable[[int, int, float, float], None]
-"""Called after each epoch with (epoch, epochs, mean training loss, validation accuracy 0..1)."""
+EpochReport = Callable[[int, int, float, float, str], None]
+"""Called after each epoch with (epoch, epochs, mean training loss, score, what the score is)."""
 
 
 @contextmanager
@@ -29,13 +29,19 @@ def epoch_bar() -> Iterator[EpochReport]:
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
 
-        def report(epoch: int, epochs: int, loss: float, accuracy: float) -> None:
-            text = f"loss {loss:.4f}  validation {accuracy:.2%}"
-            bar.update(task, total=epochs, completed=epoch, description=text)
+        def report(epoch: int, epochs: int, loss: float, score: float, name: str) -> None:
+            bar.update(task, total=epochs, completed=epoch, description=f"loss {loss:.4f}  {shown(score, name)}")
 
         yield report
 
 
-def _lines(epoch: int, epochs: int, loss: float, accuracy: float) -> None:
+def _lines(epoch: int, epochs: int, loss: float, score: float, name: str) -> None:
     log = logging.getLogger("edgekit")
-    log.info("epoch %d of %d: loss %.4f, validation %.2f%%", epoch, epochs, loss, 100 * accuracy)
+    log.info("epoch %d of %d: loss %.4f, %s", epoch, epochs, loss, shown(score, name))
+
+
+def shown(score: float, name: str) -> str:
+    """A share as a percentage; an error, which is given as minus its value, as it is."""
+    if " minus " in name:
+        return f"{name.replace(' minus ', ' ')} {-score:.4g}"
+    return f"{name} {score:.2%}"

@@ -13,10 +13,11 @@ from edgekit.cli.progress import epoch_bar
 @data_option(required=True)
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the data; the family's own number without it.")
 @seed_option
+@click.option("--hold-out", metavar="CLASS", help="Anomaly detection: the class not learnt; the last without it.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train.")
 @out_option("Checkpoint to write (.safetensors).", "OUT.safetensors")
 @output_options
-def command(family: str, data: str, epochs: int | None, seed: int, device: str, out: str) -> None:
+def command(family: str, data: str, epochs: int | None, seed: int, hold_out: str | None, device: str, out: str) -> None:
     """Trains a network family from scratch and keeps the best weights.
 
     FAMILY is a name of 'edgekit models'. A run that was stopped goes on when the same command is given again.
@@ -25,5 +26,7 @@ def command(family: str, data: str, epochs: int | None, seed: int, device: str, 
     from edgekit.report.verbs import render_training
 
     with epoch_bar() as progress:
-        result = train(family, data=data, epochs=epochs, seed=seed, device=device, out=out, progress=progress)
+        result = train(
+            family, data=data, epochs=epochs, seed=seed, hold_out=hold_out, device=device, out=out, progress=progress
+        )
     emit("train", result, render=render_training)

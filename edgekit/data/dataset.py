@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,19 +19,38 @@ TEST_SHARE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
+class Reader:
+    """A reader whose set is published in other splits than train and test; a plain function is a reader too.
+
+    Attributes:
+        open: (name, split) -> data set.
+        splits: what may follow the ``@``.
+        held_out: splits never trained on; the figures of a trained checkpoint are of these, the first is its headline.
+    """
+
+    open: Callable[[str, str], Dataset]
+    splits: tuple[str, ...]
+    held_out: tuple[str, ...]
+
+    def __call__(self, name: str, split: str) -> Dataset:
+        return self.open(name, split)
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
     """Raw samples by name, first axis = sample, and their labels.
 
     Attributes:
         name: as the user spelled it, without the split.
-        split: ``train``, ``test`` or ``all``.
-        kind: ``image`` (uint8, height x width x channels each), ``table`` (float32, columns) or ``array``
+        split: ``train``, ``test``, ``all``, or another that the set is published in (``dev``).
+        kind: ``image`` (uint8, height x width x channels each), ``table`` (float32, columns), ``audio`` (a
+            :class:`~edgekit.data.wav.Waveform` each), ``text``, ``series`` (float32, time x columns each) or ``array``
             (tensors by model input name, fed as they are).
         arrays: name -> samples: one array, or a sequence that decodes on access (image files).
         labels: class index of each sample, int64 (N,), or None.
         targets: real-valued targets of each sample, float32 (N, ...), raw units (forecasting), or None.
         classes: class names in index order.
-        columns: column names of a table.
+        columns: column names of a table or series.
         own_split: False where train and test come from a seeded split of one set.
         params: what the readers of one kind know besides (sampling rate of audio, columns and horizon of a series).
     """
@@ -65,7 +85,7 @@ class Dataset:
 class Picked(Sequence[Array]):
     """Some samples of a sequence that decodes on access, without decoding them now."""
 
-    def __init__(self, samples: Sequence[Array], indices: Array) -> None:
+    def __init__(self, samples: Sequence[Array], indices: Array | Sequence[int]) -> None:
         self._samples, self._indices = samples, indices
 
     def __len__(self) -> int:
@@ -92,16 +112,19 @@ def open_data(spec: str, *, default_split: str = "test") -> Dataset:
         UsageError: no such data set or split.
     """
     base, at, split = spec.rpartition("@")
-    if at and split in SPLITS:
+    splits = splits_of(base)
+    if at and split in splits:
         name = base
     elif at and "/" not in split and ":" not in base and "." not in split:
-        raise UsageError(f"no split is called {split!r} in {spec!r}; there are: {', '.join(SPLITS)}")
+        raise UsageError(f"no split is called {split!r} in {spec!r}; there are: {', '.join(splits)}")
     else:
         name, split = spec, ""
     kind, colon, argument = name.partition(":")
     if kind not in registry.names("data"):
         known = ", ".join(registry.names("data"))
-        raise UsageError(f"no data set is called {spec!r}; there are: {known} (images:DIR and npz:FILE take a path)")
+        raise UsageError(
+            f"no data set is called {spec!r}; there are: {known} (those of files take a path: images:DIR, npz:FILE)"
+        )
     reader = registry.lookup("data", kind)
     if colon:
         dataset = reader(name, argument, split, default_split)
@@ -112,6 +135,22 @@ def open_data(spec: str, *, default_split: str = "test") -> Dataset:
     if len(dataset) == 0:
         raise DataError(f"{spec} holds no samples")
     return dataset
+
+
+def splits_of(name: str) -> tuple[str, ...]:
+    """What may follow the ``@`` of the data set ``name`` (without its split)."""
+    return getattr(_reader(name), "splits", SPLITS)
+
+
+def held_out_splits(name: str) -> tuple[str, ...]:
+    """Splits of the data set ``name`` that are never trained on, the one that is quoted first: ``("test",)``."""
+    return getattr(_reader(name), "held_out", ("test",))
+
+
+def _reader(name: str) -> object:
+    """The reader of the data set spelled ``name``; None where there is none."""
+    kind = name.partition(":")[0]
+    return registry.lookup("data", kind) if kind in registry.names("data") else None
 
 
 def choose_split(whole: Dataset, split: str, default_split: str) -> Dataset:
@@ -130,6 +169,25 @@ def split_indices(count: int, labels: Array | None, share: float = TEST_SHARE, s
     test = [group[: max(round(len(group) * share), 1 if len(group) > 1 else 0)] for group in groups]
     chosen = np.sort(np.concatenate(test))
     return np.setdiff1d(np.arange(count), chosen), chosen
+
+
+def class_indices(source: Path, labels: Sequence[str]) -> tuple[tuple[str, ...], Array]:
+    """Class names in the order of their numbers (else letters), and the index of each label, int64 (N,).
+
+    Raises:
+        DataError: nearly as many classes as there are samples.
+    """
+    stripped = [label.strip() for label in labels]
+    names = sorted(set(stripped))
+    if len(names) > max(20, len(stripped) // 2):
+        raise DataError(
+            f"{source} has {len(names):,} different labels on {len(stripped):,} lines, for example {names[0]!r}: that "
+            "is no column of classes; call the right one 'label'"
+        )
+    if all(name.lstrip("-").isdigit() for name in names):
+        names.sort(key=int)
+    index = {label: k for k, label in enumerate(names)}
+    return tuple(names), np.array([index[label] for label in stripped], np.int64)
 
 
 def interleaved(labels: Array) -> Array:

@@ -19,11 +19,19 @@ class Kind:
         encode: raw samples (first axis = sample) and the contract -> one model-ready batch, without the dtype cast.
         read: what the user gave for one input (a path, a sentence) -> one raw sample.
         suffixes: file suffixes by which an input is recognised where the model has no contract.
+        columns: the names of the columns of one input, where its file gives them (the path -> names, or none).
+        arrange: samples, the names of their columns and the contract -> samples with the contract's columns, in its
+            order.
+        remarks: raw samples and the contract -> what the user should know about them (words that are not known, a text
+            that is cut), one line each.
     """
 
     encode: Callable[[Sequence[Array] | Array, InputContract], Array]
     read: Callable[[str], Array]
     suffixes: tuple[str, ...] = ()
+    columns: Callable[[str], tuple[str, ...]] | None = None
+    arrange: Callable[[Sequence[Array] | Array, tuple[str, ...], InputContract], Sequence[Array] | Array] | None = None
+    remarks: Callable[[Sequence[Array] | Array, InputContract], tuple[str, ...]] | None = None
 
 
 def affine(contract: InputContract, width: int) -> tuple[Array, Array]:

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from edgekit import registry
+from edgekit.data import noise
 from edgekit.data.arrays import read_npz
-from edgekit.data.dataset import Dataset
+from edgekit.data.dataset import Dataset, Picked
 from edgekit.data.kind import Kind
 from edgekit.errors import DataError
 from edgekit.types import Array, Feed, InputContract, Signature, TensorSpec
@@ -29,6 +30,18 @@ def apply_contract(raw: Sequence[Array] | Array, contract: InputContract, dtype:
         stacked = np.stack([np.asarray(row) for row in raw])
         return stacked.astype(dtype, copy=False) if _harmless(stacked.dtype, dtype) else stacked
     return _kind(contract.kind).encode(raw, contract).astype(dtype, copy=False)
+
+
+def arranged(
+    raw: Sequence[Array] | Array, columns: tuple[str, ...], contract: InputContract
+) -> Sequence[Array] | Array:
+    """Samples with the contract's columns, where their kind has columns with names; else as they are.
+
+    Raises:
+        DataError: the columns the contract names are not there.
+    """
+    arrange = None if contract.kind == "array" else _kind(contract.kind).arrange
+    return raw if arrange is None else arrange(raw, columns, contract)
 
 
 def _kind(name: str) -> Kind:
@@ -58,11 +71,20 @@ def guess_contract(spec: TensorSpec, kind: str) -> InputContract:
 def _bind(dataset: Dataset, signature: Signature, contract: Mapping[str, InputContract]) -> list[_Bound]:
     """Which array of the data set feeds which input, and how."""
     bound = []
-    for spec in signature.inputs:
-        key = _key_for(dataset, spec.name, len(signature.inputs))
+    for stream, spec in enumerate(signature.inputs):
         rule = contract.get(spec.name)
+        if rule is not None and rule.kind == "noise" and dataset.kind != "array":
+            # a generator's input is no sample of the data: as many rows of noise as there are samples
+            bound.append(_Bound(spec, rule, noise.normal(stream, len(dataset), spec.resolved()[1:])))
+            continue
+        key = _key_for(dataset, spec.name, len(signature.inputs))
         if dataset.kind == "array":
             rule = InputContract("array")
+        elif rule is None and dataset.kind == "audio":
+            raise DataError(
+                f"the model's input {spec.name!r} has no I/O contract, so how a recording becomes {spec} is unknown; "
+                "give arrays that are ready for it, as npz:FILE"
+            )
         elif rule is None:
             rule = guess_contract(spec, dataset.kind)
             log.info("%s: no I/O contract in the file; assuming %s", spec.name, rule)
@@ -70,7 +92,8 @@ def _bind(dataset: Dataset, signature: Signature, contract: Mapping[str, InputCo
             raise DataError(
                 f"{dataset.label} holds {dataset.kind} samples, the model's input {spec.name!r} takes {rule.kind}"
             )
-        bound.append(_Bound(spec, rule, dataset.arrays[key]))
+        samples = dataset.arrays[key]
+        bound.append(_Bound(spec, rule, arranged(samples, dataset.columns, rule)))
     return bound
 
 
@@ -95,13 +118,23 @@ class _Bound:
     def __init__(self, spec: TensorSpec, contract: InputContract, samples: Sequence[Array] | Array) -> None:
         self.spec, self.contract, self.samples = spec, contract, samples
 
-    def batch(self, start: int, stop: int) -> Array:
+    def remark(self, count: int) -> None:
+        """Says what the user should know about the first ``count`` samples."""
+        kind = None if self.contract.kind == "array" else _kind(self.contract.kind)
+        if kind is not None and kind.remarks is not None:
+            shown = self.samples[:count] if isinstance(self.samples, np.ndarray) else Picked(self.samples, range(count))
+            for line in kind.remarks(shown, self.contract):
+                log.info("%s", line)
+
+    def _raw(self, start: int, stop: int) -> Sequence[Array] | Array:
         if isinstance(self.samples, np.ndarray):
-            raw: Sequence[Array] | Array = self.samples[start:stop]
-        else:
-            raw = [self.samples[k] for k in range(start, stop)]
+            return self.samples[start:stop]
+        return [self.samples[k] for k in range(start, stop)]
+
+    def batch(self, start: int, stop: int) -> Array:
+        raw = self._raw(start, stop)
         dtype = self.spec.dtype
-        if np.dtype(dtype).kind in "iu" and self.contract.kind in ("image", "table"):
+        if np.dtype(dtype).kind in "iu" and self.contract.kind not in ("array", "text"):
             dtype = "float32"  # real values: the runner quantizes them with the file's own scale
         return apply_contract(raw, self.contract, dtype)
 
@@ -121,6 +154,8 @@ def batches(
     """
     bound = _bind(dataset, signature, contract)
     count = len(dataset) if limit is None else min(limit, len(dataset))
+    for item in bound:
+        item.remark(count)
     for start in range(0, count, batch):
         stop = min(start + batch, count)
         labels = None if dataset.labels is None else dataset.labels[start:stop]
@@ -152,8 +187,9 @@ def sample_feed(given: str, signature: Signature, contract: Mapping[str, InputCo
     if suffix == ".npy":
         return _named_arrays(Path(given), {"inputs": _read_npy(Path(given))}, signature)
     name = _kind_of_input(given, suffix, contract)
-    raw = Dataset(given, "all", name, {name: [_kind(name).read(given)]})
-    return next(feeds(raw, signature, contract))
+    kind = _kind(name)
+    columns = kind.columns(given) if kind.columns is not None else ()
+    return next(feeds(Dataset(given, "all", name, {name: [kind.read(given)]}, columns=columns), signature, contract))
 
 
 def _kind_of_input(given: str, suffix: str, contract: Mapping[str, InputContract]) -> str:

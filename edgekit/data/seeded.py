@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgekit.data.kind import affine
+from edgekit.data.text import PADDING, UNKNOWN, vocabulary_size
 from edgekit.types import Array, Feed, InputContract, Signature, TensorSpec
 
 EXTREME = 4.0
@@ -55,7 +56,8 @@ def seeded_feed(
     """Random values within each input's range; named dimensions from ``dims`` (else 1), ``batch`` replaces axis 0.
 
     Images: random bytes, normalised by the contract. Tables: uniform in mean ± 2 std of the raw columns, normalised.
-    Other floats: the sum of four uniform values, scaled to mean 0 and variance 1. Integers: 0..9. Booleans: 0 or 1.
+    Texts: known words, from one to as many as fit, then padding. Other floats: the sum of four uniform values, scaled
+    to mean 0 and variance 1. Integers: 0..9. Booleans: 0 or 1.
     """
     feed = {}
     for stream, spec in enumerate(signature.inputs):
@@ -71,11 +73,21 @@ def seeded_feed(
         elif kind == "f":
             quarters = _uniform(seed, stream, 4 * count).reshape(count, 4)
             values = ((quarters.sum(1) - 2.0) * np.sqrt(3.0)).reshape(shape)
+        elif rule.kind == "text":
+            values = _words(_uniform(seed, stream, count + shape[0]), shape, rule)
         else:
             top = 2 if kind == "b" else 10
             values = np.floor(_uniform(seed, stream, count) * top).reshape(shape)
         feed[spec.name] = np.ascontiguousarray(values).astype(spec.dtype)
     return feed
+
+
+def _words(uniform: Array, shape: tuple[int, ...], contract: InputContract) -> Array:
+    """Token numbers (N, length) of known and unknown words; a row has 1 to ``length`` of them, then padding."""
+    rows, length = shape
+    lengths = 1 + np.floor(uniform[:rows] * length)
+    numbers = UNKNOWN + np.floor(uniform[rows:].reshape(shape) * (vocabulary_size(contract) - UNKNOWN))
+    return np.where(np.arange(length) < lengths[:, None], numbers, PADDING)
 
 
 def zeros_feed(signature: Signature, *, dims: Mapping[str, int] | None = None, batch: int | None = None) -> Feed:
@@ -93,7 +105,7 @@ def extreme_feed(
 ) -> Feed:
     """Every value at the top (``sign`` 1) or bottom (-1) of its range: white or black images, ±4 for other floats.
 
-    Integers are 9 or 0, booleans True or False.
+    Texts are full of the last word or of unknown ones; other integers are 9 or 0, booleans True or False.
     """
     feed = {}
     for spec in signature.inputs:
@@ -104,6 +116,8 @@ def extreme_feed(
             values = _pixels_to_input(np.full(shape, 255.0 if sign > 0 else 0.0), shape, rule)
         elif kind == "f":
             values = np.full(shape, EXTREME * sign)
+        elif rule.kind == "text":
+            values = np.full(shape, vocabulary_size(rule) - 1 if sign > 0 else UNKNOWN)
         else:
             values = np.full(shape, (1 if kind == "b" else 9) if sign > 0 else 0)
         feed[spec.name] = values.astype(spec.dtype)

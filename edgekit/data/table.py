@@ -1,45 +1,192 @@
-"""The ``table`` kind: rows of numbers, normalised column by column."""
+"""The ``table`` kind: rows of numbers, normalised column by column, and ``table:FILE.csv``."""
 
 from __future__ import annotations
 
 import csv
+import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from edgekit.data.dataset import Dataset, choose_split, class_indices, interleaved
 from edgekit.data.kind import Kind, affine
 from edgekit.errors import DataError
 from edgekit.types import Array, InputContract
 
+log = logging.getLogger("edgekit")
+LABEL_NAMES = ("label", "class")
+_LARGEST = float(np.finfo(np.float32).max)
+MISSING = ("", "?", "na", "n/a", "nan", "null", "none")
+
 
 def encode(raw: Sequence[Array] | Array, contract: InputContract) -> Array:
-    """Rows of raw values -> float32 (N, columns)."""
+    """Rows of raw values -> float32 (N, columns).
+
+    Raises:
+        DataError: other samples than rows of the contract's width, or a value that is not a finite number.
+    """
     stacked = np.stack([np.asarray(row) for row in raw])
     if stacked.ndim != 2:
         raise DataError(f"a table has rows of numbers, got samples of shape {stacked.shape[1:]}")
     factor, offset = affine(contract, stacked.shape[-1])
-    return stacked.astype(np.float32) * factor + offset
+    values = stacked.astype(np.float32)
+    bad = ~np.isfinite(values)
+    if bad.any():
+        column = int(np.flatnonzero(bad.any(0))[0])
+        name = repr(contract.columns[column]) if len(contract.columns) == values.shape[1] else str(column + 1)
+        raise DataError(f"the column {name} holds a value that is no finite number; give a number there")
+    return values * factor + offset
+
+
+def arrange(raw: Sequence[Array] | Array, columns: tuple[str, ...], contract: InputContract) -> Sequence[Array] | Array:
+    """Rows with the columns the contract names, in its order, matched by name.
+
+    Rows as wide as the contract but with none of its names are taken as they are, and that is said.
+
+    Raises:
+        DataError: neither the names nor the number of columns fit.
+    """
+    wanted = contract.columns
+    if not wanted or not columns or columns == wanted:
+        return raw
+    lacking = [name for name in wanted if name not in columns]
+    if len(lacking) == len(wanted) == len(columns):
+        log.info("the column names are not the model's; columns are matched by position")
+        return raw
+    if lacking:
+        raise DataError(
+            f"the table has no column {lacking[0]!r}, which the model takes ({len(lacking)} of its {len(wanted)} "
+            f"columns are not there); the table has: {', '.join(columns[:10])}{' …' if len(columns) > 10 else ''}"
+        )
+    if len(columns) > len(wanted):
+        log.info("%d of the %d columns are not the model's and are left out", len(columns) - len(wanted), len(columns))
+    places = [columns.index(name) for name in wanted]
+    return np.stack([np.asarray(row) for row in raw])[:, places]
 
 
 def read(given: str) -> Array:
-    """The first row of numbers of a CSV file, with or without a header, as float32.
+    """The first row of a CSV file, with or without a header, as float32; under a header, what is no number is NaN.
 
     Raises:
-        DataError: the file cannot be read, or has no such row in its first two lines.
+        DataError: the file cannot be read, or has no row of numbers in its first two lines.
     """
-    path = Path(given)
+    rows = [row for _, row in _lines(Path(given))[:2]]
+    if columns(given):
+        if len(rows) < 2 or len(rows[1]) != len(rows[0]):
+            raise DataError(f"{given} has a header of {len(rows[0])} columns and no row of as many below it")
+        values = np.array([number(cell) for cell in rows[1]], np.float32)
+        if not np.isfinite(values).any():
+            raise DataError(f"{given} holds no row of numbers in its first two lines")
+        return values
+    return np.array([number(cell) for cell in rows[0]], np.float32)
+
+
+def columns(given: str) -> tuple[str, ...]:
+    """The header of a CSV file; empty where its first line is numbers."""
+    _, first = _lines(Path(given))[0]
+    numbers = sum(np.isfinite(number(cell)) for cell in first)
+    return () if numbers == len(first) else tuple(cell.strip() for cell in first)
+
+
+def open_table(name: str, argument: str, split: str, default_split: str) -> Dataset:
+    """Reader of ``table:FILE.csv``: a header of names, numbers below it, and one column of labels.
+
+    The label is the column called ``label`` or ``class``, else the last one; it may be words or numbers.
+
+    Raises:
+        DataError: no such file, no header, a missing cell, a cell that is no number; and, where the
+            table is to be trained on, a column with the same value in every row.
+    """
+    path = Path(argument)
+    if not argument or not path.is_file():
+        raise DataError(f"{argument or 'table:'} does not exist; table:FILE.csv takes the path of a CSV file")
+    (_, head), *rows = _lines(path)
+    names = _header(path, head)
+    if not rows:
+        raise DataError(f"{path} has a header and no row below it")
+    label = next((k for k, cell in enumerate(names) if cell.lower() in LABEL_NAMES), len(names) - 1)
+    values = _values(path, names, rows, label)
+    classes, indices = class_indices(path, [row[label] for _, row in rows])
+    features = tuple(cell for k, cell in enumerate(names) if k != label)
+    order = interleaved(indices)
+    whole = Dataset(name, "all", "table", {"table": values[order]}, indices[order], classes, features)
+    chosen = choose_split(whole, split, default_split)
+    if default_split == "train":
+        _refuse_constant(path, chosen)
+    return chosen
+
+
+def _header(path: Path, head: list[str]) -> tuple[str, ...]:
+    names = tuple(cell.strip() for cell in head)
+    numbers = [cell for cell in names if np.isfinite(number(cell))]
+    if numbers:
+        raise DataError(
+            f"{path} has no header: its first line holds the number {numbers[0]}; put a line of column names first, "
+            "the label's called 'label' or last"
+        )
+    if len(names) < 2:
+        raise DataError(f"{path} has one column, {names[0]!r}; numbers and a label, separated by commas, were expected")
+    twice = [cell for k, cell in enumerate(names) if cell in names[:k] or not cell]
+    if twice:
+        raise DataError(f"{path} has a column {twice[0]!r} without a name of its own; every column needs one")
+    return names
+
+
+def _values(path: Path, names: tuple[str, ...], rows: list[tuple[int, list[str]]], label: int) -> Array:
+    """The numbers of every column but the label's, float32 (N, columns)."""
+    table = np.empty((len(rows), len(names) - 1), np.float32)
+    for place, (line, row) in enumerate(rows):
+        if len(row) != len(names):
+            raise DataError(f"{path}, line {line}: {len(row)} cells, the header has {len(names)}")
+        for k, cell in enumerate(row):
+            value = number(cell)
+            if cell.strip().lower() in MISSING:
+                raise DataError(
+                    f"{path}, line {line}: the cell of column {names[k]!r} is missing; fill it in, or leave the line "
+                    "or the column out"
+                )
+            if k != label and not np.isfinite(value):
+                raise DataError(
+                    f"{path}, line {line}: column {names[k]!r} holds {cell.strip()!r}, which is no finite number; "
+                    "turn words into numbers (one column a word), or leave the column out"
+                )
+            if k != label:
+                table[place, k - (k > label)] = value
+    return table
+
+
+def _refuse_constant(path: Path, data: Dataset) -> None:
+    values = np.asarray(data.arrays["table"])
+    constant = np.flatnonzero((values == values[0]).all(0))
+    if constant.size:
+        raise DataError(
+            f"{path}: column {data.columns[constant[0]]!r} is {values[0, constant[0]]:g} in every row, so nothing can "
+            "be learned from it; leave it out"
+        )
+
+
+def number(cell: str) -> float:
+    """The number in a cell, if a float32 can hold it; NaN for anything else."""
     try:
-        with open(path, newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
+        value = float(cell)
+    except ValueError:
+        return math.nan
+    return value if abs(value) <= _LARGEST and "_" not in cell else math.nan
+
+
+def _lines(path: Path) -> list[tuple[int, list[str]]]:
+    """The rows of a CSV file that are not blank, with the number of the line each ends on."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            rows = [(reader.line_num, row) for row in reader if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as CSV: {error}") from error
-    for row in rows[:2]:  # the first row may be a header
-        try:
-            return np.array([float(cell) for cell in row], np.float32)
-        except ValueError:
-            continue
-    raise DataError(f"{path} holds no row of numbers in its first two lines")
+    if not rows:
+        raise DataError(f"{path} is empty; a CSV file with a row of numbers was expected")
+    return rows
 
 
-KIND = Kind(encode, read, (".csv",))
+KIND = Kind(encode, read, (".csv",), columns, arrange)

@@ -19,8 +19,8 @@ from edgekit.errors import RuntimeMissingError, UnsupportedError, UsageError
 from edgekit.passes.base import Model, Pass, PassContext, quiet_stderr
 from edgekit.passes.calibration import Calibration, describe
 from edgekit.passes.quantize_onnx import check_scheme
+from edgekit.passes.tflite_prepare import prepared
 from edgekit.types import Artifact, Format, PassResult, Step
-from edgekit.wire_tflite import without_prefix
 
 SCHEMES = ("int8", "int8-dynamic", "int8-weights", "fp16", "int16x8", "int4-weights")
 PACKAGES = ("ai_edge_quantizer", "litert_quantizer")
@@ -128,7 +128,7 @@ def _quantized(path: Path, recipe: list[dict[str, Any]], ranges: Mapping[str, An
         UnsupportedError: it cannot quantize this graph; the message has its reason.
     """
     library = _library()
-    content = without_prefix(path.read_bytes())  # else the library would copy the parent's card into the result
+    content = prepared(path)
     with quiet_stderr(), _quiet():
         try:
             quantizer = library.Quantizer(content, recipe)

@@ -38,6 +38,7 @@ class EvalResult:
             "correct": found.correct,
             "total": found.total,
             "per_class": dict(found.per_class),
+            "details": dict(found.details),
             "runtime": self.runtime,
             "device": self.device,
         }

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from edgekit.data import Dataset, open_data
-from edgekit.errors import DataError
+from edgekit.errors import DataError, UsageError
 from edgekit.models.family import TrainOptions, family, measure_contract, require_labels
 from edgekit.models.training import Progress
 from edgekit.pipeline.train import TrainResult, checkpoint_path, train_network, train_options, training_versions
@@ -60,10 +60,12 @@ def finetune(
     place = checkpoint_path(out)
     network = resolve(source)
     samples = open_data(data, default_split="train")
-    base = finetune_options(network)
+    base = finetune_options(network, samples.kind)
     options = train_options(base, epochs or EPOCHS, seed, overrides)
     torch.manual_seed(seed)
     network = fitted_to(network, samples)
+    if distil_from is not None and network.task.kind != "classification":
+        raise UsageError(f"--distil-from teaches classifiers by their logits; {network.name} does {network.task.kind}")
     teacher = None if distil_from is None else _teacher(distil_from, network)
     if teacher is None:
         options = replace(options, distil=0.0)
@@ -73,21 +75,31 @@ def finetune(
     return train_network(network, samples, options, place, step, device=device, teacher=teacher, progress=progress)
 
 
-def finetune_options(network: Network) -> TrainOptions:
-    """How ``network`` is trained further where the user does not say."""
+def finetune_options(network: Network, kind: str = "") -> TrainOptions:
+    """How ``network`` is trained further on data of ``kind`` where the user does not say."""
     name = network.card.config.get("family")
-    base = family(str(name)).options if name else CUSTOM
+    base = family(str(name)).options_for(kind) if name else CUSTOM
     return replace(base, lr=base.lr * RATE, epochs=EPOCHS)
 
 
 def fitted_to(network: Network, data: Dataset) -> Network:
     """``network`` with the classes of ``data``: a new last layer where they differ, and a contract where it has none.
 
+    A series has no classes: its target, history and horizon must be those of the network. What learns to give back its
+    input, or to make images, has no classes either and stays as it is.
+
     Raises:
-        DataError: no labels, or no last layer that could be replaced.
+        DataError: no labels, no last layer that could be replaced, or another forecast than the network's.
     """
-    require_labels(data)
+    if network.task.kind == "generation":
+        return network
+    if network.task.kind == "anomaly":
+        return _with_contract(network, data)
+    if data.targets is None:
+        require_labels(data)
     network = _with_contract(network, data)
+    if data.targets is not None:
+        return _forecasting(network, data)
     labels = network.task.labels
     if data.kind == "array" and len(labels) >= len(data.classes):
         return network  # labels of an .npz are bare indices
@@ -100,6 +112,8 @@ def fitted_to(network: Network, data: Dataset) -> Network:
         log.info("new last layer %s for the %d classes of %s", name, len(data.classes), data.label)
         if "builder" in config and "classes" in config["builder"]:
             config["builder"] = {**config["builder"], "classes": len(data.classes)}
+        elif "builder" in config and "outputs" in config["builder"]:
+            config["builder"] = {**config["builder"], "outputs": len(data.classes)}
     first, *rest = network.signature.outputs
     output = TensorSpec(first.name, first.dtype, (*first.shape[:-1], len(data.classes)))
     card = replace(
@@ -122,11 +136,36 @@ def _with_contract(network: Network, data: Dataset) -> Network:
     if known is not None and known.kind != "array":
         raise DataError(f"{network.name} takes {known.kind} data, {data.label} holds {data.kind} samples")
     size = None
-    if data.kind == "image" and len(spec.shape) == 4:
-        height, width = spec.shape[2], spec.shape[3]
-        size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
+    if (data.kind, len(spec.shape)) in (("image", 4), ("audio", 3)):
+        first, second = spec.shape[-2:]
+        size = (first, second) if isinstance(first, int) and isinstance(second, int) else None
     contract: InputContract = measure_contract(data, size)
     return replace(network, card=replace(network.card, contract={**network.card.contract, spec.name: contract}))
+
+
+def _forecasting(network: Network, data: Dataset) -> Network:
+    """``network`` as a forecaster of ``data``; a network of the user's own gets its task from the data."""
+    assert data.targets is not None
+    horizon = data.targets.shape[1]
+    given, output = network.signature.inputs[0], network.signature.outputs[0]
+    task = network.task
+    if task.kind == "none":
+        column = data.columns.index(str(data.params["target"]))
+        moments = {"mean": data.params["mean"][column], "std": data.params["std"][column]}
+        task = Task("forecasting", (), "mse", {"target": data.params["target"], "horizon": horizon, **moments})
+    if task.kind != "forecasting":
+        raise DataError(f"{network.name} does {task.kind}, {data.label} is to be forecast; train a network for that")
+    if task.params.get("target") != data.params["target"]:
+        raise DataError(
+            f"{network.name} forecasts {task.params.get('target')!r}, {data.label} {data.params['target']!r}; say "
+            f"series:FILE.csv,target={task.params.get('target')}"
+        )
+    if output.shape[1:] != (horizon,) or given.shape[1:2] != (data.params["history"],):
+        raise DataError(
+            f"{network.name} takes {given} and gives {output}, {data.label} has {data.params['history']} rows of "
+            f"history and {horizon} to forecast; say series:FILE.csv,history=N,horizon=M"
+        )
+    return replace(network, card=replace(network.card, task=task, quality=(), selftest=None))
 
 
 def replace_head(module: torch.nn.Module, outputs: int, classes: int) -> str:

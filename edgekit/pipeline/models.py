@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from edgekit import registry
 from edgekit.models.checkpoint import load_checkpoint
-from edgekit.models.family import family, parameter_count
+from edgekit.models.family import family, parameter_count, shipped
 
 
 @dataclass(frozen=True, slots=True)
 class ModelsResult:
-    """One row a family."""
+    """One row a family, and one for each network that is shipped for further data."""
 
     rows: tuple[dict[str, Any], ...]
 
@@ -23,22 +24,26 @@ class ModelsResult:
 
 def models() -> ModelsResult:
     """Every family with its description and, where weights are shipped, parameters, task and measured quality."""
-    return ModelsResult(tuple(_row(name) for name in registry.names("families")))
+    names = registry.names("families")
+    weights = shipped()
+    further = [name for name in weights if name not in names]
+    return ModelsResult(tuple(_row(name, weights.get(name)) for name in (*names, *further)))
 
 
-def _row(name: str) -> dict[str, Any]:
-    kin = family(name)
+def _row(name: str, weights: Path | None) -> dict[str, Any]:
+    names = registry.names("families")
+    kin = family(name if name in names else name.partition("-")[0])
     row: dict[str, Any] = {
         "name": name,
         "description": kin.description,
-        "data": kin.data,
-        "weights": kin.weights.is_file(),
+        "data": kin.data if name in names else name.partition("-")[2],
+        "weights": weights is not None,
     }
-    if row["weights"]:
-        network = load_checkpoint(kin.weights)
+    if weights is not None:
+        network = load_checkpoint(weights)
         row |= {
             "parameters": parameter_count(network.module),
-            "bytes": kin.weights.stat().st_size,
+            "bytes": weights.stat().st_size,
             "task": asdict(network.task),
             "quality": [asdict(quality) for quality in network.card.quality],
             "steps": [asdict(step) for step in network.card.steps],

@@ -25,6 +25,7 @@ from edgekit.pipeline.train import (
     train_options,
     training_versions,
 )
+from edgekit.quality.evaluate import drop
 from edgekit.source import resolve
 from edgekit.types import Network, Quality, Step
 
@@ -98,7 +99,7 @@ class PruneResult:
             "before": self.before.value,
             "after_pruning": self.after_pruning.value,
             "after_finetuning": None if self.after_finetuning is None else self.after_finetuning.value,
-            "drop": self.before.value - last.value,
+            "drop": drop(self.before, last),
             "data": last.data,
             "total": last.total,
         }
@@ -145,6 +146,8 @@ def prune(
     samples = None if data is None else open_data(data, default_split="train")
     if samples is not None:
         network = _fitted(network, samples)
+    if network.task.kind != "classification":
+        chosen = replace(chosen, distil=False)  # there are no logits to learn from
     before = _measured(network, samples)
     made = pruner.run(network)
     pruned = made.model

@@ -21,7 +21,8 @@ from edgekit.passes.calibration import METHODS, Calibration, check_method
 from edgekit.passes.integer_io import integer_io as read_integer_io
 from edgekit.passes.observe import calibrate
 from edgekit.quality.account import Account, account, quantized_already
-from edgekit.quality.evaluate import Evaluation, batch_size, evaluate
+from edgekit.quality.anomaly import refit_threshold
+from edgekit.quality.evaluate import Evaluation, batch_size, drop, evaluate, measurable
 from edgekit.types import Artifact, Card, Feed, Format, SelfTest, Signature, Step, Task
 
 log = logging.getLogger("edgekit")
@@ -33,6 +34,8 @@ SEED = 0
 STEPS = 3
 """Tolerance of a quantized file's self-test, in steps of 1/255 of the outputs' range: kernels of other CPUs round
 elsewhere, and a rounding that falls the other way moves an output by one step."""
+SELFTEST_VALUES = 64
+"""Values of each output that a self-test keeps."""
 _FEW = 10
 """Below this many samples a set is not split: all calibrate, all are measured."""
 
@@ -68,8 +71,8 @@ class QuantizeResult:
 
     @property
     def drop(self) -> float | None:
-        """Quality lost, as a fraction (0.01 = one point of accuracy); negative when it rose."""
-        return None if self.before is None or self.after is None else self.before.value - self.after.value
+        """Quality lost (0.01 = one point of accuracy, or an error that rose by 1%); negative when quality rose."""
+        return None if self.before is None or self.after is None else drop(self.before, self.after)
 
     def document(self) -> dict[str, Any]:
         """CONTRACT's ``quantize`` document, without the envelope."""
@@ -174,6 +177,7 @@ class _Run:
             step = quantizer.describe(self.artifact)
             card = self._card(before.signature, unpublished, step, found)
             write_card(temporary, card)
+            card = self._refitted(unpublished, card)
             after = self._measured(unpublished, card)
             quality = () if after.quality is None else (after.quality.quality(after.runtime, "cpu"),)
             card = replace(card, quality=quality, selftest=selftest_of(after.outputs, self.options.scheme))
@@ -196,16 +200,33 @@ class _Run:
         )
 
     def _measured(self, artifact: Artifact, card: Card | None) -> _Measured:
-        """What a file gives: quality on the test samples, if there are any with labels, and its own seeded outputs."""
+        """What a file gives: quality on the test samples, if they say what is right, and its own seeded outputs."""
         from edgekit.devices import open_runner
 
         with open_runner(artifact.path) as runner:
             feed = seeded_feed(runner.signature, card.contract if card else {}, SEED)
             outputs = runner.run(feed)
             found = None
-            if self.test is not None and self.test.labels is not None:
+            if self.test is not None and measurable(self.test, card):
                 found = evaluate(runner, self.test, card, limit=self.options.limit)
             return _Measured(found, runner.signature, outputs, runner.name)
+
+    def _refitted(self, made: Artifact, card: Card) -> Card:
+        """An anomaly detector's card with the threshold that the scores of the quantized file itself give."""
+        from edgekit.devices import open_runner
+
+        old = card.task.params.get("threshold")
+        if card.task.kind != "anomaly" or old is None:
+            return card
+        task = card.task
+        if self.fit is None:
+            note = f"the threshold {old:g} is that of the float file: give --data to fit it to this one"
+        else:
+            with open_runner(made.path) as runner:
+                task = refit_threshold(runner, self.fit, card)
+            note = f"the threshold was fitted to this file's own scores: {old:g} -> {task.params['threshold']:g}"
+        self.notes.append(note)
+        return replace(card, task=task, notes=(*card.notes, note))
 
     def _pass(self, signature: Signature) -> Pass:
         options = self.options
@@ -268,10 +289,10 @@ class _Run:
             return
         if before is None or after is None:
             raise DataError("--max-drop needs labelled data to measure the drop on; this data has no labels")
-        drop = before.value - after.value
-        if drop > allowed:
+        lost = drop(before, after)
+        if lost > allowed:
             raise QualityError(
-                f"{after.metric} on {after.data} went from {before.value:.4f} to {after.value:.4f}, down {drop:.4f}; "
+                f"{after.metric} on {after.data} went from {before.value:.4f} to {after.value:.4f}, down {lost:.4f}; "
                 f"--max-drop allows {allowed:g}; nothing was published. Try another --calibration, more --samples, or "
                 "--scheme int8-weights"
             )
@@ -287,7 +308,8 @@ def selftest_of(outputs: Feed, scheme: str) -> SelfTest:
     reach = float(np.abs(values).max(initial=0.0))
     spread = float(max(values.max(initial=0.0), 0.0) - min(values.min(initial=0.0), 0.0))
     tolerance = STEPS * spread / 255 if scheme in (*CALIBRATED, "int8-dynamic") else 1e-4 * max(reach, 1.0)
-    vectors = {name: tuple(np.asarray(v, np.float64).ravel().round(7).tolist()) for name, v in outputs.items()}
+    kept = {name: np.asarray(v, np.float64).ravel()[:SELFTEST_VALUES] for name, v in outputs.items()}
+    vectors = {name: tuple(values.round(7).tolist()) for name, values in kept.items()}
     return SelfTest(SEED, vectors, max(tolerance, 1e-6))
 
 

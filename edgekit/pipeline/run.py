@@ -4,47 +4,77 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgekit.artifact import open_artifact, publishing
+from edgekit.data import Dataset, noise, png
 from edgekit.data.preprocess import sample_feed
 from edgekit.devices import open_runner
 from edgekit.errors import DataError, UsageError
-from edgekit.types import Array, Card
+from edgekit.quality.anomaly import score
+from edgekit.quality.evaluate import model_batches
+from edgekit.quality.frechet import as_pixels
+from edgekit.runtime.base import Runner
+from edgekit.types import Array, Card, InputContract, Task
 
 SHOWN_VALUES = 8
 """Values of an output that a document and the screen show where the model has no labels."""
 
 
+@dataclass(frozen=True, slots=True)
+class Anomaly:
+    """The anomaly score of one input and the limit from the card, if it has one."""
+
+    score: float
+    threshold: float | None
+
+    @property
+    def verdict(self) -> str | None:
+        """``anomaly`` above the threshold, else ``normal``."""
+        if self.threshold is None:
+            return None
+        return "anomaly" if self.score > self.threshold else "normal"
+
+
 @dataclass(frozen=True)
 class Answer:
-    """What the model said to one input: its outputs, and for a classifier (label, probability), likeliest first."""
+    """What the model said to one input: its outputs, for a classifier (label, probability), likeliest first, for a
+    forecast its target's name and values in the units of the data, for an anomaly detector what it thinks."""
 
     input: str
     outputs: Mapping[str, Array]
     top: tuple[tuple[str, float], ...]
+    forecast: tuple[str, tuple[float, ...]] | None = None
+    anomaly: Anomaly | None = None
 
     def document(self) -> dict[str, Any]:
-        return {
+        body = {
             "input": self.input,
             "top": [{"label": label, "probability": probability} for label, probability in self.top],
             "outputs": [_summary(name, array) for name, array in self.outputs.items()],
         }
+        if self.forecast is not None:
+            body["forecast"] = {"target": self.forecast[0], "values": list(self.forecast[1])}
+        if self.anomaly is not None:
+            body["anomaly"] = {**asdict(self.anomaly), "verdict": self.anomaly.verdict}
+        return body
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """The answers to all inputs, in order; ``out`` is the .npz that holds the whole outputs, if one was wanted."""
+    """The answers to all inputs, in order; ``out`` is the .npz that holds the whole outputs, if one was wanted, and
+    ``image`` the .png that shows a generator's images side by side."""
 
     model: str
     runtime: str
     device: str
     answers: tuple[Answer, ...]
     out: str | None = None
+    image: str | None = None
 
     def document(self) -> dict[str, Any]:
         return {
@@ -53,12 +83,13 @@ class RunResult:
             "device": self.device,
             "results": [answer.document() for answer in self.answers],
             "out": self.out,
+            "image": self.image,
         }
 
 
 def run(
     model: str | Path,
-    inputs: str | Path | Sequence[str | Path],
+    inputs: str | Path | Sequence[str | Path] = (),
     *,
     on: str = "cpu",
     runtime: str | None = None,
@@ -69,10 +100,13 @@ def run(
 
     Args:
         model: the model file.
-        inputs: image (.jpg, .png …), .csv (first row), .npy or .npz files, one sample each.
+        inputs: images (.jpg, .png …), recordings (.wav), sentences, .csv files (the first row of a table, the last rows
+            of a series), .npy or .npz files, one sample each. A generator takes ``noise:N`` or ``noise:N@SEED``, N
+            samples of seeded noise, and 64 of them where nothing is given.
         on: device, see ``edgekit device list``.
         runtime: None takes the first runtime for the format.
-        out: .npz file for the outputs by name, one row a sample.
+        out: .npz file for the outputs by name, one row a sample; or .png for the images of a generator, which are
+            written to MODEL.png here where nothing is named.
         top: how many labels a classifier gives.
 
     Raises:
@@ -80,24 +114,52 @@ def run(
         DeviceError: the runtime or the worker failed.
     """
     given = [os.fspath(i) for i in ([inputs] if isinstance(inputs, str | Path) else inputs)]
-    if not given:
-        raise UsageError("no input was given; name an image, .csv, .npy or .npz file")
-    target = None if out is None else _npz_target(out)
     artifact = open_artifact(model)
-    contract = artifact.card.contract if artifact.card else {}
-    answers = []
+    task = artifact.card.task if artifact.card else Task()
+    if not given and task.kind != "generation":
+        raise UsageError("no input was given; name an image, .csv, .npy or .npz file")
+    target = _target(out, artifact.path, task)
     with open_runner(model, device=on, runtime=runtime) as runner:
-        for name in given:
-            feed = sample_feed(name, runner.signature, contract)
-            runner.reset()
-            outputs = runner.run(feed)
-            answers.append(Answer(name, outputs, likeliest(outputs, artifact.card, top)))
+        answers = [_answer(name, runner, artifact.card, top) for name in given or [f"noise:{noise.COUNT}"]]
         used = runner.name
+    if target is not None and target.suffix == ".png":
+        images = [next(iter(answer.outputs.values())) for answer in answers]
+        with publishing(target) as temporary:
+            temporary.write_bytes(png.encode(png.grid(as_pixels(np.concatenate(images), task))))
+        return RunResult(str(model), used, on, tuple(answers), image=str(target))
     if target is not None:
         arrays = stacked([answer.outputs for answer in answers])
         with publishing(target) as temporary:
             np.savez(temporary, **arrays)  # type: ignore[arg-type]  # numpy's stub takes **kwds for its own option
     return RunResult(str(model), used, on, tuple(answers), None if target is None else str(target))
+
+
+def _answer(name: str, runner: Runner, card: Card | None, top: int) -> Answer:
+    """Runs the model on one input, or on all samples that ``noise:N`` stands for."""
+    contract = card.contract if card is not None else {}
+    if any(rule.kind == "noise" for rule in contract.values()) and (asked := noise.spelled(name)) is not None:
+        return Answer(name, _from_noise(runner, contract, *asked), ())
+    feed = sample_feed(name, runner.signature, contract)
+    runner.reset()
+    outputs = runner.run(feed)
+    anomaly = None
+    if card is not None and card.task.kind == "anomaly":
+        limit = card.task.params.get("threshold")
+        anomaly = Anomaly(float(score(feed, outputs)[0]), None if limit is None else float(limit))
+    return Answer(name, outputs, likeliest(outputs, card, top), foreseen(outputs, card), anomaly)
+
+
+def _from_noise(runner: Runner, contract: Mapping[str, InputContract], count: int, seed: int) -> dict[str, Array]:
+    """The outputs for ``count`` samples of noise, one a row."""
+    arrays = {
+        spec.name: noise.normal(seed + stream, count, spec.resolved()[1:])
+        for stream, spec in enumerate(runner.signature.inputs)
+    }
+    given = Dataset("noise", "all", "array", arrays)
+    made = []
+    for feed, real in model_batches(runner.signature, given, contract, count):
+        made.append({name: array[:real] for name, array in runner.run(feed).items()})
+    return stacked(made)
 
 
 def likeliest(outputs: Mapping[str, Array], card: Card | None, top: int) -> tuple[tuple[str, float], ...]:
@@ -111,6 +173,17 @@ def likeliest(outputs: Mapping[str, Array], card: Card | None, top: int) -> tupl
     labels = card.task.labels if len(card.task.labels) == logits.size else tuple(map(str, range(logits.size)))
     order = np.argsort(-probabilities, kind="stable")[:top]
     return tuple((labels[index], float(probabilities[index])) for index in order)
+
+
+def foreseen(outputs: Mapping[str, Array], card: Card | None) -> tuple[str, tuple[float, ...]] | None:
+    """Name of the target and its next values, in the units of the data; None unless the card says that the task is
+    forecasting."""
+    if card is None or card.task.kind != "forecasting" or not outputs:
+        return None
+    params = card.task.params
+    mean, std = float(params.get("mean", 0.0)), float(params.get("std", 1.0))
+    values = np.asarray(next(iter(outputs.values())), np.float64).reshape(-1) * std + mean
+    return str(params.get("target", "value")), tuple(float(value) for value in values)
 
 
 def stacked(samples: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
@@ -132,10 +205,21 @@ def stacked(samples: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
     return joined
 
 
-def _npz_target(out: str | Path) -> Path:
+def _target(out: str | Path | None, model: Path, task: Task) -> Path | None:
+    """Where to write: .npz for arrays, .png for the images of a generator; None for nothing.
+
+    Raises:
+        UsageError: another suffix.
+    """
+    generates = task.kind == "generation"
+    if out is None:
+        return Path(f"{model.name}.png") if generates else None
     target = Path(out)
-    if target.suffix != ".npz":
-        raise UsageError(f"-o {target} does not end in .npz; outputs are written as one .npz file")
+    if target.suffix == ".png" and not generates:
+        raise UsageError(f"-o {target}: the model gives no images ({task.kind}); outputs are written as one .npz file")
+    if target.suffix not in (".npz", ".png"):
+        wanted = "outputs are written as one .npz file" + (", images as .png" if generates else "")
+        raise UsageError(f"-o {target} does not end in .npz; {wanted}")
     return target
 
 

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from edgekit.artifact import library_versions, sha256_file, writable_folder
-from edgekit.data import Dataset, batches, open_data
+from edgekit.data import Dataset, open_data
+from edgekit.data.dataset import held_out_splits
 from edgekit.errors import UsageError
+from edgekit.models.autoencoder import normal_only
 from edgekit.models.checkpoint import save_checkpoint
 from edgekit.models.family import TrainOptions, family, new_network, parameter_count
 from edgekit.models.training import Fit, Progress, fit
-from edgekit.types import Network, Quality, Step
+from edgekit.quality.anomaly import refit_threshold
+from edgekit.quality.evaluate import evaluate
+from edgekit.runtime.torch import TorchModuleRunner
+from edgekit.types import Network, Quality, Signature, Step, TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """A trained checkpoint: where it is, how it was trained, how good it is on data it has not seen."""
+    """A trained checkpoint: where it is, how it was trained, how good it is on data it has not seen (the first of the
+    figures in its card)."""
 
     path: Path
     network: Network
@@ -56,28 +61,36 @@ def train(
     device: str = "cpu",
     overrides: Mapping[str, Any] | None = None,
     builder: Mapping[str, Any] | None = None,
+    hold_out: str | None = None,
     progress: Progress | None = None,
 ) -> TrainResult:
     """Trains a fresh network of ``family_name`` on ``data``'s training split and writes the checkpoint ``out``.
 
     Args:
         family_name: a name of the zoo.
-        data: data set; its ``train`` split is used unless another is named, and ``test`` for the final figure.
+        data: data set; its ``train`` split is used unless another is named, and those it is never trained
+            on (``test``) for the figures in the card.
         epochs: passes over the data; the family's default where it is None.
         seed: of initial weights, order and augmentation.
         device: ``cpu`` or ``cuda``.
         overrides: fields of :class:`~edgekit.models.family.TrainOptions` to replace.
         builder: keyword arguments of the family's builder (``{"width": 24}``).
+        hold_out: the class that stands for anomalies, for a network that learns what is normal.
         progress: called after each epoch.
 
     Raises:
         UsageError, DataError, GateError, DeviceError: see :func:`edgekit.models.training.fit`.
     """
     place = checkpoint_path(out)
-    options = train_options(family(family_name).options, epochs, seed, overrides)
+    kin = family(family_name)
     samples = open_data(data, default_split="train")
+    if hold_out is not None:
+        samples = replace(samples, params={**samples.params, "held_out": hold_out})
+    options = train_options(kin.options_for(samples.kind), epochs, seed, overrides)
     torch.manual_seed(seed)
     network = new_network(family_name, samples, builder)
+    if hold_out is not None and network.task.kind != "anomaly":
+        raise UsageError(f"--hold-out is for anomaly detection; {family_name} learns {network.task.kind}: leave it out")
     step = Step("train", {"data": samples.label, "device": device, **asdict(options)}, training_versions())
     return train_network(network, samples, options, place, step, device=device, progress=progress)
 
@@ -99,34 +112,58 @@ def train_network(
     """
     start = time.monotonic()
     resume = out.with_name(f"{out.stem}.resume{out.suffix}")
-    outcome = fit(network, samples, options, device=device, state=resume, teacher=teacher, progress=progress)
+    loop, learnt = _loop(network, samples)
+    outcome = loop(network, learnt, options, device=device, state=resume, teacher=teacher, progress=progress)
     card = network.card.with_step(step)
-    quality = held_out_quality(network, samples)
-    card = replace(card, quality=() if quality is None else (quality,))
-    trained = replace(network, card=card)
+    if network.task.kind == "anomaly":
+        card = replace(card, task=refit_threshold(module_runner(network), learnt, card))
+        network = replace(network, card=card)
+    figures = held_out_quality(network, samples)
+    trained = replace(network, card=replace(card, quality=figures))
     save_checkpoint(trained, out)
-    return TrainResult(out, trained, outcome, quality, time.monotonic() - start)
+    return TrainResult(out, trained, outcome, figures[0] if figures else None, time.monotonic() - start)
 
 
-def held_out_quality(network: Network, trained_on: Dataset) -> Quality | None:
-    """Accuracy on the ``test`` split of the set that was trained on; None when all of the set was trained on."""
+def _loop(network: Network, samples: Dataset) -> tuple[Callable[..., Fit], Dataset]:
+    """The training loop of the network's task, and the samples it learns from.
+
+    Raises:
+        DataError: the class to hold out is not there.
+        SourceError: the quality could not be measured afterwards; better said now.
+    """
+    if network.task.kind == "anomaly":
+        return fit, normal_only(samples, str(network.task.params["held_out"]))
+    if network.task.kind == "generation":
+        from edgekit.models.adversarial import fit_adversarial
+        from edgekit.quality.frechet import FeatureNetwork
+
+        FeatureNetwork.of(str(network.task.params.get("features", "cnn")))
+        return fit_adversarial, samples
+    return fit, samples
+
+
+def held_out_quality(network: Network, trained_on: Dataset) -> tuple[Quality, ...]:
+    """The figure of merit on each split of the set trained on that is never trained on (``test``; ``dev`` and ``test``
+    where it is published so), each named; empty when all of the set was trained on."""
     if trained_on.split != "train":
-        return None
-    return module_quality(network, open_data(f"{trained_on.name}@test"))
+        return ()
+    name = trained_on.name
+    return tuple(module_quality(network, open_data(f"{name}@{split}")) for split in held_out_splits(name))
 
 
 def module_quality(network: Network, data: Dataset, limit: int | None = None) -> Quality:
-    """Accuracy 0..1 of the torch module itself on ``data``."""
-    name = network.signature.inputs[0].name
-    correct = total = 0
-    network.module.eval()
-    with torch.inference_mode():
-        for feed, labels in batches(data, network.signature, network.card.contract, batch=250, limit=limit):
-            guess = network.module(torch.from_numpy(np.asarray(feed[name]))).argmax(1).numpy()
-            if labels is not None:
-                correct += int((guess == labels).sum())
-                total += len(labels)
-    return Quality("accuracy", correct / max(total, 1), data.label, total, "torch", "cpu")
+    """The task's figure of merit of the torch module itself on ``data``."""
+    return evaluate(module_runner(network), data, network.card, limit=limit).quality("torch", "cpu")
+
+
+def module_runner(network: Network) -> TorchModuleRunner:
+    """The module behind a runner's ``run``, its first axis free so that it is measured in batches."""
+
+    def batched(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+        return tuple(replace(spec, shape=("batch", *spec.shape[1:])) for spec in specs)
+
+    signature = Signature(batched(network.signature.inputs), batched(network.signature.outputs))
+    return TorchModuleRunner(network.module, signature, threads=torch.get_num_threads())
 
 
 def train_options(

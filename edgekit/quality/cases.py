@@ -35,25 +35,26 @@ def cases(
 ) -> Iterator[Case]:
     """Every case for a model with this signature, dynamic dimensions at the sizes of ``examples`` (else 1).
 
-    Integers are kept within what ``examples`` show, since they are mostly indices; without examples they are 0 to 9.
-    Each dynamic dimension is run at 1, 2, 5 and twice the example's size, the others as they are; ``minimum`` has the
-    smallest size of those that do not go down to 1.
+    Integers whose range no contract tells are kept within what ``examples`` show, since they are mostly indices;
+    without examples they are 0 to 9. Each dynamic dimension is run at 1, 2, 5 and twice the example's size, the others
+    as they are; ``minimum`` has the smallest size of those that do not go down to 1.
     """
     base = sizes(signature, examples)
+    shown = None if examples is None else {name: v for name, v in examples.items() if _free(contract.get(name))}
     for seed in SEEDS:
-        yield Case("random", _bounded(seeded_feed(signature, contract, seed, dims=base), examples), typical=True)
+        yield Case("random", _bounded(seeded_feed(signature, contract, seed, dims=base), shown), typical=True)
     if examples is not None:
         yield Case("example", examples, typical=True)
     yield Case("zeros", zeros_feed(signature, dims=base))
-    yield Case("lowest", _bounded(extreme_feed(signature, contract, -1, dims=base), examples))
-    yield Case("highest", _bounded(extreme_feed(signature, contract, 1, dims=base), examples))
+    yield Case("lowest", _bounded(extreme_feed(signature, contract, -1, dims=base), shown))
+    yield Case("highest", _bounded(extreme_feed(signature, contract, 1, dims=base), shown))
     for feed in samples:
         yield Case("sample", feed, typical=True)
     for name in signature.dynamic_dims:
         least = (minimum or {}).get(name, 1)
         for size in sorted({max(size, least) for size in (1, 2, 5, 2 * base[name])} - {base[name]}):
             feed = seeded_feed(signature, contract, size, dims={**base, name: size})
-            yield Case(f"{name}={size}", _bounded(feed, examples))
+            yield Case(f"{name}={size}", _bounded(feed, shown))
 
 
 def sizes(signature: Signature, examples: Feed | None) -> dict[str, int]:
@@ -68,14 +69,19 @@ def sizes(signature: Signature, examples: Feed | None) -> dict[str, int]:
     return found
 
 
+def _free(contract: InputContract | None) -> bool:
+    """Whether the contract leaves open how large an integer may be; a text's says it."""
+    return contract is None or contract.kind != "text"
+
+
 def _bounded(feed: Feed, examples: Feed | None) -> Feed:
-    """Integer inputs folded into the range 0 to the largest value of the example."""
+    """Integer inputs folded into the range 0 to the largest value of the example, where there is one."""
     if examples is None:
         return feed
     bounded: dict[str, Array] = {}
     for name, array in feed.items():
         bounded[name] = array
-        if array.dtype.kind in "iu" and examples[name].size:
+        if array.dtype.kind in "iu" and name in examples and examples[name].size:
             top = max(int(np.max(examples[name])), 0)
             bounded[name] = array % np.asarray(top + 1, array.dtype)
     return bounded

@@ -1,18 +1,23 @@
-"""The metric loop: a model's answers on labelled data."""
+"""The task's figure of merit: a model's answers on data, one metric a kind of task.
+
+The registry's table ``metrics`` names a function a kind: ``(runner, dataset, card, limit) -> Evaluation``. The runner
+is that of a file or of the torch module itself, so that both are measured by the same code.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
+from edgekit import registry
 from edgekit.data.dataset import Dataset
 from edgekit.data.preprocess import batches
 from edgekit.errors import DataError, ModelError, UnsupportedError
-from edgekit.types import Array, Card, Feed, Quality, Signature
+from edgekit.types import Array, Card, Feed, InputContract, Quality, Signature
 
 log = logging.getLogger("edgekit")
 DYNAMIC_BATCH = 64
@@ -22,7 +27,7 @@ _CHUNK = 256
 
 
 class Runs(Protocol):
-    """What is evaluated: a :class:`~edgekit.runtime.base.Runner`, here or in a worker."""
+    """What is evaluated: a :class:`~edgekit.runtime.base.Runner`, here or in a worker, or a torch module."""
 
     signature: Signature
 
@@ -34,26 +39,74 @@ class Evaluation:
     """A figure of merit and what it is made of.
 
     Attributes:
-        metric: ``accuracy``.
-        value: 0..1.
-        correct, total: samples.
-        per_class: class name -> accuracy 0..1, classes without samples left out.
+        metric: ``accuracy``, ``roc_auc``, ``frechet``, ``mse``.
+        value: in the metric's unit; an accuracy or an area is 0..1.
+        total: samples.
         data: label of the data set.
+        correct: samples answered rightly, None where an answer is not right or wrong.
+        per_class: class name -> the metric of that class, classes without samples left out.
+        details: further figures by name, such as a baseline the value is to be read against.
+        lower_is_better: the value is an error or a distance.
     """
 
     metric: str
     value: float
-    correct: int
     total: int
-    per_class: Mapping[str, float]
     data: str
+    correct: int | None = None
+    per_class: Mapping[str, float] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    lower_is_better: bool = False
 
     def quality(self, runtime: str, device: str) -> Quality:
         """The figure as a card keeps it."""
-        return Quality(self.metric, self.value, self.data, self.total, runtime, device)
+        told = (self.metric, self.value, self.data, self.total, runtime, device, self.details, self.lower_is_better)
+        return Quality(*told)
+
+    def drop_to(self, after: Evaluation) -> float:
+        """Quality lost from here to ``after``, see :func:`drop`."""
+        return drop(self, after)
+
+
+def drop(before: Evaluation | Quality, after: Evaluation | Quality) -> float:
+    """Quality lost: the difference of a share (0.01 = one point), or the rise of an error or distance as a fraction of
+    itself (0.01 = one per cent); negative when quality rose."""
+    if before.lower_is_better:
+        return (after.value - before.value) / max(abs(before.value), 1e-12)
+    return before.value - after.value
+
+
+def measurable(dataset: Dataset, card: Card | None) -> bool:
+    """Whether ``dataset`` says what is right: labels, values to forecast, both kinds for anomalies, images to compare
+    generated ones with."""
+    kind = card.task.kind if card is not None else "none"
+    if kind == "generation":
+        return dataset.kind == "image"
+    if kind == "forecasting":
+        return dataset.targets is not None
+    if kind == "anomaly" and card is not None and dataset.labels is not None:
+        held_out = card.task.params.get("held_out")
+        return len(np.unique(dataset.labels)) > 1 and held_out in dataset.classes
+    return dataset.labels is not None
+
+
+Metric: TypeAlias = Callable[[Runs, Dataset, Card | None, int | None], Evaluation]
 
 
 def evaluate(runner: Runs, dataset: Dataset, card: Card | None, *, limit: int | None = None) -> Evaluation:
+    """The figure of merit of the card's task; accuracy where there is no card or it does not say what the outputs mean.
+
+    Raises:
+        DataError: the data set lacks what the metric needs, or its samples do not fit the model.
+        ModelError: the model gives NaN.
+        UnsupportedError: the outputs are not what the task says.
+    """
+    kind = card.task.kind if card is not None else "none"
+    metric: Metric = registry.lookup("metrics", "classification" if kind == "none" else kind)
+    return metric(runner, dataset, card, limit)
+
+
+def accuracy(runner: Runs, dataset: Dataset, card: Card | None, limit: int | None) -> Evaluation:
     """Top-1 accuracy of a classifier on ``dataset``.
 
     The class is the index of the largest value of the output's last axis. Where the card and the data set both name
@@ -74,18 +127,23 @@ def evaluate(runner: Runs, dataset: Dataset, card: Card | None, *, limit: int | 
     hits = np.zeros(total, bool)
     done = 0
     contract = card.contract if card is not None else {}
-    for feed, count in _model_batches(runner.signature, dataset, contract, total):
+    for feed, count in model_batches(runner.signature, dataset, contract, total):
         answers = runner.run(feed)[output][:count]
-        if np.isnan(answers).any():
-            raise ModelError(
-                f"the model gives NaN in {output!r} for samples {done} to {done + count - 1} of {dataset.label}"
-            )
+        refuse_nan(answers, output, done, dataset)
         guesses = answers.reshape(count, -1, classes)[:, -1].argmax(axis=-1)
         hits[done : done + count] = guesses == labels[done : done + count]
         done += count
     correct = int(hits.sum())
     per_class = {names[c]: float(hits[labels == c].mean()) for c in np.unique(labels).tolist()}
-    return Evaluation("accuracy", correct / total, correct, total, per_class, dataset.label)
+    return Evaluation("accuracy", correct / total, total, dataset.label, correct, per_class)
+
+
+def refuse_nan(answers: Array, output: str, done: int, dataset: Dataset) -> None:
+    """Raises ModelError if there is NaN in ``answers``, those of the samples from ``done`` on."""
+    if np.isnan(answers).any():
+        raise ModelError(
+            f"the model gives NaN in {output!r} for samples {done} to {done + len(answers) - 1} of {dataset.label}"
+        )
 
 
 def class_output(signature: Signature, card: Card | None) -> tuple[str, int]:
@@ -127,13 +185,13 @@ def matched_labels(dataset: Dataset, labels: Array, card: Card | None, classes: 
     return names, labels
 
 
-def _model_batches(
-    signature: Signature, dataset: Dataset, contract: Mapping[str, object], total: int
+def model_batches(
+    signature: Signature, dataset: Dataset, contract: Mapping[str, InputContract], total: int
 ) -> Iterator[tuple[Feed, int]]:
     """Feeds of the size the file takes, with the number of real samples in each (the last may be padded)."""
     size = batch_size(signature)
     prepared = max(_CHUNK // size, 1) * size
-    for feed, _ in batches(dataset, signature, contract, batch=prepared, limit=total):  # type: ignore[arg-type]
+    for feed, _ in batches(dataset, signature, contract, batch=prepared, limit=total):
         count = len(next(iter(feed.values())))
         for start in range(0, count, size):
             part = {name: values[start : start + size] for name, values in feed.items()}

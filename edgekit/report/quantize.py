@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekit.report.text import share, size, table
+from edgekit.report.text import SHARES, figure, share, size, table
 from edgekit.report.verbs import Documented, Parts
 
 _SHOWN = 12
@@ -17,10 +17,11 @@ def render_quantize(result: Documented) -> Parts:
         ("bytes", size(parent["bytes"]), size(artifact["bytes"]), f"{artifact['bytes'] / parent['bytes']:.2f}×")
     ]
     if quality:
-        points = f"{-100 * quality['drop']:+.2f} points"
-        rows.append(
-            (f"{quality['metric']} on {quality['data']}", share(quality["before"]), share(quality["after"]), points)
-        )
+        metric = quality["metric"]
+        unit = "points" if metric in SHARES else "% worse" if quality["drop"] > 0 else "% better"
+        change = f"{-100 * quality['drop']:+.2f}" if metric in SHARES else f"{100 * abs(quality['drop']):.2f}"
+        before, after = figure(metric, quality["before"]), figure(metric, quality["after"])
+        rows.append((f"{metric} on {quality['data']}", before, after, f"{change} {unit}"))
     parts: Parts = [f"{artifact['path']}: {document['scheme']}"]
     parts.append(table(("", "before", "after", ""), rows, right=("before", "after")))
     parts.append(

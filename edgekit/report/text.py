@@ -73,6 +73,17 @@ def share(value: float | None) -> str:
     return NONE if value is None else f"{100 * value:.2f}%"
 
 
+SHARES = ("accuracy", "roc_auc")
+"""Figures of merit that are fractions and shown as percentages; the others are numbers in a unit of their own."""
+
+
+def figure(metric: str, value: float | None) -> str:
+    """A figure of merit: a percentage for a share, four significant figures otherwise."""
+    if value is None:
+        return NONE
+    return share(value) if metric in SHARES else f"{value:.4g}"
+
+
 def ratio(value: float | None) -> str:
     return NONE if value is None else f"{value:.2f}×"
 

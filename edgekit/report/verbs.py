@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from edgekit.report.text import share, size, table
+from edgekit.report.text import figure, share, size, table
 
 
 class Documented(Protocol):
@@ -26,7 +26,7 @@ def render_models(result: Documented) -> Parts:
     rows = []
     for row in result.document()["models"]:
         quality = row.get("quality") or []
-        shown = ", ".join(f"{q['metric']} {share(q['value'])} on {q['data']}" for q in quality)
+        shown = ", ".join(f"{q['metric']} {figure(q['metric'], q['value'])} on {q['data']}" for q in quality)
         rows.append(
             (row["name"], size(row.get("parameters")), _task(row.get("task")), shown or None, row.get("description"))
         )
@@ -71,13 +71,27 @@ def render_run(result: Documented) -> Parts:
         if answer["top"]:
             rows = [(entry["label"], share(entry["probability"])) for entry in answer["top"]]
             parts.append(table(("label", "probability"), rows, right=("probability",)))
-        elif document["out"] is None:
+        elif "forecast" in answer:
+            target, values = answer["forecast"]["target"], answer["forecast"]["values"]
+            parts.append(f"{target}, the next {len(values)} rows: {', '.join(f'{value:.5g}' for value in values)}")
+        elif "anomaly" in answer:
+            parts.append(_verdict(answer["anomaly"]))
+        elif document["out"] is None and document["image"] is None:
             parts.append(
                 table(("output", "dtype", "shape", "first values"), [_output_row(o) for o in answer["outputs"]])
             )
     if document["out"]:
         parts.append(f"outputs of {len(document['results'])} input(s) written to {document['out']}")
+    if document["image"]:
+        parts.append(f"images written to {document['image']}")
     return parts
+
+
+def _verdict(anomaly: Mapping[str, Any]) -> str:
+    score, limit = f"anomaly score {anomaly['score']:.4g}", anomaly["threshold"]
+    if limit is None:
+        return f"{score}; the card has no threshold to judge it by"
+    return f"{anomaly['verdict']}: {score}, threshold {limit:.4g}"
 
 
 def _output_row(output: Mapping[str, Any]) -> tuple[object, ...]:
@@ -111,7 +125,7 @@ def render_inspect(result: Documented) -> Parts:
         steps = [(s["name"], _joined(s["params"]), _joined(s["versions"])) for s in document["steps"]]
         parts.append(table(("step", "parameters", "made with"), steps))
     if card and card.get("quality"):
-        figures = [(q["metric"], share(q["value"]), q["data"], size(q["total"])) for q in card["quality"]]
+        figures = [(q["metric"], figure(q["metric"], q["value"]), q["data"], size(q["total"])) for q in card["quality"]]
         parts.append(table(("metric", "value", "data", "samples"), figures, right=("value", "samples")))
     parts.extend(f"note: {note}" for note in (card or {}).get("notes") or ())
     return parts

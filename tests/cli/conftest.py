@@ -1,11 +1,13 @@
-"""Model files of one operator, made by the doctor's own bytes."""
+"""Model files of one operator, made by the doctor's own bytes; a command line that is refused."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from edgekit.cli import main
 from edgekit.pipeline.doctor import TINY_ONNX, TINY_TFLITE
 
 
@@ -23,3 +25,30 @@ def tiny_tflite(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.tflite"
     path.write_bytes(TINY_TFLITE)
     return path
+
+
+def _listing(folder: Path) -> dict[str, int]:
+    found = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {str(path.relative_to(folder)): path.stat().st_size for path in found}
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command line in ``tmp_path``, checks how it is refused, and gives the message."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, code: int = 3) -> str:
+        before = _listing(tmp_path)
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as leaving:
+            main(arguments)
+        out, err = capfd.readouterr()
+        assert leaving.value.code == code, err
+        assert out == "", "nothing is printed as a result"
+        assert "Traceback" not in err and "internal error" not in err
+        message = [line for line in err.splitlines() if line.startswith("edgekit: ")]
+        assert len(message) == 1, err
+        assert _listing(tmp_path) == before, "nothing is published, nothing is left"
+        return message[0]
+
+    return run

@@ -12,37 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit.cli import main
 from edgekit.pipeline.doctor import TINY_ONNX, TINY_TFLITE
 
 Refused = Callable[..., str]
-
-
-def _listing(folder: Path) -> dict[str, int]:
-    found = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    return {str(path.relative_to(folder)): path.stat().st_size for path in found}
-
-
-@pytest.fixture
-def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Refused:
-    """Runs a command line in ``tmp_path``, checks how it is refused, and gives the message."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str, code: int = 3) -> str:
-        before = _listing(tmp_path)
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as leaving:
-            main(arguments)
-        out, err = capfd.readouterr()
-        assert leaving.value.code == code, err
-        assert out == "", "nothing is printed as a result"
-        assert "Traceback" not in err and "internal error" not in err
-        message = [line for line in err.splitlines() if line.startswith("edgekit: ")]
-        assert len(message) == 1, err
-        assert _listing(tmp_path) == before, "nothing is published, nothing is left"
-        return message[0]
-
-    return run
 
 
 # ---------------------------------------------------------------- model files

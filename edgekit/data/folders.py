@@ -1,0 +1,101 @@
+"""One folder a class, or ``train/`` and ``test/`` folders that hold them: what ``images:`` and ``audio:`` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit.data.cache import is_archive, unpacked
+from edgekit.data.dataset import Dataset, choose_split, interleaved
+from edgekit.errors import DataError
+from edgekit.types import Array
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """What a reader of folders reads.
+
+    Attributes:
+        spelling: of the reader (``images``).
+        kind: of its samples (``image``).
+        suffixes: of the files that are samples.
+        decode: one file -> one raw sample.
+        noun: what a file is, for messages (``image``).
+    """
+
+    spelling: str
+    kind: str
+    suffixes: tuple[str, ...]
+    decode: Callable[[Path], Any]
+    noun: str
+
+    def open(self, name: str, argument: str, split: str, default_split: str) -> Dataset:
+        """The data set in the folder ``argument``; an archive stands for the folder it holds.
+
+        Raises:
+            DataError: no such folder, fewer than two classes, or a class without a file that can be read.
+        """
+        root = Path(argument)
+        if not argument or not root.exists():
+            raise DataError(
+                f"{argument or self.spelling + ':'} does not exist; {self.spelling}:DIR takes a folder with one folder "
+                "a class"
+            )
+        if root.is_file():
+            if not is_archive(root):
+                raise DataError(f"{root} is a file; {self.spelling}:DIR takes a folder (or a .tar.gz or .zip of one)")
+            root = unpacked(root)
+        own = {part: root / part for part in ("train", "test") if (root / part).is_dir()}
+        if len(own) == 2:
+            chosen = split or default_split
+            parts = [self._scan(name, folder) for part, folder in own.items() if chosen in ("all", part)]
+            classes = self._scan(name, own["train"]).classes
+            if any(part.classes != classes for part in parts):
+                raise DataError(f"{root}: train and test hold different classes; give both the same folders")
+            return self._joined(parts, chosen)
+        return choose_split(self._scan(name, root), split, default_split)
+
+    def _scan(self, name: str, folder: Path) -> Dataset:
+        groups = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+        if len(groups) < 2:
+            raise DataError(
+                f"{folder} holds {len(groups)} class folder{'' if len(groups) == 1 else 's'}, at least 2 are needed: "
+                f"DIR/CLASS/*{self.suffixes[0]}"
+            )
+        paths: list[Path] = []
+        labels: list[int] = []
+        for index, group in enumerate(groups):
+            found = sorted(p for p in group.iterdir() if p.suffix.lower() in self.suffixes)
+            if not found:
+                raise DataError(f"the class folder {group} holds no {self.noun} ({', '.join(self.suffixes)})")
+            paths += found
+            labels += [index] * len(found)
+        classes = tuple(group.name for group in groups)
+        indices = np.array(labels, np.int64)
+        order = interleaved(indices)
+        return self._dataset(name, "all", [paths[k] for k in order], indices[order], classes)
+
+    def _joined(self, parts: list[Dataset], split: str) -> Dataset:
+        paths = [path for part in parts for path in part.arrays[self.kind].paths]  # type: ignore[union-attr]
+        labels = np.concatenate([part.labels for part in parts if part.labels is not None])
+        return self._dataset(parts[0].name, split, paths, labels, parts[0].classes)
+
+    def _dataset(self, name: str, split: str, paths: list[Path], labels: Array, classes: tuple[str, ...]) -> Dataset:
+        return Dataset(name, split, self.kind, {self.kind: Files(paths, self.decode)}, labels, classes)
+
+
+class Files(Sequence[Array]):
+    """Files as samples, decoded when they are asked for."""
+
+    def __init__(self, paths: list[Path], decode: Callable[[Path], Any]) -> None:
+        self.paths, self._decode = paths, decode
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._decode(self.paths[index])

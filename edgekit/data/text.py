@@ -1,0 +1,191 @@
+"""The ``text`` kind: a sentence becomes a row of word numbers. Pure Python and numpy, so that a board can do it.
+
+The rules belong to the I/O contract and travel in the card (``InputContract.params``):
+
+- ``pattern``: regular expression whose matches are the tokens; ``lower``: the text is lower-cased before;
+- ``length``: tokens of the input tensor; shorter texts are filled with 0, of longer ones the beginning is kept;
+- ``vocabulary``: the known tokens, separated by spaces. The first is number 2: 0 is padding, 1 an unknown word.
+
+Typographic apostrophes are read as plain ones. The default pattern splits English contractions as the Penn Treebank
+does (``isn't`` -> ``is n't``, ``film's`` -> ``film 's``), so that text that was split like that gives the same tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit.data.kind import Kind
+from edgekit.errors import DataError
+from edgekit.types import Array, InputContract
+
+PADDING, UNKNOWN, FIRST_WORD = 0, 1, 2
+PATTERN = r"n't\b|\w+?(?=n't\b)|'(?:s|re|ve|ll|m|d)\b|\w+|[.,;:!?]"
+"""Words, English clitics and sentence punctuation; quotes, hyphens and other marks only separate."""
+MIN_COUNT = 2
+"""Times a word must be seen in training to have a number: what is seen once is learned by heart, not understood."""
+VOCABULARY = 20_000
+"""Most words a vocabulary has, the most frequent ones."""
+LENGTH = 128
+"""Most tokens an input has where the network does not say."""
+_SHOWN = 5
+
+
+class Sentences(Sequence[Array]):
+    """Sentences as samples: each one a string array without axes."""
+
+    def __init__(self, sentences: Iterable[str]) -> None:
+        self.sentences = tuple(sentences)
+
+    def __len__(self) -> int:
+        return len(self.sentences)
+
+    def __getitem__(self, index: Any) -> Any:
+        return np.array(self.sentences[index])
+
+
+def tokens(text: str, params: Mapping[str, Any]) -> list[str]:
+    """The tokens of ``text`` by the rules of a contract.
+
+    Raises:
+        DataError: the contract's pattern is no regular expression.
+    """
+    text = text.replace("’", "'")
+    return _compiled(str(params.get("pattern", PATTERN))).findall(text.lower() if params.get("lower", True) else text)
+
+
+@lru_cache(maxsize=8)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise DataError(f"the model's token pattern {pattern!r} is no regular expression: {error}") from error
+
+
+@lru_cache(maxsize=8)
+def _numbers(vocabulary: str) -> dict[str, int]:
+    return {word: number for number, word in enumerate(vocabulary.split(), FIRST_WORD)}
+
+
+def vocabulary_size(contract: InputContract) -> int:
+    """Rows an embedding needs: the words, padding and unknown."""
+    return FIRST_WORD + len(_numbers(str(contract.params.get("vocabulary", ""))))
+
+
+def encode(raw: Sequence[Array] | Array, contract: InputContract) -> Array:
+    """N sentences -> int32 (N, length) of token numbers.
+
+    Raises:
+        DataError: a sentence without a word, samples that are no text, or a contract without vocabulary or length.
+    """
+    length = _length(contract)
+    batch = np.full((len(raw), length), PADDING, np.int32)
+    for row, sample in enumerate(raw):
+        text = _as_text(sample)
+        found = [number for _, number in _numbered(text, contract)[:length]]
+        if not found:
+            raise DataError(f"the text {text[:60]!r} holds no word; give a sentence")
+        batch[row, : len(found)] = found
+    return batch
+
+
+def _numbered(text: str, contract: InputContract) -> list[tuple[str, int]]:
+    """Tokens with their numbers; a mark that training never saw (no letter, no digit) only separates."""
+    known = _numbers(_vocabulary(contract))
+    pairs = [(token, known.get(token, UNKNOWN)) for token in tokens(text, contract.params)]
+    return [(token, n) for token, n in pairs if n != UNKNOWN or any(c.isalnum() for c in token)]
+
+
+def _as_text(sample: Array) -> str:
+    array = np.asarray(sample)
+    if array.dtype.kind != "U" or array.ndim:
+        raise DataError(f"a text sample is one string, got {array.dtype} of shape {array.shape}")
+    return str(array)
+
+
+def _vocabulary(contract: InputContract) -> str:
+    words = contract.params.get("vocabulary")
+    if not isinstance(words, str) or not words:
+        raise DataError("the model's text contract has no vocabulary; export the network again, from its checkpoint")
+    return words
+
+
+def _length(contract: InputContract) -> int:
+    length = contract.params.get("length")
+    if not isinstance(length, int) or length < 1:
+        raise DataError(f"the model's text contract has the length {length!r}; 1 or more tokens were expected")
+    return length
+
+
+def read(given: str) -> Array:
+    """A sentence as the user typed it; the name of a ``.txt`` file stands for the text in it.
+
+    Raises:
+        DataError: the file cannot be read, or is not UTF-8.
+    """
+    if not given.lower().endswith(".txt") or any(c.isspace() for c in given):
+        return np.array(given)
+    try:
+        return np.array(Path(given).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{given} cannot be read as UTF-8 text: {error}; give a text file or the sentence itself"
+        ) from error
+
+
+def remarks(raw: Sequence[Array] | Array, contract: InputContract) -> tuple[str, ...]:
+    """What the user should know: words of a single text that are not known, and texts that are cut."""
+    length = _length(contract)
+    found = [_numbered(_as_text(sample), contract) for sample in raw]
+    long = sum(len(row) > length for row in found)
+    if len(found) > 1:
+        line = f"{long:,} of {len(found):,} texts have more than the {length} tokens the model takes; the rest is cut"
+        return (line,) if long else ()
+    said = []
+    unknown = [token for token, number in found[0] if number == UNKNOWN]
+    if unknown:
+        shown = ", ".join(unknown[:_SHOWN]) + (", …" if len(unknown) > _SHOWN else "")
+        only = "; the answer tells nothing about this text" if len(unknown) == len(found[0]) else ""
+        said.append(
+            f"{len(unknown)} of {len(found[0])} words are not among the {vocabulary_size(contract) - FIRST_WORD:,} the "
+            f"model knows: {shown}{only}"
+        )
+    if long:
+        said.append(f"the text has {len(found[0])} tokens, the model takes {length}; the rest is left out")
+    return tuple(said)
+
+
+def text_contract(raw: Sequence[Array], *, words: int = VOCABULARY, length: int | None = None) -> InputContract:
+    """The contract that training samples imply.
+
+    Args:
+        raw: sentences.
+        words: most words of the vocabulary; those seen :data:`MIN_COUNT` times or more, the most frequent first.
+        length: tokens of the input; None takes the longest sample's, up to the next multiple of 8 (at most
+            :data:`LENGTH`).
+
+    Raises:
+        DataError: no word is seen often enough.
+    """
+    rules: dict[str, Any] = {"pattern": PATTERN, "lower": True}
+    counts: Counter[str] = Counter()
+    longest = 1
+    for sample in raw:
+        found = tokens(_as_text(sample), rules)
+        counts.update(found)
+        longest = max(longest, len(found))
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    kept = [word for word, count in ordered if count >= MIN_COUNT][:words]
+    if not kept:
+        raise DataError(f"no word is seen {MIN_COUNT} times in the {len(raw)} training texts; give more texts")
+    taken = length or min(-(-longest // 8) * 8, LENGTH)
+    return InputContract("text", params={**rules, "length": taken, "vocabulary": " ".join(kept)})
+
+
+KIND = Kind(encode, read, remarks=remarks)

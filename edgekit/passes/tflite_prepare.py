@@ -1,0 +1,45 @@
+"""Puts a TFLite graph into the form that quantizes well: biases of transposed convolutions are vectors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit.wire_tflite import without_prefix
+
+
+def prepared(path: Path) -> bytes:
+    """The TFLite model at ``path``, ready to be quantized.
+
+    A batch norm behind a transposed convolution becomes a bias of shape (1, 1, 1, channels). The quantizer gives a bias
+    one scale a channel on its first axis, which has one channel then, and no runtime opens the result.
+    """
+    content = without_prefix(path.read_bytes())  # else the library would copy the parent's card into the result
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    turned = [_flatten_bias(graph, node) for graph in model.subgraphs for node in _transposed(model, graph, schema)]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model)) if any(turned) else content
+
+
+def _transposed(model: Any, graph: Any, schema: Any) -> list[Any]:
+    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+    wanted = schema.BuiltinOperator.TRANSPOSE_CONV
+    return [node for node in graph.operators if codes[node.opcodeIndex] == wanted]
+
+
+def _flatten_bias(graph: Any, node: Any) -> bool:
+    """Gives the bias of ``node`` one axis, where it has more and no other operator takes it."""
+    if len(node.inputs) < 4 or node.inputs[3] < 0:
+        return False
+    index = node.inputs[3]
+    bias = graph.tensors[index]
+    users = sum(int(np.count_nonzero(np.asarray(other.inputs) == index)) for other in graph.operators)
+    if len(bias.shape) < 2 or users > 1:
+        return False
+    bias.shape = np.array([int(np.prod(bias.shape))], np.int32)
+    bias.shapeSignature = None
+    return True

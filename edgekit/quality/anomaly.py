@@ -1,0 +1,139 @@
+"""Anomaly scores: the reconstruction error, its area under the ROC curve, and the threshold above which it is one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from edgekit.data.dataset import Dataset
+from edgekit.errors import DataError, ModelError, UnsupportedError
+from edgekit.quality.evaluate import Evaluation, Runs, model_batches, refuse_nan
+from edgekit.types import Array, Card, Feed, Task
+
+log = logging.getLogger("edgekit")
+PERCENTILE = 95.0
+"""Normal samples below the threshold, in per cent, where the card does not say."""
+
+
+def score(feed: Feed, outputs: Mapping[str, Array]) -> Array:
+    """Mean squared difference between the first input and the first output, one a sample: float64 (B,).
+
+    Raises:
+        UnsupportedError: they are not of one size, so that the output is no reconstruction of the input.
+    """
+    given, back = (np.asarray(next(iter(side.values())), np.float64) for side in (feed, outputs))
+    if given.ndim == 4 and given.shape != back.shape and given.transpose(0, 3, 1, 2).shape == back.shape:
+        given = given.transpose(0, 3, 1, 2)  # a file exported channels-last turns its inputs, not its outputs
+    if given.shape != back.shape:
+        raise UnsupportedError(
+            f"the input has shape {given.shape}, the output {back.shape}; an anomaly score needs a reconstruction"
+        )
+    error: Array = ((given - back) ** 2).reshape(len(given), -1).mean(1)
+    return error
+
+
+def scores(runner: Runs, dataset: Dataset, card: Card | None, total: int) -> Array:
+    """Scores of the first ``total`` samples, float64.
+
+    Raises:
+        DataError: samples that do not fit the model.
+        ModelError: the model gives NaN.
+    """
+    found = np.empty(total)
+    done = 0
+    contract = card.contract if card is not None else {}
+    for feed, count in model_batches(runner.signature, dataset, contract, total):
+        outputs = runner.run(feed)
+        name, answers = next(iter(outputs.items()))
+        refuse_nan(answers[:count], name, done, dataset)
+        found[done : done + count] = score(feed, outputs)[:count]
+        done += count
+    return found
+
+
+def area(positive: Array, negative: Array) -> float:
+    """Area under the ROC curve: the share of pairs in which the positive scores higher, ties counting half
+    (Mann and Whitney, 1947; Hanley and McNeil, 1982).
+
+    Raises:
+        ValueError: one of the two is empty.
+    """
+    if not len(positive) or not len(negative):
+        raise ValueError(f"an area needs samples of both kinds, got {len(positive)} and {len(negative)}")
+    ordered = np.sort(negative)
+    below, upto = (np.searchsorted(ordered, positive, side=side) for side in ("left", "right"))
+    wins = below.sum(dtype=np.float64) + 0.5 * (upto - below).sum(dtype=np.float64)
+    return float(wins / (len(positive) * len(negative)))
+
+
+def roc_auc(runner: Runs, dataset: Dataset, card: Card | None, limit: int | None) -> Evaluation:
+    """How well the reconstruction error tells the held-out class from the others; ``per_class``: from each of them.
+
+    ``details``: the class, its samples, and where the card has a threshold, the share of anomalies above it (caught)
+    and of normal samples above it (false alarms).
+
+    Raises:
+        DataError: no labels, no such class, or samples of one kind only.
+        ModelError: the model gives NaN, or its card does not name the held-out class.
+    """
+    params = _params(card)
+    total = len(dataset) if limit is None else min(limit, len(dataset))
+    anomalous = _anomalous(dataset, str(params["held_out"]))[:total]
+    if anomalous.all() or not anomalous.any():
+        raise DataError(
+            f"{int(anomalous.sum())} of {total} samples of {dataset.label} are of the held-out class "
+            f"{params['held_out']!r}; the area under the ROC curve needs both kinds: give other data or a larger limit"
+        )
+    found = scores(runner, dataset, card, total)
+    positive = found[anomalous]
+    details = {"held_out": params["held_out"], "anomalies": int(anomalous.sum())}
+    if "threshold" in params:
+        limit_ = float(params["threshold"])
+        details |= {"threshold": limit_, "caught": float((positive > limit_).mean())}
+        details |= {"false_alarms": float((found[~anomalous] > limit_).mean())}
+    assert dataset.labels is not None
+    labels = dataset.labels[:total]
+    per_class = {dataset.classes[c]: area(positive, found[labels == c]) for c in np.unique(labels[~anomalous]).tolist()}
+    return Evaluation("roc_auc", area(positive, found[~anomalous]), total, dataset.label, None, per_class, details)
+
+
+def refit_threshold(runner: Runs, dataset: Dataset, card: Card) -> Task:
+    """The card's task with the threshold that the scores of ``runner`` give on the normal samples of ``dataset``.
+
+    It is the percentile ``params["percentile"]`` of these scores. Samples without labels are taken to be normal.
+
+    Raises:
+        DataError: no normal samples, or samples that do not fit the model.
+        ModelError: the model gives NaN, or its card does not name the held-out class.
+    """
+    params = _params(card)
+    normal = dataset
+    if dataset.labels is not None and params["held_out"] in dataset.classes:
+        normal = dataset.subset(np.flatnonzero(~_anomalous(dataset, str(params["held_out"]))))
+    if not len(normal):
+        raise DataError(f"{dataset.label} holds no normal samples; the threshold is a percentile of their scores")
+    percentile = float(params.get("percentile", PERCENTILE))
+    found = scores(runner, normal, card, len(normal))
+    threshold = float(f"{np.percentile(found, percentile):.6g}")
+    rule = f"percentile {percentile:g} of the scores of {len(normal)} normal samples of {dataset.label}"
+    return replace(card.task, params={**params, "threshold": threshold, "threshold_rule": rule})
+
+
+def _params(card: Card | None) -> Mapping[str, object]:
+    params = card.task.params if card is not None else {}
+    if "held_out" not in params:
+        raise ModelError("the card does not name the class whose samples are anomalies (held_out); train it again")
+    return params
+
+
+def _anomalous(dataset: Dataset, held_out: str) -> Array:
+    """True for samples of the held-out class."""
+    if dataset.labels is None:
+        raise DataError(f"{dataset.label} has no labels, so what is an anomaly is unknown; give one folder a class")
+    if held_out not in dataset.classes:
+        raise DataError(f"{dataset.label} has no class {held_out!r}; it has: {', '.join(dataset.classes)}")
+    found: Array = dataset.labels == dataset.classes.index(held_out)
+    return found

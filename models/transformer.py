@@ -1,0 +1,228 @@
+"""``transformer``: a small encoder for text and for image patches (Vaswani et al. 2017; pre-norm: Xiong et al. 2020).
+
+Written out of plain matrix products, softmax and layer normalisation, so that every runtime has its operators and every
+quantizer sees its tensors. Padding is masked inside, from the token numbers alone: the network has one input.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from edgekit.models.family import Family, Fitted, TrainOptions, classifier, measure_contract
+from torch import Tensor, nn
+
+from edgekit.data import Dataset
+from edgekit.data.text import PADDING, vocabulary_size
+
+MASKED = -20.0
+"""Added to the attention score of a padded place: its weight falls by e^-20 = 2e-9, below float32's resolution. A
+larger magnitude would hide no more, and would take up the whole range of an 8-bit score."""
+PATCHES = 8
+"""Patches along the longer side of an image."""
+
+
+def positions(length: int, width: int) -> Tensor:
+    """Sinusoidal positions (length, width), Vaswani et al. 2017, section 3.5."""
+    rates = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
+    angles = torch.arange(length)[:, None] * rates  # (length, ceil(width / 2))
+    return torch.stack([angles.sin(), angles.cos()], -1).flatten(1)[:, :width]
+
+
+class Positions(nn.Module):
+    """Adds one vector a place: learned, or the fixed sines."""
+
+    def __init__(self, length: int, width: int, learned: bool) -> None:
+        super().__init__()
+        if learned:
+            self.table = nn.Parameter(torch.randn(length, width) * 0.02)
+        else:
+            self.register_buffer("table", positions(length, width), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, W) -> (B, L, W), L up to the length it was built with."""
+        return x + self.table[: x.shape[1]]
+
+
+class TextStem(nn.Module):
+    """Token numbers to vectors; number 0 is padding."""
+
+    def __init__(self, words: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(words, width, padding_idx=PADDING)
+        nn.init.normal_(self.embedding.weight, std=0.3)
+        with torch.no_grad():
+            self.embedding.weight[PADDING] = 0.0
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, text: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, L) integers -> vectors (B, L, W), and 1.0 for a word and 0.0 for padding (B, L)."""
+        return self.dropout(self.embedding(text)), (text != PADDING).float()
+
+
+class PatchStem(nn.Module):
+    """An image cut into square patches, each mapped to a vector (Dosovitskiy et al. 2021)."""
+
+    def __init__(self, channels: int, patch: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(channels, width, patch, patch)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, None]:
+        """(B, C, H, W) -> vectors (B, patches, width); no place is padding."""
+        return self.dropout(self.patches(image).flatten(2).transpose(1, 2)), None
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, L, W), (B, 1, 1, L) added to the scores -> (B, L, W)"""
+        split = (self.heads, x.shape[-1] // self.heads)
+        q, k, v = (part.unflatten(-1, split).transpose(1, 2) for part in self.qkv(x).chunk(3, -1))  # (B, heads, L, d)
+        scores = (q * split[1] ** -0.5) @ k.transpose(-1, -2)  # (B, heads, L, L)
+        if mask is not None:
+            scores = scores + mask
+        mixed = self.dropout(scores.softmax(-1)) @ v  # (B, heads, L, d)
+        return self.out(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """Attention and a two-layer network, each on normalised input and added to what came in."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = Attention(width, heads, dropout)
+        self.norm2 = nn.LayerNorm(width)
+        self.up = nn.Linear(width, 2 * width)
+        self.down = nn.Linear(2 * width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, L, W) -> (B, L, W)"""
+        x = x + self.dropout(self.attention(self.norm1(x), mask))
+        return x + self.dropout(self.down(torch.relu(self.up(self.norm2(x)))))  # type: ignore[no-any-return]
+
+
+class Transformer(nn.Module):
+    """Stem, positions, blocks, mean over the places that are no padding, linear classifier.
+
+    The mean of the bare embeddings is added to that of the encoder: a sum of word weights is what little text teaches
+    first, and the encoder then learns what the order of words adds.
+    """
+
+    def __init__(
+        self, stem: nn.Module, places: nn.Module, blocks: list[nn.Module], width: int, classes: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.stem, self.positions = stem, places
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Token numbers (B, L) or an image (B, C, H, W) -> logits (B, classes)"""
+        vectors, real = self.stem(x)  # (B, L, W), (B, L) or None
+        mask = None if real is None else ((1.0 - real) * MASKED)[:, None, None]  # (B, 1, 1, L)
+        y = self.positions(vectors)
+        for block in self.blocks:
+            y = block(y, mask)
+        pooled = mean(self.norm(y) + vectors, real)  # (B, W)
+        return self.head(self.dropout(pooled))  # type: ignore[no-any-return]
+
+
+def mean(x: Tensor, real: Tensor | None) -> Tensor:
+    """(B, L, W) -> (B, W): mean over the places where ``real`` is 1; zeros where it is 1 nowhere."""
+    if real is None:
+        return x.mean(1)
+    return (x * real[:, :, None]).sum(1) / real.sum(1, keepdim=True).clamp(min=1.0)
+
+
+def transformer(
+    *,
+    classes: int,
+    input: Mapping[str, Any],
+    width: int = 64,
+    depth: int = 2,
+    heads: int = 4,
+    dropout: float = 0.3,
+    learned_positions: bool = True,
+) -> Transformer:
+    """An encoder that classifies texts or images.
+
+    Args:
+        classes: number of classes.
+        input: ``{"words": rows of the embedding, "length": tokens}`` for text, ``{"channels", "size": (height, width),
+            "patch": pixels}`` for images; the size is a multiple of the patch.
+        width: of every vector; a multiple of ``heads``.
+        depth: blocks.
+        heads: of the attention.
+        dropout: share of the values dropped in training, at the embedding, inside the blocks and before the classifier.
+        learned_positions: else sinusoidal.
+
+    Raises:
+        ValueError: numbers that do not fit each other.
+    """
+    if min(classes, width, depth, heads) < 1 or width % heads or not 0 <= dropout < 1:
+        raise ValueError(
+            "classes, width, depth and heads must be 1 or more, width a multiple of heads and dropout in [0, 1), got "
+            f"{classes}, {width}, {depth}, {heads}, {dropout}"
+        )
+    stem: nn.Module
+    if "words" in input:
+        length = int(input["length"])
+        stem = TextStem(int(input["words"]), width, dropout)
+    else:
+        (high, wide), patch = input["size"], int(input["patch"])
+        if high % patch or wide % patch:
+            raise ValueError(f"the image's {high}x{wide} is no multiple of the patch of {patch}x{patch}")
+        length = (high // patch) * (wide // patch)
+        stem = PatchStem(int(input["channels"]), patch, width, dropout)
+    blocks: list[nn.Module] = [Block(width, heads, dropout) for _ in range(depth)]
+    return Transformer(stem, Positions(length, width, learned_positions), blocks, width, classes, dropout)
+
+
+def _fit(data: Dataset) -> Fitted:
+    if data.kind == "text":
+        contract = measure_contract(data)
+        shape = {"words": vocabulary_size(contract), "length": contract.params["length"]}
+        return classifier(data, contract, {"input": shape})
+    high, wide = data.arrays["image"][0].shape[:2]
+    patch = max(2, math.ceil(max(high, wide) / PATCHES))
+    size = tuple(max(1, round(side / patch)) * patch for side in (high, wide))
+    contract = measure_contract(data, (size[0], size[1]))
+    shape = {"channels": contract.channels, "size": list(size), "patch": patch}
+    return classifier(data, contract, {"input": shape})
+
+
+FAMILY = Family(
+    name="transformer",
+    build=transformer,
+    description="encoder for text and for image patches",
+    data="sst2",
+    kinds=("text", "image"),
+    fit=_fit,
+    options=TrainOptions(
+        epochs=12,
+        batch=64,
+        lr=2e-3,
+        optimizer="adamw",
+        weight_decay=0.05,
+        smoothing=0.1,
+        average=0.99,
+        augment="auto",
+        validation=0.1,
+        clip=1.0,
+    ),
+)

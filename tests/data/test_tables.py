@@ -1,0 +1,134 @@
+"""Tables: the reader of CSV files and every way a file can be wrong; columns are matched by name, not by place."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from edgekit.data import open_data, sample_feed
+from edgekit.data.dataset import Dataset
+from edgekit.data.preprocess import batches
+from edgekit.errors import DataError
+from edgekit.types import InputContract, Signature, TensorSpec
+
+GOOD = "height,weight,label\n1,20,cat\n2,40,dog\n3,30,cat\n4.5,1e1,dog\n"
+CONTRACT = InputContract("table", mean=(1.0, 10.0), std=(2.0, 10.0), columns=("height", "weight"))
+SIGNATURE = Signature((TensorSpec("table", "float32", (1, 2)),), (TensorSpec("logits", "float32", (1, 2)),))
+
+
+@pytest.fixture
+def csv(tmp_path):
+    def write(text, name="t.csv"):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        return str(tmp_path / name)
+
+    return write
+
+
+def test_a_table(csv):
+    data = open_data(f"table:{csv(GOOD)}")
+    assert (data.kind, data.columns, data.classes) == ("table", ("height", "weight"), ("cat", "dog"))
+    assert data.arrays["table"].dtype == np.float32
+    rows = {
+        tuple(row): data.classes[label] for row, label in zip(data.arrays["table"].tolist(), data.labels, strict=True)
+    }
+    assert rows == {(1, 20): "cat", (2, 40): "dog", (3, 30): "cat", (4.5, 10): "dog"}
+    assert data.labels.tolist() == [0, 1, 0, 1]  # the classes take turns
+
+
+@pytest.mark.parametrize(
+    "text", ["a,Label,b\n1,x,2\n3,y,4\n", "class, a ,b\nx,1,2\ny,3,4\n", "a,b,kind\n1,2,x\n3,4,y\n"]
+)
+def test_the_label_is_named_or_last(csv, text):
+    data = open_data(f"table:{csv(text)}")
+    assert data.columns == ("a", "b")
+    assert data.classes == ("x", "y")
+    assert data.arrays["table"].tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is empty"),
+        ("a,b,label\n", "no row below"),
+        ("1,2,x\n3,4,y\n", "no header: its first line holds the number 1"),
+        ("a;b;label\n1;2;x\n", "one column, 'a;b;label'.*separated by commas"),
+        ("a,a,label\n1,2,x\n", "a column 'a' without a name of its own"),
+        ("a,b,label\n1,2,x\n3,,y\n", "line 3: the cell of column 'b' is missing"),
+        ("a,b,label\n\n1,2,x\n3,NaN,y\n", "line 4: the cell of column 'b' is missing"),
+        ("a,b,label\n1,2,\n3,4,y\n", "line 2: the cell of column 'label' is missing"),
+        ("a,b,label\n1,red,x\n3,blue,y\n", "line 2: column 'b' holds 'red', which is no finite number"),
+        ("a,b,label\n1,inf,x\n", "no finite number"),
+        ("a,b,label\n1,1e39,x\n", "no finite number"),  # beyond float32
+        ("a,b,label\n1,2\n", "line 2: 2 cells, the header has 3"),
+        ("a,target\n" + "".join(f"{k},{k / 3:.2f}\n" for k in range(40)), "40 different labels"),
+    ],
+)
+def test_bad_tables(csv, text, words):
+    with pytest.raises(DataError, match=words):
+        open_data(f"table:{csv(text)}")
+
+
+def test_a_constant_column_is_refused_where_it_would_be_trained_on(csv):
+    spec = f"table:{csv('a,b,label' + ''.join(f'{chr(10)}{k},7,{k % 2}' for k in range(20)))}"
+    with pytest.raises(DataError, match="column 'b' is 7 in every row"):
+        open_data(spec, default_split="train")
+    assert len(open_data(spec)) == 20  # a few rows to be judged may well agree
+
+
+def test_files_that_are_none(tmp_path):
+    for spec in ("table:", f"table:{tmp_path / 'none.csv'}", f"table:{tmp_path}"):
+        with pytest.raises(DataError, match=r"does not exist; table:FILE\.csv"):
+            open_data(spec)
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(DataError, match="cannot be read as CSV"):
+        open_data(f"table:{tmp_path / 'binary.csv'}")
+
+
+def feed_of(data):
+    return next(batches(data, SIGNATURE, {"table": CONTRACT}, batch=2))[0]["table"].tolist()
+
+
+def test_columns_are_matched_by_name(csv, caplog):
+    caplog.set_level(logging.INFO, "edgekit")
+    wanted = [[0, 1], [1, 3]]  # (1 - 1) / 2, (20 - 10) / 10 ...
+    assert feed_of(open_data(f"table:{csv('height,weight,label' + chr(10) + '1,20,x' + chr(10) + '3,40,y')}")) == wanted
+    assert feed_of(open_data(f"table:{csv('weight,height,label' + chr(10) + '20,1,x' + chr(10) + '40,3,y')}")) == wanted
+    assert not caplog.records
+    more = csv("age,weight,height,label\n5,20,1,x\n6,40,3,y")
+    assert feed_of(open_data(f"table:{more}")) == wanted
+    assert "1 of the 3 columns are not the model's" in caplog.text
+    assert feed_of(open_data(f"table:{csv('u,v,label' + chr(10) + '1,20,x' + chr(10) + '3,40,y')}")) == wanted
+    assert "matched by position" in caplog.text
+    with pytest.raises(DataError, match=r"no column 'weight', which the model takes \(1 of its 2"):
+        feed_of(open_data(f"table:{csv('height,width,label' + chr(10) + '1,20,x' + chr(10) + '3,40,y')}"))
+    nameless = Dataset("d", "all", "table", {"table": np.float32([[1, 20], [3, 40]])})
+    assert feed_of(nameless) == wanted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1,20\n",
+        "height,weight\n1,20\n",
+        "weight,height\n20,1\n",
+        "id,weight,height,label\nx7,20,1,cat\n",  # what the model does not take may be words
+    ],
+)
+def test_one_row_of_a_file(csv, text):
+    assert sample_feed(csv(text), SIGNATURE, {"table": CONTRACT})["table"].tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("height,weight\n1,?\n", "the column 'weight' holds a value that is no finite number"),
+        ("height,weight\n", "no row of as many below it"),
+        ("height,weight\nhello,world\n", "no row of numbers in its first two lines"),
+        ("1,2,3\n", "the samples have 3 columns, the model was made for 2"),
+        ("", "is empty"),
+    ],
+)
+def test_one_bad_row(csv, text, words):
+    with pytest.raises(DataError, match=words):
+        sample_feed(csv(text), SIGNATURE, {"table": CONTRACT})

@@ -1,0 +1,134 @@
+"""The text kind: tokens by hand, numbers, what is unknown, cut or empty; made inputs stay inside the vocabulary."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from edgekit.data import sample_feed, seeded_feed
+from edgekit.data.dataset import Dataset
+from edgekit.data.preprocess import batches
+from edgekit.data.seeded import extreme_feed, zeros_feed
+from edgekit.data.text import Sentences, encode, read, text_contract, tokens, vocabulary_size
+from edgekit.errors import DataError
+from edgekit.quality.cases import cases
+from edgekit.types import InputContract, Signature, TensorSpec
+
+LENGTH = 6
+CONTRACT = InputContract("text", params={"length": LENGTH, "vocabulary": "a film fine n't is , !"})
+SIGNATURE = Signature((TensorSpec("text", "int32", (1, LENGTH)),), (TensorSpec("logits", "float32", (1, 2)),))
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("A fine film", "a fine film"),
+        ("It isn't  the film's fault!", "it is n't the film 's fault !"),
+        ("it is n't the film 's fault !", "it is n't the film 's fault !"),  # as treebanks write it: the same tokens
+        ("can’t-miss, ‘really’", "ca n't miss , really"),
+        ("'great' (1999)", "great 1999"),
+        ("naïve Ünsinn 好", "naïve ünsinn 好"),
+        ("\t \n", ""),
+    ],
+)
+def test_tokens(text, wanted):
+    assert tokens(text, {}) == wanted.split()
+
+
+def test_numbers_padding_and_unknown():
+    rows = encode(Sentences(["a fine film", "Isn't this a film?", "a a a a a a a a"]), CONTRACT)
+    assert rows.dtype == np.int32
+    # 0 padding, 1 unknown ("this"), words from 2 on; "?" is a mark training never saw and only separates
+    assert rows.tolist() == [[2, 4, 3, 0, 0, 0], [6, 5, 1, 2, 3, 0], [2] * 6]
+    assert vocabulary_size(CONTRACT) == 9
+
+
+def test_samples_are_strings_without_axes_and_nothing_is_an_object():
+    sentences = Sentences(["one", "two words"])
+    assert [str(s) for s in sentences] == ["one", "two words"]
+    assert all(s.shape == () and s.dtype.kind == "U" for s in sentences)
+    with pytest.raises(DataError, match="a text sample is one string, got float64"):
+        encode([np.array(3.0)], CONTRACT)
+    with pytest.raises(DataError, match="one string"):
+        encode([np.array(["a", "b"])], CONTRACT)
+
+
+@pytest.mark.parametrize("text", ["", "   ", "---", '"?"'])
+def test_empty_text(text):
+    with pytest.raises(DataError, match="holds no word; give a sentence"):
+        sample_feed(text, SIGNATURE, {"text": CONTRACT})
+
+
+def test_what_is_unknown_or_cut_is_said(caplog):
+    def said(text):
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "edgekit"):
+            sample_feed(text, SIGNATURE, {"text": CONTRACT})
+        return [record.getMessage() for record in caplog.records]
+
+    assert said("a fine film") == []
+    assert said("a splendid film") == ["1 of 3 words are not among the 7 the model knows: splendid"]
+    (only,) = said("xyz qrs")
+    assert only.startswith("2 of 2 words") and only.endswith("the answer tells nothing about this text")
+    assert said("a fine film is a film") == []
+    assert said("a fine film is a fine film") == ["the text has 7 tokens, the model takes 6; the rest is left out"]
+    data = Dataset("d", "all", "text", {"text": Sentences(["a " * 9, "film"])})
+    with caplog.at_level(logging.INFO, "edgekit"):
+        list(batches(data, SIGNATURE, {"text": CONTRACT}))
+    assert "1 of 2 texts have more than the 6 tokens" in caplog.text
+
+
+def test_a_text_file_stands_for_its_text(tmp_path):
+    file = tmp_path / "review.txt"
+    file.write_text("a fine film\n", encoding="utf-8")
+    assert sample_feed(str(file), SIGNATURE, {"text": CONTRACT})["text"].tolist() == [[2, 4, 3, 0, 0, 0]]
+    assert str(read("see the file notes.txt")) == "see the file notes.txt"  # a sentence: it has spaces
+    (tmp_path / "latin.txt").write_bytes(b"na\xefve")
+    for name in ("missing.txt", "latin.txt"):
+        with pytest.raises(DataError, match="cannot be read as UTF-8"):
+            read(str(tmp_path / name))
+
+
+def test_the_contract_of_samples():
+    contract = text_contract(Sentences(["b b a", "a c d", "a once"]))
+    assert contract.params["vocabulary"] == "a b"  # the most frequent first; what is seen once has no number
+    assert contract.params["length"] == 8  # the longest sample has 3 tokens: up to the next multiple of 8
+    assert text_contract(Sentences(["a " * 500])).params["length"] == 128
+    assert text_contract(Sentences(["a a b b c c"]), words=2, length=5).params == {
+        **contract.params, "vocabulary": "a b", "length": 5
+    }  # fmt: skip
+    with pytest.raises(DataError, match="no word is seen 2 times"):
+        text_contract(Sentences(["a b", "c d"]))
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"length": 4}, "no vocabulary"),
+        ({"vocabulary": "a"}, "the length None"),
+        ({"vocabulary": "a", "length": 0}, "the length 0"),
+        ({"vocabulary": "a", "length": 3, "pattern": "("}, "no regular expression"),
+    ],
+)
+def test_a_contract_that_is_none(params, words):
+    with pytest.raises(DataError, match=words):
+        encode(Sentences(["a"]), InputContract("text", params=params))
+
+
+def test_made_inputs_are_words_of_the_vocabulary_then_padding():
+    feed = seeded_feed(SIGNATURE, {"text": CONTRACT}, 3, batch=200)["text"]
+    assert feed.dtype == np.int32
+    assert set(np.unique(feed)) == set(range(9))  # padding, unknown and all seven words
+    lengths = (feed != 0).sum(1)
+    assert set(lengths) == set(range(1, LENGTH + 1))
+    assert all((row[:n] != 0).all() and not row[n:].any() for row, n in zip(feed, lengths, strict=True))
+    assert extreme_feed(SIGNATURE, {"text": CONTRACT}, 1)["text"].tolist() == [[8] * LENGTH]
+    assert extreme_feed(SIGNATURE, {"text": CONTRACT}, -1)["text"].tolist() == [[1] * LENGTH]
+
+
+def test_a_proof_runs_on_words_although_its_example_is_padding():
+    example = zeros_feed(SIGNATURE)
+    kinds = {c.kind: c.feed["text"] for c in cases(SIGNATURE, {"text": CONTRACT}, examples=example)}
+    assert kinds["random"].any()
+    assert kinds["highest"].max() == 8
+    assert not kinds["zeros"].any()  # all padding: a mean over no word
