@@ -126,9 +126,9 @@ def show_progress() -> None:
     logger.setLevel(logging.INFO)
 
 
-def epoch(done: int, epochs: int, loss: float, accuracy: float) -> None:
+def epoch(done: int, epochs: int, loss: float, score: float, name: str) -> None:
     if done % 5 == 0 or done == epochs:
-        step(f"  epoch {done} of {epochs}: loss {loss:.3f}, validation {share(accuracy)}")
+        step(f"  epoch {done} of {epochs}: loss {loss:.3f}, {name} {share(score)}")
 
 
 def step(text: str) -> None:
