@@ -94,3 +94,8 @@ class RunState:
         done = int(note["epochs_done"])
         log.info("going on after epoch %d, from %s", done, self.path)
         return done
+
+    def remove(self) -> None:
+        """The run is finished: its state is no longer needed."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
