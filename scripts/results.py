@@ -64,14 +64,14 @@ def build(out: Path, data: str, epochs: int) -> dict[tuple[str, str], Path]:
 def markdown(document: dict[str, Any]) -> str:
     """The page: one table, and what it was measured with."""
     environment = document["environment"]
-    runtimes = environment.get("runtimes") or {}
+    runtimes = environment["versions"]
     lines = [
         "# Results",
         "",
         f"The shipped `cnn` on `{document['data']}@test`, made by `scripts/results` on "
         f"{datetime.date.today().isoformat()}: {environment['cpu']},",
         f"{environment['cores']} cores, one thread, batch 1; "
-        f"{', '.join(f'{name} {number}' for name, number in runtimes.items() if number)}.",
+        f"{', '.join(f'{name} {number}' for name, number in runtimes.items())}.",
         "The times are of this machine and of no other; all figures: [cnn-cifar10.json](cnn-cifar10.json).",
         "",
         "| stage | format | accuracy | drop, points | bytes | p50 ms | time / float | verdict |",
