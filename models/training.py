@@ -34,7 +34,7 @@ log = logging.getLogger("edgekit")
 MAX_VALIDATION = 2000
 MOST_DELAY = 0.2
 """Share of its window by which a sound is moved in augmentation: 0.2 s of one second."""
-WORDS_DROPPED = 0.1
+WORDS_DROPPED = 0.2
 """Share of the words of a text that its augmentation hides."""
 Progress = Callable[[int, int, float, float, str], None]
 """Called after each epoch with (epoch, epochs, mean training loss, validation score, what the score is)."""
