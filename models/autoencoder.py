@@ -23,8 +23,10 @@ from edgekit.types import Task, TensorSpec
 log = logging.getLogger("edgekit")
 HELD_OUT = {"breast-cancer": "malignant"}
 """The class that stands for anomalies where the user names none; of other data the last class."""
+SMALL = 256
+"""Pixels up to which 8 values do for the bottleneck: on digits (64 pixels) 6 and 12 told anomalies less well."""
 PERCENTILE = 95.0
-"""Share of the normal training samples, in per cent, whose score is below the threshold."""
+"""Share of unseen normal samples, in per cent, whose score is below the threshold."""
 
 
 class Autoencoder(nn.Module):
@@ -132,7 +134,8 @@ def _fit(data: Dataset) -> Fitted:
     normal = normal_only(data, held_out)
     contract = measure_contract(normal)
     shape = input_shape(contract)
-    layers: dict[str, object] = {"layers": "conv"}
+    small = math.prod(shape[2:]) <= SMALL
+    layers: dict[str, object] = {"layers": "conv", "widths": (32, 64), "bottleneck": 8 if small else 64}
     if contract.kind == "table":
         widths = (max(shape[1], 8), max(shape[1] // 2, 4))
         layers = {"layers": "dense", "widths": widths, "bottleneck": max(shape[1] // 4, 2)}

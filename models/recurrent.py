@@ -6,7 +6,7 @@ and the GRU (Cho et al. 2014). Nothing in ``forward`` depends on the data or on 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,8 +18,10 @@ from edgekit.data import Dataset
 from edgekit.errors import DataError
 from edgekit.types import InputContract, Task, TensorSpec
 
-CELLS: Mapping[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+CELLS: Mapping[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 POOLINGS = ("last", "mean")
+QUIET = 0.3
+"""Gain of a plain cell's input weights."""
 
 
 class Recurrent(nn.Module):
@@ -34,10 +36,14 @@ class Recurrent(nn.Module):
 
     def forward(self, sequence: Tensor) -> Tensor:
         """(B, T, features) -> (B, outputs); T may be any length from 1."""
+        if self.residual is None:
+            return self._read(sequence)
+        last = sequence[:, -1:]  # (B, 1, features)
+        return self._read(sequence - last) + last[:, 0, self.residual : self.residual + 1]
+
+    def _read(self, sequence: Tensor) -> Tensor:
         states, _ = self.layers(sequence)  # (B, T, H), or (B, T, 2 H)
         result: Tensor = self.head(self.dropout(self._pooled(states)))  # (B, outputs)
-        if self.residual is not None:
-            result = result + sequence[:, -1, self.residual : self.residual + 1]
         return result
 
     def _pooled(self, states: Tensor) -> Tensor:
@@ -72,8 +78,8 @@ def recurrent(
         bidirectional: reads the sequence both ways.
         dropout: between layers and before the last one, in training.
         pooling: ``last``: what each direction says when it has read all; ``mean`` over the steps.
-        residual: column whose last value is added to every output, so that a forecast is a change (NLinear; Zeng et al.
-            2023).
+        residual: column that is forecast as a change from its last value; the sequence is then read relative to its
+            last step, so that the level it has drifted to does not matter (NLinear; Zeng et al. 2023).
 
     Raises:
         ValueError: a number below 1, an unknown cell or pooling, dropout outside [0, 1), a residual that is no column.
@@ -99,11 +105,15 @@ def recurrent(
 
 def _initialise(stack: nn.RNNBase) -> None:
     """Orthogonal recurrent weights (Saxe et al. 2014), Glorot's for the inputs, and forget gates that begin open
-    (Jozefowicz et al. 2015)."""
+    (Jozefowicz et al. 2015). Inputs of a plain tanh cell begin small: a saturated one forgets at once."""
+    gain = QUIET if isinstance(stack, nn.RNN) else 1.0
     for name, value in stack.named_parameters():
         if name.startswith("weight"):
-            for gate in value.data.split(stack.hidden_size):
-                (nn.init.orthogonal_ if name.startswith("weight_hh") else nn.init.xavier_uniform_)(gate)
+            for gate in torch.split(value.data, stack.hidden_size):
+                if name.startswith("weight_hh"):
+                    nn.init.orthogonal_(gate)
+                else:
+                    nn.init.xavier_uniform_(gate, gain)
         else:
             nn.init.zeros_(value)
             if isinstance(stack, nn.LSTM) and name.startswith("bias_ih"):

@@ -22,7 +22,7 @@ from edgekit.types import Array, InputContract, Network
 MAX_VALIDATION = 2000
 MOST_DELAY = 0.2
 """Share of its window by which a sound is moved in augmentation: 0.2 s of one second."""
-WORDS_DROPPED = 0.1
+WORDS_DROPPED = 0.2
 """Share of the words of a text that its augmentation hides."""
 
 

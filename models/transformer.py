@@ -20,6 +20,9 @@ from edgekit.data.text import PADDING, vocabulary_size
 MASKED = -20.0
 """Added to the attention score of a padded place: its weight falls by e^-20 = 2e-9, below float32's resolution. A
 larger magnitude would hide no more, and would take up the whole range of an 8-bit score."""
+BRANCH_STD = 0.01
+"""Spread of the weights a block begins to add with: at first the blocks say next to nothing, and the network is a mean
+of its embeddings, which is what few texts teach first; what the order of words adds is learned on top of it."""
 PATCHES = 8
 """Patches along the longer side of an image."""
 
@@ -107,6 +110,8 @@ class Block(nn.Module):
         self.up = nn.Linear(width, 2 * width)
         self.down = nn.Linear(2 * width, width)
         self.dropout = nn.Dropout(dropout)
+        nn.init.normal_(self.attention.out.weight, std=BRANCH_STD)
+        nn.init.normal_(self.down.weight, std=BRANCH_STD)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, L, W) -> (B, L, W)"""
@@ -117,8 +122,8 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Stem, positions, blocks, mean over the places that are no padding, linear classifier.
 
-    The mean of the bare embeddings is added to that of the encoder: a sum of word weights is what little text teaches
-    first, and the encoder then learns what the order of words adds.
+    The mean is taken of what the blocks added up, without a normalisation of each place, so that a word can count more
+    than another from the first step on.
     """
 
     def __init__(
@@ -127,7 +132,6 @@ class Transformer(nn.Module):
         super().__init__()
         self.stem, self.positions = stem, places
         self.blocks = nn.ModuleList(blocks)
-        self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, classes)
 
@@ -138,8 +142,7 @@ class Transformer(nn.Module):
         y = self.positions(vectors)
         for block in self.blocks:
             y = block(y, mask)
-        pooled = mean(self.norm(y) + vectors, real)  # (B, W)
-        return self.head(self.dropout(pooled))  # type: ignore[no-any-return]
+        return self.head(self.dropout(mean(y, real)))  # type: ignore[no-any-return]
 
 
 def mean(x: Tensor, real: Tensor | None) -> Tensor:
@@ -157,6 +160,7 @@ def transformer(
     depth: int = 2,
     heads: int = 4,
     dropout: float = 0.3,
+    stem_dropout: float = 0.5,
     learned_positions: bool = True,
 ) -> Transformer:
     """An encoder that classifies texts or images.
@@ -168,27 +172,32 @@ def transformer(
         width: of every vector; a multiple of ``heads``.
         depth: blocks.
         heads: of the attention.
-        dropout: share of the values dropped in training, at the embedding, inside the blocks and before the classifier.
+        dropout: share of the values dropped in training inside the blocks and before the classifier.
+        stem_dropout: the same after the embedding of words or patches.
         learned_positions: else sinusoidal.
 
     Raises:
         ValueError: numbers that do not fit each other.
     """
-    if min(classes, width, depth, heads) < 1 or width % heads or not 0 <= dropout < 1:
+    if (
+        min(classes, width, depth, heads) < 1
+        or width % heads
+        or not 0 <= min(dropout, stem_dropout) <= max(dropout, stem_dropout) < 1
+    ):
         raise ValueError(
             "classes, width, depth and heads must be 1 or more, width a multiple of heads and dropout in [0, 1), got "
-            f"{classes}, {width}, {depth}, {heads}, {dropout}"
+            f"{classes}, {width}, {depth}, {heads}, {dropout} and {stem_dropout}"
         )
     stem: nn.Module
     if "words" in input:
         length = int(input["length"])
-        stem = TextStem(int(input["words"]), width, dropout)
+        stem = TextStem(int(input["words"]), width, stem_dropout)
     else:
         (high, wide), patch = input["size"], int(input["patch"])
         if high % patch or wide % patch:
             raise ValueError(f"the image's {high}x{wide} is no multiple of the patch of {patch}x{patch}")
         length = (high // patch) * (wide // patch)
-        stem = PatchStem(int(input["channels"]), patch, width, dropout)
+        stem = PatchStem(int(input["channels"]), patch, width, stem_dropout)
     blocks: list[nn.Module] = [Block(width, heads, dropout) for _ in range(depth)]
     return Transformer(stem, Positions(length, width, learned_positions), blocks, width, classes, dropout)
 
@@ -203,7 +212,7 @@ def _fit(data: Dataset) -> Fitted:
     size = tuple(max(1, round(side / patch)) * patch for side in (high, wide))
     contract = measure_contract(data, (size[0], size[1]))
     shape = {"channels": contract.channels, "size": list(size), "patch": patch}
-    return classifier(data, contract, {"input": shape})
+    return classifier(data, contract, {"input": shape, "dropout": 0.1, "stem_dropout": 0.0})
 
 
 FAMILY = Family(
@@ -214,15 +223,16 @@ FAMILY = Family(
     kinds=("text", "image"),
     fit=_fit,
     options=TrainOptions(
-        epochs=12,
+        epochs=10,
         batch=64,
         lr=2e-3,
         optimizer="adamw",
-        weight_decay=0.05,
+        weight_decay=1.0,
         smoothing=0.1,
         average=0.99,
         augment="auto",
         validation=0.1,
         clip=1.0,
     ),
+    special={"image": {"epochs": 60, "weight_decay": 0.05, "smoothing": 0.0}},
 )

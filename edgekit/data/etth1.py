@@ -1,7 +1,8 @@
 """ETTh1: two years of a power transformer, hourly, seven columns (Zhou et al. 2021, Informer; CC BY-ND 4.0).
 
 The usual split is by months of 30 days: 12 train, 4 validate, 4 test; what comes after is not used. From 96 hours of
-all columns the next 24 of the oil temperature (``OT``) are forecast.
+the oil temperature (``OT``) its next 24 are forecast. The six loads are in the samples, but a network for them reads
+the temperature alone: a linear model that reads them too is worse on the validation months (0.055 against 0.052).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ ROWS = 17_420
 COLUMNS = ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
 MONTH = 30 * 24
 CUTS = {"train": (0, 12 * MONTH), "val": (12 * MONTH, 16 * MONTH), "test": (16 * MONTH, 20 * MONTH)}
-FORECAST = Forecast("OT", 96, 24, 24)
+FORECAST = Forecast("OT", 96, 24, 24, inputs=("OT",))
 
 
 def open_etth1(name: str, split: str) -> Dataset:

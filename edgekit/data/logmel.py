@@ -82,8 +82,9 @@ def from_params(params: Mapping[str, Any]) -> LogMel:
     """
     names = LogMel.__dataclass_fields__
     try:
-        whole = {n: int(params[n]) for n in ("rate", "window", "hop", "n_fft", "bands")}
-        return LogMel(**whole, **{n: float(params[n]) for n in ("fmin", "fmax", "floor")})
+        rate, window, hop, n_fft, bands = (int(params[n]) for n in ("rate", "window", "hop", "n_fft", "bands"))
+        fmin, fmax, floor = (float(params[n]) for n in ("fmin", "fmax", "floor"))
+        return LogMel(rate, window, hop, n_fft, bands, fmin, fmax, floor)
     except KeyError as error:
         raise DataError(
             f"the model's contract for audio lacks {error.args[0]!r}; it needs {', '.join(names)} and frames"
@@ -108,7 +109,7 @@ def mel_filters(features: LogMel) -> Array:
     corners = mel_to_hz(np.linspace(hz_to_mel(features.fmin), hz_to_mel(features.fmax), features.bands + 2))
     bins = np.arange(features.n_fft // 2 + 1) * (features.rate / features.n_fft)
     low, peak, high = corners[:-2, None], corners[1:-1, None], corners[2:, None]
-    filters = np.maximum(0.0, np.minimum((bins - low) / (peak - low), (high - bins) / (high - peak)))
+    filters: Array = np.maximum(0.0, np.minimum((bins - low) / (peak - low), (high - bins) / (high - peak)))
     filters.flags.writeable = False  # shared by all callers
     return filters
 
@@ -131,4 +132,4 @@ def power(waveform: Array, features: LogMel) -> Array:
 def log_mel(waveform: Array, features: LogMel) -> Array:
     """A waveform (samples,) in -1..1 -> float32 (frames, bands), natural logarithm."""
     bands = power(waveform, features) @ mel_filters(features).T
-    return np.log(np.maximum(bands, features.floor)).astype(np.float32)
+    return np.asarray(np.log(np.maximum(bands, features.floor)), np.float32)

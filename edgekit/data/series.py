@@ -3,8 +3,8 @@
 A raw sample is float32 (time, columns), its last rows the newest. The contract (``InputContract.params``) holds
 ``history``, the rows the input takes; its mean and standard deviation are those of each column in the rows that were
 trained on. What a data set forecasts stands in its ``params``: ``target`` (a column), ``history`` and ``horizon``
-(rows), ``season`` (rows after which things repeat), ``mean`` and ``std`` of its columns, and ``validation`` (how many
-of its last windows choose the best epoch).
+(rows), ``season`` (rows after which things repeat), ``inputs`` (columns a network for it reads), ``mean`` and ``std``
+of its columns, and ``validation`` (how many of its last windows choose the best epoch).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TRAIN, VALIDATION = 0.72, 0.8
 """Where the rows of a file are cut: the first 72% train, up to 80% choose the best epoch, the rest is ``@test``."""
 MOST_WINDOWS = 50_000
 """Windows that are trained on; of a longer series every second, third … is taken, and that is said."""
-_OPTION = re.compile(r",(target|history|horizon|season)=([^,]*)$")
+_OPTION = re.compile(r",(target|history|horizon|season|inputs)=([^,]*)$")
 
 
 class Windows(Sequence[Array]):
@@ -49,12 +49,14 @@ class Windows(Sequence[Array]):
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What is forecast: ``horizon`` rows of ``target`` from ``history`` rows before; ``season``: rows that repeat."""
+    """What is forecast: ``horizon`` rows of ``target`` from ``history`` rows of the columns ``inputs`` (empty for all);
+    ``season``: rows after which things repeat."""
 
     target: str
     history: int = HISTORY
     horizon: int = HORIZON
     season: int = HORIZON
+    inputs: tuple[str, ...] = ()
 
 
 def encode(raw: Sequence[Array] | Array, contract: InputContract) -> Array:
@@ -126,11 +128,12 @@ def open_series(name: str, argument: str, split: str, default_split: str) -> Dat
     """Reader of ``series:FILE.csv``, with options after commas: ``series:FILE.csv,target=price,horizon=12``.
 
     The target is the last column unless it is named; history and horizon are 96 and 24 rows; the season is a day where
-    the file has times, else the horizon. The split is by time: the last 20% of the rows are forecast in ``@test``.
+    the file has times, else the horizon. A network for it reads all columns, or with ``inputs=target`` the target's own
+    past. The split is by time: the last 20% of the rows are forecast in ``@test``.
 
     Raises:
         DataError: see :func:`~edgekit.data.timetable.read_timetable` and :func:`windows`; no such column.
-        UsageError: an option is no number of rows.
+        UsageError: an option is no number of rows, or inputs neither all nor target.
     """
     path, options = _options(argument)
     table = read_timetable(path)
@@ -139,7 +142,10 @@ def open_series(name: str, argument: str, split: str, default_split: str) -> Dat
     if target not in table.columns:
         raise DataError(f"{path} has no column {target!r} to forecast; it has: {', '.join(table.columns)}")
     history, horizon = _rows(options, "history", HISTORY), _rows(options, "horizon", HORIZON)
-    forecast = Forecast(target, history, horizon, _rows(options, "season", table.rows_a_day or horizon))
+    season, inputs = _rows(options, "season", table.rows_a_day or horizon), options.get("inputs", "all")
+    if inputs not in ("all", "target"):
+        raise UsageError(f"inputs={inputs} is neither all (columns) nor target")
+    forecast = Forecast(target, history, horizon, season, (target,) if inputs == "target" else ())
     count = len(table.rows)
     train, validation = int(TRAIN * count), int(VALIDATION * count)
     cuts = {"train": (0, train), "val": (train, validation), "test": (validation, count)}
@@ -188,6 +194,7 @@ def windows(
         "history": forecast.history,
         "horizon": forecast.horizon,
         "season": forecast.season,
+        "inputs": forecast.inputs or table.columns,
         "mean": mean,
         "std": std,
         "validation": len(starts.get("val", ())) if split == "train" else 0,
@@ -239,7 +246,7 @@ def _rows(options: Mapping[str, str], name: str, default: int) -> int:
 
 
 def measure(data: Dataset) -> InputContract:
-    """The contract of a series: its columns with mean and standard deviation of the rows that are trained on.
+    """The contract of a series: the columns that are read, with mean and deviation of the rows that are trained on.
 
     Raises:
         DataError: the reader of the data set does not say what is forecast.
@@ -247,10 +254,9 @@ def measure(data: Dataset) -> InputContract:
     lacking = [name for name in ("target", "history", "horizon", "mean", "std") if name not in data.params]
     if lacking or data.targets is None:
         raise DataError(f"{data.label} does not say what is forecast ({', '.join(lacking) or 'no targets'})")
-    params = {"history": int(data.params["history"])}
-    return InputContract(
-        "series", mean=tuple(data.params["mean"]), std=tuple(data.params["std"]), columns=data.columns, params=params
-    )
+    inputs = tuple(data.params.get("inputs", data.columns))
+    mean, std = (tuple(data.params[name][data.columns.index(c)] for c in inputs) for name in ("mean", "std"))
+    return InputContract("series", mean=mean, std=std, columns=inputs, params={"history": int(data.params["history"])})
 
 
 KIND = Kind(encode, read, (), columns, arrange, remarks)

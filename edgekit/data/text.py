@@ -4,7 +4,9 @@ The rules belong to the I/O contract and travel in the card (``InputContract.par
 
 - ``pattern``: regular expression whose matches are the tokens; ``lower``: the text is lower-cased before;
 - ``length``: tokens of the input tensor; shorter texts are filled with 0, of longer ones the beginning is kept;
-- ``vocabulary``: the known tokens, separated by spaces. The first is number 2: 0 is padding, 1 an unknown word.
+- ``vocabulary``: the known tokens, separated by spaces. The first is number 2: 0 is padding, 1 an unknown word;
+- ``beginning``: an unknown word is read as the known one that begins with as many of its letters as any does, at least
+  this many and :data:`SHARED` of the longer word (``masterfully`` as ``masterful``); 0 for never.
 
 Typographic apostrophes are read as plain ones. The default pattern splits English contractions as the Penn Treebank
 does (``isn't`` -> ``is n't``, ``film's`` -> ``film 's``), so that text that was split like that gives the same tokens.
@@ -13,6 +15,7 @@ does (``isn't`` -> ``is n't``, ``film's`` -> ``film 's``), so that text that was
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -32,6 +35,9 @@ MIN_COUNT = 2
 """Times a word must be seen in training to have a number: what is seen once is learned by heart, not understood."""
 VOCABULARY = 20_000
 """Most words a vocabulary has, the most frequent ones."""
+BEGINNING = 5
+"""Letters two words must begin with together, that one is read for the other: halves what is unknown of a new text."""
+SHARED = 0.6
 LENGTH = 128
 """Most tokens an input has where the network does not say."""
 _SHOWN = 5
@@ -68,14 +74,43 @@ def _compiled(pattern: str) -> re.Pattern[str]:
         raise DataError(f"the model's token pattern {pattern!r} is no regular expression: {error}") from error
 
 
+class _Words:
+    """A vocabulary, looked up."""
+
+    def __init__(self, vocabulary: str) -> None:
+        self.numbers = {word: number for number, word in enumerate(vocabulary.split(), FIRST_WORD)}
+        self._sorted = sorted(word for word in self.numbers if word.isalpha())
+
+    def alike(self, word: str, least: int) -> str | None:
+        """The known word that begins most like ``word``, the most frequent of several; None where none does."""
+        place = bisect_left(self._sorted, word)
+        beside = self._sorted[max(place - 1, 0) : place + 1]  # in sorted order the likest beginning is next to it
+        shared = max((_shared(word, other) for other in beside), default=0)
+        if least < 1 or shared < least or not word.isalpha():
+            return None
+        start = bisect_left(self._sorted, word[:shared])
+        found = []
+        for other in self._sorted[start:]:
+            if not other.startswith(word[:shared]):
+                break
+            if shared >= SHARED * max(len(word), len(other)):
+                found.append(other)
+        return min(found, key=self.numbers.__getitem__, default=None)
+
+
+def _shared(one: str, other: str) -> int:
+    """Letters that both words begin with."""
+    return next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
 @lru_cache(maxsize=8)
-def _numbers(vocabulary: str) -> dict[str, int]:
-    return {word: number for number, word in enumerate(vocabulary.split(), FIRST_WORD)}
+def _words(vocabulary: str) -> _Words:
+    return _Words(vocabulary)
 
 
 def vocabulary_size(contract: InputContract) -> int:
     """Rows an embedding needs: the words, padding and unknown."""
-    return FIRST_WORD + len(_numbers(str(contract.params.get("vocabulary", ""))))
+    return FIRST_WORD + len(_words(str(contract.params.get("vocabulary", ""))).numbers)
 
 
 def encode(raw: Sequence[Array] | Array, contract: InputContract) -> Array:
@@ -84,22 +119,30 @@ def encode(raw: Sequence[Array] | Array, contract: InputContract) -> Array:
     Raises:
         DataError: a sentence without a word, samples that are no text, or a contract without vocabulary or length.
     """
-    length = _length(contract)
+    length, numbers = _length(contract), _words(_vocabulary(contract)).numbers
     batch = np.full((len(raw), length), PADDING, np.int32)
     for row, sample in enumerate(raw):
         text = _as_text(sample)
-        found = [number for _, number in _numbered(text, contract)[:length]]
+        found = [UNKNOWN if word is None else numbers[word] for _, word in read_as(text, contract)[:length]]
         if not found:
             raise DataError(f"the text {text[:60]!r} holds no word; give a sentence")
         batch[row, : len(found)] = found
     return batch
 
 
-def _numbered(text: str, contract: InputContract) -> list[tuple[str, int]]:
-    """Tokens with their numbers; a mark that training never saw (no letter, no digit) only separates."""
-    known = _numbers(_vocabulary(contract))
-    pairs = [(token, known.get(token, UNKNOWN)) for token in tokens(text, contract.params)]
-    return [(token, n) for token, n in pairs if n != UNKNOWN or any(c.isalnum() for c in token)]
+def read_as(text: str, contract: InputContract) -> list[tuple[str, str | None]]:
+    """Each token with the known word it is read as: itself, one that begins alike, or None.
+
+    A mark that training never saw (no letter, no digit) only separates, and is left out.
+    """
+    words, least = _words(_vocabulary(contract)), int(contract.params.get("beginning", 0))
+    pairs = []
+    for token in tokens(text, contract.params):
+        if token in words.numbers:
+            pairs.append((token, token))
+        elif any(c.isalnum() for c in token):
+            pairs.append((token, words.alike(token, least)))
+    return pairs
 
 
 def _as_text(sample: Array) -> str:
@@ -142,23 +185,29 @@ def read(given: str) -> Array:
 def remarks(raw: Sequence[Array] | Array, contract: InputContract) -> tuple[str, ...]:
     """What the user should know: words of a single text that are not known, and texts that are cut."""
     length = _length(contract)
-    found = [_numbered(_as_text(sample), contract) for sample in raw]
+    found = [read_as(_as_text(sample), contract) for sample in raw]
     long = sum(len(row) > length for row in found)
     if len(found) > 1:
         line = f"{long:,} of {len(found):,} texts have more than the {length} tokens the model takes; the rest is cut"
         return (line,) if long else ()
     said = []
-    unknown = [token for token, number in found[0] if number == UNKNOWN]
+    alike = [f"{token} as {word}" for token, word in found[0] if word is not None and word != token]
+    if alike:
+        said.append(f"read as words that begin alike: {_listed(alike)}")
+    unknown = [token for token, word in found[0] if word is None]
     if unknown:
-        shown = ", ".join(unknown[:_SHOWN]) + (", …" if len(unknown) > _SHOWN else "")
         only = "; the answer tells nothing about this text" if len(unknown) == len(found[0]) else ""
         said.append(
             f"{len(unknown)} of {len(found[0])} words are not among the {vocabulary_size(contract) - FIRST_WORD:,} the "
-            f"model knows: {shown}{only}"
+            f"model knows: {_listed(unknown)}{only}"
         )
     if long:
         said.append(f"the text has {len(found[0])} tokens, the model takes {length}; the rest is left out")
     return tuple(said)
+
+
+def _listed(words: list[str]) -> str:
+    return ", ".join(words[:_SHOWN]) + (", …" if len(words) > _SHOWN else "")
 
 
 def text_contract(raw: Sequence[Array], *, words: int = VOCABULARY, length: int | None = None) -> InputContract:
@@ -173,7 +222,7 @@ def text_contract(raw: Sequence[Array], *, words: int = VOCABULARY, length: int 
     Raises:
         DataError: no word is seen often enough.
     """
-    rules: dict[str, Any] = {"pattern": PATTERN, "lower": True}
+    rules: dict[str, Any] = {"pattern": PATTERN, "lower": True, "beginning": BEGINNING}
     counts: Counter[str] = Counter()
     longest = 1
     for sample in raw:

@@ -52,7 +52,7 @@ class Answer:
     anomaly: Anomaly | None = None
 
     def document(self) -> dict[str, Any]:
-        body = {
+        body: dict[str, Any] = {
             "input": self.input,
             "top": [{"label": label, "probability": probability} for label, probability in self.top],
             "outputs": [_summary(name, array) for name, array in self.outputs.items()],

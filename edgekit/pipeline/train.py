@@ -17,11 +17,11 @@ from edgekit.errors import UsageError
 from edgekit.models.autoencoder import normal_only
 from edgekit.models.checkpoint import save_checkpoint
 from edgekit.models.family import TrainOptions, family, new_network, parameter_count
-from edgekit.models.training import Fit, Progress, fit
+from edgekit.models.training import MAX_VALIDATION, Fit, Progress, fit
 from edgekit.quality.anomaly import refit_threshold
 from edgekit.quality.evaluate import evaluate
 from edgekit.runtime.torch import TorchModuleRunner
-from edgekit.types import Network, Quality, Signature, Step, TensorSpec
+from edgekit.types import Card, Network, Quality, Signature, Step, TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +116,20 @@ def train_network(
     outcome = loop(network, learnt, options, device=device, state=resume, teacher=teacher, progress=progress)
     card = network.card.with_step(step)
     if network.task.kind == "anomaly":
-        card = replace(card, task=refit_threshold(module_runner(network), learnt, card))
+        card = _with_threshold(network, learnt, options, card)
         network = replace(network, card=card)
     figures = held_out_quality(network, samples)
     trained = replace(network, card=replace(card, quality=figures))
     save_checkpoint(trained, out)
     return TrainResult(out, trained, outcome, figures[0] if figures else None, time.monotonic() - start)
+
+
+def _with_threshold(network: Network, learnt: Dataset, options: TrainOptions, card: Card) -> Card:
+    """The card with the threshold that the scores of the normal samples held out of the training give."""
+    share = min(options.validation, MAX_VALIDATION / len(learnt))
+    unseen = {"data": learnt.label, "share": share, "seed": options.seed}
+    card = replace(card, task=replace(card.task, params={**card.task.params, "unseen": unseen}))
+    return replace(card, task=refit_threshold(module_runner(network), learnt, card))
 
 
 def _loop(network: Network, samples: Dataset) -> tuple[Callable[..., Fit], Dataset]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from edgekit.data.dataset import Dataset
+from edgekit.data.dataset import Dataset, split_indices
 from edgekit.errors import DataError, ModelError, UnsupportedError
 from edgekit.quality.evaluate import Evaluation, Runs, model_batches, refuse_nan
 from edgekit.types import Array, Card, Feed, Task
@@ -103,7 +104,9 @@ def roc_auc(runner: Runs, dataset: Dataset, card: Card | None, limit: int | None
 def refit_threshold(runner: Runs, dataset: Dataset, card: Card) -> Task:
     """The card's task with the threshold that the scores of ``runner`` give on the normal samples of ``dataset``.
 
-    It is the percentile ``params["percentile"]`` of these scores. Samples without labels are taken to be normal.
+    It is the percentile ``params["percentile"]`` of these scores. A network gives back what it was trained on better
+    than what it was not, so of the set it was trained on only the share that training held out is scored
+    (``params["unseen"]``: data, share and seed). Samples without labels are taken to be normal.
 
     Raises:
         DataError: no normal samples, or samples that do not fit the model.
@@ -113,16 +116,21 @@ def refit_threshold(runner: Runs, dataset: Dataset, card: Card) -> Task:
     normal = dataset
     if dataset.labels is not None and params["held_out"] in dataset.classes:
         normal = dataset.subset(np.flatnonzero(~_anomalous(dataset, str(params["held_out"]))))
+    unseen: Any = params.get("unseen", {})
+    kept_out = unseen.get("data") == dataset.label and unseen.get("share", 0) > 0 and len(normal) > 1
+    if kept_out:
+        normal = normal.subset(split_indices(len(normal), normal.labels, unseen["share"], unseen["seed"])[1])
     if not len(normal):
         raise DataError(f"{dataset.label} holds no normal samples; the threshold is a percentile of their scores")
     percentile = float(params.get("percentile", PERCENTILE))
     found = scores(runner, normal, card, len(normal))
     threshold = float(f"{np.percentile(found, percentile):.6g}")
     rule = f"percentile {percentile:g} of the scores of {len(normal)} normal samples of {dataset.label}"
+    rule += " that training did not see" if kept_out else ""
     return replace(card.task, params={**params, "threshold": threshold, "threshold_rule": rule})
 
 
-def _params(card: Card | None) -> Mapping[str, object]:
+def _params(card: Card | None) -> Mapping[str, Any]:
     params = card.task.params if card is not None else {}
     if "held_out" not in params:
         raise ModelError("the card does not name the class whose samples are anomalies (held_out); train it again")

@@ -107,6 +107,10 @@ def test_windows_and_what_follows_them(tmp_path):
     other = open_data(f"series:{tmp_path / 'a.csv'},target=load,season=7,horizon=1")
     assert other.targets[0].tolist() == [96] and other.params["season"] == 7
     assert open_data(f"series:{table(tmp_path / 'b.csv', times=False)},horizon=5").params["season"] == 5
+    assert data.params["inputs"] == ("load", "price")
+    own = open_data(f"series:{tmp_path / 'a.csv'},inputs=target")
+    assert own.params["inputs"] == ("price",) and own.arrays["series"][0].shape == (96, 2)
+    assert measure(own).columns == ("price",) and measure(own).mean == own.params["mean"][1:]
 
 
 def test_the_split_is_by_time(tmp_path):
@@ -141,6 +145,7 @@ def test_series_that_are_refused(tmp_path, caplog):
         (f"series:{path},target=heat", DataError, "no column 'heat' to forecast; it has: load, price"),
         (f"series:{path},history=0", UsageError, "history=0 is no number of rows"),
         (f"series:{path},horizon=x", UsageError, "horizon=x is no number of rows"),
+        (f"series:{path},inputs=some", UsageError, "neither all"),
         (f"series:{path},history=190,horizon=20", DataError, r"all has \d+ rows, one window takes 190 \+ 20"),
         (f"series:{path},horizon=50@test", DataError, r"test has 40 rows, one window takes 96 \+ 50"),
     ):
@@ -208,6 +213,7 @@ def test_etth1_has_the_usual_split(tmp_path, monkeypatch):
     test, train = open_data("etth1"), open_data("etth1@train")
     assert test.arrays["series"][0].shape == (96, 7) and test.arrays["series"][0][0, 0] == 11520 - 96
     assert test.targets[0, 0] == 6000 + 11520 and test.targets[-1, -1] == 6000 + 14399
+    assert measure(train).columns == ("OT",)
     assert train.params["validation"] == 2857 and train.targets[8520, -1] == 6000 + 8639
     with pytest.raises(UsageError, match="train, val, test, all"):
         open_data("etth1@dev")

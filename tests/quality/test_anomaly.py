@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from edgekit.data import Dataset
+from edgekit.data.dataset import split_indices
 from edgekit.errors import DataError, ModelError, UnsupportedError
 from edgekit.quality.anomaly import area, refit_threshold, roc_auc, score
 from edgekit.quality.evaluate import evaluate, measurable
@@ -97,12 +98,25 @@ def test_the_threshold_is_a_percentile_of_normal_scores():
     assert refit_threshold(Zeros(), unlabelled, card()).params["threshold"] == 8.0
 
 
+def test_of_what_was_trained_on_only_the_held_out_share_counts():
+    """Half of six normal samples, seed 0: the same samples that the training loop holds out."""
+    values = np.arange(1, 7)
+    samples = data([*values, 50], [0] * 6 + [1])
+    _, held = split_indices(6, np.zeros(6, np.int64), 0.5, 0)
+    known = card(unseen={"data": "d@test", "share": 0.5, "seed": 0})
+    task = refit_threshold(Zeros(), samples, known)
+    assert task.params["threshold"] == np.median(values[held] ** 2 / 2)
+    assert task.params["threshold_rule"].endswith("of 3 normal samples of d@test that training did not see")
+    elsewhere = card(unseen={"data": "other@train", "share": 0.5, "seed": 0})
+    assert "6 normal samples of d@test" in refit_threshold(Zeros(), samples, elsewhere).params["threshold_rule"]
+
+
 def test_data_without_the_class():
     with pytest.raises(DataError, match=r"no class 'odd'; it has: a, b"):
         roc_auc(Zeros(), data([1, 2], [0, 1], ("a", "b")), card(), None)
     with pytest.raises(DataError, match="2 of 2 samples"):
         roc_auc(Zeros(), data([1, 2], [1, 1]), card(), None)
-    with pytest.raises(DataError, match="0 of 1 samples .* larger limit"):
+    with pytest.raises(DataError, match=r"0 of 1 samples .* larger limit"):
         roc_auc(Zeros(), data([1, 2], [0, 1]), card(), 1)
     with pytest.raises(DataError, match="no normal samples"):
         refit_threshold(Zeros(), data([1, 2], [1, 1]), card())
