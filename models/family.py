@@ -210,7 +210,7 @@ def measure_contract(data: Dataset, size: tuple[int, int] | None = None) -> Inpu
     if data.kind == "series":
         return series.measure(data)
     if data.kind == "text":
-        return text_contract(data.arrays["text"])
+        return text_contract(list(data.arrays["text"]))
     if data.kind == "table":
         rows = np.asarray(data.arrays["table"], np.float64)
         std = rows.std(0)

@@ -17,7 +17,8 @@ from edgekit.errors import UsageError
 from edgekit.models.autoencoder import normal_only
 from edgekit.models.checkpoint import save_checkpoint
 from edgekit.models.family import TrainOptions, family, new_network, parameter_count
-from edgekit.models.training import MAX_VALIDATION, Fit, Progress, fit
+from edgekit.models.samples import MAX_VALIDATION
+from edgekit.models.training import Fit, Progress, fit
 from edgekit.quality.anomaly import refit_threshold
 from edgekit.quality.evaluate import evaluate
 from edgekit.runtime.torch import TorchModuleRunner
