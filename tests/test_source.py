@@ -163,6 +163,8 @@ RAISES = "def make():\n    return helper()\n\ndef helper():\n    raise RuntimeEr
     ],
 )
 def test_what_is_wrong_with_a_factory_is_said(write: Write, body: str, said: str) -> None:
+    import ml_dtypes  # noqa: F401  # registers bfloat16 with numpy, as any exporter does
+
     with pytest.raises(SourceError, match=f"(?s){said}"):
         resolve(write(body))
 
