@@ -120,9 +120,9 @@ def _initialise(stack: nn.RNNBase) -> None:
                 nn.init.ones_(value.data[stack.hidden_size : 2 * stack.hidden_size])
 
 
-def rnn(**numbers: Any) -> Recurrent:
-    """:func:`recurrent` with tanh cells."""
-    return recurrent("rnn", **numbers)
+def rnn(*, pooling: str = "mean", **numbers: Any) -> Recurrent:
+    """:func:`recurrent` with tanh cells. They forget within a few steps, so that the mean over all is the default."""
+    return recurrent("rnn", pooling=pooling, **numbers)
 
 
 def lstm(**numbers: Any) -> Recurrent:
@@ -169,7 +169,7 @@ def forecaster(data: Dataset, contract: InputContract) -> Fitted:
     )
 
 
-def _family(name: str, description: str, build: Any, lr: float) -> Family:
+def _family(name: str, description: str, build: Any, lr: float, epochs: int = 40) -> Family:
     return Family(
         name=name,
         build=build,
@@ -178,13 +178,13 @@ def _family(name: str, description: str, build: Any, lr: float) -> Family:
         kinds=("audio", "series", "image"),
         fit=_fit,
         options=TrainOptions(
-            epochs=40, batch=64, lr=lr, optimizer="adamw", weight_decay=1e-2, smoothing=0.05, average=0.99,
+            epochs=epochs, batch=64, lr=lr, optimizer="adamw", weight_decay=1e-2, smoothing=0.05, average=0.99,
             augment="shift", clip=1.0,
         ),
-        special={"series": {"epochs": 10, "lr": lr / 4, "smoothing": 0.0}},
+        special={"series": {"epochs": 6, "lr": lr / 4, "smoothing": 0.0}},
     )  # fmt: skip
 
 
-RNN = _family("rnn", "plain recurrent network (tanh) for sounds, series, and images row by row", rnn, 2e-3)
+RNN = _family("rnn", "plain recurrent network (tanh) for sounds, series, and images row by row", rnn, 3e-3, 80)
 LSTM = _family("lstm", "LSTM for sounds, series, and images row by row", lstm, 4e-3)
 GRU = _family("gru", "GRU for sounds, series, and images row by row", gru, 4e-3)

@@ -149,7 +149,7 @@ def mean(x: Tensor, real: Tensor | None) -> Tensor:
     """(B, L, W) -> (B, W): mean over the places where ``real`` is 1; zeros where it is 1 nowhere."""
     if real is None:
         return x.mean(1)
-    return (x * real[:, :, None]).sum(1) / real.sum(1, keepdim=True).clamp(min=1.0)
+    return (x * real[:, :, None]).sum(1) / (real.sum(1, keepdim=True) + 1e-6)  # no 0 / 0 where all is padding
 
 
 def transformer(

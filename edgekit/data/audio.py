@@ -4,6 +4,7 @@ A raw sample is a :class:`~edgekit.data.wav.Waveform`, which knows its rate; a b
 contract's. The contract (``InputContract.params``) holds the features (:class:`~edgekit.data.logmel.LogMel`) and
 
 - ``frames``: of the input tensor (1, frames, bands);
+- ``level``: ``peak``, what is taken of a recording is made as loud as it can be (largest sample 1), or ``as is``;
 - ``pad``: ``front``, a shorter recording ends the window and silence goes before it, or ``back``.
 
 Of a longer recording the first stretch that holds nearly all the energy of the loudest one is taken. Mean and standard
@@ -49,18 +50,19 @@ def encode(raw: Sequence[Array] | Array, contract: InputContract) -> Array:
         DataError: a recording without samples, samples that are no waveform, or a contract that lacks a number.
     """
     features, frames = from_params(contract.params), _frames(contract)
-    back = contract.params.get("pad", "front") == "back"
-    batch = np.stack([log_mel(fitted(sample, features, frames, back), features) for sample in raw])
+    peak, back = contract.params.get("level") == "peak", contract.params.get("pad") == "back"
+    batch = np.stack([log_mel(fitted(sample, features, frames, peak, back), features) for sample in raw])
     factor, offset = affine(contract, features.bands)
     return np.asarray(batch * factor + offset)
 
 
-def fitted(sample: Any, features: LogMel, frames: int, back: bool = False) -> Array:
+def fitted(sample: Any, features: LogMel, frames: int, peak: bool = False, back: bool = False) -> Array:
     """One recording at the features' rate, exactly as long as ``frames`` frames; float32 (samples,)."""
     wave = as_waveform(sample, features.rate)
     length = features.samples(frames)
     part = loudest(wave.samples, math.ceil(length * wave.rate / features.rate))
     part = resample(part, wave.rate, features.rate)[:length]
+    part = loud(part) if peak else part
     silence = np.zeros(length - part.size, np.float32)
     return np.concatenate([part, silence] if back else [silence, part])
 
@@ -73,6 +75,12 @@ def loudest(samples: Array, length: int) -> Array:
     stretches = energy[length:] - energy[:-length]
     start = int(np.argmax(stretches >= _KEPT_ENERGY * stretches.max()))
     return samples[start : start + length]
+
+
+def loud(samples: Array) -> Array:
+    """The same sound with 1 as its largest sample; silence stays silence."""
+    top = np.abs(samples).max(initial=0.0)
+    return samples / top if top > 0 else samples
 
 
 def as_waveform(sample: Any, rate: int) -> Waveform:
@@ -155,13 +163,13 @@ def measure(data: Dataset, size: tuple[int, int] | None = None) -> InputContract
     seconds = np.array([wave.samples.size / wave.rate for wave in waves])
     longest = features.frames(int(np.percentile(seconds, 99) * rate))
     frames = size[0] if size else min(max(16, -(-longest // 16) * 16), MOST_FRAMES)
-    frames_of = [log_mel(resample(wave.samples, wave.rate, rate), features) for wave in waves]
+    frames_of = [log_mel(loud(resample(wave.samples, wave.rate, rate)), features) for wave in waves]
     rows = np.concatenate(frames_of).astype(np.float64)
     if len(rows) < 2:
         raise DataError(f"{data.label}: no recording is as long as one frame of {features.window / rate:.3f} s")
     std = rows.std(0)
     mean, deviation = _rounded(rows.mean(0)), _rounded(np.where(std > 1e-6, std, 1.0))
-    params = {**features.params(), "mel": "htk", "frames": frames, "pad": "front"}
+    params = {**features.params(), "mel": "htk", "frames": frames, "level": "peak", "pad": "front"}
     return InputContract("audio", mean=mean, std=deviation, params=params)
 
 

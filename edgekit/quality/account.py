@@ -43,14 +43,27 @@ def quantized_already(artifact: Artifact) -> str:
     for step in artifact.card.steps if artifact.card is not None else ():
         if step.name == "quantize":
             return f"its card has a step quantize, scheme {step.params.get('scheme', 'unknown')}"
-    found = account(artifact)
-    if found.integer_operators:
+    found, scaled = account(artifact), _has_scales(artifact)
+    if found.integer_operators and scaled:
         return f"{found.integer_operators} of {found.operators} operators run on integers"
-    if (found.conversions and found.weight_bytes_integer_share > 0) or found.weight_bytes_integer_share > 0.5:
-        return f"{found.weight_bytes_integer_share:.0%} of its weight bytes are integers"
+    share = found.weight_bytes_integer_share
+    if (scaled and found.conversions and share > 0) or share > 0.5:
+        return f"{share:.0%} of its weight bytes are integers"
     if _holds_half(artifact):
         return "its weights are float16"
     return ""
+
+
+def _has_scales(artifact: Artifact) -> bool:
+    """Whether anything in the file is held with a scale: integers without one are indices and sizes."""
+    if artifact.format is Format.TFLITE:
+        model = read_tflite(artifact.path)
+        held = (t.quantization for g in model.subgraphs for t in g.tensors if t.quantization is not None)
+        return any(q.scale is not None and len(q.scale) > 0 for q in held)
+    import onnx
+
+    kinds = {node.op_type for node in onnx.load(str(artifact.path), load_external_data=False).graph.node}
+    return any(kind.startswith(("Q", "Dequantize", "DynamicQuantize")) or "Integer" in kind for kind in kinds)
 
 
 def _holds_half(artifact: Artifact) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgekit.data import Dataset, batches, fsdd, open_data, sample_feed
-from edgekit.data.audio import encode, fitted, loudest, measure, remarks
+from edgekit.data.audio import encode, fitted, loud, loudest, measure, remarks
 from edgekit.data.logmel import log_mel, speech
 from edgekit.data.preprocess import apply_contract
 from edgekit.data.resample import resample
@@ -55,6 +55,16 @@ def test_mean_and_deviation_are_those_of_each_band(sounds):
     np.testing.assert_allclose(encode([wave], scaled), expected, atol=1e-5)  # float32
     with pytest.raises(DataError, match="40 columns, the model was made for 3"):
         encode([wave], InputContract("audio", mean=(0, 0, 0), std=(1, 1, 1), params=CONTRACT.params))
+
+
+def test_how_loud_it_was_recorded_does_not_matter(sounds):
+    wave = sounds.tone(0.1).astype(np.float32)
+    peak = InputContract("audio", params={**CONTRACT.params, "level": "peak"})
+    as_is = np.abs(encode([wave], CONTRACT) - encode([wave / 8], CONTRACT)).max()
+    assert as_is == pytest.approx(np.log(64), abs=1e-3)  # an eighth of the amplitude is a 64th of the power
+    np.testing.assert_allclose(encode([wave / 8], peak), encode([wave], peak), atol=1e-4)  # float32, near the floor too
+    assert (encode([np.zeros(800, np.float32)], peak) == np.float32(np.log(1e-6))).all()
+    assert np.abs(loud(wave / 8)).max() == 1.0
 
 
 def test_a_long_recording_gives_its_loudest_part():
@@ -148,7 +158,7 @@ def test_the_contract_is_measured(folder, sounds, caplog):
         contract = measure(data)
     assert "recordings of 16,000 Hz; they are resampled to 8,000 Hz" in caplog.text
     assert contract.params["rate"] == 8000 and contract.params["frames"] == 16  # 0.2 s are 11 frames of 16 ms
-    found = [log_mel(resample(wave.samples, wave.rate, 8000), speech(8000)) for wave in data.arrays["audio"]]
+    found = [log_mel(loud(resample(wave.samples, wave.rate, 8000)), speech(8000)) for wave in data.arrays["audio"]]
     rows = np.concatenate(found).astype(np.float64)
     np.testing.assert_allclose(contract.mean, rows.mean(0), rtol=1e-5)  # six digits are kept
     spread = rows.std(0)
