@@ -39,6 +39,7 @@ class TrainOptions:
         clip: largest norm of the gradient; 0 for no limit (recurrent networks need one; Pascanu et al. 2013).
         distil: weight of the teacher's soft targets in the loss, 0..1, at ``temperature`` (Hinton et al. 2015).
         seed: of initial weights, order and augmentation.
+        processes: data-parallel processes (one a GPU on ``cuda``); gradients are averaged after each step.
     """
 
     epochs: int = 20
@@ -57,6 +58,7 @@ class TrainOptions:
     distil: float = 0.5
     temperature: float = 4.0
     seed: int = 0
+    processes: int = 1
 
 
 @dataclass(frozen=True, slots=True)

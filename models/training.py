@@ -52,7 +52,6 @@ def fit(
     options: TrainOptions,
     *,
     device: str = "cpu",
-    processes: int = 1,
     state: Path | None = None,
     teacher: Network | None = None,
     progress: Progress | None = None,
@@ -66,7 +65,6 @@ def fit(
         data: raw samples with labels; a seeded share of it is held out to choose the best epoch.
         options: see :class:`~edgekit.models.family.TrainOptions`; ``batch`` is over all processes.
         device: ``cpu`` or ``cuda``.
-        processes: data-parallel processes (one a GPU on ``cuda``); gradients are averaged after each step.
         state: file that is written after each epoch and from which the same run goes on; removed at the end.
         teacher: its logits are a soft target (``options.distil`` and ``options.temperature``).
         progress: called after each epoch; with several processes the first one writes a line instead.
@@ -76,7 +74,8 @@ def fit(
         GateError: the loss is no longer a finite number.
         DeviceError: no such device here, or a process died.
     """
-    check_options(options, processes)
+    check_options(options)
+    processes = options.processes
     fabric = open_fabric(device, options.precision, network.module, processes)
     job = _Job(network, data, options, state, teacher, progress if processes == 1 else None)
     if processes == 1:
@@ -175,10 +174,10 @@ def _spread(fabric: Fabric, job: _Job) -> tuple[dict[str, Any], dict[str, Array]
     return result
 
 
-def check_options(options: TrainOptions, processes: int = 1) -> None:
+def check_options(options: TrainOptions) -> None:
     """Raises UsageError for numbers that make no sense."""
-    if not 1 <= processes <= max(options.batch, 1):
-        raise UsageError(f"processes must be 1 to the batch size ({options.batch}), got {processes}")
+    if not 1 <= options.processes <= max(options.batch, 1):
+        raise UsageError(f"processes must be 1 to the batch size ({options.batch}), got {options.processes}")
     if options.epochs < 1 or options.batch < 1:
         raise UsageError(f"epochs and batch must be 1 or more, got {options.epochs} and {options.batch}")
     if not options.lr > 0:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import click
 
-from edgekit.cli.options import data_option, emit, out_option, output_options, seed_option
+from edgekit.cli.options import (
+    data_option,
+    emit,
+    out_option,
+    output_options,
+    seed_option,
+    training_options,
+    training_overrides,
+)
 from edgekit.cli.progress import epoch_bar
 
 
@@ -15,10 +23,19 @@ from edgekit.cli.progress import epoch_bar
 @click.option("--distil-from", metavar="SOURCE", help="A teacher whose outputs are learned too.")
 @seed_option
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train.")
+@training_options
 @out_option("Checkpoint to write (.safetensors).", "OUT.safetensors")
 @output_options
 def command(
-    source: str, data: str, epochs: int | None, distil_from: str | None, seed: int, device: str, out: str
+    source: str,
+    data: str,
+    epochs: int | None,
+    distil_from: str | None,
+    seed: int,
+    device: str,
+    lr: float | None,
+    processes: int | None,
+    out: str,
 ) -> None:
     """Goes on from trained weights: new classes, recovery, distillation.
 
@@ -37,6 +54,7 @@ def command(
             seed=seed,
             device=device,
             out=out,
+            overrides=training_overrides(lr=lr, processes=processes),
             progress=progress,
         )
     emit("finetune", result, render=render_training)

@@ -176,6 +176,19 @@ def seed_option(function: Callable[P, R]) -> Callable[P, R]:
     return click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed.")(function)
 
 
+def training_options(function: Callable[P, R]) -> Callable[P, R]:
+    """``--lr`` and ``--processes``, passed as ``lr`` and ``processes`` (None: the family's own)."""
+    function = click.option("--processes", type=click.IntRange(1), metavar="N",
+                            help="Data-parallel processes, one a GPU on cuda.")(function)  # fmt: skip
+    return click.option("--lr", type=click.FloatRange(min=0, min_open=True), metavar="RATE",
+                        help="Peak learning rate; the family's own without it.")(function)  # fmt: skip
+
+
+def training_overrides(**given: float | None) -> dict[str, Any]:
+    """The options of :func:`training_options` that were given, as ``train`` and ``finetune`` take them."""
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def limit_option(function: Callable[P, R]) -> Callable[P, R]:
     return click.option("--limit", type=click.IntRange(1), help="Use the first N samples only.")(function)
 

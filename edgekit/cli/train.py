@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import click
 
-from edgekit.cli.options import data_option, emit, out_option, output_options, seed_option
+from edgekit.cli.options import (
+    data_option,
+    emit,
+    out_option,
+    output_options,
+    seed_option,
+    training_options,
+    training_overrides,
+)
 from edgekit.cli.progress import epoch_bar
 
 
@@ -15,9 +23,20 @@ from edgekit.cli.progress import epoch_bar
 @seed_option
 @click.option("--hold-out", metavar="CLASS", help="Anomaly detection: the class not learnt; the last without it.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train.")
+@training_options
 @out_option("Checkpoint to write (.safetensors).", "OUT.safetensors")
 @output_options
-def command(family: str, data: str, epochs: int | None, seed: int, hold_out: str | None, device: str, out: str) -> None:
+def command(
+    family: str,
+    data: str,
+    epochs: int | None,
+    seed: int,
+    hold_out: str | None,
+    device: str,
+    lr: float | None,
+    processes: int | None,
+    out: str,
+) -> None:
     """Trains a network family from scratch and keeps the best weights.
 
     FAMILY is a name of 'edgekit models'. A run that was stopped goes on when the same command is given again.
@@ -27,6 +46,14 @@ def command(family: str, data: str, epochs: int | None, seed: int, hold_out: str
 
     with epoch_bar() as progress:
         result = train(
-            family, data=data, epochs=epochs, seed=seed, hold_out=hold_out, device=device, out=out, progress=progress
+            family,
+            data=data,
+            epochs=epochs,
+            seed=seed,
+            hold_out=hold_out,
+            device=device,
+            out=out,
+            overrides=training_overrides(lr=lr, processes=processes),
+            progress=progress,
         )
     emit("train", result, render=render_training)

@@ -200,14 +200,14 @@ def test_two_processes_train_one_network(tmp_path):
         from edgekit.models.training import fit
         if __name__ == "__main__":
             data = open_data("breast-cancer@train")
-            options = TrainOptions(epochs=5, batch=32, lr=0.01, optimizer="adamw", validation=0.15)
+            options = TrainOptions(epochs=5, batch=32, lr=0.01, optimizer="adamw", validation=0.15, processes=2)
             for seed in (0, 0, 1):
                 torch.manual_seed(0)
                 network = new_network("mlp", data)
-                result = fit(network, data, replace(options, seed=seed), processes=2)
+                result = fit(network, data, replace(options, seed=seed))
                 print(result.best_epoch > 0, result.validation_score, weights_sha256(network.module.state_dict()))
             try:
-                fit(new_network("mlp", data), data, replace(options, lr=1e30), processes=2)
+                fit(new_network("mlp", data), data, replace(options, lr=1e30))
             except EdgekitError as error:
                 print(type(error).__name__, error)
     """)
