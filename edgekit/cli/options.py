@@ -79,7 +79,7 @@ def output_options(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        with _quiet_stdout(_state()):
+        with _logging(_state()), _quiet_stdout(_state()):
             return function(*args, **kwargs)
 
     options = (
@@ -99,7 +99,6 @@ def output_options(function: Callable[P, R]) -> Callable[P, R]:
 @contextmanager
 def _quiet_stdout(state: State) -> Iterator[None]:
     """Keeps standard output for :func:`emit`; everything else that is written there goes to standard error."""
-    _start_logging(state)
     state.stdout = real = sys.stdout
     real.flush()
     saved = None
@@ -121,22 +120,31 @@ def _quiet_stdout(state: State) -> Iterator[None]:
             os.close(saved)
 
 
-def _start_logging(state: State) -> None:
-    """Lines of the logger ``edgekit`` to standard error: INFO and above, warnings only with -q, all with --debug."""
+@contextmanager
+def _logging(state: State) -> Iterator[None]:
+    """Lines of the logger ``edgekit`` to standard error: INFO and above, warnings only with -q, all with --debug.
+
+    Everything is as it was when the command ends: a program may call commands, and has a logger of its own.
+    """
     import logging
     import warnings
 
     logger = logging.getLogger("edgekit")
-    logger.setLevel(logging.DEBUG if state.debug else logging.WARNING if state.quiet else logging.INFO)
-    for handler in [h for h in logger.handlers if getattr(h, "of_the_command_line", False)]:
-        logger.removeHandler(handler)
+    before = logger.level, logger.propagate
     handler = logging.StreamHandler(sys.stderr)
-    handler.of_the_command_line = True  # type: ignore[attr-defined]
     handler.setFormatter(logging.Formatter("%(message)s"))
-    logger.addHandler(handler)
-    logger.propagate = False
-    if not state.debug and not sys.warnoptions:
-        warnings.simplefilter("ignore")  # warnings of libraries are for us to read, not for the user
+    with warnings.catch_warnings():
+        if not state.debug and not sys.warnoptions:
+            warnings.simplefilter("ignore")  # warnings of libraries are for us to read, not for the user
+        logger.setLevel(logging.DEBUG if state.debug else logging.WARNING if state.quiet else logging.INFO)
+        logger.addHandler(handler)
+        logger.propagate = False
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(before[0])
+            logger.propagate = before[1]
 
 
 def emit(verb: str, result: Result, render: Render | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import click
@@ -40,3 +41,10 @@ def test_bar_in_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     out, err = capsys.readouterr()
     assert out == ""
     assert "2/2" in err and "validation 87.50%" in err
+
+
+def test_logging_is_as_it_was_afterwards() -> None:
+    logger = logging.getLogger("edgekit")
+    before = logger.level, logger.propagate, list(logger.handlers)
+    CliRunner().invoke(work)
+    assert (logger.level, logger.propagate, list(logger.handlers)) == before
