@@ -18,14 +18,14 @@ from edgekit.cli.progress import epoch_bar
 def work() -> None:
     with epoch_bar() as report:
         for epoch in (1, 2):
-            report(epoch, 2, 0.5, 0.875)
+            report(epoch, 2, 0.5, 0.875, "validation accuracy")
 
 
 def test_lines_where_there_is_no_terminal() -> None:
     result = CliRunner().invoke(work)
     assert result.stderr.splitlines() == [
-        "epoch 1 of 2: loss 0.5000, validation 87.50%",
-        "epoch 2 of 2: loss 0.5000, validation 87.50%",
+        "epoch 1 of 2: loss 0.5000, validation accuracy 87.50%",
+        "epoch 2 of 2: loss 0.5000, validation accuracy 87.50%",
     ]
     assert result.stdout == ""
 
@@ -40,7 +40,7 @@ def test_bar_in_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     work.main([], standalone_mode=False)
     out, err = capsys.readouterr()
     assert out == ""
-    assert "2/2" in err and "validation 87.50%" in err
+    assert "2/2" in err and "validation accuracy 87.50%" in err
 
 
 def test_logging_is_as_it_was_afterwards() -> None:
