@@ -171,15 +171,16 @@ class Capture:
 
     def _captured(self) -> ExportedProgram:
         import torch
+        from edgekit.converters.recurrent.marking import Marking, unmark
 
         known = {name: torch.export.Dim(name, min=self.minimum.get(name)) for name in self.dims}
         shapes = tuple(
             {axis: known[dim] for axis, dim in enumerate(spec.shape) if isinstance(dim, str)} or None
             for spec in self._inputs
         )
-        with quiet(), torch.no_grad():
+        with quiet(), torch.no_grad(), Marking():
             spread = _spread(self.module, shapes) if known else None
-            return torch.export.export(self.module, self.examples, dynamic_shapes=spread)
+            return unmark(torch.export.export(self.module, self.examples, dynamic_shapes=spread))
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ keeps in a file; descriptor 1 is moved away first, so that no ``print`` gets bet
 
 Request: ``{"program": "x.pt2", "target": "x.tflite", "inputs": [names], "outputs": [names],
 "dynamic": [{"axis": name} or null for each input], "minimum": {name: size}}``.
-Answer: ``{"ok": true}``, ``{"error": text}`` or, where the file cannot be written, ``{"errno": number}``.
+Answer: ``{"ok": true, "notes": [texts]}``, ``{"error": text}`` or, where the file cannot be written,
+``{"errno": number}``.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ def main() -> None:
     os.dup2(2, 1)
     sys.stdout = sys.stderr
     os.environ.update(LITERT_TORCH_SHOW_PROGRESS="n", TF_CPP_MIN_LOG_LEVEL="2", JAX_PLATFORMS="cpu", HF_HUB_OFFLINE="1")
-    import litert_torch  # noqa: F401  (imported before the first request, while the parent does other work)
+    # before the first request, while the parent does other work
+    import litert_torch  # noqa: F401
+    from edgekit.converters.recurrent import calls, lowering, rewrite  # noqa: F401
 
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            convert(request)
-            answer: dict[str, Any] = {"ok": True}
+            answer: dict[str, Any] = {"ok": True, "notes": convert(request)}
         except OSError as error:
             answer = {"errno": error.errno} if error.errno else {"error": f"{type(error).__name__}: {error}"}
         except Exception as error:  # every failure of the converter is an answer; the parent names it
@@ -43,15 +45,22 @@ def main() -> None:
         answers.flush()
 
 
-def convert(request: dict[str, Any]) -> None:
-    """One conversion; names are put into the file afterwards, in the order of the program's inputs and outputs."""
+def convert(request: dict[str, Any]) -> list[str]:
+    """One conversion; names are put into the file afterwards, in the order of the program's inputs and outputs.
+
+    Returns:
+        What became of recurrent layers, where it is not one operator each, in words.
+    """
     import litert_torch
     import torch
+    from edgekit.converters.recurrent.lowering import lower
+    from edgekit.converters.recurrent.rewrite import rewrite
 
     program = torch.export.load(request["program"])
     arguments, _ = program.example_inputs or ((), {})
     module = program.module()
     module.training = False  # operators are already those of eval mode; litert-torch warns by this flag
+    notes = lower(module)
     least = request["minimum"]
     names = {name for axes in request["dynamic"] if axes for name in axes.values()}
     named = {name: torch.export.Dim(name, min=least.get(name)) for name in names}
@@ -62,8 +71,10 @@ def convert(request: dict[str, Any]) -> None:
         model = litert_torch.convert(
             module, tuple(arguments), dynamic_shapes=shapes if named else None, strict_export=False
         )
-    content = rename(bytes(model.model_content()), request["inputs"], request["outputs"], request["dynamic"])
+    content = rewrite(bytes(model.model_content()))
+    content = rename(content, request["inputs"], request["outputs"], request["dynamic"])
     Path(request["target"]).write_bytes(content)
+    return list(notes)
 
 
 def rename(content: bytes, inputs: list[str], outputs: list[str], dynamic: list[Any]) -> bytes:

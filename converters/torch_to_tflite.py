@@ -91,7 +91,7 @@ class TorchToTflite(Converter):
                 raise UnsupportedError(
                     f"litert-torch cannot convert {capture.network.name!r}: {answer['error'].rstrip('.')}. {advice}"
                 )
-            return narrowing_notes(signature)
+            return (*narrowing_notes(signature), *answer["notes"])
 
         return finish
 

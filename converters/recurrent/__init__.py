@@ -1,0 +1,12 @@
+"""Recurrent layers in exported files: one operator a layer, however long the sequence.
+
+The way of a layer into a TFLite file:
+
+1. ``marking``: while a network is captured, ``nn.LSTM``, ``nn.GRU`` and ``nn.RNN`` become one node each. torch itself
+   would run every step of the sequence to find the shapes, and freeze its length.
+2. ``lowering`` (in the worker): each node becomes sequence operators of ``operators``, one a layer and direction;
+   what cannot be lowered is left for litert-torch to unroll, with a note that says why.
+3. ``calls``: litert-torch writes a sequence operator as a call of an unknown function, weights as constants.
+4. ``rewrite``: in the flatbuffer, the call becomes TFLite's own operator (``fused``), or a WHILE over one step
+   (``loop``).
+"""

@@ -1,0 +1,228 @@
+"""Edits of a TFLite flatbuffer through the schema's object API: tensors, constants, operators, subgraphs.
+
+Imported by the worker only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+IDENTIFIER = b"TFL3"
+ALIGNMENT = 16
+"""Of constant data, as schema.fbs asks (``data:[ubyte] (force_align: 16)``), which the Python object API ignores."""
+NONE = -1
+"""An input that an operator goes without."""
+_TYPES = {
+    "float32": schema.TensorType.FLOAT32,
+    "int32": schema.TensorType.INT32,
+    "int8": schema.TensorType.INT8,
+    "bool": schema.TensorType.BOOL,
+}
+
+
+class _Buffer(schema.BufferT):  # type: ignore[misc]
+    """A buffer whose data is written aligned."""
+
+    def Pack(self, builder: Any) -> Any:
+        if self.data is None or not len(self.data):
+            return super().Pack(builder)
+        raw = np.ascontiguousarray(self.data).view(np.uint8).tobytes()
+        builder.StartVector(1, len(raw), ALIGNMENT)
+        builder.head -= len(raw)
+        builder.Bytes[builder.head : builder.head + len(raw)] = raw
+        data = builder.EndVector()
+        schema.BufferStart(builder)
+        schema.BufferAddData(builder, data)
+        return schema.BufferEnd(builder)
+
+
+class Editor:
+    """A model taken apart; :meth:`content` puts it together again, without what is no longer used."""
+
+    def __init__(self, content: bytes) -> None:
+        self.model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+
+    def graph(self, name: str) -> tuple[int, Graph]:
+        """A new subgraph and its number."""
+        made = schema.SubGraphT()
+        made.name, made.tensors, made.operators, made.inputs, made.outputs = name, [], [], [], []
+        self.model.subgraphs.append(made)
+        return len(self.model.subgraphs) - 1, Graph(self, made)
+
+    def code(self, builtin: int, version: int) -> int:
+        """The number of an operator code, added when new."""
+        for number, known in enumerate(self.model.operatorCodes):
+            if known.builtinCode == builtin and known.version == version and not known.customCode:
+                return number
+        made = schema.OperatorCodeT()
+        made.builtinCode, made.version = builtin, version
+        made.deprecatedBuiltinCode = min(builtin, 127)  # older runtimes read this field; 127 sends them to the other
+        self.model.operatorCodes.append(made)
+        return len(self.model.operatorCodes) - 1
+
+    def buffer(self, data: np.ndarray[Any, Any]) -> int:
+        made = schema.BufferT()
+        made.data = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
+        self.model.buffers.append(made)
+        return len(self.model.buffers) - 1
+
+    def content(self) -> bytes:
+        """The file: unused tensors, buffers and operator codes left out."""
+        for number, graph in enumerate(self.model.subgraphs):
+            self._drop_tensors(number, graph)
+        self._drop_codes()
+        self._drop_buffers()
+        builder = flatbuffers.Builder(1 << 16)
+        for buffer in self.model.buffers:
+            buffer.__class__ = _Buffer
+        builder.Finish(self.model.Pack(builder), IDENTIFIER)
+        return bytes(builder.Output())
+
+    def _drop_tensors(self, number: int, graph: Any) -> None:
+        signatures = [s for s in self.model.signatureDefs or [] if s.subgraphIndex == number]
+        entries = [entry for s in signatures for entry in (*(s.inputs or []), *(s.outputs or []))]
+        used = {*map(int, graph.inputs), *map(int, graph.outputs), *(int(e.tensorIndex) for e in entries)}
+        for operator in graph.operators:
+            used.update(int(k) for part in _operands(operator) for k in part)
+        used.discard(NONE)
+        place = {old: new for new, old in enumerate(sorted(used))}
+        place[NONE] = NONE
+        graph.tensors = [graph.tensors[old] for old in sorted(used)]
+        graph.inputs = [place[int(k)] for k in graph.inputs]
+        graph.outputs = [place[int(k)] for k in graph.outputs]
+        for entry in entries:
+            entry.tensorIndex = place[int(entry.tensorIndex)]
+        for operator in graph.operators:
+            operator.inputs = [place[int(k)] for k in operator.inputs]
+            operator.outputs = [place[int(k)] for k in operator.outputs]
+            if operator.intermediates is not None and len(operator.intermediates):
+                operator.intermediates = [place[int(k)] for k in operator.intermediates]
+
+    def _drop_codes(self) -> None:
+        operators = [operator for graph in self.model.subgraphs for operator in graph.operators]
+        place = _places({operator.opcodeIndex for operator in operators})
+        self.model.operatorCodes = [self.model.operatorCodes[old] for old in place]
+        for operator in operators:
+            operator.opcodeIndex = place[operator.opcodeIndex]
+
+    def _drop_buffers(self) -> None:
+        """Buffer 0 is the empty one that every tensor without data refers to."""
+        tensors = [tensor for graph in self.model.subgraphs for tensor in graph.tensors]
+        metadata = self.model.metadata or []
+        listed = self.model.metadataBuffer
+        extra = () if listed is None else map(int, listed)
+        place = _places({0, *(t.buffer for t in tensors), *(entry.buffer for entry in metadata), *extra})
+        self.model.buffers = [self.model.buffers[old] for old in place]
+        for tensor in tensors:
+            tensor.buffer = place[tensor.buffer]
+        for entry in metadata:
+            entry.buffer = place[entry.buffer]
+        if listed is not None:
+            self.model.metadataBuffer = [place[int(k)] for k in listed]
+
+
+class Graph:
+    """One subgraph under edit."""
+
+    def __init__(self, editor: Editor, graph: Any) -> None:
+        self.editor, self.raw = editor, graph
+        self._constants: dict[tuple[str, bytes, tuple[int, ...]], int] = {}
+        self._into: Callable[[Any], None] = graph.operators.append
+
+    def insert_at(self, operators: list[Any]) -> None:
+        """New operators go to ``operators`` instead of the end of the graph."""
+        self._into = operators.append
+
+    def tensor(
+        self, name: str, shape: Sequence[int], dtype: str = "float32", *, variable: bool = False, like: Any = None
+    ) -> int:
+        """A tensor without data; sizes of -1 are left open. ``like``: a tensor whose open sizes it shares."""
+        made = schema.TensorT()
+        made.name, made.type, made.buffer, made.isVariable = name, _TYPES[dtype], 0, variable
+        made.shape = [1 if size < 0 else int(size) for size in shape]
+        if any(size < 0 for size in shape):
+            made.shapeSignature = [int(size) for size in shape]
+        made.hasRank = True
+        self.raw.tensors.append(made)
+        return len(self.raw.tensors) - 1
+
+    def constant(self, name: str, value: Any, dtype: str = "float32") -> int:
+        """A tensor with data, shared with an equal one of this graph."""
+        array = np.asarray(value, dtype)
+        key = (dtype, array.tobytes(), array.shape)
+        if key not in self._constants:
+            self._constants[key] = self.tensor(name, array.shape, dtype)
+            self.raw.tensors[-1].buffer = self.editor.buffer(array)
+        return self._constants[key]
+
+    def operator(
+        self, builtin: str, inputs: Iterable[int], outputs: Iterable[int], version: int = 1, **options: Any
+    ) -> None:
+        """Adds an operator of the schema's name ``builtin``, for example ``ADD``; ``options`` by the schema's names."""
+        made = schema.OperatorT()
+        made.opcodeIndex = self.editor.code(getattr(schema.BuiltinOperator, builtin), version)
+        made.inputs, made.outputs = list(inputs), list(outputs)
+        kind = _OPTIONS.get(builtin)
+        if kind is not None:
+            made.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
+            made.builtinOptions = getattr(schema, f"{kind}T")()
+            for name, value in options.items():
+                setattr(made.builtinOptions, name, value)
+        self._into(made)
+
+    def made(self, builtin: str, inputs: Iterable[int], name: str, shape: Sequence[int], **options: Any) -> int:
+        """As :meth:`operator`, with one new output of ``shape`` and the first input's type, which is returned."""
+        sources = list(inputs)
+        dtype = next(key for key, code in _TYPES.items() if code == self.raw.tensors[sources[0]].type)
+        result = self.tensor(name, shape, options.pop("dtype", dtype))
+        self.operator(builtin, sources, [result], **options)
+        return result
+
+    def shape(self, tensor: int) -> list[int]:
+        """Sizes of a tensor, -1 where open."""
+        raw = self.raw.tensors[tensor]
+        sizes = raw.shape if raw.shapeSignature is None or not len(raw.shapeSignature) else raw.shapeSignature
+        return [int(size) for size in (() if sizes is None else sizes)]
+
+    def data(self, tensor: int) -> np.ndarray[Any, Any] | None:
+        """The value of a float32 constant; None for a tensor that is computed."""
+        raw = self.raw.tensors[tensor]
+        data = self.editor.model.buffers[raw.buffer].data
+        if data is None or not len(data) or raw.type != schema.TensorType.FLOAT32:
+            return None
+        return np.frombuffer(np.asarray(data, np.uint8).tobytes(), np.float32).reshape(self.shape(tensor))
+
+
+_OPTIONS = {
+    "ADD": "AddOptions",
+    "BIDIRECTIONAL_SEQUENCE_LSTM": "BidirectionalSequenceLSTMOptions",
+    "FULLY_CONNECTED": "FullyConnectedOptions",
+    "GATHER": "GatherOptions",
+    "LESS": "LessOptions",
+    "MUL": "MulOptions",
+    "PACK": "PackOptions",
+    "RESHAPE": "ReshapeOptions",
+    "SHAPE": "ShapeOptions",
+    "SPLIT": "SplitOptions",
+    "SPLIT_V": "SplitVOptions",
+    "STRIDED_SLICE": "StridedSliceOptions",
+    "SUB": "SubOptions",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTMOptions",
+    "UNIDIRECTIONAL_SEQUENCE_RNN": "SequenceRNNOptions",
+    "WHILE": "WhileOptions",
+}
+
+
+def _operands(operator: Any) -> list[Any]:
+    extra = operator.intermediates
+    return [operator.inputs, operator.outputs, () if extra is None else extra]
+
+
+def _places(used: set[int]) -> dict[int, int]:
+    """Old number -> new number, in the old order."""
+    return {old: new for new, old in enumerate(sorted(int(k) for k in used))}

@@ -1,0 +1,69 @@
+"""LSTM and RNN as TFLite's own sequence operators, which keep their state in variable tensors.
+
+Sources: TensorFlow Lite, ``kernels/unidirectional_sequence_lstm.cc`` and ``kernels/lstm_shared.h`` (the 24 inputs),
+``kernels/unidirectional_sequence_rnn.cc`` (5 inputs). The gates of the operator are input, forget, cell, output;
+torch's i f g o are the same in the same order. The state is zero when a file is opened, and after
+``reset_all_variables()``: whoever runs the file calls that at the start of a sequence.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from edgekit.converters.recurrent.flatbuffer import NONE, Graph
+
+_TANH, _RELU = 4, 1  # schema.ActivationFunctionType
+_ACTIVATIONS = {"rnn_tanh": _TANH, "rnn_relu": _RELU}
+Array = np.ndarray[Any, Any]
+
+
+def emit(
+    graph: Graph, cell: str, name: str, x: int, weights: list[Array], output: int, *, batch_first: bool
+) -> None:
+    """The operator for one layer and direction, see :func:`edgekit.converters.recurrent.operators.fused`."""
+    w_input, w_state, bias = weights
+    shape = graph.shape(x)
+    state_shape = [shape[0 if batch_first else 1], w_state.shape[1]]
+    if cell == "lstm":
+        _lstm(graph, name, x, weights, output, state_shape, batch_first)
+        return
+    constants = [
+        graph.constant(f"{name}/weights", w_input),
+        graph.constant(f"{name}/recurrent_weights", w_state),
+        graph.constant(f"{name}/bias", bias),
+    ]
+    state = graph.tensor(f"{name}/h", state_shape, variable=True)
+    graph.operator(
+        "UNIDIRECTIONAL_SEQUENCE_RNN",
+        [x, *constants, state],
+        [output],
+        timeMajor=not batch_first,
+        fusedActivationFunction=_ACTIVATIONS[cell],
+    )
+
+
+def _lstm(
+    graph: Graph, name: str, x: int, weights: list[Array], output: int, state_shape: list[int], batch_first: bool
+) -> None:
+    w_input, w_state, bias = weights
+
+    def gates(part: str, value: Array) -> list[int]:
+        """Four constants: input, forget, cell, output."""
+        return [
+            graph.constant(f"{name}/{gate}_{part}", piece)
+            for gate, piece in zip(("input", "forget", "cell", "output"), np.split(value, 4), strict=True)
+        ]
+
+    states = [graph.tensor(f"{name}/{part}", state_shape, variable=True) for part in ("h", "c")]
+    peephole, projection, normalisation = [NONE] * 3, [NONE] * 2, [NONE] * 4
+    inputs = [x, *gates("weights", w_input), *gates("recurrent_weights", w_state), *peephole, *gates("bias", bias)]
+    graph.operator(
+        "UNIDIRECTIONAL_SEQUENCE_LSTM",
+        [*inputs, *projection, *states, *normalisation],
+        [output],
+        timeMajor=not batch_first,
+        fusedActivationFunction=_TANH,
+        cellClip=0.0,
+        projClip=0.0,
+    )

@@ -1,0 +1,113 @@
+"""The sequence operators that a TFLite file can hold: one layer, one direction.
+
+They run in torch too, step by step, which is how a lowering is tested without a file. B: batch, T: steps, I: inputs,
+H: hidden units, G: gates of the cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
+
+
+@torch.library.custom_op("edgekit::fused", mutates_args=())
+def fused(name: str, cell: str, x: Tensor, weights: Sequence[Tensor], batch_first: bool) -> Tensor:
+    """A layer from a state of zeros, as TFLite's own sequence operator.
+
+    Args:
+        name: the layer's in the network, for the file.
+        cell: ``lstm``, ``rnn_tanh`` or ``rnn_relu``.
+        x: (B, T, I) batch first, else (T, B, I).
+        weights: of the input (G * H, I), of the state (G * H, H), bias (G * H); gates in torch's order i f g o.
+
+    Returns:
+        h of every step, (B, T, H) or (T, B, H).
+    """
+    w_input, w_state, bias = weights
+    steps = x.transpose(0, 1) if batch_first else x
+    zeros = x.new_zeros(steps.shape[1], w_state.shape[1])
+    y = _run(cell, torch.nn.functional.linear(steps, w_input, bias), [w_state], [zeros] * states(cell), False)[0]
+    return (y.transpose(0, 1) if batch_first else y).clone()
+
+
+@fused.register_fake
+def _(name: str, cell: str, x: Tensor, weights: Sequence[Tensor], batch_first: bool) -> Tensor:
+    return x.new_empty((*x.shape[:2], weights[1].shape[1]))
+
+
+@torch.library.custom_op("edgekit::loop", mutates_args=())
+def loop(
+    name: str, cell: str, gates: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor], reverse: bool
+) -> list[Tensor]:
+    """A layer from a given state, as a loop over one step.
+
+    Args:
+        name: the layer's in the network, for the file.
+        cell: ``lstm``, ``gru``, ``rnn_tanh`` or ``rnn_relu``.
+        gates: what the input gives to each gate, biases included, (T, B, G * H); gates in the order i f o g of an
+            LSTM and r z n of a GRU.
+        weights: of the state (G * H, H); for a GRU its biases (G * H), of which only n's are not zero.
+        state: h, for an LSTM also c, (B, H) each.
+        reverse: from the last step to the first.
+
+    Returns:
+        h of every step (T, B, H), then the last state.
+    """
+    return _run(cell, gates, weights, state, reverse)
+
+
+@loop.register_fake
+def _(
+    name: str, cell: str, gates: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor], reverse: bool
+) -> list[Tensor]:
+    y = gates.new_empty((*gates.shape[:2], weights[0].shape[1]))
+    return [y, *(torch.empty_like(part) for part in state)]
+
+
+@torch.library.custom_op("edgekit::last", mutates_args=())
+def last(
+    name: str, cell: str, gates: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor], reverse: bool
+) -> list[Tensor]:
+    """As :func:`loop`, without the outputs of the steps: the last state only."""
+    return _run(cell, gates, weights, state, reverse)[1:]
+
+
+@last.register_fake
+def _(
+    name: str, cell: str, gates: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor], reverse: bool
+) -> list[Tensor]:
+    return [torch.empty_like(part) for part in state]
+
+
+def states(cell: str) -> int:
+    """How many tensors the state of a cell has."""
+    return 2 if cell == "lstm" else 1
+
+
+def _run(cell: str, gates: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor], reverse: bool) -> list[Tensor]:
+    now, outputs = list(state), []
+    for t in reversed(range(len(gates))) if reverse else range(len(gates)):
+        now = _step(cell, gates[t], weights, now)
+        outputs.append(now[0])
+    y = torch.stack(outputs[::-1] if reverse else outputs)
+    return [y, *(part.clone() for part in now)]
+
+
+def _step(cell: str, gates: Tensor, weights: Sequence[Tensor], state: list[Tensor]) -> list[Tensor]:
+    """One step: (B, G * H), state (B, H) -> state."""
+    h = state[0]
+    of_state = torch.nn.functional.linear(h, *weights)
+    if cell == "gru":
+        rz, n_input = gates[:, : -h.shape[1]], gates[:, -h.shape[1] :]
+        r, z = torch.sigmoid(rz + of_state[:, : -h.shape[1]]).chunk(2, 1)
+        n = torch.tanh(n_input + r * of_state[:, -h.shape[1] :])
+        return [n + z * (h - n)]
+    if cell == "lstm":
+        i, f, o, g = (gates + of_state).chunk(4, 1)
+        c = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
+        return [torch.sigmoid(o) * torch.tanh(c), c]
+    return [torch.relu(gates + of_state) if cell == "rnn_relu" else torch.tanh(gates + of_state)]
