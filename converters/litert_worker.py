@@ -5,7 +5,8 @@ can crash: here it does that away from the user's process. What it prints goes t
 keeps in a file; descriptor 1 is moved away first, so that no ``print`` gets between the answers.
 
 Request: ``{"program": "x.pt2", "target": "x.tflite", "inputs": [names], "outputs": [names],
-"dynamic": [{"axis": name} or null for each input], "minimum": {name: size}}``.
+"dynamic": [{"axis": name} or null for each input], "minimum": {name: size},
+"prefix": text before the network's own module names}``.
 Answer: ``{"ok": true, "notes": [texts]}``, ``{"error": text}`` or, where the file cannot be written,
 ``{"errno": number}``.
 """
@@ -60,7 +61,7 @@ def convert(request: dict[str, Any]) -> list[str]:
     arguments, _ = program.example_inputs or ((), {})
     module = program.module()
     module.training = False  # operators are already those of eval mode; litert-torch warns by this flag
-    notes = lower(module)
+    notes = lower(module, request["prefix"])
     least = request["minimum"]
     names = {name for axes in request["dynamic"] if axes for name in axes.values()}
     named = {name: torch.export.Dim(name, min=least.get(name)) for name in names}

@@ -50,14 +50,16 @@ class TorchToOnnx(Converter):
 
     def convert(self, capture: Capture, target: Path) -> tuple[str, ...]:
         import torch
+        from edgekit.converters.recurrent.onnx_layers import export
 
         opset = capture.options.opset or DEFAULT_OPSET
         signature = capture.signature
         program = capture.program
         try:
             with quiet(), torch.no_grad():
-                exported = torch.onnx.export(
+                exported, notes = export(
                     program,
+                    capture.prefix,
                     dynamo=True,
                     input_names=[spec.name for spec in signature.inputs],
                     output_names=[spec.name for spec in signature.outputs],
@@ -81,7 +83,7 @@ class TorchToOnnx(Converter):
         model = _simplified(model)
         _tidy(model, capture)
         target.write_bytes(model.SerializeToString())
-        return ()
+        return tuple(notes)
 
 
 def _simplified(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -76,6 +76,7 @@ class TorchToTflite(Converter):
                     for spec in signature.inputs
                 ],
                 "minimum": capture.minimum,
+                "prefix": capture.prefix,
             }
         )
 

@@ -20,8 +20,9 @@ PREFIX = "edgekit."
 
 
 @lowerings.lower(torch.ops.edgekit.fused.default)
-def _fused(context: Any, name: str, cell: str, x: Any, weights: Sequence[Any], batch_first: bool) -> Any:
-    return _call(context, "fused", [x, *weights], {"name": name, "cell": cell, "batch_first": batch_first})[0]
+def _fused(context: Any, name: str, cell: str, x: Any, weights: Sequence[Any], batch_first: bool, reverse: bool) -> Any:
+    parameters = {"name": name, "cell": cell, "batch_first": batch_first, "reverse": reverse}
+    return _call(context, "fused", [x, *weights], parameters)
 
 
 @lowerings.lower(torch.ops.edgekit.loop.default)
@@ -39,13 +40,13 @@ def _looped(
     operator: str,
     name: str,
     cell: str,
-    gates: Any,
+    x: Any,
     weights: Sequence[Any],
     state: Sequence[Any],
     reverse: bool,
 ) -> Any:
     parameters = {"name": name, "cell": cell, "weights": len(weights), "reverse": reverse}
-    return _call(context, operator, [gates, *weights, *state], parameters)
+    return _call(context, operator, [x, *weights, *state], parameters)
 
 
 def _call(context: Any, operator: str, operands: list[Any], parameters: dict[str, Any]) -> list[Any]:

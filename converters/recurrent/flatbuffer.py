@@ -138,10 +138,8 @@ class Graph:
         """New operators go to ``operators`` instead of the end of the graph."""
         self._into = operators.append
 
-    def tensor(
-        self, name: str, shape: Sequence[int], dtype: str = "float32", *, variable: bool = False, like: Any = None
-    ) -> int:
-        """A tensor without data; sizes of -1 are left open. ``like``: a tensor whose open sizes it shares."""
+    def tensor(self, name: str, shape: Sequence[int], dtype: str = "float32", *, variable: bool = False) -> int:
+        """A tensor without data; sizes of -1 are left open."""
         made = schema.TensorT()
         made.name, made.type, made.buffer, made.isVariable = name, _TYPES[dtype], 0, variable
         made.shape = [1 if size < 0 else int(size) for size in shape]
@@ -183,6 +181,11 @@ class Graph:
         self.operator(builtin, sources, [result], **options)
         return result
 
+    def users(self, tensor: int) -> int:
+        """How many operators and outputs of the graph take ``tensor``."""
+        found = sum(int(k) == tensor for operator in self.raw.operators for k in operator.inputs)
+        return found + sum(int(k) == tensor for k in self.raw.outputs)
+
     def shape(self, tensor: int) -> list[int]:
         """Sizes of a tensor, -1 where open."""
         raw = self.raw.tensors[tensor]
@@ -201,13 +204,16 @@ class Graph:
 _OPTIONS = {
     "ADD": "AddOptions",
     "BIDIRECTIONAL_SEQUENCE_LSTM": "BidirectionalSequenceLSTMOptions",
+    "FILL": "FillOptions",
     "FULLY_CONNECTED": "FullyConnectedOptions",
     "GATHER": "GatherOptions",
     "LESS": "LessOptions",
     "MUL": "MulOptions",
     "PACK": "PackOptions",
     "RESHAPE": "ReshapeOptions",
+    "REVERSE_V2": "ReverseV2Options",
     "SHAPE": "ShapeOptions",
+    "SLICE": "SliceOptions",
     "SPLIT": "SplitOptions",
     "SPLIT_V": "SplitVOptions",
     "STRIDED_SLICE": "StridedSliceOptions",

@@ -19,9 +19,50 @@ Array = np.ndarray[Any, Any]
 
 
 def emit(
+    graph: Graph,
+    cell: str,
+    name: str,
+    x: int,
+    weights: list[Array],
+    outputs: list[int | None],
+    *,
+    batch_first: bool,
+    reverse: bool,
+) -> None:
+    """The operator for one layer and direction, see :func:`edgekit.converters.recurrent.operators.fused`.
+
+    Args:
+        outputs: tensors of the sequence and of its last h; None for one that is not used.
+    """
+    sequence, last = outputs
+    axis = graph.constant(f"{name}/time", [1 if batch_first else 0], "int32")
+    if reverse:
+        x = graph.made("REVERSE_V2", [x, axis], f"{name}/backwards", graph.shape(x))
+    shape = graph.shape(x)
+    y = sequence
+    if y is None or reverse:
+        y = graph.tensor(f"{name}/h", [*shape[:2], weights[1].shape[1]])
+    _operator(graph, cell, name, x, weights, y, batch_first=batch_first)
+    if last is not None:
+        _last_step(graph, name, y, last, batch_first)
+    if reverse and sequence is not None:
+        graph.operator("REVERSE_V2", [y, axis], [sequence])
+
+
+def _last_step(graph: Graph, name: str, y: int, last: int, batch_first: bool) -> None:
+    """``y[:, -1]`` batch first, else ``y[-1]``."""
+    time = 1 if batch_first else 0
+    bounds = {"from": [0, 0, 0], "to": [0, 0, 0], "by": [1, 1, 1]}
+    bounds["from"][time] = -1
+    constants = [graph.constant(f"{name}/last_{key}", value, "int32") for key, value in bounds.items()]
+    whole = 0b111 & ~(1 << time)
+    masks = {"beginMask": whole, "endMask": whole, "shrinkAxisMask": 1 << time}
+    graph.operator("STRIDED_SLICE", [y, *constants], [last], **masks)
+
+
+def _operator(
     graph: Graph, cell: str, name: str, x: int, weights: list[Array], output: int, *, batch_first: bool
 ) -> None:
-    """The operator for one layer and direction, see :func:`edgekit.converters.recurrent.operators.fused`."""
     w_input, w_state, bias = weights
     shape = graph.shape(x)
     state_shape = [shape[0 if batch_first else 1], w_state.shape[1]]
@@ -33,7 +74,7 @@ def emit(
         graph.constant(f"{name}/recurrent_weights", w_state),
         graph.constant(f"{name}/bias", bias),
     ]
-    state = graph.tensor(f"{name}/h", state_shape, variable=True)
+    state = graph.tensor(f"{name}/h_state", state_shape, variable=True)
     graph.operator(
         "UNIDIRECTIONAL_SEQUENCE_RNN",
         [x, *constants, state],
@@ -55,7 +96,7 @@ def _lstm(
             for gate, piece in zip(("input", "forget", "cell", "output"), np.split(value, 4), strict=True)
         ]
 
-    states = [graph.tensor(f"{name}/{part}", state_shape, variable=True) for part in ("h", "c")]
+    states = [graph.tensor(f"{name}/{part}_state", state_shape, variable=True) for part in ("h", "c")]
     peephole, projection, normalisation = [NONE] * 3, [NONE] * 2, [NONE] * 4
     inputs = [x, *gates("weights", w_input), *gates("recurrent_weights", w_state), *peephole, *gates("bias", bias)]
     graph.operator(

@@ -19,7 +19,7 @@ def emit(
     graph: Graph,
     cell: str,
     name: str,
-    gates: int,
+    x: int,
     weights: list[Array],
     state: list[int],
     outputs: list[int],
@@ -30,29 +30,31 @@ def emit(
     """The loop for one layer and direction, see :func:`edgekit.converters.recurrent.operators.loop`.
 
     Args:
-        gates: (T, B, G * H).
-        weights: of the state (G * H, H); for a GRU its biases.
-        state, outputs: tensors of ``graph``; the first output is the sequence (T, B, H) where ``sequence``.
+        x: (T, B, I).
+        weights: of the input, its bias, of the state, for a GRU the bias of the state.
+        state, outputs: tensors of ``graph``; no state for zeros; the first output is the sequence (T, B, H) where
+            ``sequence``.
     """
-    steps, batch, _ = graph.shape(gates)
-    hidden = weights[0].shape[1]
+    steps, batch, _ = graph.shape(x)
+    hidden = weights[2].shape[1]
+    gates = _gates(graph, name, x, weights[0], weights[1])
     variables = [graph.constant(f"{name}/first", 0, "int32")]
     if sequence:
         variables.append(_room(graph, name, gates, hidden))
-    variables += [*state, gates]
+    variables += [*(state or _zeros(graph, name, x, batch, hidden, len(outputs) - sequence)), gates]
     if steps < 0:
         variables.append(_length(graph, name, gates))
     results = [graph.tensor(f"{name}/step", [], "int32"), *outputs]
-    results += [graph.tensor(f"{name}/left_{k}", graph.shape(t), _dtype(graph, t)) for k, t in
-                enumerate(variables[len(results):])]
+    results += [
+        graph.tensor(f"{name}/left_{k}", graph.shape(t), _dtype(graph, t))
+        for k, t in enumerate(variables[len(results) :])
+    ]
     shapes = [(graph.shape(t), _dtype(graph, t)) for t in variables]
     condition, check = graph.editor.graph(f"{name}_condition")
     _condition(check, shapes, steps)
     body_number, body = graph.editor.graph(f"{name}_body")
-    _body(body, shapes, cell, weights, sequence=sequence, reverse=reverse, steps=steps, batch=batch)
-    graph.operator(
-        "WHILE", variables, results, condSubgraphIndex=condition, bodySubgraphIndex=body_number
-    )
+    _body(body, shapes, cell, weights[2:], sequence=sequence, reverse=reverse, steps=steps, batch=batch)
+    graph.operator("WHILE", variables, results, condSubgraphIndex=condition, bodySubgraphIndex=body_number)
 
 
 def _condition(graph: Graph, shapes: list[tuple[list[int], str]], steps: int) -> None:
@@ -148,8 +150,9 @@ def _split(graph: Graph, x: int, sizes: list[int], name: str) -> list[int]:
     if len(set(sizes)) == 1:
         graph.operator("SPLIT", [axis, x], parts, numSplits=len(sizes))
     else:
-        graph.operator("SPLIT_V", [x, graph.constant(f"{name}_sizes", sizes, "int32"), axis], parts,
-                       numSplits=len(sizes))
+        graph.operator(
+            "SPLIT_V", [x, graph.constant(f"{name}_sizes", sizes, "int32"), axis], parts, numSplits=len(sizes)
+        )
     return parts
 
 
@@ -161,6 +164,31 @@ def _written(graph: Graph, so_far: int, h: int, place: int) -> int:
     zero = graph.constant("zero", 0, "int32")
     start = graph.made("PACK", [place, zero, zero], "start", [3], valuesCount=3, axis=0)
     return graph.made("DYNAMIC_UPDATE_SLICE", [so_far, update, start], "outputs", graph.shape(so_far))
+
+
+def _gates(graph: Graph, name: str, x: int, weights: Array, bias: Array) -> int:
+    """What the input gives to the gates of every step, in one product: (T, B, I) -> (T, B, G * H)."""
+    operands = [x, graph.constant(f"{name}/input_weights", weights), graph.constant(f"{name}/input_bias", bias)]
+    steps, batch, _ = graph.shape(x)
+    shape = [steps, batch, len(weights)]
+    return graph.made("FULLY_CONNECTED", operands, f"{name}/gates", shape, version=5, keepNumDims=True)
+
+
+def _zeros(graph: Graph, name: str, x: int, batch: int, hidden: int, count: int) -> list[int]:
+    """A state of zeros, (B, H) each; of the size that the batch has, where it is dynamic."""
+    if batch >= 0:
+        return [graph.constant(f"{name}/zeros", np.zeros((batch, hidden)))] * count
+    shape = graph.made("SHAPE", [x], f"{name}/sizes", [3], dtype="int32", outType=2)  # schema.TensorType.INT32
+    width = graph.constant(f"{name}/hidden", hidden, "int32")
+    sizes = graph.made("PACK", [_element(graph, name, shape, 1), width], f"{name}/state_shape", [2], valuesCount=2)
+    nothing = graph.constant(f"{name}/nothing", 0.0)
+    return [graph.made("FILL", [sizes, nothing], f"{name}/zeros", [-1, hidden], dtype="float32")] * count
+
+
+def _element(graph: Graph, name: str, vector: int, place: int) -> int:
+    """One number of a vector of int32."""
+    ends = [graph.constant(f"{name}/{k}", [v], "int32") for k, v in (("from", place), ("to", place + 1), ("by", 1))]
+    return graph.made("STRIDED_SLICE", [vector, *ends], f"{name}/size_{place}", [], shrinkAxisMask=1)
 
 
 def _room(graph: Graph, name: str, gates: int, hidden: int) -> int:
@@ -176,8 +204,7 @@ def _room(graph: Graph, name: str, gates: int, hidden: int) -> int:
 def _length(graph: Graph, name: str, gates: int) -> int:
     """The number of steps, for sequences of any length."""
     shape = graph.made("SHAPE", [gates], f"{name}/shape", [3], dtype="int32", outType=2)  # schema.TensorType.INT32
-    ends = [graph.constant(f"{name}/{k}", [value], "int32") for k, value in (("from", 0), ("to", 1), ("by", 1))]
-    return graph.made("STRIDED_SLICE", [shape, *ends], f"{name}/length", [], shrinkAxisMask=1)
+    return _element(graph, name, shape, 0)
 
 
 def _inputs(graph: Graph, shapes: list[tuple[list[int], str]]) -> list[int]:

@@ -7,12 +7,14 @@ program once more. Weights are put in order here, on real tensors, so that the f
 
 from __future__ import annotations
 
+import operator
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from edgekit.converters.recurrent.marking import kind_of
-from edgekit.converters.recurrent.operators import GATES, states
+from edgekit.converters.recurrent.marking import kind_of, where
+from edgekit.converters.recurrent.operators import states
 from torch import Tensor, fx
 
 _CELLS = {
@@ -25,8 +27,12 @@ _NAMES = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
 _ZEROS = (torch.ops.aten.zeros.default, torch.ops.aten.new_zeros.default, torch.ops.aten.zeros_like.default)
 
 
-def lower(module: fx.GraphModule) -> tuple[str, ...]:
-    """Puts sequence operators in place of the recurrent layers of ``module``; returns what was left, in words."""
+def lower(module: fx.GraphModule, prefix: str = "") -> tuple[str, ...]:
+    """Puts sequence operators in place of the recurrent layers of ``module``; returns what was left, in words.
+
+    Args:
+        prefix: before the network's own module names.
+    """
     graph = module.graph
     graph.eliminate_dead_code()
     notes = []
@@ -36,9 +42,9 @@ def lower(module: fx.GraphModule) -> tuple[str, ...]:
             continue
         reason = _refusal(module, node)
         if reason:
-            notes.append(f"{_where(node)} ({_NAMES[kind]}) is unrolled, one set of operators a step: {reason}")
+            notes.append(f"{where(node, prefix)} ({_NAMES[kind]}) is unrolled, one set of operators a step: {reason}")
         else:
-            notes.extend(_replace(module, node, kind))
+            notes.extend(_replace(module, node, kind, prefix))
     notes.extend(_cell_notes(graph))
     graph.eliminate_dead_code()
     graph.lint()
@@ -64,19 +70,17 @@ def _refusal(module: fx.GraphModule, node: fx.Node) -> str:
     return ""
 
 
-def _replace(module: fx.GraphModule, node: fx.Node, kind: str) -> list[str]:
+def _replace(module: fx.GraphModule, node: fx.Node, kind: str, prefix: str) -> list[str]:
     x, hx, params, has_biases, num_layers, _, _, bidirectional, batch_first = node.args
     graph, notes = module.graph, []
-    _take_last(node, kind, bool(bidirectional), bool(batch_first))
-    used = _used(node)
+    _take_parts(node, kind, int(num_layers), bool(bidirectional), bool(batch_first))
+    used = _used(node, kind, len(params) // (4 if has_biases else 2))
     state = list(hx) if isinstance(hx, (list, tuple)) else [hx]
     zero = all(_is_zero(module, part) for part in state)  # type: ignore[arg-type]
-    alone = kind != "gru" and zero and not (kind == "lstm" and 2 in used)
-    if kind != "gru" and not alone:
-        why = "its last cell state is used, which TFLite's operator keeps to itself" if zero else (
-            "its initial state is an input or depends on the batch size, which TFLite's operator cannot be given"
-        )
-        notes.append(f"{_where(node)} ({_NAMES[kind]}) is a loop over one step: {why}")
+    why = _why_loop(node, kind, zero, used)
+    alone = kind != "gru" and not why
+    if kind != "gru" and why:
+        notes.append(f"{where(node, prefix)} ({_NAMES[kind]}) is a loop over one step: {why}")
     per = 4 if has_biases else 2
     values = [_attribute(module, p) for p in params]  # type: ignore[union-attr]
     groups = [values[k : k + per] for k in range(0, len(values), per)]
@@ -87,18 +91,33 @@ def _replace(module: fx.GraphModule, node: fx.Node, kind: str) -> list[str]:
             constants.append([_constant(module, value) for value in order(kind, group)])
         target = run_fused if alone else run_loop
         new = graph.call_function(
-            target, (x, hx, constants), {
-                "name": _where(node),
+            target,
+            (x, () if zero else tuple(state), constants),
+            {
+                "name": where(node, prefix),
                 "kind": kind,
                 "num_layers": num_layers,
                 "bidirectional": bidirectional,
                 "batch_first": batch_first,
                 "sequence": 0 in used,
-            }
+            },
         )
     node.replace_all_uses_with(new)
     graph.erase_node(node)
     return notes
+
+
+def _why_loop(node: fx.Node, kind: str, zero: bool, used: set[int]) -> str:
+    """Why TFLite's own operator will not do; empty when it will."""
+    x, batch_first = node.args[0], node.args[8]
+    assert isinstance(x, fx.Node)
+    if not zero:
+        return "it starts from a state that is given, which TFLite's operator cannot be"
+    if not isinstance(_shape(x)[0 if batch_first else 1], int):
+        return "the batch size is dynamic, but the state that TFLite's operator keeps has one size"
+    if kind == "lstm" and 2 in used:
+        return "its last cell state is used, which TFLite's operator keeps to itself"
+    return ""
 
 
 def fused_weights(kind: str, group: Sequence[Tensor]) -> list[Tensor]:
@@ -130,7 +149,7 @@ def loop_weights(kind: str, group: Sequence[Tensor]) -> list[Tensor]:
 
 def run_fused(
     x: Tensor,
-    hx: Any,
+    given: Sequence[Tensor],
     weights: Sequence[Sequence[Tensor]],
     name: str,
     kind: str,
@@ -139,23 +158,24 @@ def run_fused(
     batch_first: bool,
     sequence: bool,
 ) -> tuple[Tensor, ...]:
-    """All layers from a state of zeros: (outputs, h_n)."""
-    time, last = (1 if batch_first else 0), []
+    """All layers from a state of zeros; the same results as of :func:`run_loop`."""
+    last = []
     for layer in range(num_layers):
         outputs = []
         for direction in range(2 if bidirectional else 1):
             own = list(weights[layer * (2 if bidirectional else 1) + direction])
-            steps = x.flip(time) if direction else x
-            y = torch.ops.edgekit.fused(_part(name, layer, direction), kind, steps, own, batch_first)
-            last.append(y.select(time, -1))
-            outputs.append(y.flip(time) if direction else y)
+            part = _part(name, layer, direction)
+            y, end = torch.ops.edgekit.fused(part, kind, x, own, batch_first, bool(direction))
+            outputs.append(y)
+            last.append(end)
         x = torch.cat(outputs, 2) if bidirectional else outputs[0]
-    return x, torch.stack(last)
+    stacked = torch.stack(last)
+    return x, *([stacked] * states(kind)), *last  # nobody reads the cell state of a fused LSTM
 
 
 def run_loop(
     x: Tensor,
-    hx: Any,
+    given: Sequence[Tensor],
     weights: Sequence[Sequence[Tensor]],
     name: str,
     kind: str,
@@ -164,8 +184,13 @@ def run_loop(
     batch_first: bool,
     sequence: bool,
 ) -> tuple[Tensor, ...]:
-    """All layers from a given state: (outputs, h_n), for an LSTM also c_n. Outputs are x where none are wanted."""
-    given = list(hx) if isinstance(hx, (list, tuple)) else [hx]
+    """All layers from a given state, (D * L, B, H) each, or from zeros.
+
+    Returns:
+        Outputs, h_n, for an LSTM also c_n; then what each layer and direction has in those.
+
+    The first result is no output but some tensor where none is wanted.
+    """
     directions = 2 if bidirectional else 1
     ends: list[list[Tensor]] = [[] for _ in range(states(kind))]
     x = x.transpose(0, 1) if batch_first else x
@@ -174,18 +199,16 @@ def run_loop(
         wanted = sequence or layer + 1 < num_layers
         for direction in range(directions):
             k = layer * directions + direction
-            w_input, b_input, *of_state = weights[k]
-            gates = torch.nn.functional.linear(x, w_input, b_input)
             state = [part[k] for part in given]
-            operator = torch.ops.edgekit.loop if wanted else torch.ops.edgekit.last
-            results = list(operator(_part(name, layer, direction), kind, gates, of_state, state, bool(direction)))
+            call = torch.ops.edgekit.loop if wanted else torch.ops.edgekit.last
+            results = list(call(_part(name, layer, direction), kind, x, list(weights[k]), state, bool(direction)))
             if wanted:
                 outputs.append(results.pop(0))
             for end, part in zip(ends, results, strict=True):
                 end.append(part)
         if wanted:
             x = torch.cat(outputs, 2) if bidirectional else outputs[0]
-    return (x.transpose(0, 1) if batch_first else x), *(torch.stack(end) for end in ends)
+    return (x.transpose(0, 1) if batch_first else x), *map(torch.stack, ends), *(part for end in ends for part in end)
 
 
 def _part(name: str, layer: int, direction: int) -> str:
@@ -193,49 +216,52 @@ def _part(name: str, layer: int, direction: int) -> str:
     return f"{name}/l{layer}{'_reverse' if direction else ''}"
 
 
-def _take_last(node: fx.Node, kind: str, bidirectional: bool, batch_first: bool) -> None:
-    """Where only the last step of the outputs is used, takes it from h_n: a loop need not keep the others."""
-    outputs = _result(node, 0)
-    if bidirectional or outputs is None or not outputs.users:
-        return
-    time = 1 if batch_first else 0
-    if not all(
-        user.target is torch.ops.aten.select.int and user.args[1] in (time, time - 3) and user.args[2] == -1
-        for user in outputs.users
-    ):
-        return
-    graph = node.graph
-    with graph.inserting_after(outputs):
-        h_n = graph.call_function(torch.ops.aten.select.int, (_made_result(node, 1), 0, -1))
-    for user in list(outputs.users):
-        user.replace_all_uses_with(h_n)
-        graph.erase_node(user)
-    graph.erase_node(outputs)
+def _take_parts(node: fx.Node, kind: str, num_layers: int, bidirectional: bool, batch_first: bool) -> None:
+    """Where one layer of h_n or c_n is used, or the last step of the outputs, takes it as a result of its own.
+
+    A loop need not keep outputs that nobody reads, and litert-torch need not stack states to take them apart again
+    (which it cannot do with a dynamic batch).
+    """
+    count = num_layers * (2 if bidirectional else 1)
+    first = 1 + states(kind)  # behind the outputs and the stacked states
+    for user in list(node.users):
+        result, time = user.args[1], 1 if batch_first else 0
+        _drop_whole_slices(user)
+        for select in list(user.users):
+            if select.target is not torch.ops.aten.select.int:
+                continue
+            axis, place = select.args[1] % 3, select.args[2]  # type: ignore[operator]
+            if result == 0 and not bidirectional and axis == time and place == -1:
+                part = first + count - 1
+            elif result != 0 and axis == 0 and isinstance(place, int):
+                part = first + (result - 1) * count + place % count  # type: ignore[operator]
+            else:
+                continue
+            with node.graph.inserting_before(select):
+                select.replace_all_uses_with(node.graph.call_function(operator.getitem, (node, part)))
+            node.graph.erase_node(select)
 
 
-def _result(node: fx.Node, index: int) -> fx.Node | None:
-    return next((user for user in node.users if user.args[1] == index), None)
+def _drop_whole_slices(node: fx.Node) -> None:
+    """Takes out slices from 0 to the end, which ``y[:, -1]`` leaves of its colon."""
+    for user in list(node.users):
+        if user.target is torch.ops.aten.slice.Tensor:
+            start, end, step = (*user.args[2:], *(None, None, None)[len(user.args) - 2 :])
+            if start in (None, 0) and end in (None, sys.maxsize) and step in (None, 1):
+                _drop_whole_slices(user)
+                user.replace_all_uses_with(node)
+                node.graph.erase_node(user)
 
 
-def _made_result(node: fx.Node, index: int) -> fx.Node:
-    import operator
-
-    found = _result(node, index)
-    if found is None:
-        with node.graph.inserting_after(node):
-            found = node.graph.call_function(operator.getitem, (node, index))
-    return found
-
-
-def _used(node: fx.Node) -> set[int]:
-    """Which of a layer's results anything is done with."""
-    return {int(user.args[1]) for user in node.users if user.users}  # type: ignore[arg-type]
+def _used(node: fx.Node, kind: str, count: int) -> set[int]:
+    """Which of a layer's results anything is done with: 0 the outputs, 1 h, 2 c."""
+    found = {int(user.args[1]) for user in node.users if user.users}  # type: ignore[arg-type]
+    first = 1 + states(kind)
+    return {result if result < first else 1 + (result - first) // count for result in found}
 
 
 def _is_zero(module: fx.GraphModule, node: fx.Node) -> bool:
-    """A state that is zero whatever the input, of a size that is known."""
-    if any(not isinstance(size, int) for size in _shape(node)):
-        return False
+    """A state that is zero whatever the input."""
     if node.op == "get_attr":
         return not _attribute(module, node).any()
     return node.target in _ZEROS or (node.target is torch.ops.aten.full.default and node.args[1] == 0)
@@ -257,13 +283,6 @@ def _constant(module: fx.GraphModule, value: Tensor) -> fx.Node:
     number = sum(name.startswith("_edgekit_") for name, _ in module.named_buffers())
     module.register_buffer(f"_edgekit_{number}", value.contiguous())
     return module.graph.get_attr(f"_edgekit_{number}")
-
-
-def _where(node: fx.Node) -> str:
-    """The layer's name in the network."""
-    stack = node.meta.get("nn_module_stack") or {}
-    names = [path for path, _ in stack.values() if path]
-    return str(names[-1]).removeprefix("L['self'].") if names else node.name
 
 
 def _cell_notes(graph: fx.Graph) -> list[str]:

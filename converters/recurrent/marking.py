@@ -150,3 +150,11 @@ def kind_of(node: torch.fx.Node) -> str | None:
         if target is getattr(torch.ops.aten, name).input:
             return name
     return None
+
+
+def where(node: torch.fx.Node, prefix: str) -> str:
+    """The name in the network of the layer that a node came from; ``prefix`` is taken off."""
+    stack = node.meta.get("nn_module_stack") or {}
+    paths = [str(path) for path, _ in stack.values()]
+    name = paths[-1].removeprefix("L['self'].") if paths else ""
+    return name[len(prefix) :] if name.startswith(prefix) else "the network itself"

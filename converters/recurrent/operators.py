@@ -15,7 +15,9 @@ GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
 
 @torch.library.custom_op("edgekit::fused", mutates_args=())
-def fused(name: str, cell: str, x: Tensor, weights: Sequence[Tensor], batch_first: bool) -> Tensor:
+def fused(
+    name: str, cell: str, x: Tensor, weights: Sequence[Tensor], batch_first: bool, reverse: bool
+) -> tuple[Tensor, Tensor]:
     """A layer from a state of zeros, as TFLite's own sequence operator.
 
     Args:
@@ -23,64 +25,67 @@ def fused(name: str, cell: str, x: Tensor, weights: Sequence[Tensor], batch_firs
         cell: ``lstm``, ``rnn_tanh`` or ``rnn_relu``.
         x: (B, T, I) batch first, else (T, B, I).
         weights: of the input (G * H, I), of the state (G * H, H), bias (G * H); gates in torch's order i f g o.
+        reverse: from the last step to the first.
 
     Returns:
-        h of every step, (B, T, H) or (T, B, H).
+        h of every step, (B, T, H) or (T, B, H), and h after the last step taken, (B, H).
     """
     w_input, w_state, bias = weights
     steps = x.transpose(0, 1) if batch_first else x
-    zeros = x.new_zeros(steps.shape[1], w_state.shape[1])
-    y = _run(cell, torch.nn.functional.linear(steps, w_input, bias), [w_state], [zeros] * states(cell), False)[0]
-    return (y.transpose(0, 1) if batch_first else y).clone()
+    y, last = _run(cell, _gates(steps, [w_input, bias]), [w_state], [], reverse)[:2]
+    return (y.transpose(0, 1) if batch_first else y).contiguous(), last
 
 
 @fused.register_fake
-def _(name: str, cell: str, x: Tensor, weights: Sequence[Tensor], batch_first: bool) -> Tensor:
-    return x.new_empty((*x.shape[:2], weights[1].shape[1]))
+def _(
+    name: str, cell: str, x: Tensor, weights: Sequence[Tensor], batch_first: bool, reverse: bool
+) -> tuple[Tensor, Tensor]:
+    hidden = weights[1].shape[1]
+    return x.new_empty((*x.shape[:2], hidden)), x.new_empty((x.shape[0 if batch_first else 1], hidden))
 
 
 @torch.library.custom_op("edgekit::loop", mutates_args=())
 def loop(
-    name: str, cell: str, gates: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor], reverse: bool
+    name: str, cell: str, x: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor], reverse: bool
 ) -> list[Tensor]:
-    """A layer from a given state, as a loop over one step.
+    """A layer as a loop over one step.
 
     Args:
         name: the layer's in the network, for the file.
         cell: ``lstm``, ``gru``, ``rnn_tanh`` or ``rnn_relu``.
-        gates: what the input gives to each gate, biases included, (T, B, G * H); gates in the order i f o g of an
-            LSTM and r z n of a GRU.
-        weights: of the state (G * H, H); for a GRU its biases (G * H), of which only n's are not zero.
-        state: h, for an LSTM also c, (B, H) each.
+        x: (T, B, I).
+        weights: of the input (G * H, I), its bias (G * H), of the state (G * H, H), for a GRU also its bias (G * H),
+            of which only n's is not zero. Gates in the order i f o g of an LSTM and r z n of a GRU.
+        state: h, for an LSTM also c, (B, H) each; none for zeros.
         reverse: from the last step to the first.
 
     Returns:
         h of every step (T, B, H), then the last state.
     """
-    return _run(cell, gates, weights, state, reverse)
+    return _run(cell, _gates(x, weights), weights[2:], state, reverse)
 
 
 @loop.register_fake
 def _(
-    name: str, cell: str, gates: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor], reverse: bool
+    name: str, cell: str, x: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor], reverse: bool
 ) -> list[Tensor]:
-    y = gates.new_empty((*gates.shape[:2], weights[0].shape[1]))
-    return [y, *(torch.empty_like(part) for part in state)]
+    hidden = weights[2].shape[1]
+    return [x.new_empty((*x.shape[:2], hidden)), *(x.new_empty((x.shape[1], hidden)) for _ in range(states(cell)))]
 
 
 @torch.library.custom_op("edgekit::last", mutates_args=())
 def last(
-    name: str, cell: str, gates: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor], reverse: bool
+    name: str, cell: str, x: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor], reverse: bool
 ) -> list[Tensor]:
     """As :func:`loop`, without the outputs of the steps: the last state only."""
-    return _run(cell, gates, weights, state, reverse)[1:]
+    return _run(cell, _gates(x, weights), weights[2:], state, reverse)[1:]
 
 
 @last.register_fake
 def _(
-    name: str, cell: str, gates: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor], reverse: bool
+    name: str, cell: str, x: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor], reverse: bool
 ) -> list[Tensor]:
-    return [torch.empty_like(part) for part in state]
+    return [x.new_empty((x.shape[1], weights[2].shape[1])) for _ in range(states(cell))]
 
 
 def states(cell: str) -> int:
@@ -88,8 +93,15 @@ def states(cell: str) -> int:
     return 2 if cell == "lstm" else 1
 
 
+def _gates(x: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """What the input gives to each gate: (T, B, I) -> (T, B, G * H)."""
+    return torch.nn.functional.linear(x, weights[0], weights[1])
+
+
 def _run(cell: str, gates: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor], reverse: bool) -> list[Tensor]:
     now, outputs = list(state), []
+    if not now:
+        now = [gates.new_zeros(gates.shape[1], weights[0].shape[1])] * states(cell)
     for t in reversed(range(len(gates))) if reverse else range(len(gates)):
         now = _step(cell, gates[t], weights, now)
         outputs.append(now[0])

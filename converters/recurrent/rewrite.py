@@ -52,13 +52,22 @@ def _place(graph: Graph, operator: Any, target: str) -> None:
     name, cell = parameters["name"], parameters["cell"]
     if target == "fused":
         weights = _values(graph, name, inputs[1:])
-        fused.emit(graph, cell, name, inputs[0], weights, outputs[0], batch_first=parameters["batch_first"])
+        used = [k if graph.users(k) else None for k in outputs]
+        how = {key: parameters[key] for key in ("batch_first", "reverse")}
+        fused.emit(graph, cell, name, inputs[0], weights, used, **how)
         return
     end = 1 + parameters["weights"]
     weights = _values(graph, name, inputs[1:end])
     loop.emit(
-        graph, cell, name, inputs[0], weights, inputs[end:], outputs,
-        sequence=target == "loop", reverse=parameters["reverse"],
+        graph,
+        cell,
+        name,
+        inputs[0],
+        weights,
+        inputs[end:],
+        outputs,
+        sequence=target == "loop",
+        reverse=parameters["reverse"],
     )
 
 
