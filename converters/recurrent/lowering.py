@@ -233,6 +233,11 @@ def _take_parts(node: fx.Node, kind: str, num_layers: int, bidirectional: bool, 
             axis, place = select.args[1] % 3, select.args[2]  # type: ignore[operator]
             if result == 0 and not bidirectional and axis == time and place == -1:
                 part = first + count - 1
+            elif result == 0 and axis == time and place == -1 and not isinstance(_shape(user)[time], int):
+                with node.graph.inserting_before(select):  # litert-torch cannot count from the end of a dynamic axis
+                    backwards = node.graph.call_function(torch.ops.aten.flip.default, (user, [time]))
+                select.args = (backwards, time, 0)
+                continue
             elif result != 0 and axis == 0 and isinstance(place, int):
                 part = first + (result - 1) * count + place % count  # type: ignore[operator]
             else:

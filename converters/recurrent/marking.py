@@ -120,7 +120,7 @@ class Marking(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         ours = _FUNCTIONS.get(func) if not kwargs and len(args) == 9 else None
-        if ours is not None and isinstance(args[2], (list, tuple)):  # packed: data, lengths, state, weights
+        if ours is not None and isinstance(args[3], bool):  # a packed sequence: data, lengths, state, weights, bool
             return ours(args[0], list(args[1]) if isinstance(args[1], tuple) else args[1], list(args[2]), *args[3:])
         return func(*args, **(kwargs or {}))
 

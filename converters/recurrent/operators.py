@@ -30,6 +30,8 @@ def fused(
     Returns:
         h of every step, (B, T, H) or (T, B, H), and h after the last step taken, (B, H).
     """
+    if cell == "lstm":
+        weights = [torch.cat([i, f, o, g]) for i, f, g, o in (part.chunk(4) for part in weights)]
     w_input, w_state, bias = weights
     steps = x.transpose(0, 1) if batch_first else x
     y, last = _run(cell, _gates(steps, [w_input, bias]), [w_state], [], reverse)[:2]
