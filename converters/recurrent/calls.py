@@ -35,6 +35,16 @@ def _last(context: Any, *arguments: Any) -> Any:
     return _looped(context, "last", *arguments)
 
 
+@lowerings.lower(torch.ops.edgekit.end.default)
+def _end(context: Any, x: Any, axis: int) -> Any:
+    return _call(context, "end", [x], {"axis": axis})[0]
+
+
+@lowerings.lower(torch.ops.edgekit.join.default)
+def _join(context: Any, parts: Sequence[Any], axis: int) -> Any:
+    return stablehlo.concatenate(list(parts), dimension=axis)
+
+
 def _looped(
     context: Any,
     operator: str,

@@ -44,20 +44,20 @@ def emit(
         y = graph.tensor(f"{name}/h", [*shape[:2], weights[1].shape[1]])
     _operator(graph, cell, name, x, weights, y, batch_first=batch_first)
     if last is not None:
-        _last_step(graph, name, y, last, batch_first)
+        end(graph, y, last, 1 if batch_first else 0)
     if reverse and sequence is not None:
         graph.operator("REVERSE_V2", [y, axis], [sequence])
 
 
-def _last_step(graph: Graph, name: str, y: int, last: int, batch_first: bool) -> None:
-    """``y[:, -1]`` batch first, else ``y[-1]``."""
-    time = 1 if batch_first else 0
-    bounds = {"from": [0, 0, 0], "to": [0, 0, 0], "by": [1, 1, 1]}
-    bounds["from"][time] = -1
-    constants = [graph.constant(f"{name}/last_{key}", value, "int32") for key, value in bounds.items()]
-    whole = 0b111 & ~(1 << time)
-    masks = {"beginMask": whole, "endMask": whole, "shrinkAxisMask": 1 << time}
-    graph.operator("STRIDED_SLICE", [y, *constants], [last], **masks)
+def end(graph: Graph, x: int, output: int, axis: int) -> None:
+    """The last of ``x`` along an axis, see :func:`edgekit.converters.recurrent.operators.end`."""
+    rank = len(graph.shape(x))
+    first = [-1 if k == axis else 0 for k in range(rank)]
+    bounds = {"end_from": first, "end_to": [0] * rank, "end_by": [1] * rank}
+    constants = [graph.constant(name, value, "int32") for name, value in bounds.items()]
+    whole = (1 << rank) - 1 - (1 << axis)
+    masks = {"beginMask": whole, "endMask": whole, "shrinkAxisMask": 1 << axis}
+    graph.operator("STRIDED_SLICE", [x, *constants], [output], **masks)
 
 
 def _operator(

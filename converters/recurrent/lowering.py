@@ -45,6 +45,7 @@ def lower(module: fx.GraphModule, prefix: str = "") -> tuple[str, ...]:
             notes.append(f"{where(node, prefix)} ({_NAMES[kind]}) is unrolled, one set of operators a step: {reason}")
         else:
             notes.extend(_replace(module, node, kind, prefix))
+    _ends(graph)
     notes.extend(_cell_notes(graph))
     graph.eliminate_dead_code()
     graph.lint()
@@ -168,8 +169,8 @@ def run_fused(
             y, end = torch.ops.edgekit.fused(part, kind, x, own, batch_first, bool(direction))
             outputs.append(y)
             last.append(end)
-        x = torch.cat(outputs, 2) if bidirectional else outputs[0]
-    stacked = torch.stack(last)
+        x = torch.ops.edgekit.join(outputs, 2) if bidirectional else outputs[0]
+    stacked = _stacked(last)
     return x, *([stacked] * states(kind)), *last  # nobody reads the cell state of a fused LSTM
 
 
@@ -207,8 +208,14 @@ def run_loop(
             for end, part in zip(ends, results, strict=True):
                 end.append(part)
         if wanted:
-            x = torch.cat(outputs, 2) if bidirectional else outputs[0]
-    return (x.transpose(0, 1) if batch_first else x), *map(torch.stack, ends), *(part for end in ends for part in end)
+            x = torch.ops.edgekit.join(outputs, 2) if bidirectional else outputs[0]
+    return (x.transpose(0, 1) if batch_first else x), *map(_stacked, ends), *(part for end in ends for part in end)
+
+
+def _stacked(parts: Sequence[Tensor]) -> Tensor:
+    """(B, H) each -> (n, B, H)."""
+    rows = [part.unsqueeze(0) for part in parts]
+    return torch.ops.edgekit.join(rows, 0) if len(rows) > 1 else rows[0]
 
 
 def _part(name: str, layer: int, direction: int) -> str:
@@ -233,11 +240,6 @@ def _take_parts(node: fx.Node, kind: str, num_layers: int, bidirectional: bool, 
             axis, place = select.args[1] % 3, select.args[2]  # type: ignore[operator]
             if result == 0 and not bidirectional and axis == time and place == -1:
                 part = first + count - 1
-            elif result == 0 and axis == time and place == -1 and not isinstance(_shape(user)[time], int):
-                with node.graph.inserting_before(select):  # litert-torch cannot count from the end of a dynamic axis
-                    backwards = node.graph.call_function(torch.ops.aten.flip.default, (user, [time]))
-                select.args = (backwards, time, 0)
-                continue
             elif result != 0 and axis == 0 and isinstance(place, int):
                 part = first + (result - 1) * count + place % count  # type: ignore[operator]
             else:
@@ -256,6 +258,16 @@ def _drop_whole_slices(node: fx.Node) -> None:
                 _drop_whole_slices(user)
                 user.replace_all_uses_with(node)
                 node.graph.erase_node(user)
+
+
+def _ends(graph: fx.Graph) -> None:
+    """``x[:, -1]`` along an axis of any length becomes an operator of ours: litert-torch's gives zeros."""
+    for node in graph.nodes:
+        if node.target is torch.ops.aten.select.int and node.args[2] == -1:
+            shape = _shape(node.args[0])
+            if not isinstance(shape[node.args[1]], int):
+                node.target = torch.ops.edgekit.end.default
+                node.args = (node.args[0], node.args[1] % len(shape))
 
 
 def _used(node: fx.Node, kind: str, count: int) -> set[int]:

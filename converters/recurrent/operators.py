@@ -90,6 +90,28 @@ def _(
     return [x.new_empty((x.shape[1], weights[2].shape[1])) for _ in range(states(cell))]
 
 
+@torch.library.custom_op("edgekit::end", mutates_args=())
+def end(x: Tensor, axis: int) -> Tensor:
+    """The last of ``x`` along an axis: ``x.select(axis, -1)``."""
+    return x.select(axis, -1).clone()
+
+
+@end.register_fake
+def _(x: Tensor, axis: int) -> Tensor:
+    return x.new_empty((*x.shape[:axis], *x.shape[axis + 1 :]))
+
+
+@torch.library.custom_op("edgekit::join", mutates_args=())
+def join(parts: Sequence[Tensor], axis: int) -> Tensor:
+    """``torch.cat``, which litert-torch writes as zeros where sizes are dynamic."""
+    return torch.cat(list(parts), axis).clone()
+
+
+@join.register_fake
+def _(parts: Sequence[Tensor], axis: int) -> Tensor:
+    return torch.cat(list(parts), axis)
+
+
 def states(cell: str) -> int:
     """How many tensors the state of a cell has."""
     return 2 if cell == "lstm" else 1

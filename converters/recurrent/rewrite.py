@@ -49,6 +49,9 @@ def _target(operator: Any) -> str | None:
 def _place(graph: Graph, operator: Any, target: str) -> None:
     parameters = json.loads(operator.builtinOptions2.backendConfig)
     inputs, outputs = [int(k) for k in operator.inputs], [int(k) for k in operator.outputs]
+    if target == "end":
+        fused.end(graph, inputs[0], outputs[0], parameters["axis"])
+        return
     name, cell = parameters["name"], parameters["cell"]
     if target == "fused":
         weights = _values(graph, name, inputs[1:])
