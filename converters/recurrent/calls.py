@@ -7,8 +7,8 @@ parameters travel as JSON in ``backend_config``. Imported by the worker only.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from edgekit.converters.recurrent import operators  # noqa: F401  (defines torch.ops.edgekit)
@@ -17,30 +17,41 @@ from litert_converter.mlir.dialects import stablehlo
 from litert_torch.backend import lowerings
 
 PREFIX = "edgekit."
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
-@lowerings.lower(torch.ops.edgekit.fused.default)
+def _lowers(operator: Any) -> Callable[[_F], _F]:
+    """Registers a function as litert-torch's lowering of ``operator``."""
+
+    def register(function: _F) -> _F:
+        lowerings.lower(operator.default)(function)
+        return function
+
+    return register
+
+
+@_lowers(torch.ops.edgekit.fused)
 def _fused(context: Any, name: str, cell: str, x: Any, weights: Sequence[Any], batch_first: bool, reverse: bool) -> Any:
     parameters = {"name": name, "cell": cell, "batch_first": batch_first, "reverse": reverse}
     return _call(context, "fused", [x, *weights], parameters)
 
 
-@lowerings.lower(torch.ops.edgekit.loop.default)
+@_lowers(torch.ops.edgekit.loop)
 def _loop(context: Any, *arguments: Any) -> Any:
     return _looped(context, "loop", *arguments)
 
 
-@lowerings.lower(torch.ops.edgekit.last.default)
+@_lowers(torch.ops.edgekit.last)
 def _last(context: Any, *arguments: Any) -> Any:
     return _looped(context, "last", *arguments)
 
 
-@lowerings.lower(torch.ops.edgekit.end.default)
+@_lowers(torch.ops.edgekit.end)
 def _end(context: Any, x: Any, axis: int) -> Any:
     return _call(context, "end", [x], {"axis": axis})[0]
 
 
-@lowerings.lower(torch.ops.edgekit.join.default)
+@_lowers(torch.ops.edgekit.join)
 def _join(context: Any, parts: Sequence[Any], axis: int) -> Any:
     return stablehlo.concatenate(list(parts), dimension=axis)
 

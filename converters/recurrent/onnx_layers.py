@@ -62,8 +62,8 @@ def unrolled(program: ExportedProgram, prefix: str) -> tuple[ExportedProgram, tu
 def _projected(node: torch.fx.Node) -> bool:
     if node.op != "call_function" or kind_of(node) != "lstm":
         return False
-    hidden, cell = node.args[1]  # type: ignore[misc]
-    return bool(hidden.meta["val"].shape[2] != cell.meta["val"].shape[2])  # type: ignore[union-attr]
+    states: Any = node.args[1]
+    return bool(states[0].meta["val"].shape[2] != states[1].meta["val"].shape[2])
 
 
 def _translations() -> dict[Any, Callable[..., Any]]:

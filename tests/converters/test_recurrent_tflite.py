@@ -270,9 +270,7 @@ def test_what_is_unrolled_is_in_the_notes(network_of: NetworkOf, tmp_path: Path)
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
-def test_a_changed_weight_fails_the_proof(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_changed_weight_fails_the_proof(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "net.py"
     source.write_text(
         "import torch\nfrom torch import nn\n\n\ndef net():\n    torch.manual_seed(0)\n"

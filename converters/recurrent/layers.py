@@ -1,0 +1,124 @@
+"""All layers and directions of a recurrent layer as sequence operators: how they are stacked, and their weights.
+
+:func:`run_fused` and :func:`run_loop` stand in a program in place of ``aten.lstm.input`` and its like, and run while
+litert-torch traces it. B: batch, T: steps, H: hidden units, D: directions, L: layers, G: gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from edgekit.converters.recurrent.operators import states
+from torch import Tensor
+
+
+def fused_weights(kind: str, group: Sequence[Tensor]) -> list[Tensor]:
+    """Weights for :func:`operators.fused`: the biases of input and state are added."""
+    w_input, w_state, *biases = group
+    bias = biases[0] + biases[1] if biases else w_input.new_zeros(len(w_input))
+    return [w_input, w_state, bias]
+
+
+def loop_weights(kind: str, group: Sequence[Tensor]) -> list[Tensor]:
+    """Weights for :func:`operators.loop`: of the input, its bias, of the state, for a GRU the bias of the state.
+
+    r and z of a GRU add both biases at once; that of n stands inside the product with r (Cho et al. 2014 as cuDNN
+    and torch have it: n = tanh(W_in x + b_in + r * (W_hn h + b_hn))). An LSTM's gates i f g o are put in the order
+    i f o g, so that one LOGISTIC serves three.
+    """
+    w_input, w_state, *biases = group
+    zeros = w_input.new_zeros(len(w_input))
+    b_input, b_state = biases or (zeros, zeros)
+    if kind == "gru":
+        inside = b_state.clone()
+        inside[: -w_state.shape[1]] = 0
+        return [w_input, b_input + (b_state - inside), w_state, inside]
+    weights = [w_input, b_input + b_state, w_state]
+    if kind == "lstm":
+        return [torch.cat([i, f, o, g]) for i, f, g, o in (part.chunk(4) for part in weights)]
+    return weights
+
+
+def run_fused(
+    x: Tensor,
+    given: Sequence[Tensor],
+    weights: Sequence[Sequence[Tensor]],
+    name: str,
+    kind: str,
+    bidirectional: bool,
+    batch_first: bool,
+    sequence: bool,
+) -> tuple[Tensor, ...]:
+    """All layers from a state of zeros; arguments and results as of :func:`run_loop`."""
+    last = []
+    directions = 2 if bidirectional else 1
+    for layer in range(len(weights) // directions):
+        outputs = []
+        for direction in range(directions):
+            own, part = list(weights[layer * directions + direction]), _part(name, layer, direction)
+            y, end = torch.ops.edgekit.fused(part, kind, x, own, batch_first, bool(direction))
+            outputs.append(y)
+            last.append(end)
+        x = _beside(outputs)
+    stacked = _stacked(last)
+    return x, *([stacked] * states(kind)), *last  # nobody reads the cell state of a fused LSTM
+
+
+def run_loop(
+    x: Tensor,
+    given: Sequence[Tensor],
+    weights: Sequence[Sequence[Tensor]],
+    name: str,
+    kind: str,
+    bidirectional: bool,
+    batch_first: bool,
+    sequence: bool,
+) -> tuple[Tensor, ...]:
+    """All layers from a given state.
+
+    Args:
+        given: h, for an LSTM also c, (L * D, B, H) each; nothing for zeros.
+        weights: of each layer and direction, as :func:`loop_weights` puts them.
+        name: of the layer in the network.
+        sequence: the outputs are wanted.
+
+    Returns:
+        Outputs (some other tensor where none are wanted), h_n, for an LSTM also c_n; then what each layer and
+        direction has in those.
+    """
+    directions = 2 if bidirectional else 1
+    ends: list[list[Tensor]] = [[] for _ in range(states(kind))]
+    x = x.transpose(0, 1) if batch_first else x
+    layers = len(weights) // directions
+    for layer in range(layers):
+        outputs = []
+        wanted = sequence or layer + 1 < layers
+        for direction in range(directions):
+            k = layer * directions + direction
+            state, part = [whole[k] for whole in given], _part(name, layer, direction)
+            call = torch.ops.edgekit.loop if wanted else torch.ops.edgekit.last
+            results = list(call(part, kind, x, list(weights[k]), state, bool(direction)))
+            if wanted:
+                outputs.append(results.pop(0))
+            for end, result in zip(ends, results, strict=True):
+                end.append(result)
+        if wanted:
+            x = _beside(outputs)
+    return (x.transpose(0, 1) if batch_first else x), *map(_stacked, ends), *(part for end in ends for part in end)
+
+
+def _beside(outputs: list[Tensor]) -> Tensor:
+    """Outputs of both directions: (..., H) each -> (..., D * H)."""
+    return torch.ops.edgekit.join(outputs, 2) if len(outputs) > 1 else outputs[0]
+
+
+def _stacked(parts: Sequence[Tensor]) -> Tensor:
+    """(B, H) each -> (n, B, H)."""
+    rows = [part.unsqueeze(0) for part in parts]
+    return torch.ops.edgekit.join(rows, 0) if len(rows) > 1 else rows[0]
+
+
+def _part(name: str, layer: int, direction: int) -> str:
+    """A layer's name in the file, after torch's own names of its weights: ``lstm/l1_reverse``."""
+    return f"{name}/l{layer}{'_reverse' if direction else ''}"

@@ -1,0 +1,166 @@
+"""Recurrent layers in TFLite against litert-torch's unrolled ones; see scripts/bench_recurrent."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import edgekit
+from edgekit.artifact import open_artifact
+from edgekit.bench.clock import WarmupRule, time_calls
+from edgekit.bench.statistics import trimmed_mean
+from edgekit.data.seeded import seeded_feed
+from edgekit.quality.contents import operators
+
+INPUTS, HIDDEN = 40, 64
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+PAIRS = 20
+BLOCK_NS = 50_000_000
+OPERATORS = {"LSTM": 10, "GRU": 60}
+"""Bars: operators at any length, bytes of the float parameters, seconds to convert and prove, share of the time."""
+BYTES, SECONDS, SHARE = 1.2, 3.0, 0.8
+
+NETWORK = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.{kind}({inputs}, {hidden}, batch_first=True)
+
+    def forward(self, x):
+        return self.layer(x)[0]
+
+
+def net():
+    torch.manual_seed(0)
+    return Net(), (torch.randn(1, {steps}, {inputs}),)
+"""
+
+UNROLLED = """
+import os, sys, time
+os.environ["LITERT_TORCH_SHOW_PROGRESS"] = "n"
+import litert_torch, torch
+sys.path.insert(0, sys.argv[1])
+import net_{kind} as source
+module, examples = source.net()
+litert_torch.convert(torch.nn.Linear(2, 2).eval(), (torch.zeros(1, 2),))  # imports and tables, once
+begun, cpu = time.monotonic(), time.process_time()
+with torch.no_grad():
+    model = litert_torch.convert(module.eval(), examples)
+model.export(sys.argv[2])
+print("SECONDS", time.monotonic() - begun, time.process_time() - cpu, file=sys.stderr)
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    path: Path
+    seconds: float
+
+    @property
+    def bytes(self) -> int:
+        return self.path.stat().st_size
+
+    @property
+    def operators(self) -> int:
+        return sum(operators(open_artifact(self.path)).values())
+
+    def __str__(self) -> str:
+        return f"{self.operators:,} operators, {self.bytes:,} bytes, {self.seconds:.1f} s to convert"
+
+
+def ours(folder: Path, kind: str) -> Row:
+    """Converted and proved, the worker having its imports behind it."""
+    begun = time.monotonic()
+    result = edgekit.export(f"{folder / f'net_{kind}.py'}:net", to="tflite", out=folder / "ours", name=kind)
+    return Row(result.artifacts[0].artifact.path, time.monotonic() - begun)
+
+
+def theirs(folder: Path, kind: str) -> Row:
+    """Converted by litert-torch alone, not proved; imports not counted."""
+    target = folder / f"unrolled_{kind}.tflite"
+    done = subprocess.run(
+        [sys.executable, "-c", UNROLLED.format(kind=kind), str(folder), str(target)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    line = next(line for line in done.stderr.splitlines() if line.startswith("SECONDS"))
+    return Row(target, float(line.split()[1]))
+
+
+def latency(a: Path, b: Path) -> tuple[float, float, float, float, float]:
+    """Medians in ms of both, ratio a/b with its 95% interval, from blocks in the order ABBA."""
+    with edgekit.load(a) as first, edgekit.load(b) as second:
+        calls: dict[str, Callable[[], object]] = {}
+        feed = seeded_feed(first.signature, {}, 0)
+        calls["a"] = first.bare(feed)
+        calls["b"] = second.bare(dict(zip([s.name for s in second.signature.inputs], feed.values(), strict=True)))
+        medians: dict[str, list[float]] = {name: [] for name in calls}
+        for pair in range(-2, PAIRS):  # the first two are warm-up
+            for name in sorted(calls, reverse=bool(pair % 2)):
+                block = time_calls(
+                    calls[name], warmup=WarmupRule(2, 0, 1_000_000), min_runs=10, min_ns=BLOCK_NS, max_ns=20 * BLOCK_NS
+                )
+                if pair >= 0:
+                    medians[name].append(float(np.median(block.samples_ns)))
+    logs = np.log(np.array(medians["a"]) / np.array(medians["b"])).reshape(-1, 2).mean(axis=1)
+    centre, half = trimmed_mean(logs)
+    ratio, low, high = (float(np.exp(value)) for value in (centre, centre - half, centre + half))
+    return *(float(np.median(medians[name])) / 1e6 for name in "ab"), ratio, low, high
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description="recurrent layers in TFLite against litert-torch's unrolled ones")
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--keep", type=Path, help="folder with the files; unrolled ones found there are not made anew")
+    options = parser.parse_args(arguments)
+    missed = []
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.keep or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        for kind in ("LSTM", "GRU"):
+            source = NETWORK.format(kind=kind, inputs=INPUTS, hidden=HIDDEN, steps=options.steps)
+            (folder / f"net_{kind}.py").write_text(source)
+        begun = time.monotonic()
+        edgekit.export("mlp", to="tflite", out=folder / "warm")  # starts the worker
+        print(f"start of the worker and a first export (mlp): {time.monotonic() - begun:.1f} s")
+        for kind in ("LSTM", "GRU"):
+            row = ours(folder, kind)
+            kept = folder / f"unrolled_{kind}.tflite"
+            other = Row(kept, float("nan")) if kept.exists() else theirs(folder, kind)
+            mine_ms, their_ms, ratio, low, high = latency(row.path, other.path)
+            weights = 4 * GATES[kind] * HIDDEN * (INPUTS + HIDDEN + 2)
+            print(f"{kind} {INPUTS} -> {HIDDEN}, {options.steps} steps")
+            print(f"  edgekit:  {row}, proof included, {mine_ms:.3f} ms")
+            print(f"  unrolled: {other}, {their_ms:.3f} ms")
+            print(
+                f"  ratios: operators 1/{other.operators / row.operators:,.0f}, bytes {row.bytes / other.bytes:.3f} "
+                f"({row.bytes / weights:.2f}x the float parameters), conversion {row.seconds / other.seconds:.3f}, "
+                f"time {ratio:.3f} (95%: {low:.3f} to {high:.3f})"
+            )
+            bars = {f"{OPERATORS[kind]} operators": row.operators <= OPERATORS[kind]}
+            if kind == "LSTM":
+                bars[f"{BYTES}x the bytes of the float parameters"] = row.bytes <= BYTES * weights
+                bars[f"{SECONDS} s to convert and prove"] = row.seconds <= SECONDS
+                bars[f"{SHARE}x the time"] = ratio <= SHARE
+            for name, met in bars.items():
+                print(f"  bar {name}: {'met' if met else 'MISSED'}")
+                if not met:
+                    missed.append(f"{kind}: {name}")
+    return int(bool(missed))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
