@@ -8,5 +8,5 @@ The way of a layer into a TFLite file:
    what cannot be lowered is left for litert-torch to unroll, with a note that says why.
 3. ``calls``: litert-torch writes a sequence operator as a call of an unknown function, weights as constants.
 4. ``rewrite``: in the flatbuffer, the call becomes TFLite's own operator (``fused``), or a WHILE over one step
-   (``loop``).
+   (``loop``, of ``cells``).
 """

@@ -176,8 +176,7 @@ class Graph:
     def made(self, builtin: str, inputs: Iterable[int], name: str, shape: Sequence[int], **options: Any) -> int:
         """As :meth:`operator`, with one new output of ``shape`` and the first input's type, which is returned."""
         sources = list(inputs)
-        dtype = next(key for key, code in _TYPES.items() if code == self.raw.tensors[sources[0]].type)
-        result = self.tensor(name, shape, options.pop("dtype", dtype))
+        result = self.tensor(name, shape, options.pop("dtype", self.dtype(sources[0])))
         self.operator(builtin, sources, [result], **options)
         return result
 
@@ -191,6 +190,10 @@ class Graph:
         raw = self.raw.tensors[tensor]
         sizes = raw.shape if raw.shapeSignature is None or not len(raw.shapeSignature) else raw.shapeSignature
         return [int(size) for size in (() if sizes is None else sizes)]
+
+    def dtype(self, tensor: int) -> str:
+        """numpy's name of a tensor's type."""
+        return next(name for name, code in _TYPES.items() if code == self.raw.tensors[tensor].type)
 
     def data(self, tensor: int) -> np.ndarray[Any, Any] | None:
         """The value of a float32 constant; None for a tensor that is computed."""
@@ -206,10 +209,14 @@ _OPTIONS = {
     "BIDIRECTIONAL_SEQUENCE_LSTM": "BidirectionalSequenceLSTMOptions",
     "FILL": "FillOptions",
     "FULLY_CONNECTED": "FullyConnectedOptions",
+    "FLOOR_MOD": "FloorModOptions",
     "GATHER": "GatherOptions",
+    "GREATER": "GreaterOptions",
     "LESS": "LessOptions",
+    "MAXIMUM": "MaximumMinimumOptions",
     "MUL": "MulOptions",
     "PACK": "PackOptions",
+    "PAD": "PadOptions",
     "RESHAPE": "ReshapeOptions",
     "REVERSE_V2": "ReverseV2Options",
     "SHAPE": "ShapeOptions",

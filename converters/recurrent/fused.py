@@ -4,6 +4,9 @@ Sources: TensorFlow Lite, ``kernels/unidirectional_sequence_lstm.cc`` and ``kern
 ``kernels/unidirectional_sequence_rnn.cc`` (5 inputs). The gates of the operator are input, forget, cell, output;
 torch's i f g o are the same in the same order. The state is zero when a file is opened, and after
 ``reset_all_variables()``: whoever runs the file calls that at the start of a sequence.
+
+Both directions are two operators and REVERSE_V2: BIDIRECTIONAL_SEQUENCE_LSTM takes the same time (0.37 ms for 100 steps
+of 40 -> 2 x 64, on either runtime), does not show each direction's last step, and is not known to TFLite Micro.
 """
 
 from __future__ import annotations

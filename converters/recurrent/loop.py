@@ -1,18 +1,37 @@
 """A recurrent layer as a WHILE over one step: for GRUs, which TFLite has no operator for, and for given states.
 
-Source: TensorFlow Lite, ``kernels/while.cc``. The loop's variables are the step, the outputs so far, the state, and
-what the input gives to each gate, which the body hands on untouched: such a variable is not copied. Outputs are
-written into a tensor of the full length by DYNAMIC_UPDATE_SLICE, whose first content is never read.
+Source: TensorFlow Lite, ``kernels/while.cc``. A loop's variables are the step, the outputs so far, the state, and what
+the input gives to each gate, which the body hands on untouched: such a variable is not copied. The outputs are: by
+DYNAMIC_UPDATE_SLICE, which writes a step into a new tensor of their full size, and by WHILE itself, each time round.
+Over a long sequence that would cost more than the layer, so it is run in blocks: an inner loop over the steps of one
+block, an outer loop that writes whole blocks. Blocks end where the sequence ends; the first may reach out in front of
+it, into room that is cut off afterwards.
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from edgekit.converters.recurrent.cells import CELLS
 from edgekit.converters.recurrent.flatbuffer import Graph
 
 Array = np.ndarray[Any, Any]
+SHORT = 128
+"""Steps that are run without blocks, which are no faster there (64 units: 0.17 ms for 100 steps both ways)."""
+BLOCK = 32
+"""Steps of a block of a sequence of any length; of one that is known, about the root of its length."""
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """What a step is made of."""
+
+    kind: str
+    weights: list[Array]
+    reverse: bool
 
 
 def emit(
@@ -38,132 +57,131 @@ def emit(
     steps, batch, _ = graph.shape(x)
     hidden = weights[2].shape[1]
     gates = _gates(graph, name, x, weights[0], weights[1])
-    variables = [graph.constant(f"{name}/first", 0, "int32")]
-    if sequence:
-        variables.append(_room(graph, name, gates, hidden))
-    variables += [*(state or _zeros(graph, name, x, batch, hidden, len(outputs) - sequence)), gates]
-    if steps < 0:
-        variables.append(_length(graph, name, gates))
-    results = [graph.tensor(f"{name}/step", [], "int32"), *outputs]
-    results += [
-        graph.tensor(f"{name}/left_{k}", graph.shape(t), _dtype(graph, t))
-        for k, t in enumerate(variables[len(results) :])
-    ]
-    shapes = [(graph.shape(t), _dtype(graph, t)) for t in variables]
-    condition, check = graph.editor.graph(f"{name}_condition")
-    _condition(check, shapes, steps)
-    body_number, body = graph.editor.graph(f"{name}_body")
-    _body(body, shapes, cell, weights[2:], sequence=sequence, reverse=reverse, steps=steps, batch=batch)
-    graph.operator("WHILE", variables, results, condSubgraphIndex=condition, bodySubgraphIndex=body_number)
-
-
-def _condition(graph: Graph, shapes: list[tuple[list[int], str]], steps: int) -> None:
-    inputs = _inputs(graph, shapes)
-    length = inputs[-1] if steps < 0 else graph.constant("length", steps, "int32")
-    result = graph.made("LESS", [inputs[0], length], "more", [], dtype="bool")
-    graph.raw.inputs, graph.raw.outputs = inputs, [result]
-
-
-def _body(
-    graph: Graph,
-    shapes: list[tuple[list[int], str]],
-    cell: str,
-    weights: list[Array],
-    *,
-    sequence: bool,
-    reverse: bool,
-    steps: int,
-    batch: int,
-) -> None:
-    inputs = _inputs(graph, shapes)
-    step, *rest = inputs
-    one = graph.constant("one", 1, "int32")
-    last = rest.pop() if steps < 0 else graph.constant("length", steps, "int32")
-    gates = rest.pop()
-    place = step
+    state = state or _zeros(graph, name, x, batch, hidden, len(outputs) - sequence)
+    step = _Cell(cell, weights[2:], reverse)
+    length = graph.constant(f"{name}/length", steps, "int32") if steps >= 0 else _length(graph, name, gates)
+    if sequence and not 0 <= steps <= SHORT:
+        block = BLOCK if steps < 0 else max(8, min(64, round(math.sqrt(steps))))
+        room = _room(graph, name, gates, hidden, block - 1)
+        ends = _blocks(graph, name, step, gates, length, [room, *state], outputs, block)
+        begin = graph.constant(f"{name}/begin", [block - 1, 0, 0], "int32")
+        graph.operator("SLICE", [ends, begin, _rest(graph, name)], [outputs[0]])
+        return
+    first, stop = graph.constant(f"{name}/first", 0, "int32"), length
     if reverse:
-        beyond = graph.made("SUB", [last, step], "steps_left", [])
-        place = graph.made("SUB", [beyond, one], "place", [])
-    row = graph.made("GATHER", [gates, place], "gates", [batch, graph.shape(gates)[2]], axis=0)
-    so_far = rest.pop(0) if sequence else None
-    cells = {"gru": _gru, "lstm": _lstm}
-    new_state = cells.get(cell, _rnn)(graph, cell, row, weights, rest)
-    results = [graph.made("ADD", [step, one], "next", [])]
-    if so_far is not None:
-        results.append(_written(graph, so_far, new_state[0], place))
-    results += [*new_state, gates, *([last] if steps < 0 else [])]
-    graph.raw.inputs, graph.raw.outputs = inputs, results
+        one = graph.constant(f"{name}/one", 1, "int32")
+        first, stop = graph.made("SUB", [length, one], f"{name}/last", []), graph.constant(f"{name}/stop", -1, "int32")
+    room_of = [_room(graph, name, gates, hidden, 0)] if sequence else []
+    _steps(graph, name, step, gates, first, stop, None, [*room_of, *state], outputs)
 
 
-def _gru(graph: Graph, cell: str, row: int, weights: list[Array], state: list[int]) -> list[int]:
-    """n = tanh(n_input + r * n_state), h' = n + z * (h - n)."""
-    w_state, bias = weights
-    h = state[0]
-    batch, hidden = graph.shape(h)
-    of_state = _linear(graph, h, w_state, bias)
-    rz_input, n_input = _split(graph, row, [2 * hidden, hidden], "of_input")
-    rz_state, n_state = _split(graph, of_state, [2 * hidden, hidden], "of_state")
-    rz = graph.made("ADD", [rz_input, rz_state], "rz_sum", [batch, 2 * hidden])
-    rz = graph.made("LOGISTIC", [rz], "rz", [batch, 2 * hidden])
-    r, z = _split(graph, rz, [hidden, hidden], "rz")
-    inside = graph.made("MUL", [r, n_state], "reset", [batch, hidden])
-    inside = graph.made("ADD", [n_input, inside], "n_sum", [batch, hidden])
-    n = graph.made("TANH", [inside], "n", [batch, hidden])
-    change = graph.made("SUB", [h, n], "h_less_n", [batch, hidden])
-    change = graph.made("MUL", [z, change], "kept", [batch, hidden])
-    return [graph.made("ADD", [n, change], "h", [batch, hidden])]
+def _blocks(
+    graph: Graph,
+    name: str,
+    cell: _Cell,
+    gates: int,
+    length: int,
+    carried: list[int],
+    outputs: list[int],
+    block: int,
+) -> int:
+    """The outer loop; its variable is the first place of a block, which stands ``block - 1`` further on in the room.
 
+    Args:
+        carried: room for the outputs, state.
+        outputs: the state's tensors stand behind the first.
 
-def _lstm(graph: Graph, cell: str, row: int, weights: list[Array], state: list[int]) -> list[int]:
-    """c' = f * c + i * g, h' = o * tanh(c'); the gates stand in the order i f o g."""
-    h, c = state
-    batch, hidden = graph.shape(h)
-    total = graph.made("ADD", [row, _linear(graph, h, weights[0])], "sum", [batch, 4 * hidden])
-    ifo, g = _split(graph, total, [3 * hidden, hidden], "sum")
-    ifo = graph.made("LOGISTIC", [ifo], "ifo", [batch, 3 * hidden])
-    i, f, o = _split(graph, ifo, [hidden] * 3, "ifo")
-    g = graph.made("TANH", [g], "g", [batch, hidden])
-    kept = graph.made("MUL", [f, c], "kept", [batch, hidden])
-    new = graph.made("MUL", [i, g], "new", [batch, hidden])
-    c = graph.made("ADD", [kept, new], "c", [batch, hidden])
-    shown = graph.made("TANH", [c], "shown", [batch, hidden])
-    return [graph.made("MUL", [o, shown], "h", [batch, hidden]), c]
-
-
-def _rnn(graph: Graph, cell: str, row: int, weights: list[Array], state: list[int]) -> list[int]:
-    batch, hidden = graph.shape(state[0])
-    total = graph.made("ADD", [row, _linear(graph, state[0], weights[0])], "sum", [batch, hidden])
-    return [graph.made("RELU" if cell == "rnn_relu" else "TANH", [total], "h", [batch, hidden])]
-
-
-def _linear(graph: Graph, x: int, weights: Array, bias: Array | None = None) -> int:
-    operands = [x, graph.constant("weights", weights)]
-    if bias is not None:
-        operands.append(graph.constant("bias", bias))
-    return graph.made("FULLY_CONNECTED", operands, "of_state", [graph.shape(x)[0], len(weights)])
-
-
-def _split(graph: Graph, x: int, sizes: list[int], name: str) -> list[int]:
-    batch = graph.shape(x)[0]
-    axis = graph.constant("axis", 1, "int32")
-    parts = [graph.tensor(f"{name}_{k}", [batch, size]) for k, size in enumerate(sizes)]
-    if len(set(sizes)) == 1:
-        graph.operator("SPLIT", [axis, x], parts, numSplits=len(sizes))
-    else:
-        graph.operator(
-            "SPLIT_V", [x, graph.constant(f"{name}_sizes", sizes, "int32"), axis], parts, numSplits=len(sizes)
+    Returns:
+        The room, filled.
+    """
+    size = graph.constant(f"{name}/block", block, "int32")
+    if cell.reverse:
+        low, end = (
+            graph.made("SUB", [length, size], f"{name}/first_block", []),
+            graph.constant(f"{name}/before", -block, "int32"),
         )
-    return parts
+    else:
+        low, end = _first_block(graph, name, length, size), length
+    filled = graph.tensor(f"{name}/filled", graph.shape(carried[0]))
+    variables = [low, *carried, gates, end]
+    body_number, body = graph.editor.graph(f"{name}_blocks")
+    inputs = _inputs(body, graph, variables)
+    low_now, room, *state, gates_now, end_now = inputs
+    zero, size = body.constant("zero", 0, "int32"), body.constant("block", block, "int32")
+    one = body.constant("one", 1, "int32")
+    beyond = body.made("ADD", [low_now, size], "beyond", [])
+    start = body.made("MAXIMUM", [low_now, zero], "start", [])
+    first, stop = start, beyond
+    if cell.reverse:
+        first, stop = body.made("SUB", [beyond, one], "first", []), body.made("SUB", [start, one], "stop", [])
+    _, batch, hidden = body.shape(room)
+    some = [body.constant("begin", [0, 0, 0], "int32"), body.constant("block_size", [block, -1, -1], "int32")]
+    piece = body.made("SLICE", [room, *some], "piece", [block, batch, hidden])
+    results = [body.tensor(f"block_{k}", body.shape(t)) for k, t in enumerate((piece, *state))]
+    _steps(body, name, cell, gates_now, first, stop, low_now, [piece, *state], results)
+    place = body.made("SUB", [beyond, one], "place", [])
+    written = _written(body, room, results[0], place)
+    following = body.made("SUB" if cell.reverse else "ADD", [low_now, size], "following", [])
+    body.raw.inputs, body.raw.outputs = inputs, [following, written, *results[1:], gates_now, end_now]
+    _while(graph, name, variables, [filled, *outputs[1:]], body_number, cell.reverse)
+    return filled
 
 
-def _written(graph: Graph, so_far: int, h: int, place: int) -> int:
-    """``so_far`` (T, B, H) with ``h`` (B, H) at step ``place``."""
-    _, batch, hidden = graph.shape(so_far)
-    wanted = graph.constant("one_step", [1, batch, hidden], "int32")
-    update = graph.made("RESHAPE", [h, wanted], "update", [1, batch, hidden])
+def _steps(
+    graph: Graph,
+    name: str,
+    cell: _Cell,
+    gates: int,
+    first: int,
+    stop: int,
+    low: int | None,
+    carried: list[int],
+    outputs: list[int],
+) -> None:
+    """The loop over single steps, from the place ``first`` until before ``stop``.
+
+    Args:
+        low: place that stands first in the outputs; None for 0.
+        carried: room for the outputs where the state is not all of it, then the state.
+    """
+    variables = [first, *carried, gates, *([] if low is None else [low]), stop]
+    number, body = graph.editor.graph(f"{name}_step")
+    inputs = _inputs(body, graph, variables)
+    place, *rest, stop_now = inputs
+    low_now = None if low is None else rest.pop()
+    gates_now = rest.pop()
+    room = rest.pop(0) if len(body.shape(rest[0])) == 3 else None
+    batch = body.shape(rest[0])[0]
+    row = body.made("GATHER", [gates_now, place], "gates", [batch, body.shape(gates_now)[2]], axis=0)
+    state = CELLS[cell.kind](body, row, cell.weights, rest)
+    one = body.constant("one", 1, "int32")
+    results = [body.made("SUB" if cell.reverse else "ADD", [place, one], "next", [])]
+    if room is not None:
+        inside = place if low_now is None else body.made("SUB", [place, low_now], "inside", [])
+        sizes = body.constant("one_step", [1, batch, body.shape(room)[2]], "int32")
+        update = body.made("RESHAPE", [state[0], sizes], "update", [1, batch, body.shape(room)[2]])
+        results.append(_written(body, room, update, inside))
+    results += [*state, gates_now, *([] if low_now is None else [low_now]), stop_now]
+    body.raw.inputs, body.raw.outputs = inputs, results
+    _while(graph, name, variables, outputs, number, cell.reverse)
+
+
+def _while(graph: Graph, name: str, variables: list[int], outputs: list[int], body: int, down: bool) -> None:
+    """A loop whose first variable counts up, or ``down``, to its last; ``outputs`` are those behind the first."""
+    number, check = graph.editor.graph(f"{name}_condition")
+    inputs = _inputs(check, graph, variables)
+    more = check.made("GREATER" if down else "LESS", [inputs[0], inputs[-1]], "more", [], dtype="bool")
+    check.raw.inputs, check.raw.outputs = inputs, [more]
+    unused = [graph.tensor(f"{name}/left_{k}", graph.shape(t), graph.dtype(t)) for k, t in enumerate(variables)]
+    results = [unused[0], *outputs, *unused[1 + len(outputs) :]]
+    graph.operator("WHILE", variables, results, condSubgraphIndex=number, bodySubgraphIndex=body)
+
+
+def _written(graph: Graph, room: int, update: int, place: int) -> int:
+    """``room`` (n, B, H) with ``update`` (k, B, H) from the place on."""
     zero = graph.constant("zero", 0, "int32")
-    start = graph.made("PACK", [place, zero, zero], "start", [3], valuesCount=3, axis=0)
-    return graph.made("DYNAMIC_UPDATE_SLICE", [so_far, update, start], "outputs", graph.shape(so_far))
+    start = graph.made("PACK", [place, zero, zero], "at", [3], valuesCount=3, axis=0)
+    return graph.made("DYNAMIC_UPDATE_SLICE", [room, update, start], "outputs", graph.shape(room))
 
 
 def _gates(graph: Graph, name: str, x: int, weights: Array, bias: Array) -> int:
@@ -191,14 +209,24 @@ def _element(graph: Graph, name: str, vector: int, place: int) -> int:
     return graph.made("STRIDED_SLICE", [vector, *ends], f"{name}/size_{place}", [], shrinkAxisMask=1)
 
 
-def _room(graph: Graph, name: str, gates: int, hidden: int) -> int:
-    """A tensor (T, B, H) of any content, in which the outputs are collected: a part of the gates."""
+def _room(graph: Graph, name: str, gates: int, hidden: int, more: int) -> int:
+    """A tensor (more + T, B, H) of any content, in which the outputs are collected: a part of the gates."""
     steps, batch, width = graph.shape(gates)
-    if width == hidden:
-        return gates
-    begin = graph.constant(f"{name}/begin", [0, 0, 0], "int32")
-    size = graph.constant(f"{name}/size", [-1, -1, hidden], "int32")
-    return graph.made("SLICE", [gates, begin, size], f"{name}/room", [steps, batch, hidden])
+    part = gates
+    if width != hidden:
+        begin = graph.constant(f"{name}/begin", [0, 0, 0], "int32")
+        size = graph.constant(f"{name}/width", [-1, -1, hidden], "int32")
+        part = graph.made("SLICE", [gates, begin, size], f"{name}/part", [steps, batch, hidden])
+    if not more:
+        return part
+    padding = graph.constant(f"{name}/padding", [[more, 0], [0, 0], [0, 0]], "int32")
+    longer = [-1 if steps < 0 else steps + more, batch, hidden]
+    return graph.made("PAD", [part, padding], f"{name}/room", longer)
+
+
+def _rest(graph: Graph, name: str) -> int:
+    """The size of a SLICE that goes to every end."""
+    return graph.constant(f"{name}/rest", [-1, -1, -1], "int32")
 
 
 def _length(graph: Graph, name: str, gates: int) -> int:
@@ -207,9 +235,14 @@ def _length(graph: Graph, name: str, gates: int) -> int:
     return _element(graph, name, shape, 0)
 
 
-def _inputs(graph: Graph, shapes: list[tuple[list[int], str]]) -> list[int]:
-    return [graph.tensor(f"input_{k}", shape, dtype) for k, (shape, dtype) in enumerate(shapes)]
+def _first_block(graph: Graph, name: str, length: int, size: int) -> int:
+    """The place of the first block: 0, or before it, so that the last block ends with the sequence."""
+    zero = graph.constant(f"{name}/zero", 0, "int32")
+    missing = graph.made("SUB", [zero, length], f"{name}/less_length", [])
+    missing = graph.made("FLOOR_MOD", [missing, size], f"{name}/missing", [])
+    return graph.made("SUB", [zero, missing], f"{name}/first_block", [])
 
 
-def _dtype(graph: Graph, tensor: int) -> str:
-    return "int32" if graph.raw.tensors[tensor].type == 2 else "float32"
+def _inputs(graph: Graph, outer: Graph, variables: list[int]) -> list[int]:
+    """Inputs of a loop's graph for variables of the graph that the loop stands in."""
+    return [graph.tensor(f"input_{k}", outer.shape(t), outer.dtype(t)) for k, t in enumerate(variables)]
