@@ -136,7 +136,7 @@ def read_as(text: str, contract: InputContract) -> list[tuple[str, str | None]]:
     A mark that training never saw (no letter, no digit) only separates, and is left out.
     """
     words, least = _words(_vocabulary(contract)), int(contract.params.get("beginning", 0))
-    pairs = []
+    pairs: list[tuple[str, str | None]] = []
     for token in tokens(text, contract.params):
         if token in words.numbers:
             pairs.append((token, token))
