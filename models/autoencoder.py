@@ -157,6 +157,6 @@ FAMILY = Family(
     kinds=("image", "table"),
     fit=_fit,
     options=TrainOptions(
-        epochs=60, batch=32, lr=3e-3, optimizer="adamw", weight_decay=1e-4, average=0.99, validation=0.1
+        epochs=150, batch=32, lr=3e-3, optimizer="adamw", weight_decay=1e-4, average=0.99, validation=0.1
     ),
 )

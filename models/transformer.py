@@ -7,7 +7,7 @@ quantizer sees its tensors. Padding is masked inside, from the token numbers alo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,9 +20,9 @@ from edgekit.data.text import PADDING, vocabulary_size
 MASKED = -20.0
 """Added to the attention score of a padded place: its weight falls by e^-20 = 2e-9, below float32's resolution. A
 larger magnitude would hide no more, and would take up the whole range of an 8-bit score."""
-BRANCH_STD = 0.01
-"""Spread of the weights a block begins to add with: at first the blocks say next to nothing, and the network is a mean
-of its embeddings, which is what few texts teach first; what the order of words adds is learned on top of it."""
+QUIET_STD = 0.01
+"""Spread of the weights with which a block of a text network begins to add: at first the blocks say next to nothing,
+and the network is a mean of its embeddings, which is what few texts teach; what order adds comes on top."""
 PATCHES = 8
 """Patches along the longer side of an image."""
 
@@ -35,12 +35,12 @@ def positions(length: int, width: int) -> Tensor:
 
 
 class Positions(nn.Module):
-    """Adds one vector a place: learned, or the fixed sines."""
+    """Adds one vector a place: learned (from random ones of the spread ``std``), or the fixed sines."""
 
-    def __init__(self, length: int, width: int, learned: bool) -> None:
+    def __init__(self, length: int, width: int, learned: bool, std: float) -> None:
         super().__init__()
         if learned:
-            self.table = nn.Parameter(torch.randn(length, width) * 0.02)
+            self.table = nn.Parameter(torch.randn(length, width) * std)
         else:
             self.register_buffer("table", positions(length, width), persistent=False)
 
@@ -50,7 +50,10 @@ class Positions(nn.Module):
 
 
 class TextStem(nn.Module):
-    """Token numbers to vectors; number 0 is padding."""
+    """Token numbers to vectors; number 0 is padding.
+
+    In training whole features of a text are dropped, not single values, so that words cannot fill in for each other.
+    """
 
     def __init__(self, words: int, width: int, dropout: float) -> None:
         super().__init__()
@@ -62,7 +65,10 @@ class TextStem(nn.Module):
 
     def forward(self, text: Tensor) -> tuple[Tensor, Tensor]:
         """(B, L) integers -> vectors (B, L, W), and 1.0 for a word and 0.0 for padding (B, L)."""
-        return self.dropout(self.embedding(text)), (text != PADDING).float()
+        vectors = self.embedding(text)
+        if self.training:
+            vectors = vectors * self.dropout(torch.ones_like(vectors[:, :1]))
+        return vectors, (text != PADDING).float()
 
 
 class PatchStem(nn.Module):
@@ -100,9 +106,12 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and a two-layer network, each on normalised input and added to what came in."""
+    """Attention and a two-layer network, each on normalised input and added to what came in.
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    In training the share ``skip`` of the samples passes by it (stochastic depth; Huang et al. 2016).
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float, skip: float, quiet: bool) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
         self.attention = Attention(width, heads, dropout)
@@ -110,13 +119,18 @@ class Block(nn.Module):
         self.up = nn.Linear(width, 2 * width)
         self.down = nn.Linear(2 * width, width)
         self.dropout = nn.Dropout(dropout)
-        nn.init.normal_(self.attention.out.weight, std=BRANCH_STD)
-        nn.init.normal_(self.down.weight, std=BRANCH_STD)
+        self.skip = nn.Dropout(skip)
+        if quiet:
+            nn.init.normal_(self.attention.out.weight, std=QUIET_STD)
+            nn.init.normal_(self.down.weight, std=QUIET_STD)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, L, W) -> (B, L, W)"""
-        x = x + self.dropout(self.attention(self.norm1(x), mask))
-        return x + self.dropout(self.down(torch.relu(self.up(self.norm2(x)))))  # type: ignore[no-any-return]
+        y = x + self.dropout(self.attention(self.norm1(x), mask))
+        y = y + self.dropout(self.down(torch.relu(self.up(self.norm2(y)))))
+        if self.training:
+            y = x + (y - x) * self.skip(torch.ones_like(x[:, :1, :1]))
+        return y  # type: ignore[no-any-return]
 
 
 class Transformer(nn.Module):
@@ -159,8 +173,7 @@ def transformer(
     width: int = 64,
     depth: int = 2,
     heads: int = 4,
-    dropout: float = 0.3,
-    stem_dropout: float = 0.5,
+    dropout: Sequence[float] = (0.5, 0.3, 0.5),
     learned_positions: bool = True,
 ) -> Transformer:
     """An encoder that classifies texts or images.
@@ -172,8 +185,8 @@ def transformer(
         width: of every vector; a multiple of ``heads``.
         depth: blocks.
         heads: of the attention.
-        dropout: share of the values dropped in training inside the blocks and before the classifier.
-        stem_dropout: the same after the embedding of words or patches.
+        dropout: shares dropped in training: after the embedding; inside the blocks and before the classifier; whole
+            blocks.
         learned_positions: else sinusoidal.
 
     Raises:
@@ -182,14 +195,17 @@ def transformer(
     if (
         min(classes, width, depth, heads) < 1
         or width % heads
-        or not 0 <= min(dropout, stem_dropout) <= max(dropout, stem_dropout) < 1
+        or len(dropout) != 3
+        or not all(0 <= p < 1 for p in dropout)
     ):
         raise ValueError(
-            "classes, width, depth and heads must be 1 or more, width a multiple of heads and dropout in [0, 1), got "
-            f"{classes}, {width}, {depth}, {heads}, {dropout} and {stem_dropout}"
+            "classes, width, depth and heads must be 1 or more, width a multiple of heads and dropout three shares in "
+            f"[0, 1), got {classes}, {width}, {depth}, {heads}, {dropout}"
         )
+    stem_dropout, inside, skip = dropout
+    text = "words" in input
     stem: nn.Module
-    if "words" in input:
+    if text:
         length = int(input["length"])
         stem = TextStem(int(input["words"]), width, stem_dropout)
     else:
@@ -198,8 +214,9 @@ def transformer(
             raise ValueError(f"the image's {high}x{wide} is no multiple of the patch of {patch}x{patch}")
         length = (high // patch) * (wide // patch)
         stem = PatchStem(int(input["channels"]), patch, width, stem_dropout)
-    blocks: list[nn.Module] = [Block(width, heads, dropout) for _ in range(depth)]
-    return Transformer(stem, Positions(length, width, learned_positions), blocks, width, classes, dropout)
+    places = Positions(length, width, learned_positions, std=0.02 if text else 1.0)
+    blocks: list[nn.Module] = [Block(width, heads, inside, skip, quiet=text) for _ in range(depth)]
+    return Transformer(stem, places, blocks, width, classes, inside)
 
 
 def _fit(data: Dataset) -> Fitted:
@@ -212,7 +229,7 @@ def _fit(data: Dataset) -> Fitted:
     size = tuple(max(1, round(side / patch)) * patch for side in (high, wide))
     contract = measure_contract(data, (size[0], size[1]))
     shape = {"channels": contract.channels, "size": list(size), "patch": patch}
-    return classifier(data, contract, {"input": shape, "dropout": 0.1, "stem_dropout": 0.0})
+    return classifier(data, contract, {"input": shape, "dropout": [0.0, 0.1, 0.0]})
 
 
 FAMILY = Family(
@@ -225,7 +242,7 @@ FAMILY = Family(
     options=TrainOptions(
         epochs=10,
         batch=64,
-        lr=2e-3,
+        lr=3e-3,
         optimizer="adamw",
         weight_decay=1.0,
         smoothing=0.1,

@@ -316,3 +316,27 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 def test_full_disk(arguments: list[str], good: Path, full_disk: Path, refused: Refused) -> None:
     assert "No space left" in refused(*arguments)
     assert [path.name for path in full_disk.rglob("*") if path.is_file()] == ["filler"]
+
+
+# ---------------------------------------------------------------- texts and tables
+
+
+@pytest.mark.parametrize(
+    ("data", "text", "words"),
+    [
+        ("table:t.csv", "a,b,label\n1,,x\n2,3,y\n", "line 2: the cell of column 'b' is missing"),
+        ("table:t.csv", "a,b,label\n" + "".join(f"{k},7,{k % 2}\n" for k in range(20)), "'b' is 7 in every row"),
+        ("table:t.csv", "a,b,label\n1,red,x\n2,blue,y\n", "column 'b' holds 'red'"),
+        ("table:t.csv", "a,b,label\n" + "".join(f"{k},{k * k},x\n" for k in range(20)), "1 class"),
+        ("table:none.csv", "", "does not exist"),
+        ("text:t.tsv", "a fine film\tgood\nbad\n", "line 2: 1 column"),
+        ("text:t.tsv", "a fine film\tgood\n\tbad\nx\tbad\n", "line 2: the sentence is empty"),
+        ("text:none.tsv", "", "does not exist"),
+    ],
+)
+def test_texts_and_tables(data: str, text: str, words: str, tmp_path: Path, refused: Refused) -> None:
+    kind, _, name = data.partition(":")
+    if not name.startswith("none"):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    family = {"table": "mlp", "text": "transformer"}[kind]
+    assert words in refused("train", family, "--data", data, "-o", "out.safetensors")

@@ -9,7 +9,7 @@ from edgekit.data import sample_feed, seeded_feed
 from edgekit.data.dataset import Dataset
 from edgekit.data.preprocess import batches
 from edgekit.data.seeded import extreme_feed, zeros_feed
-from edgekit.data.text import Sentences, encode, read, text_contract, tokens, vocabulary_size
+from edgekit.data.text import Sentences, encode, read, read_as, text_contract, tokens, vocabulary_size
 from edgekit.errors import DataError
 from edgekit.quality.cases import cases
 from edgekit.types import InputContract, Signature, TensorSpec
@@ -91,6 +91,7 @@ def test_a_text_file_stands_for_its_text(tmp_path):
 
 def test_the_contract_of_samples():
     contract = text_contract(Sentences(["b b a", "a c d", "a once"]))
+    assert contract.params["beginning"] == 5
     assert contract.params["vocabulary"] == "a b"  # the most frequent first; what is seen once has no number
     assert contract.params["length"] == 8  # the longest sample has 3 tokens: up to the next multiple of 8
     assert text_contract(Sentences(["a " * 500])).params["length"] == 128
@@ -113,6 +114,37 @@ def test_the_contract_of_samples():
 def test_a_contract_that_is_none(params, words):
     with pytest.raises(DataError, match=words):
         encode(Sentences(["a"]), InputContract("text", params=params))
+
+
+@pytest.mark.parametrize(
+    ("word", "known"),
+    [
+        ("masterfully", "masterful"),
+        ("masters", "master"),  # the longest beginning: 6 letters of both, "master" is the more frequent
+        ("boredom", None),  # bored: 5 of 7 letters, but it is not known
+        ("bore", None),  # under five letters
+        ("mastodon", None),  # mast: four letters
+        ("charmingly", "charming"),
+        ("charm", "charming"),
+        ("charmlessness", None),  # charm: 5 letters are less than 0.6 of 13
+        ("master2", None),  # numbers and names of their own stay unknown
+    ],
+)
+def test_an_unknown_word_is_read_as_one_that_begins_alike(word, known):
+    contract = InputContract(
+        "text", params={"length": 3, "beginning": 5, "vocabulary": "the master masterpiece masterful charming zebra"}
+    )
+    assert read_as(f"the {word}", contract) == [("the", "the"), (word, known)]
+    never = InputContract("text", params={**contract.params, "beginning": 0})
+    assert read_as(word, never) == [(word, None)]
+
+
+def test_what_is_read_as_another_word_is_said(caplog):
+    contract = InputContract("text", params={"length": 6, "beginning": 5, "vocabulary": "charming film"})
+    with caplog.at_level(logging.INFO, "edgekit"):
+        feed = sample_feed("a charmingly film", SIGNATURE, {"text": contract})["text"]
+    assert feed.tolist() == [[1, 2, 3, 0, 0, 0]]
+    assert "read as words that begin alike: charmingly as charming" in caplog.text
 
 
 def test_made_inputs_are_words_of_the_vocabulary_then_padding():

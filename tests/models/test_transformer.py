@@ -98,7 +98,9 @@ def test_the_mean_is_over_words_only():
     assert mean(x, None).tolist() == [[2.0, 3.0], [8.0, 9.0]]
 
 
-@pytest.mark.parametrize("bad", [{"width": 10}, {"depth": 0}, {"dropout": 1.0}, {"classes": 0}])
+@pytest.mark.parametrize(
+    "bad", [{"width": 10}, {"depth": 0}, {"dropout": (0.1, 1.0, 0.1)}, {"dropout": (0.1,)}, {"classes": 0}]
+)
 def test_senseless_numbers(bad):
     with pytest.raises(ValueError, match="multiple of heads"):
         transformer(**{"classes": 2, "input": TEXT, "heads": 4, **bad})
