@@ -33,7 +33,7 @@ class Samples:
         (name, contract), *_ = network.card.contract.items() or [("", InputContract())]
         self.objective = objective(network.task.kind)
         share = min(options.validation, MAX_VALIDATION / len(data))
-        self.kept, self.held = _kept_and_held(data, share, options.seed)
+        self.kept, self.held = kept_and_held(data, share, options.seed)
         self.image = contract.kind == "image" and contract.layout == "NCHW"
         self.targets = self.objective.targets(data, network)
         if self.image:
@@ -99,7 +99,7 @@ class Samples:
         return normalised.permute(0, 3, 1, 2)  # (B, C, H, W), channels-last in memory
 
 
-def _kept_and_held(data: Dataset, share: float, seed: int) -> tuple[Array, Array]:
+def kept_and_held(data: Dataset, share: float, seed: int) -> tuple[Array, Array]:
     """Indices that train and those that choose the best epoch: of a series its last windows, since neighbours share
     most of their rows; else a random share, the classes balanced."""
     if share <= 0:

@@ -7,7 +7,8 @@ from edgekit.models.augment import shifted
 from edgekit.models.checkpoint import load_checkpoint, save_checkpoint
 from edgekit.models.family import TrainOptions, family, new_network, parameter_count
 from edgekit.models.recurrent import CELLS, gru, lstm, recurrent, rnn
-from edgekit.models.training import _kept_and_held, fit
+from edgekit.models.samples import kept_and_held
+from edgekit.models.training import fit
 
 from edgekit.data import Dataset, open_data
 from edgekit.errors import DataError
@@ -133,15 +134,15 @@ def test_sounds_are_delayed_never_lost():
 
 def test_a_series_chooses_its_best_epoch_by_time(waves):
     data = open_data(f"{waves}@train")
-    kept, held = _kept_and_held(data, 0.1, 0)
+    kept, held = kept_and_held(data, 0.1, 0)
     assert len(held) == data.params["validation"] and kept.max() < held.min()
     part = data.subset(np.arange(10))  # as many as are told to be held do not exist
-    kept, held = _kept_and_held(part, 0.2, 0)
+    kept, held = kept_and_held(part, 0.2, 0)
     assert (kept.tolist(), held.tolist()) == ([0, 1, 2, 3, 4, 5, 6, 7], [8, 9])
     images = Dataset("d", "train", "image", {"image": np.zeros((20, 2, 2, 1))}, np.arange(20) % 2, ("a", "b"))
-    kept, held = _kept_and_held(images, 0.2, 0)
+    kept, held = kept_and_held(images, 0.2, 0)
     assert len(held) == 4 and not set(kept.tolist()) & set(held.tolist())
-    assert _kept_and_held(images, 0.0, 0)[1].size == 0
+    assert kept_and_held(images, 0.0, 0)[1].size == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
