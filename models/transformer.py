@@ -87,6 +87,9 @@ class PatchStem(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention."""
 
+    keeps_widths = True
+    """Channel pruning leaves it whole: its widths are cut into heads."""
+
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads

@@ -79,7 +79,13 @@ class PruneChannels(Pass):
         graph.prune(kept)
         notes = list(graph.notes)
         pruned = graph.module.eval()
-        notes += _proved(model.module, pruned, removed, inputs)
+        try:
+            notes += _proved(model.module, pruned, removed, inputs)
+        except RuntimeError as error:  # torch's shape errors
+            raise UnsupportedError(
+                f"without the channels that left, the network fails: {error}. Its forward takes a width for granted; a "
+                "module with the attribute keeps_widths = True is left whole"
+            ) from error
         after = layer_macs(pruned, inputs)
         step = with_params(
             self.describe(model),
@@ -227,7 +233,8 @@ class _Graph:
         return found
 
     def _recurrent(self) -> list[nn.Module]:
-        found = [m for m in self.module.modules() if isinstance(m, (nn.RNNBase, nn.MultiheadAttention))]
+        whole = (nn.RNNBase, nn.MultiheadAttention)
+        found = [m for m in self.module.modules() if isinstance(m, whole) or getattr(m, "keeps_widths", False)]
         for layer in found:
             kind = f"{self._names[layer]} ({type(layer).__name__})"
             self.notes.append(f"{kind} is left as it is: only convolutions and linear layers are pruned")

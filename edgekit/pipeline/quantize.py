@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.artifact import open_artifact, publishing, sha256_file, write_card
-from edgekit.data.dataset import Dataset, open_data, stratified
+from edgekit.data.dataset import Dataset, held_out_splits, open_data, splits_of, stratified
 from edgekit.data.preprocess import feeds
 from edgekit.data.seeded import seeded_feed
 from edgekit.errors import DataError, ModelError, QualityError, UnsupportedError, UsageError
@@ -348,16 +348,18 @@ def _check(artifact: Artifact, target: Path, options: QuantizeOptions) -> None:
 
 
 def _splits(options: QuantizeOptions, notes: list[str]) -> tuple[Dataset | None, Dataset | None]:
-    """(calibration samples, test samples): the train and the test split of the data set."""
+    """(calibration samples, test samples): the train and the test split of the data set, or another held-out one where
+    it is named (``sst2@dev``)."""
     if options.data is None:
         return None, None
     base, at, split = options.data.rpartition("@")
-    name = base if at and split in ("train", "test", "all") else options.data
+    name = base if at and split in splits_of(base) else options.data
     whole = open_data(f"{name}@all") if split == "all" else None
+    measured = split if name == base and split in held_out_splits(base) else "test"
     if whole is None:
         fit = open_data(f"{name}@train", default_split="train")
         if fit.own_split or len(fit) >= _FEW:
-            return fit, open_data(f"{name}@test")
+            return fit, open_data(f"{name}@{measured}")
         whole = open_data(f"{name}@all")
     notes.append(f"calibrated and measured on the same {len(whole)} samples of {whole.label}")
     return whole, whole
