@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from edgekit.data import Dataset, open_data
+from edgekit.data.text import FIRST_WORD, text_contract
 from edgekit.errors import DataError, UsageError
 from edgekit.models.family import TrainOptions, family, measure_contract, require_labels
 from edgekit.models.training import Progress
@@ -127,6 +128,23 @@ def fitted_to(network: Network, data: Dataset) -> Network:
     return replace(network, card=card)
 
 
+def _words_for(network: Network, data: Dataset) -> InputContract:
+    """A vocabulary of ``data`` that fits the embedding of a user's network, and its fixed length.
+
+    Raises:
+        DataError: the network's input is no row of token numbers, or nothing looks them up.
+    """
+    spec = network.signature.inputs[0]
+    rows = [m.num_embeddings for m in network.module.modules() if isinstance(m, torch.nn.Embedding)]
+    length = spec.shape[-1]
+    if np.dtype(spec.dtype).kind not in "iu" or len(spec.shape) != 2 or not isinstance(length, int) or not rows:
+        raise DataError(
+            f"{network.name} takes {spec}; a network for text takes integers (batch, length) and looks them up in an "
+            "nn.Embedding"
+        )
+    return text_contract(data.arrays["text"], words=max(rows) - FIRST_WORD, length=length)
+
+
 def _with_contract(network: Network, data: Dataset) -> Network:
     """A user's network gets the contract that the data imply: their normalisation, the size it was exported with."""
     spec = network.signature.inputs[0]
@@ -139,7 +157,7 @@ def _with_contract(network: Network, data: Dataset) -> Network:
     if (data.kind, len(spec.shape)) in (("image", 4), ("audio", 3)):
         first, second = spec.shape[-2:]
         size = (first, second) if isinstance(first, int) and isinstance(second, int) else None
-    contract: InputContract = measure_contract(data, size)
+    contract: InputContract = _words_for(network, data) if data.kind == "text" else measure_contract(data, size)
     return replace(network, card=replace(network.card, contract={**network.card.contract, spec.name: contract}))
 
 

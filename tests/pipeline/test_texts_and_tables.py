@@ -85,6 +85,31 @@ def test_own_texts_keep_the_vocabulary_and_get_their_classes(reviewer: Path, tmp
     assert again.card.contract == load_checkpoint(reviewer).card.contract
 
 
+OWN = """
+import torch
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.head = torch.nn.Embedding(9, 4), torch.nn.Linear(4, 2)
+    def forward(self, ids):
+        return self.head(self.words(ids).mean(1))
+def text():
+    return Net(), torch.zeros(1, 6, dtype=torch.int64)
+def image():
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 2)), torch.zeros(1, 6)
+"""
+
+
+def test_a_network_of_ones_own_gets_a_vocabulary_that_fits_it(reviews: str, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN, encoding="utf-8")
+    result = finetune(f"{tmp_path / 'own.py'}:text", data=reviews, out=tmp_path / "own.safetensors", epochs=1)
+    (contract,) = result.network.card.contract.values()
+    assert contract.params["length"] == 6
+    assert len(contract.params["vocabulary"].split()) == 7  # nine rows, of which padding and unknown take two
+    with pytest.raises(DataError, match="a network for text takes integers"):
+        finetune(f"{tmp_path / 'own.py'}:image", data=reviews, out=tmp_path / "no.safetensors", epochs=1)
+
+
 @pytest.mark.slow
 def test_digits_as_patches(tmp_path: Path) -> None:
     small = {"width": 16, "depth": 1, "heads": 2}
