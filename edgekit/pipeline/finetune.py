@@ -142,7 +142,7 @@ def _words_for(network: Network, data: Dataset) -> InputContract:
             f"{network.name} takes {spec}; a network for text takes integers (batch, length) and looks them up in an "
             "nn.Embedding"
         )
-    return text_contract(data.arrays["text"], words=max(rows) - FIRST_WORD, length=length)
+    return text_contract(list(data.arrays["text"]), words=max(rows) - FIRST_WORD, length=length)
 
 
 def _with_contract(network: Network, data: Dataset) -> Network:
