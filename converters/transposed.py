@@ -58,7 +58,7 @@ def _make_dense(module: fx.GraphModule, node: fx.Node) -> None:
     end = node
     norm = next(iter(node.users))
     if norm.target is torch.ops.aten.batch_norm.default and len(node.users) == 1 and not norm.args[5]:
-        weight, bias = fuse_conv_bn_weights(weight, bias, *_statistics(module, norm), transpose=True)
+        weight, bias = fuse_conv_bn_weights(weight, bias, *_statistics(module, norm), True)
         end = norm
     # in the order of TFLite's images, channels last, so that nothing has to be transposed before the next layer
     rows = weight.permute(2, 3, 1, 0).reshape(height * width * outputs, channels).contiguous()
@@ -77,10 +77,11 @@ def _make_dense(module: fx.GraphModule, node: fx.Node) -> None:
     graph.eliminate_dead_code()
 
 
-def _statistics(module: fx.GraphModule, norm: fx.Node) -> tuple[Any, ...]:
+def _statistics(module: fx.GraphModule, norm: fx.Node) -> tuple[Any, Any, Any, Any, Any]:
     """Mean, variance, epsilon, scale and shift of ``aten.batch_norm``, in the order of ``fuse_conv_bn_weights``."""
-    scale, shift, mean, variance = (None if a is None else _attribute(module, a) for a in norm.args[1:5])
-    return mean, variance, norm.args[7], scale, shift
+    arguments: Any = norm.args
+    scale, shift, mean, variance = (None if a is None else _attribute(module, a) for a in arguments[1:5])
+    return mean, variance, arguments[7], scale, shift
 
 
 def _call(graph: fx.Graph, target: Any, *arguments: Any) -> fx.Node:
