@@ -134,8 +134,13 @@ class WorkerClient:
         """Times the barest call of the runtime in the worker; see :func:`edgekit.bench.clock.time_calls`."""
         limit = self._timeout_s + (warmup.max_ns + max_ns) / 1e9
         rule = {"warmup": asdict(warmup), "min_runs": min_runs, "min_ns": min_ns, "max_ns": max_ns}
-        arrays = self._ask("time_block", feed, timeout_s=limit, **rule).arrays
-        return Block(samples_ns=arrays["samples_ns"], warmup_ns=arrays["warmup_ns"])
+        reply = self._ask("time_block", feed, timeout_s=limit, **rule)
+        arrays, header = reply.arrays, reply.header
+        return Block(arrays["samples_ns"], arrays["warmup_ns"], int(header["suspended_ns"]), int(header["discarded"]))
+
+    def reference_ns(self) -> int:
+        """Nanoseconds of the fixed reference work on the device; see :mod:`edgekit.bench.thermometer`."""
+        return int(self._ask("reference").header["ns"])
 
     def environment(self) -> dict[str, Any]:
         """:func:`edgekit.bench.environment.environment` of the worker."""

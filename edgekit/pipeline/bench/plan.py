@@ -39,7 +39,8 @@ def make_plans(models: Sequence[str], options: BenchOptions) -> list[CellPlan]:
                     check_profile(artifact.format, device)
                 for threads in dict.fromkeys(options.threads):
                     rest = (options.batch, shapes, options.input, options.seed, options.workers or 1, len(plans))
-                    plans.append(CellPlan(model, artifact, device, runtime, threads, options.scenario, *rest))
+                    cell = CellPlan(model, artifact, device, runtime, threads, options.scenario, *rest)
+                    plans.append(replace(cell, timeout_s=options.timeout))
     if options.workers is not None:
         return plans
     workers = _default_workers(plans)
