@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.quality.cases import Case
-from edgekit.quality.contents import operators, may_write_buffers
+from edgekit.quality.contents import may_write_buffers, operators
 from edgekit.quality.parity import CaseResult
 from edgekit.types import Array, Artifact, Feed, Format
 

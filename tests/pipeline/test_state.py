@@ -1,4 +1,4 @@
-"""State that leaks from one sequence into the next: looked for in every recurrent file, by ``export`` and ``verify``."""
+"""State that leaks from one sequence into the next: every recurrent file is searched, by ``export`` and ``verify``."""
 
 from __future__ import annotations
 
