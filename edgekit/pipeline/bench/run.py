@@ -17,13 +17,12 @@ from typing import Any
 from edgekit.bench.clock import clock_cost_ns, now_ns
 from edgekit.bench.compare import check_comparable
 from edgekit.bench.environment import usable_cores
-from edgekit.bench.result import CellResult
 from edgekit.bench.session import time_interleaved
-from edgekit.errors import DeviceError, UsageError
+from edgekit.errors import UsageError
 from edgekit.pipeline.bench.cell import Cell
+from edgekit.pipeline.bench.extras import check_extras, extend
 from edgekit.pipeline.bench.options import read_options
 from edgekit.pipeline.bench.plan import make_plans
-from edgekit.pipeline.bench.profile import profile_cell
 from edgekit.pipeline.bench.result import BenchResult, compare_cells
 from edgekit.pipeline.compare import Entry, compare_entries, match, read_results
 
@@ -57,13 +56,13 @@ def bench(models: str | Path | Sequence[str | Path], **keywords: Any) -> BenchRe
             cell.open()  # one after the other: load time and first inference are figures, too
             cells.append(cell)
         _raise_if_all_failed(cells)
+        check_extras(cells, options)
         if baseline is not None:
             _check_baseline(cells, baseline)
         _replicate(cells, None if options.workers is not None else START_LIMIT_NS)
         session = time_interleaved([cell.replicas for cell in cells], seconds=options.seconds, seed=options.seed)
         results = [cell.finish(taken) for cell, taken in zip(cells, session.taken, strict=True)]
-    if options.profile:
-        results = [_profiled(result, cell) for result, cell in zip(results, cells, strict=True)]
+    results = [extend(result, cell, options) for result, cell in zip(results, cells, strict=True)]
     result = BenchResult(tuple(results), compare_cells(results), session, options, clock_cost_ns())
     if baseline is None:
         return result
@@ -108,15 +107,3 @@ def _check_baseline(cells: Sequence[Cell], baseline: Sequence[Entry]) -> None:
 def _entry(cell: Cell) -> Entry:
     setting = cell.setting()
     return {key: getattr(setting, key) for key in ("model", "runtime", "device", "threads", "batch", "scenario")}
-
-
-def _profiled(result: CellResult, cell: Cell) -> CellResult:
-    """``result`` with the time per operator; a pass that failed costs nothing but itself and stands as its error."""
-    if not result.timed:
-        return result
-    try:
-        found = profile_cell(cell.plan.artifact.path, cell.feed, result.setting.threads)
-    except DeviceError as error:
-        log.warning("%s", error)
-        found = {"error": {"type": type(error).__name__, "message": str(error)}}
-    return replace(result, profile=found)
