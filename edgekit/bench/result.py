@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.bench.clock import Samples
+from edgekit.bench.ledger import ledger
 from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor
 from edgekit.bench.replicas import turns
 from edgekit.bench.statistics import Noise, latency_document, missing_runs, noise, pooled
@@ -41,8 +42,9 @@ class CellResult:
         disturbed: for each block, whether the machine was disturbed then and it could not be taken again.
         floor: what is known of this machine; it is in every interval.
         load_ns, first_ns: loading the file in its worker; the first inference after that.
-        delegation: ``{"nodes", "delegated", "by"}`` as the runtime tells it, None where it does not.
+        delegation: ``{"nodes", "delegated", "by", "left"}`` as the runtime tells it, None where it does not.
         selftest: ``{"passed", "max_abs", "tolerance"}`` of the card's vectors, None when the card has none.
+        extras: what was measured in passes of their own, by name (``profile``), each as it stands in the document.
     """
 
     setting: Setting
@@ -54,7 +56,7 @@ class CellResult:
     runtime_version: str | None = None
     delegation: Mapping[str, Any] | None = None
     selftest: Mapping[str, Any] | None = None
-    profile: Mapping[str, Any] | None = None
+    extras: Mapping[str, Any] = field(default_factory=dict)
     error: EdgekitError | None = None
     seed: int = 0
     owners: tuple[Hashable, ...] = ()
@@ -92,7 +94,7 @@ class CellResult:
             "peak_memory_bytes": self.peak_memory_bytes,
             "throughput_per_s": setting.batch / (float(samples.mean()) / 1e9) if self.timed else None,
             "noise": None if measured is None else measured.document(),
-            "delegation": self.delegation,
+            "delegation": None if self.delegation is None else ledger(self.delegation, self.extras.get("profile")),
             "selftest": self.selftest,
             "warmup": {"runs": int(self.warmup_ns.size), "ms": float(self.warmup_ns.sum()) / 1e6},
             "workers": len(set(self.owners)) or 1,
@@ -101,8 +103,7 @@ class CellResult:
             "disturbed_blocks": [place for place, was in enumerate(self.disturbed) if was],
             "samples_ns": samples.tolist(),
         }  # fmt: skip
-        if self.profile is not None:
-            body["profile"] = self.profile
+        body |= self.extras
         if self.error is not None:
             body["error"] = {"type": type(self.error).__name__, "message": str(self.error)}
         return body

@@ -29,6 +29,7 @@ class BenchOptions:
         seed: of the order of the blocks and of seeded input.
         workers: processes for each cell, over which its rounds are spread; None: 2 to 4, by the number of cells.
         profile: time per operator, in a pass of its own after the timed one.
+        require_full_delegation: a gate: every operator of every model is run by the delegate or provider.
         baseline: a saved result of the bench to compare with.
         fail_slower: percent; against the baseline, or without one against the first model.
         replay: a saved result; its models, options and plan are run again and compared with it.
@@ -48,6 +49,7 @@ class BenchOptions:
     seed: int = 0
     workers: int | None = None
     profile: bool = False
+    require_full_delegation: bool = False
     baseline: str | Path | None = None
     fail_slower: float | None = None
     replay: str | Path | None = None

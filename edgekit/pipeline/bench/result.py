@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.bench.compare import MARGIN, Comparison, compare_paired
+from edgekit.bench.ledger import not_delegated
 from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor
 from edgekit.bench.result import CellResult
 from edgekit.bench.session import Session
-from edgekit.errors import DeviceError, EdgekitError, UsageError
+from edgekit.errors import DeviceError, EdgekitError, GateError, UsageError
 from edgekit.pipeline.bench.journal import Journal
 from edgekit.pipeline.bench.options import BenchOptions
 from edgekit.pipeline.compare import CompareResult, gate_document, gate_error
@@ -59,6 +60,11 @@ class BenchResult:
             told = "; ".join(f"{model}: {error}" for model, error in errors)
             message = f"{len(errors)} of {len(self.results)} cells failed: {told}"
             return type(errors[0][1])(message) if len(kinds) == 1 else DeviceError(message)
+        if self.options.require_full_delegation:
+            reasons = [(result.setting.model, not_delegated(result.delegation)) for result in self.results]
+            told = "; ".join(f"{model}: {reason}" for model, reason in reasons if reason)
+            if told:
+                return GateError(f"--require-full-delegation: {told}")
         if self.against is not None:
             return self.against.gate()
         return gate_error(self.comparisons, self.options.fail_slower)

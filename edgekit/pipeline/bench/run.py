@@ -18,15 +18,14 @@ from edgekit.bench.clock import clock_cost_ns, now_ns
 from edgekit.bench.compare import check_comparable
 from edgekit.bench.environment import usable_cores
 from edgekit.bench.noisefloor import floor_of, wider
-from edgekit.bench.result import CellResult
 from edgekit.bench.session import time_interleaved
-from edgekit.errors import DeviceError, UsageError
+from edgekit.errors import UsageError
 from edgekit.pipeline.bench.cell import Cell
+from edgekit.pipeline.bench.extras import check_extras, extend
 from edgekit.pipeline.bench.journal import Journal, journal_in_state
 from edgekit.pipeline.bench.machine import Watch, learn, machine_ledger, thermometer_on
 from edgekit.pipeline.bench.options import BenchOptions, read_options
 from edgekit.pipeline.bench.plan import make_plans
-from edgekit.pipeline.bench.profile import profile_cell
 from edgekit.pipeline.bench.replay import read_replay
 from edgekit.pipeline.bench.result import BenchResult, compare_cells
 from edgekit.pipeline.compare import Entry, compare_entries, match, read_document
@@ -71,6 +70,7 @@ def bench(models: str | Path | Sequence[str | Path] = (), **keywords: Any) -> Be
             cell.open()  # one after the other: load time and first inference are figures, too
             cells.append(cell)
         _raise_if_all_failed(cells)
+        check_extras(cells, options)
         if baseline is not None:
             _check_baseline(cells, baseline["results"])
         journal = _journal(options, cells)
@@ -91,8 +91,7 @@ def bench(models: str | Path | Sequence[str | Path] = (), **keywords: Any) -> Be
         others = watch.document()
         results = [replace(cell.finish(taken), floor=floor) for cell, taken in zip(cells, session.taken, strict=True)]
     learn(ledger, results, floor)
-    if options.profile:
-        results = [_profiled(result, cell) for result, cell in zip(results, cells, strict=True)]
+    results = [extend(result, cell, options) for result, cell in zip(results, cells, strict=True)]
     result = BenchResult(tuple(results), compare_cells(results), session, options, clock_cost_ns())
     result = replace(result, floor=floor, others=others, models=tuple(given), journal=journal)
     return result if baseline is None else _against(result, baseline, str(earlier))
@@ -102,7 +101,7 @@ def _journal(options: BenchOptions, cells: Sequence[Cell]) -> Journal | None:
     """Where finished blocks are kept, if anywhere; with those of the same run that was interrupted."""
     if options.journal is False:
         return None
-    own = ("journal", "resume", "baseline", "fail_slower", "profile")
+    own = ("journal", "resume", "baseline", "fail_slower", "profile", "require_full_delegation")
     rows = {name: value for name, value in asdict(options).items() if name not in own}
     settings = [asdict(cell.setting()) for cell in cells]
     what = {"edgekit": __version__, "options": {name: str(value) for name, value in rows.items()}, "cells": settings}
@@ -162,15 +161,3 @@ def _check_baseline(cells: Sequence[Cell], baseline: Sequence[Entry]) -> None:
 def _entry(cell: Cell) -> Entry:
     setting = cell.setting()
     return {key: getattr(setting, key) for key in ("model", "runtime", "device", "threads", "batch", "scenario")}
-
-
-def _profiled(result: CellResult, cell: Cell) -> CellResult:
-    """``result`` with the time per operator; a pass that failed costs nothing but itself and stands as its error."""
-    if not result.timed:
-        return result
-    try:
-        found = profile_cell(cell.plan.artifact.path, cell.feed, result.setting.threads)
-    except DeviceError as error:
-        log.warning("%s", error)
-        found = {"error": {"type": type(error).__name__, "message": str(error)}}
-    return replace(result, profile=found)
