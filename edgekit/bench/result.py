@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.bench.clock import Samples
+from edgekit.bench.ledger import ledger
 from edgekit.bench.statistics import Noise, latency_document, missing_runs, noise, pooled
 from edgekit.errors import EdgekitError, InputError
 from edgekit.types import Evidence
@@ -37,8 +38,9 @@ class CellResult:
         blocks: int64 nanoseconds, one array a round, in order.
         replicas: processes that the rounds are spread over, pair by pair.
         load_ns, first_ns: loading the file in its worker; the first inference after that.
-        delegation: ``{"nodes", "delegated", "by"}`` as the runtime tells it, None where it does not.
+        delegation: ``{"nodes", "delegated", "by", "left"}`` as the runtime tells it, None where it does not.
         selftest: ``{"passed", "max_abs", "tolerance"}`` of the card's vectors, None when the card has none.
+        extras: what was measured in passes of their own, by name (``profile``), each as it stands in the document.
     """
 
     setting: Setting
@@ -50,7 +52,7 @@ class CellResult:
     runtime_version: str | None = None
     delegation: Mapping[str, Any] | None = None
     selftest: Mapping[str, Any] | None = None
-    profile: Mapping[str, Any] | None = None
+    extras: Mapping[str, Any] = field(default_factory=dict)
     error: EdgekitError | None = None
     seed: int = 0
     replicas: int = 1
@@ -86,15 +88,14 @@ class CellResult:
             "peak_memory_bytes": self.peak_memory_bytes,
             "throughput_per_s": setting.batch / (float(samples.mean()) / 1e9) if self.timed else None,
             "noise": None if measured is None else measured.document(),
-            "delegation": self.delegation,
+            "delegation": None if self.delegation is None else ledger(self.delegation, self.extras.get("profile")),
             "selftest": self.selftest,
             "warmup": {"runs": int(self.warmup_ns.size), "ms": float(self.warmup_ns.sum()) / 1e6},
             "workers": self.replicas,
             "blocks": [int(block.size) for block in self.blocks],
             "samples_ns": samples.tolist(),
         }  # fmt: skip
-        if self.profile is not None:
-            body["profile"] = self.profile
+        body |= self.extras
         if self.error is not None:
             body["error"] = {"type": type(self.error).__name__, "message": str(self.error)}
         return body

@@ -52,7 +52,8 @@ def _thread_counts(ctx: click.Context, param: click.Parameter, values: tuple[str
 @click.option("--input", metavar="FILE", help="One real sample (.npz, .npy, .jpg, .csv) instead of seeded values.")
 @seed_option
 @click.option("--workers", type=int, help="Processes for each cell, which take turns (default: 2 to 4).")
-@click.option("--profile", is_flag=True, help="Also time per operator, in a pass of its own (onnxruntime).")
+@click.option("--profile", is_flag=True, help="Also time per operator, type and layer, in a pass of its own.")
+@click.option("--require-full-delegation", is_flag=True, help="Exit 1 if the delegate left out an operator.")
 @click.option("--baseline", metavar="FILE", help="Compare with a saved result (bench ... --json FILE).")
 @click.option(
     "--fail-slower",

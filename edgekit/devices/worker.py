@@ -21,10 +21,12 @@ import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from importlib.util import find_spec
 from typing import NoReturn
 
 from edgekit.cardfile import signature_to_json
+from edgekit.devices.measures import MEASURES, Measure
 from edgekit.devices.protocol import VERSION, Message, decode, encode
 from edgekit.errors import EdgekitError, UsageError, WorkerMemoryError
 from edgekit.runtime import Runner, load
@@ -53,6 +55,7 @@ class Worker:
             "time_block": self.time_block,
             "environment": self.environment,
             "memory": self.memory,
+            **{name: partial(self.measure, measure) for name, measure in MEASURES.items()},
         }
 
     def answer(self, message: Message) -> list[memoryview]:
@@ -139,6 +142,9 @@ class Worker:
 
     def memory(self, message: Message) -> Message:
         return Message({"peak_memory_bytes": peak_memory_bytes()})
+
+    def measure(self, measure: Measure, message: Message) -> Message:
+        return measure(self._loaded(), message)
 
     def _loaded(self) -> Runner:
         if self._runner is None:
