@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from edgekit import registry
 from edgekit.artifact import library_versions, sha256_file, writable_folder, write_card, writing
 from edgekit.converters.base import Capture, Converter, ExportOptions, Finish, artifact_card
-from edgekit.errors import DeviceError, UsageError
+from edgekit.errors import ConversionError, DeviceError, UsageError
 from edgekit.types import Array, Artifact, Card, Feed, Format, SelfTest, Signature, Step
 
 if TYPE_CHECKING:
@@ -105,7 +105,8 @@ def export(
     Raises:
         UsageError: an option makes no sense, or the folder cannot be written.
         SourceError, DataError: the network or the samples cannot be had.
-        UnsupportedError: the network cannot be written in one of the formats.
+        UnsupportedError: the network cannot be written in one of the formats. Where a tool failed on it, the message
+            names the smallest part that fails by itself, and ``OUT/repro_PART.py`` shows it.
         ParityError: a file's outputs differ; the message names the first layer that does. Nothing is published.
     """
     formats = _formats(to)
@@ -122,10 +123,34 @@ def export(
         converter.check(network, options)
     capture = Capture(network, options)
     proof = _Proof(capture, data, tolerance)
-    with _staging(folder) as stage:
-        made = _convert_all(converters, capture, proof, stage, _file_name(network.name))
-        published = [_publish(item, folder) for item in made]
+    try:
+        with _staging(folder) as stage:
+            made = _convert_all(converters, capture, proof, stage, _file_name(network.name))
+            published = [_publish(item, folder) for item in made]
+    except ConversionError as error:
+        raise _located(error, capture, str(source), folder) from error
     return ExportResult(str(source), network.name, capture.signature, tuple(published))
+
+
+def _located(error: ConversionError, capture: Capture, source: str, folder: Path) -> ConversionError:
+    """``error`` with the smallest part of the network that fails by itself, its cause, and a file that shows it."""
+    from edgekit.converters.torch_to_onnx import DEFAULT_OPSET
+    from edgekit.quality.failing import smallest
+    from edgekit.quality.reproduce import write
+
+    failing = smallest(capture, error)
+    if failing is None:
+        advice = f"By itself, with the sizes of its example inputs, the network does convert. {error.advice}"
+        return ConversionError(error.tool, error.headline, advice, error.detail)
+    path = write(folder, source, capture.network, failing, capture.options.opset or DEFAULT_OPSET)
+    part = failing.part
+    which = f"{part.name} ({type(part.module).__name__})" if part.name else "the network as a whole; none of its parts"
+    ended = "" if failing.finished else ". The search ended before all parts were tried: a smaller one may fail too"
+    advice = (
+        f"The smallest part that fails by itself: {which}. Cause: {failing.cause.words}{ended}. {path} shows it; nothing "
+        "was published"
+    )
+    return ConversionError(error.tool, error.headline, advice, failing.error.detail)
 
 
 def parse_dynamic(given: Sequence[str] | Mapping[str, Mapping[int, str]]) -> dict[str, dict[int, str]]:
