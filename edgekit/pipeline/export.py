@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit import registry
-from edgekit.artifact import library_versions, sha256_file, writable_folder, write_card, writing
+from edgekit.artifact import library_versions, open_artifact, sha256_file, writable_folder, write_card, writing
 from edgekit.converters.base import Capture, Converter, ExportOptions, Finish, artifact_card
 from edgekit.errors import ConversionError, DeviceError, UsageError
 from edgekit.types import Array, Artifact, Card, Feed, Format, SelfTest, Signature, Step
 
 if TYPE_CHECKING:
     from edgekit.quality.cases import Case
-    from edgekit.quality.parity import Function, Ledger
+    from edgekit.quality.parity import CaseResult, Function, Ledger
 
 log = logging.getLogger("edgekit")
 SELFTEST_SEED = 0
@@ -288,18 +288,29 @@ class _Proof:
             DeviceError: the file's runtime is missing, or dies on it.
         """
         from edgekit.devices import open_runner
-        from edgekit.quality.parity import prove, require
+        from edgekit.quality.parity import prove, require, with_state
 
         with open_runner(path) as runner:
-            ledger = prove(self._reference, _tolerant(runner.run, card), self.cases, self.tolerance)
+            run = _tolerant(runner.run, card)
+            ledger = prove(self._reference, run, self.cases, self.tolerance)
+            state = self._state(path, run)
         bad = ledger.first_failure
         if bad is not None and not bad.reference_failed:
             from edgekit.quality.locate import locate
 
             failed = next(c for c, row in zip(self.cases, ledger.cases, strict=True) if not row.passed)
             ledger = replace(ledger, first_divergence=locate(self.capture, path, failed.feed))
+        ledger = with_state(ledger, state)
         require(ledger, path.name, f"the network {self.capture.network.name!r}")
         return ledger
+
+    def _state(self, path: Path, run: Function) -> tuple[CaseResult, ...]:
+        """Runs a recurrent file on the same inputs twice; nothing for other files."""
+        from edgekit.quality.state import has_recurrent_layers, is_recurrent, state_cases
+
+        if not has_recurrent_layers(self.capture.module) and not is_recurrent(open_artifact(path)):
+            return ()
+        return state_cases(run, self.cases)
 
     @property
     def cases(self) -> list[Case]:

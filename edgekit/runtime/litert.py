@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from edgekit.errors import ModelError, UnsupportedError
+from edgekit.errors import ModelError, RuntimeMissingError, UnsupportedError
 from edgekit.runtime.base import Delegation, Runner
 from edgekit.runtime.noise import quiet
 from edgekit.runtime.ports import INTEGERS, Port, natural, unnamed
@@ -167,6 +168,14 @@ class TfliteRuntimeRunner(_InterpreterRunner):
         except ImportError as error:
             raise self._missing(str(self.artifact.path)) from error
         self._interpreter_class = Interpreter
+
+    @classmethod
+    def _missing(cls, path: str) -> RuntimeMissingError:
+        return RuntimeMissingError(
+            f"{path} was to run on tflite-runtime, which is not installed in {sys.executable}; it needs Python 3.11 "
+            "and numpy 1, so give it an environment of its own: python3.11 -m venv .venv-tflite && "
+            ".venv-tflite/bin/pip install tflite-runtime==2.14.0 'numpy<2', then --on python:.venv-tflite/bin/python"
+        )
 
 
 def _indices(details: Iterable[Mapping[str, Any]]) -> list[int]:
