@@ -79,11 +79,12 @@ class ConversionError(UnsupportedError):
         tool: ``torch.export``, which captures for every format, or the format that was to be written.
         headline: what failed and the first line the tool said; ``advice`` follows it in the message.
         detail: type and whole text of the tool's own error.
+        written: the tool did write a file, which no runtime takes.
     """
 
-    def __init__(self, tool: str, headline: str, advice: str, detail: str) -> None:
+    def __init__(self, tool: str, headline: str, advice: str, detail: str, *, written: bool = False) -> None:
         super().__init__(f"{headline}. {advice}")
-        self.tool, self.headline, self.advice, self.detail = tool, headline, advice, detail
+        self.tool, self.headline, self.advice, self.detail, self.written = tool, headline, advice, detail, written
 
 
 class StorageError(InputError):

@@ -147,8 +147,8 @@ def _located(error: ConversionError, capture: Capture, source: str, folder: Path
     which = f"{part.name} ({type(part.module).__name__})" if part.name else "the network as a whole; none of its parts"
     ended = "" if failing.finished else ". The search ended before all parts were tried: a smaller one may fail too"
     advice = (
-        f"The smallest part that fails by itself: {which}. Cause: {failing.cause.words}{ended}. {path} shows it; nothing "
-        "was published"
+        f"The smallest part that fails by itself: {which}. Cause: {failing.cause.words}{ended}. {path} shows it; "
+        "nothing was published"
     )
     return ConversionError(error.tool, error.headline, advice, failing.error.detail)
 
@@ -285,20 +285,23 @@ class _Proof:
 
         Raises:
             ParityError: a case fails.
+            ConversionError: no runtime takes the file.
             DeviceError: the file's runtime is missing, or dies on it.
         """
-        from edgekit.devices import open_runner
+        from edgekit.quality.failing import opened
         from edgekit.quality.parity import prove, require, with_state
 
-        with open_runner(path) as runner:
+        with opened(path, path.suffix[1:]) as runner:
             run = _tolerant(runner.run, card)
             ledger = prove(self._reference, run, self.cases, self.tolerance)
             state = self._state(path, run)
         bad = ledger.first_failure
         if bad is not None and not bad.reference_failed:
             from edgekit.quality.locate import locate
+            from edgekit.quality.repeat import require_repeatable
 
             failed = next(c for c, row in zip(self.cases, ledger.cases, strict=True) if not row.passed)
+            require_repeatable(self.capture, failed.feed, bad.limit)
             ledger = replace(ledger, first_divergence=locate(self.capture, path, failed.feed))
         ledger = with_state(ledger, state)
         require(ledger, path.name, f"the network {self.capture.network.name!r}")

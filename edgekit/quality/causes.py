@@ -33,7 +33,7 @@ _RULES: tuple[tuple[str, str, str | Callable[[re.Match[str]], str]], ...] = (
     (
         "unsupported operator",
         r"Lowering not found: ([\w.:]+)|No ONNX function found for <OpOverload\(op='([\w.]+)'|"
-        r"has no (STABLEHLO_\w+)|op\(s\) not supported[^:]*: ([\w.:]+)",
+        r"no kernel for (STABLEHLO_\w+)|op\(s\) not supported[^:]*: ([\w.:]+)",
         _unsupported,
     ),
     (
@@ -46,7 +46,7 @@ _RULES: tuple[tuple[str, str, str | Callable[[re.Match[str]], str]], ...] = (
         "data-dependent shape",
         r"NonConcreteBooleanIndexError|Could not extract specialized integer|DynamicOutputShapeException|"
         r"boolean indices must be concrete",
-        f"data-dependent shape: how large a tensor is depends on the values of tensors; {_WHERE}, or top-k of fixed size",
+        f"data-dependent shape: a tensor's size depends on the values of tensors; {_WHERE}, or top-k",
     ),
     (
         "value as a number",
@@ -61,7 +61,7 @@ _RULES: tuple[tuple[str, str, str | Callable[[re.Match[str]], str]], ...] = (
     (
         "in-place mutation",
         r"in-?place|mutat(?:ed|ion|es)|functionaliz|a leaf Variable that requires grad|copy_ .* not supported",
-        "in-place mutation of a tensor that outlives the call: return the new value instead of writing into the old one",
+        "in-place mutation of a tensor that outlives the call: return the new value instead of writing into it",
     ),
     (
         "non-contiguous tensor",

@@ -10,7 +10,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Any
 from edgekit import registry
 from edgekit.adapter import adapt
 from edgekit.converters.base import Capture, ExportOptions, own_prefix
-from edgekit.errors import ConversionError, InputError
+from edgekit.devices import open_runner
+from edgekit.errors import ConversionError, InputError, ModelError
 from edgekit.quality.causes import Cause, explain
 from edgekit.types import Card, Network, Task
 
 if TYPE_CHECKING:
     import torch
+
+    from edgekit.runtime.base import Runner
 
 log = logging.getLogger("edgekit")
 LIMIT_S = 120.0
@@ -102,8 +105,25 @@ def whole(network: Network) -> Part:
     return calls[0] if calls else Part("", module, tuple(inputs))
 
 
+@contextmanager
+def opened(path: Path, tool: str) -> Iterator[Runner]:
+    """A runner of a file that ``tool`` wrote just now.
+
+    Raises:
+        ConversionError: the runtime does not take the file: an operator in it has no kernel.
+    """
+    try:
+        runner = open_runner(path)
+    except ModelError as error:
+        said = str(error).removeprefix(f"{path}: ")
+        headline = f"{TOOLS[tool]} wrote {path.name}, which cannot be run: {said}"
+        raise ConversionError(tool, headline, "Nothing was published", said, written=True) from error
+    with runner:
+        yield runner
+
+
 def convert_alone(tool: str, module: torch.nn.Module, args: Any, kwargs: Any = None, opset: int | None = None) -> None:
-    """Converts a module as ``edgekit export`` would, with fixed sizes, and throws the file away.
+    """Converts a module as ``edgekit export`` would, with fixed sizes, opens the file, and throws it away.
 
     Args:
         tool: ``torch.export``, ``onnx`` or ``tflite``.
@@ -119,7 +139,10 @@ def convert_alone(tool: str, module: torch.nn.Module, args: Any, kwargs: Any = N
         _ = capture.program
         return
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        registry.lookup("converters", tool)().convert(capture, Path(folder) / f"part.{tool}")
+        path = Path(folder) / f"part.{tool}"
+        registry.lookup("converters", tool)().convert(capture, path)
+        with opened(path, tool):
+            pass
 
 
 @dataclass(slots=True)
@@ -233,5 +256,3 @@ def _likeness(part: Part) -> str:
     flags = {k: v for k, v in vars(part.module).items() if isinstance(v, bool | int | float | str)}
     arguments = tree_map(shown, (part.args, dict(part.kwargs)))
     return f"{part.kind} {part.module!r} {flags} {weights} {arguments}"
-
-

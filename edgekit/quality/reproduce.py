@@ -30,7 +30,7 @@ _TOOL = {
 _CAPTURE = "program = torch.export.export(module, args, kwargs)\n"
 _OURS = """from edgekit.quality.failing import convert_alone
 
-convert_alone({tool!r}, module, args, kwargs)  # edgekit's own way, which keeps recurrent layers whole
+convert_alone({tool!r}, module, args, kwargs)  # as edgekit export does it
 """
 
 
@@ -50,7 +50,8 @@ def write(folder: Path, source: str, network: Network, failing: Failing, opset: 
     else:
         text += f"import torch\n\n{_module(source, part)}{arguments}"
     text += "\nwith torch.no_grad():\n    module(*args, **kwargs)  # runs in PyTorch\n"
-    text += _OURS.format(tool=tool) if _recurrent(part.module) else _CAPTURE + _TOOL[tool].format(opset=opset)
+    ours = arguments is None or failing.error.written or _recurrent(part.module)
+    text += _OURS.format(tool=tool) if ours else _CAPTURE + _TOOL[tool].format(opset=opset)
     with writing(path):
         path.write_text(text, encoding="utf-8")
     return path
@@ -63,8 +64,9 @@ def _head(source: str, network: Network, failing: Failing, random: bool) -> str:
     weights = "random, from seed 0" if random and _written_out(part) else f"those of {source}, seed 0"
     inputs = "random, from seed 0" if random else "what the network gives it on its example inputs"
     return (
-        f'"""{part.name or "the whole network"} of {network.name}: {TOOLS[tool]} cannot convert it alone.\n\nClass: {part.kind}.\n\n'
-        f"It ends with: {said}\nCause: {failing.cause.words}.\nWeights: {weights}. Inputs: {inputs}.\n"
+        f'"""{part.name or "the whole network"} of {network.name}: {TOOLS[tool]} cannot convert it alone.\n\n'
+        f"Class: {part.kind}.\nIt ends with: {said}\nCause: {failing.cause.words}.\n"
+        f"Weights: {weights}. Inputs: {inputs}.\n"
         f'Written by edgekit {__version__} with {versions}.\n"""\n\n'
     )
 
@@ -180,4 +182,3 @@ def _recurrent(module: torch.nn.Module) -> bool:
     import torch
 
     return any(isinstance(m, torch.nn.RNNBase | torch.nn.RNNCellBase) for m in module.modules())
-

@@ -5,7 +5,6 @@ Each factory returns the module and its example inputs; edgekit seeds torch with
 
 from __future__ import annotations
 
-
 import torch
 from torch import Tensor, nn
 
@@ -79,5 +78,3 @@ def mobilevit() -> tuple[nn.Module, dict[str, Tensor]]:
         hidden_sizes=[64, 80, 96], neck_hidden_sizes=[16, 16, 24, 48, 64, 80, 320], expand_ratio=2.0, num_labels=1000
     )
     return MobileViTForImageClassification(config), {"pixel_values": torch.randn(1, 3, 256, 256)}
-
-
