@@ -16,7 +16,7 @@ from edgekit.quality.alignment import Alignment, align
 from edgekit.quality.cases import SAMPLES, Case, cases
 from edgekit.quality.parity import CaseResult, Ledger, prove, with_rows
 from edgekit.quality.state import WHERE, has_recurrent_layers, is_recurrent, state_cases
-from edgekit.runtime.stream import sequences
+from edgekit.runtime.stream import sequences, streaming_of
 from edgekit.types import Array, Artifact, Feed, InputContract, Network, Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -119,9 +119,8 @@ def verify(
     with ExitStack() as stack:
         opened = stack.enter_context(open_runner(artifact.path, device=on, runtime=runtime))
         reference = _reference(str(against), opened.signature, stack)
-        steps = reference.artifact is not None and reference.artifact.card is not None
-        steps = steps and reference.artifact.card.streaming is not None
-        runner = opened if steps else sequences(opened)
+        both = reference.artifact is not None and streaming_of(reference.artifact.card) is not None
+        runner = opened if both else sequences(opened)  # two files of one step are compared step by step
         own = artifact.card.contract if artifact.card is not None else {}
         free = reference.network is not None
         side = align(runner.signature, reference.signature, own, reference.contract, free=free)
