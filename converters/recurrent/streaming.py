@@ -91,7 +91,7 @@ class Carry(TorchFunctionMode):
     def _call(self, func: Callable[..., Any], args: Sequence[Any], given: list[Tensor], packed: bool) -> Call:
         cell = func in CELLS
         weights = args[2:] if cell else args[3] if packed else args[2]
-        kind = (CELLS if cell else LAYERS)[func]  # type: ignore[index]
+        kind = (CELLS if cell else LAYERS)[func]
         name = self._names.get(id(weights[0])) or kind.lower()
         count = self._taken[name] = self._taken.get(name, 0) + 1
         unique = name if count == 1 else f"{name}_{count}"
@@ -191,7 +191,8 @@ class _Sequence:
         return [value.numpy() for value in ([result] if isinstance(result, Tensor) else result)]
 
     def watched(self, feed: Feed) -> list[Call]:
-        with Carry(self.network.module) as carry:
+        carry = Carry(self.network.module)
+        with carry:
             self.outputs(self.network.module, feed)
         return carry.calls
 
