@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.artifact import library_versions, writing
+from edgekit.converters.base import Capture
+from edgekit.converters.torch_to_onnx import DEFAULT_OPSET
 from edgekit.errors import ConversionError, InputError
 from edgekit.quality.causes import explain
-from edgekit.quality.failing import TOOLS, Failing, Part, convert_alone
+from edgekit.quality.failing import TOOLS, Failing, Part, convert_alone, smallest
 from edgekit.types import Network
 from edgekit.version import __version__
 
@@ -32,6 +34,23 @@ _OURS = """from edgekit.quality.failing import convert_alone
 
 convert_alone({tool!r}, module, args, kwargs)  # as edgekit export does it
 """
+
+
+def located(error: ConversionError, capture: Capture, source: str, folder: Path) -> ConversionError:
+    """``error`` with the smallest part of the network that fails by itself, its cause, and a file that shows it."""
+    failing = smallest(capture, error)
+    if failing is None:
+        advice = f"By itself, with the sizes of its example inputs, the network does convert. {error.advice}"
+        return ConversionError(error.tool, error.headline, advice, error.detail)
+    path = write(folder, source, capture.network, failing, capture.options.opset or DEFAULT_OPSET)
+    part = failing.part
+    which = f"{part.name} ({type(part.module).__name__})" if part.name else "the network as a whole; none of its parts"
+    ended = "" if failing.finished else ". The search ended before all parts were tried: a smaller one may fail too"
+    advice = (
+        f"The smallest part that fails by itself: {which}. Cause: {failing.cause.words}{ended}. {path} shows it; "
+        "nothing was published"
+    )
+    return ConversionError(error.tool, error.headline, advice, failing.error.detail)
 
 
 def write(folder: Path, source: str, network: Network, failing: Failing, opset: int) -> Path:
