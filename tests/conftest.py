@@ -42,6 +42,15 @@ def edgekit_program() -> str:
     return str(Path(sys.executable).with_name("edgekit"))
 
 
+@pytest.fixture(scope="session")
+def other_python(root: Path) -> str:
+    """The interpreter of the environment with tflite-runtime and numpy 1, which ``scripts/test`` makes."""
+    path = os.environ.get("EDGEKIT_TFLITE_PYTHON") or str(root / ".venv-tflite" / "bin" / "python")
+    if not os.access(path, os.X_OK):
+        pytest.skip("needs .venv-tflite or $EDGEKIT_TFLITE_PYTHON: run scripts/test")
+    return path
+
+
 @pytest.fixture
 def edgekit_cli(edgekit_program: str, tmp_path: Path) -> Callable[..., Ended]:
     """Runs ``edgekit ARGUMENTS`` in a process of its own, in ``tmp_path``; never raises for an exit code."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,15 +28,6 @@ def files(root: Path) -> ModuleType:
         sys.modules[name] = module
         spec.loader.exec_module(module)
     return sys.modules[name]
-
-
-@pytest.fixture(scope="session")
-def other_python(root: Path) -> str:
-    """The interpreter of the environment with tflite-runtime and numpy 1, which ``scripts/test`` makes."""
-    path = os.environ.get("EDGEKIT_TFLITE_PYTHON") or str(root / ".venv-tflite" / "bin" / "python")
-    if not os.access(path, os.X_OK):
-        pytest.skip("needs .venv-tflite or $EDGEKIT_TFLITE_PYTHON: run scripts/test")
-    return path
 
 
 class BrokenTransport(LocalTransport):
