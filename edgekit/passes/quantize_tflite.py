@@ -79,9 +79,8 @@ class QuantizeTflite(Pass):
                 f"scheme {self.scheme} needs a calibration: give --data (real samples; random ones give wrong ranges)"
             )
         given = prepared(model.path)
-        recipe = self._recipe(
-            "int8-weights" if self.scheme == "int8-dynamic" and holds_recurrent(given) else self.scheme
-        )
+        stored = self.scheme == "int8-dynamic" and holds_recurrent(given)  # why: quantize_recurrent.NOTES
+        recipe = self._recipe("int8-weights" if stored else self.scheme)
         content = _quantized(model.path, given, recipe, self._ranges() if self.scheme in _STATIC else None)
         ranges = self.calibration.ranges if self.calibration is not None else {}
         done = quantize_recurrent(content, self.scheme, ranges)

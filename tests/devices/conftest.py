@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,16 +17,9 @@ CPU = DeviceSpec("cpu", "cpu")
 
 
 @pytest.fixture(scope="session")
-def files(root: Path) -> ModuleType:
+def files(model_files: ModuleType) -> ModuleType:
     """The module ``tests/runtime/files.py``."""
-    name = "edgekit_tests_files"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, root / "tests" / "runtime" / "files.py")
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
+    return model_files
 
 
 class BrokenTransport(LocalTransport):

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edgekit.artifact import write_card
 from edgekit.bench.clock import Block, WarmupRule
 from edgekit.cli.program import run as program
-from edgekit.data.seeded import seeded_feed
 from edgekit.errors import (
     DeviceError,
     GateError,
@@ -25,61 +24,16 @@ from edgekit.errors import (
     UsageError,
     WorkerCrashError,
 )
-from edgekit.pipeline import bench as verb
 from edgekit.pipeline.bench import BenchResult, bench
-from edgekit.pipeline.cell import Replica
+from edgekit.pipeline.bench import run as verb
+from edgekit.pipeline.bench.cell import Replica
 from edgekit.pipeline.compare import compare
 from edgekit.report.bench import bench_csv, bench_markdown
-from edgekit.report.document import dumps, envelope
-from edgekit.types import Card, SelfTest, Signature, Task, TensorSpec, Verdict
+from edgekit.types import Verdict
 
 WIDTH = 64
 QUICK = {"seconds": 0.3, "workers": 2}
-
-
-def make_onnx(path: Path, layers: int, batch: int | str = 1) -> Path:
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    weights = numpy_helper.from_array(np.eye(WIDTH, dtype=np.float32), "w")
-    nodes = [helper.make_node("MatMul", ["x" if k == 0 else f"t{k}", "w"], [f"t{k + 1}"]) for k in range(layers)]
-    nodes.append(helper.make_node("Relu", [f"t{layers}"], ["y"]))
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, WIDTH]) for name in ("x", "y")]
-    graph = helper.make_graph(nodes, "tiny", ends[:1], ends[1:], [weights])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
-    return path
-
-
-def with_selftest(path: Path, offset: float) -> Path:
-    """Puts a card into ``path`` whose self-test expects the right outputs plus ``offset``."""
-    specs = [(TensorSpec(name, "float32", (1, WIDTH)),) for name in ("x", "y")]
-    card = Card("tiny", "custom", Task(), Signature(*specs))
-    expected = np.maximum(seeded_feed(card.signature, {}, 5)["x"], 0).reshape(-1) + offset
-    write_card(path, replace(card, selftest=SelfTest(5, {"y": tuple(map(float, expected))}, 1e-5)))
-    return path
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("bench")
-
-
-@pytest.fixture(scope="module")
-def models(folder: Path) -> tuple[str, str]:
-    light = with_selftest(make_onnx(folder / "light.onnx", 1), 0.0)
-    return str(light), str(make_onnx(folder / "heavy.onnx", 40))
-
-
-@pytest.fixture(scope="module")
-def result(models: tuple[str, str]) -> BenchResult:
-    return bench(models, **QUICK)
-
-
-@pytest.fixture(scope="module")
-def saved(result: BenchResult, folder: Path) -> Path:
-    path = folder / "saved.json"
-    path.write_text(dumps(envelope("bench", result.document())), encoding="utf-8")
-    return path
+MakeOnnx = Callable[..., Path]
 
 
 def test_document_has_what_the_contract_says(result: BenchResult, models: tuple[str, str], saved: Path) -> None:
@@ -133,8 +87,8 @@ def test_selftest_is_replayed(result: BenchResult) -> None:
     assert heavy["selftest"] is None
 
 
-def test_wrong_outputs_are_not_timed(folder: Path, models: tuple[str, str]) -> None:
-    wrong = with_selftest(make_onnx(folder / "wrong.onnx", 1), 0.01)
+def test_wrong_outputs_are_not_timed(make_onnx: MakeOnnx, folder: Path, models: tuple[str, str]) -> None:
+    wrong = make_onnx(folder / "wrong.onnx", 1, selftest_off_by=0.01)
     found = bench([models[0], wrong], **QUICK)
     entry = found.document()["results"][1]
     assert entry["error"]["type"] == "ParityError"
@@ -199,8 +153,8 @@ def test_threads_devices_and_runtimes_are_cells(models: tuple[str, str]) -> None
     assert [(c.setting["threads"], c.b == models[0]) for c in found.comparisons] == [(1, True), (2, True)]
 
 
-def test_offline_takes_whole_batches(folder: Path, models: tuple[str, str]) -> None:
-    free = make_onnx(folder / "free.onnx", 1, "batch")
+def test_offline_takes_whole_batches(make_onnx: MakeOnnx, folder: Path, models: tuple[str, str]) -> None:
+    free = make_onnx(folder / "free.onnx", 1, batch="batch")
     entry = bench(free, scenario="offline", batch=8, **QUICK).document()["results"][0]
     assert (entry["batch"], entry["scenario"]) == (8, "offline")
     assert entry["throughput_per_s"] == pytest.approx(8 * 1000 / entry["latency_ms"]["mean"])
@@ -253,6 +207,31 @@ def test_profile_of_onnx(models: tuple[str, str]) -> None:
     kinds = {row["type"]: row["calls"] for row in profile["types"]}
     assert kinds["MatMul"] + kinds.get("FusedMatMul", 0) == 40
     assert sum(row["share"] for row in profile["nodes"]) == pytest.approx(1)
+
+
+def test_full_delegation_is_a_gate(
+    models: tuple[str, str], conv_tflite: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gate = ["--require-full-delegation", "--seconds", "0.3", "--workers", "1"]
+    assert program(["bench", models[0], *gate]) == 0
+    assert program(["bench", str(conv_tflite), *gate, "--profile", "--json", "-"]) == 1
+    shown = capsys.readouterr()
+    assert "1 of 3 operators were not taken by XNNPACK: CUMSUM" in shown.err
+    entry = json.loads(shown.out[shown.out.index("{\n") :])["results"][0]
+    assert entry["delegation"]["left"] == [{"name": "net.Net/net.Sum_sum;", "type": "CUMSUM", "by": "TFLite kernels"}]
+    shares = {row["by"]: row for row in entry["delegation"]["shares"]}
+    assert shares["XNNPACK"]["share_nodes"] == pytest.approx(2 / 3)
+    assert shares["XNNPACK"]["share_time"] + shares["TFLite kernels"]["share_time"] == pytest.approx(1)
+    assert program(["bench", str(conv_tflite), "--seconds", "0.3", "--workers", "1"]) == 0
+    assert "TFLite kernels 1 of 3 operators; left: CUMSUM" in capsys.readouterr().out  # said without being asked
+
+
+def test_profile_of_what_has_none_is_refused_before_timing(
+    conv_tflite: Path, other_python: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verb, "time_interleaved", lambda *args, **more: pytest.fail("timed"))
+    with pytest.raises(UnsupportedError, match="tflite-runtime has no operator profiler"):
+        bench(str(conv_tflite), on=f"python:{other_python}", profile=True, **QUICK)
 
 
 def scaled(saved: Path, target: Path, factor: float, **device: str) -> Path:

@@ -1,0 +1,73 @@
+"""Which cells a bench has: model x runtime x device x threads, and how many workers each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from edgekit import registry
+from edgekit.artifact import open_artifact
+from edgekit.bench.environment import environment
+from edgekit.bench.shapes import parse_shapes
+from edgekit.devices import parse_device
+from edgekit.errors import UsageError
+from edgekit.pipeline.bench.cell import CellPlan
+from edgekit.pipeline.bench.options import BenchOptions
+from edgekit.types import Artifact, Format
+
+
+def make_plans(models: Sequence[str], options: BenchOptions) -> list[CellPlan]:
+    """The cells, in the order model, runtime, device, threads.
+
+    Raises:
+        ModelError: a file is missing or not valid.
+        UsageError, UnsupportedError: no model, nothing to compare with, no such device or runtime.
+    """
+    if not models:
+        raise UsageError("no model was given; name at least one .onnx, .tflite or .pt2 file")
+    if options.fail_slower is not None and options.baseline is None and len(models) < 2 and len(options.runtime) < 2:
+        raise UsageError("--fail-slower has nothing to compare with; give --baseline FILE or a second model")
+    shapes = parse_shapes(options.shape)
+    devices = [parse_device(text) for text in dict.fromkeys(options.on)]
+    plans: list[CellPlan] = []
+    for model in models:
+        artifact = open_artifact(model)
+        for runtime in _runtimes(artifact, options.runtime):
+            for device in devices:
+                for threads in dict.fromkeys(options.threads):
+                    rest = (options.batch, shapes, options.input, options.seed, options.workers or 1, len(plans))
+                    cell = CellPlan(model, artifact, device, runtime, threads, options.scenario, *rest)
+                    plans.append(replace(cell, timeout_s=options.timeout))
+    if options.workers is not None:
+        return plans
+    workers = _default_workers(plans)
+    return [replace(plan, workers=workers) for plan in plans]
+
+
+def _default_workers(plans: Sequence[CellPlan]) -> int:
+    """Workers for each cell: 4, but at most 18 in all and a quarter of the memory; 2 where a start takes seconds."""
+    if any(plan.artifact.format is Format.PT2 for plan in plans):
+        return 2
+    bytes_each = sum(3 * plan.artifact.path.stat().st_size for plan in plans)  # the file, its weights packed, its arena
+    memory = environment()["memory_bytes"]
+    room = memory // 4 // max(bytes_each, 1) if isinstance(memory, int) else 4
+    return int(max(1, min(4, max(2, 18 // len(plans)), room)))
+
+
+def _runtimes(artifact: Artifact, wanted: Sequence[str]) -> list[str | None]:
+    """Those of ``wanted`` that read this file; ``[None]`` when none is wanted.
+
+    Raises:
+        UsageError: none of them does, or a name is no runtime.
+    """
+    if not wanted:
+        return [None]
+    fitting: list[str | None] = [
+        name for name in dict.fromkeys(wanted) if artifact.format in registry.lookup("runtimes", name).formats
+    ]
+    if not fitting:
+        raise UsageError(
+            f"{artifact.path} is {artifact.format.value}, which {', '.join(wanted)} cannot run; leave --runtime out to "
+            "take the first runtime for the format"
+        )
+    return fitting

@@ -1,0 +1,133 @@
+"""What a bench gives: its cells, their comparisons, and how the program should end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from edgekit.bench.compare import MARGIN, Comparison, compare_paired
+from edgekit.bench.ledger import not_delegated
+from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor
+from edgekit.bench.result import CellResult
+from edgekit.bench.session import Session
+from edgekit.errors import DeviceError, EdgekitError, GateError, UsageError
+from edgekit.pipeline.bench.journal import Journal
+from edgekit.pipeline.bench.options import BenchOptions
+from edgekit.pipeline.compare import CompareResult, gate_document, gate_error
+
+log = logging.getLogger("edgekit")
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """All cells, in the order model, runtime, device, threads; comparisons of each against the first of its group."""
+
+    results: tuple[CellResult, ...]
+    comparisons: tuple[Comparison, ...]
+    session: Session
+    options: BenchOptions
+    clock_cost_ns: int
+    against: CompareResult | None = None
+    floor: NoiseFloor = BUILT_IN
+    others: Mapping[str, Any] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
+    journal: Journal | None = None
+
+    def delivered(self) -> None:
+        """To be called when the result has been handed over: what was kept for an interruption goes."""
+        if self.journal is not None:
+            self.journal.discard()
+
+    def ratio(self, model: str | Path, to: str | Path | None = None) -> Comparison:
+        """The comparison of ``model`` (as it was given) with the first model, in the first group that has it.
+
+        Raises:
+            UsageError: there is none.
+        """
+        for found in self.comparisons:
+            if found.a == str(model) and to in (None, found.b):
+                return found
+        raise UsageError(f"no comparison of {model}; there are: {', '.join(c.a for c in self.comparisons) or 'none'}")
+
+    def failure(self) -> EdgekitError | None:
+        """What the run ends with although its document stands: failed cells, then the gate; None if all is well."""
+        errors = [(result.setting.model, result.error) for result in self.results if result.error is not None]
+        if errors:
+            kinds = {error.exit_code for _, error in errors}
+            told = "; ".join(f"{model}: {error}" for model, error in errors)
+            message = f"{len(errors)} of {len(self.results)} cells failed: {told}"
+            return type(errors[0][1])(message) if len(kinds) == 1 else DeviceError(message)
+        if self.options.require_full_delegation:
+            reasons = [(result.setting.model, not_delegated(result.delegation)) for result in self.results]
+            told = "; ".join(f"{model}: {reason}" for model, reason in reasons if reason)
+            if told:
+                return GateError(f"--require-full-delegation: {told}")
+        if self.against is not None:
+            return self.against.gate()
+        return gate_error(self.comparisons, self.options.fail_slower)
+
+    def document(self) -> dict[str, Any]:
+        """The body of CONTRACT's bench document, with the protocol and the order the blocks ran in."""
+        plan = self.session.plan
+        body: dict[str, Any] = {
+            "results": [result.document() for result in self.results],
+            "comparisons": [comparison.document() for comparison in self.comparisons],
+            "seed": self.options.seed,
+            "protocol": {
+                "seconds": self.options.seconds,
+                "rounds": plan.rounds,
+                "block_ms": plan.block_ns / 1e6,
+                "clock_cost_ns": self.clock_cost_ns,
+                "margin": MARGIN,
+                "order": [list(round_) for round_ in self.session.order],
+                "plan": asdict(plan),
+                "options": {"models": list(self.models), **_plain(self.options)},
+                "noise_floor": self.floor.document(),
+                "thermometer": dict(self.session.thermometer),
+                "others": dict(self.others),
+                "parent_cores": round(self.session.parent_share, 4),
+                "kept_blocks": self.session.kept,
+            },
+        }
+        if self.against is None:
+            return body | gate_document(self.comparisons, self.options.fail_slower)
+        path = str(self.options.replay or self.options.baseline)
+        return body | {"baseline": {"path": path, **self.against.document()}}
+
+
+def compare_cells(results: Sequence[CellResult]) -> tuple[Comparison, ...]:
+    """Each timed cell against the first cell of its group (device, threads): the first model on its first runtime.
+
+    Where that first cell failed nothing of the group is compared: another baseline would be a silent change.
+    """
+    groups: dict[tuple[str, int], list[CellResult]] = {}
+    for result in results:
+        groups.setdefault((result.setting.device["name"], result.setting.threads), []).append(result)
+    comparisons = []
+    for (device, threads), group in groups.items():
+        first = group[0]
+        if not first.timed:
+            if len(group) > 1:
+                log.info("%s was not timed on %s, so nothing is compared there", first.setting.model, device)
+            continue
+        for other in group[1:]:
+            if other.timed:
+                names = other.setting.model, first.setting.model
+                owners = other.owners, first.owners
+                found = compare_paired(*names, other.blocks, first.blocks, owners, other.floor)
+                setting = {
+                    "device": device,
+                    "threads": threads,
+                    "runtimes": [other.setting.runtime, first.setting.runtime],
+                }
+                comparisons.append(replace(found, setting=setting))
+    return tuple(comparisons)
+
+
+def _plain(options: BenchOptions) -> dict[str, Any]:
+    """The options as JSON; what was not given and where the run was kept are left out."""
+    rows = {name: value for name, value in asdict(options).items() if name not in ("journal", "resume", "replay")}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in rows.items() if value is not None}
