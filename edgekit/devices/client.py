@@ -130,10 +130,16 @@ class WorkerClient:
         """Puts the model's variable state back to its start."""
         self._ask("reset")
 
-    def time_block(self, feed: Feed, *, warmup: WarmupRule, min_runs: int, min_ns: int, max_ns: int) -> Block:
-        """Times the barest call of the runtime in the worker; see :func:`edgekit.bench.clock.time_calls`."""
+    def time_block(
+        self, feed: Feed, *, warmup: WarmupRule, min_runs: int, min_ns: int, max_ns: int, repeat: int = 1
+    ) -> Block:
+        """Times the barest call of the runtime in the worker; see :func:`edgekit.bench.clock.time_calls`.
+
+        ``repeat``: calls that one sample is made of.
+        """
         limit = self._timeout_s + (warmup.max_ns + max_ns) / 1e9
         rule = {"warmup": asdict(warmup), "min_runs": min_runs, "min_ns": min_ns, "max_ns": max_ns}
+        rule["repeat"] = repeat
         arrays = self._ask("time_block", feed, timeout_s=limit, **rule).arrays
         return Block(samples_ns=arrays["samples_ns"], warmup_ns=arrays["warmup_ns"])
 

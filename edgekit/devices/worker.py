@@ -121,10 +121,10 @@ class Worker:
         return Message({})
 
     def time_block(self, message: Message) -> Message:
-        from edgekit.bench.clock import WarmupRule, time_calls
+        from edgekit.bench.clock import WarmupRule, repeated, time_calls
 
-        call = self._loaded().bare(message.arrays)
         rule = message.header
+        call = repeated(self._loaded().bare(message.arrays), int(rule.get("repeat", 1)))
         block = time_calls(
             call,
             warmup=WarmupRule(**rule["warmup"]),

@@ -7,7 +7,7 @@ result, and :meth:`BenchResult.failure` says what the program should end with.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -21,7 +21,8 @@ from edgekit.bench.session import time_interleaved
 from edgekit.errors import UsageError
 from edgekit.pipeline.bench.cell import Cell
 from edgekit.pipeline.bench.extras import check_extras, extend
-from edgekit.pipeline.bench.options import read_options
+from edgekit.pipeline.bench.loads import under_load
+from edgekit.pipeline.bench.options import LOADS, read_options
 from edgekit.pipeline.bench.plan import make_plans
 from edgekit.pipeline.bench.result import BenchResult, compare_cells
 from edgekit.pipeline.compare import Entry, compare_entries, match, read_results
@@ -59,11 +60,19 @@ def bench(models: str | Path | Sequence[str | Path], **keywords: Any) -> BenchRe
         check_extras(cells, options)
         if baseline is not None:
             _check_baseline(cells, baseline)
-        _replicate(cells, None if options.workers is not None else START_LIMIT_NS)
-        session = time_interleaved([cell.replicas for cell in cells], seconds=options.seconds, seed=options.seed)
+        found: Sequence[Mapping[str, Any]] = [{} for _ in cells]
+        if options.scenario in LOADS:
+            session, found = under_load(cells, options)
+        else:
+            _replicate(cells, None if options.workers is not None else START_LIMIT_NS)
+            session = time_interleaved([cell.replicas for cell in cells], seconds=options.seconds, seed=options.seed)
         results = [cell.finish(taken) for cell, taken in zip(cells, session.taken, strict=True)]
+        results = [
+            replace(result, extras={**result.extras, **extra}) for result, extra in zip(results, found, strict=True)
+        ]
     results = [extend(result, cell, options) for result, cell in zip(results, cells, strict=True)]
-    result = BenchResult(tuple(results), compare_cells(results), session, options, clock_cost_ns())
+    compared = () if options.scenario in LOADS else compare_cells(results)
+    result = BenchResult(tuple(results), compared, session, options, clock_cost_ns())
     if baseline is None:
         return result
     mine = [entry.document() for entry in results if entry.timed]
