@@ -140,8 +140,13 @@ class WorkerClient:
         limit = self._timeout_s + (warmup.max_ns + max_ns) / 1e9
         rule = {"warmup": asdict(warmup), "min_runs": min_runs, "min_ns": min_ns, "max_ns": max_ns}
         rule["repeat"] = repeat
-        arrays = self._ask("time_block", feed, timeout_s=limit, **rule).arrays
-        return Block(samples_ns=arrays["samples_ns"], warmup_ns=arrays["warmup_ns"])
+        reply = self._ask("time_block", feed, timeout_s=limit, **rule)
+        arrays, header = reply.arrays, reply.header
+        return Block(arrays["samples_ns"], arrays["warmup_ns"], int(header["suspended_ns"]), int(header["discarded"]))
+
+    def reference_ns(self) -> int:
+        """Nanoseconds of the fixed reference work on the device; see :mod:`edgekit.bench.thermometer`."""
+        return int(self._ask("reference").header["ns"])
 
     def measure(self, name: str, feed: Feed | None = None, *, timeout_s: float, **values: Any) -> Message:
         """A measure of :mod:`edgekit.devices.measures` on the loaded model: its value in the header, and arrays.

@@ -67,12 +67,15 @@ class ExportResult:
     network: str
     signature: Signature
     artifacts: tuple[ExportedArtifact, ...]
+    weights: str | None = None
+    """``trained``, ``pretrained``, ``partly random`` or ``random``; None where the source does not say."""
 
     def document(self) -> dict[str, Any]:
         """CONTRACT's ``export`` document, without the envelope."""
         return {
             "source": self.source,
             "network": self.network,
+            "weights": self.weights,
             "artifacts": [item.document() for item in self.artifacts],
         }
 
@@ -115,7 +118,7 @@ def export(
     converters = {item: _converter(item) for item in formats}
     for converter in converters.values():
         converter.warm_up()
-    from edgekit.source import resolve
+    from edgekit.source import origin, resolve
 
     network = resolve(str(source), name=name)
     for converter in converters.values():
@@ -125,7 +128,7 @@ def export(
     with _staging(folder) as stage:
         made = _convert_all(converters, capture, proof, stage, _file_name(network.name))
         published = [_publish(item, folder) for item in made]
-    return ExportResult(str(source), network.name, capture.signature, tuple(published))
+    return ExportResult(str(source), network.name, capture.signature, tuple(published), origin(network.card))
 
 
 def parse_dynamic(given: Sequence[str] | Mapping[str, Mapping[int, str]]) -> dict[str, dict[int, str]]:

@@ -12,7 +12,7 @@ import numpy as np
 from edgekit.bench.clock import Samples, WarmupRule
 from edgekit.bench.scenario.search import Trial, best, highest_rate
 from edgekit.bench.schedule import MIN_SAMPLES, Plan, first_warmup
-from edgekit.bench.session import Session, Taken
+from edgekit.bench.session import Session, Taken, TakenBlock
 from edgekit.errors import DeviceError, EdgekitError
 from edgekit.pipeline.bench.cell import Cell
 from edgekit.pipeline.bench.options import BenchOptions
@@ -57,7 +57,8 @@ def under_load(cells: Sequence[Cell], options: BenchOptions) -> tuple[Session, l
         if cell.error is None:
             try:
                 found, extra = _search(cell, options) if options.rate is None else _at_rate(cell, options, options.rate)
-                record.blocks = [part for part in np.array_split(found.latency_ns, BLOCKS) if part.size]
+                parts = np.array_split(found.latency_ns, BLOCKS)
+                record.finished = [TakenBlock(part, owner="0.0") for part in parts if part.size]
                 extra = {**extra, "throughput_per_s": _throughput(found)}
             except EdgekitError as error:
                 record.error = error

@@ -37,7 +37,8 @@ def make_plans(models: Sequence[str], options: BenchOptions) -> list[CellPlan]:
                 for threads in dict.fromkeys(options.threads):
                     rest = (options.batch, shapes, options.input, options.seed, options.workers or 1, len(plans))
                     streams = (options.streams or STREAMS) if options.scenario == "multi-stream" else 1
-                    plans.append(CellPlan(model, artifact, device, runtime, threads, options.scenario, *rest, streams))
+                    cell = CellPlan(model, artifact, device, runtime, threads, options.scenario, *rest)
+                    plans.append(replace(cell, timeout_s=options.timeout, streams=streams))
     if options.workers is not None:
         return plans
     workers = _default_workers(plans)
