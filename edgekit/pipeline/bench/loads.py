@@ -51,9 +51,11 @@ class _Pass:
 
 def under_load(cells: Sequence[Cell], options: BenchOptions) -> tuple[Session, list[Mapping[str, Any]]]:
     """The latencies of every cell, and what belongs into its document beside them."""
-    taken, extras = [], []
+    taken: list[Taken] = []
+    extras: list[Mapping[str, Any]] = []
     for cell in cells:
-        record, extra = Taken(), {}
+        record = Taken()
+        extra: dict[str, Any] = {}
         if cell.error is None:
             try:
                 found, extra = _search(cell, options) if options.rate is None else _at_rate(cell, options, options.rate)
