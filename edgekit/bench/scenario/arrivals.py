@@ -22,7 +22,8 @@ def poisson_arrivals(rate: float, duration_ns: int, seed: int) -> Samples:
 def fixed_arrivals(rate: float, duration_ns: int) -> Samples:
     """Times from the start, one every ``1 / rate`` seconds: a sensor. At least one."""
     count = max(int(duration_ns * rate / 1e9), 1)
-    return np.rint(np.arange(count) * (1e9 / rate)).astype(np.int64)
+    times: Samples = np.rint(np.arange(count) * (1e9 / rate)).astype(np.int64)
+    return times
 
 
 def queued(arrivals_ns: Samples, service_ns: Samples) -> Samples:

@@ -37,8 +37,9 @@ def highest_rate(attempt: Callable[[float], Trial], capacity: float, steps: int 
         middle = (low + high) / 2 if known_low else high - math.log(2)
         if middle <= low:
             break
-        trials.append(attempt(math.exp(middle)))
-        if trials[-1].passed:
+        trial = attempt(math.exp(middle))
+        trials.append(trial)
+        if trial.passed:
             low, known_low = middle, True
         else:
             high = middle
