@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.errors import ModelError, UnsupportedError
+from edgekit.errors import ModelError, UnsupportedError, WorkerMemoryError
 from edgekit.runtime.base import Delegation, Runner
 from edgekit.runtime.noise import quiet
 from edgekit.runtime.ports import INTEGERS, Port, natural, unnamed
@@ -51,6 +51,11 @@ class _InterpreterRunner(Runner):
                 )
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
+            if not str(error).strip():  # the planner of the tensors' memory is the one part that fails without a word
+                raise WorkerMemoryError(
+                    f"{self.artifact.path}: {self.name} {self.version} ran out of memory when it laid out the tensors; "
+                    "use a smaller model or batch, or allow it more"
+                ) from error
             raise ModelError(f"{self.artifact.path}: {self._reason(str(error))}") from error
 
     def _ready(self) -> None:
@@ -150,7 +155,7 @@ class LiteRtRunner(_InterpreterRunner):
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
-            raise self._missing(str(self.artifact.path)) from error
+            raise self._missing(str(self.artifact.path), error) from error
         self._interpreter_class = Interpreter
 
 
@@ -165,7 +170,7 @@ class TfliteRuntimeRunner(_InterpreterRunner):
         try:
             from tflite_runtime.interpreter import Interpreter
         except ImportError as error:
-            raise self._missing(str(self.artifact.path)) from error
+            raise self._missing(str(self.artifact.path), error) from error
         self._interpreter_class = Interpreter
 
 
