@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from edgekit.errors import UnsupportedError, UsageError
+from edgekit.source import random_note
 from edgekit.types import Array, Card, Dim, Feed, Format, InputContract, Network, Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -185,10 +186,11 @@ class Capture:
     @property
     def notes(self) -> tuple[str, ...]:
         """What could not be honoured in full, in words."""
-        return tuple(
+        sizes = (
             f"dimension {name!r} is captured for sizes from {least} up: smaller ones take another path in the network"
             for name, least in self.minimum.items()
         )
+        return (*random_note(self.network.card), *sizes)
 
     @cached_property
     def reference(self) -> Callable[[Feed], dict[str, Array]]:

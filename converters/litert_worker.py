@@ -28,6 +28,7 @@ def main() -> None:
     os.environ.update(LITERT_TORCH_SHOW_PROGRESS="n", TF_CPP_MIN_LOG_LEVEL="2", JAX_PLATFORMS="cpu", HF_HUB_OFFLINE="1")
     # before the first request, while the parent does other work
     import litert_torch  # noqa: F401
+    from edgekit.converters import transposed  # noqa: F401
     from edgekit.converters.recurrent import calls, lowering, rewrite  # noqa: F401
 
     for line in sys.stdin:
@@ -56,12 +57,14 @@ def convert(request: dict[str, Any]) -> list[str]:
     import torch
     from edgekit.converters.recurrent.lowering import lower
     from edgekit.converters.recurrent.rewrite import rewrite
+    from edgekit.converters.transposed import flat_biases, one_pixel_to_dense
 
     program = torch.export.load(request["program"])
     arguments, _ = program.example_inputs or ((), {})
     module = program.module()
     module.training = False  # operators are already those of eval mode; litert-torch warns by this flag
     notes = lower(module, request["prefix"])
+    one_pixel_to_dense(module)
     least = request["minimum"]
     names = {name for axes in request["dynamic"] if axes for name in axes.values()}
     named = {name: torch.export.Dim(name, min=least.get(name)) for name in names}
@@ -72,7 +75,7 @@ def convert(request: dict[str, Any]) -> list[str]:
         model = litert_torch.convert(
             module, tuple(arguments), dynamic_shapes=shapes if named else None, strict_export=False
         )
-    content = rewrite(bytes(model.model_content()))
+    content = flat_biases(rewrite(bytes(model.model_content())))
     content = rename(content, request["inputs"], request["outputs"], request["dynamic"])
     Path(request["target"]).write_bytes(content)
     return list(notes)

@@ -67,8 +67,8 @@ class TorchToTflite(Converter):
         path.write_bytes(buffer.getbuffer())
         pending = _worker().ask(
             {
-                "program": str(path),
-                "target": str(target),
+                "program": str(path.absolute()),
+                "target": str(target.absolute()),  # the worker keeps the folder it was started in
                 "inputs": [spec.name for spec in signature.inputs],
                 "outputs": [spec.name for spec in signature.outputs],
                 "dynamic": [

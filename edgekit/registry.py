@@ -38,6 +38,14 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "onnx-quantize": "edgekit.passes.quantize_onnx:QuantizeOnnx",
         "tflite-quantize": "edgekit.passes.quantize_tflite:QuantizeTflite",
     },
+    "sources": {
+        "zoo": "edgekit.source.zoo:Zoo",
+        "timm": "edgekit.source.timm:Timm",
+        "hf": "edgekit.source.huggingface:HuggingFace",
+        "factory": "edgekit.source.factory:Factory",
+        "checkpoint": "edgekit.source.checkpoint:Checkpoint",
+        "pt2": "edgekit.source.program:Program",
+    },
     "families": {
         "mlp": "edgekit.models.mlp:FAMILY",
         "cnn": "edgekit.models.cnn:FAMILY",

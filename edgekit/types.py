@@ -98,8 +98,8 @@ class InputContract:
         scale: factor on the raw values, applied first (1/255 maps bytes to 0..1).
         mean, std: one value per channel, column or mel band, in units of the scaled raw values; empty means 0 and 1.
         columns: column names of a table or series, in order.
-        params: what only this kind has: ``audio`` its sampling rate and mel filters, ``text`` its vocabulary and
-            length, ``series`` its history and horizon.
+        params: what only this kind has: ``image`` how it is resized, ``audio`` its sampling rate and mel filters,
+            ``text`` its vocabulary and length, ``series`` its history and horizon.
     """
 
     kind: str = "array"

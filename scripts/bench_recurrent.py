@@ -16,7 +16,7 @@ import numpy as np
 import edgekit
 from edgekit.artifact import open_artifact
 from edgekit.bench.clock import WarmupRule, time_calls
-from edgekit.bench.statistics import trimmed_mean
+from edgekit.bench.replicas import trimmed_mean
 from edgekit.data.seeded import seeded_feed
 from edgekit.quality.contents import operators
 

@@ -12,7 +12,7 @@ import numpy as np
 
 import edgekit
 from edgekit.bench.clock import WarmupRule, time_calls
-from edgekit.bench.statistics import trimmed_mean
+from edgekit.bench.replicas import trimmed_mean
 from edgekit.data.seeded import seeded_feed
 from edgekit.types import Feed, Format
 

@@ -1,4 +1,5 @@
-# Sourced by the other scripts from the root of the clone: makes .venv (and .venv-tflite) when they are missing or out of date.
+# Sourced by the other scripts from the root of the clone: makes .venv (and .venv-tflite, .venv-timm) when they are missing
+# or out of date.
 
 say() { echo "$*" >&2; }
 
@@ -53,4 +54,20 @@ make_tflite_venv() {
         echo "$stamp" > .venv-tflite/.edgekit-stamp
     fi
     echo "$PWD/.venv-tflite/bin/python"
+}
+
+make_timm() {
+    # timm for the tests of timm:NAME, away from .venv (scripts/timm_here.py says why). Prints its folder; nothing when it
+    # cannot be had (the tests that need it say so and are skipped).
+    stamp=$(grep -E '^(timm|torchvision)==' constraints.txt | cksum)
+    if [ "$(cat .venv-timm/.edgekit-stamp 2>/dev/null)" != "$stamp" ]; then
+        rm -rf .venv-timm
+        if ! .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target .venv-timm \
+            $(grep -E '^(timm|torchvision)==' constraints.txt); then
+            say "timm could not be installed: its tests are skipped"
+            return 0
+        fi
+        echo "$stamp" > .venv-timm/.edgekit-stamp
+    fi
+    echo "$PWD/.venv-timm"
 }

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
 RUNTIME_NOISE = {"TF_CPP_MIN_LOG_LEVEL": "3", "COLUMNS": "160"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What edgekit learns of a machine and keeps of interrupted runs stays out of the user's state folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,59 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("needs $EDGEKIT_DATA with the downloaded data sets")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def model_files(root: Path) -> ModuleType:
+    """The module ``tests/runtime/files.py`` (pytest imports test files one by one: they cannot import each other)."""
+    name = "edgekit_tests_files"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, root / "tests" / "runtime" / "files.py")
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def conv_tflite(model_files: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Convolution, CUMSUM (which XNNPACK has not), convolution on (1, 48, 48, 16), named as litert-torch names them."""
+    schema, generator = model_files.schema, np.random.default_rng(0)
+    options = schema.Conv2DOptionsT()
+    options.padding, options.strideH, options.strideW = schema.Padding.SAME, 1, 1
+    options.dilationHFactor = options.dilationWFactor = 1
+    conv = (schema.BuiltinOptions.Conv2DOptions, options)
+    shape, named = (1, 48, 48, 16), "net.Net/torch.nn.Sequential_{}/torch.nn.Conv2d_{};"
+    weights = [generator.normal(size=(16, 3, 3, 16)).astype(np.float32) for _ in range(2)]
+    tensors = [
+        model_files.Tensor("x", "float32", shape),
+        model_files.Tensor(named.format("stem", 0), "float32", shape),
+        model_files.Tensor("net.Net/net.Sum_sum;", "float32", shape),
+        model_files.Tensor(named.format("head", 1), "float32", shape),
+        model_files.Tensor("w0", "float32", weights[0].shape, weights[0]),
+        model_files.Tensor("w1", "float32", weights[1].shape, weights[1]),
+        model_files.Tensor("b", "float32", (16,), np.zeros(16, np.float32)),
+        model_files.Tensor("axis", "int32", (), np.array(3, np.int32)),
+    ]
+    cumsum = (schema.BuiltinOptions.CumsumOptions, schema.CumsumOptionsT())
+    operators = [
+        model_files.Operator(model_files.OPERATORS.CONV_2D, [0, 4, 6], [1], conv),
+        model_files.Operator(model_files.OPERATORS.CUMSUM, [1, 7], [2], cumsum),
+        model_files.Operator(model_files.OPERATORS.CONV_2D, [2, 5, 6], [3], conv),
+    ]
+    path = tmp_path_factory.mktemp("profile") / "conv.tflite"
+    made: Path = model_files.write_tflite(path, tensors, operators, [0], [3], ({"x": 0}, {"y": 3}))
+    return made
+
+
+@pytest.fixture(scope="session")
+def other_python(root: Path) -> str:
+    """The interpreter of the environment with tflite-runtime and numpy 1, which ``scripts/test`` makes."""
+    path = os.environ.get("EDGEKIT_TFLITE_PYTHON") or str(root / ".venv-tflite" / "bin" / "python")
+    if not os.access(path, os.X_OK):
+        pytest.skip("needs .venv-tflite or $EDGEKIT_TFLITE_PYTHON: run scripts/test")
+    return path
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

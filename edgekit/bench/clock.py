@@ -6,6 +6,7 @@ Standard library and numpy only.
 from __future__ import annotations
 
 import gc
+import time
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +16,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.bench.steady import FEWEST, is_steady
+from edgekit.errors import DeviceError
+
 Samples = NDArray[np.int64]
 
-STEADY_WITHIN = 0.05
-"""Warm-up is over when the medians of its last two quarters differ by at most this share."""
+STALL_NS, STALL_TIMES = 500_000_000, 50
+"""A call that took longer than both half a second and 50 times the median of its block was not the model's doing: the
+process or the whole machine stood still."""
 _FIRST_BUFFER = 4096
 _LARGEST_BUFFER = 1 << 21
+_SLEEP_SEEN_NS = 1_000_000
+"""The two clocks are read one after the other; less than this between them is no sleep."""
 
 
 def now_ns() -> int:
@@ -32,7 +39,7 @@ def now_ns() -> int:
 class WarmupRule:
     """Calls before the timed ones: at least ``min_runs`` and ``min_ns``, then until steady, at most ``max_ns``.
 
-    Steady: the medians of the last two quarters of the warm-up differ by at most :data:`STEADY_WITHIN`.
+    Steady: see :func:`edgekit.bench.steady.is_steady`, asked again whenever there are a quarter more calls.
     ``WarmupRule(0, 0, 0)`` means no warm-up.
     """
 
@@ -43,10 +50,23 @@ class WarmupRule:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One uninterrupted run of calls: nanoseconds of each, in order. ``warmup_ns`` are not part of any figure."""
+    """One uninterrupted run of calls: nanoseconds of each, in order. ``warmup_ns`` are not part of any figure.
+
+    Attributes:
+        suspended_ns: time in which the whole system slept during the block (Linux; 0 where it cannot be seen).
+        discarded: samples that were left out since the clock ran backwards.
+    """
 
     samples_ns: Samples
     warmup_ns: Samples
+    suspended_ns: int = 0
+    discarded: int = 0
+
+    @property
+    def stood_still(self) -> bool:
+        """Whether the system slept, the clock jumped, or a call took far longer than any call of a model does."""
+        longest, median = float(self.samples_ns.max()), float(np.median(self.samples_ns))
+        return bool(self.suspended_ns or self.discarded or (longest > STALL_NS and longest > STALL_TIMES * median))
 
 
 def time_calls(call: Callable[[], object], *, warmup: WarmupRule, min_runs: int, min_ns: int, max_ns: int) -> Block:
@@ -57,6 +77,7 @@ def time_calls(call: Callable[[], object], *, warmup: WarmupRule, min_runs: int,
 
     Raises:
         ValueError: ``min_runs`` below 1.
+        DeviceError: the clock ran backwards in every call.
         Exception: whatever ``call`` raises; nothing of the block is kept then.
     """
     if min_runs < 1:
@@ -68,11 +89,17 @@ def time_calls(call: Callable[[], object], *, warmup: WarmupRule, min_runs: int,
         typical = float(np.median(before[-64:])) if before.size else 0.0
         expected = min_ns / typical if typical > 0 else 0.0
         capacity = int(min(max(2 * expected, min_runs, _FIRST_BUFFER), _LARGEST_BUFFER))
+        slept = _slept_ns()
         samples = _timed(call, capacity, min_runs, min_ns, max_ns)
+        slept = _slept_ns() - slept
     finally:
         if collecting:
             gc.enable()
-    return Block(samples_ns=samples, warmup_ns=before)
+    forwards = samples[samples >= 0]
+    if not forwards.size:
+        raise DeviceError("the clock of this device runs backwards; nothing can be timed on it")
+    discarded = int(samples.size - forwards.size)
+    return Block(forwards, before, slept if slept > _SLEEP_SEEN_NS else 0, discarded)
 
 
 def time_once(call: Callable[[], Any]) -> tuple[Any, int]:
@@ -90,6 +117,13 @@ def clock_cost_ns(repeats: int = 2000) -> int:
         started = now()
         buffer[index] = now() - started
     return int(np.median(np.frombuffer(buffer, dtype=np.int64)))
+
+
+def _slept_ns() -> int:
+    """Nanoseconds the system has slept since it started: Linux's clock with that time minus its clock without."""
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return 0
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
 
 def _timed(call: Callable[[], object], capacity: int, min_runs: int, min_ns: int, max_ns: int) -> Samples:
@@ -117,24 +151,17 @@ def _until_steady(call: Callable[[], object], rule: WarmupRule) -> Samples:
         return np.empty(0, dtype=np.int64)
     samples: list[int] = []
     first = perf_counter_ns()
-    check_at = max(rule.min_runs, 8)
+    check_at = max(rule.min_runs, FEWEST)
     while True:
         started = perf_counter_ns()
         if started - first >= rule.max_ns:
             break
         enough = len(samples) >= rule.min_runs and started - first >= rule.min_ns
         if enough and len(samples) >= check_at:
-            if _steady(samples):
+            if is_steady(samples):
                 break
             check_at = len(samples) + max(len(samples) // 4, 1)
         started = perf_counter_ns()
         call()
         samples.append(perf_counter_ns() - started)
     return np.array(samples, dtype=np.int64)
-
-
-def _steady(samples: list[int]) -> bool:
-    quarter = len(samples) // 4
-    last = float(np.median(samples[-quarter:]))
-    before = float(np.median(samples[-2 * quarter : -quarter]))
-    return abs(last - before) <= STEADY_WITHIN * before

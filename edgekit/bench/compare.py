@@ -6,7 +6,7 @@ weighs on both and cancels. Results of two occasions are compared as they are, w
 The interval has two terms, added in quadrature in the logarithm:
 
 - what varied between rounds and between the worker processes that the rounds are spread over
-  (:func:`edgekit.bench.statistics.replicated`);
+  (:func:`edgekit.bench.replicas.replicated`), with what this machine is known for (:mod:`edgekit.bench.noisefloor`);
 - for results of two occasions, what differs between occasions even for one and the same file.
 
 Verdict: ``same`` when the whole interval lies within :data:`MARGIN` of 1, else ``faster`` or ``slower`` when the whole
@@ -15,21 +15,24 @@ interval lies on one side of 1, else ``inconclusive``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from edgekit.bench.clock import Samples
-from edgekit.bench.statistics import PROCESS_SPREAD, block_medians, pooled, replicated
+from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor
+from edgekit.bench.replicas import Estimate, replicated, turns
+from edgekit.bench.statistics import block_medians, pooled
 from edgekit.errors import UnsupportedError
 from edgekit.types import SUPPORTED_SAMPLES, Evidence, Verdict
 
 MARGIN = 0.03
 """Two files whose times differ by less than this share are the ``same`` for whoever has to choose."""
-OCCASION_SPREAD = 0.006
-"""Standard deviation of the p50 of one file between two runs of the bench, beyond what differs between processes."""
+POWER_80 = 0.84
+"""The normal quantile of 80%: how many standard errors beyond the threshold are called four times in five."""
+Owners = Sequence[Hashable]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,33 +75,50 @@ class Comparison:
 
 
 def compare_paired(
-    a: str, b: str, blocks_a: Sequence[Samples], blocks_b: Sequence[Samples], replicas: int = 1
+    a: str,
+    b: str,
+    blocks_a: Sequence[Samples],
+    blocks_b: Sequence[Samples],
+    owners: tuple[Owners, Owners] | int = 1,
+    floor: NoiseFloor = BUILT_IN,
 ) -> Comparison:
     """Compares two cells of one interleaved run.
 
-    ``blocks_*``: int64 nanoseconds, one array a round, same rounds. ``replicas``: processes that each cell's rounds
-    are spread over; what differs between processes averages out over them.
+    ``blocks_*``: int64 nanoseconds, one array a round, same rounds. ``owners``: for both the worker process of each
+    block, or the number of workers that took turns; what differs between processes averages out over them.
     """
     lacking = _lacking(a, b, blocks_a, blocks_b, "paired")
     if lacking is not None:
         return lacking
     rounds = min(len(blocks_a), len(blocks_b))
     logs = np.log(block_medians(blocks_a)[:rounds]) - np.log(block_medians(blocks_b)[:rounds])
-    return _verdict(a, b, *replicated(logs, replicas, np.sqrt(2) * PROCESS_SPREAD), "paired")
+    if isinstance(owners, int):
+        owners = _in_turn(blocks_a, owners), _in_turn(blocks_b, owners)
+    pairs = list(zip(owners[0][:rounds], owners[1][:rounds], strict=True))
+    return _verdict(a, b, replicated(logs, pairs, floor, factor=float(np.sqrt(2))), "paired")
 
 
 def compare_occasions(
-    a: str, b: str, blocks_a: Sequence[Samples], blocks_b: Sequence[Samples], replicas: tuple[int, int] = (1, 1)
+    a: str,
+    b: str,
+    blocks_a: Sequence[Samples],
+    blocks_b: Sequence[Samples],
+    owners: tuple[Owners | int, Owners | int] = (1, 1),
+    floor: NoiseFloor = BUILT_IN,
 ) -> Comparison:
     """Compares two cells of different runs; slow phases do not cancel, and occasions differ as well as processes."""
     lacking = _lacking(a, b, blocks_a, blocks_b, "occasions")
     if lacking is not None:
         return lacking
-    centre_a, half_a = replicated(np.log(block_medians(blocks_a)), replicas[0], PROCESS_SPREAD)
-    centre_b, half_b = replicated(np.log(block_medians(blocks_b)), replicas[1], PROCESS_SPREAD)
-    occasions = 1.96 * np.sqrt(2) * OCCASION_SPREAD
-    half = float(np.sqrt(half_a**2 + half_b**2 + occasions**2))
-    return _verdict(a, b, centre_a - centre_b, half, "occasions")
+    found = []
+    for blocks, owner in ((blocks_a, owners[0]), (blocks_b, owners[1])):
+        labels = _in_turn(blocks, owner) if isinstance(owner, int) else owner
+        found.append(replicated(np.log(block_medians(blocks)), labels, floor))
+    first, second = found
+    occasions = float(np.sqrt(2)) * floor.occasion
+    error = float(np.sqrt(first.error**2 + second.error**2 + occasions**2))
+    half = float(np.sqrt(first.half**2 + second.half**2 + (1.96 * occasions) ** 2))
+    return _verdict(a, b, Estimate(first.centre - second.centre, error, half), "occasions")
 
 
 def check_comparable(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
@@ -154,17 +174,22 @@ def _lacking(
     return None
 
 
-def _verdict(a: str, b: str, centre: float, half: float, method: str) -> Comparison:
-    ratio = float(np.exp(centre))
-    if not np.isfinite(half):
+def _in_turn(blocks: Sequence[Samples], replicas: int) -> list[int]:
+    return turns(len(blocks), max(1, min(replicas, len(blocks) // 2)))
+
+
+def _verdict(a: str, b: str, found: Estimate, method: str) -> Comparison:
+    ratio = float(np.exp(found.centre))
+    if not np.isfinite(found.half):
         reason = "fewer than two pairs of rounds; give more --seconds"
         return Comparison(a, b, ratio, None, None, Verdict.INCONCLUSIVE, None, method, reason)
-    low, high = float(np.exp(centre - half)), float(np.exp(centre + half))
+    low, high = float(np.exp(found.centre - found.half)), float(np.exp(found.centre + found.half))
     if low >= 1 - MARGIN and high <= 1 + MARGIN:
         verdict = Verdict.SAME
     elif high < 1:
         verdict = Verdict.FASTER
     else:
         verdict = Verdict.SLOWER if low > 1 else Verdict.INCONCLUSIVE
-    detectable = max(half, MARGIN - half) + 0.84 / 1.96 * half
+    # called slower: the estimate lies above half the interval, and not within the margin with all of it
+    detectable = max(found.half, MARGIN - found.half) + POWER_80 * found.error
     return Comparison(a, b, ratio, low, high, verdict, detectable, method)

@@ -16,6 +16,7 @@ from typing import Any
 from edgekit.artifact import library_versions
 
 UNKNOWN = "unknown"
+CGROUPS = Path("/sys/fs/cgroup")
 RUNTIMES = (
     "numpy", "onnxruntime", "onnxruntime-gpu", "ai-edge-litert", "tflite-runtime", "torch", "tensorflow", "onnx",
     "litert-torch", "ai-edge-quantizer",
@@ -109,31 +110,31 @@ def _memory_bytes() -> int | str:
 
 def _cgroup_cpus() -> float | str:
     """Cores the cgroup grants (quota over period), ``unlimited``, or ``unknown``; version 2, then version 1."""
-    folder = _cgroup_folder()
-    text = _read(folder / "cpu.max") or _read("/sys/fs/cgroup/cpu.max")
-    quota, _, period = text.partition(" ")
-    if not text:
-        quota, period = _read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), _read("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
-    if not quota or not period:
-        return UNKNOWN
-    return "unlimited" if quota in ("max", "-1") else round(int(quota) / int(period), 3)
+    pairs = [text.partition(" ")[::2] for place in _cgroup_path() if (text := _read(place / "cpu.max"))]
+    if not pairs:
+        old = "/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"
+        pairs = [(_read(old[0]), _read(old[1]))]
+    pairs = [(quota, period) for quota, period in pairs if quota and period]
+    limits = [int(quota) / int(period) for quota, period in pairs if quota not in ("max", "-1")]
+    return round(min(limits), 3) if limits else "unlimited" if pairs else UNKNOWN
 
 
 def _cgroup_memory() -> int | str:
-    folder = _cgroup_folder()
-    text = _read(folder / "memory.max") or _read("/sys/fs/cgroup/memory.max")
-    text = text or _read("/sys/fs/cgroup/memory/memory.limit_in_bytes")
-    if not text:
-        return UNKNOWN
-    return "unlimited" if text == "max" or int(text) >= 1 << 60 else int(text)
+    texts = [text for place in _cgroup_path() if (text := _read(place / "memory.max"))]
+    texts = texts or [text for text in (_read("/sys/fs/cgroup/memory/memory.limit_in_bytes"),) if text]
+    limits = [int(text) for text in texts if text != "max" and int(text) < 1 << 60]
+    return min(limits) if limits else "unlimited" if texts else UNKNOWN
 
 
 @functools.cache
-def _cgroup_folder() -> Path:
+def _cgroup_path() -> tuple[Path, ...]:
+    """This process's group and all above it: each may limit."""
+    root = CGROUPS
     for line in _read("/proc/self/cgroup").splitlines():
         if line.startswith("0::"):
-            return Path("/sys/fs/cgroup") / line[3:].lstrip("/")
-    return Path("/sys/fs/cgroup")
+            folder = root / line[3:].lstrip("/")
+            return (folder, *(place for place in folder.parents if place.is_relative_to(root)))
+    return (root,)
 
 
 def _frequency_mhz() -> float | str:

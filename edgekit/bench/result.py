@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from edgekit.bench.clock import Samples
+from edgekit.bench.ledger import ledger
+from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor
+from edgekit.bench.replicas import turns
 from edgekit.bench.statistics import Noise, latency_document, missing_runs, noise, pooled
 from edgekit.errors import EdgekitError, InputError
 from edgekit.types import Evidence
@@ -35,10 +38,13 @@ class CellResult:
 
     Attributes:
         blocks: int64 nanoseconds, one array a round, in order.
-        replicas: processes that the rounds are spread over, pair by pair.
+        owners: for each block, the worker process that took it.
+        disturbed: for each block, whether the machine was disturbed then and it could not be taken again.
+        floor: what is known of this machine; it is in every interval.
         load_ns, first_ns: loading the file in its worker; the first inference after that.
-        delegation: ``{"nodes", "delegated", "by"}`` as the runtime tells it, None where it does not.
+        delegation: ``{"nodes", "delegated", "by", "left"}`` as the runtime tells it, None where it does not.
         selftest: ``{"passed", "max_abs", "tolerance"}`` of the card's vectors, None when the card has none.
+        extras: what was measured in passes of their own, by name (``profile``), each as it stands in the document.
     """
 
     setting: Setting
@@ -50,10 +56,12 @@ class CellResult:
     runtime_version: str | None = None
     delegation: Mapping[str, Any] | None = None
     selftest: Mapping[str, Any] | None = None
-    profile: Mapping[str, Any] | None = None
+    extras: Mapping[str, Any] = field(default_factory=dict)
     error: EdgekitError | None = None
     seed: int = 0
-    replicas: int = 1
+    owners: tuple[Hashable, ...] = ()
+    disturbed: tuple[bool, ...] = ()
+    floor: NoiseFloor = BUILT_IN
 
     @property
     def samples_ns(self) -> Samples:
@@ -68,7 +76,7 @@ class CellResult:
 
     @property
     def noise(self) -> Noise | None:
-        return noise(self.blocks) if self.timed else None
+        return noise(self.blocks, self.disturbed) if self.timed else None
 
     def document(self) -> dict[str, Any]:
         """The entry of ``results`` (CONTRACT), with the sizes of the blocks so that it can be compared again."""
@@ -80,24 +88,28 @@ class CellResult:
             "runtime": setting.runtime, "runtime_version": self.runtime_version, "device": dict(setting.device),
             "threads": setting.threads, "batch": setting.batch, "scenario": setting.scenario,
             "samples": int(samples.size),
-            "latency_ms": latency_document(self.blocks, seed=self.seed, replicas=self.replicas) if self.timed else None,
+            "latency_ms": self._latency() if self.timed else None,
             "needs": self._needs(samples),
             "cold_start_ms": {"load": _ms(self.load_ns), "first": _ms(self.first_ns)},
             "peak_memory_bytes": self.peak_memory_bytes,
             "throughput_per_s": setting.batch / (float(samples.mean()) / 1e9) if self.timed else None,
             "noise": None if measured is None else measured.document(),
-            "delegation": self.delegation,
+            "delegation": None if self.delegation is None else ledger(self.delegation, self.extras.get("profile")),
             "selftest": self.selftest,
             "warmup": {"runs": int(self.warmup_ns.size), "ms": float(self.warmup_ns.sum()) / 1e6},
-            "workers": self.replicas,
+            "workers": len(set(self.owners)) or 1,
             "blocks": [int(block.size) for block in self.blocks],
+            "block_workers": [str(owner) for owner in self.owners],
+            "disturbed_blocks": [place for place, was in enumerate(self.disturbed) if was],
             "samples_ns": samples.tolist(),
         }  # fmt: skip
-        if self.profile is not None:
-            body["profile"] = self.profile
+        body |= self.extras
         if self.error is not None:
             body["error"] = {"type": type(self.error).__name__, "message": str(self.error)}
         return body
+
+    def _latency(self) -> dict[str, Any]:
+        return latency_document(self.blocks, seed=self.seed, owners=self.owners, floor=self.floor)
 
     def _needs(self, samples: Samples) -> dict[str, Any]:
         """For each percentile that is None: samples it needs in all, and about how many seconds a cell that takes."""
@@ -128,6 +140,14 @@ def blocks_of(entry: Mapping[str, Any], where: str) -> Sequence[Samples]:
             f"{where}: {values.size} samples of {entry.get('model')}, {sum(sizes)} by its blocks; it was edited"
         )
     return np.split(values, np.cumsum(sizes)[:-1])
+
+
+def owners_of(entry: Mapping[str, Any], blocks: int) -> Sequence[Hashable]:
+    """The worker process of each block of a saved entry; where it does not say, they took turns, pair by pair."""
+    labels, workers = entry.get("block_workers"), entry.get("workers", 1)
+    if isinstance(labels, list) and len(labels) == blocks:
+        return [str(label) for label in labels]
+    return turns(blocks, workers if isinstance(workers, int) and 0 < workers <= blocks // 2 else 1)
 
 
 def _ms(value_ns: int | None) -> float | None:

@@ -21,6 +21,10 @@ CAP = 5
 """A cell that cannot reach :data:`MIN_SAMPLES` in its time may take this many times as long, and no more."""
 REWARM_SHARE = 0.05
 _SLOW_CALL_NS = 20_000_000
+RESERVE = 0.05
+"""Share of the time that is kept for repeating disturbed blocks (see :mod:`edgekit.bench.session`)."""
+MOST_EXTRA_NS = 1_000_000_000
+"""What repeating may cost beyond the reserve, at most, and at most as much again as the reserve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +61,27 @@ def first_warmup(seconds: float, replicas: int = 1) -> WarmupRule:
     return WarmupRule(min_runs=3, min_ns=share_ns, max_ns=int(min(0.25 * seconds, 1.0) * 1e9) // replicas)
 
 
-def plan(seconds: float, typical_ns: float, warmup_ns: float, replicas: int = 1) -> Plan:
+def spare_ns(seconds: float, cells: int) -> float:
+    """Time of a run that may go into pauses and repeated blocks."""
+    reserve = RESERVE * seconds * cells * 1e9
+    return reserve + min(reserve, MOST_EXTRA_NS)
+
+
+def plan(seconds: float, typical_ns: float, warmup_ns: float, replicas: int = 1, between_ns: float = 0.0) -> Plan:
     """Rounds and block length for cells of ``seconds`` each, of which ``warmup_ns`` are already spent.
 
-    ``typical_ns`` is one call of the slowest cell. Blocks hold at least four such calls where the time
-    allows it; each of the cell's ``replicas`` gets at least one pair of rounds.
+    ``typical_ns`` is one call of the slowest cell, ``between_ns`` what is done between two blocks.
+    Blocks hold at least four such calls where the time allows it; each of the cell's ``replicas`` gets at least one
+    pair of rounds.
     """
-    left_ns = max(seconds * 1e9 - warmup_ns, 0.3 * seconds * 1e9)
+    left_ns = max((1 - RESERVE) * seconds * 1e9 - warmup_ns, 0.3 * seconds * 1e9)
     wanted = int(left_ns / max(BLOCK_NS, 4 * typical_ns))
     rounds = min(max(wanted - wanted % 2, FEWEST_ROUNDS, 2 * replicas), MOST_ROUNDS)
     each_ns = left_ns / rounds
     rewarm_ns = 0 if typical_ns > _SLOW_CALL_NS else int(REWARM_SHARE * each_ns)
     return Plan(
         rounds=rounds,
-        block_ns=int(each_ns) - rewarm_ns,
+        block_ns=max(int(each_ns - between_ns) - rewarm_ns, int(each_ns / 2)),
         max_block_ns=CAP * int(each_ns),
         min_runs=-(-MIN_SAMPLES // rounds),
         rewarm=WarmupRule(1, rewarm_ns, rewarm_ns),

@@ -1,20 +1,31 @@
-"""Times several cells in interleaved blocks, one at a time; a cell that fails loses only itself."""
+"""Times several cells in interleaved blocks, one at a time; a cell that fails loses only itself.
+
+Between two blocks the thermometer is read. A block with a slow reading before or after it, or in which the machine
+stood still, is disturbed: it is taken again after a pause, as long as the time set aside for that lasts; what could
+not be taken again is kept and marked.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from edgekit.bench.clock import Block, Samples, WarmupRule, time_calls
+from edgekit.bench.clock import Block, Samples, WarmupRule, now_ns, time_calls
 from edgekit.bench.compare import Comparison, compare_paired
-from edgekit.bench.schedule import Plan, first_warmup, orders, plan
+from edgekit.bench.schedule import Plan, first_warmup, orders, plan, spare_ns
+from edgekit.bench.thermometer import Thermometer
 from edgekit.errors import EdgekitError
 
 log = logging.getLogger("edgekit")
+
+MOST_REPEATS = 2
+"""How often one block is taken again."""
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.32
 
 
 class Timed(Protocol):
@@ -24,32 +35,80 @@ class Timed(Protocol):
         """See :func:`edgekit.bench.clock.time_calls`, which does the work where the model is."""
 
 
+@dataclass(frozen=True, slots=True)
+class TakenBlock:
+    """One finished block: int64 nanoseconds, the worker process that took it, whether the machine was disturbed."""
+
+    samples_ns: Samples
+    owner: str
+    disturbed: bool = False
+
+
 @dataclass
 class Taken:
-    """What was taken of one cell: nanoseconds of its warm-up (of its first replica), then one array of samples a round.
+    """What was taken of one cell: nanoseconds of its warm-up (of its first replica), then one block a round.
 
-    ``replicas``: processes the rounds are spread over. ``error`` ended the cell; the blocks before it are kept.
+    ``error`` ended the cell; the blocks before it are kept.
     """
 
-    replicas: int = 1
     warmup_ns: Samples = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    blocks: list[Samples] = field(default_factory=list)
+    finished: list[TakenBlock] = field(default_factory=list)
     error: EdgekitError | None = None
+
+    @property
+    def blocks(self) -> list[Samples]:
+        return [block.samples_ns for block in self.finished]
+
+    @property
+    def owners(self) -> list[str]:
+        return [block.owner for block in self.finished]
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
     """All cells of one run, in the order they were given, and how they were timed.
 
-    ``order``: per round, the cells (their index) in the order they ran.
+    Attributes:
+        order: per round, the cells (their index) in the order they ran.
+        thermometer: see :meth:`edgekit.bench.thermometer.Thermometer.document`; empty without one.
+        kept: blocks that an interrupted run had taken before.
+        parent_share: share of a core that this process took from the first block to the last.
     """
 
     taken: tuple[Taken, ...]
     plan: Plan
     order: tuple[tuple[int, ...], ...]
+    thermometer: Mapping[str, Any] = field(default_factory=dict)
+    kept: int = 0
+    parent_share: float = 0.0
 
 
-def time_interleaved(cells: Sequence[Sequence[Timed]], *, seconds: float, seed: int) -> Session:
+class Keeper(Protocol):
+    """Where finished blocks go as they finish, and where those of an interrupted run come from."""
+
+    def begin(self, chosen: Plan) -> Plan:
+        """The plan of the interrupted run if there is one, else ``chosen``, which is written down."""
+
+    def find(self, cell: int, place: int) -> TakenBlock | None:
+        """The block of a round (``place``) that an interrupted run has taken."""
+
+    def keep(self, cell: int, place: int, block: TakenBlock) -> None:
+        """Writes a finished block down."""
+
+    @property
+    def generation(self) -> int:
+        """How often the run was interrupted: workers of different generations are different processes."""
+
+
+def time_interleaved(
+    cells: Sequence[Sequence[Timed]],
+    *,
+    seconds: float,
+    seed: int,
+    thermometer: Thermometer | None = None,
+    keeper: Keeper | None = None,
+    fixed: Plan | None = None,
+) -> Session:
     """Warms every cell up, then times them in rounds, each round every cell once (ABBA, see :mod:`.schedule`).
 
     Args:
@@ -57,19 +116,91 @@ def time_interleaved(cells: Sequence[Sequence[Timed]], *, seconds: float, seed: 
             rounds to the next. Empty for a cell that failed before; its place in the result stays empty.
         seconds: time for each cell, its warm-up included.
         seed: of the order.
+        thermometer: read between blocks; None: no block is repeated for a slow machine.
+        keeper: where blocks are kept as they finish; None: nowhere.
+        fixed: the plan of another run that is to be repeated; None: it follows from ``seconds`` and the warm-up.
     """
-    taken = tuple(Taken(replicas=max(len(replicas), 1)) for replicas in cells)
+    taken = tuple(Taken() for _ in cells)
     spent = [_warm_up(replicas, record, seconds) for replicas, record in zip(cells, taken, strict=True)]
+    reading = min(thermometer.take() for _ in range(3)) if thermometer is not None else 0
     typical = [float(np.median(record.warmup_ns[-16:])) for record in taken if record.warmup_ns.size]
-    chosen = plan(seconds, max(typical, default=0.0), max(spent, default=0.0), max((len(c) for c in cells), default=1))
+    most = max((len(c) for c in cells), default=1)
+    chosen = fixed or plan(seconds, max(typical, default=0.0), max(spent, default=0.0), most, 3.0 * reading)
+    if keeper is not None:
+        chosen = keeper.begin(chosen)
     order = orders(len(cells), chosen.rounds, seed)
+    run = _Run(chosen, thermometer, spare_ns(seconds, len(cells)))
+    kept, started, busy = 0, now_ns(), time.process_time_ns()
     for place, round_ in enumerate(order):
         for index in round_:
-            replicas = cells[index]
-            if replicas and taken[index].error is None:
-                _take(replicas[place // 2 % len(replicas)], taken[index], chosen)
+            record, replicas = taken[index], cells[index]
+            if not replicas or record.error is not None:
+                continue
+            block = None if keeper is None else keeper.find(index, place)
+            if block is not None:
+                kept += 1
+                record.finished.append(block)
+                continue
+            turn = place // 2 % len(replicas)
+            try:
+                block = run.take(replicas[turn], f"{keeper.generation if keeper else 0}.{turn}")
+            except EdgekitError as error:
+                record.error = error
+                continue
+            record.finished.append(block)
+            if keeper is not None:
+                keeper.keep(index, place, block)
         log.debug("round %d of %d", place + 1, chosen.rounds)
-    return Session(taken, chosen, tuple(tuple(round_) for round_ in order))
+    share = (time.process_time_ns() - busy) / max(now_ns() - started, 1)
+    told = thermometer.document() if thermometer is not None else {}
+    return Session(taken, chosen, tuple(tuple(round_) for round_ in order), told, kept, share)
+
+
+class _Run:
+    """Takes blocks, with what is left of the time for repeating them."""
+
+    def __init__(self, chosen: Plan, thermometer: Thermometer | None, spare: float) -> None:
+        self._plan = chosen
+        self._thermometer = thermometer
+        self._spare_ns = spare
+        self._before = thermometer.take() if thermometer is not None else 0
+
+    def take(self, cell: Timed, owner: str) -> TakenBlock:
+        """One block, taken again while it is disturbed and time allows; the last one counts."""
+        block = self._once(cell, owner)
+        for _ in range(MOST_REPEATS):
+            if not block.disturbed or self._spare_ns < 2 * self._plan.block_ns:
+                break
+            started = now_ns()
+            self._wait_for_quiet()
+            block = self._once(cell, owner)
+            self._spare_ns -= now_ns() - started
+            if self._thermometer is not None:
+                self._thermometer.repeated += 1
+        return block
+
+    def _once(self, cell: Timed, owner: str) -> TakenBlock:
+        chosen = self._plan
+        block = cell.time_block(
+            warmup=chosen.rewarm, min_runs=chosen.min_runs, min_ns=chosen.block_ns, max_ns=chosen.max_block_ns
+        )
+        disturbed = block.stood_still
+        if self._thermometer is not None:
+            after = self._thermometer.take()
+            disturbed = disturbed or self._thermometer.slow(max(self._before, after))
+            self._before = after
+        return TakenBlock(block.samples_ns, owner, disturbed)
+
+    def _wait_for_quiet(self) -> None:
+        """Pauses, longer each time, until a reading is quiet again or half of the spare time is gone."""
+        if self._thermometer is None:
+            return
+        started, pause = now_ns(), _FIRST_PAUSE_S
+        while self._thermometer.slow(self._before) and now_ns() - started < self._spare_ns / 2:
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+            self._before = self._thermometer.take()
+        self._thermometer.paused_ns += now_ns() - started
 
 
 def _warm_up(replicas: Sequence[Timed], record: Taken, seconds: float) -> float:
@@ -86,17 +217,6 @@ def _warm_up(replicas: Sequence[Timed], record: Taken, seconds: float) -> float:
         if not record.warmup_ns.size:
             record.warmup_ns = samples
     return spent
-
-
-def _take(cell: Timed, record: Taken, chosen: Plan) -> None:
-    try:
-        block = cell.time_block(
-            warmup=chosen.rewarm, min_runs=chosen.min_runs, min_ns=chosen.block_ns, max_ns=chosen.max_block_ns
-        )
-    except EdgekitError as error:
-        record.error = error
-        return
-    record.blocks.append(block.samples_ns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgekit.cli.options import emit, output_options, seed_option
+from edgekit.cli.options import emit, json_path, output_options, seed_option
 
 
 def _listed(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -21,7 +21,7 @@ def _thread_counts(ctx: click.Context, param: click.Parameter, values: tuple[str
 
 
 @click.command()
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.argument("models", nargs=-1, metavar="MODEL...")
 @click.option("--on", metavar="DEVICE", multiple=True, default=("cpu",), help="Where to run; may be repeated.")
 @click.option(
     "--runtime",
@@ -52,13 +52,23 @@ def _thread_counts(ctx: click.Context, param: click.Parameter, values: tuple[str
 @click.option("--input", metavar="FILE", help="One real sample (.npz, .npy, .jpg, .csv) instead of seeded values.")
 @seed_option
 @click.option("--workers", type=int, help="Processes for each cell, which take turns (default: 2 to 4).")
-@click.option("--profile", is_flag=True, help="Also time per operator, in a pass of its own (onnxruntime).")
+@click.option("--profile", is_flag=True, help="Also time per operator, type and layer, in a pass of its own.")
+@click.option("--require-full-delegation", is_flag=True, help="Exit 1 if the delegate left out an operator.")
 @click.option("--baseline", metavar="FILE", help="Compare with a saved result (bench ... --json FILE).")
 @click.option(
     "--fail-slower",
     type=click.FloatRange(0),
     metavar="PERCENT",
     help="Exit 1 if slower by more than this, 5 if the noise does not allow to say.",
+)
+@click.option(
+    "--replay", metavar="FILE", help="Run a saved result again, the same models and plan, and compare with it."
+)
+@click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds to wait for a worker's answer.")
+@click.option(
+    "--resume/--fresh",
+    default=None,
+    help="Go on with the same run that was interrupted, or begin again (default: go on if it is of the last hour).",
 )
 @click.option("--csv", "csv_path", metavar="PATH", help="Write the table as CSV.")
 @click.option("--markdown", "markdown_path", metavar="PATH", help="Write the table as Markdown.")
@@ -69,18 +79,28 @@ def command(models: tuple[str, ...], csv_path: str | None, markdown_path: str | 
     Every cell (model x device x threads x runtime) runs in its own worker process, one at a time, in ABBA order. The
     first model is what the others are compared with: a ratio of 0.5 is half its time. Percentiles that the number of
     runs does not support are not given.
+
+    Finished blocks are kept on disk (beside --json, or in the state folder): after an interruption the same command
+    goes on.
     """
     from edgekit.artifact import publishing
     from edgekit.pipeline.bench import bench
     from edgekit.report.bench import bench_csv, bench_markdown, bench_report
 
+    context = click.get_current_context()
+    if keywords["replay"] is not None:  # what was not typed must not stand against what was saved
+        typed = click.core.ParameterSource.COMMANDLINE
+        keywords = {name: value for name, value in keywords.items() if context.get_parameter_source(name) is typed}
+    target = json_path()
+    keywords["journal"] = True if target is None else f"{target}.part"
     result = bench(models, **keywords)
     document = result.document()
     emit("bench", result, render=lambda _: bench_report(document))
     for path, text in ((csv_path, bench_csv), (markdown_path, bench_markdown)):
         if path is not None:
-            with publishing(Path(path)) as target:
-                target.write_text(text(document), encoding="utf-8")
+            with publishing(Path(path)) as place:
+                place.write_text(text(document), encoding="utf-8")
+    result.delivered()
     failure = result.failure()
     if failure is not None:
         raise failure

@@ -53,6 +53,12 @@ def _state() -> State:
     return click.get_current_context().ensure_object(State)
 
 
+def json_path() -> str | None:
+    """The file that ``--json`` names; None without one, and for standard output."""
+    path = _state().json
+    return None if path == "-" else path
+
+
 def _set(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     if value is None:
         return value

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from edgekit.data.images import SUFFIXES, decode
 from edgekit.data.kind import Kind, affine
 from edgekit.errors import DataError
 from edgekit.types import Array, InputContract
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def encode(raw: Sequence[Array] | Array, contract: InputContract) -> Array:
@@ -52,9 +56,35 @@ def _fit_image(image: Array, contract: InputContract) -> Array:
     if contract.channels in (1, 3):
         picture = picture.convert("L" if contract.channels == 1 else "RGB")
     if contract.size is not None and picture.size != contract.size[::-1]:
-        picture = picture.resize(contract.size[::-1], Image.Resampling.BILINEAR)
+        picture = _resized(picture, contract.size, contract.params)
     pixels = np.asarray(picture, dtype=np.uint8)
     return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _resized(picture: Image.Image, size: tuple[int, int], params: Mapping[str, Any]) -> Image.Image:
+    """``picture`` with ``size`` (height, width): resized to it, or as ``params`` say, and the centre cut out then.
+
+    ``interpolation``: ``bilinear`` (without it), ``bicubic``, ``nearest``, ``lanczos``, ``box`` or ``hamming``;
+    ``shorter``: what the shorter side is resized to, the proportions kept; ``resize``: height and width to resize to.
+
+    Raises:
+        DataError: the contract names an interpolation that Pillow has not.
+    """
+    from PIL import Image
+
+    name = str(params.get("interpolation", "bilinear")).upper()
+    if name not in Image.Resampling.__members__:
+        known = ", ".join(Image.Resampling.__members__).lower()
+        raise DataError(f"the model's contract resizes images by {name.lower()!r}; known are: {known}")
+    height, width = size
+    if "shorter" in params:
+        factor = int(params["shorter"]) / min(picture.size)
+        height, width = (max(least, int(side * factor)) for least, side in zip(size, picture.size[::-1], strict=True))
+    elif "resize" in params:
+        height, width = params["resize"]
+    picture = picture.resize((width, height), Image.Resampling[name])
+    left, top = round((width - size[1]) / 2), round((height - size[0]) / 2)
+    return picture.crop((left, top, left + size[1], top + size[0]))
 
 
 def read(given: str) -> Array:

@@ -182,6 +182,8 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
             rows = [(reader.line_num, row) for row in reader if row]
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist; give the path of a CSV file") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as CSV: {error}") from error
     if not rows:

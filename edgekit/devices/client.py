@@ -122,7 +122,7 @@ class WorkerClient:
             load_ns=int(value["load_ns"]),
             runtime=str(value["runtime"]),
             runtime_version=str(value["runtime_version"]),
-            delegation=None if delegation is None else Delegation(**delegation),
+            delegation=None if delegation is None else Delegation.from_json(delegation),
             peak_memory_bytes=value["peak_memory_bytes"],
         )
 
@@ -178,8 +178,20 @@ class WorkerClient:
         """Times the barest call of the runtime in the worker; see :func:`edgekit.bench.clock.time_calls`."""
         limit = self._timeout_s + (warmup.max_ns + max_ns) / 1e9
         rule = {"warmup": asdict(warmup), "min_runs": min_runs, "min_ns": min_ns, "max_ns": max_ns}
-        arrays = self._ask("time_block", feed, timeout_s=limit, **rule).arrays
-        return Block(samples_ns=arrays["samples_ns"], warmup_ns=arrays["warmup_ns"])
+        reply = self._ask("time_block", feed, timeout_s=limit, **rule)
+        arrays, header = reply.arrays, reply.header
+        return Block(arrays["samples_ns"], arrays["warmup_ns"], int(header["suspended_ns"]), int(header["discarded"]))
+
+    def reference_ns(self) -> int:
+        """Nanoseconds of the fixed reference work on the device; see :mod:`edgekit.bench.thermometer`."""
+        return int(self._ask("reference").header["ns"])
+
+    def measure(self, name: str, feed: Feed | None = None, *, timeout_s: float, **values: Any) -> Message:
+        """A measure of :mod:`edgekit.devices.measures` on the loaded model: its value in the header, and arrays.
+
+        ``timeout_s``: what the measure itself may take; the time to answer comes on top.
+        """
+        return self._ask(name, feed, timeout_s=self._timeout_s + timeout_s, **values)
 
     def environment(self) -> dict[str, Any]:
         """:func:`edgekit.bench.environment.environment` of the worker."""

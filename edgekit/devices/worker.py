@@ -21,16 +21,21 @@ import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from importlib.util import find_spec
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from edgekit.cardfile import signature_to_json
+from edgekit.devices.measures import MEASURES, Measure
 from edgekit.devices.protocol import VERSION, Message, decode, encode
 from edgekit.devices.store import Store
 from edgekit.errors import EdgekitError, UsageError, WorkerMemoryError
 from edgekit.runtime import Runner, load
 from edgekit.runtime.base import is_out_of_memory
 from edgekit.version import __version__
+
+if TYPE_CHECKING:
+    from edgekit.bench.thermometer import Reference
 
 _MODULES = {
     "onnxruntime": ("onnxruntime", "onnxruntime"),
@@ -47,6 +52,7 @@ class Worker:
     def __init__(self) -> None:
         self._runner: Runner | None = None
         self._store: Store | None = None
+        self._reference: Reference | None = None
         self.commands: dict[str, Callable[[Message], Message]] = {
             "hello": self.hello,
             "find": self.find,
@@ -57,6 +63,8 @@ class Worker:
             "time_block": self.time_block,
             "environment": self.environment,
             "memory": self.memory,
+            "reference": self.reference,
+            **{name: partial(self.measure, measure) for name, measure in MEASURES.items()},
         }
 
     def answer(self, message: Message) -> list[memoryview]:
@@ -154,7 +162,14 @@ class Worker:
             max_ns=rule["max_ns"],
         )
         arrays = {"samples_ns": block.samples_ns, "warmup_ns": block.warmup_ns}
-        return Message({"peak_memory_bytes": peak_memory_bytes()}, arrays)
+        return Message({"suspended_ns": block.suspended_ns, "discarded": block.discarded}, arrays)
+
+    def reference(self, message: Message) -> Message:
+        from edgekit.bench.thermometer import Reference
+
+        if self._reference is None:
+            self._reference = Reference()
+        return Message({"ns": self._reference.read_ns()})
 
     def environment(self, message: Message) -> Message:
         from edgekit.bench.environment import environment
@@ -168,6 +183,9 @@ class Worker:
         if self._store is None:
             self._store = Store()
         return self._store
+
+    def measure(self, measure: Measure, message: Message) -> Message:
+        return measure(self._loaded(), message)
 
     def _loaded(self) -> Runner:
         if self._runner is None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.bench.compare import Comparison, check_comparable, compare_occasions, gate_slower, overall
-from edgekit.bench.result import blocks_of
+from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor, floor_of, wider
+from edgekit.bench.result import blocks_of, owners_of
 from edgekit.errors import EdgekitError, GateError, InconclusiveError, InputError
 from edgekit.types import Verdict
 
@@ -57,13 +58,22 @@ def compare(a: str | Path, b: str | Path, *, fail_slower: float | None = None) -
         InputError: a file that is no saved bench result, or nothing in common.
         UnsupportedError: different evidence class or CPU.
     """
-    return compare_entries(read_results(a), read_results(b), (str(a), str(b)), fail_slower)
+    first, second = read_document(a), read_document(b)
+    floor = wider(floor_of(first), floor_of(second))
+    return compare_entries(first["results"], second["results"], (str(a), str(b)), fail_slower, floor)
 
 
 def compare_entries(
-    entries_a: Sequence[Entry], entries_b: Sequence[Entry], names: tuple[str, str], fail_slower: float | None
+    entries_a: Sequence[Entry],
+    entries_b: Sequence[Entry],
+    names: tuple[str, str],
+    fail_slower: float | None,
+    floor: NoiseFloor = BUILT_IN,
 ) -> CompareResult:
-    """Like :func:`compare`, of entries of ``results``; ``names`` says in messages where they come from."""
+    """Like :func:`compare`, of entries of ``results``; ``names`` says in messages where they come from.
+
+    ``floor``: what is known of the machine, the wider of what the two results were made with.
+    """
     pairs, unmatched = match(entries_a, entries_b)
     if not pairs:
         raise InputError(
@@ -74,16 +84,16 @@ def compare_entries(
     for first, second in pairs:
         check_comparable(first, second)
         blocks = blocks_of(first, names[0]), blocks_of(second, names[1])
-        workers = _count(first, "workers"), _count(second, "workers")
-        found = compare_occasions(first["model"], second["model"], *blocks, workers)
+        owners = owners_of(first, len(blocks[0])), owners_of(second, len(blocks[1]))
+        found = compare_occasions(first["model"], second["model"], *blocks, owners, floor)
         runtimes = [first["runtime"], second["runtime"]]
         setting = {"device": first["device"]["name"], "threads": first["threads"], "runtimes": runtimes}
         comparisons.append(replace(found, setting=setting))
     return CompareResult(tuple(comparisons), tuple(unmatched), fail_slower)
 
 
-def read_results(path: str | Path) -> list[Entry]:
-    """The finished entries of ``results`` of a saved bench document.
+def read_document(path: str | Path) -> dict[str, Any]:
+    """A saved bench document, of whose ``results`` only those that finished are left.
 
     Raises:
         InputError: it cannot be read, is no JSON, or is no bench document with a finished result.
@@ -107,7 +117,7 @@ def read_results(path: str | Path) -> list[Entry]:
         device = entry.get("device")
         if missing or not isinstance(device, dict) or not {"name", "evidence", "cpu"} <= device.keys():
             raise InputError(f"{path}: a result lacks {', '.join(missing) or 'its device'}; run the bench again")
-    return entries
+    return {**document, "results": entries}
 
 
 def gate_error(comparisons: Sequence[Comparison], percent: float | None) -> EdgekitError | None:
@@ -167,11 +177,6 @@ def match(entries_a: Sequence[Entry], entries_b: Sequence[Entry]) -> tuple[list[
 def _key(entry: Entry, whole: bool) -> tuple[Any, ...]:
     fields = tuple(entry[key] for key in ("runtime", "threads", "batch", "scenario"))
     return (entry["model"] if whole else Path(entry["model"]).name, entry["device"]["name"], *fields)
-
-
-def _count(entry: Entry, key: str) -> int:
-    value = entry.get(key, 1)
-    return value if isinstance(value, int) and value > 0 else 1
 
 
 def _name(entry: Entry) -> str:

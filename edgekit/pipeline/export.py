@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit import registry
-from edgekit.artifact import library_versions, sha256_file, writable_folder, write_card, writing
+from edgekit.artifact import library_versions, open_artifact, sha256_file, writable_folder, write_card, writing
 from edgekit.converters.base import Capture, Converter, ExportOptions, Finish, artifact_card
 from edgekit.errors import DeviceError, UsageError
 from edgekit.types import Array, Artifact, Card, Feed, Format, SelfTest, Signature, Step
 
 if TYPE_CHECKING:
     from edgekit.quality.cases import Case
-    from edgekit.quality.parity import Function, Ledger
+    from edgekit.quality.parity import CaseResult, Function, Ledger
 
 log = logging.getLogger("edgekit")
 SELFTEST_SEED = 0
@@ -67,12 +67,15 @@ class ExportResult:
     network: str
     signature: Signature
     artifacts: tuple[ExportedArtifact, ...]
+    weights: str | None = None
+    """``trained``, ``pretrained``, ``partly random`` or ``random``; None where the source does not say."""
 
     def document(self) -> dict[str, Any]:
         """CONTRACT's ``export`` document, without the envelope."""
         return {
             "source": self.source,
             "network": self.network,
+            "weights": self.weights,
             "artifacts": [item.document() for item in self.artifacts],
         }
 
@@ -115,7 +118,7 @@ def export(
     converters = {item: _converter(item) for item in formats}
     for converter in converters.values():
         converter.warm_up()
-    from edgekit.source import resolve
+    from edgekit.source import origin, resolve
 
     network = resolve(str(source), name=name)
     for converter in converters.values():
@@ -125,7 +128,7 @@ def export(
     with _staging(folder) as stage:
         made = _convert_all(converters, capture, proof, stage, _file_name(network.name))
         published = [_publish(item, folder) for item in made]
-    return ExportResult(str(source), network.name, capture.signature, tuple(published))
+    return ExportResult(str(source), network.name, capture.signature, tuple(published), origin(network.card))
 
 
 def parse_dynamic(given: Sequence[str] | Mapping[str, Mapping[int, str]]) -> dict[str, dict[int, str]]:
@@ -263,18 +266,29 @@ class _Proof:
             DeviceError: the file's runtime is missing, or dies on it.
         """
         from edgekit.devices import open_runner
-        from edgekit.quality.parity import prove, require
+        from edgekit.quality.parity import prove, require, with_state
 
         with open_runner(path) as runner:
-            ledger = prove(self._reference, _tolerant(runner.run, card), self.cases, self.tolerance)
+            run = _tolerant(runner.run, card)
+            ledger = prove(self._reference, run, self.cases, self.tolerance)
+            state = self._state(path, run)
         bad = ledger.first_failure
         if bad is not None and not bad.reference_failed:
             from edgekit.quality.locate import locate
 
             failed = next(c for c, row in zip(self.cases, ledger.cases, strict=True) if not row.passed)
             ledger = replace(ledger, first_divergence=locate(self.capture, path, failed.feed))
+        ledger = with_state(ledger, state)
         require(ledger, path.name, f"the network {self.capture.network.name!r}")
         return ledger
+
+    def _state(self, path: Path, run: Function) -> tuple[CaseResult, ...]:
+        """Runs a recurrent file on the same inputs twice; nothing for other files."""
+        from edgekit.quality.state import has_recurrent_layers, is_recurrent, state_cases
+
+        if not has_recurrent_layers(self.capture.module) and not is_recurrent(open_artifact(path)):
+            return ()
+        return state_cases(run, self.cases)
 
     @property
     def cases(self) -> list[Case]:

@@ -14,7 +14,8 @@ import numpy as np
 from edgekit.artifact import open_artifact, sha256_file
 from edgekit.quality.alignment import Alignment, align
 from edgekit.quality.cases import SAMPLES, Case, cases
-from edgekit.quality.parity import CaseResult, Ledger, prove
+from edgekit.quality.parity import CaseResult, Ledger, prove, with_state
+from edgekit.quality.state import has_recurrent_layers, is_recurrent, state_cases
 from edgekit.types import Array, Artifact, Feed, InputContract, Network, Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -126,11 +127,14 @@ def verify(
         run = _reference_run(reference, side)
         checked = list(_cases(side, contract, reference, data))
         ledger = prove(side.reference(run), runner.run, checked, tolerance)
+        recurrent = is_recurrent(artifact) or _is_recurrent(reference)
+        state = state_cases(runner.run, checked) if recurrent else ()
         bad = ledger.first_failure
         if bad is not None and not bad.reference_failed:
             failed = next(c for c, row in zip(checked, ledger.cases, strict=True) if not row.passed)
             found = _first_divergence(artifact, reference, side, failed.feed)
             ledger = replace(ledger, first_divergence=found)
+        ledger = with_state(ledger, state)
         selftest = replay(runner, artifact)
         name = runner.name
     digest = sha256_file(artifact.path)
@@ -149,6 +153,13 @@ def replay(runner: Runner, artifact: Artifact) -> CaseResult | None:
     got = {name: outputs[name].ravel()[: len(wanted[name])] for name in wanted}
     case = Case("self-test", {})
     return prove(lambda _: wanted, lambda _: got, [case], promised.tolerance).cases[0]
+
+
+def _is_recurrent(reference: _Reference) -> bool:
+    """Whether the reference has recurrent layers, which the file that is verified may hold unrolled."""
+    if reference.network is not None:
+        return has_recurrent_layers(reference.network.module)
+    return reference.artifact is not None and is_recurrent(reference.artifact)
 
 
 def _reference(against: str, wanted: Signature, stack: ExitStack) -> _Reference:

@@ -151,6 +151,21 @@ def _pt2_names(path: Path) -> Iterator[str]:
         yield str(node["target"]).removeprefix("torch.ops.")
 
 
+def may_write_buffers(path: Path) -> bool:
+    """Whether a ``.pt2`` program writes its own buffers while it runs, and so keeps state from run to run.
+
+    A program that has buffers and operators that write in place counts, whatever it is that they write.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    program = _pt2_program(path)
+    if any("buffer_mutation" in row for row in program["signature"]["output_specs"]):
+        return True
+    in_place = any(name.rpartition(".")[0].endswith("_") for name in _pt2_names(path))  # aten.add_.Tensor
+    return in_place and any("buffer" in row for row in program["signature"]["input_specs"])
+
+
 def _pt2_signature(path: Path) -> Signature:
     program = _pt2_program(path)
     values = program["graph"]["tensor_values"]

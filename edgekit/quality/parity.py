@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -122,6 +122,14 @@ def prove(reference: Function, candidate: Function, cases: Iterable[Case], toler
             for name, magnitude in row.magnitudes.items():
                 scale[name] = max(scale.get(name, 0.0), magnitude)
     return Ledger(tuple(_judge(row, scale, tolerance) for row in measured), scale)
+
+
+def with_state(ledger: Ledger, rows: tuple[CaseResult, ...]) -> Ledger:
+    """``ledger`` with the lines of :func:`edgekit.quality.state.state_cases`; a leak is named where nothing else is."""
+    found = ledger.first_divergence
+    if ledger.passed and not all(row.passed for row in rows):
+        found = "no layer, since the first run is right; state has to be an input and an output, or to start anew"
+    return replace(ledger, cases=(*ledger.cases, *rows), first_divergence=found)
 
 
 def require(ledger: Ledger, what: str, against: str) -> None:

@@ -28,8 +28,9 @@ def bench_report(document: Document) -> list[Any]:
     if document.get("baseline"):
         parts.append(comparison_table(document["baseline"]["comparisons"], f"against {document['baseline']['path']}"))
     for entry in document["results"]:
-        if "types" in (entry.get("profile") or {}):
-            parts.append(profile_table(entry))
+        parts += ledger_lines(entry)
+        if "profile" in entry:
+            parts += profile_report(entry)
     return parts
 
 
@@ -45,12 +46,44 @@ def comparison_table(comparisons: Sequence[Entry], title: str | None = None) -> 
     return table(("a", "b", "time of a / b [95%]", "a is", "detectable from"), rows, title=title)
 
 
-def profile_table(entry: Entry, top: int = 12) -> Table:
-    """The operator types that take the most time, of ``--profile``."""
+def profile_report(entry: Entry, top: int = 12) -> list[Any]:
+    """Of ``--profile``: the operator types and the layers that take the most time, and what that stands on."""
     profile = entry["profile"]
-    rows = [(row["type"], row["calls"], ms(row["ms"]), f"{100 * row['share']:.1f}%") for row in profile["types"][:top]]
-    title = f"{short(entry['model'])}: time per operator type ({profile['runs']} runs)"
-    return table(("operator", "calls", "ms a run", "share"), rows, title=title, right=("calls", "ms a run", "share"))
+    if "error" in profile:
+        return [f"{short(entry['model'])}: no profile: {profile['error']['message']}"]
+    title = f"{short(entry['model'])}: time per operator type and layer ({profile['tool']}, {profile['runs']} runs)"
+    types, layers = profile["types"][:top], profile["layers"][:top]
+    rows = []
+    for index in range(max(len(types), len(layers))):
+        left = types[index] if index < len(types) else None
+        right = layers[index] if index < len(layers) else None
+        rows.append((*_timed_row(left, "type"), *_timed_row(right, "layer")))
+    columns = ("operator", "calls", "ms a run", "share", "layer", "ms", "of all")
+    parts: list[Any] = [table(columns, rows, title=title, right=("calls", "ms a run", "share", "ms", "of all"))]
+    rest = f"{ms(profile['unattributed_ms'])} of {ms(profile['run_ms'])} ms a run belong to no operator"
+    parts.append(f"{rest}; {profile['reason']}" if profile.get("reason") else rest)
+    return parts
+
+
+def _timed_row(row: Entry | None, label: str) -> tuple[object, ...]:
+    if row is None:
+        return ("",) * (4 if label == "type" else 3)
+    name = {None: "unknown", "": "(model)"}.get(row[label], row[label])
+    figures = (ms(row["ms"]), f"{100 * row['share']:.1f}%")
+    return (name, f"{row['calls']:g}", *figures) if label == "type" else (name, *figures)
+
+
+def ledger_lines(entry: Entry) -> list[str]:
+    """Who ran the operators of a cell, where one was left to another than the delegate."""
+    delegation = entry.get("delegation") or {}
+    if not delegation.get("left"):
+        return []
+    parts = []
+    for row in delegation["shares"]:
+        time = "" if row["share_time"] is None else f", {100 * row['share_time']:.1f}% of the time"
+        parts.append(f"{row['by']} {row['nodes']} of {delegation['nodes']} operators{time}")
+    kinds = ", ".join(sorted({row["type"] for row in delegation["left"]}))
+    return [f"{short(entry['model'])}: {'; '.join(parts)}; left: {kinds}"]
 
 
 def evidence_lines(document: Document) -> list[str]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from edgekit.errors import DeviceError, EdgekitError, RuntimeMissingError, UsageError
 from edgekit.runtime.feeds import FeedPlan
@@ -25,12 +25,31 @@ _OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "failed to allocate memory", "o
 
 
 @dataclass(frozen=True, slots=True)
+class LeftNode:
+    """An operator that the delegate did not take: its name, type, and who runs it in its place."""
+
+    name: str
+    type: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class Delegation:
-    """How much of the graph ``by`` took over: ``delegated`` of ``nodes`` operators of the loaded graph."""
+    """How much of the graph ``by`` took over: ``delegated`` of ``nodes`` operators of the loaded graph, not ``left``.
+
+    Operators in the bodies of loops and branches are not counted: they belong to the ``WHILE`` or ``If`` around them.
+    """
 
     nodes: int
     delegated: int
     by: str
+    left: tuple[LeftNode, ...] = ()
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Inverse of ``dataclasses.asdict``."""
+        left = tuple(LeftNode(**row) for row in document.get("left", ()))
+        return cls(int(document["nodes"]), int(document["delegated"]), str(document["by"]), left)
 
 
 class Runner(ABC):
@@ -102,10 +121,14 @@ class Runner(ABC):
 
         The feed is checked, its dimensions are bound and its values are quantized here, once.
         """
+        return self._bare([array for _, array in self.bound(feed)])
+
+    def bound(self, feed: Feed) -> list[tuple[Port, Array]]:
+        """What the backend is given for ``feed``: each input as the file has it, and its checked, quantized values."""
         arrays = self._accept(feed)
         for k, how in self._integer_in:
             arrays[k] = quantize(arrays[k], how)
-        return self._bare(arrays)
+        return list(zip(self._inputs, arrays, strict=True))
 
     def reset(self) -> None:  # noqa: B027  a backend without it needs none
         """Puts variable state back to its start. Nothing to do for a model without any."""

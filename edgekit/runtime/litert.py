@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from edgekit.errors import ModelError, UnsupportedError, WorkerMemoryError
-from edgekit.runtime.base import Delegation, Runner
+from edgekit.errors import ModelError, RuntimeMissingError, UnsupportedError, WorkerMemoryError
+from edgekit.runtime.base import Delegation, LeftNode, Runner
 from edgekit.runtime.noise import quiet
 from edgekit.runtime.ports import INTEGERS, Port, natural, unnamed
 from edgekit.types import Array, Format, QuantizedTensor, TensorSpec
 
+XNNPACK, TFLITE_KERNELS = "XNNPACK", "TFLite kernels"
 _DELEGATE, _ASSIGN = "DELEGATE", "ASSIGN_VARIABLE"
 _REASONS = (
     (
@@ -29,6 +32,16 @@ _REASONS = (
         "it is cut short or damaged; copy or convert it again",
     ),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class FileOperator:
+    """An operator of a TFLite file: its place, type, the name of its first output, and who runs it."""
+
+    index: int
+    type: str
+    output: str
+    by: str
 
 
 class _InterpreterRunner(Runner):
@@ -100,12 +113,27 @@ class _InterpreterRunner(Runner):
         self._bind(shapes)
 
     def delegation(self) -> Delegation:
-        """Operators that XNNPACK took over: those between a DELEGATE node's outputs and its inputs."""
+        operators = self.operators()
+        left = tuple(LeftNode(op.output, op.type, op.by) for op in operators if op.by != XNNPACK)
+        taken = len(operators) - len(left)
+        return Delegation(len(operators), taken, XNNPACK if taken else "", left)
+
+    def operators(self) -> list[FileOperator]:
+        """The operators of the file's main graph, each with who runs it.
+
+        XNNPACK took those between a DELEGATE node's outputs and its inputs.
+        """
         operators = self._interpreter._get_ops_details()  # the only way either package offers
         delegates = [op for op in operators if op["op_name"] == _DELEGATE]
         own = [op for op in operators if op["op_name"] != _DELEGATE]
         taken = _between(own, delegates)
-        return Delegation(len(own), len(taken), "XNNPACK" if delegates else "")
+        names = {int(row["index"]): str(row["name"]) for row in self._interpreter.get_tensor_details()}
+        made = []
+        for op in own:
+            by = XNNPACK if op["index"] in taken else TFLITE_KERNELS
+            output = names.get(int(op["outputs"][0]), "") if len(op["outputs"]) else ""
+            made.append(FileOperator(int(op["index"]), str(op["op_name"]), output, by))
+        return made
 
     def close(self) -> None:
         self._set = self._get = self._invoke = self._forget = self._interpreter = None
@@ -172,6 +200,16 @@ class TfliteRuntimeRunner(_InterpreterRunner):
         except ImportError as error:
             raise self._missing(str(self.artifact.path), error) from error
         self._interpreter_class = Interpreter
+
+    @classmethod
+    def _missing(cls, path: str, error: ImportError) -> RuntimeMissingError:
+        if not isinstance(error, ModuleNotFoundError):
+            return super()._missing(path, error)
+        return RuntimeMissingError(
+            f"{path} was to run on tflite-runtime, which is not installed in {sys.executable}; it needs Python 3.11 "
+            "and numpy 1, so give it an environment of its own: python3.11 -m venv .venv-tflite && "
+            ".venv-tflite/bin/pip install tflite-runtime==2.14.0 'numpy<2', then --on python:.venv-tflite/bin/python"
+        )
 
 
 def _indices(details: Iterable[Mapping[str, Any]]) -> list[int]:

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from typing import IO
 
 log = logging.getLogger("edgekit")
-_INFORMATION = b"INFO: "
+_INFORMATION = (b"INFO: ", b"WARNING: [npu_registry", b"WARNING: [gpu_registry")
+"""LiteRT 2 also warns that there is no NPU and no GPU, which nobody asked for."""
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgekit.artifact import onnx_external_data
 from edgekit.errors import ModelError, UnsupportedError
-from edgekit.runtime.base import Delegation, Runner
+from edgekit.runtime.base import Delegation, LeftNode, Runner
 from edgekit.runtime.ports import Port, unnamed
 from edgekit.types import Array, Artifact, Dim, Format, TensorSpec
 
@@ -96,8 +96,9 @@ class OnnxRuntimeRunner(Runner):
         tell = getattr(self._session, "get_provider_graph_assignment_info", None)
         if tell is None:
             return None
-        counts = [(str(group.ep_name), len(group.get_nodes())) for group in tell()]
-        return Delegation(sum(n for _, n in counts), sum(n for by, n in counts if by == _PROVIDER), _PROVIDER)
+        nodes = [(node, str(group.ep_name)) for group in tell() for node in group.get_nodes()]
+        left = tuple(LeftNode(str(node.name), str(node.op_type), by) for node, by in nodes if by != _PROVIDER)
+        return Delegation(len(nodes), len(nodes) - len(left), _PROVIDER, left)
 
     def close(self) -> None:
         self._run = self._session = None

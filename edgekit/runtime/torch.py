@@ -58,6 +58,11 @@ class TorchRunner(Runner):
         results = call_module(self._module, given[: self._positional], keywords, self.threads)
         return [results[place] for place in self._results]
 
+    @property
+    def graph_module(self) -> Any:
+        """The program as a ``torch.fx.GraphModule``, its inputs in the order of the keys of :meth:`bound`."""
+        return self._module
+
     def close(self) -> None:
         self._module = None
 
@@ -108,14 +113,14 @@ def call_module(
     def tensor(array: Array) -> torch.Tensor:
         return torch.from_numpy(array if array.flags.writeable else array.copy())
 
-    with torch.inference_mode(), _threads(threads):
+    with torch.inference_mode(), limited_threads(threads):
         results = module(*map(tensor, arguments), **{name: tensor(array) for name, array in keywords.items()})
     leaves = torch.utils._pytree.tree_leaves(results)
     return [np.array(leaf.detach().cpu().numpy()) for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
 
 @contextmanager
-def _threads(number: int) -> Iterator[None]:
+def limited_threads(number: int) -> Iterator[None]:
     """Torch's number of threads belongs to the process: it is put back."""
     import torch
 

@@ -62,3 +62,36 @@ def test_time_once_and_the_clock_cost() -> None:
     assert result == 7
     assert elapsed >= 0
     assert clock_cost_ns(50) >= 0
+
+
+def test_the_timed_loop_allocates_nothing_of_its_own() -> None:
+    """4,000 calls into a buffer laid out before."""
+    import tracemalloc
+
+    marks: list[int] = []
+    count = iter(range(4000))
+
+    def watched() -> None:
+        if next(count) in (100, 3900):
+            marks.append(tracemalloc.get_traced_memory()[0])
+
+    tracemalloc.start()
+    try:
+        time_calls(watched, warmup=NONE, min_runs=4000, min_ns=0, max_ns=60 * 10**9)
+    finally:
+        tracemalloc.stop()
+    assert marks[1] - marks[0] < 2048  # 3800 calls later; one integer kept for each would be 120 kB
+
+
+def test_a_clock_that_runs_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgekit.bench import clock
+    from edgekit.errors import DeviceError
+
+    times = iter([0, 10, 30, 40, 35, 50, 70, 80, 95])  # the first reading, then start and end of each call
+    monkeypatch.setattr(clock, "perf_counter_ns", lambda: next(times))
+    block = time_calls(lambda: None, warmup=NONE, min_runs=4, min_ns=0, max_ns=10**9)
+    assert block.samples_ns.tolist() == [20, 20, 15]
+    assert (block.discarded, block.stood_still) == (1, True)
+    times = iter([0, 10, 5])
+    with pytest.raises(DeviceError, match="backwards"):
+        time_calls(lambda: None, warmup=NONE, min_runs=1, min_ns=0, max_ns=10**9)

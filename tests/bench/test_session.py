@@ -60,4 +60,4 @@ def test_replicas_take_turns_pair_by_pair() -> None:
     session = time_interleaved([[Fake("a0", log), Fake("a1", log)]], seconds=0.8, seed=0)
     assert log[:2] == ["a0", "a1"]
     assert log[2:8] == ["a0", "a0", "a1", "a1", "a0", "a0"]
-    assert session.taken[0].replicas == 2
+    assert session.taken[0].owners[:6] == ["0.0", "0.0", "0.1", "0.1", "0.0", "0.0"]

@@ -5,15 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgekit.bench.noisefloor import OCCASION_SPREAD, PROCESS_SPREAD
 from edgekit.bench.statistics import (
-    PROCESS_SPREAD,
     interval_p50_ms,
     latency_document,
     missing_runs,
     noise,
     percentile_key,
-    t975,
-    trimmed_mean,
 )
 from edgekit.types import percentile_ns
 
@@ -63,9 +61,10 @@ def test_no_samples_is_an_error() -> None:
         noise([])
 
 
-def test_interval_of_equal_blocks_is_the_process_spread_alone() -> None:
+def test_interval_of_equal_blocks_is_the_noise_floor_alone() -> None:
     low, high = interval_p50_ms(blocks(*[[1e6] * 20] * 6))
-    assert (low, high) == pytest.approx((1 - 1.96 * PROCESS_SPREAD, 1 + 1.96 * PROCESS_SPREAD))
+    half = 1.96 * np.hypot(PROCESS_SPREAD, OCCASION_SPREAD)
+    assert (low, high) == pytest.approx((1 - half, 1 + half))
 
 
 def test_interval_sees_blocks_that_differ_and_is_the_same_for_a_seed() -> None:
@@ -103,25 +102,6 @@ def test_what_makes_a_result_noisy() -> None:
     assert noise(blocks(*interrupted)).verdict == "noisy"
     drifting = [[1e6 * (1 + 0.01 * k)] * 50 for k in range(9)]  # 6% between the first and the last third
     assert noise(blocks(*drifting)).verdict == "noisy"
-
-
-def test_trimmed_mean_by_hand() -> None:
-    centre, half = trimmed_mean(np.array([100.0, 1.0, 2.0, 3.0, -50.0]))  # one cut at each end
-    assert centre == pytest.approx(2.0)
-    winsorized_deviation = np.sqrt((1 + 1 + 0 + 1 + 1) / 4)  # 1, 1, 2, 3, 3 around 2
-    assert half == pytest.approx(4.303 * winsorized_deviation / (0.6 * np.sqrt(5)))
-
-
-def test_trimmed_mean_of_one_has_no_interval() -> None:
-    assert trimmed_mean(np.array([5.0])) == (5.0, float("inf"))
-
-
-def test_student_points() -> None:
-    assert t975(1) == 12.706
-    assert t975(30) == 2.042
-    assert t975(40) == pytest.approx(2.021, abs=0.001)  # the tables print three decimals
-    assert t975(120) == pytest.approx(1.980, abs=0.001)
-    assert t975(0) == float("inf")
 
 
 def test_keys() -> None:

@@ -8,6 +8,7 @@ import pytest
 from edgekit.data import open_data, sample_feed
 from edgekit.data.dataset import Dataset
 from edgekit.data.preprocess import batches
+from edgekit.data.table import read
 from edgekit.errors import DataError
 from edgekit.types import InputContract, Signature, TensorSpec
 
@@ -132,3 +133,8 @@ def test_one_row_of_a_file(csv, text):
 def test_one_bad_row(csv, text, words):
     with pytest.raises(DataError, match=words):
         sample_feed(csv(text), SIGNATURE, {"table": CONTRACT})
+
+
+def test_a_row_from_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(DataError, match=r"none\.csv does not exist; give the path"):
+        read(str(tmp_path / "none.csv"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,25 +18,9 @@ CPU = DeviceSpec("cpu", "cpu")
 
 
 @pytest.fixture(scope="session")
-def files(root: Path) -> ModuleType:
+def files(model_files: ModuleType) -> ModuleType:
     """The module ``tests/runtime/files.py``."""
-    name = "edgekit_tests_files"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, root / "tests" / "runtime" / "files.py")
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-@pytest.fixture(scope="session")
-def other_python(root: Path) -> str:
-    """The interpreter of the environment with tflite-runtime and numpy 1, which ``scripts/test`` makes."""
-    path = os.environ.get("EDGEKIT_TFLITE_PYTHON") or str(root / ".venv-tflite" / "bin" / "python")
-    if not os.access(path, os.X_OK):
-        pytest.skip("needs .venv-tflite or $EDGEKIT_TFLITE_PYTHON: run scripts/test")
-    return path
+    return model_files
 
 
 class BrokenTransport(LocalTransport):

@@ -33,9 +33,10 @@ print(len({names!r}))
 def _floor_modules(root: Path) -> list[str]:
     inside = [f"edgekit.{room}" for room in ROOMS]
     files = [
-        file for room in ROOMS for file in sorted((root / "edgekit" / room).glob("*.py")) if file.stem != "__init__"
+        file for room in ROOMS for file in sorted((root / "edgekit" / room).rglob("*.py")) if file.stem != "__init__"
     ]
-    return [f"edgekit.{name}" for name in FLOOR] + inside + [f"edgekit.{f.parent.name}.{f.stem}" for f in files]
+    names = [".".join(file.relative_to(root).with_suffix("").parts) for file in files]
+    return [f"edgekit.{name}" for name in FLOOR] + inside + names
 
 
 def test_device_floor_imports_with_numpy_only(root: Path, tmp_path: Path) -> None:

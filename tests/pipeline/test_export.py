@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from edgekit.converters.base import Capture
 from edgekit.converters.torch_to_onnx import TorchToOnnx
 
@@ -17,6 +19,7 @@ from edgekit.artifact import read_card, sha256_file
 from edgekit.data.seeded import seeded_feed
 from edgekit.errors import InputError, ParityError, SourceError, UnsupportedError, UsageError
 from edgekit.pipeline.export import SELFTEST_VALUES, ExportResult, export, parse_dynamic
+from edgekit.types import Format
 
 
 def test_each_file_carries_its_card_its_proof_and_a_self_test(exported: ExportResult) -> None:
@@ -53,6 +56,22 @@ def test_the_document_is_the_contract_s(exported: ExportResult) -> None:
 def test_nothing_else_lies_in_the_folder(exported: ExportResult) -> None:
     folder = exported.artifacts[0].artifact.path.parent
     assert sorted(path.name for path in folder.iterdir()) == ["network.onnx", "network.pt2", "network.tflite"]
+
+
+def test_no_file_holds_where_torch_or_edgekit_lie(exported: ExportResult, root: Path) -> None:
+    """torch notes where each operator was written, which is of no use to whoever gets the file."""
+    for item in exported.artifacts:
+        content = b"".join(_members(item.artifact.path))
+        assert b"block" in content or item.artifact.format is Format.TFLITE  # the search sees module names
+        for place in (str(root), str(Path(torch.__file__).parent)):
+            assert place.encode() not in content, (item.artifact.format, place)
+
+
+def _members(path: Path) -> list[bytes]:
+    if not zipfile.is_zipfile(path):
+        return [path.read_bytes()]
+    with zipfile.ZipFile(path) as archive:
+        return [archive.read(name) for name in archive.namelist()]
 
 
 class Wrong(TorchToOnnx):

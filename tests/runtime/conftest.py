@@ -1,23 +1,13 @@
-"""The small model files as a fixture (pytest imports test files one by one, so that they cannot import each other)."""
+"""The small model files as a fixture of a short name."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 
 @pytest.fixture(scope="session")
-def files() -> ModuleType:
+def files(model_files: ModuleType) -> ModuleType:
     """The module ``tests/runtime/files.py``."""
-    name = "edgekit_tests_files"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("files.py"))
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
+    return model_files

@@ -61,6 +61,13 @@ def test_a_missing_runtime_names_its_package_and_the_command(
     assert package in str(caught.value) and f"pip install 'edgekit[{extra}]'" in str(caught.value)
 
 
+def test_tflite_runtime_is_to_get_an_environment_of_its_own(files: ModuleType, tmp_path: Path) -> None:
+    """Beside numpy 2, where the advice is read, installing it would do no good."""
+    path = files.dense_tflite(tmp_path / "m.tflite")
+    with pytest.raises(RuntimeMissingError, match=r"python3\.11 -m venv .*'numpy<2', then --on python:"):
+        load(path, runtime="tflite-runtime")
+
+
 def test_a_failure_while_running_is_a_device_error(files: ModuleType, tmp_path: Path) -> None:
     from onnx import TensorProto, helper, numpy_helper
 

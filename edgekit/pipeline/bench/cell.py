@@ -53,6 +53,7 @@ class CellPlan:
     seed: int
     workers: int
     number: int
+    timeout_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ class Cell:
 
     def _open_worker(self) -> None:
         plan, card = self.plan, self.plan.artifact.card
-        client = open_worker(plan.device, padding=self._layouts.pop())
+        client = open_worker(plan.device, timeout_s=plan.timeout_s, padding=self._layouts.pop())
         self._clients.append(client)
         loaded = client.load(plan.artifact.path, runtime=plan.runtime, threads=plan.threads)
         if self._loaded is None:
@@ -132,6 +133,8 @@ class Cell:
         return CellResult(
             setting=self.setting(),
             blocks=tuple(taken.blocks),
+            owners=tuple(taken.owners),
+            disturbed=tuple(block.disturbed for block in taken.finished),
             warmup_ns=taken.warmup_ns,
             load_ns=None if loaded is None else loaded.load_ns,
             first_ns=self._first_ns,
@@ -141,8 +144,12 @@ class Cell:
             selftest=self._selftest,
             error=error,
             seed=self.plan.seed,
-            replicas=taken.replicas,
         )
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes of its workers."""
+        return [int(client.hello["pid"]) for client in self._clients]
 
     def setting(self) -> Setting:
         """What this cell is, as far as it is known now: runtime and CPU after :meth:`open`."""

@@ -29,8 +29,13 @@ class BenchOptions:
         seed: of the order of the blocks and of seeded input.
         workers: processes for each cell, over which its rounds are spread; None: 2 to 4, by the number of cells.
         profile: time per operator, in a pass of its own after the timed one.
+        require_full_delegation: a gate: every operator of every model is run by the delegate or provider.
         baseline: a saved result of the bench to compare with.
         fail_slower: percent; against the baseline, or without one against the first model.
+        replay: a saved result; its models, options and plan are run again and compared with it.
+        timeout: longest wait in seconds for an answer of a worker, beyond the time of a block.
+        journal: finished blocks are kept on disk as they finish: in this file, or with True in the state folder.
+        resume: go on with the journal of an interrupted run; None: if it is of the last hour.
     """
 
     on: Sequence[str] = ("cpu",)
@@ -44,8 +49,13 @@ class BenchOptions:
     seed: int = 0
     workers: int | None = None
     profile: bool = False
+    require_full_delegation: bool = False
     baseline: str | Path | None = None
     fail_slower: float | None = None
+    replay: str | Path | None = None
+    timeout: float = 60.0
+    journal: str | Path | bool = False
+    resume: bool | None = None
 
 
 def read_options(keywords: dict[str, Any]) -> BenchOptions:
@@ -71,6 +81,10 @@ def read_options(keywords: dict[str, Any]) -> BenchOptions:
         raise UsageError(f"no scenario is called {options.scenario!r}; there are: {', '.join(SCENARIOS)}")
     if not 0 < options.seconds <= 86_400:
         raise UsageError(f"--seconds {options.seconds:g}: give more than 0 and at most 86400")
+    if not options.timeout > 0:
+        raise UsageError(f"--timeout {options.timeout:g}: give more than 0, in seconds")
+    if options.resume is not None and options.journal is False:
+        raise UsageError("resume needs a journal; give journal=True or a file")
     if options.workers is not None and not 1 <= options.workers <= 16:
         raise UsageError(f"--workers {options.workers}: give 1 to 16")
     if any(threads < 1 for threads in options.threads):

@@ -13,7 +13,6 @@ from edgekit.devices import parse_device
 from edgekit.errors import UsageError
 from edgekit.pipeline.bench.cell import CellPlan
 from edgekit.pipeline.bench.options import BenchOptions
-from edgekit.pipeline.bench.profile import check_profile
 from edgekit.types import Artifact, Format
 
 
@@ -35,11 +34,10 @@ def make_plans(models: Sequence[str], options: BenchOptions) -> list[CellPlan]:
         artifact = open_artifact(model)
         for runtime in _runtimes(artifact, options.runtime):
             for device in devices:
-                if options.profile:
-                    check_profile(artifact.format, device)
                 for threads in dict.fromkeys(options.threads):
                     rest = (options.batch, shapes, options.input, options.seed, options.workers or 1, len(plans))
-                    plans.append(CellPlan(model, artifact, device, runtime, threads, options.scenario, *rest))
+                    cell = CellPlan(model, artifact, device, runtime, threads, options.scenario, *rest)
+                    plans.append(replace(cell, timeout_s=options.timeout))
     if options.workers is not None:
         return plans
     workers = _default_workers(plans)

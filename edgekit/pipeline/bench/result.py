@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgekit.bench.compare import MARGIN, Comparison, compare_paired
+from edgekit.bench.ledger import not_delegated
+from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor
 from edgekit.bench.result import CellResult
 from edgekit.bench.session import Session
-from edgekit.errors import DeviceError, EdgekitError, UsageError
+from edgekit.errors import DeviceError, EdgekitError, GateError, UsageError
+from edgekit.pipeline.bench.journal import Journal
 from edgekit.pipeline.bench.options import BenchOptions
 from edgekit.pipeline.compare import CompareResult, gate_document, gate_error
 
@@ -28,6 +31,15 @@ class BenchResult:
     options: BenchOptions
     clock_cost_ns: int
     against: CompareResult | None = None
+    floor: NoiseFloor = BUILT_IN
+    others: Mapping[str, Any] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
+    journal: Journal | None = None
+
+    def delivered(self) -> None:
+        """To be called when the result has been handed over: what was kept for an interruption goes."""
+        if self.journal is not None:
+            self.journal.discard()
 
     def ratio(self, model: str | Path, to: str | Path | None = None) -> Comparison:
         """The comparison of ``model`` (as it was given) with the first model, in the first group that has it.
@@ -48,6 +60,11 @@ class BenchResult:
             told = "; ".join(f"{model}: {error}" for model, error in errors)
             message = f"{len(errors)} of {len(self.results)} cells failed: {told}"
             return type(errors[0][1])(message) if len(kinds) == 1 else DeviceError(message)
+        if self.options.require_full_delegation:
+            reasons = [(result.setting.model, not_delegated(result.delegation)) for result in self.results]
+            told = "; ".join(f"{model}: {reason}" for model, reason in reasons if reason)
+            if told:
+                return GateError(f"--require-full-delegation: {told}")
         if self.against is not None:
             return self.against.gate()
         return gate_error(self.comparisons, self.options.fail_slower)
@@ -66,11 +83,19 @@ class BenchResult:
                 "clock_cost_ns": self.clock_cost_ns,
                 "margin": MARGIN,
                 "order": [list(round_) for round_ in self.session.order],
+                "plan": asdict(plan),
+                "options": {"models": list(self.models), **_plain(self.options)},
+                "noise_floor": self.floor.document(),
+                "thermometer": dict(self.session.thermometer),
+                "others": dict(self.others),
+                "parent_cores": round(self.session.parent_share, 4),
+                "kept_blocks": self.session.kept,
             },
         }
         if self.against is None:
             return body | gate_document(self.comparisons, self.options.fail_slower)
-        return body | {"baseline": {"path": str(self.options.baseline), **self.against.document()}}
+        path = str(self.options.replay or self.options.baseline)
+        return body | {"baseline": {"path": path, **self.against.document()}}
 
 
 def compare_cells(results: Sequence[CellResult]) -> tuple[Comparison, ...]:
@@ -91,7 +116,8 @@ def compare_cells(results: Sequence[CellResult]) -> tuple[Comparison, ...]:
         for other in group[1:]:
             if other.timed:
                 names = other.setting.model, first.setting.model
-                found = compare_paired(*names, other.blocks, first.blocks, other.replicas)
+                owners = other.owners, first.owners
+                found = compare_paired(*names, other.blocks, first.blocks, owners, other.floor)
                 setting = {
                     "device": device,
                     "threads": threads,
@@ -99,3 +125,9 @@ def compare_cells(results: Sequence[CellResult]) -> tuple[Comparison, ...]:
                 }
                 comparisons.append(replace(found, setting=setting))
     return tuple(comparisons)
+
+
+def _plain(options: BenchOptions) -> dict[str, Any]:
+    """The options as JSON; what was not given and where the run was kept are left out."""
+    rows = {name: value for name, value in asdict(options).items() if name not in ("journal", "resume", "replay")}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in rows.items() if value is not None}

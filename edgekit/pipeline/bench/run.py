@@ -7,25 +7,29 @@ result, and :meth:`BenchResult.failure` says what the program should end with.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from edgekit.bench.clock import clock_cost_ns, now_ns
 from edgekit.bench.compare import check_comparable
 from edgekit.bench.environment import usable_cores
-from edgekit.bench.result import CellResult
+from edgekit.bench.noisefloor import floor_of, wider
 from edgekit.bench.session import time_interleaved
-from edgekit.errors import DeviceError, UsageError
+from edgekit.errors import UsageError
 from edgekit.pipeline.bench.cell import Cell
-from edgekit.pipeline.bench.options import read_options
+from edgekit.pipeline.bench.extras import check_extras, extend
+from edgekit.pipeline.bench.journal import Journal, journal_in_state
+from edgekit.pipeline.bench.machine import Watch, learn, machine_ledger, thermometer_on
+from edgekit.pipeline.bench.options import BenchOptions, read_options
 from edgekit.pipeline.bench.plan import make_plans
-from edgekit.pipeline.bench.profile import profile_cell
+from edgekit.pipeline.bench.replay import read_replay
 from edgekit.pipeline.bench.result import BenchResult, compare_cells
-from edgekit.pipeline.compare import Entry, compare_entries, match, read_results
+from edgekit.pipeline.compare import Entry, compare_entries, match, read_document
+from edgekit.version import __version__
 
 log = logging.getLogger("edgekit")
 
@@ -33,11 +37,11 @@ START_LIMIT_NS = 3_000_000_000
 """What starting more workers than two for each cell may cost a whole run."""
 
 
-def bench(models: str | Path | Sequence[str | Path], **keywords: Any) -> BenchResult:
+def bench(models: str | Path | Sequence[str | Path] = (), **keywords: Any) -> BenchResult:
     """Times model files against each other; the first is what the others are compared with.
 
     Args:
-        models: ``.onnx``, ``.tflite`` or ``.pt2`` files.
+        models: ``.onnx``, ``.tflite`` or ``.pt2`` files; none with ``replay``.
         keywords: fields of :class:`BenchOptions`; ``on``, ``runtime`` and ``threads`` may be one value.
 
     Raises:
@@ -45,10 +49,19 @@ def bench(models: str | Path | Sequence[str | Path], **keywords: Any) -> BenchRe
         UsageError, UnsupportedError: an option makes no sense, or is not there yet.
         DeviceError: a device cannot be used. Failures of single cells stand in the result.
     """
-    options = read_options(keywords)
     given = [str(model) for model in ([models] if isinstance(models, str | Path) else models)]
-    baseline = None if options.baseline is None else read_results(options.baseline)
+    replay = None
+    if keywords.get("replay") is not None:
+        if given:
+            raise UsageError("--replay runs the models of the saved result; leave the models out")
+        replay = read_replay(keywords["replay"], keywords)
+        given, keywords = list(replay.models), {**replay.keywords, "replay": keywords["replay"]}
+    options = read_options(keywords)
+    earlier = options.replay if replay is not None else options.baseline
+    baseline = None if earlier is None else read_document(earlier)
     plans = make_plans(given, options)
+    ledger = machine_ledger()
+    floor = ledger.floor()
     with ExitStack() as stack:
         cells = []
         for plan in plans:
@@ -57,20 +70,60 @@ def bench(models: str | Path | Sequence[str | Path], **keywords: Any) -> BenchRe
             cell.open()  # one after the other: load time and first inference are figures, too
             cells.append(cell)
         _raise_if_all_failed(cells)
+        check_extras(cells, options)
         if baseline is not None:
-            _check_baseline(cells, baseline)
+            _check_baseline(cells, baseline["results"])
+        journal = _journal(options, cells)
+        if journal is not None:
+            stack.callback(journal.close)
+            stack.enter_context(_told_when_interrupted(journal))
         _replicate(cells, None if options.workers is not None else START_LIMIT_NS)
-        session = time_interleaved([cell.replicas for cell in cells], seconds=options.seconds, seed=options.seed)
-        results = [cell.finish(taken) for cell, taken in zip(cells, session.taken, strict=True)]
-    if options.profile:
-        results = [_profiled(result, cell) for result, cell in zip(results, cells, strict=True)]
+        thermometer = stack.enter_context(thermometer_on(plans[0].device))
+        watch = Watch([pid for cell in cells for pid in cell.pids])
+        session = time_interleaved(
+            [cell.replicas for cell in cells],
+            seconds=options.seconds,
+            seed=options.seed,
+            thermometer=thermometer,
+            keeper=journal,
+            fixed=None if replay is None else replay.plan,
+        )
+        others = watch.document()
+        results = [replace(cell.finish(taken), floor=floor) for cell, taken in zip(cells, session.taken, strict=True)]
+    learn(ledger, results, floor)
+    results = [extend(result, cell, options) for result, cell in zip(results, cells, strict=True)]
     result = BenchResult(tuple(results), compare_cells(results), session, options, clock_cost_ns())
-    if baseline is None:
-        return result
-    mine = [entry.document() for entry in results if entry.timed]
+    result = replace(result, floor=floor, others=others, models=tuple(given), journal=journal)
+    return result if baseline is None else _against(result, baseline, str(earlier))
+
+
+def _journal(options: BenchOptions, cells: Sequence[Cell]) -> Journal | None:
+    """Where finished blocks are kept, if anywhere; with those of the same run that was interrupted."""
+    if options.journal is False:
+        return None
+    own = ("journal", "resume", "baseline", "fail_slower", "profile", "require_full_delegation")
+    rows = {name: value for name, value in asdict(options).items() if name not in own}
+    settings = [asdict(cell.setting()) for cell in cells]
+    what = {"edgekit": __version__, "options": {name: str(value) for name, value in rows.items()}, "cells": settings}
+    path = journal_in_state(what) if options.journal is True else Path(options.journal)
+    return Journal(path, what, options.resume)
+
+
+@contextmanager
+def _told_when_interrupted(journal: Journal) -> Iterator[None]:
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        log.warning("finished blocks are kept in %s; the same command goes on with them", journal.path)
+        raise
+
+
+def _against(result: BenchResult, baseline: Mapping[str, Any], name: str) -> BenchResult:
+    mine = [entry.document() for entry in result.results if entry.timed]
     if not mine:
         return result
-    against = compare_entries(mine, baseline, ("this run", str(options.baseline)), options.fail_slower)
+    floor = wider(result.floor, floor_of(baseline))
+    against = compare_entries(mine, baseline["results"], ("this run", name), result.options.fail_slower, floor)
     return replace(result, against=against)
 
 
@@ -108,15 +161,3 @@ def _check_baseline(cells: Sequence[Cell], baseline: Sequence[Entry]) -> None:
 def _entry(cell: Cell) -> Entry:
     setting = cell.setting()
     return {key: getattr(setting, key) for key in ("model", "runtime", "device", "threads", "batch", "scenario")}
-
-
-def _profiled(result: CellResult, cell: Cell) -> CellResult:
-    """``result`` with the time per operator; a pass that failed costs nothing but itself and stands as its error."""
-    if not result.timed:
-        return result
-    try:
-        found = profile_cell(cell.plan.artifact.path, cell.feed, result.setting.threads)
-    except DeviceError as error:
-        log.warning("%s", error)
-        found = {"error": {"type": type(error).__name__, "message": str(error)}}
-    return replace(result, profile=found)

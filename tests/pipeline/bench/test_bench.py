@@ -209,6 +209,31 @@ def test_profile_of_onnx(models: tuple[str, str]) -> None:
     assert sum(row["share"] for row in profile["nodes"]) == pytest.approx(1)
 
 
+def test_full_delegation_is_a_gate(
+    models: tuple[str, str], conv_tflite: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gate = ["--require-full-delegation", "--seconds", "0.3", "--workers", "1"]
+    assert program(["bench", models[0], *gate]) == 0
+    assert program(["bench", str(conv_tflite), *gate, "--profile", "--json", "-"]) == 1
+    shown = capsys.readouterr()
+    assert "1 of 3 operators were not taken by XNNPACK: CUMSUM" in shown.err
+    entry = json.loads(shown.out[shown.out.index("{\n") :])["results"][0]
+    assert entry["delegation"]["left"] == [{"name": "net.Net/net.Sum_sum;", "type": "CUMSUM", "by": "TFLite kernels"}]
+    shares = {row["by"]: row for row in entry["delegation"]["shares"]}
+    assert shares["XNNPACK"]["share_nodes"] == pytest.approx(2 / 3)
+    assert shares["XNNPACK"]["share_time"] + shares["TFLite kernels"]["share_time"] == pytest.approx(1)
+    assert program(["bench", str(conv_tflite), "--seconds", "0.3", "--workers", "1"]) == 0
+    assert "TFLite kernels 1 of 3 operators; left: CUMSUM" in capsys.readouterr().out  # said without being asked
+
+
+def test_profile_of_what_has_none_is_refused_before_timing(
+    conv_tflite: Path, other_python: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verb, "time_interleaved", lambda *args, **more: pytest.fail("timed"))
+    with pytest.raises(UnsupportedError, match="tflite-runtime has no operator profiler"):
+        bench(str(conv_tflite), on=f"python:{other_python}", profile=True, **QUICK)
+
+
 def scaled(saved: Path, target: Path, factor: float, **device: str) -> Path:
     """The saved result with every time multiplied, or another device."""
     document = json.loads(saved.read_text())

@@ -7,6 +7,7 @@ import json
 import pickle
 import zipfile
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,12 @@ import pytest
 import torch
 from edgekit.models.checkpoint import save_checkpoint
 
+from edgekit import registry
 from edgekit.errors import InputError, ModelError, SourceError, UnsupportedError
 from edgekit.runtime.torch import TorchModuleRunner
-from edgekit.source import resolve
+from edgekit.source import Source, resolve
+from edgekit.source.assemble import assemble
+from edgekit.types import Network
 
 PRELUDE = """
 import torch
@@ -184,14 +188,32 @@ def test_what_is_wrong_with_a_factory_is_said(write: Write, body: str, said: str
         ("missing.py:make", SourceError, "does not exist"),
         ("missing.safetensors", ModelError, "does not exist"),
         ("missing.pt2", ModelError, "does not exist"),
-        ("timm:resnet18", UnsupportedError, "pip install timm"),
-        ("hf:bert", UnsupportedError, "factory"),
         ("model.keras", UnsupportedError, "not built yet"),
     ],
 )
 def test_what_cannot_be_had_is_said(text: str, error: type[InputError], said: str) -> None:
     with pytest.raises(error, match=f"(?s){said}"):
         resolve(text)
+
+
+class Ones(Source):
+    """A kind of source of another package."""
+
+    form = "ones:WIDTH"
+    prefixed = True
+
+    def resolve(self, text: str) -> Network:
+        width = int(text)
+        return assemble(torch.nn.Linear(width, 1), (torch.ones(1, width),), {}, "ones", {}, f"ones:{text}")
+
+
+def test_another_package_can_add_a_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("ones", f"{__name__}:Ones", "edgekit.sources")
+    monkeypatch.setattr(EntryPoint, "load", lambda self: Ones)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == "edgekit.sources" else [])
+    assert resolve("ones:7").signature.inputs[0].shape == (1, 7)
+    with pytest.raises(SourceError, match=r"A source is .*ones:WIDTH"):
+        resolve("banana")
 
 
 def test_a_file_without_a_factory_lists_what_is_in_it(write: Write, tmp_path: Path) -> None:

@@ -1,0 +1,57 @@
+"""What the bench measures in passes of their own, after the timed one, each in a worker of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from edgekit.bench.profile import check_profile
+from edgekit.bench.result import CellResult
+from edgekit.devices import open_worker
+from edgekit.errors import EdgekitError
+from edgekit.pipeline.bench.cell import Cell
+from edgekit.pipeline.bench.options import BenchOptions
+
+log = logging.getLogger("edgekit")
+Pass = Callable[[Cell], Mapping[str, Any]]
+PROFILE_SECONDS = 1.0
+_PASS_LIMIT_S = 300.0
+
+
+def check_extras(cells: Sequence[Cell], options: BenchOptions) -> None:
+    """Refuses, before anything is timed, what a cell's runtime cannot tell.
+
+    Raises:
+        UnsupportedError: with the reason.
+    """
+    for cell in cells:
+        runtime = cell.setting().runtime
+        if options.profile and cell.error is None and runtime is not None:
+            check_profile(runtime)
+
+
+def extend(result: CellResult, cell: Cell, options: BenchOptions) -> CellResult:
+    """``result`` with the passes that ``options`` ask for. One that fails stands as its error, no more."""
+    if not result.timed:
+        return result
+    passes: dict[str, Pass] = {}
+    if options.profile:
+        passes["profile"] = _profile
+    extras = dict(result.extras)
+    for name, run in passes.items():
+        try:
+            extras[name] = run(cell)
+        except EdgekitError as error:
+            log.warning("%s: %s: %s", cell.plan.model, name, error)
+            extras[name] = {"error": {"type": type(error).__name__, "message": str(error)}}
+    return replace(result, extras=extras)
+
+
+def _profile(cell: Cell) -> Mapping[str, Any]:
+    plan = cell.plan
+    with open_worker(plan.device) as client:
+        client.load(plan.artifact.path, runtime=plan.runtime, threads=plan.threads)
+        found = client.measure("profile", cell.feed, timeout_s=_PASS_LIMIT_S, seconds=PROFILE_SECONDS)
+    return dict(found.header)

@@ -1,0 +1,165 @@
+"""Finished blocks on disk as they finish: a run that is ended in the middle loses none of them.
+
+A file of lines, each one JSON object: first what is being run, then the plan, then one line a block. It lies beside the
+``--json`` file, else in the state folder, and goes when the result has been handed over. The same command finds it and
+goes on after the last finished block; a line that was cut off in the middle of writing is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from edgekit.bench.clock import WarmupRule
+from edgekit.bench.noisefloor import state_folder
+from edgekit.bench.schedule import Plan
+from edgekit.bench.session import TakenBlock
+from edgekit.errors import InputError
+
+log = logging.getLogger("edgekit")
+
+SCHEMA = "edgekit.bench.journal/1"
+FRESH_S = 3600.0
+"""An interrupted run is gone on with unasked up to this age; later only with ``--resume``."""
+
+
+class Journal:
+    """The journal of one run. ``what`` names all that its figures depend on; another ``what`` is another run.
+
+    ``resume``: True goes on whatever the age, False begins again, None goes on when the journal is fresh.
+
+    Raises:
+        InputError: ``resume`` is True and there is nothing to go on with.
+    """
+
+    def __init__(self, path: Path, what: Mapping[str, Any], resume: bool | None = None) -> None:
+        self.path = path
+        self._what = json.loads(json.dumps(what))
+        self._plan: Plan | None = None
+        self._blocks: dict[tuple[int, int], TakenBlock] = {}
+        self._file: TextIO | None = None
+        self._whole_bytes = 0
+        self.generation = 0
+        if resume is not False:
+            self._read(resume)
+        elif path.exists():
+            log.info("%s of an interrupted run is begun again", path)
+
+    @property
+    def found(self) -> int:
+        """Blocks of an interrupted run."""
+        return len(self._blocks)
+
+    def begin(self, chosen: Plan) -> Plan:
+        """See :class:`edgekit.bench.session.Keeper`."""
+        going_on = self._plan is not None
+        self._plan = self._plan or chosen
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(self.path, "r+" if going_on else "w", encoding="utf-8")  # noqa: SIM115  # until discard()
+            self._file.seek(self._whole_bytes)
+            self._file.truncate()  # a line that was cut off
+        except OSError as error:
+            self._give_up(error)
+            return self._plan
+        if going_on:
+            self._write({"generation": self.generation})
+        else:
+            self._write({"schema": SCHEMA, "what": self._what, "time": time.time()})
+            self._write({"plan": asdict(self._plan)})
+        return self._plan
+
+    def find(self, cell: int, place: int) -> TakenBlock | None:
+        return self._blocks.get((cell, place))
+
+    def keep(self, cell: int, place: int, block: TakenBlock) -> None:
+        row = {"cell": cell, "place": place, "owner": block.owner, "disturbed": block.disturbed}
+        self._write(row | {"samples_ns": block.samples_ns.tolist()})
+
+    def close(self) -> None:
+        """Lets go of the file, which stays."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def discard(self) -> None:
+        """The result is in safe hands: the file goes."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        if self._file is None:
+            return
+        try:
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()  # to the system: it outlives this process, whatever ends it
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        """A full disk costs the journal, not the run."""
+        log.warning("finished blocks cannot be kept in %s (%s); an interrupted run would be lost", self.path, error)
+        handle, self._file = self._file, None
+        if handle is not None:
+            try:
+                handle.close()
+            except OSError:
+                log.debug("%s could not be closed", self.path)  # its last line could not be written either
+
+    def _read(self, resume: bool | None) -> None:
+        rows, whole = _rows(self.path)
+        same = bool(rows) and rows[0].get("schema") == SCHEMA and rows[0].get("what") == self._what
+        age = time.time() - float(rows[0].get("time", 0)) if same else 0.0
+        plans = [row["plan"] for row in rows[1:2] if "plan" in row]
+        if not same or not plans or (resume is None and not 0 <= age <= FRESH_S):
+            if resume:
+                held = "holds another run" if rows else "is not there"
+                raise InputError(f"--resume: {self.path} {held}; give the same models and options, or leave it out")
+            if rows:
+                why = f"{age / 3600:.1f} hours old" if same else "of other models or options"
+                log.info("%s of an interrupted run is %s and begun again (--resume goes on)", self.path, why)
+            return
+        self._whole_bytes = whole
+        body = dict(plans[0])
+        self._plan = Plan(**{**body, "rewarm": WarmupRule(**body["rewarm"])})
+        for row in rows[2:]:
+            if "samples_ns" in row:
+                samples = np.array(row["samples_ns"], dtype=np.int64)
+                block = TakenBlock(samples, str(row["owner"]), bool(row["disturbed"]))
+                self._blocks[int(row["cell"]), int(row["place"])] = block
+            self.generation = max(self.generation, int(row.get("generation", 0)))
+        self.generation += 1
+        log.info("going on with an interrupted run: %d blocks are there (%s)", len(self._blocks), self.path)
+
+
+def journal_in_state(what: Mapping[str, Any]) -> Path:
+    """Its place in the state folder: one file for each ``what``."""
+    digest = sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+    return state_folder() / "interrupted" / f"{digest}.part"
+
+
+def _rows(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The whole lines of a journal, and the bytes they take; nothing of a file that cannot be read."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return [], 0
+    rows, whole = [], 0
+    for line in data.split(b"\n")[:-1]:  # what follows the last end of line was cut off
+        try:
+            row = json.loads(line)
+        except ValueError:
+            break
+        if not isinstance(row, dict):
+            break
+        rows.append(row)
+        whole += len(line) + 1
+    return rows, whole

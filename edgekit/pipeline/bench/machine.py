@@ -1,0 +1,77 @@
+"""The machine a bench runs on: its thermometer, what is known of its noise, and who else uses it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from edgekit.bench.environment import environment
+from edgekit.bench.noisefloor import Ledger, NoiseFloor, process_record
+from edgekit.bench.others import between, snapshot
+from edgekit.bench.replicas import replicated
+from edgekit.bench.result import CellResult
+from edgekit.bench.statistics import block_medians
+from edgekit.bench.thermometer import Thermometer
+from edgekit.devices import open_worker
+from edgekit.errors import DeviceError
+from edgekit.types import DeviceSpec
+from edgekit.version import __version__
+
+log = logging.getLogger("edgekit")
+
+
+@contextmanager
+def thermometer_on(device: DeviceSpec) -> Iterator[Thermometer | None]:
+    """A thermometer in a process of its own on ``device``; None, which is said, where it cannot be started."""
+    try:
+        client = open_worker(device)
+    except DeviceError as error:
+        log.warning("no thermometer on %s, so no block is repeated for a slow machine: %s", device.name, error)
+        yield None
+        return
+    with client:
+        yield Thermometer(client.reference_ns)
+
+
+def machine_ledger() -> Ledger:
+    """The noise records of this machine with these versions of the runtimes."""
+    found = environment()
+    name = {key: found[key] for key in ("cpu", "cpu_id", "cores", "machine", "versions")}
+    return Ledger({**name, "edgekit": __version__})
+
+
+def learn(ledger: Ledger, results: Sequence[CellResult], floor: NoiseFloor) -> None:
+    """Adds what a finished run says about the noise of the machine.
+
+    Between processes: from all cells that were timed together. Between occasions: the p50 of each file in its setting,
+    unless the machine was noisy, which the result says of itself.
+    """
+    timed = [result for result in results if result.timed]
+    whole = [result for result in timed if len(result.blocks) == max(len(other.blocks) for other in timed)]
+    logs = [np.log(block_medians(result.blocks)) for result in whole]
+    visits: dict[str, tuple[float, float, float]] = {}
+    for result in timed:
+        noise, setting = result.noise, result.setting
+        if noise is None or noise.verdict == "noisy" or len(set(result.owners)) < 2:
+            continue
+        found = replicated(np.log(block_medians(result.blocks)), result.owners, floor)
+        where = setting.runtime, setting.device["name"], setting.threads, setting.batch, setting.scenario
+        visits.setdefault(" ".join(map(str, (setting.sha256, *where))), (time.time(), found.centre, found.error**2))
+    ledger.add(process_record(logs, [result.owners for result in whole]), visits)
+
+
+class Watch:
+    """Who else used the processor from its making to :meth:`document`; ``own``: the pids that are ours."""
+
+    def __init__(self, own: Sequence[int]) -> None:
+        self._own = {os.getpid(), *own}
+        self._before = snapshot()
+
+    def document(self) -> Mapping[str, Any]:
+        return between(self._before, snapshot(), self._own)

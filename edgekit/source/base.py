@@ -1,0 +1,44 @@
+"""What every kind of source is: a spelling it knows by sight, and the Network behind it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    import torch
+
+    from edgekit.types import Network
+
+RETURN = "return module, torch.zeros(1, 3, 32, 32)    # or a tuple of tensors, or a dict by argument name"
+"""What a factory ends with; the end of many messages."""
+
+
+class Source(ABC):
+    """One kind of source. Importing its module must not import the packages behind it.
+
+    Attributes:
+        form: how it is spelled, for messages.
+        prefixed: it is spelled ``NAME:REST`` with its name in the table ``sources``; :meth:`resolve` then gets REST.
+    """
+
+    form: ClassVar[str]
+    prefixed: ClassVar[bool] = False
+
+    def claims(self, text: str) -> bool:
+        """Whether ``text`` is of this kind; asked in the order of the table, never for a prefixed kind."""
+        return False
+
+    @abstractmethod
+    def resolve(self, text: str) -> Network:
+        """The network, in eval mode, with example inputs and its card.
+
+        Raises:
+            SourceError: it cannot be had; the message says what there is.
+            UnsupportedError: edgekit knows the spelling but cannot serve it here.
+        """
+
+    def rebuild(self, text: str, config: Mapping[str, Any]) -> torch.nn.Module:
+        """The module alone, for weights that a checkpoint holds; ``config`` is that of the checkpoint's card."""
+        return self.resolve(text).module

@@ -1,0 +1,100 @@
+"""What the bench's verdicts promise, on synthetic runs with the variances that were measured on a shared machine.
+
+Rounds of one cell vary by ``ROUND`` (blocks of 0.1 s on a loaded machine, after the phases that all cells share), one
+file varies between processes by a spread that itself is scattered over files as the noise floor's model has it. The
+whole way from blocks to verdict is taken, in process and without a clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from edgekit.bench.compare import Comparison, compare_paired
+from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor
+from edgekit.bench.replicas import turns
+from edgekit.types import Verdict
+
+ROUND = 0.012
+CALLS = 60
+
+
+@dataclass(frozen=True)
+class Machine:
+    """``process``: typical spread between processes; ``scatter``: degrees of freedom of its scatter over files."""
+
+    process: float = 0.008
+    scatter: float = 4.0
+    workers: int = 4
+
+    def cell(self, scale: float, phases: np.ndarray, generator: np.random.Generator) -> list[np.ndarray]:
+        rounds = phases.size
+        spread = self.process * np.sqrt(self.scatter / generator.chisquare(self.scatter))
+        levels = generator.normal(0, spread, self.workers)[turns(rounds, self.workers)]
+        levels = np.exp(levels + phases + generator.normal(0, ROUND, rounds))
+        calls = 1e6 * scale * levels[:, None] * generator.lognormal(0, 0.05, (rounds, CALLS))
+        return list(calls.astype(np.int64))
+
+    def compare(self, scale: float, rounds: int, seed: int, floor: NoiseFloor = BUILT_IN) -> Comparison:
+        """A file of ``scale`` times the work against another, in one interleaved run."""
+        generator = np.random.default_rng(seed)
+        phases = 0.3 * (generator.random(rounds) < 0.3) + 0.02 * generator.standard_normal(rounds)
+        a, b = self.cell(scale, phases, generator), self.cell(1.0, phases, generator)
+        return compare_paired("a", "b", a, b, self.workers, floor)
+
+
+def share(verdicts: list[Verdict], *wanted: Verdict) -> float:
+    return sum(verdict in wanted for verdict in verdicts) / len(verdicts)
+
+
+RUNS = 300
+SHORT, LONG = 26, 60
+"""Rounds of ``--seconds 3`` and ``--seconds 10``."""
+
+
+@pytest.mark.parametrize("machine", [Machine(), Machine(process=0.004), Machine(workers=2)])
+def test_a_file_against_its_copy_is_seldom_called_different(machine: Machine) -> None:
+    """At most 5 of 100 promised. 300 runs: above 8.3% has a chance of 1% where the truth is 5%."""
+    found = [machine.compare(1.0, SHORT, seed).verdict for seed in range(RUNS)]
+    assert share(found, Verdict.SLOWER, Verdict.FASTER) <= 0.083
+
+
+def test_the_interval_covers_the_true_ratio() -> None:
+    hits = 0
+    for seed in range(RUNS):
+        found = Machine().compare(1.05, SHORT, seed)
+        assert found.low is not None and found.high is not None
+        hits += found.low <= 1.05 <= found.high
+    assert hits / RUNS >= 0.917  # 95% promised; less than this has a chance of 1% then
+
+
+def test_a_worse_machine_is_covered_once_it_is_known() -> None:
+    """Processes that differ by 3%: the built-in floor is too narrow for two workers, a learned one is not."""
+    machine, learned = Machine(process=0.03, workers=2), NoiseFloor(process=0.03, weight=3.0)
+    wrong = [machine.compare(1.0, SHORT, seed).verdict for seed in range(RUNS)]
+    right = [machine.compare(1.0, SHORT, seed, learned).verdict for seed in range(RUNS)]
+    assert share(right, Verdict.SLOWER, Verdict.FASTER) <= 0.083
+    assert share(wrong, Verdict.SLOWER, Verdict.FASTER) > share(right, Verdict.SLOWER, Verdict.FASTER)
+
+
+def test_five_percent_more_work_is_called_slower() -> None:
+    """In 95 of 100 promised at 10 s. 300 runs: below 91.7% has a chance of 1% where the truth is 95%."""
+    found = [Machine(process=0.006).compare(1.05, LONG, seed).verdict for seed in range(RUNS)]
+    assert share(found, Verdict.SLOWER) >= 0.917
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_the_smallest_detectable_effect_is_what_is_detected(workers: int) -> None:
+    """Stated for four in five; the slowdown at which that many runs say slower is within a factor of 1.5 of it."""
+    machine = Machine(workers=workers)
+    stated = float(np.median([machine.compare(1.0, SHORT, seed).smallest_detectable or np.nan for seed in range(60)]))
+    scales = np.linspace(0.01, 0.12, 12)
+    detected = [
+        share([machine.compare(1 + scale, SHORT, 1000 + seed).verdict for seed in range(80)], Verdict.SLOWER)
+        for scale in scales
+    ]
+    observed = float(scales[np.argmax(np.array(detected) >= 0.8)])
+    assert max(detected) >= 0.8
+    assert 1 / 1.5 <= stated / observed <= 1.5
