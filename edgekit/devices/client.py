@@ -140,7 +140,7 @@ class WorkerClient:
         file = Path(path)
         try:
             digest, size = sha256_file(file), file.stat().st_size
-            named = {"sha256": digest, "suffix": file.suffix.lower(), "bytes": size}
+            named: dict[str, Any] = {"sha256": digest, "suffix": file.suffix.lower(), "bytes": size}
             place = self._ask("find", **named).header["path"]
             if place is None:
                 if file.suffix.lower() == ".onnx" and size and onnx_external_data(file):

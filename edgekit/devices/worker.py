@@ -106,7 +106,7 @@ class Worker:
     def put(self, message: Message) -> Message:
         """The next piece of a file; ``{"path"}`` after the last one."""
         asked = message.header
-        chunk = memoryview(message.arrays["chunk"].reshape(-1).view("u1"))
+        chunk = message.arrays["chunk"].reshape(-1).view("u1").data
         place = self._files().put(
             str(asked["sha256"]),
             str(asked["suffix"]),
