@@ -21,6 +21,7 @@ from edgekit.data.preprocess import sample_feed
 from edgekit.data.seeded import seeded_feed
 from edgekit.devices import LoadedInfo, WorkerClient, open_worker
 from edgekit.errors import EdgekitError, ParityError, UsageError
+from edgekit.runtime.stream import from_zeros
 from edgekit.types import Artifact, DeviceSpec, Feed, InputContract, SelfTest, Signature
 
 log = logging.getLogger("edgekit")
@@ -209,7 +210,7 @@ class Cell:
             left = [name for name in signature.dynamic_dims if name not in dims and name not in first_axes]
             if left:
                 log.info("%s: %s: 1 (set with --shape %s=N)", plan.model, ", ".join(left), left[0])
-            return seeded_feed(signature, contract, plan.seed, dims=dims)
+            return from_zeros(seeded_feed(signature, contract, plan.seed, dims=dims), plan.artifact.card)
         feed = dict(sample_feed(plan.input, signature, contract))
         for spec in signature.inputs:
             array = feed[spec.name]
