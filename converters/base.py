@@ -211,10 +211,17 @@ def own_prefix(module: torch.nn.Module) -> str:
 
 def artifact_card(capture: Capture, format_: Format) -> Card:
     """The network's card with signature and contract as a file of ``format_`` has them."""
-    signature = capture.signature
+    signature, streaming = capture.signature, capture.network.card.streaming
     if format_ is Format.TFLITE:
-        signature = Signature(_narrowed(signature.inputs), _narrowed(signature.outputs))
-    return replace(capture.network.card, signature=signature, contract=capture.contract, selftest=None)
+        signature = narrowed(signature)
+        streaming = None if streaming is None else replace(streaming, sequence=narrowed(streaming.sequence))
+    card = replace(capture.network.card, signature=signature, streaming=streaming)
+    return replace(card, contract=capture.contract, selftest=None)
+
+
+def narrowed(signature: Signature) -> Signature:
+    """The signature with the types of :data:`NARROWED`."""
+    return Signature(_narrowed(signature.inputs), _narrowed(signature.outputs))
 
 
 def _narrowed(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:

@@ -118,6 +118,8 @@ def render_inspect(result: Documented) -> Parts:
             )
             rows.append((role[:-1], spec["name"], spec["dtype"], "x".join(map(str, spec["shape"])), held))
     parts.append(table(("", "name", "dtype", "shape", "held as"), rows))
+    if card and card.get("streaming"):
+        parts.append(_streaming(card["streaming"]))
     parts.append(table(("operator", "count"), document["operators"].items(), right=("count",)))
     if document["account"]:
         parts.extend(_account(document["account"]))
@@ -129,6 +131,13 @@ def render_inspect(result: Documented) -> Parts:
         parts.append(table(("metric", "value", "data", "samples"), figures, right=("value", "samples")))
     parts.extend(f"note: {note}" for note in (card or {}).get("notes") or ())
     return parts
+
+
+def _streaming(streaming: Mapping[str, Any]) -> str:
+    """How the steps of a file make a sequence, in words."""
+    pairs = ", ".join(f"{state['input']} <- {state['output']}" for state in streaming["states"])
+    whole = ", ".join(f"{spec['name']} {'x'.join(map(str, spec['shape']))}" for spec in streaming["sequence"]["inputs"])
+    return f"streaming: one run is one step of {whole}; state, zero at first: {pairs}"
 
 
 def _origin(card: Mapping[str, Any] | None) -> str:
