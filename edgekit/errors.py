@@ -19,6 +19,8 @@
     │   ├── WorkerCrashError       the worker died (signal or exit status in the message)
     │   ├── WorkerTimeoutError     no answer in time; the worker was killed
     │   ├── WorkerMemoryError      the worker ran out of memory
+    │   ├── UnreachableError       the device cannot be reached, or the connection to it was lost
+    │   ├── TransferError          a file did not arrive on the device: content differs, or its disk is full
     │   └── ProtocolError          what came back was not a frame
     └── InconclusiveError       5  the noise does not allow a verdict
 
@@ -125,6 +127,14 @@ class WorkerTimeoutError(DeviceError):
 
 class WorkerMemoryError(DeviceError):
     """The worker ran out of memory."""
+
+
+class UnreachableError(DeviceError):
+    """The device cannot be reached, or the connection to it was lost."""
+
+
+class TransferError(DeviceError):
+    """A file did not arrive on the device as it was sent, or its disk is full; nothing of it is left there."""
 
 
 class ProtocolError(DeviceError):

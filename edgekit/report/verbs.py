@@ -146,11 +146,18 @@ def _origin(card: Mapping[str, Any] | None) -> str:
     return f"{card['name']} ({card['family']}), task {_task(card['task'])}"
 
 
-def _account(account: Mapping[str, Any]) -> Parts:
-    line = (
-        f"{account['integer_operators']} of {account['operators']} operators run on integers; "
+def account_line(account: Mapping[str, Any]) -> str:
+    """The integer account in a sentence."""
+    hybrid = account.get("hybrid_operators", 0)  # cards of earlier versions do not say
+    how = f" ({hybrid} hybrid: real inputs, quantized as they run)" if hybrid else ""
+    return (
+        f"{account['integer_operators']} of {account['operators']} operators run on integers{how}; "
         f"{share(account['weight_bytes_integer_share'])} of the weight bytes are integers"
     )
+
+
+def _account(account: Mapping[str, Any]) -> Parts:
+    line = account_line(account)
     left = [(row["operator"], row["name"], row["reason"]) for row in account["left_float"]]
     return [line, table(("left in float", "name", "why"), left)] if left else [line]
 

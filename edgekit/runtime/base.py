@@ -203,10 +203,16 @@ class Runner(ABC):
         return DeviceError(f"{self.artifact.path.name}: {self.name} {self.version} failed while running: {reason}")
 
     @classmethod
-    def _missing(cls, path: str) -> RuntimeMissingError:
+    def _missing(cls, path: str, error: ImportError) -> RuntimeMissingError:
+        install = f"pip install 'edgekit[{cls.extra}]' (or only: pip install {cls.package})"
+        if isinstance(error, ModuleNotFoundError):
+            return RuntimeMissingError(
+                f"{path} needs the package {cls.package}, which is not installed in {sys.executable}; run: {install}"
+            )
+        reason = " ".join(str(error).split())[:300]
         return RuntimeMissingError(
-            f"{path} needs the package {cls.package}, which is not installed in {sys.executable}; "
-            f"run: pip install 'edgekit[{cls.extra}]' (or only: pip install {cls.package})"
+            f"{path} needs the package {cls.package}, which is installed in {sys.executable} and cannot be loaded: "
+            f"{reason}; install it again there for this machine and this numpy: {install}"
         )
 
 
