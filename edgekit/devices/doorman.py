@@ -1,7 +1,7 @@
 """The first program on a device: takes the worker in, starts it, watches over it, and says how it ended.
 
 It is sent as text and run by ``python -c`` (:mod:`edgekit.devices.ssh`), so it imports the standard library only. Its
-syntax is that of Python 3.5: an old Python must be able to say that it is old.
+syntax is that of Python 3.6: an old Python must be able to say that it is old.
 
 What comes in on standard input: one line of JSON (``oldest`` Python, ``sha256`` and ``bytes`` of the worker's archive,
 its ``arguments`` and ``environment``), then the archive, if the answer ``EKD1 send`` asks for it (``EKD1 have``: it is
@@ -17,6 +17,7 @@ import select
 import signal
 import sys
 import time
+from contextlib import suppress
 
 MARK = b"EKD1 "
 ENDED = "edgekit-doorman: ended"
@@ -26,14 +27,15 @@ GRACE_S = 1.0
 HANG_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0x2000)
 
 
-def main():
+def main() -> None:
     order = json.loads(read_line(0).decode())
     if sys.version_info < tuple(order["oldest"]):
-        sys.exit("edgekit's worker needs Python %d.%d, this is %s" % (*order["oldest"], sys.version.split()[0]))
+        needed = ".".join(map(str, order["oldest"]))
+        sys.exit(f"edgekit's worker needs Python {needed}, this is {sys.version.split()[0]}")
     try:
         program = take_in(order["sha256"], order["bytes"])
     except OSError as error:
-        sys.exit("edgekit-doorman: no room for the worker: %s" % error)
+        sys.exit(f"edgekit-doorman: no room for the worker: {error}")
     os.environ.update(order["environment"])
     waker, wake = os.pipe()
     os.set_blocking(wake, False)
@@ -49,19 +51,15 @@ def main():
         os.execv(sys.executable, [sys.executable, program] + order["arguments"])
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the worker's end is the end of the output
     status = watch(worker, waker)
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(worker, signal.SIGKILL)  # what it started
-    except ProcessLookupError:
-        pass
     ended = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-    try:
-        os.write(2, ("\n%s %d\n" % (ENDED, ended)).encode())
-    except OSError:  # nobody is there to be told
-        pass
+    with suppress(OSError):  # nobody may be there to be told
+        os.write(2, f"\n{ENDED} {ended}\n".encode())
     os._exit(ended if ended >= 0 else 128 - ended)
 
 
-def watch(worker, waker):
+def watch(worker: int, waker: int) -> int:
     """Waits for the worker's end, or makes it once the connection is gone; its wait status."""
     poll = select.poll()
     poll.register(0, HANG_UP)
@@ -75,18 +73,15 @@ def watch(worker, waker):
             os.killpg(worker, signal.SIGKILL)
             return os.waitpid(worker, 0)[1]
         left = None if deadline is None else max(deadline - time.monotonic(), 0) * 1000
-        told = {}
-        try:
-            told = dict(poll.poll(left))
-        except InterruptedError:
-            pass
-        if waker in told and set(os.read(waker, 512)) & {signal.SIGTERM, signal.SIGHUP} or 0 in told:
+        told = dict(poll.poll(left))
+        stopped = waker in told and not {signal.SIGTERM, signal.SIGHUP}.isdisjoint(os.read(waker, 512))
+        if stopped or 0 in told:
             deadline = deadline or time.monotonic() + GRACE_S  # it sees the end of its input itself, if it can
             if 0 in told:
                 poll.unregister(0)
 
 
-def take_in(digest, size):
+def take_in(digest: str, size: int) -> str:
     """The worker's archive in the cache of this device; asks for it when it is not there, or is damaged."""
     chosen = os.environ.get("EDGEKIT_CACHE")
     cache = chosen or os.path.join(
@@ -117,14 +112,14 @@ def take_in(digest, size):
     return place
 
 
-def forget(folder):
+def forget(folder: str) -> None:
     """Removes all but the worker programs used last."""
     places = [os.path.join(folder, name) for name in os.listdir(folder)]
     for place in sorted(places, key=os.path.getmtime)[:-KEPT]:
         os.unlink(place)
 
 
-def read_line(descriptor):
+def read_line(descriptor: int) -> bytes:
     """One line, byte by byte: what follows belongs to the worker."""
     line = b""
     while not line.endswith(b"\n"):
@@ -132,7 +127,7 @@ def read_line(descriptor):
     return line
 
 
-def read_exactly(descriptor, count):
+def read_exactly(descriptor: int, count: int) -> bytes:
     data = b""
     while len(data) < count:
         some = os.read(descriptor, count - len(data))

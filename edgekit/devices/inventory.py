@@ -1,7 +1,7 @@
 """Devices the user has given names: ``$XDG_CONFIG_HOME/edgekit/devices.toml``, else ``~/.config/edgekit/devices.toml``.
 
-    [pi]
-    address = "ssh://pi@192.168.1.7"
+[pi]
+address = "ssh://pi@192.168.1.7"
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def saved() -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{file} cannot be read: {error}; correct it, or remove it and add the devices again") from error
+        raise InputError(
+            f"{file} cannot be read: {error}; correct it, or remove it and add the devices again"
+        ) from error
     found = {}
     for name, table in tables.items():
         address = table.get("address") if isinstance(table, dict) else None

@@ -1,7 +1,7 @@
 """``ssh://[user@]host[:port][?python=/path]``: a board or server, through the system's own ssh client.
 
-Its configuration, keys, known hosts and control master are the user's; ``$EDGEKIT_SSH`` names another client. The remote
-command is one constant text: what the user wrote goes to the client as arguments, or over standard input as data.
+Its configuration, keys, known hosts and control master are the user's; ``$EDGEKIT_SSH`` names another client. The
+remote command is one constant text: what the user wrote goes to the client as arguments, or over its input as data.
 On the device nothing listens, and nothing stays but the cache of files (:mod:`edgekit.devices.store`).
 """
 
@@ -35,7 +35,7 @@ _GOOD: Final = (
 )
 _FIRST: Final = 'import base64,os;exec(base64.b64decode(open(0,\\"rb\\",0,closefd=False).readline()))'
 REMOTE: Final = (
-    "exec /bin/sh -c 'IFS= read -r p; if [ \"$p\" = - ]; then p=python3; "
+    'exec /bin/sh -c \'IFS= read -r p; if [ "$p" = - ]; then p=python3; '
     f'for c in {_PLACES}; do "$c" -c "{_GOOD}" </dev/null >/dev/null 2>&1 && p=$c && break; done; fi; '
     f'exec "$p" -c "{_FIRST}"\''
 )
@@ -47,7 +47,10 @@ _LOST: Final = 255
 """What ssh itself ends with."""
 _ADVICE: Final = (
     (r"Permission denied", "it does not let you in without a password; set up a key: ssh-copy-id {host}"),
-    (r"Host key verification failed|IDENTIFICATION HAS CHANGED", "connect once by hand and look at its key: ssh {host}"),
+    (
+        r"Host key verification failed|IDENTIFICATION HAS CHANGED",
+        "connect once by hand and look at its key: ssh {host}",
+    ),
     (r"Could not resolve hostname", "check the name, or give its address"),
     (r"Connection refused", "no ssh server answers there; start one (Debian: sudo apt install openssh-server)"),
     (r"timed out|No route to host|unreachable", "check that it is on, and on this network"),
