@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from edgekit.converters.recurrent.layers import fused_weights, loop_weights, run_fused, run_loop
+from edgekit.converters.recurrent.layers import fused_weights, loop_weights, run_fused, run_loop, run_step
 from edgekit.converters.recurrent.marking import kind_of, where
 from edgekit.converters.recurrent.operators import states
 from torch import Tensor, fx
@@ -124,8 +124,9 @@ def _refusal(module: fx.GraphModule, layer: _Layer) -> str:
 def _replace(module: fx.GraphModule, layer: _Layer) -> list[str]:
     _take_parts(layer)
     zero = all(_is_zero(module, part) for part in layer.state)
-    why = _why_loop(layer, zero)
-    loop = bool(why) or layer.kind == "gru"
+    single = not zero and _shape(layer.x)[layer.time_axis] == 1
+    why = "" if single else _why_loop(layer, zero)
+    loop = single or bool(why) or layer.kind == "gru"
     values = [_attribute(module, p) for p in layer.params]
     order = loop_weights if loop else fused_weights
     graph = module.graph
@@ -142,7 +143,8 @@ def _replace(module: fx.GraphModule, layer: _Layer) -> list[str]:
             "sequence": 0 in layer.used,
         }
         given = () if zero else layer.state
-        new = graph.call_function(run_loop if loop else run_fused, (layer.x, given, constants), how)
+        run = run_step if single else run_loop if loop else run_fused
+        new = graph.call_function(run, (layer.x, given, constants), how)
     layer.node.replace_all_uses_with(new)
     graph.erase_node(layer.node)
     return [f"{layer.title} is a loop over one step: {why}"] if why else []

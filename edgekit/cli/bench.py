@@ -44,8 +44,12 @@ def _thread_counts(ctx: click.Context, param: click.Parameter, values: tuple[str
     default="single-stream",
     show_default=True,
     metavar="NAME",
-    help="single-stream, or offline (whole batches).",
+    help="single-stream, multi-stream, offline (whole batches), server (Poisson arrivals), fixed-rate (a sensor).",
 )
+@click.option("--rate", type=float, metavar="HZ", help="Queries a second (server, fixed-rate).")
+@click.option("--latency-bound", type=float, metavar="MS", help="What server's p99 must keep; a deadline (fixed-rate).")
+@click.option("--sustain", metavar="TIME", help="Then run each model for so long (90s, 30m): latency against time.")
+@click.option("--streams", type=int, metavar="N", help="Samples of one query in multi-stream (default: 8).")
 @click.option("--seconds", type=float, default=3.0, show_default=True, help="Time for each cell, warm-up included.")
 @click.option("--batch", type=click.IntRange(1), help="Samples at once, where the file's first axis is free (offline).")
 @click.option("--shape", multiple=True, metavar="NAME=N[xN]", help="INPUT=1x576 or DIMENSION=576, for free axes.")

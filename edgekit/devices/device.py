@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from difflib import get_close_matches
 
-from edgekit.devices.local import Transport
+from edgekit.devices.transport import Transport
 from edgekit.errors import DeviceError, UnsupportedError, UsageError
 from edgekit.registry import lookup, names
 from edgekit.types import DeviceSpec

@@ -48,15 +48,15 @@ class Lastwords:
             self._line.clear()
 
     def out_of_memory(self) -> bool:
-        return speaks_of_memory(self._text())
+        return speaks_of_memory(self.text())
 
     def last(self) -> str:
         """The line that tells most, as ``: line``, cut to a readable length; empty when nothing was said."""
-        said, fault, _ = self._text().partition(_FAULT)
+        said, fault, _ = self.text().partition(_FAULT)
         lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("INFO:")]
         if not lines and fault:
             return ""  # the signal says as much
         return f": {lines[-1][:_SHOWN]}" if lines else ""
 
-    def _text(self) -> str:
+    def text(self) -> str:
         return self._kept.decode("utf-8", "replace")

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, NoReturn
 from edgekit.cardfile import signature_to_json
 from edgekit.devices.measures import MEASURES, Measure
 from edgekit.devices.protocol import VERSION, Message, decode, encode
+from edgekit.devices.store import Store
 from edgekit.errors import EdgekitError, UsageError, WorkerMemoryError
 from edgekit.runtime import Runner, load
 from edgekit.runtime.base import is_out_of_memory
@@ -50,9 +51,12 @@ class Worker:
 
     def __init__(self) -> None:
         self._runner: Runner | None = None
+        self._store: Store | None = None
         self._reference: Reference | None = None
         self.commands: dict[str, Callable[[Message], Message]] = {
             "hello": self.hello,
+            "find": self.find,
+            "put": self.put,
             "load": self.load,
             "run": self.run,
             "reset": self.reset,
@@ -93,6 +97,26 @@ class Worker:
             }
         )
 
+    def find(self, message: Message) -> Message:
+        """Where a file lies whose content was sent before: ``{"path"}``, None where it does not."""
+        asked = message.header
+        place = self._files().find(str(asked["sha256"]), str(asked["suffix"]), int(asked["bytes"]))
+        return Message({"path": None if place is None else str(place)})
+
+    def put(self, message: Message) -> Message:
+        """The next piece of a file; ``{"path"}`` after the last one."""
+        asked = message.header
+        chunk = message.arrays["chunk"].reshape(-1).view("u1").data
+        place = self._files().put(
+            str(asked["sha256"]),
+            str(asked["suffix"]),
+            int(asked["bytes"]),
+            int(asked["offset"]),
+            chunk,
+            bool(asked["last"]),
+        )
+        return Message({"path": None if place is None else str(place)})
+
     def load(self, message: Message) -> Message:
         if self._runner is not None:
             self._runner.close()
@@ -126,10 +150,10 @@ class Worker:
         return Message({})
 
     def time_block(self, message: Message) -> Message:
-        from edgekit.bench.clock import WarmupRule, time_calls
+        from edgekit.bench.clock import WarmupRule, repeated, time_calls
 
-        call = self._loaded().bare(message.arrays)
         rule = message.header
+        call = repeated(self._loaded().bare(message.arrays), int(rule.get("repeat", 1)))
         block = time_calls(
             call,
             warmup=WarmupRule(**rule["warmup"]),
@@ -154,6 +178,11 @@ class Worker:
 
     def memory(self, message: Message) -> Message:
         return Message({"peak_memory_bytes": peak_memory_bytes()})
+
+    def _files(self) -> Store:
+        if self._store is None:
+            self._store = Store()
+        return self._store
 
     def measure(self, measure: Measure, message: Message) -> Message:
         return measure(self._loaded(), message)

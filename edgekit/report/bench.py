@@ -28,7 +28,7 @@ def bench_report(document: Document) -> list[Any]:
     if document.get("baseline"):
         parts.append(comparison_table(document["baseline"]["comparisons"], f"against {document['baseline']['path']}"))
     for entry in document["results"]:
-        parts += ledger_lines(entry)
+        parts += [*load_lines(entry), *sustain_lines(entry), *ledger_lines(entry)]
         if "profile" in entry:
             parts += profile_report(entry)
     return parts
@@ -84,6 +84,44 @@ def ledger_lines(entry: Entry) -> list[str]:
         parts.append(f"{row['by']} {row['nodes']} of {delegation['nodes']} operators{time}")
     kinds = ", ".join(sorted({row["type"] for row in delegation["left"]}))
     return [f"{short(entry['model'])}: {'; '.join(parts)}; left: {kinds}"]
+
+
+def load_lines(entry: Entry) -> list[str]:
+    """What became of the queries of a ``server`` or a ``fixed-rate``."""
+    found, name = entry.get("server") or entry.get("fixed_rate"), short(entry["model"])
+    if not found:
+        return []
+    said = (
+        f"{name}: {found['queries']:,} queries at {_rate(found['rate_per_s'])} a second, {found['arrivals']} arrivals, "
+    )
+    said += f"model busy {100 * found['utilisation']:.0f}% of the time, longest line {found['longest_line']}"
+    if found["given_up"]:
+        said += f"; {found['given_up']:,} queries were never served: the line grew without end"
+    if "highest_rate_per_s" in found:
+        bound = f"{found['latency_bound_ms']:g} ms"
+        said += f"; highest rate with p99 within {bound}: {_rate(found['highest_rate_per_s'])} a second"
+    elif "passed" in found:
+        said += f"; p99 {'keeps' if found['passed'] else 'is over'} the bound of {found['latency_bound_ms']:g} ms"
+    if "missed" in found:
+        said += f"; {found['missed']:,} deadlines of {found['deadline_ms']:.4g} ms missed"
+        said += f" ({100 * found['share_missed']:.2f}%)"
+    return [said]
+
+
+def sustain_lines(entry: Entry) -> list[str]:
+    """Whether a model that ran for long became slower, and when."""
+    found = entry.get("sustain")
+    if not found or "error" in found:
+        return [] if not found else [f"{short(entry['model'])}: --sustain failed: {found['error']['message']}"]
+    said = f"{short(entry['model'])}: {found['seconds']:.0f} s of work, p50 {ms(found['first_ms'])} ms at first"
+    said += f", {ms(found['last_ms'])} ms at the end"
+    if found["throttled_at_s"] is None:
+        return [f"{said}; {found['reason']}"]
+    return [f"{said}; {found['change']['ratio']:.2f} times as slow from {found['throttled_at_s']:.0f} s on"]
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
 def evidence_lines(document: Document) -> list[str]:

@@ -13,13 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from edgekit.errors import DeviceError, EdgekitError, RuntimeMissingError, UsageError
 from edgekit.runtime.feeds import FeedPlan
 from edgekit.runtime.ports import Port, meet_card
 from edgekit.runtime.quantization import dequantize, quantize
 from edgekit.types import Array, Artifact, Feed, Format, Signature
+
+if TYPE_CHECKING:
+    from edgekit.runtime.stream import Stream
 
 _OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "failed to allocate memory", "out of memory", "can't allocate memory")
 
@@ -130,6 +133,16 @@ class Runner(ABC):
             arrays[k] = quantize(arrays[k], how)
         return list(zip(self._inputs, arrays, strict=True))
 
+    def stream(self) -> Stream:
+        """A sequence run step by step, for a file that was exported with ``--streaming``.
+
+        Raises:
+            ModelError: the file is not one of a single step.
+        """
+        from edgekit.runtime.stream import Stream
+
+        return Stream(self)
+
     def reset(self) -> None:  # noqa: B027  a backend without it needs none
         """Puts variable state back to its start. Nothing to do for a model without any."""
 
@@ -190,10 +203,16 @@ class Runner(ABC):
         return DeviceError(f"{self.artifact.path.name}: {self.name} {self.version} failed while running: {reason}")
 
     @classmethod
-    def _missing(cls, path: str) -> RuntimeMissingError:
+    def _missing(cls, path: str, error: ImportError) -> RuntimeMissingError:
+        install = f"pip install 'edgekit[{cls.extra}]' (or only: pip install {cls.package})"
+        if isinstance(error, ModuleNotFoundError):
+            return RuntimeMissingError(
+                f"{path} needs the package {cls.package}, which is not installed in {sys.executable}; run: {install}"
+            )
+        reason = " ".join(str(error).split())[:300]
         return RuntimeMissingError(
-            f"{path} needs the package {cls.package}, which is not installed in {sys.executable}; "
-            f"run: pip install 'edgekit[{cls.extra}]' (or only: pip install {cls.package})"
+            f"{path} needs the package {cls.package}, which is installed in {sys.executable} and cannot be loaded: "
+            f"{reason}; install it again there for this machine and this numpy: {install}"
         )
 
 

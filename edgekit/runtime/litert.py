@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.errors import ModelError, RuntimeMissingError, UnsupportedError
+from edgekit.errors import ModelError, RuntimeMissingError, UnsupportedError, WorkerMemoryError
 from edgekit.runtime.base import Delegation, LeftNode, Runner
 from edgekit.runtime.noise import quiet
 from edgekit.runtime.ports import INTEGERS, Port, natural, unnamed
@@ -22,6 +22,10 @@ _REASONS = (
     (
         r"[Ee]ncountered unresolved custom op: ([^.\s]+)",
         "the custom operator {0} is unknown to {runtime}; convert without it",
+    ),
+    (
+        r"Didn't find op for builtin opcode '(STABLEHLO_\w+)'",
+        "{runtime} has no kernel for {0}, which the conversion left over; write that step with other operators",
     ),
     (
         r"Didn't find op for builtin opcode '(\w+)' version '(\d+)'",
@@ -64,6 +68,11 @@ class _InterpreterRunner(Runner):
                 )
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
+            if not str(error).strip():  # the planner of the tensors' memory is the one part that fails without a word
+                raise WorkerMemoryError(
+                    f"{self.artifact.path}: {self.name} {self.version} ran out of memory when it laid out the tensors; "
+                    "use a smaller model or batch, or allow it more"
+                ) from error
             raise ModelError(f"{self.artifact.path}: {self._reason(str(error))}") from error
 
     def _ready(self) -> None:
@@ -178,7 +187,7 @@ class LiteRtRunner(_InterpreterRunner):
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
-            raise self._missing(str(self.artifact.path)) from error
+            raise self._missing(str(self.artifact.path), error) from error
         self._interpreter_class = Interpreter
 
 
@@ -193,11 +202,13 @@ class TfliteRuntimeRunner(_InterpreterRunner):
         try:
             from tflite_runtime.interpreter import Interpreter
         except ImportError as error:
-            raise self._missing(str(self.artifact.path)) from error
+            raise self._missing(str(self.artifact.path), error) from error
         self._interpreter_class = Interpreter
 
     @classmethod
-    def _missing(cls, path: str) -> RuntimeMissingError:
+    def _missing(cls, path: str, error: ImportError) -> RuntimeMissingError:
+        if not isinstance(error, ModuleNotFoundError):
+            return super()._missing(path, error)
         return RuntimeMissingError(
             f"{path} was to run on tflite-runtime, which is not installed in {sys.executable}; it needs Python 3.11 "
             "and numpy 1, so give it an environment of its own: python3.11 -m venv .venv-tflite && "

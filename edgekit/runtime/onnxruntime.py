@@ -61,7 +61,7 @@ class OnnxRuntimeRunner(Runner):
         try:
             import onnxruntime
         except ImportError as error:
-            raise self._missing(str(self.artifact.path)) from error
+            raise self._missing(str(self.artifact.path), error) from error
         self._library: Any = onnxruntime
 
     def _open(self) -> tuple[Sequence[Port], Sequence[Port]]:

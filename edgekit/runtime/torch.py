@@ -31,7 +31,7 @@ class TorchRunner(Runner):
         try:
             import torch  # noqa: F401
         except ImportError as error:
-            raise self._missing(str(self.artifact.path)) from error
+            raise self._missing(str(self.artifact.path), error) from error
 
     def _open(self) -> tuple[Sequence[Port], Sequence[Port]]:
         program = load_program(self.artifact.path)

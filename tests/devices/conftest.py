@@ -11,6 +11,7 @@ import pytest
 
 from edgekit.devices.client import WorkerClient
 from edgekit.devices.local import LocalTransport
+from edgekit.devices.transport import Start
 from edgekit.types import DeviceSpec
 
 CPU = DeviceSpec("cpu", "cpu")
@@ -35,8 +36,8 @@ class BrokenTransport(LocalTransport):
             "worker.Worker.reset = misbehave\nsys.exit(worker.main())\n"
         )
 
-    def command(self, arguments: list[str]) -> list[str]:
-        return [sys.executable, str(self._script), *arguments]
+    def command(self, start: Start) -> list[str]:
+        return [sys.executable, str(self._script), *start.arguments]
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 
 from edgekit.devices import list_devices, open_worker, parse_device
 from edgekit.devices.device import transport_for
+from edgekit.devices.transport import Start
 from edgekit.errors import DeviceError, RuntimeMissingError, UnsupportedError, UsageError
 from edgekit.types import DeviceSpec, Evidence
 
@@ -71,12 +72,12 @@ def test_a_link_to_an_interpreter_is_not_followed(tmp_path: Path) -> None:
     """A virtual environment's python is a link; what it points to knows nothing of the environment."""
     link = tmp_path / "python"
     link.symlink_to(sys.executable)
-    assert transport_for(parse_device(f"python:{link}")).command([])[0] == str(link)
+    assert transport_for(parse_device(f"python:{link}")).command(Start())[0] == str(link)
 
 
 def test_other_interpreters_are_not_told_of_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     monkeypatch.setenv("KEPT", "yes")
-    environment = transport_for(parse_device(f"python:{sys.executable}")).environment()
+    environment = transport_for(parse_device(f"python:{sys.executable}")).environment(Start())
     assert "PYTHONPATH" not in environment and environment["KEPT"] == "yes"
     assert os.environ["PYTHONPATH"] == "/somewhere"

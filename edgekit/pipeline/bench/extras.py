@@ -9,10 +9,10 @@ from typing import Any
 
 from edgekit.bench.profile import check_profile
 from edgekit.bench.result import CellResult
-from edgekit.devices import open_worker
 from edgekit.errors import EdgekitError
 from edgekit.pipeline.bench.cell import Cell
-from edgekit.pipeline.bench.options import BenchOptions
+from edgekit.pipeline.bench.options import BenchOptions, duration_s
+from edgekit.pipeline.bench.sustain import sustain
 
 log = logging.getLogger("edgekit")
 Pass = Callable[[Cell], Mapping[str, Any]]
@@ -39,6 +39,9 @@ def extend(result: CellResult, cell: Cell, options: BenchOptions) -> CellResult:
     passes: dict[str, Pass] = {}
     if options.profile:
         passes["profile"] = _profile
+    if options.sustain is not None:
+        seconds = duration_s(options.sustain)
+        passes["sustain"] = lambda cell: sustain(cell, seconds)
     extras = dict(result.extras)
     for name, run in passes.items():
         try:
@@ -50,8 +53,6 @@ def extend(result: CellResult, cell: Cell, options: BenchOptions) -> CellResult:
 
 
 def _profile(cell: Cell) -> Mapping[str, Any]:
-    plan = cell.plan
-    with open_worker(plan.device) as client:
-        client.load(plan.artifact.path, runtime=plan.runtime, threads=plan.threads)
+    with cell.worker() as client:
         found = client.measure("profile", cell.feed, timeout_s=_PASS_LIMIT_S, seconds=PROFILE_SECONDS)
     return dict(found.header)

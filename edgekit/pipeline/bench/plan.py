@@ -12,7 +12,7 @@ from edgekit.bench.shapes import parse_shapes
 from edgekit.devices import parse_device
 from edgekit.errors import UsageError
 from edgekit.pipeline.bench.cell import CellPlan
-from edgekit.pipeline.bench.options import BenchOptions
+from edgekit.pipeline.bench.options import STREAMS, BenchOptions
 from edgekit.types import Artifact, Format
 
 
@@ -36,8 +36,9 @@ def make_plans(models: Sequence[str], options: BenchOptions) -> list[CellPlan]:
             for device in devices:
                 for threads in dict.fromkeys(options.threads):
                     rest = (options.batch, shapes, options.input, options.seed, options.workers or 1, len(plans))
+                    streams = (options.streams or STREAMS) if options.scenario == "multi-stream" else 1
                     cell = CellPlan(model, artifact, device, runtime, threads, options.scenario, *rest)
-                    plans.append(replace(cell, timeout_s=options.timeout))
+                    plans.append(replace(cell, timeout_s=options.timeout, streams=streams))
     if options.workers is not None:
         return plans
     workers = _default_workers(plans)

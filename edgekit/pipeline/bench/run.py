@@ -23,8 +23,9 @@ from edgekit.errors import UsageError
 from edgekit.pipeline.bench.cell import Cell
 from edgekit.pipeline.bench.extras import check_extras, extend
 from edgekit.pipeline.bench.journal import Journal, journal_in_state
+from edgekit.pipeline.bench.loads import under_load
 from edgekit.pipeline.bench.machine import Watch, learn, machine_ledger, thermometer_on
-from edgekit.pipeline.bench.options import BenchOptions, read_options
+from edgekit.pipeline.bench.options import LOADS, BenchOptions, read_options
 from edgekit.pipeline.bench.plan import make_plans
 from edgekit.pipeline.bench.replay import read_replay
 from edgekit.pipeline.bench.result import BenchResult, compare_cells
@@ -73,6 +74,8 @@ def bench(models: str | Path | Sequence[str | Path] = (), **keywords: Any) -> Be
         check_extras(cells, options)
         if baseline is not None:
             _check_baseline(cells, baseline["results"])
+        if options.scenario in LOADS:
+            return _loaded(given, cells, options)
         journal = _journal(options, cells)
         if journal is not None:
             stack.callback(journal.close)
@@ -97,11 +100,20 @@ def bench(models: str | Path | Sequence[str | Path] = (), **keywords: Any) -> Be
     return result if baseline is None else _against(result, baseline, str(earlier))
 
 
+def _loaded(models: Sequence[str], cells: Sequence[Cell], options: BenchOptions) -> BenchResult:
+    """The result of a scenario with arrivals: one cell after the other, nothing compared."""
+    session, extras = under_load(cells, options)
+    finished = [cell.finish(taken) for cell, taken in zip(cells, session.taken, strict=True)]
+    results = [replace(result, extras=extra) for result, extra in zip(finished, extras, strict=True)]
+    results = [extend(result, cell, options) for result, cell in zip(results, cells, strict=True)]
+    return BenchResult(tuple(results), (), session, options, clock_cost_ns(), models=tuple(models))
+
+
 def _journal(options: BenchOptions, cells: Sequence[Cell]) -> Journal | None:
     """Where finished blocks are kept, if anywhere; with those of the same run that was interrupted."""
     if options.journal is False:
         return None
-    own = ("journal", "resume", "baseline", "fail_slower", "profile", "require_full_delegation")
+    own = ("journal", "resume", "baseline", "fail_slower", "profile", "require_full_delegation", "sustain")
     rows = {name: value for name, value in asdict(options).items() if name not in own}
     settings = [asdict(cell.setting()) for cell in cells]
     what = {"edgekit": __version__, "options": {name: str(value) for name, value in rows.items()}, "cells": settings}

@@ -173,8 +173,6 @@ def test_real_input(folder: Path, models: tuple[str, str]) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"scenario": "server"}, UnsupportedError, "not there yet"),
-        ({"scenario": "multi-stream"}, UnsupportedError, "not there yet"),
         ({"scenario": "turbo"}, UsageError, "no scenario is called"),
         ({"seconds": 0}, UsageError, "more than 0"),
         ({"threads": [0]}, UsageError, "give 1 or more"),
