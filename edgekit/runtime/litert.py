@@ -24,6 +24,10 @@ _REASONS = (
         "the custom operator {0} is unknown to {runtime}; convert without it",
     ),
     (
+        r"Didn't find op for builtin opcode '(STABLEHLO_\w+)'",
+        "{runtime} has no kernel for {0}, which the conversion left over; write that step with other operators",
+    ),
+    (
         r"Didn't find op for builtin opcode '(\w+)' version '(\d+)'",
         "{runtime} has no {0} in version {1}: the file is newer than the runtime; use --runtime litert, or a newer one",
     ),

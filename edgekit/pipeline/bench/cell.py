@@ -30,7 +30,7 @@ LAYOUTS = 8192
 """Memory layouts a worker is started with, drawn at random.
 
 What a file is called moves the heap of a process and, with it, its time: 6% between two names of one file were seen for
-weights as large as a cache (compare Mytkowycz et al. 2009, 10.1145/1508244.1508275, who also give this remedy). So
+weights as large as a cache (compare Mytkowicz et al. 2009, 10.1145/1508244.1508275, who also give this remedy). So
 every worker gets a layout of its own, and what the layout does shows between the workers, not between the files.
 """
 
