@@ -2,9 +2,9 @@
 
     scripts/bench_transport [DEVICE...]     (default: ssh on the loopback, with a server of its own, against cpu)
 
-For each device: seconds from the command (a new interpreter) to the first timed inference of a 20 MB file, which is sent
-the first time only, then warm, the devices in turn; and the time of one inference there, which the transport must not
-be in.
+For each device: seconds from the command (a new interpreter) to the first timed inference of a 20 MB file, which is
+sent the first time only, then warm, the devices in turn; and the time of one inference there, which the transport must
+not be in.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ def test_addresses(text: str, address: Address) -> None:
     [
         "", "//", "board", "/board", "//-oProxyCommand=touch pwned", "//-l", "//pi@-host", "//-u@host", "//host:x",
         "//host:99999", "//ho st", "//host;touch pwned", "//$(touch pwned)", "//pi:secret@host", "//host/path",
-        "//host?user=x", "//host?python=", "//host?python=-", "//host?python=/a%0Ab", "//host#x", "//`x`@host", "//host\n-p 1",
+        "//host?user=x", "//host?python=", "//host?python=-", "//host?python=/a%0Ab", "//host#x", "//`x`@host",
+        "//host\n-p 1",
     ],
 )  # fmt: skip
 def test_addresses_that_are_none(text: str) -> None:
