@@ -12,6 +12,7 @@ Python's lock cannot see that itself.
 
 import hashlib
 import json
+import math
 import os
 import select
 import signal
@@ -64,19 +65,19 @@ def watch(worker: int, waker: int) -> int:
     poll = select.poll()
     poll.register(0, HANG_UP)
     poll.register(waker, select.POLLIN)
-    deadline = None
+    deadline = math.inf
     while True:
         found, status = os.waitpid(worker, os.WNOHANG)
         if found:
             return status
-        if deadline is not None and time.monotonic() >= deadline:
+        if time.monotonic() >= deadline:
             os.killpg(worker, signal.SIGKILL)
             return os.waitpid(worker, 0)[1]
-        left = None if deadline is None else max(deadline - time.monotonic(), 0) * 1000
+        left = None if deadline == math.inf else max(deadline - time.monotonic(), 0) * 1000
         told = dict(poll.poll(left))
         stopped = waker in told and not {signal.SIGTERM, signal.SIGHUP}.isdisjoint(os.read(waker, 512))
         if stopped or 0 in told:
-            deadline = deadline or time.monotonic() + GRACE_S  # it sees the end of its input itself, if it can
+            deadline = min(deadline, time.monotonic() + GRACE_S)  # it sees the end of its input itself, if it can
             if 0 in told:
                 poll.unregister(0)
 
