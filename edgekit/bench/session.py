@@ -142,14 +142,11 @@ def time_interleaved(
                 record.finished.append(block)
                 continue
             turn = place // 2 % len(replicas)
-            try:
-                block = run.take(replicas[turn], f"{keeper.generation if keeper else 0}.{turn}")
-            except EdgekitError as error:
-                record.error = error
-                continue
-            record.finished.append(block)
-            if keeper is not None:
-                keeper.keep(index, place, block)
+            block, record.error = run.take(replicas[turn], f"{keeper.generation if keeper else 0}.{turn}")
+            if block is not None:
+                record.finished.append(block)
+                if keeper is not None:
+                    keeper.keep(index, place, block)
         log.debug("round %d of %d", place + 1, chosen.rounds)
     share = (time.process_time_ns() - busy) / max(now_ns() - started, 1)
     told = thermometer.document() if thermometer is not None else {}
@@ -165,19 +162,26 @@ class _Run:
         self._spare_ns = spare
         self._before = thermometer.take() if thermometer is not None else 0
 
-    def take(self, cell: Timed, owner: str) -> TakenBlock:
-        """One block, taken again while it is disturbed and time allows; the last one counts."""
-        block = self._once(cell, owner)
-        for _ in range(MOST_REPEATS):
-            if not block.disturbed or self._spare_ns < 2 * self._plan.block_ns:
-                break
-            started = now_ns()
-            self._wait_for_quiet()
+    def take(self, cell: Timed, owner: str) -> tuple[TakenBlock | None, EdgekitError | None]:
+        """One block, taken again while it is disturbed and time allows; the last one that finished counts.
+
+        None if none finished, and the error that ended the cell.
+        """
+        block = None
+        try:
             block = self._once(cell, owner)
-            self._spare_ns -= now_ns() - started
-            if self._thermometer is not None:
-                self._thermometer.repeated += 1
-        return block
+            for _ in range(MOST_REPEATS):
+                if not block.disturbed or self._spare_ns < 2 * self._plan.block_ns:
+                    break
+                started = now_ns()
+                self._wait_for_quiet()
+                block = self._once(cell, owner)
+                self._spare_ns -= now_ns() - started
+                if self._thermometer is not None:
+                    self._thermometer.repeated += 1
+        except EdgekitError as error:
+            return block, error
+        return block, None
 
     def _once(self, cell: Timed, owner: str) -> TakenBlock:
         chosen = self._plan
