@@ -111,7 +111,7 @@ for _name in KINDS:
     _ours = getattr(torch.ops.edgekit, _name).default
     _FUNCTIONS[getattr(torch, _name)] = _ours
     _FUNCTIONS[getattr(torch.ops.aten, _name).input] = _ours
-_PACK = torch._VF._pack_padded_sequence  # type: ignore[attr-defined]  # looked up at run time
+_PACK = torch._VF._pack_padded_sequence
 _TO_ATEN = {getattr(torch.ops.edgekit, name).default: getattr(torch.ops.aten, name).input for name in KINDS}
 _TO_OURS = {aten: ours for ours, aten in _TO_ATEN.items()}
 
