@@ -114,7 +114,7 @@ class WorkerClient:
         stateful: bool = False,
     ) -> LoadedInfo:
         """Loads a model file, in place of the one before; see :func:`edgekit.runtime.load`."""
-        place = os.path.abspath(path) if self._transport.shares_files else self.send(path)
+        place = self.place(path)
         value = self._ask("load", path=place, runtime=runtime, threads=threads, raw=raw, stateful=stateful).header
         delegation = value["delegation"]
         return LoadedInfo(
@@ -125,6 +125,15 @@ class WorkerClient:
             delegation=None if delegation is None else Delegation.from_json(delegation),
             peak_memory_bytes=value["peak_memory_bytes"],
         )
+
+    @property
+    def shares_files(self) -> bool:
+        """Whether the worker finds the files of this machine under the same names."""
+        return self._transport.shares_files
+
+    def place(self, path: str | Path) -> str:
+        """What the worker calls a file of this machine; brings it to the device where that is needed."""
+        return os.path.abspath(path) if self._transport.shares_files else self.send(path)
 
     def send(self, path: str | Path) -> str:
         """Brings a file to the device, by its content: what is there already is not sent again.

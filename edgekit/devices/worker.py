@@ -25,8 +25,9 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NoReturn
 
+from edgekit.bench.memory import process_memory
 from edgekit.cardfile import signature_to_json
-from edgekit.devices.measures import MEASURES, Measure
+from edgekit.devices.measures import MEASURES, TOOLS, Measure
 from edgekit.devices.protocol import VERSION, Message, decode, encode
 from edgekit.devices.store import Store
 from edgekit.errors import EdgekitError, UsageError, WorkerMemoryError
@@ -65,6 +66,7 @@ class Worker:
             "memory": self.memory,
             "reference": self.reference,
             **{name: partial(self.measure, measure) for name, measure in MEASURES.items()},
+            **TOOLS,
         }
 
     def answer(self, message: Message) -> list[memoryview]:
@@ -208,14 +210,7 @@ def runtimes() -> dict[str, str | None]:
 
 def peak_memory_bytes() -> int | None:
     """Largest resident memory of this process so far (Linux ``VmHWM``), None where the system does not tell."""
-    try:
-        with open("/proc/self/status", encoding="ascii") as status:
-            for line in status:
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        return None
-    return None
+    return process_memory().get("peak_bytes")
 
 
 def take_pipes() -> tuple[int, int]:

@@ -25,7 +25,7 @@ from edgekit.pipeline.bench.extras import check_extras, extend
 from edgekit.pipeline.bench.journal import Journal, journal_in_state
 from edgekit.pipeline.bench.loads import under_load
 from edgekit.pipeline.bench.machine import Watch, learn, machine_ledger, thermometer_on
-from edgekit.pipeline.bench.options import LOADS, BenchOptions, read_options
+from edgekit.pipeline.bench.options import EXTRAS, LOADS, BenchOptions, read_options
 from edgekit.pipeline.bench.plan import make_plans
 from edgekit.pipeline.bench.replay import read_replay
 from edgekit.pipeline.bench.result import BenchResult, compare_cells
@@ -114,7 +114,7 @@ def _journal(options: BenchOptions, cells: Sequence[Cell]) -> Journal | None:
     """Where finished blocks are kept, if anywhere; with those of the same run that was interrupted."""
     if options.journal is False:
         return None
-    own = ("journal", "resume", "baseline", "fail_slower", "profile", "require_full_delegation", "sustain")
+    own = ("journal", "resume", "baseline", "fail_slower", "require_full_delegation", *EXTRAS)
     rows = {name: value for name, value in asdict(options).items() if name not in own}
     settings = [asdict(cell.setting()) for cell in cells]
     what = {"edgekit": __version__, "options": {name: str(value) for name, value in rows.items()}, "cells": settings}
