@@ -17,6 +17,7 @@ from edgekit.types import (
     SelfTest,
     Signature,
     Step,
+    Streaming,
     Task,
     TensorSpec,
 )
@@ -56,6 +57,8 @@ def signature_from_json(document: Mapping[str, Any]) -> Signature:
 def card_to_json(card: Card) -> dict[str, Any]:
     """The card as plain JSON values; empty fields are left out."""
     document: dict[str, Any] = {"schema": SCHEMA, **asdict(card), "signature": signature_to_json(card.signature)}
+    if card.streaming is not None:
+        document["streaming"] = _streaming_to_json(card.streaming)
     return {key: value for key, value in document.items() if value not in (None, "", (), {}, [])}
 
 
@@ -83,6 +86,7 @@ def card_from_json(document: Mapping[str, Any]) -> Card:
             quantized_io={name: QuantizedTensor(**row) for name, row in document.get("quantized_io", {}).items()},
             account=document.get("account"),
             notes=tuple(document.get("notes", ())),
+            streaming=_streaming(document.get("streaming")),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"the card inside the file is not valid: {type(error).__name__}: {error}") from error
@@ -117,6 +121,20 @@ def _selftest(row: Mapping[str, Any] | None) -> SelfTest | None:
         return None
     outputs = {name: tuple(map(float, values)) for name, values in row["outputs"].items()}
     return SelfTest(int(row["seed"]), outputs, float(row["tolerance"]))
+
+
+def _streaming_to_json(streaming: Streaming) -> dict[str, Any]:
+    states = [{"input": before, "output": after, "initial": 0.0} for before, after in streaming.states.items()]
+    return {"sequence": signature_to_json(streaming.sequence), "states": states}
+
+
+def _streaming(row: Mapping[str, Any] | None) -> Streaming | None:
+    if row is None:
+        return None
+    if any(state["initial"] != 0 for state in row["states"]):
+        raise ValueError("a state begins at something else than zero")
+    states = {str(state["input"]): str(state["output"]) for state in row["states"]}
+    return Streaming(signature_from_json(row["sequence"]), states)
 
 
 def encode_card(card: Card) -> bytes:

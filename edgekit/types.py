@@ -177,6 +177,25 @@ class SelfTest:
     tolerance: float
 
 
+TIME = "time"
+"""The dimension of a sequence's signature along which a streaming file takes its steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """How a file of one step makes a sequence.
+
+    Attributes:
+        sequence: inputs and outputs of a whole sequence, without states; steps are taken along the dimension
+            :data:`TIME` of the inputs, one a run. An output without it is given after every step, and stands for the
+            sequence so far.
+        states: input -> output that is its value for the next step. Every state is zero at first.
+    """
+
+    sequence: Signature
+    states: Mapping[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Card:
     """The description that travels inside a model file; see :mod:`edgekit.artifact` for its JSON form.
@@ -195,6 +214,7 @@ class Card:
         quantized_io: integer inputs and outputs, by name.
         account: the integer account of a quantized file (see :mod:`edgekit.quality.account`).
         notes: everything that was not honoured, in words.
+        streaming: how the runs of a file of one step make a sequence; None for every other file.
     """
 
     name: str
@@ -210,6 +230,7 @@ class Card:
     quantized_io: Mapping[str, QuantizedTensor] = field(default_factory=dict)
     account: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
+    streaming: Streaming | None = None
 
     def with_step(self, step: Step, *notes: str) -> Card:
         """A copy with one more step, and ``notes`` appended."""

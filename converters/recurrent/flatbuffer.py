@@ -1,7 +1,4 @@
-"""Edits of a TFLite flatbuffer through the schema's object API: tensors, constants, operators, subgraphs.
-
-Imported by the worker only.
-"""
+"""Edits of a TFLite flatbuffer through the schema's object API: tensors, constants, operators, subgraphs."""
 
 from __future__ import annotations
 
@@ -20,6 +17,7 @@ NONE = -1
 _TYPES = {
     "float32": schema.TensorType.FLOAT32,
     "int32": schema.TensorType.INT32,
+    "int16": schema.TensorType.INT16,
     "int8": schema.TensorType.INT8,
     "bool": schema.TensorType.BOOL,
 }
@@ -46,6 +44,10 @@ class Editor:
 
     def __init__(self, content: bytes) -> None:
         self.model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+        for buffer in self.model.buffers:
+            if buffer.offset > 1:  # data behind the flatbuffer, as large files and Google's quantizer have it
+                buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+                buffer.offset = buffer.size = 0
 
     def graph(self, name: str) -> tuple[int, Graph]:
         """A new subgraph and its number."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from edgekit.converters.recurrent.operators import states
+from edgekit.converters.recurrent.operators import gates, states, step
 from torch import Tensor
 
 
@@ -106,6 +106,33 @@ def run_loop(
         if wanted:
             x = _beside(outputs)
     return (x.transpose(0, 1) if batch_first else x), *map(_stacked, ends), *(part for end in ends for part in end)
+
+
+def run_step(
+    x: Tensor,
+    given: Sequence[Tensor],
+    weights: Sequence[Sequence[Tensor]],
+    name: str,
+    kind: str,
+    bidirectional: bool,
+    batch_first: bool,
+    sequence: bool,
+) -> tuple[Tensor, ...]:
+    """One step of all layers in plain operators, which need no loop; arguments and results as of :func:`run_loop`."""
+    directions = 2 if bidirectional else 1
+    ends: list[list[Tensor]] = [[] for _ in range(states(kind))]
+    row = x.select(1 if batch_first else 0, 0)  # (B, I)
+    for layer in range(len(weights) // directions):
+        outputs = []
+        for k in range(layer * directions, (layer + 1) * directions):
+            own = weights[k]
+            results = step(kind, gates(row, own), own[2:], [whole[k] for whole in given])
+            outputs.append(results[0])
+            for end, result in zip(ends, results, strict=True):
+                end.append(result)
+        row = torch.cat(outputs, 1) if directions > 1 else outputs[0]
+    y = row.unsqueeze(1 if batch_first else 0)
+    return y, *map(_stacked, ends), *(part for end in ends for part in end)
 
 
 def _beside(outputs: list[Tensor]) -> Tensor:

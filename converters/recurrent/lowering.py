@@ -12,17 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from edgekit.converters.recurrent.layers import fused_weights, loop_weights, run_fused, run_loop
-from edgekit.converters.recurrent.marking import kind_of, where
+from edgekit.converters.recurrent.layers import fused_weights, loop_weights, run_fused, run_loop, run_step
+from edgekit.converters.recurrent.marking import cell_notes, kind_of, where
 from edgekit.converters.recurrent.operators import states
 from torch import Tensor, fx
 
-_CELLS = {
-    torch.ops.aten.lstm_cell.default: "nn.LSTMCell",
-    torch.ops.aten.gru_cell.default: "nn.GRUCell",
-    torch.ops.aten.rnn_tanh_cell.default: "nn.RNNCell",
-    torch.ops.aten.rnn_relu_cell.default: "nn.RNNCell",
-}
 _NAMES = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
 _ZEROS = (torch.ops.aten.zeros.default, torch.ops.aten.new_zeros.default, torch.ops.aten.zeros_like.default)
 
@@ -94,7 +88,7 @@ def lower(module: fx.GraphModule, prefix: str = "") -> tuple[str, ...]:
         else:
             notes.extend(_replace(module, layer))
     _ends(graph)
-    notes.extend(_cell_notes(graph))
+    notes.extend(cell_notes(graph))
     graph.eliminate_dead_code()
     graph.lint()
     module.recompile()
@@ -124,8 +118,9 @@ def _refusal(module: fx.GraphModule, layer: _Layer) -> str:
 def _replace(module: fx.GraphModule, layer: _Layer) -> list[str]:
     _take_parts(layer)
     zero = all(_is_zero(module, part) for part in layer.state)
-    why = _why_loop(layer, zero)
-    loop = bool(why) or layer.kind == "gru"
+    single = not zero and _shape(layer.x)[layer.time_axis] == 1
+    why = "" if single else _why_loop(layer, zero)
+    loop = single or bool(why) or layer.kind == "gru"
     values = [_attribute(module, p) for p in layer.params]
     order = loop_weights if loop else fused_weights
     graph = module.graph
@@ -142,7 +137,8 @@ def _replace(module: fx.GraphModule, layer: _Layer) -> list[str]:
             "sequence": 0 in layer.used,
         }
         given = () if zero else layer.state
-        new = graph.call_function(run_loop if loop else run_fused, (layer.x, given, constants), how)
+        run = run_step if single else run_loop if loop else run_fused
+        new = graph.call_function(run, (layer.x, given, constants), how)
     layer.node.replace_all_uses_with(new)
     graph.erase_node(layer.node)
     return [f"{layer.title} is a loop over one step: {why}"] if why else []
@@ -234,15 +230,3 @@ def _constant(module: fx.GraphModule, value: Tensor) -> fx.Node:
     number = sum(name.startswith("_edgekit_") for name, _ in module.named_buffers())
     module.register_buffer(f"_edgekit_{number}", value.contiguous())
     return module.graph.get_attr(f"_edgekit_{number}")
-
-
-def _cell_notes(graph: fx.Graph) -> list[str]:
-    counts: dict[str, int] = {}
-    for node in graph.nodes:
-        if node.target in _CELLS:
-            counts[_CELLS[node.target]] = counts.get(_CELLS[node.target], 0) + 1
-    return [
-        f"{count} steps of {name} are unrolled, one set of operators each: a loop of the network's own cannot be "
-        "recognised; use the layer of whole sequences instead"
-        for name, count in counts.items()
-    ]

@@ -34,7 +34,7 @@ def fused(
         weights = [torch.cat([i, f, o, g]) for i, f, g, o in (part.chunk(4) for part in weights)]
     w_input, w_state, bias = weights
     steps = x.transpose(0, 1) if batch_first else x
-    y, last = _run(cell, _gates(steps, [w_input, bias]), [w_state], [], reverse)[:2]
+    y, last = _run(cell, gates(steps, [w_input, bias]), [w_state], [], reverse)[:2]
     return (y.transpose(0, 1) if batch_first else y).contiguous(), last
 
 
@@ -64,7 +64,7 @@ def loop(
     Returns:
         h of every step (T, B, H), then the last state.
     """
-    return _run(cell, _gates(x, weights), weights[2:], state, reverse)
+    return _run(cell, gates(x, weights), weights[2:], state, reverse)
 
 
 @loop.register_fake
@@ -80,7 +80,7 @@ def last(
     name: str, cell: str, x: Tensor, weights: Sequence[Tensor], state: Sequence[Tensor], reverse: bool
 ) -> list[Tensor]:
     """As :func:`loop`, without the outputs of the steps: the last state only."""
-    return _run(cell, _gates(x, weights), weights[2:], state, reverse)[1:]
+    return _run(cell, gates(x, weights), weights[2:], state, reverse)[1:]
 
 
 @last.register_fake
@@ -117,7 +117,7 @@ def states(cell: str) -> int:
     return 2 if cell == "lstm" else 1
 
 
-def _gates(x: Tensor, weights: Sequence[Tensor]) -> Tensor:
+def gates(x: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """What the input gives to each gate: (T, B, I) -> (T, B, G * H)."""
     return torch.nn.functional.linear(x, weights[0], weights[1])
 
@@ -127,13 +127,13 @@ def _run(cell: str, gates: Tensor, weights: Sequence[Tensor], state: Sequence[Te
     if not now:
         now = [gates.new_zeros(gates.shape[1], weights[0].shape[1])] * states(cell)
     for t in reversed(range(len(gates))) if reverse else range(len(gates)):
-        now = _step(cell, gates[t], weights, now)
+        now = step(cell, gates[t], weights, now)
         outputs.append(now[0])
     y = torch.stack(outputs[::-1] if reverse else outputs)
     return [y, *(part.clone() for part in now)]
 
 
-def _step(cell: str, gates: Tensor, weights: Sequence[Tensor], state: list[Tensor]) -> list[Tensor]:
+def step(cell: str, gates: Tensor, weights: Sequence[Tensor], state: list[Tensor]) -> list[Tensor]:
     """One step: (B, G * H), state (B, H) -> state."""
     h = state[0]
     of_state = torch.nn.functional.linear(h, *weights)

@@ -109,6 +109,19 @@ def time_once(call: Callable[[], Any]) -> tuple[Any, int]:
     return result, perf_counter_ns() - started
 
 
+def repeated(call: Callable[[], object], count: int) -> Callable[[], object]:
+    """``call`` so many times in a row as one call; ``call`` itself for 1."""
+    if count == 1:
+        return call
+    times = (None,) * count
+
+    def calls() -> None:
+        for _ in times:
+            call()
+
+    return calls
+
+
 def clock_cost_ns(repeats: int = 2000) -> int:
     """What two readings of the clock in a row cost: the part of every sample that is the clock's own (median, ns)."""
     buffer = array("q", bytes(8 * repeats))

@@ -44,8 +44,12 @@ def _thread_counts(ctx: click.Context, param: click.Parameter, values: tuple[str
     default="single-stream",
     show_default=True,
     metavar="NAME",
-    help="single-stream, or offline (whole batches).",
+    help="single-stream, multi-stream, offline (whole batches), server (Poisson arrivals), fixed-rate (a sensor).",
 )
+@click.option("--rate", type=float, metavar="HZ", help="Queries a second (server, fixed-rate).")
+@click.option("--latency-bound", type=float, metavar="MS", help="What server's p99 must keep; a deadline (fixed-rate).")
+@click.option("--sustain", metavar="TIME", help="Then run each model for so long (90s, 30m): latency against time.")
+@click.option("--streams", type=int, metavar="N", help="Samples of one query in multi-stream (default: 8).")
 @click.option("--seconds", type=float, default=3.0, show_default=True, help="Time for each cell, warm-up included.")
 @click.option("--batch", type=click.IntRange(1), help="Samples at once, where the file's first axis is free (offline).")
 @click.option("--shape", multiple=True, metavar="NAME=N[xN]", help="INPUT=1x576 or DIMENSION=576, for free axes.")
@@ -53,6 +57,10 @@ def _thread_counts(ctx: click.Context, param: click.Parameter, values: tuple[str
 @seed_option
 @click.option("--workers", type=int, help="Processes for each cell, which take turns (default: 2 to 4).")
 @click.option("--profile", is_flag=True, help="Also time per operator, type and layer, in a pass of its own.")
+@click.option("--cold", is_flag=True, help="Also time starts: file out of the page cache, in it, compiled before.")
+@click.option("--fit", is_flag=True, help="Also look for the smallest memory limit under which it runs.")
+@click.option("--end-to-end", is_flag=True, help="Also time the way from --input to an answer, stage by stage.")
+@click.option("--probe", is_flag=True, help="Also look at denormal weights, real against seeded input, resets.")
 @click.option("--require-full-delegation", is_flag=True, help="Exit 1 if the delegate left out an operator.")
 @click.option("--baseline", metavar="FILE", help="Compare with a saved result (bench ... --json FILE).")
 @click.option(

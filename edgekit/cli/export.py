@@ -16,6 +16,7 @@ from edgekit.cli.options import data_option, emit, out_option, output_options, t
 @click.option("--opset", type=int, metavar="N", help="ONNX operator set (18 without it).")
 @data_option()
 @click.option("--channels-last", is_flag=True, help="Take inputs of rank 4 as (N, H, W, C), as cameras deliver them.")
+@click.option("--streaming", is_flag=True, help="One step a run, recurrent state as inputs and outputs: NAME-step.")
 @click.option("--name", metavar="NAME", help="File name without suffix; the network's own without it.")
 @tolerance_option
 @out_option("Folder for the files.", "DIR")
@@ -27,6 +28,7 @@ def command(
     opset: int | None,
     data: str | None,
     channels_last: bool,
+    streaming: bool,
     name: str | None,
     tolerance: float | None,
     out: str,
@@ -47,6 +49,7 @@ def command(
         opset=opset,
         data=data,
         channels_last=channels_last,
+        streaming=streaming,
         name=name,
         tolerance=tolerance,
     )

@@ -2,42 +2,42 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import re
-import select
-import signal
-import subprocess
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+import numpy as np
+
+from edgekit.artifact import onnx_external_data, sha256_file
 from edgekit.bench.clock import Block, WarmupRule
 from edgekit.cardfile import signature_from_json
-from edgekit.devices.lastwords import Lastwords
-from edgekit.devices.local import Transport
+from edgekit.devices.autopsy import autopsy
+from edgekit.devices.channel import Channel
+from edgekit.devices.progress import sending
 from edgekit.devices.protocol import VERSION, Message, decode, encode
+from edgekit.devices.transport import Start, Transport
 from edgekit.errors import (
     DeviceError,
     EdgekitError,
+    ModelError,
     ProtocolError,
-    RuntimeMissingError,
+    UnsupportedError,
     UsageError,
-    WorkerCrashError,
-    WorkerMemoryError,
     WorkerTimeoutError,
     error_class,
 )
 from edgekit.runtime.base import Delegation
 from edgekit.types import Array, Feed, Signature
 
-log = logging.getLogger("edgekit")
 _LEAVE_S: Final = 2.0
 """How long a worker that was told to end may take."""
+CHUNK_BYTES: Final = 1 << 20
+"""Bytes of a file in one message: one answer each, so that the time-out holds for a chunk and not for the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +84,21 @@ class WorkerClient:
         self._transport = transport
         self._timeout_s = timeout_s
         self._memory_limit_bytes = memory_limit_bytes
-        self._padding = padding
         self._count = 0
         self._ended: EdgekitError | None = None
-        self._words = Lastwords(self.name)
-        self._sending: list[memoryview] = []
-        self._start()
+        self._sent: dict[str, Path] = {}
+        limit = () if memory_limit_bytes is None else ("--memory-limit", str(memory_limit_bytes))
+        start = Start(limit, padding)
+        self._channel = Channel(transport.command(start), transport.environment(start), self.name)
         try:
-            self.hello: Mapping[str, Any] = self._ask("hello").header
+            self._greet(start)
+            self.hello: Mapping[str, Any] = self._ask("hello", timeout_s=timeout_s + transport.start_s).header
             if self.hello.get("protocol") != VERSION:
                 raise self._end(
-                    ProtocolError(f"{self.name} speaks protocol {self.hello.get('protocol')}, wanted {VERSION}")
+                    ProtocolError(
+                        f"{self.name} speaks protocol {self.hello.get('protocol')}, wanted {VERSION}; "
+                        "bring edgekit there and here to the same version"
+                    )
                 )
         except BaseException:
             self.close()
@@ -110,7 +114,7 @@ class WorkerClient:
         stateful: bool = False,
     ) -> LoadedInfo:
         """Loads a model file, in place of the one before; see :func:`edgekit.runtime.load`."""
-        place = self._transport.file(Path(path))
+        place = self.place(path)
         value = self._ask("load", path=place, runtime=runtime, threads=threads, raw=raw, stateful=stateful).header
         delegation = value["delegation"]
         return LoadedInfo(
@@ -122,6 +126,72 @@ class WorkerClient:
             peak_memory_bytes=value["peak_memory_bytes"],
         )
 
+    @property
+    def shares_files(self) -> bool:
+        """Whether the worker finds the files of this machine under the same names."""
+        return self._transport.shares_files
+
+    def place(self, path: str | Path) -> str:
+        """What the worker calls a file of this machine; brings it to the device where that is needed."""
+        return os.path.abspath(path) if self._transport.shares_files else self.send(path)
+
+    def send(self, path: str | Path) -> str:
+        """Brings a file to the device, by its content: what is there already is not sent again.
+
+        Returns:
+            What the worker calls it.
+
+        Raises:
+            ModelError: it cannot be read.
+            TransferError: it did not arrive as it was sent, or there is no room for it.
+            UnsupportedError: an ONNX file whose weights lie in other files.
+        """
+        file = Path(path)
+        try:
+            digest, size = sha256_file(file), file.stat().st_size
+            named: dict[str, Any] = {"sha256": digest, "suffix": file.suffix.lower(), "bytes": size}
+            place = self._ask("find", **named).header["path"]
+            if place is None:
+                if file.suffix.lower() == ".onnx" and size and onnx_external_data(file):
+                    raise UnsupportedError(
+                        f"{file} keeps its weights in other files, and {self.name} is sent one file; "
+                        "export it again as one self-contained file"
+                    )
+                place = self._send(file, named)
+        except OSError as error:
+            raise ModelError(f"{file} cannot be read: {error.strerror}") from error
+        self._sent[place] = file
+        return str(place)
+
+    def forget(self, path: str | Path) -> None:
+        """Removes a file that was sent, unless another worker uses it."""
+        file = Path(path)
+        self._ask("forget", sha256=sha256_file(file), suffix=file.suffix.lower())
+
+    def put_piece(self, chunk: Array, *, sha256: str, suffix: str, size: int) -> None:
+        """Sends one whole file in one piece under the name it is said to have; the device decides whether it has."""
+        self._ask("put", {"chunk": chunk}, sha256=sha256, suffix=suffix, bytes=size, offset=0, last=True)
+
+    def storage(self) -> dict[str, Any]:
+        """``folder`` where files are kept there, ``free_bytes`` of its disk, ``kept_bytes`` in it."""
+        return dict(self._ask("storage").header)
+
+    def wait(self, seconds: float, *, timeout_s: float) -> None:
+        """Has the worker do nothing for ``seconds``; shows what becomes of one that takes longer than it may."""
+        self._ask("wait", timeout_s=timeout_s, seconds=seconds)
+
+    def _send(self, file: Path, named: Mapping[str, Any]) -> str:
+        with open(file, "rb") as source, sending(file.name, int(named["bytes"]), self.name) as note:
+            offset = 0
+            while True:
+                chunk = np.frombuffer(source.read(CHUNK_BYTES), np.uint8)
+                last = chunk.size < CHUNK_BYTES
+                place = self._ask("put", {"chunk": chunk}, offset=offset, last=last, **named).header["path"]
+                offset += chunk.size
+                note(offset)
+                if last:
+                    return str(place)
+
     def run(self, feed: Feed, *, timeout_s: float | None = None) -> dict[str, Array]:
         """One inference; see :meth:`edgekit.runtime.Runner.run`."""
         return dict(self._ask("run", feed, timeout_s=timeout_s).arrays)
@@ -130,10 +200,16 @@ class WorkerClient:
         """Puts the model's variable state back to its start."""
         self._ask("reset")
 
-    def time_block(self, feed: Feed, *, warmup: WarmupRule, min_runs: int, min_ns: int, max_ns: int) -> Block:
-        """Times the barest call of the runtime in the worker; see :func:`edgekit.bench.clock.time_calls`."""
+    def time_block(
+        self, feed: Feed, *, warmup: WarmupRule, min_runs: int, min_ns: int, max_ns: int, repeat: int = 1
+    ) -> Block:
+        """Times the barest call of the runtime in the worker; see :func:`edgekit.bench.clock.time_calls`.
+
+        ``repeat``: calls that one sample is made of.
+        """
         limit = self._timeout_s + (warmup.max_ns + max_ns) / 1e9
         rule = {"warmup": asdict(warmup), "min_runs": min_runs, "min_ns": min_ns, "max_ns": max_ns}
+        rule["repeat"] = repeat
         reply = self._ask("time_block", feed, timeout_s=limit, **rule)
         arrays, header = reply.arrays, reply.header
         return Block(arrays["samples_ns"], arrays["warmup_ns"], int(header["suspended_ns"]), int(header["discarded"]))
@@ -160,13 +236,9 @@ class WorkerClient:
 
     def close(self) -> None:
         """Ends the worker; calling it again does nothing."""
-        process = self._process
-        if process.returncode is None and self._ended is None:
-            with suppress(OSError):  # it may be gone already, which is what is wanted
-                os.write(process.stdin.fileno(), b"".join(encode(Message({"command": "shutdown"}))))  # type: ignore[union-attr]
-            with suppress(subprocess.TimeoutExpired):  # then it is killed
-                process.wait(_LEAVE_S)
-        self._kill()
+        if self._ended is None:
+            self._channel.leave(b"".join(encode(Message({"command": "shutdown"}))), _LEAVE_S)
+        self._channel.kill()
         if self._ended is None:
             self._ended = DeviceError(f"the worker on {self.name} is closed; open another one")
 
@@ -178,25 +250,10 @@ class WorkerClient:
     ) -> None:
         self.close()
 
-    def _start(self) -> None:
-        arguments = [] if self._memory_limit_bytes is None else ["--memory-limit", str(self._memory_limit_bytes)]
-        command = self._transport.command(arguments)
-        try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env={**self._transport.environment(), "EDGEKIT_PADDING": "x" * self._padding},
-                start_new_session=True,
-                bufsize=0,
-            )
-        except OSError as error:
-            raise DeviceError(f"{self.name}: {command[0]} cannot be started: {error.strerror}") from error
-        streams = (self._process.stdin, self._process.stdout, self._process.stderr)
-        self._to, self._from, self._errors = (stream.fileno() for stream in streams if stream is not None)
-        for descriptor in (self._to, self._from, self._errors):
-            os.set_blocking(descriptor, False)
+    def _greet(self, start: Start) -> None:
+        limit = self._timeout_s + self._transport.start_s
+        with self._answering("hello", limit):
+            self._transport.greet(self._channel, start, time.monotonic() + limit)
 
     def _ask(
         self, command: str, arrays: Mapping[str, Array] | None = None, timeout_s: float | None = None, **values: Any
@@ -205,27 +262,34 @@ class WorkerClient:
         if self._ended is not None:
             raise self._ended
         self._count += 1
-        self._sending = encode(Message({"id": self._count, "command": command, **values}, arrays or {}))
+        self._channel.send(encode(Message({"id": self._count, "command": command, **values}, arrays or {})))
         limit = timeout_s or self._timeout_s
         deadline = time.monotonic() + limit
+        with self._answering(command, limit):
+            reply = decode(lambda count: self._channel.read(count, deadline))
+        self._channel.drain()
+        return self._answer(command, reply)
+
+    @contextmanager
+    def _answering(self, command: str, limit_s: float) -> Iterator[None]:
+        """Whatever ends the wait for an answer ends the worker, too, under the name it has in the tree."""
         try:
-            reply = decode(lambda count: self._read(count, deadline))
+            yield
         except EOFError:
-            raise self._end(self._died(command)) from None
+            self._channel.wait(_LEAVE_S)  # it may have closed its output and live on: killed with what follows
+            raise self._end(autopsy(self._channel, self._transport, command, self._memory_limit_bytes)) from None
         except TimeoutError:
             raise self._end(
                 WorkerTimeoutError(
-                    f"the worker on {self.name} gave no answer to {command!r} within {limit:g} s and was killed; "
+                    f"the worker on {self.name} gave no answer to {command!r} within {limit_s:g} s and was killed; "
                     "allow more time, or see its log with --debug"
                 )
             ) from None
-        except ProtocolError as error:
-            raise self._end(error) from error
+        except EdgekitError as error:
+            raise self._end(error) from error.__cause__
         except BaseException:  # an interrupt: nobody would read the answer any more
             self._end(DeviceError(f"the worker on {self.name} was stopped while it answered {command!r}"))
             raise
-        self._words.drain(self._errors)
-        return self._answer(command, reply)
 
     def _answer(self, command: str, reply: Message) -> Message:
         if reply.header.get("id") != self._count:
@@ -233,101 +297,15 @@ class WorkerClient:
         if reply.header.get("ok"):
             return Message(reply.header["value"], reply.arrays)
         error = reply.header["error"]
-        raise error_class(str(error["class"]))(str(error["message"]))
+        raise error_class(str(error["class"]))(self._in_words_of_the_user(str(error["message"])))
 
-    def _read(self, count: int, deadline: float) -> bytearray:
-        """Exactly ``count`` bytes of the answer; what waits to be sent is sent meanwhile, what is said is kept."""
-        data = bytearray(count)
-        view, got = memoryview(data), 0
-        while got < count:
-            self._wait(deadline)
-            try:
-                some = os.readv(self._from, [view[got:]])
-            except BlockingIOError:
-                continue
-            if some == 0:
-                raise EOFError
-            got += some
-        return data
-
-    def _wait(self, deadline: float) -> None:
-        """Sleeps in the kernel until there is something to read; raises TimeoutError at the deadline."""
-        while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            readers = [self._from] if self._words.ended else [self._from, self._errors]
-            readable, writable, _ = select.select(readers, [self._to] if self._sending else [], [], left)
-            if writable:
-                self._send_some()
-            if self._errors in readable:
-                self._words.drain(self._errors)
-            if self._from in readable:
-                return
-
-    def _send_some(self) -> None:
-        try:
-            while self._sending:
-                sent = os.write(self._to, self._sending[0])
-                self._sending[0] = self._sending[0][sent:]
-                if not self._sending[0].nbytes:
-                    self._sending.pop(0)
-        except BlockingIOError:
-            return
-        except BrokenPipeError:  # it is gone; reading finds out how
-            self._sending = []
-
-    def _died(self, command: str) -> EdgekitError:
-        """What became of a worker whose output ended in the middle of ``command``."""
-        with suppress(subprocess.TimeoutExpired):  # it closed its output and lives on: killed below
-            self._process.wait(_LEAVE_S)
-        self._words.drain(self._errors)
-        code = self._process.poll()
-        where = f"the worker on {self.name}"
-        limited = self._memory_limit_bytes
-        if (limited and code == -signal.SIGKILL) or (code and self._words.out_of_memory()):
-            limit = f" (limit {limited:,} bytes)" if limited else ""
-            return WorkerMemoryError(
-                f"{where} ran out of memory during {command!r}{limit}; use a smaller model or batch, or allow it more"
-            )
-        advice = "try another runtime with --runtime, or see its log with --debug"
-        lacking = re.search(r"No module named '(\w+)'", self._words.last())
-        if command == "hello" and lacking:
-            python = self._transport.command([])[0]
-            return RuntimeMissingError(
-                f"{where} cannot start: {lacking[1]} is not installed there; run: {python} -m pip install {lacking[1]}"
-            )
-        if command == "hello":
-            advice = "it should be a Python 3.11 or newer with numpy and a runtime"
-        if code == -signal.SIGKILL:
-            advice = "it was killed from outside, by the system for want of memory or by someone; try it again"
-        return WorkerCrashError(f"{where} died during {command!r}: {_exit_words(code)}{self._words.last()}; {advice}")
+    def _in_words_of_the_user(self, message: str) -> str:
+        """A message of the worker with the user's files under the names they have here."""
+        for place, file in self._sent.items():
+            message = message.replace(place, str(file)).replace(Path(place).name, file.name)
+        return message
 
     def _end(self, error: EdgekitError) -> EdgekitError:
-        self._kill()
+        self._channel.kill()
         self._ended = error
         return error
-
-    def _kill(self) -> None:
-        """Kills the worker and whatever it started, and lets go of the pipes."""
-        process = self._process
-        with suppress(ProcessLookupError, PermissionError):  # nobody is left in the group
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if process.stderr is not None and not process.stderr.closed:
-            self._words.drain(self._errors)
-        self._words.tell()
-        for stream in (process.stdin, process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
-
-
-def _exit_words(code: int | None) -> str:
-    if code is None:
-        return "it closed its output without an answer"
-    if code >= 0:
-        return f"it left with exit status {code}"
-    try:
-        return f"signal {signal.Signals(-code).name}"
-    except ValueError:
-        return f"signal {-code}"

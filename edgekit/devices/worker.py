@@ -18,6 +18,7 @@ import queue
 import resource
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
@@ -25,9 +26,11 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NoReturn
 
+from edgekit.bench.memory import process_memory
 from edgekit.cardfile import signature_to_json
-from edgekit.devices.measures import MEASURES, Measure
+from edgekit.devices.measures import MEASURES, TOOLS, Measure
 from edgekit.devices.protocol import VERSION, Message, decode, encode
+from edgekit.devices.store import Store
 from edgekit.errors import EdgekitError, UsageError, WorkerMemoryError
 from edgekit.runtime import Runner, load
 from edgekit.runtime.base import is_out_of_memory
@@ -50,9 +53,15 @@ class Worker:
 
     def __init__(self) -> None:
         self._runner: Runner | None = None
+        self._store: Store | None = None
         self._reference: Reference | None = None
         self.commands: dict[str, Callable[[Message], Message]] = {
             "hello": self.hello,
+            "find": self.find,
+            "put": self.put,
+            "forget": self.forget,
+            "storage": self.storage,
+            "wait": self.wait,
             "load": self.load,
             "run": self.run,
             "reset": self.reset,
@@ -61,6 +70,7 @@ class Worker:
             "memory": self.memory,
             "reference": self.reference,
             **{name: partial(self.measure, measure) for name, measure in MEASURES.items()},
+            **TOOLS,
         }
 
     def answer(self, message: Message) -> list[memoryview]:
@@ -92,6 +102,37 @@ class Worker:
                 "runtimes": runtimes(),
             }
         )
+
+    def find(self, message: Message) -> Message:
+        """Where a file lies whose content was sent before: ``{"path"}``, None where it does not."""
+        asked = message.header
+        place = self._files().find(str(asked["sha256"]), str(asked["suffix"]), int(asked["bytes"]))
+        return Message({"path": None if place is None else str(place)})
+
+    def put(self, message: Message) -> Message:
+        """The next piece of a file; ``{"path"}`` after the last one."""
+        asked = message.header
+        chunk = message.arrays["chunk"].reshape(-1).view("u1").data
+        place = self._files().put(
+            str(asked["sha256"]),
+            str(asked["suffix"]),
+            int(asked["bytes"]),
+            int(asked["offset"]),
+            chunk,
+            bool(asked["last"]),
+        )
+        return Message({"path": None if place is None else str(place)})
+
+    def forget(self, message: Message) -> Message:
+        self._files().forget(str(message.header["sha256"]), str(message.header["suffix"]))
+        return Message({})
+
+    def storage(self, message: Message) -> Message:
+        return Message(self._files().document())
+
+    def wait(self, message: Message) -> Message:
+        time.sleep(float(message.header["seconds"]))
+        return Message({})
 
     def load(self, message: Message) -> Message:
         if self._runner is not None:
@@ -126,10 +167,10 @@ class Worker:
         return Message({})
 
     def time_block(self, message: Message) -> Message:
-        from edgekit.bench.clock import WarmupRule, time_calls
+        from edgekit.bench.clock import WarmupRule, repeated, time_calls
 
-        call = self._loaded().bare(message.arrays)
         rule = message.header
+        call = repeated(self._loaded().bare(message.arrays), int(rule.get("repeat", 1)))
         block = time_calls(
             call,
             warmup=WarmupRule(**rule["warmup"]),
@@ -155,6 +196,11 @@ class Worker:
     def memory(self, message: Message) -> Message:
         return Message({"peak_memory_bytes": peak_memory_bytes()})
 
+    def _files(self) -> Store:
+        if self._store is None:
+            self._store = Store()
+        return self._store
+
     def measure(self, measure: Measure, message: Message) -> Message:
         return measure(self._loaded(), message)
 
@@ -179,14 +225,7 @@ def runtimes() -> dict[str, str | None]:
 
 def peak_memory_bytes() -> int | None:
     """Largest resident memory of this process so far (Linux ``VmHWM``), None where the system does not tell."""
-    try:
-        with open("/proc/self/status", encoding="ascii") as status:
-            for line in status:
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        return None
-    return None
+    return process_memory().get("peak_bytes")
 
 
 def take_pipes() -> tuple[int, int]:

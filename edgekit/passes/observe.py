@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from edgekit.artifact import sha256_file
-from edgekit.errors import UnsupportedError
 from edgekit.passes.calibration import Calibration, check_method, checked_feeds, gather
+from edgekit.passes.cell_states import cell_states
 from edgekit.types import Array, Feed, Format, Signature
+from edgekit.wire_tflite import without_prefix
 
 _FLOAT = 1  # onnx.TensorProto.FLOAT
 
@@ -73,10 +74,9 @@ def _add_outputs(model: Any) -> list[str]:
 
 
 def tflite_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iterator[tuple[int, Mapping[str, Array]]]:
-    """Every float32 activation of the only subgraph, by name, for each feed; with the number of samples in it.
+    """Every float32 activation of the main subgraph, by name, for each feed; with the number of samples in it.
 
-    Raises:
-        UnsupportedError: the file has more than one subgraph (control flow), whose tensors cannot be read from outside.
+    A cell state of an LSTM is that of every step. What happens inside a loop is not seen.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -87,15 +87,11 @@ def tflite_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iter
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
         experimental_preserve_all_tensors=True,
     )
-    if interpreter.num_subgraphs() > 1:
-        raise UnsupportedError(
-            f"{path} has {interpreter.num_subgraphs()} subgraphs (control flow); static calibration reads one. "
-            "Use --scheme int8-dynamic or int8-weights, which need no calibration"
-        )
     interpreter.allocate_tensors()
     rows = _signature_inputs(interpreter)
     own = _matched(list(rows), inputs)
     wanted = _activations(path)  # the interpreter adds scratch tensors of its own kernels
+    cells = cell_states(without_prefix(path.read_bytes()))
     for feed in feeds:
         for name in inputs:
             row = rows[own[name]]
@@ -104,12 +100,13 @@ def tflite_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iter
                 interpreter.allocate_tensors()
                 row["shape"] = np.asarray(feed[name].shape)
             interpreter.set_tensor(row["index"], feed[name])
+        interpreter.reset_all_variables()
         interpreter.invoke()
         tensors = {}
         for row in interpreter.get_tensor_details():
             if row["dtype"] is np.float32 and row["index"] in wanted:
                 tensors[row["name"]] = interpreter.get_tensor(row["index"])
-        yield _samples(feed), tensors
+        yield _samples(feed), {**tensors, **cells(interpreter.get_tensor)}
 
 
 def _matched(own: list[str], given: list[str]) -> dict[str, str]:
@@ -128,11 +125,19 @@ def _signature_inputs(interpreter: Any) -> dict[str, Any]:
 
 
 def _activations(path: Path) -> set[int]:
-    """Indices of the file's own tensors whose values do not stand in the file."""
+    """Indices of the file's own tensors whose values do not stand in the file, and are there after a run."""
     from edgekit.quality.account_tflite import holds_data, read_tflite
 
     model = read_tflite(path)
-    return {i for i, tensor in enumerate(model.subgraphs[0].tensors) if not holds_data(model, tensor)}
+    graph = model.subgraphs[0]
+    read = {int(k) for node in graph.operators for k in node.inputs} | set(map(int, graph.outputs))
+    left = {int(k) for node in graph.operators if _loops(node) for k in node.outputs if k not in read}
+    return {i for i, tensor in enumerate(graph.tensors) if not holds_data(model, tensor)} - left
+
+
+def _loops(node: Any) -> bool:
+    """Whether an operator is a WHILE, which gives no values to outputs that nothing reads."""
+    return getattr(node.builtinOptions, "bodySubgraphIndex", None) is not None
 
 
 def _samples(feed: Feed) -> int:

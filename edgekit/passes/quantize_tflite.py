@@ -19,12 +19,16 @@ from edgekit.errors import RuntimeMissingError, UnsupportedError, UsageError
 from edgekit.passes.base import Model, Pass, PassContext, quiet_stderr
 from edgekit.passes.calibration import Calibration, describe
 from edgekit.passes.quantize_onnx import check_scheme
-from edgekit.passes.tflite_prepare import prepared
+from edgekit.passes.quantize_recurrent import holds_recurrent, quantize_recurrent
+from edgekit.passes.tflite_prepare import INNER, prepared
 from edgekit.types import Artifact, Format, PassResult, Step
 
 SCHEMES = ("int8", "int8-dynamic", "int8-weights", "fp16", "int16x8", "int4-weights")
 PACKAGES = ("ai_edge_quantizer", "litert_quantizer")
 """Import names of the same library, old and new."""
+_ONE_SCALE = ("EMBEDDING_LOOKUP", "FULLY_CONNECTED", "BATCH_MATMUL")
+"""Operators whose hybrid kernels have no scale per channel in tflite-runtime 2.14: it is read as zero there, and the
+bias is all that is left of the result, without a word. One scale a matrix is right on every runtime, and as fast."""
 _STATIC = {"int8": 8, "int16x8": 16}
 _NOTES = {
     "int16x8": "16-bit activations run on TFLite's reference kernels on x86 (tens of times the time of float): for "
@@ -74,17 +78,33 @@ class QuantizeTflite(Pass):
             raise UsageError(
                 f"scheme {self.scheme} needs a calibration: give --data (real samples; random ones give wrong ranges)"
             )
-        content = _quantized(model.path, self._recipe(), self._ranges() if self.scheme in _STATIC else None)
-        context.target.write_bytes(content)
-        note = _NOTES.get(self.scheme)
-        return PassResult(Artifact(context.target, Format.TFLITE, model.card), True, (note,) if note else ())
+        given = prepared(model.path)
+        stored = self.scheme == "int8-dynamic" and holds_recurrent(given)  # why: quantize_recurrent.NOTES
+        recipe = self._recipe("int8-weights" if stored else self.scheme)
+        content = _quantized(model.path, given, recipe, self._ranges() if self.scheme in _STATIC else None)
+        ranges = self.calibration.ranges if self.calibration is not None else {}
+        done = quantize_recurrent(content, self.scheme, ranges)
+        context.target.write_bytes(done.content)
+        notes = (*filter(None, [_NOTES.get(self.scheme)]), *done.notes)
+        return PassResult(Artifact(context.target, Format.TFLITE, model.card), True, notes)
 
-    def _recipe(self) -> list[dict[str, Any]]:
-        """The library's recipe: one rule for all operators, and one that keeps inputs and outputs real."""
-        config = _op_config(self.scheme)
-        key = "float_casting" if self.scheme == "fp16" else "min_max_uniform_quantize"
+    def _recipe(self, scheme: str) -> list[dict[str, Any]]:
+        """The library's recipe: a rule for all operators, for those that want another, and for inputs and outputs."""
+        config = _op_config(scheme)
+        key = "float_casting" if scheme == "fp16" else "min_max_uniform_quantize"
         rules = [{"regex": ".*", "operation": "*", "algorithm_key": key, "op_config": config}]
-        if self.scheme in _STATIC and not self.integer_io:
+        if scheme in ("int8-dynamic", *_STATIC):
+            dynamic = _op_config("int8-dynamic")
+            dynamic["weight_tensor_config"]["granularity"] = "TENSORWISE"
+            own = _ONE_SCALE if scheme == "int8-dynamic" else ("EMBEDDING_LOOKUP",)
+            rules += [{"regex": ".*", "operation": kind, "algorithm_key": key, "op_config": dynamic} for kind in own]
+            if scheme in _STATIC:  # what happens inside a loop is not calibrated
+                inner = f"^{INNER}[0-9]"
+                rules += [
+                    {"regex": inner, "operation": "*", "algorithm_key": "no_quantize", "op_config": {}},
+                    {"regex": inner, "operation": "FULLY_CONNECTED", "algorithm_key": key, "op_config": dynamic},
+                ]
+        if scheme in _STATIC and not self.integer_io:
             rules += [
                 {"regex": ".*", "operation": side, "algorithm_key": "no_quantize", "op_config": {}}
                 for side in ("INPUT", "OUTPUT")
@@ -121,14 +141,13 @@ def _op_config(scheme: str) -> dict[str, Any]:
     return {**config, "weight_tensor_config": weight}
 
 
-def _quantized(path: Path, recipe: list[dict[str, Any]], ranges: Mapping[str, Any] | None) -> bytes:
-    """Runs the library, quietly.
+def _quantized(path: Path, content: bytes, recipe: list[dict[str, Any]], ranges: Mapping[str, Any] | None) -> bytes:
+    """Runs the library on ``content``, the file at ``path`` prepared, quietly.
 
     Raises:
         UnsupportedError: it cannot quantize this graph; the message has its reason.
     """
     library = _library()
-    content = prepared(path)
     with quiet_stderr(), _quiet():
         try:
             quantizer = library.Quantizer(content, recipe)

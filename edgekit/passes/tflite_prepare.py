@@ -1,4 +1,4 @@
-"""Puts a TFLite graph into the form that quantizes well: biases of transposed convolutions are vectors."""
+"""Puts a TFLite graph into the form that Google's quantizer takes: distinct names, and biases that are vectors."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ import numpy as np
 
 from edgekit.wire_tflite import without_prefix
 
+INNER = "subgraph"
+"""How the names of tensors begin that belong to a loop or a branch, for rules that apply to those only."""
+
 
 def prepared(path: Path) -> bytes:
     """The TFLite model at ``path``, ready to be quantized.
 
     A batch norm behind a transposed convolution becomes a bias of shape (1, 1, 1, channels). The quantizer gives a bias
-    one scale a channel on its first axis, which has one channel then, and no runtime opens the result.
+    one scale a channel on its first axis, which has one channel then, and no runtime opens the result. It also refuses
+    a file in which two tensors share a name, as those of two loops do.
     """
     content = without_prefix(path.read_bytes())  # else the library would copy the parent's card into the result
     from ai_edge_litert import schema_py_generated as schema
@@ -22,7 +26,27 @@ def prepared(path: Path) -> bytes:
 
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     turned = [_flatten_bias(graph, node) for graph in model.subgraphs for node in _transposed(model, graph, schema)]
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model)) if any(turned) else content
+    renamed = _rename(model)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model)) if renamed or any(turned) else content
+
+
+def _rename(model: Any) -> bool:
+    """Marks the names inside loops and branches, and tells equal ones apart; whether there were any."""
+    taken: set[bytes] = set()
+    changed = False
+    for number, graph in enumerate(model.subgraphs):
+        for tensor in graph.tensors:
+            old = tensor.name or b""
+            old = old if isinstance(old, bytes) else old.encode()
+            wanted = f"{INNER}{number}/".encode() + old if number else old
+            name, count = wanted, 1
+            while name in taken:
+                count += 1
+                name = wanted + f"#{count}".encode()
+            taken.add(name)
+            tensor.name = name
+            changed |= name != old
+    return changed
 
 
 def _transposed(model: Any, graph: Any, schema: Any) -> list[Any]:

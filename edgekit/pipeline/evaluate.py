@@ -11,6 +11,7 @@ from edgekit.data.dataset import open_data
 from edgekit.errors import UsageError
 from edgekit.quality.evaluate import Evaluation
 from edgekit.quality.evaluate import evaluate as measure
+from edgekit.runtime.stream import sequences
 from edgekit.types import Quality
 
 
@@ -67,7 +68,7 @@ def evaluate(
     artifact = open_artifact(model)
     dataset = open_data(data, default_split="test")
     with open_runner(artifact.path, device=on, runtime=runtime, threads=threads) as runner:
-        found = measure(runner, dataset, artifact.card, limit=limit)
+        found = measure(sequences(runner), dataset, artifact.card, limit=limit)
         name = runner.name
     recorded = artifact.card.quality if artifact.card is not None else ()
     return EvalResult(artifact.path, sha256_file(artifact.path), found, name, on, recorded)

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 from edgekit import registry
 from edgekit.artifact import library_versions, open_artifact, sha256_file, writable_folder, write_card, writing
 from edgekit.converters.base import Capture, Converter, ExportOptions, Finish, artifact_card
-from edgekit.errors import DeviceError, UsageError
-from edgekit.types import Array, Artifact, Card, Feed, Format, SelfTest, Signature, Step
+from edgekit.errors import ConversionError, DeviceError, UsageError
+from edgekit.types import TIME, Array, Artifact, Card, Feed, Format, InputContract, Network, SelfTest, Signature, Step
 
 if TYPE_CHECKING:
     from edgekit.quality.cases import Case
     from edgekit.quality.parity import CaseResult, Function, Ledger
+    from edgekit.runtime.base import Runner
 
 log = logging.getLogger("edgekit")
 SELFTEST_SEED = 0
@@ -89,6 +90,7 @@ def export(
     opset: int | None = None,
     data: str | None = None,
     channels_last: bool = False,
+    streaming: bool = False,
     name: str | None = None,
     tolerance: float | None = None,
 ) -> ExportResult:
@@ -102,32 +104,46 @@ def export(
         opset: ONNX operator set.
         data: real samples to prove on, besides the made ones.
         channels_last: inputs of rank 4 are taken as (N, H, W, C).
+        streaming: files of one step, with the state of recurrent layers as inputs and outputs; named NAME-step.
         name: file name without suffix; the network's own without it.
         tolerance: largest absolute difference that passes; see :func:`edgekit.quality.parity.prove`.
 
     Raises:
         UsageError: an option makes no sense, or the folder cannot be written.
         SourceError, DataError: the network or the samples cannot be had.
-        UnsupportedError: the network cannot be written in one of the formats.
+        UnsupportedError: the network cannot be written in one of the formats. Where a tool failed on it, the message
+            names the smallest part that fails by itself, and ``OUT/repro_PART.py`` shows it.
         ParityError: a file's outputs differ; the message names the first layer that does. Nothing is published.
     """
     formats = _formats(to)
     options = ExportOptions(parse_dynamic(dynamic), opset, channels_last)
     _check_options(options, formats, name)
+    if streaming and (options.dynamic or channels_last):
+        given = "--dynamic" if options.dynamic else "--channels-last"
+        raise UsageError(f"--streaming takes one step of a fixed shape in the network's own layout; leave {given} out")
     folder = writable_folder(out)
     converters = {item: _converter(item) for item in formats}
     for converter in converters.values():
         converter.warm_up()
     from edgekit.source import origin, resolve
 
-    network = resolve(str(source), name=name)
+    network, sequence = resolve(str(source), name=name), None
+    if streaming:
+        from edgekit.converters.recurrent.streaming import one_step
+
+        network, sequence = one_step(network, name), network
     for converter in converters.values():
         converter.check(network, options)
     capture = Capture(network, options)
-    proof = _Proof(capture, data, tolerance)
-    with _staging(folder) as stage:
-        made = _convert_all(converters, capture, proof, stage, _file_name(network.name))
-        published = [_publish(item, folder) for item in made]
+    proof = _Proof(capture, data, tolerance, sequence)
+    try:
+        with _staging(folder) as stage:
+            made = _convert_all(converters, capture, proof, stage, _file_name(network.name))
+            published = [_publish(item, folder) for item in made]
+    except ConversionError as error:
+        from edgekit.quality.reproduce import located
+
+        raise located(error, capture, str(source), folder) from error
     return ExportResult(str(source), network.name, capture.signature, tuple(published), origin(network.card))
 
 
@@ -234,6 +250,8 @@ def _finish_card(
         params["dynamic"] = [f"{n}:{a}={d}" for n, axes in options.dynamic.items() for a, d in axes.items()]
     if format_ is Format.ONNX and options.opset is not None:
         params["opset"] = options.opset
+    if proof.sequence is not None:
+        params["streaming"] = True
     if options.channels_last:
         params["channels_last"] = True
     if proof.data is not None:
@@ -248,8 +266,10 @@ def _finish_card(
 class _Proof:
     """Proves files of one capture; what the module gives for each case is computed once for all formats."""
 
-    def __init__(self, capture: Capture, data: str | None, tolerance: float | None) -> None:
-        self.capture, self.data, self.tolerance = capture, data, tolerance
+    def __init__(
+        self, capture: Capture, data: str | None, tolerance: float | None, sequence: Network | None = None
+    ) -> None:
+        self.capture, self.data, self.tolerance, self.sequence = capture, data, tolerance, sequence
         self._known: dict[int, dict[str, Array]] = {}
         self._cases: list[Case] | None = None
         self._dataset = None
@@ -263,22 +283,28 @@ class _Proof:
 
         Raises:
             ParityError: a case fails.
+            ConversionError: no runtime takes the file.
             DeviceError: the file's runtime is missing, or dies on it.
         """
-        from edgekit.devices import open_runner
-        from edgekit.quality.parity import prove, require, with_state
+        from edgekit.quality.failing import opened
+        from edgekit.quality.parity import prove, require, with_rows
+        from edgekit.quality.state import WHERE as STATE
+        from edgekit.quality.steps import WHERE as STEPS
 
-        with open_runner(path) as runner:
+        with opened(path, path.suffix[1:]) as runner:
             run = _tolerant(runner.run, card)
             ledger = prove(self._reference, run, self.cases, self.tolerance)
             state = self._state(path, run)
+            steps = self._steps(runner)
         bad = ledger.first_failure
         if bad is not None and not bad.reference_failed:
             from edgekit.quality.locate import locate
+            from edgekit.quality.repeat import require_repeatable
 
             failed = next(c for c, row in zip(self.cases, ledger.cases, strict=True) if not row.passed)
+            require_repeatable(self.capture, failed.feed, bad.limit)
             ledger = replace(ledger, first_divergence=locate(self.capture, path, failed.feed))
-        ledger = with_state(ledger, state)
+        ledger = with_rows(with_rows(ledger, state, STATE), steps, STEPS)
         require(ledger, path.name, f"the network {self.capture.network.name!r}")
         return ledger
 
@@ -290,13 +316,34 @@ class _Proof:
             return ()
         return state_cases(run, self.cases)
 
+    def _steps(self, runner: Runner) -> tuple[CaseResult, ...]:
+        """Steps of a streaming file against the network of sequences; nothing for other files."""
+        if self.sequence is None:
+            return ()
+        from edgekit.quality.cases import cases
+        from edgekit.quality.steps import stream_cases
+        from edgekit.runtime.torch import TorchModuleRunner
+
+        stream, whole = runner.stream(), self.sequence
+        card = self.capture.network.card
+        assert card.streaming is not None  # made by one_step
+        signature, contract = card.streaming.sequence, whole.card.contract
+        made = cases(
+            signature, contract, examples=whole.example_inputs, samples=self._samples(whole.signature, contract)
+        )
+        feeds = [case.feed for case in made if case.typical or case.kind.startswith(f"{TIME}=")]
+        reference = TorchModuleRunner(whole.module, signature).run
+        return stream_cases(stream, reference, feeds, self.tolerance)
+
     @property
     def cases(self) -> list[Case]:
         if self._cases is None:
             from edgekit.quality.cases import cases
 
             made = self.capture
-            samples = self._samples(made.signature)
+            samples = (
+                self._samples(made.signature, made.contract) if self.sequence is None else []
+            )  # a sample is a whole sequence
             self._cases = list(
                 cases(made.signature, made.contract, examples=made.shown, samples=samples, minimum=made.minimum)
             )
@@ -321,14 +368,14 @@ class _Proof:
             self._known[id(feed)] = self.capture.reference(feed)
         return self._known[id(feed)]
 
-    def _samples(self, signature: Signature) -> list[Feed]:
+    def _samples(self, signature: Signature, contract: Mapping[str, InputContract]) -> list[Feed]:
         if self._dataset is None:
             return []
         from edgekit.data import stratified
         from edgekit.data.preprocess import feeds
         from edgekit.quality.cases import SAMPLES
 
-        return list(feeds(stratified(self._dataset, SAMPLES), signature, self.capture.contract))
+        return list(feeds(stratified(self._dataset, SAMPLES), signature, contract))
 
 
 def _tolerant(run: Function, card: Card) -> Function:

@@ -19,6 +19,7 @@ from edgekit.quality.anomaly import score
 from edgekit.quality.evaluate import model_batches
 from edgekit.quality.frechet import as_pixels
 from edgekit.runtime.base import Runner
+from edgekit.runtime.stream import Stream, sequences
 from edgekit.types import Array, Card, InputContract, Task
 
 SHOWN_VALUES = 8
@@ -119,9 +120,10 @@ def run(
     if not given and task.kind != "generation":
         raise UsageError("no input was given; name an image, .csv, .npy or .npz file")
     target = _target(out, artifact.path, task)
-    with open_runner(model, device=on, runtime=runtime) as runner:
+    with open_runner(model, device=on, runtime=runtime) as opened:
+        runner = sequences(opened)
         answers = [_answer(name, runner, artifact.card, top) for name in given or [f"noise:{noise.COUNT}"]]
-        used = runner.name
+        used = opened.name
     if target is not None and target.suffix == ".png":
         images = [next(iter(answer.outputs.values())) for answer in answers]
         with publishing(target) as temporary:
@@ -134,7 +136,7 @@ def run(
     return RunResult(str(model), used, on, tuple(answers), None if target is None else str(target))
 
 
-def _answer(name: str, runner: Runner, card: Card | None, top: int) -> Answer:
+def _answer(name: str, runner: Runner | Stream, card: Card | None, top: int) -> Answer:
     """Runs the model on one input, or on all samples that ``noise:N`` stands for."""
     contract = card.contract if card is not None else {}
     if any(rule.kind == "noise" for rule in contract.values()) and (asked := noise.spelled(name)) is not None:
@@ -149,7 +151,9 @@ def _answer(name: str, runner: Runner, card: Card | None, top: int) -> Answer:
     return Answer(name, outputs, likeliest(outputs, card, top), foreseen(outputs, card), anomaly)
 
 
-def _from_noise(runner: Runner, contract: Mapping[str, InputContract], count: int, seed: int) -> dict[str, Array]:
+def _from_noise(
+    runner: Runner | Stream, contract: Mapping[str, InputContract], count: int, seed: int
+) -> dict[str, Array]:
     """The outputs for ``count`` samples of noise, one a row."""
     arrays = {
         spec.name: noise.normal(seed + stream, count, spec.resolved()[1:])

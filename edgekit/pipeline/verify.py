@@ -14,8 +14,9 @@ import numpy as np
 from edgekit.artifact import open_artifact, sha256_file
 from edgekit.quality.alignment import Alignment, align
 from edgekit.quality.cases import SAMPLES, Case, cases
-from edgekit.quality.parity import CaseResult, Ledger, prove, with_state
-from edgekit.quality.state import has_recurrent_layers, is_recurrent, state_cases
+from edgekit.quality.parity import CaseResult, Ledger, prove, with_rows
+from edgekit.quality.state import WHERE, has_recurrent_layers, is_recurrent, state_cases
+from edgekit.runtime.stream import sequences, streaming_of
 from edgekit.types import Array, Artifact, Feed, InputContract, Network, Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -116,8 +117,10 @@ def verify(
 
     artifact = open_artifact(model)
     with ExitStack() as stack:
-        runner = stack.enter_context(open_runner(artifact.path, device=on, runtime=runtime))
-        reference = _reference(str(against), runner.signature, stack)
+        opened = stack.enter_context(open_runner(artifact.path, device=on, runtime=runtime))
+        reference = _reference(str(against), opened.signature, stack)
+        both = reference.artifact is not None and streaming_of(reference.artifact.card) is not None
+        runner = opened if both else sequences(opened)  # two files of one step are compared step by step
         own = artifact.card.contract if artifact.card is not None else {}
         free = reference.network is not None
         side = align(runner.signature, reference.signature, own, reference.contract, free=free)
@@ -134,8 +137,8 @@ def verify(
             failed = next(c for c, row in zip(checked, ledger.cases, strict=True) if not row.passed)
             found = _first_divergence(artifact, reference, side, failed.feed)
             ledger = replace(ledger, first_divergence=found)
-        ledger = with_state(ledger, state)
-        selftest = replay(runner, artifact)
+        ledger = with_rows(ledger, state, WHERE)
+        selftest = replay(opened, artifact)
         name = runner.name
     digest = sha256_file(artifact.path)
     return VerifyResult(artifact.path, digest, str(against), name, on, ledger, selftest, side.notes)

@@ -30,6 +30,8 @@ class Account:
         weight_bytes_integer_share: share of the bytes of constant tensors that is held in integers, 0..1.
         conversions: operators that only change the number format while the model runs.
         left_float: the rest, with reasons.
+        hybrid_operators: those of the integer ones that take and give real values: integer weights, and inputs that the
+            kernel quantizes as it runs.
     """
 
     operators: int
@@ -37,6 +39,7 @@ class Account:
     weight_bytes_integer_share: float
     conversions: int
     left_float: tuple[LeftFloat, ...]
+    hybrid_operators: int = 0
 
     @property
     def quantized(self) -> bool:
@@ -48,6 +51,7 @@ class Account:
         return {
             "operators": self.operators,
             "integer_operators": self.integer_operators,
+            "hybrid_operators": self.hybrid_operators,
             "weight_bytes_integer_share": round(self.weight_bytes_integer_share, 4),
             "conversions": self.conversions,
             "left_float": [{"operator": f.operator, "name": f.name, "reason": f.reason} for f in self.left_float],

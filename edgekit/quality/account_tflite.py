@@ -12,6 +12,19 @@ from edgekit.wire_tflite import IDENTIFIER
 
 INTEGER_WEIGHTS = frozenset(("int8", "uint8", "int4", "uint4", "int16", "int32"))
 
+HYBRID = frozenset(
+    [
+        *("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL", "EMBEDDING_LOOKUP"),
+        *("UNIDIRECTIONAL_SEQUENCE_RNN", "UNIDIRECTIONAL_SEQUENCE_LSTM", "RNN", "LSTM", "SVDF"),
+        *("BIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_LSTM"),
+    ]
+)
+"""Operators with a kernel for integer weights and real inputs."""
+_CONTROL = frozenset(("WHILE", "IF", "CALL", "CALL_ONCE"))
+"""Run other subgraphs, whose operators are counted."""
+_PLAIN = frozenset(("int32", "int64", "bool", "uint32", "uint64"))
+_REAL = "its inputs are float"
+
 
 def read_tflite(path: Path) -> Any:
     """The flatbuffer of a TFLite file as the schema's objects (``ModelT``).
@@ -32,8 +45,15 @@ def read_tflite(path: Path) -> Any:
 
 def holds_data(model: Any, tensor: Any) -> bool:
     """True when the values of ``tensor`` stand in the file (a weight, a shape)."""
-    data = model.buffers[tensor.buffer].data
-    return data is not None and len(data) > 0
+    return held_bytes(model, tensor) > 0
+
+
+def held_bytes(model: Any, tensor: Any) -> int:
+    """Bytes of the values of ``tensor`` in the file, in its flatbuffer or behind it; 0 for one that is computed."""
+    buffer = model.buffers[tensor.buffer]
+    if buffer.offset > 1:  # schema.fbs: data behind the flatbuffer, as Google's quantizer writes large constants
+        return int(buffer.size)
+    return 0 if buffer.data is None else len(buffer.data)
 
 
 def text(value: Any) -> str:
@@ -42,27 +62,36 @@ def text(value: Any) -> str:
 
 
 def tflite_account(path: Path, reasons: Mapping[str, str]) -> Account:
-    """The account of a TFLite file; see :func:`account`."""
+    """The account of a TFLite file; see :func:`account`. Operators in loops and branches count like any other."""
     model = read_tflite(path)
     names = _enum_names("BuiltinOperator")
     types = {value: name.lower() for value, name in _enum_names("TensorType").items()}
-    operators = conversions = integer = 0
+    operators = conversions = integer = hybrid = 0
     left = []
-    for graph in model.subgraphs:
+    for number, graph in enumerate(model.subgraphs):
         for op in graph.operators or ():
             code = model.operatorCodes[op.opcodeIndex]
             kind = text(code.customCode) or names[max(code.builtinCode, code.deprecatedBuiltinCode)]
             if kind in CONVERSIONS:
                 conversions += not all(holds_data(model, graph.tensors[i]) for i in op.inputs if i >= 0)
                 continue
+            if kind in _CONTROL or _counts(graph, op, types):
+                continue
             operators += 1
             name = text(graph.tensors[op.outputs[0]].name) if len(op.outputs) else kind
-            reason = _tflite_float_reason(model, graph, op, kind, types)
+            if _hybrid(model, graph, op, kind, types):
+                hybrid += 1
+                integer += 1
+                continue
+            reason = _float_reason(model, graph, op, kind, types)
+            if reason == _REAL and number:
+                reason = f"{_REAL}, inside a loop or branch"
             if reason:
                 left.append(LeftFloat(kind, name, reasons.get(name) or reasons.get(kind) or reason))
             else:
                 integer += 1
-    return Account(operators, integer, _tflite_integer_share(model, types), conversions, tuple(left))
+    share = _tflite_integer_share(model, types)
+    return Account(operators, integer, share, conversions, tuple(left), hybrid)
 
 
 def _enum_names(enum: str) -> dict[int, str]:
@@ -72,22 +101,38 @@ def _enum_names(enum: str) -> dict[int, str]:
     return {value: name for name, value in vars(table).items() if isinstance(value, int)}
 
 
-def _tflite_float_reason(model: Any, graph: Any, op: Any, kind: str, types: Mapping[int, str]) -> str:
-    inputs = [graph.tensors[i] for i in op.inputs if i >= 0]
-    activations = [types[t.type] for t in inputs if not holds_data(model, t)]
-    outputs = [types[graph.tensors[i].type] for i in op.outputs if i >= 0]
+def _counts(graph: Any, op: Any, types: Mapping[int, str]) -> bool:
+    """True for an operator on plain integers: steps of a loop, shapes, masks. A quantized tensor has a scale."""
+    tensors = [graph.tensors[i] for i in (*op.inputs, *op.outputs) if i >= 0]
+    return all(types[t.type] in _PLAIN and not _scaled(t) for t in tensors)
+
+
+def _scaled(tensor: Any) -> bool:
+    how = tensor.quantization
+    return how is not None and how.scale is not None and len(how.scale) > 0
+
+
+def _hybrid(model: Any, graph: Any, op: Any, kind: str, types: Mapping[int, str]) -> bool:
+    """Real results of integer weights: the kernel quantizes its input as it runs, and multiplies integers."""
     weights = [
-        types[t.type] for t in inputs if holds_data(model, t) and len(t.shape if t.shape is not None else ()) > 1
+        types[graph.tensors[i].type]
+        for i in op.inputs
+        if i >= 0 and holds_data(model, graph.tensors[i]) and _scaled(graph.tensors[i])
     ]
-    real = [t for t in (*activations, *outputs) if t.startswith("float")]
-    if not real:
+    real = any(types[graph.tensors[i].type].startswith("float") for i in op.outputs)
+    return real and kind in HYBRID and any(w in INTEGER_WEIGHTS for w in weights)
+
+
+def _float_reason(model: Any, graph: Any, op: Any, kind: str, types: Mapping[int, str]) -> str:
+    """Why an operator runs in float; the empty string for one on integers."""
+    activations = [graph.tensors[i] for i in op.inputs if i >= 0 and not holds_data(model, graph.tensors[i])]
+    results = [graph.tensors[i] for i in op.outputs if i >= 0]
+    if not any(types[t.type].startswith("float") for t in (*activations, *results)):
         return ""
-    hybrid = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL", "UNIDIRECTIONAL_SEQUENCE_LSTM")
-    if kind in hybrid and any(w in INTEGER_WEIGHTS for w in weights):
-        return ""  # dynamic range: the kernel quantizes its input and multiplies integers
     if _dequantized_weight(model, graph, op):
         return "weight-only: its weights are held in fewer bits and turned into float when the model runs"
-    return "not quantized in this file" if kind in hybrid else "its inputs are float"
+    own = any(i >= 0 and holds_data(model, graph.tensors[i]) for i in op.inputs[1:])
+    return "not quantized in this file" if kind in HYBRID and own else _REAL
 
 
 def _dequantized_weight(model: Any, graph: Any, op: Any) -> bool:
@@ -111,7 +156,7 @@ def _tflite_integer_share(model: Any, types: Mapping[int, str]) -> float:
             if tensor.buffer in seen or index in shapes or not holds_data(model, tensor):
                 continue
             seen.add(tensor.buffer)
-            size = len(model.buffers[tensor.buffer].data)
+            size = held_bytes(model, tensor)
             total += size
             integer += size if types[tensor.type] in INTEGER_WEIGHTS else 0
     return integer / total if total else 0.0

@@ -124,11 +124,11 @@ def prove(reference: Function, candidate: Function, cases: Iterable[Case], toler
     return Ledger(tuple(_judge(row, scale, tolerance) for row in measured), scale)
 
 
-def with_state(ledger: Ledger, rows: tuple[CaseResult, ...]) -> Ledger:
-    """``ledger`` with the lines of :func:`edgekit.quality.state.state_cases`; a leak is named where nothing else is."""
+def with_rows(ledger: Ledger, rows: tuple[CaseResult, ...], where: str) -> Ledger:
+    """``ledger`` with more lines; ``where`` says what differs should they be the first to fail."""
     found = ledger.first_divergence
     if ledger.passed and not all(row.passed for row in rows):
-        found = "no layer, since the first run is right; state has to be an input and an output, or to start anew"
+        found = where
     return replace(ledger, cases=(*ledger.cases, *rows), first_divergence=found)
 
 

@@ -20,6 +20,7 @@ from edgekit.types import Array, Artifact, Feed, Format
 KIND = "state"
 FEEDS = 3
 """Inputs that are run twice and in another order: enough for an order that is no plain repetition."""
+WHERE = "no layer, since the first run is right; state has to be an input and an output, or to start anew"
 LIMIT = 0.0
 """One file on one runtime, thread and process sums in one order: any difference is state."""
 _RECURRENT = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekit.report.text import share, size, table
+from edgekit.report.text import points, share, size, table
 from edgekit.report.verbs import Documented, Parts
 
 
@@ -23,8 +23,8 @@ def render_prune(result: Documented) -> Parts:
         last = quality["after_finetuning"]
         rows.append(("after pruning", share(quality["before"]), share(quality["after_pruning"]), None))
         if last is not None:
-            points = f"{-100 * quality['drop']:+.2f} points"
-            rows.append((f"after fine-tuning, {quality['metric']}", share(quality["before"]), share(last), points))
+            change = points(quality["drop"])
+            rows.append((f"after fine-tuning, {quality['metric']}", share(quality["before"]), share(last), change))
     widths = [(name, of, kept) for name, (kept, of) in document["kept"].items() if kept != of]
     parts: Parts = [f"{document['checkpoint']['path']}: {document['method']}, amount {document['amount']:g}"]
     parts.append(table(("", "before", "after", ""), rows, right=("before", "after")))

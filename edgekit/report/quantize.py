@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edgekit.report.text import SHARES, figure, share, size, table
-from edgekit.report.verbs import Documented, Parts
+from edgekit.report.text import SHARES, figure, points, size, table
+from edgekit.report.verbs import Documented, Parts, account_line
 
 _SHOWN = 12
 """Operators left in float that are listed one by one; the JSON document has them all."""
@@ -18,16 +18,13 @@ def render_quantize(result: Documented) -> Parts:
     ]
     if quality:
         metric = quality["metric"]
-        unit = "points" if metric in SHARES else "% worse" if quality["drop"] > 0 else "% better"
-        change = f"{-100 * quality['drop']:+.2f}" if metric in SHARES else f"{100 * abs(quality['drop']):.2f}"
+        unit = "% worse" if quality["drop"] > 0 else "% better"
+        change = points(quality["drop"]) if metric in SHARES else f"{100 * abs(quality['drop']):.2f} {unit}"
         before, after = figure(metric, quality["before"]), figure(metric, quality["after"])
-        rows.append((f"{metric} on {quality['data']}", before, after, f"{change} {unit}"))
+        rows.append((f"{metric} on {quality['data']}", before, after, change))
     parts: Parts = [f"{artifact['path']}: {document['scheme']}"]
     parts.append(table(("", "before", "after", ""), rows, right=("before", "after")))
-    parts.append(
-        f"{account['integer_operators']} of {account['operators']} operators run on integers; "
-        f"{share(account['weight_bytes_integer_share'])} of the weight bytes are integers"
-    )
+    parts.append(account_line(account))
     left = account["left_float"]
     if left:
         reasons: dict[str, dict[str, int]] = {}

@@ -84,6 +84,12 @@ def figure(metric: str, value: float | None) -> str:
     return share(value) if metric in SHARES else f"{value:.4g}"
 
 
+def points(drop: float) -> str:
+    """Quality lost, as a fraction, in points gained: -0.25 points, +1.00 points, 0.00 points."""
+    gained = round(-100 * drop, 2)
+    return f"{gained:+.2f} points" if gained else "0.00 points"
+
+
 def ratio(value: float | None) -> str:
     return NONE if value is None else f"{value:.2f}×"
 

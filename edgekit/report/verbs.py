@@ -1,4 +1,4 @@
-"""How the results of ``models train finetune run inspect device doctor`` look on the screen.
+"""How the results of ``models train finetune run inspect doctor`` look on the screen.
 
 Each takes a result and reads its ``document()``, so that the screen shows what the JSON says.
 """
@@ -118,6 +118,8 @@ def render_inspect(result: Documented) -> Parts:
             )
             rows.append((role[:-1], spec["name"], spec["dtype"], "x".join(map(str, spec["shape"])), held))
     parts.append(table(("", "name", "dtype", "shape", "held as"), rows))
+    if card and card.get("streaming"):
+        parts.append(_streaming(card["streaming"]))
     parts.append(table(("operator", "count"), document["operators"].items(), right=("count",)))
     if document["account"]:
         parts.extend(_account(document["account"]))
@@ -131,17 +133,31 @@ def render_inspect(result: Documented) -> Parts:
     return parts
 
 
+def _streaming(streaming: Mapping[str, Any]) -> str:
+    """How the steps of a file make a sequence, in words."""
+    pairs = ", ".join(f"{state['input']} <- {state['output']}" for state in streaming["states"])
+    whole = ", ".join(f"{spec['name']} {'x'.join(map(str, spec['shape']))}" for spec in streaming["sequence"]["inputs"])
+    return f"streaming: one run is one step of {whole}; state, zero at first: {pairs}"
+
+
 def _origin(card: Mapping[str, Any] | None) -> str:
     if card is None:
         return "no card: made elsewhere; signature and operators are read from the file"
     return f"{card['name']} ({card['family']}), task {_task(card['task'])}"
 
 
-def _account(account: Mapping[str, Any]) -> Parts:
-    line = (
-        f"{account['integer_operators']} of {account['operators']} operators run on integers; "
+def account_line(account: Mapping[str, Any]) -> str:
+    """The integer account in a sentence."""
+    hybrid = account.get("hybrid_operators", 0)  # cards of earlier versions do not say
+    how = f" ({hybrid} hybrid: real inputs, quantized as they run)" if hybrid else ""
+    return (
+        f"{account['integer_operators']} of {account['operators']} operators run on integers{how}; "
         f"{share(account['weight_bytes_integer_share'])} of the weight bytes are integers"
     )
+
+
+def _account(account: Mapping[str, Any]) -> Parts:
+    line = account_line(account)
     left = [(row["operator"], row["name"], row["reason"]) for row in account["left_float"]]
     return [line, table(("left in float", "name", "why"), left)] if left else [line]
 
@@ -173,9 +189,3 @@ def render_doctor(result: Documented) -> Parts:
     if missing:
         parts.append(table(("to get", "do"), missing.items()))
     return parts
-
-
-def render_devices(result: Documented) -> Parts:
-    """One line a kind of device."""
-    rows = [(d["spelling"], d["evidence"], d["description"]) for d in result.document()["devices"]]
-    return [table(("--on", "evidence", "what it is"), rows)]

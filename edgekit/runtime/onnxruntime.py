@@ -61,7 +61,7 @@ class OnnxRuntimeRunner(Runner):
         try:
             import onnxruntime
         except ImportError as error:
-            raise self._missing(str(self.artifact.path)) from error
+            raise self._missing(str(self.artifact.path), error) from error
         self._library: Any = onnxruntime
 
     def _open(self) -> tuple[Sequence[Port], Sequence[Port]]:
@@ -99,6 +99,13 @@ class OnnxRuntimeRunner(Runner):
         nodes = [(node, str(group.ep_name)) for group in tell() for node in group.get_nodes()]
         left = tuple(LeftNode(str(node.name), str(node.op_type), by) for node, by in nodes if by != _PROVIDER)
         return Delegation(len(nodes), len(nodes) - len(left), _PROVIDER, left)
+
+    def save_compiled(self, target: str) -> None:
+        """The graph after all of onnxruntime's rewriting, as an ONNX file for this version on this CPU."""
+        options = self._library.SessionOptions()
+        options.log_severity_level = 4
+        options.optimized_model_filepath = target
+        self._library.InferenceSession(str(self.artifact.path), options, providers=[_PROVIDER])
 
     def close(self) -> None:
         self._run = self._session = None

@@ -31,7 +31,7 @@ class TorchRunner(Runner):
         try:
             import torch  # noqa: F401
         except ImportError as error:
-            raise self._missing(str(self.artifact.path)) from error
+            raise self._missing(str(self.artifact.path), error) from error
 
     def _open(self) -> tuple[Sequence[Port], Sequence[Port]]:
         program = load_program(self.artifact.path)
@@ -57,6 +57,9 @@ class TorchRunner(Runner):
         keywords = dict(zip(self._keywords, given[self._positional :], strict=True))
         results = call_module(self._module, given[: self._positional], keywords, self.threads)
         return [results[place] for place in self._results]
+
+    def save_compiled(self, target: str) -> None:
+        raise UnsupportedError("torch runs the program as it is; nothing is compiled")
 
     @property
     def graph_module(self) -> Any:

@@ -5,7 +5,6 @@ Conversions cost a second each, so one network holds many layers, each with an o
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -107,14 +106,6 @@ def compare(network: Network, run: Callable[[Feed], Any], feed: dict[str, np.nda
     for k, (a, b) in enumerate(zip(got, wanted, strict=True)):
         assert a.shape == tuple(b.shape)
         assert np.abs(a - b.numpy()).max() < TOLERANCE, k
-
-
-@pytest.fixture(scope="module")
-def other_python(root: Path) -> str:
-    path = os.environ.get("EDGEKIT_TFLITE_PYTHON") or str(root / ".venv-tflite" / "bin" / "python")
-    if not os.access(path, os.X_OK):
-        pytest.skip("needs .venv-tflite or $EDGEKIT_TFLITE_PYTHON: run scripts/test")
-    return path
 
 
 @pytest.fixture(scope="module")

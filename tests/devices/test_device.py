@@ -11,6 +11,7 @@ import pytest
 
 from edgekit.devices import list_devices, open_worker, parse_device
 from edgekit.devices.device import transport_for
+from edgekit.devices.transport import Start
 from edgekit.errors import DeviceError, RuntimeMissingError, UnsupportedError, UsageError
 from edgekit.types import DeviceSpec, Evidence
 
@@ -34,7 +35,6 @@ def test_devices_by_name() -> None:
         ("python:", UsageError, "names no interpreter"),
         ("cuda", DeviceError, "missing: "),
         ("cuda:0", DeviceError, "use --on cpu"),
-        ("ssh://pi@board", UnsupportedError, "there are: cpu"),
         ("emulator:cortex-a72", UnsupportedError, "emulator"),
     ],
 )
@@ -71,12 +71,12 @@ def test_a_link_to_an_interpreter_is_not_followed(tmp_path: Path) -> None:
     """A virtual environment's python is a link; what it points to knows nothing of the environment."""
     link = tmp_path / "python"
     link.symlink_to(sys.executable)
-    assert transport_for(parse_device(f"python:{link}")).command([])[0] == str(link)
+    assert transport_for(parse_device(f"python:{link}")).command(Start())[0] == str(link)
 
 
 def test_other_interpreters_are_not_told_of_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     monkeypatch.setenv("KEPT", "yes")
-    environment = transport_for(parse_device(f"python:{sys.executable}")).environment()
+    environment = transport_for(parse_device(f"python:{sys.executable}")).environment(Start())
     assert "PYTHONPATH" not in environment and environment["KEPT"] == "yes"
     assert os.environ["PYTHONPATH"] == "/somewhere"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgekit.devices import open_runner, open_worker
-from edgekit.devices.local import floor_archive
+from edgekit.devices.archive import floor_archive
 from edgekit.runtime import load
 
 

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from edgekit.artifact import read_card
+from edgekit.artifact import open_artifact, read_card
 from edgekit.data import Dataset
+from edgekit.devices import open_runner
 from edgekit.errors import RuntimeMissingError, UnsupportedError, UsageError
 from edgekit.passes.base import PassContext
 from edgekit.passes.calibration import METHODS, Calibration
@@ -20,9 +22,10 @@ from edgekit.quality.account import account
 from edgekit.quality.account_tflite import read_tflite
 from edgekit.quality.evaluate import evaluate
 from edgekit.runtime import load
-from edgekit.types import Artifact, Format
+from edgekit.types import Artifact, Feed, Format
 
 from .conftest import calibrate_on
+from .tflite_files import dense_file
 
 LOSS = {"int4-weights": 0.2}
 """4-bit weights cost this small network several points; the others get 2 (see test_quantize_onnx)."""
@@ -96,6 +99,34 @@ def test_inputs_and_outputs(
     assert counted.left_float == ()
     assert counted.weight_bytes_integer_share == 1.0
     assert counted.conversions == (0 if asked else 2)
+
+
+def test_dynamic_products_are_right_on_the_old_runtime(
+    files: Mapping[Format, Artifact],
+    calibrations: Mapping[Format, Calibration],
+    digit_feeds: list[Feed],
+    tmp_path: Path,
+    other_python: str,
+) -> None:
+    """tflite-runtime 2.14 knows no scale per channel in a hybrid FULLY_CONNECTED: it would give the bias alone."""
+    made = quantized(files, calibrations, tmp_path / "q.tflite", scheme="int8-dynamic")
+    with open_runner(made.path, device=f"python:{other_python}") as there, load(made.path) as here:
+        for feed in digit_feeds:
+            found, wanted = there.run(feed)["logits"], here.run(feed)["logits"]
+            # inputs rounded to 255 steps while running; a step that falls the other way is some hundredths of a logit
+            assert np.abs(found - wanted).max() < 0.02 * np.abs(wanted).max()
+
+
+def test_large_weights_are_counted(tmp_path: Path) -> None:
+    """In large files Google's quantizer writes constants behind the flatbuffer."""
+    weights = np.random.default_rng(0).standard_normal((1200, 1200)).astype(np.float32)
+    path = dense_file(tmp_path / "m.tflite", weights)
+    made = QuantizeTflite("int8-dynamic").run(open_artifact(path), PassContext(tmp_path / "q.tflite")).model
+    assert isinstance(made, Artifact)
+    assert any(buffer.offset > 1 for buffer in read_tflite(made.path).buffers)
+    counted = account(made)
+    assert counted.weight_bytes_integer_share > 0.9
+    assert (counted.operators, counted.integer_operators, counted.hybrid_operators) == (1, 1, 1)
 
 
 def test_what_there_is_not(

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from edgekit.report.text import ms, ratio, share, show, size, small, table
+from edgekit.report.text import ms, points, ratio, share, show, size, small, table
 
 
 def test_table_is_plain_text_when_piped() -> None:
@@ -23,6 +23,10 @@ def test_table_is_plain_text_when_piped() -> None:
     ("shown", "wanted"),
     [
         (ms(0.19712), "0.197"),
+        (points(0.00251), "-0.25 points"),
+        (points(-0.01), "+1.00 points"),
+        (points(0.0), "0.00 points"),
+        (points(0.00004), "0.00 points"),
         (ms(0.005123), "0.00512"),
         (ms(0.0197), "0.0197"),
         (ms(1.2345), "1.23"),

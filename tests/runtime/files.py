@@ -212,6 +212,16 @@ def mixed_tflite(path: Path) -> Path:
     )
 
 
+def huge_tflite(path: Path, count: int) -> Path:
+    """``y = x + z`` for x (count, 1) and z (1, count): ``count`` x ``count`` floats out of twice ``count``."""
+    add = (schema.BuiltinOptions.AddOptions, schema.AddOptionsT())
+    shapes = {"x": (count, 1), "z": (1, count), "y": (count, count)}
+    tensors = [Tensor(name, "float32", shape) for name, shape in shapes.items()]
+    return write_tflite(
+        path, tensors, [Operator(OPERATORS.ADD, [0, 1], [2], add)], [0, 1], [2], ({"x": 0, "z": 1}, {"y": 2})
+    )
+
+
 def recurrent_tflite(path: Path) -> Path:
     """A sequence RNN, ``h = x + h`` per step without activation, h a variable tensor: x (1, 3 steps, 2), y likewise."""
     options = schema.SequenceRNNOptionsT()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from edgekit.data.preprocess import sample_feed
 from edgekit.data.seeded import seeded_feed
 from edgekit.devices import LoadedInfo, WorkerClient, open_worker
 from edgekit.errors import EdgekitError, ParityError, UsageError
+from edgekit.runtime.stream import from_zeros
 from edgekit.types import Artifact, DeviceSpec, Feed, InputContract, SelfTest, Signature
 
 log = logging.getLogger("edgekit")
@@ -29,7 +30,7 @@ LAYOUTS = 8192
 """Memory layouts a worker is started with, drawn at random.
 
 What a file is called moves the heap of a process and, with it, its time: 6% between two names of one file were seen for
-weights as large as a cache (compare Mytkowycz et al. 2009, 10.1145/1508244.1508275, who also give this remedy). So
+weights as large as a cache (compare Mytkowicz et al. 2009, 10.1145/1508244.1508275, who also give this remedy). So
 every worker gets a layout of its own, and what the layout does shows between the workers, not between the files.
 """
 
@@ -38,7 +39,8 @@ every worker gets a layout of its own, and what the layout does shows between th
 class CellPlan:
     """What is to be timed. ``model`` is the user's spelling; ``runtime`` None is the first one for the format.
 
-    ``number``: place of the cell in the run.
+    ``number``: place of the cell in the run. ``streams``: samples of one query (multi-stream), as one batch where the
+    file's first axis is free, else as so many runs.
     """
 
     model: str
@@ -53,19 +55,22 @@ class CellPlan:
     seed: int
     workers: int
     number: int
+    streams: int = 1
     timeout_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """The model in one of the cell's workers."""
+    """The model in one of the cell's workers. ``runs``: of the model for one sample."""
 
     client: WorkerClient
     feed: Feed
+    runs: int = 1
 
     def time_block(self, *, warmup: WarmupRule, min_runs: int, min_ns: int, max_ns: int) -> Block:
         """Timed calls in the worker; see :func:`edgekit.bench.clock.time_calls`."""
-        return self.client.time_block(self.feed, warmup=warmup, min_runs=min_runs, min_ns=min_ns, max_ns=max_ns)
+        limits = {"min_runs": min_runs, "min_ns": min_ns, "max_ns": max_ns}
+        return self.client.time_block(self.feed, warmup=warmup, repeat=self.runs, **limits)
 
 
 class Cell:
@@ -84,10 +89,12 @@ class Cell:
         self._layouts = [generator.randrange(LAYOUTS) for _ in range(plan.workers)]
         self._loaded: LoadedInfo | None = None
         self.feed: Feed = {}
+        self.runs = 1
         self._environment: Mapping[str, Any] = {}
         self._first_ns: int | None = None
         self._selftest: Mapping[str, Any] | None = None
         self._peak: int | None = None
+        self._arena: int | None = None
 
     def open(self) -> None:
         """The first worker: starts it, loads the model, takes the first inference, replays the self-test."""
@@ -105,7 +112,18 @@ class Cell:
     @property
     def replicas(self) -> list[Replica]:
         """The workers that can be timed; none once the cell has failed or is closed."""
-        return [] if self.error is not None else [Replica(client, self.feed) for client in self._clients]
+        return [] if self.error is not None else [Replica(client, self.feed, self.runs) for client in self._clients]
+
+    @contextmanager
+    def worker(self, **options: Any) -> Iterator[WorkerClient]:
+        """A worker of its own with the model loaded, for what is measured apart from the timed blocks.
+
+        ``options``: of :func:`edgekit.devices.open_worker`.
+        """
+        plan = self.plan
+        with open_worker(plan.device, **options) as client:
+            client.load(plan.artifact.path, runtime=plan.runtime, threads=plan.threads)
+            yield client
 
     def _open_worker(self) -> None:
         plan, card = self.plan, self.plan.artifact.card
@@ -126,8 +144,10 @@ class Cell:
         """The result of this cell, from what the session took of it; asks the worker once more, then ends it."""
         error = self.error or taken.error
         if error is None and self._clients:
-            with suppress(EdgekitError):  # the times are there; a worker that dies now costs only this figure
+            with suppress(EdgekitError):  # the times are there; a worker that dies now costs only these figures
                 self._peak = self._clients[0].peak_memory_bytes()
+                told = self._clients[0].measure("footprint", self.feed, timeout_s=self.plan.timeout_s)
+                self._arena = told.header.get("arena_bytes")
         self.close()
         loaded = self._loaded
         return CellResult(
@@ -139,6 +159,8 @@ class Cell:
             load_ns=None if loaded is None else loaded.load_ns,
             first_ns=self._first_ns,
             peak_memory_bytes=self._peak,
+            load_memory_bytes=None if loaded is None else loaded.peak_memory_bytes,
+            arena_bytes=self._arena,
             runtime_version=None if loaded is None else loaded.runtime_version,
             delegation=None if loaded is None or loaded.delegation is None else asdict(loaded.delegation),
             selftest=self._selftest,
@@ -170,7 +192,7 @@ class Cell:
             runtime=plan.runtime if self._loaded is None else self._loaded.runtime,
             device=where,
             threads=plan.threads,
-            batch=batch_of(self.feed),
+            batch=batch_of(self.feed) * self.runs,
             scenario=plan.scenario,
         )
 
@@ -183,21 +205,27 @@ class Cell:
     def _make_feed(self, loaded: LoadedInfo) -> Feed:
         plan, signature = self.plan, loaded.signature
         contract = plan.artifact.card.contract if plan.artifact.card else {}
-        dims = free_dims(signature, plan.shapes, plan.batch)
+        batch = plan.batch
+        if plan.streams > 1:
+            free = all(spec.shape and isinstance(spec.shape[0], str) for spec in signature.inputs)
+            batch, self.runs = (plan.streams, 1) if free else (None, plan.streams)
+        dims = free_dims(signature, plan.shapes, batch)
         if plan.input is None:
             first_axes = {spec.shape[0] for spec in signature.inputs if spec.shape}  # batch 1 is what the scenario says
             left = [name for name in signature.dynamic_dims if name not in dims and name not in first_axes]
             if left:
                 log.info("%s: %s: 1 (set with --shape %s=N)", plan.model, ", ".join(left), left[0])
-            return seeded_feed(signature, contract, plan.seed, dims=dims)
+            return from_zeros(seeded_feed(signature, contract, plan.seed, dims=dims), plan.artifact.card)
         feed = dict(sample_feed(plan.input, signature, contract))
         for spec in signature.inputs:
             array = feed[spec.name]
-            if plan.batch is not None and array.shape[:1] == (1,):
-                feed[spec.name] = np.repeat(array, plan.batch, axis=0)
-            elif plan.batch is not None and array.shape[:1] != (plan.batch,):
+            if batch is not None and array.shape[:1] == (1,):
+                feed[spec.name] = np.repeat(array, batch, axis=0)
+            elif batch is not None and array.shape[:1] != (batch,):
                 held = array.shape[0]
-                raise UsageError(f"--batch {plan.batch}, but --input {plan.input} holds {held} samples; drop one")
+                raise UsageError(
+                    f"a batch of {batch} is asked for, but --input {plan.input} holds {held} samples; drop one"
+                )
         return feed
 
     def _replay(

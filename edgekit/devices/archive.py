@@ -1,0 +1,65 @@
+"""The worker program as one file, for interpreters that know no edgekit: the device floor as a zip that runs."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+
+FLOOR = (
+    "__init__.py",
+    "version.py",
+    "types.py",
+    "errors.py",
+    "registry.py",
+    "artifact.py",
+    "cardfile.py",
+    "wire_onnx.py",
+    "wire_tflite.py",
+    "runtime",
+    "data",
+    "bench",
+    "devices",
+)
+"""Ground and device floor: the files and folders of the package that a worker without edgekit is given."""
+OLDEST_PYTHON = (3, 11)
+
+
+def worker_main(oldest: tuple[int, int] = OLDEST_PYTHON) -> str:
+    """``__main__.py`` of the worker: refuses a Python before ``oldest`` in words that one can still read."""
+    return (
+        "import sys\n"
+        f"if sys.version_info < {oldest}:\n"
+        f'    sys.exit("edgekit\'s worker needs Python {oldest[0]}.{oldest[1]}, this is " + sys.version.split()[0])\n'
+        "from edgekit.devices.worker import main\n"
+        "sys.exit(main())\n"
+    )
+
+
+_STAMP = (1980, 1, 1, 0, 0, 0)
+"""Time of every member: the same sources give the same bytes, so that a device is sent them once."""
+
+
+@functools.cache
+def floor_archive(main: str = worker_main()) -> Path:
+    """A zip of the device floor that an interpreter can run; made once a process, removed when the process ends.
+
+    Args:
+        main: text of its ``__main__.py``.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="edgekit-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    root = Path(__file__).resolve().parent.parent
+    archive = folder / "edgekit-worker.pyz"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
+        out.writestr(zipfile.ZipInfo("__main__.py", _STAMP), main)
+        for name in FLOOR:
+            place = root / name
+            for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+                member = zipfile.ZipInfo(f"edgekit/{file.relative_to(root).as_posix()}", _STAMP)
+                member.compress_type = zipfile.ZIP_DEFLATED
+                out.writestr(member, file.read_bytes())
+    return archive

@@ -1,0 +1,191 @@
+"""Files a host has sent to this device, by the SHA-256 of their content, in a folder that stays below a limit.
+
+A file is there whole or not at all: it is written without a name (``O_TMPFILE``) and gets one when its content is what
+was announced. Where the file system has no nameless files it is written under the name ``part-…``, locked; parts that
+nobody holds are removed by whoever comes next.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from edgekit.artifact import sha256_file
+from edgekit.data.cache import cache_folder
+from edgekit.errors import ProtocolError, TransferError
+
+LIMIT_BYTES: Final = 1 << 30
+"""What the folder may hold; the files used longest ago make room. One larger file is kept all the same."""
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NAMELESS: Final = getattr(os, "O_TMPFILE", 0)
+_PART: Final = "part-"
+_WHOLE: Final = re.compile(r"[0-9a-f]{64}(\.\w{1,10})?")
+
+
+class Store:
+    """The files of one device. Everything a caller names is checked: no name leads out of the folder."""
+
+    def __init__(self, folder: Path | None = None, limit_bytes: int = LIMIT_BYTES) -> None:
+        self.folder = folder or cache_folder() / "files"
+        self._limit_bytes = limit_bytes
+        self._part: _Part | None = None
+        self._used: list[BinaryIO] = []
+
+    def find(self, digest: str, suffix: str, size: int) -> Path | None:
+        """The file, checked by its content and kept from being removed while this process lives; else None."""
+        place = self._place(digest, suffix)
+        if not place.is_file():
+            return None
+        if place.stat().st_size != size or sha256_file(place) != digest:
+            place.unlink(missing_ok=True)  # damaged since: sent again
+            return None
+        self._hold(place)
+        return place
+
+    def put(self, digest: str, suffix: str, size: int, offset: int, chunk: memoryview, last: bool) -> Path | None:
+        """Takes the next piece of a file; its place after the last one, None before.
+
+        Raises:
+            TransferError: the disk is full, or the content is not what was announced; nothing is left of it.
+            ProtocolError: the piece is not the next one, or more than was announced.
+        """
+        place = self._place(digest, suffix)
+        try:
+            if offset == 0:
+                self._drop()
+                self._make_room(size)
+                self._part = _Part(self.folder)
+            part = self._part
+            if part is None or part.size != offset or offset + chunk.nbytes > size:
+                raise ProtocolError(f"got {chunk.nbytes:,} bytes at {offset:,} of a file of {size:,}; send it again")
+            part.write(chunk)
+            if not last:
+                return None
+            if part.digest.hexdigest() != digest:
+                raise TransferError(
+                    f"{part.size:,} bytes arrived with SHA-256 {part.digest.hexdigest()[:16]}…, announced were "
+                    f"{size:,} with {digest[:16]}…; the file changed or was damaged on its way, send it again"
+                )
+            part.publish(place)
+        except OSError as error:
+            self._drop()
+            if error.errno in _FULL:
+                raise TransferError(
+                    f"no space left on the device for {size:,} bytes in {self.folder}: {error.strerror}; "
+                    "free some there, or set EDGEKIT_CACHE there to another disk"
+                ) from error
+            raise TransferError(f"{self.folder} on the device cannot be written: {error.strerror}") from error
+        except Exception:
+            self._drop()
+            raise
+        self._drop()
+        self._hold(place)
+        return place
+
+    def forget(self, digest: str, suffix: str) -> None:
+        """Removes a file, unless another process uses it."""
+        place = self._place(digest, suffix)
+        for held in [held for held in self._used if held.name == str(place)]:
+            held.close()
+            self._used.remove(held)
+        _remove_unless_held(place)
+
+    def document(self) -> dict[str, Any]:
+        """``folder``, ``free_bytes`` of its disk, ``kept_bytes`` in it, for JSON."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        kept = sum(file.stat().st_size for file in self.folder.iterdir() if file.is_file())
+        free = shutil.disk_usage(self.folder).free
+        return {"folder": str(self.folder), "free_bytes": free, "kept_bytes": kept}
+
+    def _place(self, digest: str, suffix: str) -> Path:
+        if not _WHOLE.fullmatch(digest + suffix):
+            raise ProtocolError(f"got {digest + suffix!r}, wanted a SHA-256 in hexadecimal and a plain suffix")
+        return self.folder / f"{digest}{suffix}"
+
+    def _hold(self, place: Path) -> None:
+        """Marks a file as used now, and as in use until this process ends."""
+        held = open(str(place), "rb")  # noqa: SIM115  its lock lives as long as the worker
+        fcntl.flock(held, fcntl.LOCK_SH)
+        self._used.append(held)
+        os.utime(place)
+
+    def _make_room(self, size: int) -> None:
+        """Removes what was used longest ago until ``size`` more bytes keep below the limit, and the disk has room."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        files = [(file, file.stat()) for file in self.folder.iterdir() if file.is_file()]
+        parts = [file for file, _ in files if file.name.startswith(_PART)]
+        for file in parts:
+            _remove_unless_held(file)
+        whole = sorted((found.st_mtime, found.st_size, file) for file, found in files if file not in parts)
+        kept = sum(held for _, held, _ in whole)
+        for _, held, file in whole:
+            if kept + size <= self._limit_bytes and shutil.disk_usage(self.folder).free >= size:
+                return
+            if _remove_unless_held(file):
+                kept -= held
+        free = shutil.disk_usage(self.folder).free
+        if free < size:
+            raise OSError(errno.ENOSPC, f"{free:,} bytes are free")
+
+    def _drop(self) -> None:
+        if self._part is not None:
+            self._part.close()
+            self._part = None
+
+
+class _Part:
+    """A file on its way in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.size = 0
+        self.digest = hashlib.sha256()
+        self._name: Path | None = None
+        try:
+            self._handle = os.open(folder, os.O_RDWR | _NAMELESS, 0o600)
+        except OSError as error:
+            if _NAMELESS and error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL):
+                raise
+            self._name = folder / f"{_PART}{os.getpid()}-{os.urandom(4).hex()}"
+            self._handle = os.open(self._name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            fcntl.flock(self._handle, fcntl.LOCK_EX)
+
+    def write(self, chunk: memoryview) -> None:
+        self.digest.update(chunk)
+        done = 0
+        while done < chunk.nbytes:
+            done += os.write(self._handle, chunk[done:])
+        self.size += chunk.nbytes
+
+    def publish(self, place: Path) -> None:
+        os.fsync(self._handle)
+        if self._name is not None:
+            os.replace(self._name, place)
+            return
+        with suppress(FileExistsError):  # somebody else sent the same content meanwhile
+            # the descriptor is not used: naming one makes Python call linkat, which follows the link in /proc
+            os.link(f"/proc/self/fd/{self._handle}", place, src_dir_fd=self._handle, follow_symlinks=True)
+
+    def close(self) -> None:
+        os.close(self._handle)
+        if self._name is not None:
+            self._name.unlink(missing_ok=True)
+
+
+def _remove_unless_held(file: Path) -> bool:
+    """Removes a file of the folder unless a living process uses it."""
+    try:
+        with open(file, "rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.unlink(missing_ok=True)
+    except FileNotFoundError:
+        return True
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,91 @@
+"""Quantized tensors of a TFLite flatbuffer under edit: their scales, constants, and the conversions between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from edgekit.converters.recurrent.flatbuffer import Graph
+from edgekit.passes.calibration import Range
+from edgekit.types import Array
+
+_CODES = {"float32": 0, "float16": 1, "int32": 2, "int16": 7, "int8": 9}  # schema.TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """What the integers of a tensor stand for: ``(integer - zero) * step``."""
+
+    step: float
+    zero: int
+    dtype: str = "int8"
+
+    @classmethod
+    def of(cls, found: Range) -> Scale:
+        """int8 for a range, as Google's quantizer rounds it: 255 steps, zero exact."""
+        step = max(found.high - found.low, 1e-12) / 255
+        return cls(float(np.float32(step)), int(np.clip(round(-128 - found.low / step), -128, 127)))
+
+
+@cache
+def _names() -> dict[int, str]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+
+
+def builtin(graph: Graph, node: Any) -> str:
+    """The schema's name of an operator; the empty string for a custom one."""
+    code = graph.editor.model.operatorCodes[node.opcodeIndex]
+    return "" if code.customCode else _names()[max(code.builtinCode, code.deprecatedBuiltinCode)]
+
+
+def name_of(graph: Graph, tensor: int) -> str:
+    """A tensor's name."""
+    name = graph.raw.tensors[tensor].name
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name or "")
+
+
+def scale_of(graph: Graph, tensor: int) -> Scale | None:
+    """The scale of an int8 tensor with one for all; None for any other."""
+    raw = graph.raw.tensors[tensor]
+    how = raw.quantization
+    if raw.type != _CODES["int8"] or how is None or how.scale is None or len(how.scale) != 1:
+        return None
+    return Scale(float(how.scale[0]), int(how.zeroPoint[0]))
+
+
+def rescaled(graph: Graph, tensor: int, scale: Scale) -> None:
+    """Makes a tensor without data one of integers."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    raw = graph.raw.tensors[tensor]
+    raw.type = _CODES[scale.dtype]
+    raw.quantization = schema.QuantizationParametersT()
+    raw.quantization.scale = np.array([scale.step], np.float32)
+    raw.quantization.zeroPoint = np.array([scale.zero], np.int64)
+
+
+def made(graph: Graph, name: str, shape: list[int], scale: Scale) -> int:
+    """A new tensor of integers, without data."""
+    tensor = graph.tensor(name, shape)
+    rescaled(graph, tensor, scale)
+    return tensor
+
+
+def constant(graph: Graph, name: str, integers: Array, scale: Scale) -> int:
+    """A new constant of integers, never shared: an equal one may have another scale."""
+    tensor = made(graph, name, list(integers.shape), scale)
+    graph.raw.tensors[tensor].buffer = graph.editor.buffer(integers.astype(scale.dtype))
+    return tensor
+
+
+def half(graph: Graph, name: str, value: Array) -> int:
+    """A new float16 constant."""
+    tensor = graph.tensor(name, value.shape)
+    graph.raw.tensors[tensor].type = _CODES["float16"]
+    graph.raw.tensors[tensor].buffer = graph.editor.buffer(value.astype(np.float16))
+    return tensor

@@ -1,0 +1,79 @@
+"""The proof of a file of one step: its steps, one after the other, against the network on the sequence so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from edgekit.quality.parity import CaseResult, Function
+from edgekit.runtime.stream import Stream
+from edgekit.types import TIME, Array, Feed, Signature
+
+KIND = "stream"
+WHERE = "no layer, since single steps are right; the states are not what the next step starts from"
+LIMIT = 1e-5
+"""Largest difference, of an output's scale where that is above 1: what rounding (6e-8 a sum) makes of hundreds of steps
+whose errors a recurrent layer carries on and forgets. A state that is lost or swapped shows at 1e-2 and more."""
+PREFIXES = (1, 2, 3)
+"""Sequences so far that are compared, besides the whole."""
+
+
+def stream_cases(
+    stream: Stream, reference: Function, feeds: Iterable[Feed], tolerance: float | None = None
+) -> tuple[CaseResult, ...]:
+    """One line for each sequence of ``feeds``: every step of it, from zeros.
+
+    Args:
+        reference: the network of sequences: a feed of :attr:`Stream.signature` -> arrays by output name.
+        tolerance: largest absolute difference that passes; None takes :data:`LIMIT`.
+    """
+    return tuple(_one(stream, reference, feed, tolerance) for feed in feeds)
+
+
+def _one(stream: Stream, reference: Function, feed: Feed, tolerance: float | None) -> CaseResult:
+    steps = length(feed, stream.signature)
+    timed = {spec.name: spec.shape.index(TIME) for spec in stream.signature.outputs if TIME in spec.shape}
+    types = {spec.name: spec.dtype for spec in stream.signature.inputs}
+    narrow = {name: array.astype(types[name], copy=False) for name, array in feed.items()}
+    worst, allowed, output, cosine = -1.0, LIMIT, "", 1.0
+    stream.reset()
+    rows = [stream.step(part(narrow, stream.signature, t, t + 1)) for t in range(steps)]
+    for n in sorted({*(k for k in PREFIXES if k < steps), steps}):
+        for name, wanted in reference(part(feed, stream.signature, 0, n)).items():
+            got = rows[n - 1][name]
+            if name in timed:
+                got = np.concatenate([row[name] for row in rows[:n]], timed[name])
+            a, b = np.asarray(wanted, np.float64).ravel(), np.asarray(got, np.float64).ravel()
+            limit = LIMIT * max(1.0, float(np.abs(a).max(initial=0.0))) if tolerance is None else tolerance
+            gap = float(np.abs(a - b).max(initial=0.0)) if a.shape == b.shape else np.inf
+            gap = np.inf if np.isnan(gap) else gap
+            if gap / max(limit, 1e-300) > worst / max(allowed, 1e-300) or worst < 0:
+                worst, allowed, output = gap, limit, name
+                cosine = _cosine(a, b)
+    if worst <= allowed:
+        return CaseResult(KIND, worst, allowed, cosine, output, True)
+    reason = (
+        f"output {output!r} of {steps} steps differs by {worst:.3g} from the whole sequence, {allowed:.3g} is allowed"
+    )
+    return CaseResult(KIND, worst if np.isfinite(worst) else None, allowed, None, output, False, reason)
+
+
+def length(feed: Feed, signature: Signature) -> int:
+    """Steps of a sequence."""
+    spec = next(spec for spec in signature.inputs if TIME in spec.shape)
+    return int(feed[spec.name].shape[spec.shape.index(TIME)])
+
+
+def part(feed: Feed, signature: Signature, begin: int, end: int) -> dict[str, Array]:
+    """The steps from ``begin`` to ``end`` of a sequence; inputs without steps as they are."""
+    axes: Mapping[str, int] = {spec.name: spec.shape.index(TIME) for spec in signature.inputs if TIME in spec.shape}
+    return {
+        name: np.ascontiguousarray(array.take(range(begin, end), axes[name])) if name in axes else array
+        for name, array in feed.items()
+    }
+
+
+def _cosine(a: Array, b: Array) -> float:
+    norm = float(np.linalg.norm(a) * np.linalg.norm(b)) if a.shape == b.shape else 0.0
+    return float(a @ b) / norm if norm > 0 else 1.0

@@ -1,0 +1,131 @@
+"""Files of one step: a :class:`Stream` keeps the state between steps and makes a sequence of them.
+
+with edgekit.load("lstm-step.tflite") as runner:
+    stream = runner.stream()
+    for frame in microphone:
+        outputs = stream.step({"audio": frame})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgekit.errors import ModelError
+from edgekit.runtime.feeds import FeedPlan
+from edgekit.types import TIME, Array, Card, Feed, Signature, Streaming, TensorSpec
+
+if TYPE_CHECKING:
+    from edgekit.runtime.base import Runner
+
+
+class Stream:
+    """A file of one step, run over a sequence: the state is kept here, and begins at zero.
+
+    Args:
+        runner: of a file that was exported with ``--streaming``; it stays open and belongs to the caller.
+
+    Attributes:
+        signature: inputs and outputs of a whole sequence, without the states; the dimension ``time`` is free.
+
+    Raises:
+        ModelError: the file has no card that says how its steps make a sequence.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        how = streaming_of(runner.artifact.card)
+        if how is None:
+            raise ModelError(
+                f"{runner.artifact.path} is no file of one step; export the network with --streaming, or give whole "
+                "sequences to run()"
+            )
+        self.runner = runner
+        self.name = runner.name
+        self.signature = how.sequence
+        self._states = dict(how.states)
+        self._specs = {spec.name: spec for spec in runner.signature.inputs if spec.name in self._states}
+        self._steps = tuple(spec for spec in runner.signature.inputs if spec.name not in self._states)
+        self._accept = FeedPlan(how.sequence.inputs, runner.artifact.path.name).accept
+        self._axes = {spec.name: spec.shape.index(TIME) for spec in how.sequence.inputs if TIME in spec.shape}
+        self._timed = {spec.name: spec.shape.index(TIME) for spec in how.sequence.outputs if TIME in spec.shape}
+        self._now: dict[str, Array] = {}
+
+    def reset(self) -> None:
+        """The next step is the first one of a sequence: the state goes back to zero."""
+        self._now = {}
+
+    def step(self, feed: Feed) -> dict[str, Array]:
+        """One step: its inputs by name -> the outputs after it, by name, states left out.
+
+        Raises:
+            FeedError: the feed does not fit one step.
+            DeviceError: the runtime failed; the state is what it was before.
+        """
+        if not self._now:
+            self._now = self._zeros(feed)
+        outputs = self.runner.run({**feed, **self._now})
+        self._now = {name: outputs.pop(after) for name, after in self._states.items()}
+        return outputs
+
+    def run(self, feed: Feed) -> dict[str, Array]:
+        """A whole sequence, step by step from zeros: outputs of every step along their ``time``, those without it as
+        they are after the last step.
+
+        Raises:
+            FeedError: the feed does not fit :attr:`signature`.
+            DeviceError: the runtime failed.
+        """
+        arrays = dict(zip([spec.name for spec in self.signature.inputs], self._accept(feed), strict=True))
+        name, axis = next(iter(self._axes.items()))
+        self.reset()
+        results = [self.step(self._sliced(arrays, t)) for t in range(arrays[name].shape[axis])]
+        last = results[-1]
+        return {
+            key: np.concatenate([row[key] for row in results], self._timed[key]) if key in self._timed else last[key]
+            for key in last
+        }
+
+    def _sliced(self, arrays: Mapping[str, Array], t: int) -> dict[str, Array]:
+        return {
+            name: array.take([t], self._axes[name]) if name in self._axes else array for name, array in arrays.items()
+        }
+
+    def _zeros(self, feed: Feed) -> dict[str, Array]:
+        """States of zeros; named dimensions have the sizes that the feed shows."""
+        dims = _sizes(self._steps, feed)
+        return {name: np.zeros(spec.resolved(dims), spec.dtype) for name, spec in self._specs.items()}
+
+
+def sequences(runner: Runner) -> Runner | Stream:
+    """What runs whole sequences: a :class:`Stream` for a file of one step, else the runner itself."""
+    return runner if streaming_of(runner.artifact.card) is None else Stream(runner)
+
+
+def streaming_of(card: Card | None) -> Streaming | None:
+    return None if card is None else card.streaming
+
+
+def from_zeros(feed: Feed, card: Card | None) -> Feed:
+    """``feed`` with states of zeros where the card names states."""
+    how = streaming_of(card)
+    if how is None:
+        return feed
+    return {name: np.zeros_like(array) if name in how.states else array for name, array in feed.items()}
+
+
+def sequence_signature(signature: Signature, card: Card | None) -> Signature:
+    """The signature by which whole sequences are given: the card's for a file of one step, else ``signature``."""
+    how = streaming_of(card)
+    return signature if how is None else how.sequence
+
+
+def _sizes(specs: tuple[TensorSpec, ...], feed: Feed) -> dict[str, int]:
+    return {
+        dim: int(size)
+        for spec in specs
+        if spec.name in feed
+        for dim, size in zip(spec.shape, feed[spec.name].shape, strict=False)
+        if isinstance(dim, str)
+    }

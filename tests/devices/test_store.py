@@ -1,0 +1,66 @@
+"""The folder of files on a device: its limit, what it never removes, and file systems without nameless files."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from edgekit.devices import store as store_module
+from edgekit.devices.store import Store
+from edgekit.errors import TransferError
+
+
+def put(store: Store, data: bytes) -> Path:
+    place = store.put(hashlib.sha256(data).hexdigest(), ".onnx", len(data), 0, memoryview(data), True)
+    assert place is not None
+    return place
+
+
+def test_what_was_used_longest_ago_makes_room(tmp_path: Path) -> None:
+    """Ten files of 100 bytes in a folder of 350; each came from a process that has ended since."""
+    places = []
+    for index in range(10):
+        places.append(put(Store(tmp_path, 350), bytes([index]) * 100))
+        os.utime(places[-1], (index, index))
+    assert [place.exists() for place in places] == [False] * 7 + [True] * 3
+    assert Store(tmp_path, 350).find(hashlib.sha256(bytes([7]) * 100).hexdigest(), ".onnx", 100) == places[7]
+    put(Store(tmp_path, 350), b"new" * 33)
+    assert places[7].exists() and not places[8].exists()  # it was used, so the next one went
+
+
+def test_a_file_that_is_in_use_is_never_removed(tmp_path: Path) -> None:
+    using = Store(tmp_path, 150)
+    held = put(using, b"a" * 100)
+    os.utime(held, (0, 0))
+    other = put(Store(tmp_path, 150), b"b" * 100)
+    assert held.read_bytes() == b"a" * 100 and other.exists()  # above the limit rather than pulled from under a worker
+
+
+def test_a_file_above_the_limit_is_taken(tmp_path: Path) -> None:
+    assert put(Store(tmp_path, 10), b"c" * 1000).stat().st_size == 1000
+
+
+def test_without_nameless_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on NFS or a memory card: a name of its own, locked, and removed by the next one when its writer died."""
+    monkeypatch.setattr(store_module, "_NAMELESS", 0)
+    dead, alive = tmp_path / "part-1-dead", tmp_path / "part-2-alive"
+    dead.write_bytes(b"half")
+    alive.write_bytes(b"half")
+    with open(alive, "rb") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        place = put(Store(tmp_path), b"d" * 100)
+    assert place.read_bytes() == b"d" * 100
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([place.name, alive.name])
+    with pytest.raises(TransferError, match="arrived with SHA-256"):
+        Store(tmp_path).put("e" * 64, "", 3, 0, memoryview(b"abc"), True)
+    assert {file.name for file in tmp_path.iterdir()} == {place.name}
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(TransferError, match="cannot be written"):
+        put(Store(tmp_path / "file" / "folder"), b"f")

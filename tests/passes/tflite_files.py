@@ -1,0 +1,83 @@
+"""Small TFLite files, above all of recurrent layers, written operator by operator: no conversion, milliseconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from edgekit.converters.recurrent import fused, loop
+from edgekit.converters.recurrent.flatbuffer import Editor, Graph
+
+from edgekit.types import Array
+
+FEATURES, HIDDEN = 6, 8
+GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1}
+
+
+def weights(cell: str, inputs: int, seed: int, reach: float = 0.5) -> list[Array]:
+    """Of the input (G * H, I), of the state (G * H, H), bias (G * H)."""
+    random = np.random.default_rng(seed)
+    rows = GATES[cell] * HIDDEN
+    shapes = ((rows, inputs), (rows, HIDDEN), (rows,))
+    return [random.uniform(-reach, reach, shape).astype(np.float32) for shape in shapes]
+
+
+def dense_file(path: Path, weights: Array) -> Path:
+    """``x`` -> ``y`` by one FULLY_CONNECTED."""
+    editor = _empty()
+    _, graph = editor.graph("main")
+    x = graph.tensor("x", [1, weights.shape[1]])
+    y = graph.made("FULLY_CONNECTED", [x, graph.constant("weights", weights)], "y", [1, len(weights)])
+    graph.raw.inputs, graph.raw.outputs = [x], [y]
+    path.write_bytes(editor.content())
+    return path
+
+
+def _empty() -> Editor:
+    model = schema.ModelT()
+    model.version, model.operatorCodes, model.subgraphs, model.buffers = 3, [], [], [schema.BufferT()]
+    builder = flatbuffers.Builder(64)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return Editor(bytes(builder.Output()))
+
+
+def recurrent_file(
+    path: Path, cell: str, layers: list[list[Array]], *, steps: int = 20, batch_first: bool = True, both: bool = False
+) -> Path:
+    """``x`` -> ``y``, every step of the last of some layers; both: two directions side by side, in the first one."""
+    editor = _empty()
+    _, graph = editor.graph("main")
+    front = [1, steps] if batch_first else [steps, 1]
+    x = graph.tensor("x", [*front, FEATURES])
+    graph.raw.inputs = [x]
+    for k, own in enumerate(layers):
+        last = k + 1 == len(layers)
+        width = HIDDEN * (2 if both and k == 0 else 1)
+        y = graph.tensor("y" if last else f"y{k}", [*front, width])
+        parts = [graph.tensor(f"y{k}_{n}", [*front, HIDDEN]) for n in range(2)] if both and k == 0 else [y]
+        for reverse, part in enumerate(parts):
+            _layer(graph, cell, f"l{k}{'_reverse' if reverse else ''}", x, own, part, batch_first, bool(reverse))
+        if len(parts) > 1:
+            graph.operator("CONCATENATION", parts, [y])
+            concatenation = graph.raw.operators[-1]
+            concatenation.builtinOptionsType = schema.BuiltinOptions.ConcatenationOptions
+            concatenation.builtinOptions = schema.ConcatenationOptionsT()
+            concatenation.builtinOptions.axis = 2
+        x = y
+    graph.raw.outputs = [x]
+    path.write_bytes(editor.content())
+    return path
+
+
+def _layer(
+    graph: Graph, cell: str, name: str, x: int, own: list[Array], y: int, batch_first: bool, reverse: bool
+) -> None:
+    if cell != "gru":
+        fused.emit(graph, cell, name, x, own, [y, None], batch_first=batch_first, reverse=reverse)
+        return
+    w_input, w_state, bias = own
+    given = [w_input, bias, w_state, np.zeros_like(bias)]
+    state = graph.tensor(f"{name}/end", [1, HIDDEN])
+    loop.emit(graph, cell, name, x, given, [], [y, state], sequence=True, reverse=reverse)
