@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,6 +19,11 @@ from edgekit.types import Array, Format, QuantizedTensor, TensorSpec
 XNNPACK, TFLITE_KERNELS = "XNNPACK", "TFLite kernels"
 _DELEGATE, _ASSIGN = "DELEGATE", "ASSIGN_VARIABLE"
 _REASONS = (
+    (
+        r"Select TensorFlow op.*\((Flex\w+)\)",
+        "it needs TensorFlow's own operators ({0}), which {runtime} does not bring; tensorflow up to 2.19 does: "
+        "--runtime tensorflow there, or --on python:/path/to/python of an environment that has it",
+    ),
     (
         r"[Ee]ncountered unresolved custom op: ([^.\s]+)",
         "the custom operator {0} is unknown to {runtime}; convert without it",
@@ -48,10 +53,10 @@ class FileOperator:
     by: str
 
 
-class _InterpreterRunner(Runner):
+class InterpreterRunner(Runner):
     """What both packages share: the Interpreter class of TensorFlow Lite."""
 
-    formats = (Format.TFLITE,)
+    formats: ClassVar[tuple[Format, ...]] = (Format.TFLITE,)
     _interpreter_class: Any
 
     def _open(self) -> tuple[Sequence[Port], Sequence[Port]]:
@@ -215,7 +220,7 @@ class _InterpreterRunner(Runner):
         return f"{runtime} does not accept it: {' '.join(text.split())[:300]}; convert it again"
 
 
-class LiteRtRunner(_InterpreterRunner):
+class LiteRtRunner(InterpreterRunner):
     """TFLite on ai-edge-litert."""
 
     name = "litert"
@@ -230,7 +235,7 @@ class LiteRtRunner(_InterpreterRunner):
         self._interpreter_class = Interpreter
 
 
-class TfliteRuntimeRunner(_InterpreterRunner):
+class TfliteRuntimeRunner(InterpreterRunner):
     """TFLite on tflite-runtime (last release 2.14: Python 3.11 and numpy 1 only)."""
 
     name = "tflite-runtime"
