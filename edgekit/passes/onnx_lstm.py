@@ -46,7 +46,7 @@ def dynamic_lstm(model: Any) -> int:
             node.input[place] = f"{name}_int8"
             scales += [f"{name}_scale", f"{name}_zero"]
         node.input.extend([""] * (8 - len(node.input)) + scales)
-        kept = [attribute for attribute in node.attribute if attribute.name != "layout"]  # an attribute it does not know
+        kept = [a for a in node.attribute if a.name != "layout"]  # which the other operator does not know
         del node.attribute[:]
         node.attribute.extend(kept)
         node.op_type, node.domain = "DynamicQuantizeLSTM", DOMAIN

@@ -48,8 +48,9 @@ class QuantizeOnnx(Pass):
     """Quantizes an ONNX file.
 
     ``int8``: weights int8, symmetric, one scale per output channel; activations uint8, one scale per tensor, from a
-    calibration; biases int32; an LSTM as in ``int8-dynamic``. ``int8-dynamic``: matrix products on integers with scales found while running; other
-    weights held in int8. ``int8-weights``, ``fp16``: weights held in int8 or float16, arithmetic in float32.
+    calibration; biases int32; LSTM as in ``int8-dynamic``; weights of operators without an integer kernel held in int8.
+    ``int8-dynamic``: matrix products and LSTM on integers with scales found while running; other weights held in int8.
+    ``int8-weights``, ``fp16``: weights held in int8 or float16, arithmetic in float32.
     """
 
     scheme: str = "int8"

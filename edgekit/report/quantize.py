@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekit.report.text import SHARES, figure, points, size, table, worse
+from edgekit.report.text import SHARES, figure, points, share, size, small, table, worse
 from edgekit.report.verbs import Documented, Parts, account_line
 
 _SHOWN = 12
@@ -24,6 +24,9 @@ def render_quantize(result: Documented) -> Parts:
     parts: Parts = [f"{artifact['path']}: {document['scheme']}"]
     parts.append(table(("", "before", "after", ""), rows, right=("before", "after")))
     parts.append(account_line(account))
+    if document["length_errors"]:
+        listed = [(e["steps"], small(e["max_abs"]), share(e["relative"])) for e in document["length_errors"]]
+        parts.append(table(("steps", "largest error", "of the largest output"), listed, right=("steps",)))
     left = account["left_float"]
     if left:
         reasons: dict[str, dict[str, int]] = {}
