@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from edgekit.errors import UnsupportedError, UsageError
+from edgekit.errors import ConversionError, UnsupportedError, UsageError
 from edgekit.source import random_note
 from edgekit.types import Array, Card, Dim, Feed, Format, InputContract, Network, Signature, TensorSpec
 
@@ -77,7 +77,7 @@ class Converter(ABC):
         """Writes ``target`` (a file without a card) and returns notes: what was not honoured, in words.
 
         Raises:
-            UnsupportedError: the network cannot be written in this format; the message has the cause.
+            ConversionError: the network cannot be written in this format; the message has the cause.
         """
 
 
@@ -157,15 +157,17 @@ class Capture:
         """The module captured by torch.export, shared by every format.
 
         Raises:
-            UnsupportedError: torch.export cannot capture it, or an axis asked to be dynamic is fixed in the module.
+            ConversionError: torch.export cannot capture it, or an axis asked to be dynamic is fixed in the module.
         """
         for least in (0, *_LEAST):
             try:
                 return self._captured()
+            except UnsupportedError as error:  # of Marking, which knows the reason
+                raise UnsupportedError(f"{self.network.name!r} cannot be captured: {error}") from error
             except Exception as error:
                 stuck = _too_small(error, self.dims)
                 if not stuck or least == _LEAST[-1]:
-                    raise UnsupportedError(_capture_message(self.network.name, error, bool(self.dims))) from error
+                    raise _capture_error(self.network.name, error, bool(self.dims)) from error
                 following = next(size for size in _LEAST if size > least)
                 self.minimum.update(dict.fromkeys(stuck, following))
         raise AssertionError("the last round returns or raises")
@@ -257,8 +259,7 @@ def quiet() -> Iterator[None]:
 
 def cause(error: BaseException) -> str:
     """The first line of the innermost exception, and the line of the user's code that torch says it comes from."""
-    while error.__cause__ is not None:
-        error = error.__cause__
+    error = _innermost(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if len(lines) > 1 and lines[0].startswith("Constraints violated"):  # torch says why on the next line
         lines = [lines[1].lstrip("- ")]
@@ -268,6 +269,18 @@ def cause(error: BaseException) -> str:
     return f"{text} ({own[-1][0]}:{own[-1][1]})" if own else text
 
 
+def detail(error: BaseException) -> str:
+    """Type and whole text of the innermost exception: what its cause is told by."""
+    error = _innermost(error)
+    return f"{type(error).__name__}: {error}"
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 def _too_small(error: Exception, dims: tuple[str, ...]) -> tuple[str, ...]:
     """The dynamic dimensions that torch.export says do not hold for every size; empty for another error."""
     match = re.search(r"Constraints violated \(([^)]*)\)", str(error))
@@ -275,11 +288,14 @@ def _too_small(error: Exception, dims: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in dims if name in named) if "specialized" not in str(error) else ()
 
 
-def _capture_message(name: str, error: Exception, dynamic: bool) -> str:
-    text = f"torch.export cannot capture {name!r}: {cause(error)}."
+def _capture_error(name: str, error: Exception, dynamic: bool) -> ConversionError:
     if dynamic:
-        return f"{text} The network may need a fixed size where --dynamic was given: leave that axis out"
-    return f"{text} Its forward may depend on the values of its inputs: rewrite that with torch.where, or fix the sizes"
+        advice = "The network may need a fixed size where --dynamic was given: leave that axis out"
+    else:
+        advice = "Its forward may depend on the values of its inputs: rewrite that with torch.where, or fix the sizes"
+    return ConversionError(
+        "torch.export", f"torch.export cannot capture {name!r}: {cause(error)}", advice, detail(error)
+    )
 
 
 def _check_dynamic(signature: Signature, dynamic: Mapping[str, Mapping[int, str]]) -> None:

@@ -7,8 +7,8 @@ keeps in a file; descriptor 1 is moved away first, so that no ``print`` gets bet
 Request: ``{"program": "x.pt2", "target": "x.tflite", "inputs": [names], "outputs": [names],
 "dynamic": [{"axis": name} or null for each input], "minimum": {name: size},
 "prefix": text before the network's own module names}``.
-Answer: ``{"ok": true, "notes": [texts]}``, ``{"error": text}`` or, where the file cannot be written,
-``{"errno": number}``.
+Answer: ``{"ok": true, "notes": [texts]}``, ``{"error": first line, "detail": whole text}`` or, where the file cannot be
+written, ``{"errno": number}``.
 """
 
 from __future__ import annotations
@@ -36,10 +36,12 @@ def main() -> None:
         try:
             answer: dict[str, Any] = {"ok": True, "notes": convert(request)}
         except OSError as error:
-            answer = {"errno": error.errno} if error.errno else {"error": f"{type(error).__name__}: {error}"}
+            text = f"{type(error).__name__}: {error}"
+            answer = {"errno": error.errno} if error.errno else {"error": text, "detail": text}
         except Exception as error:  # every failure of the converter is an answer; the parent names it
             lines = [part.strip() for part in str(error).splitlines() if part.strip()]
-            answer = {"error": f"{type(error).__name__}: {lines[0] if lines else 'no message'}"}
+            name = type(error).__name__
+            answer = {"error": f"{name}: {lines[0] if lines else 'no message'}", "detail": f"{name}: {error}"}
             import traceback
 
             traceback.print_exc()

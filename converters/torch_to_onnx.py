@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from edgekit.converters.base import Capture, Converter, ExportOptions, cause, quiet
+from edgekit.converters.base import Capture, Converter, ExportOptions, cause, detail, quiet
 
-from edgekit.errors import UnsupportedError
+from edgekit.errors import ConversionError, UnsupportedError
 from edgekit.types import Format, Network
 
 if TYPE_CHECKING:
@@ -70,9 +70,11 @@ class TorchToOnnx(Converter):
                 assert exported is not None  # an ExportedProgram always gives an ONNXProgram
                 model = exported.model_proto
         except Exception as error:
-            raise UnsupportedError(
-                f"the ONNX exporter cannot write {capture.network.name!r}: {cause(error)}. Replace that operation in "
-                "the network, or export to another format"
+            raise ConversionError(
+                "onnx",
+                f"the ONNX exporter cannot write {capture.network.name!r}: {cause(error)}",
+                "Replace that operation in the network, or export to another format",
+                detail(error),
             ) from error
         found = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
         if found.get("ai.onnx") != opset:

@@ -24,8 +24,8 @@ from typing import Any, ClassVar
 from edgekit.converters.base import Capture, Converter, ExportOptions, Finish, narrowing_notes, quiet
 
 from edgekit.errors import (
+    ConversionError,
     RuntimeMissingError,
-    UnsupportedError,
     WorkerCrashError,
     WorkerMemoryError,
     WorkerTimeoutError,
@@ -89,8 +89,11 @@ class TorchToTflite(Converter):
                 advice = "Replace that operation in the network, or export to another format"
                 if capture.dims:
                     advice = f"It may convert with fixed sizes: leave {', '.join(capture.dims)} out for TFLite"
-                raise UnsupportedError(
-                    f"litert-torch cannot convert {capture.network.name!r}: {answer['error'].rstrip('.')}. {advice}"
+                raise ConversionError(
+                    "tflite",
+                    f"litert-torch cannot convert {capture.network.name!r}: {answer['error'].rstrip('.')}",
+                    advice,
+                    answer["detail"],
                 )
             return (*narrowing_notes(signature), *answer["notes"])
 

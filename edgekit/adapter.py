@@ -7,6 +7,7 @@ results. :func:`adapt` finds the names, and puts a thin module in front only whe
 from __future__ import annotations
 
 import inspect
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +19,8 @@ from torch.utils import _pytree as pytree
 
 from edgekit.errors import SourceError
 from edgekit.types import Array, Dim, Signature, TensorSpec
+
+log = logging.getLogger("edgekit")
 
 
 class Adapted(nn.Module):
@@ -66,6 +69,8 @@ def adapt(
     Raises:
         SourceError: no tensor among inputs or outputs, an unknown dtype, or the module raises on its example inputs.
     """
+    _check_names(kwargs)
+    _say_mode(module)
     module.eval()
     given, keywords = pytree.tree_map(_tensor, (tuple(args), dict(kwargs)))
     paths, spec = pytree.tree_flatten_with_path((given, keywords))
@@ -94,6 +99,25 @@ def adapt(
         module = Adapted(module, spec, leaves, isinstance(result, Tensor)).eval()
     examples = {name: np.array(t.detach().cpu().numpy()) for name, t in zip(names, tensors, strict=True)}
     return module, examples, signature
+
+
+def _check_names(kwargs: Mapping[Any, Any]) -> None:
+    other = [repr(key) for key in kwargs if not isinstance(key, str)]
+    if other:
+        raise SourceError(
+            f"a dict of example inputs has the names of forward's arguments as keys, but this one has "
+            f"{', '.join(other)}; if forward takes the dict itself, put it in a tuple: return module, (inputs,)"
+        )
+
+
+def _say_mode(module: nn.Module) -> None:
+    """Says that a module in training mode is put into eval mode, where that changes what it computes."""
+    kinds = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+    found = dict.fromkeys(type(m).__name__ for m in module.modules() if m.training and isinstance(m, kinds))
+    if found:
+        log.info(
+            "the network came in training mode; it is used in eval mode (%s behave differently there)", ", ".join(found)
+        )
 
 
 def _tensor(value: Any) -> Any:
@@ -163,6 +187,11 @@ def _unique(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
 
 def _spec(name: str, tensor: Tensor) -> TensorSpec:
     dtype = str(tensor.dtype).removeprefix("torch.")
+    if tensor.is_complex():
+        raise SourceError(
+            f"{name!r} is {dtype}, and files hold no complex numbers; let the module take and give real and imaginary "
+            "part, as torch.view_as_real has them"
+        )
     if not hasattr(np, dtype):  # np.dtype() would know more once some library has registered its own types
         raise SourceError(
             f"{name!r} is {dtype}, which numpy and the runtimes do not have; let the module take and give float32"

@@ -9,6 +9,7 @@
     │   ├── FeedError              arrays given to a runner
     │   ├── RecipeError            a recipe file
     │   ├── UnsupportedError       a format, runtime or scheme has no such thing
+    │   │   └── ConversionError    a tool tried to convert a network and failed
     │   └── StorageError           the disk is full
     ├── GateError               1  a gate said no
     │   ├── ParityError            a conversion whose outputs differ
@@ -71,6 +72,21 @@ class RecipeError(InputError):
 
 class UnsupportedError(InputError):
     """A format, runtime or scheme has no such thing; nothing else was done in its place."""
+
+
+class ConversionError(UnsupportedError):
+    """A tool tried to convert a network and failed.
+
+    Attributes:
+        tool: ``torch.export``, which captures for every format, or the format that was to be written.
+        headline: what failed and the first line the tool said; ``advice`` follows it in the message.
+        detail: type and whole text of the tool's own error.
+        written: the tool did write a file, which no runtime takes.
+    """
+
+    def __init__(self, tool: str, headline: str, advice: str, detail: str, *, written: bool = False) -> None:
+        super().__init__(f"{headline}. {advice}")
+        self.tool, self.headline, self.advice, self.detail, self.written = tool, headline, advice, detail, written
 
 
 class StorageError(InputError):

@@ -202,3 +202,28 @@ def _shift_outside_buffers(body: bytearray, by: int) -> None:
     for buffer in reader.vector(reader.u32(0), _BUFFERS):
         for offset_at, _ in _outside(reader, buffer):
             struct.pack_into("<Q", body, offset_at, reader.u64(offset_at) + by)
+
+
+_TYPES = {0: "<f4", 1: "<f2", 2: "<i4", 3: "|u1", 4: "<i8", 6: "|b1", 7: "<i2", 9: "|i1", 10: "<f8", 15: "<u4"}
+"""TensorType -> numpy dtype, of those whose bytes are the values."""
+
+
+def constants(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """numpy dtype and bytes of every tensor whose values stand in the file, each buffer once.
+
+    Source: ``SubGraph`` tensors 0; ``Tensor`` type 1, buffer 2. Tensors of other types (4 bits, strings) are left out.
+    """
+    reader = _Reader(data)
+    model = reader.u32(0)
+    buffers = reader.vector(model, _BUFFERS)
+    seen: set[int] = set()
+    for graph in reader.vector(model, 2):
+        for tensor in reader.vector(graph, 0):
+            type_at, buffer_at = reader.field(tensor, 1), reader.field(tensor, 2)
+            kind, number = (data[type_at] if type_at else 0), (reader.u32(buffer_at) if buffer_at else 0)
+            if number in seen or number >= len(buffers) or kind not in _TYPES:
+                continue
+            at = reader.field(buffers[number], 0)
+            if at:
+                seen.add(number)
+                yield _TYPES[kind], reader.blob(at)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from edgekit import registry
 from edgekit.artifact import library_versions, open_artifact, sha256_file, writable_folder, write_card, writing
 from edgekit.converters.base import Capture, Converter, ExportOptions, Finish, artifact_card
-from edgekit.errors import DeviceError, UsageError
+from edgekit.errors import ConversionError, DeviceError, UsageError
 from edgekit.types import TIME, Array, Artifact, Card, Feed, Format, InputContract, Network, SelfTest, Signature, Step
 
 if TYPE_CHECKING:
@@ -111,7 +111,8 @@ def export(
     Raises:
         UsageError: an option makes no sense, or the folder cannot be written.
         SourceError, DataError: the network or the samples cannot be had.
-        UnsupportedError: the network cannot be written in one of the formats.
+        UnsupportedError: the network cannot be written in one of the formats. Where a tool failed on it, the message
+            names the smallest part that fails by itself, and ``OUT/repro_PART.py`` shows it.
         ParityError: a file's outputs differ; the message names the first layer that does. Nothing is published.
     """
     formats = _formats(to)
@@ -135,9 +136,14 @@ def export(
         converter.check(network, options)
     capture = Capture(network, options)
     proof = _Proof(capture, data, tolerance, sequence)
-    with _staging(folder) as stage:
-        made = _convert_all(converters, capture, proof, stage, _file_name(network.name))
-        published = [_publish(item, folder) for item in made]
+    try:
+        with _staging(folder) as stage:
+            made = _convert_all(converters, capture, proof, stage, _file_name(network.name))
+            published = [_publish(item, folder) for item in made]
+    except ConversionError as error:
+        from edgekit.quality.reproduce import located
+
+        raise located(error, capture, str(source), folder) from error
     return ExportResult(str(source), network.name, capture.signature, tuple(published), origin(network.card))
 
 
@@ -277,14 +283,15 @@ class _Proof:
 
         Raises:
             ParityError: a case fails.
+            ConversionError: no runtime takes the file.
             DeviceError: the file's runtime is missing, or dies on it.
         """
-        from edgekit.devices import open_runner
+        from edgekit.quality.failing import opened
         from edgekit.quality.parity import prove, require, with_rows
         from edgekit.quality.state import WHERE as STATE
         from edgekit.quality.steps import WHERE as STEPS
 
-        with open_runner(path) as runner:
+        with opened(path, path.suffix[1:]) as runner:
             run = _tolerant(runner.run, card)
             ledger = prove(self._reference, run, self.cases, self.tolerance)
             state = self._state(path, run)
@@ -292,8 +299,10 @@ class _Proof:
         bad = ledger.first_failure
         if bad is not None and not bad.reference_failed:
             from edgekit.quality.locate import locate
+            from edgekit.quality.repeat import require_repeatable
 
             failed = next(c for c, row in zip(self.cases, ledger.cases, strict=True) if not row.passed)
+            require_repeatable(self.capture, failed.feed, bad.limit)
             ledger = replace(ledger, first_divergence=locate(self.capture, path, failed.feed))
         ledger = with_rows(with_rows(ledger, state, STATE), steps, STEPS)
         require(ledger, path.name, f"the network {self.capture.network.name!r}")

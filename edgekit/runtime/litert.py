@@ -24,6 +24,10 @@ _REASONS = (
         "the custom operator {0} is unknown to {runtime}; convert without it",
     ),
     (
+        r"Didn't find op for builtin opcode '(STABLEHLO_\w+)'",
+        "{runtime} has no kernel for {0}, which the conversion left over; write that step with other operators",
+    ),
+    (
         r"Didn't find op for builtin opcode '(\w+)' version '(\d+)'",
         "{runtime} has no {0} in version {1}: the file is newer than the runtime; use --runtime litert, or a newer one",
     ),
@@ -100,6 +104,45 @@ class _InterpreterRunner(Runner):
             self._set(index, array)
         self._invoke()
         return [self._get(index) for index in self._out]
+
+    def _copy_in(self, arrays: list[Array]) -> None:
+        if self._forget is not None:
+            self._forget()
+        for index, array in zip(self._in, arrays, strict=True):
+            self._set(index, array)
+
+    def _run_staged(self, arrays: list[Array]) -> list[Array]:
+        self._invoke()
+        return []
+
+    def _copy_out(self, made: list[Array]) -> list[Array]:
+        return [self._get(index) for index in self._out]
+
+    def save_compiled(self, target: str) -> None:
+        raise UnsupportedError(f"the Interpreter class of {self.package} offers no cache of XNNPACK's packed weights")
+
+    def arena_bytes(self) -> int:
+        """From the first to the last byte of the tensors that TFLite has laid out itself: constants lie in the file,
+        and what is inside XNNPACK lies in a memory of its own."""
+        constant = self._constant_tensors()
+        places = []
+        for row in self._interpreter.get_tensor_details():
+            index = int(row["index"])
+            if index in constant:
+                continue
+            try:
+                view = self._interpreter.tensor(index)()
+            except (ValueError, RuntimeError):  # inside the delegate, or not laid out
+                continue
+            if isinstance(view, np.ndarray):  # of a scalar numpy gives a copy, which lies anywhere
+                places.append((view.ctypes.data, view.ctypes.data + view.nbytes))
+        return max((end for _, end in places), default=0) - min((start for start, _ in places), default=0)
+
+    def _constant_tensors(self) -> set[int]:
+        """Tensors that no operator makes and the user does not give: weights, shapes, axes."""
+        operators = self._interpreter._get_ops_details()
+        made = {int(tensor) for op in operators for tensor in op["outputs"]}
+        return {int(row["index"]) for row in self._interpreter.get_tensor_details()} - made - set(self._in)
 
     def reset(self) -> None:
         """Variable tensors go back to zero; a graph that assigns resource variables, which

@@ -30,7 +30,7 @@ LAYOUTS = 8192
 """Memory layouts a worker is started with, drawn at random.
 
 What a file is called moves the heap of a process and, with it, its time: 6% between two names of one file were seen for
-weights as large as a cache (compare Mytkowycz et al. 2009, 10.1145/1508244.1508275, who also give this remedy). So
+weights as large as a cache (compare Mytkowicz et al. 2009, 10.1145/1508244.1508275, who also give this remedy). So
 every worker gets a layout of its own, and what the layout does shows between the workers, not between the files.
 """
 
@@ -94,6 +94,7 @@ class Cell:
         self._first_ns: int | None = None
         self._selftest: Mapping[str, Any] | None = None
         self._peak: int | None = None
+        self._arena: int | None = None
 
     def open(self) -> None:
         """The first worker: starts it, loads the model, takes the first inference, replays the self-test."""
@@ -143,8 +144,10 @@ class Cell:
         """The result of this cell, from what the session took of it; asks the worker once more, then ends it."""
         error = self.error or taken.error
         if error is None and self._clients:
-            with suppress(EdgekitError):  # the times are there; a worker that dies now costs only this figure
+            with suppress(EdgekitError):  # the times are there; a worker that dies now costs only these figures
                 self._peak = self._clients[0].peak_memory_bytes()
+                told = self._clients[0].measure("footprint", self.feed, timeout_s=self.plan.timeout_s)
+                self._arena = told.header.get("arena_bytes")
         self.close()
         loaded = self._loaded
         return CellResult(
@@ -156,6 +159,8 @@ class Cell:
             load_ns=None if loaded is None else loaded.load_ns,
             first_ns=self._first_ns,
             peak_memory_bytes=self._peak,
+            load_memory_bytes=None if loaded is None else loaded.peak_memory_bytes,
+            arena_bytes=self._arena,
             runtime_version=None if loaded is None else loaded.runtime_version,
             delegation=None if loaded is None or loaded.delegation is None else asdict(loaded.delegation),
             selftest=self._selftest,
