@@ -25,8 +25,8 @@ def render_quantize(result: Documented) -> Parts:
     parts.append(table(("", "before", "after", ""), rows, right=("before", "after")))
     parts.append(account_line(account))
     if document["length_errors"]:
-        listed = [(e["steps"], small(e["max_abs"]), share(e["relative"])) for e in document["length_errors"]]
-        parts.append(table(("steps", "largest error", "of the largest output"), listed, right=("steps",)))
+        errors = [(e["steps"], small(e["max_abs"]), share(e["relative"])) for e in document["length_errors"]]
+        parts.append(table(("steps", "largest error", "of the largest output"), errors, right=("steps",)))
     left = account["left_float"]
     if left:
         reasons: dict[str, dict[str, int]] = {}
