@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from edgekit.errors import ConversionError, UsageError
+from edgekit.errors import ConversionError, UnsupportedError, UsageError
 from edgekit.source import random_note
 from edgekit.types import Array, Card, Dim, Feed, Format, InputContract, Network, Signature, TensorSpec
 
@@ -162,6 +162,8 @@ class Capture:
         for least in (0, *_LEAST):
             try:
                 return self._captured()
+            except UnsupportedError as error:  # of Marking, which knows the reason
+                raise UnsupportedError(f"{self.network.name!r} cannot be captured: {error}") from error
             except Exception as error:
                 stuck = _too_small(error, self.dims)
                 if not stuck or least == _LEAST[-1]:

@@ -27,6 +27,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "devices": {
         "cpu": "edgekit.devices.local:LocalTransport",
         "python": "edgekit.devices.local:PythonTransport",
+        "ssh": "edgekit.devices.ssh:SshTransport",
     },
     "converters": {
         "onnx": "edgekit.converters.torch_to_onnx:TorchToOnnx",

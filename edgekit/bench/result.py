@@ -93,7 +93,7 @@ class CellResult:
             "runtime": setting.runtime, "runtime_version": self.runtime_version, "device": dict(setting.device),
             "threads": setting.threads, "batch": setting.batch, "scenario": setting.scenario,
             "samples": int(samples.size),
-            "latency_ms": self._latency() if self.timed else None,
+            "latency_ms": self.latency() if self.timed else None,
             "needs": self._needs(samples),
             "cold_start_ms": {"load": _ms(self.load_ns), "first": _ms(self.first_ns)},
             "peak_memory_bytes": self.peak_memory_bytes,
@@ -115,7 +115,8 @@ class CellResult:
             body["error"] = {"type": type(self.error).__name__, "message": str(self.error)}
         return body
 
-    def _latency(self) -> dict[str, Any]:
+    def latency(self) -> dict[str, Any]:
+        """The body of ``latency_ms``; ValueError where nothing was timed."""
         return latency_document(self.blocks, seed=self.seed, owners=self.owners, floor=self.floor)
 
     def _needs(self, samples: Samples) -> dict[str, Any]:

@@ -218,7 +218,7 @@ def limit_option(function: Callable[P, R]) -> Callable[P, R]:
 def device_option(function: Callable[P, R]) -> Callable[P, R]:
     """``--on DEVICE``, passed as ``on``."""
     return click.option("--on", metavar="DEVICE", default="cpu", show_default=True,
-                        help="Where to run: cpu, python:/path/to/python.")(function)  # fmt: skip
+                        help="cpu, python:/path/to/python, ssh://user@host, or a saved name.")(function)  # fmt: skip
 
 
 def runtime_option(function: Callable[P, R]) -> Callable[P, R]:

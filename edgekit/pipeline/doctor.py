@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -137,10 +138,19 @@ def installed_packages() -> tuple[Package, ...]:
     )
 
 
-def try_backends(on: str) -> tuple[Backend, ...]:
-    """Every known runtime, really tried on the device ``on``; third parties' runtimes are named, not tried."""
+def try_backends(on: str, installed: Mapping[str, str | None] | None = None) -> tuple[Backend, ...]:
+    """Every known runtime, really tried on the device ``on``; third parties' runtimes are named, not tried.
+
+    ``installed``: what a worker there has said it has; what it has not is not tried.
+    """
     with tempfile.TemporaryDirectory(prefix="edgekit-doctor-") as folder:
-        return tuple(_try(name, on, Path(folder)) for name in registry.names("runtimes") if name in FORMATS)
+        found = []
+        for name in registry.names("runtimes"):
+            if name in FORMATS and installed is not None and installed.get(name) is None:
+                found.append(Backend(name, FORMATS[name], "missing", "not installed there", GET_RUNTIME[name]))
+            elif name in FORMATS:
+                found.append(_try(name, on, Path(folder)))
+        return tuple(found)
 
 
 def _try(runtime: str, on: str, folder: Path) -> Backend:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -21,6 +23,16 @@ CPU = DeviceSpec("cpu", "cpu")
 def files(model_files: ModuleType) -> ModuleType:
     """The module ``tests/runtime/files.py``."""
     return model_files
+
+
+@pytest.fixture(scope="session")
+def sshd(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real ssh server on the loopback (``tests/devices/sshd.py``)."""
+    server = runpy.run_path(str(root / "tests" / "devices" / "sshd.py"), run_name="edgekit_tests_sshd")
+    running = server["start_sshd"](tmp_path_factory.mktemp("sshd"))
+    yield running
+    running.process.terminate()
+    running.process.wait(20)
 
 
 class BrokenTransport(LocalTransport):

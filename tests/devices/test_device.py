@@ -35,7 +35,6 @@ def test_devices_by_name() -> None:
         ("python:", UsageError, "names no interpreter"),
         ("cuda", DeviceError, "missing: "),
         ("cuda:0", DeviceError, "use --on cpu"),
-        ("ssh://pi@board", UnsupportedError, "there are: cpu"),
         ("emulator:cortex-a72", UnsupportedError, "emulator"),
     ],
 )

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
 from edgekit import registry
 from edgekit.artifact import open_artifact
-from edgekit.bench.environment import environment
+from edgekit.bench.environment import environment, usable_cores
 from edgekit.bench.shapes import parse_shapes
 from edgekit.devices import parse_device
 from edgekit.errors import UsageError
 from edgekit.pipeline.bench.cell import CellPlan
 from edgekit.pipeline.bench.options import STREAMS, BenchOptions
 from edgekit.types import Artifact, Format
+
+log = logging.getLogger("edgekit")
 
 
 def make_plans(models: Sequence[str], options: BenchOptions) -> list[CellPlan]:
@@ -39,6 +42,9 @@ def make_plans(models: Sequence[str], options: BenchOptions) -> list[CellPlan]:
                     streams = (options.streams or STREAMS) if options.scenario == "multi-stream" else 1
                     cell = CellPlan(model, artifact, device, runtime, threads, options.scenario, *rest)
                     plans.append(replace(cell, timeout_s=options.timeout, streams=streams))
+    cores = usable_cores()
+    if max(options.threads) > cores:
+        log.info("%d threads on %d usable cores (affinity, cgroup quota)", max(options.threads), cores)
     if options.workers is not None:
         return plans
     workers = _default_workers(plans)

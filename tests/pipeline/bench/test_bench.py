@@ -28,7 +28,7 @@ from edgekit.pipeline.bench import BenchResult, bench
 from edgekit.pipeline.bench import run as verb
 from edgekit.pipeline.bench.cell import Replica
 from edgekit.pipeline.compare import compare
-from edgekit.report.bench import bench_csv, bench_markdown
+from edgekit.report.bench import bench_csv, bench_markdown, bench_report
 from edgekit.types import Verdict
 
 WIDTH = 64
@@ -151,6 +151,10 @@ def test_threads_devices_and_runtimes_are_cells(models: tuple[str, str]) -> None
         ("light", 1), ("light", 2), ("heavy", 1), ("heavy", 2),
     ]  # fmt: skip
     assert [(c.setting["threads"], c.b == models[0]) for c in found.comparisons] == [(1, True), (2, True)]
+    document = found.document()
+    assert [[point["threads"] for point in curve["points"]] for curve in document["thread_curves"]] == [[1, 2]] * 2
+    tables = [part for part in bench_report(document) if hasattr(part, "columns")]
+    assert [table.columns[2].header for table in tables[1:]] == ["speed-up [95%]"] * 2
 
 
 def test_offline_takes_whole_batches(make_onnx: MakeOnnx, folder: Path, models: tuple[str, str]) -> None:
