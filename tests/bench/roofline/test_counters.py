@@ -79,7 +79,8 @@ def loop_tflite(files: ModuleType, path: Path, limit: int | None) -> Path:
     condition = [*state, files.Tensor("less", "bool", ())]
     weights = np.eye(4, dtype=np.float32)
     body = [
-        *state, files.Tensor("w", "float32", (4, 4), weights), files.Tensor("b", "float32", (4,), np.zeros(4, np.float32)),
+        *state, files.Tensor("w", "float32", (4, 4), weights),
+        files.Tensor("b", "float32", (4,), np.zeros(4, np.float32)),
         files.Tensor("y", "float32", (1, 4)), files.Tensor("one", "int32", (), one), files.Tensor("j", "int32", ()),
     ]  # fmt: skip
     dense = files.Operator(
