@@ -262,8 +262,8 @@ class Graph:
 def graphs(data: bytes) -> list[Graph]:
     """Every subgraph of the file, the main one first.
 
-    Source: ``SubGraph`` tensors 0, inputs 1, operators 3; ``Tensor`` shape 0, type 1, buffer 2; ``Operator`` opcode_index 0, inputs
-    1, outputs 2, builtin_options 4; ``OperatorCode`` deprecated_builtin_code 0, builtin_code 3.
+    Source: ``SubGraph`` tensors 0, inputs 1, operators 3; ``Tensor`` shape 0, type 1, buffer 2; ``Operator``
+    opcode_index 0, inputs 1, outputs 2, builtin_options 4; ``OperatorCode`` deprecated_builtin_code 0, builtin_code 3.
     """
     reader = _Reader(data)
     model = reader.u32(0)

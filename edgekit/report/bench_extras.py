@@ -54,8 +54,8 @@ def roofline_lines(entry: Entry) -> list[str]:
     found = entry.get("roofline")
     if not found or "error" in found:
         return _failed(entry, "roofline")
-    said = f"{short(entry['model'])}: {found['macs'] / 1e6:.4g} M multiply-accumulates, {found['bytes'] / 1e6:.4g} MB moved, "
-    said += f"{found['attained_flops_per_s'] / 1e9:.3g} GFLOP/s"
+    said = f"{short(entry['model'])}: {found['macs'] / 1e6:.4g} M multiply-accumulates, "
+    said += f"{found['bytes'] / 1e6:.4g} MB moved, {found['attained_flops_per_s'] / 1e9:.3g} GFLOP/s"
     if found["share_of_roof"] is not None:
         roof = f"{found['roof_flops_per_s'] / 1e9:.3g} that the {found['bound']} allows"
         said += f", {100 * found['share_of_roof']:.0f}% of the {roof} at {found['intensity']:.3g} operations a byte"

@@ -17,8 +17,8 @@ _NAMES = {3: "CONV_2D", 4: "DEPTHWISE_CONV_2D", 9: "FULLY_CONNECTED", 35: "UNIDI
 def calls(runner: Runner, feed: Feed) -> list[Call]:
     """See :data:`edgekit.bench.roofline.COUNTERS`.
 
-    The body of a ``WHILE`` counts as often as its condition says, where that is ``counter < constant``, as edgekit's own
-    recurrent loops have it; else the ``WHILE`` stands among what could not be counted.
+    The body of a ``WHILE`` counts as often as its condition says, where that is ``counter < constant``, as edgekit's
+    own recurrent loops have it; else the ``WHILE`` stands among what could not be counted.
     """
     assert isinstance(runner, InterpreterRunner)
     runner.run(feed)

@@ -61,8 +61,8 @@ def macs(call: Call) -> int | None:
 def total(calls: Sequence[Call]) -> dict[str, Any]:
     """``macs`` and ``bytes`` of all calls, ``macs`` by type, and types that could not be counted.
 
-    ``bytes`` is what the operators read and write, each tensor once an operator, as if nothing stayed in a cache between
-    two operators.
+    ``bytes`` is what the operators read and write, each tensor once an operator, as if nothing stayed in a cache
+    between two operators.
     """
     by_type: dict[str, int] = {}
     uncounted: dict[str, int] = {}
@@ -163,8 +163,12 @@ RULES: Mapping[str, Rule] = {
     "UNIDIRECTIONAL_SEQUENCE_RNN": _sequence(1),
     # ATen
     **dict.fromkeys(("aten.conv1d", "aten.conv2d", "aten.conv3d", "aten.convolution"), _convolution(1)),
-    **dict.fromkeys(("aten.conv_transpose1d", "aten.conv_transpose2d.input", "aten.conv_transpose3d.input"), _transposed),
+    **dict.fromkeys(
+        ("aten.conv_transpose1d", "aten.conv_transpose2d.input", "aten.conv_transpose3d.input"), _transposed
+    ),
     **dict.fromkeys(("aten.linear", "aten.matmul", "aten.mm", "aten.bmm"), _product),
     "aten.addmm": lambda inputs, output: output.size * inputs[1].shape[-1],
-    **dict.fromkeys(("aten.lstm.input", "aten.gru.input", "aten.rnn_tanh.input", "aten.rnn_relu.input"), _torch_recurrent),
+    **dict.fromkeys(
+        ("aten.lstm.input", "aten.gru.input", "aten.rnn_tanh.input", "aten.rnn_relu.input"), _torch_recurrent
+    ),
 }  # fmt: skip
