@@ -53,6 +53,10 @@ class FileOperator:
     by: str
 
 
+_Seen = tuple[tuple[int, ...], int, bool]
+"""Shape, bytes of an element, whether it is a constant."""
+
+
 class InterpreterRunner(Runner):
     """What both packages share: the Interpreter class of TensorFlow Lite."""
 
@@ -182,6 +186,21 @@ class InterpreterRunner(Runner):
             output = names.get(int(op["outputs"][0]), "") if len(op["outputs"]) else ""
             made.append(FileOperator(int(op["index"]), str(op["op_name"]), output, by))
         return made
+
+    def operator_shapes(self) -> list[tuple[str, list[_Seen], list[_Seen]]]:
+        """Type, inputs and outputs of each operator of the main graph, with the shapes of the last run."""
+        tensors = {int(row["index"]): row for row in self._interpreter.get_tensor_details()}
+        constant = self._constant_tensors()
+
+        def seen(indices: Iterable[int]) -> list[_Seen]:
+            rows = [tensors[int(index)] for index in indices if int(index) in tensors]
+            return [
+                (tuple(map(int, row["shape"])), np.dtype(row["dtype"]).itemsize, int(row["index"]) in constant)
+                for row in rows
+            ]
+
+        own = [op for op in self._interpreter._get_ops_details() if op["op_name"] != _DELEGATE]
+        return [(str(op["op_name"]), seen(op["inputs"]), seen(op["outputs"])) for op in own]
 
     def close(self) -> None:
         self._set = self._get = self._invoke = self._forget = self._interpreter = None
