@@ -20,6 +20,7 @@ from edgekit.pipeline.prune.trial import Job, Trial, measured, run_trial
 from edgekit.pipeline.train import checkpoint_path
 from edgekit.quality.evaluate import drop
 from edgekit.source import resolve
+from edgekit.source.foreign import require_torch
 from edgekit.types import Network, Quality
 
 log = logging.getLogger("edgekit")
@@ -59,6 +60,7 @@ def prune(
     request = asked(method, amount, data, epochs, seed, options or PruneOptions())
     place = checkpoint_path(out)
     network = resolve(source)
+    require_torch(network, "prune")
     samples = None if data is None else open_data(data, default_split="train")
     if samples is not None:
         network = _fitted(network, samples)
