@@ -57,6 +57,7 @@ def _thread_counts(ctx: click.Context, param: click.Parameter, values: tuple[str
 @seed_option
 @click.option("--workers", type=int, help="Processes for each cell, which take turns (default: 2 to 4).")
 @click.option("--profile", is_flag=True, help="Also time per operator, type and layer, in a pass of its own.")
+@click.option("--roofline", is_flag=True, help="Also count operations and bytes, and measure the machine's peaks.")
 @click.option("--cold", is_flag=True, help="Also time starts: file out of the page cache, in it, compiled before.")
 @click.option("--fit", is_flag=True, help="Also look for the smallest memory limit under which it runs.")
 @click.option("--end-to-end", is_flag=True, help="Also time the way from --input to an answer, stage by stage.")

@@ -10,7 +10,13 @@ from edgekit.cli.progress import epoch_bar
 
 @click.command()
 @click.argument("source")
-@click.option("--method", metavar="METHOD", default="channels", show_default=True, help="What leaves: channels.")
+@click.option(
+    "--method",
+    metavar="METHOD",
+    default="channels",
+    show_default=True,
+    help="What leaves: channels (hidden units, heads).",
+)
 @click.option("--amount", type=float, required=True, metavar="A",
               help="Share of the multiply-accumulates to remove, 0 < A < 1.")  # fmt: skip
 @data_option()
@@ -36,7 +42,7 @@ def command(
     device: str,
     out: str,
 ) -> None:
-    """Removes whole channels from a network and fine-tunes what is left.
+    """Removes whole channels, hidden units and heads from a network and fine-tunes what is left.
 
     SOURCE is a zoo name, a checkpoint (.safetensors), file.py:factory or pkg.mod:factory. Inputs and classes stay as
     they are.

@@ -1,4 +1,4 @@
-"""``edgekit prune``: a network loses channels, recovers by fine-tuning, and is written as a checkpoint."""
+"""``edgekit prune``: a network loses channels, units or heads, recovers by fine-tuning, and is written down."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ Entry = Mapping[str, Any]
 
 def extra_report(entry: Entry) -> list[Any]:
     """Everything there is of a cell beside its times, in the order of the options."""
-    lines = (load_lines, sustain_lines, ledger_lines, cold_lines, fit_lines, stage_lines, probe_lines)
+    lines = (load_lines, sustain_lines, ledger_lines, roofline_lines, cold_lines, fit_lines, stage_lines, probe_lines)
     return [part for lines_of in lines for part in lines_of(entry)] + profile_report(entry)
 
 
@@ -47,6 +47,21 @@ def _timed_row(row: Entry | None, label: str) -> tuple[object, ...]:
     name = {None: "unknown", "": "(model)"}.get(row[label], row[label])
     figures = (ms(row["ms"]), f"{100 * row['share']:.1f}%")
     return (name, f"{row['calls']:g}", *figures) if label == "type" else (name, *figures)
+
+
+def roofline_lines(entry: Entry) -> list[str]:
+    """How much is computed and moved, and how near the model comes to what the machine can do."""
+    found = entry.get("roofline")
+    if not found or "error" in found:
+        return _failed(entry, "roofline")
+    said = f"{short(entry['model'])}: {found['macs'] / 1e6:.4g} M multiply-accumulates, "
+    said += f"{found['bytes'] / 1e6:.4g} MB moved, {found['attained_flops_per_s'] / 1e9:.3g} GFLOP/s"
+    if found["share_of_roof"] is not None:
+        roof = f"{found['roof_flops_per_s'] / 1e9:.3g} that the {found['bound']} allows"
+        said += f", {100 * found['share_of_roof']:.0f}% of the {roof} at {found['intensity']:.3g} operations a byte"
+    if found["uncounted"]:
+        said += f"; not counted: {', '.join(row['type'] for row in found['uncounted'])}"
+    return [said]
 
 
 _WAYS = {

@@ -27,6 +27,8 @@ from edgekit.errors import InputError
 log = logging.getLogger("edgekit")
 
 SCHEMA = "edgekit.bench.journal/1"
+KEPT_S = 7 * 86_400.0
+"""Journals in the state folder that are older than this are removed."""
 FRESH_S = 3600.0
 """An interrupted run is gone on with unasked up to this age; later only with ``--resume``."""
 
@@ -141,9 +143,13 @@ class Journal:
 
 
 def journal_in_state(what: Mapping[str, Any]) -> Path:
-    """Its place in the state folder: one file for each ``what``."""
+    """Its place in the state folder: one file for each ``what``. Old ones are cleared away."""
     digest = sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
-    return state_folder() / "interrupted" / f"{digest}.part"
+    folder = state_folder() / "interrupted"
+    for old in folder.glob("*.part"):  # runs that nobody went on with
+        if time.time() - old.stat().st_mtime > KEPT_S:
+            old.unlink(missing_ok=True)
+    return folder / f"{digest}.part"
 
 
 def _rows(path: Path) -> tuple[list[dict[str, Any]], int]:

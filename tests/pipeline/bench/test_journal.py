@@ -159,6 +159,9 @@ def test_a_run_that_is_ended_loses_nothing_that_finished(
 
 def test_without_a_document_it_lies_in_the_state_folder_until_delivered(models: tuple[str, str]) -> None:
     state = Path(os.environ["XDG_STATE_HOME"]) / "edgekit" / "interrupted"
+    state.mkdir(parents=True, exist_ok=True)
+    (state / "old.part").write_text("of last week")
+    os.utime(state / "old.part", (0, 0))
     result = bench(models[0], seconds=0.1, workers=1, journal=True)
     assert len(list(state.iterdir())) == 1
     result.delivered()
