@@ -1,7 +1,7 @@
-"""``emulator:cortex-a53|a72|a76``: an ARM core in user-mode emulation (qemu), with ARM builds of Python and the runtimes.
+"""``emulator:cortex-a53|a72|a76``: an ARM core in user-mode emulation (qemu), with ARM builds of Python and runtimes.
 
 It proves that a file loads on ARM, that its operators exist there, and what they compute on NEON. It proves nothing
-about time: its evidence is ``emulated``, and no figure in seconds comes from it. Its files (the *root*) are made once by
+of time: its evidence is ``emulated``, and no figure in seconds comes from it. Its files (the *root*) are made once by
 ``edgekit device add NAME emulator:CORE`` (:mod:`edgekit.pipeline.emulator_root`).
 """
 

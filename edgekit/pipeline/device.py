@@ -108,7 +108,8 @@ def devices(*, state: bool = False) -> DevicesResult:
 def add(name: str, address: str) -> SavedResult:
     """Looks at the device at ``address`` and, where a model can run on it, gives it a name.
 
-    The emulator's ARM system is built first, once. Where an ssh address names no Python, the one that was found there is kept with it.
+    The emulator's ARM system is built first, once. Where an ssh address names no Python, the one that was found there
+    is kept with it.
 
     Raises:
         UsageError: the address or the name makes no sense.

@@ -2,8 +2,9 @@
 
 Everything goes into one folder, without being root: apt works in a private folder of its own, with the sources of
 Debian bookworm and its backports (qemu 7.2 of bookworm itself crashes in onnxruntime; 10 does not), and packages are
-unpacked, not installed. What is downloaded is kept until the root is whole, so that an interrupted build goes on. Debian
-packages are checked by apt against Debian's signatures, wheels against the hashes below. The folder gets its name last.
+unpacked, not installed. What is downloaded is kept until the root is whole, so that an interrupted build goes on.
+Debian's packages are checked by apt against its signatures, wheels against the hashes below. The folder gets its name
+last.
 """
 
 from __future__ import annotations
@@ -102,8 +103,8 @@ def _check_machine(target: Path) -> None:
     if lacking or platform.system() != "Linux" or platform.machine() != "x86_64":
         raise RuntimeMissingError(
             f"the ARM system is built with Debian's tools on x86-64 Linux; this is {platform.system()} on "
-            f"{platform.machine()}, without {', '.join(lacking) or 'nothing'}; build it on Debian or Ubuntu and copy it "
-            f"to {target}, or name its folder in EDGEKIT_EMULATOR_ROOT"
+            f"{platform.machine()}, lacking {', '.join(lacking) or 'none of them'}; build it on Debian or Ubuntu and "
+            f"copy it to {target}, or name its folder in EDGEKIT_EMULATOR_ROOT"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(target.parent).free
@@ -115,7 +116,7 @@ def _check_machine(target: Path) -> None:
 
 
 def _private_apt(folder: Path) -> list[str]:
-    """``apt-get`` with lists, cache and status of its own, which knows arm64 and amd64; the system's are not touched."""
+    """``apt-get`` with lists, cache and status of its own, which knows arm64 and amd64; the system's stay as they are."""
     keyring = next((path for name in KEYRINGS if (path := Path("/usr/share/keyrings") / name).is_file()), None)
     if keyring is None:
         raise RuntimeMissingError("Debian's keys are not here; run: apt-get install debian-archive-keyring")
