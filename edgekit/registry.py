@@ -23,6 +23,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "litert": "edgekit.runtime.litert:LiteRtRunner",
         "tflite-runtime": "edgekit.runtime.litert:TfliteRuntimeRunner",
         "torch": "edgekit.runtime.torch:TorchRunner",
+        "tensorflow": "edgekit.runtime.tensorflow:TensorflowRunner",
     },
     "devices": {
         "cpu": "edgekit.devices.local:LocalTransport",
@@ -47,6 +48,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "factory": "edgekit.source.factory:Factory",
         "checkpoint": "edgekit.source.checkpoint:Checkpoint",
         "pt2": "edgekit.source.program:Program",
+        "savedmodel": "edgekit.source.savedmodel:SavedModel",
     },
     "families": {
         "mlp": "edgekit.models.mlp:FAMILY",

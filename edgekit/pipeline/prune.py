@@ -27,6 +27,7 @@ from edgekit.pipeline.train import (
 )
 from edgekit.quality.evaluate import drop
 from edgekit.source import resolve
+from edgekit.source.foreign import require_torch
 from edgekit.types import Network, Quality, Step
 
 log = logging.getLogger("edgekit")
@@ -143,6 +144,7 @@ def prune(
     pruner = PruneChannels(amount, chosen.round_to, chosen.spread)
     place = checkpoint_path(out)
     network = resolve(source)
+    require_torch(network, "prune")
     samples = None if data is None else open_data(data, default_split="train")
     if samples is not None:
         network = _fitted(network, samples)

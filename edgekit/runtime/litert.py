@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,6 +19,11 @@ from edgekit.types import Array, Format, QuantizedTensor, TensorSpec
 XNNPACK, TFLITE_KERNELS = "XNNPACK", "TFLite kernels"
 _DELEGATE, _ASSIGN = "DELEGATE", "ASSIGN_VARIABLE"
 _REASONS = (
+    (
+        r"Select TensorFlow op.*\((Flex\w+)\)",
+        "it needs TensorFlow's own operators ({0}), which {runtime} does not bring; tensorflow up to 2.19 does: "
+        "--runtime tensorflow there, or --on python:/path/to/python of an environment that has it",
+    ),
     (
         r"[Ee]ncountered unresolved custom op: ([^.\s]+)",
         "the custom operator {0} is unknown to {runtime}; convert without it",
@@ -55,7 +60,7 @@ _Seen = tuple[tuple[int, ...], int, bool]
 class InterpreterRunner(Runner):
     """What both packages share: the Interpreter class of TensorFlow Lite."""
 
-    formats = (Format.TFLITE,)
+    formats: ClassVar[tuple[Format, ...]] = (Format.TFLITE,)
     _interpreter_class: Any
 
     def _open(self) -> tuple[Sequence[Port], Sequence[Port]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.artifact import sha256_file
+from edgekit.artifact import sha256_file, size_bytes
 from edgekit.bench.clock import Block, WarmupRule
 from edgekit.bench.result import CellResult, Setting
 from edgekit.bench.session import Taken
@@ -197,7 +196,7 @@ class Cell:
             model=plan.model,
             sha256=self._sha256,
             format=plan.artifact.format.value,
-            bytes=os.stat(path).st_size,
+            bytes=size_bytes(path),
             runtime=plan.runtime if self._loaded is None else self._loaded.runtime,
             device=where,
             threads=plan.threads,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from edgekit import registry
-from edgekit.artifact import open_artifact
+from edgekit.artifact import open_artifact, size_bytes
 from edgekit.bench.environment import environment, usable_cores
 from edgekit.bench.shapes import parse_shapes
 from edgekit.devices import parse_device
@@ -72,9 +72,9 @@ def _check_time(devices: Sequence[DeviceSpec], options: BenchOptions) -> None:
 
 def _default_workers(plans: Sequence[CellPlan]) -> int:
     """Workers for each cell: 4, but at most 18 in all and a quarter of the memory; 2 where a start takes seconds."""
-    if any(plan.artifact.format is Format.PT2 for plan in plans):
+    if any(plan.artifact.format in (Format.PT2, Format.SAVED_MODEL) for plan in plans):
         return 2
-    bytes_each = sum(3 * plan.artifact.path.stat().st_size for plan in plans)  # the file, its weights packed, its arena
+    bytes_each = sum(3 * size_bytes(plan.artifact.path) for plan in plans)  # the file, its weights packed, its arena
     memory = environment()["memory_bytes"]
     room = memory // 4 // max(bytes_each, 1) if isinstance(memory, int) else 4
     return int(max(1, min(4, max(2, 18 // len(plans)), room)))
