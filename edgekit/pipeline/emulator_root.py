@@ -116,7 +116,7 @@ def _check_machine(target: Path) -> None:
 
 
 def _private_apt(folder: Path) -> list[str]:
-    """``apt-get`` with lists, cache and status of its own, which knows arm64 and amd64; the system's stay as they are."""
+    """``apt-get`` with lists, cache and status of its own, for arm64 and amd64; the system's stay as they are."""
     keyring = next((path for name in KEYRINGS if (path := Path("/usr/share/keyrings") / name).is_file()), None)
     if keyring is None:
         raise RuntimeMissingError("Debian's keys are not here; run: apt-get install debian-archive-keyring")
