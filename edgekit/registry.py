@@ -38,6 +38,8 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     },
     "passes": {
         "channels": "edgekit.passes.prune_channels:PruneChannels",
+        "magnitude": "edgekit.passes.prune_weights:PruneMagnitude",
+        "2:4": "edgekit.passes.prune_weights:PruneTwoOfFour",
         "onnx-quantize": "edgekit.passes.quantize_onnx:QuantizeOnnx",
         "tflite-quantize": "edgekit.passes.quantize_tflite:QuantizeTflite",
     },
