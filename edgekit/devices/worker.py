@@ -44,6 +44,7 @@ _MODULES = {
     "litert": ("ai_edge_litert", "ai-edge-litert"),
     "tflite-runtime": ("tflite_runtime", "tflite-runtime"),
     "torch": ("torch", "torch"),
+    "tensorflow": ("tensorflow", "tensorflow-cpu"),
 }
 """Runtime -> module that must be there, distribution that brings it."""
 

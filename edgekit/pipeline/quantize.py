@@ -311,9 +311,9 @@ class _Run:
 
 def _check(artifact: Artifact, target: Path, options: QuantizeOptions) -> None:
     """Everything that can be refused before any work."""
-    if artifact.format is Format.PT2:
+    if artifact.format not in (Format.ONNX, Format.TFLITE):
         raise UnsupportedError(
-            f"{artifact.path} is a .pt2 file; export it first (--to onnx or tflite) and quantize that"
+            f"{artifact.path} is a {artifact.format} model; export it first (--to onnx or tflite) and quantize that"
         )
     known = quantize_onnx.SCHEMES if artifact.format is Format.ONNX else quantize_tflite.SCHEMES
     quantize_onnx.check_scheme(options.scheme, artifact.format, known)

@@ -83,7 +83,7 @@ def bench(models: str | Path | Sequence[str | Path] = (), **keywords: Any) -> Be
             stack.enter_context(_told_when_interrupted(journal))
         _replicate(cells, None if options.workers is not None else began + START_LIMIT_NS)
         thermometer = stack.enter_context(thermometer_on(plans[0].device))
-        watch = Watch([pid for cell in cells for pid in cell.pids])
+        watch = Watch([thermometer.pid if thermometer else None, *(pid for cell in cells for pid in cell.pids)])
         session = time_interleaved(
             [cell.replicas for cell in cells],
             seconds=options.seconds,

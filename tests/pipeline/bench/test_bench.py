@@ -62,6 +62,34 @@ def test_document_has_what_the_contract_says(result: BenchResult, models: tuple[
         assert "error" not in entry
 
 
+def test_the_protocol_says_how_it_was_measured(result: BenchResult, models: tuple[str, str]) -> None:
+    protocol = json.loads(json.dumps(result.document()["protocol"]))
+    assert protocol["options"]["models"] == list(models)
+    assert protocol["noise_floor"]["source"] in ("built-in", "learned")
+    heat = protocol["thermometer"]
+    assert heat["readings"] >= 3 + 1 + 2 * protocol["rounds"]  # and one more for each block that was taken again
+    assert heat["quiet_ms"] > 0
+    assert protocol["others"]["seconds"] > 0
+    assert 0 <= protocol["parent_cores"] < 1
+    assert protocol["kept_blocks"] == 0
+    assert {owner for entry in result.document()["results"] for owner in entry["block_workers"]} == {"0.0", "0.1"}
+
+
+def test_without_a_thermometer_the_times_are_there(
+    models: tuple[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from edgekit.pipeline.bench import machine
+
+    def refused(device: object) -> None:
+        raise DeviceError("no more processes")
+
+    monkeypatch.setattr(machine, "open_worker", refused)
+    found = bench(models[0], **QUICK).document()
+    assert found["results"][0]["latency_ms"]["p50"] > 0
+    assert found["protocol"]["thermometer"] == {}
+    assert "no thermometer on cpu" in caplog.text
+
+
 def test_comparison_is_of_the_second_against_the_first(result: BenchResult, models: tuple[str, str]) -> None:
     (found,) = result.document()["comparisons"]
     assert (found["a"], found["b"]) == (models[1], models[0])
