@@ -218,13 +218,13 @@ def limit_option(function: Callable[P, R]) -> Callable[P, R]:
 def device_option(function: Callable[P, R]) -> Callable[P, R]:
     """``--on DEVICE``, passed as ``on``."""
     return click.option("--on", metavar="DEVICE", default="cpu", show_default=True,
-                        help="Where to run: cpu, python:/path/to/python.")(function)  # fmt: skip
+                        help="cpu, python:/path/to/python, ssh://user@host, or a saved name.")(function)  # fmt: skip
 
 
 def runtime_option(function: Callable[P, R]) -> Callable[P, R]:
     """``--runtime NAME``, passed as ``runtime`` (None: the first runtime for the file's format)."""
     return click.option("--runtime", metavar="NAME",
-                        help="onnxruntime, litert, tflite-runtime, torch.")(function)  # fmt: skip
+                        help="onnxruntime, litert, tflite-runtime, torch, tensorflow.")(function)  # fmt: skip
 
 
 def threads_option(function: Callable[P, R]) -> Callable[P, R]:

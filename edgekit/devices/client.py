@@ -163,6 +163,23 @@ class WorkerClient:
         self._sent[place] = file
         return str(place)
 
+    def forget(self, path: str | Path) -> None:
+        """Removes a file that was sent, unless another worker uses it."""
+        file = Path(path)
+        self._ask("forget", sha256=sha256_file(file), suffix=file.suffix.lower())
+
+    def put_piece(self, chunk: Array, *, sha256: str, suffix: str, size: int) -> None:
+        """Sends one whole file in one piece under the name it is said to have; the device decides whether it has."""
+        self._ask("put", {"chunk": chunk}, sha256=sha256, suffix=suffix, bytes=size, offset=0, last=True)
+
+    def storage(self) -> dict[str, Any]:
+        """``folder`` where files are kept there, ``free_bytes`` of its disk, ``kept_bytes`` in it."""
+        return dict(self._ask("storage").header)
+
+    def wait(self, seconds: float, *, timeout_s: float) -> None:
+        """Has the worker do nothing for ``seconds``; shows what becomes of one that takes longer than it may."""
+        self._ask("wait", timeout_s=timeout_s, seconds=seconds)
+
     def _send(self, file: Path, named: Mapping[str, Any]) -> str:
         with open(file, "rb") as source, sending(file.name, int(named["bytes"]), self.name) as note:
             offset = 0

@@ -85,6 +85,32 @@ def optimize(runner: Runner, message: Message) -> Message:
     return Message({})
 
 
+def work(runner: Runner, message: Message) -> Message:
+    """Operations and bytes of one inference on the feed. See :func:`edgekit.bench.roofline.work`."""
+    from edgekit.bench.roofline import work
+
+    return Message(work(runner, message.arrays))
+
+
+def energy(runner: Runner, message: Message) -> Message:
+    """``seconds``; the feed as arrays. Energy by every meter there is. See :mod:`edgekit.bench.energy`."""
+    from edgekit.bench.energy import find_meters, measure
+
+    meters, refused = find_meters()
+    if not meters:
+        reason = "; ".join(refused) or "this machine shows no meter (no RAPL, no INA or other power sensor, no NVML)"
+        return Message({"absent": reason})
+    found = measure(runner.bare(message.arrays), float(message.header["seconds"]), meters)
+    return Message({**found, "refused": refused})
+
+
+def peaks(message: Message) -> Message:
+    """``threads``, ``working_set_bytes``. See :func:`edgekit.bench.roofline.peaks.measure`."""
+    from edgekit.bench.roofline.peaks import measure
+
+    return Message(measure(int(message.header["threads"]), int(message.header["working_set_bytes"])))
+
+
 def drop_cache(message: Message) -> Message:
     """``path``: a file whose pages are to leave the page cache. See :func:`edgekit.bench.pagecache.drop`."""
     from edgekit.bench.pagecache import drop
@@ -110,10 +136,13 @@ MEASURES: Mapping[str, Measure] = {
     "weights": weights,
     "reset_cost": reset_cost,
     "footprint": footprint,
+    "work": work,
+    "energy": energy,
     "optimize": optimize,
 }
 TOOLS: Mapping[str, Callable[[Message], Message]] = {
     "drop_cache": drop_cache,
+    "peaks": peaks,
     "flush_denormals": flush_denormals,
 }
 """Commands that need no model."""

@@ -18,6 +18,7 @@ import queue
 import resource
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
@@ -43,6 +44,7 @@ _MODULES = {
     "litert": ("ai_edge_litert", "ai-edge-litert"),
     "tflite-runtime": ("tflite_runtime", "tflite-runtime"),
     "torch": ("torch", "torch"),
+    "tensorflow": ("tensorflow", "tensorflow-cpu"),
 }
 """Runtime -> module that must be there, distribution that brings it."""
 
@@ -58,6 +60,9 @@ class Worker:
             "hello": self.hello,
             "find": self.find,
             "put": self.put,
+            "forget": self.forget,
+            "storage": self.storage,
+            "wait": self.wait,
             "load": self.load,
             "run": self.run,
             "reset": self.reset,
@@ -118,6 +123,17 @@ class Worker:
             bool(asked["last"]),
         )
         return Message({"path": None if place is None else str(place)})
+
+    def forget(self, message: Message) -> Message:
+        self._files().forget(str(message.header["sha256"]), str(message.header["suffix"]))
+        return Message({})
+
+    def storage(self, message: Message) -> Message:
+        return Message(self._files().document())
+
+    def wait(self, message: Message) -> Message:
+        time.sleep(float(message.header["seconds"]))
+        return Message({})
 
     def load(self, message: Message) -> Message:
         if self._runner is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.report.bench_extras import extra_report, short
 from edgekit.report.text import NONE, ms, size, table
+from edgekit.types import Evidence
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,17 +20,33 @@ COLUMNS = (
     "model", "format", "runtime", "threads", "p50 ms", "p90 ms", "p99 ms", "ratio [95%]", "verdict",
     "load ms", "first ms", "peak MB", "delegated",
 )  # fmt: skip
+NAMED_FROM = 0.05
+"""Other processes that used less of a core than this go without saying."""
 RIGHT = ("threads", "p50 ms", "p90 ms", "p99 ms", "load ms", "first ms", "peak MB")
 
 
 def bench_report(document: Document) -> list[Any]:
     """What the command line prints of a bench document: the table, then what the figures stand on."""
     parts: list[Any] = [bench_table(document), *evidence_lines(document)]
+    parts += [curve_table(curve) for curve in document.get("thread_curves", [])]
     if document.get("baseline"):
         parts.append(comparison_table(document["baseline"]["comparisons"], f"against {document['baseline']['path']}"))
     for entry in document["results"]:
         parts += extra_report(entry)
     return parts
+
+
+def curve_table(curve: Entry) -> Table:
+    """One row a thread count of ``--threads 1,2,4``."""
+    rows = []
+    for point in curve["points"]:
+        interval = f" [{point['ci95'][0]:.2f}, {point['ci95'][1]:.2f}]" if point["ci95"] else ""
+        speedup = NONE if point["speedup"] is None else f"{point['speedup']:.2f}{interval}"
+        efficiency = NONE if point["efficiency"] is None else f"{100 * point['efficiency']:.0f}%"
+        rows.append((str(point["threads"]), ms(point["p50_ms"]), speedup, efficiency))
+    title = f"{short(curve['model'])} ({curve['runtime']}, {curve['device']}): best with {curve['best']} threads"
+    head = ("threads", "p50 ms", "speed-up [95%]", "efficiency")
+    return table(head, rows, title=title, right=("threads", "p50 ms", "efficiency"))
 
 
 def bench_table(document: Document) -> Table:
@@ -51,16 +68,37 @@ def evidence_lines(document: Document) -> list[str]:
     places = {(e["device"]["name"], e["device"]["cpu"], e["device"]["evidence"]) for e in finished}
     for name, cpu, evidence in sorted(places):
         here = [entry for entry in finished if entry["device"]["name"] == name]
+        if not Evidence(evidence).has_time:
+            lines.append(f"{evidence} on {name}, {cpu}: the files load and run there; how fast cannot be told")
+            continue
         noisy = [short(entry["model"]) for entry in here if (entry["noise"] or {}).get("verdict") == "noisy"]
         said = f"noisy: {', '.join(noisy)}" if noisy else "stable"
         lines.append(
             f"{evidence} on {name}, {cpu}; {here[0]['scenario']}, batch {_batches(here)}; "
             f"{document['protocol']['rounds']} interleaved rounds, seed {document['seed']}; noise: {said}"
         )
+    lines += _disturbance(document["protocol"])
     for entry in document["results"]:
         if "error" in entry:
             where = f"{entry['device']['name']}, {entry['threads']} threads"
             lines.append(f"failed: {entry['model']} ({where}): {entry['error']['type']}: {entry['error']['message']}")
+    return lines
+
+
+def _disturbance(protocol: Mapping[str, Any]) -> list[str]:
+    """Who else used the processor, what was taken again for it, and what an interrupted run had taken before."""
+    lines = []
+    others, heat = protocol.get("others") or {}, protocol.get("thermometer") or {}
+    if isinstance(others.get("cores"), float) and others["cores"] >= NAMED_FROM:
+        busiest = ", ".join(f"{row['name']} {row['cores']:.2f}" for row in others["busiest"][:3])
+        lines.append(f"meanwhile other processes used {others['cores']:.2f} cores ({busiest})")
+    if heat.get("slow"):
+        lines.append(
+            f"the machine was slow at {heat['slow']} of {heat['readings']} readings; "
+            f"{heat['repeated_blocks']} blocks were taken again"
+        )
+    if protocol.get("kept_blocks"):
+        lines.append(f"{protocol['kept_blocks']} blocks are of an earlier run that was interrupted")
     return lines
 
 

@@ -13,7 +13,17 @@ Entry = Mapping[str, Any]
 
 def extra_report(entry: Entry) -> list[Any]:
     """Everything there is of a cell beside its times, in the order of the options."""
-    lines = (load_lines, sustain_lines, ledger_lines, cold_lines, fit_lines, stage_lines, probe_lines)
+    lines = (
+        load_lines,
+        sustain_lines,
+        ledger_lines,
+        roofline_lines,
+        cold_lines,
+        fit_lines,
+        stage_lines,
+        energy_lines,
+        probe_lines,
+    )
     return [part for lines_of in lines for part in lines_of(entry)] + profile_report(entry)
 
 
@@ -47,6 +57,21 @@ def _timed_row(row: Entry | None, label: str) -> tuple[object, ...]:
     name = {None: "unknown", "": "(model)"}.get(row[label], row[label])
     figures = (ms(row["ms"]), f"{100 * row['share']:.1f}%")
     return (name, f"{row['calls']:g}", *figures) if label == "type" else (name, *figures)
+
+
+def roofline_lines(entry: Entry) -> list[str]:
+    """How much is computed and moved, and how near the model comes to what the machine can do."""
+    found = entry.get("roofline")
+    if not found or "error" in found:
+        return _failed(entry, "roofline")
+    said = f"{short(entry['model'])}: {found['macs'] / 1e6:.4g} M multiply-accumulates, "
+    said += f"{found['bytes'] / 1e6:.4g} MB moved, {found['attained_flops_per_s'] / 1e9:.3g} GFLOP/s"
+    if found["share_of_roof"] is not None:
+        roof = f"{found['roof_flops_per_s'] / 1e9:.3g} that the {found['bound']} allows"
+        said += f", {100 * found['share_of_roof']:.0f}% of the {roof} at {found['intensity']:.3g} operations a byte"
+    if found["uncounted"]:
+        said += f"; not counted: {', '.join(row['type'] for row in found['uncounted'])}"
+    return [said]
 
 
 _WAYS = {
@@ -90,6 +115,22 @@ def stage_lines(entry: Entry) -> list[str]:
     bare = (entry["latency_ms"] or {}).get("p50")
     said = f"{short(entry['model'])}: from raw sample to answer {ms(found['total_ms']['p50'])} ms ({parts})"
     return [f"{said}; the bare run {ms(bare)} ms"]
+
+
+def energy_lines(entry: Entry) -> list[str]:
+    """Joules of a run by each meter, or why there is none."""
+    found = entry.get("energy")
+    if not found or "error" in found:
+        return _failed(entry, "energy")
+    name = short(entry["model"])
+    if "absent" in found:
+        return [f"{name}: energy: none: {found['absent']}"]
+    return [
+        f"{name}: {row['name']} ({row['source']}): {1e3 * row['joules_per_run']:.4g} mJ a run, "
+        f"{1e3 * row['joules_per_run_beyond_idle']:.4g} mJ of it beyond rest; {row['watts']:.3g} W, at rest "
+        f"{row['idle_watts']:.3g} W"
+        for row in found["meters"]
+    ]
 
 
 def probe_lines(entry: Entry) -> list[str]:

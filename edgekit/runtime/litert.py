@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,6 +19,11 @@ from edgekit.types import Array, Format, QuantizedTensor, TensorSpec
 XNNPACK, TFLITE_KERNELS = "XNNPACK", "TFLite kernels"
 _DELEGATE, _ASSIGN = "DELEGATE", "ASSIGN_VARIABLE"
 _REASONS = (
+    (
+        r"Select TensorFlow op.*\((Flex\w+)\)",
+        "it needs TensorFlow's own operators ({0}), which {runtime} does not bring; tensorflow up to 2.19 does: "
+        "--runtime tensorflow there, or --on python:/path/to/python of an environment that has it",
+    ),
     (
         r"[Ee]ncountered unresolved custom op: ([^.\s]+)",
         "the custom operator {0} is unknown to {runtime}; convert without it",
@@ -48,10 +53,14 @@ class FileOperator:
     by: str
 
 
-class _InterpreterRunner(Runner):
+_Seen = tuple[tuple[int, ...], int, bool]
+"""Shape, bytes of an element, whether it is a constant."""
+
+
+class InterpreterRunner(Runner):
     """What both packages share: the Interpreter class of TensorFlow Lite."""
 
-    formats = (Format.TFLITE,)
+    formats: ClassVar[tuple[Format, ...]] = (Format.TFLITE,)
     _interpreter_class: Any
 
     def _open(self) -> tuple[Sequence[Port], Sequence[Port]]:
@@ -178,6 +187,21 @@ class _InterpreterRunner(Runner):
             made.append(FileOperator(int(op["index"]), str(op["op_name"]), output, by))
         return made
 
+    def operator_shapes(self) -> list[tuple[str, list[_Seen], list[_Seen]]]:
+        """Type, inputs and outputs of each operator of the main graph, with the shapes of the last run."""
+        tensors = {int(row["index"]): row for row in self._interpreter.get_tensor_details()}
+        constant = self._constant_tensors()
+
+        def seen(indices: Iterable[int]) -> list[_Seen]:
+            rows = [tensors[int(index)] for index in indices if int(index) in tensors]
+            return [
+                (tuple(map(int, row["shape"])), np.dtype(row["dtype"]).itemsize, int(row["index"]) in constant)
+                for row in rows
+            ]
+
+        own = [op for op in self._interpreter._get_ops_details() if op["op_name"] != _DELEGATE]
+        return [(str(op["op_name"]), seen(op["inputs"]), seen(op["outputs"])) for op in own]
+
     def close(self) -> None:
         self._set = self._get = self._invoke = self._forget = self._interpreter = None
 
@@ -215,7 +239,7 @@ class _InterpreterRunner(Runner):
         return f"{runtime} does not accept it: {' '.join(text.split())[:300]}; convert it again"
 
 
-class LiteRtRunner(_InterpreterRunner):
+class LiteRtRunner(InterpreterRunner):
     """TFLite on ai-edge-litert."""
 
     name = "litert"
@@ -230,7 +254,7 @@ class LiteRtRunner(_InterpreterRunner):
         self._interpreter_class = Interpreter
 
 
-class TfliteRuntimeRunner(_InterpreterRunner):
+class TfliteRuntimeRunner(InterpreterRunner):
     """TFLite on tflite-runtime (last release 2.14: Python 3.11 and numpy 1 only)."""
 
     name = "tflite-runtime"

@@ -16,11 +16,14 @@ from edgekit.pipeline.bench.endtoend import end_to_end
 from edgekit.pipeline.bench.fit import would_fit
 from edgekit.pipeline.bench.options import BenchOptions, duration_s
 from edgekit.pipeline.bench.probes import probe
+from edgekit.pipeline.bench.roofline import roofline
 from edgekit.pipeline.bench.sustain import sustain
 
 log = logging.getLogger("edgekit")
-Pass = Callable[[Cell, BenchOptions], Mapping[str, Any]]
+Pass = Callable[[CellResult, Cell, BenchOptions], Mapping[str, Any]]
 PROFILE_SECONDS = 1.0
+ENERGY_SECONDS = 4.0
+"""Meters are coarse: RAPL counts in milliseconds, board sensors in tens of them."""
 _PASS_LIMIT_S = 300.0
 
 
@@ -45,30 +48,37 @@ def extend(result: CellResult, cell: Cell, options: BenchOptions) -> CellResult:
         if not getattr(options, name):
             continue
         try:
-            extras[name] = run(cell, options)
+            extras[name] = run(result, cell, options)
         except EdgekitError as error:
             log.warning("%s: %s: %s", cell.plan.model, name, error)
             extras[name] = {"error": {"type": type(error).__name__, "message": str(error)}}
     return replace(result, extras=extras)
 
 
-def _profile(cell: Cell, options: BenchOptions) -> Mapping[str, Any]:
+def _profile(result: CellResult, cell: Cell, options: BenchOptions) -> Mapping[str, Any]:
     with cell.worker() as client:
         found = client.measure("profile", cell.feed, timeout_s=_PASS_LIMIT_S, seconds=PROFILE_SECONDS)
     return dict(found.header)
 
 
-def _sustain(cell: Cell, options: BenchOptions) -> Mapping[str, Any]:
+def _sustain(result: CellResult, cell: Cell, options: BenchOptions) -> Mapping[str, Any]:
     assert options.sustain is not None
     return sustain(cell, duration_s(options.sustain))
+
+
+def _energy(result: CellResult, cell: Cell, options: BenchOptions) -> Mapping[str, Any]:
+    with cell.worker() as client:
+        return dict(client.measure("energy", cell.feed, timeout_s=_PASS_LIMIT_S, seconds=ENERGY_SECONDS).header)
 
 
 PASSES: Mapping[str, Pass] = {
     "profile": _profile,
     "sustain": _sustain,
-    "cold": lambda cell, options: cold_starts(cell),
-    "fit": lambda cell, options: would_fit(cell),
-    "end_to_end": lambda cell, options: end_to_end(cell),
-    "probe": lambda cell, options: probe(cell),
+    "roofline": lambda result, cell, options: roofline(result, cell),
+    "cold": lambda result, cell, options: cold_starts(cell),
+    "fit": lambda result, cell, options: would_fit(cell),
+    "end_to_end": lambda result, cell, options: end_to_end(cell),
+    "energy": _energy,
+    "probe": lambda result, cell, options: probe(cell),
 }
 """Option (see :data:`edgekit.pipeline.bench.options.EXTRAS`) -> pass; also its name in the document."""

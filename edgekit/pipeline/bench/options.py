@@ -13,7 +13,7 @@ from edgekit.errors import UsageError
 SCENARIOS = ("single-stream", "multi-stream", "offline", "server", "fixed-rate")
 LOADS = ("server", "fixed-rate")
 """Scenarios whose queries come at given times, whether the model is ready or not."""
-EXTRAS = ("profile", "sustain", "cold", "fit", "end_to_end", "probe")
+EXTRAS = ("profile", "roofline", "sustain", "cold", "fit", "end_to_end", "energy", "probe")
 """Options that measure in a pass of its own and change nothing of the timed one."""
 STREAMS = 8
 """Samples of one query in ``multi-stream``, as in MLPerf."""
@@ -40,9 +40,11 @@ class BenchOptions:
         seed: of the order of the blocks and of seeded input.
         workers: processes for each cell, over which its rounds are spread; None: 2 to 4, by the number of cells.
         profile: time per operator, in a pass of its own after the timed one.
+        roofline: operations and bytes of one inference, this machine's measured peaks, and the distance between.
         cold: starts in processes of their own: file out of the page cache, in it, and compiled before.
         fit: the smallest memory limit under which the model loads and runs.
         end_to_end: pre-processing, copies and post-processing of ``input``, each timed.
+        energy: joules of a run, where the platform has a meter.
         probe: denormal weights, real against seeded input, what a reset costs.
         require_full_delegation: a gate: every operator of every model is run by the delegate or provider.
         baseline: a saved result of the bench to compare with.
@@ -69,9 +71,11 @@ class BenchOptions:
     workers: int | None = None
     profile: bool = False
     require_full_delegation: bool = False
+    roofline: bool = False
     cold: bool = False
     fit: bool = False
     end_to_end: bool = False
+    energy: bool = False
     probe: bool = False
     baseline: str | Path | None = None
     fail_slower: float | None = None

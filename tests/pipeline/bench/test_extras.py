@@ -84,7 +84,7 @@ def test_what_a_runtime_has_not_is_absent_with_the_reason(conv_tflite: Path) -> 
 
 
 def test_a_pass_that_fails_costs_only_itself(models: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(cell: object, options: object) -> Any:
+    def fail(result: object, cell: object, options: object) -> Any:
         raise DeviceError("the worker is gone")
 
     monkeypatch.setitem(extras.PASSES, "fit", fail)  # type: ignore[arg-type]
@@ -118,3 +118,30 @@ def test_the_search_finds_any_border(border: int) -> None:
 def test_what_never_fits_is_an_error() -> None:
     with pytest.raises(DeviceError, match="does not run under a limit"):
         smallest(lambda limit: False, 1000, 10)
+
+
+def test_roofline(models: tuple[str, str], conv_tflite: Path) -> None:
+    result = bench([models[1], str(conv_tflite)], roofline=True, **QUICK)
+    dense, conv = (entry["roofline"] for entry in result.document()["results"])
+    assert dense["macs"] == 40 * 64 * 64
+    assert conv["macs"] == 2 * 48 * 48 * 16 * 144
+    for found in (dense, conv):
+        assert found["attained_flops_per_s"] > 0
+        assert found["bound"] in ("compute", "memory")
+        assert found["roof_flops_per_s"] <= found["peaks"]["flops_per_s"]
+        assert found["share_of_roof"] == pytest.approx(found["attained_flops_per_s"] / found["roof_flops_per_s"])
+    assert any("multiply-accumulates" in part for part in bench_report(result.document()) if isinstance(part, str))
+
+
+def test_energy_is_measured_or_absent_with_the_reason(models: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "ENERGY_SECONDS", 0.4)
+    result = bench(models[0], energy=True, **QUICK)
+    found = result.document()["results"][0]["energy"]
+    lines = [part for part in bench_report(result.document()) if isinstance(part, str)]
+    if "absent" in found:  # a machine without a meter, as most virtual ones are
+        assert "meter" in found["absent"] or "chmod" in found["absent"]
+        assert any("energy: none" in line for line in lines)
+    else:
+        assert found["runs"] >= 1
+        assert all(row["joules"] >= 0 for row in found["meters"])
+        assert any("mJ a run" in line for line in lines)
