@@ -37,5 +37,5 @@ def require_torch(network: Network, doing: str) -> None:
     if is_foreign(network.module):
         raise UnsupportedError(
             f"{network.name} is a SavedModel: edgekit can run it and export it to tflite, but not {doing} it; name the "
-            "network in torch for that, or a .keras file with KERAS_BACKEND=torch"
+            "network in torch for that, or a .keras file"
         )
