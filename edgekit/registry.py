@@ -29,6 +29,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "cpu": "edgekit.devices.local:LocalTransport",
         "python": "edgekit.devices.local:PythonTransport",
         "ssh": "edgekit.devices.ssh:SshTransport",
+        "emulator": "edgekit.devices.emulator:EmulatorTransport",
     },
     "converters": {
         "onnx": "edgekit.converters.torch_to_onnx:TorchToOnnx",
@@ -37,6 +38,8 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     },
     "passes": {
         "channels": "edgekit.passes.prune_channels:PruneChannels",
+        "magnitude": "edgekit.passes.prune_weights:PruneMagnitude",
+        "2:4": "edgekit.passes.prune_weights:PruneTwoOfFour",
         "onnx-quantize": "edgekit.passes.quantize_onnx:QuantizeOnnx",
         "tflite-quantize": "edgekit.passes.quantize_tflite:QuantizeTflite",
     },

@@ -61,6 +61,7 @@ def _thread_counts(ctx: click.Context, param: click.Parameter, values: tuple[str
 @click.option("--cold", is_flag=True, help="Also time starts: file out of the page cache, in it, compiled before.")
 @click.option("--fit", is_flag=True, help="Also look for the smallest memory limit under which it runs.")
 @click.option("--end-to-end", is_flag=True, help="Also time the way from --input to an answer, stage by stage.")
+@click.option("--energy", is_flag=True, help="Also measure joules a run, where the platform has a meter.")
 @click.option("--probe", is_flag=True, help="Also look at denormal weights, real against seeded input, resets.")
 @click.option("--require-full-delegation", is_flag=True, help="Exit 1 if the delegate left out an operator.")
 @click.option("--baseline", metavar="FILE", help="Compare with a saved result (bench ... --json FILE).")

@@ -27,8 +27,6 @@ from edgekit.passes.prune_probe import probed
 from edgekit.passes.prune_trace import traced
 from edgekit.types import Network, PassResult, Step
 
-METHODS = ("channels",)
-
 
 @dataclass(frozen=True)
 class PruneChannels(Pass):
