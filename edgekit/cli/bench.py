@@ -22,7 +22,14 @@ def _thread_counts(ctx: click.Context, param: click.Parameter, values: tuple[str
 
 @click.command()
 @click.argument("models", nargs=-1, metavar="MODEL...")
-@click.option("--on", metavar="DEVICE", multiple=True, default=("cpu",), help="Where to run; may be repeated.")
+@click.option("--on", metavar="DEVICE", multiple=True, help="Where to run; may be repeated.  [default: cpu]")
+@click.option(
+    "--class",
+    "classes",
+    metavar="NAME",
+    multiple=True,
+    help="Hold this machine to a class of devices: phone-2gb, phone-4gb, board-1gb, board-512mb, board-1core.",
+)
 @click.option(
     "--runtime",
     metavar="NAME[,NAME]",
@@ -61,6 +68,7 @@ def _thread_counts(ctx: click.Context, param: click.Parameter, values: tuple[str
 @click.option("--cold", is_flag=True, help="Also time starts: file out of the page cache, in it, compiled before.")
 @click.option("--fit", is_flag=True, help="Also look for the smallest memory limit under which it runs.")
 @click.option("--end-to-end", is_flag=True, help="Also time the way from --input to an answer, stage by stage.")
+@click.option("--energy", is_flag=True, help="Also measure joules a run, where the platform has a meter.")
 @click.option("--probe", is_flag=True, help="Also look at denormal weights, real against seeded input, resets.")
 @click.option("--require-full-delegation", is_flag=True, help="Exit 1 if the delegate left out an operator.")
 @click.option("--baseline", metavar="FILE", help="Compare with a saved result (bench ... --json FILE).")
@@ -85,6 +93,8 @@ def _thread_counts(ctx: click.Context, param: click.Parameter, values: tuple[str
 @output_options
 def command(
     models: tuple[str, ...],
+    on: tuple[str, ...],
+    classes: tuple[str, ...],
     plot_path: str | None,
     csv_path: str | None,
     markdown_path: str | None,
@@ -113,7 +123,8 @@ def command(
         keywords = {name: value for name, value in keywords.items() if context.get_parameter_source(name) is typed}
     target = json_path()
     keywords["journal"] = True if target is None else f"{target}.part"
-    result = bench(models, **keywords)
+    places = (*on, *(f"class:{name}" for name in classes)) or ("cpu",)
+    result = bench(models, on=places, **keywords)
     document = result.document()
     emit("bench", result, render=lambda _: bench_report(document))
     for path, text in ((csv_path, bench_csv), (markdown_path, bench_markdown)):

@@ -92,6 +92,18 @@ def work(runner: Runner, message: Message) -> Message:
     return Message(work(runner, message.arrays))
 
 
+def energy(runner: Runner, message: Message) -> Message:
+    """``seconds``; the feed as arrays. Energy by every meter there is. See :mod:`edgekit.bench.energy`."""
+    from edgekit.bench.energy import find_meters, measure
+
+    meters, refused = find_meters()
+    if not meters:
+        reason = "; ".join(refused) or "this machine shows no meter (no RAPL, no INA or other power sensor, no NVML)"
+        return Message({"absent": reason})
+    found = measure(runner.bare(message.arrays), float(message.header["seconds"]), meters)
+    return Message({**found, "refused": refused})
+
+
 def peaks(message: Message) -> Message:
     """``threads``, ``working_set_bytes``. See :func:`edgekit.bench.roofline.peaks.measure`."""
     from edgekit.bench.roofline.peaks import measure
@@ -125,6 +137,7 @@ MEASURES: Mapping[str, Measure] = {
     "reset_cost": reset_cost,
     "footprint": footprint,
     "work": work,
+    "energy": energy,
     "optimize": optimize,
 }
 TOOLS: Mapping[str, Callable[[Message], Message]] = {

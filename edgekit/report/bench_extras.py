@@ -13,7 +13,17 @@ Entry = Mapping[str, Any]
 
 def extra_report(entry: Entry) -> list[Any]:
     """Everything there is of a cell beside its times, in the order of the options."""
-    lines = (load_lines, sustain_lines, ledger_lines, roofline_lines, cold_lines, fit_lines, stage_lines, probe_lines)
+    lines = (
+        load_lines,
+        sustain_lines,
+        ledger_lines,
+        roofline_lines,
+        cold_lines,
+        fit_lines,
+        stage_lines,
+        energy_lines,
+        probe_lines,
+    )
     return [part for lines_of in lines for part in lines_of(entry)] + profile_report(entry)
 
 
@@ -105,6 +115,22 @@ def stage_lines(entry: Entry) -> list[str]:
     bare = (entry["latency_ms"] or {}).get("p50")
     said = f"{short(entry['model'])}: from raw sample to answer {ms(found['total_ms']['p50'])} ms ({parts})"
     return [f"{said}; the bare run {ms(bare)} ms"]
+
+
+def energy_lines(entry: Entry) -> list[str]:
+    """Joules of a run by each meter, or why there is none."""
+    found = entry.get("energy")
+    if not found or "error" in found:
+        return _failed(entry, "energy")
+    name = short(entry["model"])
+    if "absent" in found:
+        return [f"{name}: energy: none: {found['absent']}"]
+    return [
+        f"{name}: {row['name']} ({row['source']}): {1e3 * row['joules_per_run']:.4g} mJ a run, "
+        f"{1e3 * row['joules_per_run_beyond_idle']:.4g} mJ of it beyond rest; {row['watts']:.3g} W, at rest "
+        f"{row['idle_watts']:.3g} W"
+        for row in found["meters"]
+    ]
 
 
 def probe_lines(entry: Entry) -> list[str]:

@@ -22,6 +22,8 @@ from edgekit.pipeline.bench.sustain import sustain
 log = logging.getLogger("edgekit")
 Pass = Callable[[CellResult, Cell, BenchOptions], Mapping[str, Any]]
 PROFILE_SECONDS = 1.0
+ENERGY_SECONDS = 4.0
+"""Meters are coarse: RAPL counts in milliseconds, board sensors in tens of them."""
 _PASS_LIMIT_S = 300.0
 
 
@@ -64,6 +66,11 @@ def _sustain(result: CellResult, cell: Cell, options: BenchOptions) -> Mapping[s
     return sustain(cell, duration_s(options.sustain))
 
 
+def _energy(result: CellResult, cell: Cell, options: BenchOptions) -> Mapping[str, Any]:
+    with cell.worker() as client:
+        return dict(client.measure("energy", cell.feed, timeout_s=_PASS_LIMIT_S, seconds=ENERGY_SECONDS).header)
+
+
 PASSES: Mapping[str, Pass] = {
     "profile": _profile,
     "sustain": _sustain,
@@ -71,6 +78,7 @@ PASSES: Mapping[str, Pass] = {
     "cold": lambda result, cell, options: cold_starts(cell),
     "fit": lambda result, cell, options: would_fit(cell),
     "end_to_end": lambda result, cell, options: end_to_end(cell),
+    "energy": _energy,
     "probe": lambda result, cell, options: probe(cell),
 }
 """Option (see :data:`edgekit.pipeline.bench.options.EXTRAS`) -> pass; also its name in the document."""

@@ -36,6 +36,7 @@ class BenchResult:
     others: Mapping[str, Any] = field(default_factory=dict)
     models: tuple[str, ...] = ()
     journal: Journal | None = None
+    leases: tuple[Mapping[str, Any], ...] = ()
 
     def delivered(self) -> None:
         """To be called when the result has been handed over: what was kept for an interruption goes."""
@@ -79,7 +80,7 @@ class BenchResult:
             "seed": self.options.seed,
             "protocol": {
                 "seconds": self.options.seconds,
-                "rounds": plan.rounds,
+                "rounds": len(self.session.order),
                 "block_ms": plan.block_ns / 1e6,
                 "clock_cost_ns": self.clock_cost_ns,
                 "margin": MARGIN,
@@ -89,6 +90,7 @@ class BenchResult:
                 "noise_floor": self.floor.document(),
                 "thermometer": dict(self.session.thermometer),
                 "others": dict(self.others),
+                "leases": [dict(lease) for lease in self.leases],
                 "parent_cores": round(self.session.parent_share, 4),
                 "kept_blocks": self.session.kept,
             },

@@ -131,3 +131,17 @@ def test_roofline(models: tuple[str, str], conv_tflite: Path) -> None:
         assert found["roof_flops_per_s"] <= found["peaks"]["flops_per_s"]
         assert found["share_of_roof"] == pytest.approx(found["attained_flops_per_s"] / found["roof_flops_per_s"])
     assert any("multiply-accumulates" in part for part in bench_report(result.document()) if isinstance(part, str))
+
+
+def test_energy_is_measured_or_absent_with_the_reason(models: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "ENERGY_SECONDS", 0.4)
+    result = bench(models[0], energy=True, **QUICK)
+    found = result.document()["results"][0]["energy"]
+    lines = [part for part in bench_report(result.document()) if isinstance(part, str)]
+    if "absent" in found:  # a machine without a meter, as most virtual ones are
+        assert "meter" in found["absent"] or "chmod" in found["absent"]
+        assert any("energy: none" in line for line in lines)
+    else:
+        assert found["runs"] >= 1
+        assert all(row["joules"] >= 0 for row in found["meters"])
+        assert any("mJ a run" in line for line in lines)
