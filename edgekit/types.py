@@ -42,6 +42,11 @@ class Evidence(StrEnum):
     EMULATED = "emulated"
     ESTIMATED = "estimated"
 
+    @property
+    def has_time(self) -> bool:
+        """Whether a figure in seconds of this kind means anything: an emulated or estimated one is not shown at all."""
+        return self not in (Evidence.EMULATED, Evidence.ESTIMATED)
+
 
 class Verdict(StrEnum):
     """Outcome of a timed comparison of A relative to B."""

@@ -76,7 +76,7 @@ class CellResult:
     @property
     def timed(self) -> bool:
         """Whether there are times that may be shown and compared: a whole cell, of no emulated device."""
-        real = self.setting.device["evidence"] not in (Evidence.EMULATED, Evidence.ESTIMATED)
+        real = Evidence(self.setting.device["evidence"]).has_time
         return self.error is None and real and self.samples_ns.size > 0
 
     @property
@@ -103,7 +103,7 @@ class CellResult:
             "noise": None if measured is None else measured.document(),
             "delegation": None if self.delegation is None else ledger(self.delegation, self.extras.get("profile")),
             "selftest": self.selftest,
-            "warmup": {"runs": int(self.warmup_ns.size), "ms": float(self.warmup_ns.sum()) / 1e6},
+            "warmup": {"runs": int(self.warmup_ns.size), "ms": _total_ms(self.warmup_ns)},
             "workers": len(set(self.owners)) or 1,
             "blocks": [int(block.size) for block in self.blocks],
             "block_workers": [str(owner) for owner in self.owners],
@@ -160,3 +160,7 @@ def owners_of(entry: Mapping[str, Any], blocks: int) -> Sequence[Hashable]:
 
 def _ms(value_ns: int | None) -> float | None:
     return None if value_ns is None else value_ns / 1e6
+
+
+def _total_ms(samples: Samples) -> float | None:
+    return float(samples.sum()) / 1e6 if samples.size else None

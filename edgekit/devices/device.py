@@ -6,16 +6,22 @@ import os
 from dataclasses import replace
 from difflib import get_close_matches
 
+from edgekit.devices.emulator import parse_core
 from edgekit.devices.inventory import saved
 from edgekit.devices.ssh import parse_address
 from edgekit.devices.transport import Transport
 from edgekit.errors import DeviceError, UnsupportedError, UsageError
 from edgekit.registry import lookup, names
-from edgekit.types import DeviceSpec
+from edgekit.types import DeviceSpec, Evidence
 
-SPELLINGS = {"cpu": "cpu", "python": "python:/path/to/python", "ssh": "ssh://user@host[:port]"}
+SPELLINGS = {
+    "cpu": "cpu",
+    "python": "python:/path/to/python",
+    "ssh": "ssh://user@host[:port]",
+    "emulator": "emulator:cortex-a72",
+}
 """Kind -> how it is spelled."""
-_LATER = ("emulator", "adb")
+_LATER = ("adb",)
 
 
 def parse_device(text: str) -> DeviceSpec:
@@ -46,6 +52,9 @@ def _spelled(text: str) -> DeviceSpec:
         raise UsageError(f"device {text!r}: cpu takes no address; give cpu")
     if kind == "ssh":
         parse_address(address)
+    if kind == "emulator":
+        parse_core(address)
+        return DeviceSpec(name=f"{kind}:{address}", kind=kind, address=address, evidence=Evidence.EMULATED)
     if kind == "python" and not address:
         raise UsageError(f"device {text!r} names no interpreter; give python:/path/to/python")
     return DeviceSpec(name=f"{kind}:{address}" if address else kind, kind=kind, address=address)

@@ -12,6 +12,7 @@ from edgekit.devices import open_worker, parse_device
 from edgekit.devices.inventory import forget, save, saved
 from edgekit.errors import DeviceError, EdgekitError
 from edgekit.pipeline.device_check import CheckResult, check
+from edgekit.pipeline.emulator_root import build_root
 from edgekit.types import Evidence
 
 KINDS = {
@@ -23,6 +24,10 @@ KINDS = {
     "ssh": (
         "ssh://user@host[:port][?python=/path]",
         "a board or server with Python 3.11, numpy and a runtime, through the system's ssh",
+    ),
+    "emulator": (
+        "emulator:cortex-a53|a72|a76",
+        "an ARM core, emulated, with the real ARM runtimes: what a file computes there, never how fast",
     ),
 }
 """Kind -> how it is spelled after --on, and what it is."""
@@ -37,7 +42,7 @@ class Kind:
     name: str
     spelling: str
     description: str
-    evidence: str = Evidence.MEASURED.value
+    evidence: str
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,8 @@ def devices(*, state: bool = False) -> DevicesResult:
     rows = []
     for name in registry.names("devices"):
         spelling, description = KINDS.get(name, (name, "from another package"))
-        rows.append(Kind(name, spelling, description))
+        evidence = Evidence.EMULATED if name == "emulator" else Evidence.MEASURED
+        rows.append(Kind(name, spelling, description, evidence.value))
     named = [Saved(name, address, parse_device(name).evidence.value) for name, address in saved().items()]
     if state and named:
         with ThreadPoolExecutor(len(named)) as pool:
@@ -102,7 +108,8 @@ def devices(*, state: bool = False) -> DevicesResult:
 def add(name: str, address: str) -> SavedResult:
     """Looks at the device at ``address`` and, where a model can run on it, gives it a name.
 
-    Where the address names no Python, the one that was found there is kept with it.
+    The emulator's ARM system is built first, once. Where an ssh address names no Python, the one that was found there
+    is kept with it.
 
     Raises:
         UsageError: the address or the name makes no sense.
@@ -110,6 +117,8 @@ def add(name: str, address: str) -> SavedResult:
     """
     spec = parse_device(address)
     save_as = f"{spec.kind}:{spec.address}" if spec.address else spec.kind
+    if spec.kind == "emulator":
+        build_root()
     checked = check(address)
     if not checked.usable:
         raise DeviceError(f"{address} was not added: {'; '.join(checked.advice)}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.report.bench_extras import extra_report, short
 from edgekit.report.text import NONE, ms, size, table
+from edgekit.types import Evidence
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -67,6 +68,9 @@ def evidence_lines(document: Document) -> list[str]:
     places = {(e["device"]["name"], e["device"]["cpu"], e["device"]["evidence"]) for e in finished}
     for name, cpu, evidence in sorted(places):
         here = [entry for entry in finished if entry["device"]["name"] == name]
+        if not Evidence(evidence).has_time:
+            lines.append(f"{evidence} on {name}, {cpu}: the files load and run there; how fast cannot be told")
+            continue
         noisy = [short(entry["model"]) for entry in here if (entry["noise"] or {}).get("verdict") == "noisy"]
         said = f"noisy: {', '.join(noisy)}" if noisy else "stable"
         lines.append(

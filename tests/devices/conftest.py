@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from edgekit.devices.client import WorkerClient
+from edgekit.devices.emulator import root_folder
 from edgekit.devices.local import LocalTransport
 from edgekit.devices.transport import Start
 from edgekit.types import DeviceSpec
@@ -23,6 +24,17 @@ CPU = DeviceSpec("cpu", "cpu")
 def files(model_files: ModuleType) -> ModuleType:
     """The module ``tests/runtime/files.py``."""
     return model_files
+
+
+@pytest.fixture(scope="session")
+def arm_root() -> Path:
+    """The root of the ARM emulator, which ``scripts/test`` builds where it can."""
+    root = root_folder()
+    if not (root / "manifest.json").is_file():
+        pytest.skip(
+            "needs the ARM system of the emulator: run scripts/test, or edgekit device add arm emulator:cortex-a72"
+        )
+    return root
 
 
 @pytest.fixture(scope="session")

@@ -132,3 +132,25 @@ def test_what_onnxruntime_has_no_kernels_for_is_refused(tmp_path: Path, scheme: 
     path = layer_file(tmp_path / "m.onnx", "GRU")
     with pytest.raises(UnsupportedError, match=r"not to be had for \.onnx"):
         QuantizeOnnx(scheme).run(open_artifact(path), PassContext(tmp_path / "q.onnx"))
+
+
+def test_a_sum_that_is_the_output_is_not_cut_off(tmp_path: Path) -> None:
+    """What was calibrated reached 1; the sum reaches 9 on newer data."""
+    weight = numpy_helper.from_array(np.eye(4, dtype=np.float32) / 8, "w")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["change"]), helper.make_node("Add", ["change", "x"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])],
+        [weight],
+    )
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), str(path))
+    with load(path) as runner:
+        seen = [{"x": np.linspace(-1, 1, 4, dtype=np.float32)[None]}]
+        ranges = calibrate(path, seen, runner.signature, format=Format.ONNX)
+    QuantizeOnnx("int8", ranges).run(open_artifact(path), PassContext(tmp_path / "q.onnx"))
+    with load(tmp_path / "q.onnx") as runner:
+        found = runner.run({"x": np.full((1, 4), 8, np.float32)})["y"]
+    # the change, 1 in float, is cut off at 1/8, which its own range shows; what it is added to is whole
+    assert found == pytest.approx(8.125, abs=0.01)

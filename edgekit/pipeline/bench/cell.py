@@ -101,7 +101,7 @@ class Cell:
 
     def add_worker(self) -> None:
         """One more worker with the model loaded, unless the cell has failed. Several threads may do this at once."""
-        if self.error is not None:
+        if self.error is not None or (self._clients and not self._has_time):
             return
         try:
             self._open_worker()
@@ -110,8 +110,17 @@ class Cell:
 
     @property
     def replicas(self) -> list[Replica]:
-        """The workers that can be timed; none once the cell has failed or is closed."""
-        return [] if self.error is not None else [Replica(client, self.feed, self.runs) for client in self._clients]
+        """The workers that can be timed; none once the cell has failed or is closed, or on a device without time."""
+        return (
+            []
+            if self.error is not None or not self._has_time
+            else [Replica(client, self.feed, self.runs) for client in self._clients]
+        )
+
+    @property
+    def _has_time(self) -> bool:
+        """False for an emulated device: the file is loaded, run and checked there, and no clock is read."""
+        return self.plan.device.evidence.has_time
 
     @contextmanager
     def worker(self, **options: Any) -> Iterator[WorkerClient]:
@@ -142,23 +151,23 @@ class Cell:
     def finish(self, taken: Taken) -> CellResult:
         """The result of this cell, from what the session took of it; asks the worker once more, then ends it."""
         error = self.error or taken.error
-        if error is None and self._clients:
+        if error is None and self._clients and self._has_time:
             with suppress(EdgekitError):  # the times are there; a worker that dies now costs only these figures
                 self._peak = self._clients[0].peak_memory_bytes()
                 told = self._clients[0].measure("footprint", self.feed, timeout_s=self.plan.timeout_s)
                 self._arena = told.header.get("arena_bytes")
         self.close()
-        loaded = self._loaded
+        loaded, timed = self._loaded, self._has_time  # an emulator's memory is not the device's either
         return CellResult(
             setting=self.setting(),
             blocks=tuple(taken.blocks),
             owners=tuple(taken.owners),
             disturbed=tuple(block.disturbed for block in taken.finished),
             warmup_ns=taken.warmup_ns,
-            load_ns=None if loaded is None else loaded.load_ns,
-            first_ns=self._first_ns,
+            load_ns=loaded.load_ns if loaded is not None and timed else None,
+            first_ns=self._first_ns if timed else None,
             peak_memory_bytes=self._peak,
-            load_memory_bytes=None if loaded is None else loaded.peak_memory_bytes,
+            load_memory_bytes=loaded.peak_memory_bytes if loaded is not None and timed else None,
             arena_bytes=self._arena,
             runtime_version=None if loaded is None else loaded.runtime_version,
             delegation=None if loaded is None or loaded.delegation is None else asdict(loaded.delegation),

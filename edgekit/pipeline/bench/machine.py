@@ -28,7 +28,11 @@ log = logging.getLogger("edgekit")
 
 @contextmanager
 def thermometer_on(device: DeviceSpec) -> Iterator[Thermometer | None]:
-    """A thermometer in a process of its own on ``device``; None, which is said, where it cannot be started."""
+    """A thermometer in a process of its own on ``device``; None, which is said, where it cannot be started,
+    and on an emulated device, where nothing is timed."""
+    if not device.evidence.has_time:
+        yield None
+        return
     try:
         client = open_worker(device)
     except DeviceError as error:

@@ -11,10 +11,10 @@ from edgekit.artifact import open_artifact, size_bytes
 from edgekit.bench.environment import environment, usable_cores
 from edgekit.bench.shapes import parse_shapes
 from edgekit.devices import parse_device
-from edgekit.errors import UsageError
+from edgekit.errors import UnsupportedError, UsageError
 from edgekit.pipeline.bench.cell import CellPlan
-from edgekit.pipeline.bench.options import STREAMS, BenchOptions
-from edgekit.types import Artifact, Format
+from edgekit.pipeline.bench.options import EXTRAS, LOADS, STREAMS, BenchOptions
+from edgekit.types import Artifact, DeviceSpec, Format
 
 log = logging.getLogger("edgekit")
 
@@ -32,6 +32,7 @@ def make_plans(models: Sequence[str], options: BenchOptions) -> list[CellPlan]:
         raise UsageError("--fail-slower has nothing to compare with; give --baseline FILE or a second model")
     shapes = parse_shapes(options.shape)
     devices = [parse_device(text) for text in dict.fromkeys(options.on)]
+    _check_time(devices, options)
     plans: list[CellPlan] = []
     for model in models:
         artifact = open_artifact(model)
@@ -49,6 +50,24 @@ def make_plans(models: Sequence[str], options: BenchOptions) -> list[CellPlan]:
         return plans
     workers = _default_workers(plans)
     return [replace(plan, workers=workers) for plan in plans]
+
+
+def _check_time(devices: Sequence[DeviceSpec], options: BenchOptions) -> None:
+    """Refuses to measure time where there is none.
+
+    Raises:
+        UnsupportedError: an option whose answer is a time, on an emulated device.
+    """
+    without = [device.name for device in devices if not device.evidence.has_time]
+    asked = [f"--scenario {options.scenario}"] if options.scenario in LOADS else []
+    asked += [f"--{name.replace('_', '-')}" for name in EXTRAS if getattr(options, name)]
+    asked += ["--fail-slower"] if options.fail_slower is not None else []
+    asked += ["--baseline"] if options.baseline is not None else []
+    if without and asked:
+        raise UnsupportedError(
+            f"{without[0]} is emulated and has no time to measure: leave out {', '.join(asked)}. It shows that a file "
+            "loads and what it computes there; see also edgekit verify and eval with --on"
+        )
 
 
 def _default_workers(plans: Sequence[CellPlan]) -> int:

@@ -25,6 +25,7 @@ import pytest
 from edgekit.devices.archive import floor_archive
 from edgekit.devices.client import WorkerClient
 from edgekit.devices.device import parse_device
+from edgekit.devices.emulator import EmulatorTransport
 from edgekit.devices.local import LocalTransport, PythonTransport
 from edgekit.devices.ssh import SshTransport
 from edgekit.devices.transport import Start, Transport
@@ -119,7 +120,22 @@ def _parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-PLACES: tuple[type[Place], ...] = (Cpu, Python, Ssh)
+class Emulator(Place):
+    """An ARM core, emulated; every start takes seconds, so its run of the suite is slow."""
+
+    name = "emulator"
+    root = ""
+
+    def transport(self, archive: Callable[[], Path]) -> Transport:
+        return EmulatorTransport(parse_device("emulator:cortex-a72"), archive)
+
+    def foreign(self, program: Path) -> Transport:
+        transport = EmulatorTransport(parse_device("emulator:cortex-a72"))
+        transport.python = program
+        return transport
+
+
+PLACES = (Cpu, Python, Ssh, pytest.param(Emulator, marks=pytest.mark.slow))
 
 
 @pytest.fixture(scope="session", params=PLACES, ids=lambda kind: kind.name)
@@ -127,6 +143,8 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     made: Place = request.param(tmp_path_factory.mktemp("device"))
     if isinstance(made, Python | Ssh):
         made.interpreter = request.getfixturevalue("other_python")
+    if isinstance(made, Emulator):
+        made.root = str(request.getfixturevalue("arm_root"))
     if isinstance(made, Ssh):
         made.sshd = request.getfixturevalue("sshd")
         made.cache = made.sshd.cache
@@ -143,6 +161,8 @@ def _nothing_is_left(
     monkeypatch.setenv("EDGEKIT_CACHE", str(place.cache))
     if isinstance(place, Ssh):
         monkeypatch.setenv("EDGEKIT_SSH", place.sshd.client)
+    if isinstance(place, Emulator):
+        monkeypatch.setenv("EDGEKIT_EMULATOR_ROOT", place.root)
     yield
     assert processes_of(place) == [], "a process is left behind"
     whole = re.compile(r"[0-9a-f]{64}")
