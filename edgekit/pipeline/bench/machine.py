@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.bench.environment import environment
-from edgekit.bench.noisefloor import Ledger, NoiseFloor, process_record
+from edgekit.bench.noisefloor import NOISY, Ledger, NoiseFloor, process_record
 from edgekit.bench.others import between, snapshot
 from edgekit.bench.replicas import replicated
 from edgekit.bench.result import CellResult
@@ -65,8 +65,8 @@ def machine_ledger() -> Ledger:
 def learn(ledger: Ledger, results: Sequence[CellResult], floor: NoiseFloor) -> None:
     """Adds what a finished run says about the noise of the machine.
 
-    Between processes: from all cells that were timed together. Between occasions: the p50 of each file in its setting,
-    unless the machine was noisy, which the result says of itself.
+    Between processes: from all cells that were timed together. Between occasions: the p50 of each file in its setting;
+    those at which the machine was noisy, which the result says of itself, are kept apart.
     """
     timed = [result for result in results if result.timed]
     whole = [result for result in timed if len(result.blocks) == max(len(other.blocks) for other in timed)]
@@ -74,11 +74,14 @@ def learn(ledger: Ledger, results: Sequence[CellResult], floor: NoiseFloor) -> N
     visits: dict[str, tuple[float, float, float]] = {}
     for result in timed:
         noise, setting = result.noise, result.setting
-        if noise is None or noise.verdict == "noisy" or len(set(result.owners)) < 2:
+        if noise is None or len(set(result.owners)) < 2:
             continue
         found = replicated(np.log(block_medians(result.blocks)), result.owners, floor)
         where = setting.runtime, setting.device["name"], setting.threads, setting.batch, setting.scenario
-        visits.setdefault(" ".join(map(str, (setting.sha256, *where))), (time.time(), found.centre, found.error**2))
+        visits.setdefault(
+            " ".join(map(str, (setting.sha256, *where))) + (NOISY if noise.verdict == "noisy" else ""),
+            (time.time(), found.centre, found.error**2),
+        )
     ledger.add(process_record(logs, [result.owners for result in whole]), visits)
 
 
