@@ -19,47 +19,56 @@ from catalogue import NETWORKS, Entry, recurrent  # noqa: E402
 
 FORMATS = ("onnx", "tflite")
 DOCUMENT = ROOT / "docs" / "coverage.md"
+FIGURES = ROOT / "docs" / "coverage.json"
+"""What was found, kept so that single networks can be done again."""
 TIMEOUT_S = 900
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "names", nargs="*", help="networks to do; all without any, and only then the document is written"
-    )
-    parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("names", nargs="*", help="networks (or kinds of layers) to do again; all of them without any")
+    parser.add_argument("--here", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.one:
-        print(json.dumps(_one(options.one[0], options.one[1:])))
+    if options.here:
+        for source, dynamic in json.loads(options.here):
+            print(json.dumps(_one(source, dynamic)), flush=True)
         return 0
-    chosen = [entry for entry in NETWORKS if not options.names or entry.name in options.names]
-    rows = [(entry, _apart(entry)) for entry in chosen]
-    matrix = {kind: {o: _apart(Entry(f"{kind} {o}", "layer", s)) for o, s in cells.items()} for kind, cells in
-              (recurrent() if not options.names else {}).items()}  # fmt: skip
-    if not options.names:
-        DOCUMENT.write_text(_document(rows, matrix), encoding="utf-8")
-        print(f"wrote {DOCUMENT.relative_to(ROOT)}", file=sys.stderr)
-    cells = [cell for _, found in rows for cell in found["formats"].values()]
-    cells += [cell for row in matrix.values() for found in row.values() for cell in found["formats"].values()]
-    wrong = [cell for cell in cells if cell["outcome"] in ("WRONG", "failed")]
-    return 1 if wrong else 0
+    groups = [[entry] for entry in NETWORKS] + [_layers(kind, sources) for kind, sources in recurrent().items()]
+    chosen = [group for group in groups if not options.names or group[0].name.split(":")[0] in options.names]
+    known = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.is_file() and options.names else {}
+    for group in chosen:
+        for entry, found in zip(group, _apart(group), strict=True):
+            known[entry.id] = {**found, "date": datetime.date.today().isoformat()}
+    known = {entry.id: known[entry.id] for group in groups for entry in group if entry.id in known}
+    FIGURES.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    DOCUMENT.write_text(_document(known), encoding="utf-8")
+    print(f"wrote {DOCUMENT.relative_to(ROOT)}", file=sys.stderr)
+    cells = [cell for found in known.values() for cell in found["formats"].values()]
+    return 1 if any(cell["outcome"] in ("WRONG", "failed") for cell in cells) else 0
 
 
-def _apart(entry: Entry) -> dict[str, Any]:
-    """One network in a process of its own, so that its memory is its own and a crash ends nothing else."""
-    command = [sys.executable, __file__, "--one", entry.source, *entry.dynamic]
+def _layers(kind: str, sources: dict[str, str]) -> list[Entry]:
+    """The options of one kind of layer, as entries."""
+    return [Entry(f"{kind}:{option}", "layer", source) for option, source in sources.items()]
+
+
+def _apart(entries: list[Entry]) -> list[dict[str, Any]]:
+    """Networks in a process of their own, so that its memory is theirs and a crash ends nothing else."""
+    work = json.dumps([(entry.source, list(entry.dynamic)) for entry in entries])
+    command = [sys.executable, __file__, "--here", work]
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
-        failed = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        found = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
-    except subprocess.TimeoutExpired:
-        found, failed = None, [f"not done after {TIMEOUT_S} s"]
-    if found is None:
-        bad = {"outcome": "failed", "reason": failed[0]}
-        found = {"parameters": 0, "peak_bytes": 0, "formats": dict.fromkeys(FORMATS, bad)}
-    for name, cell in found["formats"].items():
-        print(f"{entry.name} {' '.join(entry.dynamic)} {name}: {_words(cell)}", file=sys.stderr, flush=True)
-    return dict(found)
+        out, why = done.stdout, (done.stderr.strip().splitlines()[-1:] or ["no message"])[0]
+    except subprocess.TimeoutExpired as slow:
+        out, why = (slow.stdout or b"").decode(), f"not done after {TIMEOUT_S} s"
+    found = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+    bad = {"outcome": "failed", "reason": why}
+    missing = {"parameters": 0, "peak_bytes": 0, "formats": dict.fromkeys(FORMATS, bad)}
+    found += [missing] * (len(entries) - len(found))
+    for entry, one in zip(entries, found, strict=True):
+        for name, cell in one["formats"].items():
+            print(f"{entry.name} {' '.join(entry.dynamic)} {name}: {_words(cell)}", file=sys.stderr, flush=True)
+    return found
 
 
 def _one(source: str, dynamic: list[str]) -> dict[str, Any]:
@@ -120,20 +129,22 @@ def _proof(cell: dict[str, Any]) -> str:
     return "exact" if cell["outcome"] == "exact" else f"{cell['max_abs']:.0e} of {cell['scale']:.2g}"
 
 
-def _document(rows: list[tuple[Entry, dict[str, Any]]], matrix: dict[str, dict[str, Any]]) -> str:
+def _document(known: dict[str, dict[str, Any]]) -> str:
     from edgekit.artifact import library_versions
     from edgekit.bench.environment import environment
 
-    cpu = environment()["cpu"]["model"]
+    cpu = environment()["cpu"]
     packages = ("torch", "onnx", "onnxscript", "onnxruntime", "litert-torch", "ai-edge-litert", "timm", "transformers")
     from timm_here import use_timm
 
     use_timm()
+    rows = [(entry, known[entry.id]) for entry in NETWORKS if entry.id in known]
+    dates = sorted({found["date"] for found in known.values()})
     versions = ", ".join(f"{name} {version}" for name, version in library_versions(*packages).items())
     lines = [
         "# Which networks go through",
         "",
-        f"Made by `scripts/coverage` on {datetime.date.today().isoformat()}: {cpu}; {versions}.",
+        f"Made by `scripts/coverage` on {' to '.join(dict.fromkeys((dates[0], dates[-1])))}: {cpu}; {versions}.",
         "",
         "Every file was run against the network it came from, on random, zero, extreme and example inputs, and at "
         "several sizes of each dynamic axis. *exact*: no output differs at all. Otherwise the largest difference of "
@@ -144,6 +155,10 @@ def _document(rows: list[tuple[Entry, dict[str, Any]]], matrix: dict[str, dict[s
     ]
     for group in dict.fromkeys(entry.group for entry, _ in rows):
         lines += [f"## {_title(group)}", "", *_table([(e, found) for e, found in rows if e.group == group]), ""]
+    matrix = {
+        kind: {option: known[f"{kind}:{option}"] for option in sources if f"{kind}:{option}" in known}
+        for kind, sources in recurrent().items()
+    }
     lines += ["## Recurrent layers", "", *_matrix(matrix)]
     return "\n".join(lines).rstrip() + "\n"
 
