@@ -120,9 +120,7 @@ def _register_mean(operator: Any) -> None:
         result = stablehlo.multiply(total, _spread(share, total, known))
         if not keepdim:
             return result
-        wanted = [
-            stablehlo.get_dimension_size(x, k) if shape[k] < 0 and k in left else size for k, size in enumerate(sizes)
-        ]
+        wanted = [size if isinstance(size, int) else stablehlo.get_dimension_size(x, k) for k, size in enumerate(sizes)]
         return stablehlo.dynamic_reshape(_type(sizes, _element(x)), result, _vector(wanted))
 
     lowerings.lower(operator)(mean)

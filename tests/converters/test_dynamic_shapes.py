@@ -22,7 +22,7 @@ class Pooled(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C)"""
         centred = x - x.mean((2, 3), keepdim=True)
-        return centred.square().mean((2, 3)) / 3.0
+        return (centred * centred).mean((2, 3)) / 3.0
 
 
 class Heads(nn.Module):

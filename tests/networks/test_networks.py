@@ -59,14 +59,3 @@ def test_it_goes_through(entry: object, to: str, tmp_path: Path, root: Path) -> 
     assert found.parity.passed
     assert len(found.parity.cases) >= 7
     assert max(found.parity.scale.values()) > 1e-3, "outputs near zero would prove nothing"
-
-
-def test_the_document_names_every_network(root: Path) -> None:
-    """docs/coverage.md was made from this catalogue, and has no wrong file."""
-    text = (root / "docs" / "coverage.md").read_text(encoding="utf-8")
-    for entry in catalogue.NETWORKS:
-        assert f"| {entry.name} |" in text, f"run scripts/coverage: {entry.name} is missing"
-    for kind in catalogue.recurrent():
-        assert f"| {kind} |" in text
-    assert "WRONG |" not in text
-    assert "failed |" not in text
