@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from edgekit.errors import ConversionError, UsageError
+from edgekit.errors import ConversionError, UnsupportedError, UsageError
 from edgekit.source import random_note
 from edgekit.types import Array, Card, Dim, Feed, Format, InputContract, Network, Signature, TensorSpec
 
@@ -55,8 +55,31 @@ class Converter(ABC):
     """Writes one file format. A subclass writes :meth:`convert`; one that works elsewhere also :meth:`begin`."""
 
     format: ClassVar[Format]
+    packages: ClassVar[tuple[str, ...]] = ("torch",)
+    """Distributions whose versions the card keeps."""
+    runs_on: str | None = None
+    """Runtime that the file has to be proved on; None takes the first of its format."""
     background: ClassVar[bool] = False
     """:meth:`begin` leaves the work to another process, which the caller may use."""
+
+    def suited(self, network: Network) -> Converter:
+        """The converter of this format for ``network``: this one, where it is of torch.
+
+        Raises:
+            UnsupportedError: the network comes from elsewhere, and there is none for it.
+        """
+        from edgekit.source.foreign import is_foreign
+
+        if is_foreign(network.module):
+            raise UnsupportedError(
+                f"{network.name} is a SavedModel, which edgekit writes as tflite only, by TensorFlow's own converter; "
+                f"there is no {self.format} to be had: use --to tflite"
+            )
+        return self
+
+    def card(self, capture: Capture) -> Card:
+        """The card of a file of this format, before it is proved."""
+        return artifact_card(capture, self.format)
 
     def check(self, network: Network, options: ExportOptions) -> None:  # noqa: B027  (nothing to refuse by default)
         """Refuses options that this format cannot honour, before any work is done.
@@ -119,7 +142,9 @@ class Capture:
     def signature(self) -> Signature:
         """Inputs and outputs; named output dimensions come from the captured program."""
         outputs = self.network.signature.outputs
-        if self.dims:
+        from edgekit.source.foreign import is_foreign
+
+        if self.dims and not is_foreign(self.module):
             shapes = _output_shapes(self.program, self._inputs, len(outputs))
             outputs = tuple(replace(spec, shape=shape) for spec, shape in zip(outputs, shapes, strict=True))
         return Signature(self._inputs, outputs)
@@ -162,6 +187,8 @@ class Capture:
         for least in (0, *_LEAST):
             try:
                 return self._captured()
+            except UnsupportedError as error:  # of Marking, which knows the reason
+                raise UnsupportedError(f"{self.network.name!r} cannot be captured: {error}") from error
             except Exception as error:
                 stuck = _too_small(error, self.dims)
                 if not stuck or least == _LEAST[-1]:

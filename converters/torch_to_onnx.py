@@ -33,6 +33,7 @@ NAME_SCOPES = "pkg.torch.onnx.name_scopes"
 
 class TorchToOnnx(Converter):
     format: ClassVar[Format] = Format.ONNX
+    packages: ClassVar[tuple[str, ...]] = ("torch", "onnx", "onnxscript", "onnxslim", "onnxruntime")
 
     def check(self, network: Network, options: ExportOptions) -> None:
         opset = options.opset

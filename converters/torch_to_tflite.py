@@ -40,7 +40,17 @@ LOG_LINES = 5
 
 class TorchToTflite(Converter):
     format: ClassVar[Format] = Format.TFLITE
+    packages: ClassVar[tuple[str, ...]] = ("torch", "litert-torch", "litert-converter", "ai-edge-litert")
     background: ClassVar[bool] = True
+
+    def suited(self, network: Network) -> Converter:
+        from edgekit.source.foreign import is_foreign
+
+        if is_foreign(network.module):
+            from edgekit.converters.tensorflow_to_tflite import TensorflowToTflite
+
+            return TensorflowToTflite()
+        return self
 
     def check(self, network: Network, options: ExportOptions) -> None:
         import importlib.util

@@ -65,8 +65,9 @@ def load(
     """Opens a model file to run it: a context manager with ``run(feed) -> dict of arrays``.
 
     Args:
-        path: an ``.onnx``, ``.tflite`` or ``.pt2`` file.
-        runtime: ``onnxruntime``, ``litert``, ``tflite-runtime`` or ``torch``; None takes the first for the format.
+        path: an ``.onnx``, ``.tflite`` or ``.pt2`` file, or a SavedModel folder.
+        runtime: ``onnxruntime``, ``litert``, ``tflite-runtime``, ``torch`` or ``tensorflow``; None takes the first for
+            the format.
         device: ``cpu``, or ``python:/path/to/python`` for a worker in another environment.
         threads: threads of the runtime.
         isolated: run in a worker process, so that a crash of native code is an exception and not the end of yours.

@@ -2,7 +2,7 @@
 
 Every format is handled as bytes, without onnx, TensorFlow or torch, so that a board can do all of it:
 ONNX ``metadata_props`` (:mod:`edgekit.wire_onnx`), a TFLite metadata buffer (:mod:`edgekit.wire_tflite`), a member
-``extra/edgekit`` of a ``.pt2`` archive.
+``extra/edgekit`` of a ``.pt2`` archive, a file ``assets.extra/edgekit.json`` of a SavedModel folder.
 """
 
 from __future__ import annotations
@@ -25,17 +25,22 @@ __all__ = [
     "CARD_KEY",
     "card_from_json",
     "card_to_json",
+    "is_saved_model",
     "library_versions",
     "onnx_external_data",
     "open_artifact",
     "publishing",
     "read_card",
     "sha256_file",
+    "size_bytes",
     "writable_folder",
     "write_card",
 ]
 
 CARD_KEY = "edgekit"
+FOLDER_CARD = Path("assets.extra") / f"{CARD_KEY}.json"
+"""Where the card of a SavedModel lies: TensorFlow keeps that folder for others."""
+GRAPHS = ("saved_model.pb", "saved_model.pbtxt")
 _SUFFIXES = {".onnx": Format.ONNX, ".tflite": Format.TFLITE, ".pt2": Format.PT2}
 _PICKLE_SUFFIXES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"}
 
@@ -47,6 +52,8 @@ def open_artifact(path: str | Path) -> Artifact:
         ModelError: missing, empty, cut short, damaged, of another format than its suffix says, or a pickle.
     """
     file = Path(path)
+    if file.is_dir():
+        return _open_folder(file)
     data = _bytes(file)
     wanted = _format_of(file, data)
     found = _sniff(data)
@@ -81,6 +88,12 @@ def write_card(source: Path, card: Card, target: Path | None = None) -> Artifact
     place = target or source
     artifact = open_artifact(source)
     payload = encode_card(card)
+    if artifact.format is Format.SAVED_MODEL:
+        if place != source:
+            raise UsageError(f"{source} is a folder: its card is written into it, not to {place}")
+        with publishing(source / FOLDER_CARD) as temporary:
+            temporary.write_bytes(payload)
+        return Artifact(source, artifact.format, card)
     with publishing(place) as temporary:
         if artifact.format is Format.PT2:
             _write_pt2_member(source, temporary, payload)
@@ -160,12 +173,47 @@ def writable_folder(path: str | Path) -> Path:
 
 
 def sha256_file(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """SHA-256 of a file's bytes, in hexadecimal; of a folder, over the names and hashes of its files in order."""
     digest = hashlib.sha256()
+    if Path(path).is_dir():
+        for file in _files_in(Path(path)):
+            digest.update(f"{file.relative_to(path).as_posix()}\0{sha256_file(file)}\n".encode())
+        return digest.hexdigest()
     with open(path, "rb") as handle:
         while chunk := handle.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def size_bytes(path: str | Path) -> int:
+    """Bytes of a model file, or of all files of a folder."""
+    place = Path(path)
+    return sum(file.stat().st_size for file in _files_in(place)) if place.is_dir() else place.stat().st_size
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file())
+
+
+def is_saved_model(path: str | Path) -> bool:
+    """Whether ``path`` is a folder that TensorFlow saved a model in."""
+    return any((Path(path) / name).is_file() for name in GRAPHS)
+
+
+def _open_folder(folder: Path) -> Artifact:
+    if not is_saved_model(folder):
+        raise ModelError(
+            f"{folder} is a folder, but no SavedModel: it has no {GRAPHS[0]}; give the folder that "
+            "tf.saved_model.save or model.export wrote, or a .onnx, .tflite or .pt2 file"
+        )
+    empty = [name for name in GRAPHS if (folder / name).is_file() and not (folder / name).stat().st_size]
+    if empty:
+        raise ModelError(f"{folder}: {empty[0]} is empty (0 bytes); save or copy it again")
+    card = folder / FOLDER_CARD
+    try:
+        return Artifact(folder, Format.SAVED_MODEL, decode_card(card.read_bytes()) if card.is_file() else None)
+    except ModelError as error:
+        raise ModelError(f"{folder}: {error}") from error
 
 
 def onnx_external_data(path: str | Path) -> list[str]:
@@ -178,8 +226,6 @@ def _bytes(file: Path) -> bytes:
         data = file.read_bytes()
     except FileNotFoundError as error:
         raise ModelError(f"{file} does not exist; give the path of a .onnx, .tflite or .pt2 file") from error
-    except IsADirectoryError as error:
-        raise ModelError(f"{file} is a folder; give the path of a .onnx, .tflite or .pt2 file") from error
     except OSError as error:
         raise ModelError(f"{file} cannot be read: {error.strerror}") from error
     if not data:

@@ -23,10 +23,13 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "litert": "edgekit.runtime.litert:LiteRtRunner",
         "tflite-runtime": "edgekit.runtime.litert:TfliteRuntimeRunner",
         "torch": "edgekit.runtime.torch:TorchRunner",
+        "tensorflow": "edgekit.runtime.tensorflow:TensorflowRunner",
     },
     "devices": {
         "cpu": "edgekit.devices.local:LocalTransport",
         "python": "edgekit.devices.local:PythonTransport",
+        "ssh": "edgekit.devices.ssh:SshTransport",
+        "emulator": "edgekit.devices.emulator:EmulatorTransport",
     },
     "converters": {
         "onnx": "edgekit.converters.torch_to_onnx:TorchToOnnx",
@@ -35,6 +38,8 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     },
     "passes": {
         "channels": "edgekit.passes.prune_channels:PruneChannels",
+        "magnitude": "edgekit.passes.prune_weights:PruneMagnitude",
+        "2:4": "edgekit.passes.prune_weights:PruneTwoOfFour",
         "onnx-quantize": "edgekit.passes.quantize_onnx:QuantizeOnnx",
         "tflite-quantize": "edgekit.passes.quantize_tflite:QuantizeTflite",
     },
@@ -45,6 +50,8 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "factory": "edgekit.source.factory:Factory",
         "checkpoint": "edgekit.source.checkpoint:Checkpoint",
         "pt2": "edgekit.source.program:Program",
+        "keras": "edgekit.source.keras:Keras",
+        "savedmodel": "edgekit.source.savedmodel:SavedModel",
     },
     "families": {
         "mlp": "edgekit.models.mlp:FAMILY",

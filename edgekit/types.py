@@ -26,11 +26,12 @@ Dim: TypeAlias = int | str
 
 
 class Format(StrEnum):
-    """File format of an artifact; the value is also the file suffix without its dot."""
+    """Format of an artifact; the value is also the file suffix without its dot. A SavedModel is a folder."""
 
     ONNX = "onnx"
     TFLITE = "tflite"
     PT2 = "pt2"
+    SAVED_MODEL = "savedmodel"
 
 
 class Evidence(StrEnum):
@@ -40,6 +41,11 @@ class Evidence(StrEnum):
     CONSTRAINED = "constrained"
     EMULATED = "emulated"
     ESTIMATED = "estimated"
+
+    @property
+    def has_time(self) -> bool:
+        """Whether a figure in seconds of this kind means anything: an emulated or estimated one is not shown at all."""
+        return self not in (Evidence.EMULATED, Evidence.ESTIMATED)
 
 
 class Verdict(StrEnum):
@@ -260,7 +266,7 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """One self-describing model file. ``card`` is None for a file made elsewhere."""
+    """One self-describing model file, or SavedModel folder. ``card`` is None for one made elsewhere."""
 
     path: Path
     format: Format

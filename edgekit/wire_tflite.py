@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from edgekit.errors import ModelError
 
@@ -202,3 +203,113 @@ def _shift_outside_buffers(body: bytearray, by: int) -> None:
     for buffer in reader.vector(reader.u32(0), _BUFFERS):
         for offset_at, _ in _outside(reader, buffer):
             struct.pack_into("<Q", body, offset_at, reader.u64(offset_at) + by)
+
+
+_TYPES = {0: "<f4", 1: "<f2", 2: "<i4", 3: "|u1", 4: "<i8", 6: "|b1", 7: "<i2", 9: "|i1", 10: "<f8", 15: "<u4"}
+"""TensorType -> numpy dtype, of those whose bytes are the values."""
+
+
+def constants(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """numpy dtype and bytes of every tensor whose values stand in the file, each buffer once.
+
+    Source: ``SubGraph`` tensors 0; ``Tensor`` type 1, buffer 2. Tensors of other types (4 bits, strings) are left out.
+    """
+    reader = _Reader(data)
+    model = reader.u32(0)
+    buffers = reader.vector(model, _BUFFERS)
+    seen: set[int] = set()
+    for graph in reader.vector(model, 2):
+        for tensor in reader.vector(graph, 0):
+            type_at, buffer_at = reader.field(tensor, 1), reader.field(tensor, 2)
+            kind, number = (data[type_at] if type_at else 0), (reader.u32(buffer_at) if buffer_at else 0)
+            if number in seen or number >= len(buffers) or kind not in _TYPES:
+                continue
+            at = reader.field(buffers[number], 0)
+            if at:
+                seen.add(number)
+                yield _TYPES[kind], reader.blob(at)
+
+
+@dataclass(frozen=True, slots=True)
+class GraphTensor:
+    """Shape and bytes of an element; ``value`` of a constant whole number alone, None otherwise."""
+
+    shape: tuple[int, ...]
+    itemsize: int
+    constant: bool
+    value: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class GraphOperator:
+    """BuiltinOperator's number, tensor indices, and the first whole numbers of its options table."""
+
+    code: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    options: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """One subgraph."""
+
+    tensors: tuple[GraphTensor, ...]
+    inputs: tuple[int, ...]
+    operators: tuple[GraphOperator, ...]
+
+
+def graphs(data: bytes) -> list[Graph]:
+    """Every subgraph of the file, the main one first.
+
+    Source: ``SubGraph`` tensors 0, inputs 1, operators 3; ``Tensor`` shape 0, type 1, buffer 2; ``Operator``
+    opcode_index 0, inputs 1, outputs 2, builtin_options 4; ``OperatorCode`` deprecated_builtin_code 0, builtin_code 3.
+    """
+    reader = _Reader(data)
+    model = reader.u32(0)
+    buffers = reader.vector(model, _BUFFERS)
+    codes = []
+    for entry in reader.vector(model, 1):
+        old_at, new_at = reader.field(entry, 0), reader.field(entry, 3)
+        codes.append(max(data[old_at] if old_at else 0, reader.u32(new_at) if new_at else 0))
+    found = []
+    for graph in reader.vector(model, 2):
+        tensors = tuple(_graph_tensor(reader, tensor, buffers) for tensor in reader.vector(graph, 0))
+        operators = []
+        for operator in reader.vector(graph, 3):
+            code_at, options_at = reader.field(operator, 0), reader.field(operator, 4)
+            options = reader.target(options_at) if options_at else 0
+            places = [reader.field(options, k) for k in range(2)] if options else []
+            operators.append(
+                GraphOperator(
+                    codes[reader.u32(code_at) if code_at else 0],
+                    _numbers(reader, operator, 1),
+                    _numbers(reader, operator, 2),
+                    tuple(reader.u32(at) if at else 0 for at in places),
+                )
+            )
+        found.append(Graph(tensors, _numbers(reader, graph, 1), tuple(operators)))
+    return found
+
+
+def _graph_tensor(reader: _Reader, tensor: int, buffers: list[int]) -> GraphTensor:
+    type_at, buffer_at = reader.field(tensor, 1), reader.field(tensor, 2)
+    dtype = _TYPES.get(reader.data[type_at] if type_at else 0, "|u1")
+    number = reader.u32(buffer_at) if buffer_at else 0
+    at = reader.field(buffers[number], 0) if number < len(buffers) else 0
+    held = reader.blob(at) if at else b""
+    shape, itemsize = _numbers(reader, tensor, 0), int(dtype[2])
+    whole = bool(held) and dtype[1] == "i" and len(held) == itemsize
+    return GraphTensor(shape, itemsize, bool(held), int.from_bytes(held, "little", signed=True) if whole else None)
+
+
+def _numbers(reader: _Reader, table: int, index: int) -> tuple[int, ...]:
+    """A vector of signed 32-bit numbers (empty when absent)."""
+    at = reader.field(table, index)
+    if not at:
+        return ()
+    start = reader.target(at)
+    count = reader.u32(start)
+    if start + 4 + 4 * count > len(reader.data):
+        raise ModelError(f"the TFLite file is cut short: a list of {count:,} numbers ends behind the file")
+    return struct.unpack_from(f"<{count}i", reader.data, start + 4)

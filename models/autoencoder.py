@@ -86,7 +86,7 @@ def conv_autoencoder(*, shape: Sequence[int], widths: Sequence[int], bottleneck:
     if bottleneck:
         flat = current * height * width
         down += [nn.Flatten(), nn.Linear(flat, bottleneck)]
-        up += [nn.Linear(bottleneck, flat), nn.ReLU(), nn.Unflatten(1, (current, height, width))]
+        up += [nn.Linear(bottleneck, flat), nn.ReLU(), nn.Unflatten(1, (-1, height, width))]
     for size in reversed(widths[:-1]):
         # 4x4 at stride 2 doubles exactly, which TFLite's TRANSPOSE_CONV has; 3x3 with output padding it has not
         up += [nn.ConvTranspose2d(current, size, 4, 2, 1, bias=False), nn.BatchNorm2d(size), nn.ReLU()]

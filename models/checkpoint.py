@@ -114,8 +114,8 @@ def weights_sha256(state: Mapping[str, Tensor]) -> str:
 def fit_shapes(module: nn.Module, state: Mapping[str, Tensor]) -> tuple[str, ...]:
     """Gives the layers of ``module`` the widths that the tensors of ``state`` have; returns the names of those changed.
 
-    Knows convolutions (grouped and transposed too), linear layers, batch, layer and group normalisation, embeddings. A
-    layer it does not know keeps its shape, and loading the weights then says so.
+    Knows convolutions (grouped and transposed too), linear and recurrent layers, batch, layer and group normalisation,
+    embeddings. A layer it does not know keeps its shape, and loading the weights then says so.
     """
     changed = []
     for name, layer in module.named_modules():
@@ -130,6 +130,8 @@ def fit_shapes(module: nn.Module, state: Mapping[str, Tensor]) -> tuple[str, ...
             current = getattr(layer, key)
             fresh = torch.empty(value.shape, dtype=current.dtype)
             setattr(layer, key, nn.Parameter(fresh) if isinstance(current, nn.Parameter) else fresh)
+        if isinstance(layer, nn.RNNBase):
+            layer.flatten_parameters()
         changed.append(name)
     return tuple(changed)
 
@@ -148,11 +150,15 @@ def _resize(layer: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
         layer.out_channels, layer.in_channels = weight[0], weight[1] * layer.groups
     elif isinstance(layer, nn.Linear):
         layer.out_features, layer.in_features = weight[0], weight[1]
+    elif isinstance(layer, nn.RNNBase):
+        layer.hidden_size, layer.input_size = shapes["weight_hh_l0"][1], shapes["weight_ih_l0"][1]
     elif isinstance(layer, nn.modules.batchnorm._NormBase):
         layer.num_features = shapes.get("running_mean", weight)[0]
     elif isinstance(layer, nn.LayerNorm):
         layer.normalized_shape = weight
     elif isinstance(layer, nn.GroupNorm):
         layer.num_channels = weight[0]
+    elif isinstance(layer, nn.PReLU):
+        layer.num_parameters = weight[0]
     elif isinstance(layer, nn.Embedding):
         layer.num_embeddings, layer.embedding_dim = weight[0], weight[1]

@@ -88,18 +88,18 @@ class Attention(nn.Module):
     """Multi-head self-attention."""
 
     keeps_widths = True
-    """Channel pruning leaves it whole: its widths are cut into heads."""
+    """Channel pruning takes whole heads out of it, never single channels."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.heads = heads
+        self.head_width = width // heads
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, L, W), (B, 1, 1, L) added to the scores -> (B, L, W)"""
-        split = (self.heads, x.shape[-1] // self.heads)
+        split = (self.out.in_features // self.head_width, self.head_width)  # fewer heads than were built once pruned
         q, k, v = (part.unflatten(-1, split).transpose(1, 2) for part in self.qkv(x).chunk(3, -1))  # (B, heads, L, d)
         scores = (q * split[1] ** -0.5) @ k.transpose(-1, -2)  # (B, heads, L, L)
         if mask is not None:

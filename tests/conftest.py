@@ -142,6 +142,17 @@ def other_python(root: Path) -> str:
     return path
 
 
+@pytest.fixture(scope="session")
+def saved_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of SavedModel folders, made by TensorFlow (see saved_models.py); skips where it is not installed."""
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("needs tensorflow: pip install 'edgekit[tensorflow]'")
+    folder = tmp_path_factory.mktemp("saved-models")
+    made = run_program([sys.executable, str(ROOT / "tests" / "saved_models.py"), str(folder)], cwd=folder)
+    assert made.code == 0, made.err
+    return folder
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests marked ``needs_data`` or ``gpu`` are skipped, with the reason, where there is none."""
     folder = os.environ.get("EDGEKIT_DATA", "")

@@ -13,16 +13,10 @@ from typing import Any
 
 import torch
 from edgekit.converters.recurrent.layers import fused_weights, loop_weights, run_fused, run_loop, run_step
-from edgekit.converters.recurrent.marking import kind_of, where
+from edgekit.converters.recurrent.marking import cell_notes, kind_of, where
 from edgekit.converters.recurrent.operators import states
 from torch import Tensor, fx
 
-_CELLS = {
-    torch.ops.aten.lstm_cell.default: "nn.LSTMCell",
-    torch.ops.aten.gru_cell.default: "nn.GRUCell",
-    torch.ops.aten.rnn_tanh_cell.default: "nn.RNNCell",
-    torch.ops.aten.rnn_relu_cell.default: "nn.RNNCell",
-}
 _NAMES = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
 _ZEROS = (torch.ops.aten.zeros.default, torch.ops.aten.new_zeros.default, torch.ops.aten.zeros_like.default)
 
@@ -94,7 +88,7 @@ def lower(module: fx.GraphModule, prefix: str = "") -> tuple[str, ...]:
         else:
             notes.extend(_replace(module, layer))
     _ends(graph)
-    notes.extend(_cell_notes(graph))
+    notes.extend(cell_notes(graph))
     graph.eliminate_dead_code()
     graph.lint()
     module.recompile()
@@ -236,15 +230,3 @@ def _constant(module: fx.GraphModule, value: Tensor) -> fx.Node:
     number = sum(name.startswith("_edgekit_") for name, _ in module.named_buffers())
     module.register_buffer(f"_edgekit_{number}", value.contiguous())
     return module.graph.get_attr(f"_edgekit_{number}")
-
-
-def _cell_notes(graph: fx.Graph) -> list[str]:
-    counts: dict[str, int] = {}
-    for node in graph.nodes:
-        if node.target in _CELLS:
-            counts[_CELLS[node.target]] = counts.get(_CELLS[node.target], 0) + 1
-    return [
-        f"{count} steps of {name} are unrolled, one set of operators each: a loop of the network's own cannot be "
-        "recognised; use the layer of whole sequences instead"
-        for name, count in counts.items()
-    ]

@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.overrides import TorchFunctionMode
 
+from edgekit.errors import UnsupportedError
+
 Arguments = tuple[list[Tensor], bool, int, float, bool, bool, bool]
 
 
@@ -109,18 +111,38 @@ for _name in KINDS:
     _ours = getattr(torch.ops.edgekit, _name).default
     _FUNCTIONS[getattr(torch, _name)] = _ours
     _FUNCTIONS[getattr(torch.ops.aten, _name).input] = _ours
+_PACK = torch._VF._pack_padded_sequence
 _TO_ATEN = {getattr(torch.ops.edgekit, name).default: getattr(torch.ops.aten, name).input for name in KINDS}
 _TO_OURS = {aten: ours for ours, aten in _TO_ATEN.items()}
 
 
+PACKED = (
+    "it packs sequences (pack_padded_sequence), and how many rows take a step then depends on the lengths, which no "
+    "file can follow. Give the layer the padded sequences: in one direction the outputs up to each length are "
+    "the same, and the last one is y[row, length - 1], taken with torch.gather"
+)
+_CELLS = {
+    torch.ops.aten.lstm_cell.default: "nn.LSTMCell",
+    torch.ops.aten.gru_cell.default: "nn.GRUCell",
+    torch.ops.aten.rnn_tanh_cell.default: "nn.RNNCell",
+    torch.ops.aten.rnn_relu_cell.default: "nn.RNNCell",
+}
+
+
 class Marking(TorchFunctionMode):
-    """While it is active, recurrent layers run as one operator of ours. Packed sequences go their usual way."""
+    """While it is active, recurrent layers run as one operator of ours.
+
+    Raises:
+        UnsupportedError: the network packs sequences.
+    """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func is _PACK:
+            raise UnsupportedError(PACKED)
         ours = _FUNCTIONS.get(func) if not kwargs and len(args) == 9 else None
-        if ours is not None and isinstance(args[3], bool):  # a packed sequence: data, lengths, state, weights, bool
+        if ours is not None and isinstance(args[3], bool):  # else packed already: data, lengths, state, weights, bool
             return ours(args[0], list(args[1]) if isinstance(args[1], tuple) else args[1], list(args[2]), *args[3:])
         return func(*args, **(kwargs or {}))
 
@@ -150,6 +172,19 @@ def kind_of(node: torch.fx.Node) -> str | None:
         if target is getattr(torch.ops.aten, name).input:
             return name
     return None
+
+
+def cell_notes(graph: torch.fx.Graph) -> list[str]:
+    """What is said of cells that the network steps by a loop of its own."""
+    counts: dict[str, int] = {}
+    for node in graph.nodes:
+        if node.target in _CELLS:
+            counts[_CELLS[node.target]] = counts.get(_CELLS[node.target], 0) + 1
+    return [
+        f"{count} steps of {name} are unrolled, one set of operators each: a loop of the network's own cannot be "
+        "recognised; use the layer of whole sequences instead"
+        for name, count in counts.items()
+    ]
 
 
 def where(node: torch.fx.Node, prefix: str) -> str:

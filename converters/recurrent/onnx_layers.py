@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from edgekit.converters.recurrent.marking import KINDS, kind_of, mark, unmark, where
+from edgekit.converters.recurrent.marking import KINDS, cell_notes, kind_of, mark, unmark, where
 from torch.export import ExportedProgram
 
 ORDER = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn_tanh": (0,), "rnn_relu": (0,)}
@@ -28,6 +28,7 @@ def export(program: ExportedProgram, prefix: str, **options: Any) -> tuple[Any, 
         options: of ``torch.onnx.export``.
     """
     program, notes = unrolled(program, prefix)
+    notes = (*notes, *cell_notes(program.graph))
     if not any(node.op == "call_function" and kind_of(node) for node in program.graph.nodes):
         return torch.onnx.export(program, **options), notes
     from onnxscript import optimizer

@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import os
+import tempfile
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -213,9 +214,14 @@ class Ledger:
 
 
 def state_folder() -> Path:
-    """``$XDG_STATE_HOME/edgekit``, else ``~/.local/state/edgekit``."""
+    """``$XDG_STATE_HOME/edgekit``, else ``~/.local/state/edgekit``, for a user without a home the temporary folder."""
     base = os.environ.get("XDG_STATE_HOME")
-    return Path(base if base and os.path.isabs(base) else Path.home() / ".local" / "state") / "edgekit"
+    if base and os.path.isabs(base):
+        return Path(base) / "edgekit"
+    try:
+        return Path.home() / ".local" / "state" / "edgekit"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"edgekit-{os.getuid()}"
 
 
 def _log_f(x: NDArray[np.float64], a: float, b: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -43,6 +43,9 @@ class CellResult:
         floor: what is known of this machine; it is in every interval.
         load_ns, first_ns: loading the file in its worker; the first inference after that.
         delegation: ``{"nodes", "delegated", "by", "left"}`` as the runtime tells it, None where it does not.
+        peak_memory_bytes, load_memory_bytes: resident memory of the worker at its highest, over the whole run and until
+            the file was loaded, interpreter and libraries included.
+        arena_bytes: what the runtime set aside for activations, None where it does not tell.
         selftest: ``{"passed", "max_abs", "tolerance"}`` of the card's vectors, None when the card has none.
         extras: what was measured in passes of their own, by name (``profile``), each as it stands in the document.
     """
@@ -53,6 +56,8 @@ class CellResult:
     load_ns: int | None = None
     first_ns: int | None = None
     peak_memory_bytes: int | None = None
+    load_memory_bytes: int | None = None
+    arena_bytes: int | None = None
     runtime_version: str | None = None
     delegation: Mapping[str, Any] | None = None
     selftest: Mapping[str, Any] | None = None
@@ -71,7 +76,7 @@ class CellResult:
     @property
     def timed(self) -> bool:
         """Whether there are times that may be shown and compared: a whole cell, of no emulated device."""
-        real = self.setting.device["evidence"] not in (Evidence.EMULATED, Evidence.ESTIMATED)
+        real = Evidence(self.setting.device["evidence"]).has_time
         return self.error is None and real and self.samples_ns.size > 0
 
     @property
@@ -88,15 +93,17 @@ class CellResult:
             "runtime": setting.runtime, "runtime_version": self.runtime_version, "device": dict(setting.device),
             "threads": setting.threads, "batch": setting.batch, "scenario": setting.scenario,
             "samples": int(samples.size),
-            "latency_ms": self._latency() if self.timed else None,
+            "latency_ms": self.latency() if self.timed else None,
             "needs": self._needs(samples),
             "cold_start_ms": {"load": _ms(self.load_ns), "first": _ms(self.first_ns)},
             "peak_memory_bytes": self.peak_memory_bytes,
+            "load_memory_bytes": self.load_memory_bytes,
+            "arena_bytes": self.arena_bytes,
             "throughput_per_s": setting.batch / (float(samples.mean()) / 1e9) if self.timed else None,
             "noise": None if measured is None else measured.document(),
             "delegation": None if self.delegation is None else ledger(self.delegation, self.extras.get("profile")),
             "selftest": self.selftest,
-            "warmup": {"runs": int(self.warmup_ns.size), "ms": float(self.warmup_ns.sum()) / 1e6},
+            "warmup": {"runs": int(self.warmup_ns.size), "ms": _total_ms(self.warmup_ns)},
             "workers": len(set(self.owners)) or 1,
             "blocks": [int(block.size) for block in self.blocks],
             "block_workers": [str(owner) for owner in self.owners],
@@ -108,7 +115,8 @@ class CellResult:
             body["error"] = {"type": type(self.error).__name__, "message": str(self.error)}
         return body
 
-    def _latency(self) -> dict[str, Any]:
+    def latency(self) -> dict[str, Any]:
+        """The body of ``latency_ms``; ValueError where nothing was timed."""
         return latency_document(self.blocks, seed=self.seed, owners=self.owners, floor=self.floor)
 
     def _needs(self, samples: Samples) -> dict[str, Any]:
@@ -152,3 +160,7 @@ def owners_of(entry: Mapping[str, Any], blocks: int) -> Sequence[Hashable]:
 
 def _ms(value_ns: int | None) -> float | None:
     return None if value_ns is None else value_ns / 1e6
+
+
+def _total_ms(samples: Samples) -> float | None:
+    return float(samples.sum()) / 1e6 if samples.size else None

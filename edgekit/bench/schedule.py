@@ -24,7 +24,7 @@ _SLOW_CALL_NS = 20_000_000
 RESERVE = 0.05
 """Share of the time that is kept for repeating disturbed blocks (see :mod:`edgekit.bench.session`)."""
 MOST_EXTRA_NS = 1_000_000_000
-"""What repeating may cost beyond the reserve, at most, and at most as much again as the reserve."""
+"""What a run may take beyond its time: repeated blocks (at most as much again as the reserve), a loaded machine."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 Between two blocks the thermometer is read. A block with a slow reading before or after it, or in which the machine
 stood still, is disturbed: it is taken again after a pause, as long as the time set aside for that lasts; what could
 not be taken again is kept and marked.
+
+On a machine so loaded that the rounds take longer than planned, the last pairs of rounds are left out.
 """
 
 from __future__ import annotations
@@ -17,7 +19,16 @@ import numpy as np
 
 from edgekit.bench.clock import Block, Samples, WarmupRule, now_ns, time_calls
 from edgekit.bench.compare import Comparison, compare_paired
-from edgekit.bench.schedule import Plan, first_warmup, orders, plan, spare_ns
+from edgekit.bench.schedule import (
+    FEWEST_ROUNDS,
+    MIN_SAMPLES,
+    MOST_EXTRA_NS,
+    Plan,
+    first_warmup,
+    orders,
+    plan,
+    spare_ns,
+)
 from edgekit.bench.thermometer import Thermometer
 from edgekit.errors import EdgekitError
 
@@ -118,8 +129,9 @@ def time_interleaved(
         seed: of the order.
         thermometer: read between blocks; None: no block is repeated for a slow machine.
         keeper: where blocks are kept as they finish; None: nowhere.
-        fixed: the plan of another run that is to be repeated; None: it follows from ``seconds`` and the warm-up.
+        fixed: the plan of another run that is to be repeated to the last round; None: it follows from ``seconds``.
     """
+    began = now_ns()
     taken = tuple(Taken() for _ in cells)
     spent = [_warm_up(replicas, record, seconds) for replicas, record in zip(cells, taken, strict=True)]
     reading = min(thermometer.take() for _ in range(3)) if thermometer is not None else 0
@@ -131,7 +143,14 @@ def time_interleaved(
     order = orders(len(cells), chosen.rounds, seed)
     run = _Run(chosen, thermometer, spare_ns(seconds, len(cells)))
     kept, started, busy = 0, now_ns(), time.process_time_ns()
+    allowed_ns = seconds * len(cells) * 1e9 + MOST_EXTRA_NS
     for place, round_ in enumerate(order):
+        if fixed is None and place % 2 == 0 and place >= max(FEWEST_ROUNDS, 2 * most):
+            pair_ns = (now_ns() - started) / (place // 2)
+            if now_ns() - began + pair_ns > allowed_ns and _enough(taken):
+                log.debug("time is over after %d of %d rounds", place, len(order))
+                order = order[:place]
+                break
         for index in round_:
             record, replicas = taken[index], cells[index]
             if not replicas or record.error is not None:
@@ -142,18 +161,20 @@ def time_interleaved(
                 record.finished.append(block)
                 continue
             turn = place // 2 % len(replicas)
-            try:
-                block = run.take(replicas[turn], f"{keeper.generation if keeper else 0}.{turn}")
-            except EdgekitError as error:
-                record.error = error
-                continue
-            record.finished.append(block)
-            if keeper is not None:
-                keeper.keep(index, place, block)
+            block, record.error = run.take(replicas[turn], f"{keeper.generation if keeper else 0}.{turn}")
+            if block is not None:
+                record.finished.append(block)
+                if keeper is not None:
+                    keeper.keep(index, place, block)
         log.debug("round %d of %d", place + 1, chosen.rounds)
     share = (time.process_time_ns() - busy) / max(now_ns() - started, 1)
     told = thermometer.document() if thermometer is not None else {}
     return Session(taken, chosen, tuple(tuple(round_) for round_ in order), told, kept, share)
+
+
+def _enough(taken: Sequence[Taken]) -> bool:
+    """Whether each cell has the samples of a p50, or never will."""
+    return all(t.error is not None or sum(b.size for b in t.blocks) >= MIN_SAMPLES for t in taken if t.finished)
 
 
 class _Run:
@@ -165,19 +186,26 @@ class _Run:
         self._spare_ns = spare
         self._before = thermometer.take() if thermometer is not None else 0
 
-    def take(self, cell: Timed, owner: str) -> TakenBlock:
-        """One block, taken again while it is disturbed and time allows; the last one counts."""
-        block = self._once(cell, owner)
-        for _ in range(MOST_REPEATS):
-            if not block.disturbed or self._spare_ns < 2 * self._plan.block_ns:
-                break
-            started = now_ns()
-            self._wait_for_quiet()
+    def take(self, cell: Timed, owner: str) -> tuple[TakenBlock | None, EdgekitError | None]:
+        """One block, taken again while it is disturbed and time allows; the last one that finished counts.
+
+        None if none finished, and the error that ended the cell.
+        """
+        block = None
+        try:
             block = self._once(cell, owner)
-            self._spare_ns -= now_ns() - started
-            if self._thermometer is not None:
-                self._thermometer.repeated += 1
-        return block
+            for _ in range(MOST_REPEATS):
+                if not block.disturbed or self._spare_ns < 2 * self._plan.block_ns:
+                    break
+                started = now_ns()
+                self._wait_for_quiet()
+                block = self._once(cell, owner)
+                self._spare_ns -= now_ns() - started
+                if self._thermometer is not None:
+                    self._thermometer.repeated += 1
+        except EdgekitError as error:
+            return block, error
+        return block, None
 
     def _once(self, cell: Timed, owner: str) -> TakenBlock:
         chosen = self._plan

@@ -53,10 +53,16 @@ class Reference:
 
 
 class Thermometer:
-    """Readings of one run and what they say. ``read``: nanoseconds of the reference work on the device."""
+    """Readings of one run and what they say.
 
-    def __init__(self, read: Callable[[], int]) -> None:
+    Args:
+        read: nanoseconds of the reference work on the device.
+        pid: the process that does it, if there is one.
+    """
+
+    def __init__(self, read: Callable[[], int], pid: int | None = None) -> None:
         self._read = read
+        self.pid = pid
         self.readings: list[int] = []
         self.lost = ""
         self.paused_ns = 0

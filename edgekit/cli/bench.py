@@ -57,6 +57,12 @@ def _thread_counts(ctx: click.Context, param: click.Parameter, values: tuple[str
 @seed_option
 @click.option("--workers", type=int, help="Processes for each cell, which take turns (default: 2 to 4).")
 @click.option("--profile", is_flag=True, help="Also time per operator, type and layer, in a pass of its own.")
+@click.option("--roofline", is_flag=True, help="Also count operations and bytes, and measure the machine's peaks.")
+@click.option("--cold", is_flag=True, help="Also time starts: file out of the page cache, in it, compiled before.")
+@click.option("--fit", is_flag=True, help="Also look for the smallest memory limit under which it runs.")
+@click.option("--end-to-end", is_flag=True, help="Also time the way from --input to an answer, stage by stage.")
+@click.option("--energy", is_flag=True, help="Also measure joules a run, where the platform has a meter.")
+@click.option("--probe", is_flag=True, help="Also look at denormal weights, real against seeded input, resets.")
 @click.option("--require-full-delegation", is_flag=True, help="Exit 1 if the delegate left out an operator.")
 @click.option("--baseline", metavar="FILE", help="Compare with a saved result (bench ... --json FILE).")
 @click.option(
@@ -74,10 +80,17 @@ def _thread_counts(ctx: click.Context, param: click.Parameter, values: tuple[str
     default=None,
     help="Go on with the same run that was interrupted, or begin again (default: go on if it is of the last hour).",
 )
+@click.option("--plot", "plot_path", metavar="PATH", help="Draw a histogram and the times in time (.png, .svg).")
 @click.option("--csv", "csv_path", metavar="PATH", help="Write the table as CSV.")
 @click.option("--markdown", "markdown_path", metavar="PATH", help="Write the table as Markdown.")
 @output_options
-def command(models: tuple[str, ...], csv_path: str | None, markdown_path: str | None, **keywords: object) -> None:
+def command(
+    models: tuple[str, ...],
+    plot_path: str | None,
+    csv_path: str | None,
+    markdown_path: str | None,
+    **keywords: object,
+) -> None:
     """Times models, several of them in interleaved blocks.
 
     Every cell (model x device x threads x runtime) runs in its own worker process, one at a time, in ABBA order. The
@@ -90,7 +103,11 @@ def command(models: tuple[str, ...], csv_path: str | None, markdown_path: str | 
     from edgekit.artifact import publishing
     from edgekit.pipeline.bench import bench
     from edgekit.report.bench import bench_csv, bench_markdown, bench_report
+    from edgekit.report.bench_plot import check_plot, draw
 
+    plot = None if plot_path is None else Path(plot_path)
+    if plot is not None:
+        check_plot(plot)
     context = click.get_current_context()
     if keywords["replay"] is not None:  # what was not typed must not stand against what was saved
         typed = click.core.ParameterSource.COMMANDLINE
@@ -104,6 +121,9 @@ def command(models: tuple[str, ...], csv_path: str | None, markdown_path: str | 
         if path is not None:
             with publishing(Path(path)) as place:
                 place.write_text(text(document), encoding="utf-8")
+    if plot is not None:
+        with publishing(plot) as place:
+            draw(document, place, plot.suffix)
     result.delivered()
     failure = result.failure()
     if failure is not None:

@@ -159,6 +159,7 @@ def emit(verb: str, result: Result, render: Render | None = None) -> None:
     With ``--json -`` the document alone goes to standard output; with ``--json PATH`` the text still does.
     """
     state = _state()
+    text = ""
     if state.json is not None:
         from edgekit.report.document import dumps, envelope
 
@@ -167,14 +168,21 @@ def emit(verb: str, result: Result, render: Render | None = None) -> None:
             state.stdout.write(text)
             state.stdout.flush()
             return
-        from edgekit.artifact import publishing
+    try:
+        if state.json is not None:
+            _save(text, Path(state.json))
+    finally:  # a document that cannot be written must not take the table with it
+        if render is not None and not state.quiet:
+            from edgekit.report.text import show
 
-        with publishing(Path(state.json)) as target:
-            target.write_text(text, encoding="utf-8")
-    if render is not None and not state.quiet:
-        from edgekit.report.text import show
+            show(render(result), state.stdout)
 
-        show(render(result), state.stdout)
+
+def _save(text: str, path: Path) -> None:
+    from edgekit.artifact import publishing
+
+    with publishing(path) as target:
+        target.write_text(text, encoding="utf-8")
 
 
 def data_option(*, required: bool = False) -> Decorator:
@@ -210,13 +218,13 @@ def limit_option(function: Callable[P, R]) -> Callable[P, R]:
 def device_option(function: Callable[P, R]) -> Callable[P, R]:
     """``--on DEVICE``, passed as ``on``."""
     return click.option("--on", metavar="DEVICE", default="cpu", show_default=True,
-                        help="Where to run: cpu, python:/path/to/python.")(function)  # fmt: skip
+                        help="cpu, python:/path/to/python, ssh://user@host, or a saved name.")(function)  # fmt: skip
 
 
 def runtime_option(function: Callable[P, R]) -> Callable[P, R]:
     """``--runtime NAME``, passed as ``runtime`` (None: the first runtime for the file's format)."""
     return click.option("--runtime", metavar="NAME",
-                        help="onnxruntime, litert, tflite-runtime, torch.")(function)  # fmt: skip
+                        help="onnxruntime, litert, tflite-runtime, torch, tensorflow.")(function)  # fmt: skip
 
 
 def threads_option(function: Callable[P, R]) -> Callable[P, R]:

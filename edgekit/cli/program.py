@@ -25,6 +25,7 @@ PACKAGES = {
     "ai_edge_quantizer": "host",
     "lightning_fabric": "torch",
     "litert_torch": "host",
+    "matplotlib": "plot",
     "onnx": "host",
     "onnxruntime": "onnx",
     "onnxscript": "host",

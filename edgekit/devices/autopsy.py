@@ -9,12 +9,16 @@ from edgekit.devices.transport import Transport
 from edgekit.errors import (
     EdgekitError,
     RuntimeMissingError,
+    TransferError,
     UnreachableError,
     WorkerCrashError,
     WorkerMemoryError,
 )
 
 _LACKING = re.compile(r"No module named '(\w+)'")
+_NO_ROOM = "no room for the worker"
+_NOT_FOUND = 127
+"""What a shell ends with that finds no such program."""
 _TOO_OLD = re.compile(r"needs Python ([\d.]+), this is ([\d.]+)")
 
 
@@ -22,6 +26,8 @@ def autopsy(channel: Channel, transport: Transport, command: str, limit_bytes: i
     """The error for a worker that has ended while it was asked ``command``. ``limit_bytes``: of its memory, if any."""
     words, where = channel.words, f"the worker on {transport.spec.name}"
     ending = transport.ending(channel.status, words.text())
+    if ending.lost and command == "hello":
+        return UnreachableError(f"{transport.spec.name} cannot be reached: {ending.words}")
     if ending.lost:
         return UnreachableError(f"{where} was lost during {command!r}: {ending.words}")
     if (limit_bytes and ending.killed) or (ending.status and words.out_of_memory()):
@@ -34,6 +40,13 @@ def autopsy(channel: Channel, transport: Transport, command: str, limit_bytes: i
         missing = _missing(words.last(), where, transport)
         if missing is not None:
             return missing
+        if _NO_ROOM in words.last():
+            return TransferError(f"{where} cannot start{words.last()}; free some space there")
+        if ending.status == _NOT_FOUND:
+            return RuntimeMissingError(
+                f"{where} cannot start{words.last()}; there is no such Python. "
+                "Run there: sudo apt install python3 python3-venv, or name one with ?python=/path/to/python"
+            )
         advice = "it should be a Python 3.11 or newer with numpy and a runtime"
     if ending.killed:
         advice = "it was killed from outside, by the system for want of memory or by someone; try it again"

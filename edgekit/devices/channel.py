@@ -14,7 +14,7 @@ from typing import Final
 from edgekit.devices.lastwords import Lastwords
 from edgekit.errors import DeviceError
 
-NOISE_LIMIT_BYTES: Final = 1 << 20
+NOISE_LIMIT_BYTES: Final = 64 << 10
 """What may come before a marker: the greeting of a login shell, not a program that talks for ever."""
 
 

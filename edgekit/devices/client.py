@@ -114,7 +114,7 @@ class WorkerClient:
         stateful: bool = False,
     ) -> LoadedInfo:
         """Loads a model file, in place of the one before; see :func:`edgekit.runtime.load`."""
-        place = os.path.abspath(path) if self._transport.shares_files else self.send(path)
+        place = self.place(path)
         value = self._ask("load", path=place, runtime=runtime, threads=threads, raw=raw, stateful=stateful).header
         delegation = value["delegation"]
         return LoadedInfo(
@@ -125,6 +125,15 @@ class WorkerClient:
             delegation=None if delegation is None else Delegation.from_json(delegation),
             peak_memory_bytes=value["peak_memory_bytes"],
         )
+
+    @property
+    def shares_files(self) -> bool:
+        """Whether the worker finds the files of this machine under the same names."""
+        return self._transport.shares_files
+
+    def place(self, path: str | Path) -> str:
+        """What the worker calls a file of this machine; brings it to the device where that is needed."""
+        return os.path.abspath(path) if self._transport.shares_files else self.send(path)
 
     def send(self, path: str | Path) -> str:
         """Brings a file to the device, by its content: what is there already is not sent again.
@@ -153,6 +162,23 @@ class WorkerClient:
             raise ModelError(f"{file} cannot be read: {error.strerror}") from error
         self._sent[place] = file
         return str(place)
+
+    def forget(self, path: str | Path) -> None:
+        """Removes a file that was sent, unless another worker uses it."""
+        file = Path(path)
+        self._ask("forget", sha256=sha256_file(file), suffix=file.suffix.lower())
+
+    def put_piece(self, chunk: Array, *, sha256: str, suffix: str, size: int) -> None:
+        """Sends one whole file in one piece under the name it is said to have; the device decides whether it has."""
+        self._ask("put", {"chunk": chunk}, sha256=sha256, suffix=suffix, bytes=size, offset=0, last=True)
+
+    def storage(self) -> dict[str, Any]:
+        """``folder`` where files are kept there, ``free_bytes`` of its disk, ``kept_bytes`` in it."""
+        return dict(self._ask("storage").header)
+
+    def wait(self, seconds: float, *, timeout_s: float) -> None:
+        """Has the worker do nothing for ``seconds``; shows what becomes of one that takes longer than it may."""
+        self._ask("wait", timeout_s=timeout_s, seconds=seconds)
 
     def _send(self, file: Path, named: Mapping[str, Any]) -> str:
         with open(file, "rb") as source, sending(file.name, int(named["bytes"]), self.name) as note:

@@ -3,37 +3,58 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from difflib import get_close_matches
 
+from edgekit.devices.emulator import parse_core
+from edgekit.devices.inventory import saved
+from edgekit.devices.ssh import parse_address
 from edgekit.devices.transport import Transport
 from edgekit.errors import DeviceError, UnsupportedError, UsageError
 from edgekit.registry import lookup, names
-from edgekit.types import DeviceSpec
+from edgekit.types import DeviceSpec, Evidence
 
-SPELLINGS = {"cpu": "cpu", "python": "python:/path/to/python"}
+SPELLINGS = {
+    "cpu": "cpu",
+    "python": "python:/path/to/python",
+    "ssh": "ssh://user@host[:port]",
+    "emulator": "emulator:cortex-a72",
+}
 """Kind -> how it is spelled."""
-_LATER = ("ssh", "emulator", "adb")
+_LATER = ("adb",)
 
 
 def parse_device(text: str) -> DeviceSpec:
-    """``cpu`` or ``python:/path/to/python`` (or a kind another package brings) as a device.
+    """A device by its spelling (:data:`SPELLINGS`, or a kind another package brings), or by the name it was given.
 
     Raises:
         UsageError: no such device; the message lists what there is.
         UnsupportedError: a kind that this edgekit does not drive.
         DeviceError: ``cuda``; the message says what is missing.
     """
+    named = saved().get(text.strip())
+    if named is not None:
+        return replace(_spelled(named), name=text.strip())
+    return _spelled(text)
+
+
+def _spelled(text: str) -> DeviceSpec:
     kind, colon, address = text.strip().partition(":")
     if kind == "cuda":
         raise DeviceError(f"device {text!r} cannot be used: {_missing_for_cuda()}; use --on cpu")
     if kind in _LATER:
         raise UnsupportedError(f"device {text!r}: this edgekit drives no {kind} devices; there are: {_known()}")
     if kind not in names("devices"):
-        near = get_close_matches(kind, names("devices"), n=1)
+        near = get_close_matches(kind, [*names("devices"), *saved()], n=1)
         hint = f"did you mean {SPELLINGS.get(near[0], near[0])!r}? " if near else ""
         raise UsageError(f"no device is called {text!r}; {hint}there are: {_known()}")
     if kind == "cpu" and colon:
         raise UsageError(f"device {text!r}: cpu takes no address; give cpu")
+    if kind == "ssh":
+        parse_address(address)
+    if kind == "emulator":
+        parse_core(address)
+        return DeviceSpec(name=f"{kind}:{address}", kind=kind, address=address, evidence=Evidence.EMULATED)
     if kind == "python" and not address:
         raise UsageError(f"device {text!r} names no interpreter; give python:/path/to/python")
     return DeviceSpec(name=f"{kind}:{address}" if address else kind, kind=kind, address=address)
@@ -57,7 +78,7 @@ def transport_for(spec: DeviceSpec) -> Transport:
 
 
 def _known() -> str:
-    return ", ".join(list_devices())
+    return ", ".join([*list_devices(), *saved()])
 
 
 def _missing_for_cuda() -> str:

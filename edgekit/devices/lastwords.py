@@ -11,6 +11,8 @@ from edgekit.runtime.base import speaks_of_memory
 log = logging.getLogger("edgekit")
 _KEPT_BYTES: Final = 64 << 10
 _SHOWN: Final = 300
+_ASIDE: Final = ("INFO:", "edgekit-doorman: ended")
+"""Lines that are no reason: what TFLite tells of itself, and how a worker ended far away."""
 _FAULT: Final = "Fatal Python error: "
 """How faulthandler begins; what was said before it tells more than the stack behind it."""
 
@@ -53,7 +55,7 @@ class Lastwords:
     def last(self) -> str:
         """The line that tells most, as ``: line``, cut to a readable length; empty when nothing was said."""
         said, fault, _ = self.text().partition(_FAULT)
-        lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("INFO:")]
+        lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith(_ASIDE)]
         if not lines and fault:
             return ""  # the signal says as much
         return f": {lines[-1][:_SHOWN]}" if lines else ""

@@ -15,7 +15,7 @@ import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 from edgekit.artifact import sha256_file
 from edgekit.data.cache import cache_folder
@@ -89,6 +89,21 @@ class Store:
         self._hold(place)
         return place
 
+    def forget(self, digest: str, suffix: str) -> None:
+        """Removes a file, unless another process uses it."""
+        place = self._place(digest, suffix)
+        for held in [held for held in self._used if held.name == str(place)]:
+            held.close()
+            self._used.remove(held)
+        _remove_unless_held(place)
+
+    def document(self) -> dict[str, Any]:
+        """``folder``, ``free_bytes`` of its disk, ``kept_bytes`` in it, for JSON."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        kept = sum(file.stat().st_size for file in self.folder.iterdir() if file.is_file())
+        free = shutil.disk_usage(self.folder).free
+        return {"folder": str(self.folder), "free_bytes": free, "kept_bytes": kept}
+
     def _place(self, digest: str, suffix: str) -> Path:
         if not _WHOLE.fullmatch(digest + suffix):
             raise ProtocolError(f"got {digest + suffix!r}, wanted a SHA-256 in hexadecimal and a plain suffix")
@@ -96,7 +111,7 @@ class Store:
 
     def _hold(self, place: Path) -> None:
         """Marks a file as used now, and as in use until this process ends."""
-        held = open(place, "rb")  # noqa: SIM115  its lock lives as long as the worker
+        held = open(str(place), "rb")  # noqa: SIM115  its lock lives as long as the worker
         fcntl.flock(held, fcntl.LOCK_SH)
         self._used.append(held)
         os.utime(place)

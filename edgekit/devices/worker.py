@@ -18,6 +18,7 @@ import queue
 import resource
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
@@ -25,8 +26,9 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NoReturn
 
+from edgekit.bench.memory import process_memory
 from edgekit.cardfile import signature_to_json
-from edgekit.devices.measures import MEASURES, Measure
+from edgekit.devices.measures import MEASURES, TOOLS, Measure
 from edgekit.devices.protocol import VERSION, Message, decode, encode
 from edgekit.devices.store import Store
 from edgekit.errors import EdgekitError, UsageError, WorkerMemoryError
@@ -42,6 +44,7 @@ _MODULES = {
     "litert": ("ai_edge_litert", "ai-edge-litert"),
     "tflite-runtime": ("tflite_runtime", "tflite-runtime"),
     "torch": ("torch", "torch"),
+    "tensorflow": ("tensorflow", "tensorflow-cpu"),
 }
 """Runtime -> module that must be there, distribution that brings it."""
 
@@ -57,6 +60,9 @@ class Worker:
             "hello": self.hello,
             "find": self.find,
             "put": self.put,
+            "forget": self.forget,
+            "storage": self.storage,
+            "wait": self.wait,
             "load": self.load,
             "run": self.run,
             "reset": self.reset,
@@ -65,6 +71,7 @@ class Worker:
             "memory": self.memory,
             "reference": self.reference,
             **{name: partial(self.measure, measure) for name, measure in MEASURES.items()},
+            **TOOLS,
         }
 
     def answer(self, message: Message) -> list[memoryview]:
@@ -116,6 +123,17 @@ class Worker:
             bool(asked["last"]),
         )
         return Message({"path": None if place is None else str(place)})
+
+    def forget(self, message: Message) -> Message:
+        self._files().forget(str(message.header["sha256"]), str(message.header["suffix"]))
+        return Message({})
+
+    def storage(self, message: Message) -> Message:
+        return Message(self._files().document())
+
+    def wait(self, message: Message) -> Message:
+        time.sleep(float(message.header["seconds"]))
+        return Message({})
 
     def load(self, message: Message) -> Message:
         if self._runner is not None:
@@ -208,14 +226,7 @@ def runtimes() -> dict[str, str | None]:
 
 def peak_memory_bytes() -> int | None:
     """Largest resident memory of this process so far (Linux ``VmHWM``), None where the system does not tell."""
-    try:
-        with open("/proc/self/status", encoding="ascii") as status:
-            for line in status:
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        return None
-    return None
+    return process_memory().get("peak_bytes")
 
 
 def take_pipes() -> tuple[int, int]:

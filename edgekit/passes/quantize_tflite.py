@@ -20,6 +20,7 @@ from edgekit.passes.base import Model, Pass, PassContext, quiet_stderr
 from edgekit.passes.calibration import Calibration, describe
 from edgekit.passes.quantize_onnx import check_scheme
 from edgekit.passes.quantize_recurrent import holds_recurrent, quantize_recurrent
+from edgekit.passes.tflite_finish import finished
 from edgekit.passes.tflite_prepare import INNER, prepared
 from edgekit.types import Artifact, Format, PassResult, Step
 
@@ -84,7 +85,7 @@ class QuantizeTflite(Pass):
         content = _quantized(model.path, given, recipe, self._ranges() if self.scheme in _STATIC else None)
         ranges = self.calibration.ranges if self.calibration is not None else {}
         done = quantize_recurrent(content, self.scheme, ranges)
-        context.target.write_bytes(done.content)
+        context.target.write_bytes(finished(done.content, given))
         notes = (*filter(None, [_NOTES.get(self.scheme)]), *done.notes)
         return PassResult(Artifact(context.target, Format.TFLITE, model.card), True, notes)
 

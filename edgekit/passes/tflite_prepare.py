@@ -26,8 +26,9 @@ def prepared(path: Path) -> bytes:
 
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     turned = [_flatten_bias(graph, node) for graph in model.subgraphs for node in _transposed(model, graph, schema)]
-    renamed = _rename(model)
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model)) if renamed or any(turned) else content
+    changed = _rename(model) or any(turned) or model.signatureDefs is None
+    model.signatureDefs = model.signatureDefs or []  # the library counts on a list
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model)) if changed else content
 
 
 def _rename(model: Any) -> bool:

@@ -1,11 +1,18 @@
-"""``device``: the places models can run."""
+"""``device``: the places models can run, and the names the user gave to some of them."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from edgekit import registry
+from edgekit.devices import open_worker, parse_device
+from edgekit.devices.inventory import forget, save, saved
+from edgekit.errors import DeviceError, EdgekitError
+from edgekit.pipeline.device_check import CheckResult, check
+from edgekit.pipeline.emulator_root import build_root
 from edgekit.types import Evidence
 
 KINDS = {
@@ -14,8 +21,18 @@ KINDS = {
         "python:/path/to/python",
         "this machine, a worker in another environment (numpy and a runtime are enough)",
     ),
+    "ssh": (
+        "ssh://user@host[:port][?python=/path]",
+        "a board or server with Python 3.11, numpy and a runtime, through the system's ssh",
+    ),
+    "emulator": (
+        "emulator:cortex-a53|a72|a76",
+        "an ARM core, emulated, with the real ARM runtimes: what a file computes there, never how fast",
+    ),
 }
 """Kind -> how it is spelled after --on, and what it is."""
+STATE_S = 20.0
+"""How long a device may take to say how it is."""
 
 
 @dataclass(frozen=True)
@@ -25,23 +42,107 @@ class Kind:
     name: str
     spelling: str
     description: str
-    evidence: str = Evidence.MEASURED.value
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A device with a name. ``state``: ``ready``, ``unreachable`` or ``unknown`` (not asked); ``detail`` says more."""
+
+    name: str
+    address: str
+    evidence: str
+    state: str = "unknown"
+    detail: str = ""
 
 
 @dataclass(frozen=True)
 class DevicesResult:
-    """Every kind of device there is, third parties' included."""
+    """Every kind of device there is, third parties' included, and the devices that have names."""
 
     devices: tuple[Kind, ...]
+    saved: tuple[Saved, ...] = ()
 
     def document(self) -> dict[str, Any]:
-        return {"devices": [asdict(device) for device in self.devices]}
+        return {
+            "devices": [asdict(device) for device in self.devices],
+            "saved": [asdict(device) for device in self.saved],
+        }
 
 
-def devices() -> DevicesResult:
-    """The kinds of device this installation knows."""
+@dataclass(frozen=True)
+class SavedResult:
+    """What ``add`` or ``remove`` did to the file of names; ``check`` is what was found on a device that was added."""
+
+    name: str
+    address: str
+    file: Path
+    check: CheckResult | None = None
+
+    def document(self) -> dict[str, Any]:
+        body: dict[str, Any] = {"name": self.name, "address": self.address, "file": str(self.file)}
+        return body if self.check is None else {**body, "check": self.check.document()}
+
+
+def devices(*, state: bool = False) -> DevicesResult:
+    """The kinds of device this installation knows, and the saved devices.
+
+    Args:
+        state: every saved device is asked how it is, all at the same time.
+
+    Raises:
+        InputError: the file of names is not valid.
+    """
     rows = []
     for name in registry.names("devices"):
         spelling, description = KINDS.get(name, (name, "from another package"))
-        rows.append(Kind(name, spelling, description))
-    return DevicesResult(tuple(rows))
+        evidence = Evidence.EMULATED if name == "emulator" else Evidence.MEASURED
+        rows.append(Kind(name, spelling, description, evidence.value))
+    named = [Saved(name, address, parse_device(name).evidence.value) for name, address in saved().items()]
+    if state and named:
+        with ThreadPoolExecutor(len(named)) as pool:
+            named = list(pool.map(_asked, named))
+    return DevicesResult(tuple(rows), tuple(named))
+
+
+def add(name: str, address: str) -> SavedResult:
+    """Looks at the device at ``address`` and, where a model can run on it, gives it a name.
+
+    The emulator's ARM system is built first, once. Where an ssh address names no Python, the one that was found there
+    is kept with it.
+
+    Raises:
+        UsageError: the address or the name makes no sense.
+        DeviceError: it cannot be reached, or no runtime works there; it has no name then.
+    """
+    spec = parse_device(address)
+    save_as = f"{spec.kind}:{spec.address}" if spec.address else spec.kind
+    if spec.kind == "emulator":
+        build_root()
+    checked = check(address)
+    if not checked.usable:
+        raise DeviceError(f"{address} was not added: {'; '.join(checked.advice)}")
+    if spec.kind == "ssh" and "?" not in save_as:
+        save_as = f"{save_as}?python={checked.facts['executable']}"
+    return SavedResult(name, save_as, save(name, save_as), replace(checked, device=name))
+
+
+def remove(name: str) -> SavedResult:
+    """Takes a device's name away. Nothing is done to the device.
+
+    Raises:
+        UsageError: no saved device has it.
+    """
+    address = saved().get(name, "")
+    return SavedResult(name, address, forget(name))
+
+
+def _asked(device: Saved) -> Saved:
+    try:
+        with open_worker(device.name, timeout_s=STATE_S) as client:
+            there = client.environment()
+    except EdgekitError as error:
+        return replace(device, state="unreachable", detail=str(error))
+    load = there.get("load")
+    told = f"{there.get('cpu')}, {there.get('cores')} cores"
+    return replace(device, state="ready", detail=f"{told}, load {load[0]}" if isinstance(load, list) else told)

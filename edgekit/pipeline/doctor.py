@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,21 +38,44 @@ PT2_PROGRAM = (
     "import sys, torch\ntorch.export.save(torch.export.export(torch.nn.ReLU(), (torch.zeros(1, 4),)), sys.argv[1])\n"
 )
 """The same as a .pt2, whose format follows torch's version: made by the torch that is there."""
+_SHAPE = "shape { dim { size: 1 } dim { size: 4 } }"
+_INFO = f"dtype: DT_FLOAT tensor_{_SHAPE}"
+TINY_SAVED_MODEL = (
+    'saved_model_schema_version: 1 meta_graphs { meta_info_def { tags: "serve" } graph_def { '
+    f'node {{ name: "x" op: "Placeholder" attr {{ key: "dtype" value {{ type: DT_FLOAT }} }} '
+    f'attr {{ key: "shape" value {{ {_SHAPE} }} }} }} '
+    'node { name: "y" op: "Relu" input: "x" attr { key: "T" value { type: DT_FLOAT } } } versions { producer: 1882 } } '
+    'signature_def { key: "serving_default" value { method_name: "tensorflow/serving/predict" '
+    f'inputs {{ key: "x" value {{ name: "x:0" {_INFO} }} }} outputs {{ key: "y" value {{ name: "y:0" {_INFO} }} }} '
+    "} } }"
+)
+"""The same as the saved_model.pbtxt of a SavedModel folder."""
 PROBE = np.array([[-1.0, 2.0, -3.0, 4.0]], np.float32)
 
-FORMATS = {"onnxruntime": "onnx", "litert": "tflite", "tflite-runtime": "tflite", "torch": "pt2"}
+FORMATS = {
+    "onnxruntime": "onnx",
+    "litert": "tflite",
+    "tflite-runtime": "tflite",
+    "torch": "pt2",
+    "tensorflow": "savedmodel",
+}
 GET_RUNTIME = {
     "onnxruntime": "pip install 'edgekit[onnx]'",
     "litert": "pip install 'edgekit[litert]'",
     "tflite-runtime": "an environment of its own with Python 3.11 and numpy 1: python3.11 -m venv .venv-tflite && "
     ".venv-tflite/bin/pip install tflite-runtime==2.14.0 'numpy<2', then --on python:.venv-tflite/bin/python",
     "torch": "pip install 'edgekit[torch]'",
+    "tensorflow": "pip install 'edgekit[tensorflow]'",
 }
 PACKAGES = {
     "onnxruntime": ("run .onnx", "onnx"),
     "ai-edge-litert": ("run .tflite", "litert"),
     "tflite-runtime": ("run .tflite with numpy 1", "tflite-runtime"),
     "torch": ("networks, train, export", "torch"),
+    "tensorflow-cpu": ("run and convert SavedModel folders", "tensorflow"),
+    "keras": (".keras files", "keras"),
+    "timm": ("timm:NAME", "timm"),
+    "transformers": ("hf:NAME", "hf"),
     "lightning-fabric": ("train, finetune", "torch"),
     "safetensors": ("checkpoints", "torch"),
     "torch-pruning": ("prune", "torch"),
@@ -137,10 +161,19 @@ def installed_packages() -> tuple[Package, ...]:
     )
 
 
-def try_backends(on: str) -> tuple[Backend, ...]:
-    """Every known runtime, really tried on the device ``on``; third parties' runtimes are named, not tried."""
+def try_backends(on: str, installed: Mapping[str, str | None] | None = None) -> tuple[Backend, ...]:
+    """Every known runtime, really tried on the device ``on``; third parties' runtimes are named, not tried.
+
+    ``installed``: what a worker there has said it has; what it has not is not tried.
+    """
     with tempfile.TemporaryDirectory(prefix="edgekit-doctor-") as folder:
-        return tuple(_try(name, on, Path(folder)) for name in registry.names("runtimes") if name in FORMATS)
+        found = []
+        for name in registry.names("runtimes"):
+            if name in FORMATS and installed is not None and installed.get(name) is None:
+                found.append(Backend(name, FORMATS[name], "missing", "not installed there", GET_RUNTIME[name]))
+            elif name in FORMATS:
+                found.append(_try(name, on, Path(folder)))
+        return tuple(found)
 
 
 def _try(runtime: str, on: str, folder: Path) -> Backend:
@@ -165,6 +198,9 @@ def _tiny_model(format_: str, folder: Path) -> Path:
         return path
     if format_ == "pt2":
         _make_pt2(path)
+    elif format_ == "savedmodel":
+        path.mkdir()
+        (path / "saved_model.pbtxt").write_text(TINY_SAVED_MODEL)
     else:
         path.write_bytes(TINY_ONNX if format_ == "onnx" else TINY_TFLITE)
     return path

@@ -15,9 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit import registry
-from edgekit.artifact import library_versions, open_artifact, sha256_file, writable_folder, write_card, writing
-from edgekit.converters.base import Capture, Converter, ExportOptions, Finish, artifact_card
-from edgekit.errors import ConversionError, DeviceError, UsageError
+from edgekit.artifact import (
+    is_saved_model,
+    library_versions,
+    open_artifact,
+    sha256_file,
+    writable_folder,
+    write_card,
+    writing,
+)
+from edgekit.converters.base import Capture, Converter, ExportOptions, Finish
+from edgekit.errors import ConversionError, DeviceError, ModelError, UnsupportedError, UsageError
 from edgekit.types import TIME, Array, Artifact, Card, Feed, Format, InputContract, Network, SelfTest, Signature, Step
 
 if TYPE_CHECKING:
@@ -31,11 +39,6 @@ SELFTEST_VALUES = 64
 """Values of each output that a self-test keeps: enough to tell a wrong file, few enough for a small one."""
 SELFTEST_RELATIVE = 1e-3
 """Tolerance of a self-test, of the outputs' scale: ten times the proof's, since other CPUs sum in other orders."""
-PACKAGES = {
-    Format.ONNX: ("torch", "onnx", "onnxscript", "onnxslim", "onnxruntime"),
-    Format.TFLITE: ("torch", "litert-torch", "litert-converter", "ai-edge-litert"),
-    Format.PT2: ("torch",),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +127,9 @@ def export(
         raise UsageError(f"--streaming takes one step of a fixed shape in the network's own layout; leave {given} out")
     folder = writable_folder(out)
     converters = {item: _converter(item) for item in formats}
-    for converter in converters.values():
-        converter.warm_up()
+    if not is_saved_model(source):
+        for converter in converters.values():
+            converter.warm_up()
     from edgekit.source import origin, resolve
 
     network, sequence = resolve(str(source), name=name), None
@@ -133,6 +137,7 @@ def export(
         from edgekit.converters.recurrent.streaming import one_step
 
         network, sequence = one_step(network, name), network
+    converters = {item: converter.suited(network) for item, converter in converters.items()}
     for converter in converters.values():
         converter.check(network, options)
     capture = Capture(network, options)
@@ -229,13 +234,13 @@ def _convert_all(
         started, target, finish = begun[key]
         here = time.monotonic()
         notes = (*finish(), *capture.notes)
-        card = artifact_card(capture, converters[key].format)
+        card = converters[key].card(capture)
         write_card(target, card)
-        ledger = proof.of(target, card)
+        ledger = proof.of(target, card, converters[key].runs_on)
         notes = (*notes, *ledger.notes)
         begin = started if converters[key].background else here
         seconds = time.monotonic() - begin
-        card = _finish_card(card, capture, proof, ledger, notes, converters[key].format)
+        card = _finish_card(card, capture, proof, ledger, notes, converters[key])
         write_card(target, card)
         log.info("%s proved on %d inputs, largest difference %.1e", target.name, len(ledger.cases), ledger.max_abs)
         finished[key] = _Made(target, card, seconds, ledger, notes)
@@ -243,10 +248,10 @@ def _convert_all(
 
 
 def _finish_card(
-    card: Card, capture: Capture, proof: _Proof, ledger: Ledger, notes: tuple[str, ...], format_: Format
+    card: Card, capture: Capture, proof: _Proof, ledger: Ledger, notes: tuple[str, ...], converter: Converter
 ) -> Card:
     """The card with its step, its self-test and its notes."""
-    options = capture.options
+    options, format_ = capture.options, converter.format
     params: dict[str, Any] = {"format": str(format_), "max_abs": ledger.max_abs, "cases": len(ledger.cases)}
     if options.dynamic:
         params["dynamic"] = [f"{n}:{a}={d}" for n, axes in options.dynamic.items() for a, d in axes.items()]
@@ -262,7 +267,7 @@ def _finish_card(
     card = replace(card, selftest=selftest)
     if selftest is None:
         notes = (*notes, "no self-test: the network does not take integers from 0 to 9, or sizes of 1")
-    return card.with_step(Step("export", params, library_versions(*PACKAGES[format_])), *notes)
+    return card.with_step(Step("export", params, library_versions(*converter.packages)), *notes)
 
 
 class _Proof:
@@ -280,21 +285,20 @@ class _Proof:
 
             self._dataset = open_data(data)
 
-    def of(self, path: Path, card: Card) -> Ledger:
-        """The ledger of the file at ``path``, which carries ``card``.
+    def of(self, path: Path, card: Card, runtime: str | None = None) -> Ledger:
+        """The ledger of the file at ``path``, which carries ``card``, on ``runtime`` or the first of its format.
 
         Raises:
             ParityError: a case fails.
             ConversionError: no runtime takes the file.
             DeviceError: the file's runtime is missing, or dies on it.
         """
-        from edgekit.quality.failing import opened
         from edgekit.quality.parity import prove, require, with_rows
         from edgekit.quality.rounding import own_rounding
         from edgekit.quality.state import WHERE as STATE
         from edgekit.quality.steps import WHERE as STEPS
 
-        with opened(path, path.suffix[1:]) as runner:
+        with _opened(path, runtime) as runner:
             run = _tolerant(runner.run, card)
             ledger = prove(self._reference, run, self.cases, self.tolerance, partial(own_rounding, self.capture))
             state = self._state(path, run)
@@ -379,6 +383,31 @@ class _Proof:
         from edgekit.quality.cases import SAMPLES
 
         return list(feeds(stratified(self._dataset, SAMPLES), signature, contract))
+
+
+@contextmanager
+def _opened(path: Path, runtime: str | None) -> Iterator[Runner]:
+    """The converted file in a worker.
+
+    Raises:
+        ConversionError: no runtime takes the file.
+        UnsupportedError: the runtime it was made for does not.
+    """
+    if runtime is None:
+        from edgekit.quality.failing import opened
+
+        with opened(path, path.suffix[1:]) as runner:
+            yield runner
+        return
+    from edgekit.devices import open_runner
+
+    try:
+        runner = open_runner(path, runtime=runtime)
+    except ModelError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise UnsupportedError(f"{path.name} cannot be proved here, so nothing was published: {reason}") from error
+    with runner:
+        yield runner
 
 
 def _tolerant(run: Function, card: Card) -> Function:

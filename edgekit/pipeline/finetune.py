@@ -18,6 +18,7 @@ from edgekit.models.family import TrainOptions, family, measure_contract, requir
 from edgekit.models.training import Progress
 from edgekit.pipeline.train import TrainResult, checkpoint_path, train_network, train_options, training_versions
 from edgekit.source import resolve
+from edgekit.source.foreign import require_torch
 from edgekit.types import InputContract, Network, Signature, Step, Task, TensorSpec
 
 log = logging.getLogger("edgekit")
@@ -60,6 +61,7 @@ def finetune(
     """
     place = checkpoint_path(out)
     network = resolve(source)
+    require_torch(network, "train")
     samples = open_data(data, default_split="train")
     base = finetune_options(network, samples.kind)
     options = train_options(base, epochs or EPOCHS, seed, overrides)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekit.artifact import card_to_json, open_artifact, sha256_file
+from edgekit.artifact import card_to_json, open_artifact, sha256_file, size_bytes
 from edgekit.cardfile import signature_to_json
 from edgekit.quality.account import account
 from edgekit.quality.contents import file_signature, operators
@@ -48,12 +48,12 @@ def inspect(model: str | Path) -> InspectResult:
     """
     artifact = open_artifact(model)
     signature = artifact.card.signature if artifact.card else file_signature(artifact)
-    found = None if artifact.format is Format.PT2 else account(artifact)
+    found = account(artifact) if artifact.format in (Format.ONNX, Format.TFLITE) else None
     return InspectResult(
         artifact=artifact,
         signature=signature,
         operators=operators(artifact),
-        bytes=artifact.path.stat().st_size,
+        bytes=size_bytes(artifact.path),
         sha256=sha256_file(artifact.path),
         account=found.document() if found is not None and found.quantized else None,
     )

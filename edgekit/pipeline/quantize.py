@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +23,16 @@ from edgekit.passes.observe import calibrate
 from edgekit.quality.account import Account, account, quantized_already
 from edgekit.quality.anomaly import refit_threshold
 from edgekit.quality.evaluate import Evaluation, batch_size, drop, evaluate, measurable
-from edgekit.types import Artifact, Card, Feed, Format, SelfTest, Signature, Step, Task
+from edgekit.quality.integer_selftest import CALIBRATED, SEED, selftest_of
+from edgekit.quality.lengths import LengthError, Probe, length_errors, probes
+from edgekit.types import Artifact, Card, Feed, Format, Signature, Step, Task
 
 log = logging.getLogger("edgekit")
 SAMPLES = 300
 """Calibration samples where the user does not say; docs/quantization.md has what more of them changed."""
 METHOD = "minmax"
-CALIBRATED = ("int8", "int16x8")
-SEED = 0
-STEPS = 3
-"""Tolerance of a quantized file's self-test, in steps of 1/255 of the outputs' range: kernels of other CPUs round
-elsewhere, and a rounding that falls the other way moves an output by one step."""
-SELFTEST_VALUES = 64
-"""Values of each output that a self-test keeps."""
+_PROBED = 4
+"""Test samples on which the error by length of a recurrent file is looked at."""
 _FEW = 10
 """Below this many samples a set is not split: all calibrate, all are measured."""
 
@@ -68,6 +65,7 @@ class QuantizeResult:
     before: Evaluation | None
     after: Evaluation | None
     notes: tuple[str, ...]
+    lengths: tuple[LengthError, ...] = ()
 
     @property
     def drop(self) -> float | None:
@@ -97,6 +95,7 @@ class QuantizeResult:
             "scheme": self.step.params["scheme"],
             "step": {"name": self.step.name, "params": dict(self.step.params), "versions": dict(self.step.versions)},
             "quality": quality,
+            "length_errors": [asdict(one) for one in self.lengths],
             "account": self.account.document(),
             "notes": list(self.notes),
         }
@@ -149,11 +148,13 @@ def quantize(
 
 @dataclass(frozen=True)
 class _Measured:
-    """A file as it runs: quality where there is labelled data, signature, outputs for the seeded feed, runtime."""
+    """A file as it runs: quality where there is labelled data, signature, outputs for the seeded feed and for those of
+    several lengths, runtime."""
 
     quality: Evaluation | None
     signature: Signature
     outputs: Feed
+    by_length: Sequence[Feed]
     runtime: str
 
 
@@ -164,6 +165,7 @@ class _Run:
         self.artifact, self.target, self.options = artifact, target, options
         self.notes: list[str] = []
         self.fit, self.test = _splits(options, self.notes)
+        self.probes: tuple[Probe, ...] | None = None
 
     def result(self) -> QuantizeResult:
         before = self._measured(self.artifact, self.artifact.card)
@@ -197,6 +199,7 @@ class _Run:
             before.quality,
             after.quality,
             tuple(self.notes),
+            length_errors(self.probes or (), before.by_length, after.by_length),
         )
 
     def _measured(self, artifact: Artifact, card: Card | None) -> _Measured:
@@ -209,7 +212,15 @@ class _Run:
             found = None
             if self.test is not None and measurable(self.test, card):
                 found = evaluate(runner, self.test, card, limit=self.options.limit)
-            return _Measured(found, runner.signature, outputs, runner.name)
+            if self.probes is None:
+                self.probes = self._probes(artifact, card, runner.signature)
+            by_length = [runner.run(probe.feed) for probe in self.probes]
+            return _Measured(found, runner.signature, outputs, by_length, runner.name)
+
+    def _probes(self, artifact: Artifact, card: Card | None, signature: Signature) -> tuple[Probe, ...]:
+        contract = card.contract if card else {}
+        real = feeds(self.test, signature, contract, limit=_PROBED) if self.test is not None else ()
+        return probes(artifact, signature, contract, real)
 
     def _refitted(self, made: Artifact, card: Card) -> Card:
         """An anomaly detector's card with the threshold that the scores of the quantized file itself give."""
@@ -298,26 +309,11 @@ class _Run:
             )
 
 
-def selftest_of(outputs: Feed, scheme: str) -> SelfTest:
-    """The self-test of a quantized file: its own outputs, and how far another device may be from them.
-
-    Integer arithmetic: :data:`STEPS` steps of 1/255 of the range of the outputs. Weights held in fewer bits only:
-    1e-4 of the largest output, as for float files.
-    """
-    values = np.concatenate([np.asarray(v, np.float64).ravel() for v in outputs.values()])
-    reach = float(np.abs(values).max(initial=0.0))
-    spread = float(max(values.max(initial=0.0), 0.0) - min(values.min(initial=0.0), 0.0))
-    tolerance = STEPS * spread / 255 if scheme in (*CALIBRATED, "int8-dynamic") else 1e-4 * max(reach, 1.0)
-    kept = {name: np.asarray(v, np.float64).ravel()[:SELFTEST_VALUES] for name, v in outputs.items()}
-    vectors = {name: tuple(values.round(7).tolist()) for name, values in kept.items()}
-    return SelfTest(SEED, vectors, max(tolerance, 1e-6))
-
-
 def _check(artifact: Artifact, target: Path, options: QuantizeOptions) -> None:
     """Everything that can be refused before any work."""
-    if artifact.format is Format.PT2:
+    if artifact.format not in (Format.ONNX, Format.TFLITE):
         raise UnsupportedError(
-            f"{artifact.path} is a .pt2 file; export it first (--to onnx or tflite) and quantize that"
+            f"{artifact.path} is a {artifact.format} model; export it first (--to onnx or tflite) and quantize that"
         )
     known = quantize_onnx.SCHEMES if artifact.format is Format.ONNX else quantize_tflite.SCHEMES
     quantize_onnx.check_scheme(options.scheme, artifact.format, known)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit.artifact import open_artifact, sha256_file
+from edgekit.artifact import is_saved_model, open_artifact, sha256_file
 from edgekit.quality.alignment import Alignment, align
 from edgekit.quality.cases import SAMPLES, Case, cases
 from edgekit.quality.parity import CaseResult, Ledger, prove, with_rows
@@ -166,7 +166,7 @@ def _is_recurrent(reference: _Reference) -> bool:
 
 
 def _reference(against: str, wanted: Signature, stack: ExitStack) -> _Reference:
-    if Path(against).suffix.lower() in _FILES:
+    if Path(against).suffix.lower() in _FILES or is_saved_model(against):
         from edgekit.devices import open_runner
 
         artifact = open_artifact(against)

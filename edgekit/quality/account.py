@@ -26,7 +26,7 @@ def account(artifact: Artifact, reasons: Mapping[str, str] | None = None) -> Acc
         reasons: operator type or name -> why a pass left it in float, in place of what the file itself shows.
 
     Raises:
-        UnsupportedError: a format without quantized operators (.pt2).
+        UnsupportedError: a format without quantized operators (.pt2, SavedModel).
         ModelError: the file cannot be read.
     """
     if artifact.format is Format.ONNX:
@@ -34,7 +34,7 @@ def account(artifact: Artifact, reasons: Mapping[str, str] | None = None) -> Acc
     if artifact.format is Format.TFLITE:
         return tflite_account(artifact.path, reasons or {})
     raise UnsupportedError(
-        f"{artifact.path} is a .{artifact.format} file; an integer account is had for .onnx and .tflite"
+        f"{artifact.path} is a {artifact.format} model; an integer account is had for .onnx and .tflite"
     )
 
 

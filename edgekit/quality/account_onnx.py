@@ -174,21 +174,24 @@ def _is_shape_input(graph: OnnxGraph, node: Any, name: str) -> bool:
 
 
 def _unquantized_reason(graph: OnnxGraph, node: Any) -> str:
-    weights = [name for name in node.input if name in graph.folded and _folded_from_integer(graph, name)]
+    weights = [name for name in node.input if name in graph.folded and _folded_from(graph, name) in _ONNX_INTEGERS]
     if weights:
         return "weight-only: its weights are held in integers and turned into float when the file is loaded"
+    if any(name in graph.folded and _folded_from(graph, name) == _HALF for name in node.input):
+        return "weight-only: its weights are float16 and turned into float32 when the file is loaded"
     if node.op_type in ("Conv", "Gemm", "MatMul", "ConvTranspose", "LSTM", "GRU", "RNN"):
         return "not quantized in this file"
     return "its inputs are float"
 
 
-def _folded_from_integer(graph: OnnxGraph, name: str) -> bool:
+def _folded_from(graph: OnnxGraph, name: str) -> int:
+    """The type of the constant that a Cast made ``name`` of, as onnx numbers it; 0 for any other tensor."""
     node = graph.maker.get(name)
     while node is not None:
         if node.op_type == "Cast" and node.input[0] in graph.initializers:
-            return int(graph.initializers[node.input[0]].data_type) in _ONNX_INTEGERS
+            return int(graph.initializers[node.input[0]].data_type)
         node = graph.maker.get(node.input[0]) if node.input else None
-    return False
+    return 0
 
 
 def _mixed_signs(graph: OnnxGraph, node: Any, data: list[str]) -> bool:
@@ -214,6 +217,7 @@ def _is_signed(graph: OnnxGraph, node: Any) -> bool:
     return int(graph.initializers[node.input[2]].data_type) == 3  # INT8
 
 
+_HALF = 10
 _ONNX_INTEGERS = frozenset((2, 3, 4, 5, 6, 21, 22))
 _ONNX_BITS = {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 10: 16, 11: 64, 16: 16, 21: 4, 22: 4}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.errors import ModelError
+from edgekit.quality import saved_model
 from edgekit.quality.account_tflite import holds_data, read_tflite, text
 from edgekit.types import Artifact, Dim, Format, Signature, TensorSpec
 
@@ -29,9 +30,11 @@ def operators(artifact: Artifact) -> dict[str, int]:
     Raises:
         ModelError: the file cannot be read.
     """
-    found = Counter(
-        {Format.ONNX: _onnx_names, Format.TFLITE: _tflite_names, Format.PT2: _pt2_names}[artifact.format](artifact.path)
-    )
+    read = {
+        Format.ONNX: _onnx_names, Format.TFLITE: _tflite_names, Format.PT2: _pt2_names,
+        Format.SAVED_MODEL: saved_model.operator_names,
+    }  # fmt: skip
+    found = Counter(read[artifact.format](artifact.path))
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -41,7 +44,10 @@ def file_signature(artifact: Artifact) -> Signature:
     Raises:
         ModelError: the file cannot be read.
     """
-    read = {Format.ONNX: _onnx_signature, Format.TFLITE: _tflite_signature, Format.PT2: _pt2_signature}
+    read = {
+        Format.ONNX: _onnx_signature, Format.TFLITE: _tflite_signature, Format.PT2: _pt2_signature,
+        Format.SAVED_MODEL: saved_model.signature,
+    }  # fmt: skip
     return read[artifact.format](artifact.path)
 
 

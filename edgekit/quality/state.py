@@ -29,6 +29,7 @@ _RECURRENT = {
         "LSTM", "RNN", "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN",
         "BIDIRECTIONAL_SEQUENCE_RNN", "SVDF", "WHILE", "ASSIGN_VARIABLE",
     },
+    Format.SAVED_MODEL: {"While", "StatelessWhile", "AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"},
     Format.PT2: {
         f"aten.{name}"
         for name in (

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekit.report.bench_extras import extra_report, short
 from edgekit.report.text import NONE, ms, size, table
+from edgekit.types import Evidence
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,19 +20,33 @@ COLUMNS = (
     "model", "format", "runtime", "threads", "p50 ms", "p90 ms", "p99 ms", "ratio [95%]", "verdict",
     "load ms", "first ms", "peak MB", "delegated",
 )  # fmt: skip
+NAMED_FROM = 0.05
+"""Other processes that used less of a core than this go without saying."""
 RIGHT = ("threads", "p50 ms", "p90 ms", "p99 ms", "load ms", "first ms", "peak MB")
 
 
 def bench_report(document: Document) -> list[Any]:
     """What the command line prints of a bench document: the table, then what the figures stand on."""
     parts: list[Any] = [bench_table(document), *evidence_lines(document)]
+    parts += [curve_table(curve) for curve in document.get("thread_curves", [])]
     if document.get("baseline"):
         parts.append(comparison_table(document["baseline"]["comparisons"], f"against {document['baseline']['path']}"))
     for entry in document["results"]:
-        parts += [*load_lines(entry), *sustain_lines(entry), *ledger_lines(entry)]
-        if "profile" in entry:
-            parts += profile_report(entry)
+        parts += extra_report(entry)
     return parts
+
+
+def curve_table(curve: Entry) -> Table:
+    """One row a thread count of ``--threads 1,2,4``."""
+    rows = []
+    for point in curve["points"]:
+        interval = f" [{point['ci95'][0]:.2f}, {point['ci95'][1]:.2f}]" if point["ci95"] else ""
+        speedup = NONE if point["speedup"] is None else f"{point['speedup']:.2f}{interval}"
+        efficiency = NONE if point["efficiency"] is None else f"{100 * point['efficiency']:.0f}%"
+        rows.append((str(point["threads"]), ms(point["p50_ms"]), speedup, efficiency))
+    title = f"{short(curve['model'])} ({curve['runtime']}, {curve['device']}): best with {curve['best']} threads"
+    head = ("threads", "p50 ms", "speed-up [95%]", "efficiency")
+    return table(head, rows, title=title, right=("threads", "p50 ms", "efficiency"))
 
 
 def bench_table(document: Document) -> Table:
@@ -46,84 +61,6 @@ def comparison_table(comparisons: Sequence[Entry], title: str | None = None) -> 
     return table(("a", "b", "time of a / b [95%]", "a is", "detectable from"), rows, title=title)
 
 
-def profile_report(entry: Entry, top: int = 12) -> list[Any]:
-    """Of ``--profile``: the operator types and the layers that take the most time, and what that stands on."""
-    profile = entry["profile"]
-    if "error" in profile:
-        return [f"{short(entry['model'])}: no profile: {profile['error']['message']}"]
-    title = f"{short(entry['model'])}: time per operator type and layer ({profile['tool']}, {profile['runs']} runs)"
-    types, layers = profile["types"][:top], profile["layers"][:top]
-    rows = []
-    for index in range(max(len(types), len(layers))):
-        left = types[index] if index < len(types) else None
-        right = layers[index] if index < len(layers) else None
-        rows.append((*_timed_row(left, "type"), *_timed_row(right, "layer")))
-    columns = ("operator", "calls", "ms a run", "share", "layer", "ms", "of all")
-    parts: list[Any] = [table(columns, rows, title=title, right=("calls", "ms a run", "share", "ms", "of all"))]
-    rest = f"{ms(profile['unattributed_ms'])} of {ms(profile['run_ms'])} ms a run belong to no operator"
-    parts.append(f"{rest}; {profile['reason']}" if profile.get("reason") else rest)
-    return parts
-
-
-def _timed_row(row: Entry | None, label: str) -> tuple[object, ...]:
-    if row is None:
-        return ("",) * (4 if label == "type" else 3)
-    name = {None: "unknown", "": "(model)"}.get(row[label], row[label])
-    figures = (ms(row["ms"]), f"{100 * row['share']:.1f}%")
-    return (name, f"{row['calls']:g}", *figures) if label == "type" else (name, *figures)
-
-
-def ledger_lines(entry: Entry) -> list[str]:
-    """Who ran the operators of a cell, where one was left to another than the delegate."""
-    delegation = entry.get("delegation") or {}
-    if not delegation.get("left"):
-        return []
-    parts = []
-    for row in delegation["shares"]:
-        time = "" if row["share_time"] is None else f", {100 * row['share_time']:.1f}% of the time"
-        parts.append(f"{row['by']} {row['nodes']} of {delegation['nodes']} operators{time}")
-    kinds = ", ".join(sorted({row["type"] for row in delegation["left"]}))
-    return [f"{short(entry['model'])}: {'; '.join(parts)}; left: {kinds}"]
-
-
-def load_lines(entry: Entry) -> list[str]:
-    """What became of the queries of a ``server`` or a ``fixed-rate``."""
-    found, name = entry.get("server") or entry.get("fixed_rate"), short(entry["model"])
-    if not found:
-        return []
-    said = (
-        f"{name}: {found['queries']:,} queries at {_rate(found['rate_per_s'])} a second, {found['arrivals']} arrivals, "
-    )
-    said += f"model busy {100 * found['utilisation']:.0f}% of the time, longest line {found['longest_line']}"
-    if found["given_up"]:
-        said += f"; {found['given_up']:,} queries were never served: the line grew without end"
-    if "highest_rate_per_s" in found:
-        bound = f"{found['latency_bound_ms']:g} ms"
-        said += f"; highest rate with p99 within {bound}: {_rate(found['highest_rate_per_s'])} a second"
-    elif "passed" in found:
-        said += f"; p99 {'keeps' if found['passed'] else 'is over'} the bound of {found['latency_bound_ms']:g} ms"
-    if "missed" in found:
-        said += f"; {found['missed']:,} deadlines of {found['deadline_ms']:.4g} ms missed"
-        said += f" ({100 * found['share_missed']:.2f}%)"
-    return [said]
-
-
-def sustain_lines(entry: Entry) -> list[str]:
-    """Whether a model that ran for long became slower, and when."""
-    found = entry.get("sustain")
-    if not found or "error" in found:
-        return [] if not found else [f"{short(entry['model'])}: --sustain failed: {found['error']['message']}"]
-    said = f"{short(entry['model'])}: {found['seconds']:.0f} s of work, p50 {ms(found['first_ms'])} ms at first"
-    said += f", {ms(found['last_ms'])} ms at the end"
-    if found["throttled_at_s"] is None:
-        return [f"{said}; {found['reason']}"]
-    return [f"{said}; {found['change']['ratio']:.2f} times as slow from {found['throttled_at_s']:.0f} s on"]
-
-
-def _rate(rate: float) -> str:
-    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
-
-
 def evidence_lines(document: Document) -> list[str]:
     """What the figures stand on: device, CPU, evidence class and noise; failed cells with their reason."""
     lines = []
@@ -131,16 +68,37 @@ def evidence_lines(document: Document) -> list[str]:
     places = {(e["device"]["name"], e["device"]["cpu"], e["device"]["evidence"]) for e in finished}
     for name, cpu, evidence in sorted(places):
         here = [entry for entry in finished if entry["device"]["name"] == name]
+        if not Evidence(evidence).has_time:
+            lines.append(f"{evidence} on {name}, {cpu}: the files load and run there; how fast cannot be told")
+            continue
         noisy = [short(entry["model"]) for entry in here if (entry["noise"] or {}).get("verdict") == "noisy"]
         said = f"noisy: {', '.join(noisy)}" if noisy else "stable"
         lines.append(
             f"{evidence} on {name}, {cpu}; {here[0]['scenario']}, batch {_batches(here)}; "
             f"{document['protocol']['rounds']} interleaved rounds, seed {document['seed']}; noise: {said}"
         )
+    lines += _disturbance(document["protocol"])
     for entry in document["results"]:
         if "error" in entry:
             where = f"{entry['device']['name']}, {entry['threads']} threads"
             lines.append(f"failed: {entry['model']} ({where}): {entry['error']['type']}: {entry['error']['message']}")
+    return lines
+
+
+def _disturbance(protocol: Mapping[str, Any]) -> list[str]:
+    """Who else used the processor, what was taken again for it, and what an interrupted run had taken before."""
+    lines = []
+    others, heat = protocol.get("others") or {}, protocol.get("thermometer") or {}
+    if isinstance(others.get("cores"), float) and others["cores"] >= NAMED_FROM:
+        busiest = ", ".join(f"{row['name']} {row['cores']:.2f}" for row in others["busiest"][:3])
+        lines.append(f"meanwhile other processes used {others['cores']:.2f} cores ({busiest})")
+    if heat.get("slow"):
+        lines.append(
+            f"the machine was slow at {heat['slow']} of {heat['readings']} readings; "
+            f"{heat['repeated_blocks']} blocks were taken again"
+        )
+    if protocol.get("kept_blocks"):
+        lines.append(f"{protocol['kept_blocks']} blocks are of an earlier run that was interrupted")
     return lines
 
 
@@ -191,11 +149,6 @@ def compare_report(document: Document) -> list[Any]:
     parts: list[Any] = [comparison_table(document["comparisons"])]
     parts += [f"only in one of the files: {name}" for name in document["unmatched"]]
     return [*parts, f"verdict: {document['verdict']}"]
-
-
-def short(model: str) -> str:
-    """A model's file name."""
-    return Path(model).name
 
 
 def _rows(document: Document, with_device: bool) -> list[list[str]]:

@@ -19,6 +19,14 @@ def render_prune(result: Documented) -> Parts:
             f"{100 * (parameters['after'] / parameters['before'] - 1):+.1f}%",
         ),
     ]
+    if document["sparsity"]:
+        zeros, weights = document["sparsity"]["zeros"], document["sparsity"]["weights"]
+        packed = document["compressed_bytes"]
+        rows = [
+            ("weights that are zero", None, size(zeros), f"{100 * zeros / weights:.1f}%"),
+            ("bytes, deflated", size(packed["before"]), size(packed["after"]),
+             f"{100 * (packed['after'] / packed['before'] - 1):+.1f}%"),
+        ]  # fmt: skip
     if quality:
         last = quality["after_finetuning"]
         rows.append(("after pruning", share(quality["before"]), share(quality["after_pruning"]), None))
@@ -29,6 +37,8 @@ def render_prune(result: Documented) -> Parts:
     parts: Parts = [f"{document['checkpoint']['path']}: {document['method']}, amount {document['amount']:g}"]
     parts.append(table(("", "before", "after", ""), rows, right=("before", "after")))
     parts.append(table(("layer", "channels", "kept"), widths, right=("channels", "kept")))
+    if document["sparsity"]:
+        parts.append("no runtime here skips zeros: a run takes as long as before (see docs/pruning.md, or bench both)")
     if not quality:
         parts.append("quality was not measured and nothing was fine-tuned: give --data")
     return [*parts, *(f"note: {note}" for note in document["notes"])]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekit.report.text import SHARES, figure, points, size, table
+from edgekit.report.text import SHARES, figure, points, share, size, small, table, worse
 from edgekit.report.verbs import Documented, Parts, account_line
 
 _SHOWN = 12
@@ -18,13 +18,15 @@ def render_quantize(result: Documented) -> Parts:
     ]
     if quality:
         metric = quality["metric"]
-        unit = "% worse" if quality["drop"] > 0 else "% better"
-        change = points(quality["drop"]) if metric in SHARES else f"{100 * abs(quality['drop']):.2f} {unit}"
+        change = points(quality["drop"]) if metric in SHARES else worse(quality["drop"])
         before, after = figure(metric, quality["before"]), figure(metric, quality["after"])
         rows.append((f"{metric} on {quality['data']}", before, after, change))
     parts: Parts = [f"{artifact['path']}: {document['scheme']}"]
     parts.append(table(("", "before", "after", ""), rows, right=("before", "after")))
     parts.append(account_line(account))
+    if document["length_errors"]:
+        errors = [(e["steps"], small(e["max_abs"]), share(e["relative"])) for e in document["length_errors"]]
+        parts.append(table(("steps", "largest error", "of the largest output"), errors, right=("steps",)))
     left = account["left_float"]
     if left:
         reasons: dict[str, dict[str, int]] = {}

@@ -90,6 +90,12 @@ def points(drop: float) -> str:
     return f"{gained:+.2f} points" if gained else "0.00 points"
 
 
+def worse(drop: float) -> str:
+    """An error that rose or fell by a fraction: 3.12% worse, 0.40% better, 0.00%."""
+    percent = f"{100 * abs(drop):.2f}%"
+    return percent if percent == "0.00%" else f"{percent} {'worse' if drop > 0 else 'better'}"
+
+
 def ratio(value: float | None) -> str:
     return NONE if value is None else f"{value:.2f}×"
 

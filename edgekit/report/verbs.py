@@ -1,4 +1,4 @@
-"""How the results of ``models train finetune run inspect device doctor`` look on the screen.
+"""How the results of ``models train finetune run inspect doctor`` look on the screen.
 
 Each takes a result and reads its ``document()``, so that the screen shows what the JSON says.
 """
@@ -189,9 +189,3 @@ def render_doctor(result: Documented) -> Parts:
     if missing:
         parts.append(table(("to get", "do"), missing.items()))
     return parts
-
-
-def render_devices(result: Documented) -> Parts:
-    """One line a kind of device."""
-    rows = [(d["spelling"], d["evidence"], d["description"]) for d in result.document()["devices"]]
-    return [table(("--on", "evidence", "what it is"), rows)]

@@ -16,6 +16,7 @@ DEFAULTS: dict[Format, tuple[str, ...]] = {
     Format.ONNX: ("onnxruntime",),
     Format.TFLITE: ("litert", "tflite-runtime"),
     Format.PT2: ("torch",),
+    Format.SAVED_MODEL: ("tensorflow",),
 }
 """Runtimes of each format, tried in this order when none is named."""
 
@@ -26,7 +27,7 @@ def load(
     """Opens a model file in this process.
 
     Args:
-        path: an ``.onnx``, ``.tflite`` or ``.pt2`` file.
+        path: an ``.onnx``, ``.tflite`` or ``.pt2`` file, or a SavedModel folder.
         runtime: a name of the table ``runtimes``; None tries those of :data:`DEFAULTS` that fit the format.
         threads: threads of the runtime.
         raw: take and give the integers of a quantized file as they are.

@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from edgekit.errors import DeviceError, EdgekitError, RuntimeMissingError, UsageError
+from edgekit.errors import DeviceError, EdgekitError, RuntimeMissingError, UnsupportedError, UsageError
 from edgekit.runtime.feeds import FeedPlan
 from edgekit.runtime.ports import Port, meet_card
 from edgekit.runtime.quantization import dequantize, quantize
@@ -24,6 +24,8 @@ from edgekit.types import Array, Artifact, Feed, Format, Signature
 if TYPE_CHECKING:
     from edgekit.runtime.stream import Stream
 
+Stages = tuple[Callable[[], None], Callable[[], None], Callable[[], dict[str, Array]]]
+"""Copy in, run, copy out."""
 _OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "failed to allocate memory", "out of memory", "can't allocate memory")
 
 
@@ -143,6 +145,42 @@ class Runner(ABC):
 
         return Stream(self)
 
+    def staged(self, feed: Feed) -> Stages:
+        """One inference in three parts, to be called once each in this order; ``copy_out`` gives what :meth:`run` does.
+
+        A backend that cannot be taken apart does all of it in ``run``, but for (de)quantization.
+        """
+        made: list[Array] = []
+        arrays = self._accept(feed)
+
+        def copy_in() -> None:
+            for k, how in self._integer_in:
+                arrays[k] = quantize(arrays[k], how)
+            self._copy_in(arrays)
+
+        def run() -> None:
+            made[:] = self._run_staged(arrays)
+
+        def copy_out() -> dict[str, Array]:
+            results = self._copy_out(made)
+            for k, how in self._integer_out:
+                results[k] = dequantize(results[k], how)
+            return dict(zip(self._names, results, strict=True))
+
+        return copy_in, run, copy_out
+
+    def save_compiled(self, target: str) -> None:
+        """Writes the model as the backend has prepared it, so that the next start need not do it again.
+
+        Raises:
+            UnsupportedError: the backend has no such form; the message says why.
+        """
+        raise UnsupportedError(f"{self.name} keeps nothing that it has compiled")
+
+    def arena_bytes(self) -> int | None:
+        """Bytes the backend has set aside for activations, None where it does not tell."""
+        return None
+
     def reset(self) -> None:  # noqa: B027  a backend without it needs none
         """Puts variable state back to its start. Nothing to do for a model without any."""
 
@@ -197,6 +235,17 @@ class Runner(ABC):
 
     def _bare(self, arrays: list[Array]) -> Callable[[], object]:
         return lambda: self._call(arrays)
+
+    def _copy_in(self, arrays: list[Array]) -> None:  # noqa: B027  part of the call where a backend does not override
+        """The part of :meth:`_call` that takes the arrays."""
+
+    def _run_staged(self, arrays: list[Array]) -> list[Array]:
+        """The part of :meth:`_call` between :meth:`_copy_in` and :meth:`_copy_out`."""
+        return self._call(arrays)
+
+    def _copy_out(self, made: list[Array]) -> list[Array]:
+        """The part of :meth:`_call` that hands the results over."""
+        return list(made)
 
     def _failed(self, error: Exception) -> DeviceError:
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,6 +19,11 @@ from edgekit.types import Array, Format, QuantizedTensor, TensorSpec
 XNNPACK, TFLITE_KERNELS = "XNNPACK", "TFLite kernels"
 _DELEGATE, _ASSIGN = "DELEGATE", "ASSIGN_VARIABLE"
 _REASONS = (
+    (
+        r"Select TensorFlow op.*\((Flex\w+)\)",
+        "it needs TensorFlow's own operators ({0}), which {runtime} does not bring; tensorflow up to 2.19 does: "
+        "--runtime tensorflow there, or --on python:/path/to/python of an environment that has it",
+    ),
     (
         r"[Ee]ncountered unresolved custom op: ([^.\s]+)",
         "the custom operator {0} is unknown to {runtime}; convert without it",
@@ -48,10 +53,14 @@ class FileOperator:
     by: str
 
 
-class _InterpreterRunner(Runner):
+_Seen = tuple[tuple[int, ...], int, bool]
+"""Shape, bytes of an element, whether it is a constant."""
+
+
+class InterpreterRunner(Runner):
     """What both packages share: the Interpreter class of TensorFlow Lite."""
 
-    formats = (Format.TFLITE,)
+    formats: ClassVar[tuple[Format, ...]] = (Format.TFLITE,)
     _interpreter_class: Any
 
     def _open(self) -> tuple[Sequence[Port], Sequence[Port]]:
@@ -105,6 +114,45 @@ class _InterpreterRunner(Runner):
         self._invoke()
         return [self._get(index) for index in self._out]
 
+    def _copy_in(self, arrays: list[Array]) -> None:
+        if self._forget is not None:
+            self._forget()
+        for index, array in zip(self._in, arrays, strict=True):
+            self._set(index, array)
+
+    def _run_staged(self, arrays: list[Array]) -> list[Array]:
+        self._invoke()
+        return []
+
+    def _copy_out(self, made: list[Array]) -> list[Array]:
+        return [self._get(index) for index in self._out]
+
+    def save_compiled(self, target: str) -> None:
+        raise UnsupportedError(f"the Interpreter class of {self.package} offers no cache of XNNPACK's packed weights")
+
+    def arena_bytes(self) -> int:
+        """From the first to the last byte of the tensors that TFLite has laid out itself: constants lie in the file,
+        and what is inside XNNPACK lies in a memory of its own."""
+        constant = self._constant_tensors()
+        places = []
+        for row in self._interpreter.get_tensor_details():
+            index = int(row["index"])
+            if index in constant:
+                continue
+            try:
+                view = self._interpreter.tensor(index)()
+            except (ValueError, RuntimeError):  # inside the delegate, or not laid out
+                continue
+            if isinstance(view, np.ndarray):  # of a scalar numpy gives a copy, which lies anywhere
+                places.append((view.ctypes.data, view.ctypes.data + view.nbytes))
+        return max((end for _, end in places), default=0) - min((start for start, _ in places), default=0)
+
+    def _constant_tensors(self) -> set[int]:
+        """Tensors that no operator makes and the user does not give: weights, shapes, axes."""
+        operators = self._interpreter._get_ops_details()
+        made = {int(tensor) for op in operators for tensor in op["outputs"]}
+        return {int(row["index"]) for row in self._interpreter.get_tensor_details()} - made - set(self._in)
+
     def reset(self) -> None:
         """Variable tensors go back to zero; a graph that assigns resource variables, which
         ``reset_all_variables`` leaves as they are, is opened anew."""
@@ -138,6 +186,21 @@ class _InterpreterRunner(Runner):
             output = names.get(int(op["outputs"][0]), "") if len(op["outputs"]) else ""
             made.append(FileOperator(int(op["index"]), str(op["op_name"]), output, by))
         return made
+
+    def operator_shapes(self) -> list[tuple[str, list[_Seen], list[_Seen]]]:
+        """Type, inputs and outputs of each operator of the main graph, with the shapes of the last run."""
+        tensors = {int(row["index"]): row for row in self._interpreter.get_tensor_details()}
+        constant = self._constant_tensors()
+
+        def seen(indices: Iterable[int]) -> list[_Seen]:
+            rows = [tensors[int(index)] for index in indices if int(index) in tensors]
+            return [
+                (tuple(map(int, row["shape"])), np.dtype(row["dtype"]).itemsize, int(row["index"]) in constant)
+                for row in rows
+            ]
+
+        own = [op for op in self._interpreter._get_ops_details() if op["op_name"] != _DELEGATE]
+        return [(str(op["op_name"]), seen(op["inputs"]), seen(op["outputs"])) for op in own]
 
     def close(self) -> None:
         self._set = self._get = self._invoke = self._forget = self._interpreter = None
@@ -176,7 +239,7 @@ class _InterpreterRunner(Runner):
         return f"{runtime} does not accept it: {' '.join(text.split())[:300]}; convert it again"
 
 
-class LiteRtRunner(_InterpreterRunner):
+class LiteRtRunner(InterpreterRunner):
     """TFLite on ai-edge-litert."""
 
     name = "litert"
@@ -191,7 +254,7 @@ class LiteRtRunner(_InterpreterRunner):
         self._interpreter_class = Interpreter
 
 
-class TfliteRuntimeRunner(_InterpreterRunner):
+class TfliteRuntimeRunner(InterpreterRunner):
     """TFLite on tflite-runtime (last release 2.14: Python 3.11 and numpy 1 only)."""
 
     name = "tflite-runtime"

@@ -11,13 +11,16 @@ from contextlib import contextmanager
 from typing import IO
 
 log = logging.getLogger("edgekit")
-_INFORMATION = (b"INFO: ", b"WARNING: [npu_registry", b"WARNING: [gpu_registry")
-"""LiteRT 2 also warns that there is no NPU and no GPU, which nobody asked for."""
+_INFORMATION = (
+    b"INFO: ", b"WARNING: [npu_registry", b"WARNING: [gpu_registry",
+    b"I0000 ", b"WARNING: All log messages before absl::InitializeLog()",
+)  # fmt: skip
+"""LiteRT 2 also warns that there is no NPU and no GPU, which nobody asked for; the last two are TensorFlow's."""
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """While a model is being opened, native code's ``INFO:`` lines are logged; whatever else is written is passed on.
+    """While a model is being opened, native code's lines that only inform are logged; the others are passed on.
 
     Native code writes to descriptor 2 itself and offers Python no switch. Where there is no descriptor 2, nothing
     is done.

@@ -100,6 +100,13 @@ class OnnxRuntimeRunner(Runner):
         left = tuple(LeftNode(str(node.name), str(node.op_type), by) for node, by in nodes if by != _PROVIDER)
         return Delegation(len(nodes), len(nodes) - len(left), _PROVIDER, left)
 
+    def save_compiled(self, target: str) -> None:
+        """The graph after all of onnxruntime's rewriting, as an ONNX file for this version on this CPU."""
+        options = self._library.SessionOptions()
+        options.log_severity_level = 4
+        options.optimized_model_filepath = target
+        self._library.InferenceSession(str(self.artifact.path), options, providers=[_PROVIDER])
+
     def close(self) -> None:
         self._run = self._session = None
 

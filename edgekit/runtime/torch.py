@@ -58,6 +58,9 @@ class TorchRunner(Runner):
         results = call_module(self._module, given[: self._positional], keywords, self.threads)
         return [results[place] for place in self._results]
 
+    def save_compiled(self, target: str) -> None:
+        raise UnsupportedError("torch runs the program as it is; nothing is compiled")
+
     @property
     def graph_module(self) -> Any:
         """The program as a ``torch.fx.GraphModule``, its inputs in the order of the keys of :meth:`bound`."""

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from edgekit import registry
-from edgekit.errors import InputError, SourceError, UnsupportedError
+from edgekit.errors import SourceError
 from edgekit.source.base import RETURN, Source
 from edgekit.source.weights import origin, random_note
 from edgekit.types import Network
@@ -63,7 +63,7 @@ def _kind(name: str) -> Source:
     return made
 
 
-def _unknown(text: str, forms: str) -> InputError:
+def _unknown(text: str, forms: str) -> SourceError:
     path = Path(text)
     suffix = path.suffix.lower()
     if suffix in _PICKLES:
@@ -81,8 +81,6 @@ def _unknown(text: str, forms: str) -> InputError:
     if suffix == ".py":
         there = ", ".join(f"{text}:{name}" for name in _callables(path)) or f"{text}:factory"
         return SourceError(f"{text} names a file but no factory in it; write {there}")
-    if suffix == ".keras":
-        return UnsupportedError(f"{text}: Keras files are not built yet; there are: {forms}")
     if path.is_dir():
         return SourceError(
             f"{text} is a folder, but of no kind that edgekit knows. A folder with a config.json of transformers is "

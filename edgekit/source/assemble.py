@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +31,11 @@ def assemble(
     name: str,
     config: Mapping[str, Any],
     spelled: str,
+    names: Sequence[str] | None = None,
 ) -> Network:
     """The network of ``module``, which is run once on its example arguments; ``spelled`` stands in messages.
+
+    ``names`` are those of its inputs, where forward's parameters do not have them.
 
     Raises:
         SourceError: the module raises on them, or takes or gives no tensor.
@@ -41,7 +44,7 @@ def assemble(
     from edgekit.models.checkpoint import weights_sha256
 
     try:
-        adapted, examples, signature = adapt(module, args, kwargs)
+        adapted, examples, signature = adapt(module, args, kwargs, names)
     except SourceError as error:
         raise SourceError(f"{spelled}: {error}") from error
     digest = weights_sha256(adapted.state_dict())

@@ -95,3 +95,21 @@ def test_a_clock_that_runs_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([0, 10, 5])
     with pytest.raises(DeviceError, match="backwards"):
         time_calls(lambda: None, warmup=NONE, min_runs=1, min_ns=0, max_ns=10**9)
+
+
+def test_a_system_that_slept_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgekit.bench import clock
+
+    slept = iter([7, 5_000_007, 0, 1000])
+    monkeypatch.setattr(clock, "_slept_ns", lambda: next(slept))
+    block = time_calls(lambda: None, warmup=NONE, min_runs=3, min_ns=0, max_ns=10**9)
+    assert (block.suspended_ns, block.stood_still) == (5_000_000, True)
+    block = time_calls(lambda: None, warmup=NONE, min_runs=3, min_ns=0, max_ns=10**9)
+    assert (block.suspended_ns, block.stood_still) == (0, False)  # the two clocks are read one after the other
+
+
+def test_the_two_clocks_of_the_system_agree_while_it_is_awake() -> None:
+    from edgekit.bench import clock
+
+    before = clock._slept_ns()
+    assert abs(clock._slept_ns() - before) < clock._SLEEP_SEEN_NS

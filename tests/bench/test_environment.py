@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+
+import pytest
 
 from edgekit.bench import environment as room
 from edgekit.bench.environment import busy, cpu_model, environment, usable_cores
@@ -26,3 +29,29 @@ def test_cpu_names_of_other_machines() -> None:
     x86 = "model name\t: AMD EPYC\nflags\t: avx2 fma\n\nmodel name\t: other\n"
     assert room._cpu_name(room._cpuinfo(x86)) == "AMD EPYC"
     assert room._cpu_name(room._cpuinfo("")) == ""
+
+
+def test_every_cgroup_above_may_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quota of 1.5 cores on the parent, none on the group itself; half a core is one usable core."""
+    inner = tmp_path / "outer" / "inner"
+    inner.mkdir(parents=True)
+    (inner / "cpu.max").write_text("max 100000\n")
+    (inner.parent / "cpu.max").write_text("150000 100000\n")
+    (inner / "memory.max").write_text("1000000\n")
+    (inner.parent / "memory.max").write_text("max\n")
+    monkeypatch.setattr(room, "_cgroup_path", lambda: (inner, inner.parent, tmp_path))
+    assert environment()["cgroup"] == {"cpus": 1.5, "memory_bytes": 1_000_000}
+    assert usable_cores() == 1
+    (inner.parent / "cpu.max").write_text("50000 100000\n")
+    assert usable_cores() == 1
+    (inner.parent / "cpu.max").write_text("max 100000\n")
+    assert environment()["cgroup"]["cpus"] == "unlimited"
+    assert usable_cores() == len(environment()["affinity"])
+
+
+def test_the_cgroup_of_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "CGROUPS", tmp_path)
+    monkeypatch.setattr(room, "_read", lambda path: "0::/a/b" if str(path) == "/proc/self/cgroup" else "")
+    room._cgroup_path.cache_clear()
+    assert room._cgroup_path() == (tmp_path / "a" / "b", tmp_path / "a", tmp_path)
+    room._cgroup_path.cache_clear()

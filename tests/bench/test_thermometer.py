@@ -127,3 +127,17 @@ def test_the_reference_work_takes_time_and_allocates_nothing() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 4096  # integers and the loop; its arrays are 16 KiB and 8 MiB
+
+
+def test_rounds_that_take_longer_than_planned_are_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine so loaded that blocks take far longer than their time: the run ends with its time all the same."""
+    from edgekit.bench import session as room
+    from edgekit.bench.schedule import FEWEST_ROUNDS
+
+    clock = iter(range(0, 10**15, 500 * MS))  # each look at the clock, one or two a pair of rounds, is 0.5 s later
+    monkeypatch.setattr(room, "now_ns", lambda: next(clock))
+    found = time_interleaved([[Cell()], [Cell()]], seconds=3.0, seed=0)
+    assert FEWEST_ROUNDS <= len(found.order) < found.plan.rounds
+    assert [len(taken.blocks) for taken in found.taken] == [len(found.order)] * 2
+    again = time_interleaved([[Cell()], [Cell()]], seconds=3.0, seed=0, fixed=found.plan)
+    assert len(again.order) == found.plan.rounds  # a replay is the same to the last round

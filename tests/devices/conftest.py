@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 from edgekit.devices.client import WorkerClient
+from edgekit.devices.emulator import root_folder
 from edgekit.devices.local import LocalTransport
 from edgekit.devices.transport import Start
 from edgekit.types import DeviceSpec
@@ -21,6 +24,27 @@ CPU = DeviceSpec("cpu", "cpu")
 def files(model_files: ModuleType) -> ModuleType:
     """The module ``tests/runtime/files.py``."""
     return model_files
+
+
+@pytest.fixture(scope="session")
+def arm_root() -> Path:
+    """The root of the ARM emulator, which ``scripts/test`` builds where it can."""
+    root = root_folder()
+    if not (root / "manifest.json").is_file():
+        pytest.skip(
+            "needs the ARM system of the emulator: run scripts/test, or edgekit device add arm emulator:cortex-a72"
+        )
+    return root
+
+
+@pytest.fixture(scope="session")
+def sshd(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real ssh server on the loopback (``tests/devices/sshd.py``)."""
+    server = runpy.run_path(str(root / "tests" / "devices" / "sshd.py"), run_name="edgekit_tests_sshd")
+    running = server["start_sshd"](tmp_path_factory.mktemp("sshd"))
+    yield running
+    running.process.terminate()
+    running.process.wait(20)
 
 
 class BrokenTransport(LocalTransport):

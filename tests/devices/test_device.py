@@ -35,8 +35,8 @@ def test_devices_by_name() -> None:
         ("python:", UsageError, "names no interpreter"),
         ("cuda", DeviceError, "missing: "),
         ("cuda:0", DeviceError, "use --on cpu"),
-        ("ssh://pi@board", UnsupportedError, "there are: cpu"),
-        ("emulator:cortex-a72", UnsupportedError, "emulator"),
+        ("emulator:cortex-m4", UsageError, "there are emulator:cortex-a53"),
+        ("adb:SERIAL", UnsupportedError, "adb"),
     ],
 )
 def test_what_is_no_device_here(text: str, kind: type[Exception], said: str) -> None:

@@ -55,7 +55,16 @@ def test_every_dependency_is_pinned(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "script", ["scripts/quickstart", "scripts/test", "scripts/check", "scripts/bench_startup", ".ci/run"]
+    "script",
+    [
+        "scripts/quickstart",
+        "scripts/test",
+        "scripts/check",
+        "scripts/bench_startup",
+        "scripts/bench_transport",
+        "scripts/test-system-packages",
+        ".ci/run",
+    ],
 )
 def test_scripts_are_plain_sh_that_parses(script: str, root: Path) -> None:
     path = root / script

@@ -15,7 +15,9 @@ from edgekit.errors import UnsupportedError, UsageError
 from edgekit.passes import prune_channels
 from edgekit.passes.base import PassError
 from edgekit.passes.macs import layer_macs
-from edgekit.passes.prune_channels import PruneChannels, zero_channels
+from edgekit.passes.prune_channels import PruneChannels, _width
+from edgekit.passes.prune_groups import Removed
+from edgekit.passes.prune_layers import prove, smaller, zero_channels
 from edgekit.source import resolve
 from edgekit.types import Card, Network, Signature, Task, TensorSpec
 
@@ -87,13 +89,12 @@ def test_pruned_is_zeroed(made: Callable[[], nn.Module], spread: str, monkeypatc
     """Before any fine-tuning: the outputs are those of the whole network with the channels at zero, to 1e-5."""
     network = as_network(made())
     seen = {}
-    proved = prune_channels._proved
 
-    def spy(whole: nn.Module, pruned: nn.Module, removed: prune_channels.Removed, inputs: list[Tensor]) -> list[str]:
-        seen["removed"] = removed
-        return proved(whole, pruned, removed, inputs)
+    def spy(whole: nn.Module, pruned: nn.Module, gone: Removed, inputs: list[Tensor]) -> None:
+        seen["removed"] = gone
+        prove(whole, pruned, gone, inputs)
 
-    monkeypatch.setattr(prune_channels, "_proved", spy)
+    monkeypatch.setattr(prune_channels, "prove", spy)
     result = PruneChannels(0.4, round_to=8, spread=spread).run(network)
     assert isinstance(result.model, Network)
     assert result.notes == ()
@@ -148,34 +149,16 @@ def test_nothing_to_prune() -> None:
         PruneChannels(0.5).run(as_network(nn.Sequential(nn.Flatten(), nn.Linear(3 * 256, 4))))
 
 
-def test_recurrent_layers_are_left_and_named() -> None:
-    class Sequence(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.lstm, self.hidden, self.head = nn.LSTM(6, 32, batch_first=True), nn.Linear(32, 64), nn.Linear(64, 3)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.head(torch.relu(self.hidden(self.lstm(x)[0][:, -1])))
-
-    result = PruneChannels(0.02).run(as_network(Sequence(), (1, 9, 6)))
-    assert isinstance(result.model, Network)
-    assert result.notes == ("lstm (LSTM) is left as it is: only convolutions and linear layers are pruned",)
-    assert result.model.module.get_submodule("lstm").hidden_size == 32
-    assert result.model.module.get_submodule("hidden").out_features < 64
-
-
 def test_a_wrong_channel_trips_the_proof(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    removed = prune_channels._Graph.removed
-
-    def wrong(self: prune_channels._Graph, kept: list[int]) -> prune_channels.Removed:
-        found = {name: dict(sides) for name, sides in removed(self, kept).items()}
+    def wrong(module: nn.Module, gone: Removed) -> nn.Module:
+        """Another channel of the first convolution leaves than was said."""
+        found = {name: dict(sides) for name, sides in gone.items()}
         name = next(n for n in found if n.endswith("conv1") and found[n].get("out"))
-        width = self.module.get_submodule(name).out_channels
-        left = [k for k in range(int(width)) if k not in found[name]["out"]]  # type: ignore[arg-type]
+        left = [k for k in range(int(_width(module, name))) if k not in found[name]["out"]]
         found[name]["out"] = (*found[name]["out"][1:], left[-1])
-        return found
+        return smaller(module, found)
 
-    monkeypatch.setattr(prune_channels._Graph, "removed", wrong)
+    monkeypatch.setattr(prune_channels, "smaller", wrong)
     with pytest.raises(PassError, match="outputs differ by"):
         PruneChannels(0.5).run(network)
 
@@ -214,3 +197,64 @@ def test_describe_does_nothing(network: Network) -> None:
     step = PruneChannels(0.25).describe(network)
     assert step.params["amount"] == 0.25
     assert "torch-pruning" in step.versions
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "rnn", "lstm", "gru", "transformer", "gan", "autoencoder"])
+def test_every_family_is_proved(name: str) -> None:
+    """The pass itself compares with zeroed channels and publishes nothing else: on the shipped weights."""
+    network = resolve(name)
+    result = PruneChannels(0.5).run(network)
+    assert isinstance(result.model, Network)
+    assert result.notes == ()
+    params = result.model.card.steps[-1].params
+    assert params["macs_after"] <= 0.5 * params["macs_before"]
+
+
+def test_whole_heads_leave() -> None:
+    network = resolve("transformer")
+    pruned = PruneChannels(0.5).run(network).model
+    assert isinstance(pruned, Network)
+    attention = pruned.module.get_submodule("blocks.0.attention")
+    assert attention.out.in_features % attention.head_width == 0  # type: ignore[union-attr,operator]
+    assert attention.qkv.out_features == 3 * attention.out.in_features < 3 * 64  # type: ignore[union-attr,operator]
+    assert pruned.module.get_submodule("head").in_features == 64  # the stream between the blocks keeps its width
+
+
+def test_normalisation_over_channels_is_proved() -> None:
+    """Layer normalisation counts the channels that stay, in what is compared with."""
+    module = nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(3 * 256, 48),
+        nn.LayerNorm(48),
+        nn.GELU(),
+        nn.Linear(48, 48),
+        nn.ReLU(),
+        nn.Linear(48, 4),
+    )
+    nn.init.uniform_(module[2].weight, 0.5, 2)
+    result = PruneChannels(0.5).run(as_network(module))
+    assert isinstance(result.model, Network)
+    assert result.notes == ()
+    assert result.model.module.get_submodule("2").normalized_shape[0] < 48
+    zeroed = zero_channels(module, {"1": {"out": (0, 1)}, "2": {"out": (0, 1)}})
+    x = torch.randn(1, 3, 16, 16)
+    part = module[1](x.flatten(1))[:, 2:]
+    wanted = (part - part.mean(1)) / torch.sqrt(part.var(1, correction=0) + 1e-5) * module[2].weight[2:]
+    torch.testing.assert_close(zeroed[:3](x)[:, 2:], wanted + module[2].bias[2:], rtol=0, atol=1e-5)  # float32 sums
+    assert not zeroed[:3](x)[:, :2].any()
+
+
+def test_rows_cut_into_maps_leave_with_their_channel() -> None:
+    module = nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(3 * 256, 32 * 4),
+        nn.ReLU(),
+        nn.Unflatten(1, (-1, 2, 2)),
+        nn.ConvTranspose2d(32, 3, 2, 2),
+    )
+    pruned = PruneChannels(0.5).run(as_network(module)).model
+    assert isinstance(pruned, Network)
+    assert pruned.module.get_submodule("1").out_features == 4 * pruned.module.get_submodule("4").in_channels == 64  # type: ignore[operator]
+    module[3] = nn.Unflatten(1, (32, 2, 2))  # a module that says its sizes is taken at its word
+    with pytest.raises(UnsupportedError, match="no channels can leave"):
+        PruneChannels(0.5).run(as_network(module))

@@ -142,6 +142,21 @@ def test_the_numbers_of_an_integer_lstm(tmp_path: Path) -> None:
         assert other.quantization.zeroPoint[0] == output.zeroPoint[0]
 
 
+@pytest.mark.parametrize("scheme", ["int8", "int8-dynamic", "int8-weights", "fp16"])
+@pytest.mark.parametrize(("cell", "both"), [("lstm", True), ("rnn_tanh", False), ("gru", False)])
+def test_a_length_that_is_free_stays_free(tmp_path: Path, cell: str, both: bool, scheme: str) -> None:
+    """Calibrated at one length, run at others."""
+    batch_first = cell != "gru"
+    axis = 1 if batch_first else 0
+    layers = [weights(cell, FEATURES, 0), weights(cell, HIDDEN * (1 + both), 1)]
+    path = recurrent_file(tmp_path / "m.tflite", cell, layers, steps=-1, both=both, batch_first=batch_first)
+    quantized(path, tmp_path / "q.tflite", scheme, ranges_of(path, sequences(8, batch_first=batch_first)))
+    for steps in (1, 7, 60):
+        feeds = [{"x": np.take(feed["x"], range(steps), axis, mode="wrap")} for feed in sequences(2, 20, batch_first)]
+        error = np.abs(outputs(tmp_path / "q.tflite", feeds) - outputs(path, feeds)).max()
+        assert error < 1.5 * ERROR.get(scheme, 0.03), steps  # 60 steps instead of 20
+
+
 @pytest.mark.parametrize("broken", ["cell", "output"])
 def test_a_wrong_range_shows(tmp_path: Path, broken: str) -> None:
     """The comparison above can fail: a range that is too small cuts the values off."""

@@ -18,7 +18,8 @@ from edgekit.artifact import open_artifact, sha256_file, write_card
 from edgekit.data.seeded import seeded_feed
 from edgekit.errors import DataError, EdgekitError, ModelError, QualityError, UnsupportedError, UsageError
 from edgekit.pipeline.doctor import TINY_ONNX
-from edgekit.pipeline.quantize import QuantizeResult, quantize, selftest_of
+from edgekit.pipeline.quantize import QuantizeResult, quantize
+from edgekit.quality.integer_selftest import selftest_of
 from edgekit.report.quantize import render_quantize
 from edgekit.report.text import show
 from edgekit.runtime import load

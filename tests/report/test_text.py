@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from edgekit.report.text import ms, points, ratio, share, show, size, small, table
+from edgekit.report.text import ms, points, ratio, share, show, size, small, table, worse
 
 
 def test_table_is_plain_text_when_piped() -> None:
@@ -26,6 +26,9 @@ def test_table_is_plain_text_when_piped() -> None:
         (points(0.00251), "-0.25 points"),
         (points(-0.01), "+1.00 points"),
         (points(0.0), "0.00 points"),
+        (worse(0.0312), "3.12% worse"),
+        (worse(-0.004), "0.40% better"),
+        (worse(-0.00001), "0.00%"),
         (points(0.00004), "0.00 points"),
         (ms(0.005123), "0.00512"),
         (ms(0.0197), "0.0197"),

@@ -16,7 +16,7 @@ import torch
 from edgekit.models.checkpoint import save_checkpoint
 
 from edgekit import registry
-from edgekit.errors import InputError, ModelError, SourceError, UnsupportedError
+from edgekit.errors import InputError, ModelError, SourceError
 from edgekit.runtime.torch import TorchModuleRunner
 from edgekit.source import Source, resolve
 from edgekit.source.assemble import assemble
@@ -188,7 +188,7 @@ def test_what_is_wrong_with_a_factory_is_said(write: Write, body: str, said: str
         ("missing.py:make", SourceError, "does not exist"),
         ("missing.safetensors", ModelError, "does not exist"),
         ("missing.pt2", ModelError, "does not exist"),
-        ("model.keras", UnsupportedError, "not built yet"),
+        ("model.keras", SourceError, "does not exist"),
     ],
 )
 def test_what_cannot_be_had_is_said(text: str, error: type[InputError], said: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.artifact import sha256_file
+from edgekit.artifact import sha256_file, size_bytes
 from edgekit.bench.clock import Block, WarmupRule
 from edgekit.bench.result import CellResult, Setting
 from edgekit.bench.session import Taken
@@ -30,7 +29,7 @@ LAYOUTS = 8192
 """Memory layouts a worker is started with, drawn at random.
 
 What a file is called moves the heap of a process and, with it, its time: 6% between two names of one file were seen for
-weights as large as a cache (compare Mytkowycz et al. 2009, 10.1145/1508244.1508275, who also give this remedy). So
+weights as large as a cache (compare Mytkowicz et al. 2009, 10.1145/1508244.1508275, who also give this remedy). So
 every worker gets a layout of its own, and what the layout does shows between the workers, not between the files.
 """
 
@@ -94,6 +93,7 @@ class Cell:
         self._first_ns: int | None = None
         self._selftest: Mapping[str, Any] | None = None
         self._peak: int | None = None
+        self._arena: int | None = None
 
     def open(self) -> None:
         """The first worker: starts it, loads the model, takes the first inference, replays the self-test."""
@@ -101,7 +101,7 @@ class Cell:
 
     def add_worker(self) -> None:
         """One more worker with the model loaded, unless the cell has failed. Several threads may do this at once."""
-        if self.error is not None:
+        if self.error is not None or (self._clients and not self._has_time):
             return
         try:
             self._open_worker()
@@ -110,8 +110,17 @@ class Cell:
 
     @property
     def replicas(self) -> list[Replica]:
-        """The workers that can be timed; none once the cell has failed or is closed."""
-        return [] if self.error is not None else [Replica(client, self.feed, self.runs) for client in self._clients]
+        """The workers that can be timed; none once the cell has failed or is closed, or on a device without time."""
+        return (
+            []
+            if self.error is not None or not self._has_time
+            else [Replica(client, self.feed, self.runs) for client in self._clients]
+        )
+
+    @property
+    def _has_time(self) -> bool:
+        """False for an emulated device: the file is loaded, run and checked there, and no clock is read."""
+        return self.plan.device.evidence.has_time
 
     @contextmanager
     def worker(self, **options: Any) -> Iterator[WorkerClient]:
@@ -142,20 +151,24 @@ class Cell:
     def finish(self, taken: Taken) -> CellResult:
         """The result of this cell, from what the session took of it; asks the worker once more, then ends it."""
         error = self.error or taken.error
-        if error is None and self._clients:
-            with suppress(EdgekitError):  # the times are there; a worker that dies now costs only this figure
+        if error is None and self._clients and self._has_time:
+            with suppress(EdgekitError):  # the times are there; a worker that dies now costs only these figures
                 self._peak = self._clients[0].peak_memory_bytes()
+                told = self._clients[0].measure("footprint", self.feed, timeout_s=self.plan.timeout_s)
+                self._arena = told.header.get("arena_bytes")
         self.close()
-        loaded = self._loaded
+        loaded, timed = self._loaded, self._has_time  # an emulator's memory is not the device's either
         return CellResult(
             setting=self.setting(),
             blocks=tuple(taken.blocks),
             owners=tuple(taken.owners),
             disturbed=tuple(block.disturbed for block in taken.finished),
             warmup_ns=taken.warmup_ns,
-            load_ns=None if loaded is None else loaded.load_ns,
-            first_ns=self._first_ns,
+            load_ns=loaded.load_ns if loaded is not None and timed else None,
+            first_ns=self._first_ns if timed else None,
             peak_memory_bytes=self._peak,
+            load_memory_bytes=loaded.peak_memory_bytes if loaded is not None and timed else None,
+            arena_bytes=self._arena,
             runtime_version=None if loaded is None else loaded.runtime_version,
             delegation=None if loaded is None or loaded.delegation is None else asdict(loaded.delegation),
             selftest=self._selftest,
@@ -183,7 +196,7 @@ class Cell:
             model=plan.model,
             sha256=self._sha256,
             format=plan.artifact.format.value,
-            bytes=os.stat(path).st_size,
+            bytes=size_bytes(path),
             runtime=plan.runtime if self._loaded is None else self._loaded.runtime,
             device=where,
             threads=plan.threads,

@@ -11,12 +11,19 @@ from edgekit.bench.profile import check_profile
 from edgekit.bench.result import CellResult
 from edgekit.errors import EdgekitError
 from edgekit.pipeline.bench.cell import Cell
+from edgekit.pipeline.bench.cold import cold_starts
+from edgekit.pipeline.bench.endtoend import end_to_end
+from edgekit.pipeline.bench.fit import would_fit
 from edgekit.pipeline.bench.options import BenchOptions, duration_s
+from edgekit.pipeline.bench.probes import probe
+from edgekit.pipeline.bench.roofline import roofline
 from edgekit.pipeline.bench.sustain import sustain
 
 log = logging.getLogger("edgekit")
-Pass = Callable[[Cell], Mapping[str, Any]]
+Pass = Callable[[CellResult, Cell, BenchOptions], Mapping[str, Any]]
 PROFILE_SECONDS = 1.0
+ENERGY_SECONDS = 4.0
+"""Meters are coarse: RAPL counts in milliseconds, board sensors in tens of them."""
 _PASS_LIMIT_S = 300.0
 
 
@@ -36,23 +43,42 @@ def extend(result: CellResult, cell: Cell, options: BenchOptions) -> CellResult:
     """``result`` with the passes that ``options`` ask for. One that fails stands as its error, no more."""
     if not result.timed:
         return result
-    passes: dict[str, Pass] = {}
-    if options.profile:
-        passes["profile"] = _profile
-    if options.sustain is not None:
-        seconds = duration_s(options.sustain)
-        passes["sustain"] = lambda cell: sustain(cell, seconds)
     extras = dict(result.extras)
-    for name, run in passes.items():
+    for name, run in PASSES.items():
+        if not getattr(options, name):
+            continue
         try:
-            extras[name] = run(cell)
+            extras[name] = run(result, cell, options)
         except EdgekitError as error:
             log.warning("%s: %s: %s", cell.plan.model, name, error)
             extras[name] = {"error": {"type": type(error).__name__, "message": str(error)}}
     return replace(result, extras=extras)
 
 
-def _profile(cell: Cell) -> Mapping[str, Any]:
+def _profile(result: CellResult, cell: Cell, options: BenchOptions) -> Mapping[str, Any]:
     with cell.worker() as client:
         found = client.measure("profile", cell.feed, timeout_s=_PASS_LIMIT_S, seconds=PROFILE_SECONDS)
     return dict(found.header)
+
+
+def _sustain(result: CellResult, cell: Cell, options: BenchOptions) -> Mapping[str, Any]:
+    assert options.sustain is not None
+    return sustain(cell, duration_s(options.sustain))
+
+
+def _energy(result: CellResult, cell: Cell, options: BenchOptions) -> Mapping[str, Any]:
+    with cell.worker() as client:
+        return dict(client.measure("energy", cell.feed, timeout_s=_PASS_LIMIT_S, seconds=ENERGY_SECONDS).header)
+
+
+PASSES: Mapping[str, Pass] = {
+    "profile": _profile,
+    "sustain": _sustain,
+    "roofline": lambda result, cell, options: roofline(result, cell),
+    "cold": lambda result, cell, options: cold_starts(cell),
+    "fit": lambda result, cell, options: would_fit(cell),
+    "end_to_end": lambda result, cell, options: end_to_end(cell),
+    "energy": _energy,
+    "probe": lambda result, cell, options: probe(cell),
+}
+"""Option (see :data:`edgekit.pipeline.bench.options.EXTRAS`) -> pass; also its name in the document."""

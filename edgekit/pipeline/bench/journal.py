@@ -2,11 +2,13 @@
 
 A file of lines, each one JSON object: first what is being run, then the plan, then one line a block. It lies beside the
 ``--json`` file, else in the state folder, and goes when the result has been handed over. The same command finds it and
-goes on after the last finished block; a line that was cut off in the middle of writing is left out.
+goes on after the last finished block; a line that was cut off in the middle of writing is left out. While a run lasts
+it holds a lock on its journal, so that the same command at the same time does not take it for an interrupted one.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import time
@@ -27,6 +29,8 @@ from edgekit.errors import InputError
 log = logging.getLogger("edgekit")
 
 SCHEMA = "edgekit.bench.journal/1"
+KEPT_S = 7 * 86_400.0
+"""Journals in the state folder that are older than this are removed."""
 FRESH_S = 3600.0
 """An interrupted run is gone on with unasked up to this age; later only with ``--resume``."""
 
@@ -45,12 +49,17 @@ class Journal:
         self._what = json.loads(json.dumps(what))
         self._plan: Plan | None = None
         self._blocks: dict[tuple[int, int], TakenBlock] = {}
-        self._file: TextIO | None = None
         self._whole_bytes = 0
         self.generation = 0
-        if resume is not False:
+        if resume and not path.exists():
+            raise InputError(f"--resume: {path} is not there; leave --resume out")
+        self._file: TextIO | None = None
+        self._file = self._lock()
+        if resume and self._file is None:
+            raise InputError(f"--resume: {path} is in use by another run, or cannot be written")
+        if self._file is not None and resume is not False:
             self._read(resume)
-        elif path.exists():
+        elif self._file is not None and path.stat().st_size:
             log.info("%s of an interrupted run is begun again", path)
 
     @property
@@ -63,13 +72,10 @@ class Journal:
         going_on = self._plan is not None
         self._plan = self._plan or chosen
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.path, "r+" if going_on else "w", encoding="utf-8")  # noqa: SIM115  # until discard()
-            self._file.seek(self._whole_bytes)
-            self._file.truncate()  # a line that was cut off
+            if self._file is not None:
+                self._file.truncate(self._whole_bytes)  # another run, or a line that was cut off
         except OSError as error:
             self._give_up(error)
-            return self._plan
         if going_on:
             self._write({"generation": self.generation})
         else:
@@ -85,15 +91,39 @@ class Journal:
         self._write(row | {"samples_ns": block.samples_ns.tolist()})
 
     def close(self) -> None:
-        """Lets go of the file, which stays."""
+        """Lets go of the file, which stays, unless nothing was ever written into it."""
+        if self._file is None:
+            return
+        if not self.path.stat().st_size:
+            self.path.unlink()
+        self._file.close()
+        self._file = None
+
+    def discard(self) -> None:
+        """The result is in safe hands: the file goes."""
+        if self._mine:
+            self.path.unlink(missing_ok=True)
         if self._file is not None:
             self._file.close()
             self._file = None
 
-    def discard(self) -> None:
-        """The result is in safe hands: the file goes."""
-        self.close()
-        self.path.unlink(missing_ok=True)
+    def _lock(self) -> TextIO | None:
+        """The open file, for as long as this run lasts; None where another run has it, or it cannot be written."""
+        self._mine = False
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle = open(self.path, "a+", encoding="utf-8")  # noqa: SIM115  # until close() or discard()
+        except OSError as error:
+            self._give_up(error)
+            return None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            log.warning("another run keeps its blocks in %s; those of this one are not kept", self.path)
+            handle.close()
+            return None
+        self._mine = True
+        return handle
 
     def _write(self, row: Mapping[str, Any]) -> None:
         if self._file is None:
@@ -121,8 +151,10 @@ class Journal:
         plans = [row["plan"] for row in rows[1:2] if "plan" in row]
         if not same or not plans or (resume is None and not 0 <= age <= FRESH_S):
             if resume:
-                held = "holds another run" if rows else "is not there"
-                raise InputError(f"--resume: {self.path} {held}; give the same models and options, or leave it out")
+                self.close()
+                raise InputError(
+                    f"--resume: {self.path} holds another run; give the same models and options, or leave --resume out"
+                )
             if rows:
                 why = f"{age / 3600:.1f} hours old" if same else "of other models or options"
                 log.info("%s of an interrupted run is %s and begun again (--resume goes on)", self.path, why)
@@ -141,9 +173,13 @@ class Journal:
 
 
 def journal_in_state(what: Mapping[str, Any]) -> Path:
-    """Its place in the state folder: one file for each ``what``."""
+    """Its place in the state folder: one file for each ``what``. Old ones are cleared away."""
     digest = sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
-    return state_folder() / "interrupted" / f"{digest}.part"
+    folder = state_folder() / "interrupted"
+    for old in folder.glob("*.part"):  # runs that nobody went on with
+        if time.time() - old.stat().st_mtime > KEPT_S:
+            old.unlink(missing_ok=True)
+    return folder / f"{digest}.part"
 
 
 def _rows(path: Path) -> tuple[list[dict[str, Any]], int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,7 +28,11 @@ log = logging.getLogger("edgekit")
 
 @contextmanager
 def thermometer_on(device: DeviceSpec) -> Iterator[Thermometer | None]:
-    """A thermometer in a process of its own on ``device``; None, which is said, where it cannot be started."""
+    """A thermometer in a process of its own on ``device``; None, which is said, where it cannot be started,
+    and on an emulated device, where nothing is timed."""
+    if not device.evidence.has_time:
+        yield None
+        return
     try:
         client = open_worker(device)
     except DeviceError as error:
@@ -36,7 +40,7 @@ def thermometer_on(device: DeviceSpec) -> Iterator[Thermometer | None]:
         yield None
         return
     with client:
-        yield Thermometer(client.reference_ns)
+        yield Thermometer(client.reference_ns, int(client.hello["pid"]))
 
 
 def machine_ledger() -> Ledger:
@@ -69,8 +73,8 @@ def learn(ledger: Ledger, results: Sequence[CellResult], floor: NoiseFloor) -> N
 class Watch:
     """Who else used the processor from its making to :meth:`document`; ``own``: the pids that are ours."""
 
-    def __init__(self, own: Sequence[int]) -> None:
-        self._own = {os.getpid(), *own}
+    def __init__(self, own: Iterable[int | None]) -> None:
+        self._own = {os.getpid(), *(pid for pid in own if pid is not None)}
         self._before = snapshot()
 
     def document(self) -> Mapping[str, Any]:

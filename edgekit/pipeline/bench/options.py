@@ -13,6 +13,8 @@ from edgekit.errors import UsageError
 SCENARIOS = ("single-stream", "multi-stream", "offline", "server", "fixed-rate")
 LOADS = ("server", "fixed-rate")
 """Scenarios whose queries come at given times, whether the model is ready or not."""
+EXTRAS = ("profile", "roofline", "sustain", "cold", "fit", "end_to_end", "energy", "probe")
+"""Options that measure in a pass of its own and change nothing of the timed one."""
 STREAMS = 8
 """Samples of one query in ``multi-stream``, as in MLPerf."""
 
@@ -38,6 +40,12 @@ class BenchOptions:
         seed: of the order of the blocks and of seeded input.
         workers: processes for each cell, over which its rounds are spread; None: 2 to 4, by the number of cells.
         profile: time per operator, in a pass of its own after the timed one.
+        roofline: operations and bytes of one inference, this machine's measured peaks, and the distance between.
+        cold: starts in processes of their own: file out of the page cache, in it, and compiled before.
+        fit: the smallest memory limit under which the model loads and runs.
+        end_to_end: pre-processing, copies and post-processing of ``input``, each timed.
+        energy: joules of a run, where the platform has a meter.
+        probe: denormal weights, real against seeded input, what a reset costs.
         require_full_delegation: a gate: every operator of every model is run by the delegate or provider.
         baseline: a saved result of the bench to compare with.
         fail_slower: percent; against the baseline, or without one against the first model.
@@ -63,6 +71,12 @@ class BenchOptions:
     workers: int | None = None
     profile: bool = False
     require_full_delegation: bool = False
+    roofline: bool = False
+    cold: bool = False
+    fit: bool = False
+    end_to_end: bool = False
+    energy: bool = False
+    probe: bool = False
     baseline: str | Path | None = None
     fail_slower: float | None = None
     replay: str | Path | None = None
@@ -105,6 +119,8 @@ def read_options(keywords: dict[str, Any]) -> BenchOptions:
     if options.batch is not None and options.batch < 1:
         raise UsageError(f"--batch {options.batch}: give 1 or more")
     _check_load(options)
+    if options.end_to_end and options.input is None:
+        raise UsageError("--end-to-end times the way from a raw sample to an answer: give one with --input FILE")
     if options.sustain is not None:
         duration_s(options.sustain)
     if options.fail_slower is not None and not options.fail_slower >= 0:

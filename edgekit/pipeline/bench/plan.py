@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
 from edgekit import registry
-from edgekit.artifact import open_artifact
-from edgekit.bench.environment import environment
+from edgekit.artifact import open_artifact, size_bytes
+from edgekit.bench.environment import environment, usable_cores
 from edgekit.bench.shapes import parse_shapes
 from edgekit.devices import parse_device
-from edgekit.errors import UsageError
+from edgekit.errors import UnsupportedError, UsageError
 from edgekit.pipeline.bench.cell import CellPlan
-from edgekit.pipeline.bench.options import STREAMS, BenchOptions
-from edgekit.types import Artifact, Format
+from edgekit.pipeline.bench.options import EXTRAS, LOADS, STREAMS, BenchOptions
+from edgekit.types import Artifact, DeviceSpec, Format
+
+log = logging.getLogger("edgekit")
 
 
 def make_plans(models: Sequence[str], options: BenchOptions) -> list[CellPlan]:
@@ -29,6 +32,7 @@ def make_plans(models: Sequence[str], options: BenchOptions) -> list[CellPlan]:
         raise UsageError("--fail-slower has nothing to compare with; give --baseline FILE or a second model")
     shapes = parse_shapes(options.shape)
     devices = [parse_device(text) for text in dict.fromkeys(options.on)]
+    _check_time(devices, options)
     plans: list[CellPlan] = []
     for model in models:
         artifact = open_artifact(model)
@@ -39,17 +43,38 @@ def make_plans(models: Sequence[str], options: BenchOptions) -> list[CellPlan]:
                     streams = (options.streams or STREAMS) if options.scenario == "multi-stream" else 1
                     cell = CellPlan(model, artifact, device, runtime, threads, options.scenario, *rest)
                     plans.append(replace(cell, timeout_s=options.timeout, streams=streams))
+    cores = usable_cores()
+    if max(options.threads) > cores:
+        log.info("%d threads on %d usable cores (affinity, cgroup quota)", max(options.threads), cores)
     if options.workers is not None:
         return plans
     workers = _default_workers(plans)
     return [replace(plan, workers=workers) for plan in plans]
 
 
+def _check_time(devices: Sequence[DeviceSpec], options: BenchOptions) -> None:
+    """Refuses to measure time where there is none.
+
+    Raises:
+        UnsupportedError: an option whose answer is a time, on an emulated device.
+    """
+    without = [device.name for device in devices if not device.evidence.has_time]
+    asked = [f"--scenario {options.scenario}"] if options.scenario in LOADS else []
+    asked += [f"--{name.replace('_', '-')}" for name in EXTRAS if getattr(options, name)]
+    asked += ["--fail-slower"] if options.fail_slower is not None else []
+    asked += ["--baseline"] if options.baseline is not None else []
+    if without and asked:
+        raise UnsupportedError(
+            f"{without[0]} is emulated and has no time to measure: leave out {', '.join(asked)}. It shows that a file "
+            "loads and what it computes there; see also edgekit verify and eval with --on"
+        )
+
+
 def _default_workers(plans: Sequence[CellPlan]) -> int:
     """Workers for each cell: 4, but at most 18 in all and a quarter of the memory; 2 where a start takes seconds."""
-    if any(plan.artifact.format is Format.PT2 for plan in plans):
+    if any(plan.artifact.format in (Format.PT2, Format.SAVED_MODEL) for plan in plans):
         return 2
-    bytes_each = sum(3 * plan.artifact.path.stat().st_size for plan in plans)  # the file, its weights packed, its arena
+    bytes_each = sum(3 * size_bytes(plan.artifact.path) for plan in plans)  # the file, its weights packed, its arena
     memory = environment()["memory_bytes"]
     room = memory // 4 // max(bytes_each, 1) if isinstance(memory, int) else 4
     return int(max(1, min(4, max(2, 18 // len(plans)), room)))

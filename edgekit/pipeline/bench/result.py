@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.bench.compare import MARGIN, Comparison, compare_paired
+from edgekit.bench.curve import thread_curves
 from edgekit.bench.ledger import not_delegated
 from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor
 from edgekit.bench.result import CellResult
@@ -92,6 +93,9 @@ class BenchResult:
                 "kept_blocks": self.session.kept,
             },
         }
+        curves = thread_curves(self.results)
+        if curves:
+            body["thread_curves"] = curves
         if self.against is None:
             return body | gate_document(self.comparisons, self.options.fail_slower)
         path = str(self.options.replay or self.options.baseline)

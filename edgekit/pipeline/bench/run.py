@@ -25,7 +25,7 @@ from edgekit.pipeline.bench.extras import check_extras, extend
 from edgekit.pipeline.bench.journal import Journal, journal_in_state
 from edgekit.pipeline.bench.loads import under_load
 from edgekit.pipeline.bench.machine import Watch, learn, machine_ledger, thermometer_on
-from edgekit.pipeline.bench.options import LOADS, BenchOptions, read_options
+from edgekit.pipeline.bench.options import EXTRAS, LOADS, BenchOptions, read_options
 from edgekit.pipeline.bench.plan import make_plans
 from edgekit.pipeline.bench.replay import read_replay
 from edgekit.pipeline.bench.result import BenchResult, compare_cells
@@ -34,8 +34,8 @@ from edgekit.version import __version__
 
 log = logging.getLogger("edgekit")
 
-START_LIMIT_NS = 3_000_000_000
-"""What starting more workers than two for each cell may cost a whole run."""
+START_LIMIT_NS = 3_500_000_000
+"""How long after its beginning a run may still be starting workers, from the third for each cell on."""
 
 
 def bench(models: str | Path | Sequence[str | Path] = (), **keywords: Any) -> BenchResult:
@@ -50,6 +50,7 @@ def bench(models: str | Path | Sequence[str | Path] = (), **keywords: Any) -> Be
         UsageError, UnsupportedError: an option makes no sense, or is not there yet.
         DeviceError: a device cannot be used. Failures of single cells stand in the result.
     """
+    began = now_ns()
     given = [str(model) for model in ([models] if isinstance(models, str | Path) else models)]
     replay = None
     if keywords.get("replay") is not None:
@@ -80,9 +81,9 @@ def bench(models: str | Path | Sequence[str | Path] = (), **keywords: Any) -> Be
         if journal is not None:
             stack.callback(journal.close)
             stack.enter_context(_told_when_interrupted(journal))
-        _replicate(cells, None if options.workers is not None else START_LIMIT_NS)
+        _replicate(cells, None if options.workers is not None else began + START_LIMIT_NS)
         thermometer = stack.enter_context(thermometer_on(plans[0].device))
-        watch = Watch([pid for cell in cells for pid in cell.pids])
+        watch = Watch([thermometer.pid if thermometer else None, *(pid for cell in cells for pid in cell.pids)])
         session = time_interleaved(
             [cell.replicas for cell in cells],
             seconds=options.seconds,
@@ -113,7 +114,7 @@ def _journal(options: BenchOptions, cells: Sequence[Cell]) -> Journal | None:
     """Where finished blocks are kept, if anywhere; with those of the same run that was interrupted."""
     if options.journal is False:
         return None
-    own = ("journal", "resume", "baseline", "fail_slower", "profile", "require_full_delegation", "sustain")
+    own = ("journal", "resume", "baseline", "fail_slower", "require_full_delegation", *EXTRAS)
     rows = {name: value for name, value in asdict(options).items() if name not in own}
     settings = [asdict(cell.setting()) for cell in cells]
     what = {"edgekit": __version__, "options": {name: str(value) for name, value in rows.items()}, "cells": settings}
@@ -139,19 +140,22 @@ def _against(result: BenchResult, baseline: Mapping[str, Any], name: str) -> Ben
     return replace(result, against=against)
 
 
-def _replicate(cells: Sequence[Cell], limit_ns: int | None) -> None:
+def _replicate(cells: Sequence[Cell], until_ns: int | None) -> None:
     """Gives every cell the rest of its workers, one each at a time, so that all cells have the same number.
 
-    From the third on they are left out where starting has taken ``limit_ns``: a loaded machine, or a slow start.
+    From the third on they are left out where they would not be there before ``until_ns``: a loaded machine, or a slow
+    start.
     """
-    started = now_ns()
+    took = 0
     with ThreadPoolExecutor(usable_cores()) as pool:
         for count in range(1, max(cell.plan.workers for cell in cells)):
-            if count >= 2 and limit_ns is not None and now_ns() - started > limit_ns * count / (count + 1):
+            started = now_ns()
+            if count >= 2 and until_ns is not None and started + took > until_ns:
                 log.debug("starting workers takes long: %d for each cell", count)
                 return
             for _ in pool.map(Cell.add_worker, cells):
                 pass  # map hands on what a thread raised
+            took = now_ns() - started
 
 
 def _raise_if_all_failed(cells: Sequence[Cell]) -> None:

@@ -25,7 +25,9 @@ import pytest
 from edgekit.devices.archive import floor_archive
 from edgekit.devices.client import WorkerClient
 from edgekit.devices.device import parse_device
+from edgekit.devices.emulator import EmulatorTransport
 from edgekit.devices.local import LocalTransport, PythonTransport
+from edgekit.devices.ssh import SshTransport
 from edgekit.devices.transport import Start, Transport
 from edgekit.errors import EdgekitError
 
@@ -95,14 +97,57 @@ class Python(Place):
         return PythonTransport(parse_device(f"python:{program}"))
 
 
-PLACES: tuple[type[Place], ...] = (Cpu, Python)
+class Ssh(Place):
+    """A real ssh server on this machine, with the second environment as the device's Python."""
+
+    name = "ssh"
+    interpreter = ""
+    sshd: Any = None
+
+    def transport(self, archive: Callable[[], Path]) -> Transport:
+        return SshTransport(parse_device(f"ssh://board?python={self.interpreter}"), archive)
+
+    def foreign(self, program: Path) -> Transport:
+        return SshTransport(parse_device(f"ssh://board?python={program}"))
+
+    def cut(self, client: WorkerClient) -> None:
+        """Kills the server's process of this session; the worker is told by nobody."""
+        doorman = _parent(int(client.hello["pid"]))
+        os.kill(_parent(doorman), signal.SIGKILL)
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+class Emulator(Place):
+    """An ARM core, emulated; every start takes seconds, so its run of the suite is slow."""
+
+    name = "emulator"
+    root = ""
+
+    def transport(self, archive: Callable[[], Path]) -> Transport:
+        return EmulatorTransport(parse_device("emulator:cortex-a72"), archive)
+
+    def foreign(self, program: Path) -> Transport:
+        transport = EmulatorTransport(parse_device("emulator:cortex-a72"))
+        transport.python = program
+        return transport
+
+
+PLACES = (Cpu, Python, Ssh, pytest.param(Emulator, marks=pytest.mark.slow))
 
 
 @pytest.fixture(scope="session", params=PLACES, ids=lambda kind: kind.name)
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Place:
     made: Place = request.param(tmp_path_factory.mktemp("device"))
-    if isinstance(made, Python):
+    if isinstance(made, Python | Ssh):
         made.interpreter = request.getfixturevalue("other_python")
+    if isinstance(made, Emulator):
+        made.root = str(request.getfixturevalue("arm_root"))
+    if isinstance(made, Ssh):
+        made.sshd = request.getfixturevalue("sshd")
+        made.cache = made.sshd.cache
     return made
 
 
@@ -114,6 +159,10 @@ def _nothing_is_left(
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.setenv("EDGEKIT_CACHE", str(place.cache))
+    if isinstance(place, Ssh):
+        monkeypatch.setenv("EDGEKIT_SSH", place.sshd.client)
+    if isinstance(place, Emulator):
+        monkeypatch.setenv("EDGEKIT_EMULATOR_ROOT", place.root)
     yield
     assert processes_of(place) == [], "a process is left behind"
     whole = re.compile(r"[0-9a-f]{64}")

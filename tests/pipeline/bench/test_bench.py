@@ -28,7 +28,7 @@ from edgekit.pipeline.bench import BenchResult, bench
 from edgekit.pipeline.bench import run as verb
 from edgekit.pipeline.bench.cell import Replica
 from edgekit.pipeline.compare import compare
-from edgekit.report.bench import bench_csv, bench_markdown
+from edgekit.report.bench import bench_csv, bench_markdown, bench_report
 from edgekit.types import Verdict
 
 WIDTH = 64
@@ -60,6 +60,34 @@ def test_document_has_what_the_contract_says(result: BenchResult, models: tuple[
         assert entry["noise"]["verdict"] in ("stable", "noisy")
         assert entry["delegation"]["nodes"] >= 1
         assert "error" not in entry
+
+
+def test_the_protocol_says_how_it_was_measured(result: BenchResult, models: tuple[str, str]) -> None:
+    protocol = json.loads(json.dumps(result.document()["protocol"]))
+    assert protocol["options"]["models"] == list(models)
+    assert protocol["noise_floor"]["source"] in ("built-in", "learned")
+    heat = protocol["thermometer"]
+    assert heat["readings"] >= 3 + 1 + 2 * protocol["rounds"]  # and one more for each block that was taken again
+    assert heat["quiet_ms"] > 0
+    assert protocol["others"]["seconds"] > 0
+    assert 0 <= protocol["parent_cores"] < 1
+    assert protocol["kept_blocks"] == 0
+    assert {owner for entry in result.document()["results"] for owner in entry["block_workers"]} == {"0.0", "0.1"}
+
+
+def test_without_a_thermometer_the_times_are_there(
+    models: tuple[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from edgekit.pipeline.bench import machine
+
+    def refused(device: object) -> None:
+        raise DeviceError("no more processes")
+
+    monkeypatch.setattr(machine, "open_worker", refused)
+    found = bench(models[0], **QUICK).document()
+    assert found["results"][0]["latency_ms"]["p50"] > 0
+    assert found["protocol"]["thermometer"] == {}
+    assert "no thermometer on cpu" in caplog.text
 
 
 def test_comparison_is_of_the_second_against_the_first(result: BenchResult, models: tuple[str, str]) -> None:
@@ -151,6 +179,10 @@ def test_threads_devices_and_runtimes_are_cells(models: tuple[str, str]) -> None
         ("light", 1), ("light", 2), ("heavy", 1), ("heavy", 2),
     ]  # fmt: skip
     assert [(c.setting["threads"], c.b == models[0]) for c in found.comparisons] == [(1, True), (2, True)]
+    document = found.document()
+    assert [[point["threads"] for point in curve["points"]] for curve in document["thread_curves"]] == [[1, 2]] * 2
+    tables = [part for part in bench_report(document) if hasattr(part, "columns")]
+    assert [table.columns[2].header for table in tables[1:]] == ["speed-up [95%]"] * 2
 
 
 def test_offline_takes_whole_batches(make_onnx: MakeOnnx, folder: Path, models: tuple[str, str]) -> None:

@@ -73,6 +73,9 @@ def test_other_models_or_options_begin_again_and_it_is_said(part: Path, caplog: 
     other = Journal(part, {**WHAT, "seed": 1})
     assert other.found == 0
     assert "other models or options" in caplog.text
+    with pytest.raises(InputError, match="in use by another run"):
+        Journal(part, WHAT, resume=True)
+    other.close()
     with pytest.raises(InputError, match="holds another run"):
         Journal(part, {**WHAT, "seed": 1}, resume=True)
     with pytest.raises(InputError, match="is not there"):
@@ -90,6 +93,26 @@ def test_an_old_one_needs_to_be_asked_for(part: Path, caplog: pytest.LogCaptureF
     assert Journal(part, WHAT, resume=False).found == 0
 
 
+def test_a_run_that_still_goes_on_is_not_an_interrupted_one(part: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first = Journal(part, WHAT)
+    assert first.begin(PLAN) == PLAN
+    second = Journal(part, WHAT)
+    assert second.found == 0
+    assert "another run keeps its blocks" in caplog.text
+    second.begin(PLAN)
+    second.keep(0, 5, block(9))
+    second.discard()
+    first.keep(0, 1, block(6, "1.0"))
+    first.close()
+    assert Journal(part, WHAT).found == 3
+
+
+def test_a_run_that_ends_before_it_begins_leaves_nothing(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "r.part", WHAT)
+    journal.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("text", ["", "x\n", "[]\n", '{"schema": "else"}\n'])
 def test_what_is_no_journal_is_begun_again(tmp_path: Path, text: str) -> None:
     path = tmp_path / "r.json.part"
@@ -102,8 +125,8 @@ def test_what_is_no_journal_is_begun_again(tmp_path: Path, text: str) -> None:
 
 
 def test_a_full_disk_costs_the_journal_not_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    journal = Journal(tmp_path / "full", WHAT)
     (tmp_path / "full").symlink_to("/dev/full")
+    journal = Journal(tmp_path / "full", WHAT, resume=False)
     assert journal.begin(PLAN) == PLAN
     journal.keep(0, 0, block(5))
     journal.keep(0, 1, block(5))
@@ -159,6 +182,9 @@ def test_a_run_that_is_ended_loses_nothing_that_finished(
 
 def test_without_a_document_it_lies_in_the_state_folder_until_delivered(models: tuple[str, str]) -> None:
     state = Path(os.environ["XDG_STATE_HOME"]) / "edgekit" / "interrupted"
+    state.mkdir(parents=True, exist_ok=True)
+    (state / "old.part").write_text("of last week")
+    os.utime(state / "old.part", (0, 0))
     result = bench(models[0], seconds=0.1, workers=1, journal=True)
     assert len(list(state.iterdir())) == 1
     result.delivered()

@@ -1,0 +1,47 @@
+"""``--threads 1,2,4``: how much faster each file becomes with more threads, from cells of one interleaved run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from edgekit.bench.compare import compare_paired
+from edgekit.bench.result import CellResult
+
+
+def thread_curves(results: Sequence[CellResult]) -> list[dict[str, Any]]:
+    """For each file, runtime and device that was timed with several thread counts: one point a count, fewest first.
+
+    ``speedup`` is the time of the fewest threads over the time of these, with its 95% interval; ``efficiency`` is the
+    speed-up over what the threads would allow (1: all of them are used to the full); ``best`` is the count with the
+    least p50.
+    """
+    groups: dict[tuple[Any, ...], list[CellResult]] = {}
+    for result in results:
+        if result.timed:
+            setting = result.setting
+            key = (setting.model, setting.runtime, setting.device["name"], setting.batch)
+            groups.setdefault(key, []).append(result)
+    curves = []
+    for (model, runtime, device, _), group in groups.items():
+        group.sort(key=lambda result: result.setting.threads)
+        if len(group) > 1:
+            points = [_point(result, group[0]) for result in group]
+            timed = [point for point in points if point["p50_ms"] is not None]
+            best = min(timed, key=lambda point: point["p50_ms"])["threads"] if timed else None
+            curves.append({"model": model, "runtime": runtime, "device": device, "points": points, "best": best})
+    return curves
+
+
+def _point(result: CellResult, first: CellResult) -> dict[str, Any]:
+    threads, p50 = result.setting.threads, result.latency().get("p50")
+    point: dict[str, Any] = {"threads": threads, "p50_ms": p50, "speedup": 1.0, "ci95": None, "efficiency": 1.0}
+    if result is first:
+        return point
+    owners = (first.owners, result.owners) if first.owners and result.owners else 1
+    found = compare_paired("fewest", "these", first.blocks, result.blocks, owners, result.floor)
+    share = first.setting.threads / threads
+    point["speedup"] = found.ratio
+    point["ci95"] = None if found.low is None else [found.low, found.high]
+    point["efficiency"] = None if found.ratio is None else found.ratio * share
+    return point

@@ -1,0 +1,58 @@
+"""How much a model computes and moves, what this machine can do, and how far apart the two are.
+
+Williams, Waterman and Patterson, Roofline (2009), 10.1145/1498765.1498785.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from edgekit.bench.roofline.work import Call, total
+from edgekit.errors import UnsupportedError
+from edgekit.runtime import Runner
+from edgekit.types import Feed
+
+COUNTERS: Mapping[str, str] = {
+    "onnxruntime": "edgekit.bench.roofline.ort",
+    "litert": "edgekit.bench.roofline.tflite",
+    "tflite-runtime": "edgekit.bench.roofline.tflite",
+    "torch": "edgekit.bench.roofline.aten",
+}
+"""Runtime -> module with a function ``calls(runner, feed)``: every operator of one run with its shapes."""
+Counter = Callable[[Runner, Feed], list[Call]]
+
+
+def work(runner: Runner, feed: Feed) -> dict[str, Any]:
+    """Multiply-accumulates and bytes of one inference on ``feed``; see :func:`edgekit.bench.roofline.work.total`.
+
+    Raises:
+        UnsupportedError: a runtime whose operators edgekit cannot count.
+    """
+    if runner.name not in COUNTERS:
+        raise UnsupportedError(f"--roofline: operators of {runner.name} cannot be counted; leave it out")
+    counter: Counter = import_module(COUNTERS[runner.name]).calls
+    return total(counter(runner, feed))
+
+
+def position(work: Mapping[str, Any], peaks: Mapping[str, float], p50_ms: float) -> dict[str, Any]:
+    """Where a model that takes ``p50_ms`` stands under the roof of ``peaks`` (``flops_per_s``, ``bytes_per_s``).
+
+    ``intensity`` is operations a byte, ``roof_flops_per_s`` the lower of the two roofs there, ``bound`` which one that
+    is, ``share_of_roof`` what the model reaches of it.
+    """
+    flops, moved = 2.0 * work["macs"], float(work["bytes"])
+    intensity = flops / moved if moved else 0.0
+    roofs = {"compute": peaks["flops_per_s"], "memory": intensity * peaks["bytes_per_s"]}
+    bound = min(roofs, key=lambda name: roofs[name])
+    attained = flops / (p50_ms / 1e3)
+    return {
+        "flops": flops,
+        "intensity": intensity,
+        "attained_flops_per_s": attained,
+        "roof_flops_per_s": roofs[bound],
+        "bound": bound,
+        "share_of_roof": attained / roofs[bound] if roofs[bound] else None,
+        "share_of_compute_peak": attained / peaks["flops_per_s"],
+    }

@@ -1,0 +1,102 @@
+"""``--probe``: things that make a time another one than it seems: denormal weights, made-up input, state to reset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgekit.bench.clock import Block, WarmupRule
+from edgekit.bench.compare import Comparison, compare_paired
+from edgekit.bench.session import Timed, time_interleaved
+from edgekit.data.seeded import seeded_feed
+from edgekit.devices import LoadedInfo, WorkerClient, open_worker
+from edgekit.errors import UnsupportedError
+from edgekit.pipeline.bench.cell import Cell, Replica
+from edgekit.types import Feed
+
+SECONDS = 1.0
+"""Time for each side of a comparison."""
+_LIMIT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One client with a feed, as a cell of a session."""
+
+    client: WorkerClient
+    feed: Feed
+
+    def time_block(self, *, warmup: WarmupRule, min_runs: int, min_ns: int, max_ns: int) -> Block:
+        replica = Replica(self.client, self.feed)
+        return replica.time_block(warmup=warmup, min_runs=min_runs, min_ns=min_ns, max_ns=max_ns)
+
+
+def probe(cell: Cell) -> dict[str, Any]:
+    """``denormals``, ``input`` and ``reset``, each a figure or ``absent`` with the reason.
+
+    Raises:
+        DeviceError: what became of a worker.
+    """
+    return {"denormals": _denormals(cell), "input": _input(cell), "reset": _reset(cell)}
+
+
+def _denormals(cell: Cell) -> dict[str, Any]:
+    """Denormal weights, and the time as it is relative to the time with denormals taken for zero."""
+    with cell.worker() as plain:
+        found: dict[str, Any] = dict(plain.measure("weights", timeout_s=_LIMIT_S).header)
+        with open_worker(cell.plan.device, timeout_s=cell.plan.timeout_s) as flushing:
+            try:
+                flushing.measure("flush_denormals", timeout_s=_LIMIT_S)
+            except UnsupportedError as error:
+                return {**found, "absent": str(error)}
+            plan = cell.plan
+            flushing.load(plan.artifact.path, runtime=plan.runtime, threads=plan.threads)
+            compared = _compare(_Side(plain, cell.feed), _Side(flushing, cell.feed), cell.plan.seed)
+    return {**found, "ratio": _ratio(compared)}
+
+
+def _input(cell: Cell) -> dict[str, Any]:
+    """The time on the real input relative to the time on seeded values of the same shapes."""
+    plan = cell.plan
+    if plan.input is None:
+        return {"absent": "no real input was given; give --input FILE"}
+    contract = plan.artifact.card.contract if plan.artifact.card else {}
+    with open_worker(plan.device, timeout_s=plan.timeout_s) as client:
+        loaded = client.load(plan.artifact.path, runtime=plan.runtime, threads=plan.threads)
+        seeded = seeded_feed(loaded.signature, contract, plan.seed, dims=_dims(loaded, cell.feed))
+        compared = _compare(_Side(client, cell.feed), _Side(client, seeded), plan.seed)
+    return {"ratio": _ratio(compared)}
+
+
+def _reset(cell: Cell) -> dict[str, Any]:
+    """What putting the state back costs; the timed runs of TFLite files hold it where a file has state."""
+    with cell.worker() as client:
+        samples = client.measure("reset_cost", cell.feed, timeout_s=_LIMIT_S).arrays["samples_ns"]
+    return {"p50_ms": float(np.median(samples)) / 1e6, "samples": int(samples.size)}
+
+
+def _compare(a: Timed, b: Timed, seed: int) -> Comparison:
+    session = time_interleaved([[a], [b]], seconds=SECONDS, seed=seed)
+    for taken in session.taken:
+        if taken.error is not None:
+            raise taken.error
+    blocks: Sequence[Sequence[Any]] = [taken.blocks for taken in session.taken]
+    return compare_paired("a", "b", blocks[0], blocks[1])
+
+
+def _ratio(found: Comparison) -> dict[str, Any]:
+    document = found.document()
+    return {key: document[key] for key in ("ratio_p50", "ci95", "verdict")}
+
+
+def _dims(loaded: LoadedInfo, feed: Feed) -> dict[str, int]:
+    """The free dimensions as the real input has them."""
+    dims = {}
+    for spec in loaded.signature.inputs:
+        for size, named in zip(feed[spec.name].shape, spec.shape, strict=True):
+            if isinstance(named, str):
+                dims[named] = int(size)
+    return dims

@@ -1,0 +1,40 @@
+"""``--roofline``: what a model computes and moves, beside what this machine was measured to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgekit.bench.result import CellResult
+from edgekit.bench.roofline import position
+from edgekit.errors import DeviceError
+from edgekit.pipeline.bench.cell import Cell
+from edgekit.types import SUPPORTED_SAMPLES, percentile_ns
+
+_LIMIT_S = 120.0
+_measured: dict[tuple[str, int, int], dict[str, float]] = {}
+"""Peaks that this process has measured: device, threads, working set as a power of two."""
+
+
+def roofline(result: CellResult, cell: Cell) -> dict[str, Any]:
+    """Work, peaks and position of a cell; see :mod:`edgekit.bench.roofline`.
+
+    Raises:
+        DeviceError: too few runs for a p50, or what became of the worker.
+        UnsupportedError: the runtime's operators cannot be counted.
+    """
+    samples = result.samples_ns
+    if samples.size < SUPPORTED_SAMPLES[50]:
+        raise DeviceError(f"--roofline needs a p50: {samples.size} runs, {SUPPORTED_SAMPLES[50]} are needed")
+    plan = cell.plan
+    with cell.worker() as client:
+        work = dict(client.measure("work", cell.feed, timeout_s=_LIMIT_S).header)
+        size = 1 << (int(work["bytes"]) - 1).bit_length()
+        key = (plan.device.name, plan.threads, size)
+        if key not in _measured:
+            told = client.measure("peaks", timeout_s=_LIMIT_S, threads=plan.threads, working_set_bytes=size)
+            _measured[key] = {name: float(value) for name, value in told.header.items()}
+    peaks = _measured[key]
+    # the calls of one sample are as many as its runs: what multi-stream does several times counts several times
+    runs = cell.runs
+    work["macs"], work["bytes"] = runs * work["macs"], runs * work["bytes"]
+    return {**work, "peaks": peaks, **position(work, peaks, percentile_ns(samples, 50) / 1e6)}

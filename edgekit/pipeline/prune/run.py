@@ -1,0 +1,122 @@
+"""The verb: what was asked for, the trial that does it, the gate, the result."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edgekit.data import Dataset, open_data
+from edgekit.errors import DataError, QualityError
+from edgekit.models.training import Progress
+from edgekit.passes.base import with_params
+from edgekit.pipeline.finetune import fitted_to
+from edgekit.pipeline.prune.options import PruneOptions, asked
+from edgekit.pipeline.prune.result import PruneResult
+from edgekit.pipeline.prune.search import amount_for_latency, amount_for_macs, trial_within_drop
+from edgekit.pipeline.prune.trial import Job, Trial, measured, run_trial
+from edgekit.pipeline.train import checkpoint_path
+from edgekit.quality.evaluate import drop
+from edgekit.source import resolve
+from edgekit.source.foreign import require_torch
+from edgekit.types import Network, Quality
+
+log = logging.getLogger("edgekit")
+
+
+def prune(
+    source: str | Path,
+    *,
+    amount: float | None = None,
+    out: str | Path,
+    method: str = "channels",
+    data: str | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    options: PruneOptions | None = None,
+) -> PruneResult:
+    """Prunes the network ``source`` and writes the checkpoint ``out``.
+
+    Args:
+        source: zoo name, checkpoint, ``file.py:factory``, ``pkg.mod:factory``, ``model.pt2``.
+        amount: of ``channels`` the share of the multiply-accumulates to remove, above 0 and below 1 (widths are
+            rounded, so somewhat more may leave; the result says how much); of ``magnitude`` the share of the weights
+            to make zero. None with a target or a drop in ``options``, and with ``2:4``.
+        method: ``channels``, ``magnitude`` or ``2:4``.
+        data: fine-tunes on its train split and measures on its test split; without it the network is pruned only.
+        epochs: of fine-tuning, over all steps (10 where it is None, 0 for none).
+        seed, progress: as in :func:`edgekit.pipeline.train.train`.
+        options: everything else.
+
+    Raises:
+        UsageError: an amount that makes no sense or cannot be reached; epochs without data.
+        UnsupportedError: a network that cannot be traced, or has nothing to prune.
+        GateError: a target or drop cannot be kept, or the fine-tuning diverged.
+        SourceError, DataError, DeviceError: as :func:`edgekit.pipeline.finetune.finetune`.
+    """
+    request = asked(method, amount, data, epochs, seed, options or PruneOptions())
+    place = checkpoint_path(out)
+    network = resolve(source)
+    require_torch(network, "prune")
+    samples = None if data is None else open_data(data, default_split="train")
+    if samples is not None:
+        network = _fitted(network, samples)
+    if network.task.kind != "classification":  # there are no logits to learn from
+        request = replace(request, options=replace(request.options, distil=False))
+    before = measured(network, samples)
+    trial, found = _made(Job(network, samples, request, str(source), progress), before, place)
+    step = with_params(trial.step, steps=request.steps)
+    return PruneResult(
+        place, network, trial.network, step, before, trial.after_pruning, trial.after_finetuning, trial.fit,
+        trial.notes, tuple(found),
+    )  # fmt: skip
+
+
+def _made(job: Job, before: Quality | None, place: Path) -> tuple[Trial, list[Mapping[str, Any]]]:
+    """The trial that keeps the budget, written to ``place``, and the candidates looked at for it."""
+    options, amount = job.asked.options, job.asked.amount
+    found: list[Mapping[str, Any]] = []
+    if options.target_macs is not None:
+        amount = amount_for_macs(job, options.target_macs)
+    elif options.target_latency is not None:
+        amount, timed = amount_for_latency(job, options.target_latency)
+        found += timed
+    if amount is None:
+        assert before is not None and options.max_drop is not None
+        trial, tried = trial_within_drop(job, before, options.max_drop, place)
+        return trial, [*found, *tried]
+    if options.max_drop is None:
+        return run_trial(job, amount, place), found
+    work = place.with_name(f"{place.stem}.try{place.suffix}")
+    try:
+        trial = run_trial(job, amount, work)
+        assert before is not None and trial.quality is not None
+        lost = drop(before, trial.quality)
+        if not lost <= options.max_drop:
+            raise QualityError(
+                f"{before.metric} went from {before.value:.4g} to {trial.quality.value:.4g}, a drop of {lost:.4g}, and "
+                f"--max-drop allows {options.max_drop:g}; nothing is published. Prune less, fine-tune for more epochs, "
+                "or leave --amount out to have as much taken as stays within the drop"
+            )
+        work.replace(place)
+    finally:
+        work.unlink(missing_ok=True)
+    return replace(trial, path=place), found
+
+
+def _fitted(network: Network, samples: Dataset) -> Network:
+    """``network`` with the contract and class names that the data imply where it has none of its own.
+
+    Raises:
+        DataError: the network has other classes than the data.
+    """
+    labels = network.task.labels
+    if labels and samples.kind != "array" and labels != samples.classes:
+        raise DataError(
+            f"{network.name} has {len(labels)} classes ({', '.join(labels[:3])} …), {samples.label} has "
+            f"{len(samples.classes)} ({', '.join(samples.classes[:3])} …); finetune to these classes first, then prune"
+        )
+    return fitted_to(network, samples)

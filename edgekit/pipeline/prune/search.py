@@ -1,0 +1,184 @@
+"""How much shall leave: as much as a budget asks for, or as a drop of quality allows."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edgekit.errors import GateError, UsageError
+from edgekit.models.checkpoint import save_checkpoint
+from edgekit.passes.prune_channels import PruneChannels
+from edgekit.passes.prune_importance import Gradients
+from edgekit.pipeline.bench import bench
+from edgekit.pipeline.export import export
+from edgekit.pipeline.finetune import finetune_options
+from edgekit.pipeline.prune.trial import Job, Trial, gradients_of, run_trial
+from edgekit.pipeline.train import train_options
+from edgekit.quality.evaluate import drop
+from edgekit.types import Network, Quality
+
+log = logging.getLogger("edgekit")
+TRIALS = 5
+"""Amounts that are tried for ``--max-drop``: after 5 halvings the answer is within 3% of what can leave."""
+TIMED = 6
+"""Amounts that are timed for ``--target-latency``: widths come in steps, so that more would be timed twice."""
+SECONDS = 1.0
+Found = list[dict[str, Any]]
+
+
+def amount_for_macs(job: Job, target: int) -> float:
+    """The amount that leaves at most ``target`` multiply-accumulates.
+
+    Raises:
+        UsageError: there are no more than that already.
+        GateError: so few cannot be reached.
+    """
+    if target >= job.macs:
+        raise UsageError(f"--target-macs is {target:,}, and the network has {job.macs:,} already; give less")
+    amount = 1 - target / job.macs
+    most = _most(job)
+    if amount > most:
+        raise GateError(
+            f"--target-macs {target:,} cannot be reached: of {job.macs:,} at least {round((1 - most) * job.macs):,} "
+            "stay; nothing is published. Give more, or --round-to 1"
+        )
+    return amount
+
+
+def amount_for_latency(job: Job, target: float) -> tuple[float, Found]:
+    """The least of the amounts tried with which a run takes at most ``target`` milliseconds, and what was timed.
+
+    Before any fine-tuning: how long a run takes does not depend on what the weights are.
+
+    Raises:
+        UsageError: the network is that fast already.
+        GateError: the smallest network is slower.
+        DeviceError: the device cannot be used.
+    """
+    options = job.asked.options
+    found: Found = []
+
+    def time_of(amount: float) -> float:
+        network = job.network if amount == 0 else _only_pruned(job, amount)
+        macs = network.card.steps[-1].params["macs_after"] if amount else job.macs
+        earlier = [row["p50_ms"] for row in found if row["macs"] == macs]
+        took = earlier[0] if earlier else timed(network, options.to, options.on)
+        found.append({"amount": amount, "macs": macs, "p50_ms": took})
+        log.info("%.0f%% fewer multiply-accumulates: %.4g ms (p50, %s on %s)", 100 * amount, took, options.to,
+                 options.on)  # fmt: skip
+        return took
+
+    whole = time_of(0.0)
+    if whole <= target:
+        raise UsageError(f"--target-latency is {target:g} ms, and the network takes {whole:.4g} ms already; give less")
+    high = _most(job)
+    least = time_of(high)
+    if least > target:
+        raise GateError(
+            f"--target-latency {target:g} ms cannot be reached: the smallest network still takes {least:.4g} ms "
+            f"(the whole one {whole:.4g}); nothing is published. Give more, or --round-to 1"
+        )
+    return bisected(lambda amount: time_of(amount) <= target, 0.0, high, TIMED, least=True), found
+
+
+def trial_within_drop(job: Job, before: Quality, limit: float, place: Path) -> tuple[Trial, Found]:
+    """The trial of the largest amount whose quality, after its fine-tuning, is within ``limit`` of ``before``.
+
+    Raises:
+        GateError: not even the smallest amount tried is.
+    """
+    found: Found = []
+    best: list[Trial] = []
+    work = place.with_name(f"{place.stem}.try{place.suffix}")
+    keep = place.with_name(f"{place.stem}.best{place.suffix}")
+
+    def fits(amount: float) -> bool:
+        trial = run_trial(job, amount, work)
+        assert trial.quality is not None
+        lost = drop(before, trial.quality)
+        found.append({"amount": amount, "value": trial.quality.value, "drop": lost})
+        log.info("%.0f%% asked for: %s %.4g, drop %.4g (%.4g allowed)", 100 * amount, before.metric,
+                 trial.quality.value, lost, limit)  # fmt: skip
+        if lost > limit:
+            return False
+        os.replace(work, keep)
+        best[:] = [trial]
+        return True
+
+    try:
+        bisected(fits, 0.0, _most(job) if job.asked.method == "channels" else 0.99, TRIALS, least=False)
+        if not best:
+            raise GateError(
+                f"--max-drop {limit:g} cannot be kept: with {found[-1]['amount']:.1%} pruned the drop is "
+                f"{found[-1]['drop']:.4g}; nothing is published. Allow more, or give --epochs"
+            )
+        os.replace(keep, place)
+    finally:
+        work.unlink(missing_ok=True)
+        keep.unlink(missing_ok=True)
+    (trial,) = best
+    return Trial(place, *(getattr(trial, name) for name in Trial.__dataclass_fields__ if name != "path")), found
+
+
+def bisected(holds: Callable[[float], bool], low: float, high: float, times: int, *, least: bool) -> float:
+    """Halves ``low`` .. ``high`` so many times; with ``least`` the smallest amount that holds is looked for (``high``
+    does), else the largest (``low`` does). Assumes that it holds on one side of some amount only."""
+    for _ in range(times):
+        middle = (low + high) / 2
+        if holds(middle) == least:
+            high = middle
+        else:
+            low = middle
+    return high if least else low
+
+
+def _gradients(job: Job) -> Gradients | None:
+    if job.asked.options.importance != "taylor" or job.samples is None:
+        return None
+    plan = train_options(finetune_options(job.network), 1, job.asked.seed, {})
+    return gradients_of(job.network, job.samples, plan)
+
+
+def _pruner(job: Job, amount: float) -> PruneChannels:
+    options = job.asked.options
+    return PruneChannels(amount, options.round_to, options.spread, options.importance, _gradients(job), job.asked.seed)
+
+
+def _most(job: Job) -> float:
+    """The largest amount that can leave."""
+    budget, _ = _pruner(job, 0.5).budget(job.network)
+    least = budget.cost([group.widths(job.asked.options.round_to)[-1] for group in budget.groups])
+    if least >= budget.total:
+        raise UsageError(f"no width is above {job.asked.options.round_to}, to be cut down to a multiple of it; give "
+                         "--round-to 1")  # fmt: skip
+    return (1 - least / budget.total) * (1 - 1e-9)  # so that rounding does not ask for more than there is
+
+
+def _only_pruned(job: Job, amount: float) -> Network:
+    made = _pruner(job, amount).run(job.network).model
+    assert isinstance(made, Network)
+    return made
+
+
+def timed(network: Network, format_: str, on: str) -> float:
+    """p50 of one run in milliseconds, of the exported file on the device ``on``.
+
+    Raises:
+        DeviceError: it cannot be timed there.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgekit-prune-") as folder:
+        checkpoint = Path(folder) / "candidate.safetensors"
+        save_checkpoint(network, checkpoint)
+        (row,) = export(checkpoint, to=[format_], out=folder, name="candidate").artifacts
+        result = bench([row.artifact.path], on=on, seconds=SECONDS)
+        failure = result.failure()
+        if failure is not None:
+            raise failure
+        took = result.results[0].latency()["p50"]
+    if took is None:
+        raise GateError(f"too few runs in {SECONDS:g} s for a median; the network is too slow to be looked for so")
+    return float(took)

@@ -1,0 +1,248 @@
+"""One pruning to a given amount, in one step or several, with its fine-tuning, as a checkpoint."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edgekit.data import Dataset, open_data
+from edgekit.errors import GateError, InputError, UsageError
+from edgekit.models.checkpoint import save_checkpoint, weights_sha256
+from edgekit.models.family import TrainOptions
+from edgekit.models.samples import Samples
+from edgekit.models.training import Fit, Progress
+from edgekit.passes.base import Pass, with_params
+from edgekit.passes.macs import layer_macs
+from edgekit.passes.prune_channels import PruneChannels, examples
+from edgekit.passes.prune_weights import PruneMagnitude, PruneTwoOfFour, kept_at_zero
+from edgekit.pipeline.finetune import finetune_options
+from edgekit.pipeline.prune.options import Asked
+from edgekit.pipeline.train import module_quality, train_network, train_options, training_versions
+from edgekit.source import resolve
+from edgekit.types import Network, PassResult, Quality, Step
+
+log = logging.getLogger("edgekit")
+GRADIENT_BATCHES = 32
+"""Batches over which Taylor's gradients are taken; Molchanov et al. (2019) use 10 to 30 between removals."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is pruned: the parent, the samples it recovers on, the request, the source as the user spelled it."""
+
+    network: Network
+    samples: Dataset | None
+    asked: Asked
+    source: str
+    progress: Progress | None
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the parent."""
+        return sum(layer_macs(self.network.module, examples(self.network)).values())
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One pruned network; ``step`` is the pruning as a whole."""
+
+    path: Path
+    network: Network
+    step: Step
+    after_pruning: Quality | None
+    after_finetuning: Quality | None
+    fit: Fit | None
+    notes: tuple[str, ...]
+
+    @property
+    def quality(self) -> Quality | None:
+        """As it is written."""
+        return self.after_finetuning or self.after_pruning
+
+
+def run_trial(job: Job, amount: float, place: Path) -> Trial:
+    """Prunes ``job.network`` by ``amount`` and writes ``place``, once all steps are done.
+
+    Stopped in a later step, the same call goes on from the last finished one.
+
+    Raises:
+        UsageError, UnsupportedError: the amount cannot be reached, or nothing can leave.
+        GateError: the fine-tuning diverged; nothing is written.
+    """
+    asked, network = job.asked, job.network
+    notes: tuple[str, ...] = ()
+    first: Step | None = None
+    after, tuned, fit = None, None, None
+    last_only = asked.steps == 1 and asked.method == "channels"
+    works = [place if last_only else place.with_name(f"{place.stem}.step{k + 1}{place.suffix}")
+             for k in range(asked.steps)]  # fmt: skip
+    for k, work in enumerate(works):
+        made = _pruned(job, network, amount, k)
+        pruned = made.model
+        assert isinstance(pruned, Network)
+        notes += tuple(note for note in made.notes if note not in notes)
+        step = pruned.card.steps[-1]
+        first = first or step
+        log.info("%s", said(step))
+        after = measured(pruned, job.samples)
+        if asked.epochs == 0:
+            network = replace(pruned, card=replace(pruned.card, quality=() if after is None else (after,)))
+            save_checkpoint(network, work)
+        else:
+            with _cleaned(works):
+                network, tuned, fit = _tuned(job, pruned, work, k)
+    assert first is not None
+    if not last_only:
+        os.replace(works[-1], place)
+        for work in works[:-1]:
+            work.unlink(missing_ok=True)
+    return Trial(place, network, _whole(first, network, amount), after, tuned, fit, notes)
+
+
+def _share(job: Job, amount: float, k: int) -> float:
+    """The share that has left after step ``k``: of channels the same factor a step; of weights Zhu & Gupta's cubic
+    schedule (2017), fast at first and slow towards the end."""
+    progress = (k + 1) / job.asked.steps
+    if job.asked.method == "channels":
+        return float(1 - (1 - amount) ** progress)
+    return float(amount * (1 - (1 - progress) ** 3))
+
+
+def _pruned(job: Job, network: Network, amount: float, k: int) -> PassResult:
+    asked, options, share = job.asked, job.asked.options, _share(job, amount, k)
+    what: Pass
+    if asked.method == "2:4":
+        what = PruneTwoOfFour()
+    elif asked.method == "magnitude":
+        what = PruneMagnitude(share, options.spread)
+    else:
+        goal, now = (1 - share) * job.macs, sum(layer_macs(network.module, examples(network)).values())
+        if k and goal >= now:  # rounded widths of an earlier step have saved it already
+            return PassResult(network, False)
+        gradients = None
+        if options.importance == "taylor":
+            assert job.samples is not None
+            gradients = gradients_of(network, job.samples, train_options(finetune_options(network), 1, asked.seed, {}))
+        relative = share if k == 0 else 1 - goal / now
+        what = PruneChannels(relative, options.round_to, options.spread, options.importance, gradients, asked.seed)
+    return what.run(network)
+
+
+def _tuned(job: Job, pruned: Network, work: Path, k: int) -> tuple[Network, Quality | None, Fit | None]:
+    """The network after the fine-tuning of step ``k``, written to ``work``."""
+    asked, options = job.asked, job.asked.options
+    assert job.samples is not None
+    epochs = asked.epochs // asked.steps + (asked.epochs % asked.steps if k == asked.steps - 1 else 0)
+    plan = train_options(finetune_options(pruned), epochs, asked.seed, options.overrides)
+    plan = plan if options.distil else replace(plan, distil=0.0)
+    if plan.processes > 1 and asked.method != "channels":
+        raise UsageError("weights are kept at zero in one process only; leave --processes out")
+    params = {
+        "source": job.source,
+        "parent_sha256": weights_sha256(job.network.module.state_dict()),
+        "data": job.samples.label,
+        "distil_from": job.source if options.distil else None,
+        "device": options.device,
+        **asdict(plan),
+    }
+    tuning = Step("finetune", params, training_versions())
+    if asked.steps > 1:
+        found = _finished(work, (*pruned.card.steps, tuning))
+        if found is not None:
+            log.info("step %d of %d is done already: %s", k + 1, asked.steps, work.name)
+            return found, found.card.quality[0] if found.card.quality else None, None
+    teacher = replace(job.network, module=copy.deepcopy(job.network.module)) if options.distil else None
+    torch.manual_seed(asked.seed)
+    with nullcontext() if asked.method == "channels" else kept_at_zero(pruned.module):
+        trained = train_network(
+            pruned, job.samples, plan, work, tuning, device=options.device, teacher=teacher, progress=job.progress
+        )
+    return trained.network, trained.quality, trained.fit
+
+
+def _finished(work: Path, steps: tuple[Step, ...]) -> Network | None:
+    """The network of an earlier run that did exactly ``steps``, if there is one."""
+    if not work.is_file():
+        return None
+    try:
+        found = resolve(str(work))
+    except InputError as error:
+        log.info("%s is done again: %s", work.name, error)
+        return None
+    same = [json.dumps([asdict(step) for step in row], sort_keys=True) for row in (found.card.steps, steps)]
+    return found if same[0] == same[1] else None
+
+
+@contextmanager
+def _cleaned(works: list[Path]) -> Iterator[None]:
+    """A training that failed leaves no file behind; one that was interrupted leaves its state, to go on from."""
+    try:
+        yield
+    except GateError:
+        for work in works:
+            work.with_name(f"{work.stem}.resume{work.suffix}").unlink(missing_ok=True)
+            if len(works) > 1:
+                work.unlink(missing_ok=True)
+        raise
+
+
+def gradients_of(network: Network, samples: Dataset, options: TrainOptions) -> Mapping[str, Tensor]:
+    """Parameter name -> root mean square, over batches, of the gradient of the training loss."""
+    module = copy.deepcopy(network.module).eval()  # statistics and dropout as they are when it is used
+    for parameter in module.parameters():
+        parameter.requires_grad_(True)
+    loader = Samples(network, samples, options)
+    total: dict[str, Tensor] = {}
+    count = 0
+    for inputs, targets in loader.batches(0, options):
+        module.zero_grad()
+        loader.objective.loss(module(inputs).float(), targets, inputs, options).backward()  # type: ignore[no-untyped-call]
+        for name, parameter in module.named_parameters():
+            if parameter.grad is not None:
+                total[name] = total.get(name, torch.zeros_like(parameter.grad)) + parameter.grad.square()
+        count += 1
+        if count == GRADIENT_BATCHES:
+            break
+    return {name: (value / count).sqrt() for name, value in total.items()}
+
+
+def measured(network: Network, samples: Dataset | None) -> Quality | None:
+    """Quality on the test split; on what was given where it is no train split."""
+    if samples is None:
+        return None
+    return module_quality(network, open_data(f"{samples.name}@test") if samples.split == "train" else samples)
+
+
+def _whole(first: Step, network: Network, amount: float) -> Step:
+    """The first step's parameters with what the last one left."""
+    last = [step for step in network.card.steps if step.name == "prune"][-1].params
+    merged: dict[str, Any] = {"amount": amount}
+    if "kept" in last:
+        before = first.params["kept"]
+        merged["kept"] = {name: [width, before[name][1]] for name, (width, _) in last["kept"].items()}
+        merged |= {name: last[name] for name in ("macs_after", "parameters_after")}
+    else:
+        merged["zeros"] = last["zeros"]
+    return with_params(first, **merged)
+
+
+def said(step: Step) -> str:
+    """A pruning in one line."""
+    params = step.params
+    if "zeros" in params:
+        return f"made {params['zeros'] / params['weights']:.1%} of {params['weights']:,} weights zero"
+    share = 1 - params["macs_after"] / params["macs_before"]
+    return (
+        f"pruned {share:.1%} of {params['macs_before']:,} multiply-accumulates ({params['amount']:.0%} asked for), "
+        f"{params['parameters_before']:,} -> {params['parameters_after']:,} parameters"
+    )

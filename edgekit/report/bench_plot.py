@@ -1,0 +1,116 @@
+"""``bench --plot FILE.png|.svg``: how the times of each cell are spread, and how they went in time (matplotlib)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgekit.errors import UsageError
+from edgekit.report.bench_extras import short
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Document = Mapping[str, Any]
+Entry = Mapping[str, Any]
+FORMATS = (".png", ".svg")
+BINS = 80
+MOST_POINTS = 4000
+"""Samples of one cell that are drawn against time, evenly taken: more make a file large and show no more."""
+_WIDEST = 2.5
+"""The histogram ends at so many times the largest p50: single interrupted runs would leave nothing to see."""
+
+
+def check_plot(path: Path) -> None:
+    """Refuses, before anything is timed, what could not be drawn.
+
+    Raises:
+        UsageError: neither .png nor .svg.
+        ModuleNotFoundError: matplotlib is not installed.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"--plot {path}: give a file that ends in {' or '.join(FORMATS)}")
+    if find_spec("matplotlib") is None:
+        raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
+
+
+def draw(document: Document, target: Path, suffix: str) -> None:
+    """Draws the histogram, the times against time, and latency over hours where there is ``--sustain``.
+
+    ``suffix`` is the format, whatever ``target`` is called.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    timed = [entry for entry in document["results"] if entry["samples_ns"] and "error" not in entry]
+    long = [entry for entry in timed if "windows" in entry.get("sustain", {})]
+    with rc_context({"svg.hashsalt": "edgekit", "font.size": 9}):
+        figure = Figure(figsize=(10, 4.2 * (2 if long else 1)), layout="constrained")
+        panels = figure.subplot_mosaic([["spread", "time"], ["long", "long"]] if long else [["spread", "time"]])
+        _histogram(panels["spread"], timed)
+        _series(panels["time"], timed)
+        if long:
+            _sustained(panels["long"], long)
+        places = sorted({f"{entry['device']['name']}, {entry['device']['cpu']}" for entry in timed})
+        evidence = ", ".join(sorted({entry["device"]["evidence"] for entry in timed})) or "nothing was timed"
+        scenario = ", ".join(sorted({entry["scenario"] for entry in timed}))
+        figure.suptitle(f"{evidence} on {'; '.join(places)}; {scenario}" if places else evidence, fontsize=9)
+        metadata = {"Date": None} if suffix.lower() == ".svg" else None
+        figure.savefig(target, format=suffix[1:].lower(), dpi=150, metadata=metadata)
+
+
+def _histogram(panel: Axes, entries: Sequence[Entry]) -> None:
+    """Share of the runs over latency, on a logarithmic axis; a dashed line at each p50."""
+    times = [np.asarray(entry["samples_ns"], np.float64) / 1e6 for entry in entries]
+    if times:
+        low = min(float(ms.min()) for ms in times)
+        high = max(_WIDEST * float(np.median(ms)) for ms in times)
+        edges = np.geomspace(max(low, 1e-6), max(high, low * 1.01, 2e-6), BINS + 1)
+        beyond = 0
+        for number, (entry, ms) in enumerate(zip(entries, times, strict=True)):
+            counts, _ = np.histogram(ms, edges)
+            beyond += int((ms > edges[-1]).sum())
+            panel.stairs(counts / ms.size, edges, label=_label(entry), color=f"C{number % 10}")
+            panel.axvline(float(np.median(ms)), color=f"C{number % 10}", linestyle="--", linewidth=0.8)
+        panel.set_xscale("log")
+        panel.legend(fontsize=7)
+        if beyond:
+            panel.set_title(f"{beyond:,} slower runs are not shown", fontsize=8)
+    panel.set_xlabel("latency, ms")
+    panel.set_ylabel("share of the runs")
+
+
+def _series(panel: Axes, entries: Sequence[Entry]) -> None:
+    """Latency over the time that the cell itself has run, blocks one after the other."""
+    for number, entry in enumerate(entries):
+        ms = np.asarray(entry["samples_ns"], np.float64) / 1e6
+        at_s = np.cumsum(ms) / 1e3
+        kept = np.unique(np.linspace(0, ms.size - 1, min(ms.size, MOST_POINTS)).astype(int))
+        panel.plot(at_s[kept], ms[kept], ".", markersize=2, color=f"C{number % 10}", label=_label(entry))
+    panel.set_yscale("log")
+    panel.set_xlabel("time in the model, s")
+    panel.set_ylabel("latency, ms")
+
+
+def _sustained(panel: Axes, entries: Sequence[Entry]) -> None:
+    """p50 and p90 of each window against time; a line where the model became slower."""
+    for number, entry in enumerate(entries):
+        windows, color = entry["sustain"]["windows"], f"C{number % 10}"
+        at_s = [window["at_s"] for window in windows]
+        panel.plot(at_s, [window["p50_ms"] for window in windows], color=color, label=f"{_label(entry)}, p50")
+        highs = [(at, w["p90_ms"]) for at, w in zip(at_s, windows, strict=True) if w["p90_ms"] is not None]
+        panel.plot([at for at, _ in highs], [ms for _, ms in highs], ":", color=color, label="p90")
+        if entry["sustain"]["throttled_at_s"] is not None:
+            panel.axvline(entry["sustain"]["throttled_at_s"], color=color, linestyle="--", linewidth=0.8)
+    panel.set_xlabel("time, s")
+    panel.set_ylabel("latency, ms")
+    panel.legend(fontsize=7)
+
+
+def _label(entry: Entry) -> str:
+    threads = f", {entry['threads']} threads" if entry["threads"] > 1 else ""
+    return f"{short(entry['model'])} ({entry['runtime']}{threads})"

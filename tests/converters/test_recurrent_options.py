@@ -1,0 +1,211 @@
+"""Every option of ``nn.LSTM``, ``nn.GRU`` and ``nn.RNN`` against torch, in both formats; what has no operator is said.
+
+A conversion costs a second or more, so one network holds a layer for each combination of options.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from edgekit.converters.base import Capture, ExportOptions
+from edgekit.converters.torch_to_onnx import TorchToOnnx
+from edgekit.converters.torch_to_tflite import TorchToTflite
+from torch import Tensor, nn
+from torch.nn.utils import rnn
+
+from edgekit.errors import UnsupportedError
+from edgekit.runtime import load
+from edgekit.types import Network
+
+NetworkOf = Callable[..., Network]
+Used = tuple[bool, bool]
+"""Outputs of the steps, last states."""
+CONVERTERS = {"onnx": TorchToOnnx, "tflite": TorchToTflite}
+KINDS = {
+    "lstm": (nn.LSTM, {}),
+    "gru": (nn.GRU, {}),
+    "rnn_tanh": (nn.RNN, {}),
+    "rnn_relu": (nn.RNN, {"nonlinearity": "relu"}),
+}
+PAIRS = (4, 11, 15, 17, 18, 28, 33, 42, 46, 47)
+"""Combinations among which every two options meet in each of their values (a test counts them)."""
+TOLERANCE = 3e-6
+"""Float32 rounding of values below 1 (6e-8 each) through 5 steps of 3 layers, and tanh and sigmoid by polynomials that
+are good to some units in the last place."""
+USED: tuple[Used, ...] = ((True, False), (False, True), (True, True))
+
+
+def combinations(shift: int) -> Iterator[tuple[int, bool, bool, bool, bool, Used]]:
+    """Layers, both directions, batch first, from a given state, biases, and which of the results are used."""
+    options = itertools.product((1, 2, 3), *((False, True),) * 4)
+    for k, option in enumerate(options):
+        yield (*option, USED[(k + k // 16 + shift) % len(USED)])
+
+
+class Options(nn.Module):
+    """A layer for each combination, side by side on one input (T, B, 3) with one state (6, B, 4)."""
+
+    def __init__(self, kind: str, chosen: Sequence[tuple[int, bool, bool, bool, bool, Used]]) -> None:
+        super().__init__()
+        make, more = KINDS[kind]
+        self.layers = nn.ModuleList(
+            make(3, 4, n, bias=bias, batch_first=first, dropout=0.5 * (n > 1), bidirectional=both, **more)
+            for n, both, first, _, bias, _ in chosen
+        )
+        self.how = [(given, used) for _, _, _, given, _, used in chosen]
+
+    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, ...]:
+        found: list[Tensor] = []
+        for layer, (given, (steps, last)) in zip(self.layers, self.how, strict=True):
+            count = layer.num_layers * (2 if layer.bidirectional else 1)
+            own = (h[:count], c[:count]) if isinstance(layer, nn.LSTM) else h[:count]
+            y, end = layer(x.transpose(0, 1) if layer.batch_first else x, own if given else None)
+            if steps:
+                found.append(y)
+            if last:
+                found.extend(end if isinstance(end, tuple) else (end,))
+        return tuple(found)
+
+
+def agree(network: Network, format_: str, folder: Path, **sizes: int) -> tuple[str, ...]:
+    """Converts, runs and compares; the notes of the conversion."""
+    target = folder / f"m.{format_}"
+    notes = CONVERTERS[format_]().convert(Capture(network, ExportOptions()), target)
+    generator = np.random.default_rng(0)
+    feed = {
+        spec.name: generator.standard_normal(spec.resolved(sizes)).astype(np.float32)
+        for spec in network.signature.inputs
+    }
+    with torch.no_grad():
+        wanted = network.module(*map(torch.from_numpy, feed.values()))
+    with load(target) as runner:
+        got = list(runner.run(feed).values())
+    wanted = [wanted] if isinstance(wanted, Tensor) else wanted
+    assert len(got) == len(wanted)
+    for k, (a, b) in enumerate(zip(got, wanted, strict=True)):
+        assert a.shape == tuple(b.shape), k
+        assert np.abs(a - b.numpy()).max() < TOLERANCE, k
+    return notes
+
+
+def test_every_two_options_meet() -> None:
+    every = list(combinations(0))
+    chosen = [every[k] for k in PAIRS]
+    for a, b in itertools.combinations(range(6), 2):
+        assert {(row[a], row[b]) for row in chosen} == {(row[a], row[b]) for row in every}
+
+
+@pytest.mark.parametrize("shift", [None, *(pytest.param(k, marks=pytest.mark.slow) for k in (0, 1, 2))])
+@pytest.mark.parametrize("format_", CONVERTERS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_option_against_torch(
+    kind: str, format_: str, shift: int | None, network_of: NetworkOf, tmp_path: Path
+) -> None:
+    """The three shifts together are every combination with every use of its results."""
+    torch.manual_seed(0)
+    every = list(combinations(shift or 0))
+    chosen = every if shift is not None else [every[k] for k in PAIRS]
+    network = network_of(Options(kind, chosen), torch.randn(5, 2, 3), torch.randn(6, 2, 4), torch.randn(6, 2, 4))
+    notes = agree(network, format_, tmp_path)
+    assert not any("unrolled" in note for note in notes)
+
+
+class Loop(nn.Module):
+    """A loop of the network's own over a cell."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.cell = kind, getattr(nn, kind)(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, 3) -> (B, T, 4)"""
+        state, rows = None, []
+        for t in range(x.shape[1]):
+            state = self.cell(x[:, t], state)
+            rows.append(state[0] if self.kind == "LSTMCell" else state)
+        return torch.stack(rows, 1)
+
+
+@pytest.mark.parametrize("format_", CONVERTERS)
+@pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell", "RNNCell"])
+def test_a_loop_over_a_cell_is_right_and_said_to_be_unrolled(
+    kind: str, format_: str, network_of: NetworkOf, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    (note,) = agree(network_of(Loop(kind), torch.randn(2, 5, 3)), format_, tmp_path)
+    assert note.startswith(f"5 steps of nn.{kind} are unrolled")
+
+
+class Projected(nn.Module):
+    def __init__(self, **more: Any) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(3, 4, proj_size=2, **more)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        y, (h, c) = self.lstm(x)
+        return y, h, c
+
+
+@pytest.mark.parametrize("format_", CONVERTERS)
+@pytest.mark.parametrize("more", [{}, {"num_layers": 2, "bidirectional": True, "batch_first": True}], ids=["1", "2x2"])
+def test_a_projection_is_right_and_said_to_be_unrolled(
+    more: dict[str, Any], format_: str, network_of: NetworkOf, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    (note,) = agree(network_of(Projected(**more), torch.randn(2, 5, 3)), format_, tmp_path)
+    assert note.startswith("lstm (LSTM) is unrolled") and "proj_size" in note
+
+
+class Packed(nn.Module):
+    """Sequences of several lengths: packed by lengths that are an input, or by fixed ones."""
+
+    def __init__(self, kind: str, fixed: bool) -> None:
+        super().__init__()
+        self.layer, self.fixed = getattr(nn, kind)(3, 4, batch_first=True), fixed
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        lengths = torch.tensor([5, 3]) if self.fixed else lengths
+        y, _ = self.layer(rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
+        return rnn.pad_packed_sequence(y, batch_first=True)[0]
+
+
+@pytest.mark.parametrize("fixed", [False, True], ids=["lengths-given", "lengths-fixed"])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_packed_sequences_are_refused_with_the_way_round(kind: str, fixed: bool, network_of: NetworkOf) -> None:
+    network = network_of(Packed(kind, fixed), torch.randn(2, 5, 3), torch.tensor([5, 3]))
+    with pytest.raises(UnsupportedError, match=r"'net' cannot be captured: it packs sequences.*y\[row, length - 1\]"):
+        _ = Capture(network, ExportOptions()).program
+
+
+class Padded(nn.Module):
+    """What the refusal of packed sequences advises."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.LSTM(3, 4, batch_first=True)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        y = self.layer(x)[0]
+        at = (lengths.long() - 1)[:, None, None].expand(-1, 1, 4)
+        return y.gather(1, at)[:, 0]
+
+
+def test_the_way_round_is_right(network_of: NetworkOf, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module, x, lengths = Padded(), torch.randn(2, 5, 3), torch.tensor([2, 5])
+    network = network_of(module, x, lengths)
+    with torch.no_grad():
+        packed = rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        wanted = module.layer(packed)[1][0][0].numpy()
+    for format_, converter in CONVERTERS.items():
+        converter().convert(Capture(network, ExportOptions()), tmp_path / f"m.{format_}")
+        with load(tmp_path / f"m.{format_}") as runner:
+            types = {spec.name: spec.dtype for spec in runner.signature.inputs}
+            feed = {"x": x.numpy(), "lengths": lengths.numpy().astype(types["lengths"])}
+            assert np.abs(runner.run(feed)["output"] - wanted).max() < TOLERANCE, format_

@@ -1,0 +1,81 @@
+"""``--fail-slower`` as a CI gate, by exit codes: 0 passed, 1 slower, 5 the noise does not allow to say, 3 refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekit.cli.program import run as program
+
+Scaled = Callable[..., Path]
+
+
+@pytest.fixture
+def scaled(saved: Path, tmp_path: Path) -> Scaled:
+    """``scaled(name, factor, jitter)``: the first saved result alone, its blocks of a steady 1 ms times ``factor``."""
+
+    def make(name: str, factor: float, jitter: float = 0.001, **device: str) -> Path:
+        generator = np.random.default_rng(len(name))
+        document = json.loads(saved.read_text())
+        entry = document["results"][0]
+        entry["blocks"] = [20] * 20
+        levels = np.repeat(1e6 * factor * (1 + jitter * generator.standard_normal(20)), 20)
+        entry["samples_ns"] = [int(value) for value in levels]
+        entry["block_workers"] = [f"0.{place // 2 % 4}" for place in range(20)]
+        entry["device"].update(device)
+        document["results"] = [entry]
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(document))
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("factor", "jitter", "code"),
+    [(1.0, 0.001, 0), (1.10, 0.001, 1), (0.5, 0.001, 0), (1.03, 0.001, 5), (1.0, 0.2, 5), (1.10, 0.2, 5)],
+)
+def test_compare(scaled: Scaled, factor: float, jitter: float, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    files = str(scaled("new", factor, jitter)), str(scaled("base", 1.0))
+    assert program(["compare", *files, "--fail-slower", "3"]) == code
+    said = capsys.readouterr().err
+    assert ("slower by more than 3%" in said) == (code == 1)
+    assert ("the noise does not allow" in said) == (code == 5)
+
+
+def test_without_a_gate_a_verdict_is_no_failure(scaled: Scaled) -> None:
+    assert program(["compare", str(scaled("new", 2.0)), str(scaled("base", 1.0))]) == 0
+
+
+@pytest.mark.parametrize("device", [{"cpu": "Z80"}, {"cpu_id": "stepping=9"}, {"evidence": "constrained"}])
+def test_another_machine_or_evidence_is_refused(scaled: Scaled, device: dict[str, str]) -> None:
+    assert program(["compare", str(scaled("new", 1.0, **device)), str(scaled("base", 1.0))]) == 3
+
+
+def test_a_floor_that_was_learned_widens_the_interval(scaled: Scaled) -> None:
+    """The documents say what is known of their machine: 10% between its processes makes 1.10 no verdict."""
+    from edgekit.pipeline.compare import compare
+
+    new, base = scaled("new", 1.10), scaled("base", 1.0)
+    known = compare(new, base).comparisons[0]
+    document = json.loads(new.read_text())
+    document["protocol"]["noise_floor"] |= {"process_spread": 0.1, "process_weight": 8.0}
+    new.write_text(json.dumps(document))
+    wide = compare(new, base).comparisons[0]
+    assert known.verdict.value == "slower"
+    assert wide.verdict.value == "inconclusive"
+    assert wide.high - wide.low > 3 * (known.high - known.low)
+
+
+def test_the_bench_against_a_baseline(
+    scaled: Scaled, models: tuple[str, str], saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same file a thousand times faster in the baseline: slower, whatever the noise."""
+    base = scaled("base", 1e-4)
+    run = ["bench", models[0], "--seconds", "0.3", "--workers", "2", "--baseline", str(base), "--fail-slower", "3"]
+    assert program(run) == 1
+    assert "detectable from" in " ".join(capsys.readouterr().out.split())
