@@ -141,7 +141,7 @@ def time_interleaved(
     if keeper is not None:
         chosen = keeper.begin(chosen)
     order = orders(len(cells), chosen.rounds, seed)
-    run = _Run(chosen, thermometer, spare_ns(seconds, len(cells)))
+    run = _Run(chosen, thermometer, spare_ns(seconds, len(cells)), keeper)
     kept, started, busy = 0, now_ns(), time.process_time_ns()
     allowed_ns = seconds * len(cells) * 1e9 + MOST_EXTRA_NS
     for place, round_ in enumerate(order):
@@ -152,20 +152,8 @@ def time_interleaved(
                 order = order[:place]
                 break
         for index in round_:
-            record, replicas = taken[index], cells[index]
-            if not replicas or record.error is not None:
-                continue
-            block = None if keeper is None else keeper.find(index, place)
-            if block is not None:
-                kept += 1
-                record.finished.append(block)
-                continue
-            turn = place // 2 % len(replicas)
-            block, record.error = run.take(replicas[turn], f"{keeper.generation if keeper else 0}.{turn}")
-            if block is not None:
-                record.finished.append(block)
-                if keeper is not None:
-                    keeper.keep(index, place, block)
+            if cells[index] and taken[index].error is None:
+                kept += run.one(index, place, cells[index], taken[index])
         log.debug("round %d of %d", place + 1, chosen.rounds)
     share = (time.process_time_ns() - busy) / max(now_ns() - started, 1)
     told = thermometer.document() if thermometer is not None else {}
@@ -180,11 +168,29 @@ def _enough(taken: Sequence[Taken]) -> bool:
 class _Run:
     """Takes blocks, with what is left of the time for repeating them."""
 
-    def __init__(self, chosen: Plan, thermometer: Thermometer | None, spare: float) -> None:
+    def __init__(
+        self, chosen: Plan, thermometer: Thermometer | None, spare: float, keeper: Keeper | None = None
+    ) -> None:
         self._plan = chosen
+        self._keeper = keeper
         self._thermometer = thermometer
         self._spare_ns = spare
         self._before = thermometer.take() if thermometer is not None else 0
+
+    def one(self, index: int, place: int, replicas: Sequence[Timed], record: Taken) -> bool:
+        """The block of one cell in one round into ``record``; True if an interrupted run had taken it before."""
+        keeper = self._keeper
+        block = None if keeper is None else keeper.find(index, place)
+        if block is not None:
+            record.finished.append(block)
+            return True
+        turn = place // 2 % len(replicas)
+        block, record.error = self.take(replicas[turn], f"{keeper.generation if keeper else 0}.{turn}")
+        if block is not None:
+            record.finished.append(block)
+            if keeper is not None:
+                keeper.keep(index, place, block)
+        return False
 
     def take(self, cell: Timed, owner: str) -> tuple[TakenBlock | None, EdgekitError | None]:
         """One block, taken again while it is disturbed and time allows; the last one that finished counts.

@@ -54,8 +54,8 @@ def read_replay(path: str | Path, asked: Mapping[str, Any]) -> Replay:
     for entry in document["results"]:
         _check_same_file(entry, path)
     try:
-        made = Plan(**{**plan, "rewarm": WarmupRule(**plan["rewarm"])})
-    except (TypeError, KeyError) as error:
+        made = Plan(**{**plan, "rewarm": WarmupRule(**plan["rewarm"]), "rounds": int(protocol["rounds"])})
+    except (TypeError, KeyError, ValueError) as error:
         raise InputError(f"{path}: its plan is not one of this edgekit ({error}); {HOW}") from error
     return Replay(tuple(map(str, models)), {**keywords, **{k: asked[k] for k in ALLOWED & asked.keys()}}, made)
 

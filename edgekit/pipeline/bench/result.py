@@ -79,7 +79,7 @@ class BenchResult:
             "seed": self.options.seed,
             "protocol": {
                 "seconds": self.options.seconds,
-                "rounds": plan.rounds,
+                "rounds": len(self.session.order),
                 "block_ms": plan.block_ns / 1e6,
                 "clock_cost_ns": self.clock_cost_ns,
                 "margin": MARGIN,

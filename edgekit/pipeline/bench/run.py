@@ -27,7 +27,7 @@ from edgekit.pipeline.bench.loads import under_load
 from edgekit.pipeline.bench.machine import Watch, learn, machine_ledger, thermometer_on
 from edgekit.pipeline.bench.options import EXTRAS, LOADS, BenchOptions, read_options
 from edgekit.pipeline.bench.plan import make_plans
-from edgekit.pipeline.bench.replay import read_replay
+from edgekit.pipeline.bench.replay import Replay, read_replay
 from edgekit.pipeline.bench.result import BenchResult, compare_cells
 from edgekit.pipeline.compare import Entry, compare_entries, match, read_document
 from edgekit.version import __version__
@@ -51,14 +51,7 @@ def bench(models: str | Path | Sequence[str | Path] = (), **keywords: Any) -> Be
         DeviceError: a device cannot be used. Failures of single cells stand in the result.
     """
     began = now_ns()
-    given = [str(model) for model in ([models] if isinstance(models, str | Path) else models)]
-    replay = None
-    if keywords.get("replay") is not None:
-        if given:
-            raise UsageError("--replay runs the models of the saved result; leave the models out")
-        replay = read_replay(keywords["replay"], keywords)
-        given, keywords = list(replay.models), {**replay.keywords, "replay": keywords["replay"]}
-    options = read_options(keywords)
+    given, options, replay = _asked(models, keywords)
     earlier = options.replay if replay is not None else options.baseline
     baseline = None if earlier is None else read_document(earlier)
     plans = make_plans(given, options)
@@ -99,6 +92,20 @@ def bench(models: str | Path | Sequence[str | Path] = (), **keywords: Any) -> Be
     result = BenchResult(tuple(results), compare_cells(results), session, options, clock_cost_ns())
     result = replace(result, floor=floor, others=others, models=tuple(given), journal=journal)
     return result if baseline is None else _against(result, baseline, str(earlier))
+
+
+def _asked(
+    models: str | Path | Sequence[str | Path], keywords: dict[str, Any]
+) -> tuple[list[str], BenchOptions, Replay | None]:
+    """Models and options, those of the saved result where one is to be run again."""
+    given = [str(model) for model in ([models] if isinstance(models, str | Path) else models)]
+    path = keywords.get("replay")
+    if path is None:
+        return given, read_options(keywords), None
+    if given:
+        raise UsageError("--replay runs the models of the saved result; leave the models out")
+    replay = read_replay(path, keywords)
+    return list(replay.models), read_options({**replay.keywords, "replay": path}), replay
 
 
 def _loaded(models: Sequence[str], cells: Sequence[Cell], options: BenchOptions) -> BenchResult:
