@@ -52,7 +52,7 @@ def _guard(program: ExportedProgram, node: Node) -> None:
     aten, mask, graph = torch.ops.aten, _mask(node), program.graph
 
     def call(operator: Any, *args: Any) -> Node:
-        made = graph.call_function(operator, args)
+        made: Node = graph.call_function(operator, args)
         made.meta = {**node.meta, "val": operator(*(a.meta["val"] if isinstance(a, Node) else a for a in args))}
         return made
 
