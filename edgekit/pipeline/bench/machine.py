@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,20 +28,31 @@ log = logging.getLogger("edgekit")
 
 
 @contextmanager
-def thermometer_on(device: DeviceSpec) -> Iterator[Thermometer | None]:
-    """A thermometer in a process of its own on ``device``; None, which is said, where it cannot be started,
-    and on an emulated device, where nothing is timed."""
+def thermometer_on(device: DeviceSpec) -> Iterator[Callable[[], Thermometer | None]]:
+    """A thermometer in a process of its own on ``device``, which starts beside what is done meanwhile.
+
+    The call that this gives waits until it is there. None where it cannot be started, which is said, and on an emulated
+    device, where nothing is timed.
+    """
     if not device.evidence.has_time:
-        yield None
+        yield lambda: None
         return
-    try:
-        client = open_worker(device)
-    except DeviceError as error:
-        log.warning("no thermometer on %s, so no block is repeated for a slow machine: %s", device.name, error)
-        yield None
-        return
-    with client:
-        yield Thermometer(client.reference_ns, int(client.hello["pid"]))
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(open_worker, device)
+
+        def there() -> Thermometer | None:
+            try:
+                client = starting.result()
+            except DeviceError as error:
+                log.warning("no thermometer on %s, so no block is repeated for a slow machine: %s", device.name, error)
+                return None
+            return Thermometer(client.reference_ns, int(client.hello["pid"]))
+
+        try:
+            yield there
+        finally:
+            if starting.exception() is None:  # else it was said
+                starting.result().close()
 
 
 def machine_ledger() -> Ledger:
