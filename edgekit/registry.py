@@ -29,6 +29,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "cpu": "edgekit.devices.local:LocalTransport",
         "python": "edgekit.devices.local:PythonTransport",
         "ssh": "edgekit.devices.ssh:SshTransport",
+        "class": "edgekit.devices.classes:ClassTransport",
         "emulator": "edgekit.devices.emulator:EmulatorTransport",
     },
     "converters": {

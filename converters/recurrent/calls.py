@@ -48,7 +48,7 @@ def _last(context: Any, *arguments: Any) -> Any:
 
 @_lowers(torch.ops.edgekit.end)
 def _end(context: Any, x: Any, axis: int) -> Any:
-    return _call(context, "end", [x], {"axis": axis})[0]
+    return _call(context, "end", [x], {"axis": axis}, batch=lambda rank: 0)[0]
 
 
 @_lowers(torch.ops.edgekit.join)
@@ -66,13 +66,41 @@ def _looped(
     state: Sequence[Any],
     reverse: bool,
 ) -> Any:
-    parameters = {"name": name, "cell": cell, "weights": len(weights), "reverse": reverse}
-    return _call(context, operator, [x, *weights, *state], parameters)
+    source: Any = context.node.args[2]
+    free = not isinstance(source.meta["val"].shape[1], int)  # (T, B, I)
+    parameters = {"name": name, "cell": cell, "weights": len(weights), "reverse": reverse, "free": free}
+    return _call(context, operator, [x, *weights, *state], parameters, batch=lambda rank: rank - 2)
 
 
-def _call(context: Any, operator: str, operands: list[Any], parameters: dict[str, Any]) -> list[Any]:
+def _shown(types: list[Any], node: Any, batch: Callable[[int], int]) -> list[Any]:
+    """``types`` with the example's batch size in place of a dynamic one, as litert-torch gives a convolution's result.
+
+    Behind a result without it, litert-torch cannot write a linear layer. TFLite finds the sizes of all tensors from
+    those of the inputs, so the number is a placeholder; every size is proved.
+
+    Args:
+        batch: rank of a result -> its batch axis.
+    """
+    values = node.meta["val"] if isinstance(node.meta["val"], list | tuple) else [node.meta["val"]]
+    shown = []
+    for kind, value in zip(types, values, strict=True):
+        shape, axis = list(kind.shape), batch(len(kind.shape))
+        if not isinstance(value.shape[axis], int):
+            shape[axis] = int(value.shape[axis].node.hint)
+        shown.append(ir.RankedTensorType.get(shape, kind.element_type))
+    return shown
+
+
+def _call(
+    context: Any,
+    operator: str,
+    operands: list[Any],
+    parameters: dict[str, Any],
+    batch: Callable[[int], int] | None = None,
+) -> list[Any]:
+    types = lowerings.utils.node_meta_to_ir_types(context.node)
     call = stablehlo.CustomCallOp(
-        result=lowerings.utils.node_meta_to_ir_types(context.node),
+        result=types if batch is None else _shown(types, context.node, batch),
         inputs=operands,
         call_target_name=ir.StringAttr.get(PREFIX + operator),
         backend_config=ir.StringAttr.get(json.dumps(parameters)),

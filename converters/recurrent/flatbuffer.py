@@ -193,6 +193,13 @@ class Graph:
         sizes = raw.shape if raw.shapeSignature is None or not len(raw.shapeSignature) else raw.shapeSignature
         return [int(size) for size in (() if sizes is None else sizes)]
 
+    def free(self, tensor: int, axis: int) -> None:
+        """Leaves a size of a tensor open."""
+        raw, shape = self.raw.tensors[tensor], self.shape(tensor)
+        shape[axis] = -1
+        raw.shapeSignature = shape
+        raw.shape = [1 if size < 0 else size for size in shape]
+
     def dtype(self, tensor: int) -> str:
         """numpy's name of a tensor's type."""
         return next(name for name, code in _TYPES.items() if code == self.raw.tensors[tensor].type)

@@ -193,12 +193,13 @@ def _drop_whole_slices(node: fx.Node) -> None:
 
 
 def _ends(graph: fx.Graph) -> None:
-    """``x[:, -1]`` along an axis of any length becomes an operator of ours: litert-torch's gives zeros."""
+    """``x[:, -1]`` of a tensor with open sizes becomes an operator of ours: litert-torch's gives zeros where the axis
+    is of any length, and cannot be written, or keeps the example's batch, where another one is open."""
     for node in graph.nodes:
         if node.target is torch.ops.aten.select.int and node.args[2] == -1:
             source, axis = _argument(node, 0), _argument(node, 1)
             shape = _shape(source)
-            if not isinstance(shape[axis], int):
+            if not all(isinstance(size, int) for size in shape):
                 node.target = torch.ops.edgekit.end.default
                 node.args = (source, axis % len(shape))
 

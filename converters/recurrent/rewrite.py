@@ -60,6 +60,9 @@ def _place(graph: Graph, operator: Any, target: str) -> None:
         fused.emit(graph, cell, name, inputs[0], weights, used, **how)
         return
     end = 1 + parameters["weights"]
+    if parameters["free"]:
+        for tensor in (inputs[0], *inputs[end:], *outputs):
+            graph.free(tensor, len(graph.shape(tensor)) - 2)
     weights = _values(graph, name, inputs[1:end])
     loop.emit(
         graph,

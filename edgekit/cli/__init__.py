@@ -27,7 +27,10 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "train": ("edgekit.cli.train", "Trains a network family from scratch and keeps the best weights."),
     "finetune": ("edgekit.cli.finetune", "Goes on from trained weights: new classes, recovery, distillation."),
     "export": ("edgekit.cli.export", "Converts a network to ONNX, TFLite or PT2, proves it, publishes it."),
-    "prune": ("edgekit.cli.prune", "Removes whole channels from a network and fine-tunes what is left."),
+    "prune": (
+        "edgekit.cli.prune",
+        "Removes whole channels, hidden units and heads from a network and fine-tunes what is left.",
+    ),
     "quantize": ("edgekit.cli.quantize", "Makes a smaller file with integer or half-precision weights."),
     "eval": ("edgekit.cli.eval", "Measures the task's metric of a model file on a data set."),
     "verify": ("edgekit.cli.verify", "Compares a model's outputs with another model or its source, case by case."),

@@ -22,7 +22,14 @@ def _thread_counts(ctx: click.Context, param: click.Parameter, values: tuple[str
 
 @click.command()
 @click.argument("models", nargs=-1, metavar="MODEL...")
-@click.option("--on", metavar="DEVICE", multiple=True, default=("cpu",), help="Where to run; may be repeated.")
+@click.option("--on", metavar="DEVICE", multiple=True, help="Where to run; may be repeated.  [default: cpu]")
+@click.option(
+    "--class",
+    "classes",
+    metavar="NAME",
+    multiple=True,
+    help="Hold this machine to a class of devices: phone-2gb, phone-4gb, board-1gb, board-512mb, board-1core.",
+)
 @click.option(
     "--runtime",
     metavar="NAME[,NAME]",
@@ -86,6 +93,8 @@ def _thread_counts(ctx: click.Context, param: click.Parameter, values: tuple[str
 @output_options
 def command(
     models: tuple[str, ...],
+    on: tuple[str, ...],
+    classes: tuple[str, ...],
     plot_path: str | None,
     csv_path: str | None,
     markdown_path: str | None,
@@ -114,7 +123,8 @@ def command(
         keywords = {name: value for name, value in keywords.items() if context.get_parameter_source(name) is typed}
     target = json_path()
     keywords["journal"] = True if target is None else f"{target}.part"
-    result = bench(models, **keywords)
+    places = (*on, *(f"class:{name}" for name in classes)) or ("cpu",)
+    result = bench(models, on=places, **keywords)
     document = result.document()
     emit("bench", result, render=lambda _: bench_report(document))
     for path, text in ((csv_path, bench_csv), (markdown_path, bench_markdown)):

@@ -83,10 +83,12 @@ class WorkerClient:
         self.name = transport.spec.name
         self._transport = transport
         self._timeout_s = timeout_s
-        self._memory_limit_bytes = memory_limit_bytes
         self._count = 0
         self._ended: EdgekitError | None = None
         self._sent: dict[str, Path] = {}
+        if memory_limit_bytes is None:
+            memory_limit_bytes = transport.memory_limit_bytes
+        self._memory_limit_bytes = memory_limit_bytes
         limit = () if memory_limit_bytes is None else ("--memory-limit", str(memory_limit_bytes))
         start = Start(limit, padding)
         self._channel = Channel(transport.command(start), transport.environment(start), self.name)
@@ -175,6 +177,20 @@ class WorkerClient:
     def storage(self) -> dict[str, Any]:
         """``folder`` where files are kept there, ``free_bytes`` of its disk, ``kept_bytes`` in it."""
         return dict(self._ask("storage").header)
+
+    def lease(self, owner: str, seconds: float) -> Mapping[str, Any] | None:
+        """Takes the lease of the device for this worker's life; who holds it, where somebody does (``lease.py``)."""
+        found: Mapping[str, Any] | None = self._ask("lease", owner=owner, seconds=seconds).header["holder"]
+        return found
+
+    def lease_is_mine(self) -> bool:
+        """Whether nobody has taken the lease over."""
+        return bool(self._ask("lease_is_mine").header["mine"])
+
+    def holder(self) -> Mapping[str, Any] | None:
+        """Who holds the lease of the device, None when nobody does."""
+        found: Mapping[str, Any] | None = self._ask("holder").header["holder"]
+        return found
 
     def wait(self, seconds: float, *, timeout_s: float) -> None:
         """Has the worker do nothing for ``seconds``; shows what becomes of one that takes longer than it may."""

@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from difflib import get_close_matches
 
+from edgekit.devices.classes import parse_class
 from edgekit.devices.emulator import parse_core
 from edgekit.devices.inventory import saved
 from edgekit.devices.ssh import parse_address
@@ -19,6 +20,7 @@ SPELLINGS = {
     "python": "python:/path/to/python",
     "ssh": "ssh://user@host[:port]",
     "emulator": "emulator:cortex-a72",
+    "class": "class:phone-2gb",
 }
 """Kind -> how it is spelled."""
 _LATER = ("adb",)
@@ -52,6 +54,9 @@ def _spelled(text: str) -> DeviceSpec:
         raise UsageError(f"device {text!r}: cpu takes no address; give cpu")
     if kind == "ssh":
         parse_address(address)
+    if kind == "class":
+        parse_class(address)
+        return DeviceSpec(name=f"{kind}:{address}", kind=kind, address=address, evidence=Evidence.CONSTRAINED)
     if kind == "emulator":
         parse_core(address)
         return DeviceSpec(name=f"{kind}:{address}", kind=kind, address=address, evidence=Evidence.EMULATED)

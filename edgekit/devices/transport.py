@@ -64,6 +64,7 @@ class Transport(ABC):
 
     Attributes:
         archive: gives the program for interpreters that know no edgekit.
+        memory_limit_bytes: limit of every worker there that is given no other; None sets none.
         start_s: longest wait for the first sign of a worker, on top of the client's time-out.
     """
 
@@ -74,6 +75,7 @@ class Transport(ABC):
     def __init__(self, spec: DeviceSpec, archive: Callable[[], Path] = floor_archive) -> None:
         self.spec = spec
         self.archive = archive
+        self.memory_limit_bytes: int | None = None
 
     @abstractmethod
     def command(self, start: Start) -> list[str]:

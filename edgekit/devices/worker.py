@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from edgekit.bench.memory import process_memory
 from edgekit.cardfile import signature_to_json
+from edgekit.devices.lease import Lease, holder
 from edgekit.devices.measures import MEASURES, TOOLS, Measure
 from edgekit.devices.protocol import VERSION, Message, decode, encode
 from edgekit.devices.store import Store
@@ -55,6 +56,7 @@ class Worker:
     def __init__(self) -> None:
         self._runner: Runner | None = None
         self._store: Store | None = None
+        self._lease = Lease()
         self._reference: Reference | None = None
         self.commands: dict[str, Callable[[Message], Message]] = {
             "hello": self.hello,
@@ -63,6 +65,9 @@ class Worker:
             "forget": self.forget,
             "storage": self.storage,
             "wait": self.wait,
+            "lease": self.lease,
+            "lease_is_mine": self.lease_is_mine,
+            "holder": self.holder,
             "load": self.load,
             "run": self.run,
             "reset": self.reset,
@@ -134,6 +139,16 @@ class Worker:
     def wait(self, message: Message) -> Message:
         time.sleep(float(message.header["seconds"]))
         return Message({})
+
+    def lease(self, message: Message) -> Message:
+        taken = self._lease.take(str(message.header["owner"]), float(message.header["seconds"]))
+        return Message({"holder": taken})
+
+    def lease_is_mine(self, message: Message) -> Message:
+        return Message({"mine": self._lease.mine()})
+
+    def holder(self, message: Message) -> Message:
+        return Message({"holder": holder()})
 
     def load(self, message: Message) -> Message:
         if self._runner is not None:

@@ -21,6 +21,7 @@ from edgekit.passes.calibration import Calibration, describe
 from edgekit.passes.quantize_onnx import check_scheme
 from edgekit.passes.quantize_recurrent import holds_recurrent, quantize_recurrent
 from edgekit.passes.tflite_finish import finished
+from edgekit.passes.tflite_integers import holds
 from edgekit.passes.tflite_prepare import INNER, prepared
 from edgekit.types import Artifact, Format, PassResult, Step
 
@@ -46,9 +47,11 @@ class QuantizeTflite(Pass):
 
     ``int8``: weights int8, symmetric, one scale per output channel; activations int8, one scale per tensor, from a
     calibration; biases int32. ``int16x8``: the same with int16 activations. ``int8-dynamic``: int8 weights, activations
-    quantized by the kernels. ``int8-weights``, ``int4-weights``, ``fp16``: weights in fewer bits, arithmetic in float.
+    quantized by the kernels; one scale a matrix in products and tables. ``int8-weights``, ``int4-weights``, ``fp16``:
+    weights in fewer bits, arithmetic in float.
 
-    Inputs and outputs stay float32 unless ``integer_io``.
+    Recurrent operators: see :mod:`edgekit.passes.quantize_recurrent`. Inputs and outputs stay float32 unless
+    ``integer_io``.
     """
 
     scheme: str = "int8"
@@ -60,7 +63,7 @@ class QuantizeTflite(Pass):
         check_scheme(self.scheme, Format.TFLITE, SCHEMES)
         params: dict[str, Any] = {"scheme": self.scheme, "weights": _weights(self.scheme)}
         if self.scheme != "fp16":
-            params["granularity"] = "per channel"
+            params["granularity"] = _granularity(self.scheme)
         if self.scheme in _STATIC:
             params["activations"] = f"int{_STATIC[self.scheme]}, per tensor"
             params["integer_io"] = self.integer_io
@@ -81,12 +84,12 @@ class QuantizeTflite(Pass):
             )
         given = prepared(model.path)
         stored = self.scheme == "int8-dynamic" and holds_recurrent(given)  # why: quantize_recurrent.NOTES
-        recipe = self._recipe("int8-weights" if stored else self.scheme)
-        content = _quantized(model.path, given, recipe, self._ranges() if self.scheme in _STATIC else None)
+        used = "int8-weights" if stored else self.scheme
+        content = _quantized(model.path, given, self._recipe(used), self._ranges() if self.scheme in _STATIC else None)
         ranges = self.calibration.ranges if self.calibration is not None else {}
         done = quantize_recurrent(content, self.scheme, ranges)
         context.target.write_bytes(finished(done.content, given))
-        notes = (*filter(None, [_NOTES.get(self.scheme)]), *done.notes)
+        notes = (*filter(None, [_NOTES.get(self.scheme)]), *done.notes, *_refused_by_old(done.content, used))
         return PassResult(Artifact(context.target, Format.TFLITE, model.card), True, notes)
 
     def _recipe(self, scheme: str) -> list[dict[str, Any]]:
@@ -118,6 +121,23 @@ class QuantizeTflite(Pass):
             name: {"min": np.array([one.low], np.float32), "max": np.array([one.high], np.float32)}
             for name, one in self.calibration.ranges.items()
         }
+
+
+def _refused_by_old(content: bytes, scheme: str) -> tuple[str, ...]:
+    """What tflite-runtime 2.14 does not open, in words."""
+    if scheme != "int8-dynamic" or not holds(content, "TRANSPOSE_CONV"):
+        return ()
+    return (
+        "TRANSPOSE_CONV with int8 weights and real inputs needs LiteRT; tflite-runtime 2.14 refuses the file. int8 and "
+        "int8-weights run on both",
+    )
+
+
+def _granularity(scheme: str) -> str:
+    if scheme == "int8-dynamic":
+        return f"per channel; one scale a matrix in recurrent operators, {', '.join(_ONE_SCALE)}"
+    whole = "recurrent operators, EMBEDDING_LOOKUP" if scheme in _STATIC else "recurrent operators"
+    return f"per channel; one scale a matrix in {whole}"
 
 
 def _weights(scheme: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.converters.recurrent.flatbuffer import Graph
+from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from edgekit.passes.calibration import Range
 from edgekit.types import Array
 
@@ -41,6 +41,12 @@ def builtin(graph: Graph, node: Any) -> str:
     """The schema's name of an operator; the empty string for a custom one."""
     code = graph.editor.model.operatorCodes[node.opcodeIndex]
     return "" if code.customCode else _names()[max(code.builtinCode, code.deprecatedBuiltinCode)]
+
+
+def holds(content: bytes, kind: str) -> bool:
+    """Whether an operator of a kind stands in a file."""
+    editor = Editor(content)
+    return any(builtin(Graph(editor, raw), node) == kind for raw in editor.model.subgraphs for node in raw.operators)
 
 
 def name_of(graph: Graph, tensor: int) -> str:

@@ -25,12 +25,17 @@ KINDS = {
         "ssh://user@host[:port][?python=/path]",
         "a board or server with Python 3.11, numpy and a runtime, through the system's ssh",
     ),
+    "class": (
+        "class:phone-2gb",
+        "this machine held to the memory and cores of a class of devices: what fits there, not how fast",
+    ),
     "emulator": (
         "emulator:cortex-a53|a72|a76",
         "an ARM core, emulated, with the real ARM runtimes: what a file computes there, never how fast",
     ),
 }
 """Kind -> how it is spelled after --on, and what it is."""
+EVIDENCE = {"emulator": Evidence.EMULATED, "class": Evidence.CONSTRAINED}
 STATE_S = 20.0
 """How long a device may take to say how it is."""
 
@@ -47,7 +52,11 @@ class Kind:
 
 @dataclass(frozen=True)
 class Saved:
-    """A device with a name. ``state``: ``ready``, ``unreachable`` or ``unknown`` (not asked); ``detail`` says more."""
+    """A device with a name.
+
+    ``state``: ``ready``, ``leased`` (somebody times there), ``unreachable`` or ``unknown`` (not asked); ``detail`` says
+    more.
+    """
 
     name: str
     address: str
@@ -96,8 +105,7 @@ def devices(*, state: bool = False) -> DevicesResult:
     rows = []
     for name in registry.names("devices"):
         spelling, description = KINDS.get(name, (name, "from another package"))
-        evidence = Evidence.EMULATED if name == "emulator" else Evidence.MEASURED
-        rows.append(Kind(name, spelling, description, evidence.value))
+        rows.append(Kind(name, spelling, description, EVIDENCE.get(name, Evidence.MEASURED).value))
     named = [Saved(name, address, parse_device(name).evidence.value) for name, address in saved().items()]
     if state and named:
         with ThreadPoolExecutor(len(named)) as pool:
@@ -140,9 +148,13 @@ def remove(name: str) -> SavedResult:
 def _asked(device: Saved) -> Saved:
     try:
         with open_worker(device.name, timeout_s=STATE_S) as client:
-            there = client.environment()
+            there, held = client.environment(), client.holder()
     except EdgekitError as error:
         return replace(device, state="unreachable", detail=str(error))
     load = there.get("load")
     told = f"{there.get('cpu')}, {there.get('cores')} cores"
+    if held is not None:
+        told = f"{held['owner']} for {held['held_s']:.0f} s, at most {held['left_s']:.0f} s more; {told}"
+    if held is not None:
+        return replace(device, state="leased", detail=told)
     return replace(device, state="ready", detail=f"{told}, load {load[0]}" if isinstance(load, list) else told)

@@ -25,6 +25,7 @@ from edgekit.quality.anomaly import refit_threshold
 from edgekit.quality.evaluate import Evaluation, batch_size, drop, evaluate, measurable
 from edgekit.quality.integer_selftest import CALIBRATED, SEED, selftest_of
 from edgekit.quality.lengths import LengthError, Probe, length_errors, probes
+from edgekit.runtime.stream import sequence_signature, sequences, streaming_of
 from edgekit.types import Artifact, Card, Feed, Format, Signature, Step, Task
 
 log = logging.getLogger("edgekit")
@@ -211,13 +212,15 @@ class _Run:
             outputs = runner.run(feed)
             found = None
             if self.test is not None and measurable(self.test, card):
-                found = evaluate(runner, self.test, card, limit=self.options.limit)
+                found = evaluate(sequences(runner), self.test, card, limit=self.options.limit)
             if self.probes is None:
                 self.probes = self._probes(artifact, card, runner.signature)
             by_length = [runner.run(probe.feed) for probe in self.probes]
             return _Measured(found, runner.signature, outputs, by_length, runner.name)
 
     def _probes(self, artifact: Artifact, card: Card | None, signature: Signature) -> tuple[Probe, ...]:
+        if streaming_of(card) is not None:  # every run is one step
+            return ()
         contract = card.contract if card else {}
         real = feeds(self.test, signature, contract, limit=_PROBED) if self.test is not None else ()
         return probes(artifact, signature, contract, real)
@@ -258,17 +261,35 @@ class _Run:
             assert self.fit is not None
             chosen = stratified(self.fit, self.options.samples or SAMPLES, SEED)
             log.info("calibrating on %d samples of %s", len(chosen), chosen.label)
-            contract = self.artifact.card.contract if self.artifact.card else {}
-            size = min(batch_size(signature), len(chosen))
-            batches = _whole(feeds(chosen, signature, contract, batch=size), size, signature)
             found = calibrate(
-                self.artifact.path, batches, signature, method=given, data=chosen.label, format=self.artifact.format
+                self.artifact.path,
+                self._feeds(chosen, signature),
+                signature,
+                method=given,
+                data=chosen.label,
+                format=self.artifact.format,
             )
         self.notes += found.notes
         if self.options.save_calibration is not None:
             with publishing(self.options.save_calibration) as temporary:
                 found.save(temporary)
         return found
+
+    def _feeds(self, chosen: Dataset, signature: Signature) -> Iterator[Feed]:
+        """The samples as the file takes them; for a file of one step, every step of every sample with its state."""
+        card = self.artifact.card
+        contract = card.contract if card is not None else {}
+        whole = sequence_signature(signature, card)
+        size = min(batch_size(whole), len(chosen))
+        batches = _whole(feeds(chosen, whole, contract, batch=size), size, whole)
+        if whole is signature:
+            yield from batches
+            return
+        from edgekit.devices import open_runner
+
+        with open_runner(self.artifact.path) as runner:
+            for feed in batches:
+                yield from runner.stream().step_feeds(feed)
 
     def _card(self, signature: Signature, made: Artifact, step: Step, found: Account) -> Card:
         """The parent's card with the step, the account, integer inputs and outputs; no quality or self-test yet."""

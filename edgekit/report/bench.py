@@ -71,6 +71,10 @@ def evidence_lines(document: Document) -> list[str]:
         if not Evidence(evidence).has_time:
             lines.append(f"{evidence} on {name}, {cpu}: the files load and run there; how fast cannot be told")
             continue
+        if evidence == Evidence.CONSTRAINED:
+            lines.append(
+                f"{name}: it shows what fits in that memory on those cores; the times are of this machine's cores"
+            )
         noisy = [short(entry["model"]) for entry in here if (entry["noise"] or {}).get("verdict") == "noisy"]
         said = f"noisy: {', '.join(noisy)}" if noisy else "stable"
         lines.append(

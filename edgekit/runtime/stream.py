@@ -8,7 +8,7 @@ with edgekit.load("lstm-step.tflite") as runner:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,15 +77,31 @@ class Stream:
             FeedError: the feed does not fit :attr:`signature`.
             DeviceError: the runtime failed.
         """
-        arrays = dict(zip([spec.name for spec in self.signature.inputs], self._accept(feed), strict=True))
-        name, axis = next(iter(self._axes.items()))
         self.reset()
-        results = [self.step(self._sliced(arrays, t)) for t in range(arrays[name].shape[axis])]
+        results = [self.step(part) for part in self._parts(feed)]
         last = results[-1]
         return {
             key: np.concatenate([row[key] for row in results], self._timed[key]) if key in self._timed else last[key]
             for key in last
         }
+
+    def step_feeds(self, feed: Feed) -> Iterator[dict[str, Array]]:
+        """What the file is given at each step of a sequence, states included; the steps are run on the way.
+
+        Raises:
+            FeedError, DeviceError: as :meth:`run`.
+        """
+        self.reset()
+        for part in self._parts(feed):
+            yield {**part, **(self._now or self._zeros(part))}
+            self.step(part)
+
+    def _parts(self, feed: Feed) -> Iterator[dict[str, Array]]:
+        """The steps of a sequence, states left out."""
+        arrays = dict(zip([spec.name for spec in self.signature.inputs], self._accept(feed), strict=True))
+        name, axis = next(iter(self._axes.items()))
+        for t in range(arrays[name].shape[axis]):
+            yield self._sliced(arrays, t)
 
     def _sliced(self, arrays: Mapping[str, Array], t: int) -> dict[str, Array]:
         return {

@@ -250,6 +250,8 @@ def test_labels_that_do_not_fit(labels: list[int], words: str, good: Path, refus
     [
         ["prune", "cnn", "--method", "channels", "--amount", "1.5", "-o", "out.safetensors"],
         ["prune", "cnn", "--method", "channels", "--amount", "0", "-o", "out.safetensors"],
+        ["prune", "cnn", "--method", "channels", "--amount", "nan", "-o", "out.safetensors"],
+        ["prune", "cnn", "--method", "channels", "-o", "out.safetensors"],
         ["prune", "cnn", "--method", "nonsense", "--amount", "0.5", "-o", "out.safetensors"],
         ["quantize", "good.onnx", "--scheme", "nonsense", "-o", "out.onnx"],
         ["export", "mlp", "--to", "nonsense", "-o", "out"],
@@ -310,6 +312,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
         ["inspect", "good.onnx", "--json", "full/out.json"],
         ["train", "mlp", "--data", "breast-cancer", "--epochs", "1", "-o", "full/out.safetensors"],
         ["export", "mlp", "--to", "onnx", "-o", "full/out"],
+        ["prune", "mlp", "--amount", "0.3", "--data", "breast-cancer", "--epochs", "1", "-o", "full/out.safetensors"],
     ],
     ids=lambda arguments: arguments[0],
 )

@@ -209,3 +209,35 @@ def test_the_way_round_is_right(network_of: NetworkOf, tmp_path: Path) -> None:
             types = {spec.name: spec.dtype for spec in runner.signature.inputs}
             feed = {"x": x.numpy(), "lengths": lengths.numpy().astype(types["lengths"])}
             assert np.abs(runner.run(feed)["output"] - wanted).max() < TOLERANCE, format_
+
+
+class Headed(nn.Module):
+    def __init__(self, kind: str, **more: Any) -> None:
+        super().__init__()
+        self.layer = getattr(nn, kind)(3, 4, batch_first=True, **more)
+        self.head = nn.Linear(8 if self.layer.bidirectional else 4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, 3) -> (B, 2)"""
+        return self.head(self.layer(x)[0][:, -1])
+
+
+@pytest.mark.parametrize("time", [False, True], ids=["", "and-length"])
+@pytest.mark.parametrize(
+    ("kind", "more"), [("LSTM", {"num_layers": 2, "bidirectional": True}), ("GRU", {}), ("RNN", {})]
+)
+def test_a_dynamic_batch_in_tflite(
+    kind: str, more: dict[str, Any], time: bool, network_of: NetworkOf, tmp_path: Path
+) -> None:
+    """The state of a loop is an ordinary tensor, which has the size of the batch; a variable's size is fixed."""
+    torch.manual_seed(0)
+    network = network_of(Headed(kind, **more), torch.randn(1, 5, 3))
+    dynamic = {"x": {0: "batch", **({1: "time"} if time else {})}}
+    notes = TorchToTflite().convert(Capture(network, ExportOptions(dynamic=dynamic)), tmp_path / "m.tflite")
+    assert [("the batch size is dynamic" in note) for note in notes] == ([] if kind == "GRU" else [True])
+    with load(tmp_path / "m.tflite") as runner, torch.no_grad():
+        for batch, steps in ((1, 5), (7, 5), (2, 9 if time else 5), (1, 1 if time else 5)):
+            x = np.random.default_rng(batch).standard_normal((batch, steps, 3)).astype(np.float32)
+            wanted = network.module(torch.from_numpy(x)).numpy()
+            (got,) = runner.run({"x": x}).values()
+            assert got.shape == wanted.shape and np.abs(got - wanted).max() < TOLERANCE

@@ -13,7 +13,7 @@ import pytest
 from edgekit.artifact import open_artifact, read_card
 from edgekit.data import Dataset
 from edgekit.devices import open_runner
-from edgekit.errors import RuntimeMissingError, UnsupportedError, UsageError
+from edgekit.errors import EdgekitError, RuntimeMissingError, UnsupportedError, UsageError
 from edgekit.passes.base import PassContext
 from edgekit.passes.calibration import METHODS, Calibration
 from edgekit.passes.integer_io import integer_io
@@ -25,7 +25,7 @@ from edgekit.runtime import load
 from edgekit.types import Artifact, Feed, Format
 
 from .conftest import calibrate_on
-from .tflite_files import dense_file
+from .tflite_files import dense_file, transposed_file
 
 LOSS = {"int4-weights": 0.2}
 """4-bit weights cost this small network several points; the others get 2 (see test_quantize_onnx)."""
@@ -115,6 +115,19 @@ def test_dynamic_products_are_right_on_the_old_runtime(
             found, wanted = there.run(feed)["logits"], here.run(feed)["logits"]
             # inputs rounded to 255 steps while running; a step that falls the other way is some hundredths of a logit
             assert np.abs(found - wanted).max() < 0.02 * np.abs(wanted).max()
+
+
+def test_what_the_old_runtime_refuses_is_noted(tmp_path: Path, other_python: str) -> None:
+    path = transposed_file(tmp_path / "m.tflite")
+    device = f"python:{other_python}"
+    result = QuantizeTflite("int8-dynamic").run(open_artifact(path), PassContext(tmp_path / "q.tflite"))
+    assert any("TRANSPOSE_CONV" in note and "2.14 refuses" in note for note in result.notes)
+    with pytest.raises(EdgekitError, match="does not accept it"), open_runner(tmp_path / "q.tflite", device=device):
+        pass
+    result = QuantizeTflite("int8-weights").run(open_artifact(path), PassContext(tmp_path / "w.tflite"))
+    assert not any("TRANSPOSE_CONV" in note for note in result.notes)
+    with open_runner(tmp_path / "w.tflite", device=device) as runner:
+        assert runner.run({"x": np.ones((1, 4, 4, 3), np.float32)})["y"].any()
 
 
 def test_large_weights_are_counted(tmp_path: Path) -> None:

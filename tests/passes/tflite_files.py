@@ -35,6 +35,23 @@ def dense_file(path: Path, weights: Array) -> Path:
     return path
 
 
+def transposed_file(path: Path) -> Path:
+    """``x`` (1, 4, 4, 3) -> ``y`` (1, 8, 8, 5) by one TRANSPOSE_CONV."""
+    editor = _empty()
+    _, graph = editor.graph("main")
+    x = graph.tensor("x", [1, 4, 4, 3])
+    value = np.random.default_rng(0).standard_normal((5, 2, 2, 3))
+    operands = [graph.constant("size", [1, 8, 8, 5], "int32"), graph.constant("weights", value), x]
+    y = graph.made("TRANSPOSE_CONV", operands, "y", [1, 8, 8, 5], dtype="float32")
+    options = schema.TransposeConvOptionsT()
+    options.padding, options.strideH, options.strideW = schema.Padding.VALID, 2, 2
+    node = graph.raw.operators[-1]
+    node.builtinOptionsType, node.builtinOptions = schema.BuiltinOptions.TransposeConvOptions, options
+    graph.raw.inputs, graph.raw.outputs = [x], [y]
+    path.write_bytes(editor.content())
+    return path
+
+
 def _empty() -> Editor:
     model = schema.ModelT()
     model.version, model.operatorCodes, model.subgraphs, model.buffers = 3, [], [], [schema.BufferT()]

@@ -42,6 +42,20 @@ class Mean(Tagger):
         return self.head(self.rnn(self.gru(self.lstm(x)[0])[0])[0].mean(1))
 
 
+class Wide(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(8, 48, 2, batch_first=True), nn.Linear(48, 4)
+
+    def forward(self, x):
+        return self.head(self.lstm(x)[0][:, -1])
+
+
+def wide():
+    torch.manual_seed(0)
+    return Wide(), torch.randn(1, 6, 8)
+
+
 def tagger():
     torch.manual_seed(0)
     return Tagger(), torch.randn(1, 7, 3)
@@ -197,3 +211,25 @@ def test_a_runner_that_forgets_states_is_found(
     monkeypatch.setattr(Stream, "reset", lambda self: None)
     result = edgekit.verify(made.artifacts[2].artifact.path, against=source)
     assert {row.kind for row in result.ledger.cases if not row.passed} >= {"state"}
+
+
+def test_a_file_of_one_step_is_quantized_on_whole_sequences(source: str, tmp_path: Path) -> None:
+    made = export(source.replace(":tagger", ":wide"), to="tflite", out=tmp_path, streaming=True).artifacts[0]
+    x = np.random.default_rng(0).standard_normal((40, 6, 8)).astype(np.float32)
+    with edgekit.load(made.artifact.path) as runner:
+        stream = runner.stream()
+        answers = [stream.run({"x": row[None]})["output"] for row in x]
+        assert [set(feed) for feed in stream.step_feeds({"x": x[:1]})] == [{"x", "lstm.h", "lstm.c"}] * 6
+        labels = np.concatenate(answers).argmax(-1)
+    np.savez(tmp_path / "x.npz", x=x, labels=labels)
+    target = tmp_path / "q.tflite"
+    done = edgekit.quantize(made.artifact.path, scheme="int8", data=f"npz:{tmp_path / 'x.npz'}", out=target)
+    assert done.before is not None and done.before.value == 1.0 and done.after is not None
+    assert done.after.value > 0.8  # of an untrained network, whose classes lie close together
+    card = read_card(target)
+    assert card is not None and card.streaming is not None and done.account.document()["integer_operators"] > 20
+    with edgekit.load(target) as runner:
+        again = [runner.stream().run({"x": row[None]})["output"] for row in x[:5]]
+    off = np.abs(np.concatenate(again) - np.concatenate(answers[:5]))
+    scale = np.abs(answers).max()
+    assert 0 < off.max() < 0.1 * scale  # 8-bit steps are 1/128 of the range; six of them, through two layers

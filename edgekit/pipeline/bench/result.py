@@ -36,6 +36,7 @@ class BenchResult:
     others: Mapping[str, Any] = field(default_factory=dict)
     models: tuple[str, ...] = ()
     journal: Journal | None = None
+    leases: tuple[Mapping[str, Any], ...] = ()
 
     def delivered(self) -> None:
         """To be called when the result has been handed over: what was kept for an interruption goes."""
@@ -89,6 +90,7 @@ class BenchResult:
                 "noise_floor": self.floor.document(),
                 "thermometer": dict(self.session.thermometer),
                 "others": dict(self.others),
+                "leases": [dict(lease) for lease in self.leases],
                 "parent_cores": round(self.session.parent_share, 4),
                 "kept_blocks": self.session.kept,
             },

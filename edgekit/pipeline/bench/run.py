@@ -23,6 +23,7 @@ from edgekit.errors import UsageError
 from edgekit.pipeline.bench.cell import Cell
 from edgekit.pipeline.bench.extras import check_extras, extend
 from edgekit.pipeline.bench.journal import Journal, journal_in_state
+from edgekit.pipeline.bench.leases import leased
 from edgekit.pipeline.bench.loads import under_load
 from edgekit.pipeline.bench.machine import Watch, learn, machine_ledger, thermometer_on
 from edgekit.pipeline.bench.options import EXTRAS, LOADS, BenchOptions, read_options
@@ -58,6 +59,7 @@ def bench(models: str | Path | Sequence[str | Path] = (), **keywords: Any) -> Be
     ledger = machine_ledger()
     floor = ledger.floor()
     with ExitStack() as stack:
+        leases = stack.enter_context(leased([plan.device for plan in plans], 2 * options.seconds * len(plans)))
         cells = []
         for plan in plans:
             cell = Cell(plan)
@@ -74,8 +76,9 @@ def bench(models: str | Path | Sequence[str | Path] = (), **keywords: Any) -> Be
         if journal is not None:
             stack.callback(journal.close)
             stack.enter_context(_told_when_interrupted(journal))
+        starting = stack.enter_context(thermometer_on(plans[0].device))
         _replicate(cells, None if options.workers is not None else began + START_LIMIT_NS)
-        thermometer = stack.enter_context(thermometer_on(plans[0].device))
+        thermometer = starting()
         watch = Watch([thermometer.pid if thermometer else None, *(pid for cell in cells for pid in cell.pids)])
         session = time_interleaved(
             [cell.replicas for cell in cells],
@@ -90,7 +93,7 @@ def bench(models: str | Path | Sequence[str | Path] = (), **keywords: Any) -> Be
     learn(ledger, results, floor)
     results = [extend(result, cell, options) for result, cell in zip(results, cells, strict=True)]
     result = BenchResult(tuple(results), compare_cells(results), session, options, clock_cost_ns())
-    result = replace(result, floor=floor, others=others, models=tuple(given), journal=journal)
+    result = replace(result, floor=floor, others=others, models=tuple(given), journal=journal, leases=tuple(leases))
     return result if baseline is None else _against(result, baseline, str(earlier))
 
 

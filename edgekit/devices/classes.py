@@ -1,0 +1,80 @@
+"""``class:phone-2gb``: this machine, held to the memory and the cores of a class of devices.
+
+It proves whether a model fits and runs in that memory on that many threads; its evidence is ``constrained``. Times are
+those of this machine's cores and say nothing of the speed of such a device.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from edgekit.devices.archive import floor_archive
+from edgekit.devices.local import LocalTransport
+from edgekit.devices.transport import Start
+from edgekit.errors import UnsupportedError, UsageError
+from edgekit.types import DeviceSpec
+
+_HELD: Final = """\
+import os, sys
+os.sched_setaffinity(0, {int(core) for core in sys.argv[1].split(",")})
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceClass:
+    """What one process gets there: about half of a device's memory where other programs run too, three quarters of a
+    board's. The interpreter's own data count (about 100 MB with a runtime)."""
+
+    memory_bytes: int
+    cores: int
+    what: str
+
+
+CLASSES: Final[Mapping[str, DeviceClass]] = {
+    "phone-2gb": DeviceClass(1 << 30, 4, "a phone with 2 GB, 4 cores for one program"),
+    "phone-4gb": DeviceClass(2 << 30, 4, "a phone with 4 GB, 4 fast cores"),
+    "board-512mb": DeviceClass(384 << 20, 4, "a board with 512 MB, such as a Raspberry Pi Zero 2 W"),
+    "board-1gb": DeviceClass(768 << 20, 4, "a board with 1 GB, such as a Raspberry Pi 3"),
+    "board-1core": DeviceClass(384 << 20, 1, "a board with 512 MB and one core"),
+}
+
+
+def parse_class(name: str) -> DeviceClass:
+    """A class by its name.
+
+    Raises:
+        UsageError: no such class; the message lists what there is.
+    """
+    if name not in CLASSES:
+        known = "; ".join(f"{key} ({found.what})" for key, found in CLASSES.items())
+        raise UsageError(f"no class of devices is called {name!r}; there are: {known}")
+    return CLASSES[name]
+
+
+class ClassTransport(LocalTransport):
+    """A worker with this interpreter, held to a class's memory and cores.
+
+    Raises:
+        UnsupportedError: this machine has fewer cores than the class: a run with fewer would not be of that class.
+    """
+
+    def __init__(self, spec: DeviceSpec, archive: Callable[[], Path] = floor_archive) -> None:
+        super().__init__(spec, archive)
+        self.held = parse_class(spec.address)
+        self.memory_limit_bytes = self.held.memory_bytes
+        self._cores = sorted(os.sched_getaffinity(0))
+        if len(self._cores) < self.held.cores:
+            raise UnsupportedError(
+                f"class {spec.address} has {self.held.cores} cores, this process may use {len(self._cores)}: what runs "
+                "here would not show what runs there; take a class with fewer cores, or a machine with more"
+            )
+
+    def command(self, start: Start) -> list[str]:
+        cores = ",".join(map(str, self._cores[: self.held.cores]))
+        return [sys.executable, "-S", "-c", _HELD, cores, *super().command(start)]

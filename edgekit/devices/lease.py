@@ -1,0 +1,114 @@
+"""A lease: a lock on the machine this runs on, so that two users of one board do not time into each other's runs.
+
+The lock (``flock``) is the kernel's and goes with its process, however that ends. The file says who holds it, since
+when and until when, by the clock since boot, which nobody sets. After its time a lease may be taken over; its former
+holder sees that when it looks (:meth:`Lease.mine`), and has to say that its figures may be spoilt.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+PLACE: Final = Path("/tmp/edgekit.lease")
+"""One for the whole machine, whoever is logged in."""
+LONGEST_S: Final = 6 * 3600.0
+
+
+class Lease:
+    """A lease on this machine, not yet held."""
+
+    def __init__(self, place: Path | None = None) -> None:
+        self._place = place or Path(os.environ.get("EDGEKIT_LEASE") or PLACE)
+        self._handle = -1
+
+    def take(self, owner: str, seconds: float) -> Mapping[str, Any] | None:
+        """None when it is held from now on, for at most ``seconds``; else who holds it.
+
+        The holder: ``owner``, ``held_s`` and ``left_s`` (below 0: its time is over, and its file cannot be removed).
+        """
+        handle = _open(self._place)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _read(handle)
+            os.close(handle)
+            if holder["left_s"] >= 0 or not _remove(self._place):
+                return holder
+            return self.take(owner, seconds)
+        now = _now_s()
+        row = {"owner": owner[:200], "since_s": now, "until_s": now + min(seconds, LONGEST_S), "pid": os.getpid()}
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps(row).encode(), 0)
+        self._handle = handle
+        return None
+
+    def mine(self) -> bool:
+        """Whether it is still held: nobody has taken it over."""
+        if self._handle < 0:
+            return False
+        try:
+            return os.path.samestat(os.stat(self._place), os.fstat(self._handle))
+        except FileNotFoundError:
+            return False
+
+    def release(self) -> None:
+        """Gives it up; twice does no harm."""
+        if self._handle >= 0:
+            with suppress(OSError):
+                os.ftruncate(self._handle, 0)
+            os.close(self._handle)
+            self._handle = -1
+
+
+def holder(place: Path | None = None) -> Mapping[str, Any] | None:
+    """Who holds the lease on this machine, None when nobody does."""
+    lease = Lease(place)
+    found = lease.take("a look", 0)
+    lease.release()
+    return found
+
+
+def _open(place: Path) -> int:
+    """The file, made for everybody: another user's process has to be able to lock it."""
+    try:
+        return os.open(place, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        with suppress(PermissionError):  # somebody else made it just now
+            os.fchmod(handle, 0o666)
+        return handle
+
+
+def _read(handle: int) -> dict[str, Any]:
+    try:
+        row = json.loads(os.pread(handle, 4096, 0))
+        now = _now_s()
+        return {
+            "owner": str(row["owner"]),
+            "held_s": now - float(row["since_s"]),
+            "left_s": float(row["until_s"]) - now,
+        }
+    except (ValueError, KeyError, TypeError):  # it is being written
+        return {"owner": "somebody", "held_s": 0.0, "left_s": 0.0}
+
+
+def _remove(place: Path) -> bool:
+    """Takes the file from a holder whose time is over; False where the system does not allow it."""
+    try:
+        place.unlink()
+    except FileNotFoundError:
+        return True
+    except PermissionError:
+        return False
+    return True
+
+
+def _now_s() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,0 +1,105 @@
+"""Leases: one holder at a time on a machine, gone with its process, taken over when its time is up."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekit.devices import open_worker, parse_device
+from edgekit.devices.lease import Lease, holder
+from edgekit.errors import DeviceError
+from edgekit.pipeline.bench import leases
+from edgekit.pipeline.bench.leases import leased
+
+
+@pytest.fixture(autouse=True)
+def _a_lease_of_the_tests_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EDGEKIT_LEASE", str(tmp_path / "lease"))
+    return tmp_path / "lease"
+
+
+@pytest.fixture
+def _shared_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This machine as if it were a board that others use."""
+    monkeypatch.setattr(leases, "SHARED", ("cpu",))
+    monkeypatch.setattr(leases, "ASK_EVERY_S", 0.1)
+    yield
+
+
+def test_one_holder_at_a_time() -> None:
+    first, second = Lease(), Lease()
+    assert first.take("ann@laptop", 60) is None and first.mine()
+    found = second.take("bob@desk", 60)
+    assert found is not None and found["owner"] == "ann@laptop" and 50 < found["left_s"] <= 60
+    assert not second.mine() and holder() is not None
+    first.release()
+    assert holder() is None and second.take("bob@desk", 60) is None
+
+
+def test_it_goes_with_its_process() -> None:
+    with open_worker("cpu") as worker:
+        assert worker.lease("ann", 60) is None and worker.lease_is_mine()
+        with open_worker("cpu") as other:
+            found = other.holder()
+            assert found is not None and found["owner"] == "ann"
+        os.kill(worker.hello["pid"], 9)
+        deadline = time.monotonic() + 20
+        while holder() is not None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert holder() is None
+
+
+def test_after_its_time_it_may_be_taken_over_and_its_holder_sees_that() -> None:
+    first, second = Lease(), Lease()
+    assert first.take("ann", -1) is None
+    assert second.take("bob", 60) is None and second.mine() and not first.mine()
+
+
+def test_a_file_that_says_nothing_is_a_holder_all_the_same(tmp_path: Path) -> None:
+    first = Lease()
+    assert first.take("ann", 60) is None
+    (tmp_path / "lease").write_text("{")
+    found = Lease().take("bob", 60)
+    assert found is not None and found["owner"] == "somebody"
+
+
+@pytest.mark.usefixtures("_shared_cpu")
+def test_a_run_waits_for_the_one_before(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    caplog.set_level(logging.INFO, "edgekit")
+    before = Lease()
+    assert before.take("ann@laptop", 60) is None
+    monkeypatch.setattr(leases.time, "sleep", lambda seconds: before.release())  # the other run ends while it waits
+    with leased([parse_device("cpu")] * 2, 1.0) as told:
+        assert holder() is not None and told == []
+    assert holder() is None
+    (row,) = told
+    assert row["kept"] and row["device"] == "cpu" and "busy_before" in row
+    assert "cpu is used by ann@laptop" in caplog.text and json.dumps(row)
+
+
+@pytest.mark.usefixtures("_shared_cpu")
+def test_a_device_that_stays_in_use_is_an_error() -> None:
+    before = Lease()
+    assert before.take("ann@laptop", 60) is None
+    with pytest.raises(DeviceError, match="cpu is used by ann@laptop"), leased([parse_device("cpu")], 1.0, wait_s=0.3):
+        pass
+
+
+@pytest.mark.usefixtures("_shared_cpu")
+def test_a_lease_that_was_taken_over_is_said(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    with leased([parse_device("cpu")], 1.0) as told:
+        (tmp_path / "lease").unlink()
+    assert told[0]["kept"] is False and "somebody took the lease over" in caplog.text
+
+
+def test_this_machine_is_not_leased(_a_lease_of_the_tests_own: Any) -> None:
+    with leased([parse_device("cpu")], 1.0) as told:
+        assert holder() is None
+    assert told == []
