@@ -199,6 +199,7 @@ class Capture:
 
     def _captured(self) -> ExportedProgram:
         import torch
+        from edgekit.converters.attention import guard_masks
         from edgekit.converters.recurrent.marking import Marking, unmark
 
         known = {name: torch.export.Dim(name, min=self.minimum.get(name)) for name in self.dims}
@@ -208,7 +209,7 @@ class Capture:
         )
         with quiet(), torch.no_grad(), Marking():
             spread = _spread(self.module, shapes) if known else None
-            return unmark(torch.export.export(self.module, self.examples, dynamic_shapes=spread))
+            return guard_masks(unmark(torch.export.export(self.module, self.examples, dynamic_shapes=spread)))
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -28,7 +28,10 @@ def main() -> None:
     os.environ.update(LITERT_TORCH_SHOW_PROGRESS="n", TF_CPP_MIN_LOG_LEVEL="2", JAX_PLATFORMS="cpu", HF_HUB_OFFLINE="1")
     # before the first request, while the parent does other work
     import litert_torch  # noqa: F401
-    from edgekit.converters import transposed  # noqa: F401
+    from edgekit.converters import (
+        dynamic_shapes,  # noqa: F401
+        transposed,  # noqa: F401
+    )
     from edgekit.converters.recurrent import calls, lowering, rewrite  # noqa: F401
 
     for line in sys.stdin:

@@ -9,4 +9,7 @@ The way of a layer into a TFLite file:
 3. ``calls``: litert-torch writes a sequence operator as a call of an unknown function, weights as constants.
 4. ``rewrite``: in the flatbuffer, the call becomes TFLite's own operator (``fused``), or a WHILE over one step
    (``loop``, of ``cells``).
+
+``onnx_layers`` writes the same nodes as ONNX operators. ``streaming`` comes before all of it: it makes a network of one
+step, whose layers take and give their state, out of one of sequences.
 """

@@ -37,10 +37,14 @@ PROCESS_WEIGHT = 2.0
 """How many replicas the expectation :data:`PROCESS_SPREAD` counts for beside the ones that were measured."""
 OCCASION_SPREAD = 0.006
 """Standard deviation of the p50 of one file between two runs of the bench, beyond what differs between processes."""
+NOISY_OCCASION_SPREAD = 0.05
+"""The same where the bench itself says that the machine was noisy: the limit from which it says so."""
+NOISY = " noisy"
+"""Ends the key of a visit at which the machine was noisy: such visits are learned from apart."""
 SCHEMA = "edgekit.noise-floor/1"
 MOST_RECORDS = 200
 MOST_OCCASIONS = 5
-_SPREADS = np.geomspace(0.0005, 0.1, 54)
+_SPREADS = np.geomspace(0.0005, 0.5, 73)
 _WEIGHTS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
 _PRIOR_FACTOR = math.log(2)
 """The built-in values are held to be right within a factor of two (one standard deviation of their logarithm)."""
@@ -53,7 +57,8 @@ class NoiseFloor:
     Attributes:
         process, weight: standard deviation between processes, and the replicas that this expectation counts for.
         occasion: standard deviation between occasions, beyond that.
-        runs, revisits: records the two stand on; 0 and 0: the built-in values.
+        runs, revisits: records these stand on; 0 and 0: the built-in values.
+        occasion_noisy: ``occasion`` for results that are noisy.
     """
 
     process: float = PROCESS_SPREAD
@@ -61,11 +66,23 @@ class NoiseFloor:
     occasion: float = OCCASION_SPREAD
     runs: int = 0
     revisits: int = 0
+    occasion_noisy: float = NOISY_OCCASION_SPREAD
+
+    def when(self, noisy: bool) -> NoiseFloor:
+        """The floor for a result that is, or is not, noisy."""
+        return replace(self, occasion=max(self.occasion, self.occasion_noisy)) if noisy else self
 
     def document(self) -> dict[str, Any]:
         source = "learned" if self.runs or self.revisits else "built-in"
-        return {"source": source, "process_spread": self.process, "process_weight": self.weight,
-                "occasion_spread": self.occasion, "runs": self.runs, "revisits": self.revisits}  # fmt: skip
+        return {
+            "source": source,
+            "process_spread": self.process,
+            "process_weight": self.weight,
+            "occasion_spread": self.occasion,
+            "occasion_spread_noisy": self.occasion_noisy,
+            "runs": self.runs,
+            "revisits": self.revisits,
+        }
 
 
 BUILT_IN = NoiseFloor()
@@ -87,14 +104,16 @@ def floor_of(document: Mapping[str, Any]) -> NoiseFloor:
     values = [float(said[name]) for name in names if isinstance(said.get(name), int | float) and 0 < said[name] < 100]
     if len(values) < len(names):
         return BUILT_IN
-    return NoiseFloor(values[0], values[1], values[2], int(said.get("runs", 0)), int(said.get("revisits", 0)))
+    noisy = said.get("occasion_spread_noisy")
+    noisy = float(noisy) if isinstance(noisy, int | float) and 0 < noisy < 100 else NOISY_OCCASION_SPREAD
+    return NoiseFloor(values[0], values[1], values[2], int(said.get("runs", 0)), int(said.get("revisits", 0)), noisy)
 
 
 def wider(a: NoiseFloor, b: NoiseFloor) -> NoiseFloor:
     """For a comparison of two documents: the larger spreads of the two, the smaller weight."""
     return NoiseFloor(
         max(a.process, b.process), min(a.weight, b.weight), max(a.occasion, b.occasion),
-        min(a.runs, b.runs), min(a.revisits, b.revisits),
+        min(a.runs, b.runs), min(a.revisits, b.revisits), max(a.occasion_noisy, b.occasion_noisy),
     )  # fmt: skip
 
 
@@ -168,15 +187,23 @@ class Ledger:
     def floor(self) -> NoiseFloor:
         """The floor that all records so far speak for."""
         process = [Record(*row) for row in self._process]
-        seen = [occasion_record(visits) for visits in self._occasions.values()]
-        visited = [record for record in seen if record is not None]
+        visited, noisy = (
+            [
+                record
+                for key, visits in self._occasions.items()
+                if key.endswith(NOISY) is wanted and (record := occasion_record(visits)) is not None
+            ]
+            for wanted in (False, True)
+        )
         found = BUILT_IN
         if process:
             spread, weight = fit(process, PROCESS_SPREAD)
             found = replace(found, process=spread, weight=weight, runs=len(process))
         if visited:
-            found = replace(found, occasion=fit(visited, OCCASION_SPREAD)[0], revisits=len(visited))
-        return found
+            found = replace(found, occasion=fit(visited, OCCASION_SPREAD)[0])
+        if noisy:
+            found = replace(found, occasion_noisy=fit(noisy, NOISY_OCCASION_SPREAD)[0])
+        return replace(found, revisits=len(visited) + len(noisy))
 
     def add(self, process: Record | None, visits: Mapping[str, Sequence[float]]) -> None:
         """One finished run: what it says about processes, and for each file ``(time, log p50, variance of that)``."""

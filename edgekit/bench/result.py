@@ -117,7 +117,8 @@ class CellResult:
 
     def latency(self) -> dict[str, Any]:
         """The body of ``latency_ms``; ValueError where nothing was timed."""
-        return latency_document(self.blocks, seed=self.seed, owners=self.owners, floor=self.floor)
+        floor = self.floor.when(noise(self.blocks, self.disturbed).verdict == "noisy")
+        return latency_document(self.blocks, seed=self.seed, owners=self.owners, floor=floor)
 
     def _needs(self, samples: Samples) -> dict[str, Any]:
         """For each percentile that is None: samples it needs in all, and about how many seconds a cell that takes."""

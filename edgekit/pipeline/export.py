@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -236,6 +237,7 @@ def _convert_all(
         card = converters[key].card(capture)
         write_card(target, card)
         ledger = proof.of(target, card, converters[key].runs_on)
+        notes = (*notes, *ledger.notes)
         begin = started if converters[key].background else here
         seconds = time.monotonic() - begin
         card = _finish_card(card, capture, proof, ledger, notes, converters[key])
@@ -292,12 +294,13 @@ class _Proof:
             DeviceError: the file's runtime is missing, or dies on it.
         """
         from edgekit.quality.parity import prove, require, with_rows
+        from edgekit.quality.rounding import own_rounding
         from edgekit.quality.state import WHERE as STATE
         from edgekit.quality.steps import WHERE as STEPS
 
         with _opened(path, runtime) as runner:
             run = _tolerant(runner.run, card)
-            ledger = prove(self._reference, run, self.cases, self.tolerance)
+            ledger = prove(self._reference, run, self.cases, self.tolerance, partial(own_rounding, self.capture))
             state = self._state(path, run)
             steps = self._steps(runner)
         bad = ledger.first_failure

@@ -54,6 +54,11 @@ _RULES: tuple[tuple[str, str, str | Callable[[re.Match[str]], str]], ...] = (
         "a tensor's value becomes a Python number or a size (.item(), int(), nonzero): keep it a tensor",
     ),
     (
+        "dynamic size",
+        r"Shapes must be 1D sequences of concrete values|-9223372036854775808",
+        "dynamic size: litert-torch's reshape and mean take fixed sizes only in this place; fix the size",
+    ),
+    (
         "complex dtype",
         r"complex(?:64|128)|ComplexFloat|ComplexDouble|Unsupported ir element type: complex",
         "complex dtype: the file has no complex numbers; keep real and imaginary part as two real tensors",

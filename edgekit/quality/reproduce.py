@@ -40,7 +40,10 @@ def located(error: ConversionError, capture: Capture, source: str, folder: Path)
     """``error`` with the smallest part of the network that fails by itself, its cause, and a file that shows it."""
     failing = smallest(capture, error)
     if failing is None:
-        advice = f"By itself, with the sizes of its example inputs, the network does convert. {error.advice}"
+        words = explain(error.detail).words
+        advice = (
+            f"With all sizes fixed, as its example inputs have them, it does convert. Cause: {words}. {error.advice}"
+        )
         return ConversionError(error.tool, error.headline, advice, error.detail)
     path = write(folder, source, capture.network, failing, capture.options.opset or DEFAULT_OPSET)
     part = failing.part

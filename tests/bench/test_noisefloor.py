@@ -130,6 +130,19 @@ def test_occasions_are_learned_from_files_that_come_again() -> None:
     assert (found.process, found.revisits) == (PROCESS_SPREAD, 10)
 
 
+def test_noisy_occasions_are_learned_from_apart() -> None:
+    ledger = Ledger(MACHINE)
+    generator = np.random.default_rng(0)
+    for occasion in range(4):
+        visit = {f"file{k} noisy": (occasion, 14 + generator.normal(0, 0.2), 1e-6) for k in range(10)}
+        ledger.add(None, visit)
+    found = ledger.floor()
+    assert found.occasion == OCCASION_SPREAD
+    assert found.occasion_noisy == pytest.approx(0.2, rel=0.4)
+    assert found.when(noisy=True).occasion == found.occasion_noisy
+    assert found.when(noisy=False) == found
+
+
 def test_it_does_not_grow_without_end() -> None:
     ledger = Ledger(MACHINE)
     ledger._process = [[1e-4, 1e-5, 3.0]] * MOST_RECORDS
@@ -183,9 +196,9 @@ def test_the_state_folder_of_a_user(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 def test_a_document_says_what_it_was_made_with() -> None:
-    floor = NoiseFloor(0.02, 3.0, 0.01, 7, 2)
+    floor = NoiseFloor(0.02, 3.0, 0.01, 7, 2, 0.07)
     assert floor_of({"protocol": {"noise_floor": floor.document()}}) == floor
     assert floor_of({}) == BUILT_IN
     assert floor_of({"protocol": {"noise_floor": {"process_spread": "x"}}}) == BUILT_IN
-    assert wider(floor, BUILT_IN) == NoiseFloor(0.02, 2.0, 0.01, 0, 0)
+    assert wider(floor, BUILT_IN) == NoiseFloor(0.02, 2.0, 0.01, 0, 0, 0.07)
     assert BUILT_IN.occasion == OCCASION_SPREAD

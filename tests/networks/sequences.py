@@ -74,3 +74,16 @@ def crnn() -> tuple[nn.Module, Tensor]:
 
 def seq2seq() -> tuple[nn.Module, Tensor]:
     return Translator(), torch.randint(1, 50, (1, 9))
+
+
+def bert_with_boolean_masks() -> tuple[nn.Module, dict[str, Tensor]]:
+    """BERT-tiny (Turc et al., 2019) as a user makes it: torch's own attention, whose mask is boolean."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    config = BertConfig(hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=512)
+    mask = torch.ones(1, 32, dtype=torch.int64)
+    mask[:, 24:] = 0
+    return BertForSequenceClassification(config), {
+        "input_ids": torch.randint(0, config.vocab_size, (1, 32)),
+        "attention_mask": mask,
+    }

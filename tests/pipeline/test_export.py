@@ -11,10 +11,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from edgekit.converters.base import Capture
+from edgekit.converters.base import Capture, Finish
 from edgekit.converters.torch_to_onnx import TorchToOnnx
+from edgekit.converters.torch_to_tflite import TorchToTflite
 
 import edgekit
+from edgekit import registry
 from edgekit.artifact import read_card, sha256_file
 from edgekit.data.seeded import seeded_feed
 from edgekit.errors import InputError, ParityError, SourceError, UnsupportedError, UsageError
@@ -90,8 +92,6 @@ class Wrong(TorchToOnnx):
 
 @pytest.fixture
 def wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgekit import registry
-
     real = registry.lookup
     monkeypatch.setattr(registry, "lookup", lambda table, name: Wrong if name == "onnx" else real(table, name))
 
@@ -107,6 +107,33 @@ def test_a_file_that_differs_is_refused_by_layer_and_nothing_is_published(factor
         export(factory, to=["pt2", "onnx"], out=out)
     assert [path.name for path in out.iterdir()] == ["network.onnx"]
     assert (out / "network.onnx").read_text() == "what was there before"
+
+
+class WrongTflite(TorchToTflite):
+    """Writes a file whose head has other weights."""
+
+    def begin(self, capture: Capture, target: Path) -> Finish:
+        finish = super().begin(capture, target)
+
+        def broken() -> tuple[str, ...]:
+            notes = finish()
+            weight = capture.module.get_submodule(f"{capture.prefix}head").weight.detach().numpy()
+            content = target.read_bytes()
+            assert content.count(weight.tobytes()) == 1, "the weights stand in the file as they are"
+            target.write_bytes(content.replace(weight.tobytes(), (weight * np.float32(1.1)).tobytes()))
+            return notes
+
+        return broken
+
+
+def test_the_first_layer_that_differs_is_named_in_tflite_too(
+    factory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = registry.lookup
+    monkeypatch.setattr(registry, "lookup", lambda t, name: WrongTflite if name == "tflite" else real(t, name))
+    with pytest.raises(ParityError, match=r"First to differ: head \(FULLY_CONNECTED\)\. Nothing was published"):
+        export(factory, to="tflite", out=tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
 
 
 @pytest.mark.usefixtures("wrong")

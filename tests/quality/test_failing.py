@@ -195,7 +195,7 @@ def test_a_network_that_only_fails_with_a_dynamic_axis_is_told_so(networks: Path
         "def make():\n    return Fixed(), torch.zeros(2, 4)\n"
     )
     message = refused(path, "make", "onnx", tmp_path / "out", dynamic=["x:0=batch"])
-    assert "with the sizes of its example inputs, the network does convert" in message
+    assert "With all sizes fixed, as its example inputs have them, it does convert" in message
     assert "leave that axis out" in message
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from edgekit.bench.environment import environment
-from edgekit.bench.noisefloor import Ledger, NoiseFloor, process_record
+from edgekit.bench.noisefloor import NOISY, Ledger, NoiseFloor, process_record
 from edgekit.bench.others import between, snapshot
 from edgekit.bench.replicas import replicated
 from edgekit.bench.result import CellResult
@@ -27,20 +28,31 @@ log = logging.getLogger("edgekit")
 
 
 @contextmanager
-def thermometer_on(device: DeviceSpec) -> Iterator[Thermometer | None]:
-    """A thermometer in a process of its own on ``device``; None, which is said, where it cannot be started,
-    and on an emulated device, where nothing is timed."""
+def thermometer_on(device: DeviceSpec) -> Iterator[Callable[[], Thermometer | None]]:
+    """A thermometer in a process of its own on ``device``, which starts beside what is done meanwhile.
+
+    The call that this gives waits until it is there. None where it cannot be started, which is said, and on an emulated
+    device, where nothing is timed.
+    """
     if not device.evidence.has_time:
-        yield None
+        yield lambda: None
         return
-    try:
-        client = open_worker(device)
-    except DeviceError as error:
-        log.warning("no thermometer on %s, so no block is repeated for a slow machine: %s", device.name, error)
-        yield None
-        return
-    with client:
-        yield Thermometer(client.reference_ns, int(client.hello["pid"]))
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(open_worker, device)
+
+        def there() -> Thermometer | None:
+            try:
+                client = starting.result()
+            except DeviceError as error:
+                log.warning("no thermometer on %s, so no block is repeated for a slow machine: %s", device.name, error)
+                return None
+            return Thermometer(client.reference_ns, int(client.hello["pid"]))
+
+        try:
+            yield there
+        finally:
+            if starting.exception() is None:  # else it was said
+                starting.result().close()
 
 
 def machine_ledger() -> Ledger:
@@ -53,8 +65,8 @@ def machine_ledger() -> Ledger:
 def learn(ledger: Ledger, results: Sequence[CellResult], floor: NoiseFloor) -> None:
     """Adds what a finished run says about the noise of the machine.
 
-    Between processes: from all cells that were timed together. Between occasions: the p50 of each file in its setting,
-    unless the machine was noisy, which the result says of itself.
+    Between processes: from all cells that were timed together. Between occasions: the p50 of each file in its setting;
+    those at which the machine was noisy, which the result says of itself, are kept apart.
     """
     timed = [result for result in results if result.timed]
     whole = [result for result in timed if len(result.blocks) == max(len(other.blocks) for other in timed)]
@@ -62,11 +74,14 @@ def learn(ledger: Ledger, results: Sequence[CellResult], floor: NoiseFloor) -> N
     visits: dict[str, tuple[float, float, float]] = {}
     for result in timed:
         noise, setting = result.noise, result.setting
-        if noise is None or noise.verdict == "noisy" or len(set(result.owners)) < 2:
+        if noise is None or len(set(result.owners)) < 2:
             continue
         found = replicated(np.log(block_medians(result.blocks)), result.owners, floor)
         where = setting.runtime, setting.device["name"], setting.threads, setting.batch, setting.scenario
-        visits.setdefault(" ".join(map(str, (setting.sha256, *where))), (time.time(), found.centre, found.error**2))
+        visits.setdefault(
+            " ".join(map(str, (setting.sha256, *where))) + (NOISY if noise.verdict == "noisy" else ""),
+            (time.time(), found.centre, found.error**2),
+        )
     ledger.add(process_record(logs, [result.owners for result in whole]), visits)
 
 

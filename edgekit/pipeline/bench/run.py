@@ -76,8 +76,9 @@ def bench(models: str | Path | Sequence[str | Path] = (), **keywords: Any) -> Be
         if journal is not None:
             stack.callback(journal.close)
             stack.enter_context(_told_when_interrupted(journal))
+        starting = stack.enter_context(thermometer_on(plans[0].device))
         _replicate(cells, None if options.workers is not None else began + START_LIMIT_NS)
-        thermometer = stack.enter_context(thermometer_on(plans[0].device))
+        thermometer = starting()
         watch = Watch([thermometer.pid if thermometer else None, *(pid for cell in cells for pid in cell.pids)])
         session = time_interleaved(
             [cell.replicas for cell in cells],

@@ -26,6 +26,7 @@ def scaled(saved: Path, tmp_path: Path) -> Scaled:
         levels = np.repeat(1e6 * factor * (1 + jitter * generator.standard_normal(20)), 20)
         entry["samples_ns"] = [int(value) for value in levels]
         entry["block_workers"] = [f"0.{place // 2 % 4}" for place in range(20)]
+        entry["noise"] = {"verdict": "stable"}
         entry["device"].update(device)
         document["results"] = [entry]
         path = tmp_path / f"{name}.json"
@@ -69,6 +70,16 @@ def test_a_floor_that_was_learned_widens_the_interval(scaled: Scaled) -> None:
     assert known.verdict.value == "slower"
     assert wide.verdict.value == "inconclusive"
     assert wide.high - wide.low > 3 * (known.high - known.low)
+
+
+def test_a_noisy_occasion_is_worth_less(scaled: Scaled) -> None:
+    from edgekit.pipeline.compare import compare
+
+    new, base = scaled("new", 1.10), scaled("base", 1.0)
+    document = json.loads(new.read_text())
+    document["results"][0]["noise"] = {"verdict": "noisy"}
+    new.write_text(json.dumps(document))
+    assert compare(new, base).comparisons[0].verdict.value == "inconclusive"
 
 
 def test_the_bench_against_a_baseline(

@@ -1,0 +1,61 @@
+"""Networks of one's own and of others through both formats: proved, or refused with a reason that is known here."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from edgekit.errors import ConversionError
+from edgekit.pipeline.export import export
+
+
+def _load(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+HERE = Path(__file__).parent
+catalogue = _load("edgekit_networks_catalogue", HERE / "catalogue.py")
+REFUSED = {
+    ("resnet18-batch", "tflite"): "dynamic size",
+    ("seq2seq-GRU-words", "tflite"): "",
+    ("BERT-tiny-words", "tflite"): "",
+    ("CRNN-width", "tflite"): "",
+}
+"""Reasons are quoted in docs/coverage.md; a network that goes through after all is no fault."""
+
+
+def _cases() -> list[object]:
+    rows = [(entry, to) for entry in catalogue.NETWORKS if entry.group != "zoo" for to in ("onnx", "tflite")]
+    return [
+        pytest.param(entry, to, id=f"{entry.id}-{to}", marks=() if entry.small else pytest.mark.slow)
+        for entry, to in rows
+    ]
+
+
+@pytest.mark.parametrize(("entry", "to"), _cases())
+def test_it_goes_through(entry: object, to: str, tmp_path: Path, root: Path) -> None:
+    source = entry.source  # type: ignore[attr-defined]
+    if source.startswith("timm:") and not _load("timm_here", root / "scripts" / "timm_here.py").use_timm():
+        pytest.skip("needs .venv-timm or $EDGEKIT_TIMM: run scripts/test")
+    if source.startswith("hf:") or "bert" in source:
+        pytest.importorskip("transformers")
+    try:
+        made = export(source, to=to, out=tmp_path, dynamic=entry.dynamic)  # type: ignore[attr-defined]
+    except ConversionError as error:
+        reason = REFUSED.get((entry.id, to))  # type: ignore[attr-defined]
+        if reason is None or reason not in str(error):
+            raise
+        return
+    found = made.artifacts[0]
+    assert found.parity.passed
+    assert len(found.parity.cases) >= 7
+    assert max(found.parity.scale.values()) > 1e-3, "outputs near zero would prove nothing"
