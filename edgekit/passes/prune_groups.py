@@ -118,13 +118,26 @@ class Budget:
         return self._greedy(widths, goal)
 
     def _even(self, widths: list[list[int]], goal: float) -> list[int]:
-        """The same share of every group: the largest share whose rounded widths cost no more than ``goal``."""
+        """The same share of every group: the largest share whose rounded widths cost no more than ``goal``; what
+        rounding took too much is given back where a group has lost most."""
         best = [row[-1] for row in widths]
         for share in np.linspace(0.0, 1.0, 401):
             kept = [min(row, key=lambda w, n=row[0]: abs(w - share * n)) for row in widths]  # type: ignore[misc]
             if goal >= self.cost(kept) > self.cost(best):
                 best = kept
-        return best
+        return self._given_back(best, widths, goal)
+
+    def _given_back(self, kept: list[int], widths: list[list[int]], goal: float) -> list[int]:
+        while True:
+            lost_most = sorted(range(len(kept)), key=lambda k: (kept[k] / widths[k][0], k))
+            for k in lost_most:
+                wider = [width for width in widths[k] if width > kept[k]]
+                trial = [*kept[:k], min(wider, default=kept[k]), *kept[k + 1 :]]
+                if wider and self.cost(trial) <= goal:
+                    kept = trial
+                    break
+            else:
+                return kept
 
     def _greedy(self, widths: list[list[int]], goal: float) -> list[int]:
         """Step by step where the importance lost for each multiply-accumulate saved is least."""

@@ -123,6 +123,18 @@ def test_the_multiply_accumulates_are_gone(network: Network, amount: float, spre
     assert all(width % 8 == 0 and 0 < width <= of for width, of in kept.values())
 
 
+def test_what_rounding_took_too_much_is_given_back() -> None:
+    """Two of three steps of 8 would be gone with an equal share; the goal needs but one of them."""
+    module = nn.Sequential(
+        nn.Conv2d(3, 16, 3, 1, 1), nn.ReLU(), nn.Conv2d(16, 16, 3, 1, 1), nn.ReLU(), nn.Conv2d(16, 4, 1)
+    )
+    budget, _ = PruneChannels(0.2).budget(as_network(module))
+    assert sorted(group.channels for group in budget.groups) == [16, 16]
+    kept = budget.choose(0.8 * budget.total, 8, "even")
+    assert sorted(kept) == [8, 16]
+    assert budget.cost(kept) <= 0.8 * budget.total < budget.cost([16, 16])
+
+
 def test_macs_by_hand() -> None:
     module = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.Flatten(), nn.Linear(8 * 16, 5))
     assert layer_macs(module, [torch.zeros(1, 3, 8, 8)]) == {"0": 4 * 4 * 8 * 3 * 9, "2": 128 * 5}
