@@ -100,4 +100,4 @@ class EmulatorTransport(Transport):
         return {**kept, "PYTHONPATH": str(self._site)}
 
     def install(self, package: str) -> str:
-        return f"edgekit device add arm emulator:{self._core} (it brings {package})"
+        return f"rm -r {self._root} && edgekit device add arm emulator:{self._core} (it brings {package})"

@@ -135,7 +135,17 @@ class Emulator(Place):
         return transport
 
 
-PLACES = (Cpu, Python, Ssh, pytest.param(Emulator, marks=pytest.mark.slow))
+PLACES = (Cpu, Python, Ssh, Emulator)
+ON_THE_EMULATOR = ("it_says_what_it_is", "it_hangs", "killed_by_somebody", "and_once", "python_is_out_of_memory")
+"""What is run on the emulator every time, where a start takes seconds; all of it with ``pytest -m sweep``."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "[emulator" in item.name and not any(name in item.name for name in ON_THE_EMULATOR):
+            item.add_marker(pytest.mark.sweep)
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", params=PLACES, ids=lambda kind: kind.name)
