@@ -82,7 +82,7 @@ class PruneChannels(Pass):
         try:
             pruned = smaller(module, gone)
             prove(module, pruned, gone, inputs)
-        except RuntimeError as error:  # torch's shape errors
+        except (RuntimeError, IndexError) as error:  # torch's shape errors
             raise UnsupportedError(
                 f"without the channels that left, the network fails: {error}. Its forward takes a width for granted; a "
                 "module with the attribute keeps_widths = True is left whole"
@@ -152,6 +152,13 @@ def _is_headed(module: nn.Module) -> bool:
     )
 
 
+def _is_cut(module: nn.Module) -> bool:
+    """Attention of others, that reshapes to a number of heads it was built with."""
+    numbers = (getattr(module, name, None) for name in ("num_heads", "num_attention_heads", "n_heads", "n_head"))
+    own = any(isinstance(child, nn.Linear) for child in module.children())
+    return own and not _is_headed(module) and any(isinstance(number, int) for number in numbers)
+
+
 def _heads(module: nn.Module) -> list[Related]:
     """The heads of each attention: their rows in queries, keys and values, and their columns in what mixes them."""
     found = []
@@ -181,6 +188,8 @@ def _whole(module: nn.Module) -> tuple[list[nn.Module], list[str]]:
             reason = "a single cell is not traced through its steps; nn.RNN, nn.LSTM and nn.GRU are pruned"
         elif isinstance(layer, nn.LSTM) and layer.proj_size:
             reason = "it projects its hidden state"
+        elif _is_cut(layer):
+            reason = "its widths are cut into heads"
         elif getattr(layer, "keeps_widths", False) and not _is_headed(layer):
             reason = "it says keeps_widths"
         elif not getattr(layer, "keeps_widths", False):

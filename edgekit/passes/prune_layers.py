@@ -135,14 +135,22 @@ class _NormOfKept(nn.Module):
         self.kept = torch.tensor([k for k in range(width) if k not in gone])
 
     def forward(self, x: Tensor) -> Tensor:
-        axis = -1 if isinstance(self.norm, nn.LayerNorm) else 1
+        axis = self._axis(x)
         part = x.index_select(axis, self.kept)
         scale, shift = (None if v is None else v[self.kept] for v in (self.norm.weight, self.norm.bias))
         if isinstance(self.norm, nn.LayerNorm):
-            y = F.layer_norm(part, part.shape[-1:], scale, shift, self.norm.eps)
+            last = part.movedim(axis, -1)
+            y = F.layer_norm(last, last.shape[-1:], scale, shift, self.norm.eps).movedim(-1, axis)
         else:
             y = F.group_norm(part, self.norm.num_groups, scale, shift, self.norm.eps)
         return torch.zeros_like(x).index_copy(axis, self.kept, y)
+
+    def _axis(self, x: Tensor) -> int:
+        """1, or the last one for layer normalisation; a subclass may normalise the channels of maps (timm)."""
+        if isinstance(self.norm, nn.GroupNorm):
+            return 1
+        maps = type(self.norm) is not nn.LayerNorm and x.ndim == 4 and x.shape[1] == self.norm.normalized_shape[0]
+        return 1 if maps else -1
 
 
 def prove(whole: nn.Module, pruned: nn.Module, removed: Removed, inputs: Sequence[Tensor]) -> None:

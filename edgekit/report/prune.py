@@ -39,6 +39,13 @@ def render_prune(result: Documented) -> Parts:
     parts.append(table(("layer", "channels", "kept"), widths, right=("channels", "kept")))
     if document["sparsity"]:
         parts.append("no runtime here skips zeros: a run takes as long as before (see docs/pruning.md, or bench both)")
+    if document["candidates"]:
+        names = list(document["candidates"][0])
+        parts.append(table(names, [[_figure(row.get(name)) for name in names] for row in document["candidates"]]))
     if not quality:
         parts.append("quality was not measured and nothing was fine-tuned: give --data")
     return [*parts, *(f"note: {note}" for note in document["notes"])]
+
+
+def _figure(value: object) -> object:
+    return f"{value:.4g}" if isinstance(value, float) else value

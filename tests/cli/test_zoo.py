@@ -80,7 +80,8 @@ def test_every_command(name: str, cli: Cli, tmp_path: Path) -> None:
     # The cases of the proof hold to a tolerance of the file's own; here only gross mistakes of the input are sought.
     assert first[0]["first"] == pytest.approx(second[0]["first"], rel=1e-3, abs=1e-3)
 
-    timed = cli("bench", *files, "--seconds", "0.1", "--workers", "1")
+    given = [part for sample in _inputs(name, tmp_path) for part in ("--input", sample)]
+    timed = cli("bench", *files, "--seconds", "0.1", "--workers", "1", *given)
     assert [row["format"] for row in timed["results"]] == list(FORMATS)
     assert all(row["latency_ms"]["p50"] > 0 for row in timed["results"])
     assert len(timed["comparisons"]) == 1
@@ -113,3 +114,22 @@ def test_training_on_embedded_data(name: str, cli: Cli) -> None:
     exported = cli("export", "w.safetensors", "--to", "onnx", "-o", "out")
     evaluated = cli("eval", exported["artifacts"][0]["path"], "--data", EMBEDDED.get(name, "digits"), "--limit", "50")
     assert evaluated["total"] == 50 if "total" in evaluated else evaluated["value"] >= 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mlp", "cnn", "rnn", "lstm", "gru", "transformer", "gan", "autoencoder"])
+def test_the_bench_tells_all_it_can_of_every_family(name: str, cli: Cli, tmp_path: Path) -> None:
+    cli("export", name, "--to", "onnx", "--to", "tflite", "-o", "out")
+    files = [f"out/{name}.{suffix}" for suffix in FORMATS]
+    sample = next(_inputs(name, tmp_path), "noise:64")
+    asked = ["--profile", "--roofline", "--end-to-end", "--input", sample]
+    rows = cli("bench", *files, "--seconds", "0.3", "--workers", "1", *asked)["results"]
+    for row in rows:
+        assert not [key for key in ("profile", "roofline", "end_to_end") if "error" in row[key]]
+        assert row["roofline"]["uncounted"] == []
+        assert row["profile"]["nodes"]
+        assert sum(item["share"] for item in row["profile"]["types"]) == pytest.approx(1)
+        assert {item["layer"] for item in row["profile"]["layers"]} - {None}, "no operator has a layer"
+    macs = [row["roofline"]["macs"] for row in rows]
+    # converters may do the same in another way (a transposed convolution as a dense layer), but not many times more
+    assert max(macs) <= 2 * min(macs)

@@ -65,3 +65,13 @@ def test_arrays_of_the_users_own_are_fed_as_they_are(tmp_path):
 def test_anything_else_is_no_noise():
     with pytest.raises(DataError, match=r"'cat\.jpg' is not; give noise:64"):
         sample_feed("cat.jpg", SIGNATURE, CONTRACT)
+
+
+def test_spelled_noise_is_one_sample_of_the_models_own_shape() -> None:
+    """What the bench is given with ``--input``: the first of the samples that ``run`` makes of the same words."""
+    signature = Signature((TensorSpec("noise", "float32", ("batch", 6)),), ())
+    contract = {"noise": InputContract("noise")}
+    (found,) = sample_feed("noise:64@7", signature, contract).values()
+    assert (found == noise.normal(7, 64, (6,))[:1]).all()
+    with pytest.raises(DataError, match="a generator starts from noise"):
+        sample_feed("photo.png", signature, contract)

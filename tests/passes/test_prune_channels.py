@@ -258,3 +258,48 @@ def test_rows_cut_into_maps_leave_with_their_channel() -> None:
     module[3] = nn.Unflatten(1, (32, 2, 2))  # a module that says its sizes is taken at its word
     with pytest.raises(UnsupportedError, match="no channels can leave"):
         PruneChannels(0.5).run(as_network(module))
+
+
+class OfMaps(nn.LayerNorm):
+    """Layer normalisation over the channels of maps, as timm has it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class Heads(nn.Module):
+    """Attention that reshapes to the number of heads it was built with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_heads, self.qkv, self.proj = 4, nn.Linear(32, 96), nn.Linear(32, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).reshape(x.shape[0], -1, 3, self.num_heads, 8).permute(2, 0, 3, 1, 4)
+        mixed = (q @ k.transpose(-1, -2)).softmax(-1) @ v
+        return self.proj(mixed.transpose(1, 2).reshape(x.shape))
+
+
+def test_normalisation_of_maps_is_proved() -> None:
+    module = nn.Sequential(
+        nn.Conv2d(3, 48, 3, 1, 1), OfMaps(48), nn.GELU(), nn.Conv2d(48, 32, 1), nn.ReLU(), nn.Conv2d(32, 4, 1)
+    )
+    result = PruneChannels(0.5).run(as_network(module))
+    assert isinstance(result.model, Network)
+    assert result.model.module.get_submodule("0").out_channels < 48
+
+
+def test_heads_of_others_are_left_and_named() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention, self.up, self.down = Heads(), nn.Linear(32, 64), nn.Linear(64, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.down(torch.relu(self.up(self.attention(x)))).mean(1)
+
+    result = PruneChannels(0.2).run(as_network(Net(), (1, 9, 32)))
+    assert isinstance(result.model, Network)
+    assert result.notes == ("attention (Heads) is left as it is: its widths are cut into heads",)
+    assert result.model.module.get_submodule("attention.qkv").out_features == 96
+    assert result.model.module.get_submodule("up").out_features < 64
