@@ -43,6 +43,8 @@ REMOTE: Final = (
 _HOST: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*|[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?")
 _USER: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+-]*")
 _ENDED: Final = re.compile(rf"^{doorman.ENDED} (-?\d+)$", re.MULTILINE)
+IDLE_S: Final = 6 * 3600
+"""A worker that is asked nothing for so long ends: a network that dies without a word leaves its server waiting."""
 _LOST: Final = 255
 """What ssh itself ends with."""
 _ADVICE: Final = (
@@ -139,7 +141,7 @@ class SshTransport(Transport):
             "oldest": list(OLDEST_PYTHON),
             "sha256": hashlib.sha256(archive).hexdigest(),
             "bytes": len(archive),
-            "arguments": list(start.arguments),
+            "arguments": [*start.arguments, "--idle-limit", str(IDLE_S)],
             "environment": start.environment,
         }
         lines = [self.address.python.encode() or b"-", _doorman(), json.dumps(order).encode(), b""]

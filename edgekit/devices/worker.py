@@ -4,7 +4,7 @@ Frames (:mod:`edgekit.devices.protocol`) come in on standard input and go out on
 program started; everything a library prints goes to standard error. The program ends when its input ends, also in
 the middle of an inference, so that no worker outlives the process that started it.
 
-    python -m edgekit.devices.worker [--memory-limit BYTES]
+    python -m edgekit.devices.worker [--memory-limit BYTES] [--idle-limit SECONDS]
 """
 
 from __future__ import annotations
@@ -290,6 +290,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The program. Exit status 0 when the input ends, 3 when what comes in is not a frame."""
     parser = argparse.ArgumentParser(prog="edgekit worker")
     parser.add_argument("--memory-limit", type=int, default=0, metavar="BYTES")
+    parser.add_argument("--idle-limit", type=float, metavar="SECONDS", help="end when nothing was asked for so long")
     options = parser.parse_args(arguments)
     incoming, outgoing = take_pipes()
     faulthandler.enable(file=sys.stderr, all_threads=False)
@@ -300,7 +301,10 @@ def main(arguments: list[str] | None = None) -> int:
     threading.Thread(target=listen, args=(incoming, inbox), name="listen", daemon=True).start()
     worker = Worker()
     while True:
-        message = inbox.get()
+        try:
+            message = inbox.get(timeout=options.idle_limit)
+        except queue.Empty:  # the line is dead and nobody could say so
+            os._exit(0)
         if isinstance(message, Exception):
             sys.stderr.write(f"not a frame: {message}\n")
             sys.stderr.flush()

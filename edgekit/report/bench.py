@@ -107,12 +107,13 @@ def _disturbance(protocol: Mapping[str, Any]) -> list[str]:
 
 
 def bench_markdown(document: Document) -> str:
-    """The table of :func:`bench_table` in Markdown, and the evidence lines under it."""
+    """The table of :func:`bench_table` in Markdown, the evidence lines and those of the other passes under it."""
     columns = ("device", *COLUMNS)
     rows = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in _rows(document, True)]
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([*lines, "", *evidence_lines(document)]) + "\n"
+    beside = [f"- {part}" for entry in document["results"] for part in extra_report(entry) if isinstance(part, str)]
+    return "\n".join([*lines, "", *evidence_lines(document), *(["", *beside] if beside else [])]) + "\n"
 
 
 def bench_csv(document: Document) -> str:
@@ -134,7 +135,8 @@ def bench_csv(document: Document) -> str:
         "scenario",
     )
     tail = ("load_ms", "first_ms", "peak_memory_bytes", "throughput_per_s", "noise", "ratio_p50", "verdict", "error")
-    writer.writerow((*head, "samples", *(f"{key}_ms" for key in keys), "p50_low_ms", "p50_high_ms", *tail))
+    beside = ("load_memory_bytes", "arena_bytes", "operators", "delegated", "macs", "share_of_roof", "fit_bytes")
+    writer.writerow((*head, "samples", *(f"{key}_ms" for key in keys), "p50_low_ms", "p50_high_ms", *tail, *beside))
     for entry, found in _with_comparison(document):
         latency, device = entry["latency_ms"] or {}, entry["device"]
         named = {**entry, "device": device["name"], "evidence": device["evidence"], "cpu": device["cpu"]}
@@ -144,8 +146,17 @@ def bench_csv(document: Document) -> str:
         verdict = (found["ratio_p50"], found["verdict"]) if found else (None, None)
         noise, error = (entry["noise"] or {}).get("verdict"), entry.get("error", {}).get("message")
         figures = (entry["samples"], *(latency.get(key) for key in keys), *interval)
-        writer.writerow((*(named[key] for key in head), *figures, *rest, noise, *verdict, error))
+        writer.writerow((*(named[key] for key in head), *figures, *rest, noise, *verdict, error, *_beside(entry)))
     return out.getvalue()
+
+
+def _beside(entry: Entry) -> tuple[object, ...]:
+    """The figures of the other passes that are one number, None where there is none."""
+    delegation, roofline = entry.get("delegation") or {}, entry.get("roofline") or {}
+    memory = (entry.get("load_memory_bytes"), entry.get("arena_bytes"))
+    operators = (delegation.get("nodes"), delegation.get("delegated"))
+    fit = (entry.get("fit") or {}).get("limit_bytes")
+    return (*memory, *operators, roofline.get("macs"), roofline.get("share_of_roof"), fit)
 
 
 def compare_report(document: Document) -> list[Any]:

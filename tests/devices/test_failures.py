@@ -128,3 +128,10 @@ def test_a_model_error_ends_the_worker_of_a_runner(files: ModuleType, tmp_path: 
     with pytest.raises(DeviceError) as caught:
         open_runner(files.dense_onnx(tmp_path / "m.onnx"), device="python:/bin/false")
     assert "exit status 1" in str(caught.value)
+
+
+def test_a_worker_that_nobody_asks_ends() -> None:
+    """Its input stays open, as after a network that died without a word."""
+    command = [sys.executable, "-m", "edgekit.devices.worker", "--idle-limit", "0.2"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.wait(60) == 0

@@ -136,7 +136,13 @@ class Emulator(Place):
 
 
 PLACES = (Cpu, Python, Ssh, Emulator)
-ON_THE_EMULATOR = ("it_says_what_it_is", "it_hangs", "killed_by_somebody", "and_once", "python_is_out_of_memory")
+ON_THE_EMULATOR = (
+    "it_says_what_it_is",
+    "[emulator-ctypes.PyDLL",
+    "killed_by_somebody",
+    "once[emulator-2097159]",
+    "python_is_out",
+)
 """What is run on the emulator every time, where a start takes seconds; all of it with ``pytest -m sweep``."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from edgekit.errors import DeviceError, UsageError
 from edgekit.pipeline.bench import bench, extras
 from edgekit.pipeline.bench.fit import smallest
-from edgekit.report.bench import bench_report
+from edgekit.report.bench import bench_csv, bench_markdown, bench_report
 
 QUICK: dict[str, Any] = {"seconds": 0.3, "workers": 1}
 
@@ -130,6 +132,10 @@ def test_roofline(models: tuple[str, str], conv_tflite: Path) -> None:
         assert found["bound"] in ("compute", "memory")
         assert found["roof_flops_per_s"] <= found["peaks"]["flops_per_s"]
         assert found["share_of_roof"] == pytest.approx(found["attained_flops_per_s"] / found["roof_flops_per_s"])
+    rows = list(csv.DictReader(io.StringIO(bench_csv(result.document()))))
+    assert [(int(row["macs"]), row["fit_bytes"]) for row in rows] == [(dense["macs"], ""), (conv["macs"], "")]
+    assert [(row["operators"], row["delegated"]) for row in rows][1] == ("3", "2")
+    assert "- conv.tflite: 10.62 M multiply-accumulates" in bench_markdown(result.document())
     assert any("multiply-accumulates" in part for part in bench_report(result.document()) if isinstance(part, str))
 
 
