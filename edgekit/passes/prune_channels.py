@@ -104,7 +104,7 @@ class PruneChannels(Pass):
         Raises:
             UnsupportedError: it cannot be traced, or nothing can leave it.
         """
-        module, inputs = network.module, examples(network)
+        module, inputs = network_of(network).module, examples(network)
         whole, notes = _whole(module)
         asked = any(isinstance(m, (nn.RNNBase, nn.Unflatten)) for m in module.modules())
         found = (probed if asked else traced)(module, inputs, whole)
@@ -123,9 +123,15 @@ def network_of(model: Model) -> Network:
 
     Raises:
         UsageError: it is a file.
+        UnsupportedError: it is an exported program.
     """
     if not isinstance(model, Network):
         raise UsageError("pruning works on a network (zoo name, checkpoint, file.py:factory), not on a model file")
+    if isinstance(model.module, torch.fx.GraphModule):
+        raise UnsupportedError(
+            "an exported program (.pt2) holds operators, not layers, so none can be made smaller; prune the network it "
+            "was exported from (zoo name, checkpoint, file.py:factory), then export again"
+        )
     return model
 
 

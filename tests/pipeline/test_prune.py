@@ -15,7 +15,7 @@ import torch
 from edgekit.models.checkpoint import load_checkpoint
 
 import edgekit
-from edgekit.errors import DataError, EdgekitError, GateError, QualityError, UsageError
+from edgekit.errors import DataError, EdgekitError, GateError, QualityError, UnsupportedError, UsageError
 from edgekit.passes import prune_weights
 from edgekit.passes.macs import layer_macs
 from edgekit.pipeline.prune import PruneOptions, prune, search
@@ -109,6 +109,29 @@ def test_refused_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("method", ["channels", "magnitude"])
+def test_an_exported_program_has_no_layers(digits: Path, tmp_path: Path, method: str) -> None:
+    edgekit.export(digits, to=["pt2"], out=tmp_path, name="n")
+    with pytest.raises(UnsupportedError, match="holds operators, not layers"):
+        prune(tmp_path / "n.pt2", amount=0.3, method=method, out=tmp_path / "p.safetensors")
+
+
+def test_the_same_widths_are_not_tried_twice(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five amounts, of which rounding makes fewer networks: each is fine-tuned once."""
+    made: list[float] = []
+    run = search.run_trial
+
+    def counted(job: search.Job, amount: float, place: Path) -> search.Trial:
+        made.append(amount)
+        return run(job, amount, place)
+
+    monkeypatch.setattr(search, "run_trial", counted)
+    options = PruneOptions(max_drop=0.9, round_to=16)
+    tried = prune(str(digits), out=tmp_path / "p.safetensors", data="digits", epochs=0, options=options)
+    amounts = [row["amount"] for row in tried.document()["candidates"]]
+    assert len(amounts) == 5 > len(made)
+
+
 def test_command_line(digits: Path, edgekit_cli: Callable[..., Any], tmp_path: Path) -> None:
     ended = edgekit_cli("prune", digits, "--amount", "0.4", "-o", tmp_path / "p.safetensors", "--json", "-")
     assert ended.code == 0, ended.err
@@ -169,7 +192,7 @@ def test_a_drop_that_is_too_large_is_not_published(digits: Path, tmp_path: Path)
     assert digits.read_bytes() == before
 
 
-def test_as_much_as_stays_within_the_drop(digits: Path, tmp_path: Path) -> None:
+def test_as_much_as_stays_within_the_drop(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = PruneOptions(max_drop=0.2, round_to=1)
     result = prune(str(digits), out=tmp_path / "p.safetensors", data="digits", epochs=0, options=options)
     document = result.document()
@@ -180,7 +203,8 @@ def test_as_much_as_stays_within_the_drop(digits: Path, tmp_path: Path) -> None:
     assert document["amount"] == max(kept)
     assert load_checkpoint(tmp_path / "p.safetensors").card.quality[0].value == document["quality"]["after_pruning"]
     assert [path.name for path in tmp_path.iterdir()] == ["p.safetensors"]
-    with pytest.raises(GateError, match="cannot be kept"):  # it would have to get better
+    monkeypatch.setattr(search, "TRIALS", 1)  # the first amount tried is half of all that can leave
+    with pytest.raises(GateError, match="cannot be kept"):
         prune(str(digits), out=tmp_path / "q.safetensors", data="digits", epochs=0,
               options=PruneOptions(max_drop=0.0, importance="random"))  # fmt: skip
 

@@ -97,10 +97,15 @@ def trial_within_drop(job: Job, before: Quality, limit: float, place: Path) -> t
     keep = place.with_name(f"{place.stem}.best{place.suffix}")
 
     def fits(amount: float) -> bool:
+        widths = _widths(job, amount)
+        same = [row for row in found if widths is not None and row["widths"] == widths]
+        if same:  # another amount, rounded to the network that was tried
+            found.append({**same[0], "amount": amount})
+            return bool(same[0]["drop"] <= limit)
         trial = run_trial(job, amount, work)
         assert trial.quality is not None
         lost = drop(before, trial.quality)
-        found.append({"amount": amount, "value": trial.quality.value, "drop": lost})
+        found.append({"amount": amount, "value": trial.quality.value, "drop": lost, "widths": widths})
         log.info("%.0f%% asked for: %s %.4g, drop %.4g (%.4g allowed)", 100 * amount, before.metric,
                  trial.quality.value, lost, limit)  # fmt: skip
         if lost > limit:
@@ -121,7 +126,9 @@ def trial_within_drop(job: Job, before: Quality, limit: float, place: Path) -> t
         work.unlink(missing_ok=True)
         keep.unlink(missing_ok=True)
     (trial,) = best
-    return Trial(place, *(getattr(trial, name) for name in Trial.__dataclass_fields__ if name != "path")), found
+    return Trial(place, *(getattr(trial, name) for name in Trial.__dataclass_fields__ if name != "path")), [
+        {name: value for name, value in row.items() if name != "widths"} for row in found
+    ]
 
 
 def bisected(holds: Callable[[float], bool], low: float, high: float, times: int, *, least: bool) -> float:
@@ -156,6 +163,14 @@ def _most(job: Job) -> float:
         raise UsageError(f"no width is above {job.asked.options.round_to}, to be cut down to a multiple of it; give "
                          "--round-to 1")  # fmt: skip
     return (1 - least / budget.total) * (1 - 1e-9)  # so that rounding does not ask for more than there is
+
+
+def _widths(job: Job, amount: float) -> list[int] | None:
+    """The channels that each group keeps; None where that does not say all of the network."""
+    if job.asked.method != "channels" or job.asked.steps > 1:
+        return None
+    budget, _ = _pruner(job, amount).budget(job.network)
+    return budget.choose((1 - amount) * budget.total, job.asked.options.round_to, job.asked.options.spread)
 
 
 def _only_pruned(job: Job, amount: float) -> Network:
