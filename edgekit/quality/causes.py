@@ -1,7 +1,7 @@
 """Why an exporter fails, in plain words: what torch, its ONNX exporter and litert-torch say, told apart by their texts.
 
-The tools have no common error types. Every rule here was read off a real failure (tests/quality/test_failing.py makes
-each of them happen); what no rule knows is said to be unknown and quoted.
+The tools have no common error types. Every rule here was read off a message of theirs; what no rule knows is said to
+be unknown and quoted.
 """
 
 from __future__ import annotations

@@ -20,7 +20,9 @@ by about eps * sqrt(k) of the sum (eps = 6e-8; Higham, Accuracy and Stability, 2
 few times that through tens of layers. A wrong weight, axis or activation shows at 1e-2 and more."""
 ORDERS = 16
 """How much further a kernel that adds one number after the other may round than torch, which adds in blocks: errors
-grow with sqrt(k) and log2(k) of the k numbers (Higham, ch. 4), and sqrt(k) / log2(k) is 16 at k = 65,000."""
+grow with sqrt(k) and log2(k) of the k numbers (Higham, ch. 4), and sqrt(k) / log2(k) is 16 at k = 65,000. Seen where it
+begins in TFLite's file of mobilenetv3, on an image of one value: 2e-7 of the largest value before the first mean, over
+3,136 equal numbers, 3e-5 behind it, with XNNPACK and without."""
 FLOOR = 1e-6
 """Smallest limit: below it float32 rounding of intermediate values near 1 is all that is seen."""
 
