@@ -201,6 +201,7 @@ class Capture:
         import torch
         from edgekit.converters.attention import guard_masks
         from edgekit.converters.recurrent.marking import Marking, unmark
+        from edgekit.converters.recurrent.rolling import roll
 
         known = {name: torch.export.Dim(name, min=self.minimum.get(name)) for name in self.dims}
         shapes = tuple(
@@ -209,7 +210,7 @@ class Capture:
         )
         with quiet(), torch.no_grad(), Marking():
             spread = _spread(self.module, shapes) if known else None
-            return guard_masks(unmark(torch.export.export(self.module, self.examples, dynamic_shapes=spread)))
+            return guard_masks(roll(unmark(torch.export.export(self.module, self.examples, dynamic_shapes=spread))))
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -206,6 +206,8 @@ def _ends(graph: fx.Graph) -> None:
 
 def _is_zero(module: fx.GraphModule, node: fx.Node) -> bool:
     """A state that is zero whatever the input."""
+    if node.target is torch.ops.aten.unsqueeze.default:
+        return _is_zero(module, _argument(node, 0))
     if node.op == "get_attr":
         return not _attribute(module, node).any()
     return node.target in _ZEROS or (node.target is torch.ops.aten.full.default and bool(node.args[1] == 0))

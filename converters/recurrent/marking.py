@@ -181,8 +181,8 @@ def cell_notes(graph: torch.fx.Graph) -> list[str]:
         if node.target in _CELLS:
             counts[_CELLS[node.target]] = counts.get(_CELLS[node.target], 0) + 1
     return [
-        f"{count} steps of {name} are unrolled, one set of operators each: a loop of the network's own cannot be "
-        "recognised; use the layer of whole sequences instead"
+        f"{count} steps of {name} are unrolled, one set of operators each: they do not step through the rows of one "
+        "tensor in order, each from the state before; use the layer of whole sequences where it does the same"
         for name, count in counts.items()
     ]
 

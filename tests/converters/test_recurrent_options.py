@@ -119,27 +119,71 @@ def test_every_option_against_torch(
 class Loop(nn.Module):
     """A loop of the network's own over a cell."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, gives: str) -> None:
         super().__init__()
-        self.kind, self.cell = kind, getattr(nn, kind)(3, 4)
+        self.kind, self.gives, self.cell = kind, gives, getattr(nn, kind)(3, 4)
+        self.back = nn.Linear(4, 3)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, 3) -> (B, T, 4)"""
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """(B, T, 3) -> (B, T, 4), or what ``gives`` says"""
         state, rows = None, []
-        for t in range(x.shape[1]):
-            state = self.cell(x[:, t], state)
+        steps = range(x.shape[1])
+        for t in reversed(steps) if self.gives == "backwards" else steps:
+            row = self.back(rows[-1]) if self.gives == "fed back" and rows else x[:, t]
+            state = self.cell(row, state)
             rows.append(state[0] if self.kind == "LSTMCell" else state)
-        return torch.stack(rows, 1)
+        if self.gives == "some":
+            return rows[1] + rows[-1]
+        if self.gives == "state":
+            assert state is not None
+            return state
+        return torch.stack(rows, 0 if self.gives == "steps first" else 1)
+
+
+CELLS = ("LSTMCell", "GRUCell", "RNNCell")
 
 
 @pytest.mark.parametrize("format_", CONVERTERS)
-@pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell", "RNNCell"])
-def test_a_loop_over_a_cell_is_right_and_said_to_be_unrolled(
-    kind: str, format_: str, network_of: NetworkOf, tmp_path: Path
+@pytest.mark.parametrize("gives", ["steps", "steps first", "some", "state"])
+@pytest.mark.parametrize("kind", CELLS)
+def test_a_loop_over_a_cell_is_a_layer(
+    kind: str, gives: str, format_: str, network_of: NetworkOf, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    (note,) = agree(network_of(Loop(kind), torch.randn(2, 5, 3)), format_, tmp_path)
+    notes = agree(network_of(Loop(kind, gives), torch.randn(2, 5, 3)), format_, tmp_path)
+    assert not any("unrolled" in note for note in notes)
+
+
+@pytest.mark.parametrize("format_", CONVERTERS)
+@pytest.mark.parametrize(("kind", "gives"), [(kind, "fed back") for kind in CELLS] + [("GRUCell", "backwards")])
+def test_a_loop_that_is_no_layer_is_right_and_said_to_be_unrolled(
+    kind: str, gives: str, format_: str, network_of: NetworkOf, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    (note,) = agree(network_of(Loop(kind, gives), torch.randn(2, 5, 3)), format_, tmp_path)
     assert note.startswith(f"5 steps of nn.{kind} are unrolled")
+
+
+def test_two_loops_and_a_loop_above_a_loop(network_of: NetworkOf, tmp_path: Path) -> None:
+    """The upper one steps through what the lower one gives; weights that two loops share do not join them."""
+
+    class Stacked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lower, self.upper = Loop("GRUCell", "steps"), nn.LSTMCell(4, 4)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            """(B, T, 3) -> (B, 4), (B, T, 4)"""
+            first, second, state = self.lower(x), self.lower(-x), None
+            for row in (first + second).unbind(1):
+                state = self.upper(row, state)
+            assert state is not None
+            return state[0], first
+
+    torch.manual_seed(0)
+    for format_ in CONVERTERS:
+        notes = agree(network_of(Stacked(), torch.randn(2, 5, 3)), format_, tmp_path)
+        assert not any("unrolled" in note for note in notes)
 
 
 class Projected(nn.Module):
