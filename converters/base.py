@@ -118,6 +118,7 @@ class Capture:
         signature: inputs and outputs with the file's layout and dimension names, in the module's own types.
         contract: the I/O contract in the file's layout.
         minimum: smallest size of a dynamic dimension that the captured program holds for, where that is not 1.
+        maximum: the largest, where there is one: rows of a table of positions, for example.
     """
 
     def __init__(self, network: Network, options: ExportOptions) -> None:
@@ -137,6 +138,7 @@ class Capture:
         )
         self._inputs = inputs
         self.minimum: dict[str, int] = {}
+        self.maximum: dict[str, int] = {}
 
     @cached_property
     def signature(self) -> Signature:
@@ -186,7 +188,7 @@ class Capture:
         """
         for least in (0, *_LEAST):
             try:
-                return self._captured()
+                return self._bounded()
             except UnsupportedError as error:  # of Marking, which knows the reason
                 raise UnsupportedError(f"{self.network.name!r} cannot be captured: {error}") from error
             except Exception as error:
@@ -197,13 +199,26 @@ class Capture:
                 self.minimum.update(dict.fromkeys(stuck, following))
         raise AssertionError("the last round returns or raises")
 
+    def _bounded(self) -> ExportedProgram:
+        """Captured, once more with the largest sizes where torch.export says that there are any."""
+        try:
+            return self._captured()
+        except Exception as error:
+            largest = _largest(error, self.dims)
+            if not largest or largest.items() <= self.maximum.items():
+                raise
+            self.maximum.update(largest)
+        return self._captured()
+
     def _captured(self) -> ExportedProgram:
         import torch
         from edgekit.converters.attention import guard_masks
         from edgekit.converters.recurrent.marking import Marking, unmark
         from edgekit.converters.recurrent.rolling import roll
 
-        known = {name: torch.export.Dim(name, min=self.minimum.get(name)) for name in self.dims}
+        known = {
+            name: torch.export.Dim(name, min=self.minimum.get(name), max=self.maximum.get(name)) for name in self.dims
+        }
         shapes = tuple(
             {axis: known[dim] for axis, dim in enumerate(spec.shape) if isinstance(dim, str)} or None
             for spec in self._inputs
@@ -219,7 +234,8 @@ class Capture:
             f"dimension {name!r} is captured for sizes from {least} up: smaller ones take another path in the network"
             for name, least in self.minimum.items()
         )
-        return (*random_note(self.network.card), *sizes)
+        most = (f"dimension {name!r} goes up to {size} in the network" for name, size in self.maximum.items())
+        return (*random_note(self.network.card), *sizes, *most)
 
     @cached_property
     def reference(self) -> Callable[[Feed], dict[str, Array]]:
@@ -313,6 +329,12 @@ def _too_small(error: Exception, dims: tuple[str, ...]) -> tuple[str, ...]:
     match = re.search(r"Constraints violated \(([^)]*)\)", str(error))
     named = [name.strip() for name in match[1].split(",")] if match else []
     return tuple(name for name in dims if name in named) if "specialized" not in str(error) else ()
+
+
+def _largest(error: Exception, dims: tuple[str, ...]) -> dict[str, int]:
+    """Dynamic dimension -> its largest size, where torch.export suggests one."""
+    found = re.findall(r"Dim\('(\w+)'[^)]*?\bmax=(\d+)\)", str(error))
+    return {name: int(size) for name, size in found if name in dims}
 
 
 def _capture_error(name: str, error: Exception, dynamic: bool) -> ConversionError:

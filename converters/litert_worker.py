@@ -5,7 +5,7 @@ can crash: here it does that away from the user's process. What it prints goes t
 keeps in a file; descriptor 1 is moved away first, so that no ``print`` gets between the answers.
 
 Request: ``{"program": "x.pt2", "target": "x.tflite", "inputs": [names], "outputs": [names],
-"dynamic": [{"axis": name} or null for each input], "minimum": {name: size},
+"dynamic": [{"axis": name} or null for each input], "minimum": {name: size}, "maximum": {name: size},
 "prefix": text before the network's own module names}``.
 Answer: ``{"ok": true, "notes": [texts]}``, ``{"error": first line, "detail": whole text}`` or, where the file cannot be
 written, ``{"errno": number}``.
@@ -70,9 +70,9 @@ def convert(request: dict[str, Any]) -> list[str]:
     module.training = False  # operators are already those of eval mode; litert-torch warns by this flag
     notes = lower(module, request["prefix"])
     one_pixel_to_dense(module)
-    least = request["minimum"]
+    least, most = request["minimum"], request["maximum"]
     names = {name for axes in request["dynamic"] if axes for name in axes.values()}
-    named = {name: torch.export.Dim(name, min=least.get(name)) for name in names}
+    named = {name: torch.export.Dim(name, min=least.get(name), max=most.get(name)) for name in names}
     shapes = tuple(
         {int(axis): named[name] for axis, name in axes.items()} if axes else None for axes in request["dynamic"]
     )

@@ -86,6 +86,7 @@ class TorchToTflite(Converter):
                     for spec in signature.inputs
                 ],
                 "minimum": capture.minimum,
+                "maximum": capture.maximum,
                 "prefix": capture.prefix,
             }
         )

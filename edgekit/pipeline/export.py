@@ -352,7 +352,14 @@ class _Proof:
                 self._samples(made.signature, made.contract) if self.sequence is None else []
             )  # a sample is a whole sequence
             self._cases = list(
-                cases(made.signature, made.contract, examples=made.shown, samples=samples, minimum=made.minimum)
+                cases(
+                    made.signature,
+                    made.contract,
+                    examples=made.shown,
+                    samples=samples,
+                    minimum=made.minimum,
+                    maximum=made.maximum,
+                )
             )
         return self._cases
 

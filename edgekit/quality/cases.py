@@ -32,12 +32,14 @@ def cases(
     examples: Feed | None = None,
     samples: Iterable[Feed] = (),
     minimum: Mapping[str, int] | None = None,
+    maximum: Mapping[str, int] | None = None,
 ) -> Iterator[Case]:
     """Every case for a model with this signature, dynamic dimensions at the sizes of ``examples`` (else 1).
 
     Integers whose range no contract tells are kept within what ``examples`` show, since they are mostly indices;
     without examples they are 0 to 9. Each dynamic dimension is run at 1, 2, 5 and twice the example's size, the others
-    as they are; ``minimum`` has the smallest size of those that do not go down to 1.
+    as they are; ``minimum`` has the smallest size of those that do not go down to 1, ``maximum`` the largest of
+    those that have one.
     """
     base = sizes(signature, examples)
     shown = None if examples is None else {name: v for name, v in examples.items() if _free(contract.get(name))}
@@ -51,8 +53,9 @@ def cases(
     for feed in samples:
         yield Case("sample", feed, typical=True)
     for name in signature.dynamic_dims:
-        least = (minimum or {}).get(name, 1)
-        for size in sorted({max(size, least) for size in (1, 2, 5, 2 * base[name])} - {base[name]}):
+        least, most = (minimum or {}).get(name, 1), (maximum or {}).get(name, 2 * base[name] + 5)
+        wanted = {min(max(size, least), most) for size in (1, 2, 5, 2 * base[name])}
+        for size in sorted(wanted - {base[name]}):
             feed = seeded_feed(signature, contract, size, dims={**base, name: size})
             yield Case(f"{name}={size}", _bounded(feed, shown))
 

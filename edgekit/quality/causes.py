@@ -55,7 +55,7 @@ _RULES: tuple[tuple[str, str, str | Callable[[re.Match[str]], str]], ...] = (
     ),
     (
         "dynamic size",
-        r"Shapes must be 1D sequences of concrete values|-9223372036854775808",
+        r"Shapes must be 1D sequences of concrete values|-9223372036854775808|between instances of 'int' and 'Node'",
         "dynamic size: litert-torch's reshape and mean take fixed sizes only in this place; fix the size",
     ),
     (

@@ -45,6 +45,24 @@ def test_a_dimension_that_does_not_go_down_to_one_says_so(small: Network) -> Non
     assert [note.split(" is ")[0] for note in capture.notes] == ["dimension 'h'", "dimension 'w'"]
 
 
+def test_a_dimension_that_ends_with_a_table_says_so(network_of: Callable[..., Network]) -> None:
+    class Places(nn.Module):
+        """A table of 12 positions, as a text encoder has."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Parameter(torch.randn(12, 4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            """(B, T, 4) -> (B, T, 4), T up to 12"""
+            return x + self.table[: x.shape[1]]
+
+    capture = Capture(network_of(Places(), torch.randn(1, 3, 4)), ExportOptions(dynamic={"x": {1: "time"}}))
+    assert capture.program is not None
+    assert capture.maximum == {"time": 12}
+    assert capture.notes == ("dimension 'time' goes up to 12 in the network",)
+
+
 def test_an_output_size_that_follows_from_a_dimension_is_an_expression(network_of: Callable[..., Network]) -> None:
     class Twice(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -139,6 +139,11 @@ def test_sizes_start_where_the_capture_holds() -> None:
     assert [kind for kind in kinds if kind.startswith("time")] == ["time=5", "time=6"]
 
 
+def test_sizes_end_where_the_network_does() -> None:
+    kinds = [case.kind for case in cases(SIGNATURE, CONTRACT, examples=EXAMPLES, maximum={"time": 4})]
+    assert [kind for kind in kinds if kind.startswith("time")] == ["time=1", "time=2", "time=4"]
+
+
 def test_a_model_without_examples_or_dynamic_sizes() -> None:
     plain = Signature((TensorSpec("x", "float32", (1, 5)),), ())
     found = list(cases(plain, {}))
