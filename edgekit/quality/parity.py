@@ -23,6 +23,9 @@ ORDERS = 16
 grow with sqrt(k) and log2(k) of the k numbers (Higham, ch. 4), and sqrt(k) / log2(k) is 16 at k = 65,000. Seen where it
 begins in TFLite's file of mobilenetv3, on an image of one value: 2e-7 of the largest value before the first mean, over
 3,136 equal numbers, 3e-5 behind it, with XNNPACK and without."""
+MOST = 1e-3
+"""And no further than this share of an output's scale: a network that is off by more in float32, or gives something
+else at every run, is not measured by its own error."""
 FLOOR = 1e-6
 """Smallest limit: below it float32 rounding of intermediate values near 1 is all that is seen."""
 
@@ -138,7 +141,8 @@ def prove(
         tolerance: largest absolute difference that passes; None allows :data:`RELATIVE` of the output's scale: its
             largest magnitude in this case or on typical inputs, whichever is larger; integers and booleans are equal.
         rounding: the reference's own rounding error on a feed, by output. Asked for cases that fail the default limit,
-            which then is :data:`ORDERS` times that error: a network that amplifies rounding does so in every runtime.
+            which then is :data:`ORDERS` times that error, at most :data:`MOST` of the scale: a network that amplifies
+            rounding does so in every runtime.
     """
     measured = [_measure(case, reference(case.feed), candidate(case.feed)) for case in cases]
     scale: dict[str, float] = {}
@@ -221,8 +225,8 @@ def _judge(
             return tolerance
         if name in row.exact:
             return 0.0
-        usual = max(RELATIVE * max(row.magnitudes.get(name, 0.0), scale.get(name, 0.0)), FLOOR)
-        return max(usual, ORDERS * own.get(name, 0.0))
+        large = max(row.magnitudes.get(name, 0.0), scale.get(name, 0.0))
+        return max(RELATIVE * large, FLOOR, min(ORDERS * own.get(name, 0.0), MOST * large))
 
     kind = row.case.kind
     if row.reason:

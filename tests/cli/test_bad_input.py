@@ -309,7 +309,6 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     "arguments",
     [
         ["run", "good.onnx", "good.npy", "-o", "full/out.npz"],
-        ["inspect", "good.onnx", "--json", "full/out.json"],
         ["train", "mlp", "--data", "breast-cancer", "--epochs", "1", "-o", "full/out.safetensors"],
         ["export", "mlp", "--to", "onnx", "-o", "full/out"],
         ["prune", "mlp", "--amount", "0.3", "--data", "breast-cancer", "--epochs", "1", "-o", "full/out.safetensors"],
@@ -318,6 +317,15 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 )
 def test_full_disk(arguments: list[str], good: Path, full_disk: Path, refused: Refused) -> None:
     assert "No space left" in refused(*arguments)
+    assert [path.name for path in full_disk.rglob("*") if path.is_file()] == ["filler"]
+
+
+def test_a_full_disk_takes_the_document_and_not_the_table(
+    good: Path, full_disk: Path, edgekit_cli: Callable[..., Any]
+) -> None:
+    ended = edgekit_cli("inspect", "good.onnx", "--json", "full/out.json")
+    assert ended.code == 3 and "No space left" in ended.err
+    assert "Relu" in ended.out
     assert [path.name for path in full_disk.rglob("*") if path.is_file()] == ["filler"]
 
 

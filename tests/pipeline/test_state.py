@@ -11,6 +11,7 @@ from edgekit import devices
 from edgekit.errors import ParityError
 from edgekit.pipeline.export import ExportResult, export
 from edgekit.pipeline.verify import verify
+from edgekit.quality import failing
 
 SOURCE = '''
 import torch
@@ -69,7 +70,8 @@ def stateful(monkeypatch: pytest.MonkeyPatch) -> None:
     def open_runner(*args: Any, **more: Any) -> Any:
         return real(*args, **{**more, "stateful": True})
 
-    monkeypatch.setattr(devices, "open_runner", open_runner)
+    for module in (devices, failing):
+        monkeypatch.setattr(module, "open_runner", open_runner)
 
 
 def test_every_recurrent_file_is_run_twice_and_in_another_order(words: ExportResult, source: str) -> None:
