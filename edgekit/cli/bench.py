@@ -123,8 +123,10 @@ def command(
         keywords = {name: value for name, value in keywords.items() if context.get_parameter_source(name) is typed}
     target = json_path()
     keywords["journal"] = True if target is None else f"{target}.part"
-    places = (*on, *(f"class:{name}" for name in classes)) or ("cpu",)
-    result = bench(models, on=places, **keywords)
+    places = (*on, *(f"class:{name}" for name in classes))
+    if places:
+        keywords["on"] = places
+    result = bench(models, **keywords)
     document = result.document()
     emit("bench", result, render=lambda _: bench_report(document))
     for path, text in ((csv_path, bench_csv), (markdown_path, bench_markdown)):
