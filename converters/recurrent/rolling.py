@@ -17,7 +17,7 @@ import torch
 from torch import fx
 from torch.export import ExportedProgram
 
-_LAYERS = {
+_LAYERS: dict[Any, Any] = {
     torch.ops.aten.lstm_cell.default: torch.ops.aten.lstm.input,
     torch.ops.aten.gru_cell.default: torch.ops.aten.gru.input,
     torch.ops.aten.rnn_tanh_cell.default: torch.ops.aten.rnn_tanh.input,
@@ -52,9 +52,9 @@ def roll(program: ExportedProgram) -> ExportedProgram:
 
 def _loops(graph: fx.Graph) -> list[_Loop]:
     cells = [node for node in graph.nodes if node.target in _LAYERS]
-    following = {node: found for node in cells if (found := _next(node)) is not None}
+    following = {node: after for node in cells if (after := _next(node)) is not None}
     behind = set(following.values())
-    found = []
+    found: list[_Loop] = []
     for first in cells:
         if first in behind:
             continue
