@@ -94,7 +94,8 @@ def against_parent(cell: CellResult, parent: CellResult) -> dict[str, Any]:
     if not (cell.timed and parent.timed):
         return {}
     names = cell.setting.model, parent.setting.model
-    return compare_paired(*names, cell.blocks, parent.blocks, cell.replicas).document()
+    owners = cell.owners, parent.owners
+    return compare_paired(*names, cell.blocks, parent.blocks, owners, cell.floor).document()
 
 
 def choose(rows: list[dict[str, Any]]) -> dict[str, Any]:
