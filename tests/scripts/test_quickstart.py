@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from edgekit.pipeline.bench import bench
+from edgekit.pipeline.doctor import TINY_ONNX
+
 
 @pytest.fixture
 def quickstart(root: Path) -> ModuleType:
@@ -45,3 +48,15 @@ def test_nothing_is_faster(quickstart: ModuleType) -> None:
 
 def test_nothing_was_timed(quickstart: ModuleType) -> None:
     assert quickstart.choose([_row("float", "onnx", 0, None)])["file"] is None
+
+
+def test_the_ratio_is_that_of_the_bench(quickstart: ModuleType, tmp_path: Path) -> None:
+    files = [tmp_path / "parent.onnx", tmp_path / "child.onnx"]
+    for file in files:
+        file.write_bytes(TINY_ONNX)
+    found = bench(files, seconds=0.2, workers=1)
+    parent, child = found.results
+    told, wanted = quickstart.against_parent(child, parent), found.comparisons[0].document()
+    assert {key: told[key] for key in ("ratio_p50", "ci95", "verdict")} == {
+        key: wanted[key] for key in ("ratio_p50", "ci95", "verdict")
+    }
