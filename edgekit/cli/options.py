@@ -224,7 +224,7 @@ def device_option(function: Callable[P, R]) -> Callable[P, R]:
 def runtime_option(function: Callable[P, R]) -> Callable[P, R]:
     """``--runtime NAME``, passed as ``runtime`` (None: the first runtime for the file's format)."""
     return click.option("--runtime", metavar="NAME",
-                        help="onnxruntime, litert, tflite-runtime, torch, tensorflow.")(function)  # fmt: skip
+                        help="onnxruntime, onnxruntime:PROVIDER, litert, tflite-runtime, torch, tensorflow.")(function)  # fmt: skip
 
 
 def threads_option(function: Callable[P, R]) -> Callable[P, R]:
