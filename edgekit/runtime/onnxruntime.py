@@ -121,7 +121,7 @@ class OnnxRuntimeRunner(Runner):
         return session
 
     def _require_taken(self) -> None:
-        """Raises UnsupportedError where the provider asked for runs nothing: its name would stand for the CPU's work."""
+        """Raises UnsupportedError where the provider runs nothing: its name would stand for the CPU's work."""
         found = self.delegation() if self.variant else None
         if found is not None and found.delegated == 0:
             raise UnsupportedError(

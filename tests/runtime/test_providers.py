@@ -56,7 +56,7 @@ def test_onnxruntime_knows_every_name() -> None:
 
 def test_a_provider_that_is_offered_and_is_none_of_these(onnx_file: Path) -> None:
     """Every wheel for Linux lists AzureExecutionProvider, which runs nothing on this machine."""
-    with pytest.raises(UsageError, match="no runtime is called .*:azure.; there are: .*onnxruntime:openvino"):
+    with pytest.raises(UsageError, match=r"no runtime is called .*:azure.; there are: .*onnxruntime:openvino"):
         load(onnx_file, runtime="onnxruntime:azure")
     with pytest.raises(UsageError, match="tflite-runtime has no variants"):
         runner_class("tflite-runtime:gpu")
