@@ -145,7 +145,7 @@ class Journal:
                 log.debug("%s could not be closed", self.path)  # its last line could not be written either
 
     def _read(self, resume: bool | None) -> None:
-        rows, whole = _rows(self.path)
+        rows, whole = read_lines(self.path)
         same = bool(rows) and rows[0].get("schema") == SCHEMA and rows[0].get("what") == self._what
         age = time.time() - float(rows[0].get("time", 0)) if same else 0.0
         plans = [row["plan"] for row in rows[1:2] if "plan" in row]
@@ -182,7 +182,7 @@ def journal_in_state(what: Mapping[str, Any]) -> Path:
     return folder / f"{digest}.part"
 
 
-def _rows(path: Path) -> tuple[list[dict[str, Any]], int]:
+def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The whole lines of a journal, and the bytes they take; nothing of a file that cannot be read."""
     try:
         data = path.read_bytes()
