@@ -7,3 +7,4 @@ What is asked (options), the float files (parents), who is judged on what (sampl
 from edgekit.pipeline.auto.options import AutoOptions as AutoOptions
 from edgekit.pipeline.auto.result import AutoResult as AutoResult
 from edgekit.pipeline.auto.run import auto as auto
+from edgekit.pipeline.auto.run import quantize_auto as quantize_auto

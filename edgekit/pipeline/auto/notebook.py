@@ -21,6 +21,7 @@ from edgekit.artifact import writable_folder, writing
 from edgekit.bench.noisefloor import state_folder
 from edgekit.errors import InputError, UsageError
 from edgekit.pipeline.bench.journal import FRESH_S, KEPT_S, read_lines
+from edgekit.report.document import plain
 
 log = logging.getLogger("edgekit")
 SCHEMA = "edgekit.auto.trials/1"
@@ -76,7 +77,7 @@ class Notebook:
             StorageError: the disk is full.
         """
         if key not in self._values:
-            value = json.loads(json.dumps(work()))
+            value: Value = plain(work())
             self._write({"key": key, "value": value})
             self._values[key] = value
         return self._values[key]

@@ -68,7 +68,9 @@ def take_samples(data: str, card: Card | None, limit: int | None) -> Samples:
         return Samples(train.subset(rest), choose, test, tuple(notes))
     reported, judged = split_indices(len(test), test.labels, 0.5, _SEED)
     notes.append(f"{train.label} does not say what is right: judged on one half of {test.label}, reported on the other")
-    return Samples(train, _named(test.subset(judged), "judged"), _named(test.subset(reported), "reported"), tuple(notes))
+    return Samples(
+        train, _named(test.subset(judged), "judged"), _named(test.subset(reported), "reported"), tuple(notes)
+    )
 
 
 def _named(part: Dataset, split: str) -> Dataset:
