@@ -16,7 +16,7 @@ def command() -> None:
 @click.option(
     "--state/--no-state",
     default=True,
-    help="Ask every saved device how it is: ready, leased by whom until when, or not.",
+    help="Ask every saved device how it is: ready, leased (by whom, until when) or not.",
 )
 @output_options
 def list_(state: bool) -> None:

@@ -70,7 +70,7 @@ def time_machine(
     waiting = partial(note, "waiting", 0, 0)
     with leased(doors, 2 * options.seconds * len(plans), waiting) as leases, ExitStack() as stack:
         began = now_ns()
-        cells = []
+        cells: list[Cell] = []
         for plan in plans:
             cell = Cell(plan)
             stack.callback(cell.close)
