@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from edgekit.bench.clock import WarmupRule
 from edgekit.bench.compare import Comparison, compare_paired
-from edgekit.bench.environment import environment, usable_cores
+from edgekit.bench.environment import environment
 from edgekit.bench.result import CellResult
-from edgekit.bench.session import time_interleaved
-from edgekit.errors import EdgekitError
+from edgekit.errors import DeviceError, EdgekitError
 from edgekit.pipeline.auto.candidates import ENDS_THE_RUN
 from edgekit.pipeline.auto.notebook import Value
 from edgekit.pipeline.auto.trial import Trial
 from edgekit.pipeline.bench.cell import Cell, CellPlan
+from edgekit.pipeline.bench.fleet import run_fleet
 from edgekit.pipeline.bench.journal import Journal
-from edgekit.pipeline.bench.leases import leased
-from edgekit.pipeline.bench.machine import learn, machine_ledger, thermometer_on
+from edgekit.pipeline.bench.options import BenchOptions
+from edgekit.pipeline.bench.timing import Order
 from edgekit.types import Format, Verdict
 
 log = logging.getLogger("edgekit")
@@ -65,41 +64,36 @@ def shortest_ms(trial: Trial, inputs: Inputs) -> float:
         return float(block.samples_ns.min()) / 1e6
 
 
-def match(trials: Sequence[Trial], inputs: Inputs, seconds: float, workers: int, journal: Path) -> list[CellResult]:
+def match(trials: Sequence[Trial], inputs: Inputs, seconds: float, workers: int, journal: Path) -> Sequence[CellResult]:
     """The trials against each other in interleaved blocks, ``seconds`` each; finished blocks are kept in ``journal``.
 
     A trial that fails has its error in its result.
 
     Raises:
         StorageError, UnreachableError: not of one candidate.
+        DeviceError: what was to be one device is several.
     """
-    devices = [trial.way.device for trial in trials if trial.way is not None]
-    ledger = machine_ledger()
-    floor = ledger.floor()
-    with ExitStack() as stack:
-        stack.enter_context(leased(devices, 2 * seconds * len(trials)))
-        count = min(workers, _room(trials))
-        cells = [Cell(_plan(trial, inputs, count, number)) for number, trial in enumerate(trials)]
-        for cell in cells:
-            stack.callback(cell.close)
-            cell.open()
-        settings = [asdict(cell.setting()) for cell in cells]
-        kept = Journal(journal, {"seconds": seconds, "workers": count, "seed": inputs.seed, "cells": settings})
-        stack.callback(kept.close)
-        starting = stack.enter_context(thermometer_on(devices[0]))
-        with ThreadPoolExecutor(usable_cores()) as pool:
-            for _ in range(1, count):
-                for _ in pool.map(Cell.add_worker, cells):
-                    pass  # map hands on what a thread raised
-        replicas = [cell.replicas for cell in cells]
-        session = time_interleaved(replicas, seconds=seconds, seed=inputs.seed, thermometer=starting(), keeper=kept)
-        taken = zip(cells, session.taken, strict=True)
-        results = [replace(cell.finish(found), floor=floor) for cell, found in taken]
-    for result in results:
+    count = min(workers, _room(trials))
+    plans = [_plan(trial, inputs, count, number) for number, trial in enumerate(trials)]
+    what = {
+        "seconds": seconds,
+        "workers": count,
+        "seed": inputs.seed,
+        "cells": [[trial.name, trial.made.sha256] for trial in trials if trial.made is not None],
+    }
+    kept = Journal(journal, what)
+    options = BenchOptions(seconds=seconds, seed=inputs.seed, workers=count)
+    try:
+        runs = run_fleet(plans, lambda alone: Order(options, kept, alone=alone), _silent)
+    finally:
+        kept.close()
+    if len(runs) > 1:
+        found = "; ".join(", ".join(run.devices) for run in runs)
+        raise DeviceError(f"these are different machines, whose times are not compared: {found}")
+    for result in runs[0].results:
         if isinstance(result.error, ENDS_THE_RUN):
             raise result.error
-    learn(ledger, results, floor)
-    return results
+    return runs[0].results
 
 
 def compared(trials: Sequence[Trial], results: Sequence[CellResult]) -> Value:
@@ -138,6 +132,10 @@ def fill_in(trials: Sequence[Trial], found: Value, stage: str) -> Trial | None:
             told = {field.name: row[field.name] for field in fields(Comparison)}
             trial.comparison = Comparison(**{**told, "verdict": Verdict(row["verdict"])})
     return next((trial for trial in trials if trial.name == found["best"]), None)
+
+
+def _silent(devices: str, what: str, done: int, total: int) -> None:
+    """The table is what is shown."""
 
 
 def failed(error: EdgekitError) -> str:
