@@ -315,6 +315,7 @@ class _Auto:
             if all(name in firsts for name in card.signature.dynamic_dims):
                 continue
             path = self.notebook.folder / f"sample-{parent.format}.npz"
-            np.savez(path, **next(feeds(self.samples.choose, card.signature, card.contract, limit=1)))
+            sample = dict(next(feeds(self.samples.choose, card.signature, card.contract, limit=1)))
+            np.savez(path, **sample)  # type: ignore[arg-type]  # numpy's stub takes the first keyword for another
             found[parent.format] = str(path)
         return found

@@ -146,9 +146,20 @@ def failed(error: EdgekitError) -> str:
 def _plan(trial: Trial, inputs: Inputs, workers: int, number: int) -> CellPlan:
     made, way = trial.made, trial.way
     assert made is not None and way is not None
-    given = inputs.files.get(made.artifact.format)
-    rest = ("single-stream", None, {}, given, inputs.seed, workers, number)
-    return CellPlan(trial.name, made.artifact, way.device, way.runtime, way.threads, *rest)
+    return CellPlan(
+        trial.name,
+        made.artifact,
+        way.device,
+        way.runtime,
+        way.threads,
+        scenario="single-stream",
+        batch=None,
+        shapes={},
+        input=inputs.files.get(made.artifact.format),
+        seed=inputs.seed,
+        workers=workers,
+        number=number,
+    )
 
 
 def _room(trials: Sequence[Trial]) -> int:
