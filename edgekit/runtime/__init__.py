@@ -29,7 +29,8 @@ def load(
 
     Args:
         path: an ``.onnx``, ``.tflite`` or ``.pt2`` file, or a SavedModel folder.
-        runtime: a name of the table ``runtimes``; None tries those of :data:`DEFAULTS` that fit the format.
+        runtime: a name of the table ``runtimes``, perhaps with a variant (``onnxruntime:openvino``); None tries those
+            of :data:`DEFAULTS` that fit the format.
         threads: threads of the runtime.
         raw: take and give the integers of a quantized file as they are.
         stateful: keep variable state from one run to the next (TFLite recurrent operators).
@@ -51,7 +52,7 @@ def load(
                 f"use one of: {known}"
             )
         try:
-            return kind(artifact, threads=threads, raw=raw, stateful=stateful)
+            return kind(artifact, threads=threads, raw=raw, stateful=stateful, **variant_of(name))
         except RuntimeMissingError as error:
             missing.append(error)
     # one that is there and lacks an operator says more than one that is not installed
@@ -59,12 +60,23 @@ def load(
 
 
 def runner_class(name: str) -> type[Runner]:
-    """The runner registered as ``name``.
+    """The runner registered as ``name``, or as what stands before the colon in it.
 
     Raises:
-        UsageError: no such name; the message lists what there is.
+        UsageError: no such name, or no such variant of it; the message lists what there is.
     """
-    found = lookup("runtimes", name)
+    base, colon, variant = name.partition(":")
+    found = lookup("runtimes", base)
     if not (isinstance(found, type) and issubclass(found, Runner)):
-        raise UsageError(f"the runtime {name!r} is not a Runner; there are: {', '.join(names('runtimes'))}")
+        raise UsageError(f"the runtime {base!r} is not a Runner; there are: {', '.join(names('runtimes'))}")
+    if colon and variant not in found.variants:
+        known = ", ".join(f"{base}:{one}" for one in found.variants)
+        there = f"there are: {base}, {known}" if known else f"{base} has no variants; leave out {colon + variant!r}"
+        raise UsageError(f"no runtime is called {name!r}; {there}")
     return found
+
+
+def variant_of(name: str) -> dict[str, str]:
+    """The keyword that asks a runner for the variant of ``name``; none for a plain name, which any runner takes."""
+    variant = name.partition(":")[2]
+    return {"variant": variant} if variant else {}
