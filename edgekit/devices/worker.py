@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from edgekit.bench.memory import process_memory
 from edgekit.cardfile import signature_to_json
+from edgekit.devices.identity import machine_id
 from edgekit.devices.lease import Lease, holder
 from edgekit.devices.measures import MEASURES, TOOLS, Measure
 from edgekit.devices.protocol import VERSION, Message, decode, encode
@@ -106,6 +107,7 @@ class Worker:
                 "python": platform.python_version(),
                 "executable": sys.executable,
                 "pid": os.getpid(),
+                "machine": machine_id(),
                 "runtimes": runtimes(),
             }
         )
