@@ -90,9 +90,9 @@ def test_the_ledger_says_what_litert_says(files: ModuleType, tmp_path: Path, edg
 
 
 def test_a_state_cannot_be_put_back(files: ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match="variable tensors, .*--runtime litert"):
+    with pytest.raises(UnsupportedError, match=r"variable tensors, .*--runtime litert"):
         load(files.recurrent_tflite(tmp_path / "a.tflite"), runtime="litert:cpu")
-    with pytest.raises(UnsupportedError, match="ASSIGN_VARIABLE.*--runtime litert"):
+    with pytest.raises(UnsupportedError, match=r"ASSIGN_VARIABLE.*--runtime litert"):
         load(files.resource_tflite(tmp_path / "b.tflite"), runtime="litert:cpu")
 
 
