@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from other_tools import ai_edge_quantizer_defaults, onnxruntime_defaults, onnxruntime_static
+
 import edgekit
 from edgekit.artifact import open_artifact
 from edgekit.bench.compare import compare_paired
@@ -65,28 +67,14 @@ def ours(subject: Subject, folder: Path) -> Iterator[tuple[str, Callable[[Path],
 
 def onnxruntime_tools(subject: Subject) -> Iterator[tuple[str, Callable[[Path], None]]]:
     """onnxruntime's own tools, from their defaults on."""
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        QuantFormat,
-        QuantType,
-        quantize_dynamic,
-        quantize_static,
-    )
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.waiting = iter(subject.feeds)
-
-        def get_next(self) -> Any:
-            return next(self.waiting, None)
+    from onnxruntime.quantization import QuantType
 
     def static(**options: Any) -> Callable[[Path], None]:
-        return lambda target: quantize_static(
-            str(subject.artifact.path), str(target), Reader(), quant_format=QuantFormat.QDQ, **options
-        )
+        return onnxruntime_static(subject.artifact.path, subject.feeds, **options)
 
+    defaults, dynamic = onnxruntime_defaults(subject.artifact.path, subject.feeds)
     u8 = QuantType.QUInt8
-    yield "onnxruntime static, defaults (int8 activations)", static()
+    yield defaults
     yield "onnxruntime static, int8, per channel", static(per_channel=True)
     yield "onnxruntime static, uint8", static(activation_type=u8)
     yield "onnxruntime static, uint8, per channel", static(activation_type=u8, per_channel=True)
@@ -94,15 +82,7 @@ def onnxruntime_tools(subject: Subject) -> Iterator[tuple[str, Callable[[Path], 
         "onnxruntime static, uint8, per channel, 7 bit",
         static(activation_type=u8, per_channel=True, reduce_range=True),
     )
-
-    def dynamic(target: Path) -> None:
-        import onnx
-
-        model = onnx.load(str(subject.artifact.path))
-        del model.graph.value_info[:]  # the tool stops at the shapes it makes invalid itself
-        quantize_dynamic(model, str(target))
-
-    yield "onnxruntime dynamic, defaults", dynamic
+    yield dynamic
 
 
 def nncf_tools(subject: Subject) -> Iterator[tuple[str, Callable[[Path], None]]]:
@@ -128,6 +108,8 @@ def candidates(subject: Subject, folder: Path) -> dict[str, Path]:
     recipes = list(ours(subject, folder))
     if subject.artifact.format is Format.ONNX:
         recipes = [*onnxruntime_tools(subject), *nncf_tools(subject), *recipes]
+    else:
+        recipes = [*ai_edge_quantizer_defaults(subject.artifact.path, subject.feeds), *recipes]
     made = {"float": subject.artifact.path}
     for number, (name, make) in enumerate(recipes):
         target = folder / f"{number}{subject.artifact.path.suffix}"

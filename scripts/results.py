@@ -1,96 +1,198 @@
-"""The shipped cnn down the whole line on cifar10's 10,000 test images; writes docs/results/README.md and its JSON."""
+"""The bars of compression from the shipped weights; writes docs/results.md and docs/results.json. See scripts/results.
+
+For each network one run: both float files, int8 of both, what other tools make with their defaults, the choice of
+``quantize --scheme auto`` and that of the shipped recipe; all timed interleaved, quality on the test split. What is
+finished is kept in --out and not done again; --fresh does.
+"""
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
+import logging
+import math
 import sys
 import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quickstart import FORMATS, choose, epoch, measure, show_progress, step
+from other_tools import ai_edge_quantizer_defaults, onnxruntime_defaults
+from results_page import page
 
 import edgekit
+from edgekit.artifact import open_artifact
+from edgekit.bench.compare import compare_paired
+from edgekit.data import open_data
+from edgekit.data.dataset import stratified
+from edgekit.data.preprocess import feeds
 from edgekit.errors import EdgekitError
+from edgekit.pipeline.quantize import SAMPLES
+from edgekit.quality.evaluate import drop
 from edgekit.report.document import dumps, envelope
-from edgekit.report.text import ms, ratio, share, size
+from edgekit.runtime import load
 
-DOCS = Path("docs/results")
-STAGES = ("float", "int8", "pruned", "pruned int8")
+FORMATS = ("onnx", "tflite")
+DOCS = Path("docs")
+DATA = {
+    "mlp": "breast-cancer", "cnn": "cifar10", "rnn": "fsdd", "lstm": "fsdd", "gru": "fsdd", "transformer": "sst2@dev",
+    "gan": "digits", "autoencoder": "digits",
+}  # fmt: skip
+"""Network -> what its shipped weights are measured on."""
+MAX_DROP = 0.01
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of a network's table: how it was made, and the file, or why there is none."""
+
+    name: str
+    path: Path | None = None
+    refused: str = ""
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default="cifar10")
-    parser.add_argument("--epochs", type=int, default=30, help="of fine-tuning after pruning")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of timing a file")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help=f"of {', '.join(DATA)} (default: all)")
     parser.add_argument("--out", type=Path, default=Path("runs/results"))
+    parser.add_argument("--seconds", type=float, default=3.0, help="time of each file")
+    parser.add_argument("--fresh", action="store_true", help="measure again what is finished (files are kept)")
+    parser.add_argument("--write", action="store_true", help=f"write {DOCS}/results.md and {DOCS}/results.json")
     options = parser.parse_args()
-    show_progress()
+    unknown = sorted(set(options.networks) - DATA.keys())
+    if unknown:
+        parser.error(f"no network is called {', '.join(unknown)}; there are: {', '.join(DATA)}")
+    log = logging.getLogger("edgekit")
+    log.addHandler(logging.StreamHandler())
+    log.setLevel(logging.INFO)
+    for name in options.networks or DATA:
+        place = options.out / name / "results.json"
+        if options.fresh or not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(dumps(measured(name, place.parent, options.seconds)), encoding="utf-8")
+    found = {name: options.out / name / "results.json" for name in DATA}
+    networks = [json.loads(place.read_text(encoding="utf-8")) for place in found.values() if place.exists()]
+    document = json.loads(dumps(envelope("results", {"max_drop": MAX_DROP, "networks": networks})))
+    text, held = page(document)
+    print(text)
+    if options.write:
+        (DOCS / "results.md").write_text(text, encoding="utf-8")
+        (DOCS / "results.json").write_text(dumps(document), encoding="utf-8")
+    return 0 if held else 1
+
+
+def measured(name: str, folder: Path, seconds: float) -> dict[str, Any]:
+    """All of one network."""
     started = time.monotonic()
-    files = build(options.out, options.data, options.epochs)
-    rows = measure(files, options.data, options.seconds)
-    choice = choose(rows)
-    body = {"source": "cnn", "data": options.data, "rows": rows, "ship": choice, "seconds": time.monotonic() - started}
-    document = envelope("results", body)
-    DOCS.mkdir(parents=True, exist_ok=True)
-    (DOCS / "cnn-cifar10.json").write_text(dumps(document), encoding="utf-8")
-    (DOCS / "README.md").write_text(markdown(json.loads(dumps(document))), encoding="utf-8")
-    step(f"written to {DOCS}/ ({time.monotonic() - started:.0f} s)")
-    return 0
+    entries = [entry for make in (ours, others, chosen) for entry in make(name, folder)]
+    files = {entry.name: entry.path for entry in entries if entry.path is not None}
+    quality = {key: edgekit.evaluate(path, data=DATA[name]) for key, path in files.items()}
+    result = edgekit.bench(list(files.values()), seconds=seconds)
+    cells = dict(zip(files, result.results, strict=True))
+    floats = [key for key in files if key.startswith("float ")]
+    p50 = {key: _p50(cells[key].document()) for key in files}
+    best = min(floats, key=lambda key: p50[key] or math.inf)
+    rows = []
+    for entry in entries:
+        if entry.path is None:
+            rows.append({"file": entry.name, "refused": entry.refused})
+            continue
+        cell, parent = cells[entry.name], cells[best]
+        compared = None
+        if entry.name != best and cell.timed and parent.timed:
+            owners = cell.owners, parent.owners
+            names = entry.name, best
+            compared = compare_paired(*names, cell.blocks, parent.blocks, owners, cell.floor).document()
+        same = f"float {entry.path.suffix[1:]}"
+        rows.append(
+            {
+                "file": entry.name,
+                "format": entry.path.suffix[1:],
+                "metric": quality[entry.name].metric,
+                "quality": quality[entry.name].value,
+                "total": quality[entry.name].total,
+                "drop": drop(quality[same], quality[entry.name]),
+                "bytes": entry.path.stat().st_size,
+                "p50_ms": p50[entry.name],
+                "against_best_float": compared,
+                "noise": cell.document().get("noise"),
+                "steps": [step.name for step in card.steps] if (card := open_artifact(entry.path).card) else [],
+            }
+        )
+    return {
+        "network": name, "data": DATA[name], "best_float": best, "rows": rows,
+        "seconds": round(time.monotonic() - started, 1), "environment": envelope("results", {})["environment"],
+    }  # fmt: skip
 
 
-def build(out: Path, data: str, epochs: int) -> dict[tuple[str, str], Path]:
-    """The shipped cnn and its pruned child, float and int8, in both formats."""
-    out.mkdir(parents=True, exist_ok=True)
-    pruned = out / "cnn-pruned.safetensors"
-    step("prune half of the multiply-accumulates, then fine-tune with the unpruned network as teacher")
-    edgekit.prune("cnn", amount=0.5, data=data, epochs=epochs, out=pruned, progress=epoch)
-    step("export and quantize")
-    edgekit.export("cnn", to=FORMATS, data=data, out=out, name="cnn")
-    edgekit.export(pruned, to=FORMATS, data=data, out=out, name="cnn-pruned")
-    files = {}
-    for suffix in FORMATS:
-        for stage, name in (("float", "cnn"), ("pruned", "cnn-pruned")):
-            files[stage, suffix] = out / f"{name}.{suffix}"
-            int8 = out / f"{name}-int8.{suffix}"
-            edgekit.quantize(files[stage, suffix], scheme="int8", data=data, out=int8)
-            files["int8" if stage == "float" else "pruned int8", suffix] = int8
-    return {(stage, suffix): files[stage, suffix] for suffix in FORMATS for stage in STAGES}
+def ours(name: str, folder: Path) -> Iterator[Entry]:
+    """The float files, and int8 of each."""
+    files = [folder / f"{name}.{format_}" for format_ in FORMATS]
+    if not all(file.exists() for file in files):
+        edgekit.export(name, to=FORMATS, out=folder, name=name)
+    for file in files:
+        yield Entry(f"float {file.suffix[1:]}", file)
+    for file in files:
+        small = file.with_name(f"{name}-int8{file.suffix}")
+        yield _made(f"int8 {file.suffix[1:]}", small, lambda target: _quantized(file, target, name))  # noqa: B023
 
 
-def markdown(document: dict[str, Any]) -> str:
-    """The page: one table, and what it was measured with."""
-    environment = document["environment"]
-    runtimes = environment["versions"]
-    lines = [
-        "# Results",
-        "",
-        f"The shipped `cnn` on `{document['data']}@test`, made by `scripts/results` on "
-        f"{datetime.date.today().isoformat()}: {environment['cpu']},",
-        f"{environment['cores']} cores, one thread, batch 1; "
-        f"{', '.join(f'{name} {number}' for name, number in runtimes.items())}.",
-        "The times are of this machine and of no other; all figures: [cnn-cifar10.json](cnn-cifar10.json).",
-        "",
-        "| stage | format | accuracy | drop, points | bytes | p50 ms | time / float | verdict |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in document["rows"]:
-        interval = "" if not row["ci95"] else f" ({row['ci95'][0]:.2f}–{row['ci95'][1]:.2f})"
-        figures = [
-            row["stage"],
-            row["format"],
-            share(row["accuracy"]),
-            f"{100 * row['drop']:.2f}",
-            size(row["bytes"]),
-            ms(row["p50_ms"]),
-            f"{ratio(row['ratio'])}{interval}",
-            row["verdict"] or "",
-        ]
-        lines.append(f"| {' | '.join(figures)} |")
-    return "\n".join([*lines, "", document["ship"]["sentence"], ""])
+def _quantized(file: Path, target: Path, name: str) -> None:
+    edgekit.quantize(file, scheme="int8", data=DATA[name], out=target)
+
+
+def others(name: str, folder: Path) -> Iterator[Entry]:
+    """What other tools make of the same float files with their defaults."""
+    for format_, tools in zip(FORMATS, (onnxruntime_defaults, ai_edge_quantizer_defaults), strict=True):
+        file = folder / f"{name}.{format_}"
+        artifact = open_artifact(file)
+        with load(file) as runner:
+            signature = runner.signature
+        contract = artifact.card.contract if artifact.card else {}
+        samples = stratified(open_data(f"{DATA[name].partition('@')[0]}@train"), SAMPLES)
+        for number, (tool, make) in enumerate(tools(file, tuple(feeds(samples, signature, contract)))):
+            yield _made(tool, folder / f"{name}-other{number}{file.suffix}", make)
+
+
+def chosen(name: str, folder: Path) -> Iterator[Entry]:
+    """The choice of ``auto``, of the network as it is and of what the shipped recipe makes of it."""
+    floats = [folder / f"{name}.{format_}" for format_ in FORMATS]
+    yield _auto("auto", floats, folder / f"{name}-auto", name)
+    done = edgekit.recipe.run(name, out=folder / "recipe")
+    failure = done.failure()
+    shipped = sorted((folder / "recipe").glob("ship*.*"))
+    files = [path for path in shipped if path.suffix[1:] in FORMATS]
+    yield Entry("recipe", files[0]) if files else Entry("recipe", refused=str(failure or "it ships no file"))
+
+
+def _auto(title: str, floats: list[Path], out: Path, name: str) -> Entry:
+    made = [out.with_suffix(f".{format_}") for format_ in FORMATS]
+    there = [path for path in made if path.exists()]
+    if not there:
+        try:
+            edgekit.quantize(floats, scheme="auto", data=DATA[name], max_drop=MAX_DROP, out=out)
+        except EdgekitError as error:
+            return Entry(title, refused=str(error))
+        there = [path for path in made if path.exists()]
+    return Entry(title, there[0])
+
+
+def _made(title: str, path: Path, make: Any) -> Entry:
+    if not path.exists():
+        try:
+            make(path)
+        except EdgekitError as error:
+            return Entry(title, refused=str(error))
+        except Exception as error:  # other people's tools raise anything; the table says what
+            path.unlink(missing_ok=True)
+            return Entry(title, refused=f"{type(error).__name__}: {error}".splitlines()[0][:120])
+    return Entry(title, path)
+
+
+def _p50(document: Mapping[str, Any]) -> float | None:
+    latency = document["latency_ms"]
+    return None if latency is None else float(latency["p50"])
 
 
 if __name__ == "__main__":
