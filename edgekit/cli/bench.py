@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edgekit.cli.options import emit, json_path, output_options, seed_option
+from edgekit.cli.progress import fleet_bars
 
 
 def _listed(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -22,7 +23,7 @@ def _thread_counts(ctx: click.Context, param: click.Parameter, values: tuple[str
 
 @click.command()
 @click.argument("models", nargs=-1, metavar="MODEL...")
-@click.option("--on", metavar="DEVICE", multiple=True, help="Where to run; may be repeated.  [default: cpu]")
+@click.option("--on", metavar="DEVICE", multiple=True, help="Where to run; several make one matrix.  [default: cpu]")
 @click.option(
     "--class",
     "classes",
@@ -102,9 +103,9 @@ def command(
 ) -> None:
     """Times models, several of them in interleaved blocks.
 
-    Every cell (model x device x threads x runtime) runs in its own worker process, one at a time, in ABBA order. The
-    first model is what the others are compared with: a ratio of 0.5 is half its time. Percentiles that the number of
-    runs does not support are not given.
+    Every cell (model x device x threads x runtime) runs in its own worker process, one at a time on a machine, in ABBA
+    order; different machines run at the same time. On each device the first model is what the others are compared with:
+    a ratio of 0.5 is half its time. Percentiles that the number of runs does not support are not given.
 
     Finished blocks are kept on disk (beside --json, or in the state folder): after an interruption the same command
     goes on.
@@ -126,7 +127,8 @@ def command(
     places = (*on, *(f"class:{name}" for name in classes))
     if places:
         keywords["on"] = places
-    result = bench(models, **keywords)
+    with fleet_bars(len(set(places)) > 1) as progress:
+        result = bench(models, progress=progress, **keywords)
     document = result.document()
     emit("bench", result, render=lambda _: bench_report(document))
     for path, text in ((csv_path, bench_csv), (markdown_path, bench_markdown)):

@@ -223,8 +223,8 @@ def device_option(function: Callable[P, R]) -> Callable[P, R]:
 
 def runtime_option(function: Callable[P, R]) -> Callable[P, R]:
     """``--runtime NAME``, passed as ``runtime`` (None: the first runtime for the file's format)."""
-    return click.option("--runtime", metavar="NAME",
-                        help="onnxruntime, litert, tflite-runtime, torch, tensorflow.")(function)  # fmt: skip
+    names = "onnxruntime, onnxruntime:PROVIDER, litert, tflite-runtime, torch, tensorflow."
+    return click.option("--runtime", metavar="NAME", help=names)(function)
 
 
 def threads_option(function: Callable[P, R]) -> Callable[P, R]:

@@ -1,105 +1,32 @@
-"""``edgekit quantize``: a float model file becomes a smaller one with an account, published if it holds its gates."""
+"""One quantization: measured, calibrated, quantized, measured again, gated, published."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from edgekit.artifact import open_artifact, publishing, sha256_file, write_card
-from edgekit.data.dataset import Dataset, held_out_splits, open_data, splits_of, stratified
 from edgekit.data.preprocess import feeds
 from edgekit.data.seeded import seeded_feed
-from edgekit.errors import DataError, ModelError, QualityError, UnsupportedError, UsageError
+from edgekit.errors import DataError, QualityError
 from edgekit.passes import quantize_onnx, quantize_tflite
 from edgekit.passes.base import Pass, PassContext
-from edgekit.passes.calibration import METHODS, Calibration, check_method
 from edgekit.passes.integer_io import integer_io as read_integer_io
-from edgekit.passes.observe import calibrate
-from edgekit.quality.account import Account, account, quantized_already
+from edgekit.pipeline.quantize.options import QuantizeOptions, check_options
+from edgekit.pipeline.quantize.ranges import find_ranges
+from edgekit.pipeline.quantize.result import QuantizeResult
+from edgekit.pipeline.quantize.samples import fit_and_test
+from edgekit.quality.account import Account, account
 from edgekit.quality.anomaly import refit_threshold
-from edgekit.quality.evaluate import Evaluation, batch_size, drop, evaluate, measurable
+from edgekit.quality.evaluate import Evaluation, drop, evaluate, measurable
 from edgekit.quality.integer_selftest import CALIBRATED, SEED, selftest_of
-from edgekit.quality.lengths import LengthError, Probe, length_errors, probes
-from edgekit.runtime.stream import sequence_signature, sequences, streaming_of
+from edgekit.quality.lengths import Probe, length_errors, probes
+from edgekit.runtime.stream import sequences, streaming_of
 from edgekit.types import Artifact, Card, Feed, Format, Signature, Step, Task
 
-log = logging.getLogger("edgekit")
-SAMPLES = 300
-"""Calibration samples where the user does not say; docs/quantization.md has what more of them changed."""
-METHOD = "minmax"
 _PROBED = 4
 """Test samples on which the error by length of a recurrent file is looked at."""
-_FEW = 10
-"""Below this many samples a set is not split: all calibrate, all are measured."""
-
-
-@dataclass(frozen=True, slots=True)
-class QuantizeOptions:
-    """What to do to the file; see :func:`quantize`."""
-
-    scheme: str
-    data: str | None = None
-    samples: int | None = None
-    calibration: str | None = None
-    save_calibration: Path | None = None
-    max_drop: float | None = None
-    limit: int | None = None
-    integer_io: bool = False
-
-
-@dataclass(frozen=True)
-class QuantizeResult:
-    """What ``edgekit quantize`` made."""
-
-    artifact: Artifact
-    bytes: int
-    sha256: str
-    parent: Path
-    parent_bytes: int
-    step: Step
-    account: Account
-    before: Evaluation | None
-    after: Evaluation | None
-    notes: tuple[str, ...]
-    lengths: tuple[LengthError, ...] = ()
-
-    @property
-    def drop(self) -> float | None:
-        """Quality lost (0.01 = one point of accuracy, or an error that rose by 1%); negative when quality rose."""
-        return None if self.before is None or self.after is None else drop(self.before, self.after)
-
-    def document(self) -> dict[str, Any]:
-        """CONTRACT's ``quantize`` document, without the envelope."""
-        quality = None
-        if self.before is not None and self.after is not None:
-            quality = {
-                "metric": self.after.metric,
-                "before": self.before.value,
-                "after": self.after.value,
-                "drop": self.drop,
-                "data": self.after.data,
-                "total": self.after.total,
-            }
-        return {
-            "artifact": {
-                "path": str(self.artifact.path),
-                "format": str(self.artifact.format),
-                "bytes": self.bytes,
-                "sha256": self.sha256,
-            },
-            "parent": {"path": str(self.parent), "bytes": self.parent_bytes},
-            "scheme": self.step.params["scheme"],
-            "step": {"name": self.step.name, "params": dict(self.step.params), "versions": dict(self.step.versions)},
-            "quality": quality,
-            "length_errors": [asdict(one) for one in self.lengths],
-            "account": self.account.document(),
-            "notes": list(self.notes),
-        }
 
 
 def quantize(
@@ -143,7 +70,7 @@ def quantize(
     )
     artifact = open_artifact(model)
     target = Path(out)
-    _check(artifact, target, options)
+    check_options(artifact, target, options)
     return _Run(artifact, target, options).result()
 
 
@@ -165,7 +92,7 @@ class _Run:
     def __init__(self, artifact: Artifact, target: Path, options: QuantizeOptions) -> None:
         self.artifact, self.target, self.options = artifact, target, options
         self.notes: list[str] = []
-        self.fit, self.test = _splits(options, self.notes)
+        self.fit, self.test = fit_and_test(options.data, self.notes)
         self.probes: tuple[Probe, ...] | None = None
 
     def result(self) -> QuantizeResult:
@@ -244,52 +171,13 @@ class _Run:
 
     def _pass(self, signature: Signature) -> Pass:
         options = self.options
-        ranges = self._calibration(signature) if options.scheme in CALIBRATED else None
+        ranges = None
+        if options.scheme in CALIBRATED:
+            ranges = find_ranges(self.artifact, signature, self.fit, options)
+            self.notes += ranges.notes
         if self.artifact.format is Format.ONNX:
             return quantize_onnx.QuantizeOnnx(options.scheme, ranges, options.integer_io)
         return quantize_tflite.QuantizeTflite(options.scheme, ranges, options.integer_io)
-
-    def _calibration(self, signature: Signature) -> Calibration:
-        given = self.options.calibration or METHOD
-        if given not in METHODS:
-            found = Calibration.load(Path(given))
-            if found.model_sha256 != sha256_file(self.artifact.path):
-                raise DataError(
-                    f"{given} was made from another file than {self.artifact.path}; calibrate this one with --data"
-                )
-        else:
-            assert self.fit is not None
-            chosen = stratified(self.fit, self.options.samples or SAMPLES, SEED)
-            log.info("calibrating on %d samples of %s", len(chosen), chosen.label)
-            found = calibrate(
-                self.artifact.path,
-                self._feeds(chosen, signature),
-                signature,
-                method=given,
-                data=chosen.label,
-                format=self.artifact.format,
-            )
-        self.notes += found.notes
-        if self.options.save_calibration is not None:
-            with publishing(self.options.save_calibration) as temporary:
-                found.save(temporary)
-        return found
-
-    def _feeds(self, chosen: Dataset, signature: Signature) -> Iterator[Feed]:
-        """The samples as the file takes them; for a file of one step, every step of every sample with its state."""
-        card = self.artifact.card
-        contract = card.contract if card is not None else {}
-        whole = sequence_signature(signature, card)
-        size = min(batch_size(whole), len(chosen))
-        batches = _whole(feeds(chosen, whole, contract, batch=size), size, whole)
-        if whole is signature:
-            yield from batches
-            return
-        from edgekit.devices import open_runner
-
-        with open_runner(self.artifact.path) as runner:
-            for feed in batches:
-                yield from runner.stream().step_feeds(feed)
 
     def _card(self, signature: Signature, made: Artifact, step: Step, found: Account) -> Card:
         """The parent's card with the step, the account, integer inputs and outputs; no quality or self-test yet."""
@@ -328,70 +216,6 @@ class _Run:
                 f"--max-drop allows {allowed:g}; nothing was published. Try another --calibration, more --samples, or "
                 "--scheme int8-weights"
             )
-
-
-def _check(artifact: Artifact, target: Path, options: QuantizeOptions) -> None:
-    """Everything that can be refused before any work."""
-    if artifact.format not in (Format.ONNX, Format.TFLITE):
-        raise UnsupportedError(
-            f"{artifact.path} is a {artifact.format} model; export it first (--to onnx or tflite) and quantize that"
-        )
-    known = quantize_onnx.SCHEMES if artifact.format is Format.ONNX else quantize_tflite.SCHEMES
-    quantize_onnx.check_scheme(options.scheme, artifact.format, known)
-    if target.suffix.lower() != f".{artifact.format}":
-        raise UsageError(f"-o {target} must end in .{artifact.format}, as the model does: quantizing keeps the format")
-    if target.resolve() == artifact.path.resolve():
-        raise UsageError(f"-o names the model itself ({target}); give another name, the parent is kept")
-    if options.max_drop is not None and not 0 <= options.max_drop < 1:
-        raise UsageError(
-            f"--max-drop is {options.max_drop}; give a fraction from 0 to below 1 (0.01 = one point of accuracy)"
-        )
-    if options.max_drop is not None and options.data is None:
-        raise UsageError("--max-drop needs --data to measure the drop on")
-    for name, value in (("--samples", options.samples), ("--limit", options.limit)):
-        if value is not None and value < 1:
-            raise UsageError(f"{name} is {value}; give 1 or more")
-    from_file = options.calibration is not None and options.calibration.endswith(".json")
-    if options.calibration is not None and not from_file:
-        check_method(options.calibration)
-    if options.scheme in CALIBRATED and options.data is None and not from_file:
-        raise UsageError(
-            f"scheme {options.scheme} calibrates on real samples: give --data (cifar10, images:DIR, npz:FILE). Without "
-            "data there are int8-dynamic, int8-weights and fp16"
-        )
-    evidence = quantized_already(artifact)
-    if evidence:
-        raise ModelError(f"{artifact.path} is quantized already ({evidence}); give the float file it was made from")
-
-
-def _splits(options: QuantizeOptions, notes: list[str]) -> tuple[Dataset | None, Dataset | None]:
-    """(calibration samples, test samples): the train and the test split of the data set, or another held-out one where
-    it is named (``sst2@dev``)."""
-    if options.data is None:
-        return None, None
-    base, at, split = options.data.rpartition("@")
-    name = base if at and split in splits_of(base) else options.data
-    whole = open_data(f"{name}@all") if split == "all" else None
-    measured = split if name == base and split in held_out_splits(base) else "test"
-    if whole is None:
-        fit = open_data(f"{name}@train", default_split="train")
-        if fit.own_split or len(fit) >= _FEW:
-            return fit, open_data(f"{name}@{measured}")
-        whole = open_data(f"{name}@all")
-    notes.append(f"calibrated and measured on the same {len(whole)} samples of {whole.label}")
-    return whole, whole
-
-
-def _whole(given: Iterator[Feed], size: int, signature: Signature) -> Iterator[Feed]:
-    """Feeds of the size the file fixes; a shorter last one is filled up with its own last sample."""
-    fixed = not any(isinstance(spec.shape[0], str) for spec in signature.inputs if spec.shape)
-    for feed in given:
-        missing = size - len(next(iter(feed.values()))) if fixed else 0
-        yield (
-            {n: np.concatenate([v, np.repeat(v[-1:], missing, axis=0)]) for n, v in feed.items()}
-            if missing > 0
-            else feed
-        )
 
 
 def _reasons(format_: Format, scheme: str) -> dict[str, str]:

@@ -1,0 +1,9 @@
+"""``edgekit quantize``: a float model file becomes a smaller one with an account, published if it holds its gates.
+
+What is asked (options), the samples (samples), the ranges found on them (ranges), the work (run), what came of it
+(result)."""
+
+from edgekit.pipeline.quantize.options import QuantizeOptions as QuantizeOptions
+from edgekit.pipeline.quantize.ranges import SAMPLES as SAMPLES
+from edgekit.pipeline.quantize.result import QuantizeResult as QuantizeResult
+from edgekit.pipeline.quantize.run import quantize as quantize

@@ -1,0 +1,61 @@
+"""What is asked of ``edgekit quantize``, and everything about it that can be refused before any work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgekit.errors import ModelError, UnsupportedError, UsageError
+from edgekit.passes import quantize_onnx, quantize_tflite
+from edgekit.passes.calibration import check_method
+from edgekit.quality.account import quantized_already
+from edgekit.quality.integer_selftest import CALIBRATED
+from edgekit.types import Artifact, Format
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeOptions:
+    """What to do to the file; see :func:`edgekit.quantize`."""
+
+    scheme: str
+    data: str | None = None
+    samples: int | None = None
+    calibration: str | None = None
+    save_calibration: Path | None = None
+    max_drop: float | None = None
+    limit: int | None = None
+    integer_io: bool = False
+
+
+def check_options(artifact: Artifact, target: Path, options: QuantizeOptions) -> None:
+    """Everything that can be refused before any work."""
+    if artifact.format not in (Format.ONNX, Format.TFLITE):
+        raise UnsupportedError(
+            f"{artifact.path} is a {artifact.format} model; export it first (--to onnx or tflite) and quantize that"
+        )
+    known = quantize_onnx.SCHEMES if artifact.format is Format.ONNX else quantize_tflite.SCHEMES
+    quantize_onnx.check_scheme(options.scheme, artifact.format, known)
+    if target.suffix.lower() != f".{artifact.format}":
+        raise UsageError(f"-o {target} must end in .{artifact.format}, as the model does: quantizing keeps the format")
+    if target.resolve() == artifact.path.resolve():
+        raise UsageError(f"-o names the model itself ({target}); give another name, the parent is kept")
+    if options.max_drop is not None and not 0 <= options.max_drop < 1:
+        raise UsageError(
+            f"--max-drop is {options.max_drop}; give a fraction from 0 to below 1 (0.01 = one point of accuracy)"
+        )
+    if options.max_drop is not None and options.data is None:
+        raise UsageError("--max-drop needs --data to measure the drop on")
+    for name, value in (("--samples", options.samples), ("--limit", options.limit)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name} is {value}; give 1 or more")
+    from_file = options.calibration is not None and options.calibration.endswith(".json")
+    if options.calibration is not None and not from_file:
+        check_method(options.calibration)
+    if options.scheme in CALIBRATED and options.data is None and not from_file:
+        raise UsageError(
+            f"scheme {options.scheme} calibrates on real samples: give --data (cifar10, images:DIR, npz:FILE). Without "
+            "data there are int8-dynamic, int8-weights and fp16"
+        )
+    evidence = quantized_already(artifact)
+    if evidence:
+        raise ModelError(f"{artifact.path} is quantized already ({evidence}); give the float file it was made from")

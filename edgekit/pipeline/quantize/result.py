@@ -1,0 +1,62 @@
+"""What ``edgekit quantize`` made."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekit.quality.account import Account
+from edgekit.quality.evaluate import Evaluation, drop
+from edgekit.quality.lengths import LengthError
+from edgekit.types import Artifact, Step
+
+
+@dataclass(frozen=True)
+class QuantizeResult:
+    """What ``edgekit quantize`` made."""
+
+    artifact: Artifact
+    bytes: int
+    sha256: str
+    parent: Path
+    parent_bytes: int
+    step: Step
+    account: Account
+    before: Evaluation | None
+    after: Evaluation | None
+    notes: tuple[str, ...]
+    lengths: tuple[LengthError, ...] = ()
+
+    @property
+    def drop(self) -> float | None:
+        """Quality lost (0.01 = one point of accuracy, or an error that rose by 1%); negative when quality rose."""
+        return None if self.before is None or self.after is None else drop(self.before, self.after)
+
+    def document(self) -> dict[str, Any]:
+        """CONTRACT's ``quantize`` document, without the envelope."""
+        quality = None
+        if self.before is not None and self.after is not None:
+            quality = {
+                "metric": self.after.metric,
+                "before": self.before.value,
+                "after": self.after.value,
+                "drop": self.drop,
+                "data": self.after.data,
+                "total": self.after.total,
+            }
+        return {
+            "artifact": {
+                "path": str(self.artifact.path),
+                "format": str(self.artifact.format),
+                "bytes": self.bytes,
+                "sha256": self.sha256,
+            },
+            "parent": {"path": str(self.parent), "bytes": self.parent_bytes},
+            "scheme": self.step.params["scheme"],
+            "step": {"name": self.step.name, "params": dict(self.step.params), "versions": dict(self.step.versions)},
+            "quality": quality,
+            "length_errors": [asdict(one) for one in self.lengths],
+            "account": self.account.document(),
+            "notes": list(self.notes),
+        }
