@@ -173,7 +173,7 @@ def test_a_file_that_grew_is_not_published(tmp_path: Path) -> None:
     ("options", "error", "said"),
     [
         ({"scheme": "int8"}, UsageError, "give --data"),
-        ({"scheme": "auto"}, UnsupportedError, "name a scheme"),
+        ({"scheme": "auto"}, UsageError, "needs --data"),
         ({"scheme": "int4-weights"}, UnsupportedError, "not to be had for .onnx"),
         ({"scheme": "float3"}, UsageError, "no scheme is called"),
         ({"scheme": "int8", "data": DATA, "calibration": "average"}, UsageError, "no calibration is called"),
