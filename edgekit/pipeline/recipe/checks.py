@@ -14,12 +14,12 @@ from edgekit import registry
 from edgekit.devices import parse_device
 from edgekit.errors import EdgekitError, InputError, UsageError
 from edgekit.models.family import family
-from edgekit.passes.calibration import METHODS, check_method
-from edgekit.passes.quantize_onnx import check_scheme
+from edgekit.passes.calibration import check_method
 from edgekit.pipeline.bench.options import BenchOptions, read_options
 from edgekit.pipeline.prune.options import PruneOptions, asked
+from edgekit.pipeline.quantize.options import QuantizeOptions, check_request
 from edgekit.pipeline.recipe.contents import Contents, is_model
-from edgekit.pipeline.recipe.plan import Plan, Unit
+from edgekit.pipeline.recipe.plan import ANY, Plan, Unit
 from edgekit.pipeline.recipe.verbs import arguments, listed, names, reads_file, takes_network, verb
 from edgekit.recipe import Problem, RecipeStep
 from edgekit.types import Format
@@ -98,7 +98,7 @@ def _must_be_there(path: str) -> None:
 def _calibration(text: str) -> None:
     if text.endswith(".json"):
         _must_be_there(text)
-    elif text not in METHODS:
+    else:
         check_method(text)
 
 
@@ -145,13 +145,9 @@ def _prune(given: Mapping[str, Any], unit: Unit) -> None:
 
 
 def _quantize(given: Mapping[str, Any], unit: Unit) -> None:
-    from edgekit.passes import quantize_onnx, quantize_tflite
-
-    if unit.gathers:
-        return  # auto tries the schemes there are
-    format_ = Format(unit.suffix.lstrip("."))
-    known = quantize_onnx.SCHEMES if format_ is Format.ONNX else quantize_tflite.SCHEMES
-    check_scheme(given["scheme"], format_, known)
+    if not unit.gathers and unit.suffix != ANY:  # auto has its own options; it tries the schemes there are
+        rest = {name: given[name] for name in QuantizeOptions.__dataclass_fields__ if name in given}
+        check_request(unit.title, Format(unit.suffix.lstrip(".")), QuantizeOptions(**rest))
 
 
 def _bench(given: Mapping[str, Any], unit: Unit) -> None:
