@@ -234,10 +234,11 @@ def _convert_all(
         started, target, finish = begun[key]
         here = time.monotonic()
         notes = (*finish(), *capture.notes)
-        card = converters[key].card(capture)
+        card = replace(converters[key].card(capture), ranges=None)
         write_card(target, card)
         ledger = proof.of(target, card, converters[key].runs_on)
-        notes = (*notes, *ledger.notes)
+        ranges, said = _learned(capture, target, card, proof)
+        card, notes = replace(card, ranges=ranges), (*notes, *ledger.notes, *said)
         begin = started if converters[key].background else here
         seconds = time.monotonic() - begin
         card = _finish_card(card, capture, proof, ledger, notes, converters[key])
@@ -245,6 +246,22 @@ def _convert_all(
         log.info("%s proved on %d inputs, largest difference %.1e", target.name, len(ledger.cases), ledger.max_abs)
         finished[key] = _Made(target, card, seconds, ledger, notes)
     return [finished[key] for key in converters]
+
+
+def _learned(
+    capture: Capture, target: Path, card: Card, proof: _Proof
+) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
+    """What quantization-aware training learnt, by the names of the file's tensors, and what is to be said of it."""
+    network = capture.network
+    if network.card.ranges is None:
+        return None, ()
+    if proof.sequence is not None:
+        return None, ("learnt ranges were left behind: they are of whole sequences, this file takes one step",)
+    from edgekit.models.checkpoint import weights_sha256
+    from edgekit.pipeline.learned_ranges import taken_along
+
+    artifact = Artifact(target, Format(target.suffix[1:]), card)
+    return taken_along(network.card, weights_sha256(network.module.state_dict()), artifact)
 
 
 def _finish_card(

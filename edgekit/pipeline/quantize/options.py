@@ -51,7 +51,8 @@ def check_options(artifact: Artifact, target: Path, options: QuantizeOptions) ->
     from_file = options.calibration is not None and options.calibration.endswith(".json")
     if options.calibration is not None and not from_file:
         check_method(options.calibration)
-    if options.scheme in CALIBRATED and options.data is None and not from_file:
+    learned = options.calibration is None and artifact.card is not None and artifact.card.ranges is not None
+    if options.scheme in CALIBRATED and options.data is None and not from_file and not learned:
         raise UsageError(
             f"scheme {options.scheme} calibrates on real samples: give --data (cifar10, images:DIR, npz:FILE). Without "
             "data there are int8-dynamic, int8-weights and fp16"
