@@ -25,7 +25,14 @@ from edgekit.artifact import (
     writing,
 )
 from edgekit.converters.base import Capture, Converter, ExportOptions, Finish
-from edgekit.errors import ConversionError, DeviceError, ModelError, UnsupportedError, UsageError
+from edgekit.errors import (
+    ConversionError,
+    DeviceError,
+    ModelError,
+    RuntimeMissingError,
+    UnsupportedError,
+    UsageError,
+)
 from edgekit.types import TIME, Array, Artifact, Card, Feed, Format, InputContract, Network, SelfTest, Signature, Step
 
 if TYPE_CHECKING:
@@ -225,6 +232,8 @@ def _convert_all(
     converters: Mapping[str, Converter], capture: Capture, proof: _Proof, stage: Path, name: str
 ) -> list[_Made]:
     """Begins every conversion, then finishes and proves them: those that run here first, while the others run."""
+    from edgekit.pipeline.learned_ranges import taken_along
+
     begun: dict[str, tuple[float, Path, Finish]] = {}
     for key in sorted(converters, key=lambda k: not converters[k].background):
         started, target = time.monotonic(), stage / f"{name}.{converters[key].format}"
@@ -234,11 +243,11 @@ def _convert_all(
         started, target, finish = begun[key]
         here = time.monotonic()
         notes = (*finish(), *capture.notes)
-        card = replace(converters[key].card(capture), ranges=None)
+        card = converters[key].card(capture)
         write_card(target, card)
-        ledger = proof.of(target, card, converters[key].runs_on)
-        ranges, said = _learned(capture, target, card, proof)
-        card, notes = replace(card, ranges=ranges), (*notes, *ledger.notes, *said)
+        ledger = proof.of(target, card, converters[key])
+        card, said = taken_along(capture.network, Artifact(target, converters[key].format, card))
+        notes = (*notes, *ledger.notes, *said)
         begin = started if converters[key].background else here
         seconds = time.monotonic() - begin
         card = _finish_card(card, capture, proof, ledger, notes, converters[key])
@@ -246,22 +255,6 @@ def _convert_all(
         log.info("%s proved on %d inputs, largest difference %.1e", target.name, len(ledger.cases), ledger.max_abs)
         finished[key] = _Made(target, card, seconds, ledger, notes)
     return [finished[key] for key in converters]
-
-
-def _learned(
-    capture: Capture, target: Path, card: Card, proof: _Proof
-) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
-    """What quantization-aware training learnt, by the names of the file's tensors, and what is to be said of it."""
-    network = capture.network
-    if network.card.ranges is None:
-        return None, ()
-    if proof.sequence is not None:
-        return None, ("learnt ranges were left behind: they are of whole sequences, this file takes one step",)
-    from edgekit.models.checkpoint import weights_sha256
-    from edgekit.pipeline.learned_ranges import taken_along
-
-    artifact = Artifact(target, Format(target.suffix[1:]), card)
-    return taken_along(network.card, weights_sha256(network.module.state_dict()), artifact)
 
 
 def _finish_card(
@@ -280,6 +273,8 @@ def _finish_card(
         params["channels_last"] = True
     if proof.data is not None:
         params["data"] = proof.data
+    if converter.proved_on != "cpu":
+        params["proved_on"] = converter.proved_on
     selftest = proof.selftest(card, ledger)
     card = replace(card, selftest=selftest)
     if selftest is None:
@@ -302,8 +297,8 @@ class _Proof:
 
             self._dataset = open_data(data)
 
-    def of(self, path: Path, card: Card, runtime: str | None = None) -> Ledger:
-        """The ledger of the file at ``path``, which carries ``card``, on ``runtime`` or the first of its format.
+    def of(self, path: Path, card: Card, converter: Converter) -> Ledger:
+        """The ledger of the file at ``path``, which carries ``card``, where ``converter`` says that it has to be run.
 
         Raises:
             ParityError: a case fails.
@@ -315,7 +310,7 @@ class _Proof:
         from edgekit.quality.state import WHERE as STATE
         from edgekit.quality.steps import WHERE as STEPS
 
-        with _opened(path, runtime) as runner:
+        with _opened(path, converter.runs_on, converter.proved_on) as runner:
             run = _tolerant(runner.run, card)
             ledger = prove(self._reference, run, self.cases, self.tolerance, partial(own_rounding, self.capture))
             state = self._state(path, run)
@@ -410,8 +405,8 @@ class _Proof:
 
 
 @contextmanager
-def _opened(path: Path, runtime: str | None) -> Iterator[Runner]:
-    """The converted file in a worker.
+def _opened(path: Path, runtime: str | None, on: str) -> Iterator[Runner]:
+    """The converted file in a worker, on the device ``on`` where it needs ``runtime``.
 
     Raises:
         ConversionError: no runtime takes the file.
@@ -426,10 +421,12 @@ def _opened(path: Path, runtime: str | None) -> Iterator[Runner]:
     from edgekit.devices import open_runner
 
     try:
-        runner = open_runner(path, runtime=runtime)
-    except ModelError as error:
-        reason = str(error).removeprefix(f"{path}: ")
-        raise UnsupportedError(f"{path.name} cannot be proved here, so nothing was published: {reason}") from error
+        runner = open_runner(path, device=on, runtime=runtime)
+    except (ModelError, RuntimeMissingError) as error:
+        reason = str(error).removeprefix(str(path)).removeprefix(":").strip()
+        raise UnsupportedError(
+            f"{path.name} cannot be proved on {on}, so nothing was published: it {reason}"
+        ) from error
     with runner:
         yield runner
 

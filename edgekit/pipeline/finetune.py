@@ -94,9 +94,9 @@ def finetune_options(network: Network, kind: str = "") -> TrainOptions:
 def quantization_aware(base: TrainOptions) -> TrainOptions:
     """How a network learns with its roundings in place, where it would learn by ``base`` without them.
 
-    In float32: bfloat16 has the 8 bits of what is learnt here, and its own rounding would hide the one of the grid. With
-    its batch norms folded a network has larger gradients (of the shipped cnn SGD left nothing at the rate of a plain
-    fine-tuning): a tenth of the rate for SGD, whose steps grow with them, and a limit to their norm.
+    In float32: bfloat16 has the 8 bits of what is learnt here, and its own rounding would hide the one of the grid.
+    With its batch norms folded a network has larger gradients (of the shipped cnn SGD left nothing at the rate of a
+    plain fine-tuning): a tenth of the rate for SGD, whose steps grow with them, and a limit to their norm.
     """
     rate = base.lr * QAT_RATE if base.optimizer == "sgd" else base.lr
     return replace(base, qat=True, precision="32-true", lr=rate, clip=base.clip or QAT_CLIP)

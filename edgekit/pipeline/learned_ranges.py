@@ -10,7 +10,7 @@ from typing import Any
 from edgekit.errors import DataError
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.transfer import known_tensors
-from edgekit.types import Artifact, Card, Format
+from edgekit.types import Artifact, Card, Format, Network
 
 log = logging.getLogger("edgekit")
 _SHOWN = 4
@@ -45,19 +45,28 @@ def learned_in(artifact: Artifact) -> Learned | None:
     return Learned(found, tuple(map(str, document.get("missing", ()))))
 
 
-def taken_along(
-    card: Card, weights_sha256: str, artifact: Artifact
-) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
-    """The ranges of a network's ``card`` by the tensor names of ``artifact``, for its card; and what is to be said.
+def taken_along(network: Network, artifact: Artifact) -> tuple[Card, tuple[str, ...]]:
+    """The card of ``artifact`` with the ranges of ``network`` by its own tensor names, and what is to be said of them.
 
     Args:
-        weights_sha256: of the network that was exported; ranges of other weights are left behind.
+        network: as it was exported; ranges that its weights were not learnt with are left behind.
         artifact: the file, with its card, as it was proved.
     """
-    if card.ranges is None or artifact.format not in (Format.ONNX, Format.TFLITE):
+    card = artifact.card
+    assert card is not None  # the converter's
+    ranges, notes = _by_tensor(network, artifact, card) if network.card.ranges is not None else (None, ())
+    return replace(card, ranges=ranges), notes
+
+
+def _by_tensor(network: Network, artifact: Artifact, card: Card) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
+    from edgekit.models.checkpoint import weights_sha256
+
+    if artifact.format not in (Format.ONNX, Format.TFLITE):
         return None, ()
-    learned = Calibration.from_document(card.ranges, f"the card of {card.name}")
-    if learned.model_sha256 != weights_sha256:
+    if card.streaming is not None:
+        return None, ("learnt ranges were left behind: they are of whole sequences, this file takes one step",)
+    learned = Calibration.from_document(network.card.ranges or {}, f"the card of {network.name}")
+    if learned.model_sha256 != weights_sha256(network.module.state_dict()):
         return None, ("learnt ranges were left behind: the weights are no longer those they were learnt with",)
     try:
         matched = known_tensors(learned, artifact)

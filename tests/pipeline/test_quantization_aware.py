@@ -1,4 +1,4 @@
-"""``finetune --qat`` -> ``export`` -> ``quantize``: the learnt ranges arrive, and the simulation is what the files do."""
+"""``finetune --qat``, ``export``, ``quantize``: the learnt ranges arrive, and the simulation is what the files do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from edgekit.models.checkpoint import load_checkpoint, save_checkpoint
 
 from edgekit.artifact import open_artifact, write_card
@@ -91,10 +90,7 @@ def test_the_ranges_arrive_in_the_int8_file(
     assert result.step.params["calibration"] == {"method": "qat", "data": "digits@train", "samples": 300}
     assert any("quantization-aware" in note for note in result.notes)
     assert result.artifact.card is not None and result.artifact.card.ranges is None  # they are the file's scales now
-    found = {
-        round(row["high"] - row["low"], 4)
-        for row in ranges["ranges"].values()
-    }
+    found = {round(row["high"] - row["low"], 4) for row in ranges["ranges"].values()}
     scales = np.array(_scales(result.artifact)) * 255
     near = [min(abs(scale - one) for one in found) < 1e-3 * scale for scale in scales]
     assert len(near) >= 8 and all(near)
@@ -140,7 +136,10 @@ def test_the_simulation_is_what_the_file_computes(
             (given,) = feed.values()
             (file,) = runner.run(feed).values()
             with torch.no_grad():
-                rounded, plain = module(torch.from_numpy(given)).numpy(), network.module(torch.from_numpy(given)).numpy()
+                rounded, plain = (
+                    module(torch.from_numpy(given)).numpy(),
+                    network.module(torch.from_numpy(given)).numpy(),
+                )
             apart.append(np.abs(rounded - file).mean())
             lost.append(np.abs(plain - file).mean())
             agree.append(rounded.argmax() == file.argmax())
@@ -204,9 +203,7 @@ def test_it_learns_from_a_teacher(parent: Path, tmp_path: Path) -> None:
 
 def test_a_diverging_run_writes_nothing(parent: Path, tmp_path: Path) -> None:
     with pytest.raises(GateError, match="diverged"):
-        finetune(
-            parent, data="digits", epochs=2, qat=True, out=tmp_path / "m.safetensors", overrides={"lr": 1e30}
-        )
+        finetune(parent, data="digits", epochs=2, qat=True, out=tmp_path / "m.safetensors", overrides={"lr": 1e30})
     assert not (tmp_path / "m.safetensors").exists()
 
 
@@ -219,11 +216,11 @@ def test_a_mutated_range_is_refused_or_seen(files: Mapping[Format, Artifact], tm
     def mutated(change: Mapping[str, float]) -> Path:
         path = tmp_path / "mutated.onnx"
         path.write_bytes(source.path.read_bytes())
-        ranges = {**card.ranges["ranges"], **{name: change for name in names[1:6]}}  # type: ignore[index,union-attr]
+        ranges = {**card.ranges["ranges"], **dict.fromkeys(names[1:6], change)}  # type: ignore[index,union-attr]
         write_card(path, replace(card, ranges={**card.ranges, "ranges": ranges}))  # type: ignore[dict-item]
         return path
 
-    with pytest.raises(DataError, match="must be finite, hold zero"):
+    with pytest.raises(DataError, match="must be finite"):
         quantize(mutated({"low": 1.0, "high": 2.0}), scheme="int8", out=tmp_path / "q.onnx")
     small = mutated({"low": 0.0, "high": 0.01})
     with pytest.raises(QualityError, match="--max-drop allows"):
@@ -270,16 +267,21 @@ def network():
 """
 
 
-def test_the_command(parent: Path, tmp_path: Path) -> None:
+def command(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as leaving:
+        main(arguments)
+    return int(leaving.value.code or 0)
+
+
+def test_the_command(parent: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "net.py").write_text(NOTHING)
-    run = CliRunner()
     out = str(tmp_path / "m.safetensors")
-    refused = run.invoke(main, ["finetune", f"{tmp_path}/net.py:network", "--data", "digits", "--qat", "-o", out])
-    assert refused.exit_code == 3 and "nothing to learn with --qat" in refused.stderr
-    diverged = run.invoke(
-        main, ["finetune", str(parent), "--data", "digits", "--qat", "--epochs", "1", "--lr", "1e30", "-o", out]
-    )
-    assert diverged.exit_code == 1 and "diverged" in diverged.stderr
-    done = run.invoke(main, ["finetune", str(parent), "--data", "digits", "--qat", "--epochs", "1", "-o", out])
-    assert done.exit_code == 0, done.stderr
-    assert "simulated int8" in done.stdout and "batch norms folded" in done.stderr
+    assert command("finetune", f"{tmp_path}/net.py:network", "--data", "digits", "--qat", "-o", out) == 3
+    assert "nothing to learn with --qat" in capfd.readouterr().err
+    asked = ("finetune", str(parent), "--data", "digits", "--qat", "--epochs", "1", "-o", out)
+    assert command(*asked, "--lr", "1e30") == 1
+    assert "diverged" in capfd.readouterr().err
+    assert not Path(out).exists()
+    assert command(*asked) == 0
+    shown = capfd.readouterr()
+    assert "simulated int8" in shown.out and "batch norms folded" in shown.err

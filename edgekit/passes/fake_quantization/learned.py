@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import torch
 
@@ -42,4 +41,4 @@ def learned_calibration(module: FakeQuantized, plain: Network, feeds: Iterable[F
         near = points.candidates(rows)
         if near:
             known[name] = Range(*ranges[near[0].name])
-    return replace(observed, method=METHOD, ranges={**observed.ranges, **known})
+    return observed.with_ranges(known, method=METHOD)

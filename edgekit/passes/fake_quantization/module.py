@@ -107,15 +107,15 @@ class FakeQuantized(nn.Module):
         return found
 
     def _require_sane(self) -> None:
-        """Raises GateError where a weight is NaN or infinity, or a range has grown out of all proportion: a rounding gives
-        a finite number for both, and would hide them from the loss."""
+        """Raises GateError where a weight is NaN or infinity, or a range has grown out of all proportion: a rounding
+        gives a finite number for both, and would hide them from the loss."""
         grown = (self.ranges[:, 1] - self.ranges[:, 0]) > GROWTH * self.widths.where(self.widths > 0, torch.inf)
         if grown.any():
             k = int(grown.nonzero()[0])
             low, high = self.ranges[k].tolist()
             raise GateError(
-                f"training diverged: the values of {self.plan.points[k]!r} spanned {float(self.widths[k]):.3g} at first "
-                f"and {high - low:.3g} now; lower the learning rate"
+                f"training diverged: the values of {self.plan.points[k]!r} spanned {float(self.widths[k]):.3g} at "
+                f"first and {high - low:.3g} now; lower the learning rate"
             )
         for name, value in self.network.named_parameters():
             if not value.isfinite().all():

@@ -79,13 +79,13 @@ class Walk(TorchFunctionMode):
             register_module_forward_pre_hook(self._entered),
             register_module_forward_hook(self._left, always_call=True),
         ]
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
         for hook in self._hooks:
             hook.remove()
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def _entered(self, layer: nn.Module, inputs: Any) -> None:
         self._within.append(self._paths.get(id(layer), self._within[-1]))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgekit.errors import ModelError, UnsupportedError, UsageError
 from edgekit.passes import quantize_onnx, quantize_tflite
@@ -25,6 +27,17 @@ class QuantizeOptions:
     max_drop: float | None = None
     limit: int | None = None
     integer_io: bool = False
+
+
+def one_model(model: str | Path | Sequence[str | Path], auto: Mapping[str, Any]) -> str | Path:
+    """The one file to quantize; raises UsageError for several, and for options of ``auto``."""
+    if auto:
+        given = ", ".join(name.replace("_", "-") for name in auto)
+        raise UsageError(f"these options belong to --scheme auto, which chooses by time: {given}; leave them out")
+    several = () if isinstance(model, str | Path) else tuple(model)
+    if len(several) > 1:
+        raise UsageError(f"{len(several)} models were given; one at a time is quantized, only --scheme auto takes more")
+    return model if isinstance(model, str | Path) else several[0]
 
 
 def check_options(artifact: Artifact, target: Path, options: QuantizeOptions) -> None:
