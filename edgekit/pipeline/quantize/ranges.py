@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from edgekit.artifact import publishing
 from edgekit.data.dataset import Dataset, stratified
 from edgekit.errors import DataError
 from edgekit.passes.calibration import Calibration
+from edgekit.passes.calibration_doctor import missing_classes
 from edgekit.passes.histogram import METHODS
 from edgekit.passes.observe import calibrate
 from edgekit.passes.transfer import transfer
@@ -44,6 +46,7 @@ def find_ranges(artifact: Artifact, signature: Signature, fit: Dataset | None, o
         assert fit is not None
         feeds = _feeds(artifact, signature, fit, options)
         found = calibrate(artifact.path, feeds, signature, method=given, data=fit.label, format=artifact.format)
+        found = replace(found, notes=(*found.notes, *missing_classes(_chosen(fit, options))))
     if options.save_calibration is not None:
         with publishing(options.save_calibration) as temporary:
             found.save(temporary)
@@ -52,6 +55,10 @@ def find_ranges(artifact: Artifact, signature: Signature, fit: Dataset | None, o
 
 def _feeds(artifact: Artifact, signature: Signature, fit: Dataset, options: QuantizeOptions) -> Iterator[Feed]:
     """The calibration samples as the file takes them."""
-    chosen = stratified(fit, options.samples or SAMPLES, SEED)
+    chosen = _chosen(fit, options)
     log.info("calibrating on %d samples of %s", len(chosen), chosen.label)
     yield from calibration_feeds(artifact, chosen, signature)
+
+
+def _chosen(fit: Dataset, options: QuantizeOptions) -> Dataset:
+    return stratified(fit, options.samples or SAMPLES, SEED)
