@@ -14,11 +14,12 @@ __all__ = ["DEFAULTS", "Delegation", "Runner", "load", "runner_class"]
 
 DEFAULTS: dict[Format, tuple[str, ...]] = {
     Format.ONNX: ("onnxruntime",),
-    Format.TFLITE: ("litert", "tflite-runtime"),
+    Format.TFLITE: ("litert", "tflite-runtime", "tensorflow"),
     Format.PT2: ("torch",),
     Format.SAVED_MODEL: ("tensorflow",),
 }
-"""Runtimes of each format, tried in this order when none is named."""
+"""Runtimes of each format, tried in this order when none is named: the first that is installed, and that brings the
+Flex operators of a file that has them."""
 
 
 def load(
@@ -36,7 +37,8 @@ def load(
 
     Raises:
         ModelError: the file is missing, not valid, or not accepted by the runtime.
-        RuntimeMissingError: the runtime's package is not installed; the message has the command that installs it.
+        RuntimeMissingError: the runtime's package is not installed, or lacks TensorFlow's own operators that the file
+            needs; the message has the command that installs it.
         UsageError: no such runtime, or one of another format.
     """
     artifact = open_artifact(path)
@@ -53,7 +55,8 @@ def load(
             return kind(artifact, threads=threads, raw=raw, stateful=stateful, **variant_of(name))
         except RuntimeMissingError as error:
             missing.append(error)
-    raise missing[0]
+    # one that is there and lacks an operator says more than one that is not installed
+    raise next((error for error in missing if not isinstance(error.__cause__, ImportError)), missing[0])
 
 
 def runner_class(name: str) -> type[Runner]:

@@ -15,15 +15,18 @@ from edgekit.runtime.base import Delegation, LeftNode, Runner
 from edgekit.runtime.noise import quiet
 from edgekit.runtime.ports import INTEGERS, Port, natural, unnamed
 from edgekit.types import Array, Format, QuantizedTensor, TensorSpec
+from edgekit.wire_tflite import custom_operators
 
-XNNPACK, TFLITE_KERNELS = "XNNPACK", "TFLite kernels"
+XNNPACK, TFLITE_KERNELS, FLEX = "XNNPACK", "TFLite kernels", "TensorFlow (Flex)"
+GET_FLEX = (
+    "TensorFlow up to 2.19 does, in an environment of its own: python3.11 -m venv .venv-flex && "
+    ".venv-flex/bin/pip install tensorflow-cpu==2.18.1, then --on python:.venv-flex/bin/python (for the proof "
+    "of an export: EDGEKIT_FLEX_PYTHON=.venv-flex/bin/python)"
+)
+"""Where Flex operators run (google-ai-edge/LiteRT#6458: later releases of TensorFlow do not bring them)."""
+_NEEDS_FLEX = re.compile(r"Select TensorFlow op|[Uu]nresolved custom op: Flex[A-Z]")
 _DELEGATE, _ASSIGN = "DELEGATE", "ASSIGN_VARIABLE"
 _REASONS = (
-    (
-        r"Select TensorFlow op.*\((Flex\w+)\)",
-        "it needs TensorFlow's own operators ({0}), which {runtime} does not bring; tensorflow up to 2.19 does: "
-        "--runtime tensorflow there, or --on python:/path/to/python of an environment that has it",
-    ),
     (
         r"[Ee]ncountered unresolved custom op: ([^.\s]+)",
         "the custom operator {0} is unknown to {runtime}; convert without it",
@@ -82,7 +85,17 @@ class InterpreterRunner(Runner):
                     f"{self.artifact.path}: {self.name} {self.version} ran out of memory when it laid out the tensors; "
                     "use a smaller model or batch, or allow it more"
                 ) from error
+            if _NEEDS_FLEX.search(str(error)):
+                raise self._without_flex() from error
             raise ModelError(f"{self.artifact.path}: {self._reason(str(error))}") from error
+
+    def _without_flex(self) -> RuntimeMissingError:
+        content = self.artifact.path.read_bytes()
+        needed = ", ".join(name for name in custom_operators(content) if name.startswith("Flex"))
+        return RuntimeMissingError(
+            f"{self.artifact.path} needs TensorFlow's own operators ({needed}), which {self.name} {self.version} does "
+            f"not bring; {GET_FLEX}"
+        )
 
     def _ready(self) -> None:
         self._in = [int(port.key) for port in self._inputs]
@@ -173,7 +186,8 @@ class InterpreterRunner(Runner):
     def operators(self) -> list[FileOperator]:
         """The operators of the file's main graph, each with who runs it.
 
-        XNNPACK took those between a DELEGATE node's outputs and its inputs.
+        XNNPACK took those between a DELEGATE node's outputs and its inputs, but for Flex operators, which TensorFlow's
+        own delegate takes and no other can.
         """
         operators = self._interpreter._get_ops_details()  # the only way either package offers
         delegates = [op for op in operators if op["op_name"] == _DELEGATE]
@@ -182,7 +196,8 @@ class InterpreterRunner(Runner):
         names = {int(row["index"]): str(row["name"]) for row in self._interpreter.get_tensor_details()}
         made = []
         for op in own:
-            by = XNNPACK if op["index"] in taken else TFLITE_KERNELS
+            flex = str(op["op_name"]).startswith("Flex")
+            by = FLEX if flex else XNNPACK if op["index"] in taken else TFLITE_KERNELS
             output = names.get(int(op["outputs"][0]), "") if len(op["outputs"]) else ""
             made.append(FileOperator(int(op["index"]), str(op["op_name"]), output, by))
         return made
