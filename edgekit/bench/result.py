@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.bench.clock import Samples
+from edgekit.bench.compare import Comparison, compare_paired
 from edgekit.bench.ledger import ledger
 from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor
 from edgekit.bench.replicas import turns
@@ -82,6 +83,10 @@ class CellResult:
     @property
     def noise(self) -> Noise | None:
         return noise(self.blocks, self.disturbed) if self.timed else None
+
+    def compared_with(self, first: CellResult, names: tuple[str, str]) -> Comparison:
+        """This cell relative to ``first``, which was timed in the same rounds; ``names``: of the two."""
+        return compare_paired(*names, self.blocks, first.blocks, (self.owners, first.owners), self.floor)
 
     def document(self) -> dict[str, Any]:
         """The entry of ``results`` (CONTRACT), with the sizes of the blocks so that it can be compared again."""

@@ -97,4 +97,6 @@ class ToolResult(CellResult):
         logs = np.log(self._medians())
         found = replicated(logs, range(logs.size), self.floor)
         half = float(np.hypot(found.half, 1.96 * self.floor.occasion))
-        return None if not np.isfinite(half) else [float(np.exp(found.centre - half)), float(np.exp(found.centre + half))]
+        if not np.isfinite(half):
+            return None
+        return [float(np.exp(found.centre - half)), float(np.exp(found.centre + half))]

@@ -148,6 +148,8 @@ def _read_onnx(said: str) -> ToolRun | None:
     if runs is None or "mean_ms" not in found:
         return None
     count, peak = int(runs[1]), re.search(r"Peak working set size: (\d+) bytes", said)
+    supported = [f"p{percent}" for percent in (50, 90, 99) if count >= SUPPORTED_SAMPLES[percent]]
+    given = {key: found[key] for key in supported if key in found}
     return ToolRun(
         count=count,
         mean_ms=found["mean_ms"],
@@ -155,9 +157,7 @@ def _read_onnx(said: str) -> ToolRun | None:
         max_ms=found.get("max_ms"),
         load_ms=found.get("load_ms"),
         first_ms=found.get("first_ms"),
-        percentiles={
-            key: found[key] for key in ("p50", "p90", "p99") if key in found and count >= SUPPORTED_SAMPLES[int(key[1:])]
-        },
+        percentiles=given,
         told={"count": count, **found},
         memory_bytes=None if peak is None else int(peak[1]),
     )

@@ -7,6 +7,7 @@ under names made of its content, so that no text of the user is read by the devi
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -14,11 +15,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from edgekit.artifact import sha256_file
 from edgekit.devices.archive import floor_archive
 from edgekit.devices.channel import Channel
+from edgekit.devices.stop import unstoppable
 from edgekit.devices.transport import Start, Transport
 from edgekit.errors import (
     DeviceError,
@@ -32,9 +34,13 @@ from edgekit.errors import (
 )
 from edgekit.types import DeviceSpec
 
+log = logging.getLogger("edgekit")
 FOLDER: Final = "/data/local/tmp/edgekit"
 """Where a shell without root may write and run programs."""
+LEAVE_S: Final = 15.0
+"""How long clearing up may take, also after an interrupt."""
 _SERIAL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:%\[\]-]{0,127}")
+_SUFFIX: Final = re.compile(r"\.[a-z0-9]{1,10}")
 _PID: Final = f"{FOLDER}/pid"
 _STATUS: Final = re.compile(r"edgekit-status:(\d+)\s*$")
 PROPERTIES: Final = {
@@ -78,13 +84,25 @@ class AdbTransport(Transport):
     def __init__(self, spec: DeviceSpec, archive: Callable[[], Path] = floor_archive) -> None:
         super().__init__(spec, archive)
         raise UnsupportedError(
-            f"{spec.name}: over adb there are only programs that time a model and give no outputs, so it can be benched "
-            "(edgekit bench --tool benchmark_model) and nothing else; for outputs install Termux with Python and a "
-            "runtime on the device and reach it over ssh: ssh://user@phone:8022"
+            f"{spec.name}: over adb there are only programs that time a model and give no outputs, so it can be "
+            "benched (edgekit bench --tool benchmark_model) and nothing else; for outputs install Termux with "
+            "Python and a runtime on the device and reach it over ssh: ssh://user@phone:8022"
         )
 
     def command(self, start: Start) -> list[str]:
         raise NotImplementedError  # a transport that cannot be made
+
+
+class _Answer(NamedTuple):
+    """What one adb command gave; ``out`` has the device's standard error as well where it is older than Android 7."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def said(self) -> str:
+        return self.out + self.err
 
 
 class Adb:
@@ -107,9 +125,9 @@ class Adb:
                 f"device {spec.name!r} needs the program {program!r}, which is not installed here; "
                 "run: apt-get install adb (or install Android's platform-tools)"
             )
-        status, said = self._adb("get-state")
-        if status != 0 or said.strip() != "device":
-            raise self._unreachable(said)
+        asked = self._adb("get-state")
+        if asked.status != 0 or asked.out.strip() != "device":
+            raise self._unreachable(asked)
 
     def properties(self) -> dict[str, str]:
         """What the device is; what it does not tell is the word ``unknown``."""
@@ -132,13 +150,13 @@ class Adb:
         if digest in self._brought:
             return self._brought[digest]
         suffix = "" if program else path.suffix.lower()
-        place = f"{FOLDER}/{digest}{suffix if re.fullmatch(r'(\.[a-z0-9]{1,10})?', suffix) else ''}"
+        place = f"{FOLDER}/{digest}{suffix if _SUFFIX.fullmatch(suffix) else ''}"
         self._brought[digest] = place
         if not self._holds(place, digest):
             self.shell(f"mkdir -p {FOLDER}")
-            status, said = self._adb("push", os.path.abspath(path), place, limit_s=10 * self._timeout_s)
-            if status != 0 or not self._holds(place, digest):
-                last = said.strip().splitlines()[-1:] or ["it did not arrive as it was sent"]
+            pushed = self._adb("push", os.path.abspath(path), place, limit_s=10 * self._timeout_s)
+            if pushed.status != 0 or not self._holds(place, digest):
+                last = pushed.said.strip().splitlines()[-1:] or ["it did not arrive as it was sent"]
                 raise TransferError(f"{path} could not be sent to {self.name}: {last[0]}")
         if program:
             self.shell(f"chmod 755 {place}")
@@ -162,22 +180,25 @@ class Adb:
             UnreachableError: the device is gone.
             WorkerTimeoutError: it gave no answer in time.
         """
-        status, said = self._adb("shell", f"{command}; echo edgekit-status:$?", limit_s=limit_s)
-        told = _STATUS.search(said)
+        asked = self._adb("shell", f"{command}; echo edgekit-status:$?", limit_s=limit_s)
+        told = _STATUS.search(asked.out)
         if told is None:  # the shell ended before it could say how
-            raise self._unreachable(said, status)
-        return int(told[1]), said[: told.start()]
+            raise self._unreachable(asked)
+        return int(told[1]), asked.out[: told.start()] + asked.err
 
     def close(self) -> None:
-        """Ends what still runs there and removes what was brought; twice does no harm.
-
-        Raises:
-            DeviceError: the device is gone; what was brought is still there.
-        """
+        """Ends what still runs there and removes what was brought; twice does no harm. A device that is gone keeps it,
+        which is said."""
         places, self._brought = self._brought, {}
-        if places:
-            files = " ".join([*places.values(), _PID])
-            self.shell(f"[ -f {_PID} ] && kill -9 $(cat {_PID}); rm -f {files}; rmdir {FOLDER} 2>/dev/null")
+        if not places:
+            return
+        files = " ".join([*places.values(), _PID])
+        try:
+            with unstoppable():
+                ending = f"[ -f {_PID} ] && kill -9 $(cat {_PID}); rm -f {files}; rmdir {FOLDER} 2>/dev/null"
+                self.shell(ending, min(self._timeout_s, LEAVE_S))
+        except DeviceError as error:
+            log.warning("what was brought to %s is still in %s there: %s", self.name, FOLDER, error)
 
     def __enter__(self) -> Self:
         return self
@@ -192,12 +213,11 @@ class Adb:
         status, said = self.shell(f"sha256sum {place}")
         return status == 0 and said.strip().startswith(digest)
 
-    def _adb(self, *arguments: str, limit_s: float | None = None) -> tuple[int, str]:
-        """Exit status and output of one adb command; its errors follow its output."""
+    def _adb(self, *arguments: str, limit_s: float | None = None) -> _Answer:
         limit = limit_s or self._timeout_s
         channel = Channel([self._program, "-s", self._serial, *arguments], os.environ, self.name)
         try:
-            said = channel.read_to_end(time.monotonic() + limit).decode("utf-8", "replace")
+            out = channel.read_to_end(time.monotonic() + limit).decode("utf-8", "replace")
             status = channel.wait(limit)
         except TimeoutError:
             raise WorkerTimeoutError(
@@ -205,9 +225,10 @@ class Adb:
             ) from None
         finally:
             channel.kill()
-        return (1 if status is None else status), said.replace("\r\n", "\n") + channel.words.text()
+        return _Answer(1 if status is None else status, out.replace("\r\n", "\n"), channel.words.text())
 
-    def _unreachable(self, said: str, status: int | None = None) -> DeviceError:
+    def _unreachable(self, answer: _Answer) -> DeviceError:
+        said = answer.said
         lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("* daemon")]
         words = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "adb says nothing")
         advice = next((advice for text, advice in _ADVICE if text in said), "run: adb devices")

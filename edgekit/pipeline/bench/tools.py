@@ -5,26 +5,31 @@ The order is that of the interleaved blocks (ABBA, from the seed), one invocatio
 
 from __future__ import annotations
 
+import getpass
 import logging
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from edgekit.artifact import sha256_file, size_bytes
 from edgekit.bench.clock import WarmupRule
 from edgekit.bench.result import Setting
 from edgekit.bench.schedule import Plan, orders
 from edgekit.bench.session import Session, Taken
-from edgekit.bench.tools import Tool, ToolRun, last_words, tool_of
 from edgekit.bench.toolresult import ToolResult
+from edgekit.bench.tools import Tool, ToolRun, last_words, tool_of
 from edgekit.devices.adb import Adb
-from edgekit.devices.lease import Lease
+from edgekit.devices.lease import PLACE, Lease
 from edgekit.devices.stop import pause
 from edgekit.errors import DeviceError, EdgekitError, UnsupportedError, UsageError
 from edgekit.pipeline.bench.cell import CellPlan
 from edgekit.pipeline.bench.options import EXTRAS, BenchOptions
 from edgekit.pipeline.bench.result import MachineRun
+from edgekit.pipeline.bench.timing import Note
 from edgekit.types import DeviceSpec, Format
 
 log = logging.getLogger("edgekit")
@@ -57,7 +62,13 @@ class ToolCell:
         spec = plan.device
         cpu = properties.get("soc", "unknown")
         cpu = properties.get("hardware", "unknown") if cpu == "unknown" else cpu
-        device = {"name": spec.name, "kind": spec.kind, "evidence": spec.evidence.value, "cpu": cpu, "cpu_id": "unknown"}
+        device = {
+            "name": spec.name,
+            "kind": spec.kind,
+            "evidence": spec.evidence.value,
+            "cpu": cpu,
+            "cpu_id": "unknown",
+        }
         setting = Setting(
             plan.model, sha256_file(path), plan.artifact.format.value, size_bytes(path), self.tool.name,
             {**device, **properties}, plan.threads, 1, plan.scenario,
@@ -98,8 +109,8 @@ def check_tools(plans: Sequence[CellPlan], options: BenchOptions) -> None:
     asked += [f"--{name.replace('_', '-')}" for name in ("baseline", "replay") if getattr(options, name) is not None]
     if asked:
         raise UnsupportedError(
-            f"{timed[0].device.name}: a tool that times by itself cannot be asked for {', '.join(asked)}; leave it out, "
-            "or reach the device over ssh (Termux)"
+            f"{timed[0].device.name}: a tool that times by itself cannot be asked for {', '.join(asked)}; leave it "
+            "out, or reach the device over ssh (Termux)"
         )
     for plan in timed:
         _tool_for(plan, options)
@@ -113,12 +124,14 @@ def _tool_for(plan: CellPlan, options: BenchOptions) -> tuple[Tool, str]:
             return tool, file
     wanted = "onnxruntime_perf_test of onnxruntime, built for Android" if format_ is Format.ONNX else GET
     if format_ not in (Format.ONNX, Format.TFLITE):
-        raise UnsupportedError(f"{plan.device.name}: there is no tool that times {format_.value} there; export to TFLite")
+        raise UnsupportedError(
+            f"{plan.device.name}: there is no tool that times {format_.value} there; export to TFLite"
+        )
     raise UsageError(f"{plan.device.name} needs a program that times {plan.model} there: --tool PATH; get {wanted}")
 
 
-def time_with_tools(plans: Sequence[CellPlan], options: BenchOptions, note: Any) -> MachineRun:
-    """All cells of one device; what was brought there is removed again.
+def time_with_tools(devices: Sequence[str], plans: Sequence[CellPlan], options: BenchOptions, note: Note) -> MachineRun:
+    """All cells of one device, whose names are ``devices``; what was brought there is removed again.
 
     Raises:
         DeviceError: the device cannot be used, or somebody else uses it. Failures of cells stand in the result.
@@ -133,10 +146,10 @@ def time_with_tools(plans: Sequence[CellPlan], options: BenchOptions, note: Any)
             properties = device.properties()
             for index, cell in enumerate(cells):
                 note("loading", index, len(cells))
-                _try(cell, lambda cell: (device.bring(cell.file, program=True), device.bring(cell.plan.artifact.path)))
+                _try(cell, partial(_bring, device))
             for place, round_ in enumerate(order):
                 for index in round_:
-                    _try(cells[index], lambda cell: cell.runs.append(_invoke(device, cell, options.seconds / len(order))))
+                    _try(cells[index], partial(_time, device, options.seconds / len(order)))
                 note("timing", place + 1, len(order))
             for cell in cells:
                 _memory(device, cell)
@@ -149,10 +162,19 @@ def time_with_tools(plans: Sequence[CellPlan], options: BenchOptions, note: Any)
     )
     ran = any(cell.runs for cell in cells)
     results = tuple(cell.result(properties) for cell in cells)
-    return MachineRun((spec.name,), tuple(plan.number for plan in plans), results, session if ran else None)
+    return MachineRun(tuple(devices), tuple(plan.number for plan in plans), results, session if ran else None)
 
 
-def _try(cell: ToolCell, what: Any) -> None:
+def _bring(device: Adb, cell: ToolCell) -> None:
+    device.bring(cell.file, program=True)
+    device.bring(cell.plan.artifact.path)
+
+
+def _time(device: Adb, seconds: float, cell: ToolCell) -> None:
+    cell.runs.append(_invoke(device, cell, seconds))
+
+
+def _try(cell: ToolCell, what: Callable[[ToolCell], None]) -> None:
     """Does something for a cell that has not failed; what goes wrong is its error."""
     if cell.error is None:
         try:
@@ -187,14 +209,19 @@ def _memory(device: Adb, cell: ToolCell) -> None:
             log.warning("%s: no figure of its memory: %s", cell.plan.model, error)
 
 
-def _lease(spec: DeviceSpec, seconds: float, note: Any) -> Lease:
+def lease_of(spec: DeviceSpec) -> Path:
+    """Where the lock of a device lies that hangs on this machine."""
+    return PLACE.with_name(f"edgekit-{sha256(spec.address.encode()).hexdigest()[:16]}.lease")
+
+
+def _lease(spec: DeviceSpec, seconds: float, note: Note) -> Lease:
     """The lease of a device that hangs on this machine: a lock here, for whoever uses it from here.
 
     Raises:
         DeviceError: somebody holds it all the time.
     """
-    lease, waited = Lease(_place(spec)), 0.0
-    while (holder := lease.take(f"pid {_pid()}", seconds)) is not None:
+    lease, waited = Lease(lease_of(spec)), 0.0
+    while (holder := lease.take(f"{getpass.getuser()}@{socket.gethostname()}", seconds)) is not None:
         if waited >= WAIT_S:
             raise DeviceError(f"{spec.name} is used by {holder['owner']}; it was waited for {waited:.0f} s")
         note("waiting", 0, 0)
