@@ -104,7 +104,7 @@ class CellResult:
             "peak_memory_bytes": self.peak_memory_bytes,
             "load_memory_bytes": self.load_memory_bytes,
             "arena_bytes": self.arena_bytes,
-            "throughput_per_s": setting.batch / (float(samples.mean()) / 1e9) if self.timed else None,
+            "throughput_per_s": self.throughput() if self.timed else None,
             "noise": None if measured is None else measured.document(),
             "delegation": None if self.delegation is None else ledger(self.delegation, self.extras.get("profile")),
             "selftest": self.selftest,
@@ -119,6 +119,10 @@ class CellResult:
         if self.error is not None:
             body["error"] = {"type": type(self.error).__name__, "message": str(self.error)}
         return body
+
+    def throughput(self) -> float | None:
+        """Samples a second; ValueError where nothing was timed."""
+        return self.setting.batch / (float(self.samples_ns.mean()) / 1e9)
 
     def latency(self) -> dict[str, Any]:
         """The body of ``latency_ms``; ValueError where nothing was timed."""

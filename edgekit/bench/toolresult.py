@@ -47,15 +47,17 @@ class ToolResult(CellResult):
     def document(self) -> dict[str, Any]:
         body = super().document()
         count = sum(run.count for run in self.runs)
-        mean = self._mean()
         body |= {
             "samples": count,
             "cold_start_ms": {"load": self._median("load_ms"), "first": self._median("first_ms")},
-            "throughput_per_s": None if mean is None or not self.timed else 1000 * self.setting.batch / mean,
             "workers": max(len(self.runs), 1),
             "tool": {**(self.tool or {}), "how": HOW, "invocations": [run.document() for run in self.runs]},
         }
         return body
+
+    def throughput(self) -> float | None:
+        mean = self._mean()
+        return None if mean is None else 1000 * self.setting.batch / mean
 
     def latency(self) -> dict[str, Any]:
         """The body of ``latency_ms``; a percentile that one of the invocations does not give is None."""

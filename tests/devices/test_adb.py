@@ -1,5 +1,5 @@
-"""Android through adb. No phone is here: adb and the timing program are stand-ins (``standin_adb.py``,
-``standin_tool.py``) that act and speak as the real ones do. What is tested is everything on this side of them.
+"""Android through adb. No phone is here: adb and the timing program are stand-ins (``standin_adb``,
+``standin_tool``) that act and speak as the real ones do. What is tested is everything on this side of them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def phone(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (home / "serial").write_text("STANDIN7")
     (home / "state").write_text("device")
     program = home / "adb"
-    shutil.copyfile(root / "tests" / "devices" / "standin_adb.py", program)
+    shutil.copyfile(root / "tests" / "devices" / "standin_adb", program)
     program.chmod(0o755)
     monkeypatch.setenv("STANDIN_ADB", str(home))
     monkeypatch.setenv("EDGEKIT_ADB", str(program))
@@ -49,7 +49,7 @@ def phone(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def tool(tmp_path: Path, root: Path) -> str:
     file = tmp_path / "android benchmark_model"
-    shutil.copyfile(root / "tests" / "devices" / "standin_tool.py", file)
+    shutil.copyfile(root / "tests" / "devices" / "standin_tool", file)
     return str(file)
 
 
@@ -60,8 +60,8 @@ def models(files: ModuleType, tmp_path: Path) -> tuple[str, str]:
 
 
 def calls(phone: Path, verb: str) -> list[list[str]]:
-    rows = [json.loads(line) for line in (phone / "log").read_text().splitlines()]
-    return [row for row in rows if verb in row]
+    rows = (phone / "log").read_bytes().decode().split("\x1e")[:-1]
+    return [row.split("\x1f")[:-1] for row in rows if verb in row.split("\x1f")]
 
 
 def left(phone: Path) -> list[str]:
@@ -72,8 +72,8 @@ def test_stand_in_gives_the_document_of_the_contract(phone: Path, tool: str, mod
     result = bench(models, on=PHONE, tool=tool, seconds=0.4)
     document = json.loads(json.dumps(result.document()))
     first, second = document["results"]
-    size = first["bytes"] / 10 / 1000  # what the stand-in prints, in milliseconds
-    assert first["latency_ms"]["p50"] == pytest.approx(round(990 * size) / 1000)
+    size = first["bytes"] // 10 / 1000  # what the stand-in prints, in milliseconds
+    assert first["latency_ms"]["p50"] == pytest.approx(first["bytes"] // 10 * 99 // 100 / 1000)
     assert first["latency_ms"] == {
         **first["latency_ms"], "mean": pytest.approx(size), "p90": None, "p99": None, "p99_9": None,
     }  # fmt: skip
