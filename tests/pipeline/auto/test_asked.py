@@ -147,13 +147,18 @@ def test_ways_to_run_a_file(wasteful: Path, conv_tflite: Path, other_python: str
     parents = [open_artifact(wasteful), open_artifact(conv_tflite)]
     cpu, notes = DeviceSpec("cpu", "cpu"), []
     monkeypatch.setenv(TFLITE_PYTHON, other_python)
-    found = find_ways(parents, cpu, (1, 2, 2), notes)
+    found = find_ways(parents, cpu, read_options({**ASKED, "threads": (1, 2, 2)}), notes)
     assert [way.name for way in found[Format.ONNX]] == ["onnxruntime", "onnxruntime × 2 threads"]
     assert [way.runtime for way in found[Format.TFLITE]] == ["litert", "litert", "tflite-runtime", "tflite-runtime"]
     assert found[Format.TFLITE][-1].device.kind == "python"
     monkeypatch.delenv(TFLITE_PYTHON)
-    found = find_ways(parents, cpu, (1,), notes)
+    found = find_ways(parents, cpu, read_options(ASKED), notes)
     assert [way.runtime for way in found[Format.TFLITE]] == ["litert"]
+    named = find_ways(parents, cpu, read_options({**ASKED, "runtime": "litert"}), [])
+    assert (named[Format.ONNX], [way.runtime for way in named[Format.TFLITE]]) == ((), ["litert"])
+    for name, said in (("torch", "runs .pt2 files"), ("lightert", "no runtime is called")):
+        with pytest.raises(UsageError, match=said):
+            find_ways(parents, cpu, read_options({**ASKED, "runtime": name}), [])
     assert notes == ["tflite-runtime is not installed on cpu, so nothing was tried in it"]
 
 

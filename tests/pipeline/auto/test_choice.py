@@ -56,6 +56,16 @@ def test_a_smaller_file_in_the_same_time_is_told() -> None:
     assert other.why == "takes the same time as onnx float, onnxruntime and 30% of its bytes"
 
 
+def test_the_smallest_in_the_same_time_where_that_is_asked_for() -> None:
+    best, large = trial("float"), trial("fp16", Verdict.SAME, 0.99, size=50)
+    small, unsure = trial("int8-weights", Verdict.SAME, 1.01, size=30), trial("int4", Verdict.INCONCLUSIVE, 1.0, size=9)
+    assert pick([best, large, small, unsure], best, smaller=True) is small
+    best, larger = trial("float"), trial("fp16", Verdict.SAME, 1.0, size=200)
+    assert pick([best, larger], best, smaller=True) is best
+    best, small, fast = trial("float"), trial("a", Verdict.SAME, 1.0, size=3), trial("b", Verdict.FASTER, 0.5, size=90)
+    assert pick([best, small, fast], best, smaller=True) is fast
+
+
 def test_a_longer_match_only_where_nothing_is_decided() -> None:
     best, seems = trial("float"), trial("int8", Verdict.INCONCLUSIVE, 0.9)
     slower = trial("fp16", Verdict.INCONCLUSIVE, 1.1)
