@@ -54,6 +54,16 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "keras": "edgekit.source.keras:Keras",
         "savedmodel": "edgekit.source.savedmodel:SavedModel",
     },
+    "steps": {
+        "train": "edgekit.cli.train:command",
+        "finetune": "edgekit.cli.finetune:command",
+        "prune": "edgekit.cli.prune:command",
+        "export": "edgekit.cli.export:command",
+        "quantize": "edgekit.cli.quantize:command",
+        "verify": "edgekit.cli.verify:command",
+        "eval": "edgekit.cli.eval:command",
+        "bench": "edgekit.cli.bench:command",
+    },
     "families": {
         "mlp": "edgekit.models.mlp:FAMILY",
         "cnn": "edgekit.models.cnn:FAMILY",
