@@ -72,8 +72,8 @@ def command(
     from edgekit.report.auto import render_auto
     from edgekit.report.quantize import render_quantize
 
-    own = {"on": on, "seconds": seconds, "threads": threads, "resume": resume}
-    own |= {"runtime": runtime or None, "smaller": smaller or None}
+    own: dict[str, object] = {"on": on, "seconds": seconds, "threads": threads, "runtime": runtime or None}
+    own |= {"smaller": smaller or None, "resume": resume}
     result = quantize(
         models,
         scheme=scheme,
