@@ -11,6 +11,7 @@ from edgekit.artifact import publishing, sha256_file
 from edgekit.data.dataset import Dataset, stratified
 from edgekit.errors import DataError
 from edgekit.passes.calibration import Calibration
+from edgekit.passes.calibration_doctor import missing_classes
 from edgekit.passes.histogram import METHODS
 from edgekit.passes.observe import calibrate
 from edgekit.passes.transfer import transfer
@@ -48,6 +49,7 @@ def find_ranges(artifact: Artifact, signature: Signature, fit: Dataset | None, o
     else:
         assert fit is not None and feeds is not None
         found = calibrate(artifact.path, feeds, signature, method=given, data=fit.label, format=artifact.format)
+        found = replace(found, notes=(*found.notes, *missing_classes(_chosen(fit, options))))
     if options.save_calibration is not None:
         with publishing(options.save_calibration) as temporary:
             found.save(temporary)
@@ -56,7 +58,7 @@ def find_ranges(artifact: Artifact, signature: Signature, fit: Dataset | None, o
 
 def _feeds(artifact: Artifact, signature: Signature, fit: Dataset, options: QuantizeOptions) -> Iterator[Feed]:
     """The calibration samples as the file takes them."""
-    chosen = stratified(fit, options.samples or SAMPLES, SEED)
+    chosen = _chosen(fit, options)
     log.info("calibrating on %d samples of %s", len(chosen), chosen.label)
     yield from calibration_feeds(artifact, chosen, signature)
 
@@ -80,3 +82,7 @@ def _completed(learned: Learned, artifact: Artifact, signature: Signature, feeds
         found = replace(found, ranges={**found.ranges, **added})
         notes.append(f"{len(added)} ranges that were not learnt come from {own.samples} samples")
     return replace(found, model_sha256=sha256_file(artifact.path), notes=(*found.notes, *notes))
+
+
+def _chosen(fit: Dataset, options: QuantizeOptions) -> Dataset:
+    return stratified(fit, options.samples or SAMPLES, SEED)
