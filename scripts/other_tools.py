@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgekit.wire_tflite import without_prefix
+
 Feeds = Sequence[Any]
 """Calibration samples: dicts of arrays by input name."""
 Tool = tuple[str, Callable[[Path], None]]
@@ -48,7 +50,8 @@ def ai_edge_quantizer_defaults(path: Path, feeds: Feeds) -> Iterator[Tool]:
     def made(target: Path, chosen: Any, calibrated: bool) -> None:
         from ai_edge_quantizer import quantizer
 
-        tool = quantizer.Quantizer(path.read_bytes(), chosen())
+        plain = without_prefix(path.read_bytes())  # the tool would write the card as a part of the model
+        tool = quantizer.Quantizer(plain, chosen())
         result = tool.calibrate({_signature(path): list(feeds)}) if calibrated else None
         tool.quantize(result).export_model(str(target), overwrite=True)
 

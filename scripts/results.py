@@ -13,8 +13,8 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from other_tools import ai_edge_quantizer_defaults, onnxruntime_defaults
 from results_page import page
 
 import edgekit
-from edgekit.artifact import open_artifact
+from edgekit.artifact import open_artifact, write_card
 from edgekit.bench.compare import compare_paired
 from edgekit.data import open_data
 from edgekit.data.dataset import stratified
@@ -32,6 +32,7 @@ from edgekit.pipeline.quantize import SAMPLES
 from edgekit.quality.evaluate import drop
 from edgekit.report.document import dumps, envelope
 from edgekit.runtime import load
+from edgekit.types import Card
 
 FORMATS = ("onnx", "tflite")
 DOCS = Path("docs")
@@ -87,7 +88,7 @@ def measured(name: str, folder: Path, seconds: float) -> dict[str, Any]:
     started = time.monotonic()
     entries = [entry for make in (ours, others, chosen) for entry in make(name, folder)]
     files = {entry.name: entry.path for entry in entries if entry.path is not None}
-    quality = {key: edgekit.evaluate(path, data=DATA[name]) for key, path in files.items()}
+    quality = {key: edgekit.evaluate(path, data=DATA[name]).evaluation for key, path in files.items()}
     result = edgekit.bench(list(files.values()), seconds=seconds)
     cells = dict(zip(files, result.results, strict=True))
     floats = [key for key in files if key.startswith("float ")]
@@ -152,18 +153,27 @@ def others(name: str, folder: Path) -> Iterator[Entry]:
         contract = artifact.card.contract if artifact.card else {}
         samples = stratified(open_data(f"{DATA[name].partition('@')[0]}@train"), SAMPLES)
         for number, (tool, make) in enumerate(tools(file, tuple(feeds(samples, signature, contract)))):
-            yield _made(tool, folder / f"{name}-other{number}{file.suffix}", make)
+
+            def untested(target: Path, make: Callable[[Path], None] = make, card: Card | None = artifact.card) -> None:
+                make(target)
+                if card is not None:  # the float file's answers are not this file's
+                    write_card(target, replace(card, selftest=None))
+
+            yield _made(tool, folder / f"{name}-other{number}{file.suffix}", untested)
 
 
 def chosen(name: str, folder: Path) -> Iterator[Entry]:
-    """The choice of ``auto``, of the network as it is and of what the shipped recipe makes of it."""
+    """The choice of ``auto`` for the network as it is, and the files of the shipped recipe."""
     floats = [folder / f"{name}.{format_}" for format_ in FORMATS]
     yield _auto("auto", floats, folder / f"{name}-auto", name)
     done = edgekit.recipe.run(name, out=folder / "recipe")
-    failure = done.failure()
-    shipped = sorted((folder / "recipe").glob("ship*.*"))
-    files = [path for path in shipped if path.suffix[1:] in FORMATS]
-    yield Entry("recipe", files[0]) if files else Entry("recipe", refused=str(failure or "it ships no file"))
+    for format_ in FORMATS:
+        pruned = folder / "recipe" / f"pruned.{format_}"
+        if pruned.exists():
+            yield Entry(f"pruned {format_}", pruned)
+    shipped = [path for format_ in FORMATS if (path := folder / "recipe" / f"ship.{format_}").exists()]
+    refused = str(done.failure() or "it ships no file")
+    yield Entry("recipe", shipped[0]) if shipped else Entry("recipe", refused=refused)
 
 
 def _auto(title: str, floats: list[Path], out: Path, name: str) -> Entry:
@@ -178,7 +188,7 @@ def _auto(title: str, floats: list[Path], out: Path, name: str) -> Entry:
     return Entry(title, there[0])
 
 
-def _made(title: str, path: Path, make: Any) -> Entry:
+def _made(title: str, path: Path, make: Callable[[Path], None]) -> Entry:
     if not path.exists():
         try:
             make(path)
