@@ -192,11 +192,10 @@ def _made(title: str, path: Path, make: Callable[[Path], None]) -> Entry:
     if not path.exists():
         try:
             make(path)
-        except EdgekitError as error:
-            return Entry(title, refused=str(error))
         except Exception as error:  # other people's tools raise anything; the table says what
             path.unlink(missing_ok=True)
-            return Entry(title, refused=f"{type(error).__name__}: {error}".splitlines()[0][:120])
+            name = "" if isinstance(error, EdgekitError) else f"{type(error).__name__}: "
+            return Entry(title, refused=f"{name}{error}".splitlines()[0][:160])
     return Entry(title, path)
 
 
