@@ -28,7 +28,8 @@ from edgekit.cli.options import (
               help="Largest loss of quality to publish, as a fraction (0.01: one point of accuracy).")  # fmt: skip
 @limit_option
 @click.option("--integer-io", is_flag=True, help="Inputs and outputs of the file are integers too.")
-@click.option("--on", metavar="DEVICE", help="auto: the device that runs and times.  [default: cpu]")
+@click.option("--on", metavar="DEVICE",
+              help="Device that auto runs on; its CPU decides on 7-bit weights (int8 .onnx).")  # fmt: skip
 @click.option("--seconds", type=float, help="auto: time of each file in the last match.  [default: 3]")
 @click.option("--threads", metavar="N[,N]", multiple=True, callback=optional_thread_counts,
               help="auto: threads of the runtimes, each number tried.  [default: 1]")  # fmt: skip

@@ -305,3 +305,18 @@ def test_the_shipped_cnn_stays_within_its_bar(tmp_path: Path, format_: str) -> N
     assert result.drop is not None
     assert result.drop <= 0.01
     assert result.bytes < 0.4 * result.parent_bytes
+
+
+def test_the_cpu_of_a_device_decides_on_seven_bits(
+    mlp: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgekit.pipeline.quantize.run.isa_of", lambda device: ("avx2",) if device == "old" else ())
+    old = quantize(mlp["onnx"], scheme="int8", out=tmp_path / "old.onnx", data=DATA, on="old")
+    new = quantize(mlp["onnx"], scheme="int8", out=tmp_path / "new.onnx", data=DATA)
+    assert old.step.params["reduce_range"] == ["0.weight", "3.weight"]
+    assert new.step.params["reduce_range"] is False
+    assert any("would clip" in note for note in new.notes)
+    for out, scheme, said in (("t.tflite", "int8", "tflite"), ("w.onnx", "int8-weights", "int8-weights")):
+        with pytest.raises(UsageError, match=f"--on .* for {scheme} of a .*leave it out") as caught:
+            quantize(mlp[out[2:]], scheme=scheme, out=tmp_path / out, data=DATA, on="cpu")
+        assert said in str(caught.value)

@@ -103,6 +103,7 @@ def _making(candidate: Candidate, place: Path, fit: Dataset, options: AutoOption
             data=options.data,
             samples=options.samples,
             calibration=candidate.calibration or None,
+            on=options.on if candidate.scheme == "int8" and candidate.parent.format is Format.ONNX else None,
         )
         try:
             made = quantize_on(candidate.parent, place, asked, fit)

@@ -27,6 +27,7 @@ class QuantizeOptions:
     max_drop: float | None = None
     limit: int | None = None
     integer_io: bool = False
+    on: str | None = None
 
 
 def one_model(model: str | Path | Sequence[str | Path], auto: Mapping[str, Any]) -> str | Path:
@@ -63,6 +64,11 @@ def check_request(name: str | Path, format_: Format, options: QuantizeOptions, l
     if options.max_drop is not None and not 0 <= options.max_drop < 1:
         raise UsageError(
             f"--max-drop is {options.max_drop}; give a fraction from 0 to below 1 (0.01 = one point of accuracy)"
+        )
+    if options.on is not None and (format_ is not Format.ONNX or options.scheme != "int8" or options.data is None):
+        raise UsageError(
+            f"--on names the device that --scheme auto runs on, or whose CPU decides on 7-bit weights of an int8 .onnx "
+            f"file (with --data); for {options.scheme} of a .{format_} file leave it out"
         )
     if options.max_drop is not None and options.data is None:
         raise UsageError("--max-drop needs --data to measure the drop on")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.artifact import open_artifact, publishing, sha256_file, write_card
-from edgekit.data.dataset import Dataset
+from edgekit.data.dataset import Dataset, stratified
 from edgekit.data.preprocess import feeds
 from edgekit.data.seeded import seeded_feed
 from edgekit.errors import DataError, QualityError
@@ -18,7 +18,8 @@ from edgekit.passes.integer_io import integer_io as read_integer_io
 from edgekit.pipeline.quantize.options import QuantizeOptions, check_options, one_model
 from edgekit.pipeline.quantize.ranges import find_ranges
 from edgekit.pipeline.quantize.result import QuantizeResult
-from edgekit.pipeline.quantize.samples import fit_and_test
+from edgekit.pipeline.quantize.samples import calibration_feeds, fit_and_test
+from edgekit.pipeline.quantize.saturating import SAMPLES, isa_of, relieved
 from edgekit.quality.account import Account, account
 from edgekit.quality.anomaly import refit_threshold
 from edgekit.quality.evaluate import Evaluation, drop, evaluate, measurable
@@ -43,6 +44,7 @@ def quantize(
     max_drop: float | None = None,
     limit: int | None = None,
     integer_io: bool = False,
+    on: str | None = None,
     **auto: Any,
 ) -> QuantizeResult:
     """Quantizes ``model`` (.onnx or .tflite) into ``out``.
@@ -58,6 +60,8 @@ def quantize(
         max_drop: largest loss of quality that is published, as a fraction.
         limit: measure quality on the first N test samples.
         integer_io: inputs and outputs of the file are integers, which suits devices without floating point.
+        on: the device that ``auto`` runs on; for ``int8`` of an .onnx file, that whose CPU decides which layers get
+            7-bit weights, so that they do not clip there (default: this machine).
         auto: options of ``auto`` alone: fields of :class:`edgekit.pipeline.auto.AutoOptions`.
 
     Raises:
@@ -73,11 +77,12 @@ def quantize(
         max_drop,
         limit,
         integer_io,
+        on,
     )
     if scheme == "auto":
         from edgekit.pipeline.auto import quantize_auto
 
-        return quantize_auto(model, out, options, auto)
+        return quantize_auto(model, out, replace(options, on=None), auto if on is None else {"on": on, **auto})
     artifact = open_artifact(one_model(model, auto))
     target = Path(out)
     check_options(artifact, target, options)
@@ -127,6 +132,11 @@ class _Run:
         parent_bytes = self.artifact.path.stat().st_size
         with publishing(self.target) as temporary:
             made = quantizer.run(self.artifact, PassContext(temporary))
+            if isinstance(quantizer, quantize_onnx.QuantizeOnnx) and self.options.scheme == "int8" and self.fit:
+                some = calibration_feeds(self.artifact, stratified(self.fit, SAMPLES, SEED), before.signature)
+                isa = isa_of(self.options.on)
+                quantizer, made, said = relieved(quantizer, self.artifact, made, some, isa)
+                self.notes += said
             self.notes += made.notes
             unpublished = Artifact(temporary, self.artifact.format)
             found = account(unpublished, _reasons(self.artifact.format, self.options.scheme))
