@@ -25,6 +25,8 @@ class QuantizeOptions:
     max_drop: float | None = None
     limit: int | None = None
     integer_io: bool = False
+    time: float | None = None
+    on: str = "cpu"
 
 
 def check_options(artifact: Artifact, target: Path, options: QuantizeOptions) -> None:
@@ -48,6 +50,8 @@ def check_options(artifact: Artifact, target: Path, options: QuantizeOptions) ->
     for name, value in (("--samples", options.samples), ("--limit", options.limit)):
         if value is not None and value < 1:
             raise UsageError(f"{name} is {value}; give 1 or more")
+    if options.time is not None and not 0 < options.time <= 3600:
+        raise UsageError(f"--time is {options.time:g}; give seconds from above 0 to 3600")
     from_file = options.calibration is not None and options.calibration.endswith(".json")
     if options.calibration is not None and not from_file:
         check_method(options.calibration)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from edgekit.artifact import open_artifact, publishing, sha256_file, write_card
 from edgekit.data.preprocess import feeds
@@ -17,11 +18,13 @@ from edgekit.pipeline.quantize.options import QuantizeOptions, check_options
 from edgekit.pipeline.quantize.ranges import find_ranges
 from edgekit.pipeline.quantize.result import QuantizeResult
 from edgekit.pipeline.quantize.samples import fit_and_test
+from edgekit.pipeline.quantize.timing import time_ratio
 from edgekit.quality.account import Account, account
 from edgekit.quality.anomaly import refit_threshold
 from edgekit.quality.evaluate import Evaluation, drop, evaluate, measurable
 from edgekit.quality.integer_selftest import CALIBRATED, SEED, selftest_of
 from edgekit.quality.lengths import Probe, length_errors, probes
+from edgekit.quality.paired import quality_document
 from edgekit.runtime.stream import sequences, streaming_of
 from edgekit.types import Artifact, Card, Feed, Format, Signature, Step, Task
 
@@ -41,6 +44,8 @@ def quantize(
     max_drop: float | None = None,
     limit: int | None = None,
     integer_io: bool = False,
+    time: float | None = None,
+    on: str = "cpu",
 ) -> QuantizeResult:
     """Quantizes ``model`` (.onnx or .tflite) into ``out``.
 
@@ -53,6 +58,8 @@ def quantize(
         max_drop: largest loss of quality that is published, as a fraction.
         limit: measure quality on the first N test samples.
         integer_io: inputs and outputs of the file are integers, which suits devices without floating point.
+        time: seconds to time it and its parent for, interleaved; None: they are not timed.
+        on: the device of these times.
 
     Raises:
         QualityError: the file grew, or quality dropped by more than ``max_drop``; nothing is published.
@@ -67,6 +74,8 @@ def quantize(
         max_drop,
         limit,
         integer_io,
+        time,
+        on,
     )
     artifact = open_artifact(model)
     target = Path(out)
@@ -112,9 +121,12 @@ class _Run:
             quality = () if after.quality is None else (after.quality.quality(after.runtime, "cpu"),)
             card = replace(card, quality=quality, selftest=selftest_of(after.outputs, self.options.scheme))
             write_card(temporary, card)
-            size = temporary.stat().st_size
-            _check_growth(parent_bytes, size)
+            _check_growth(parent_bytes, temporary.stat().st_size)
             self._check_drop(before.quality, after.quality)
+            card = replace(card, parent=self._against(temporary, found, before.quality, after.quality))
+            write_card(temporary, card)
+            size = temporary.stat().st_size
+            _check_growth(parent_bytes, size)  # the card itself takes a few bytes
         done = Artifact(self.target, self.artifact.format, card)
         return QuantizeResult(
             done,
@@ -127,6 +139,7 @@ class _Run:
             before.quality,
             after.quality,
             tuple(self.notes),
+            card.parent or {},
             length_errors(self.probes or (), before.by_length, after.by_length),
         )
 
@@ -144,6 +157,19 @@ class _Run:
                 self.probes = self._probes(artifact, card, runner.signature)
             by_length = [runner.run(probe.feed) for probe in self.probes]
             return _Measured(found, runner.signature, outputs, by_length, runner.name)
+
+    def _against(
+        self, made: Path, found: Account, before: Evaluation | None, after: Evaluation | None
+    ) -> dict[str, Any]:
+        """How the file compares with its parent: what the card says of both."""
+        parent, options = self.artifact.path, self.options
+        return {
+            "sha256": sha256_file(parent),
+            "bytes": parent.stat().st_size,
+            "inserted": found.inserted(account(self.artifact)),
+            "quality": None if before is None or after is None else quality_document(before, after),
+            "time": None if options.time is None else time_ratio(made, parent, options.time, options.on),
+        }
 
     def _probes(self, artifact: Artifact, card: Card | None, signature: Signature) -> tuple[Probe, ...]:
         if streaming_of(card) is not None:  # every run is one step
