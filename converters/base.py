@@ -59,6 +59,8 @@ class Converter(ABC):
     """Distributions whose versions the card keeps."""
     runs_on: str | None = None
     """Runtime that the file has to be proved on; None takes the first of its format."""
+    proved_on: str = "cpu"
+    """Device of that runtime."""
     background: ClassVar[bool] = False
     """:meth:`begin` leaves the work to another process, which the caller may use."""
 

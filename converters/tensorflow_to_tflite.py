@@ -30,6 +30,8 @@ from edgekit.types import Card, Format, Network
 TIMEOUT_S = 1800.0
 """A conversion that takes longer is taken for hung."""
 LOG_LINES = 5
+FLEX_PYTHON = "EDGEKIT_FLEX_PYTHON"
+"""The interpreter of an environment whose TensorFlow brings Flex operators: files that need them are proved there."""
 
 
 class TensorflowToTflite(Converter):
@@ -65,9 +67,12 @@ class TensorflowToTflite(Converter):
         self.runs_on = "tensorflow" if flex else "litert"
         if not flex:
             return ()
+        python = os.environ.get(FLEX_PYTHON)
+        if python:
+            self.proved_on = f"python:{python}"
         return (
-            f"needs TensorFlow's own operators (Flex: {', '.join(flex)}): it runs with --runtime tensorflow where that "
-            "brings them (releases up to 2.19), not with litert or tflite-runtime",
+            f"needs TensorFlow's own operators (Flex: {', '.join(flex)}): it runs where TensorFlow brings them (up to "
+            "2.19, --on python:PATH of an environment with it), not with litert or tflite-runtime",
         )
 
 

@@ -205,6 +205,16 @@ def _shift_outside_buffers(body: bytearray, by: int) -> None:
             struct.pack_into("<Q", body, offset_at, reader.u64(offset_at) + by)
 
 
+def custom_operators(data: bytes) -> tuple[str, ...]:
+    """Names of the custom operators that the file lists, sorted; those of TensorFlow (Flex) start with ``Flex``.
+
+    Source: ``OperatorCode`` custom_code 1.
+    """
+    reader = _Reader(data)
+    places = (reader.field(entry, 1) for entry in reader.vector(reader.u32(0), 1))
+    return tuple(sorted({reader.blob(at).decode("utf-8", "replace") for at in places if at}))
+
+
 _TYPES = {0: "<f4", 1: "<f2", 2: "<i4", 3: "|u1", 4: "<i8", 6: "|b1", 7: "<i2", 9: "|i1", 10: "<f8", 15: "<u4"}
 """TensorType -> numpy dtype, of those whose bytes are the values."""
 

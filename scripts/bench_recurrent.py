@@ -120,7 +120,8 @@ def latency(a: Path, b: Path) -> tuple[float, float, float, float, float]:
     logs = np.log(np.array(medians["a"]) / np.array(medians["b"])).reshape(-1, 2).mean(axis=1)
     centre, half = trimmed_mean(logs)
     ratio, low, high = (float(np.exp(value)) for value in (centre, centre - half, centre + half))
-    return *(float(np.median(medians[name])) / 1e6 for name in "ab"), ratio, low, high
+    ms = {name: float(np.median(taken)) / 1e6 for name, taken in medians.items()}
+    return ms["a"], ms["b"], ratio, low, high
 
 
 def compressed(folder: Path, kind: str, parent: Path, steps: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import io
 import json
 import multiprocessing
@@ -12,7 +11,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 
 import edgekit
 from edgekit.artifact import open_artifact
+from edgekit.bench.clock import Block
 from edgekit.bench.compare import compare_paired
 from edgekit.bench.session import InProcess, time_interleaved
 from edgekit.bench.statistics import pooled
@@ -46,6 +47,8 @@ def net4(): return net(12, 1024, 512)
 """
 SIZES = 5
 """Networks from about 0.03 ms to 100 ms a run on a server core."""
+WORKERS = 3
+"""Processes that stand for edgekit, and for the bare loop beside it."""
 
 
 def matmuls(path: Path, layers: int, width: int, rows: int = 1) -> Path:
@@ -161,9 +164,14 @@ def bare_loop(path: Path, feed: dict[str, np.ndarray]) -> Callable[[], object]:
     return call
 
 
-def open_cell(path: Path) -> Cell:
-    rest = (None, {}, None, 0, 1, 0)
-    cell = Cell(CellPlan(str(path), open_artifact(path), parse_device("cpu"), None, 1, "single-stream", *rest))
+def open_cell(path: Path, workers: int) -> Cell:
+    """A cell of ``path`` on one thread; a file of cache size differs by several percent from process to process, so
+    more than one worker stands for it."""
+    plan = CellPlan(
+        model=str(path), artifact=open_artifact(path), device=parse_device("cpu"), runtime=None, threads=1,
+        scenario="single-stream", batch=None, shapes={}, input=None, seed=0, workers=workers, number=0,
+    )  # fmt: skip
+    cell = Cell(plan)
     cell.open()
     if cell.error is not None:
         cell.close()
@@ -171,15 +179,42 @@ def open_cell(path: Path) -> Cell:
     return cell
 
 
+def _bare(path: Path, feed: dict[str, np.ndarray], connection: Connection) -> None:
+    call = InProcess(bare_loop(path, feed))
+    while asked := connection.recv():
+        connection.send(call.time_block(**asked))
+
+
+class BareProcess:
+    """A bare loop in a new process, which has loaded nothing but the runtime, as an edgekit worker has."""
+
+    def __init__(self, path: Path, feed: dict[str, np.ndarray]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_bare, args=(path, feed, theirs), daemon=True)
+        self.process.start()
+
+    def time_block(self, **asked: Any) -> Block:
+        """See :func:`edgekit.bench.clock.time_calls`."""
+        self.connection.send(asked)
+        block: Block = self.connection.recv()
+        return block
+
+    def close(self) -> None:
+        self.connection.send(None)
+        self.process.join()
+
+
 def with_bare_loop(folder: Path, seconds: float, number: int) -> Row:
-    """p50 of a worker against a bare loop in a process of its own (this one), in interleaved blocks."""
+    """p50 of workers against that of bare loops, each in a process of its own, in interleaved blocks."""
     path = networks(folder)[number // 2 % SIZES][number % 2]
-    cell = open_cell(path)
-    try:
-        bare = InProcess(bare_loop(path, dict(cell.feed)))
-        taken = time_interleaved([cell.replicas, [bare]], seconds=seconds, seed=number).taken
-    finally:
-        cell.close()
+    cell = open_cell(path, workers=WORKERS)
+    with ExitStack() as stack:
+        stack.callback(cell.close)
+        bare = [BareProcess(path, dict(cell.feed)) for _ in range(WORKERS)]
+        for one in bare:
+            stack.callback(one.close)
+        taken = time_interleaved([cell.replicas, bare], seconds=seconds, seed=number).taken
     p50 = [float(np.median(pooled(record.blocks))) / 1e6 for record in taken]
     found = compare_paired("edgekit", "bare loop", taken[0].blocks, taken[1].blocks)
     return {"model": path.name, "edgekit_ms": p50[0], "other_ms": p50[1], "ratio": found.ratio}
@@ -193,7 +228,7 @@ def with_litert_tool(folder: Path, seconds: float, number: int) -> Row:
     path = networks(folder)[number % SIZES][1]
     ratios, ours, theirs = [], [], []
     for turn in range(6):
-        cell = open_cell(path)
+        cell = open_cell(path, workers=1)
         try:
             blocks = time_interleaved([cell.replicas], seconds=seconds / 6, seed=turn).taken[0].blocks
         finally:
@@ -215,7 +250,7 @@ def litert_tool(path: str, runs: int) -> float:
 
     tool.round = lambda value, digits=0: value
     sys.argv = ["tool", "--model", path, "--num_runs", str(runs), "--warmup_runs", str(max(runs // 10, 3))]
-    with contextlib.redirect_stdout(io.StringIO()):
+    with redirect_stdout(io.StringIO()):
         return float(tool.run_benchmark(tool.parse_args())["latency"]["median_ms"])
 
 

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from edgekit.data.dataset import stratified
 from edgekit.data.preprocess import feeds
 from edgekit.data.seeded import seeded_feed
 from edgekit.errors import EdgekitError
-from edgekit.passes.calibration import METHODS
+from edgekit.passes.histogram import METHODS
 from edgekit.pipeline.quantize import SAMPLES, quantize
 from edgekit.quality.account import account
 from edgekit.quality.evaluate import evaluate
@@ -109,8 +110,8 @@ def nncf_tools(subject: Subject) -> Iterator[tuple[str, Callable[[Path], None]]]
     if importlib.util.find_spec("nncf") is None:
         return
 
-    def made(target: Path, preset: str) -> None:
-        import nncf
+    def made(preset: str, target: Path) -> None:
+        import nncf  # type: ignore[import-not-found]
         import onnx
 
         chosen = nncf.QuantizationPreset(preset)
@@ -119,7 +120,7 @@ def nncf_tools(subject: Subject) -> Iterator[tuple[str, Callable[[Path], None]]]
         onnx.save(model, str(target))
 
     for preset in ("performance", "mixed"):
-        yield f"nncf, {preset}", lambda target, preset=preset: made(target, preset)
+        yield f"nncf, {preset}", partial(made, preset)
 
 
 def candidates(subject: Subject, folder: Path) -> dict[str, Path]:

@@ -1,5 +1,5 @@
-# Sourced by the other scripts from the root of the clone: makes .venv (and .venv-tflite, .venv-timm) when they are missing
-# or out of date.
+# Sourced by the other scripts from the root of the clone: makes .venv (and .venv-tflite, .venv-flex, .venv-timm) when they are
+# missing or out of date.
 
 say() { echo "$*" >&2; }
 
@@ -54,6 +54,31 @@ make_tflite_venv() {
         echo "$stamp" > .venv-tflite/.edgekit-stamp
     fi
     echo "$PWD/.venv-tflite/bin/python"
+}
+
+make_flex_venv() {
+    # TensorFlow with Flex operators, which later releases than that of .venv no longer bring: for files that need them.
+    # Prints the interpreter's path; nothing when it cannot be made (the tests that need it say so and are skipped).
+    stamp=$(cksum < constraints-flex.txt)
+    if [ "$(cat .venv-flex/.edgekit-stamp 2>/dev/null)" != "$stamp" ]; then
+        for candidate in "${PYTHON311:-}" python3.11 python3.12 .venv/bin/python python3; do
+            [ -n "$candidate" ] || continue
+            "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' \
+                2>/dev/null && break
+            candidate=
+        done
+        if [ -z "$candidate" ]; then
+            say "no Python 3.11 or 3.12: the tests of Flex operators are skipped"
+            return 0
+        fi
+        "$candidate" -m venv .venv-flex || return 0
+        if ! .venv-flex/bin/python -m pip install --quiet --disable-pip-version-check -r constraints-flex.txt; then
+            say "tensorflow 2.18 could not be installed: the tests of Flex operators are skipped"
+            return 0
+        fi
+        echo "$stamp" > .venv-flex/.edgekit-stamp
+    fi
+    echo "$PWD/.venv-flex/bin/python"
 }
 
 make_timm() {

@@ -143,6 +143,15 @@ def other_python(root: Path) -> str:
 
 
 @pytest.fixture(scope="session")
+def flex_python(root: Path) -> str:
+    """The interpreter of the environment whose TensorFlow brings Flex operators, which ``scripts/test`` makes."""
+    path = os.environ.get("EDGEKIT_FLEX_PYTHON") or str(root / ".venv-flex" / "bin" / "python")
+    if not os.access(path, os.X_OK):
+        pytest.skip("needs .venv-flex or $EDGEKIT_FLEX_PYTHON: run scripts/test")
+    return path
+
+
+@pytest.fixture(scope="session")
 def saved_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of SavedModel folders, made by TensorFlow (see saved_models.py); skips where it is not installed."""
     if importlib.util.find_spec("tensorflow") is None:

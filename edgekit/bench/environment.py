@@ -18,8 +18,8 @@ from edgekit.artifact import library_versions
 UNKNOWN = "unknown"
 CGROUPS = Path("/sys/fs/cgroup")
 RUNTIMES = (
-    "numpy", "onnxruntime", "onnxruntime-gpu", "ai-edge-litert", "tflite-runtime", "torch", "tensorflow",
-    "tensorflow-cpu", "onnx",
+    "numpy", "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-qnn", "ai-edge-litert",
+    "tflite-runtime", "torch", "tensorflow", "tensorflow-cpu", "onnx",
     "litert-torch", "ai-edge-quantizer",
 )  # fmt: skip
 """Distributions whose versions are recorded, those of them that are installed."""

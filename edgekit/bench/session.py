@@ -119,6 +119,7 @@ def time_interleaved(
     thermometer: Thermometer | None = None,
     keeper: Keeper | None = None,
     fixed: Plan | None = None,
+    note: Callable[[int, int], None] | None = None,
 ) -> Session:
     """Warms every cell up, then times them in rounds, each round every cell once (ABBA, see :mod:`.schedule`).
 
@@ -130,6 +131,7 @@ def time_interleaved(
         thermometer: read between blocks; None: no block is repeated for a slow machine.
         keeper: where blocks are kept as they finish; None: nowhere.
         fixed: the plan of another run that is to be repeated to the last round; None: it follows from ``seconds``.
+        note: called after each round, with the number of rounds that are done and of those that are planned.
     """
     began = now_ns()
     taken = tuple(Taken() for _ in cells)
@@ -155,6 +157,8 @@ def time_interleaved(
             if cells[index] and taken[index].error is None:
                 kept += run.one(index, place, cells[index], taken[index])
         log.debug("round %d of %d", place + 1, chosen.rounds)
+        if note is not None:
+            note(place + 1, chosen.rounds)
     share = (time.process_time_ns() - busy) / max(now_ns() - started, 1)
     told = thermometer.document() if thermometer is not None else {}
     return Session(taken, chosen, tuple(tuple(round_) for round_ in order), told, kept, share)

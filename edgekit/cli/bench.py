@@ -6,23 +6,13 @@ from pathlib import Path
 
 import click
 
-from edgekit.cli.options import emit, json_path, output_options, seed_option
-
-
-def _listed(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
-
-
-def _thread_counts(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
-    parts = _listed(ctx, param, values)
-    if not parts or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise click.BadParameter(f"{','.join(values)!r} is not N or N,N,… with numbers from 1")
-    return tuple(int(part) for part in parts)
+from edgekit.cli.options import emit, json_path, listed, output_options, seed_option, thread_counts
+from edgekit.cli.progress import fleet_bars
 
 
 @click.command()
 @click.argument("models", nargs=-1, metavar="MODEL...")
-@click.option("--on", metavar="DEVICE", multiple=True, help="Where to run; may be repeated.  [default: cpu]")
+@click.option("--on", metavar="DEVICE", multiple=True, help="Where to run; several make one matrix.  [default: cpu]")
 @click.option(
     "--class",
     "classes",
@@ -34,7 +24,7 @@ def _thread_counts(ctx: click.Context, param: click.Parameter, values: tuple[str
     "--runtime",
     metavar="NAME[,NAME]",
     multiple=True,
-    callback=_listed,
+    callback=listed,
     help="Runtimes; each model gets those that read its format.",
 )
 @click.option(
@@ -42,7 +32,7 @@ def _thread_counts(ctx: click.Context, param: click.Parameter, values: tuple[str
     metavar="N[,N]",
     multiple=True,
     default=("1",),
-    callback=_thread_counts,
+    callback=thread_counts,
     show_default=True,
     help="Threads of the runtime, each number a cell of its own.",
 )
@@ -102,9 +92,9 @@ def command(
 ) -> None:
     """Times models, several of them in interleaved blocks.
 
-    Every cell (model x device x threads x runtime) runs in its own worker process, one at a time, in ABBA order. The
-    first model is what the others are compared with: a ratio of 0.5 is half its time. Percentiles that the number of
-    runs does not support are not given.
+    Every cell (model x device x threads x runtime) runs in its own worker process, one at a time on a machine, in ABBA
+    order; different machines run at the same time. On each device the first model is what the others are compared with:
+    a ratio of 0.5 is half its time. Percentiles that the number of runs does not support are not given.
 
     Finished blocks are kept on disk (beside --json, or in the state folder): after an interruption the same command
     goes on.
@@ -126,7 +116,8 @@ def command(
     places = (*on, *(f"class:{name}" for name in classes))
     if places:
         keywords["on"] = places
-    result = bench(models, **keywords)
+    with fleet_bars(len(set(places)) > 1) as progress:
+        result = bench(models, progress=progress, **keywords)
     document = result.document()
     emit("bench", result, render=lambda _: bench_report(document))
     for path, text in ((csv_path, bench_csv), (markdown_path, bench_markdown)):

@@ -13,7 +13,11 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--state", is_flag=True, help="Ask every saved device how it is.")
+@click.option(
+    "--state/--no-state",
+    default=True,
+    help="Ask every saved device how it is: ready, leased (by whom, until when) or not.",
+)
 @output_options
 def list_(state: bool) -> None:
     """Lists the kinds of device, and the devices that were given names."""

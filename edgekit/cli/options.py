@@ -223,13 +223,33 @@ def device_option(function: Callable[P, R]) -> Callable[P, R]:
 
 def runtime_option(function: Callable[P, R]) -> Callable[P, R]:
     """``--runtime NAME``, passed as ``runtime`` (None: the first runtime for the file's format)."""
-    return click.option("--runtime", metavar="NAME",
-                        help="onnxruntime, litert, tflite-runtime, torch, tensorflow.")(function)  # fmt: skip
+    names = "onnxruntime[:PROVIDER], litert[:cpu|:gpu|:npu], tflite-runtime, torch, tensorflow."
+    return click.option("--runtime", metavar="NAME", help=names)(function)
 
 
 def threads_option(function: Callable[P, R]) -> Callable[P, R]:
     return click.option("--threads", type=click.IntRange(1), default=1, show_default=True,
                         help="Threads of the runtime.")(function)  # fmt: skip
+
+
+def listed(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """``a,b`` and ``a`` given several times, in one tuple."""
+    return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
+
+
+def thread_counts(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
+    """``1,2``: numbers from 1."""
+    parts = listed(ctx, param, values)
+    if not parts or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise click.BadParameter(f"{','.join(values)!r} is not N or N,N,… with numbers from 1")
+    return tuple(int(part) for part in parts)
+
+
+def optional_thread_counts(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[int, ...] | None:
+    """Like :func:`thread_counts`; None where the option was not given."""
+    return thread_counts(ctx, param, values) if values else None
 
 
 def tolerance_option(function: Callable[P, R]) -> Callable[P, R]:

@@ -29,6 +29,10 @@ from edgekit.cli.progress import epoch_bar
 @click.option("--spread", metavar="HOW", default="even", show_default=True,
               help="even: the same share of every group; global: where it costs least.")  # fmt: skip
 @click.option("--round-to", type=click.IntRange(1), default=8, show_default=True, help="Widths are multiples of this.")
+@click.option("--keep", metavar="LAYER", multiple=True,
+              help="Layers that stay as wide as they are; 'stem.*' is a pattern.")  # fmt: skip
+@click.option("--lr", type=click.FloatRange(0, min_open=True), metavar="RATE",
+              help="Peak learning rate of the fine-tuning; a tenth of the family's without it.")  # fmt: skip
 @seed_option
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train.")
 @out_option("Checkpoint to write (.safetensors).", "OUT.safetensors")
@@ -49,6 +53,8 @@ def command(
     steps: int | None,
     spread: str,
     round_to: int,
+    keep: tuple[str, ...],
+    lr: float | None,
     seed: int,
     device: str,
     out: str,
@@ -75,6 +81,8 @@ def command(
                 distil=distil,
                 spread=spread,
                 round_to=round_to,
+                keep=keep,
+                overrides={} if lr is None else {"lr": lr},
                 device=device,
                 importance=importance,
                 steps=steps,

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Final
 
 from edgekit.devices.lastwords import Lastwords
+from edgekit.devices.stop import Stopped, current
 from edgekit.errors import DeviceError
 
 NOISE_LIMIT_BYTES: Final = 64 << 10
@@ -28,6 +29,7 @@ class Channel:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], name: str) -> None:
         self.words = Lastwords(name)
         self._sending: list[memoryview] = []
+        self._stop = current()
         try:
             self._process = subprocess.Popen(
                 command,
@@ -63,6 +65,7 @@ class Channel:
 
         Raises:
             EOFError: its output ended.
+            Stopped: the stop of the thread that made it was set.
             TimeoutError: they were not there at ``deadline`` (time.monotonic).
         """
         data = bytearray(count)
@@ -124,13 +127,16 @@ class Channel:
                 stream.close()
 
     def _wait(self, deadline: float) -> None:
-        """Sleeps in the kernel until there is something to read; raises TimeoutError at the deadline."""
+        """Sleeps in the kernel until there is something to read; raises TimeoutError at the deadline, or Stopped."""
+        stop = [] if self._stop is None else [self._stop.descriptor]
         while True:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
             readers = [self._from] if self.words.ended else [self._from, self._errors]
-            readable, writable, _ = select.select(readers, [self._to] if self._sending else [], [], left)
+            readable, writable, _ = select.select(readers + stop, [self._to] if self._sending else [], [], left)
+            if self._stop is not None and self._stop.descriptor in readable:
+                raise Stopped
             if writable:
                 self._send_some()
             if self._errors in readable:

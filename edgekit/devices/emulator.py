@@ -64,6 +64,7 @@ class EmulatorTransport(Transport):
         RuntimeMissingError: the root is not there yet.
     """
 
+    here: ClassVar[bool] = True
     start_s: ClassVar[float] = 120.0
     slow: ClassVar[float] = 20.0
 

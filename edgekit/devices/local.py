@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 from edgekit.devices.archive import floor_archive
 from edgekit.devices.transport import Start, Transport
@@ -18,6 +19,8 @@ _OTHER_PYTHONS = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "_
 
 class LocalTransport(Transport):
     """``cpu``: a worker with this interpreter and its packages."""
+
+    here: ClassVar[bool] = True
 
     def command(self, start: Start) -> list[str]:
         return [sys.executable, "-P", "-m", "edgekit.devices.worker", *start.arguments]
@@ -32,6 +35,8 @@ class PythonTransport(Transport):
     Raises:
         UsageError: there is no such program.
     """
+
+    here: ClassVar[bool] = True
 
     def __init__(self, spec: DeviceSpec, archive: Callable[[], Path] = floor_archive) -> None:
         super().__init__(spec, archive)

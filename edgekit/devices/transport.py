@@ -71,6 +71,8 @@ class Transport(ABC):
     shares_files: ClassVar[bool] = True
     """The worker sees the files of this machine under the same names; otherwise they are sent, by content."""
     start_s: ClassVar[float] = 0.0
+    here: ClassVar[bool] = False
+    """Its workers are processes of this machine, emulated ones as well; otherwise a worker has to say where it is."""
 
     def __init__(self, spec: DeviceSpec, archive: Callable[[], Path] = floor_archive) -> None:
         self.spec = spec

@@ -20,7 +20,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from importlib.util import find_spec
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from edgekit.bench.memory import process_memory
 from edgekit.cardfile import signature_to_json
+from edgekit.devices.identity import machine_id
 from edgekit.devices.lease import Lease, holder
 from edgekit.devices.measures import MEASURES, TOOLS, Measure
 from edgekit.devices.protocol import VERSION, Message, decode, encode
@@ -41,13 +43,13 @@ if TYPE_CHECKING:
     from edgekit.bench.thermometer import Reference
 
 _MODULES = {
-    "onnxruntime": ("onnxruntime", "onnxruntime"),
-    "litert": ("ai_edge_litert", "ai-edge-litert"),
-    "tflite-runtime": ("tflite_runtime", "tflite-runtime"),
-    "torch": ("torch", "torch"),
-    "tensorflow": ("tensorflow", "tensorflow-cpu"),
+    "onnxruntime": ("onnxruntime", ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")),
+    "litert": ("ai_edge_litert", ("ai-edge-litert",)),
+    "tflite-runtime": ("tflite_runtime", ("tflite-runtime",)),
+    "torch": ("torch", ("torch",)),
+    "tensorflow": ("tensorflow", ("tensorflow-cpu", "tensorflow")),
 }
-"""Runtime -> module that must be there, distribution that brings it."""
+"""Runtime -> module that must be there, distributions that bring it."""
 
 
 class Worker:
@@ -105,6 +107,7 @@ class Worker:
                 "python": platform.python_version(),
                 "executable": sys.executable,
                 "pid": os.getpid(),
+                "machine": machine_id(),
                 "runtimes": runtimes(),
             }
         )
@@ -229,14 +232,17 @@ class Worker:
 def runtimes() -> dict[str, str | None]:
     """Versions of the runtimes installed here, None for those that are not; nothing is imported."""
     found: dict[str, str | None] = {}
-    for name, (module, distribution) in _MODULES.items():
-        found[name] = None
-        if find_spec(module) is not None:
-            try:
-                found[name] = importlib.metadata.version(distribution)
-            except importlib.metadata.PackageNotFoundError:
-                found[name] = "unknown"
+    for name, (module, distributions) in _MODULES.items():
+        found[name] = None if find_spec(module) is None else _version(distributions)
     return found
+
+
+def _version(distributions: Iterable[str]) -> str:
+    """Of the first of them that is installed, ``unknown`` when none is."""
+    for distribution in distributions:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(distribution)
+    return "unknown"
 
 
 def peak_memory_bytes() -> int | None:

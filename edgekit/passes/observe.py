@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgekit.artifact import sha256_file
+from edgekit.artifact import open_artifact, sha256_file
+from edgekit.bench.profile.layers import onnx_layers, tflite_layer
+from edgekit.errors import DataError
 from edgekit.passes.calibration import Calibration, check_method, checked_feeds, gather
 from edgekit.passes.cell_states import cell_states
+from edgekit.passes.fingerprint import Probes, layouts_of, prints_of, probe_feeds
 from edgekit.types import Array, Feed, Format, Signature
 from edgekit.wire_tflite import without_prefix
 
@@ -28,11 +33,38 @@ def calibrate(
         UsageError: no such method.
     """
     check_method(method)
-    checked = checked_feeds(feeds, signature)
+    artifact = open_artifact(path)
+    contract = artifact.card.contract if artifact.card is not None else {}
+    waiting = iter(checked_feeds(feeds, signature))
+    first = next(waiting, None)
+    if first is None:
+        raise DataError("the calibration data is empty; give at least one sample, some hundred are usual")
+    probes = probe_feeds(signature, contract, first)
+    tensors = file_tensors(path, format, signature, chain(probes, [first], waiting))
+    prints = prints_of([values for _, values in islice(tensors, len(probes))])
+    made = gather(
+        tensors,
+        method=method,
+        data=data,
+        channel_axis=1 if format is Format.ONNX else -1,
+        model_sha256=sha256_file(path),
+    )
+    known = Probes(probes, layouts_of(contract), prints)
+    return replace(made, layers=layers_of(path, format, made.ranges), probes=known)
+
+
+def file_tensors(
+    path: Path, format: Format, signature: Signature, feeds: Iterable[Feed]
+) -> Iterator[tuple[int, Mapping[str, Array]]]:
+    """Every float32 activation of the file at ``path``, by name, for each feed; with the number of samples in it."""
     names = [spec.name for spec in signature.inputs]
-    tensors = onnx_tensors(path, names, checked) if format is Format.ONNX else tflite_tensors(path, names, checked)
-    axis = 1 if format is Format.ONNX else -1
-    return gather(tensors, method=method, data=data, channel_axis=axis, model_sha256=sha256_file(path))
+    return onnx_tensors(path, names, feeds) if format is Format.ONNX else tflite_tensors(path, names, feeds)
+
+
+def layers_of(path: Path, format: Format, names: Iterable[str]) -> dict[str, str]:
+    """Tensor name -> layer of the torch module that it comes from, where the file tells."""
+    layer_of = onnx_layers(path.read_bytes()) if format is Format.ONNX else tflite_layer
+    return {name: layer for name in names if (layer := layer_of(name)) is not None}
 
 
 def onnx_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iterator[tuple[int, Mapping[str, Array]]]:

@@ -8,6 +8,7 @@ takes them out.
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -41,6 +42,7 @@ class PruneChannels(Pass):
         importance: see :data:`~edgekit.passes.prune_importance.KINDS`.
         gradients: parameter name -> mean gradient, for ``taylor``.
         seed: for ``random``.
+        keep: patterns (``stem.*``, as in :mod:`fnmatch`) of layers that stay as wide as they are.
     """
 
     amount: float
@@ -49,6 +51,7 @@ class PruneChannels(Pass):
     importance: str = "magnitude"
     gradients: Gradients | None = field(default=None, repr=False, compare=False)
     seed: int = 0
+    keep: tuple[str, ...] = ()
     name: ClassVar[str] = "prune-channels"
 
     def __post_init__(self) -> None:
@@ -70,6 +73,7 @@ class PruneChannels(Pass):
             "importance": self.importance,
             "spread": self.spread,
             "round_to": self.round_to,
+            **({"keep": list(self.keep)} if self.keep else {}),
         }
         return Step("prune", params, library_versions("torch-pruning", "torch"))
 
@@ -103,6 +107,7 @@ class PruneChannels(Pass):
 
         Raises:
             UnsupportedError: it cannot be traced, or nothing can leave it.
+            UsageError: a pattern of ``keep`` is the name of no layer, or all layers are kept.
         """
         module, inputs = network_of(network).module, examples(network)
         whole, notes = _whole(module)
@@ -115,7 +120,28 @@ class PruneChannels(Pass):
                 f"outputs another one reads{''.join(f'; {note}' for note in notes)}"
             )
         notes += _kept_whole(module, groups)
+        if self.keep:
+            groups = _without(groups, self.keep)
         return Budget(module, layer_macs(module, inputs), groups), notes
+
+
+def _without(groups: Sequence[Group], keep: Sequence[str]) -> tuple[Group, ...]:
+    """``groups`` less those that change the width of a layer that is kept."""
+    widths = [{name for name, side in group.units[0] if side != "in"} for group in groups]
+    layers = sorted(set().union(*widths))
+    for pattern in keep:
+        if not fnmatch.filter(layers, pattern):
+            raise UsageError(
+                f"--keep {pattern} is the name of no layer that can lose width; there are: {', '.join(layers)}"
+            )
+    found = tuple(
+        group
+        for group, names in zip(groups, widths, strict=True)
+        if not any(fnmatch.filter(names, pattern) for pattern in keep)
+    )
+    if not found:
+        raise UsageError(f"--keep {' '.join(keep)} keeps every layer as wide as it is; keep fewer")
+    return found
 
 
 def network_of(model: Model) -> Network:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +57,7 @@ class Saved:
     """A device with a name.
 
     ``state``: ``ready``, ``leased`` (somebody times there), ``unreachable`` or ``unknown`` (not asked); ``detail`` says
-    more.
+    more. ``holder``: of the lease, its ``owner``, ``held_s``, ``left_s`` and ``until`` (local time of this machine).
     """
 
     name: str
@@ -63,6 +65,7 @@ class Saved:
     evidence: str
     state: str = "unknown"
     detail: str = ""
+    holder: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,7 @@ def _asked(device: Saved) -> Saved:
     load = there.get("load")
     told = f"{there.get('cpu')}, {there.get('cores')} cores"
     if held is not None:
-        told = f"{held['owner']} for {held['held_s']:.0f} s, at most {held['left_s']:.0f} s more; {told}"
-    if held is not None:
-        return replace(device, state="leased", detail=told)
+        until = (datetime.now().astimezone() + timedelta(seconds=held["left_s"])).isoformat(timespec="seconds")
+        told = f"by {held['owner']} until {until[11:19]} at the latest, for {held['held_s']:.0f} s now; {told}"
+        return replace(device, state="leased", detail=told, holder={**held, "until": until})
     return replace(device, state="ready", detail=f"{told}, load {load[0]}" if isinstance(load, list) else told)

@@ -25,7 +25,14 @@ from edgekit.artifact import (
     writing,
 )
 from edgekit.converters.base import Capture, Converter, ExportOptions, Finish
-from edgekit.errors import ConversionError, DeviceError, ModelError, UnsupportedError, UsageError
+from edgekit.errors import (
+    ConversionError,
+    DeviceError,
+    ModelError,
+    RuntimeMissingError,
+    UnsupportedError,
+    UsageError,
+)
 from edgekit.types import TIME, Array, Artifact, Card, Feed, Format, InputContract, Network, SelfTest, Signature, Step
 
 if TYPE_CHECKING:
@@ -236,7 +243,7 @@ def _convert_all(
         notes = (*finish(), *capture.notes)
         card = converters[key].card(capture)
         write_card(target, card)
-        ledger = proof.of(target, card, converters[key].runs_on)
+        ledger = proof.of(target, card, converters[key])
         notes = (*notes, *ledger.notes)
         begin = started if converters[key].background else here
         seconds = time.monotonic() - begin
@@ -263,6 +270,8 @@ def _finish_card(
         params["channels_last"] = True
     if proof.data is not None:
         params["data"] = proof.data
+    if converter.proved_on != "cpu":
+        params["proved_on"] = converter.proved_on
     selftest = proof.selftest(card, ledger)
     card = replace(card, selftest=selftest)
     if selftest is None:
@@ -285,8 +294,8 @@ class _Proof:
 
             self._dataset = open_data(data)
 
-    def of(self, path: Path, card: Card, runtime: str | None = None) -> Ledger:
-        """The ledger of the file at ``path``, which carries ``card``, on ``runtime`` or the first of its format.
+    def of(self, path: Path, card: Card, converter: Converter) -> Ledger:
+        """The ledger of the file at ``path``, which carries ``card``, where ``converter`` says that it has to be run.
 
         Raises:
             ParityError: a case fails.
@@ -298,7 +307,7 @@ class _Proof:
         from edgekit.quality.state import WHERE as STATE
         from edgekit.quality.steps import WHERE as STEPS
 
-        with _opened(path, runtime) as runner:
+        with _opened(path, converter.runs_on, converter.proved_on) as runner:
             run = _tolerant(runner.run, card)
             ledger = prove(self._reference, run, self.cases, self.tolerance, partial(own_rounding, self.capture))
             state = self._state(path, run)
@@ -393,8 +402,8 @@ class _Proof:
 
 
 @contextmanager
-def _opened(path: Path, runtime: str | None) -> Iterator[Runner]:
-    """The converted file in a worker.
+def _opened(path: Path, runtime: str | None, on: str) -> Iterator[Runner]:
+    """The converted file in a worker, on the device ``on`` where it needs ``runtime``.
 
     Raises:
         ConversionError: no runtime takes the file.
@@ -409,10 +418,12 @@ def _opened(path: Path, runtime: str | None) -> Iterator[Runner]:
     from edgekit.devices import open_runner
 
     try:
-        runner = open_runner(path, runtime=runtime)
-    except ModelError as error:
-        reason = str(error).removeprefix(f"{path}: ")
-        raise UnsupportedError(f"{path.name} cannot be proved here, so nothing was published: {reason}") from error
+        runner = open_runner(path, device=on, runtime=runtime)
+    except (ModelError, RuntimeMissingError) as error:
+        reason = str(error).removeprefix(str(path)).removeprefix(":").strip()
+        raise UnsupportedError(
+            f"{path.name} cannot be proved on {on}, so nothing was published: it {reason}"
+        ) from error
     with runner:
         yield runner
 

@@ -72,5 +72,5 @@ def missing_lines(parent: Mapping[str, Any]) -> list[str]:
     elif parent["quality"].get("drop_ci95") is None:
         lines.append("no interval for the change of quality: it takes ten samples or more")
     if not parent.get("time"):
-        lines.append("its time was not measured against its parent's: give --time SECONDS")
+        lines.append("its time was not measured against its parent's: give --seconds")
     return lines

@@ -81,14 +81,22 @@ def evidence_lines(document: Document) -> list[str]:
         said = f"noisy: {', '.join(noisy)}" if noisy else "stable"
         lines.append(
             f"{evidence} on {name}, {cpu}; {here[0]['scenario']}, batch {_batches(here)}; "
-            f"{document['protocol']['rounds']} interleaved rounds, seed {document['seed']}; noise: {said}"
+            f"{_machine(document, name)['rounds']} interleaved rounds, seed {document['seed']}; noise: {said}"
         )
-    lines += _disturbance(document["protocol"])
+    for machine in document["protocol"].get("machines", [document["protocol"]]):
+        lines += _disturbance(machine)
     for entry in document["results"]:
         if "error" in entry:
             where = f"{entry['device']['name']}, {entry['threads']} threads"
             lines.append(f"failed: {entry['model']} ({where}): {entry['error']['type']}: {entry['error']['message']}")
     return lines
+
+
+def _machine(document: Document, device: str) -> Entry:
+    """How the cells on the machine that ``device`` is were timed."""
+    protocol: Entry = document["protocol"]
+    found: Entry = next((row for row in protocol.get("machines", ()) if device in row["devices"]), protocol)
+    return found
 
 
 def _disturbance(protocol: Mapping[str, Any]) -> list[str]:

@@ -14,11 +14,12 @@ __all__ = ["DEFAULTS", "Delegation", "Runner", "load", "runner_class"]
 
 DEFAULTS: dict[Format, tuple[str, ...]] = {
     Format.ONNX: ("onnxruntime",),
-    Format.TFLITE: ("litert", "tflite-runtime"),
+    Format.TFLITE: ("litert", "tflite-runtime", "tensorflow"),
     Format.PT2: ("torch",),
     Format.SAVED_MODEL: ("tensorflow",),
 }
-"""Runtimes of each format, tried in this order when none is named."""
+"""Runtimes of each format, tried in this order when none is named: the first that is installed, and that brings the
+Flex operators of a file that has them."""
 
 
 def load(
@@ -28,14 +29,16 @@ def load(
 
     Args:
         path: an ``.onnx``, ``.tflite`` or ``.pt2`` file, or a SavedModel folder.
-        runtime: a name of the table ``runtimes``; None tries those of :data:`DEFAULTS` that fit the format.
+        runtime: a name of the table ``runtimes``, perhaps with a variant (``onnxruntime:openvino``); None tries those
+            of :data:`DEFAULTS` that fit the format.
         threads: threads of the runtime.
         raw: take and give the integers of a quantized file as they are.
         stateful: keep variable state from one run to the next (TFLite recurrent operators).
 
     Raises:
         ModelError: the file is missing, not valid, or not accepted by the runtime.
-        RuntimeMissingError: the runtime's package is not installed; the message has the command that installs it.
+        RuntimeMissingError: the runtime's package is not installed, or lacks TensorFlow's own operators that the file
+            needs; the message has the command that installs it.
         UsageError: no such runtime, or one of another format.
     """
     artifact = open_artifact(path)
@@ -49,19 +52,31 @@ def load(
                 f"use one of: {known}"
             )
         try:
-            return kind(artifact, threads=threads, raw=raw, stateful=stateful)
+            return kind(artifact, threads=threads, raw=raw, stateful=stateful, **variant_of(name))
         except RuntimeMissingError as error:
             missing.append(error)
-    raise missing[0]
+    # one that is there and lacks an operator says more than one that is not installed
+    raise next((error for error in missing if not isinstance(error.__cause__, ImportError)), missing[0])
 
 
 def runner_class(name: str) -> type[Runner]:
-    """The runner registered as ``name``.
+    """The runner registered as ``name``, or as what stands before the colon in it.
 
     Raises:
-        UsageError: no such name; the message lists what there is.
+        UsageError: no such name, or no such variant of it; the message lists what there is.
     """
-    found = lookup("runtimes", name)
+    base, colon, variant = name.partition(":")
+    found = lookup("runtimes", base)
     if not (isinstance(found, type) and issubclass(found, Runner)):
-        raise UsageError(f"the runtime {name!r} is not a Runner; there are: {', '.join(names('runtimes'))}")
-    return found
+        raise UsageError(f"the runtime {base!r} is not a Runner; there are: {', '.join(names('runtimes'))}")
+    if colon and variant not in found.variants:
+        known = ", ".join(f"{base}:{one}" for one in found.variants)
+        there = f"there are: {base}, {known}" if known else f"{base} has no variants; leave out {colon + variant!r}"
+        raise UsageError(f"no runtime is called {name!r}; {there}")
+    return found.of(variant)
+
+
+def variant_of(name: str) -> dict[str, str]:
+    """The keyword that asks a runner for the variant of ``name``; none for a plain name, which any runner takes."""
+    variant = name.partition(":")[2]
+    return {"variant": variant} if variant else {}

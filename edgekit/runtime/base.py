@@ -62,6 +62,8 @@ class Runner(ABC):
 
     Attributes:
         artifact: the file.
+        name: of the runtime, with what was asked for behind it: ``onnxruntime:openvino``.
+        variant: what follows the colon, empty for the runtime as it is.
         signature: inputs and outputs as :meth:`run` takes and gives them: float32 where the file has quantized
             integers (``raw=False``), the file's own dtypes otherwise.
         load_ns: nanoseconds the backend took to open the file and to get ready, imports not counted.
@@ -80,10 +82,22 @@ class Runner(ABC):
     """Distribution that brings the backend; its version is :attr:`version`."""
     extra: ClassVar[str]
     """edgekit's extra that installs it."""
+    variants: ClassVar[tuple[str, ...]] = ()
+    """What may follow the name after a colon: a provider, an accelerator, a way to run."""
 
-    def __init__(self, artifact: Artifact, *, threads: int = 1, raw: bool = False, stateful: bool = False) -> None:
+    @classmethod
+    def of(cls, variant: str) -> type[Runner]:
+        """The class that runs ``variant``, one of :attr:`variants` or empty: this one, unless it is another."""
+        return cls
+
+    def __init__(
+        self, artifact: Artifact, *, threads: int = 1, raw: bool = False, stateful: bool = False, variant: str = ""
+    ) -> None:
         if threads < 1:
             raise UsageError(f"threads is {threads}; give 1 or more")
+        if variant:
+            self.name = f"{self.name}:{variant}"
+        self.variant = variant
         self.artifact = artifact
         self.threads = threads
         self.raw = raw

@@ -1,4 +1,4 @@
-"""Keeps TensorFlow Lite's information lines off the terminal: they go to the DEBUG log."""
+"""Native code's lines on standard error: heard, and kept off the terminal where they only inform."""
 
 from __future__ import annotations
 
@@ -19,32 +19,43 @@ _INFORMATION = (
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """While a model is being opened, native code's lines that only inform are logged; the others are passed on.
+def heard() -> Iterator[list[bytes]]:
+    """The lines that are written to descriptor 2 meanwhile: in the list once it is over, and nowhere else.
 
-    Native code writes to descriptor 2 itself and offers Python no switch. Where there is no descriptor 2, nothing
-    is done.
+    Native code writes there itself and offers Python no switch. Where there is no descriptor 2, nothing is done.
     """
+    lines: list[bytes] = []
     try:
         terminal = os.dup(2)
     except OSError:
-        yield
+        yield lines
         return
     if sys.stderr is not None:
         sys.stderr.flush()
     with _scratch() as kept:
         os.dup2(kept.fileno(), 2)
         try:
-            yield
+            yield lines
         finally:
             os.dup2(terminal, 2)
             os.close(terminal)
             kept.seek(0)
-            for line in kept:
-                if line.startswith(_INFORMATION):
-                    log.debug("%s", line.decode("utf-8", "replace").rstrip())
-                else:
-                    os.write(2, line)
+            lines.extend(kept)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """While a model is being opened, TensorFlow Lite's lines that only inform are logged; the others are passed on."""
+    said: list[bytes] = []
+    try:
+        with heard() as said:
+            yield
+    finally:
+        for line in said:
+            if line.startswith(_INFORMATION):
+                log.debug("%s", line.decode("utf-8", "replace").rstrip())
+            else:
+                os.write(2, line)
 
 
 def _scratch() -> IO[bytes]:

@@ -1,4 +1,4 @@
-"""ONNX files on onnxruntime's CPU provider."""
+"""ONNX files on onnxruntime: its CPU provider, or another one by name (:mod:`.providers`)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from typing import Any
 
 from edgekit.artifact import onnx_external_data
 from edgekit.errors import ModelError, UnsupportedError
+from edgekit.runtime import providers
 from edgekit.runtime.base import Delegation, LeftNode, Runner
+from edgekit.runtime.noise import heard
 from edgekit.runtime.ports import Port, unnamed
 from edgekit.types import Array, Artifact, Dim, Format, TensorSpec
 
-_PROVIDER = "CPUExecutionProvider"
 _RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
+_ASSIGNMENT = "get_provider_graph_assignment_info"
+_NO_FALLBACK = "session.disable_cpu_ep_fallback"
 _DTYPES = {
     "float": "float32",
     "double": "float64",
@@ -50,12 +53,13 @@ _REASONS = (
 
 
 class OnnxRuntimeRunner(Runner):
-    """ONNX on onnxruntime (CPU)."""
+    """ONNX on onnxruntime: on the CPU, or with a variant on another execution provider, never on both unsaid."""
 
     name = "onnxruntime"
     formats = (Format.ONNX,)
     package = "onnxruntime"
     extra = "onnx"
+    variants = tuple(providers.PROVIDERS)
 
     def _import(self) -> None:
         try:
@@ -63,21 +67,67 @@ class OnnxRuntimeRunner(Runner):
         except ImportError as error:
             raise self._missing(str(self.artifact.path), error) from error
         self._library: Any = onnxruntime
+        if self.variant:
+            providers.require_built(self.variant, onnxruntime, str(self.artifact.path))
+
+    @property
+    def version(self) -> str:
+        """Of the library itself: the wheels with other providers are other distributions."""
+        return str(self._library.__version__)
 
     def _open(self) -> tuple[Sequence[Port], Sequence[Port]]:
         refuse_foreign_data(self.artifact)
+        options = self.options()
+        options.add_session_config_entry(_RECORD_ASSIGNMENT, "1")
+        self._session = self.session(options)
+        self._require_taken()
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        alone = len(inputs) == 1
+        return [self._port(node, alone) for node in inputs], [self._port(node, alone) for node in outputs]
+
+    def options(self) -> Any:
+        """Options of a session as this runner starts it."""
         options = self._library.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # fatal only: everything else arrives as an exception, and is said once
-        options.add_session_config_entry(_RECORD_ASSIGNMENT, "1")
+        if self.variant and not hasattr(self._library.InferenceSession, _ASSIGNMENT):
+            options.add_session_config_entry(_NO_FALLBACK, "1")  # nobody could tell what the CPU took
+        return options
+
+    def session(self, options: Any) -> Any:
+        """A session of the file on this runner's provider.
+
+        Raises:
+            ModelError: onnxruntime does not accept the file.
+            DeviceError: the provider did not start.
+        """
+        path, make = str(self.artifact.path), self._library.InferenceSession
+        if not self.variant:
+            try:
+                return make(path, options, providers=[providers.CPU])
+            except Exception as error:
+                raise ModelError(f"{path}: {self._reason(str(error))}") from error
+        said: list[bytes] = []
         try:
-            self._session = self._library.InferenceSession(str(self.artifact.path), options, providers=[_PROVIDER])
+            with heard() as said:
+                rows = providers.prepare(self.variant, self._library, options, threads=self.threads)
+                session = make(path, options, enable_fallback=0, **rows)
         except Exception as error:
-            raise ModelError(f"{self.artifact.path}: {self._reason(str(error))}") from error
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        alone = len(inputs) == 1
-        return [self._port(node, alone) for node in inputs], [self._port(node, alone) for node in outputs]
+            if any(re.search(pattern, str(error), re.DOTALL) for pattern, _ in _REASONS):
+                raise ModelError(f"{path}: {self._reason(str(error))}") from error
+            raise providers.not_started(self.variant, path, _told(said) or str(error)) from error
+        providers.require_started(self.variant, session, path, _told(said))
+        return session
+
+    def _require_taken(self) -> None:
+        """Raises UnsupportedError where the provider runs nothing: its name would stand for the CPU's work."""
+        found = self.delegation() if self.variant else None
+        if found is not None and found.delegated == 0:
+            raise UnsupportedError(
+                f"{self.artifact.path}: onnxruntime's {found.by} takes none of its {found.nodes} operators and would "
+                "leave all to the CPU; run it with --runtime onnxruntime"
+            )
 
     def _ready(self) -> None:
         self._keys = [str(port.key) for port in self._inputs]
@@ -92,20 +142,23 @@ class OnnxRuntimeRunner(Runner):
         return partial(self._run, self._results, dict(zip(self._keys, arrays, strict=True)))
 
     def delegation(self) -> Delegation | None:
-        """Nodes that the CPU provider runs, of all nodes it was offered; None from onnxruntime before 1.24."""
-        tell = getattr(self._session, "get_provider_graph_assignment_info", None)
+        """Nodes that the provider asked for runs, of all nodes it was offered; None from onnxruntime before 1.24."""
+        tell = getattr(self._session, _ASSIGNMENT, None)
         if tell is None:
             return None
         nodes = [(node, str(group.ep_name)) for group in tell() for node in group.get_nodes()]
-        left = tuple(LeftNode(str(node.name), str(node.op_type), by) for node, by in nodes if by != _PROVIDER)
-        return Delegation(len(nodes), len(nodes) - len(left), _PROVIDER, left)
+        provider = providers.PROVIDERS[self.variant].name if self.variant else providers.CPU
+        left = tuple(LeftNode(str(node.name), str(node.op_type), by) for node, by in nodes if by != provider)
+        return Delegation(len(nodes), len(nodes) - len(left), provider, left)
 
     def save_compiled(self, target: str) -> None:
         """The graph after all of onnxruntime's rewriting, as an ONNX file for this version on this CPU."""
+        if self.variant:
+            raise UnsupportedError(f"{self.name} compiles in its provider, which keeps what it made to itself")
         options = self._library.SessionOptions()
         options.log_severity_level = 4
         options.optimized_model_filepath = target
-        self._library.InferenceSession(str(self.artifact.path), options, providers=[_PROVIDER])
+        self._library.InferenceSession(str(self.artifact.path), options, providers=[providers.CPU])
 
     def close(self) -> None:
         self._run = self._session = None
@@ -129,6 +182,13 @@ class OnnxRuntimeRunner(Runner):
                 return words.format(*found.groups(), runtime=runtime)
         told = " ".join(re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from \S+ failed:)?", "", text).split())
         return f"{runtime} does not accept it: {told[:300]}; export it again"
+
+
+def _told(lines: Sequence[bytes]) -> str:
+    """What onnxruntime wrote of errors, without time, place and thread."""
+    text = b"".join(lines).decode("utf-8", "replace")
+    found = re.findall(r"\[[EF]:[^\]]*\]\s*(?:\S+:\d+ .*?\(\) )?(.*)", text)
+    return " ".join(found)
 
 
 def refuse_foreign_data(artifact: Artifact) -> None:

@@ -8,11 +8,10 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from edgekit.devices import open_worker, parse_device
+from edgekit.devices import WorkerClient, open_worker
 from edgekit.devices.lease import Lease, holder
 from edgekit.errors import DeviceError
 from edgekit.pipeline.bench import leases
@@ -26,11 +25,11 @@ def _a_lease_of_the_tests_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def _shared_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This machine as if it were a board that others use."""
-    monkeypatch.setattr(leases, "SHARED", ("cpu",))
+def door(monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerClient]:
+    """A worker on this machine, as if it were a board that others use."""
     monkeypatch.setattr(leases, "ASK_EVERY_S", 0.1)
-    yield
+    with open_worker("cpu") as client:
+        yield client
 
 
 def test_one_holder_at_a_time() -> None:
@@ -70,36 +69,47 @@ def test_a_file_that_says_nothing_is_a_holder_all_the_same(tmp_path: Path) -> No
     assert found is not None and found["owner"] == "somebody"
 
 
-@pytest.mark.usefixtures("_shared_cpu")
-def test_a_run_waits_for_the_one_before(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_waits_for_the_one_before(
+    door: WorkerClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caplog.set_level(logging.INFO, "edgekit")
     before = Lease()
     assert before.take("ann@laptop", 60) is None
-    monkeypatch.setattr(leases.time, "sleep", lambda seconds: before.release())  # the other run ends while it waits
-    with leased([parse_device("cpu")] * 2, 1.0) as told:
-        assert holder() is not None and told == []
+    monkeypatch.setattr(leases, "pause", lambda seconds: before.release())  # the other run ends while it waits
+    waited: list[str] = []
+    with leased([door, door], 1.0, lambda: waited.append("once")) as told:
+        assert holder() is not None and told == [] and waited == ["once"]
     assert holder() is None
     (row,) = told
-    assert row["kept"] and row["device"] == "cpu" and "busy_before" in row
+    assert row["kept"] and row["device"] == "cpu, cpu" and "busy_before" in row
     assert "cpu is used by ann@laptop" in caplog.text and json.dumps(row)
 
 
-@pytest.mark.usefixtures("_shared_cpu")
-def test_a_device_that_stays_in_use_is_an_error() -> None:
+def test_a_device_that_stays_in_use_is_an_error(door: WorkerClient) -> None:
     before = Lease()
     assert before.take("ann@laptop", 60) is None
-    with pytest.raises(DeviceError, match="cpu is used by ann@laptop"), leased([parse_device("cpu")], 1.0, wait_s=0.3):
+    with pytest.raises(DeviceError, match="cpu is used by ann@laptop"), leased([door], 1.0, wait_s=0.3):
         pass
 
 
-@pytest.mark.usefixtures("_shared_cpu")
-def test_a_lease_that_was_taken_over_is_said(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
-    with leased([parse_device("cpu")], 1.0) as told:
+def test_a_lease_that_was_taken_over_is_said(
+    door: WorkerClient, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    with leased([door], 1.0) as told:
         (tmp_path / "lease").unlink()
     assert told[0]["kept"] is False and "somebody took the lease over" in caplog.text
 
 
-def test_this_machine_is_not_leased(_a_lease_of_the_tests_own: Any) -> None:
-    with leased([parse_device("cpu")], 1.0) as told:
+def test_a_device_that_is_gone_at_the_end_costs_nothing_of_what_was_timed(
+    door: WorkerClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with leased([door], 1.0) as told:
+        os.kill(door.hello["pid"], 9)
+    assert told[0]["kept"] is False and "SIGKILL" in told[0]["lost"]
+    assert "lost before it could be given up" in caplog.text
+
+
+def test_this_machine_is_not_leased() -> None:
+    with leased([], 1.0) as told:
         assert holder() is None
     assert told == []

@@ -163,7 +163,7 @@ def test_from_zero_to_a_latency_table(
     found = added.document["check"]
     assert found["usable"] and found["facts"]["runtimes"] == {"tflite-runtime": "2.14.0"}
     assert all(trial["passed"] for trial in found["trials"]) and len(found["trials"]) == 6
-    listed = edgekit_cli("device", "list", "--state", "--json", "-").document["saved"]
+    listed = edgekit_cli("device", "list", "--json", "-").document["saved"]
     assert [(d["name"], d["state"]) for d in listed] == [("pi", "ready")]
     np.savez(tmp_path / "x.npz", x=np.array([[1, 2, 3, 4]], np.float32))
     ran = edgekit_cli("run", model, tmp_path / "x.npz", "--on", "pi", "--json", "-")

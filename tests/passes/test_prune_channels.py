@@ -144,6 +144,23 @@ def test_macs_by_hand() -> None:
     assert layer_macs(lstm, [torch.zeros(7, 1, 3)]) == {"": 7 * 4 * 5 * (3 + 5)}
 
 
+def test_kept_layers_stay_as_wide_as_they_are(network: Network) -> None:
+    result = PruneChannels(0.3, keep=("blocks.*.conv2",)).run(network)
+    assert isinstance(result.model, Network)
+    step = result.model.card.steps[-1]
+    assert step.params["keep"] == ["blocks.*.conv2"]
+    assert step.params["macs_after"] <= 0.7 * step.params["macs_before"]
+    narrower = {name for name, (width, of) in step.params["kept"].items() if width < of}
+    assert narrower == {"blocks.0.conv1", "blocks.1.conv1"}  # the others meet a kept one in a sum, or are last
+
+
+def test_layers_that_cannot_be_kept(network: Network) -> None:
+    with pytest.raises(UsageError, match=r"--keep body\.\* is the name of no layer that can lose width; there are: bl"):
+        PruneChannels(0.3, keep=("body.*",)).run(network)
+    with pytest.raises(UsageError, match="keeps every layer"):
+        PruneChannels(0.3, keep=("*",)).run(network)
+
+
 @pytest.mark.parametrize("amount", [0.0, 1.0, 1.5, -0.1, float("nan")])
 def test_amounts_that_make_no_sense(amount: float) -> None:
     with pytest.raises(UsageError, match="above 0 and below 1"):

@@ -55,7 +55,8 @@ def test_a_missing_runtime_names_its_package_and_the_command(
     for loaded in [key for key in sys.modules if key == module or key.startswith(f"{module}.")]:
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, module, None)  # importing it fails, as where it is not installed
-    monkeypatch.setitem(sys.modules, "tflite_runtime", None)
+    for other in ("tflite_runtime", "tensorflow"):
+        monkeypatch.setitem(sys.modules, other, None)
     with pytest.raises(RuntimeMissingError) as caught:
         load(path)
     assert package in str(caught.value) and f"pip install 'edgekit[{extra}]'" in str(caught.value)

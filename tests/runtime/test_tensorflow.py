@@ -78,21 +78,6 @@ def test_a_tflite_file(worker: WorkerClient, files: object, tmp_path: Path) -> N
     assert all(np.allclose(got[name], wanted[name], rtol=1e-6) for name in wanted)  # the same kernels, another build
 
 
-def test_flex_operators_run_or_are_named(worker: WorkerClient, saved_models: Path) -> None:
-    """TensorFlow up to 2.19 brings them; later ones, and litert, say which operator they lack and who has it."""
-    path = saved_models / "root.tflite"
-    with pytest.raises(ModelError, match=r"operators \(FlexCholesky\), which litert .*--runtime tensorflow"):
-        edgekit.load(path)
-    try:
-        load(worker, path)
-    except ModelError as error:
-        assert "(FlexCholesky), which tensorflow" in str(error)
-        return
-    x = np.arange(8, dtype=np.float32).reshape(2, 4)
-    got = worker.run({"x": x})["root"]
-    assert np.allclose(got, np.linalg.cholesky(x @ x.T + 8 * np.eye(2)), rtol=1e-5)
-
-
 def test_without_tensorflow_it_says_how_to_get_it(saved_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(RuntimeMissingError, match=r"pip install 'edgekit\[tensorflow\]'") as caught:

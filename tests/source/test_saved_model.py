@@ -9,17 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 from edgekit.converters.base import ExportOptions
-from edgekit.converters.tensorflow_to_tflite import TensorflowToTflite
+from edgekit.converters.tensorflow_to_tflite import FLEX_PYTHON, TensorflowToTflite
 from edgekit.converters.torch_to_onnx import TorchToOnnx
 from edgekit.converters.torch_to_pt2 import TorchToPt2
 
 import edgekit
-from edgekit.errors import ModelError, SourceError, UnsupportedError
+from edgekit.artifact import library_versions
+from edgekit.errors import ModelError, RuntimeMissingError, SourceError, UnsupportedError
 from edgekit.pipeline.export import ExportResult
 from edgekit.quality.contents import file_signature, operators
 from edgekit.source import resolve
 from edgekit.source.foreign import require_torch
 from edgekit.types import Artifact, Format, Network
+
+FLEX_HERE = any(
+    tuple(map(int, found.split(".")[:2])) < (2, 20)
+    for found in library_versions("tensorflow", "tensorflow-cpu").values()
+)
 
 
 @pytest.fixture(scope="module")
@@ -72,15 +78,31 @@ def test_what_cannot_be_converted_names_the_operator(saved_models: Path, tmp_pat
 
 
 @pytest.mark.slow
-def test_flex_is_proved_on_tensorflow_or_refused(saved_models: Path, tmp_path: Path) -> None:
-    try:
-        (made,) = edgekit.export(saved_models / "root", to="tflite", out=tmp_path).artifacts
-    except UnsupportedError as error:
-        assert "cannot be proved here" in str(error)
-        assert "FlexCholesky" in str(error)
-        assert list(tmp_path.iterdir()) == []
-    else:
-        assert any("Flex: FlexCholesky" in note for note in made.notes)
+def test_flex_is_proved_where_the_variable_says(
+    saved_models: Path, flex_python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = f"python:{flex_python}"
+    monkeypatch.setenv(FLEX_PYTHON, flex_python)
+    (made,) = edgekit.export(saved_models / "gaussian", to="tflite", out=tmp_path, data="digits").artifacts
+    assert made.parity.passed
+    assert {"sample", "batch=5"} <= {case.kind for case in made.parity.cases}
+    assert any("Flex: FlexMatrixTriangularSolve" in note for note in made.notes)
+    card = made.artifact.card
+    assert card is not None and card.steps[-1].params["proved_on"] == device
+    with pytest.raises(RuntimeMissingError, match=r"\(FlexMatrixTriangularSolve\)"):
+        edgekit.load(made.artifact.path, runtime="litert")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(FLEX_HERE, reason="this TensorFlow brings Flex operators")
+def test_flex_that_cannot_be_proved_is_refused(
+    saved_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(FLEX_PYTHON, raising=False)
+    told = rf"proved on cpu, so nothing was published: it needs .*\(FlexCholesky\), which tensorflow.*{FLEX_PYTHON}="
+    with pytest.raises(UnsupportedError, match=told):
+        edgekit.export(saved_models / "root", to="tflite", out=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_options_that_cannot_be_honoured_are_refused(network: Network, saved_models: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ Profiler = Callable[[Runner, Feed, float], dict[str, Any]]
 
 def check_profile(runtime: str) -> None:
     """Raises UnsupportedError for a runtime that tells no times of its operators."""
-    if runtime not in PROFILERS:
+    if _key(runtime) not in PROFILERS:
         raise UnsupportedError(
             f"--profile: {runtime} has no operator profiler in its Python package; there are: {', '.join(PROFILERS)}. "
             "Leave --profile out, or name one of them with --runtime"
@@ -39,5 +39,11 @@ def profile(runner: Runner, feed: Feed, seconds: float) -> dict[str, Any]:
         DeviceError: the runtime failed while it was profiled.
     """
     check_profile(runner.name)
-    found: Profiler = import_module(PROFILERS[runner.name]).profile
+    found: Profiler = import_module(PROFILERS[_key(runner.name)]).profile
     return found(runner, feed, seconds)
+
+
+def _key(runtime: str) -> str:
+    """onnxruntime profiles every provider of its own; the variants of the others have no profiler."""
+    base = runtime.partition(":")[0]
+    return base if base == "onnxruntime" else runtime

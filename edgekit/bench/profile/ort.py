@@ -12,6 +12,7 @@ from edgekit.bench.clock import now_ns
 from edgekit.bench.profile.layers import onnx_layers
 from edgekit.bench.profile.rows import Row, document, with_layers
 from edgekit.runtime import Runner
+from edgekit.runtime.onnxruntime import OnnxRuntimeRunner
 from edgekit.types import Array, Feed
 
 WARMUP_RUNS = 3
@@ -25,16 +26,14 @@ def profile(runner: Runner, feed: Feed, seconds: float) -> dict[str, Any]:
     """See :func:`edgekit.bench.profile.profile`. A session of its own: profiling is set when one is made."""
     import onnxruntime
 
+    assert isinstance(runner, OnnxRuntimeRunner)
     path = runner.artifact.path
     arrays = {str(port.key): array for port, array in runner.bound(feed)}
     with tempfile.TemporaryDirectory() as folder:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = runner.threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4
+        options = runner.options()
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = runner.session(options)
         _run(session, arrays, seconds)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     rows, runs, run_ms = read_events(events)

@@ -75,13 +75,14 @@ class Replica:
 class Cell:
     """One model in ``plan.workers`` worker processes, since the time of a file differs between processes, too.
 
-    :meth:`open` and :meth:`add_worker` never raise an edgekit error: it stands in :attr:`error`, and so in the result.
-    Load time, first inference and memory are those of the first worker.
+    :meth:`open` and :meth:`add_worker` never raise an edgekit error: it stands in :attr:`error`, and so in the result;
+    one that is given says why the cell cannot be opened at all. Load time, first inference and memory are those of the
+    first worker.
     """
 
-    def __init__(self, plan: CellPlan) -> None:
+    def __init__(self, plan: CellPlan, error: EdgekitError | None = None) -> None:
         self.plan = plan
-        self.error: EdgekitError | None = None
+        self.error = error
         self._sha256 = sha256_file(plan.artifact.path)
         self._clients: list[WorkerClient] = []
         generator = random.Random(f"{plan.seed} {plan.number}")
@@ -89,7 +90,7 @@ class Cell:
         self._loaded: LoadedInfo | None = None
         self.feed: Feed = {}
         self.runs = 1
-        self._environment: Mapping[str, Any] = {}
+        self.environment: Mapping[str, Any] = {}
         self._first_ns: int | None = None
         self._selftest: Mapping[str, Any] | None = None
         self._peak: int | None = None
@@ -140,7 +141,7 @@ class Cell:
         loaded = client.load(plan.artifact.path, runtime=plan.runtime, threads=plan.threads)
         if self._loaded is None:
             self._loaded = loaded
-            self._environment = client.environment()
+            self.environment = client.environment()
             self.feed = self._make_feed(loaded)
         first = Replica(client, self.feed).time_block(warmup=FIRST_CALL, min_runs=1, min_ns=0, max_ns=1)
         if self._first_ns is None:
@@ -189,8 +190,8 @@ class Cell:
             "name": device.name,
             "kind": device.kind,
             "evidence": device.evidence.value,
-            "cpu": self._environment.get("cpu", "unknown"),
-            "cpu_id": self._environment.get("cpu_id", "unknown"),
+            "cpu": self.environment.get("cpu", "unknown"),
+            "cpu_id": self.environment.get("cpu_id", "unknown"),
         }
         return Setting(
             model=plan.model,

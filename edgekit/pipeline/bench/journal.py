@@ -1,9 +1,10 @@
 """Finished blocks on disk as they finish: a run that is ended in the middle loses none of them.
 
-A file of lines, each one JSON object: first what is being run, then the plan, then one line a block. It lies beside the
-``--json`` file, else in the state folder, and goes when the result has been handed over. The same command finds it and
-goes on after the last finished block; a line that was cut off in the middle of writing is left out. While a run lasts
-it holds a lock on its journal, so that the same command at the same time does not take it for an interrupted one.
+A file of lines, each one JSON object: first what is being run, then the plan of each machine, and one line a block. It
+lies beside the ``--json`` file, else in the state folder, and goes when the result has been handed over. The same
+command finds it and goes on after the last finished block; a line that was cut off in the middle of writing is left
+out. While a run lasts it holds a lock on its journal, so that the same command at the same time does not take it for an
+interrupted one.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import threading
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TextIO
@@ -28,15 +30,45 @@ from edgekit.errors import InputError
 
 log = logging.getLogger("edgekit")
 
-SCHEMA = "edgekit.bench.journal/1"
+SCHEMA = "edgekit.bench.journal/2"
 KEPT_S = 7 * 86_400.0
 """Journals in the state folder that are older than this are removed."""
 FRESH_S = 3600.0
 """An interrupted run is gone on with unasked up to this age; later only with ``--resume``."""
 
 
+@dataclass
+class Part:
+    """The blocks of the cells on one machine: a :class:`edgekit.bench.session.Keeper`.
+
+    ``places``: of its cells in the whole run; ``settings``: what they are, once they are open.
+    """
+
+    journal: Journal
+    name: str
+    places: Sequence[int]
+    settings: Any
+
+    @property
+    def generation(self) -> int:
+        return self.journal.generation
+
+    def begin(self, chosen: Plan) -> Plan:
+        """See :class:`edgekit.bench.session.Keeper`."""
+        return self.journal.begin(self, chosen)
+
+    def find(self, cell: int, place: int) -> TakenBlock | None:
+        return self.journal.find(self.name, self.places[cell], place)
+
+    def keep(self, cell: int, place: int, block: TakenBlock) -> None:
+        row = {"part": self.name, "cell": self.places[cell], "place": place, "owner": block.owner}
+        self.journal.write(row | {"disturbed": block.disturbed, "samples_ns": block.samples_ns.tolist()})
+
+
 class Journal:
     """The journal of one run. ``what`` names all that its figures depend on; another ``what`` is another run.
+
+    The machines of a run keep their blocks in a :meth:`part` each, from threads of their own.
 
     ``resume``: True goes on whatever the age, False begins again, None goes on when the journal is fresh.
 
@@ -46,10 +78,12 @@ class Journal:
 
     def __init__(self, path: Path, what: Mapping[str, Any], resume: bool | None = None) -> None:
         self.path = path
-        self._what = json.loads(json.dumps(what))
-        self._plan: Plan | None = None
-        self._blocks: dict[tuple[int, int], TakenBlock] = {}
+        self._what = _plain(what)
+        self._plans: dict[str, tuple[Plan, Any]] = {}
+        self._blocks: dict[tuple[str, int, int], TakenBlock] = {}
         self._whole_bytes = 0
+        self._writing = threading.RLock()
+        self.begun = False
         self.generation = 0
         if resume and not path.exists():
             raise InputError(f"--resume: {path} is not there; leave --resume out")
@@ -67,28 +101,51 @@ class Journal:
         """Blocks of an interrupted run."""
         return len(self._blocks)
 
-    def begin(self, chosen: Plan) -> Plan:
-        """See :class:`edgekit.bench.session.Keeper`."""
-        going_on = self._plan is not None
-        self._plan = self._plan or chosen
+    def part(self, name: str, places: Sequence[int], settings: Any = ()) -> Part:
+        """Where one machine keeps its blocks. Its blocks of an interrupted run count if ``settings`` are the same."""
+        return Part(self, name, places, _plain(settings))
+
+    def begin(self, part: Part, chosen: Plan) -> Plan:
+        """The plan that ``part`` goes on with, else ``chosen``, which is written down."""
+        with self._writing:
+            self._open_for_writing()
+            plan, settings = self._plans.get(part.name, (chosen, None))
+            if settings == part.settings:
+                return plan
+            if settings is not None:
+                log.info("%s: not as it was when the run was interrupted; begun again there", part.name)
+                self._blocks = {key: block for key, block in self._blocks.items() if key[0] != part.name}
+            self.write({"part": part.name, "plan": asdict(chosen), "cells": part.settings})
+            return chosen
+
+    def find(self, part: str, cell: int, place: int) -> TakenBlock | None:
+        return self._blocks.get((part, cell, place))
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """One more line; a disk that is full ends the journal, not the run."""
+        with self._writing:
+            if self._file is None:
+                return
+            try:
+                self._file.write(json.dumps(row) + "\n")
+                self._file.flush()  # to the system: it outlives this process, whatever ends it
+            except OSError as error:
+                self._give_up(error)
+
+    def _open_for_writing(self) -> None:
+        """Once, before the first line: cuts off what is of another run, or was not finished."""
+        if self.begun:
+            return
+        self.begun = True
         try:
             if self._file is not None:
-                self._file.truncate(self._whole_bytes)  # another run, or a line that was cut off
+                self._file.truncate(self._whole_bytes)
         except OSError as error:
             self._give_up(error)
-        if going_on:
-            self._write({"generation": self.generation})
+        if self._plans:
+            self.write({"generation": self.generation})
         else:
-            self._write({"schema": SCHEMA, "what": self._what, "time": time.time()})
-            self._write({"plan": asdict(self._plan)})
-        return self._plan
-
-    def find(self, cell: int, place: int) -> TakenBlock | None:
-        return self._blocks.get((cell, place))
-
-    def keep(self, cell: int, place: int, block: TakenBlock) -> None:
-        row = {"cell": cell, "place": place, "owner": block.owner, "disturbed": block.disturbed}
-        self._write(row | {"samples_ns": block.samples_ns.tolist()})
+            self.write({"schema": SCHEMA, "what": self._what, "time": time.time()})
 
     def close(self) -> None:
         """Lets go of the file, which stays, unless nothing was ever written into it."""
@@ -125,15 +182,6 @@ class Journal:
         self._mine = True
         return handle
 
-    def _write(self, row: Mapping[str, Any]) -> None:
-        if self._file is None:
-            return
-        try:
-            self._file.write(json.dumps(row) + "\n")
-            self._file.flush()  # to the system: it outlives this process, whatever ends it
-        except OSError as error:
-            self._give_up(error)
-
     def _give_up(self, error: OSError) -> None:
         """A full disk costs the journal, not the run."""
         log.warning("finished blocks cannot be kept in %s (%s); an interrupted run would be lost", self.path, error)
@@ -145,11 +193,11 @@ class Journal:
                 log.debug("%s could not be closed", self.path)  # its last line could not be written either
 
     def _read(self, resume: bool | None) -> None:
-        rows, whole = _rows(self.path)
+        rows, whole = read_lines(self.path)
         same = bool(rows) and rows[0].get("schema") == SCHEMA and rows[0].get("what") == self._what
         age = time.time() - float(rows[0].get("time", 0)) if same else 0.0
-        plans = [row["plan"] for row in rows[1:2] if "plan" in row]
-        if not same or not plans or (resume is None and not 0 <= age <= FRESH_S):
+        planned = same and any("plan" in row for row in rows)
+        if not planned or (resume is None and not 0 <= age <= FRESH_S):
             if resume:
                 self.close()
                 raise InputError(
@@ -160,13 +208,15 @@ class Journal:
                 log.info("%s of an interrupted run is %s and begun again (--resume goes on)", self.path, why)
             return
         self._whole_bytes = whole
-        body = dict(plans[0])
-        self._plan = Plan(**{**body, "rewarm": WarmupRule(**body["rewarm"])})
-        for row in rows[2:]:
+        for row in rows:
+            if "plan" in row:
+                part, body = str(row["part"]), row["plan"]
+                self._blocks = {key: block for key, block in self._blocks.items() if key[0] != part}
+                self._plans[part] = Plan(**{**body, "rewarm": WarmupRule(**body["rewarm"])}), row["cells"]
             if "samples_ns" in row:
                 samples = np.array(row["samples_ns"], dtype=np.int64)
                 block = TakenBlock(samples, str(row["owner"]), bool(row["disturbed"]))
-                self._blocks[int(row["cell"]), int(row["place"])] = block
+                self._blocks[str(row["part"]), int(row["cell"]), int(row["place"])] = block
             self.generation = max(self.generation, int(row.get("generation", 0)))
         self.generation += 1
         log.info("going on with an interrupted run: %d blocks are there (%s)", len(self._blocks), self.path)
@@ -182,7 +232,12 @@ def journal_in_state(what: Mapping[str, Any]) -> Path:
     return folder / f"{digest}.part"
 
 
-def _rows(path: Path) -> tuple[list[dict[str, Any]], int]:
+def _plain(value: Any) -> Any:
+    """As it comes back from the file."""
+    return json.loads(json.dumps(value))
+
+
+def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The whole lines of a journal, and the bytes they take; nothing of a file that cannot be read."""
     try:
         data = path.read_bytes()

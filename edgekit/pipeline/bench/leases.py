@@ -6,13 +6,13 @@ import getpass
 import logging
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
-from edgekit.devices import WorkerClient, open_worker
+from edgekit.devices import WorkerClient
+from edgekit.devices.stop import pause
 from edgekit.errors import DeviceError
-from edgekit.types import DeviceSpec
 
 log = logging.getLogger("edgekit")
 SHARED: Final = ("ssh",)
@@ -24,32 +24,44 @@ SLACK_S: Final = 300.0
 
 
 @contextmanager
-def leased(devices: Sequence[DeviceSpec], seconds: float, wait_s: float = WAIT_S) -> Iterator[list[dict[str, Any]]]:
-    """Holds the leases of those devices that are shared; what became of each stands in the list once they are given up.
+def leased(
+    doors: Sequence[WorkerClient],
+    seconds: float,
+    waiting: Callable[[], None] = lambda: None,
+    wait_s: float = WAIT_S,
+) -> Iterator[list[dict[str, Any]]]:
+    """Holds the lease of one machine; what became of it stands in the list once it is given up.
 
     Args:
-        devices: the devices of a run; a device that occurs twice is leased once.
+        doors: a worker on each of its devices that is shared. It has one lease, whatever its names: the first takes it.
         seconds: how long the run takes about; a lease that is held longer may be taken over.
-        wait_s: how long is waited for a device that somebody else holds.
+        waiting: called once when somebody else holds it.
+        wait_s: how long is waited then.
 
     Raises:
-        DeviceError: somebody else holds a device, and did so all the time.
+        DeviceError: somebody else holds it, and did so all the time.
     """
     told: list[dict[str, Any]] = []
-    shared = {device.name: device for device in devices if device.kind in SHARED}
-    with ExitStack() as stack:
-        held = [(client := stack.enter_context(open_worker(device)), _take(client, name, seconds, wait_s))
-                for name, device in shared.items()]  # fmt: skip
+    if not doors:
         yield told
-        for (client, row), name in zip(held, shared, strict=True):
-            row |= {"busy_after": client.environment()["busy"], "kept": client.lease_is_mine()}
-            told.append(row)
-            _warn(row, name)
+        return
+    client, name = doors[0], ", ".join(door.name for door in doors)
+    row = _take(client, name, seconds, (waiting, wait_s))
+    yield told
+    try:
+        row |= {"busy_after": client.environment()["busy"], "kept": client.lease_is_mine()}
+    except DeviceError as error:  # what was timed before is still what it is
+        row |= {"busy_after": None, "kept": False, "lost": str(error)}
+    told.append(row)
+    _warn(row, name)
 
 
-def _take(client: WorkerClient, name: str, seconds: float, wait_s: float) -> dict[str, Any]:
+def _take(
+    client: WorkerClient, name: str, seconds: float, patience: tuple[Callable[[], None], float]
+) -> dict[str, Any]:
+    waiting, wait_s = patience
     owner = f"{getpass.getuser()}@{socket.gethostname()}"
-    started = time.monotonic()
+    started, said = time.monotonic(), False
     while True:
         holder = client.lease(owner, seconds + SLACK_S)
         waited = time.monotonic() - started
@@ -59,9 +71,11 @@ def _take(client: WorkerClient, name: str, seconds: float, wait_s: float) -> dic
             raise DeviceError(
                 f"{name} is used by {_told(holder)}; it was waited for {waited:.0f} s, try it again later"
             )
-        if waited < ASK_EVERY_S:
+        if not said:
             log.info("%s is used by %s; waiting", name, _told(holder))
-        time.sleep(min(ASK_EVERY_S, wait_s))
+            waiting()
+            said = True
+        pause(min(ASK_EVERY_S, wait_s))
     there = client.environment()
     return {
         "device": name,
@@ -79,7 +93,9 @@ def _told(holder: Mapping[str, Any]) -> str:
 
 def _warn(row: Mapping[str, Any], name: str) -> None:
     """Says what may have spoilt the figures: a lease that was taken over, and threads that ran beside the bench."""
-    if not row["kept"]:
+    if "lost" in row:
+        log.warning("%s: lost before it could be given up: %s", name, row["lost"])
+    elif not row["kept"]:
         log.warning("%s: somebody took the lease over while this ran; time it again", name)
     for when in ("before", "after"):
         busy, cores = row[f"busy_{when}"], row["cores"]

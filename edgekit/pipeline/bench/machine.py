@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def thermometer_on(device: DeviceSpec) -> Iterator[Callable[[], Thermometer | No
         yield lambda: None
         return
     with ThreadPoolExecutor(1) as pool:
-        starting = pool.submit(open_worker, device)
+        starting = pool.submit(copy_context().run, open_worker, device)
 
         def there() -> Thermometer | None:
             try:
@@ -55,9 +56,9 @@ def thermometer_on(device: DeviceSpec) -> Iterator[Callable[[], Thermometer | No
                 starting.result().close()
 
 
-def machine_ledger() -> Ledger:
-    """The noise records of this machine with these versions of the runtimes."""
-    found = environment()
+def machine_ledger(found: Mapping[str, Any] | None = None) -> Ledger:
+    """The noise records of a machine with its versions of the runtimes; ``found``: its environment, None: ours."""
+    found = environment() if found is None else found
     name = {key: found[key] for key in ("cpu", "cpu_id", "cores", "machine", "versions")}
     return Ledger({**name, "edgekit": __version__})
 

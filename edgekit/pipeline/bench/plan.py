@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from edgekit import registry
 from edgekit.artifact import open_artifact, size_bytes
 from edgekit.bench.environment import environment, usable_cores
 from edgekit.bench.shapes import parse_shapes
@@ -14,6 +13,7 @@ from edgekit.devices import parse_device
 from edgekit.errors import UnsupportedError, UsageError
 from edgekit.pipeline.bench.cell import CellPlan
 from edgekit.pipeline.bench.options import EXTRAS, LOADS, STREAMS, BenchOptions
+from edgekit.runtime import runner_class
 from edgekit.types import Artifact, DeviceSpec, Format
 
 log = logging.getLogger("edgekit")
@@ -89,7 +89,7 @@ def _runtimes(artifact: Artifact, wanted: Sequence[str]) -> list[str | None]:
     if not wanted:
         return [None]
     fitting: list[str | None] = [
-        name for name in dict.fromkeys(wanted) if artifact.format in registry.lookup("runtimes", name).formats
+        name for name in dict.fromkeys(wanted) if artifact.format in runner_class(name).formats
     ]
     if not fitting:
         raise UsageError(

@@ -20,11 +20,14 @@ ALLOWED = frozenset({"fail_slower", "journal", "resume"})
 
 @dataclass(frozen=True)
 class Replay:
-    """What a saved result says about how it was made. The order of the blocks follows from the seed and the plan."""
+    """What a saved result says about how it was made. The order of the blocks follows from the seed and the plan.
+
+    ``plans``: by the devices that were one machine.
+    """
 
     models: tuple[str, ...]
     keywords: Mapping[str, Any]
-    plan: Plan
+    plans: Mapping[tuple[str, ...], Plan]
 
 
 def read_replay(path: str | Path, asked: Mapping[str, Any]) -> Replay:
@@ -42,8 +45,11 @@ def read_replay(path: str | Path, asked: Mapping[str, Any]) -> Replay:
         )
     document = read_document(path)
     protocol = document.get("protocol") or {}
-    options, plan = protocol.get("options"), protocol.get("plan")
-    if not isinstance(options, dict) or not isinstance(plan, dict):
+    options = protocol.get("options")
+    devices = dict.fromkeys(str(text).strip() for text in (options or {}).get("on", ("cpu",)))
+    machines = protocol.get("machines") or [{"devices": devices, **protocol}]
+    timed = [row for row in machines if isinstance(row.get("plan"), dict)]
+    if not isinstance(options, dict) or not timed:
         raise InputError(f"{path} does not hold the options it was made with; it is of an older edgekit; {HOW}")
     known = {field_.name for field_ in fields(BenchOptions)}
     models = options.get("models")
@@ -54,10 +60,15 @@ def read_replay(path: str | Path, asked: Mapping[str, Any]) -> Replay:
     for entry in document["results"]:
         _check_same_file(entry, path)
     try:
-        made = Plan(**{**plan, "rewarm": WarmupRule(**plan["rewarm"]), "rounds": int(protocol["rounds"])})
+        plans = {tuple(map(str, row["devices"])): _plan(row) for row in timed}
     except (TypeError, KeyError, ValueError) as error:
         raise InputError(f"{path}: its plan is not one of this edgekit ({error}); {HOW}") from error
-    return Replay(tuple(map(str, models)), {**keywords, **{k: asked[k] for k in ALLOWED & asked.keys()}}, made)
+    return Replay(tuple(map(str, models)), {**keywords, **{k: asked[k] for k in ALLOWED & asked.keys()}}, plans)
+
+
+def _plan(row: Mapping[str, Any]) -> Plan:
+    plan = row["plan"]
+    return Plan(**{**plan, "rewarm": WarmupRule(**plan["rewarm"]), "rounds": int(row["rounds"])})
 
 
 def _check_same_file(entry: Mapping[str, Any], path: str | Path) -> None:

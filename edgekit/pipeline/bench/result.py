@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -11,7 +12,7 @@ from typing import Any
 from edgekit.bench.compare import MARGIN, Comparison, compare_paired
 from edgekit.bench.curve import thread_curves
 from edgekit.bench.ledger import not_delegated
-from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor
+from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor, wider
 from edgekit.bench.result import CellResult
 from edgekit.bench.session import Session
 from edgekit.errors import DeviceError, EdgekitError, GateError, UsageError
@@ -23,20 +24,65 @@ log = logging.getLogger("edgekit")
 
 
 @dataclass(frozen=True)
+class MachineRun:
+    """What ran on one machine, one cell at a time.
+
+    Attributes:
+        devices: names of the devices that are this machine.
+        cells: places of its cells in the whole run; ``results`` are theirs.
+        session: None where no cell could be opened.
+        floor: what is known of its noise.
+        others: who else used its processor; empty on a machine other than this one.
+    """
+
+    devices: tuple[str, ...]
+    cells: tuple[int, ...]
+    results: tuple[CellResult, ...]
+    session: Session | None = None
+    floor: NoiseFloor = BUILT_IN
+    others: Mapping[str, Any] = field(default_factory=dict)
+    leases: tuple[Mapping[str, Any], ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """How its cells were timed; ``order`` names them by their places in the whole run."""
+        if self.session is None:
+            return {"rounds": 0, "order": []}
+        session, plan = self.session, self.session.plan
+        return {
+            "rounds": len(session.order),
+            "block_ms": plan.block_ns / 1e6,
+            "order": [[self.cells[index] for index in round_] for round_ in session.order],
+            "plan": asdict(plan),
+            "noise_floor": self.floor.document(),
+            "thermometer": dict(session.thermometer),
+            "others": dict(self.others),
+            "parent_cores": round(session.parent_share, 4),
+            "kept_blocks": session.kept,
+        }
+
+
+@dataclass(frozen=True)
 class BenchResult:
     """All cells, in the order model, runtime, device, threads; comparisons of each against the first of its group."""
 
     results: tuple[CellResult, ...]
     comparisons: tuple[Comparison, ...]
-    session: Session
+    machines: tuple[MachineRun, ...]
     options: BenchOptions
     clock_cost_ns: int
     against: CompareResult | None = None
-    floor: NoiseFloor = BUILT_IN
-    others: Mapping[str, Any] = field(default_factory=dict)
     models: tuple[str, ...] = ()
     journal: Journal | None = None
-    leases: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def session(self) -> Session:
+        """How the cells of the only machine were timed; of several, those of the first that timed any."""
+        return next(machine.session for machine in self.machines if machine.session is not None)
+
+    @property
+    def floor(self) -> NoiseFloor:
+        """The widest of the machines'."""
+        return functools.reduce(wider, (machine.floor for machine in self.machines))
 
     def delivered(self) -> None:
         """To be called when the result has been handed over: what was kept for an interruption goes."""
@@ -73,26 +119,17 @@ class BenchResult:
 
     def document(self) -> dict[str, Any]:
         """The body of CONTRACT's bench document, with the protocol and the order the blocks ran in."""
-        plan = self.session.plan
         body: dict[str, Any] = {
             "results": [result.document() for result in self.results],
             "comparisons": [comparison.document() for comparison in self.comparisons],
             "seed": self.options.seed,
             "protocol": {
                 "seconds": self.options.seconds,
-                "rounds": len(self.session.order),
-                "block_ms": plan.block_ns / 1e6,
                 "clock_cost_ns": self.clock_cost_ns,
                 "margin": MARGIN,
-                "order": [list(round_) for round_ in self.session.order],
-                "plan": asdict(plan),
                 "options": {"models": list(self.models), **_plain(self.options)},
-                "noise_floor": self.floor.document(),
-                "thermometer": dict(self.session.thermometer),
-                "others": dict(self.others),
-                "leases": [dict(lease) for lease in self.leases],
-                "parent_cores": round(self.session.parent_share, 4),
-                "kept_blocks": self.session.kept,
+                "leases": [dict(lease) for machine in self.machines for lease in machine.leases],
+                **self._timing(),
             },
         }
         parents = compare_with_parents(self.results)
@@ -105,6 +142,17 @@ class BenchResult:
             return body | gate_document(self.comparisons, self.options.fail_slower)
         path = str(self.options.replay or self.options.baseline)
         return body | {"baseline": {"path": path, **self.against.document()}}
+
+    def _timing(self) -> dict[str, Any]:
+        """How the cells were timed: of one machine as it is, of several under ``machines``, each with its devices."""
+        if len(self.machines) == 1:
+            return self.machines[0].document()
+        rows = [
+            {"devices": list(machine.devices), "cells": list(machine.cells), **machine.document()}
+            for machine in self.machines
+        ]
+        kept = sum(row.get("kept_blocks", 0) for row in rows)
+        return {"machines": rows, "noise_floor": self.floor.document(), "kept_blocks": kept}
 
 
 def compare_cells(results: Sequence[CellResult]) -> tuple[Comparison, ...]:

@@ -24,7 +24,7 @@ class PruneOptions:
 
     Attributes:
         distil: the unpruned network is the teacher of the fine-tuning.
-        spread, round_to, importance: see :class:`~edgekit.passes.prune_channels.PruneChannels`.
+        spread, round_to, importance, keep: see :class:`~edgekit.passes.prune_channels.PruneChannels`.
         device: ``cpu`` or ``cuda``, to fine-tune on.
         overrides: fields of :class:`~edgekit.models.family.TrainOptions` to replace.
         steps: the amount is reached in so many steps with fine-tuning after each; None: 4 for ``magnitude`` with
@@ -49,6 +49,7 @@ class PruneOptions:
     on: str = "cpu"
     to: str = "onnx"
     max_drop: float | None = None
+    keep: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,8 @@ def _check_options(method: str, data: str | None, options: PruneOptions) -> None
         raise UsageError("--importance taylor measures gradients on training samples, which needs --data")
     if options.importance != "magnitude" and method != "channels":
         raise UsageError(f"--importance is for --method channels; {method} goes by magnitude")
+    if options.keep and method != "channels":
+        raise UsageError(f"--keep is about widths, for --method channels; {method} changes none")
     if options.max_drop is not None:
         if not 0 <= options.max_drop < math.inf:
             raise UsageError(

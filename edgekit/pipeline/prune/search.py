@@ -16,7 +16,7 @@ from edgekit.passes.prune_importance import Gradients
 from edgekit.pipeline.bench import bench
 from edgekit.pipeline.export import export
 from edgekit.pipeline.finetune import finetune_options
-from edgekit.pipeline.prune.trial import Job, Trial, gradients_of, run_trial
+from edgekit.pipeline.prune.trial import Job, Trial, channels_pass, gradients_of, run_trial
 from edgekit.pipeline.train import train_options
 from edgekit.quality.evaluate import drop
 from edgekit.types import Network, Quality
@@ -152,7 +152,7 @@ def _gradients(job: Job) -> Gradients | None:
 
 def _pruner(job: Job, amount: float) -> PruneChannels:
     options = job.asked.options
-    return PruneChannels(amount, options.round_to, options.spread, options.importance, _gradients(job), job.asked.seed)
+    return channels_pass(amount, options, _gradients(job), job.asked.seed)
 
 
 def _most(job: Job) -> float:

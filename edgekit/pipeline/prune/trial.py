@@ -24,9 +24,10 @@ from edgekit.models.training import Fit, Progress
 from edgekit.passes.base import Pass, with_params
 from edgekit.passes.macs import layer_macs
 from edgekit.passes.prune_channels import PruneChannels, examples
+from edgekit.passes.prune_importance import Gradients
 from edgekit.passes.prune_weights import PruneMagnitude, PruneTwoOfFour, kept_at_zero
 from edgekit.pipeline.finetune import finetune_options
-from edgekit.pipeline.prune.options import Asked
+from edgekit.pipeline.prune.options import Asked, PruneOptions
 from edgekit.pipeline.train import module_quality, train_network, train_options, training_versions
 from edgekit.source import resolve
 from edgekit.types import Network, PassResult, Quality, Step
@@ -118,6 +119,12 @@ def _share(job: Job, amount: float, k: int) -> float:
     return float(amount * (1 - (1 - progress) ** 3))
 
 
+def channels_pass(amount: float, options: PruneOptions, gradients: Gradients | None, seed: int) -> PruneChannels:
+    """The pass that removes ``amount`` of the multiply-accumulates, as the user asked for it."""
+    how = options.round_to, options.spread, options.importance
+    return PruneChannels(amount, *how, gradients, seed, options.keep)
+
+
 def _pruned(job: Job, network: Network, amount: float, k: int) -> PassResult:
     asked, options, share = job.asked, job.asked.options, _share(job, amount, k)
     what: Pass
@@ -134,7 +141,7 @@ def _pruned(job: Job, network: Network, amount: float, k: int) -> PassResult:
             assert job.samples is not None
             gradients = gradients_of(network, job.samples, train_options(finetune_options(network), 1, asked.seed, {}))
         relative = share if k == 0 else 1 - goal / now
-        what = PruneChannels(relative, options.round_to, options.spread, options.importance, gradients, asked.seed)
+        what = channels_pass(relative, options, gradients, asked.seed)
     return what.run(network)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgekit.errors import ModelError, UnsupportedError, UsageError
 from edgekit.passes import quantize_onnx, quantize_tflite
@@ -25,8 +27,19 @@ class QuantizeOptions:
     max_drop: float | None = None
     limit: int | None = None
     integer_io: bool = False
-    time: float | None = None
+    seconds: float | None = None
     on: str = "cpu"
+
+
+def one_model(model: str | Path | Sequence[str | Path], auto: Mapping[str, Any]) -> str | Path:
+    """The one file to quantize; raises UsageError for several, and for options of ``auto``."""
+    if auto:
+        given = ", ".join(name.replace("_", "-") for name in auto)
+        raise UsageError(f"these options belong to --scheme auto, which chooses by time: {given}; leave them out")
+    several = () if isinstance(model, str | Path) else tuple(model)
+    if len(several) > 1:
+        raise UsageError(f"{len(several)} models were given; one at a time is quantized, only --scheme auto takes more")
+    return model if isinstance(model, str | Path) else several[0]
 
 
 def check_options(artifact: Artifact, target: Path, options: QuantizeOptions) -> None:
@@ -50,8 +63,8 @@ def check_options(artifact: Artifact, target: Path, options: QuantizeOptions) ->
     for name, value in (("--samples", options.samples), ("--limit", options.limit)):
         if value is not None and value < 1:
             raise UsageError(f"{name} is {value}; give 1 or more")
-    if options.time is not None and not 0 < options.time <= 3600:
-        raise UsageError(f"--time is {options.time:g}; give seconds from above 0 to 3600")
+    if options.seconds is not None and not 0 < options.seconds <= 3600:
+        raise UsageError(f"--seconds is {options.seconds:g}; give more than 0, at most 3600")
     from_file = options.calibration is not None and options.calibration.endswith(".json")
     if options.calibration is not None and not from_file:
         check_method(options.calibration)

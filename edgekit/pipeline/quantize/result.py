@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ class QuantizeResult:
     before: Evaluation | None
     after: Evaluation | None
     notes: tuple[str, ...]
-    against: Mapping[str, Any]
     lengths: tuple[LengthError, ...] = ()
+    against: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def drop(self) -> float | None:

@@ -25,7 +25,7 @@ from edgekit.errors import (
     WorkerCrashError,
 )
 from edgekit.pipeline.bench import BenchResult, bench
-from edgekit.pipeline.bench import run as verb
+from edgekit.pipeline.bench import timing as verb
 from edgekit.pipeline.bench.cell import Replica
 from edgekit.pipeline.compare import compare
 from edgekit.report.bench import bench_csv, bench_markdown, bench_report

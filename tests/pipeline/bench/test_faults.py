@@ -161,7 +161,8 @@ def test_an_interrupt_leaves_no_worker_behind(models: tuple[str, str], edgekit_p
         command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     ) as parent:
         deadline = time.monotonic() + 60
-        while not (tmp_path / "r.json.part").exists() and time.monotonic() < deadline:
+        part = tmp_path / "r.json.part"  # its first line is written when the blocks begin
+        while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
             time.sleep(0.05)
         threads = Path(f"/proc/{parent.pid}/task").iterdir()  # a child belongs to the thread that started it
         children = [child for thread in threads for child in (thread / "children").read_text().split()]

@@ -18,7 +18,7 @@ from edgekit.bench.schedule import Plan
 from edgekit.bench.session import TakenBlock
 from edgekit.errors import InputError
 from edgekit.pipeline.bench import bench
-from edgekit.pipeline.bench.journal import FRESH_S, Journal
+from edgekit.pipeline.bench.journal import FRESH_S, Journal, Part
 
 PLAN = Plan(8, 1000, 5000, 2, WarmupRule(1, 50, 50))
 WHAT = {"models": ["a"], "seed": 0}
@@ -28,14 +28,19 @@ def block(value: int, owner: str = "0.0") -> TakenBlock:
     return TakenBlock(np.full(3, value, np.int64), owner, disturbed=value == 7)
 
 
+def of(journal: Journal, name: str = "cpu", places: tuple[int, ...] = (0, 1), settings: object = "a cell") -> Part:
+    return journal.part(name, places, settings)
+
+
 @pytest.fixture
 def part(tmp_path: Path) -> Path:
     """A journal with the plan and two blocks, of a run that was ended."""
     path = tmp_path / "r.json.part"
     journal = Journal(path, WHAT)
-    assert journal.begin(PLAN) == PLAN
-    journal.keep(0, 0, block(5))
-    journal.keep(1, 0, block(7))
+    cpu = of(journal)
+    assert cpu.begin(PLAN) == PLAN
+    cpu.keep(0, 0, block(5))
+    cpu.keep(1, 0, block(7))
     journal.close()
     return path
 
@@ -43,12 +48,13 @@ def part(tmp_path: Path) -> Path:
 def test_what_was_kept_comes_back(part: Path) -> None:
     again = Journal(part, WHAT)
     assert (again.found, again.generation) == (2, 1)
-    assert again.begin(Plan(20, 1, 1, 1, PLAN.rewarm)) == PLAN  # the plan of the interrupted run
-    found = again.find(1, 0)
+    cpu = of(again)
+    assert cpu.begin(Plan(20, 1, 1, 1, PLAN.rewarm)) == PLAN  # the plan of the interrupted run
+    found = cpu.find(1, 0)
     assert found is not None
     assert (found.samples_ns.tolist(), found.owner, found.disturbed) == ([7, 7, 7], "0.0", True)
-    assert again.find(1, 1) is None
-    again.keep(0, 1, block(6, "1.0"))
+    assert cpu.find(1, 1) is None
+    cpu.keep(0, 1, block(6, "1.0"))
     again.close()
     third = Journal(part, WHAT)
     assert (third.found, third.generation) == (3, 2)
@@ -61,8 +67,9 @@ def test_a_line_that_was_cut_off_is_left_out_and_written_over(part: Path, cut: i
     part.write_bytes(part.read_bytes()[:-cut])
     again = Journal(part, WHAT)
     assert again.found == 1
-    again.begin(PLAN)
-    again.keep(1, 0, block(9, "1.0"))
+    cpu = of(again)
+    cpu.begin(PLAN)
+    cpu.keep(1, 0, block(9, "1.0"))
     again.close()
     assert [json.loads(line).get("samples_ns") for line in part.read_text().splitlines()][-1] == [9, 9, 9]
     assert Journal(part, WHAT).found == 2
@@ -82,6 +89,27 @@ def test_other_models_or_options_begin_again_and_it_is_said(part: Path, caplog: 
         Journal(part.with_name("none.part"), WHAT, resume=True)
 
 
+def test_each_machine_of_a_fleet_has_its_part(part: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Another plan each; what one of them is now does not cost the blocks of the others."""
+    caplog.set_level(logging.INFO, "edgekit")
+    longer = Plan(20, 1, 1, 1, PLAN.rewarm)
+    journal = Journal(part, WHAT)
+    board = of(journal, "board", (2, 3), "a board")
+    assert board.begin(longer) == longer and board.find(0, 0) is None
+    board.keep(0, 0, block(8))
+    journal.close()
+    again = Journal(part, WHAT)
+    assert again.found == 3
+    assert of(again).begin(longer) == PLAN and of(again).find(0, 0) is not None
+    other = of(again, "board", (2, 3), "another board")
+    assert other.begin(PLAN) == PLAN and other.find(0, 0) is None
+    assert "board: not as it was when the run was interrupted" in caplog.text
+    other.keep(1, 0, block(4))
+    again.close()
+    third = Journal(part, WHAT)
+    assert third.found == 3 and of(third, "board", (2, 3), "another board").find(1, 0) is not None
+
+
 def test_an_old_one_needs_to_be_asked_for(part: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "edgekit")
     lines = part.read_text().splitlines()
@@ -95,14 +123,14 @@ def test_an_old_one_needs_to_be_asked_for(part: Path, caplog: pytest.LogCaptureF
 
 def test_a_run_that_still_goes_on_is_not_an_interrupted_one(part: Path, caplog: pytest.LogCaptureFixture) -> None:
     first = Journal(part, WHAT)
-    assert first.begin(PLAN) == PLAN
+    assert of(first).begin(PLAN) == PLAN
     second = Journal(part, WHAT)
     assert second.found == 0
     assert "another run keeps its blocks" in caplog.text
-    second.begin(PLAN)
-    second.keep(0, 5, block(9))
+    of(second).begin(PLAN)
+    of(second).keep(0, 5, block(9))
     second.discard()
-    first.keep(0, 1, block(6, "1.0"))
+    of(first).keep(0, 1, block(6, "1.0"))
     first.close()
     assert Journal(part, WHAT).found == 3
 
@@ -118,8 +146,8 @@ def test_what_is_no_journal_is_begun_again(tmp_path: Path, text: str) -> None:
     path = tmp_path / "r.json.part"
     path.write_text(text)
     journal = Journal(path, WHAT)
-    assert journal.begin(PLAN) == PLAN
-    journal.keep(0, 0, block(5))
+    assert of(journal).begin(PLAN) == PLAN
+    of(journal).keep(0, 0, block(5))
     journal.close()
     assert Journal(path, WHAT).found == 1
 
@@ -127,9 +155,9 @@ def test_what_is_no_journal_is_begun_again(tmp_path: Path, text: str) -> None:
 def test_a_full_disk_costs_the_journal_not_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "full").symlink_to("/dev/full")
     journal = Journal(tmp_path / "full", WHAT, resume=False)
-    assert journal.begin(PLAN) == PLAN
-    journal.keep(0, 0, block(5))
-    journal.keep(0, 1, block(5))
+    assert of(journal).begin(PLAN) == PLAN
+    of(journal).keep(0, 0, block(5))
+    of(journal).keep(0, 1, block(5))
     assert caplog.text.count("cannot be kept") == 1
 
 

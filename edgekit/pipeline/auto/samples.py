@@ -1,0 +1,78 @@
+"""Who is judged on what: ranges and choice from the train split, so that the figures of the result were not chosen."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edgekit.data.dataset import Dataset, split_indices
+from edgekit.errors import DataError
+from edgekit.pipeline.quantize.samples import fit_and_test
+from edgekit.quality.evaluate import measurable
+from edgekit.types import Card
+
+MOST = 1000
+"""Samples that candidates are judged on: two accuracies on the same 1,000 that differ in one answer of a hundred differ
+by a point, whichever way the other answers fall."""
+_SEED = 1
+_LOOKED_AT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """``fit``: ranges are found on these. ``choose``: candidates are judged on these. ``report``: the result says these
+    figures; a choice is held to its limit there, and none is made."""
+
+    fit: Dataset
+    choose: Dataset
+    report: Dataset
+    notes: tuple[str, ...] = ()
+
+    def fingerprint(self) -> str:
+        """A hash of what they are: labels, counts, the first values."""
+        digest = hashlib.sha256()
+        for one in (self.fit, self.choose, self.report):
+            digest.update(f"{one.label} {len(one)}".encode())
+            for values in (one.labels, one.targets):
+                digest.update(b"" if values is None else np.ascontiguousarray(values).tobytes())
+            for name, samples in one.arrays.items():
+                for k in range(min(_LOOKED_AT, len(samples))):
+                    sample = samples[k]
+                    told = sample.tobytes() if isinstance(sample, np.ndarray) else repr(sample).encode()
+                    digest.update(name.encode() + told)
+        return digest.hexdigest()
+
+
+def take_samples(data: str, card: Card | None, limit: int | None) -> Samples:
+    """Splits ``data``: part of train to judge on, the rest of train for ranges, test for the figures.
+
+    Where the train split does not say what is right (an anomaly detector's holds only the normal kind), the test split
+    is halved, which is said.
+
+    Raises:
+        DataError: the data does not say what is right.
+    """
+    notes: list[str] = []
+    train, test = fit_and_test(data, notes)
+    assert train is not None and test is not None
+    if not measurable(test, card):
+        raise DataError(f"{test.label} does not say what is right (no labels or values), so no candidate can be judged")
+    if train is test:
+        return Samples(train, test, test, (*notes, "the choice saw these samples, too: its figures flatter it"))
+    count = min(MOST if limit is None else limit, max(len(train) // 2, 1))
+    rest, judged = split_indices(len(train), train.labels, count / len(train), _SEED)
+    choose = _named(train.subset(judged), "train")
+    if measurable(choose, card):
+        return Samples(train.subset(rest), choose, test, tuple(notes))
+    reported, judged = split_indices(len(test), test.labels, 0.5, _SEED)
+    notes.append(f"{train.label} does not say what is right: judged on one half of {test.label}, reported on the other")
+    return Samples(
+        train, _named(test.subset(judged), "judged"), _named(test.subset(reported), "reported"), tuple(notes)
+    )
+
+
+def _named(part: Dataset, split: str) -> Dataset:
+    """The part under a label that says it is one: ``cifar10@train``, a metric with another split in mind sees it."""
+    return replace(part, split=split)
