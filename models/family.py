@@ -18,6 +18,8 @@ from edgekit.errors import DataError, SourceError
 from edgekit.types import Card, InputContract, Network, Signature, Task, TensorSpec
 
 WEIGHTS = Path(__file__).parent / "weights"
+RECIPES = Path(__file__).parent / "recipes"
+"""One recipe a family, ``edgekit recipe run cnn``: the settings that were found to work for its shipped weights."""
 
 
 @dataclass(frozen=True, slots=True)

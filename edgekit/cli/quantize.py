@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import click
 
-from edgekit.cli.options import data_option, emit, limit_option, optional_thread_counts, out_option, output_options
+from edgekit.cli.options import (
+    data_option,
+    emit,
+    limit_option,
+    listed,
+    optional_thread_counts,
+    out_option,
+    output_options,
+)
 
 
 @click.command()
@@ -25,6 +33,10 @@ from edgekit.cli.options import data_option, emit, limit_option, optional_thread
               help="How long the file and its parent are timed; 0: not at all.  [default: 1, auto: 3]")  # fmt: skip
 @click.option("--threads", metavar="N[,N]", multiple=True, callback=optional_thread_counts,
               help="auto: threads of the runtimes, each number tried.  [default: 1]")  # fmt: skip
+@click.option("--runtime", metavar="NAME[,NAME]", multiple=True, callback=listed,
+              help="auto: runtimes to try.  [default: all that are installed]")  # fmt: skip
+@click.option("--smaller", is_flag=True,
+              help="auto: where none is faster, the smallest file that takes the same time.")  # fmt: skip
 @click.option("--resume/--fresh", default=None,
               help="auto: go on with the same run that was interrupted, or begin again.")  # fmt: skip
 @out_option("Model file to write; same suffix as MODEL. auto adds the suffix; a folder takes NAME-auto.FORMAT.")
@@ -42,6 +54,8 @@ def command(
     on: str | None,
     seconds: float | None,
     threads: tuple[int, ...] | None,
+    runtime: tuple[str, ...],
+    smaller: bool,
     resume: bool | None,
     out: str,
 ) -> None:
@@ -62,7 +76,8 @@ def command(
 
     if scheme != "auto":
         seconds = None if seconds == 0 else 1.0 if seconds is None else seconds
-    own = {"on": on, "seconds": seconds, "threads": threads, "resume": resume}
+    own: dict[str, object] = {"on": on, "seconds": seconds, "threads": threads, "runtime": runtime or None}
+    own |= {"smaller": smaller or None, "resume": resume}
     result = quantize(
         models,
         scheme=scheme,

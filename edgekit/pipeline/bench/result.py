@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgekit.bench.compare import MARGIN, Comparison, compare_paired
+from edgekit.bench.compare import MARGIN, Comparison
 from edgekit.bench.curve import thread_curves
 from edgekit.bench.ledger import not_delegated
 from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor, wider
@@ -194,7 +194,7 @@ def compare_with_parents(results: Sequence[CellResult]) -> tuple[Comparison, ...
 
 
 def _compared(a: CellResult, b: CellResult) -> Comparison:
-    found = compare_paired(a.setting.model, b.setting.model, a.blocks, b.blocks, (a.owners, b.owners), a.floor)
+    found = a.compared_with(b, (a.setting.model, b.setting.model))
     runtimes = [a.setting.runtime, b.setting.runtime]
     return replace(
         found, setting={"device": a.setting.device["name"], "threads": a.setting.threads, "runtimes": runtimes}
