@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from edgekit.cli.options import (
@@ -76,7 +78,7 @@ def command(
 
     if scheme != "auto":
         seconds = None if seconds == 0 else 1.0 if seconds is None else seconds
-    own: dict[str, object] = {"on": on, "seconds": seconds, "threads": threads, "runtime": runtime or None}
+    own: dict[str, Any] = {"on": on, "seconds": seconds, "threads": threads, "runtime": runtime or None}
     own |= {"smaller": smaller or None, "resume": resume}
     result = quantize(
         models,

@@ -75,7 +75,7 @@ def newcombe(both: int, only_first: int, only_second: int, total: int) -> tuple[
     margins = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
     phi = 0.0
     if margins:
-        excess = both * neither - only_first * only_second
+        excess: float = both * neither - only_first * only_second
         excess = excess if excess < 0 else max(excess - total / 2, 0.0)  # Newcombe's correction for continuity
         phi = excess / math.sqrt(margins)
 

@@ -86,7 +86,7 @@ def _against(choice: Choice) -> dict[str, Any]:
     assert chosen is not None and best is not None and way is not None
     same_format = chosen.artifact.format is best.artifact.format  # else every operator has another name
     parent = account(best.artifact) if same_format else None
-    time = None
+    time: dict[str, Any] | None = None
     if found is not None:
         time = {"ratio_p50": found.ratio, "ci95": None if found.low is None else [found.low, found.high]}
         time |= {"verdict": found.verdict.value, "device": choice.device, "threads": way.threads}
