@@ -35,7 +35,7 @@ from edgekit.pipeline.auto.ways import TFLITE_PYTHON, Way, find_ways
 from edgekit.pipeline.quantize.options import QuantizeOptions
 from edgekit.quality.evaluate import Evaluation
 from edgekit.runtime.stream import streaming_of
-from edgekit.types import Artifact, DeviceSpec, Format
+from edgekit.types import Artifact, DeviceSpec, Format, Verdict
 from edgekit.version import __version__
 
 log = logging.getLogger("edgekit")
@@ -89,9 +89,9 @@ def quantize_auto(
 
 
 def _identity(named: Given, options: AutoOptions, device: DeviceSpec, samples: Samples) -> Value:
-    """All that a trial depends on. The limit of the drop is not among it: it decides, and changes no trial."""
+    """All that a trial depends on. What only decides (the limit of the drop) changes no trial."""
     found = environment()
-    rows = {name: value for name, value in asdict(options).items() if name not in ("resume", "max_drop")}
+    rows = {name: value for name, value in asdict(options).items() if name not in ("resume", "max_drop", "smaller")}
     return {
         "edgekit": __version__,
         "versions": found["versions"],
@@ -131,7 +131,7 @@ class _Auto:
     def result(self, target: Path) -> AutoResult:
         self.notes += self.samples.notes
         parents = float_files(self.named, self.notebook, self.notes)
-        ways = find_ways(parents, self.device, self.options.threads, self.notes)
+        ways = find_ways(parents, self.device, self.options, self.notes)
         self._make(parents, ways)
         inputs = Inputs(self.options.seed, self._real_samples(parents))
         self._call(inputs)
@@ -147,15 +147,16 @@ class _Auto:
 
     def _make(self, parents: Sequence[Artifact], ways: dict[Format, tuple[Way, ...]]) -> None:
         for parent in parents:
-            for candidate in first_candidates(parent, self.options):
+            first, *_ = candidates = first_candidates(parent, self.options)
+            if not ways[parent.format]:
+                self.trials.append(Trial(first, why=f"no runtime on {self.device.name} was tried for .{parent.format}"))
+                continue
+            for candidate in candidates:
                 made = make(candidate, self.samples.fit, self.options, self.notebook)
                 if isinstance(made, str):
                     self.trials.append(Trial(candidate, why=f"it cannot be made: {made}"))
                     continue
                 self.trials += [Trial(candidate, made, way) for way in ways[parent.format]]
-                if not ways[parent.format]:
-                    why = f"no runtime on {self.device.name} takes .{parent.format} files"
-                    self.trials.append(Trial(candidate, made, why=why))
 
     def _call(self, inputs: Inputs) -> None:
         """A few calls of each; those far off get a second chance, since the machine may have been busy."""
@@ -254,7 +255,7 @@ class _Auto:
         again = undecided(entrants, best)
         if again:
             best = self._timed("match again", [best, *again], inputs, LONGER * seconds, MATCH_WORKERS)
-        return pick(entrants, best), best
+        return pick(entrants, best, smaller=self.options.smaller), best
 
     def _published(self, chosen: Trial, best: Trial, target: Path) -> AutoResult:
         """The result; the float file where the chosen one loses too much on the samples that it was not chosen on."""
@@ -272,7 +273,7 @@ class _Auto:
             if trial.candidate.is_float and trial not in (chosen, best) and not trial.out:
                 trial.why = f"the float file {best.name} is faster or takes the same time"
         if best is not chosen:
-            best.why = f"{chosen.name} is faster"
+            best.why = f"{chosen.name} is {'faster' if chosen.verdict is Verdict.FASTER else 'as fast, and smaller'}"
         chosen.chosen = True
         assert chosen.made is not None
         place = place_of(target, self.named.stem, str(chosen.made.artifact.format))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from edgekit.data.dataset import Dataset, split_indices
+from edgekit.data.dataset import Dataset, split_indices, stratified
 from edgekit.errors import DataError
 from edgekit.pipeline.quantize.samples import fit_and_test
 from edgekit.quality.evaluate import measurable
@@ -48,11 +48,8 @@ class Samples:
 def take_samples(data: str, card: Card | None, limit: int | None) -> Samples:
     """Splits ``data``: part of train to judge on, the rest of train for ranges, test for the figures.
 
-    Where the train split does not say what is right (an anomaly detector's holds only the normal kind), the test split
-    is halved, which is said.
-
     Raises:
-        DataError: the data does not say what is right.
+        DataError: one of the splits does not say what is right.
     """
     notes: list[str] = []
     train, test = fit_and_test(data, notes)
@@ -63,16 +60,10 @@ def take_samples(data: str, card: Card | None, limit: int | None) -> Samples:
         return Samples(train, test, test, (*notes, "the choice saw these samples, too: its figures flatter it"))
     count = min(MOST if limit is None else limit, max(len(train) // 2, 1))
     rest, judged = split_indices(len(train), train.labels, count / len(train), _SEED)
-    choose = _named(train.subset(judged), "train")
-    if measurable(choose, card):
-        return Samples(train.subset(rest), choose, test, tuple(notes))
-    reported, judged = split_indices(len(test), test.labels, 0.5, _SEED)
-    notes.append(f"{train.label} does not say what is right: judged on one half of {test.label}, reported on the other")
-    return Samples(
-        train, _named(test.subset(judged), "judged"), _named(test.subset(reported), "reported"), tuple(notes)
-    )
-
-
-def _named(part: Dataset, split: str) -> Dataset:
-    """The part under a label that says it is one: ``cifar10@train``, a metric with another split in mind sees it."""
-    return replace(part, split=split)
+    choose = stratified(train.subset(judged), count)  # the split gives every class one at least
+    if not measurable(choose, card):
+        raise DataError(
+            f"the {len(choose)} samples of {choose.label} that candidates are judged on do not say what is right (an "
+            "anomaly detector needs both kinds there); give data whose train split does, or a larger --limit"
+        )
+    return Samples(train.subset(rest), choose, test, tuple(notes))
