@@ -15,7 +15,7 @@ from edgekit.errors import DataError, QualityError
 from edgekit.passes import quantize_onnx, quantize_tflite
 from edgekit.passes.base import Pass, PassContext
 from edgekit.passes.integer_io import integer_io as read_integer_io
-from edgekit.pipeline.quantize.options import QuantizeOptions, check_options, one_model
+from edgekit.pipeline.quantize.options import QuantizeOptions, check_options, one_model, read_options
 from edgekit.pipeline.quantize.ranges import find_ranges
 from edgekit.pipeline.quantize.result import QuantizeResult
 from edgekit.pipeline.quantize.samples import fit_and_test
@@ -39,15 +39,8 @@ def quantize(
     scheme: str,
     out: str | Path,
     data: str | None = None,
-    samples: int | None = None,
-    calibration: str | None = None,
-    save_calibration: str | Path | None = None,
     max_drop: float | None = None,
-    limit: int | None = None,
-    integer_io: bool = False,
-    seconds: float | None = None,
-    on: str | None = None,
-    **auto: Any,
+    **keywords: Any,
 ) -> QuantizeResult:
     """Quantizes ``model`` (.onnx or .tflite) into ``out``.
 
@@ -56,38 +49,19 @@ def quantize(
         scheme: ``int8``, ``int8-dynamic``, ``int8-weights``, ``fp16``; for TFLite also ``int16x8``, ``int4-weights``;
             ``auto`` tries them on a device and takes the fastest within ``max_drop``.
         data: calibrates on its train split and measures quality on its test split.
-        samples: calibration samples, classes balanced (default 300).
-        calibration: how ranges are chosen (``minmax``, ``percentile``, ``entropy``, ``mse``), or a file of ranges that
-            ``save_calibration`` wrote.
         max_drop: largest loss of quality that is published, as a fraction.
-        limit: measure quality on the first N test samples.
-        integer_io: inputs and outputs of the file are integers, which suits devices without floating point.
-        seconds: how long it and its parent are timed, interleaved; None: not at all. Of ``auto``: each file of the last
-            match.
-        on: the device of these times (``cpu`` without it).
-        auto: options of ``auto`` alone: fields of :class:`edgekit.pipeline.auto.AutoOptions`.
+        keywords: the other fields of :class:`edgekit.pipeline.quantize.QuantizeOptions`; with ``auto`` also those of
+            :class:`edgekit.pipeline.auto.AutoOptions`.
 
     Raises:
         QualityError: the file grew, or quality dropped by more than ``max_drop``; nothing is published.
         ModelError, DataError, UnsupportedError, UsageError: what was given does not work; nothing is published.
     """
-    options = QuantizeOptions(
-        scheme,
-        data,
-        samples,
-        calibration,
-        Path(save_calibration) if save_calibration else None,
-        max_drop,
-        limit,
-        integer_io,
-        None if scheme == "auto" else seconds,
-        on or "cpu",
-    )
+    options, auto = read_options(scheme, {"data": data, "max_drop": max_drop, **keywords})
     if scheme == "auto":
         from edgekit.pipeline.auto import quantize_auto
 
-        timing = {"seconds": seconds, "on": on}
-        return quantize_auto(model, out, options, auto | {k: v for k, v in timing.items() if v is not None})
+        return quantize_auto(model, out, options, auto)
     artifact = open_artifact(one_model(model, auto))
     target = Path(out)
     check_options(artifact, target, options)
