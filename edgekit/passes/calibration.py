@@ -30,11 +30,15 @@ class Calibration:
         data: label of the data set (``cifar10@train``).
         samples: how many samples were seen.
         ranges: tensor name -> range. Names are those of the file, or of the module (``observe_module`` says how).
-        means: tensor name -> mean per channel (axis 1 of ONNX, last axis of TFLite), for bias correction.
+        means: tensor name -> mean per channel, for bias correction (axis 1 of ONNX and torch tensors with four axes or
+            more, else the last).
         model_sha256: hash of the file; empty for a module.
         notes: what the user should know (a single sample, a tensor that is always zero).
         layers: tensor name -> layer of the torch module, as far as the file tells.
         aliases: other name of a tensor -> its name: modules that give what another one made.
+        dead: tensor name -> (channels that were always zero, channels), where there are such.
+        halves: how far the scales of two halves of the samples are apart, as a share: the median of all tensors; None
+            where there was one sample, or the ranges were not observed.
         probes: seeded inputs and what every tensor was on them, by which tensors are known again in another format.
     """
 
@@ -47,13 +51,18 @@ class Calibration:
     notes: tuple[str, ...] = ()
     layers: Mapping[str, str] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
+    dead: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    halves: float | None = None
     probes: Probes | None = None
+
+    def document(self) -> dict[str, Any]:
+        """As JSON values."""
+        probes = None if self.probes is None else self.probes.document()
+        return {"schema": SCHEMA, **asdict(replace(self, probes=None)), "probes": probes}
 
     def save(self, path: Path) -> None:
         """Writes the calibration as JSON."""
-        probes = None if self.probes is None else self.probes.document()
-        document = {"schema": SCHEMA, **asdict(replace(self, probes=None)), "probes": probes}
-        path.write_text(json.dumps(document, indent=1, allow_nan=False), encoding="utf-8")
+        path.write_text(json.dumps(self.document(), indent=1, allow_nan=False), encoding="utf-8")
 
     def with_ranges(self, learned: Mapping[str, Range], *, method: str, data: str | None = None) -> Calibration:
         """A copy in which some tensors have other ranges, found by ``method``: learned in training, say.
@@ -78,7 +87,7 @@ class Calibration:
                 raise UsageError(f"{name!r} is {tensor!r}, which is given another range already; give one of the two")
         equal = {twin: own[name] for name in own for twin in self._twins(name) if twin not in own}
         ranges = {**self.ranges, **equal, **own}
-        return replace(self, ranges=ranges, method=method, data=self.data if data is None else data)
+        return replace(self, ranges=ranges, method=method, data=self.data if data is None else data, halves=None)
 
     def _twins(self, name: str) -> list[str]:
         """Other tensors with the same numbers on every probe."""
@@ -97,8 +106,20 @@ class Calibration:
         """
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} is no calibration file: {type(error).__name__}: {error}") from error
+        return cls.from_document(document, str(path))
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any], where: str) -> Calibration:
+        """What :meth:`document` gave; ``where`` it stood is for messages.
+
+        Raises:
+            DataError: see :meth:`load`.
+        """
+        try:
             if document["schema"] != SCHEMA:
-                raise DataError(f"{path} has schema {document['schema']!r}, this edgekit reads {SCHEMA!r}")
+                raise DataError(f"{where} has schema {document['schema']!r}, this edgekit reads {SCHEMA!r}")
             ranges = {str(k): Range(float(v["low"]), float(v["high"])) for k, v in document["ranges"].items()}
             means = {str(k): tuple(map(float, v)) for k, v in document["means"].items()}
             found = cls(
@@ -111,14 +132,16 @@ class Calibration:
                 tuple(map(str, document["notes"])),
                 {str(k): str(v) for k, v in document["layers"].items()},
                 {str(k): str(v) for k, v in document["aliases"].items()},
+                {str(k): (int(v[0]), int(v[1])) for k, v in document["dead"].items()},
+                None if document["halves"] is None else float(document["halves"]),
                 None if document["probes"] is None else Probes.from_document(document["probes"]),
             )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path} is no calibration file: {type(error).__name__}: {error}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{where} is no calibration: {type(error).__name__}: {error}") from error
         for name, one in ranges.items():
             if not (np.isfinite([one.low, one.high]).all() and one.low <= 0 <= one.high):
                 raise DataError(
-                    f"{path}: the range of {name!r} is {one.low} .. {one.high}; it must be finite, hold zero"
+                    f"{where}: the range of {name!r} is {one.low} .. {one.high}; it must be finite, hold zero"
                 )
         return found
 
@@ -174,7 +197,7 @@ def gather(
         for name, values in tensors.items():
             if name not in observers:
                 observers[name] = Observer(channel_axis)
-            observers[name].update(name, values)
+            observers[name].update(name, values, count)
     if samples == 0:
         raise DataError("the calibration data is empty; give at least one sample, some hundred are usual")
     notes = []
@@ -193,7 +216,14 @@ def gather(
         {name: seen.mean for name, seen in observers.items() if seen.mean is not None},
         model_sha256,
         tuple(notes),
+        dead={name: (seen.dead, seen.channels) for name, seen in observers.items() if seen.dead},
+        halves=_halves(observers.values()),
     )
+
+
+def _halves(observers: Iterable[Observer]) -> float | None:
+    apart = [one.apart for one in observers if one.apart is not None]
+    return float(np.median(apart)) if apart else None
 
 
 def check_method(method: str) -> None:

@@ -33,7 +33,8 @@ class Observer:
     """Statistics of one tensor, batch by batch, in fixed memory (:data:`BINS` counts around zero).
 
     Args:
-        channel_axis: axis of the channels, for the mean per channel; None keeps none.
+        channel_axis: axis of the channels of tensors with four axes or more (1: ONNX, torch; -1: TFLite), for the mean
+            per channel; of fewer it is the last. None keeps none.
     """
 
     def __init__(self, channel_axis: int | None = None) -> None:
@@ -43,10 +44,16 @@ class Observer:
         self.counts: Array = np.zeros(BINS, np.int64)
         self._axis = channel_axis
         self._sum: Array | None = None
+        self._alive: Array | None = None
         self._seen = 0
+        self._updates = 0
+        self._halves: list[tuple[float, float, bool]] = [(0.0, 0.0, False)] * 2
 
-    def update(self, name: str, values: Array) -> None:
+    def update(self, name: str, values: Array, samples: int = 1) -> None:
         """Adds one batch.
+
+        Args:
+            samples: how many there are in it, along the first axis where that is as long.
 
         Raises:
             ModelError: NaN or infinity (from finite inputs, so the model makes it).
@@ -60,6 +67,7 @@ class Observer:
                 f"tensor {name!r} of the float model holds NaN or infinity on calibration data; repair it first"
             )
         self.low, self.high = min(self.low, low), max(self.high, high)
+        self._halve(values, samples)
         self._grow(max(-low, high))
         if self.limit > 0:
             scaled = (flat.astype(np.float64) + self.limit) * (BINS / (2 * self.limit))
@@ -67,7 +75,7 @@ class Observer:
             self.counts += np.bincount(bins, minlength=BINS)
         else:
             self.counts[BINS // 2] += flat.size
-        self._add_mean(values)
+        self._add_channels(values)
 
     def _grow(self, reach: float) -> None:
         if reach > 0 and self.limit == 0:
@@ -81,16 +89,45 @@ class Observer:
             self.counts[BINS // 4 : BINS // 4 + BINS // 2] = merged
             self.limit *= 2
 
-    def _add_mean(self, values: Array) -> None:
+    def _halve(self, values: Array, samples: int) -> None:
+        """Every second sample belongs to the second half; where a batch cannot be told apart, every second batch."""
+        first = self._updates % 2
+        parts = [values] if samples < 2 or values.shape[:1] != (samples,) else [values[0::2], values[1::2]]
+        for number, part in enumerate(parts, first):
+            low, high, _ = self._halves[number % 2]
+            self._halves[number % 2] = (min(low, float(part.min())), max(high, float(part.max())), True)
+        self._updates += len(parts)
+
+    def _add_channels(self, values: Array) -> None:
         if self._axis is None or values.ndim < 2:
             return
-        axes = tuple(a for a in range(values.ndim) if a != self._axis % values.ndim)
+        axis = (self._axis if values.ndim > 3 else -1) % values.ndim
+        axes = tuple(a for a in range(values.ndim) if a != axis)
         total = values.sum(axis=axes, dtype=np.float64)
+        alive = np.asarray(values.any(axis=axes))
         if self._sum is not None and self._sum.shape != total.shape:
-            self._axis = self._sum = None  # no fixed channel count: no mean
+            self._axis = self._sum = self._alive = None  # no fixed channel count
             return
         self._sum = total if self._sum is None else self._sum + total
+        self._alive = alive if self._alive is None else self._alive | alive
         self._seen += values.size // total.size
+
+    @property
+    def dead(self) -> int:
+        """Channels that were always zero, of a tensor that was not."""
+        return 0 if self._alive is None or not self._alive.any() else int((~self._alive).sum())
+
+    @property
+    def channels(self) -> int:
+        """How many channels there are; 0 where that is not fixed."""
+        return 0 if self._sum is None else len(self._sum)
+
+    @property
+    def apart(self) -> float | None:
+        """How far the spans (smallest to largest value) of two halves of the samples are apart, as a share of the
+        larger; None where there is no second half, or nothing but zeros."""
+        spans = [high - low for low, high, seen in self._halves if seen]
+        return abs(spans[0] - spans[1]) / max(spans) if len(spans) == 2 and max(spans) > 0 else None
 
     @property
     def mean(self) -> tuple[float, ...] | None:

@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_leaves
 
 from edgekit.errors import DataError, ModelError
 from edgekit.passes.calibration import Calibration, checked_feeds, gather
+from edgekit.passes.calibration_doctor import InputWatch, findings
 from edgekit.passes.fingerprint import Probes, layouts_of, prints_of, probe_feeds
 from edgekit.passes.operator_parts import parts_of
 from edgekit.passes.recurrent_layers import inner_states
@@ -66,7 +67,8 @@ def module_calibration(
         ModelError: the module makes NaN or infinity, or other operators for other inputs.
         UsageError: no such method.
     """
-    waiting = iter(checked_feeds(feeds, signature))
+    watch = InputWatch(signature, contract or {})
+    waiting = watch.watching(checked_feeds(feeds, signature))
     first = next(waiting, None)
     if first is None:
         raise DataError("the calibration data is empty; give at least one sample, some hundred are usual")
@@ -76,7 +78,9 @@ def module_calibration(
     made = gather(tap.tensors(itertools.chain([first], waiting)), method=method, data=data, channel_axis=1)
     layers = {name: name.partition(":")[0] for name in made.ranges if name not in {s.name for s in signature.inputs}}
     known = Probes(probes, layouts_of(contract or {}), prints)
-    return replace(made, layers=layers, aliases=tap.aliases, probes=known)
+    dead = {name: count for name, count in made.dead.items() if ":" not in name}
+    made = replace(made, layers=layers, aliases=tap.aliases, dead=dead, probes=known)
+    return replace(made, notes=(*made.notes, *watch.findings(), *findings(made)))
 
 
 class ModuleTap:

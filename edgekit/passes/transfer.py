@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from edgekit.artifact import sha256_file
 from edgekit.errors import DataError, UsageError
 from edgekit.passes.calibration import Calibration
+from edgekit.passes.calibration_doctor import listed
 from edgekit.passes.fingerprint import ROUNDING, Book, Print, Probes, prints_of
 from edgekit.passes.histogram import METHODS, Range
 from edgekit.passes.observe import calibrate, file_tensors, layers_of
@@ -60,12 +61,7 @@ def transfer(calibration: Calibration, artifact: Artifact, feeds: Iterable[Feed]
     if calibration.model_sha256 == digest:
         return calibration
     prints, layers = _prints_of_file(calibration, artifact)
-    matched = match(calibration, prints)
-    if len(matched.pairs) < LEAST * len(prints):
-        raise DataError(
-            f"of {len(prints)} tensors of {artifact.path} the calibration knows {len(matched.pairs)}: it was made on "
-            "another network, or on other weights of this one; calibrate this file with --data"
-        )
+    matched = _required(match(calibration, prints), artifact)
     ranges = {name: calibration.ranges[own] for name, own in matched.pairs.items()}
     means = {name: calibration.means[own] for name, own in matched.pairs.items() if own in calibration.means}
     notes = list(calibration.notes)
@@ -74,7 +70,7 @@ def transfer(calibration: Calibration, artifact: Artifact, feeds: Iterable[Feed]
         ranges |= {name: found.ranges[name] for name in matched.missing}
         notes.append(
             f"{len(matched.missing)} of {len(prints)} tensors are not those of the calibration and were calibrated on "
-            f"this file: {_listed(matched.missing)}"
+            f"this file: {listed(matched.missing)}"
         )
     return replace(
         calibration,
@@ -84,8 +80,28 @@ def transfer(calibration: Calibration, artifact: Artifact, feeds: Iterable[Feed]
         notes=tuple(notes),
         layers={name: calibration.layers.get(own, layers.get(name, "")) for name, own in matched.pairs.items()},
         aliases={},
+        dead={name: calibration.dead[own] for name, own in matched.pairs.items() if own in calibration.dead},
         probes=replace(_probes(calibration), prints=prints),
     )
+
+
+def known_tensors(calibration: Calibration, artifact: Artifact) -> Matched:
+    """Which tensors of ``artifact`` a calibration of another model knows, and which it does not.
+
+    Raises:
+        DataError: the calibration is of another network.
+    """
+    return _required(match(calibration, _prints_of_file(calibration, artifact)[0]), artifact)
+
+
+def _required(matched: Matched, artifact: Artifact) -> Matched:
+    count = len(matched.pairs) + len(matched.missing)
+    if len(matched.pairs) < LEAST * count:
+        raise DataError(
+            f"of {count} tensors of {artifact.path} the calibration knows {len(matched.pairs)}: it was made on "
+            "another network, or on other weights of this one; calibrate this file with --data"
+        )
+    return matched
 
 
 def match(calibration: Calibration, prints: Mapping[str, tuple[Print, ...]]) -> Matched:
@@ -138,7 +154,7 @@ def _by_themselves(
 ) -> Calibration:
     """The file's own calibration, for tensors that are not those of another."""
     if feeds is None:
-        said = [f"no counterpart of {_listed(matched.unmatched)}"] if matched.unmatched else []
+        said = [f"no counterpart of {listed(matched.unmatched)}"] if matched.unmatched else []
         said += [
             f"{name} may be {' or '.join(own)}, whose ranges differ"
             for name, own in list(matched.ambiguous.items())[:_SHOWN]
@@ -150,8 +166,3 @@ def _by_themselves(
     signature = artifact.card.signature if artifact.card is not None else file_signature(artifact)
     method = calibration.method if calibration.method in METHODS else "minmax"
     return calibrate(artifact.path, feeds, signature, method=method, data=calibration.data, format=artifact.format)
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    rest = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
