@@ -16,13 +16,13 @@ SAMPLES = 16
 """Calibration samples on which clipping is looked for: each has hundreds of places, which meet all weights."""
 
 
-def isa_of(device: str | None) -> tuple[str, ...]:
-    """The instruction sets of the CPU that ``device`` has; of this machine for None and ``cpu``."""
-    if device in (None, "cpu"):
+def isa_of(device: str) -> tuple[str, ...]:
+    """The instruction sets of the CPU that ``device`` has."""
+    if device == "cpu":
         return tuple(environment()["isa"])
     from edgekit.devices import open_worker
 
-    with open_worker(str(device)) as client:
+    with open_worker(device) as client:
         return tuple(client.environment()["isa"])
 
 
