@@ -8,6 +8,7 @@ run with several cells and workers adds what it saw, and the prior gives way (em
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import math
@@ -206,21 +207,32 @@ class Ledger:
         return replace(found, revisits=len(visited) + len(noisy))
 
     def add(self, process: Record | None, visits: Mapping[str, Sequence[float]]) -> None:
-        """One finished run: what it says about processes, and for each file ``(time, log p50, variance of that)``."""
-        self._read()  # another run may have ended meanwhile
+        """One finished run: what it says about processes, and for each file ``(time, log p50, variance of that)``.
+
+        Runs that end at the same time wait for each other, so none writes over what another has learned.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.with_suffix(".lock").open("a") as held:
+                fcntl.flock(held, fcntl.LOCK_EX)
+                self._read()
+                self._extend(process, visits)
+                self._write()
+        except (OSError, EdgekitError) as error:
+            log.info("the noise floor of this machine is not kept: %s", error)
+
+    def _extend(self, process: Record | None, visits: Mapping[str, Sequence[float]]) -> None:
         if process is not None:
             self._process = [*self._process, [process.seen, process.within, process.degrees]][-MOST_RECORDS:]
         for key, visit in visits.items():
             self._occasions[key] = [*self._occasions.pop(key, []), [float(v) for v in visit]][-MOST_OCCASIONS:]
         for key in list(self._occasions)[:-MOST_RECORDS]:
             del self._occasions[key]
+
+    def _write(self) -> None:
         body = {"schema": SCHEMA, "machine": self._name, "process": self._process, "occasions": self._occasions}
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with publishing(self.path) as target:
-                target.write_text(json.dumps(body), encoding="utf-8")
-        except (OSError, EdgekitError) as error:
-            log.info("the noise floor of this machine is not kept: %s", error)
+        with publishing(self.path) as target:
+            target.write_text(json.dumps(body), encoding="utf-8")
 
     def _read(self) -> None:
         try:

@@ -6,19 +6,8 @@ from pathlib import Path
 
 import click
 
-from edgekit.cli.options import emit, json_path, output_options, seed_option
+from edgekit.cli.options import emit, json_path, listed, output_options, seed_option, thread_counts
 from edgekit.cli.progress import fleet_bars
-
-
-def _listed(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
-
-
-def _thread_counts(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
-    parts = _listed(ctx, param, values)
-    if not parts or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise click.BadParameter(f"{','.join(values)!r} is not N or N,N,… with numbers from 1")
-    return tuple(int(part) for part in parts)
 
 
 @click.command()
@@ -35,7 +24,7 @@ def _thread_counts(ctx: click.Context, param: click.Parameter, values: tuple[str
     "--runtime",
     metavar="NAME[,NAME]",
     multiple=True,
-    callback=_listed,
+    callback=listed,
     help="Runtimes; each model gets those that read its format.",
 )
 @click.option(
@@ -43,7 +32,7 @@ def _thread_counts(ctx: click.Context, param: click.Parameter, values: tuple[str
     metavar="N[,N]",
     multiple=True,
     default=("1",),
-    callback=_thread_counts,
+    callback=thread_counts,
     show_default=True,
     help="Threads of the runtime, each number a cell of its own.",
 )
@@ -81,6 +70,9 @@ def _thread_counts(ctx: click.Context, param: click.Parameter, values: tuple[str
 )
 @click.option(
     "--replay", metavar="FILE", help="Run a saved result again, the same models and plan, and compare with it."
+)
+@click.option(
+    "--tool", metavar="PATH", multiple=True, help="Program that times a model on adb: devices (benchmark_model)."
 )
 @click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds to wait for a worker's answer.")
 @click.option(

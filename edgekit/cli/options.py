@@ -53,6 +53,15 @@ def _state() -> State:
     return click.get_current_context().ensure_object(State)
 
 
+def _sink() -> Callable[[dict[str, Any]], None] | None:
+    """What takes the document in place of file and screen, for a command that is a step of a recipe: standard output
+    and the logs are then guarded by the outer command, or by the program that called it."""
+    from edgekit.recipe import SINK
+
+    found: Callable[[dict[str, Any]], None] | None = click.get_current_context().meta.get(SINK)
+    return found
+
+
 def json_path() -> str | None:
     """The file that ``--json`` names; None without one, and for standard output."""
     path = _state().json
@@ -85,6 +94,8 @@ def output_options(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        if _sink() is not None:
+            return function(*args, **kwargs)
         with _logging(_state()), _quiet_stdout(_state()):
             return function(*args, **kwargs)
 
@@ -158,7 +169,10 @@ def emit(verb: str, result: Result, render: Render | None = None) -> None:
 
     With ``--json -`` the document alone goes to standard output; with ``--json PATH`` the text still does.
     """
-    state = _state()
+    state, sink = _state(), _sink()
+    if sink is not None:
+        sink(result.document())
+        return
     text = ""
     if state.json is not None:
         from edgekit.report.document import dumps, envelope
@@ -223,13 +237,33 @@ def device_option(function: Callable[P, R]) -> Callable[P, R]:
 
 def runtime_option(function: Callable[P, R]) -> Callable[P, R]:
     """``--runtime NAME``, passed as ``runtime`` (None: the first runtime for the file's format)."""
-    names = "onnxruntime, onnxruntime:PROVIDER, litert, tflite-runtime, torch, tensorflow."
+    names = "onnxruntime[:PROVIDER], litert[:cpu|:gpu|:npu], tflite-runtime, torch, tensorflow."
     return click.option("--runtime", metavar="NAME", help=names)(function)
 
 
 def threads_option(function: Callable[P, R]) -> Callable[P, R]:
     return click.option("--threads", type=click.IntRange(1), default=1, show_default=True,
                         help="Threads of the runtime.")(function)  # fmt: skip
+
+
+def listed(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """``a,b`` and ``a`` given several times, in one tuple."""
+    return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
+
+
+def thread_counts(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
+    """``1,2``: numbers from 1."""
+    parts = listed(ctx, param, values)
+    if not parts or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise click.BadParameter(f"{','.join(values)!r} is not N or N,N,… with numbers from 1")
+    return tuple(int(part) for part in parts)
+
+
+def optional_thread_counts(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[int, ...] | None:
+    """Like :func:`thread_counts`; None where the option was not given."""
+    return thread_counts(ctx, param, values) if values else None
 
 
 def tolerance_option(function: Callable[P, R]) -> Callable[P, R]:

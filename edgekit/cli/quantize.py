@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import click
 
-from edgekit.cli.options import data_option, emit, limit_option, out_option, output_options
+from edgekit.cli.options import (
+    data_option,
+    emit,
+    limit_option,
+    listed,
+    optional_thread_counts,
+    out_option,
+    output_options,
+)
 
 
 @click.command()
-@click.argument("model")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @click.option("--scheme", metavar="SCHEME", required=True,
-              help="int8, int8-dynamic, int8-weights, fp16; .tflite also int16x8, int4-weights.")  # fmt: skip
+              help="int8, int8-dynamic, int8-weights, fp16; .tflite also int16x8, int4-weights; or auto.")  # fmt: skip
 @data_option()
 @click.option("--samples", type=click.IntRange(1), help="Calibration samples, classes balanced (300 without it).")
 @click.option("--calibration", metavar="HOW",
@@ -20,10 +28,20 @@ from edgekit.cli.options import data_option, emit, limit_option, out_option, out
               help="Largest loss of quality to publish, as a fraction (0.01: one point of accuracy).")  # fmt: skip
 @limit_option
 @click.option("--integer-io", is_flag=True, help="Inputs and outputs of the file are integers too.")
-@out_option("Model file to write; same suffix as MODEL.")
+@click.option("--on", metavar="DEVICE", help="auto: the device that runs and times.  [default: cpu]")
+@click.option("--seconds", type=float, help="auto: time of each file in the last match.  [default: 3]")
+@click.option("--threads", metavar="N[,N]", multiple=True, callback=optional_thread_counts,
+              help="auto: threads of the runtimes, each number tried.  [default: 1]")  # fmt: skip
+@click.option("--runtime", metavar="NAME[,NAME]", multiple=True, callback=listed,
+              help="auto: runtimes to try.  [default: all that are installed]")  # fmt: skip
+@click.option("--smaller", is_flag=True,
+              help="auto: where none is faster, the smallest file that takes the same time.")  # fmt: skip
+@click.option("--resume/--fresh", default=None,
+              help="auto: go on with the same run that was interrupted, or begin again.")  # fmt: skip
+@out_option("Model file to write; same suffix as MODEL. auto adds the suffix; a folder takes NAME-auto.FORMAT.")
 @output_options
 def command(
-    model: str,
+    models: tuple[str, ...],
     scheme: str,
     data: str | None,
     samples: int | None,
@@ -32,18 +50,32 @@ def command(
     max_drop: float | None,
     limit: int | None,
     integer_io: bool,
+    on: str | None,
+    seconds: float | None,
+    threads: tuple[int, ...] | None,
+    runtime: tuple[str, ...],
+    smaller: bool,
+    resume: bool | None,
     out: str,
 ) -> None:
     """Makes a smaller file with integer or half-precision weights.
 
     MODEL is a float .onnx or .tflite file. Ranges come from the train split of --data, quality before and after from
     its test split. A file that grew, or lost more than --max-drop, is not published (exit 1).
+
+    --scheme auto tries every scheme in every runtime of a device and publishes the fastest file within --max-drop, the
+    float one where none is faster. There MODEL is a float file, one of each format, or a network (exported to both). An
+    interrupted run goes on with its finished trials.
     """
+    from edgekit.pipeline.auto import AutoResult
     from edgekit.pipeline.quantize import quantize
+    from edgekit.report.auto import render_auto
     from edgekit.report.quantize import render_quantize
 
+    own: dict[str, object] = {"on": on, "seconds": seconds, "threads": threads, "runtime": runtime or None}
+    own |= {"smaller": smaller or None, "resume": resume}
     result = quantize(
-        model,
+        models,
         scheme=scheme,
         out=out,
         data=data,
@@ -53,5 +85,10 @@ def command(
         max_drop=max_drop,
         limit=limit,
         integer_io=integer_io,
+        **{name: value for name, value in own.items() if value is not None},
     )
-    emit("quantize", result, render=render_quantize)
+    if isinstance(result, AutoResult):
+        emit("quantize", result, render=render_auto)
+        result.delivered()
+    else:
+        emit("quantize", result, render=render_quantize)

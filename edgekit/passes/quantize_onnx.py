@@ -25,7 +25,7 @@ _NOT_HERE = {
     "int4-weights": "onnxruntime unpacks 4-bit weights at every run and has no 4-bit convolution; use int8-weights",
     "int16x8": "onnxruntime's CPU provider has no 16-bit kernels and would run every operator in float; int8 is there, "
     "and .tflite files have int16x8",
-    "auto": "a later version chooses by measurement; name a scheme",
+    "auto": "a choice among the schemes, by measurement: edgekit quantize --scheme auto makes it; name a scheme",
 }
 _STATIC_OPERATORS = (
     *("Add", "AveragePool", "Clip", "Concat", "Conv", "Flatten", "Gemm", "GlobalAveragePool", "LeakyRelu", "MatMul"),

@@ -73,7 +73,7 @@ def runner_class(name: str) -> type[Runner]:
         known = ", ".join(f"{base}:{one}" for one in found.variants)
         there = f"there are: {base}, {known}" if known else f"{base} has no variants; leave out {colon + variant!r}"
         raise UsageError(f"no runtime is called {name!r}; {there}")
-    return found
+    return found.of(variant)
 
 
 def variant_of(name: str) -> dict[str, str]:

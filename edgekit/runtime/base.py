@@ -85,6 +85,11 @@ class Runner(ABC):
     variants: ClassVar[tuple[str, ...]] = ()
     """What may follow the name after a colon: a provider, an accelerator, a way to run."""
 
+    @classmethod
+    def of(cls, variant: str) -> type[Runner]:
+        """The class that runs ``variant``, one of :attr:`variants` or empty: this one, unless it is another."""
+        return cls
+
     def __init__(
         self, artifact: Artifact, *, threads: int = 1, raw: bool = False, stateful: bool = False, variant: str = ""
     ) -> None:

@@ -68,9 +68,7 @@ class InterpreterRunner(Runner):
 
     def _open(self) -> tuple[Sequence[Port], Sequence[Port]]:
         self._open_interpreter()
-        inputs, outputs = self._details()
-        alone = len(inputs) == 1
-        return [self._port(n, d, alone) for n, d in inputs], [self._port(n, d, alone) for n, d in outputs]
+        return ports_of(self._interpreter, str(self.artifact.path))
 
     def _open_interpreter(self) -> None:
         try:
@@ -220,31 +218,6 @@ class InterpreterRunner(Runner):
     def close(self) -> None:
         self._set = self._get = self._invoke = self._forget = self._interpreter = None
 
-    def _details(self) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
-        """Names and details of the inputs and outputs: the SignatureDef's where it describes the main graph."""
-        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        for key in self._interpreter.get_signature_list():
-            signature = self._interpreter.get_signature_runner(key)
-            named_in, named_out = signature.get_input_details(), signature.get_output_details()
-            if _indices(named_in.values()) == _indices(inputs) and _indices(named_out.values()) == _indices(outputs):
-                return _ordered(named_in), _ordered(named_out)
-        return [(d["name"], d) for d in inputs], [(d["name"], d) for d in outputs]
-
-    def _port(self, name: str, details: Mapping[str, Any], alone: bool) -> Port:
-        dtype = np.dtype(details["dtype"])
-        if dtype.kind not in "biuf":
-            raise UnsupportedError(
-                f"{self.artifact.path}: {name!r} holds {dtype.name}; edgekit runs tensors of numbers only"
-            )
-        sizes = details["shape_signature"] if len(details["shape_signature"]) else details["shape"]
-        shape = tuple(int(size) if size >= 0 else unnamed(name, axis, alone) for axis, size in enumerate(sizes))
-        parameters = details["quantization_parameters"]
-        scales, zero_points = parameters["scales"], parameters["zero_points"]
-        how = None
-        if dtype.name in INTEGERS and len(scales) == 1 and scales[0] > 0:
-            how = QuantizedTensor(dtype.name, float(scales[0]), int(zero_points[0]))
-        return Port(TensorSpec(name, dtype.name, shape), int(details["index"]), how)
-
     def _reason(self, text: str) -> str:
         runtime = f"{self.name} {self.version}"
         for pattern, words in _REASONS:
@@ -260,6 +233,15 @@ class LiteRtRunner(InterpreterRunner):
     name = "litert"
     package = "ai-edge-litert"
     extra = "litert"
+    variants = ("cpu", "gpu", "gpu:fp16", "npu")
+
+    @classmethod
+    def of(cls, variant: str) -> type[Runner]:
+        if not variant:
+            return cls
+        from edgekit.runtime.litert_compiled import CompiledModelRunner
+
+        return CompiledModelRunner
 
     def _import(self) -> None:
         try:
@@ -292,6 +274,42 @@ class TfliteRuntimeRunner(InterpreterRunner):
             "and numpy 1, so give it an environment of its own: python3.11 -m venv .venv-tflite && "
             ".venv-tflite/bin/pip install tflite-runtime==2.14.0 'numpy<2', then --on python:.venv-tflite/bin/python"
         )
+
+
+def ports_of(interpreter: Any, path: str) -> tuple[list[Port], list[Port]]:
+    """Inputs and outputs of the main graph of the file that an Interpreter has opened.
+
+    Raises:
+        UnsupportedError: one holds something else than numbers.
+    """
+    inputs, outputs = _details(interpreter)
+    alone = len(inputs) == 1
+    return [_port(n, d, alone, path) for n, d in inputs], [_port(n, d, alone, path) for n, d in outputs]
+
+
+def _details(interpreter: Any) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
+    """Names and details of the inputs and outputs: the SignatureDef's where it describes the main graph."""
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    for key in interpreter.get_signature_list():
+        signature = interpreter.get_signature_runner(key)
+        named_in, named_out = signature.get_input_details(), signature.get_output_details()
+        if _indices(named_in.values()) == _indices(inputs) and _indices(named_out.values()) == _indices(outputs):
+            return _ordered(named_in), _ordered(named_out)
+    return [(d["name"], d) for d in inputs], [(d["name"], d) for d in outputs]
+
+
+def _port(name: str, details: Mapping[str, Any], alone: bool, path: str) -> Port:
+    dtype = np.dtype(details["dtype"])
+    if dtype.kind not in "biuf":
+        raise UnsupportedError(f"{path}: {name!r} holds {dtype.name}; edgekit runs tensors of numbers only")
+    sizes = details["shape_signature"] if len(details["shape_signature"]) else details["shape"]
+    shape = tuple(int(size) if size >= 0 else unnamed(name, axis, alone) for axis, size in enumerate(sizes))
+    parameters = details["quantization_parameters"]
+    scales, zero_points = parameters["scales"], parameters["zero_points"]
+    how = None
+    if dtype.name in INTEGERS and len(scales) == 1 and scales[0] > 0:
+        how = QuantizedTensor(dtype.name, float(scales[0]), int(zero_points[0]))
+    return Port(TensorSpec(name, dtype.name, shape), int(details["index"]), how)
 
 
 def _indices(details: Iterable[Mapping[str, Any]]) -> list[int]:

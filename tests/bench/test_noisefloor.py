@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -141,6 +142,22 @@ def test_noisy_occasions_are_learned_from_apart() -> None:
     assert found.occasion_noisy == pytest.approx(0.2, rel=0.4)
     assert found.when(noisy=True).occasion == found.occasion_noisy
     assert found.when(noisy=False) == found
+
+
+def _learn(number: int) -> None:
+    for turn in range(10):
+        Ledger({"cpu": "one"}).add(Record(1e-4, 0.0, 3), {f"{number}-{turn}": (0.0, 1.0, 1e-6)})
+
+
+def test_runs_that_end_together_lose_nothing_of_each_other(folder: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_learn, args=(number,)) for number in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    assert Ledger({"cpu": "one"}).floor().runs == 40
 
 
 def test_it_does_not_grow_without_end() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -60,3 +63,22 @@ def test_the_ratio_is_that_of_the_bench(quickstart: ModuleType, tmp_path: Path) 
     assert {key: told[key] for key in ("ratio_p50", "ci95", "verdict")} == {
         key: wanted[key] for key in ("ratio_p50", "ci95", "verdict")
     }
+
+
+@pytest.mark.slow
+def test_the_whole_line(root: Path, tmp_path: Path) -> None:
+    """What README's first command runs, in an empty folder."""
+    done = subprocess.run(
+        [sys.executable, root / "scripts/quickstart.py"], cwd=tmp_path, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "runs/quickstart"
+    document = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    rows = {(row["stage"], row["format"]): row for row in document["rows"]}
+    assert set(rows) == {(stage, name) for stage in ("float", "pruned", "int8") for name in ("onnx", "tflite")}
+    for (stage, name), row in rows.items():
+        assert (out / row["file"]).stat().st_size == row["bytes"]
+        assert row["accuracy"] > 0.9, row  # of ten digits; trained for seconds
+        assert row["bytes"] < rows["float", name]["bytes"] or stage == "float"
+        assert row["verdict"] in (None, "faster", "same", "slower", "inconclusive")
+    assert document["ship"]["sentence"] in done.stdout

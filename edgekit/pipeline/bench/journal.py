@@ -193,7 +193,7 @@ class Journal:
                 log.debug("%s could not be closed", self.path)  # its last line could not be written either
 
     def _read(self, resume: bool | None) -> None:
-        rows, whole = _rows(self.path)
+        rows, whole = read_lines(self.path)
         same = bool(rows) and rows[0].get("schema") == SCHEMA and rows[0].get("what") == self._what
         age = time.time() - float(rows[0].get("time", 0)) if same else 0.0
         planned = same and any("plan" in row for row in rows)
@@ -237,7 +237,7 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def _rows(path: Path) -> tuple[list[dict[str, Any]], int]:
+def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The whole lines of a journal, and the bytes they take; nothing of a file that cannot be read."""
     try:
         data = path.read_bytes()

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from edgekit.artifact import open_artifact, publishing, sha256_file, write_card
+from edgekit.data.dataset import Dataset
 from edgekit.data.preprocess import feeds
 from edgekit.data.seeded import seeded_feed
 from edgekit.errors import DataError, QualityError
 from edgekit.passes import quantize_onnx, quantize_tflite
 from edgekit.passes.base import Pass, PassContext
 from edgekit.passes.integer_io import integer_io as read_integer_io
-from edgekit.pipeline.quantize.options import QuantizeOptions, check_options
+from edgekit.pipeline.quantize.options import QuantizeOptions, check_options, one_model
 from edgekit.pipeline.quantize.ranges import find_ranges
 from edgekit.pipeline.quantize.result import QuantizeResult
 from edgekit.pipeline.quantize.samples import fit_and_test
@@ -30,7 +32,7 @@ _PROBED = 4
 
 
 def quantize(
-    model: str | Path,
+    model: str | Path | Sequence[str | Path],
     *,
     scheme: str,
     out: str | Path,
@@ -41,11 +43,14 @@ def quantize(
     max_drop: float | None = None,
     limit: int | None = None,
     integer_io: bool = False,
+    **auto: Any,
 ) -> QuantizeResult:
     """Quantizes ``model`` (.onnx or .tflite) into ``out``.
 
     Args:
-        scheme: ``int8``, ``int8-dynamic``, ``int8-weights``, ``fp16``; for TFLite also ``int16x8``, ``int4-weights``.
+        model: the file; for ``auto`` also several, of different formats, or a network.
+        scheme: ``int8``, ``int8-dynamic``, ``int8-weights``, ``fp16``; for TFLite also ``int16x8``, ``int4-weights``;
+            ``auto`` tries them on a device and takes the fastest within ``max_drop``.
         data: calibrates on its train split and measures quality on its test split.
         samples: calibration samples, classes balanced (default 300).
         calibration: how ranges are chosen (``minmax``, ``percentile``, ``entropy``, ``mse``), or a file of ranges that
@@ -53,6 +58,7 @@ def quantize(
         max_drop: largest loss of quality that is published, as a fraction.
         limit: measure quality on the first N test samples.
         integer_io: inputs and outputs of the file are integers, which suits devices without floating point.
+        auto: options of ``auto`` alone: fields of :class:`edgekit.pipeline.auto.AutoOptions`.
 
     Raises:
         QualityError: the file grew, or quality dropped by more than ``max_drop``; nothing is published.
@@ -68,10 +74,23 @@ def quantize(
         limit,
         integer_io,
     )
-    artifact = open_artifact(model)
+    if scheme == "auto":
+        from edgekit.pipeline.auto import quantize_auto
+
+        return quantize_auto(model, out, options, auto)
+    artifact = open_artifact(one_model(model, auto))
     target = Path(out)
     check_options(artifact, target, options)
-    return _Run(artifact, target, options).result()
+    notes: list[str] = []
+    return _Run(artifact, target, options, fit_and_test(data, notes), notes).result()
+
+
+def quantize_on(
+    artifact: Artifact, target: Path, options: QuantizeOptions, fit: Dataset, test: Dataset | None = None
+) -> QuantizeResult:
+    """Like :func:`quantize`, with the samples given: ``fit`` for the ranges, ``test`` (None: nothing) to measure on."""
+    check_options(artifact, target, options)
+    return _Run(artifact, target, options, (fit, test), []).result()
 
 
 @dataclass(frozen=True)
@@ -89,10 +108,17 @@ class _Measured:
 class _Run:
     """One quantization: what was given, and what is found on the way."""
 
-    def __init__(self, artifact: Artifact, target: Path, options: QuantizeOptions) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        target: Path,
+        options: QuantizeOptions,
+        samples: tuple[Dataset | None, Dataset | None],
+        notes: list[str],
+    ) -> None:
         self.artifact, self.target, self.options = artifact, target, options
-        self.notes: list[str] = []
-        self.fit, self.test = fit_and_test(options.data, self.notes)
+        self.fit, self.test = samples
+        self.notes = notes
         self.probes: tuple[Probe, ...] | None = None
 
     def result(self) -> QuantizeResult:
@@ -201,6 +227,7 @@ class _Run:
             account=found.document(),
             quality=(),
             selftest=None,
+            ranges=None,
         )
 
     def _check_drop(self, before: Evaluation | None, after: Evaluation | None) -> None:

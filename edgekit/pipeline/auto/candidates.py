@@ -1,0 +1,119 @@
+"""The files that are tried: the float ones, every scheme a format has, and what is tried where one loses too much."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgekit.artifact import open_artifact, sha256_file
+from edgekit.data.dataset import Dataset
+from edgekit.errors import EdgekitError, StorageError, UnreachableError
+from edgekit.passes import quantize_onnx, quantize_tflite
+from edgekit.passes.histogram import METHODS
+from edgekit.pipeline.auto.notebook import Notebook, Value
+from edgekit.pipeline.auto.options import AutoOptions
+from edgekit.pipeline.quantize.options import QuantizeOptions
+from edgekit.pipeline.quantize.ranges import METHOD
+from edgekit.pipeline.quantize.run import quantize_on
+from edgekit.quality.integer_selftest import CALIBRATED
+from edgekit.types import Artifact, Format
+
+log = logging.getLogger("edgekit")
+FLOAT = "float"
+LEARNT = "learnt"
+"""The ranges that a file carries from quantization-aware training."""
+ENDS_THE_RUN = (StorageError, UnreachableError)
+"""Errors that are not of one candidate: a full disk, a device that is gone. What was finished is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to make a file from ``parent``. ``calibration``: how ranges are found, :data:`LEARNT` or a saved file of
+    them; empty where none are needed."""
+
+    parent: Artifact
+    scheme: str
+    calibration: str = ""
+
+    @property
+    def name(self) -> str:
+        """``onnx int8 minmax``: what the tables and messages call it."""
+        return " ".join(part for part in (str(self.parent.format), self.scheme, Path(self.calibration).name) if part)
+
+    @property
+    def is_float(self) -> bool:
+        return self.scheme == FLOAT
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A candidate's file."""
+
+    candidate: Candidate
+    artifact: Artifact
+    sha256: str
+    bytes: int
+    notes: tuple[str, ...] = ()
+
+
+def first_candidates(parent: Artifact, options: AutoOptions) -> list[Candidate]:
+    """The float file itself and one candidate for each scheme of its format.
+
+    Ranges do not change the time of a file, so that a calibrated scheme is tried with one way to find them: those that
+    a file carries from its training, else :data:`METHOD`. :func:`further_candidates` are the others.
+    """
+    carries = parent.card is not None and parent.card.ranges is not None
+    schemes = quantize_onnx.SCHEMES if parent.format is Format.ONNX else quantize_tflite.SCHEMES
+    method = options.calibration or (LEARNT if carries else METHOD)
+    found = [Candidate(parent, scheme, method if scheme in CALIBRATED else "") for scheme in schemes]
+    return [Candidate(parent, FLOAT), *found]
+
+
+def further_candidates(failed: Candidate, options: AutoOptions) -> list[Candidate]:
+    """What is tried in place of ``failed``, which lost too much: other ways to find its ranges."""
+    if failed.scheme not in CALIBRATED or options.calibration is not None:
+        return []
+    return [Candidate(failed.parent, failed.scheme, method) for method in METHODS if method != failed.calibration]
+
+
+def make(candidate: Candidate, fit: Dataset, options: AutoOptions, notebook: Notebook) -> Made | str:
+    """The candidate's file, or why there is none. Made once, however often the run is begun.
+
+    Raises:
+        StorageError: the disk is full.
+        UnreachableError: the device is gone.
+    """
+    if candidate.is_float:
+        path = candidate.parent.path
+        return Made(candidate, candidate.parent, sha256_file(path), path.stat().st_size)
+    place = notebook.folder / f"{candidate.name.replace(' ', '-')}.{candidate.parent.format}"
+    key = f"make {candidate.name}"
+    row = notebook.once(key, _making(candidate, place, fit, options))
+    if "error" in row:
+        return str(row["error"])
+    if not place.exists() or sha256_file(place) != row["sha256"]:  # somebody tidied up
+        notebook.forget(key)
+        return make(candidate, fit, options, notebook)
+    return Made(candidate, open_artifact(place), row["sha256"], row["bytes"], tuple(row["notes"]))
+
+
+def _making(candidate: Candidate, place: Path, fit: Dataset, options: AutoOptions) -> Callable[[], Value]:
+    def work() -> Value:
+        log.info("making %s", candidate.name)
+        asked = QuantizeOptions(
+            candidate.scheme,
+            data=options.data,
+            samples=options.samples,
+            calibration=None if candidate.calibration in ("", LEARNT) else candidate.calibration,
+        )
+        try:
+            made = quantize_on(candidate.parent, place, asked, fit)
+        except ENDS_THE_RUN:
+            raise
+        except EdgekitError as error:
+            return {"error": f"{type(error).__name__}: {error}"}
+        return {"sha256": made.sha256, "bytes": made.bytes, "notes": list(made.notes)}
+
+    return work

@@ -1,0 +1,123 @@
+"""The float files that ``auto`` begins with: those that were given, or the exports of a network in both formats."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.artifact import open_artifact, sha256_file
+from edgekit.errors import ModelError, ParityError, UnsupportedError, UsageError
+from edgekit.pipeline.auto.notebook import Notebook, Value
+from edgekit.pipeline.auto.options import SUFFIXES
+from edgekit.quality.account import quantized_already
+from edgekit.types import Artifact, Card, Format
+
+if TYPE_CHECKING:
+    from edgekit.types import Network
+
+log = logging.getLogger("edgekit")
+FORMATS = (Format.ONNX, Format.TFLITE)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What was named: ``files`` of different formats, or the one network ``source`` to be exported.
+
+    Attributes:
+        stem: what a file in a folder is called after.
+        identity: what tells these parents from others, for the notebook.
+        card: of the first file, or the network.
+    """
+
+    files: tuple[Artifact, ...]
+    source: str | None
+    stem: str
+    identity: tuple[str, ...]
+    card: Card | None
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """Formats that may be chosen."""
+        return tuple(str(f) for f in FORMATS) if self.source else tuple(str(a.format) for a in self.files)
+
+
+def read_given(models: Sequence[str | Path]) -> Given:
+    """Checks what was named: one network, or float files of one network in different formats.
+
+    Raises:
+        UsageError: two files of one format, files of different networks, a network beside something else.
+        ModelError, SourceError: a file or the network cannot be read, or a file is quantized already.
+    """
+    if not models:
+        raise UsageError("no model was given; name a float .onnx or .tflite file, both, or a network")
+    if len(models) == 1 and Path(models[0]).suffix.lower() not in SUFFIXES:
+        return _network(str(models[0]))
+    files: list[Artifact] = []
+    for model in models:
+        if Path(model).suffix.lower() not in SUFFIXES:
+            raise UsageError(f"{model} is no .onnx or .tflite file; give a network by itself, it is exported to both")
+        artifact = open_artifact(model)
+        evidence = quantized_already(artifact)
+        if evidence:
+            raise ModelError(f"{model} is quantized already ({evidence}); give the float file it was made from")
+        twin = next((other for other in files if other.format is artifact.format), None)
+        if twin is not None:
+            raise UsageError(f"{twin.path} and {model} are both .{artifact.format}; give one file of each format")
+        files.append(artifact)
+    _check_one_network(files)
+    return Given(tuple(files), None, files[0].path.stem, tuple(sha256_file(file.path) for file in files), files[0].card)
+
+
+def float_files(given: Given, notebook: Notebook, notes: list[str]) -> tuple[Artifact, ...]:
+    """The float files, exported where a network was named. A format that it cannot be had in is noted.
+
+    Raises:
+        UnsupportedError, ParityError: it can be had in neither.
+    """
+    if given.source is None:
+        return given.files
+    made: list[Artifact] = []
+    refused: list[UnsupportedError | ParityError] = []
+    for format_ in FORMATS:
+        try:
+            row = notebook.once(f"export {format_}", _exporting(given.source, str(format_), notebook.folder))
+        except (UnsupportedError, ParityError) as error:
+            notes.append(f"no .{format_} file of {given.source}: {error}")
+            refused.append(error)
+            continue
+        made.append(open_artifact(notebook.folder / row["file"]))
+    if not made:
+        raise refused[0]
+    return tuple(made)
+
+
+def _exporting(source: str, format_: str, folder: Path) -> Callable[[], Value]:
+    def work() -> Value:
+        from edgekit.pipeline.export import export
+
+        (made,) = export(source, to=[format_], out=folder, name="float").artifacts
+        return {"file": made.artifact.path.name, "sha256": made.sha256}
+
+    return work
+
+
+def _network(source: str) -> Given:
+    from edgekit.models.checkpoint import weights_sha256
+    from edgekit.source import resolve
+
+    network: Network = resolve(source)
+    weights = network.card.source_sha256 or weights_sha256(network.module.state_dict())
+    return Given((), source, network.name, (source, weights), network.card)
+
+
+def _check_one_network(files: Sequence[Artifact]) -> None:
+    hashes = {a.card.source_sha256: a for a in files if a.card is not None and a.card.source_sha256}
+    if len(hashes) > 1:
+        first, second, *_ = hashes.values()
+        raise UsageError(
+            f"{first.path} and {second.path} were made from different weights, so that the better of the two is no "
+            "question of speed; give files of one network"
+        )

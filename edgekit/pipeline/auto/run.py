@@ -1,0 +1,318 @@
+"""The order of it: make, a few calls, race, judge, match, publish. Every finished trial is kept in the notebook."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from edgekit.artifact import sha256_file, writable_folder
+from edgekit.bench.environment import environment
+from edgekit.errors import DeviceError, EdgekitError, StorageError, UsageError
+from edgekit.pipeline.auto.candidates import (
+    ENDS_THE_RUN,
+    FLOAT,
+    Candidate,
+    first_candidates,
+    further_candidates,
+    make,
+)
+from edgekit.pipeline.auto.choice import FINALISTS, drop_slower, far_off, pick, shortest_float, undecided
+from edgekit.pipeline.auto.judge import quality_of
+from edgekit.pipeline.auto.notebook import Notebook, Value
+from edgekit.pipeline.auto.options import AutoOptions, device_of, place_of, read_options, target_of
+from edgekit.pipeline.auto.parents import Given, float_files, read_given
+from edgekit.pipeline.auto.publish import Choice, publish
+from edgekit.pipeline.auto.result import AutoResult
+from edgekit.pipeline.auto.samples import Samples, real_samples, take_samples
+from edgekit.pipeline.auto.timing import FAR_OFF, Inputs, compared, failed, fill_in, match, shortest_ms
+from edgekit.pipeline.auto.trial import Trial
+from edgekit.pipeline.auto.ways import TFLITE_PYTHON, Way, find_ways
+from edgekit.pipeline.quantize.options import QuantizeOptions
+from edgekit.quality.evaluate import Evaluation
+from edgekit.types import Artifact, DeviceSpec, Format, Verdict
+from edgekit.version import __version__
+
+log = logging.getLogger("edgekit")
+RACE_SHARE, RACE_WORKERS, MATCH_WORKERS = 1 / 3, 2, 4
+LONGER = 3.0
+"""The second match, where the first shows no candidate to be faster though one seems so, takes this much longer."""
+
+
+def auto(models: str | Path | Sequence[str | Path], *, out: str | Path, **given: Any) -> AutoResult:
+    """Tries every scheme of every format in every runtime of a device, and publishes the fastest that loses little.
+
+    The float file where none is shown to be faster than the fastest float file of any runtime: that is said.
+
+    Args:
+        models: float ``.onnx`` and ``.tflite`` files of one network, or one network, which is exported to both.
+        out: without a suffix, that of the chosen format is added; a folder takes ``NAME-auto.FORMAT``.
+        given: fields of :class:`AutoOptions`; ``data`` and ``max_drop`` are needed.
+
+    Raises:
+        UsageError: an option makes no sense; an emulated device, which has no time.
+        InputError: a model or the data cannot be used; the disk is full (finished trials are kept).
+        DeviceError: the device cannot be used, or runs no float file.
+    """
+    options = read_options(given)
+    device = device_of(options)
+    named = read_given([models] if isinstance(models, str | Path) else list(models))
+    target = target_of(out, named.formats)
+    parents = {file.path.resolve() for file in named.files}
+    writable_folder(target.parent)
+    for format_ in named.formats:
+        if place_of(target, named.stem, format_).resolve() in parents:
+            raise UsageError(f"-o names the model itself ({target}); give another name, the parent is kept")
+    samples = take_samples(options.data, named.card, options.limit)
+    notebook = Notebook(_identity(named, options, device, samples), options.resume)
+    with _told_when_interrupted(notebook):
+        return _Auto(named, device, options, samples, notebook).result(target)
+
+
+def quantize_auto(
+    models: str | Path | Sequence[str | Path], out: str | Path, asked: QuantizeOptions, own: Mapping[str, Any]
+) -> AutoResult:
+    """:func:`auto` for :func:`edgekit.quantize`: what both take, and ``own``, what only ``auto`` does.
+
+    Raises:
+        UsageError: an option that ``auto`` cannot honour.
+    """
+    for name, given in (("--save-calibration", asked.save_calibration), ("--integer-io", asked.integer_io)):
+        if given:
+            raise UsageError(f"{name} is of one scheme, and --scheme auto tries them all; name a scheme with it")
+    shared = {name: getattr(asked, name) for name in ("data", "max_drop", "samples", "calibration", "limit")}
+    return auto(models, out=out, **shared, **own)
+
+
+def _identity(named: Given, options: AutoOptions, device: DeviceSpec, samples: Samples) -> Value:
+    """All that a trial depends on. What only decides (the limit of the drop) changes no trial."""
+    found = environment()
+    saved = options.calibration or ""
+    rows = {name: value for name, value in asdict(options).items() if name not in ("resume", "max_drop", "smaller")}
+    return {
+        "edgekit": __version__,
+        "versions": found["versions"],
+        "machine": [found["cpu"], found["cores"]],
+        "models": list(named.identity),
+        "data": samples.fingerprint(),
+        "options": rows,
+        "ranges": sha256_file(saved) if saved.endswith(".json") else None,
+        "device": asdict(device),
+        "tflite_python": os.environ.get(TFLITE_PYTHON),
+    }
+
+
+@contextmanager
+def _told_when_interrupted(notebook: Notebook) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        notebook.close()
+        if notebook.found and isinstance(error, KeyboardInterrupt | SystemExit | DeviceError | StorageError):
+            log.warning("%d finished trials are kept in %s; the same command goes on", notebook.found, notebook.folder)
+        raise
+
+
+@dataclass
+class _Auto:
+    """One run: what was given, and what is found on the way."""
+
+    named: Given
+    device: DeviceSpec
+    options: AutoOptions
+    samples: Samples
+    notebook: Notebook
+    trials: list[Trial] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    where: Value = field(default_factory=dict)
+
+    def result(self, target: Path) -> AutoResult:
+        self.notes += self.samples.notes
+        parents = float_files(self.named, self.notebook, self.notes)
+        ways = find_ways(parents, self.device, self.options, self.notes)
+        self._try_data(parents, ways)
+        self._make(parents, ways)
+        inputs = Inputs(self.options.seed, real_samples(parents, self.samples.choose, self.notebook.folder))
+        self._call(inputs)
+        best = self._timed("race", [t for t in self.trials if not t.out], inputs, self.options.seconds * RACE_SHARE)
+        drop_slower(self.trials, best)
+        finalists = self._judged(best)
+        chosen = best
+        if finalists:
+            floats = [trial for trial in self.trials if trial.candidate.is_float and not trial.out]
+            floats.sort(key=lambda trial: trial.p50_ms or 0.0)
+            chosen, best = self._matched([*floats[:FINALISTS], *finalists], inputs)
+        return self._published(chosen, best, target)
+
+    def _try_data(self, parents: Sequence[Artifact], ways: dict[Format, tuple[Way, ...]]) -> None:
+        """Data that do not fit the network are refused by its first float file, before any work."""
+        first = next(((parent, ways[parent.format][0]) for parent in parents if ways[parent.format]), None)
+        if first is None:
+            raise DeviceError(f"no runtime on {self.device.name} runs the float files: {'; '.join(self.notes)}")
+        made = make(Candidate(first[0], FLOAT), self.samples.fit, self.options, self.notebook)
+        assert not isinstance(made, str)
+        quality_of(Trial(made.candidate, made, first[1]), self.samples.choose, self.notebook)
+
+    def _make(self, parents: Sequence[Artifact], ways: dict[Format, tuple[Way, ...]]) -> None:
+        for parent in parents:
+            first, *_ = candidates = first_candidates(parent, self.options)
+            if not ways[parent.format]:
+                self.trials.append(Trial(first, why=f"no runtime on {self.device.name} was tried for .{parent.format}"))
+                continue
+            for candidate in candidates:
+                made = make(candidate, self.samples.fit, self.options, self.notebook)
+                if isinstance(made, str):
+                    self.trials.append(Trial(candidate, why=f"it cannot be made: {made}"))
+                    continue
+                self.trials += [Trial(candidate, made, way) for way in ways[parent.format]]
+
+    def _call(self, inputs: Inputs) -> None:
+        """A few calls of each; those far off get a second chance, since the machine may have been busy."""
+        for trial in self._running():
+            self._shortest(trial, inputs, "calls")
+        if shortest_float(self.trials) == float("inf"):
+            why = next((t.why for t in self.trials if t.candidate.is_float), "")
+            raise DeviceError(f"no float file runs on {self.device.name}: {why}")
+        for trial in far_off(self._running(), FAR_OFF):
+            self._shortest(trial, inputs, "calls again")
+        for trial in far_off(self._running(), FAR_OFF):
+            assert trial.shortest_ms is not None
+            times = trial.shortest_ms / shortest_float(self.trials)
+            trial.why = f"its shortest call takes {times:.1f} times that of the fastest float file: not raced"
+
+    def _shortest(self, trial: Trial, inputs: Inputs, stage: str) -> None:
+        def work() -> Value:
+            log.info("%s: %s", stage, trial.name)
+            return {"ms": shortest_ms(trial, inputs)}
+
+        row = self._or_error(f"{stage} {trial.name}", work)
+        trial.stage = "calls"
+        if "error" in row:
+            trial.why = row["error"]
+        else:
+            trial.shortest_ms = min(row["ms"], trial.shortest_ms or row["ms"])
+
+    def _timed(
+        self, stage: str, entrants: Sequence[Trial], inputs: Inputs, seconds: float, workers: int = RACE_WORKERS
+    ) -> Trial:
+        """The entrants against each other; the fastest float file of them."""
+
+        def work() -> Value:
+            log.info("%s of %d, %.3g s each", stage, len(entrants), seconds)
+            journal = self.notebook.folder / f"{stage.replace(' ', '-')}.part"
+            return compared(entrants, match(entrants, inputs, seconds, workers, journal))
+
+        names = " | ".join(trial.name for trial in entrants)
+        found = self.notebook.once(f"{stage} {seconds:g} {names}", work)
+        best = fill_in(entrants, found, stage.partition(" ")[0])
+        if best is None:
+            why = next((t.why for t in entrants if t.candidate.is_float), "")
+            raise DeviceError(f"no float file was timed on {self.device.name}: {why}")
+        self.where = found["device"]
+        return best
+
+    def _judged(self, best: Trial) -> list[Trial]:
+        """The fastest candidates that lose no more than is allowed; others are tried in place of those that do."""
+        before = quality_of(best, self.samples.choose, self.notebook)
+        best.quality, best.drop = before, 0.0
+        kept: list[Trial] = []
+        for trial in sorted((t for t in self._running() if not t.candidate.is_float), key=lambda t: t.ratio):
+            if len(kept) == FINALISTS:
+                trial.why = f"not among the {FINALISTS} fastest that keep the limit"
+            elif self._keeps_limit(trial, before):
+                kept.append(trial)
+            elif trial.quality is not None:
+                kept += self._instead_of(trial, before)
+        return kept[:FINALISTS]
+
+    def _keeps_limit(self, trial: Trial, before: Evaluation) -> bool:
+        try:
+            trial.quality = quality_of(trial, self.samples.choose, self.notebook)
+        except ENDS_THE_RUN:
+            raise
+        except EdgekitError as error:
+            trial.why = failed(error)
+            return False
+        trial.drop = before.drop_to(trial.quality)
+        if trial.drop <= self.options.max_drop:
+            return True
+        trial.why = f"loses {trial.drop:.4f} of {before.metric}, {self.options.max_drop:g} is allowed"
+        return False
+
+    def _instead_of(self, lost: Trial, before: Evaluation) -> list[Trial]:
+        """The candidate that loses least of those tried in place of ``lost``, if it keeps the limit."""
+        found: list[Trial] = []
+        for candidate in further_candidates(lost.candidate, self.options):
+            made = make(candidate, self.samples.fit, self.options, self.notebook)
+            if isinstance(made, str):
+                self.trials.append(Trial(candidate, why=f"it cannot be made: {made}"))
+                continue
+            trial = Trial(candidate, made, lost.way)
+            self.trials.append(trial)
+            if self._keeps_limit(trial, before):
+                found.append(trial)
+        found.sort(key=lambda trial: trial.drop or 0.0)
+        for trial in found[1:]:
+            trial.why = f"{found[0].name} loses no more and differs in its ranges only"
+        return found[:1]
+
+    def _matched(self, entrants: Sequence[Trial], inputs: Inputs) -> tuple[Trial, Trial]:
+        """(chosen, fastest float file)."""
+        seconds = self.options.seconds
+        best = self._timed("match", entrants, inputs, seconds, MATCH_WORKERS)
+        again = undecided(entrants, best)
+        if again:
+            best = self._timed("match again", [best, *again], inputs, LONGER * seconds, MATCH_WORKERS)
+        return pick(entrants, best, smaller=self.options.smaller), best
+
+    def _published(self, chosen: Trial, best: Trial, target: Path) -> AutoResult:
+        """The result; the float file where the chosen one loses too much on the samples that it was not chosen on."""
+        limit, report = self.options.limit, self.samples.report
+        before = quality_of(best, report, self.notebook, limit)
+        after = quality_of(chosen, report, self.notebook, limit)
+        lost = before.drop_to(after)
+        if chosen is not best and lost > self.options.max_drop:
+            chosen.why = f"loses {lost:.4f} of {after.metric} on {report.label}, {self.options.max_drop:g} is allowed"
+            self.notes.append(f"{chosen.name} was chosen on {self.samples.choose.label}, but {chosen.why}")
+            chosen, after = best, before
+        if chosen is best:
+            self.notes.append(f"no candidate within the limit is faster than {best.name}: it is shipped as it is")
+        for trial in self.trials:
+            if trial.candidate.is_float and trial not in (chosen, best) and not trial.out:
+                trial.why = f"the float file {best.name} is faster or takes the same time"
+        if best is not chosen:
+            best.why = f"{chosen.name} is {'faster' if chosen.verdict is Verdict.FASTER else 'as fast, and smaller'}"
+        chosen.chosen = True
+        assert chosen.made is not None
+        place = place_of(target, self.named.stem, str(chosen.made.artifact.format))
+        choice = Choice(chosen, best, before, after, self.where, self.options.max_drop, len(self.trials))
+        made = publish(choice, place, tuple(self.notes))
+        parent = made.parent if self.named.source is None else Path(self.named.source)
+        return replace(
+            made,
+            parent=parent,
+            trials=tuple(self.trials),
+            device=self.where,
+            best_float=best.name,
+            notebook=self.notebook,
+        )
+
+    def _or_error(self, key: str, work: Callable[[], Value]) -> Value:
+        """What ``work`` gives, or how a row says that it failed; both are kept."""
+
+        def tried() -> Value:
+            try:
+                return work()
+            except ENDS_THE_RUN:
+                raise
+            except EdgekitError as error:
+                return {"error": failed(error)}
+
+        return self.notebook.once(key, tried)
+
+    def _running(self) -> list[Trial]:
+        return [trial for trial in self.trials if not trial.out]

@@ -1,0 +1,159 @@
+"""Real files, timed and judged: the fast one that answers rightly is chosen, the others are rows with a reason."""
+
+from __future__ import annotations
+
+import io
+import json
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import edgekit
+from edgekit.artifact import open_artifact, sha256_file
+from edgekit.passes import quantize_onnx
+from edgekit.pipeline.auto import AutoResult, auto
+from edgekit.report.auto import render_auto
+from edgekit.report.document import dumps
+from edgekit.report.text import show
+
+QUICK: dict[str, Any] = {"max_drop": 0.01, "seconds": 0.3}
+DEADLY = """\
+#!{python}
+import os, signal, sys
+archive, *arguments = sys.argv[1:]
+sys.path.insert(0, archive)
+from edgekit.devices import worker
+plain = worker.Worker.time_block
+def time_block(self, message):
+    if b"deadly" in open(self._runner.artifact.path, "rb").read():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return plain(self, message)
+worker.Worker.time_block = time_block
+sys.exit(worker.main(arguments))
+"""
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> str:
+    """Another interpreter, whose worker dies of every file with ``deadly`` in it when it is timed."""
+    program = tmp_path / "python-that-dies"
+    program.write_text(DEADLY.format(python=sys.executable))
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    return f"python:{program}"
+
+
+@pytest.fixture
+def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """``only(scheme, …)``: the schemes that are tried from now on; every one of them costs starts of workers."""
+    return lambda *schemes: monkeypatch.setattr(quantize_onnx, "SCHEMES", schemes)
+
+
+def rows(document: dict[str, Any]) -> dict[str, Any]:
+    return {row["scheme"]: row for row in document["trials"]}
+
+
+def test_the_fastest_that_answers_rightly_is_chosen(
+    wasteful: Path, answers: str, planted: Callable[..., None], device: str, tmp_path: Path
+) -> None:
+    """A fast file, a faster one with wrong weights, one made slower, and one that kills its worker."""
+    planted("fp16", 1)
+    planted("int8-weights", 0, sign=-1.0)
+    planted("int8-dynamic", 100)
+    planted("int8", 0, note="deadly")
+    result = auto(wasteful, data=answers, out=tmp_path / "best", on=device, **QUICK)
+    document = json.loads(dumps(result.document()))
+    found = rows(document)
+    assert document["scheme"] == "auto"
+    assert document["chosen"]["scheme"] == "fp16"
+    assert document["chosen"]["time"]["verdict"] == "faster"
+    assert found["int8-weights"]["quality"]["drop"] > 0.5
+    assert "loses" in found["int8-weights"]["why"]
+    assert "times that of the fastest float file" in found["int8-dynamic"]["why"]
+    assert "WorkerCrashError" in found["int8"]["why"]
+    assert found["float"]["why"] == "onnx fp16, onnxruntime is faster"
+    assert document["device"]["evidence"] == "measured"
+    assert document["quality"] | {"before": 1.0, "after": 1.0, "drop": 0.0, "total": 81} == document["quality"]
+
+    made = tmp_path / "best.onnx"
+    assert (document["artifact"]["path"], document["artifact"]["sha256"]) == (str(made), sha256_file(made))
+    card = open_artifact(made).card
+    assert card is not None
+    step = card.steps[-1]
+    assert (step.name, step.params["scheme"], step.params["verdict"]) == ("auto", "fp16", "faster")
+    assert step.params["evidence"] == "measured"
+    assert step.params["ci95"][1] < 1
+    assert step.params["chosen_on"]["drop"] == 0.0
+    assert card.quality[0].device == device
+    assert [s.name for s in card.steps] == ["quantize", "auto"]
+
+    text = io.StringIO()
+    show(render_auto(result), text)
+    assert "best.onnx: onnx fp16, onnxruntime" in text.getvalue()
+    assert result.notebook is not None
+    assert result.notebook.folder.exists()
+    result.delivered()
+    assert not result.notebook.folder.exists()
+
+
+def test_where_nothing_is_faster_the_float_file_is_shipped_and_that_is_said(
+    wasteful: Path, answers: str, planted: Callable[..., None], only: Callable[..., None], tmp_path: Path
+) -> None:
+    """All candidates are slow but one, whose weights were changed after its self-test was taken."""
+    only("int8-dynamic", "fp16")
+    planted("int8-dynamic", 60)
+    planted("fp16", 0, keep_selftest=True, sign=-1.0)
+    result = edgekit.quantize(wasteful, scheme="auto", data=answers, out=tmp_path / "best.onnx", **QUICK)
+    assert isinstance(result, AutoResult)
+    document = result.document()
+    assert document["chosen"]["scheme"] == "float"
+    assert document["best_float"] == document["chosen"]["name"]
+    assert "fails its own self-test" in rows(document)["fp16"]["why"]
+    assert any("it is shipped as it is" in note for note in document["notes"])
+    made = open_artifact(tmp_path / "best.onnx")
+    assert made.card is not None
+    assert made.card.steps[-1].params["scheme"] == "float"
+    assert "ratio_p50" not in made.card.steps[-1].params
+    text = io.StringIO()
+    show(render_auto(result), text)
+    assert "so the float file is shipped" in text.getvalue()
+    result.delivered()
+
+
+def test_where_ranges_lose_too_much_the_other_ways_to_find_them_are_tried(
+    wasteful: Path, answers: str, planted: Callable[..., None], only: Callable[..., None], tmp_path: Path
+) -> None:
+    only("int8")
+    planted("int8 minmax", 0, sign=-1.0)
+    planted("int8 percentile", 0, sign=-1.0)
+    planted("int8 entropy", 0)
+    planted("int8 mse", 0)
+    result = auto(wasteful, data=answers, out=tmp_path / "best", **QUICK)
+    tried = {trial.candidate.calibration: trial for trial in result.trials if trial.candidate.scheme == "int8"}
+    assert list(tried) == ["minmax", "percentile", "entropy", "mse"]
+    assert result.chosen is tried["entropy"]
+    assert "loses" in tried["minmax"].why
+    assert "loses" in tried["percentile"].why
+    assert tried["mse"].why == "onnx int8 entropy, onnxruntime loses no more and differs in its ranges only"
+    result.delivered()
+
+
+def test_the_choice_is_held_to_its_limit_on_samples_that_it_was_not_made_on(
+    wasteful: Path, answers: str, planted: Callable[..., None], only: Callable[..., None], tmp_path: Path
+) -> None:
+    """A fast file that is wrong on the test split alone: judged well, then not shipped."""
+    only("fp16")
+    planted("fp16", 0, marked=2.0)
+    result = auto(wasteful, data=answers, out=tmp_path, **QUICK)
+    document = result.document()
+    assert document["chosen"]["scheme"] == "float"
+    fast = rows(document)["fp16"]
+    assert fast["quality"]["drop"] == 0.0
+    assert fast["time"]["verdict"] == "faster"
+    assert "@test, 0.01 is allowed" in fast["why"]
+    assert any("was chosen on" in note for note in document["notes"])
+    assert (tmp_path / "wasteful-auto.onnx").exists()
+    result.delivered()
