@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgekit.report.against import account_line, against_rows
 from edgekit.report.text import ms, table
 
 Entry = Mapping[str, Any]
@@ -14,6 +15,7 @@ Entry = Mapping[str, Any]
 def extra_report(entry: Entry) -> list[Any]:
     """Everything there is of a cell beside its times, in the order of the options."""
     lines = (
+        compressed_lines,
         load_lines,
         sustain_lines,
         ledger_lines,
@@ -25,6 +27,19 @@ def extra_report(entry: Entry) -> list[Any]:
         probe_lines,
     )
     return [part for lines_of in lines for part in lines_of(entry)] + profile_report(entry)
+
+
+def compressed_lines(entry: Entry) -> list[str]:
+    """What the card of a compressed file says of it: the integer account, and the comparison with its parent."""
+    found = entry.get("compressed")
+    if not found:
+        return []
+    lines = [f"{short(entry['model'])}: {account_line(found['account'])}"]
+    parent = found.get("parent")
+    if parent:
+        rows = [f"{name} {after} ({said})" for name, _, after, said in against_rows(entry["bytes"], parent)]
+        lines.append(f"{short(entry['model'])}, when it was made, against its parent: {'; '.join(rows)}")
+    return lines
 
 
 def short(model: str) -> str:
