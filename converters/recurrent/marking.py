@@ -131,11 +131,11 @@ class Marking(TorchFunctionMode):
     def __enter__(self) -> Marking:
         self._packing = packing.substituted()
         self._packing.__enter__()
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *reason: Any) -> None:
-        super().__exit__(*reason)
+        super().__exit__(*reason)  # type: ignore[no-untyped-call]
         self._packing.__exit__(*reason)
 
     def __torch_function__(
@@ -143,7 +143,7 @@ class Marking(TorchFunctionMode):
     ) -> Any:
         ours = _FUNCTIONS.get(func) if not kwargs and len(args) == 9 else None
         if ours is not None and isinstance(args[0], packing.Rows):
-            return packing.run(ours, args[0], args[2], args[3], tuple(args[4:]))  # type: ignore[arg-type]
+            return packing.run(ours, args[0], args[2], args[3], tuple(args[4:]))
         if ours is not None and isinstance(args[3], bool):
             return ours(args[0], list(args[1]) if isinstance(args[1], tuple) else args[1], list(args[2]), *args[3:])
         return func(*args, **(kwargs or {}))

@@ -122,7 +122,7 @@ class Rows(_Stand):
         """True up to each length: (B, T, 1), or (T, B, 1)."""
         noted = _noted(self.lengths, self.padded, 1 if self.batch_first else 0, self.descending, longest)
         time = torch.arange(self.steps)
-        inside = time < noted[:, None] if self.batch_first else time[:, None] < noted
+        inside: Tensor = time < noted[:, None] if self.batch_first else time[:, None] < noted
         return inside[..., None]
 
     def last(self, y: Tensor) -> Tensor:
