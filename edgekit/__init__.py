@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from edgekit.version import __version__
 
 if TYPE_CHECKING:
+    from edgekit import recipe as recipe
     from edgekit.pipeline.bench import bench as bench
     from edgekit.pipeline.compare import compare as compare
     from edgekit.pipeline.doctor import doctor as doctor
@@ -43,12 +44,14 @@ __all__ = [
     "models",
     "prune",
     "quantize",
+    "recipe",
     "run",
     "train",
     "verify",
 ]
-VERBS = frozenset(__all__) - {"__version__", "load"}
-"""The verbs that are functions of this package; each is ``edgekit.pipeline.<verb>.<verb>``."""
+VERBS = frozenset(__all__) - {"__version__", "load", "recipe"}
+"""The verbs that are functions of this package; each is ``edgekit.pipeline.<verb>.<verb>``. ``recipe`` is a module with
+three of them."""
 ROOMS_NAMED_LIKE_VERBS = frozenset({"bench", "models"})
 
 
@@ -89,7 +92,7 @@ def load(
 
 
 def __getattr__(name: str) -> Any:
-    if name in ROOMS_NAMED_LIKE_VERBS:
+    if name in ROOMS_NAMED_LIKE_VERBS or name == "recipe":
         return importlib.import_module(f"edgekit.{name}")
     if name in VERBS:
         return getattr(importlib.import_module(f"edgekit.pipeline.{name}"), name)

@@ -87,6 +87,7 @@ def card_from_json(document: Mapping[str, Any]) -> Card:
             account=document.get("account"),
             notes=tuple(document.get("notes", ())),
             streaming=_streaming(document.get("streaming")),
+            ranges=document.get("ranges"),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"the card inside the file is not valid: {type(error).__name__}: {error}") from error

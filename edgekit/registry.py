@@ -32,6 +32,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "class": "edgekit.devices.classes:ClassTransport",
         "emulator": "edgekit.devices.emulator:EmulatorTransport",
         "cuda": "edgekit.devices.cuda:CudaTransport",
+        "adb": "edgekit.devices.adb:AdbTransport",
     },
     "converters": {
         "onnx": "edgekit.converters.torch_to_onnx:TorchToOnnx",
@@ -54,6 +55,16 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "pt2": "edgekit.source.program:Program",
         "keras": "edgekit.source.keras:Keras",
         "savedmodel": "edgekit.source.savedmodel:SavedModel",
+    },
+    "steps": {
+        "train": "edgekit.cli.train:command",
+        "finetune": "edgekit.cli.finetune:command",
+        "prune": "edgekit.cli.prune:command",
+        "export": "edgekit.cli.export:command",
+        "quantize": "edgekit.cli.quantize:command",
+        "verify": "edgekit.cli.verify:command",
+        "eval": "edgekit.cli.eval:command",
+        "bench": "edgekit.cli.bench:command",
     },
     "families": {
         "mlp": "edgekit.models.mlp:FAMILY",

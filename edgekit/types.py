@@ -221,6 +221,8 @@ class Card:
         account: the integer account of a quantized file (see :mod:`edgekit.quality.account`).
         notes: everything that was not honoured, in words.
         streaming: how the runs of a file of one step make a sequence; None for every other file.
+        ranges: what quantization-aware training learnt, as JSON of a :class:`~edgekit.passes.calibration.Calibration`;
+            None for every other network and for quantized files.
     """
 
     name: str
@@ -237,6 +239,7 @@ class Card:
     account: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
     streaming: Streaming | None = None
+    ranges: Mapping[str, Any] | None = None
 
     def with_step(self, step: Step, *notes: str) -> Card:
         """A copy with one more step, and ``notes`` appended."""

@@ -18,6 +18,8 @@ from edgekit.errors import DataError, SourceError
 from edgekit.types import Card, InputContract, Network, Signature, Task, TensorSpec
 
 WEIGHTS = Path(__file__).parent / "weights"
+RECIPES = Path(__file__).parent / "recipes"
+"""One recipe a family, ``edgekit recipe run cnn``: the settings that were found to work for its shipped weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class TrainOptions:
         validation: share of the training samples held out to choose the best epoch (at most 2,000 samples).
         clip: largest norm of the gradient; 0 for no limit (recurrent networks need one; Pascanu et al. 2013).
         distil: weight of the teacher's soft targets in the loss, 0..1, at ``temperature`` (Hinton et al. 2015).
+        qat: quantization-aware: the network learns with the roundings of its int8 files in place.
         seed: of initial weights, order and augmentation.
         processes: data-parallel processes (one a GPU on ``cuda``); gradients are averaged after each step.
     """
@@ -57,6 +60,7 @@ class TrainOptions:
     clip: float = 0.0
     distil: float = 0.5
     temperature: float = 4.0
+    qat: bool = False
     seed: int = 0
     processes: int = 1
 

@@ -42,6 +42,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3.0, help="time of each file in the last match")
     parser.add_argument("--max-drop", type=float, default=0.01)
     parser.add_argument("--on", default="cpu")
+    parser.add_argument("--smaller", action="store_true", help="the smallest in the same time where none is faster")
     parser.add_argument("--fresh", action="store_true", help="run finished and interrupted networks again")
     options = parser.parse_args()
     unknown = sorted(set(options.networks) - DATA.keys())
@@ -71,6 +72,7 @@ def finished(name: str, options: argparse.Namespace) -> dict[str, Any]:
     if not all(file.exists() for file in floats):
         edgekit.export(name, to=FORMATS, out=folder, name=name)
     asked = {"data": DATA[name], "max_drop": options.max_drop, "on": options.on, "seconds": options.seconds}
+    asked["smaller"] = options.smaller
     key = {**asked, "edgekit": edgekit.__version__, "files": [sha256_file(file) for file in floats]}
     place = folder / "auto.json"
     if place.exists() and not options.fresh:

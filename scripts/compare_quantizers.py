@@ -22,7 +22,7 @@ from edgekit.data.dataset import stratified
 from edgekit.data.preprocess import feeds
 from edgekit.data.seeded import seeded_feed
 from edgekit.errors import EdgekitError
-from edgekit.passes.calibration import METHODS
+from edgekit.passes.histogram import METHODS
 from edgekit.pipeline.quantize import SAMPLES, quantize
 from edgekit.quality.account import account
 from edgekit.quality.evaluate import evaluate

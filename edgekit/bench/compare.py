@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgekit.bench.clock import Samples
 from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor
@@ -96,6 +97,21 @@ def compare_paired(
         owners = _in_turn(blocks_a, owners), _in_turn(blocks_b, owners)
     pairs = list(zip(owners[0][:rounds], owners[1][:rounds], strict=True))
     return _verdict(a, b, replicated(logs, pairs, floor, factor=float(np.sqrt(2))), "paired")
+
+
+def compare_centres(
+    a: str, b: str, p50_a: NDArray[np.float64], p50_b: NDArray[np.float64], floor: NoiseFloor = BUILT_IN
+) -> Comparison:
+    """Compares two cells that tools timed by themselves: one p50 an invocation, in turns, NaN where none was given.
+
+    Each invocation is a process of its own; what lies within one is not to be seen.
+    """
+    rounds = min(p50_a.size, p50_b.size)
+    logs = np.log(p50_a[:rounds]) - np.log(p50_b[:rounds])
+    if rounds < 2 or not np.isfinite(logs).all():
+        reason = "the tool gives no median, or of too few runs; take a newer one, or more --seconds"
+        return Comparison(a, b, None, None, None, Verdict.INCONCLUSIVE, None, "invocations", reason)
+    return _verdict(a, b, replicated(logs, range(rounds), floor, factor=float(np.sqrt(2))), "invocations")
 
 
 def compare_occasions(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.bench.clock import Samples
+from edgekit.bench.compare import Comparison, compare_paired
 from edgekit.bench.ledger import ledger
 from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor
 from edgekit.bench.replicas import turns
@@ -83,6 +84,10 @@ class CellResult:
     def noise(self) -> Noise | None:
         return noise(self.blocks, self.disturbed) if self.timed else None
 
+    def compared_with(self, first: CellResult, names: tuple[str, str]) -> Comparison:
+        """This cell relative to ``first``, which was timed in the same rounds; ``names``: of the two."""
+        return compare_paired(*names, self.blocks, first.blocks, (self.owners, first.owners), self.floor)
+
     def document(self) -> dict[str, Any]:
         """The entry of ``results`` (CONTRACT), with the sizes of the blocks so that it can be compared again."""
         samples = self.samples_ns
@@ -99,7 +104,7 @@ class CellResult:
             "peak_memory_bytes": self.peak_memory_bytes,
             "load_memory_bytes": self.load_memory_bytes,
             "arena_bytes": self.arena_bytes,
-            "throughput_per_s": setting.batch / (float(samples.mean()) / 1e9) if self.timed else None,
+            "throughput_per_s": self.throughput() if self.timed else None,
             "noise": None if measured is None else measured.document(),
             "delegation": None if self.delegation is None else ledger(self.delegation, self.extras.get("profile")),
             "selftest": self.selftest,
@@ -114,6 +119,10 @@ class CellResult:
         if self.error is not None:
             body["error"] = {"type": type(self.error).__name__, "message": str(self.error)}
         return body
+
+    def throughput(self) -> float | None:
+        """Samples a second; ValueError where nothing was timed."""
+        return self.setting.batch / (float(self.samples_ns.mean()) / 1e9)
 
     def latency(self) -> dict[str, Any]:
         """The body of ``latency_ms``; ValueError where nothing was timed."""

@@ -71,6 +71,9 @@ from edgekit.cli.progress import fleet_bars
 @click.option(
     "--replay", metavar="FILE", help="Run a saved result again, the same models and plan, and compare with it."
 )
+@click.option(
+    "--tool", metavar="PATH", multiple=True, help="Program that times a model on adb: devices (benchmark_model)."
+)
 @click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds to wait for a worker's answer.")
 @click.option(
     "--resume/--fresh",

@@ -20,6 +20,7 @@ from edgekit.cli.progress import epoch_bar
 @click.argument("source")
 @data_option(required=True)
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the data; the family's own number without it.")
+@click.option("--qat", is_flag=True, help="Quantization-aware: learn with the roundings of int8 files in place.")
 @click.option("--distil-from", metavar="SOURCE", help="A teacher whose outputs are learned too.")
 @seed_option
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train.")
@@ -30,6 +31,7 @@ def command(
     source: str,
     data: str,
     epochs: int | None,
+    qat: bool,
     distil_from: str | None,
     seed: int,
     device: str,
@@ -37,10 +39,11 @@ def command(
     processes: int | None,
     out: str,
 ) -> None:
-    """Goes on from trained weights: new classes, recovery, distillation.
+    """Goes on from trained weights: new classes, recovery, distillation, quantization-aware training.
 
     SOURCE is a zoo name, a checkpoint (.safetensors), file.py:factory or pkg.mod:factory. Classes that differ from
-    those of SOURCE get a new last layer.
+    those of SOURCE get a new last layer. With --qat the checkpoint carries the ranges that int8 files need; export and
+    quantize take them along.
     """
     from edgekit.pipeline.finetune import finetune
     from edgekit.report.verbs import render_training
@@ -51,6 +54,7 @@ def command(
             data=data,
             epochs=epochs,
             distil_from=distil_from,
+            qat=qat,
             seed=seed,
             device=device,
             out=out,

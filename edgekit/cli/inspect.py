@@ -11,7 +11,10 @@ from edgekit.cli.options import emit, output_options
 @click.argument("model")
 @output_options
 def command(model: str) -> None:
-    """Shows what a model file is: card, signature, operators, size, history."""
+    """Shows what a model file is: card, signature, operators, size, history.
+
+    MODEL can be a saved calibration (.json): method, data, ranges by layer, and what is wrong with it.
+    """
     from edgekit.pipeline.inspect import inspect
     from edgekit.report.verbs import render_inspect
 

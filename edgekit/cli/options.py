@@ -53,6 +53,15 @@ def _state() -> State:
     return click.get_current_context().ensure_object(State)
 
 
+def _sink() -> Callable[[dict[str, Any]], None] | None:
+    """What takes the document in place of file and screen, for a command that is a step of a recipe: standard output
+    and the logs are then guarded by the outer command, or by the program that called it."""
+    from edgekit.recipe import SINK
+
+    found: Callable[[dict[str, Any]], None] | None = click.get_current_context().meta.get(SINK)
+    return found
+
+
 def json_path() -> str | None:
     """The file that ``--json`` names; None without one, and for standard output."""
     path = _state().json
@@ -85,6 +94,8 @@ def output_options(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        if _sink() is not None:
+            return function(*args, **kwargs)
         with _logging(_state()), _quiet_stdout(_state()):
             return function(*args, **kwargs)
 
@@ -158,7 +169,10 @@ def emit(verb: str, result: Result, render: Render | None = None) -> None:
 
     With ``--json -`` the document alone goes to standard output; with ``--json PATH`` the text still does.
     """
-    state = _state()
+    state, sink = _state(), _sink()
+    if sink is not None:
+        sink(result.document())
+        return
     text = ""
     if state.json is not None:
         from edgekit.report.document import dumps, envelope

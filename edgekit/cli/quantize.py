@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import click
 
-from edgekit.cli.options import data_option, emit, limit_option, optional_thread_counts, out_option, output_options
+from edgekit.cli.options import (
+    data_option,
+    emit,
+    limit_option,
+    listed,
+    optional_thread_counts,
+    out_option,
+    output_options,
+)
 
 
 @click.command()
@@ -24,6 +32,10 @@ from edgekit.cli.options import data_option, emit, limit_option, optional_thread
 @click.option("--seconds", type=float, help="auto: time of each file in the last match.  [default: 3]")
 @click.option("--threads", metavar="N[,N]", multiple=True, callback=optional_thread_counts,
               help="auto: threads of the runtimes, each number tried.  [default: 1]")  # fmt: skip
+@click.option("--runtime", metavar="NAME[,NAME]", multiple=True, callback=listed,
+              help="auto: runtimes to try.  [default: all that are installed]")  # fmt: skip
+@click.option("--smaller", is_flag=True,
+              help="auto: where none is faster, the smallest file that takes the same time.")  # fmt: skip
 @click.option("--resume/--fresh", default=None,
               help="auto: go on with the same run that was interrupted, or begin again.")  # fmt: skip
 @out_option("Model file to write; same suffix as MODEL. auto adds the suffix; a folder takes NAME-auto.FORMAT.")
@@ -41,6 +53,8 @@ def command(
     on: str | None,
     seconds: float | None,
     threads: tuple[int, ...] | None,
+    runtime: tuple[str, ...],
+    smaller: bool,
     resume: bool | None,
     out: str,
 ) -> None:
@@ -58,7 +72,8 @@ def command(
     from edgekit.report.auto import render_auto
     from edgekit.report.quantize import render_quantize
 
-    own = {"on": on, "seconds": seconds, "threads": threads, "resume": resume}
+    own: dict[str, object] = {"on": on, "seconds": seconds, "threads": threads, "runtime": runtime or None}
+    own |= {"smaller": smaller or None, "resume": resume}
     result = quantize(
         models,
         scheme=scheme,

@@ -81,6 +81,23 @@ class Channel:
             got += some
         return data
 
+    def read_to_end(self, deadline: float) -> bytes:
+        """All it says until its output ends.
+
+        Raises:
+            TimeoutError, Stopped: as :meth:`read`.
+        """
+        data = bytearray()
+        while True:
+            self._wait(deadline)
+            try:
+                some = os.read(self._from, 1 << 16)
+            except BlockingIOError:
+                continue
+            if not some:
+                return bytes(data)
+            data += some
+
     def read_after(self, marker: bytes, count: int, deadline: float) -> bytearray:
         """``count`` bytes after the first ``marker``; what comes before it is dropped, up to the noise limit.
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from difflib import get_close_matches
 
+from edgekit.devices.adb import parse_serial
 from edgekit.devices.classes import parse_class
 from edgekit.devices.cuda import parse_index
 from edgekit.devices.emulator import parse_core
 from edgekit.devices.inventory import saved
 from edgekit.devices.ssh import parse_address
 from edgekit.devices.transport import Transport
-from edgekit.errors import UnsupportedError, UsageError
+from edgekit.errors import UsageError
 from edgekit.registry import lookup, names
 from edgekit.types import DeviceSpec, Evidence
 
@@ -22,9 +23,9 @@ SPELLINGS = {
     "emulator": "emulator:cortex-a72",
     "class": "class:phone-2gb",
     "cuda": "cuda[:N]",
+    "adb": "adb:SERIAL",
 }
 """Kind -> how it is spelled."""
-_LATER = ("adb",)
 
 
 def parse_device(text: str) -> DeviceSpec:
@@ -32,7 +33,6 @@ def parse_device(text: str) -> DeviceSpec:
 
     Raises:
         UsageError: no such device; the message lists what there is.
-        UnsupportedError: a kind that this edgekit does not drive.
     """
     named = saved().get(text.strip())
     if named is not None:
@@ -42,8 +42,6 @@ def parse_device(text: str) -> DeviceSpec:
 
 def _spelled(text: str) -> DeviceSpec:
     kind, colon, address = text.strip().partition(":")
-    if kind in _LATER:
-        raise UnsupportedError(f"device {text!r}: this edgekit drives no {kind} devices; there are: {_known()}")
     if kind not in names("devices"):
         near = get_close_matches(kind, [*names("devices"), *saved()], n=1)
         hint = f"did you mean {SPELLINGS.get(near[0], near[0])!r}? " if near else ""
@@ -54,6 +52,8 @@ def _spelled(text: str) -> DeviceSpec:
         parse_address(address)
     if kind == "cuda":
         parse_index(address)
+    if kind == "adb":
+        parse_serial(address)
     if kind == "class":
         parse_class(address)
         return DeviceSpec(name=f"{kind}:{address}", kind=kind, address=address, evidence=Evidence.CONSTRAINED)

@@ -58,7 +58,7 @@ def save(name: str, address: str) -> Path:
     """
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} is no name for a device; use letters, digits, '-', '_' and '.'")
-    if name in names("devices") or name in ("cuda", "adb"):
+    if name in names("devices") or name == "cuda":
         raise UsageError(f"{name!r} is a kind of device; choose another name")
     return _write({**saved(), name: address})
 

@@ -67,6 +67,16 @@ def stoppable(stop: Stop) -> Iterator[None]:
         _CURRENT.reset(token)
 
 
+@contextmanager
+def unstoppable() -> Iterator[None]:
+    """What is started within is finished although the stop is set: clearing up. Its waits need short time-outs."""
+    token = _CURRENT.set(None)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
 def pause(seconds: float) -> None:
     """Sleeps; raises :class:`Stopped` when the stop of this thread is set meanwhile."""
     stop = current()

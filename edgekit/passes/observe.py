@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgekit.artifact import sha256_file
+from edgekit.artifact import open_artifact, sha256_file
+from edgekit.bench.profile.layers import onnx_layers, tflite_layer
+from edgekit.converters.recurrent.flatbuffer import Editor, Graph
+from edgekit.errors import DataError
 from edgekit.passes.calibration import Calibration, check_method, checked_feeds, gather
+from edgekit.passes.calibration_doctor import InputWatch, findings
 from edgekit.passes.cell_states import cell_states
+from edgekit.passes.fingerprint import Probes, layouts_of, prints_of, probe_feeds
+from edgekit.passes.tflite_integers import builtin, name_of
 from edgekit.types import Array, Feed, Format, Signature
 from edgekit.wire_tflite import without_prefix
 
+_WEIGHTED = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 0, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 2}
+"""TFLite operators with weights -> which of their inputs is the activation."""
 _FLOAT = 1  # onnx.TensorProto.FLOAT
 
 
@@ -28,11 +38,60 @@ def calibrate(
         UsageError: no such method.
     """
     check_method(method)
-    checked = checked_feeds(feeds, signature)
+    artifact = open_artifact(path)
+    contract = artifact.card.contract if artifact.card is not None else {}
+    watch = InputWatch(signature, contract)
+    waiting = watch.watching(checked_feeds(feeds, signature))
+    first = next(waiting, None)
+    if first is None:
+        raise DataError("the calibration data is empty; give at least one sample, some hundred are usual")
+    probes = probe_feeds(signature, contract, first)
+    tensors = file_tensors(path, format, signature, chain(probes, [first], waiting))
+    prints = prints_of([values for _, values in islice(tensors, len(probes))])
+    made = gather(
+        tensors,
+        method=method,
+        data=data,
+        channel_axis=1 if format is Format.ONNX else -1,
+        model_sha256=sha256_file(path),
+    )
+    read = weighted_inputs(path, format)
+    made = replace(
+        made,
+        layers=layers_of(path, format, made.ranges),
+        dead={name: count for name, count in made.dead.items() if name in read},
+        probes=Probes(probes, layouts_of(contract), prints),
+    )
+    return replace(made, notes=(*made.notes, *watch.findings(), *findings(made)))
+
+
+def weighted_inputs(path: Path, format: Format) -> set[str]:
+    """Tensors that convolutions and matrix products with constant weights read: those that have channels."""
+    if format is Format.ONNX:
+        import onnx
+
+        graph = onnx.load(str(path)).graph
+        constants = {tensor.name for tensor in graph.initializer}
+        nodes = [n for n in graph.node if n.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")]
+        return {n.input[0] for n in nodes if n.input[1] in constants}
+    editor = Editor(without_prefix(path.read_bytes()))
+    main = Graph(editor, editor.model.subgraphs[0])
+    read = [(node, _WEIGHTED.get(builtin(main, node))) for node in main.raw.operators]
+    return {name_of(main, int(node.inputs[place])) for node, place in read if place is not None}
+
+
+def file_tensors(
+    path: Path, format: Format, signature: Signature, feeds: Iterable[Feed]
+) -> Iterator[tuple[int, Mapping[str, Array]]]:
+    """Every float32 activation of the file at ``path``, by name, for each feed; with the number of samples in it."""
     names = [spec.name for spec in signature.inputs]
-    tensors = onnx_tensors(path, names, checked) if format is Format.ONNX else tflite_tensors(path, names, checked)
-    axis = 1 if format is Format.ONNX else -1
-    return gather(tensors, method=method, data=data, channel_axis=axis, model_sha256=sha256_file(path))
+    return onnx_tensors(path, names, feeds) if format is Format.ONNX else tflite_tensors(path, names, feeds)
+
+
+def layers_of(path: Path, format: Format, names: Iterable[str]) -> dict[str, str]:
+    """Tensor name -> layer of the torch module that it comes from, where the file tells."""
+    layer_of = onnx_layers(path.read_bytes()) if format is Format.ONNX else tflite_layer
+    return {name: layer for name in names if (layer := layer_of(name)) is not None}
 
 
 def onnx_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iterator[tuple[int, Mapping[str, Array]]]:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.converters.recurrent.flatbuffer import NONE, Editor, Graph
-from edgekit.passes.calibration import Range
+from edgekit.passes.histogram import Range
 from edgekit.passes.onnx_weights import symmetric_int8
 from edgekit.passes.tflite_integers import (
     Scale,

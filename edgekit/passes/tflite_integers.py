@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.converters.recurrent.flatbuffer import Editor, Graph
-from edgekit.passes.calibration import Range
+from edgekit.passes.histogram import Range
 from edgekit.types import Array
 
 _CODES = {"float32": 0, "float16": 1, "int32": 2, "int16": 7, "int8": 9}  # schema.TensorType

@@ -11,11 +11,15 @@ from typing import Any
 
 from edgekit import registry
 from edgekit.devices import open_worker, parse_device
+from edgekit.devices.adb import Adb
 from edgekit.devices.inventory import forget, save, saved
+from edgekit.devices.lease import holder
 from edgekit.errors import DeviceError, EdgekitError
-from edgekit.pipeline.device_check import CheckResult, check
+from edgekit.pipeline.bench.tools import KINDS as KINDS_OF_TOOLS
+from edgekit.pipeline.bench.tools import lease_of
+from edgekit.pipeline.device_check import CheckResult, Trial, check
 from edgekit.pipeline.emulator_root import build_root
-from edgekit.types import Evidence
+from edgekit.types import DeviceSpec, Evidence
 
 KINDS = {
     "cpu": ("cpu", "this machine, a worker with this interpreter"),
@@ -34,6 +38,10 @@ KINDS = {
     "emulator": (
         "emulator:cortex-a53|a72|a76",
         "an ARM core, emulated, with the real ARM runtimes: what a file computes there, never how fast",
+    ),
+    "adb": (
+        "adb:SERIAL",
+        "an Android device, through the system's adb and a timing program of yours (bench --tool), nothing else",
     ),
 }
 """Kind -> how it is spelled after --on, and what it is."""
@@ -130,8 +138,8 @@ def add(name: str, address: str) -> SavedResult:
     save_as = f"{spec.kind}:{spec.address}" if spec.address else spec.kind
     if spec.kind == "emulator":
         build_root()
-    checked = check(address)
-    if not checked.usable:
+    checked = _android(spec) if spec.kind in KINDS_OF_TOOLS else check(address)
+    if not checked.usable and spec.kind not in KINDS_OF_TOOLS:
         raise DeviceError(f"{address} was not added: {'; '.join(checked.advice)}")
     if spec.kind == "ssh" and "?" not in save_as:
         save_as = f"{save_as}?python={checked.facts['executable']}"
@@ -148,7 +156,36 @@ def remove(name: str) -> SavedResult:
     return SavedResult(name, address, forget(name))
 
 
+def _android(spec: DeviceSpec) -> CheckResult:
+    """What adb tells of a device: no runtime can be tried there."""
+    with Adb(spec) as device:
+        facts = device.properties()
+    reached = Trial("adb reaches it", True, facts["model"])
+    advice = f"bench it with a timing program built for {facts['abi']}: --tool benchmark_model"
+    return CheckResult(spec.name, f"adb:{spec.address}", spec.evidence.value, facts, (), (reached,), (advice,))
+
+
+def _asked_adb(device: Saved) -> Saved:
+    spec = parse_device(device.name)
+    try:
+        with Adb(spec, STATE_S) as there:
+            facts = there.properties()
+    except EdgekitError as error:
+        return replace(device, state="unreachable", detail=str(error))
+    told = f"{facts['model']}, Android {facts['release']} (SDK {facts['sdk']}), {facts['abi']}"
+    held = holder(lease_of(spec))
+    return replace(device, state="ready", detail=told) if held is None else _held(device, held, told)
+
+
+def _held(device: Saved, held: Mapping[str, Any], told: str) -> Saved:
+    until = (datetime.now().astimezone() + timedelta(seconds=held["left_s"])).isoformat(timespec="seconds")
+    told = f"by {held['owner']} until {until[11:19]} at the latest, for {held['held_s']:.0f} s now; {told}"
+    return replace(device, state="leased", detail=told, holder={**held, "until": until})
+
+
 def _asked(device: Saved) -> Saved:
+    if parse_device(device.name).kind in KINDS_OF_TOOLS:
+        return _asked_adb(device)
     try:
         with open_worker(device.name, timeout_s=STATE_S) as client:
             there, held = client.environment(), client.holder()
@@ -157,7 +194,5 @@ def _asked(device: Saved) -> Saved:
     load = there.get("load")
     told = f"{there.get('cpu')}, {there.get('cores')} cores"
     if held is not None:
-        until = (datetime.now().astimezone() + timedelta(seconds=held["left_s"])).isoformat(timespec="seconds")
-        told = f"by {held['owner']} until {until[11:19]} at the latest, for {held['held_s']:.0f} s now; {told}"
-        return replace(device, state="leased", detail=told, holder={**held, "until": until})
+        return _held(device, held, told)
     return replace(device, state="ready", detail=f"{told}, load {load[0]}" if isinstance(load, list) else told)

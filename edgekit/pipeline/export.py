@@ -232,6 +232,8 @@ def _convert_all(
     converters: Mapping[str, Converter], capture: Capture, proof: _Proof, stage: Path, name: str
 ) -> list[_Made]:
     """Begins every conversion, then finishes and proves them: those that run here first, while the others run."""
+    from edgekit.pipeline.learned_ranges import taken_along
+
     begun: dict[str, tuple[float, Path, Finish]] = {}
     for key in sorted(converters, key=lambda k: not converters[k].background):
         started, target = time.monotonic(), stage / f"{name}.{converters[key].format}"
@@ -244,7 +246,8 @@ def _convert_all(
         card = converters[key].card(capture)
         write_card(target, card)
         ledger = proof.of(target, card, converters[key])
-        notes = (*notes, *ledger.notes)
+        card, said = taken_along(capture.network, Artifact(target, converters[key].format, card))
+        notes = (*notes, *ledger.notes, *said)
         begin = started if converters[key].background else here
         seconds = time.monotonic() - begin
         card = _finish_card(card, capture, proof, ledger, notes, converters[key])

@@ -25,6 +25,7 @@ log = logging.getLogger("edgekit")
 EPOCHS = 10
 RATE = 0.1
 """Peak learning rate relative to training from scratch: trained weights need small steps."""
+QAT_RATE, QAT_CLIP = 0.1, 1.0
 CUSTOM = TrainOptions(
     batch=64, lr=1e-2, optimizer="adamw", weight_decay=1e-2, average=0.99, augment="auto", precision="auto"
 )
@@ -38,6 +39,7 @@ def finetune(
     out: str | Path,
     epochs: int | None = None,
     distil_from: str | Path | None = None,
+    qat: bool = False,
     seed: int = 0,
     device: str = "cpu",
     overrides: Mapping[str, Any] | None = None,
@@ -54,6 +56,8 @@ def finetune(
         out: the checkpoint to write.
         epochs: passes over the data (10 where it is None).
         distil_from: a teacher with the same classes.
+        qat: the network learns with the roundings of its int8 files, in float32; the checkpoint is a float one that
+            carries the ranges it learnt (see :mod:`edgekit.passes.fake_quantization`).
         seed, device, overrides, progress: as in :func:`edgekit.pipeline.train.train`.
 
     Raises:
@@ -64,6 +68,8 @@ def finetune(
     require_torch(network, "train")
     samples = open_data(data, default_split="train")
     base = finetune_options(network, samples.kind)
+    if qat:
+        base = quantization_aware(base)
     options = train_options(base, epochs or EPOCHS, seed, overrides)
     torch.manual_seed(seed)
     network = fitted_to(network, samples)
@@ -83,6 +89,17 @@ def finetune_options(network: Network, kind: str = "") -> TrainOptions:
     name = network.card.config.get("family")
     base = family(str(name)).options_for(kind) if name else CUSTOM
     return replace(base, lr=base.lr * RATE, epochs=EPOCHS)
+
+
+def quantization_aware(base: TrainOptions) -> TrainOptions:
+    """How a network learns with its roundings in place, where it would learn by ``base`` without them.
+
+    In float32: bfloat16 has the 8 bits of what is learnt here, and its own rounding would hide the one of the grid.
+    With its batch norms folded a network has larger gradients (of the shipped cnn SGD left nothing at the rate of a
+    plain fine-tuning): a tenth of the rate for SGD, whose steps grow with them, and a limit to their norm.
+    """
+    rate = base.lr * QAT_RATE if base.optimizer == "sgd" else base.lr
+    return replace(base, qat=True, precision="32-true", lr=rate, clip=base.clip or QAT_CLIP)
 
 
 def fitted_to(network: Network, data: Dataset) -> Network:

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgekit.artifact import card_to_json, open_artifact, sha256_file, size_bytes
 from edgekit.cardfile import signature_to_json
+from edgekit.passes.calibration import Calibration
 from edgekit.quality.account import account
 from edgekit.quality.contents import file_signature, operators
 from edgekit.types import Artifact, Format, Signature
@@ -40,12 +41,40 @@ class InspectResult:
         }
 
 
-def inspect(model: str | Path) -> InspectResult:
+@dataclass(frozen=True)
+class CalibrationResult:
+    """What a saved calibration holds."""
+
+    path: Path
+    calibration: Calibration
+
+    def document(self) -> dict[str, Any]:
+        found = self.calibration
+        return {
+            "calibration": str(self.path),
+            "method": found.method,
+            "data": found.data,
+            "samples": found.samples,
+            "halves": found.halves,
+            "model_sha256": found.model_sha256,
+            "ranges": [
+                {"layer": found.layers.get(name, ""), "tensor": name, "low": one.low, "high": one.high}
+                for name, one in found.ranges.items()
+            ],
+            "notes": list(found.notes),
+        }
+
+
+def inspect(model: str | Path) -> InspectResult | CalibrationResult:
     """Reads a model file: card, signature, operators, size, integer account, history. Works on files from elsewhere.
+    Of a saved calibration (.json): method, data, samples, ranges.
 
     Raises:
         ModelError: the file is missing or not valid.
+        DataError: a .json that is no calibration.
     """
+    if Path(model).suffix.lower() == ".json":
+        return CalibrationResult(Path(model), Calibration.load(Path(model)))
     artifact = open_artifact(model)
     signature = artifact.card.signature if artifact.card else file_signature(artifact)
     found = account(artifact) if artifact.format in (Format.ONNX, Format.TFLITE) else None

@@ -19,22 +19,24 @@ from edgekit.models.checkpoint import save_checkpoint
 from edgekit.models.family import TrainOptions, family, new_network, parameter_count
 from edgekit.models.samples import MAX_VALIDATION
 from edgekit.models.training import Fit, Progress, fit
+from edgekit.pipeline.quantization_aware import with_learned_ranges, with_roundings
 from edgekit.quality.anomaly import refit_threshold
 from edgekit.quality.evaluate import evaluate
-from edgekit.runtime.torch import TorchModuleRunner
-from edgekit.types import Card, Network, Quality, Signature, Step, TensorSpec
+from edgekit.runtime.torch import TorchModuleRunner, free_batch
+from edgekit.types import Card, Network, Quality, Step
 
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
     """A trained checkpoint: where it is, how it was trained, how good it is on data it has not seen (the first of the
-    figures in its card)."""
+    figures in its card). ``rounded``: the same figure with the roundings of int8, of quantization-aware training."""
 
     path: Path
     network: Network
     fit: Fit
     quality: Quality | None
     seconds: float
+    rounded: Quality | None = None
 
     def document(self) -> dict[str, Any]:
         """The body of the JSON document ``edgekit.train/1``."""
@@ -48,6 +50,7 @@ class TrainResult:
             "family": self.network.card.family,
             "training": {**asdict(self.fit), "seconds": self.seconds},
             "quality": None if self.quality is None else asdict(self.quality),
+            "simulated_int8": None if self.rounded is None else asdict(self.rounded),
             "steps": [asdict(step) for step in self.network.card.steps],
         }
 
@@ -109,20 +112,26 @@ def train_network(
 ) -> TrainResult:
     """The part that ``train``, ``finetune`` and ``prune`` share: fit, measure on held-out data, write the checkpoint.
 
-    A run that is stopped leaves ``OUT.resume`` beside ``out``; the same call goes on from there.
+    A run that is stopped leaves ``OUT.resume`` beside ``out``; the same call goes on from there. With ``options.qat``
+    the network learns with the roundings of its int8 files, and the ranges it learnt go into its card.
     """
     start = time.monotonic()
     resume = out.with_name(f"{out.stem}.resume{out.suffix}")
     loop, learnt = _loop(network, samples)
-    outcome = loop(network, learnt, options, device=device, state=resume, teacher=teacher, progress=progress)
-    card = network.card.with_step(step)
+    taught = with_roundings(network, learnt, options) if options.qat else network
+    outcome = loop(taught, learnt, options, device=device, state=resume, teacher=teacher, progress=progress)
+    card = replace(network.card, ranges=None).with_step(step)
+    rounded = None
+    if options.qat:
+        rounded = next(iter(held_out_quality(taught, samples)), None)
+        card = with_learned_ranges(taught, card, learnt)
     if network.task.kind == "anomaly":
         card = _with_threshold(network, learnt, options, card)
         network = replace(network, card=card)
     figures = held_out_quality(network, samples)
     trained = replace(network, card=replace(card, quality=figures))
     save_checkpoint(trained, out)
-    return TrainResult(out, trained, outcome, figures[0] if figures else None, time.monotonic() - start)
+    return TrainResult(out, trained, outcome, figures[0] if figures else None, time.monotonic() - start, rounded)
 
 
 def _with_threshold(network: Network, learnt: Dataset, options: TrainOptions, card: Card) -> Card:
@@ -168,11 +177,7 @@ def module_quality(network: Network, data: Dataset, limit: int | None = None) ->
 def module_runner(network: Network) -> TorchModuleRunner:
     """The module behind a runner's ``run``, its first axis free so that it is measured in batches."""
 
-    def batched(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
-        return tuple(replace(spec, shape=("batch", *spec.shape[1:])) for spec in specs)
-
-    signature = Signature(batched(network.signature.inputs), batched(network.signature.outputs))
-    return TorchModuleRunner(network.module, signature, threads=torch.get_num_threads())
+    return TorchModuleRunner(network.module, free_batch(network.signature), threads=torch.get_num_threads())
 
 
 def train_options(

@@ -29,11 +29,12 @@ def chosen_line(document: Mapping[str, Any]) -> str:
     chosen, device = document["chosen"], document["device"]
     path, best = document["artifact"]["path"], document["best_float"]
     where = f"on {device['name']} ({device['evidence']})"
-    if chosen["scheme"] == "float":
+    if chosen["name"] == best:
         return f"{path}: {chosen['name']}: nothing within the limit is faster {where}, so the float file is shipped"
     low, high = chosen["time"]["ci95"]
+    same = ", the smallest in the same time" if chosen["time"]["verdict"] == "same" else ""
     ratio = f"{chosen['time']['ratio_p50']:.2f} ({low:.2f}–{high:.2f}) of the time of {best}"
-    return f"{path}: {chosen['name']}: {ratio} {where}"
+    return f"{path}: {chosen['name']}: {ratio} {where}{same}"
 
 
 def _row(trial: Mapping[str, Any]) -> tuple[object, ...]:

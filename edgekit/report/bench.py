@@ -75,6 +75,13 @@ def evidence_lines(document: Document) -> list[str]:
             lines.append(
                 f"{name}: it shows what fits in that memory on those cores; the times are of this machine's cores"
             )
+        if any("tool" in entry for entry in here):
+            tool = here[0]["tool"]
+            lines.append(
+                f"{evidence} on {name}, {cpu}; timed by {tool['name']}, {len(tool['invocations'])} invocations of "
+                f"each in turns, seed {document['seed']}; its samples, and so the noise within one, are not to be had"
+            )
+            continue
         noisy = [short(entry["model"]) for entry in here if (entry["noise"] or {}).get("verdict") == "noisy"]
         said = f"noisy: {', '.join(noisy)}" if noisy else "stable"
         lines.append(

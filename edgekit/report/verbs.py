@@ -10,6 +10,9 @@ from typing import Any, Protocol
 
 from edgekit.report.text import figure, share, size, table
 
+_TENSOR = 40
+"""Letters of a tensor's name that are shown, its last: those of TFLite files hold every class on the way."""
+
 
 class Documented(Protocol):
     """A result of a pipeline verb."""
@@ -100,8 +103,10 @@ def _output_row(output: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 def render_inspect(result: Documented) -> Parts:
-    """Size, signature, operators, integer account, history."""
+    """Size, signature, operators, integer account, history; of a calibration, its ranges."""
     document = result.document()
+    if "calibration" in document:
+        return _calibration(document)
     card = document["card"]
     head = (
         f"{document['model']}: {document['format']}, {size(document['bytes'])} bytes, sha256 {document['sha256'][:16]}…"
@@ -131,6 +136,20 @@ def render_inspect(result: Documented) -> Parts:
         parts.append(table(("metric", "value", "data", "samples"), figures, right=("value", "samples")))
     parts.extend(f"note: {note}" for note in (card or {}).get("notes") or ())
     return parts
+
+
+def _calibration(document: Mapping[str, Any]) -> Parts:
+    halves = document["halves"]
+    apart = "" if halves is None else f"; scales of two halves of the samples are {share(halves)} apart (median)"
+    head = (
+        f"{document['calibration']}: {document['method']} on {size(document['samples'])} samples of {document['data']}"
+    )
+    rows = [
+        (row["layer"], row["tensor"].rpartition("/")[2][-_TENSOR:], f"{row['low']:.4g}", f"{row['high']:.4g}")
+        for row in document["ranges"]
+    ]
+    ranges = table(("layer", "tensor", "from", "to"), rows, right=("from", "to"))
+    return [head + apart, ranges, *(f"note: {note}" for note in document["notes"])]
 
 
 def _streaming(streaming: Mapping[str, Any]) -> str:

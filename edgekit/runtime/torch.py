@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -173,3 +174,12 @@ def _specs(program: Any) -> tuple[list[TensorSpec], list[TensorSpec]]:
 
     inputs = [spec(name, name) for name in names]
     return inputs, [spec(f"output_{k}", name) for k, name in enumerate(results)]
+
+
+def free_batch(signature: Signature) -> Signature:
+    """``signature`` with the first axis of every tensor free, as ``batch``: a module in memory takes any."""
+
+    def freed(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+        return tuple(replace(spec, shape=("batch", *spec.shape[1:])) for spec in specs)
+
+    return Signature(freed(signature.inputs), freed(signature.outputs))

@@ -13,7 +13,7 @@ import edgekit
 
 PUBLIC = [
     "__version__", "bench", "compare", "doctor", "evaluate", "export", "finetune", "inspect", "load", "models", "prune",
-    "quantize", "run", "train", "verify",
+    "quantize", "recipe", "run", "train", "verify",
 ]  # fmt: skip
 HEAVY = (
     "numpy",
@@ -37,12 +37,20 @@ def test_public_names_are_pinned() -> None:
     assert edgekit.__all__ == PUBLIC
 
 
-@pytest.mark.parametrize("name", [n for n in PUBLIC if not n.startswith("__")])
+@pytest.mark.parametrize("name", [n for n in PUBLIC if not n.startswith("__") and n != "recipe"])
 def test_every_public_name_can_be_called_and_is_described(name: str) -> None:
     found = getattr(edgekit, name)
     assert callable(found)
     verb = found if name == "load" else getattr(importlib.import_module(f"edgekit.pipeline.{name}"), name)
     assert (verb.__doc__ or "").strip()
+
+
+@pytest.mark.parametrize("name", ["check", "show", "run"])
+def test_recipe_is_a_module_of_three_verbs(name: str) -> None:
+    assert callable(getattr(edgekit.recipe, name))
+    assert (getattr(edgekit.recipe, name).__doc__ or "").strip()
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = edgekit.recipe.nonsense  # type: ignore[attr-defined]
 
 
 def test_unknown_name() -> None:

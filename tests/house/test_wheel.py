@@ -57,7 +57,8 @@ def _wanted(root: Path) -> set[str]:
     wanted = {"edgekit/py.typed"}
     for folder, place in MAPPED.items():
         wanted |= {f"{place}/{file.relative_to(root / folder)}" for file in (root / folder).rglob("*.py")}
-    return wanted | {f"edgekit/models/weights/{file.name}" for file in (root / "models/weights").glob("*.safetensors")}
+    data = [*(root / "models/weights").glob("*.safetensors"), *(root / "models/recipes").glob("*.toml")]
+    return wanted | {f"edgekit/{file.relative_to(root)}" for file in data}
 
 
 def test_comparison_can_fail(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from edgekit.errors import DataError, ModelError, UsageError
-from edgekit.passes.calibration import BINS, METHODS, Calibration, Observer, Range, checked_feeds, gather
+from edgekit.passes.calibration import Calibration, checked_feeds, gather
+from edgekit.passes.histogram import BINS, METHODS, Observer, Range
 from edgekit.types import Array, Signature, TensorSpec
 
 RNG = np.random.default_rng(0)

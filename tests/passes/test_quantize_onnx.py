@@ -17,7 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 from edgekit.data import Dataset
 from edgekit.errors import ModelError, UnsupportedError, UsageError
 from edgekit.passes.base import PassContext
-from edgekit.passes.calibration import METHODS, Calibration, Range
+from edgekit.passes.calibration import Calibration
+from edgekit.passes.histogram import METHODS, Range
 from edgekit.passes.onnx_prepare import prepared
 from edgekit.passes.onnx_weights import symmetric_int8
 from edgekit.passes.quantize_onnx import SCHEMES, QuantizeOnnx

@@ -14,8 +14,9 @@ from ai_edge_litert.interpreter import Interpreter
 from edgekit.artifact import open_artifact
 from edgekit.devices import open_runner
 from edgekit.passes.base import PassContext
-from edgekit.passes.calibration import Calibration, Range
+from edgekit.passes.calibration import Calibration
 from edgekit.passes.cell_states import cell_states
+from edgekit.passes.histogram import Range
 from edgekit.passes.observe import calibrate
 from edgekit.passes.quantize_recurrent import cell_scale, quantize_recurrent
 from edgekit.passes.quantize_tflite import SCHEMES, QuantizeTflite

@@ -15,7 +15,8 @@ from edgekit.data import Dataset
 from edgekit.devices import open_runner
 from edgekit.errors import EdgekitError, RuntimeMissingError, UnsupportedError, UsageError
 from edgekit.passes.base import PassContext
-from edgekit.passes.calibration import METHODS, Calibration
+from edgekit.passes.calibration import Calibration
+from edgekit.passes.histogram import METHODS
 from edgekit.passes.integer_io import integer_io
 from edgekit.passes.quantize_tflite import SCHEMES, QuantizeTflite
 from edgekit.quality.account import account

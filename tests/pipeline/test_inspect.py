@@ -11,6 +11,8 @@ import pytest
 
 import edgekit
 from edgekit.artifact import write_card
+from edgekit.passes.calibration import Calibration
+from edgekit.passes.histogram import Range
 from edgekit.pipeline.doctor import TINY_ONNX, TINY_TFLITE
 from edgekit.types import Card, Quality, QuantizedTensor, Signature, Step, Task, TensorSpec
 
@@ -56,3 +58,19 @@ def test_with_card(model: Path, edgekit_cli: Callable[..., Any]) -> None:
         "stayed in float",
     ):
         assert text in shown.out
+
+
+def test_a_calibration(tmp_path: Path, edgekit_cli: Callable[..., Any]) -> None:
+    found = Calibration(
+        "mse", "digits@train", 64, {"relu": Range(0.0, 2.5)}, {}, notes=("a remark",), layers={"relu": "stem.2"}
+    )
+    found.save(tmp_path / "ranges.json")
+    document = edgekit.inspect(tmp_path / "ranges.json").document()
+    assert document["ranges"] == [{"layer": "stem.2", "tensor": "relu", "low": 0.0, "high": 2.5}]
+    shown = edgekit_cli("inspect", tmp_path / "ranges.json")
+    assert shown.code == 0
+    assert all(word in shown.out for word in ("mse on 64 samples of digits@train", "stem.2", "2.5", "note: a remark"))
+    (tmp_path / "other.json").write_text('{"schema": "edgekit.bench/1"}')
+    refused = edgekit_cli("inspect", tmp_path / "other.json")
+    assert refused.code == 3
+    assert "other.json has schema 'edgekit.bench/1'" in refused.err

@@ -131,8 +131,21 @@ def test_saved_ranges_give_the_same_file(mlp: dict[str, Path], tmp_path: Path) -
         mlp["onnx"], scheme="int8", out=tmp_path / "b.onnx", data=DATA, calibration=str(tmp_path / "ranges.json")
     )
     assert first.sha256 == second.sha256
-    with pytest.raises(DataError, match="made from another file"):
-        quantize(mlp["tflite"], scheme="int8", out=tmp_path / "c.tflite", calibration=str(tmp_path / "ranges.json"))
+
+
+def test_ranges_of_one_format_serve_the_other(mlp: dict[str, Path], tmp_path: Path) -> None:
+    ranges = tmp_path / "ranges.json"
+    quantize(mlp["onnx"], scheme="int8", out=tmp_path / "a.onnx", data=DATA, save_calibration=ranges)
+    made = quantize(mlp["tflite"], scheme="int8", out=tmp_path / "a.tflite", calibration=str(ranges))
+    own = quantize(mlp["tflite"], scheme="int8", out=tmp_path / "b.tflite", data=DATA)
+    assert made.account.integer_operators == own.account.integer_operators > 0
+    other = onnx.load(mlp["onnx"])
+    for weight in other.graph.initializer:
+        if weight.data_type == onnx.TensorProto.FLOAT:
+            weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.5), weight.name))
+    onnx.save(other, tmp_path / "other.onnx")
+    with pytest.raises(DataError, match=r"ranges.json: .*another network"):
+        quantize(tmp_path / "other.onnx", scheme="int8", out=tmp_path / "c.onnx", calibration=str(ranges))
 
 
 def test_a_mutated_scale_trips_max_drop(mlp: dict[str, Path], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from edgekit.artifact import open_artifact, sha256_file
 from edgekit.data.dataset import Dataset
 from edgekit.errors import EdgekitError, StorageError, UnreachableError
 from edgekit.passes import quantize_onnx, quantize_tflite
-from edgekit.passes.calibration import METHODS
+from edgekit.passes.histogram import METHODS
 from edgekit.pipeline.auto.notebook import Notebook, Value
 from edgekit.pipeline.auto.options import AutoOptions
 from edgekit.pipeline.quantize.options import QuantizeOptions

@@ -30,22 +30,25 @@ def drop_slower(trials: Sequence[Trial], best: Trial) -> None:
             trial.why = f"slower than {best.name}"
 
 
-def pick(trials: Sequence[Trial], best: Trial) -> Trial:
+def pick(trials: Sequence[Trial], best: Trial, *, smaller: bool = False) -> Trial:
     """The fastest of those that are faster than ``best``, the fastest float file; ``best`` where none is.
 
-    Only the verdict ``faster`` counts: neither ``same`` nor ``inconclusive`` is a reason to give up precision. All
-    others get the reason why not.
+    Only the verdict ``faster`` counts: neither ``same`` nor ``inconclusive`` is a reason to give up precision. With
+    ``smaller``, and where none is faster, the smallest file with the verdict ``same``, if it is smaller than ``best``.
+    All others get the reason why not.
     """
     faster = [trial for trial in trials if trial.verdict is Verdict.FASTER and not trial.out]
     fastest = min(faster, key=lambda trial: trial.ratio, default=best)
+    if fastest is best and smaller:
+        same = [trial for trial in trials if trial.verdict is Verdict.SAME and not trial.out]
+        fastest = min([best, *same], key=_bytes)
     for trial in trials:
         if trial is fastest or trial.out or trial is best:
             continue
         if trial.verdict is Verdict.FASTER:
             trial.why = f"faster than {best.name}, but {fastest.name} is faster still"
         elif trial.verdict is Verdict.SAME:
-            smaller = _smaller(trial, best)
-            trial.why = f"takes the same time as {best.name}{smaller}"
+            trial.why = f"takes the same time as {best.name}{_share(trial, best)}"
         elif trial.verdict is Verdict.SLOWER:
             trial.why = f"slower than {best.name}"
         else:
@@ -60,7 +63,11 @@ def undecided(trials: Sequence[Trial], best: Trial) -> list[Trial]:
     return [t for t in trials if not t.out and t is not best and t.verdict is Verdict.INCONCLUSIVE and t.ratio < 1]
 
 
-def _smaller(trial: Trial, best: Trial) -> str:
-    assert trial.made is not None and best.made is not None
-    share = trial.made.bytes / best.made.bytes
+def _bytes(trial: Trial) -> int:
+    assert trial.made is not None
+    return trial.made.bytes
+
+
+def _share(trial: Trial, best: Trial) -> str:
+    share = _bytes(trial) / _bytes(best)
     return f" and {100 * share:.0f}% of its bytes" if share < 1 else ""

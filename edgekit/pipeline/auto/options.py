@@ -14,8 +14,6 @@ from edgekit.passes.calibration import check_method
 from edgekit.types import DeviceSpec
 
 SUFFIXES = (".onnx", ".tflite")
-OWN = ("on", "seconds", "threads", "resume", "seed")
-"""Options of ``quantize`` that belong to ``auto`` alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +26,8 @@ class AutoOptions:
         on: the device that runs and times.
         seconds: time of each file in the last match; the race before it takes a third of that.
         threads: thread counts, each tried.
+        runtime: runtimes to try (``litert:cpu`` and other variants, too); empty: every one that is installed.
+        smaller: where no file is faster than the float file, take the smallest that takes the ``same`` time.
         samples: calibration samples; None: 300.
         calibration: the one way to find ranges; None: ``minmax``, and the others where that loses too much.
         limit: samples at most that quality is measured on, of either split.
@@ -40,6 +40,8 @@ class AutoOptions:
     on: str = "cpu"
     seconds: float = 3.0
     threads: Sequence[int] = (1,)
+    runtime: Sequence[str] = ()
+    smaller: bool = False
     samples: int | None = None
     calibration: str | None = None
     limit: int | None = None
@@ -61,8 +63,9 @@ def read_options(given: Mapping[str, Any]) -> AutoOptions:
     for name, why in (("data", "to judge the candidates on"), ("max_drop", "0.01 allows one point of accuracy")):
         if name not in keywords:
             raise UsageError(f"--scheme auto needs --{name.replace('_', '-')} ({why})")
-    if isinstance(keywords.get("threads"), int):
-        keywords["threads"] = (keywords["threads"],)
+    for name in ("threads", "runtime"):
+        if isinstance(keywords.get(name), int | str):
+            keywords[name] = (keywords[name],)
     options = AutoOptions(**keywords)
     if not 0 <= options.max_drop < 1:
         raise UsageError(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from edgekit.data.dataset import Dataset, split_indices
+from edgekit.data.dataset import Dataset, split_indices, stratified
+from edgekit.data.preprocess import feeds
 from edgekit.errors import DataError
 from edgekit.pipeline.quantize.samples import fit_and_test
 from edgekit.quality.evaluate import measurable
-from edgekit.types import Card
+from edgekit.runtime.stream import streaming_of
+from edgekit.types import Artifact, Card, Format
 
 MOST = 1000
 """Samples that candidates are judged on: two accuracies on the same 1,000 that differ in one answer of a hundred differ
@@ -48,11 +52,8 @@ class Samples:
 def take_samples(data: str, card: Card | None, limit: int | None) -> Samples:
     """Splits ``data``: part of train to judge on, the rest of train for ranges, test for the figures.
 
-    Where the train split does not say what is right (an anomaly detector's holds only the normal kind), the test split
-    is halved, which is said.
-
     Raises:
-        DataError: the data does not say what is right.
+        DataError: one of the splits does not say what is right.
     """
     notes: list[str] = []
     train, test = fit_and_test(data, notes)
@@ -63,16 +64,30 @@ def take_samples(data: str, card: Card | None, limit: int | None) -> Samples:
         return Samples(train, test, test, (*notes, "the choice saw these samples, too: its figures flatter it"))
     count = min(MOST if limit is None else limit, max(len(train) // 2, 1))
     rest, judged = split_indices(len(train), train.labels, count / len(train), _SEED)
-    choose = _named(train.subset(judged), "train")
-    if measurable(choose, card):
-        return Samples(train.subset(rest), choose, test, tuple(notes))
-    reported, judged = split_indices(len(test), test.labels, 0.5, _SEED)
-    notes.append(f"{train.label} does not say what is right: judged on one half of {test.label}, reported on the other")
-    return Samples(
-        train, _named(test.subset(judged), "judged"), _named(test.subset(reported), "reported"), tuple(notes)
-    )
+    choose = stratified(train.subset(judged), count)  # the split gives every class one at least
+    if not measurable(choose, card):
+        raise DataError(
+            f"the {len(choose)} samples of {choose.label} that candidates are judged on do not say what is right (an "
+            "anomaly detector needs both kinds there); give data whose train split does, or a larger --limit"
+        )
+    return Samples(train.subset(rest), choose, test, tuple(notes))
 
 
-def _named(part: Dataset, split: str) -> Dataset:
-    """The part under a label that says it is one: ``cifar10@train``, a metric with another split in mind sees it."""
-    return replace(part, split=split)
+def real_samples(parents: Sequence[Artifact], samples: Dataset, folder: Path) -> dict[Format, str]:
+    """Format -> one real sample in a file of ``folder``, for files with other free axes than the first.
+
+    The bench feeds such axes with length 1, whose time says little of a sentence or a word.
+    """
+    found: dict[Format, str] = {}
+    for parent in parents:
+        card = parent.card
+        if card is None or streaming_of(card) is not None:
+            continue
+        firsts = {spec.shape[0] for spec in card.signature.inputs if spec.shape}
+        if all(name in firsts for name in card.signature.dynamic_dims):
+            continue
+        path = folder / f"sample-{parent.format}.npz"
+        sample = dict(next(feeds(samples, card.signature, card.contract, limit=1)))
+        np.savez(path, **sample)  # type: ignore[arg-type]  # numpy's stub takes the first keyword for another
+        found[parent.format] = str(path)
+    return found

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgekit.devices import open_runner, parse_device
-from edgekit.errors import ModelError, RuntimeMissingError
-from edgekit.registry import lookup, names
+from edgekit.errors import ModelError, RuntimeMissingError, UnsupportedError, UsageError
+from edgekit.pipeline.auto.options import AutoOptions
+from edgekit.registry import names
+from edgekit.runtime import runner_class
 from edgekit.types import Artifact, DeviceSpec, Format
 
 TFLITE_PYTHON = "EDGEKIT_TFLITE_PYTHON"
@@ -30,35 +32,46 @@ class Way:
 
 
 def find_ways(
-    parents: Sequence[Artifact], device: DeviceSpec, threads: Sequence[int], notes: list[str]
+    parents: Sequence[Artifact], device: DeviceSpec, options: AutoOptions, notes: list[str]
 ) -> dict[Format, tuple[Way, ...]]:
     """Format -> the ways to run it on ``device``; a runtime that is not installed there is noted.
 
     Raises:
+        UsageError: no such runtime, or one that runs none of the files.
         DeviceError: the device cannot be used.
     """
     found: dict[Format, tuple[Way, ...]] = {}
+    _check_runtimes(options.runtime, [parent.format for parent in parents])
     for parent in parents:
         ways: list[Way] = []
-        for place, runtime in _places(device, parent.format):
+        for place, runtime in _places(device, parent.format, options.runtime):
             try:
                 with open_runner(parent.path, device=place, runtime=runtime):
                     pass
             except RuntimeMissingError:
                 notes.append(f"{runtime} is not installed on {place.name}, so nothing was tried in it")
                 continue
-            except ModelError as error:
+            except (ModelError, UnsupportedError) as error:
                 notes.append(f"{runtime} on {place.name} does not take the float .{parent.format}: {error}")
                 continue
-            ways += [Way(place, runtime, count) for count in dict.fromkeys(threads)]
+            ways += [Way(place, runtime, count) for count in dict.fromkeys(options.threads)]
         found[parent.format] = tuple(ways)
     return found
 
 
-def _places(device: DeviceSpec, format_: Format) -> list[tuple[DeviceSpec, str]]:
+def _check_runtimes(wanted: Sequence[str], formats: Sequence[Format]) -> None:
+    for name in wanted:
+        fitting = runner_class(name).formats
+        if not set(fitting) & set(formats):
+            raise UsageError(
+                f"{name} runs .{', .'.join(fitting)} files, there are .{', .'.join(formats)}; leave it out"
+            )
+
+
+def _places(device: DeviceSpec, format_: Format, wanted: Sequence[str]) -> list[tuple[DeviceSpec, str]]:
     """Interpreters and runtimes that may run ``format_``; SavedModel's runtime reads TFLite only as a way round."""
-    runtimes = [name for name in names("runtimes") if name != "tensorflow"]
-    fitting = [name for name in runtimes if format_ in lookup("runtimes", name).formats]
+    runtimes = wanted or [name for name in names("runtimes") if name != "tensorflow"]
+    fitting = [name for name in dict.fromkeys(runtimes) if format_ in runner_class(name).formats]
     other = os.environ.get(TFLITE_PYTHON)
     places = []
     for name in fitting:

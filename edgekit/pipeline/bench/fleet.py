@@ -26,6 +26,7 @@ from edgekit.pipeline.bench.cell import CellPlan
 from edgekit.pipeline.bench.leases import SHARED
 from edgekit.pipeline.bench.result import MachineRun
 from edgekit.pipeline.bench.timing import Note, Order, failed, time_machine
+from edgekit.pipeline.bench.tools import KINDS, time_with_tools
 from edgekit.types import DeviceSpec
 
 log = logging.getLogger("edgekit")
@@ -114,7 +115,10 @@ def _run(machine: Machine, plans: Sequence[CellPlan], order: Order, note: Note) 
     try:
         if machine.error is not None:
             raise machine.error
-        run = time_machine(machine.devices, mine, machine.doors, order, note, machine.here)
+        if mine[0].device.kind in KINDS:
+            run = time_with_tools(machine.devices, mine, order.options, note)
+        else:
+            run = time_machine(machine.devices, mine, machine.doors, order, note, machine.here)
     except DeviceError as error:
         run = failed(machine.devices, mine, error)
     errors = [result.error for result in run.results if result.error is not None]
@@ -170,7 +174,9 @@ def _grouped(
 
 def _ask(device: DeviceSpec, devices: int) -> tuple[str, WorkerClient | DeviceError | None]:
     """Which machine ``device`` is, and a worker on it where it is shared; else a name of its own, and the error."""
-    alone = f"device {device.name}"
+    alone = f"{device.kind}:{device.address}"
+    if device.kind in KINDS:
+        return alone, None
     try:
         here = transport_for(device).here
         if here and device.kind not in SHARED:

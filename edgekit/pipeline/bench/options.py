@@ -50,6 +50,7 @@ class BenchOptions:
         baseline: a saved result of the bench to compare with.
         fail_slower: percent; against the baseline, or without one against the first model.
         replay: a saved result; its models, options and plan are run again and compared with it.
+        tool: programs that time a model by themselves, for devices without workers (``adb:``); one a format.
         timeout: longest wait in seconds for an answer of a worker, beyond the time of a block.
         journal: finished blocks are kept on disk as they finish: in this file, or with True in the state folder.
         resume: go on with the journal of an interrupted run; None: if it is of the last hour.
@@ -80,6 +81,7 @@ class BenchOptions:
     baseline: str | Path | None = None
     fail_slower: float | None = None
     replay: str | Path | None = None
+    tool: Sequence[str] = ()
     timeout: float = 60.0
     journal: str | Path | bool = False
     resume: bool | None = None
@@ -95,7 +97,7 @@ def read_options(keywords: dict[str, Any]) -> BenchOptions:
     unknown = sorted(keywords.keys() - known)
     if unknown:
         raise UsageError(f"bench has no option {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
-    for name in ("on", "runtime", "threads", "shape"):
+    for name in ("on", "runtime", "threads", "shape", "tool"):
         value = keywords.get(name)
         if value is None:
             keywords.pop(name, None)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgekit.bench.compare import MARGIN, Comparison, compare_paired
+from edgekit.bench.compare import MARGIN, Comparison
 from edgekit.bench.curve import thread_curves
 from edgekit.bench.ledger import not_delegated
 from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor, wider
@@ -169,9 +169,7 @@ def compare_cells(results: Sequence[CellResult]) -> tuple[Comparison, ...]:
             continue
         for other in group[1:]:
             if other.timed:
-                names = other.setting.model, first.setting.model
-                owners = other.owners, first.owners
-                found = compare_paired(*names, other.blocks, first.blocks, owners, other.floor)
+                found = other.compared_with(first, (other.setting.model, first.setting.model))
                 setting = {
                     "device": device,
                     "threads": threads,

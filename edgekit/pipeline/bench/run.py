@@ -27,6 +27,7 @@ from edgekit.pipeline.bench.plan import make_plans
 from edgekit.pipeline.bench.replay import Replay, read_replay
 from edgekit.pipeline.bench.result import BenchResult, MachineRun, compare_cells
 from edgekit.pipeline.bench.timing import Order
+from edgekit.pipeline.bench.tools import check_tools
 from edgekit.pipeline.compare import compare_entries, read_document
 from edgekit.version import __version__
 
@@ -52,6 +53,7 @@ def bench(
     earlier = options.replay if replay is not None else options.baseline
     baseline = None if earlier is None else read_document(earlier)
     plans = make_plans(given, options)
+    check_tools(plans, options)
     with ExitStack() as stack:
         journal = _journal(options, plans)
         if journal is not None:

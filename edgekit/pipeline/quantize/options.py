@@ -42,16 +42,24 @@ def one_model(model: str | Path | Sequence[str | Path], auto: Mapping[str, Any])
 
 def check_options(artifact: Artifact, target: Path, options: QuantizeOptions) -> None:
     """Everything that can be refused before any work."""
-    if artifact.format not in (Format.ONNX, Format.TFLITE):
-        raise UnsupportedError(
-            f"{artifact.path} is a {artifact.format} model; export it first (--to onnx or tflite) and quantize that"
-        )
-    known = quantize_onnx.SCHEMES if artifact.format is Format.ONNX else quantize_tflite.SCHEMES
-    quantize_onnx.check_scheme(options.scheme, artifact.format, known)
+    learned = options.calibration is None and artifact.card is not None and artifact.card.ranges is not None
+    check_request(artifact.path, artifact.format, options, learned)
     if target.suffix.lower() != f".{artifact.format}":
         raise UsageError(f"-o {target} must end in .{artifact.format}, as the model does: quantizing keeps the format")
     if target.resolve() == artifact.path.resolve():
         raise UsageError(f"-o names the model itself ({target}); give another name, the parent is kept")
+    evidence = quantized_already(artifact)
+    if evidence:
+        raise ModelError(f"{artifact.path} is quantized already ({evidence}); give the float file it was made from")
+
+
+def check_request(name: str | Path, format_: Format, options: QuantizeOptions, learned: bool = False) -> None:
+    """What can be refused before the file is there: what is wrong with ``options`` for a file of ``format_``, which
+    carries ranges that were ``learned`` in training or does not."""
+    if format_ not in (Format.ONNX, Format.TFLITE):
+        raise UnsupportedError(f"{name} is a {format_} model; export it first (--to onnx or tflite) and quantize that")
+    known = quantize_onnx.SCHEMES if format_ is Format.ONNX else quantize_tflite.SCHEMES
+    quantize_onnx.check_scheme(options.scheme, format_, known)
     if options.max_drop is not None and not 0 <= options.max_drop < 1:
         raise UsageError(
             f"--max-drop is {options.max_drop}; give a fraction from 0 to below 1 (0.01 = one point of accuracy)"
@@ -64,11 +72,8 @@ def check_options(artifact: Artifact, target: Path, options: QuantizeOptions) ->
     from_file = options.calibration is not None and options.calibration.endswith(".json")
     if options.calibration is not None and not from_file:
         check_method(options.calibration)
-    if options.scheme in CALIBRATED and options.data is None and not from_file:
+    if options.scheme in CALIBRATED and options.data is None and not from_file and not learned:
         raise UsageError(
             f"scheme {options.scheme} calibrates on real samples: give --data (cifar10, images:DIR, npz:FILE). Without "
             "data there are int8-dynamic, int8-weights and fp16"
         )
-    evidence = quantized_already(artifact)
-    if evidence:
-        raise ModelError(f"{artifact.path} is quantized already ({evidence}); give the float file it was made from")

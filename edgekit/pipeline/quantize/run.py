@@ -227,6 +227,7 @@ class _Run:
             account=found.document(),
             quality=(),
             selftest=None,
+            ranges=None,
         )
 
     def _check_drop(self, before: Evaluation | None, after: Evaluation | None) -> None:

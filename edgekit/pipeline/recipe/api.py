@@ -1,0 +1,169 @@
+"""``check``, ``show`` and ``run``: ``edgekit recipe …`` and ``edgekit.recipe.…``."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekit.errors import RecipeError
+from edgekit.models.family import RECIPES
+from edgekit.pipeline.recipe.checks import check_plan
+from edgekit.pipeline.recipe.contents import Contents
+from edgekit.pipeline.recipe.execute import run_plan
+from edgekit.pipeline.recipe.plan import Plan, Unit, make_plan
+from edgekit.pipeline.recipe.result import RecipeResult
+from edgekit.pipeline.recipe.state import Folder, parts_of
+from edgekit.pipeline.recipe.verbs import arguments
+from edgekit.recipe import near, read_recipe, refused
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One run as it would be done.
+
+    Attributes:
+        unit: the run.
+        command: its command line, with steps in place of the files they have not made yet.
+        gives: the file it writes, by name in the folder; empty for one that only measures.
+        why: why it is to be done; empty if it is done already.
+    """
+
+    unit: Unit
+    command: str
+    gives: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShowResult:
+    """A recipe that is right, and what running it would do. ``runs``: in order."""
+
+    plan: Plan
+    folder: Path
+    runs: tuple[Planned, ...]
+
+    def document(self) -> dict[str, Any]:
+        recipe = self.plan.recipe
+        rows = [
+            {
+                "run": one.unit.title,
+                "step": one.unit.step.name,
+                "line": one.unit.step.line,
+                "command": one.command,
+                "from": [given.writer.title if given.writer else "source" for given in one.unit.inputs],
+                "gives": one.gives or None,
+                "done": not one.why,
+                "why": one.why or None,
+            }
+            for one in self.runs
+        ]
+        return {
+            "recipe": str(recipe.path),
+            "name": recipe.name,
+            "source": recipe.source.value,
+            "data": recipe.data and recipe.data.value,
+            "folder": str(self.folder),
+            "runs": rows,
+        }
+
+
+def check(recipe: str | Path) -> ShowResult:
+    """Whether ``recipe`` can be run: every step, option, file, data set and device; nothing is looked up in a folder.
+
+    Args:
+        recipe: a file, or a name of the zoo for the recipe that is shipped for it.
+
+    Raises:
+        RecipeError: with every mistake and its line.
+    """
+    plan, _ = _checked(recipe)
+    return ShowResult(plan, RUNS / plan.recipe.name, tuple(_planned(unit, plan, "") for unit in plan.units))
+
+
+def show(recipe: str | Path, *, out: str | Path | None = None) -> ShowResult:
+    """What running ``recipe`` would do, and what of it is done in the folder ``out`` (``runs/NAME`` without it).
+
+    Raises:
+        RecipeError: as :func:`check`.
+    """
+    plan, contents = _checked(recipe)
+    folder = Folder(RUNS / plan.recipe.name if out is None else Path(out))
+    hashes: dict[Unit, str] = {}
+    reasons: dict[Unit, str] = {}
+    for unit in plan.units:
+        waits = [*(given.writer for given in unit.inputs), *unit.refers.values()]
+        open_ = [other.title for other in waits if other is not None and reasons[other]]
+        record = folder.record(unit)
+        if open_:
+            reasons[unit] = f"waits for {', '.join(open_)}" if record is None else f"{', '.join(open_)} may change"
+            continue
+        reasons[unit] = folder.why(record, parts_of(unit, unit.inputs, plan, contents, hashes))
+        if record is not None and not reasons[unit]:
+            hashes[unit] = record.sha256
+    return ShowResult(plan, folder.path, tuple(_planned(unit, plan, reasons[unit]) for unit in plan.units))
+
+
+def run(recipe: str | Path, *, out: str | Path | None = None, fresh: bool = False) -> RecipeResult:
+    """Runs every step of ``recipe`` that is not done in the folder ``out`` (``runs/NAME`` without it).
+
+    A run that fails, or whose gate says no, stops what depends on it; the others go on. The result's ``failure()`` is
+    what the program ends with.
+
+    Args:
+        recipe: a file, or a name of the zoo for the recipe that is shipped for it.
+        out: where checkpoints, model files and measurements go, and the records of what is done.
+        fresh: do everything again.
+
+    Raises:
+        RecipeError: as :func:`check`; nothing was run.
+        UsageError: the folder cannot be written, or another run works in it.
+        StorageError: the disk is full; what is finished is kept.
+    """
+    plan, contents = _checked(recipe)
+    return run_plan(plan, RUNS / plan.recipe.name if out is None else Path(out), contents, fresh)
+
+
+def _checked(recipe: str | Path) -> tuple[Plan, Contents]:
+    path, contents = recipe_path(recipe), Contents()
+    plan = make_plan(*read_recipe(path))
+    check_plan(plan, contents)
+    if plan.problems:
+        raise refused(path, plan.problems)
+    return plan, contents
+
+
+def recipe_path(recipe: str | Path) -> Path:
+    """The file that is meant: a path, or a name of the zoo for the recipe that is shipped for it.
+
+    Raises:
+        RecipeError: neither.
+    """
+    path = Path(recipe)
+    there = shipped()
+    if path.is_file() or str(recipe) not in there:
+        if not path.exists():
+            raise RecipeError(
+                f"{path} does not exist; give a recipe file, or the name of a shipped one: "
+                f"{near(str(recipe), tuple(there))}"
+            )
+        return path
+    return there[str(recipe)]
+
+
+def shipped() -> Mapping[str, Path]:
+    """Name -> file of the recipes that come with edgekit, one a family of networks."""
+    return {path.stem: path for path in sorted(RECIPES.glob("*.toml"))}
+
+
+def _planned(unit: Unit, plan: Plan, why: str) -> Planned:
+    """``unit`` with its command line, where a run stands for its file."""
+    refers = {name: other.title for name, other in unit.refers.items()}
+    words = arguments({**unit.options, **refers}, unit.verb)
+    inputs = [given.writer.title if given.writer else plan.recipe.source.value for given in unit.inputs]
+    line = shlex.join(["edgekit", unit.verb.name, *inputs, *words])
+    return Planned(unit, line, unit.title if unit.gives else "", why)

@@ -1,0 +1,173 @@
+"""What can be refused before anything runs: every check is the command's own, asked early."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgekit import registry
+from edgekit.devices import parse_device
+from edgekit.errors import EdgekitError, InputError, UsageError
+from edgekit.models.family import family
+from edgekit.passes.calibration import check_method
+from edgekit.pipeline.bench.options import BenchOptions, read_options
+from edgekit.pipeline.prune.options import PruneOptions, asked
+from edgekit.pipeline.quantize.options import QuantizeOptions, check_request
+from edgekit.pipeline.recipe.contents import Contents, is_model
+from edgekit.pipeline.recipe.plan import ANY, Plan, Unit
+from edgekit.pipeline.recipe.verbs import arguments, listed, names, reads_file, takes_network, verb
+from edgekit.recipe import Problem, RecipeStep
+from edgekit.types import Format
+
+_OPTION = re.compile(r"--([a-z][a-z-]*)")
+
+
+def check_plan(plan: Plan, contents: Contents) -> None:
+    """Adds what is wrong with the source, the data, the devices and the options of every run of ``plan``."""
+    asked_already: dict[tuple[str, str], EdgekitError | None] = {}
+
+    def ask(what: str, value: str, question: Callable[[str], Any]) -> EdgekitError | None:
+        """Each question once, however many runs it matters to."""
+        if (what, value) not in asked_already:
+            asked_already[what, value] = refusal(partial(question, value))
+        return asked_already[what, value]
+
+    recipe = plan.recipe
+    entry = recipe.source
+    for what, question in _of_source(plan, contents) if entry.value else ():
+        error = ask(what, entry.value, question)
+        plan.problems += [] if error is None else [Problem(entry.line, f"source: {error}")]
+    if recipe.data is not None and recipe.data.value:
+        error = ask("data", recipe.data.value, contents.data)
+        plan.problems += [] if error is None else [Problem(recipe.data.line, f"data: {error}")]
+    for step in recipe.steps:
+        for name, text, question in _questions(step, plan, contents):
+            error = ask(name, text, question)
+            plan.problems += [] if error is None else [Problem(step.options[name].line, f"{name}: {error}")]
+    for unit in plan.units:
+        error = refusal(partial(_whole, unit))
+        if error is not None:
+            plan.problems.append(Problem(_line(unit, str(error)), str(error)))
+
+
+def refusal(question: Callable[[], Any]) -> EdgekitError | None:
+    """What ``question`` raises, of edgekit's own errors; None if nothing."""
+    try:
+        question()
+    except EdgekitError as error:
+        return error
+    return None
+
+
+def _of_source(plan: Plan, contents: Contents) -> list[tuple[str, Callable[[str], Any]]]:
+    """What the steps that take the recipe's source take it for."""
+    if is_model(plan.recipe.source.value):
+        return [("model", contents.model)]
+    first = {unit.verb.takes for unit in plan.units if any(given.writer is None for given in unit.inputs)}
+    found: list[tuple[str, Callable[[str], Any]]] = [("family", family)] if "family" in first else []
+    return found if first == {"family"} else [*found, ("source", contents.source)]
+
+
+def _questions(step: RecipeStep, plan: Plan, contents: Contents) -> Iterator[tuple[str, str, Callable[[str], Any]]]:
+    """(option, value, what refuses a wrong one), of the options that are right so far."""
+    options = verb(step.do).options if step.do in names() else {}
+    for name, entry in step.options.items():
+        option = options.get(name)
+        if option is None:
+            continue
+        for value in listed(entry.value):
+            question = contents.data if name == "data" else _QUESTIONS.get(name)
+            if reads_file(option):
+                question = _must_be_there
+            elif takes_network(option) and isinstance(value, str):
+                question = None if plan.has_step(value) else contents.model if is_model(value) else contents.source
+            if question is not None and isinstance(value, str):
+                yield name, value, question
+
+
+def _must_be_there(path: str) -> None:
+    if not Path(path).exists():
+        raise InputError(f"{path} does not exist; give the path of a file")
+
+
+def _calibration(text: str) -> None:
+    if text.endswith(".json"):
+        _must_be_there(text)
+    else:
+        check_method(text)
+
+
+def _format(text: str) -> None:
+    if text not in registry.names("converters"):
+        raise UsageError(f"no format is called {text!r}; there are: {', '.join(registry.names('converters'))}")
+
+
+def _runtime(text: str) -> None:
+    for name in text.split(","):
+        if name.strip() not in registry.names("runtimes"):
+            raise UsageError(f"no runtime is called {name!r}; there are: {', '.join(registry.names('runtimes'))}")
+
+
+_QUESTIONS: Mapping[str, Callable[[str], Any]] = {
+    "on": parse_device,
+    "to": _format,
+    "runtime": _runtime,
+    "calibration": _calibration,
+}
+
+
+def _whole(unit: Unit) -> None:
+    """Refuses options that do not go together, or with the format of the file, by the command's own check."""
+    check = _CHECKS.get(unit.verb.name)
+    if check is not None:
+        check(_parsed(unit), unit)
+
+
+def _parsed(unit: Unit) -> dict[str, Any]:
+    """Every option of the command under its Python name, as its function gets it, defaults included."""
+    words = arguments(unit.options, unit.verb)
+    out = [] if not unit.gives else ["-o", unit.title]
+    try:
+        made = unit.verb.command.make_context(unit.verb.name, [*words, *out, "--", "input"])
+    except click.ClickException as error:
+        raise UsageError(error.format_message()) from error
+    return made.params
+
+
+def _prune(given: Mapping[str, Any], unit: Unit) -> None:
+    rest = {name: given[name] for name in PruneOptions.__dataclass_fields__ if name in given}
+    asked(given["method"], given["amount"], given["data"], given["epochs"], given["seed"], PruneOptions(**rest))
+
+
+def _quantize(given: Mapping[str, Any], unit: Unit) -> None:
+    if not unit.gathers and unit.suffix != ANY:  # auto has its own options; it tries the schemes there are
+        rest = {name: given[name] for name in QuantizeOptions.__dataclass_fields__ if name in given}
+        check_request(unit.title, Format(unit.suffix.lstrip(".")), QuantizeOptions(**rest))
+
+
+def _bench(given: Mapping[str, Any], unit: Unit) -> None:
+    fields = BenchOptions.__dataclass_fields__
+    read_options({name: value for name, value in given.items() if name in fields and value not in (None, ())})
+
+
+_CHECKS: Mapping[str, Callable[[Mapping[str, Any], Unit], None]] = {
+    "prune": _prune,
+    "quantize": _quantize,
+    "bench": _bench,
+}
+
+
+def _line(unit: Unit, message: str) -> int:
+    """The line of the first option the message names that the step has; else that of the step."""
+    for found in _OPTION.finditer(message):
+        if found.group(1) in unit.step.options:
+            return unit.step.options[found.group(1)].line
+    for name, entry in unit.step.options.items():
+        if f"{name} '" in message or f"{entry.value!r}" in message:
+            return entry.line
+    return unit.step.line

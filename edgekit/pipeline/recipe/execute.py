@@ -1,0 +1,183 @@
+"""Runs what is not done of a recipe. A step is a command line, given to the command itself."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgekit.artifact import publishing, sha256_file
+from edgekit.errors import DeviceError, EdgekitError, StorageError, UsageError
+from edgekit.pipeline.recipe.contents import Contents
+from edgekit.pipeline.recipe.plan import Input, Plan, Unit
+from edgekit.pipeline.recipe.result import Outcome, RecipeResult
+from edgekit.pipeline.recipe.state import STATE, Folder, Record, key_of, parts_of
+from edgekit.pipeline.recipe.verbs import arguments
+from edgekit.recipe import SINK
+from edgekit.report.document import dumps, envelope, plain
+
+log = logging.getLogger("edgekit")
+
+
+def run_plan(plan: Plan, place: Path, contents: Contents, fresh: bool) -> RecipeResult:
+    """Runs every run of ``plan`` that is not done in the folder ``place``; ``fresh``: all of them.
+
+    Raises:
+        UsageError: the folder cannot be written, or another run works in it.
+        StorageError: the disk is full.
+    """
+    start = time.monotonic()
+    folder = Folder(place)
+    with folder.locked(), _told_when_interrupted(place):
+        job = _Job(plan, folder, contents, fresh)
+        for number, unit in enumerate(plan.units, 1):
+            job.outcomes[unit] = job.outcome(unit, f"[{number}/{len(plan.units)}] {unit.title}")
+    return RecipeResult(plan, place, tuple(job.outcomes.values()), time.monotonic() - start)
+
+
+@contextmanager
+def _told_when_interrupted(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        log.warning("what is finished is kept in %s; the same command goes on with it", place)
+        raise
+
+
+class _Job:
+    """One run of a recipe in a locked folder."""
+
+    def __init__(self, plan: Plan, folder: Folder, contents: Contents, fresh: bool) -> None:
+        self.plan, self.folder, self.contents, self.fresh = plan, folder, contents, fresh
+        self.outcomes: dict[Unit, Outcome] = {}
+        self.hashes: dict[Unit, str] = {}
+        """Of the files of the runs that went well."""
+
+    def outcome(self, unit: Unit, title: str) -> Outcome:
+        """Does ``unit`` if it is not done and can be; never raises for what its command refuses."""
+        usable, broken = self._usable(unit)
+        if broken and not (unit.gathers and usable):
+            log.info("%s: left out, since %s failed", title, ", ".join(broken))
+            return Outcome(unit, "left out", f"waits for {', '.join(broken)}", without=broken)
+        record = self.folder.record(unit)
+        try:
+            parts = self._parts(unit, usable)
+            why = "asked for afresh" if self.fresh else self.folder.why(record, parts)
+            if record is not None and not why:
+                log.info("%s: done already", title)
+                return self._well(unit, record, "kept", "", broken)
+            line = shlex.join(word for word in self.words(unit, usable) if word != "--")
+            log.info("%s: %s\n  edgekit %s %s", title, why, unit.verb.name, line)
+            self.folder.forget(unit, record)
+            return self._well(unit, self._done(unit, usable, parts), "done", why, broken)
+        except _Refused as refused:
+            log.error("%s: %s", title, refused.error)
+            code, document = refused.error.exit_code, refused.document
+            return Outcome(unit, "failed", str(refused.error), code, document, without=broken)
+
+    def words(self, unit: Unit, usable: tuple[Input, ...]) -> list[str]:
+        """The command line of ``unit``, without the command."""
+        options = {**unit.options, **{name: str(self._file(other)) for name, other in unit.refers.items()}}
+        words = arguments(options, unit.verb)
+        if unit.verb.gives == "files":
+            words += ["--name", unit.label, "-o", str(self.folder.path)]
+        elif unit.gives:
+            words += ["-o", str(self.folder.path / unit.title)]
+        return [*words, "--", *(str(self._file(given.writer)) for given in usable)]
+
+    def _file(self, writer: Unit | None) -> Path | str:
+        if writer is None:
+            return str(self.plan.recipe.source.value)
+        file = self.outcomes[writer].file
+        assert file is not None, writer.title
+        return file
+
+    def _usable(self, unit: Unit) -> tuple[tuple[Input, ...], tuple[str, ...]]:
+        """The inputs that are there, and the runs that are the reason why others are not."""
+        bad = {other for other, outcome in self.outcomes.items() if outcome.ended in ("failed", "left out")}
+        usable = tuple(given for given in unit.inputs if bad.isdisjoint(given.waits))
+        waits = [other for other in (*_waits(unit), *unit.refers.values()) if other in bad]
+        roots = [other for other in waits if self.outcomes[other].ended == "failed"] or waits
+        broken = tuple(dict.fromkeys(other.title for other in roots))
+        return (() if not bad.isdisjoint(unit.refers.values()) else usable), broken
+
+    def _parts(self, unit: Unit, usable: tuple[Input, ...]) -> dict[str, Any]:
+        try:
+            return parts_of(unit, usable, self.plan, self.contents, self.hashes)
+        except EdgekitError as error:
+            raise _Refused(error) from error
+
+    def _done(self, unit: Unit, usable: tuple[Input, ...], parts: Mapping[str, Any]) -> Record:
+        """Runs the command and keeps its record."""
+        start = time.monotonic()
+        document = self._run(unit, self.words(unit, usable))
+        seconds = time.monotonic() - start
+        if unit.verb.gives == "files":
+            file = Path(document["artifacts"][0]["path"])
+        elif unit.verb.gives == "file":
+            file = Path(document["artifact"]["path"])
+        elif unit.gives:
+            file = self.folder.path / unit.title
+        else:
+            file = self.folder.path / f"{unit.title}.json"
+            with publishing(file) as temporary:
+                temporary.write_text(dumps(envelope(unit.verb.name, document)), encoding="utf-8")
+        record = Record(key_of(parts), parts, file.name, sha256_file(file), _without_samples(document), seconds)
+        self.folder.keep(unit, record)
+        return record
+
+    def _run(self, unit: Unit, words: list[str]) -> dict[str, Any]:
+        """The document of the command.
+
+        Raises:
+            _Refused: the command said no, or failed.
+            StorageError: the disk is full, which every later run would meet too.
+        """
+        given: list[dict[str, Any]] = []
+        kept = self.folder.path / STATE / f"{unit.title}.json"  # a bench keeps its finished blocks beside it
+        try:
+            with unit.verb.command.make_context(unit.verb.name, ["--json", str(kept), *words]) as context:
+                context.meta[SINK] = given.append
+                unit.verb.command.invoke(context)
+        except StorageError:
+            raise
+        except EdgekitError as error:
+            raise _Refused(error, plain(given[-1]) if given else None) from error
+        except click.ClickException as error:
+            raise _Refused(UsageError(error.format_message())) from error
+        except (ImportError, MemoryError) as error:
+            text = f"{type(error).__name__}: {error}; 'edgekit doctor' says what is missing and how to get it"
+            raise _Refused(DeviceError(text)) from error
+        document: dict[str, Any] = plain(given[-1])
+        return document
+
+    def _well(self, unit: Unit, record: Record, ended: Any, why: str, without: tuple[str, ...]) -> Outcome:
+        self.hashes[unit] = record.sha256
+        file = self.folder.path / record.file
+        return Outcome(unit, ended, why, 0, record.document, file, record.sha256, record.seconds, without)
+
+
+def _waits(unit: Unit) -> Iterator[Unit]:
+    return (other for given in unit.inputs for other in given.waits)
+
+
+class _Refused(Exception):
+    """A command ended with one of edgekit's errors; ``document``: what it had emitted by then."""
+
+    def __init__(self, error: EdgekitError, document: Mapping[str, Any] | None = None) -> None:
+        super().__init__(str(error))
+        self.error, self.document = error, None if document is None else _without_samples(document)
+
+
+def _without_samples(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document without the raw samples of a bench, which stand in the file of its own."""
+    rows = document.get("results")
+    if not isinstance(rows, list):
+        return dict(document)
+    return {**document, "results": [{k: v for k, v in row.items() if k != "samples_ns"} for row in rows]}

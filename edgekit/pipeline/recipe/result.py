@@ -1,0 +1,168 @@
+"""What a recipe gave: every run and how it ended, one table over all files and devices, and the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from edgekit.artifact import read_card
+from edgekit.errors import DeviceError, EdgekitError, GateError, InconclusiveError, InputError, UsageError
+from edgekit.pipeline.recipe.plan import MODEL_SUFFIXES, Plan, Unit
+
+Ended = Literal["done", "kept", "failed", "left out"]
+WORST_FIRST: tuple[type[EdgekitError], ...] = (DeviceError, InputError, UsageError, GateError, InconclusiveError)
+"""Of several that went wrong, the exit code is that of the first here: what did not run (4, 3, 2) says less about the
+networks than what ran and was refused (1), and that says more than noise (5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one run ended.
+
+    Attributes:
+        unit: the run.
+        ended: ``done`` now, ``kept`` from an earlier time, ``failed``, or ``left out``: something before it failed.
+        reason: why it had to be done, why it failed, or what it waited for.
+        exit_code: that of its command; 0 where it was not run.
+        document: its command's JSON document; None without one. A gate that said no after it measured has one.
+        file: what it wrote.
+        sha256: of the file.
+        seconds: it took, then.
+        without: files that a run of several did without, since what makes them failed.
+    """
+
+    unit: Unit
+    ended: Ended
+    reason: str = ""
+    exit_code: int = 0
+    document: Mapping[str, Any] | None = None
+    file: Path | None = None
+    sha256: str = ""
+    seconds: float = 0.0
+    without: tuple[str, ...] = ()
+
+    def row(self) -> dict[str, Any]:
+        """Its place in the JSON document."""
+        unit = self.unit
+        return {
+            "run": unit.title,
+            "step": unit.step.name,
+            "command": unit.verb.name,
+            "options": dict(unit.options),
+            "from": [given.writer.title if given.writer else "source" for given in unit.inputs],
+            "ended": self.ended,
+            "reason": self.reason,
+            "exit_code": self.exit_code,
+            "seconds": round(self.seconds, 3),
+            "file": None if self.file is None else str(self.file),
+            "sha256": self.sha256 or None,
+            "without": list(self.without),
+            "result": None if self.document is None else dict(self.document),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeResult:
+    """A recipe that was run: ``outcomes`` in the order of its runs."""
+
+    plan: Plan
+    folder: Path
+    outcomes: tuple[Outcome, ...]
+    seconds: float
+
+    def failure(self) -> EdgekitError | None:
+        """What the program ends with although its document stands; None if every run went well."""
+        failed = [outcome for outcome in self.outcomes if outcome.ended == "failed"]
+        if not failed:
+            return None
+        codes = {outcome.exit_code for outcome in failed}
+        worst = next((kind for kind in WORST_FIRST if kind.exit_code in codes), DeviceError)
+        skipped = sum(outcome.ended == "left out" for outcome in self.outcomes)
+        told = ", ".join(outcome.unit.title for outcome in failed)
+        rest = f"; {skipped} more were left out" if skipped else ""
+        return worst(
+            f"{len(failed)} of {len(self.outcomes)} runs failed: {told}{rest}. What went well is kept; the "
+            "same command tries the others again"
+        )
+
+    def document(self) -> dict[str, Any]:
+        """The body of ``edgekit.recipe/1``."""
+        failure = self.failure()
+        return {
+            "recipe": str(self.plan.recipe.path),
+            "name": self.plan.recipe.name,
+            "source": self.plan.recipe.source.value,
+            "data": self.plan.recipe.data and self.plan.recipe.data.value,
+            "folder": str(self.folder),
+            "seconds": round(self.seconds, 3),
+            "exit_code": failure.exit_code if failure else 0,
+            "runs": [outcome.row() for outcome in self.outcomes],
+            "table": list(self.table()),
+        }
+
+    def table(self) -> Iterator[dict[str, Any]]:
+        """One row a model file and place it was timed in; one for a file that was not timed at all."""
+        timed = [row for outcome in self._of("bench") for row in _timings(outcome)]
+        for outcome in self.outcomes:
+            if outcome.file is None or not outcome.unit.gives or outcome.file.suffix not in MODEL_SUFFIXES:
+                continue
+            name = str(outcome.file)
+            figures = {
+                "file": outcome.file.name,
+                "step": outcome.unit.step.name,
+                "format": outcome.file.suffix.lstrip("."),
+                "bytes": outcome.file.stat().st_size,
+                **self._quality(name),
+            }
+            rows = [row for model, row in timed if model == name]
+            yield from ({**figures, **row} for row in rows or [_UNTIMED])
+
+    def _of(self, command: str) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome.unit.verb.name == command and outcome.document]
+
+    def _quality(self, model: str) -> dict[str, Any]:
+        """What an eval said of the file; else what quantizing it, or others from it, measured; else what its card says,
+        which of an exported file is the figure of the network it was proved against."""
+        for outcome in self._of("eval"):
+            found = outcome.document or {}
+            if found["model"] == model:
+                return {"metric": found["metric"], "quality": found["value"], "data": found["data"]}
+        for outcome in self._of("quantize"):
+            found = outcome.document or {}
+            quality = found["quality"]
+            for side, path in (("after", found["artifact"]["path"]), ("before", found["parent"]["path"])):
+                if quality and path == model:
+                    return {"metric": quality["metric"], "quality": quality[side], "data": quality["data"]}
+        card = read_card(model)
+        for recorded in card.quality if card is not None else ():
+            return {"metric": recorded.metric, "quality": recorded.value, "data": recorded.data}
+        return {"metric": None, "quality": None, "data": None}
+
+
+_TIMING = ("device", "evidence", "runtime", "threads", "p50_ms", "ratio", "ci95", "verdict", "against")
+_UNTIMED: dict[str, Any] = dict.fromkeys(_TIMING)
+
+
+def _timings(outcome: Outcome) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(model file, figures) of every cell of a bench, beside how it compares with the first file there."""
+    document = outcome.document or {}
+    found = {
+        (row["a"], row["device"], row["threads"], row["runtimes"][0]): row for row in document.get("comparisons", ())
+    }
+    for cell in document.get("results", ()):
+        latency, device = cell.get("latency_ms"), cell["device"]["name"]
+        row = found.get((cell["model"], device, cell["threads"], cell["runtime"]), {})
+        figures = {
+            "device": device,
+            "evidence": cell["device"].get("evidence"),
+            "runtime": cell["runtime"],
+            "threads": cell["threads"],
+            "p50_ms": latency and latency["p50"],
+            "ratio": row.get("ratio_p50"),
+            "ci95": row.get("ci95"),
+            "verdict": row.get("verdict"),
+            "against": row.get("b") and Path(row["b"]).name,
+        }
+        yield cell["model"], figures

@@ -1,0 +1,181 @@
+"""What a folder remembers of a recipe: one record a finished run with the hashes it stands on, and a lock.
+
+Records lie in ``DIR/.recipe/``, one JSON file a run, written when its file is there. A run is done as long as all it
+depends on hashes to what its record says, and its file is the one that was written.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekit.artifact import library_versions, publishing, sha256_file, writable_folder, writing
+from edgekit.bench.environment import environment
+from edgekit.errors import UsageError
+from edgekit.pipeline.recipe.contents import Contents, is_model
+from edgekit.pipeline.recipe.plan import Input, Plan, Unit
+from edgekit.pipeline.recipe.verbs import listed, writes_file
+from edgekit.version import __version__
+
+STATE = ".recipe"
+Parts = Mapping[str, Any]
+"""Everything a run depends on, by name (``option epochs``, ``data``, ``torch``); its hash is the run's key."""
+_TRAINING = ("torch", "lightning-fabric", "numpy", "torch-pruning")
+_ONNX = ("onnx", "onnxscript", "onnxslim", "onnxruntime", "numpy")
+_TFLITE = ("litert-torch", "litert-converter", "ai-edge-litert", "ai-edge-quantizer", "litert-quantizer", "numpy")
+_PACKAGES: Mapping[str, tuple[str, ...]] = {".safetensors": _TRAINING, ".onnx": _ONNX, ".tflite": _TFLITE}
+"""Suffix of the file a run writes or looks at -> packages that have a say in what comes out; ``torch`` writes too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One finished run.
+
+    Attributes:
+        key: hash of ``parts``.
+        file, sha256: what it wrote, by name in the folder; empty for a run that writes nothing.
+        document: its command's JSON document, without the envelope.
+        seconds: it took.
+    """
+
+    key: str
+    parts: Parts
+    file: str
+    sha256: str
+    document: Mapping[str, Any]
+    seconds: float
+
+
+def key_of(parts: Parts) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def parts_of(
+    unit: Unit, inputs: Sequence[Input], plan: Plan, contents: Contents, hashes: Mapping[Unit, str]
+) -> dict[str, Any]:
+    """Everything that decides what ``unit`` gives from ``inputs``. ``hashes``: of the files of the runs before it."""
+    parts: dict[str, Any] = {"command": unit.verb.name, "edgekit": __version__}
+    packages = {*_PACKAGES.get(unit.suffix, (*_ONNX, *_TFLITE)), *(("torch",) if unit.verb.takes == "source" else ())}
+    parts |= library_versions(*sorted(packages))
+    for name, value in unit.options.items():
+        parts[f"option {name}"] = value
+        for text in map(str, listed(value)):
+            if name in unit.refers:
+                parts[f"option {name}"] = hashes[unit.refers[name]]
+            elif name == "data":
+                parts[f"data {text}"] = contents.data(text)
+            elif "SOURCE" in (unit.verb.options[name].metavar or ""):
+                parts[f"network {text}"] = contents.model(text) if is_model(text) else contents.source(text)
+            elif not writes_file(unit.verb.options[name]) and Path(text).is_file():
+                parts[f"file {text}"] = contents.file(text)
+    for given in inputs:
+        if given.writer is not None:
+            parts[f"input {given.writer.title}"] = hashes[given.writer]
+        elif unit.verb.takes == "family":
+            parts["family"] = plan.recipe.source.value
+        else:
+            source = plan.recipe.source.value
+            parts[f"source {source}"] = contents.model(source) if is_model(source) else contents.source(source)
+    if "on" in unit.verb.options:
+        parts["machine"] = environment()["cpu"]
+    return parts
+
+
+class Folder:
+    """The folder of one recipe's outputs."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def record(self, unit: Unit) -> Record | None:
+        """The record of ``unit``; None where there is none that can be read (it is then done again)."""
+        try:
+            row = json.loads(self._place(unit).read_text(encoding="utf-8"))
+            return Record(**row)
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def why(self, record: Record | None, parts: Parts) -> str:
+        """Why a run with this record is to be done again; empty if it is done."""
+        if record is None:
+            return "not done yet"
+        if record.key != key_of(parts):
+            return changes(record.parts, parts) or "its record is of another edgekit"
+        if record.file:
+            file = self.path / record.file
+            if not file.exists():
+                return f"{record.file} is gone"
+            if sha256_file(file) != record.sha256:
+                return f"{record.file} was changed since"
+        return ""
+
+    def keep(self, unit: Unit, record: Record) -> None:
+        """Writes the record, atomically: from now on ``unit`` is done."""
+        with publishing(self._place(unit)) as temporary:
+            temporary.write_text(json.dumps(asdict(record), indent=1), encoding="utf-8")
+
+    def forget(self, unit: Unit, record: Record | None) -> None:
+        """Takes away what an earlier run of ``unit`` left, so that nothing stale stands under its name."""
+        self._place(unit).unlink(missing_ok=True)
+        for name in {unit.title if unit.gives else f"{unit.title}.json", *([record.file] if record else [])}:
+            (self.path / name).unlink(missing_ok=True)
+        for left in self.path.glob(f".{unit.label}*.*.????????{unit.suffix}"):  # of a run that was killed
+            left.unlink(missing_ok=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Only one run works in the folder; the lock is the kernel's and goes with its process, however that ends.
+
+        Raises:
+            UsageError: another one does, or the folder cannot be written.
+        """
+        place = writable_folder(self.path / STATE) / "lock"
+        with writing(place):
+            handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                holder = os.pread(handle, 40, 0).decode(errors="replace").strip() or "unknown"
+                raise UsageError(
+                    f"another 'edgekit recipe run' (process {holder}) works in {self.path}; wait until it has ended, "
+                    "or choose another folder with -o"
+                ) from error
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, str(os.getpid()).encode(), 0)
+            yield
+        finally:
+            os.close(handle)
+
+    def _place(self, unit: Unit) -> Path:
+        return self.path / STATE / f"{unit.title}.json"
+
+
+def changes(before: Parts, after: Parts) -> str:
+    """What differs between two runs, in words."""
+    told = []
+    for name in dict.fromkeys([*before, *after]):
+        old, new = before.get(name), after.get(name)
+        if old == new:
+            continue
+        if name.startswith(("input ", "data ", "file ", "source ", "network ")) and old and new:
+            told.append(f"{name} changed")
+        elif new is None:
+            told.append(f"{name} was {_short(old)}, and is no longer given")
+        elif old is None:
+            told.append(f"{name} is {_short(new)}, and was not given")
+        else:
+            told.append(f"{name} was {_short(old)}, is {_short(new)}")
+    return "; ".join(told)
+
+
+def _short(value: object) -> str:
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 24 else f"{text[:12]}…"

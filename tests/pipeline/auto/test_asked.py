@@ -1,0 +1,198 @@
+"""What is refused before any work, and who is judged on what."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgekit
+from edgekit.artifact import open_artifact, write_card
+from edgekit.data.dataset import open_data
+from edgekit.errors import DataError, EdgekitError, ModelError, SourceError, UsageError
+from edgekit.pipeline.auto import auto
+from edgekit.pipeline.auto.candidates import Candidate, further_candidates
+from edgekit.pipeline.auto.notebook import Notebook
+from edgekit.pipeline.auto.options import place_of, read_options, target_of
+from edgekit.pipeline.auto.parents import float_files, read_given
+from edgekit.pipeline.auto.samples import real_samples, take_samples
+from edgekit.pipeline.auto.ways import TFLITE_PYTHON, find_ways
+from edgekit.types import Artifact, Card, DeviceSpec, Format, Signature, Task, TensorSpec
+
+ASKED: dict[str, Any] = {"data": "digits", "max_drop": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"data": None}, "needs --data"),
+        ({"max_drop": None}, "needs --max-drop"),
+        ({"max_drop": 1.5}, "from 0 to below 1"),
+        ({"seconds": 0.0}, "more than 0"),
+        ({"seconds": float("nan")}, "more than 0"),
+        ({"limit": 0}, "--limit is 0"),
+        ({"threads": (0,)}, "1 or more"),
+        ({"calibration": "ranges.json"}, "belong to one file"),
+        ({"calibration": "guess"}, "guess"),
+        ({"colour": "red"}, "no option colour"),
+        ({"on": "emulator:cortex-a72"}, "emulated and has no time"),
+        ({"on": "mars"}, "no device is called"),
+        ({"save_calibration": "r.json"}, "--save-calibration is of one scheme"),
+        ({"integer_io": True}, "--integer-io is of one scheme"),
+    ],
+)
+def test_options(wasteful: Path, tmp_path: Path, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        edgekit.quantize(wasteful, scheme="auto", out=tmp_path / "q", **{**ASKED, **given})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_of_auto_alone_and_several_models_are_refused_elsewhere(wasteful: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="belong to --scheme auto"):
+        edgekit.quantize(wasteful, scheme="fp16", out=tmp_path / "q.onnx", threads=(2,))
+    with pytest.raises(UsageError, match="2 models were given"):
+        edgekit.quantize([wasteful, wasteful], scheme="fp16", out=tmp_path / "q.onnx")
+
+
+def test_models(wasteful: Path, tmp_path: Path) -> None:
+    edgekit.quantize(wasteful, scheme="fp16", out=tmp_path / "half.onnx")
+    (tmp_path / "broken.onnx").write_bytes(b"no")
+    cases: list[tuple[list[object], type[EdgekitError], str]] = [
+        ([], UsageError, "no model was given"),
+        ([wasteful, wasteful], UsageError, "both .onnx"),
+        ([wasteful, "mlp"], UsageError, "give a network by itself"),
+        ([tmp_path / "half.onnx"], ModelError, "quantized already"),
+        ([tmp_path / "broken.onnx"], ModelError, "broken.onnx"),
+        (["mpl"], SourceError, "did you mean 'mlp'"),
+    ]
+    for given, kind, said in cases:
+        with pytest.raises(kind, match=said):
+            read_given(given)  # type: ignore[arg-type]
+
+
+def test_files_of_different_networks_are_refused(wasteful: Path, conv_tflite: Path, tmp_path: Path) -> None:
+    specs = (TensorSpec("x", "float32", (1, 64)),), (TensorSpec("logits", "float32", (1, 4)),)
+    for number, file in enumerate((wasteful, conv_tflite)):
+        card = Card("net", "custom", Task(), Signature(*specs), source_sha256=str(number))
+        write_card(file, card, tmp_path / f"net{file.suffix}")
+    with pytest.raises(UsageError, match="different weights"):
+        read_given([tmp_path / "net.onnx", tmp_path / "net.tflite"])
+
+
+def test_where_it_goes(tmp_path: Path, wasteful: Path, answers: str) -> None:
+    with pytest.raises(UsageError, match="leave the suffix out"):
+        target_of("best.onnx", ("onnx", "tflite"))
+    with pytest.raises(UsageError, match="leave the suffix out"):
+        target_of("best.tflite", ("onnx",))
+    assert place_of(target_of("best", ("onnx", "tflite")), "net", "tflite") == Path("best.tflite")
+    assert place_of(target_of("v1.2", ("onnx",)), "net", "onnx") == Path("v1.2.onnx")
+    assert place_of(target_of("best.onnx", ("onnx",)), "net", "onnx") == Path("best.onnx")
+    assert place_of(target_of(tmp_path, ("onnx",)), "net", "onnx") == tmp_path / "net-auto.onnx"
+    with pytest.raises(UsageError, match="choose another place"):
+        auto(wasteful, out="/proc/none/best", data=answers, max_drop=0.01)
+    with pytest.raises(UsageError, match="the model itself"):
+        auto(wasteful, out=wasteful.with_suffix(""), data=answers, max_drop=0.01)
+
+
+def test_ranges_choice_and_figures_are_of_different_samples() -> None:
+    found = take_samples("digits", None, None)
+    fit, choose, report = (np.asarray(part.arrays["image"]).reshape(len(part), -1) for part in
+                           (found.fit, found.choose, found.report))  # fmt: skip
+    assert len(fit) + len(choose) == len(open_data("digits@train"))
+    assert not {row.tobytes() for row in choose} & {row.tobytes() for row in fit}
+    assert not {row.tobytes() for row in choose} & {row.tobytes() for row in report}
+    assert found.report.label == "digits@test"
+    assert found.notes == ()
+    assert len(take_samples("digits", None, 40).choose) == 40
+    assert found.fingerprint() != take_samples("digits", None, 40).fingerprint()
+
+
+def test_an_anomaly_detector_is_judged_on_both_kinds() -> None:
+    """Its metric needs them; one sample is of one kind, and a class that is not there is no kind at all."""
+    specs = (TensorSpec("image", "float32", (1, 64)),)
+    card = Card("detector", "custom", Task("anomaly", params={"held_out": "7"}), Signature(specs, specs))
+    assert len(take_samples("digits", card, 100).choose) == 100
+    with pytest.raises(DataError, match="larger --limit"):
+        take_samples("digits", card, 1)
+    other = replace(card, task=Task("anomaly", params={"held_out": "no such class"}))
+    with pytest.raises(DataError, match="does not say what is right"):
+        take_samples("digits", other, None)
+
+
+def test_data_of_other_classes_are_refused_before_any_candidate_is_made(wasteful: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros((40, 64), np.float32), labels=np.arange(40) % 9)
+    with pytest.raises(DataError, match="the model has 4 outputs"):
+        auto(wasteful, data=f"npz:{tmp_path / 'x.npz'}", max_drop=0.01, out=tmp_path / "q")
+
+
+def test_data_without_labels(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", inputs=np.zeros((40, 3), np.float32))
+    with pytest.raises(DataError, match="does not say what is right"):
+        take_samples(f"npz:{tmp_path / 'x.npz'}", None, None)
+
+
+def test_a_file_with_a_free_length_is_timed_on_a_real_sample(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", inputs=np.zeros((20, 7, 3), np.float32), labels=np.arange(20) % 2)
+    choose = take_samples(f"npz:{tmp_path / 'x.npz'}", None, None).choose
+    shapes: list[tuple[int | str, ...]] = [("batch", "time", 3), ("batch", 7, 3)]
+    found = []
+    for shape in shapes:
+        card = Card("net", "custom", Task(), Signature((TensorSpec("x", "float32", shape),), ()))
+        found.append(real_samples([Artifact(Path("net.onnx"), Format.ONNX, card)], choose, tmp_path))
+    assert found[1] == {}
+    with np.load(found[0][Format.ONNX]) as sample:
+        assert sample["x"].shape == (1, 7, 3)
+
+
+def test_so_few_samples_that_all_are_judged_on_is_said(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", inputs=np.zeros((6, 3), np.float32), labels=np.arange(6) % 2)
+    found = take_samples(f"npz:{tmp_path / 'x.npz'}", None, None)
+    assert found.choose is found.report
+    assert any("flatter it" in note for note in found.notes)
+
+
+def test_what_is_tried_where_ranges_lose_too_much(wasteful: Path) -> None:
+    parent = open_artifact(wasteful)
+    options = read_options(ASKED)
+    lost = Candidate(parent, "int8", "minmax")
+    assert [one.calibration for one in further_candidates(lost, options)] == ["percentile", "entropy", "mse"]
+    assert further_candidates(Candidate(parent, "int8", "mse"), options) == []
+    assert further_candidates(Candidate(parent, "fp16"), options) == []
+    assert further_candidates(lost, read_options({**ASKED, "calibration": "minmax"})) == []
+
+
+def test_ways_to_run_a_file(wasteful: Path, conv_tflite: Path, other_python: str, monkeypatch: Any) -> None:
+    parents = [open_artifact(wasteful), open_artifact(conv_tflite)]
+    cpu, notes = DeviceSpec("cpu", "cpu"), []
+    monkeypatch.setenv(TFLITE_PYTHON, other_python)
+    found = find_ways(parents, cpu, read_options({**ASKED, "threads": (1, 2, 2)}), notes)
+    assert [way.name for way in found[Format.ONNX]] == ["onnxruntime", "onnxruntime × 2 threads"]
+    assert [way.runtime for way in found[Format.TFLITE]] == ["litert", "litert", "tflite-runtime", "tflite-runtime"]
+    assert found[Format.TFLITE][-1].device.kind == "python"
+    monkeypatch.delenv(TFLITE_PYTHON)
+    found = find_ways(parents, cpu, read_options(ASKED), notes)
+    assert [way.runtime for way in found[Format.TFLITE]] == ["litert"]
+    named = find_ways(parents, cpu, read_options({**ASKED, "runtime": "litert"}), [])
+    assert (named[Format.ONNX], [way.runtime for way in named[Format.TFLITE]]) == ((), ["litert"])
+    for name, said in (("torch", "runs .pt2 files"), ("lightert", "no runtime is called")):
+        with pytest.raises(UsageError, match=said):
+            find_ways(parents, cpu, read_options({**ASKED, "runtime": name}), [])
+    assert notes == ["tflite-runtime is not installed on cpu, so nothing was tried in it"]
+
+
+@pytest.mark.slow
+def test_a_network_is_exported_to_both_formats_once(factory: str, monkeypatch: Any, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    given, notes = read_given([factory]), []
+    assert given.formats == ("onnx", "tflite")
+    book = Notebook({"source": given.identity})
+    files = float_files(given, book, notes)
+    assert [str(file.format) for file in files] == ["onnx", "tflite"]
+    stamps = [file.path.stat().st_mtime_ns for file in files]
+    again = float_files(given, book, notes)
+    assert [file.path.stat().st_mtime_ns for file in again] == stamps
+    assert notes == []
+    book.discard()

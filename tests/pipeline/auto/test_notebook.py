@@ -1,0 +1,186 @@
+"""Finished trials are on disk as they finish, and an interrupted run goes on: with real signals and a full disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekit.errors import InputError, StorageError, UsageError
+from edgekit.pipeline.auto.notebook import Notebook
+
+WHAT = {"models": ["a"], "max": 1}
+
+
+@pytest.fixture(autouse=True)
+def _state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+def begun() -> Notebook:
+    """The notebook of a run that was ended after two trials."""
+    book = Notebook(WHAT)
+    assert book.once("a", lambda: {"ms": 1.5}) == {"ms": 1.5}
+    assert book.once("b", lambda: {"error": "no"}) == {"error": "no"}
+    book.close()
+    return book
+
+
+def never() -> dict[str, Any]:
+    raise AssertionError("a finished trial was done again")
+
+
+def test_what_was_finished_is_not_done_again() -> None:
+    first = begun()
+    again = Notebook(WHAT)
+    assert (again.found, again.folder) == (2, first.folder)
+    assert again.once("a", never) == {"ms": 1.5}
+    again.forget("b")
+    assert again.once("b", lambda: {"ms": 2.0}) == {"ms": 2.0}
+    again.close()
+    third = Notebook(WHAT)
+    assert third.once("b", never) == {"ms": 2.0}
+    third.discard()
+    assert not third.folder.exists()
+
+
+def test_a_trial_that_raises_is_not_kept() -> None:
+    book = Notebook(WHAT)
+    with pytest.raises(ZeroDivisionError):
+        book.once("a", lambda: {"ms": 1 / 0})
+    assert book.once("a", lambda: {"ms": 1.0}) == {"ms": 1.0}
+    book.discard()
+
+
+def test_another_run_has_another_folder() -> None:
+    first, other = begun(), Notebook({**WHAT, "max": 2})
+    assert other.folder != first.folder
+    assert other.found == 0
+    other.discard()
+
+
+@pytest.mark.parametrize("cut", [1, 9])
+def test_a_line_that_was_cut_off_is_left_out_and_written_over(cut: int) -> None:
+    path = begun().folder / "trials.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-cut])
+    book = Notebook(WHAT)
+    assert book.found == 1
+    book.once("b", lambda: {"error": "no"})
+    book.close()
+    assert path.read_bytes() == whole
+
+
+def test_fresh_begins_again_and_clears_the_files() -> None:
+    first = begun()
+    (first.folder / "candidate.onnx").write_text("x")
+    book = Notebook(WHAT, resume=False)
+    assert book.found == 0
+    assert [file.name for file in book.folder.iterdir()] == ["trials.jsonl"]
+    book.discard()
+
+
+def test_an_old_run_is_gone_on_with_only_when_asked() -> None:
+    path = begun().folder / "trials.jsonl"
+    rows = path.read_text().splitlines()
+    rows[0] = json.dumps({**json.loads(rows[0]), "time": time.time() - 7200})
+    path.write_text("\n".join(rows) + "\n")
+    asked = Notebook(WHAT, resume=True)
+    assert asked.found == 2
+    asked.close()
+    unasked = Notebook(WHAT)
+    assert unasked.found == 0
+    unasked.discard()
+    with pytest.raises(InputError, match="leave --resume out"):
+        Notebook(WHAT, resume=True)
+
+
+def test_two_at_the_same_time() -> None:
+    book = Notebook(WHAT)
+    with pytest.raises(UsageError, match="at work already"):
+        Notebook(WHAT)
+    book.discard()
+
+
+def test_runs_that_nobody_went_on_with_are_cleared_away() -> None:
+    old = begun().folder
+    os.utime(old / "trials.jsonl", (0, 0))
+    other = Notebook({**WHAT, "max": 3})
+    assert not old.exists()
+    other.discard()
+
+
+def test_a_full_disk_is_said() -> None:
+    book = Notebook(WHAT)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (book.folder.joinpath("trials.jsonl").stat().st_size, hard))
+        with pytest.raises(StorageError, match="no space left"):
+            book.once("a", lambda: {"ms": 1.0})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    book.discard()
+
+
+def trials_in(state: Path) -> list[str]:
+    """The finished trials on disk."""
+    files = list(state.glob("edgekit/auto/*/trials.jsonl"))
+    lines = files[0].read_text().split("\n")[:-1] if files else []
+    return [row["key"] for row in map(json.loads, lines) if "key" in row]
+
+
+def ended(start: Callable[[], subprocess.Popen[str]], state: Path, count: int, number: int) -> list[str]:
+    """The trials that a run had finished when it was ended by signal ``number``, after ``count`` more."""
+    before = len(trials_in(state))
+    running = start()
+    deadline = time.monotonic() + 120
+    while len(trials_in(state)) < before + count and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(running.pid, number)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == (130 if number == signal.SIGINT else -number), said
+    assert ("the same command goes on" in said) == (number == signal.SIGINT)
+    kept = trials_in(state)
+    assert len(kept) >= before + count
+    return kept
+
+
+@pytest.mark.slow
+def test_a_run_that_is_ended_goes_on_with_its_finished_trials(
+    edgekit_program: str, wasteful: Path, answers: str, tmp_path: Path
+) -> None:
+    """Killed after the first candidates were made, interrupted after the first calls, then left to finish."""
+    command = ["quantize", str(wasteful), "--scheme", "auto", "--data", answers, "--max-drop", "0.01"]
+    command += ["--seconds", "0.3", "-o", "best", "--json", "out.json"]
+
+    def start() -> subprocess.Popen[str]:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen([edgekit_program, *command], cwd=tmp_path, text=True, **pipes)
+
+    state = tmp_path / "state"
+    kept = ended(start, state, 2, signal.SIGKILL)
+    kept = ended(start, state, 3, signal.SIGINT)
+    assert not (tmp_path / "best.onnx").exists()
+    assert not (tmp_path / "out.json").exists()
+    again = start()
+    _, said = again.communicate(timeout=120)
+    assert again.returncode == 0, said
+    assert f"going on with an interrupted run: {len(kept)} trials are there" in said
+    for key in kept:
+        verb, _, name = key.partition(" ")
+        said_of = {"make": "making ", "calls": "calls: "}
+        assert verb == "quality" or said_of[verb] + name not in said.splitlines()
+    document = json.loads((tmp_path / "out.json").read_text())
+    assert len(document["trials"]) == 5
+    assert (tmp_path / "best.onnx").exists()
+    assert list((state / "edgekit" / "auto").iterdir()) == []

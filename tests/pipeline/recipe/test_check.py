@@ -1,0 +1,236 @@
+"""A recipe is refused as a whole before anything runs: every mistake at once, each with its line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+
+from edgekit import registry
+from edgekit.cli import VERBS
+from edgekit.errors import RecipeError
+from edgekit.pipeline.recipe import check, show
+from edgekit.pipeline.recipe.api import ShowResult, shipped
+from edgekit.pipeline.recipe.verbs import arguments, long_name, verb, wrong
+
+HEAD = 'source = "mlp"\ndata = "breast-cancer"\n'
+EXPORT = '[[step]]\ndo = "export"\nto = ["onnx", "tflite"]\n'
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Writes a recipe as ``r.toml`` in a folder that is the current one."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(text: str) -> Path:
+        Path("r.toml").write_text(text, encoding="utf-8")
+        return Path("r.toml")
+
+    return write
+
+
+@pytest.fixture
+def mistakes(written: Callable[[str], Path]) -> Callable[[str], list[tuple[int, str]]]:
+    """(line, what is wrong) of everything the recipe is refused for."""
+
+    def ask(text: str) -> list[tuple[int, str]]:
+        with pytest.raises(RecipeError) as caught:
+            check(written(text))
+        first, *rest = str(caught.value).splitlines()
+        found = [re.fullmatch(r"r\.toml:(\d+): (.*)", line) for line in rest]
+        assert all(found) and re.search(r"has \d+ mistakes?; nothing was run", first), str(caught.value)
+        assert caught.value.exit_code == 3
+        return [(int(m.group(1)), m.group(2)) for m in found if m]
+
+    return ask
+
+
+def _titles(result: ShowResult) -> list[str]:
+    return [one.unit.title for one in result.runs]
+
+
+@pytest.mark.parametrize(
+    ("steps", "line", "words"),
+    [
+        ('[[step]]\ndo = "exprot"', 4, "no step is called 'exprot'; did you mean 'export'?"),
+        ('[[step]]\ndo = "qat"', 4, 'do = "finetune" with qat = true'),
+        ('[[step]]\ndo = "prune"\nepoch = 3\namount = 0.5', 5, "prune has no 'epoch'; did you mean 'epochs'?"),
+        ('[[step]]\ndo = "prune"\nout = "x"', 5, "prune has no 'out'"),
+        ('[[step]]\ndo = "prune"\namount = "half"', 5, "amount is 'half' (text); a number is wanted"),
+        ('[[step]]\ndo = "prune"\namount = nan', 5, "amount is nan (a number); a number is wanted"),
+        ('[[step]]\ndo = "prune"\namount = true', 5, "amount is true (a truth value); a number is wanted"),
+        ('[[step]]\ndo = "prune"\namount = 0.5\ndistil = 1', 6, "distil is 1 (an integer); true or false is wanted"),
+        ('[[step]]\ndo = "prune"\namount = 0.5\nepochs = 2.0', 6, "epochs is 2.0 (a number); an integer is wanted"),
+        ('[[step]]\ndo = "prune"\nepochs = -1', 5, "epochs: -1 is not in the range x>=0"),
+        ('[[step]]\ndo = "prune"\n\namount = 1.5', 6, "--amount is 1.5; give a share above 0 and below 1"),
+        ('[[step]]\ndo = "prune"\namount = []', 5, "amount is an empty list"),
+        ('[[step]]\ndo = "prune"\namount = [0.5, 1.5]', 5, "--amount is 1.5"),
+        ('[[step]]\ndo = "finetune"\ndevice = "tpu"', 5, "'tpu' is not one of 'cpu', 'cuda'"),
+        ('[[step]]\ndo = "export"', 3, "export needs to"),
+        ('[[step]]\ndo = "export"\nto = ["onnx", "tflit"]', 5, "to: no format is called 'tflit'"),
+        ('[[step]]\ndo = "export"\nto = "onnx"\nfrom = "prun"', 6, "from: no step is called 'prun'"),
+        (EXPORT + '[[step]]\ndo = "eval"\ndata = "digit"', 8, "data: no data set is called 'digit'"),
+        (EXPORT + '[[step]]\ndo = "eval"\ndata = "table:no.csv"', 8, "data: no.csv does not exist"),
+        (EXPORT + '[[step]]\ndo = "eval"\non = ["cpu", "pie"]', 8, "on: no device is called 'pie'"),
+        (EXPORT + '[[step]]\ndo = "eval"\nruntime = "ort"', 8, "runtime: no runtime is called 'ort'"),
+        (EXPORT + '[[step]]\ndo = "bench"\nbaseline = "no.json"', 8, "baseline: no.json does not exist"),
+        (EXPORT + '[[step]]\ndo = "bench"\nthreads = "x"', 8, "threads: 'x' is not N or N,N"),
+        (EXPORT + '[[step]]\ndo = "bench"\nseconds = 0', 8, "--seconds 0: give more than 0"),
+        (EXPORT + '[[step]]\ndo = "verify"\nagainst = "cnnn"', 8, "against: no network is called 'cnnn'"),
+        (EXPORT + '[[step]]\ndo = "quantize"\nscheme = "int4-weights"', 8, "not to be had for .onnx files"),
+        (EXPORT + '[[step]]\ndo = "quantize"\nscheme = "int9"', 8, "no scheme is called 'int9'"),
+        (EXPORT + '[[step]]\ndo = "prune"\namount = 0.5', 6, "prune takes a network, not a finished file"),
+        ('[[step]]\ndo = "eval"', 3, "eval takes model files: put an export between"),
+        ('[[step]]\ndo = "eval"\nfrom = "eval"', 5, "these steps wait for each other: eval waits for eval"),
+    ],
+)
+def test_one_mistake(steps: str, line: int, words: str, mistakes: Callable[[str], list[tuple[int, str]]]) -> None:
+    found = mistakes(HEAD + steps)
+    assert {place for place, text in found if words in text} == {line}, found
+
+
+def test_all_mistakes_at_once(mistakes: Callable[[str], list[tuple[int, str]]]) -> None:
+    """Whatever is wrong with one step, the others are looked at too."""
+    text = """source = "no.py:net"
+data = "digit"
+[[step]]
+name = "a"
+do = "prune"
+amount = 0.5
+from = "b"
+[[step]]
+name = "b"
+do = "finetune"
+from = "a"
+lr = 0
+[[step]]
+do = "export"
+from = "source"
+to = ["onnx"]
+opset = "new"
+[[step]]
+do = "quantize"
+scheme = "int8"
+on = "pie"
+"""
+    found = mistakes(text)
+    assert [line for line, _ in found] == sorted(line for line, _ in found)
+    assert {line for line, _ in found} >= {1, 2, 12, 17}
+    assert any("wait for each other" in text and line in (7, 11) for line, text in found)
+
+
+def test_data_that_is_missing_altogether(mistakes: Callable[[str], list[tuple[int, str]]]) -> None:
+    assert mistakes('source = "mlp"\n[[step]]\ndo = "finetune"') == [
+        (2, "finetune needs data: write it here or at the top of the recipe")
+    ]
+
+
+def test_train_takes_a_family(mistakes: Callable[[str], list[tuple[int, str]]], written: Callable[[str], Path]) -> None:
+    ((line, text),) = mistakes('source = "resnet"\ndata = "digits"\n[[step]]\ndo = "train"')
+    assert line == 1 and "resnet" in text
+    assert _titles(check(written('source = "cnn"\ndata = "digits"\n[[step]]\ndo = "train"'))) == ["train.safetensors"]
+
+
+def test_runs_of_a_recipe(written: Callable[[str], Path]) -> None:
+    """Lists fan out, names say which is which, checks hand on what they looked at, bench takes all of it at once."""
+    text = f"""{HEAD}
+[[step]]
+do = "prune"
+amount = [0.3, 0.5]
+epochs = 0
+[[step]]
+do = "export"
+to = ["onnx", "tflite"]
+[[step]]
+do = "quantize"
+scheme = "int8-weights"
+[[step]]
+do = "verify"
+against = "export"
+tolerance = 1
+[[step]]
+do = "eval"
+on = ["cpu", "class:phone-2gb"]
+[[step]]
+do = "bench"
+from = ["export", "eval"]
+on = ["cpu", "class:phone-2gb"]
+"""
+    result = check(written(text))
+    titles = _titles(result)
+    assert titles[:6] == [
+        "prune-0.3.safetensors",
+        "prune-0.5.safetensors",
+        "export-0.3.onnx",
+        "export-0.3.tflite",
+        "export-0.5.onnx",
+        "export-0.5.tflite",
+    ]
+    lines = {one.unit.title: one.command for one in result.runs}
+    assert lines["verify-0.5.tflite"] == (
+        "edgekit verify quantize-0.5.tflite --against export-0.5.tflite --tolerance 1 --data breast-cancer"
+    )
+    assert lines["eval-0.5-class-phone-2gb.onnx"].startswith("edgekit eval quantize-0.5.onnx --on class:phone-2gb")
+    assert len(titles) == 2 + 4 + 4 + 4 + 8 + 1
+    bench = result.runs[-1]
+    files = [given.writer.title for given in bench.unit.inputs if given.writer]
+    assert files == [f"{s}-{a}.{f}" for s in ("export", "quantize") for a in (0.3, 0.5) for f in ("onnx", "tflite")]
+    behind = {other.title for given in bench.unit.inputs for other in given.waits}
+    assert "eval-0.3-cpu.onnx" in behind and "export-0.3.onnx" in behind
+    assert bench.command.endswith("--on cpu --on class:phone-2gb")
+
+
+def test_every_option_of_a_command_is_one_of_the_recipe_and_none_else() -> None:
+    """The two cannot drift: names, types, ranges and help are the command's own objects."""
+    for name in registry.names("steps"):
+        kind = verb(name)
+        assert VERBS[name][0] == registry.TABLES["steps"][name].partition(":")[0]
+        own = {p for p in kind.command.params if isinstance(p, click.Option) and p.expose_value and p.name != "out"}
+        assert {id(option) for option in kind.options.values()} == {id(option) for option in own}
+        for spelled, option in kind.options.items():
+            assert f"--{spelled}" in option.opts
+            assert long_name(option) == spelled
+
+
+@pytest.mark.parametrize("name", registry.names("steps"))
+def test_command_lines_say_what_the_recipe_says(name: str) -> None:
+    """Every option, given a value of its kind, comes out of the command's own parser as that value."""
+    kind = verb(name)
+    for spelled, option in kind.options.items():
+        value: object = "1"
+        if option.is_flag:
+            value = not option.default if isinstance(option.default, bool) else True
+        elif isinstance(option.type, click.Choice):
+            value = option.type.choices[-1]
+        elif option.type.name.startswith(("integer", "float")):
+            value = 1
+        assert wrong(kind, option, value) is None, spelled
+        needed = {other: "1" for other, o in kind.options.items() if o.required and other != spelled}
+        words = arguments({spelled: value, **needed}, kind)
+        out = ["-o", "x"] if kind.gives else []
+        parsed = kind.command.make_context(name, [*words, *out, "--", "input"]).params
+        got = parsed[str(option.name)]
+        assert got in (value, (value,), ("1",), (1,)), spelled
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+@pytest.mark.needs_data
+def test_shipped_recipes_are_right(name: str) -> None:
+    result = check(name)
+    assert result.plan.recipe.source.value == name
+    commands = {one.unit.verb.name for one in result.runs}
+    assert {"export", "quantize", "bench"} <= commands
+
+
+def test_every_family_has_a_recipe() -> None:
+    assert set(shipped()) == set(registry.names("families"))
+
+
+def test_a_file_goes_before_a_shipped_name(written: Callable[[str], Path], tmp_path: Path) -> None:
+    written(HEAD + EXPORT).rename("cnn")
+    assert check("cnn").plan.recipe.source.value == "mlp"
+    with pytest.raises(RecipeError, match="did you mean 'gru'"):
+        show("gruu")
