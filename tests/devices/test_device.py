@@ -35,7 +35,6 @@ def test_devices_by_name() -> None:
         ("python:", UsageError, "names no interpreter"),
         ("cuda:first", UsageError, "give cuda, or cuda:N"),
         ("emulator:cortex-m4", UsageError, "there are emulator:cortex-a53"),
-        ("adb:SERIAL", UnsupportedError, "adb"),
     ],
 )
 def test_what_is_no_device_here(text: str, kind: type[Exception], said: str) -> None:
