@@ -64,6 +64,7 @@ class Worker:
             "hello": self.hello,
             "find": self.find,
             "put": self.put,
+            "together": self.together,
             "forget": self.forget,
             "storage": self.storage,
             "wait": self.wait,
@@ -131,6 +132,11 @@ class Worker:
             bool(asked["last"]),
         )
         return Message({"path": None if place is None else str(place)})
+
+    def together(self, message: Message) -> Message:
+        """Files that were sent, in one folder under the names they have for each other; ``{"path"}`` of the first."""
+        files = [(str(f["sha256"]), str(f["suffix"]), str(f["name"])) for f in message.header["files"]]
+        return Message({"path": str(self._files().together(files))})
 
     def forget(self, message: Message) -> Message:
         self._files().forget(str(message.header["sha256"]), str(message.header["suffix"]))

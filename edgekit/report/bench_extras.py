@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgekit.report.against import account_line, against_rows
 from edgekit.report.text import ms, table
 
 Entry = Mapping[str, Any]
@@ -14,6 +15,7 @@ Entry = Mapping[str, Any]
 def extra_report(entry: Entry) -> list[Any]:
     """Everything there is of a cell beside its times, in the order of the options."""
     lines = (
+        compressed_lines,
         load_lines,
         transfer_lines,
         sustain_lines,
@@ -44,6 +46,19 @@ def transfer_lines(entry: Entry) -> list[str]:
             f"{name} in {test['precision']}: its self-test is off by {test['max_abs']:.3g}, {test['tolerance']:.3g} "
             "is allowed: passed"
         )
+    return lines
+
+
+def compressed_lines(entry: Entry) -> list[str]:
+    """What the card of a compressed file says of it: the integer account, and the comparison with its parent."""
+    found = entry.get("compressed")
+    if not found:
+        return []
+    lines = [f"{short(entry['model'])}: {account_line(found['account'])}"]
+    parent = found.get("parent")
+    if parent:
+        rows = [f"{name} {after} ({said})" for name, _, after, said in against_rows(entry["bytes"], parent)]
+        lines.append(f"{short(entry['model'])}, when it was made, against its parent: {'; '.join(rows)}")
     return lines
 
 

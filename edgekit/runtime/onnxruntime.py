@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from edgekit.artifact import onnx_external_data
+from edgekit.artifact import onnx_parts
 from edgekit.errors import ModelError, UnsupportedError
 from edgekit.runtime import providers
 from edgekit.runtime.base import Delegation, LeftNode, Runner
@@ -236,16 +235,4 @@ def _told(lines: Sequence[bytes]) -> str:
 
 def refuse_foreign_data(artifact: Artifact) -> None:
     """Raises ModelError when weights lie outside the file's own folder, or are not there."""
-    folder = artifact.path.parent.resolve()
-    for location in onnx_external_data(artifact.path):
-        target = (folder / location).resolve()
-        if Path(location).is_absolute() or not target.is_relative_to(folder):
-            raise ModelError(
-                f"{artifact.path}: its weights are said to lie in {location!r}, outside its own folder, which edgekit "
-                "does not read; export it again as one self-contained file"
-            )
-        if not target.is_file():
-            raise ModelError(
-                f"{artifact.path}: its weights should lie in {target}, and no such file is there; copy it beside the "
-                "model, or export again as one self-contained file"
-            )
+    onnx_parts(artifact.path)

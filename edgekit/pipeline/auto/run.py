@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgekit.artifact import writable_folder
+from edgekit.artifact import sha256_file, writable_folder
 from edgekit.bench.environment import environment
 from edgekit.errors import DeviceError, EdgekitError, StorageError, UsageError
 from edgekit.pipeline.auto.candidates import (
@@ -91,6 +91,7 @@ def quantize_auto(
 def _identity(named: Given, options: AutoOptions, device: DeviceSpec, samples: Samples) -> Value:
     """All that a trial depends on. What only decides (the limit of the drop) changes no trial."""
     found = environment()
+    saved = options.calibration or ""
     rows = {name: value for name, value in asdict(options).items() if name not in ("resume", "max_drop", "smaller")}
     return {
         "edgekit": __version__,
@@ -99,6 +100,7 @@ def _identity(named: Given, options: AutoOptions, device: DeviceSpec, samples: S
         "models": list(named.identity),
         "data": samples.fingerprint(),
         "options": rows,
+        "ranges": sha256_file(saved) if saved.endswith(".json") else None,
         "device": asdict(device),
         "tflite_python": os.environ.get(TFLITE_PYTHON),
     }

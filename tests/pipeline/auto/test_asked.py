@@ -13,8 +13,9 @@ import edgekit
 from edgekit.artifact import open_artifact, write_card
 from edgekit.data.dataset import open_data
 from edgekit.errors import DataError, EdgekitError, ModelError, SourceError, UsageError
+from edgekit.passes.histogram import METHODS
 from edgekit.pipeline.auto import auto
-from edgekit.pipeline.auto.candidates import Candidate, further_candidates
+from edgekit.pipeline.auto.candidates import Candidate, first_candidates, further_candidates
 from edgekit.pipeline.auto.notebook import Notebook
 from edgekit.pipeline.auto.options import place_of, read_options, target_of
 from edgekit.pipeline.auto.parents import float_files, read_given
@@ -35,7 +36,6 @@ ASKED: dict[str, Any] = {"data": "digits", "max_drop": 0.01}
         ({"seconds": float("nan")}, "more than 0"),
         ({"limit": 0}, "--limit is 0"),
         ({"threads": (0,)}, "1 or more"),
-        ({"calibration": "ranges.json"}, "belong to one file"),
         ({"calibration": "guess"}, "guess"),
         ({"colour": "red"}, "no option colour"),
         ({"on": "emulator:cortex-a72"}, "emulated and has no time"),
@@ -48,6 +48,11 @@ def test_options(wasteful: Path, tmp_path: Path, given: dict[str, Any], said: st
     with pytest.raises(UsageError, match=said):
         edgekit.quantize(wasteful, scheme="auto", out=tmp_path / "q", **{**ASKED, **given})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_saved_ranges_that_are_not_there(wasteful: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        auto(wasteful, out=tmp_path / "q", calibration=str(tmp_path / "ranges.json"), **ASKED)
 
 
 def test_options_of_auto_alone_and_several_models_are_refused_elsewhere(wasteful: Path, tmp_path: Path) -> None:
@@ -159,9 +164,15 @@ def test_what_is_tried_where_ranges_lose_too_much(wasteful: Path) -> None:
     options = read_options(ASKED)
     lost = Candidate(parent, "int8", "minmax")
     assert [one.calibration for one in further_candidates(lost, options)] == ["percentile", "entropy", "mse"]
-    assert further_candidates(Candidate(parent, "int8", "mse"), options) == []
     assert further_candidates(Candidate(parent, "fp16"), options) == []
     assert further_candidates(lost, read_options({**ASKED, "calibration": "minmax"})) == []
+    card = Card("net", "custom", Task(), Signature((), ()), ranges={"w": [0, 1]})
+    trained = replace(parent, card=card)
+    learnt = next(one for one in first_candidates(trained, options) if one.scheme == "int8")
+    assert learnt.name == "onnx int8 learnt"
+    assert [one.calibration for one in further_candidates(learnt, options)] == list(METHODS)
+    asked = read_options({**ASKED, "calibration": "mse"})
+    assert [one.calibration for one in first_candidates(trained, asked) if one.scheme == "int8"] == ["mse"]
 
 
 def test_ways_to_run_a_file(wasteful: Path, conv_tflite: Path, other_python: str, monkeypatch: Any) -> None:
