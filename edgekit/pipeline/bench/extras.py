@@ -40,10 +40,13 @@ def check_extras(cells: Sequence[Cell], options: BenchOptions) -> None:
 
 
 def extend(result: CellResult, cell: Cell, options: BenchOptions) -> CellResult:
-    """``result`` with the passes that ``options`` ask for. One that fails stands as its error, no more."""
+    """``result`` with what the card says of a compressed file, and the passes that ``options`` ask for.
+
+    A pass that fails stands as its error, no more.
+    """
+    extras = {**result.extras, **_compressed(cell)}
     if not result.timed:
-        return result
-    extras = dict(result.extras)
+        return replace(result, extras=extras)
     for name, run in PASSES.items():
         if not getattr(options, name):
             continue
@@ -53,6 +56,15 @@ def extend(result: CellResult, cell: Cell, options: BenchOptions) -> CellResult:
             log.warning("%s: %s: %s", cell.plan.model, name, error)
             extras[name] = {"error": {"type": type(error).__name__, "message": str(error)}}
     return replace(result, extras=extras)
+
+
+def _compressed(cell: Cell) -> dict[str, Any]:
+    card = cell.plan.artifact.card
+    if card is None or card.account is None:
+        return {}
+    account = {name: value for name, value in card.account.items() if name != "left_float"}
+    account["left_float"] = len(card.account.get("left_float", ()))
+    return {"compressed": {"account": account, "parent": card.parent}}
 
 
 def _profile(result: CellResult, cell: Cell, options: BenchOptions) -> Mapping[str, Any]:
