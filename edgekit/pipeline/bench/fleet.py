@@ -84,7 +84,7 @@ def _at_once(
         tell = _telling(machine, progress, lock)
         try:
             if machine.here:
-                tell("waiting", 0, 0)
+                tell("waiting for the other machines to be ready", 0, 0)
                 for event in ready.values():
                     event.wait()
                 return _run(machine, plans, order, tell)

@@ -175,7 +175,7 @@ def test_an_interrupted_fleet_goes_on(models: tuple[str, str], elsewhere: Callab
         "import sys\nfrom edgekit.devices.local import PythonTransport\nPythonTransport.here = False\n"
         "from edgekit.cli import main\nmain()\n"
     )
-    command = [sys.executable, str(script), "bench", *models, "--on", "cpu", "--on", board]
+    command = [sys.executable, str(script), "bench", models[1], "--on", "cpu", "--on", board]
     command += ["--seconds", "2", "--workers", "1", "--json", "out.json"]
     part = tmp_path / "out.json.part"
     mark = f"EDGEKIT_FLEET_TEST={tmp_path}"
