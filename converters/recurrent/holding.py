@@ -1,6 +1,6 @@
-"""The last cell state of an LSTM on packed sequences: it is held behind the end of each, so that the last is that there.
+"""The last cell state of an LSTM on packed sequences: it is held behind the end of each, up to the end of all.
 
-The outputs up to a length are there for the taking, but of the cell state a layer gives the last one alone. Such a layer
+A layer gives all outputs, of which that at the length is taken, but of the cell state the last one alone. Such a layer
 gets one more input, which is 1 behind a length and 0 before it, with weights that close the input gate and open the
 forget gate: i is below 1e-17 and f is 1 in float32, so c = f c + i g stays as it is (Gers et al., 2000, for the gates).
 """
@@ -17,8 +17,8 @@ from torch import Tensor
 from edgekit.errors import UnsupportedError
 
 CELL = (
-    "it takes the last cell state (c_n) of an nn.LSTM with a projection, or with computed weights, on packed sequences, "
-    "which no file gives at a length of its own. Start from h_n, or give the layer sequences of one length"
+    "it takes the last cell state (c_n) of an nn.LSTM with a projection, or with computed weights, on packed "
+    "sequences, which no file gives at a length of its own. Start from h_n, or give the layer sequences of one length"
 )
 
 

@@ -61,8 +61,10 @@ def _(lengths: Tensor, padded: Tensor, axis: int, descending: bool, longest: boo
 
 @torch.library.custom_op("edgekit::cell_at_end", mutates_args=())
 def _cell_at_end(c: Tensor, weight: str) -> Tensor:
-    """Marks the last cell state of the layer with ``weight``, which has still to be held (see :mod:`.holding`). The mark
-    is left out of the graph where nothing takes the state, which is so in most networks."""
+    """Marks the last cell state of the layer with ``weight``, which has still to be held (see :mod:`.holding`).
+
+    The mark is left out of the graph where nothing takes the state, which is so in most networks.
+    """
     return c.clone()
 
 
