@@ -10,13 +10,16 @@ traced once more.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from edgekit.converters.recurrent import packing
 from torch import Tensor
 from torch.export import ExportedProgram
 from torch.overrides import TorchFunctionMode
+
+if TYPE_CHECKING:
+    from edgekit.converters.recurrent.holding import Hold
 
 Arguments = tuple[list[Tensor], bool, int, float, bool, bool, bool]
 
@@ -131,7 +134,7 @@ class Marking(TorchFunctionMode):
         UnsupportedError: the network does more with packed sequences than to run layers on them.
     """
 
-    def __init__(self, hold: packing.Hold | None = None) -> None:
+    def __init__(self, hold: Hold | None = None) -> None:
         super().__init__()
         self._hold = hold
 
