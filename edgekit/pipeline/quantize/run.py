@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.artifact import open_artifact, publishing, sha256_file, write_card
-from edgekit.data.dataset import Dataset
+from edgekit.data.dataset import Dataset, stratified
 from edgekit.data.preprocess import feeds
 from edgekit.data.seeded import seeded_feed
 from edgekit.errors import DataError, QualityError
@@ -18,7 +18,8 @@ from edgekit.passes.integer_io import integer_io as read_integer_io
 from edgekit.pipeline.quantize.options import QuantizeOptions, check_options, one_model, read_options
 from edgekit.pipeline.quantize.ranges import find_ranges
 from edgekit.pipeline.quantize.result import QuantizeResult
-from edgekit.pipeline.quantize.samples import fit_and_test
+from edgekit.pipeline.quantize.samples import calibration_feeds, fit_and_test
+from edgekit.pipeline.quantize.saturating import SAMPLES, isa_of, relieved
 from edgekit.pipeline.quantize.timing import time_ratio
 from edgekit.quality.account import Account, account
 from edgekit.quality.anomaly import refit_threshold
@@ -111,6 +112,10 @@ class _Run:
         parent_bytes = self.artifact.path.stat().st_size
         with publishing(self.target) as temporary:
             made = quantizer.run(self.artifact, PassContext(temporary))
+            if isinstance(quantizer, quantize_onnx.QuantizeOnnx) and self.options.scheme == "int8" and self.fit:
+                some = calibration_feeds(self.artifact, stratified(self.fit, SAMPLES, SEED), before.signature)
+                quantizer, made, said = relieved(quantizer, self.artifact, made, some, isa_of(self.options.on))
+                self.notes += said
             self.notes += made.notes
             unpublished = Artifact(temporary, self.artifact.format)
             found = account(unpublished, _reasons(self.artifact.format, self.options.scheme))
