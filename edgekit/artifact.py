@@ -28,6 +28,7 @@ __all__ = [
     "is_saved_model",
     "library_versions",
     "onnx_external_data",
+    "onnx_parts",
     "open_artifact",
     "publishing",
     "read_card",
@@ -219,6 +220,30 @@ def _open_folder(folder: Path) -> Artifact:
 def onnx_external_data(path: str | Path) -> list[str]:
     """Where an ONNX file says its external tensors lie, as written in the file."""
     return wire_onnx.external_locations(Path(path).read_bytes())
+
+
+def onnx_parts(path: str | Path) -> dict[str, Path]:
+    """The files that hold the weights of an ONNX file, by the names it gives them; empty where it holds them itself.
+
+    Raises:
+        ModelError: one of them lies outside the file's own folder, or is not there.
+    """
+    file = Path(path)
+    folder, parts = file.parent.resolve(), {}
+    for location in onnx_external_data(file):
+        target = (folder / location).resolve()
+        if Path(location).is_absolute() or not target.is_relative_to(folder):
+            raise ModelError(
+                f"{path}: its weights are said to lie in {location!r}, outside its own folder, which edgekit "
+                "does not read; export it again as one self-contained file"
+            )
+        if not target.is_file():
+            raise ModelError(
+                f"{path}: its weights should lie in {target}, and no such file is there; copy it beside the "
+                "model, or export again as one self-contained file"
+            )
+        parts[location] = target
+    return parts
 
 
 def _bytes(file: Path) -> bytes:

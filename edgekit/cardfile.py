@@ -85,6 +85,7 @@ def card_from_json(document: Mapping[str, Any]) -> Card:
             selftest=_selftest(document.get("selftest")),
             quantized_io={name: QuantizedTensor(**row) for name, row in document.get("quantized_io", {}).items()},
             account=document.get("account"),
+            parent=document.get("parent"),
             notes=tuple(document.get("notes", ())),
             streaming=_streaming(document.get("streaming")),
             ranges=document.get("ranges"),

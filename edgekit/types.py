@@ -105,7 +105,9 @@ class InputContract:
         mean, std: one value per channel, column or mel band, in units of the scaled raw values; empty means 0 and 1.
         columns: column names of a table or series, in order.
         params: what only this kind has: ``image`` how it is resized, ``audio`` its sampling rate and mel filters,
-            ``text`` its vocabulary and length, ``series`` its history and horizon.
+            ``text`` its vocabulary and length, ``series`` its history and horizon, an ``array`` of lengths of sequences
+            the largest (``most``, a size or a dimension's name; the least is 1), whether they are ``sorted`` from the
+            longest on, and whether one has to be the ``longest`` there is.
     """
 
     kind: str = "array"
@@ -219,6 +221,8 @@ class Card:
         selftest: vectors any device can replay.
         quantized_io: integer inputs and outputs, by name.
         account: the integer account of a quantized file (see :mod:`edgekit.quality.account`).
+        parent: of a compressed file: the one it was made from (sha256, bytes), and how it compares: operators inserted,
+            quality with the interval of its change, time ratio with its interval and verdict.
         notes: everything that was not honoured, in words.
         streaming: how the runs of a file of one step make a sequence; None for every other file.
         ranges: what quantization-aware training learnt, as JSON of a :class:`~edgekit.passes.calibration.Calibration`;
@@ -237,6 +241,7 @@ class Card:
     selftest: SelfTest | None = None
     quantized_io: Mapping[str, QuantizedTensor] = field(default_factory=dict)
     account: Mapping[str, Any] | None = None
+    parent: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
     streaming: Streaming | None = None
     ranges: Mapping[str, Any] | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from edgekit.cli.options import (
@@ -28,8 +30,10 @@ from edgekit.cli.options import (
               help="Largest loss of quality to publish, as a fraction (0.01: one point of accuracy).")  # fmt: skip
 @limit_option
 @click.option("--integer-io", is_flag=True, help="Inputs and outputs of the file are integers too.")
-@click.option("--on", metavar="DEVICE", help="auto: the device that runs and times.  [default: cpu]")
-@click.option("--seconds", type=float, help="auto: time of each file in the last match.  [default: 3]")
+@click.option("--on", metavar="DEVICE",
+              help="The device that times, and whose CPU decides on 7-bit weights (auto: and runs).")  # fmt: skip
+@click.option("--seconds", type=float,
+              help="How long the file and its parent are timed; 0: not at all.  [default: 1, auto: 3]")  # fmt: skip
 @click.option("--threads", metavar="N[,N]", multiple=True, callback=optional_thread_counts,
               help="auto: threads of the runtimes, each number tried.  [default: 1]")  # fmt: skip
 @click.option("--runtime", metavar="NAME[,NAME]", multiple=True, callback=listed,
@@ -61,7 +65,8 @@ def command(
     """Makes a smaller file with integer or half-precision weights.
 
     MODEL is a float .onnx or .tflite file. Ranges come from the train split of --data, quality before and after from
-    its test split. A file that grew, or lost more than --max-drop, is not published (exit 1).
+    its test split; the time ratio to its parent comes with a verdict. A file that grew, or lost more than --max-drop,
+    is not published (exit 1).
 
     --scheme auto tries every scheme in every runtime of a device and publishes the fastest file within --max-drop, the
     float one where none is faster. There MODEL is a float file, one of each format, or a network (exported to both). An
@@ -72,7 +77,9 @@ def command(
     from edgekit.report.auto import render_auto
     from edgekit.report.quantize import render_quantize
 
-    own: dict[str, object] = {"on": on, "seconds": seconds, "threads": threads, "runtime": runtime or None}
+    if scheme != "auto":
+        seconds = None if seconds == 0 else 1.0 if seconds is None else seconds
+    own: dict[str, Any] = {"on": on, "seconds": seconds, "threads": threads, "runtime": runtime or None}
     own |= {"smaller": smaller or None, "resume": resume}
     result = quantize(
         models,

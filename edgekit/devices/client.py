@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from edgekit.artifact import onnx_external_data, sha256_file
+from edgekit.artifact import onnx_parts, sha256_file
 from edgekit.bench.clock import Block, WarmupRule
 from edgekit.cardfile import signature_from_json
 from edgekit.devices.autopsy import autopsy
@@ -26,7 +27,6 @@ from edgekit.errors import (
     EdgekitError,
     ModelError,
     ProtocolError,
-    UnsupportedError,
     UsageError,
     WorkerTimeoutError,
     error_class,
@@ -40,9 +40,18 @@ CHUNK_BYTES: Final = 1 << 20
 """Bytes of a file in one message: one answer each, so that the time-out holds for a chunk and not for the file."""
 
 
+def _plain_suffix(file: Path) -> str:
+    """The suffix, where it is one that a device takes; the runtimes there go by it."""
+    suffix = file.suffix.lower()
+    return suffix if re.fullmatch(r"\.\w{1,10}", suffix) else ""
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedInfo:
-    """A model that a worker has loaded. ``peak_memory_bytes``: resident, right after loading; None: not known."""
+    """A model that a worker has loaded. ``peak_memory_bytes``: resident, right after loading; None: not known.
+
+    ``resident``: timed runs hold no copies to and from the accelerator, whose name is ``chip``.
+    """
 
     signature: Signature
     load_ns: int
@@ -50,6 +59,8 @@ class LoadedInfo:
     runtime_version: str
     delegation: Delegation | None
     peak_memory_bytes: int | None
+    resident: bool = False
+    chip: str | None = None
 
 
 class WorkerClient:
@@ -116,8 +127,10 @@ class WorkerClient:
         stateful: bool = False,
     ) -> LoadedInfo:
         """Loads a model file, in place of the one before; see :func:`edgekit.runtime.load`."""
-        place = self.place(path)
-        value = self._ask("load", path=place, runtime=runtime, threads=threads, raw=raw, stateful=stateful).header
+        asked: dict[str, Any] = {"runtime": runtime, "threads": threads, "raw": raw, "stateful": stateful}
+        if self._transport.runs_on != "cpu":
+            asked["device"] = self._transport.runs_on
+        value = self._ask("load", path=self.place(path), **asked).header
         delegation = value["delegation"]
         return LoadedInfo(
             signature=signature_from_json(value["signature"]),
@@ -126,6 +139,8 @@ class WorkerClient:
             runtime_version=str(value["runtime_version"]),
             delegation=None if delegation is None else Delegation.from_json(delegation),
             peak_memory_bytes=value["peak_memory_bytes"],
+            resident=bool(value.get("resident", False)),
+            chip=value.get("chip"),
         )
 
     @property
@@ -140,35 +155,44 @@ class WorkerClient:
     def send(self, path: str | Path) -> str:
         """Brings a file to the device, by its content: what is there already is not sent again.
 
+        An ONNX file takes the files along in which its weights lie.
+
         Returns:
             What the worker calls it.
 
         Raises:
             ModelError: it cannot be read.
             TransferError: it did not arrive as it was sent, or there is no room for it.
-            UnsupportedError: an ONNX file whose weights lie in other files.
         """
         file = Path(path)
         try:
-            digest, size = sha256_file(file), file.stat().st_size
-            named: dict[str, Any] = {"sha256": digest, "suffix": file.suffix.lower(), "bytes": size}
-            place = self._ask("find", **named).header["path"]
-            if place is None:
-                if file.suffix.lower() == ".onnx" and size and onnx_external_data(file):
-                    raise UnsupportedError(
-                        f"{file} keeps its weights in other files, and {self.name} is sent one file; "
-                        "export it again as one self-contained file"
-                    )
-                place = self._send(file, named)
+            parts = onnx_parts(file) if file.suffix.lower() == ".onnx" else {}
+            place, named = self._send_one(file)
+            if parts:
+                files = [{**named, "name": f"{named['sha256']}.onnx"}]
+                files += [{**self._send_one(part)[1], "name": location} for location, part in parts.items()]
+                place = str(self._ask("together", files=files).header["path"])
         except OSError as error:
             raise ModelError(f"{file} cannot be read: {error.strerror}") from error
         self._sent[place] = file
-        return str(place)
+        return place
+
+    def _send_one(self, file: Path) -> tuple[str, dict[str, Any]]:
+        """Where the file lies there, and how it is named on the way."""
+        named: dict[str, Any] = {
+            "sha256": sha256_file(file),
+            "suffix": _plain_suffix(file),
+            "bytes": file.stat().st_size,
+        }
+        place = self._ask("find", **named).header["path"]
+        return str(place or self._send(file, named)), named
 
     def forget(self, path: str | Path) -> None:
         """Removes a file that was sent, unless another worker uses it."""
         file = Path(path)
-        self._ask("forget", sha256=sha256_file(file), suffix=file.suffix.lower())
+        parts = onnx_parts(file).values() if file.suffix.lower() == ".onnx" else ()
+        for one in (file, *parts):
+            self._ask("forget", sha256=sha256_file(one), suffix=_plain_suffix(one))
 
     def put_piece(self, chunk: Array, *, sha256: str, suffix: str, size: int) -> None:
         """Sends one whole file in one piece under the name it is said to have; the device decides whether it has."""

@@ -2,7 +2,7 @@
 
 A file is there whole or not at all: it is written without a name (``O_TMPFILE``) and gets one when its content is what
 was announced. Where the file system has no nameless files it is written under the name ``part-…``, locked; parts that
-nobody holds are removed by whoever comes next.
+nobody holds are removed by whoever comes next. A model in several files is a folder of hard links to them.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final
 
 from edgekit.artifact import sha256_file
@@ -26,6 +28,7 @@ LIMIT_BYTES: Final = 1 << 30
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NAMELESS: Final = getattr(os, "O_TMPFILE", 0)
 _PART: Final = "part-"
+_SET: Final = ".set"
 _WHOLE: Final = re.compile(r"[0-9a-f]{64}(\.\w{1,10})?")
 
 
@@ -89,6 +92,38 @@ class Store:
         self._hold(place)
         return place
 
+    def together(self, files: Sequence[tuple[str, str, str]]) -> Path:
+        """A folder in which files of the store lie under names of their own, as hard links; the place of the first.
+
+        Args:
+            files: SHA-256 and suffix of a file that this process found or put, and its name, which may have folders.
+
+        Raises:
+            ProtocolError: such a name leads out of the folder, or a file is not there.
+            TransferError: the file system has no hard links.
+        """
+        for _, _, name in files:
+            parts = PurePosixPath(name).parts
+            if not parts or name.startswith("/") or ".." in parts or "\0" in name:
+                raise ProtocolError(f"got {name!r}, wanted a name inside the folder of the model")
+        folder = self.folder / f"{hashlib.sha256(json.dumps(list(files)).encode()).hexdigest()}{_SET}"
+        for digest, suffix, name in files:
+            source, target = self._place(digest, suffix), folder / name
+            if str(source) not in [held.name for held in self._used]:
+                raise ProtocolError(f"{source.name} was not sent before; send it again")
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if target.exists() and not target.samefile(source):  # of a file that was damaged, and sent again
+                    target.unlink()
+                with suppress(FileExistsError):  # it was there, or somebody else is doing the same
+                    os.link(source, target)
+            except OSError as error:
+                raise TransferError(
+                    f"{self.folder} on the device cannot hold a model in several files: {error.strerror}; "
+                    "set EDGEKIT_CACHE there to a disk with hard links, or export one self-contained file"
+                ) from error
+        return folder / files[0][2]
+
     def forget(self, digest: str, suffix: str) -> None:
         """Removes a file, unless another process uses it."""
         place = self._place(digest, suffix)
@@ -96,6 +131,7 @@ class Store:
             held.close()
             self._used.remove(held)
         _remove_unless_held(place)
+        self._remove_sets()
 
     def document(self) -> dict[str, Any]:
         """``folder``, ``free_bytes`` of its disk, ``kept_bytes`` in it, for JSON."""
@@ -130,9 +166,17 @@ class Store:
                 return
             if _remove_unless_held(file):
                 kept -= held
+                self._remove_sets()
         free = shutil.disk_usage(self.folder).free
         if free < size:
             raise OSError(errno.ENOSPC, f"{free:,} bytes are free")
+
+    def _remove_sets(self) -> None:
+        """Removes the folders of :meth:`together` that hold a file which is in the store no more."""
+        there = {file.stat().st_ino for file in self.folder.iterdir() if file.is_file()}
+        for folder in self.folder.glob(f"*{_SET}"):
+            if not {file.stat().st_ino for file in folder.rglob("*") if file.is_file()} <= there:
+                shutil.rmtree(folder, ignore_errors=True)  # somebody else may be doing the same
 
     def _drop(self) -> None:
         if self._part is not None:

@@ -64,6 +64,7 @@ class Worker:
             "hello": self.hello,
             "find": self.find,
             "put": self.put,
+            "together": self.together,
             "forget": self.forget,
             "storage": self.storage,
             "wait": self.wait,
@@ -132,6 +133,11 @@ class Worker:
         )
         return Message({"path": None if place is None else str(place)})
 
+    def together(self, message: Message) -> Message:
+        """Files that were sent, in one folder under the names they have for each other; ``{"path"}`` of the first."""
+        files = [(str(f["sha256"]), str(f["suffix"]), str(f["name"])) for f in message.header["files"]]
+        return Message({"path": str(self._files().together(files))})
+
     def forget(self, message: Message) -> Message:
         self._files().forget(str(message.header["sha256"]), str(message.header["suffix"]))
         return Message({})
@@ -164,6 +170,7 @@ class Worker:
             threads=int(options.get("threads", 1)),
             raw=bool(options.get("raw", False)),
             stateful=bool(options.get("stateful", False)),
+            device=str(options.get("device", "cpu")),
         )
         self._runner = runner
         delegation = runner.delegation()
@@ -175,6 +182,8 @@ class Worker:
                 "runtime_version": runner.version,
                 "delegation": None if delegation is None else asdict(delegation),
                 "peak_memory_bytes": peak_memory_bytes(),
+                "resident": runner.resident,
+                "chip": runner.chip,
             }
         )
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 CONVERSIONS = frozenset(
     ["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast", "QUANTIZE", "DEQUANTIZE", "CAST"]
 )
 """Operators that only change the number format; counted apart from the work."""
+PLUMBING = CONVERSIONS | {"Transpose", "TRANSPOSE"}
+"""Operators that only change the number format or the layout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,9 @@ class Account:
         left_float: the rest, with reasons.
         hybrid_operators: those of the integer ones that take and give real values: integer weights, and inputs that the
             kernel quantizes as it runs.
+        macs: multiply-accumulates of one run, free sizes taken as 1; None where a shape is not known.
+        integer_macs: those of the integer operators.
+        plumbing: operators of :data:`PLUMBING` in the file, by type, also those that a runtime fuses away.
     """
 
     operators: int
@@ -40,6 +46,19 @@ class Account:
     conversions: int
     left_float: tuple[LeftFloat, ...]
     hybrid_operators: int = 0
+    macs: int | None = None
+    integer_macs: int | None = None
+    plumbing: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def integer_macs_share(self) -> float | None:
+        """Share of the multiply-accumulates that is computed on integers, 0..1; None where it is not known."""
+        return self.integer_macs / self.macs if self.macs and self.integer_macs is not None else None
+
+    def inserted(self, parent: Account) -> dict[str, int]:
+        """What this file has more than its ``parent`` of :data:`PLUMBING`, by type."""
+        more = {kind: count - parent.plumbing.get(kind, 0) for kind, count in self.plumbing.items()}
+        return {kind: count for kind, count in more.items() if count > 0}
 
     @property
     def quantized(self) -> bool:
@@ -53,6 +72,7 @@ class Account:
             "integer_operators": self.integer_operators,
             "hybrid_operators": self.hybrid_operators,
             "weight_bytes_integer_share": round(self.weight_bytes_integer_share, 4),
+            "integer_macs_share": None if self.integer_macs_share is None else round(self.integer_macs_share, 4),
             "conversions": self.conversions,
             "left_float": [{"operator": f.operator, "name": f.name, "reason": f.reason} for f in self.left_float],
         }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from edgekit.errors import ModelError
-from edgekit.quality.account_base import CONVERSIONS, Account, LeftFloat
+from edgekit.quality.account_base import CONVERSIONS, PLUMBING, Account, LeftFloat
+from edgekit.quality.account_macs import onnx_macs, whole
 
 QDQ_KERNELS = frozenset(
     (
@@ -80,7 +82,8 @@ def onnx_account(path: Path, reasons: Mapping[str, str]) -> Account:
     import onnx
 
     try:
-        graph = OnnxGraph(onnx.load(str(path)))
+        model = onnx.load(str(path))
+        graph = OnnxGraph(model)
     except Exception as error:  # protobuf and file errors share no base class
         raise ModelError(f"{path} cannot be read as ONNX: {error}") from error
     work = [node for node in graph.real_work() if not _fused_activation(graph, node)]
@@ -93,7 +96,17 @@ def onnx_account(path: Path, reasons: Mapping[str, str]) -> Account:
             )
     floats = {one.name for one in left}
     running = sum(_converts(graph, node, floats) for node in graph.nodes)
-    return Account(len(work), len(work) - len(left), _onnx_integer_share(graph), running, tuple(left))
+    products = onnx_macs(model, work)
+    return Account(
+        len(work),
+        len(work) - len(left),
+        _onnx_integer_share(graph),
+        running,
+        tuple(left),
+        macs=whole(products),
+        integer_macs=whole(count for node, count in zip(work, products, strict=True) if node.name not in floats),
+        plumbing=Counter(node.op_type for node in graph.nodes if node.op_type in PLUMBING),
+    )
 
 
 def _converts(graph: OnnxGraph, node: Any, floats: set[str]) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgekit.bench.roofline.tflite import loop_rounds
 from edgekit.errors import ModelError
-from edgekit.quality.account_base import CONVERSIONS, Account, LeftFloat
-from edgekit.wire_tflite import IDENTIFIER
+from edgekit.quality.account_base import CONVERSIONS, PLUMBING, Account, LeftFloat
+from edgekit.quality.account_macs import tflite_macs, whole
+from edgekit.wire_tflite import IDENTIFIER, graphs
 
 INTEGER_WEIGHTS = frozenset(("int8", "uint8", "int4", "uint4", "int16", "int32"))
 
@@ -67,21 +70,28 @@ def tflite_account(path: Path, reasons: Mapping[str, str]) -> Account:
     names = _enum_names("BuiltinOperator")
     types = {value: name.lower() for value, name in _enum_names("TensorType").items()}
     operators = conversions = integer = hybrid = 0
-    left = []
+    left: list[LeftFloat] = []
+    plumbing: Counter[str] = Counter()
+    rounds = loop_rounds(graphs(path.read_bytes()))
+    products: list[int | None] = []
+    integers: list[int | None] = []
     for number, graph in enumerate(model.subgraphs):
         for op in graph.operators or ():
             code = model.operatorCodes[op.opcodeIndex]
             kind = text(code.customCode) or names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+            plumbing[kind] += kind in PLUMBING
             if kind in CONVERSIONS:
                 conversions += not all(holds_data(model, graph.tensors[i]) for i in op.inputs if i >= 0)
                 continue
             if kind in _CONTROL or _counts(graph, op, types):
                 continue
             operators += 1
+            products.append(tflite_macs(model, graph, op, kind, rounds.get(number, 1)))
             name = text(graph.tensors[op.outputs[0]].name) if len(op.outputs) else kind
             if _hybrid(model, graph, op, kind, types):
                 hybrid += 1
                 integer += 1
+                integers.append(products[-1])
                 continue
             reason = _float_reason(model, graph, op, kind, types)
             if reason == _REAL and number:
@@ -90,8 +100,11 @@ def tflite_account(path: Path, reasons: Mapping[str, str]) -> Account:
                 left.append(LeftFloat(kind, name, reasons.get(name) or reasons.get(kind) or reason))
             else:
                 integer += 1
+                integers.append(products[-1])
     share = _tflite_integer_share(model, types)
-    return Account(operators, integer, share, conversions, tuple(left), hybrid)
+    made = Counter({kind: count for kind, count in plumbing.items() if count})
+    sums = (whole(products), whole(integers))
+    return Account(operators, integer, share, conversions, tuple(left), hybrid, *sums, made)
 
 
 def _enum_names(enum: str) -> dict[int, str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekit.data.dataset import Dataset, split_indices
 from edgekit.errors import DataError, ModelError, UnsupportedError
-from edgekit.quality.evaluate import Evaluation, Runs, model_batches, refuse_nan
+from edgekit.quality.evaluate import Evaluation, Outcomes, Runs, model_batches, refuse_nan
 from edgekit.types import Array, Card, Feed, Task
 
 log = logging.getLogger("edgekit")
@@ -70,6 +70,19 @@ def area(positive: Array, negative: Array) -> float:
     return float(wins / (len(positive) * len(negative)))
 
 
+def placements(positive: Array, negative: Array) -> tuple[Array, Array]:
+    """For each positive the share of negatives below it, for each negative the share of positives above it; ties count
+    half. The mean of either is the area."""
+
+    def below(values: Array, others: Array) -> Array:
+        ordered = np.sort(others)
+        left, right = (np.searchsorted(ordered, values, side=side) for side in ("left", "right"))
+        found: Array = (left + right) / (2 * len(others))
+        return found
+
+    return below(positive, negative), 1 - below(negative, positive)
+
+
 def roc_auc(runner: Runs, dataset: Dataset, card: Card | None, limit: int | None) -> Evaluation:
     """How well the reconstruction error tells the held-out class from the others; ``per_class``: from each of them.
 
@@ -98,7 +111,9 @@ def roc_auc(runner: Runs, dataset: Dataset, card: Card | None, limit: int | None
     assert dataset.labels is not None
     labels = dataset.labels[:total]
     per_class = {dataset.classes[c]: area(positive, found[labels == c]) for c in np.unique(labels[~anomalous]).tolist()}
-    return Evaluation("roc_auc", area(positive, found[~anomalous]), total, dataset.label, None, per_class, details)
+    outcomes = Outcomes("scores", found, positive=anomalous)
+    value = area(positive, found[~anomalous])
+    return Evaluation("roc_auc", value, total, dataset.label, None, per_class, details, outcomes=outcomes)
 
 
 def refit_threshold(runner: Runs, dataset: Dataset, card: Card) -> Task:

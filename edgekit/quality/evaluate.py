@@ -35,6 +35,25 @@ class Runs(Protocol):
 
 
 @dataclass(frozen=True)
+class Outcomes:
+    """What each sample gave, to compare with another model on the same samples (:mod:`edgekit.quality.paired`).
+
+    Attributes:
+        kind: ``hits`` (bool), ``errors``, ``scores`` (higher is positive) or ``features`` (float, a row a sample).
+        values: (samples, …), in the order of the data set.
+        block: neighbours that overlap and so tell the same; 1 for independent samples.
+        positive: of ``scores``: which samples are; bool (samples,).
+        reference: of ``features``: mean and covariance of what is compared with.
+    """
+
+    kind: str
+    values: Array
+    block: int = 1
+    positive: Array | None = None
+    reference: tuple[Array, Array] | None = None
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """A figure of merit and what it is made of.
 
@@ -47,6 +66,7 @@ class Evaluation:
         per_class: class name -> the metric of that class, classes without samples left out.
         details: further figures by name, such as a baseline the value is to be read against.
         lower_is_better: the value is an error or a distance.
+        outcomes: what each sample gave.
     """
 
     metric: str
@@ -57,6 +77,7 @@ class Evaluation:
     per_class: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
     lower_is_better: bool = False
+    outcomes: Outcomes | None = field(default=None, repr=False, compare=False)
 
     def quality(self, runtime: str, device: str) -> Quality:
         """The figure as a card keeps it."""
@@ -135,7 +156,8 @@ def accuracy(runner: Runs, dataset: Dataset, card: Card | None, limit: int | Non
         done += count
     correct = int(hits.sum())
     per_class = {names[c]: float(hits[labels == c].mean()) for c in np.unique(labels).tolist()}
-    return Evaluation("accuracy", correct / total, total, dataset.label, correct, per_class)
+    outcomes = Outcomes("hits", hits)
+    return Evaluation("accuracy", correct / total, total, dataset.label, correct, per_class, outcomes=outcomes)
 
 
 def refuse_nan(answers: Array, output: str, done: int, dataset: Dataset) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgekit.data.dataset import Dataset
 from edgekit.errors import DataError, UnsupportedError
-from edgekit.quality.evaluate import Evaluation, Runs, model_batches, refuse_nan
+from edgekit.quality.evaluate import Evaluation, Outcomes, Runs, model_batches, refuse_nan
 from edgekit.types import Array, Card, Signature, Task
 
 
@@ -31,17 +31,20 @@ def forecast_error(runner: Runs, dataset: Dataset, card: Card | None, limit: int
     output = _output(runner.signature, int(dataset.params["horizon"]))
     total = len(dataset) if limit is None else min(limit, len(dataset))
     wanted = standardised(dataset.targets[:total], task)
-    squared = absolute = 0.0
+    squared, absolute = np.empty(total), 0.0
     done = 0
     for feed, count in model_batches(runner.signature, dataset, card.contract, total):
         answers = runner.run(feed)[output][:count].reshape(count, -1).astype(np.float64)
         refuse_nan(answers, output, done, dataset)
         wrong = answers - wanted[done : done + count]
-        squared += float((wrong**2).sum())
+        squared[done : done + count] = (wrong**2).mean(axis=1)
         absolute += float(np.abs(wrong).sum())
         done += count
     details: dict[str, Any] = {"mae": absolute / wanted.size, **baselines(dataset, task, total)}
-    return Evaluation("mse", squared / wanted.size, total, dataset.label, details=details, lower_is_better=True)
+    # windows that start within one horizon of each other forecast the same rows
+    outcomes = Outcomes("errors", squared, block=wanted.shape[1])
+    value = float(squared.mean())
+    return Evaluation("mse", value, total, dataset.label, details=details, lower_is_better=True, outcomes=outcomes)
 
 
 def standardised(values: Array, task: Task) -> Array:

@@ -22,7 +22,7 @@ from edgekit.data.dataset import Dataset, open_data, stratified
 from edgekit.data.noise import normal
 from edgekit.data.preprocess import apply_contract
 from edgekit.errors import DataError, EdgekitError, ModelError, SourceError
-from edgekit.quality.evaluate import Evaluation, Runs, model_batches, refuse_nan
+from edgekit.quality.evaluate import Evaluation, Outcomes, Runs, model_batches, refuse_nan
 from edgekit.types import Array, Card, InputContract, Task
 
 if TYPE_CHECKING:
@@ -59,12 +59,16 @@ def frechet(runner: Runs, dataset: Dataset, card: Card | None, limit: int | None
         twin = network.features(real_images(stratified(other, min(limit or MOST, MOST)), task))
         reference, made = distance(*moments(twin), *moments(real)), len(twin)
     generated = network.features(generated_images(runner, card, task, made))
-    value = distance(*moments(generated), *moments(real))
+    against = moments(real)
+    value = distance(*moments(generated), *against)
+    outcomes = Outcomes("features", generated, reference=against)
     details: dict[str, Any] = {"generated": made, "real": len(real)}
     if other is not None:
         details |= {"reference": reference, "reference_data": f"{other.label} against {dataset.label}"}
     details |= {"features": network.name, "features_sha256": network.sha256}
-    return Evaluation("frechet", value, len(real), dataset.label, details=details, lower_is_better=True)
+    return Evaluation(
+        "frechet", value, len(real), dataset.label, details=details, lower_is_better=True, outcomes=outcomes
+    )
 
 
 def _other_split(dataset: Dataset) -> Dataset | None:

@@ -31,6 +31,8 @@ def bench_report(document: Document) -> list[Any]:
     parts += [curve_table(curve) for curve in document.get("thread_curves", [])]
     if document.get("baseline"):
         parts.append(comparison_table(document["baseline"]["comparisons"], f"against {document['baseline']['path']}"))
+    if document.get("parents"):
+        parts.append(comparison_table(document["parents"], "each compressed file against its parent"))
     for entry in document["results"]:
         parts += extra_report(entry)
     return parts

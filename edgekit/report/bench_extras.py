@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgekit.report.against import account_line, against_rows
 from edgekit.report.text import ms, table
 
 Entry = Mapping[str, Any]
@@ -14,7 +15,9 @@ Entry = Mapping[str, Any]
 def extra_report(entry: Entry) -> list[Any]:
     """Everything there is of a cell beside its times, in the order of the options."""
     lines = (
+        compressed_lines,
         load_lines,
+        transfer_lines,
         sustain_lines,
         ledger_lines,
         roofline_lines,
@@ -23,8 +26,50 @@ def extra_report(entry: Entry) -> list[Any]:
         stage_lines,
         energy_lines,
         probe_lines,
+        instruction_lines,
     )
     return [part for lines_of in lines for part in lines_of(entry)] + profile_report(entry)
+
+
+def instruction_lines(entry: Entry) -> list[str]:
+    """Of ``--instructions``: the count and what it is."""
+    found = entry.get("instructions")
+    if not found or "error" in found:
+        return list(_failed(entry, "instructions"))
+    name = short(entry["model"])
+    return [f"{name}: {found['per_run']:,} ARM instructions an inference ({found['evidence']}; {found['counts']})"]
+
+
+def transfer_lines(entry: Entry) -> list[str]:
+    """Of a run on an accelerator: what its time does not hold, and how accurate fewer bits were."""
+    found, test = entry.get("transfer"), entry.get("selftest") or {}
+    name, lines = short(entry["model"]), []
+    if found:
+        p50, sent, got = found["p50_ms"], found["bytes_in"], found["bytes_out"]
+        own = f"; by its own clock the run takes {ms(p50['device'])} ms" if p50.get("device") is not None else ""
+        lines.append(
+            f"{name}: the time is of the run on {entry['device'].get('chip', 'the accelerator')}; copies take "
+            f"{ms(p50['copy_in'])} ms in ({sent:,} bytes) and {ms(p50['copy_out'])} ms out ({got:,} bytes){own}"
+        )
+    if "precision" in test:
+        lines.append(
+            f"{name} in {test['precision']}: its self-test is off by {test['max_abs']:.3g}, {test['tolerance']:.3g} "
+            "is allowed: passed"
+        )
+    return lines
+
+
+def compressed_lines(entry: Entry) -> list[str]:
+    """What the card of a compressed file says of it: the integer account, and the comparison with its parent."""
+    found = entry.get("compressed")
+    if not found:
+        return []
+    lines = [f"{short(entry['model'])}: {account_line(found['account'])}"]
+    parent = found.get("parent")
+    if parent:
+        rows = [f"{name} {after} ({said})" for name, _, after, said in against_rows(entry["bytes"], parent)]
+        lines.append(f"{short(entry['model'])}, when it was made, against its parent: {'; '.join(rows)}")
+    return lines
 
 
 def short(model: str) -> str:

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from edgekit.report.text import SHARES, figure, points, share, size, small, table, worse
-from edgekit.report.verbs import Documented, Parts, account_line
+from edgekit.report.against import COLUMNS, account_line, against_rows, inserted_line, missing_lines
+from edgekit.report.text import share, small, table
+from edgekit.report.verbs import Documented, Parts
 
 _SHOWN = 12
 """Operators left in float that are listed one by one; the JSON document has them all."""
 
 
 def render_quantize(result: Documented) -> Parts:
-    """Bytes and quality before and after, the integer account, what stayed in float and why."""
+    """Bytes, quality and time before and after, the integer account, what stayed in float and why."""
     document = result.document()
-    artifact, parent, quality, account = (document[k] for k in ("artifact", "parent", "quality", "account"))
-    rows: list[tuple[object, ...]] = [
-        ("bytes", size(parent["bytes"]), size(artifact["bytes"]), f"{artifact['bytes'] / parent['bytes']:.2f}×")
-    ]
-    if quality:
-        metric = quality["metric"]
-        change = points(quality["drop"]) if metric in SHARES else worse(quality["drop"])
-        before, after = figure(metric, quality["before"]), figure(metric, quality["after"])
-        rows.append((f"{metric} on {quality['data']}", before, after, change))
+    artifact, account = document["artifact"], document["account"]
+    against = {**document["parent"], **{key: document[key] for key in ("quality", "time", "inserted")}}
     parts: Parts = [f"{artifact['path']}: {document['scheme']}"]
-    parts.append(table(("", "before", "after", ""), rows, right=("before", "after")))
-    parts.append(account_line(account))
+    parts.append(table(COLUMNS, against_rows(artifact["bytes"], against), right=("before", "after")))
+    parts += [account_line(account), inserted_line(against)]
     if document["length_errors"]:
         errors = [(e["steps"], small(e["max_abs"]), share(e["relative"])) for e in document["length_errors"]]
         parts.append(table(("steps", "largest error", "of the largest output"), errors, right=("steps",)))
@@ -37,6 +31,5 @@ def render_quantize(result: Documented) -> Parts:
             (", ".join(f"{n} {op}" for op, n in kinds.items()), why) for why, kinds in list(reasons.items())[:_SHOWN]
         ]
         parts.append(table(("left in float", "why"), listed))
-    if not quality:
-        parts.append("quality was not measured: give --data with labels")
+    parts += missing_lines(against)
     return [*parts, *(f"note: {note}" for note in document["notes"])]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from edgekit.report.against import COLUMNS, account_line, against_rows, inserted_line, missing_lines
 from edgekit.report.text import figure, share, size, table
 
 _TENSOR = 40
@@ -128,6 +129,11 @@ def render_inspect(result: Documented) -> Parts:
     parts.append(table(("operator", "count"), document["operators"].items(), right=("count",)))
     if document["account"]:
         parts.extend(_account(document["account"]))
+    if card and card.get("parent"):
+        title = f"Against its parent, sha256 {card['parent']['sha256'][:16]}…"
+        rows_ = against_rows(document["bytes"], card["parent"])
+        parts.append(table(COLUMNS, rows_, title=title, right=("before", "after")))
+        parts += [inserted_line(card["parent"]), *missing_lines(card["parent"])]
     if document["steps"]:
         steps = [(s["name"], _joined(s["params"]), _joined(s["versions"])) for s in document["steps"]]
         parts.append(table(("step", "parameters", "made with"), steps))
@@ -163,16 +169,6 @@ def _origin(card: Mapping[str, Any] | None) -> str:
     if card is None:
         return "no card: made elsewhere; signature and operators are read from the file"
     return f"{card['name']} ({card['family']}), task {_task(card['task'])}"
-
-
-def account_line(account: Mapping[str, Any]) -> str:
-    """The integer account in a sentence."""
-    hybrid = account.get("hybrid_operators", 0)  # cards of earlier versions do not say
-    how = f" ({hybrid} hybrid: real inputs, quantized as they run)" if hybrid else ""
-    return (
-        f"{account['integer_operators']} of {account['operators']} operators run on integers{how}; "
-        f"{share(account['weight_bytes_integer_share'])} of the weight bytes are integers"
-    )
 
 
 def _account(account: Mapping[str, Any]) -> Parts:

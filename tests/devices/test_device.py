@@ -12,7 +12,7 @@ import pytest
 from edgekit.devices import list_devices, open_worker, parse_device
 from edgekit.devices.device import transport_for
 from edgekit.devices.transport import Start
-from edgekit.errors import DeviceError, RuntimeMissingError, UnsupportedError, UsageError
+from edgekit.errors import DeviceError, RuntimeMissingError, UsageError
 from edgekit.types import DeviceSpec, Evidence
 
 
@@ -33,10 +33,9 @@ def test_devices_by_name() -> None:
         ("", UsageError, "there are"),
         ("cpu:0", UsageError, "takes no address"),
         ("python:", UsageError, "names no interpreter"),
-        ("cuda", DeviceError, "missing: "),
-        ("cuda:0", DeviceError, "use --on cpu"),
+        ("cuda:first", UsageError, "give cuda, or cuda:N"),
         ("emulator:cortex-m4", UsageError, "there are emulator:cortex-a53"),
-        ("adb:SERIAL", UnsupportedError, "adb"),
+        ("adb:", UsageError, "give adb:SERIAL"),
     ],
 )
 def test_what_is_no_device_here(text: str, kind: type[Exception], said: str) -> None:

@@ -32,6 +32,24 @@ def test_what_was_used_longest_ago_makes_room(tmp_path: Path) -> None:
     assert places[7].exists() and not places[8].exists()  # it was used, so the next one went
 
 
+def test_a_model_in_several_files_goes_with_the_first_of_them(tmp_path: Path) -> None:
+    """Its folder is of hard links: it takes no room of its own, and is worth nothing without one of them."""
+    store = Store(tmp_path, 350)
+    model, weights = put(store, b"m" * 100), put(store, b"w" * 100)
+    names = [(file.stem, file.suffix, name) for file, name in ((model, "m.onnx"), (weights, "deep/w.data"))]
+    place = store.together(names)
+    assert place.read_bytes() == b"m" * 100 and (place.parent / "deep" / "w.data").samefile(weights)
+    assert store.document()["kept_bytes"] == 200 and Store(tmp_path, 350).find(*names[0][:2], 100) == model
+    put(Store(tmp_path, 350), b"n" * 100)
+    put(Store(tmp_path, 350), b"o" * 100)
+    assert place.exists()  # both are in use
+    for held in store._used:
+        held.close()
+    os.utime(weights, (0, 0))
+    put(Store(tmp_path, 350), b"p" * 100)
+    assert not weights.exists() and not place.parent.exists() and model.exists()
+
+
 def test_a_file_that_is_in_use_is_never_removed(tmp_path: Path) -> None:
     using = Store(tmp_path, 150)
     held = put(using, b"a" * 100)

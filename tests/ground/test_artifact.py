@@ -38,6 +38,7 @@ CARD = Card(
     selftest=SelfTest(3, {"y": (1.0, -2.5)}, 1e-4),
     quantized_io={"x": QuantizedTensor("int8", 0.05, -3)},
     account={"operators": 3, "left_float": [{"operator": "Softmax", "name": "s", "reason": "no kernel"}]},
+    parent={"sha256": "cd" * 32, "bytes": 900, "quality": None, "time": {"ratio_p50": 0.5, "ci95": [0.4, 0.6]}},
     notes=("left in float: Softmax",),
 )
 

@@ -20,8 +20,10 @@ from edgekit.errors import DataError, EdgekitError, ModelError, QualityError, Un
 from edgekit.pipeline.doctor import TINY_ONNX
 from edgekit.pipeline.quantize import QuantizeResult, quantize
 from edgekit.quality.integer_selftest import selftest_of
+from edgekit.report.bench import bench_report
 from edgekit.report.quantize import render_quantize
 from edgekit.report.text import show
+from edgekit.report.verbs import render_inspect
 from edgekit.runtime import load
 
 DATA = "breast-cancer"
@@ -56,6 +58,44 @@ def test_document(mlp: dict[str, Path], int8: dict[str, QuantizeResult], format_
     assert account["operators"] == account["integer_operators"] > 0
     assert account["left_float"] == []
     assert account["weight_bytes_integer_share"] == 1.0
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_the_comparison_with_the_parent(
+    mlp: dict[str, Path], int8: dict[str, QuantizeResult], tmp_path: Path, format_: str
+) -> None:
+    document = int8[format_].document()
+    low, high = document["quality"]["drop_ci95"]
+    assert low <= document["quality"]["drop"] <= high
+    assert document["account"]["integer_macs_share"] == 1.0
+    assert sum(document["inserted"].values()) >= 2  # into integers and back
+    assert document["time"] is None  # not asked for
+    made = quantize(mlp[format_], scheme="int8", out=tmp_path / f"t.{format_}", data=DATA, samples=100, seconds=0.2)
+    time = made.document()["time"]
+    assert time["verdict"] in ("faster", "same", "slower", "inconclusive")
+    assert time["device"]["name"] == "cpu"
+    assert time["ratio_p50"] > 0
+    card = made.artifact.card
+    assert card is not None
+    assert card.parent is not None
+    assert card.parent["sha256"] == sha256_file(mlp[format_])
+    assert card.parent == open_artifact(made.artifact.path).card.parent  # type: ignore[union-attr]
+    show(render_inspect(edgekit.inspect(made.artifact.path)), told := io.StringIO())
+    for part in ("Against its parent", time["verdict"], "inserted:", "of the multiply-accumulates"):
+        assert part in told.getvalue()
+
+
+def test_bench_tells_a_compressed_file_from_its_parent(mlp: dict[str, Path], int8: dict[str, QuantizeResult]) -> None:
+    made = int8["onnx"].artifact.path
+    document = edgekit.bench([made, mlp["onnx"]], seconds=0.2, workers=1).document()
+    (found,) = document["parents"]
+    assert (found["a"], found["b"]) == (str(made), str(mlp["onnx"]))
+    compressed, plain = document["results"]
+    assert compressed["compressed"]["account"]["integer_operators"] > 0
+    assert "compressed" not in plain
+    show(bench_report(document), told := io.StringIO())
+    assert "each compressed file against its parent" in told.getvalue()
+    assert "operators run on integers" in told.getvalue()
 
 
 @pytest.mark.parametrize("format_", FORMATS)
@@ -179,6 +219,8 @@ def test_a_file_that_grew_is_not_published(tmp_path: Path) -> None:
         ({"scheme": "int8", "data": DATA, "calibration": "average"}, UsageError, "no calibration is called"),
         ({"scheme": "int8", "data": DATA, "samples": 0}, UsageError, "--samples is 0"),
         ({"scheme": "fp16", "data": DATA, "max_drop": 1.5}, UsageError, "--max-drop is 1.5"),
+        ({"scheme": "fp16", "seconds": -1.0}, UsageError, "--seconds is -1"),
+        ({"scheme": "fp16", "seconds": 0.1, "on": "nowhere"}, UsageError, "no device is called"),
         ({"scheme": "fp16", "max_drop": 0.1}, UsageError, "--max-drop needs --data"),
         ({"scheme": "fp16", "integer_io": True}, UsageError, "need --scheme int8"),
         ({"scheme": "fp16", "out": "q.tflite"}, UsageError, r"must end in \.onnx"),
@@ -305,3 +347,15 @@ def test_the_shipped_cnn_stays_within_its_bar(tmp_path: Path, format_: str) -> N
     assert result.drop is not None
     assert result.drop <= 0.01
     assert result.bytes < 0.4 * result.parent_bytes
+
+
+def test_the_cpu_of_a_device_decides_on_seven_bits(
+    mlp: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgekit.pipeline.quantize.run.isa_of", lambda device: ("avx2",))
+    old = quantize(mlp["onnx"], scheme="int8", out=tmp_path / "old.onnx", data=DATA)
+    monkeypatch.setattr("edgekit.pipeline.quantize.run.isa_of", lambda device: ("avx2", "avx_vnni"))
+    new = quantize(mlp["onnx"], scheme="int8", out=tmp_path / "new.onnx", data=DATA)
+    assert old.step.params["reduce_range"] == ["0.weight", "3.weight"]
+    assert new.step.params["reduce_range"] is False
+    assert any("would clip" in note for note in new.notes)

@@ -60,6 +60,8 @@ def test_an_integer_convolution(tmp_path: Path) -> None:
     assert (found.operators, found.integer_operators, found.left_float) == (1, 1, ())
     assert found.weight_bytes_integer_share == 1.0
     assert found.conversions == 2  # into the first operator and out of the last
+    assert found.macs == found.integer_macs == 4 * 3 * 4 * 4  # channels out * in * height * width
+    assert found.plumbing == {"QuantizeLinear": 2, "DequantizeLinear": 3}
 
 
 def test_a_relu_behind_it_is_part_of_it(tmp_path: Path) -> None:

@@ -33,6 +33,17 @@ def calls(runner: Runner, feed: Feed) -> list[Call]:
     return made
 
 
+def loop_rounds(all_graphs: list[Graph]) -> dict[int, int | None]:
+    """Subgraph of a loop's body -> how often it runs, None where the condition does not tell."""
+    return {
+        operator.options[1]: _rounds(
+            all_graphs[operator.options[0]], [all_graphs[0].tensors[index].value for index in operator.inputs]
+        )
+        for operator in all_graphs[0].operators
+        if operator.code == _WHILE
+    }
+
+
 def _loop(all_graphs: list[Graph], loop: GraphOperator) -> list[Call]:
     condition, body = loop.options[:2]
     rounds = _rounds(all_graphs[condition], [all_graphs[0].tensors[index].value for index in loop.inputs])

@@ -133,7 +133,7 @@ def _sequence(gates: int) -> Callable[[Sequence[Tensor], Tensor], int]:
 
 
 def _torch_recurrent(inputs: Sequence[Tensor], output: Tensor) -> int:
-    """x (batch, time, in), then states and weights: each matrix once a step."""
+    """x (batch, time, in) in either order, then states and weights, of both directions: each matrix once a step."""
     steps = inputs[0].size // inputs[0].shape[-1]
     return steps * sum(tensor.size for tensor in inputs[1:] if tensor.constant and len(tensor.shape) == 2)
 
@@ -161,6 +161,7 @@ RULES: Mapping[str, Rule] = {
     "BATCH_MATMUL": _product,
     "UNIDIRECTIONAL_SEQUENCE_LSTM": _sequence(4),
     "UNIDIRECTIONAL_SEQUENCE_RNN": _sequence(1),
+    **dict.fromkeys(("BIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_RNN"), _torch_recurrent),
     # ATen
     **dict.fromkeys(("aten.conv1d", "aten.conv2d", "aten.conv3d", "aten.convolution"), _convolution(1)),
     **dict.fromkeys(

@@ -22,13 +22,16 @@ from edgekit.types import Artifact, Format
 
 log = logging.getLogger("edgekit")
 FLOAT = "float"
+LEARNT = "learnt"
+"""The ranges that a file carries from quantization-aware training."""
 ENDS_THE_RUN = (StorageError, UnreachableError)
 """Errors that are not of one candidate: a full disk, a device that is gone. What was finished is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way to make a file from ``parent``. ``calibration``: how ranges are found; empty where none are."""
+    """One way to make a file from ``parent``. ``calibration``: how ranges are found, :data:`LEARNT` or a saved file of
+    them; empty where none are needed."""
 
     parent: Artifact
     scheme: str
@@ -37,7 +40,7 @@ class Candidate:
     @property
     def name(self) -> str:
         """``onnx int8 minmax``: what the tables and messages call it."""
-        return " ".join(part for part in (str(self.parent.format), self.scheme, self.calibration) if part)
+        return " ".join(part for part in (str(self.parent.format), self.scheme, Path(self.calibration).name) if part)
 
     @property
     def is_float(self) -> bool:
@@ -58,20 +61,21 @@ class Made:
 def first_candidates(parent: Artifact, options: AutoOptions) -> list[Candidate]:
     """The float file itself and one candidate for each scheme of its format.
 
-    Ranges do not change the time of a file, so that a calibrated scheme is tried with one way to find them;
-    :func:`further_candidates` are the others.
+    Ranges do not change the time of a file, so that a calibrated scheme is tried with one way to find them: those that
+    a file carries from its training, else :data:`METHOD`. :func:`further_candidates` are the others.
     """
+    carries = parent.card is not None and parent.card.ranges is not None
     schemes = quantize_onnx.SCHEMES if parent.format is Format.ONNX else quantize_tflite.SCHEMES
-    method = options.calibration or METHOD
+    method = options.calibration or (LEARNT if carries else METHOD)
     found = [Candidate(parent, scheme, method if scheme in CALIBRATED else "") for scheme in schemes]
     return [Candidate(parent, FLOAT), *found]
 
 
 def further_candidates(failed: Candidate, options: AutoOptions) -> list[Candidate]:
     """What is tried in place of ``failed``, which lost too much: other ways to find its ranges."""
-    if failed.scheme not in CALIBRATED or options.calibration is not None or failed.calibration != METHOD:
+    if failed.scheme not in CALIBRATED or options.calibration is not None:
         return []
-    return [Candidate(failed.parent, failed.scheme, method) for method in METHODS if method != METHOD]
+    return [Candidate(failed.parent, failed.scheme, method) for method in METHODS if method != failed.calibration]
 
 
 def make(candidate: Candidate, fit: Dataset, options: AutoOptions, notebook: Notebook) -> Made | str:
@@ -102,7 +106,8 @@ def _making(candidate: Candidate, place: Path, fit: Dataset, options: AutoOption
             candidate.scheme,
             data=options.data,
             samples=options.samples,
-            calibration=candidate.calibration or None,
+            calibration=None if candidate.calibration in ("", LEARNT) else candidate.calibration,
+            on=options.on,
         )
         try:
             made = quantize_on(candidate.parent, place, asked, fit)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.devices import parse_device
-from edgekit.errors import UsageError
+from edgekit.errors import DataError, UsageError
 from edgekit.passes.calibration import check_method
 from edgekit.types import DeviceSpec
 
@@ -29,7 +29,8 @@ class AutoOptions:
         runtime: runtimes to try (``litert:cpu`` and other variants, too); empty: every one that is installed.
         smaller: where no file is faster than the float file, take the smallest that takes the ``same`` time.
         samples: calibration samples; None: 300.
-        calibration: the one way to find ranges; None: ``minmax``, and the others where that loses too much.
+        calibration: the one way to find ranges, or a saved file of them; None: those that the file carries from its
+            training, else ``minmax``, and the others where these lose too much.
         limit: samples at most that quality is measured on, of either split.
         resume: go on with the trials of an interrupted run; None: if it is of the last hour.
         seed: of the order of the timed blocks.
@@ -54,6 +55,7 @@ def read_options(given: Mapping[str, Any]) -> AutoOptions:
 
     Raises:
         UsageError: an unknown name, one that is missing, or a value out of range.
+        DataError: the saved ranges are not there.
     """
     known = {field.name for field in fields(AutoOptions)}
     unknown = sorted(given.keys() - known)
@@ -79,9 +81,12 @@ def read_options(given: Mapping[str, Any]) -> AutoOptions:
     if not options.threads or min(options.threads) < 1:
         raise UsageError("--threads: give 1 or more")
     if options.calibration is not None:
-        if options.calibration.endswith(".json"):
-            raise UsageError("saved ranges belong to one file, and --scheme auto calibrates several; name a method")
-        check_method(options.calibration)
+        if not options.calibration.endswith(".json"):
+            check_method(options.calibration)
+        elif not Path(options.calibration).is_file():
+            raise DataError(
+                f"{options.calibration} does not exist; save ranges with --save-calibration, or name a method"
+            )
     return options
 
 

@@ -13,6 +13,7 @@ from edgekit.pipeline.auto.result import AutoResult
 from edgekit.pipeline.auto.trial import Trial
 from edgekit.quality.account import account
 from edgekit.quality.evaluate import Evaluation
+from edgekit.quality.paired import quality_document
 from edgekit.types import Card, Format, Step, Task
 
 
@@ -59,7 +60,8 @@ def publish(choice: Choice, place: Path, notes: tuple[str, ...]) -> AutoResult:
     assert chosen is not None and best is not None and way is not None
     step = choice.step()
     card = (chosen.artifact.card or _card_of(choice.chosen)).with_step(step, *notes)
-    card = replace(card, quality=(choice.after.quality(way.runtime, way.device.name),))
+    against = _against(choice)
+    card = replace(card, quality=(choice.after.quality(way.runtime, way.device.name),), parent=against)
     scheme = choice.chosen.candidate.scheme
     onnx = chosen.artifact.format is Format.ONNX and not choice.chosen.candidate.is_float
     found = account(chosen.artifact, float_reasons(scheme) if onnx else {})
@@ -74,7 +76,27 @@ def publish(choice: Choice, place: Path, notes: tuple[str, ...]) -> AutoResult:
         choice.before,
         choice.after,
         (*chosen.notes, *notes),
+        against=against,
     )
+
+
+def _against(choice: Choice) -> dict[str, Any]:
+    """How the chosen file compares with the fastest float one, as every compressed file's card says it."""
+    chosen, best, found, way = choice.chosen.made, choice.best.made, choice.chosen.comparison, choice.chosen.way
+    assert chosen is not None and best is not None and way is not None
+    same_format = chosen.artifact.format is best.artifact.format  # else every operator has another name
+    parent = account(best.artifact) if same_format else None
+    time: dict[str, Any] | None = None
+    if found is not None:
+        time = {"ratio_p50": found.ratio, "ci95": None if found.low is None else [found.low, found.high]}
+        time |= {"verdict": found.verdict.value, "device": choice.device, "threads": way.threads}
+    return {
+        "sha256": sha256_file(best.artifact.path),
+        "bytes": best.bytes,
+        "inserted": {} if parent is None else account(chosen.artifact).inserted(parent),
+        "quality": quality_document(choice.before, choice.after),
+        "time": time,
+    }
 
 
 def _card_of(trial: Trial) -> Card:

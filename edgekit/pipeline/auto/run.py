@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from edgekit.artifact import sha256_file, writable_folder
 from edgekit.bench.environment import environment
-from edgekit.data.preprocess import feeds
-from edgekit.errors import DeviceError, EdgekitError, UsageError
+from edgekit.errors import DeviceError, EdgekitError, StorageError, UsageError
 from edgekit.pipeline.auto.candidates import (
     ENDS_THE_RUN,
+    FLOAT,
+    Candidate,
     first_candidates,
     further_candidates,
     make,
@@ -28,13 +28,12 @@ from edgekit.pipeline.auto.options import AutoOptions, device_of, place_of, read
 from edgekit.pipeline.auto.parents import Given, float_files, read_given
 from edgekit.pipeline.auto.publish import Choice, publish
 from edgekit.pipeline.auto.result import AutoResult
-from edgekit.pipeline.auto.samples import Samples, take_samples
+from edgekit.pipeline.auto.samples import Samples, real_samples, take_samples
 from edgekit.pipeline.auto.timing import FAR_OFF, Inputs, compared, failed, fill_in, match, shortest_ms
 from edgekit.pipeline.auto.trial import Trial
 from edgekit.pipeline.auto.ways import TFLITE_PYTHON, Way, find_ways
 from edgekit.pipeline.quantize.options import QuantizeOptions
 from edgekit.quality.evaluate import Evaluation
-from edgekit.runtime.stream import streaming_of
 from edgekit.types import Artifact, DeviceSpec, Format, Verdict
 from edgekit.version import __version__
 
@@ -64,6 +63,7 @@ def auto(models: str | Path | Sequence[str | Path], *, out: str | Path, **given:
     named = read_given([models] if isinstance(models, str | Path) else list(models))
     target = target_of(out, named.formats)
     parents = {file.path.resolve() for file in named.files}
+    writable_folder(target.parent)
     for format_ in named.formats:
         if place_of(target, named.stem, format_).resolve() in parents:
             raise UsageError(f"-o names the model itself ({target}); give another name, the parent is kept")
@@ -91,6 +91,7 @@ def quantize_auto(
 def _identity(named: Given, options: AutoOptions, device: DeviceSpec, samples: Samples) -> Value:
     """All that a trial depends on. What only decides (the limit of the drop) changes no trial."""
     found = environment()
+    saved = options.calibration or ""
     rows = {name: value for name, value in asdict(options).items() if name not in ("resume", "max_drop", "smaller")}
     return {
         "edgekit": __version__,
@@ -99,6 +100,7 @@ def _identity(named: Given, options: AutoOptions, device: DeviceSpec, samples: S
         "models": list(named.identity),
         "data": samples.fingerprint(),
         "options": rows,
+        "ranges": sha256_file(saved) if saved.endswith(".json") else None,
         "device": asdict(device),
         "tflite_python": os.environ.get(TFLITE_PYTHON),
     }
@@ -108,9 +110,9 @@ def _identity(named: Given, options: AutoOptions, device: DeviceSpec, samples: S
 def _told_when_interrupted(notebook: Notebook) -> Iterator[None]:
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         notebook.close()
-        if notebook.found:
+        if notebook.found and isinstance(error, KeyboardInterrupt | SystemExit | DeviceError | StorageError):
             log.warning("%d finished trials are kept in %s; the same command goes on", notebook.found, notebook.folder)
         raise
 
@@ -132,8 +134,9 @@ class _Auto:
         self.notes += self.samples.notes
         parents = float_files(self.named, self.notebook, self.notes)
         ways = find_ways(parents, self.device, self.options, self.notes)
+        self._try_data(parents, ways)
         self._make(parents, ways)
-        inputs = Inputs(self.options.seed, self._real_samples(parents))
+        inputs = Inputs(self.options.seed, real_samples(parents, self.samples.choose, self.notebook.folder))
         self._call(inputs)
         best = self._timed("race", [t for t in self.trials if not t.out], inputs, self.options.seconds * RACE_SHARE)
         drop_slower(self.trials, best)
@@ -144,6 +147,15 @@ class _Auto:
             floats.sort(key=lambda trial: trial.p50_ms or 0.0)
             chosen, best = self._matched([*floats[:FINALISTS], *finalists], inputs)
         return self._published(chosen, best, target)
+
+    def _try_data(self, parents: Sequence[Artifact], ways: dict[Format, tuple[Way, ...]]) -> None:
+        """Data that do not fit the network are refused by its first float file, before any work."""
+        first = next(((parent, ways[parent.format][0]) for parent in parents if ways[parent.format]), None)
+        if first is None:
+            raise DeviceError(f"no runtime on {self.device.name} runs the float files: {'; '.join(self.notes)}")
+        made = make(Candidate(first[0], FLOAT), self.samples.fit, self.options, self.notebook)
+        assert not isinstance(made, str)
+        quality_of(Trial(made.candidate, made, first[1]), self.samples.choose, self.notebook)
 
     def _make(self, parents: Sequence[Artifact], ways: dict[Format, tuple[Way, ...]]) -> None:
         for parent in parents:
@@ -245,7 +257,7 @@ class _Auto:
                 found.append(trial)
         found.sort(key=lambda trial: trial.drop or 0.0)
         for trial in found[1:]:
-            trial.why = f"{found[0].name} loses less and differs in its ranges only"
+            trial.why = f"{found[0].name} loses no more and differs in its ranges only"
         return found[:1]
 
     def _matched(self, entrants: Sequence[Trial], inputs: Inputs) -> tuple[Trial, Trial]:
@@ -304,19 +316,3 @@ class _Auto:
 
     def _running(self) -> list[Trial]:
         return [trial for trial in self.trials if not trial.out]
-
-    def _real_samples(self, parents: Sequence[Artifact]) -> dict[Format, str]:
-        """One real sample for files with other free axes than the first: a time at length 1 says little."""
-        found: dict[Format, str] = {}
-        for parent in parents:
-            card = parent.card
-            if card is None or streaming_of(card) is not None:
-                continue
-            firsts = {spec.shape[0] for spec in card.signature.inputs if spec.shape}
-            if all(name in firsts for name in card.signature.dynamic_dims):
-                continue
-            path = self.notebook.folder / f"sample-{parent.format}.npz"
-            sample = dict(next(feeds(self.samples.choose, card.signature, card.contract, limit=1)))
-            np.savez(path, **sample)  # type: ignore[arg-type]  # numpy's stub takes the first keyword for another
-            found[parent.format] = str(path)
-        return found

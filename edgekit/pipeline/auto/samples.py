@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from edgekit.data.dataset import Dataset, split_indices, stratified
+from edgekit.data.preprocess import feeds
 from edgekit.errors import DataError
 from edgekit.pipeline.quantize.samples import fit_and_test
 from edgekit.quality.evaluate import measurable
-from edgekit.types import Card
+from edgekit.runtime.stream import streaming_of
+from edgekit.types import Artifact, Card, Format
 
 MOST = 1000
 """Samples that candidates are judged on: two accuracies on the same 1,000 that differ in one answer of a hundred differ
@@ -67,3 +71,23 @@ def take_samples(data: str, card: Card | None, limit: int | None) -> Samples:
             "anomaly detector needs both kinds there); give data whose train split does, or a larger --limit"
         )
     return Samples(train.subset(rest), choose, test, tuple(notes))
+
+
+def real_samples(parents: Sequence[Artifact], samples: Dataset, folder: Path) -> dict[Format, str]:
+    """Format -> one real sample in a file of ``folder``, for files with other free axes than the first.
+
+    The bench feeds such axes with length 1, whose time says little of a sentence or a word.
+    """
+    found: dict[Format, str] = {}
+    for parent in parents:
+        card = parent.card
+        if card is None or streaming_of(card) is not None:
+            continue
+        firsts = {spec.shape[0] for spec in card.signature.inputs if spec.shape}
+        if all(name in firsts for name in card.signature.dynamic_dims):
+            continue
+        path = folder / f"sample-{parent.format}.npz"
+        sample = dict(next(feeds(samples, card.signature, card.contract, limit=1)))
+        np.savez(path, **sample)  # type: ignore[arg-type]  # numpy's stub takes the first keyword for another
+        found[parent.format] = str(path)
+    return found

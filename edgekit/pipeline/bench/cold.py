@@ -72,7 +72,7 @@ def _start(cell: Cell, path: Path, drop: bool) -> Mapping[str, Any]:
         place = client.place(path)
         resident = None
         if drop:
-            files = [place, *(str(path.parent / name) for name in _beside(plan.artifact.format, path))]
+            files = [place, *(str(Path(place).parent / name) for name in _beside(plan.artifact.format, path))]
             dropped = [client.measure("drop_cache", timeout_s=_LIMIT_S, path=name).header for name in files]
             resident = dropped[0]["after"]
         asked = now_ns()

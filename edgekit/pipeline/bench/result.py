@@ -132,6 +132,9 @@ class BenchResult:
                 **self._timing(),
             },
         }
+        parents = compare_with_parents(self.results)
+        if parents:
+            body["parents"] = [comparison.document() for comparison in parents]
         curves = thread_curves(self.results)
         if curves:
             body["thread_curves"] = curves
@@ -161,7 +164,7 @@ def compare_cells(results: Sequence[CellResult]) -> tuple[Comparison, ...]:
     for result in results:
         groups.setdefault((result.setting.device["name"], result.setting.threads), []).append(result)
     comparisons = []
-    for (device, threads), group in groups.items():
+    for (device, _), group in groups.items():
         first = group[0]
         if not first.timed:
             if len(group) > 1:
@@ -169,14 +172,33 @@ def compare_cells(results: Sequence[CellResult]) -> tuple[Comparison, ...]:
             continue
         for other in group[1:]:
             if other.timed:
-                found = other.compared_with(first, (other.setting.model, first.setting.model))
-                setting = {
-                    "device": device,
-                    "threads": threads,
-                    "runtimes": [other.setting.runtime, first.setting.runtime],
-                }
-                comparisons.append(replace(found, setting=setting))
+                comparisons.append(_compared(other, first))
     return tuple(comparisons)
+
+
+def compare_with_parents(results: Sequence[CellResult]) -> tuple[Comparison, ...]:
+    """Each timed cell of a compressed file against the file it was made from, where that was timed on the same device
+    and threads, in the same runtime."""
+
+    def place(result: CellResult) -> tuple[Any, ...]:
+        return result.setting.device["name"], result.setting.threads, result.setting.runtime, result.setting.sha256
+
+    timed = {place(result): result for result in results if result.timed}
+    found = []
+    for result in results:
+        parent = (result.extras.get("compressed") or {}).get("parent") or {}
+        other = timed.get((*place(result)[:3], parent.get("sha256")))
+        if result.timed and other is not None:
+            found.append(_compared(result, other))
+    return tuple(found)
+
+
+def _compared(a: CellResult, b: CellResult) -> Comparison:
+    found = a.compared_with(b, (a.setting.model, b.setting.model))
+    runtimes = [a.setting.runtime, b.setting.runtime]
+    return replace(
+        found, setting={"device": a.setting.device["name"], "threads": a.setting.threads, "runtimes": runtimes}
+    )
 
 
 def _plain(options: BenchOptions) -> dict[str, Any]:

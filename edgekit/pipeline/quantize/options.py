@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,19 @@ from edgekit.types import Artifact, Format
 
 @dataclass(frozen=True, slots=True)
 class QuantizeOptions:
-    """What to do to the file; see :func:`edgekit.quantize`."""
+    """What to do to the file; see :func:`edgekit.quantize`.
+
+    Attributes:
+        data: calibrates on its train split and measures quality on its test split.
+        samples: calibration samples, classes balanced; None: 300.
+        calibration: how ranges are chosen (``minmax``, ``percentile``, ``entropy``, ``mse``), or a file of ranges that
+            ``save_calibration`` wrote.
+        max_drop: largest loss of quality that is published, as a fraction.
+        limit: measure quality on the first N test samples.
+        integer_io: inputs and outputs of the file are integers, which suits devices without floating point.
+        seconds: how long the file and its parent are timed, interleaved; None: not at all.
+        on: the device of these times, whose CPU also decides which layers of an int8 .onnx file get 7-bit weights.
+    """
 
     scheme: str
     data: str | None = None
@@ -27,6 +39,30 @@ class QuantizeOptions:
     max_drop: float | None = None
     limit: int | None = None
     integer_io: bool = False
+    seconds: float | None = None
+    on: str = "cpu"
+
+
+def read_options(scheme: str, keywords: Mapping[str, Any]) -> tuple[QuantizeOptions, dict[str, Any]]:
+    """The options, and those that belong to ``auto`` alone (for ``auto`` the device and the seconds, too).
+
+    Raises:
+        UsageError: an option that neither has.
+    """
+    from edgekit.pipeline.auto.options import AutoOptions
+
+    given = {name: value for name, value in keywords.items() if value is not None}
+    shared = {field.name for field in fields(QuantizeOptions)} - {"scheme"}
+    known = shared | {field.name for field in fields(AutoOptions)}
+    if given.keys() - known:
+        unknown, there = (", ".join(sorted(names)) for names in (given.keys() - known, known))
+        raise UsageError(f"quantize has no option {unknown}; there are: {there}")
+    if scheme == "auto":
+        shared -= {"seconds", "on"}
+    own = {name: value for name, value in given.items() if name in shared}
+    if "save_calibration" in own:
+        own["save_calibration"] = Path(own["save_calibration"])
+    return QuantizeOptions(scheme, **own), {name: value for name, value in given.items() if name not in shared}
 
 
 def one_model(model: str | Path | Sequence[str | Path], auto: Mapping[str, Any]) -> str | Path:
@@ -69,6 +105,8 @@ def check_request(name: str | Path, format_: Format, options: QuantizeOptions, l
     for name, value in (("--samples", options.samples), ("--limit", options.limit)):
         if value is not None and value < 1:
             raise UsageError(f"{name} is {value}; give 1 or more")
+    if options.seconds is not None and not 0 < options.seconds <= 3600:
+        raise UsageError(f"--seconds is {options.seconds:g}; give more than 0, at most 3600")
     from_file = options.calibration is not None and options.calibration.endswith(".json")
     if options.calibration is not None and not from_file:
         check_method(options.calibration)

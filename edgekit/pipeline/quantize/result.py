@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from edgekit.types import Artifact, Step
 
 @dataclass(frozen=True)
 class QuantizeResult:
-    """What ``edgekit quantize`` made."""
+    """What ``edgekit quantize`` made. ``against``: the comparison with the parent, as the card keeps it."""
 
     artifact: Artifact
     bytes: int
@@ -27,6 +28,7 @@ class QuantizeResult:
     after: Evaluation | None
     notes: tuple[str, ...]
     lengths: tuple[LengthError, ...] = ()
+    against: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def drop(self) -> float | None:
@@ -35,16 +37,6 @@ class QuantizeResult:
 
     def document(self) -> dict[str, Any]:
         """CONTRACT's ``quantize`` document, without the envelope."""
-        quality = None
-        if self.before is not None and self.after is not None:
-            quality = {
-                "metric": self.after.metric,
-                "before": self.before.value,
-                "after": self.after.value,
-                "drop": self.drop,
-                "data": self.after.data,
-                "total": self.after.total,
-            }
         return {
             "artifact": {
                 "path": str(self.artifact.path),
@@ -52,10 +44,12 @@ class QuantizeResult:
                 "bytes": self.bytes,
                 "sha256": self.sha256,
             },
-            "parent": {"path": str(self.parent), "bytes": self.parent_bytes},
+            "parent": {"path": str(self.parent), "sha256": self.against["sha256"], "bytes": self.parent_bytes},
             "scheme": self.step.params["scheme"],
             "step": {"name": self.step.name, "params": dict(self.step.params), "versions": dict(self.step.versions)},
-            "quality": quality,
+            "quality": self.against["quality"],
+            "time": self.against["time"],
+            "inserted": self.against["inserted"],
             "length_errors": [asdict(one) for one in self.lengths],
             "account": self.account.document(),
             "notes": list(self.notes),

@@ -8,22 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.artifact import open_artifact, publishing, sha256_file, write_card
-from edgekit.data.dataset import Dataset
+from edgekit.data.dataset import Dataset, stratified
 from edgekit.data.preprocess import feeds
 from edgekit.data.seeded import seeded_feed
 from edgekit.errors import DataError, QualityError
 from edgekit.passes import quantize_onnx, quantize_tflite
 from edgekit.passes.base import Pass, PassContext
 from edgekit.passes.integer_io import integer_io as read_integer_io
-from edgekit.pipeline.quantize.options import QuantizeOptions, check_options, one_model
+from edgekit.pipeline.quantize.options import QuantizeOptions, check_options, one_model, read_options
 from edgekit.pipeline.quantize.ranges import find_ranges
 from edgekit.pipeline.quantize.result import QuantizeResult
-from edgekit.pipeline.quantize.samples import fit_and_test
+from edgekit.pipeline.quantize.samples import calibration_feeds, fit_and_test
+from edgekit.pipeline.quantize.saturating import SAMPLES, isa_of, relieved
+from edgekit.pipeline.quantize.timing import time_ratio
 from edgekit.quality.account import Account, account
 from edgekit.quality.anomaly import refit_threshold
 from edgekit.quality.evaluate import Evaluation, drop, evaluate, measurable
 from edgekit.quality.integer_selftest import CALIBRATED, SEED, selftest_of
 from edgekit.quality.lengths import Probe, length_errors, probes
+from edgekit.quality.paired import quality_document
 from edgekit.runtime.stream import sequences, streaming_of
 from edgekit.types import Artifact, Card, Feed, Format, Signature, Step, Task
 
@@ -37,13 +40,8 @@ def quantize(
     scheme: str,
     out: str | Path,
     data: str | None = None,
-    samples: int | None = None,
-    calibration: str | None = None,
-    save_calibration: str | Path | None = None,
     max_drop: float | None = None,
-    limit: int | None = None,
-    integer_io: bool = False,
-    **auto: Any,
+    **keywords: Any,
 ) -> QuantizeResult:
     """Quantizes ``model`` (.onnx or .tflite) into ``out``.
 
@@ -52,28 +50,15 @@ def quantize(
         scheme: ``int8``, ``int8-dynamic``, ``int8-weights``, ``fp16``; for TFLite also ``int16x8``, ``int4-weights``;
             ``auto`` tries them on a device and takes the fastest within ``max_drop``.
         data: calibrates on its train split and measures quality on its test split.
-        samples: calibration samples, classes balanced (default 300).
-        calibration: how ranges are chosen (``minmax``, ``percentile``, ``entropy``, ``mse``), or a file of ranges that
-            ``save_calibration`` wrote.
         max_drop: largest loss of quality that is published, as a fraction.
-        limit: measure quality on the first N test samples.
-        integer_io: inputs and outputs of the file are integers, which suits devices without floating point.
-        auto: options of ``auto`` alone: fields of :class:`edgekit.pipeline.auto.AutoOptions`.
+        keywords: the other fields of :class:`edgekit.pipeline.quantize.QuantizeOptions`; with ``auto`` also those of
+            :class:`edgekit.pipeline.auto.AutoOptions`.
 
     Raises:
         QualityError: the file grew, or quality dropped by more than ``max_drop``; nothing is published.
         ModelError, DataError, UnsupportedError, UsageError: what was given does not work; nothing is published.
     """
-    options = QuantizeOptions(
-        scheme,
-        data,
-        samples,
-        calibration,
-        Path(save_calibration) if save_calibration else None,
-        max_drop,
-        limit,
-        integer_io,
-    )
+    options, auto = read_options(scheme, {"data": data, "max_drop": max_drop, **keywords})
     if scheme == "auto":
         from edgekit.pipeline.auto import quantize_auto
 
@@ -127,6 +112,10 @@ class _Run:
         parent_bytes = self.artifact.path.stat().st_size
         with publishing(self.target) as temporary:
             made = quantizer.run(self.artifact, PassContext(temporary))
+            if isinstance(quantizer, quantize_onnx.QuantizeOnnx) and self.options.scheme == "int8" and self.fit:
+                some = calibration_feeds(self.artifact, stratified(self.fit, SAMPLES, SEED), before.signature)
+                quantizer, made, said = relieved(quantizer, self.artifact, made, some, isa_of(self.options.on))
+                self.notes += said
             self.notes += made.notes
             unpublished = Artifact(temporary, self.artifact.format)
             found = account(unpublished, _reasons(self.artifact.format, self.options.scheme))
@@ -138,9 +127,12 @@ class _Run:
             quality = () if after.quality is None else (after.quality.quality(after.runtime, "cpu"),)
             card = replace(card, quality=quality, selftest=selftest_of(after.outputs, self.options.scheme))
             write_card(temporary, card)
-            size = temporary.stat().st_size
-            _check_growth(parent_bytes, size)
+            _check_growth(parent_bytes, temporary.stat().st_size)
             self._check_drop(before.quality, after.quality)
+            card = replace(card, parent=self._against(temporary, found, before.quality, after.quality))
+            write_card(temporary, card)
+            size = temporary.stat().st_size
+            _check_growth(parent_bytes, size)  # the card itself takes a few bytes
         done = Artifact(self.target, self.artifact.format, card)
         return QuantizeResult(
             done,
@@ -154,6 +146,7 @@ class _Run:
             after.quality,
             tuple(self.notes),
             length_errors(self.probes or (), before.by_length, after.by_length),
+            card.parent or {},
         )
 
     def _measured(self, artifact: Artifact, card: Card | None) -> _Measured:
@@ -170,6 +163,19 @@ class _Run:
                 self.probes = self._probes(artifact, card, runner.signature)
             by_length = [runner.run(probe.feed) for probe in self.probes]
             return _Measured(found, runner.signature, outputs, by_length, runner.name)
+
+    def _against(
+        self, made: Path, found: Account, before: Evaluation | None, after: Evaluation | None
+    ) -> dict[str, Any]:
+        """How the file compares with its parent: what the card says of both."""
+        parent, options = self.artifact.path, self.options
+        return {
+            "sha256": sha256_file(parent),
+            "bytes": parent.stat().st_size,
+            "inserted": found.inserted(account(self.artifact)),
+            "quality": None if before is None or after is None else quality_document(before, after),
+            "time": None if options.seconds is None else time_ratio(made, parent, options.seconds, options.on),
+        }
 
     def _probes(self, artifact: Artifact, card: Card | None, signature: Signature) -> tuple[Probe, ...]:
         if streaming_of(card) is not None:  # every run is one step

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -102,6 +104,40 @@ def test_the_disk_of_the_device_is_full(start: Start, do: Do, ends_in: Ends, tmp
         assert Path(client.send(written(tmp_path, 1000, seed=3))).stat().st_size == 1000
 
 
+@pytest.fixture
+def small_disk(place: Any) -> Iterator[Path]:
+    """A disk of 3 MB in the place of the folder that files are sent to."""
+    folder = place.cache / "files"
+    folder.mkdir(parents=True, exist_ok=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], check=False).returncode:
+        pytest.skip("needs the right to mount a disk of its own")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_is_filled_by_somebody_else_meanwhile(
+    start: Start, do: Do, ends_in: Ends, tmp_path: Path, small_disk: Path
+) -> None:
+    """Really full (ENOSPC): there was room when the file was announced. The worker, and what was there, live on."""
+    file, small = written(tmp_path, 2 * CHUNK_BYTES + 1, seed=9), written(tmp_path, 1000, seed=9)
+    ballast = small_disk / ("f" * 64)
+    with start() as client:
+        kept = Path(client.send(small))
+        do(
+            client,
+            "def put(m, put=self.put):\n"
+            f"    if m.header['offset'] == {CHUNK_BYTES}: open({str(ballast)!r}, 'wb').write(bytes(1 << 20))\n"
+            "    return put(m)\n"
+            "self.commands['put'] = put",
+        )
+        with ends_in(TransferError, "no space left on the device", "No space left on device", "free some there"):
+            client.send(file)
+        assert kept.read_bytes() == small.read_bytes() and sorted(small_disk.iterdir()) == sorted([kept, ballast])
+        ballast.unlink()
+        do(client, "self.commands['put'] = self.put")
+        assert Path(client.send(file)).stat().st_size == file.stat().st_size
+
+
 def test_too_large_for_the_disk_is_refused_before_it_is_sent(start: Start, ends_in: Ends) -> None:
     with start() as client, ends_in(TransferError, "no space left", "bytes are free"):
         client._ask(
@@ -173,6 +209,53 @@ def test_two_send_the_same_and_different_files_at_once(start: Start, tmp_path: P
         thread.join(120)
     assert found[0][0] == found[1][0] == same.read_bytes()
     assert found[0][1] != found[1][1]
+
+
+@pytest.mark.parametrize("location", ["weights of größe.data", "$(touch pwned); `x`\n.data", "deep/er/w.data"])
+def test_a_model_in_several_files(
+    start: Start, do: Do, place: Any, files: ModuleType, tmp_path: Path, location: str
+) -> None:
+    """All of them cross, by content, once each, and lie there as they lie here; new weights make it another model."""
+    data = tmp_path / location
+    data.parent.mkdir(parents=True, exist_ok=True)
+    feed = {"x": np.zeros((1, 4), np.float32)}
+    for value in (2, 3):
+        np.full(4, value, np.float32).tofile(data)
+        model = files.external_onnx(tmp_path / "m.onnx", location)
+        with start() as client:
+            there = Path(client.send(model))
+            assert there.read_bytes() == model.read_bytes() and there.is_relative_to(place.cache)
+            assert (there.parent / location).read_bytes() == data.read_bytes()
+            told = commands_of(client)
+            assert client.send(model) == str(there) and told == ["find", "find", "together"]
+            if client.hello["runtimes"]["onnxruntime"]:
+                client.load(model)
+                assert client.run(feed)["y"].tolist() == [[value] * 4]
+                do(client, f"self.commands['load'](protocol.Message(dict(path={str(there)!r})))")
+                assert client.run(feed)["y"].tolist() == [[value] * 4]
+            client.forget(model)
+        with start() as client:  # nobody holds it any more
+            client.forget(model)
+        assert not there.exists() and not there.parent.exists()
+    assert not list(tmp_path.rglob("pwned*"))
+
+
+def test_a_model_whose_weights_lie_elsewhere(start: Start, ends_in: Ends, files: ModuleType, tmp_path: Path) -> None:
+    model = files.external_onnx(tmp_path / "m.onnx", "../w.bin")
+    (tmp_path.parent / "w.bin").write_bytes(bytes(16))
+    with start() as client:
+        with ends_in(ModelError, "outside its own folder", code=3):
+            client.send(model)
+        missing = files.external_onnx(tmp_path / "n.onnx", "w.bin")
+        with ends_in(ModelError, "no such file is there", code=3):
+            client.send(missing)
+        sent = {"sha256": hashlib.sha256(b"x").hexdigest(), "suffix": ""}
+        client._ask("put", {"chunk": np.frombuffer(b"x", np.uint8)}, offset=0, last=True, bytes=1, **sent)
+        for name in ("../x", "/tmp/x", "a/../../x", ""):
+            with ends_in(ProtocolError, "wanted a name inside the folder"):
+                client._ask("together", files=[{**sent, "name": name}])
+        with ends_in(ProtocolError, "was not sent before"):
+            client._ask("together", files=[{"sha256": "d" * 64, "suffix": "", "name": "x"}])
 
 
 def test_a_file_that_is_not_there(start: Start, ends_in: Ends, tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekit.artifact import open_artifact, sha256_file, write_card
-from edgekit.data.dataset import split_indices
+from edgekit.data.dataset import Dataset, split_indices
 from edgekit.pipeline.auto import candidates
-from edgekit.pipeline.quantize import QuantizeResult
+from edgekit.pipeline.quantize import QuantizeOptions, QuantizeResult
+from edgekit.types import Artifact
 
 WIDTH, CLASSES, COUNT = 64, 4, 400
 HIDDEN, WASTE = 512, 12
@@ -90,16 +91,20 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> str:
 def planted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
     """``planted(scheme, waste, keep_selftest=False, **net)``: that scheme's file is another network's from now on.
 
+    ``int8 mse`` is that of one way to find ranges.
+
     The file has the card of the real candidate, without its self-test unless that is to be kept.
     """
     real = candidates.quantize_on
     plants: dict[str, tuple[Path, bool]] = {}
 
-    def make(artifact: object, target: Path, options: object, fit: object) -> QuantizeResult:
-        made = real(artifact, target, options, fit)  # type: ignore[arg-type]
-        if made.step.params["scheme"] not in plants:
+    def make(artifact: Artifact, target: Path, options: QuantizeOptions, fit: Dataset) -> QuantizeResult:
+        made = real(artifact, target, options, fit)
+        name = f"{options.scheme} {options.calibration}"
+        plant = plants.get(name) or plants.get(options.scheme)
+        if plant is None:
             return made
-        file, keep = plants[made.step.params["scheme"]]
+        file, keep = plant
         card = open_artifact(target).card
         assert card is not None
         write_card(file, card if keep else replace(card, selftest=None), target)

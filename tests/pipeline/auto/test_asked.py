@@ -13,14 +13,15 @@ import edgekit
 from edgekit.artifact import open_artifact, write_card
 from edgekit.data.dataset import open_data
 from edgekit.errors import DataError, EdgekitError, ModelError, SourceError, UsageError
+from edgekit.passes.histogram import METHODS
 from edgekit.pipeline.auto import auto
-from edgekit.pipeline.auto.candidates import Candidate, further_candidates
+from edgekit.pipeline.auto.candidates import Candidate, first_candidates, further_candidates
 from edgekit.pipeline.auto.notebook import Notebook
 from edgekit.pipeline.auto.options import place_of, read_options, target_of
 from edgekit.pipeline.auto.parents import float_files, read_given
-from edgekit.pipeline.auto.samples import take_samples
+from edgekit.pipeline.auto.samples import real_samples, take_samples
 from edgekit.pipeline.auto.ways import TFLITE_PYTHON, find_ways
-from edgekit.types import Card, DeviceSpec, Format, Signature, Task, TensorSpec
+from edgekit.types import Artifact, Card, DeviceSpec, Format, Signature, Task, TensorSpec
 
 ASKED: dict[str, Any] = {"data": "digits", "max_drop": 0.01}
 
@@ -35,7 +36,6 @@ ASKED: dict[str, Any] = {"data": "digits", "max_drop": 0.01}
         ({"seconds": float("nan")}, "more than 0"),
         ({"limit": 0}, "--limit is 0"),
         ({"threads": (0,)}, "1 or more"),
-        ({"calibration": "ranges.json"}, "belong to one file"),
         ({"calibration": "guess"}, "guess"),
         ({"colour": "red"}, "no option colour"),
         ({"on": "emulator:cortex-a72"}, "emulated and has no time"),
@@ -48,6 +48,11 @@ def test_options(wasteful: Path, tmp_path: Path, given: dict[str, Any], said: st
     with pytest.raises(UsageError, match=said):
         edgekit.quantize(wasteful, scheme="auto", out=tmp_path / "q", **{**ASKED, **given})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_saved_ranges_that_are_not_there(wasteful: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        auto(wasteful, out=tmp_path / "q", calibration=str(tmp_path / "ranges.json"), **ASKED)
 
 
 def test_options_of_auto_alone_and_several_models_are_refused_elsewhere(wasteful: Path, tmp_path: Path) -> None:
@@ -91,6 +96,8 @@ def test_where_it_goes(tmp_path: Path, wasteful: Path, answers: str) -> None:
     assert place_of(target_of("v1.2", ("onnx",)), "net", "onnx") == Path("v1.2.onnx")
     assert place_of(target_of("best.onnx", ("onnx",)), "net", "onnx") == Path("best.onnx")
     assert place_of(target_of(tmp_path, ("onnx",)), "net", "onnx") == tmp_path / "net-auto.onnx"
+    with pytest.raises(UsageError, match="choose another place"):
+        auto(wasteful, out="/proc/none/best", data=answers, max_drop=0.01)
     with pytest.raises(UsageError, match="the model itself"):
         auto(wasteful, out=wasteful.with_suffix(""), data=answers, max_drop=0.01)
 
@@ -120,10 +127,29 @@ def test_an_anomaly_detector_is_judged_on_both_kinds() -> None:
         take_samples("digits", other, None)
 
 
+def test_data_of_other_classes_are_refused_before_any_candidate_is_made(wasteful: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros((40, 64), np.float32), labels=np.arange(40) % 9)
+    with pytest.raises(DataError, match="the model has 4 outputs"):
+        auto(wasteful, data=f"npz:{tmp_path / 'x.npz'}", max_drop=0.01, out=tmp_path / "q")
+
+
 def test_data_without_labels(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", inputs=np.zeros((40, 3), np.float32))
     with pytest.raises(DataError, match="does not say what is right"):
         take_samples(f"npz:{tmp_path / 'x.npz'}", None, None)
+
+
+def test_a_file_with_a_free_length_is_timed_on_a_real_sample(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", inputs=np.zeros((20, 7, 3), np.float32), labels=np.arange(20) % 2)
+    choose = take_samples(f"npz:{tmp_path / 'x.npz'}", None, None).choose
+    shapes: list[tuple[int | str, ...]] = [("batch", "time", 3), ("batch", 7, 3)]
+    found = []
+    for shape in shapes:
+        card = Card("net", "custom", Task(), Signature((TensorSpec("x", "float32", shape),), ()))
+        found.append(real_samples([Artifact(Path("net.onnx"), Format.ONNX, card)], choose, tmp_path))
+    assert found[1] == {}
+    with np.load(found[0][Format.ONNX]) as sample:
+        assert sample["x"].shape == (1, 7, 3)
 
 
 def test_so_few_samples_that_all_are_judged_on_is_said(tmp_path: Path) -> None:
@@ -138,9 +164,15 @@ def test_what_is_tried_where_ranges_lose_too_much(wasteful: Path) -> None:
     options = read_options(ASKED)
     lost = Candidate(parent, "int8", "minmax")
     assert [one.calibration for one in further_candidates(lost, options)] == ["percentile", "entropy", "mse"]
-    assert further_candidates(Candidate(parent, "int8", "mse"), options) == []
     assert further_candidates(Candidate(parent, "fp16"), options) == []
     assert further_candidates(lost, read_options({**ASKED, "calibration": "minmax"})) == []
+    card = Card("net", "custom", Task(), Signature((), ()), ranges={"w": [0, 1]})
+    trained = replace(parent, card=card)
+    learnt = next(one for one in first_candidates(trained, options) if one.scheme == "int8")
+    assert learnt.name == "onnx int8 learnt"
+    assert [one.calibration for one in further_candidates(learnt, options)] == list(METHODS)
+    asked = read_options({**ASKED, "calibration": "mse"})
+    assert [one.calibration for one in first_candidates(trained, asked) if one.scheme == "int8"] == ["mse"]
 
 
 def test_ways_to_run_a_file(wasteful: Path, conv_tflite: Path, other_python: str, monkeypatch: Any) -> None:

@@ -123,6 +123,24 @@ def test_where_nothing_is_faster_the_float_file_is_shipped_and_that_is_said(
     result.delivered()
 
 
+def test_where_ranges_lose_too_much_the_other_ways_to_find_them_are_tried(
+    wasteful: Path, answers: str, planted: Callable[..., None], only: Callable[..., None], tmp_path: Path
+) -> None:
+    only("int8")
+    planted("int8 minmax", 0, sign=-1.0)
+    planted("int8 percentile", 0, sign=-1.0)
+    planted("int8 entropy", 0)
+    planted("int8 mse", 0)
+    result = auto(wasteful, data=answers, out=tmp_path / "best", **QUICK)
+    tried = {trial.candidate.calibration: trial for trial in result.trials if trial.candidate.scheme == "int8"}
+    assert list(tried) == ["minmax", "percentile", "entropy", "mse"]
+    assert result.chosen is tried["entropy"]
+    assert "loses" in tried["minmax"].why
+    assert "loses" in tried["percentile"].why
+    assert tried["mse"].why == "onnx int8 entropy, onnxruntime loses no more and differs in its ranges only"
+    result.delivered()
+
+
 def test_the_choice_is_held_to_its_limit_on_samples_that_it_was_not_made_on(
     wasteful: Path, answers: str, planted: Callable[..., None], only: Callable[..., None], tmp_path: Path
 ) -> None:

@@ -1,0 +1,71 @@
+"""Multiply-accumulates of the operators of a file, by the shapes that stand in it; a free size counts as 1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from edgekit.bench.roofline.work import Call, Tensor, macs
+
+_RECURRENT = ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM")
+
+
+def whole(counts: Iterable[int | None]) -> int | None:
+    """The sum; None when one of them is not known."""
+    found = list(counts)
+    return None if any(count is None for count in found) else sum(count for count in found if count is not None)
+
+
+def onnx_macs(model: Any, nodes: Sequence[Any]) -> list[int | None]:
+    """Multiply-accumulates of each of ``nodes`` of an ONNX model; None where a shape cannot be inferred."""
+    shapes = _onnx_shapes(model)
+    return [_onnx_node(node, shapes) for node in nodes]
+
+
+def _onnx_node(node: Any, shapes: dict[str, tuple[int, ...]]) -> int | None:
+    if node.op_type in _RECURRENT:  # its output may be nameless, and weights of both directions stand in one tensor
+        x, weights = shapes.get(node.input[0]), [shapes.get(name) for name in node.input[1:3]]
+        if x is None or any(shape is None for shape in weights):
+            return None
+        return math.prod(x[:-1]) * sum(math.prod(shape) for shape in weights if shape is not None)
+    needed = [name for name in node.input if name]
+    if any(name not in shapes for name in (*needed[:2], node.output[0])):
+        return macs(Call(node.op_type, (), ()))
+    inputs = tuple(Tensor(shapes.get(name, ())) for name in needed)
+    return macs(Call(node.op_type, inputs, (Tensor(shapes[node.output[0]]),)))
+
+
+def _onnx_shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes by tensor name. onnx infers nothing behind onnxruntime's own LSTM: it stands in as a plain one here."""
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for node in copy.graph.node:
+        if node.op_type == "DynamicQuantizeLSTM":
+            node.op_type, node.domain = "LSTM", ""
+            del node.input[8:]
+    graph = onnx.shape_inference.infer_shapes(copy).graph
+    found = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        kind = value.type.tensor_type
+        if kind.HasField("shape"):
+            found[value.name] = tuple(dim.dim_value if dim.HasField("dim_value") else 1 for dim in kind.shape.dim)
+    return found
+
+
+def tflite_macs(model: Any, graph: Any, op: Any, kind: str, rounds: int | None) -> int | None:
+    """Multiply-accumulates of one operator of a TFLite model that runs ``rounds`` times (None: not known)."""
+    from edgekit.quality.account_tflite import holds_data
+
+    def tensor(index: int) -> Tensor:
+        raw = graph.tensors[index]
+        shape = () if raw.shape is None else tuple(int(size) for size in raw.shape)
+        return Tensor(shape, constant=holds_data(model, raw))
+
+    inputs, outputs = (tuple(tensor(i) for i in side if i >= 0) for side in (op.inputs, op.outputs))
+    once = macs(Call(kind, inputs, outputs))
+    if once == 0:
+        return 0
+    return None if once is None or rounds is None else once * rounds

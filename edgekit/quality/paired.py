@@ -1,0 +1,142 @@
+"""How sure a difference of quality is, when two files answered the same samples.
+
+Each sample meets both files, so what is hard for one is mostly hard for the other; an interval for two independent
+figures would be several times too wide. One method a kind of outcome, each deterministic:
+
+- *hits*: Newcombe's hybrid score interval for the difference of paired proportions (Statistics in Medicine 17, 1998,
+  2635-2650, method 10), which keeps its level where hardly any answer differs;
+- *errors*: the bootstrap of the ratio of mean errors over whole samples, in blocks of neighbours where these overlap
+  (Künsch, 1989);
+- *scores*: DeLong's interval for the difference of correlated areas under the ROC curve (Biometrics 44, 1988, 837-845);
+- *features*: the jackknife over groups of the ratio of Fréchet distances. (A bootstrap would not do: a repeated sample
+  makes a covariance smaller, and the distance is biased by it.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from edgekit.quality.anomaly import placements
+from edgekit.quality.evaluate import Evaluation, Outcomes, drop
+from edgekit.quality.frechet import distance, moments
+from edgekit.types import Array
+
+Z95 = 1.959964
+"""The normal quantile of a two-sided interval of 95%."""
+_DRAWS = 2000
+_GROUPS = 20
+_SEED = 0
+_FEWEST = 10
+"""Samples below which no interval is given."""
+
+
+def drop_interval(before: Evaluation, after: Evaluation) -> tuple[float, float] | None:
+    """95% interval of :func:`~edgekit.quality.evaluate.drop`, in its unit.
+
+    None where there are fewer than ten samples, or the two did not answer the same ones.
+    """
+    a, b = before.outcomes, after.outcomes
+    if a is None or b is None or a.kind != b.kind or len(a.values) != len(b.values) or len(a.values) < _FEWEST:
+        return None
+    low, high = _METHODS[a.kind](a, b)
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
+
+
+def quality_document(before: Evaluation, after: Evaluation) -> dict[str, Any]:
+    """Metric, both values, the drop and its interval, as JSON."""
+    interval = drop_interval(before, after)
+    how = None if before.outcomes is None or interval is None else _NAMES[before.outcomes.kind]
+    return {
+        "metric": after.metric,
+        "before": before.value,
+        "after": after.value,
+        "drop": drop(before, after),
+        "drop_ci95": None if interval is None else list(interval),
+        "interval": how,
+        "data": after.data,
+        "total": after.total,
+    }
+
+
+def _hits(a: Outcomes, b: Outcomes) -> tuple[float, float]:
+    first, second = a.values.astype(bool), b.values.astype(bool)
+    return newcombe(int((first & second).sum()), int((first & ~second).sum()), int((~first & second).sum()), len(first))
+
+
+def newcombe(both: int, only_first: int, only_second: int, total: int) -> tuple[float, float]:
+    """95% interval of the first proportion less the second one, of ``total`` pairs."""
+    neither = total - both - only_first - only_second
+    p, q = (both + only_first) / total, (both + only_second) / total
+    (p_low, p_high), (q_low, q_high) = _wilson(p, total), _wilson(q, total)
+    margins = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
+    phi = 0.0
+    if margins:
+        excess: float = both * neither - only_first * only_second
+        excess = excess if excess < 0 else max(excess - total / 2, 0.0)  # Newcombe's correction for continuity
+        phi = excess / math.sqrt(margins)
+
+    def reach(one: float, other: float) -> float:
+        return math.sqrt(max(one**2 - 2 * phi * one * other + other**2, 0.0))
+
+    return p - q - reach(p - p_low, q_high - q), p - q + reach(p_high - p, q - q_low)
+
+
+def _wilson(share: float, total: int) -> tuple[float, float]:
+    """Wilson's 95% interval of a proportion (1927)."""
+    z = Z95**2 / total
+    middle, half = share + z / 2, Z95 * math.sqrt(share * (1 - share) / total + z / (4 * total))
+    return (middle - half) / (1 + z), (middle + half) / (1 + z)
+
+
+def _errors(a: Outcomes, b: Outcomes) -> tuple[float, float]:
+    count, block = len(a.values), min(a.block, len(a.values))
+    generator = np.random.default_rng(_SEED)
+    padded = [np.concatenate([[0.0], np.cumsum(np.concatenate([one.values, one.values[:block]]))]) for one in (a, b)]
+    sums = [cumulated[block : block + count] - cumulated[:count] for cumulated in padded]  # of each circular block
+    found = []
+    for _ in range(_DRAWS):
+        starts = generator.integers(0, count, -(-count // block))
+        found.append(sums[1][starts].sum() / max(sums[0][starts].sum(), 1e-300) - 1)
+    low, high = np.percentile(found, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def _scores(a: Outcomes, b: Outcomes) -> tuple[float, float]:
+    assert a.positive is not None
+    parts = [placements(one.values[a.positive], one.values[~a.positive]) for one in (a, b)]
+    change = float(parts[0][0].mean() - parts[1][0].mean())
+    spread = sum(float(np.var(x - y, ddof=1)) / len(x) for x, y in zip(parts[0], parts[1], strict=True) if len(x) > 1)
+    return change - Z95 * math.sqrt(spread), change + Z95 * math.sqrt(spread)
+
+
+def _features(a: Outcomes, b: Outcomes) -> tuple[float, float]:
+    assert a.reference is not None
+    reference = a.reference
+    group = np.arange(len(a.values)) % _GROUPS
+
+    def change(kept: Array) -> float:
+        first, second = (distance(*moments(one.values[kept]), *reference) for one in (a, b))
+        return second / max(first, 1e-12) - 1
+
+    whole = change(np.ones(len(group), bool))
+    parts = np.array([change(group != k) for k in range(_GROUPS)])
+    error = math.sqrt((_GROUPS - 1) / _GROUPS * float(((parts - parts.mean()) ** 2).sum()))
+    return whole - Z95 * error, whole + Z95 * error
+
+
+_METHODS: Mapping[str, Callable[[Outcomes, Outcomes], tuple[float, float]]] = {
+    "hits": _hits,
+    "errors": _errors,
+    "scores": _scores,
+    "features": _features,
+}
+_NAMES: Mapping[str, str] = {
+    "hits": "paired, Newcombe 1998",
+    "errors": "paired bootstrap",
+    "scores": "paired, DeLong 1988",
+    "features": "paired jackknife over generated images",
+}

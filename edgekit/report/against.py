@@ -1,0 +1,76 @@
+"""How a compressed file compares with its parent, as its card says it (``parent``), on the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgekit.report.text import SHARES, figure, points, share, size, worse
+
+Row = tuple[object, ...]
+COLUMNS = ("", "before", "after", "")
+
+
+def against_rows(bytes_after: int, parent: Mapping[str, Any]) -> list[Row]:
+    """Bytes, quality and time, one row each: before, after, change with its 95% interval."""
+    before = parent["bytes"]
+    rows: list[Row] = [("bytes", size(before), size(bytes_after), f"{bytes_after / before:.2f}×")]
+    quality, time = parent.get("quality"), parent.get("time")
+    if quality:
+        metric = quality["metric"]
+        values = (figure(metric, quality[when]) for when in ("before", "after"))
+        rows.append((f"{metric} on {quality['data']}", *values, change(quality)))
+    if time:
+        rows.append((f"time on {time['device']['name']}", "1", time_said(time), time["verdict"]))
+    return rows
+
+
+def change(quality: Mapping[str, Any]) -> str:
+    """The change of quality with its interval: ``-0.04 points (-0.10 to 0.02)``, ``3.10% worse (0.40% to 5.90%)``."""
+    shares = quality["metric"] in SHARES
+    said, interval = (points if shares else worse)(quality["drop"]), quality.get("drop_ci95")
+    if interval is None:
+        return said
+    low, high = (-interval[1], -interval[0]) if shares else interval
+    ends = (f"{100 * end:+.2f}" if shares else f"{100 * end:+.2f}%" for end in (low, high))
+    return f"{said} ({' to '.join(ends)})"
+
+
+def time_said(time: Mapping[str, Any]) -> str:
+    """``0.57 (0.55 to 0.58)``, or why there is no ratio."""
+    if time.get("ratio_p50") is None:
+        return str(time.get("reason", "not measured"))
+    interval = time.get("ci95")
+    return f"{time['ratio_p50']:.2f}" + (f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else "")
+
+
+def account_line(account: Mapping[str, Any]) -> str:
+    """The integer account in a sentence."""
+    hybrid = account.get("hybrid_operators", 0)  # cards of earlier versions do not say
+    how = f" ({hybrid} hybrid: real inputs, quantized as they run)" if hybrid else ""
+    macs = account.get("integer_macs_share")
+    of = f", with {share(macs)} of the multiply-accumulates" if macs is not None else ""
+    return (
+        f"{account['integer_operators']} of {account['operators']} operators run on integers{how}{of}; "
+        f"{share(account['weight_bytes_integer_share'])} of the weight bytes are integers"
+    )
+
+
+def inserted_line(parent: Mapping[str, Any]) -> str:
+    """Which conversions the file has that its parent has not."""
+    rows = parent.get("inserted") or {}
+    if not rows:
+        return "no conversion or transpose was inserted"
+    return f"inserted: {', '.join(f'{count} {kind}' for kind, count in rows.items())}"
+
+
+def missing_lines(parent: Mapping[str, Any]) -> list[str]:
+    """What was not measured, and how to have it."""
+    lines = []
+    if not parent.get("quality"):
+        lines.append("quality was not measured: give --data with labels")
+    elif parent["quality"].get("drop_ci95") is None:
+        lines.append("no interval for the change of quality: it takes ten samples or more")
+    if not parent.get("time"):
+        lines.append("its time was not measured against its parent's: give --seconds")
+    return lines
