@@ -171,7 +171,7 @@ def chosen(name: str, folder: Path) -> Iterator[Entry]:
         pruned = folder / "recipe" / f"pruned.{format_}"
         if pruned.exists():
             yield Entry(f"pruned {format_}", pruned)
-    shipped = [path for format_ in FORMATS if (path := folder / "recipe" / f"ship.{format_}").exists()]
+    shipped = [path for format_ in FORMATS if (path := folder / "recipe" / f"small.{format_}").exists()]
     refused = str(done.failure() or "it ships no file")
     yield Entry("recipe", shipped[0]) if shipped else Entry("recipe", refused=refused)
 
