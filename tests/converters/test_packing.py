@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 import edgekit
-from edgekit.errors import ParityError, UnsupportedError
+from edgekit.errors import FeedError, ParityError, UnsupportedError
 from edgekit.quality.cases import cases
 from edgekit.quality.contents import operators
 from edgekit.runtime import load
@@ -165,6 +165,11 @@ def test_a_proof_varies_the_lengths_and_the_card_says_their_range(factory: Path,
     assert {tuple(case.feed["lengths"].tolist()) for case in ran} >= {(1, 1), (6, 6), (4, 2), (2, 2)}
     assert sum(case.kind == "lengths" for case in made.parity.cases) == 5
     assert edgekit.verify(made.artifact.path, against=f"{factory}:given").passed
+    with load(made.artifact.path) as runner:
+        runner.run({"ids": IDS.numpy(), "lengths": np.array([6, 1])})
+        for words, lengths, said in ((IDS, [6, 0], "0 to 6"), (IDS, [7, 1], "1 to 7"), (IDS[:, :3], [3, 4], "3 to 4")):
+            with pytest.raises(FeedError, match=rf"got lengths from {said}, wanted 1 to words, .*; cut longer"):
+                runner.run({"ids": words.numpy(), "lengths": np.array(lengths)})
 
 
 @pytest.mark.parametrize("wrong", ["turned", "last", "within"])
