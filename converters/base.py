@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from edgekit.converters.sizes import output_shapes
 
 from edgekit.errors import ConversionError, UnsupportedError, UsageError
 from edgekit.source import random_note
@@ -27,6 +28,7 @@ from edgekit.types import Array, Card, Dim, Feed, Format, InputContract, Network
 
 if TYPE_CHECKING:
     import torch
+    from edgekit.converters.recurrent.packing import Packed
     from torch.export import ExportedProgram
 
 Finish = Callable[[], tuple[str, ...]]
@@ -121,6 +123,8 @@ class Capture:
         contract: the I/O contract in the file's layout.
         minimum: smallest size of a dynamic dimension that the captured program holds for, where that is not 1.
         maximum: the largest, where there is one: rows of a table of positions, for example.
+        held: weights of the LSTM layers on packed sequences whose last cell state is held behind the end of each.
+        lengths_computed: the network packs sequences by lengths that it computes itself, and may refuse some inputs.
     """
 
     def __init__(self, network: Network, options: ExportOptions) -> None:
@@ -141,6 +145,8 @@ class Capture:
         self._inputs = inputs
         self.minimum: dict[str, int] = {}
         self.maximum: dict[str, int] = {}
+        self.lengths_computed = False
+        self.held: frozenset[str] = frozenset()
 
     @cached_property
     def signature(self) -> Signature:
@@ -149,7 +155,7 @@ class Capture:
         from edgekit.source.foreign import is_foreign
 
         if self.dims and not is_foreign(self.module):
-            shapes = _output_shapes(self.program, self._inputs, len(outputs))
+            shapes = output_shapes(self.program, self._inputs, len(outputs))
             outputs = tuple(replace(spec, shape=shape) for spec, shape in zip(outputs, shapes, strict=True))
         return Signature(self._inputs, outputs)
 
@@ -215,7 +221,9 @@ class Capture:
     def _captured(self) -> ExportedProgram:
         import torch
         from edgekit.converters.attention import guard_masks
+        from edgekit.converters.recurrent.holding import Hold
         from edgekit.converters.recurrent.marking import Marking, unmark
+        from edgekit.converters.recurrent.packing import contracts, settle
         from edgekit.converters.recurrent.rolling import roll
 
         known = {
@@ -225,19 +233,33 @@ class Capture:
             {axis: known[dim] for axis, dim in enumerate(spec.shape) if isinstance(dim, str)} or None
             for spec in self._inputs
         )
-        with quiet(), torch.no_grad(), Marking():
-            spread = _spread(self.module, shapes) if known else None
-            return guard_masks(roll(unmark(torch.export.export(self.module, self.examples, dynamic_shapes=spread))))
+        hold = Hold(self.module)
+
+        def exported() -> tuple[ExportedProgram, Packed]:
+            with quiet(), torch.no_grad(), Marking(hold):
+                spread = _spread(self.module, shapes) if known else None
+                return settle(unmark(torch.export.export(self.module, self.examples, dynamic_shapes=spread)))
+
+        program, packed = exported()
+        if packed.cells:
+            self.held = packed.cells
+            with hold.holding(packed.cells):
+                program, packed = exported()
+        self.contract = {**self.contract, **contracts(program, self._inputs, packed.inputs)}
+        self.lengths_computed = packed.computed
+        return guard_masks(roll(program))
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What could not be honoured in full, in words."""
+        from edgekit.converters.recurrent.packing import length_notes
+
         sizes = (
             f"dimension {name!r} is captured for sizes from {least} up: smaller ones take another path in the network"
             for name, least in self.minimum.items()
         )
         most = (f"dimension {name!r} goes up to {size} in the network" for name, size in self.maximum.items())
-        return (*random_note(self.network.card), *sizes, *most)
+        return (*random_note(self.network.card), *sizes, *most, *length_notes(self.contract, self.held))
 
     @cached_property
     def reference(self) -> Callable[[Feed], dict[str, Array]]:
@@ -404,27 +426,3 @@ def _channels_last(module: torch.nn.Module, flipped: tuple[bool, ...]) -> torch.
             return self.module(*turned)
 
     return ChannelsLast().eval()
-
-
-def _output_shapes(program: ExportedProgram, inputs: tuple[TensorSpec, ...], count: int) -> list[tuple[Dim, ...]]:
-    """Shapes of the program's outputs, symbols replaced by the names of the dimensions they stand for."""
-    values = {node.name: node.meta.get("val") for node in program.graph.nodes}
-    names = {}
-    for spec, user_input in zip(inputs, program.graph_signature.user_inputs, strict=True):
-        for dim, size in zip(spec.shape, values[str(user_input)].shape, strict=True):
-            if isinstance(dim, str):
-                names[size.node.expr] = dim
-    shapes: list[tuple[Dim, ...]] = []
-    for output in program.graph_signature.user_outputs[:count]:
-        shape: list[Dim] = []
-        for size in values[str(output)].shape:
-            shape.append(size if isinstance(size, int) else _expression(size.node.expr, names))
-        shapes.append(tuple(shape))
-    return shapes
-
-
-def _expression(expression: Any, names: Mapping[Any, str]) -> str:
-    """A symbolic size as text in the user's names: ``batch``, ``2*batch``."""
-    import sympy
-
-    return str(expression.subs({symbol: sympy.Symbol(name) for symbol, name in names.items()}))

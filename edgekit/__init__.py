@@ -71,7 +71,8 @@ def load(
         path: an ``.onnx``, ``.tflite`` or ``.pt2`` file, or a SavedModel folder.
         runtime: ``onnxruntime``, ``litert``, ``tflite-runtime``, ``torch`` or ``tensorflow``, perhaps with what it is
             to run on (``onnxruntime:openvino``); None takes the first for the format.
-        device: ``cpu``, or ``python:/path/to/python`` for a worker in another environment.
+        device: ``cpu``, ``cuda`` (a worker on a GPU of this machine), or ``python:/path/to/python`` for a worker in
+            another environment.
         threads: threads of the runtime.
         isolated: run in a worker process, so that a crash of native code is an exception and not the end of yours.
         raw: take and give the integers of a quantized file instead of real values.

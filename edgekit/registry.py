@@ -31,6 +31,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "ssh": "edgekit.devices.ssh:SshTransport",
         "class": "edgekit.devices.classes:ClassTransport",
         "emulator": "edgekit.devices.emulator:EmulatorTransport",
+        "cuda": "edgekit.devices.cuda:CudaTransport",
         "adb": "edgekit.devices.adb:AdbTransport",
     },
     "converters": {

@@ -105,7 +105,9 @@ class InputContract:
         mean, std: one value per channel, column or mel band, in units of the scaled raw values; empty means 0 and 1.
         columns: column names of a table or series, in order.
         params: what only this kind has: ``image`` how it is resized, ``audio`` its sampling rate and mel filters,
-            ``text`` its vocabulary and length, ``series`` its history and horizon.
+            ``text`` its vocabulary and length, ``series`` its history and horizon, an ``array`` of lengths of sequences
+            the largest (``most``, a size or a dimension's name; the least is 1), whether they are ``sorted`` from the
+            longest on, and whether one has to be the ``longest`` there is.
     """
 
     kind: str = "array"

@@ -18,6 +18,7 @@ from edgekit.converters.recurrent.operators import states
 from torch import Tensor, fx
 
 _NAMES = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
+_PARTS = (torch.ops.aten.unsqueeze.default, torch.ops.aten.slice.Tensor)
 _ZEROS = (torch.ops.aten.zeros.default, torch.ops.aten.new_zeros.default, torch.ops.aten.zeros_like.default)
 
 
@@ -206,7 +207,7 @@ def _ends(graph: fx.Graph) -> None:
 
 def _is_zero(module: fx.GraphModule, node: fx.Node) -> bool:
     """A state that is zero whatever the input."""
-    if node.target is torch.ops.aten.unsqueeze.default:
+    if node.target in _PARTS:
         return _is_zero(module, _argument(node, 0))
     if node.op == "get_attr":
         return not _attribute(module, node).any()

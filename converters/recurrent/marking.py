@@ -10,14 +10,16 @@ traced once more.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from edgekit.converters.recurrent import packing
 from torch import Tensor
 from torch.export import ExportedProgram
 from torch.overrides import TorchFunctionMode
 
-from edgekit.errors import UnsupportedError
+if TYPE_CHECKING:
+    from edgekit.converters.recurrent.holding import Hold
 
 Arguments = tuple[list[Tensor], bool, int, float, bool, bool, bool]
 
@@ -111,16 +113,9 @@ for _name in KINDS:
     _ours = getattr(torch.ops.edgekit, _name).default
     _FUNCTIONS[getattr(torch, _name)] = _ours
     _FUNCTIONS[getattr(torch.ops.aten, _name).input] = _ours
-_PACK = torch._VF._pack_padded_sequence
 _TO_ATEN = {getattr(torch.ops.edgekit, name).default: getattr(torch.ops.aten, name).input for name in KINDS}
 _TO_OURS = {aten: ours for ours, aten in _TO_ATEN.items()}
 
-
-PACKED = (
-    "it packs sequences (pack_padded_sequence), and how many rows take a step then depends on the lengths, which no "
-    "file can follow. Give the layer the padded sequences: in one direction the outputs up to each length are "
-    "the same, and the last one is y[row, length - 1], taken with torch.gather"
-)
 _CELLS = {
     torch.ops.aten.lstm_cell.default: "nn.LSTMCell",
     torch.ops.aten.gru_cell.default: "nn.GRUCell",
@@ -130,19 +125,36 @@ _CELLS = {
 
 
 class Marking(TorchFunctionMode):
-    """While it is active, recurrent layers run as one operator of ours.
+    """While it is active, recurrent layers run as one operator of ours, and packed sequences as padded ones.
+
+    Args:
+        hold: which layers keep their cell state behind the end of a packed sequence.
 
     Raises:
-        UnsupportedError: the network packs sequences.
+        UnsupportedError: the network does more with packed sequences than to run layers on them.
     """
+
+    def __init__(self, hold: Hold | None = None) -> None:
+        super().__init__()
+        self._hold = hold
+
+    def __enter__(self) -> Marking:
+        self._packing = packing.substituted()
+        self._packing.__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *reason: Any) -> None:
+        super().__exit__(*reason)  # type: ignore[no-untyped-call]
+        self._packing.__exit__(*reason)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is _PACK:
-            raise UnsupportedError(PACKED)
         ours = _FUNCTIONS.get(func) if not kwargs and len(args) == 9 else None
-        if ours is not None and isinstance(args[3], bool):  # else packed already: data, lengths, state, weights, bool
+        if ours is not None and isinstance(args[0], packing.Rows):
+            return packing.run(ours, args[0], args[2], args[3], tuple(args[4:]), self._hold)
+        if ours is not None and isinstance(args[3], bool):
             return ours(args[0], list(args[1]) if isinstance(args[1], tuple) else args[1], list(args[2]), *args[3:])
         return func(*args, **(kwargs or {}))
 

@@ -147,6 +147,7 @@ def check_comparable(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
         ("evidence", "evidence class", "measure both the same way"),
         ("cpu", "CPU", "measure both on one machine"),
         ("cpu_id", "CPU", "measure both on one machine"),
+        ("chip", "accelerator", "measure both on the same one"),
     ):
         first, second = a["device"].get(key), b["device"].get(key)
         if first != second:

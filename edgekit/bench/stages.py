@@ -11,7 +11,7 @@ import numpy as np
 from edgekit.bench.clock import Samples, now_ns
 from edgekit.data.preprocess import sample_feed
 from edgekit.runtime import Runner
-from edgekit.types import Array, Card
+from edgekit.types import Array, Card, Feed
 
 STAGES = ("read and pre-process", "copy in", "run", "copy out", "post-process")
 MOST_RUNS, LEAST_RUNS = 1000, 11
@@ -48,6 +48,22 @@ def time_stages(runner: Runner, given: str, seconds: float) -> dict[str, Samples
         runs.append([after - before for before, after in pairwise(at)])
     table = np.array(runs[_WARM:], np.int64)
     return {name: table[:, k].copy() for k, name in enumerate(STAGES)}
+
+
+def time_transfer(runner: Runner, feed: Feed, seconds: float) -> dict[str, Samples]:
+    """Nanoseconds of ``copy in``, ``run`` and ``copy out``, run by run, on values that are there, and of ``device``:
+    the run by the accelerator's own clock (empty where it has none)."""
+    runs: list[list[int]] = []
+    started = now_ns()
+    while len(runs) < _WARM + LEAST_RUNS or (len(runs) < MOST_RUNS and now_ns() - started < seconds * 1e9):
+        at = [now_ns()]
+        for part in runner.staged(feed):
+            part()
+            at.append(now_ns())
+        runs.append([after - before for before, after in pairwise(at)])
+    table = np.array(runs[_WARM:], np.int64)
+    found = {name: table[:, k].copy() for k, name in enumerate(STAGES[1:4])}
+    return {**found, "device": np.array(runner.device_ns(len(table)), np.int64)}
 
 
 def answer(outputs: Mapping[str, Array], card: Card | None) -> Any:

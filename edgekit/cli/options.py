@@ -237,7 +237,9 @@ def device_option(function: Callable[P, R]) -> Callable[P, R]:
 
 def runtime_option(function: Callable[P, R]) -> Callable[P, R]:
     """``--runtime NAME``, passed as ``runtime`` (None: the first runtime for the file's format)."""
-    names = "onnxruntime[:PROVIDER], litert[:cpu|:gpu|:npu], tflite-runtime, torch, tensorflow."
+    names = (
+        "onnxruntime[:PROVIDER], litert[:cpu|:gpu|:npu], tflite-runtime, torch[:eager|:compile|:cudagraph], tensorflow."
+    )
     return click.option("--runtime", metavar="NAME", help=names)(function)
 
 

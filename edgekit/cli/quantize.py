@@ -33,7 +33,8 @@ from edgekit.cli.options import (
 @click.option("--keep-float", metavar="NAMES", help="Layers that stay in float: names with commas, or a plan's .json.")
 @limit_option
 @click.option("--integer-io", is_flag=True, help="Inputs and outputs of the file are integers too.")
-@click.option("--on", metavar="DEVICE", help="The device that times (auto: and runs).  [default: cpu]")
+@click.option("--on", metavar="DEVICE",
+              help="The device that times, and whose CPU decides on 7-bit weights (auto: and runs).")  # fmt: skip
 @click.option("--seconds", type=float,
               help="How long the file and its parent are timed; 0: not at all.  [default: 1, auto: 3]")  # fmt: skip
 @click.option("--threads", metavar="N[,N]", multiple=True, callback=optional_thread_counts,

@@ -57,7 +57,7 @@ def seeded_feed(
 
     Images: random bytes, normalised by the contract. Tables: uniform in mean ± 2 std of the raw columns, normalised.
     Texts: known words, from one to as many as fit, then padding. Other floats: the sum of four uniform values, scaled
-    to mean 0 and variance 1. Integers: 0..9. Booleans: 0 or 1.
+    to mean 0 and variance 1. Integers: 0..9, lengths of sequences 1 to the largest. Booleans: 0 or 1.
     """
     feed = {}
     for stream, spec in enumerate(signature.inputs):
@@ -75,6 +75,8 @@ def seeded_feed(
             values = ((quarters.sum(1) - 2.0) * np.sqrt(3.0)).reshape(shape)
         elif rule.kind == "text":
             values = _words(_uniform(seed, stream, count + shape[0]), shape, rule)
+        elif "most" in rule.params:
+            values = _lengths(_uniform(seed, stream, count).reshape(shape), rule, dims)
         else:
             top = 2 if kind == "b" else 10
             values = np.floor(_uniform(seed, stream, count) * top).reshape(shape)
@@ -90,9 +92,29 @@ def _words(uniform: Array, shape: tuple[int, ...], contract: InputContract) -> A
     return np.where(np.arange(length) < lengths[:, None], numbers, PADDING)
 
 
-def zeros_feed(signature: Signature, *, dims: Mapping[str, int] | None = None, batch: int | None = None) -> Feed:
-    """All inputs zero, named dimensions and batch as in :func:`seeded_feed`."""
-    return {spec.name: np.zeros(_shape(spec, dims, batch), spec.dtype) for spec in signature.inputs}
+def _lengths(share: Array, contract: InputContract, dims: Mapping[str, int] | None) -> Array:
+    """Lengths of sequences at ``share`` (0..1) of the way from 1 to the largest, as the contract wants them."""
+    most = contract.params["most"]
+    most = (dims or {}).get(most, 1) if isinstance(most, str) else int(most)
+    values = np.minimum(1 + np.floor(share * most), most)
+    if contract.params.get("longest") and values.size:
+        values.flat[0] = most
+    return -np.sort(-values) if contract.params.get("sorted") else values
+
+
+def zeros_feed(
+    signature: Signature,
+    contract: Mapping[str, InputContract],
+    *,
+    dims: Mapping[str, int] | None = None,
+    batch: int | None = None,
+) -> Feed:
+    """All inputs zero, lengths of sequences 1; named dimensions and batch as in :func:`seeded_feed`."""
+    feed = {spec.name: np.zeros(_shape(spec, dims, batch), spec.dtype) for spec in signature.inputs}
+    for name, zeros in feed.items():
+        if name in contract and "most" in contract[name].params:
+            feed[name] = _lengths(zeros.astype(np.float64), contract[name], dims).astype(zeros.dtype)
+    return feed
 
 
 def extreme_feed(
@@ -105,7 +127,8 @@ def extreme_feed(
 ) -> Feed:
     """Every value at the top (``sign`` 1) or bottom (-1) of its range: white or black images, ±4 for other floats.
 
-    Texts are full of the last word or of unknown ones; other integers are 9 or 0, booleans True or False.
+    Texts are full of the last word or of unknown ones; lengths of sequences are the largest or 1, other
+    integers 9 or 0, booleans True or False.
     """
     feed = {}
     for spec in signature.inputs:
@@ -118,6 +141,8 @@ def extreme_feed(
             values = np.full(shape, EXTREME * sign)
         elif rule.kind == "text":
             values = np.full(shape, vocabulary_size(rule) - 1 if sign > 0 else UNKNOWN)
+        elif "most" in rule.params:
+            values = _lengths(np.full(shape, 1.0 if sign > 0 else 0.0), rule, dims)
         else:
             values = np.full(shape, (1 if kind == "b" else 9) if sign > 0 else 0)
         feed[spec.name] = values.astype(spec.dtype)

@@ -48,7 +48,10 @@ def _plain_suffix(file: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LoadedInfo:
-    """A model that a worker has loaded. ``peak_memory_bytes``: resident, right after loading; None: not known."""
+    """A model that a worker has loaded. ``peak_memory_bytes``: resident, right after loading; None: not known.
+
+    ``resident``: timed runs hold no copies to and from the accelerator, whose name is ``chip``.
+    """
 
     signature: Signature
     load_ns: int
@@ -56,6 +59,8 @@ class LoadedInfo:
     runtime_version: str
     delegation: Delegation | None
     peak_memory_bytes: int | None
+    resident: bool = False
+    chip: str | None = None
 
 
 class WorkerClient:
@@ -122,8 +127,10 @@ class WorkerClient:
         stateful: bool = False,
     ) -> LoadedInfo:
         """Loads a model file, in place of the one before; see :func:`edgekit.runtime.load`."""
-        place = self.place(path)
-        value = self._ask("load", path=place, runtime=runtime, threads=threads, raw=raw, stateful=stateful).header
+        asked: dict[str, Any] = {"runtime": runtime, "threads": threads, "raw": raw, "stateful": stateful}
+        if self._transport.runs_on != "cpu":
+            asked["device"] = self._transport.runs_on
+        value = self._ask("load", path=self.place(path), **asked).header
         delegation = value["delegation"]
         return LoadedInfo(
             signature=signature_from_json(value["signature"]),
@@ -132,6 +139,8 @@ class WorkerClient:
             runtime_version=str(value["runtime_version"]),
             delegation=None if delegation is None else Delegation.from_json(delegation),
             peak_memory_bytes=value["peak_memory_bytes"],
+            resident=bool(value.get("resident", False)),
+            chip=value.get("chip"),
         )
 
     @property

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from difflib import get_close_matches
 
 from edgekit.devices.adb import parse_serial
 from edgekit.devices.classes import parse_class
+from edgekit.devices.cuda import parse_index
 from edgekit.devices.emulator import parse_core
 from edgekit.devices.inventory import saved
 from edgekit.devices.ssh import parse_address
 from edgekit.devices.transport import Transport
-from edgekit.errors import DeviceError, UsageError
+from edgekit.errors import UsageError
 from edgekit.registry import lookup, names
 from edgekit.types import DeviceSpec, Evidence
 
@@ -22,6 +22,7 @@ SPELLINGS = {
     "ssh": "ssh://user@host[:port]",
     "emulator": "emulator:cortex-a72",
     "class": "class:phone-2gb",
+    "cuda": "cuda[:N]",
     "adb": "adb:SERIAL",
 }
 """Kind -> how it is spelled."""
@@ -32,7 +33,6 @@ def parse_device(text: str) -> DeviceSpec:
 
     Raises:
         UsageError: no such device; the message lists what there is.
-        DeviceError: ``cuda``; the message says what is missing.
     """
     named = saved().get(text.strip())
     if named is not None:
@@ -42,8 +42,6 @@ def parse_device(text: str) -> DeviceSpec:
 
 def _spelled(text: str) -> DeviceSpec:
     kind, colon, address = text.strip().partition(":")
-    if kind == "cuda":
-        raise DeviceError(f"device {text!r} cannot be used: {_missing_for_cuda()}; use --on cpu")
     if kind not in names("devices"):
         near = get_close_matches(kind, [*names("devices"), *saved()], n=1)
         hint = f"did you mean {SPELLINGS.get(near[0], near[0])!r}? " if near else ""
@@ -52,6 +50,8 @@ def _spelled(text: str) -> DeviceSpec:
         raise UsageError(f"device {text!r}: cpu takes no address; give cpu")
     if kind == "ssh":
         parse_address(address)
+    if kind == "cuda":
+        parse_index(address)
     if kind == "adb":
         parse_serial(address)
     if kind == "class":
@@ -75,6 +75,7 @@ def transport_for(spec: DeviceSpec) -> Transport:
 
     Raises:
         UsageError: no such kind, or its address leads nowhere.
+        DeviceError: ``cuda`` where there is no driver or no such GPU.
     """
     transport = lookup("devices", spec.kind)(spec)
     if not isinstance(transport, Transport):
@@ -84,10 +85,3 @@ def transport_for(spec: DeviceSpec) -> Transport:
 
 def _known() -> str:
     return ", ".join([*list_devices(), *saved()])
-
-
-def _missing_for_cuda() -> str:
-    missing = ["a runner of this edgekit for it"]
-    if not os.path.exists("/proc/driver/nvidia/version"):
-        missing.insert(0, "an NVIDIA driver on this machine")
-    return "missing: " + ", ".join(missing)

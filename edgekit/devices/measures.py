@@ -53,6 +53,30 @@ def stages(runner: Runner, message: Message) -> Message:
     return Message({}, time_stages(runner, str(message.header["input"]), float(message.header["seconds"])))
 
 
+def transfer(runner: Runner, message: Message) -> Message:
+    """``seconds``; the feed as arrays. Copies and the run apart. See :func:`edgekit.bench.stages.time_transfer`."""
+    from edgekit.bench.stages import time_transfer
+
+    sent = runner.transfer_bytes() or (0, 0)
+    found = time_transfer(runner, message.arrays, float(message.header["seconds"]))
+    return Message({"bytes_in": sent[0], "bytes_out": sent[1]}, found)
+
+
+def instructions(runner: Runner, message: Message) -> Message:
+    """``runs``; the feed as arrays. Marks before so many runs, after them, and after twice as many more."""
+    from edgekit.devices.instructions import mark
+
+    call, runs = runner.bare(message.arrays), int(message.header["runs"])
+    for _ in range(_WARM_CALLS):
+        call()
+    mark()
+    for count in (runs, 2 * runs):
+        for _ in range(count):
+            call()
+        mark()
+    return Message({})
+
+
 def weights(runner: Runner, message: Message) -> Message:
     """Floating-point weights and how many are denormal. See :mod:`edgekit.bench.denormals`."""
     from edgekit.bench.denormals import counts, float_weights
@@ -133,6 +157,8 @@ MEASURES: Mapping[str, Measure] = {
     "profile": profile,
     "serve": serve,
     "stages": stages,
+    "transfer": transfer,
+    "instructions": instructions,
     "weights": weights,
     "reset_cost": reset_cost,
     "footprint": footprint,

@@ -65,6 +65,7 @@ class Transport(ABC):
     Attributes:
         archive: gives the program for interpreters that know no edgekit.
         memory_limit_bytes: limit of every worker there that is given no other; None sets none.
+        runs_on: what its runtime is told to run on: ``cpu``, or ``cuda:N``.
         start_s: longest wait for the first sign of a worker, on top of the client's time-out.
     """
 
@@ -78,6 +79,7 @@ class Transport(ABC):
         self.spec = spec
         self.archive = archive
         self.memory_limit_bytes: int | None = None
+        self.runs_on = "cpu"
 
     @abstractmethod
     def command(self, start: Start) -> list[str]:

@@ -170,6 +170,7 @@ class Worker:
             threads=int(options.get("threads", 1)),
             raw=bool(options.get("raw", False)),
             stateful=bool(options.get("stateful", False)),
+            device=str(options.get("device", "cpu")),
         )
         self._runner = runner
         delegation = runner.delegation()
@@ -181,6 +182,8 @@ class Worker:
                 "runtime_version": runner.version,
                 "delegation": None if delegation is None else asdict(delegation),
                 "peak_memory_bytes": peak_memory_bytes(),
+                "resident": runner.resident,
+                "chip": runner.chip,
             }
         )
 

@@ -107,7 +107,7 @@ def onnx_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iterat
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    own = _matched([value.name for value in session.get_inputs()], inputs)
+    own = matched([value.name for value in session.get_inputs()], inputs)
     for feed in feeds:
         bound = {own[name]: value for name, value in feed.items() if name in own}
         outputs = session.run(names, bound)
@@ -148,7 +148,7 @@ def tflite_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iter
     )
     interpreter.allocate_tensors()
     rows = _signature_inputs(interpreter)
-    own = _matched(list(rows), inputs)
+    own = matched(list(rows), inputs)
     wanted = _activations(path)  # the interpreter adds scratch tensors of its own kernels
     cells = cell_states(without_prefix(path.read_bytes()))
     for feed in feeds:
@@ -168,7 +168,7 @@ def tflite_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iter
         yield _samples(feed), {**tensors, **cells(interpreter.get_tensor)}
 
 
-def _matched(own: list[str], given: list[str]) -> dict[str, str]:
+def matched(own: list[str], given: list[str]) -> dict[str, str]:
     """Given name -> the file's own; by position where a card names what the file leaves nameless."""
     return {name: name for name in given} if set(own) == set(given) else dict(zip(given, own, strict=True))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +58,8 @@ class QuantizeOnnx(Pass):
     scheme: str = "int8"
     calibration: Calibration | None = None
     integer_io: bool = False
-    reduce_range: bool = False
+    reduce_range: bool | Mapping[str, int] = False
+    """7-bit weights: of every layer, or of these alone (name -> axis of its scales; see :mod:`saturation`)."""
     keep_float: frozenset[str] = frozenset()
     name: ClassVar[str] = "quantize-onnx"
 
@@ -72,7 +73,7 @@ class QuantizeOnnx(Pass):
             params["granularity"] = "per channel"
         if self.scheme == "int8":
             params["activations"] = "uint8, per tensor"
-            params["reduce_range"] = self.reduce_range
+            params["reduce_range"] = self.reduce_range if isinstance(self.reduce_range, bool) else [*self.reduce_range]
             params["integer_io"] = self.integer_io
         if self.keep_float:
             params["kept_in_float"] = sorted(self.keep_float)
@@ -118,12 +119,17 @@ class QuantizeOnnx(Pass):
             )
         ranges = ranges_for(graph, self.calibration, artifact.path)
         data = {name: TensorData(lowest=np.float32(one[0]), highest=np.float32(one[1])) for name, one in ranges.items()}
-        options, sums = {"MinimumRealRange": 1e-6}, _last_sums(graph)
+        options: dict[str, Any] = {"MinimumRealRange": 1e-6}
+        sums, whole = _last_sums(graph), self.reduce_range is True
+        if not isinstance(self.reduce_range, bool):
+            options["TensorQuantOverrides"] = {
+                name: [{"axis": axis, "reduce_range": True}] for name, axis in self.reduce_range.items()
+            }
         with quiet():
             quantizer = QDQQuantizer(
                 graph,
                 True,  # one scale per output channel
-                self.reduce_range,
+                whole,
                 QuantType.QInt8,
                 QuantType.QUInt8,
                 TensorsData(CalibrationMethod.MinMax, data),

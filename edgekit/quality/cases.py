@@ -11,13 +11,16 @@ from edgekit.data.seeded import extreme_feed, seeded_feed, zeros_feed
 from edgekit.types import Array, Feed, InputContract, Signature
 
 SEEDS = (0, 1, 2)
+LENGTH_SEEDS = (3, 4, 5, 6, 7)
+"""More random cases, where an input holds lengths of sequences: what is computed depends on how they fall together."""
 SAMPLES = 8
 """Real samples a proof takes from a data set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One input of a proof. ``kind``: random, example, zeros, lowest, highest, sample, or ``batch=5`` for a size."""
+    """One input of a proof. ``kind``: random, lengths, example, zeros, lowest, highest, sample, or ``batch=5`` for a
+    size."""
 
     kind: str
     feed: Feed
@@ -47,7 +50,10 @@ def cases(
         yield Case("random", _bounded(seeded_feed(signature, contract, seed, dims=base), shown), typical=True)
     if examples is not None:
         yield Case("example", examples, typical=True)
-    yield Case("zeros", zeros_feed(signature, dims=base))
+    if any("most" in rule.params for rule in contract.values()):
+        for seed in LENGTH_SEEDS:
+            yield Case("lengths", _bounded(seeded_feed(signature, contract, seed, dims=base), shown), typical=True)
+    yield Case("zeros", zeros_feed(signature, contract, dims=base))
     yield Case("lowest", _bounded(extreme_feed(signature, contract, -1, dims=base), shown))
     yield Case("highest", _bounded(extreme_feed(signature, contract, 1, dims=base), shown))
     for feed in samples:
@@ -73,8 +79,8 @@ def sizes(signature: Signature, examples: Feed | None) -> dict[str, int]:
 
 
 def _free(contract: InputContract | None) -> bool:
-    """Whether the contract leaves open how large an integer may be; a text's says it."""
-    return contract is None or contract.kind != "text"
+    """Whether the contract leaves open how large an integer may be; a text's and that of lengths say it."""
+    return contract is None or (contract.kind != "text" and "most" not in contract.params)
 
 
 def _bounded(feed: Feed, examples: Feed | None) -> Feed:

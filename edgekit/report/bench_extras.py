@@ -17,6 +17,7 @@ def extra_report(entry: Entry) -> list[Any]:
     lines = (
         compressed_lines,
         load_lines,
+        transfer_lines,
         sustain_lines,
         ledger_lines,
         roofline_lines,
@@ -25,8 +26,37 @@ def extra_report(entry: Entry) -> list[Any]:
         stage_lines,
         energy_lines,
         probe_lines,
+        instruction_lines,
     )
     return [part for lines_of in lines for part in lines_of(entry)] + profile_report(entry)
+
+
+def instruction_lines(entry: Entry) -> list[str]:
+    """Of ``--instructions``: the count and what it is."""
+    found = entry.get("instructions")
+    if not found or "error" in found:
+        return list(_failed(entry, "instructions"))
+    name = short(entry["model"])
+    return [f"{name}: {found['per_run']:,} ARM instructions an inference ({found['evidence']}; {found['counts']})"]
+
+
+def transfer_lines(entry: Entry) -> list[str]:
+    """Of a run on an accelerator: what its time does not hold, and how accurate fewer bits were."""
+    found, test = entry.get("transfer"), entry.get("selftest") or {}
+    name, lines = short(entry["model"]), []
+    if found:
+        p50, sent, got = found["p50_ms"], found["bytes_in"], found["bytes_out"]
+        own = f"; by its own clock the run takes {ms(p50['device'])} ms" if p50.get("device") is not None else ""
+        lines.append(
+            f"{name}: the time is of the run on {entry['device'].get('chip', 'the accelerator')}; copies take "
+            f"{ms(p50['copy_in'])} ms in ({sent:,} bytes) and {ms(p50['copy_out'])} ms out ({got:,} bytes){own}"
+        )
+    if "precision" in test:
+        lines.append(
+            f"{name} in {test['precision']}: its self-test is off by {test['max_abs']:.3g}, {test['tolerance']:.3g} "
+            "is allowed: passed"
+        )
+    return lines
 
 
 def compressed_lines(entry: Entry) -> list[str]:

@@ -57,7 +57,7 @@ def _row(row: Mapping[str, Any]) -> tuple[object, ...]:
         row["file"],
         row["format"],
         size(row["bytes"]),
-        row["metric"] and f"{row['metric']} {figure(row['metric'], row['quality'])}",
+        row["metric"] and f"{row['metric']} {figure(row['metric'], row['quality'])} ({row['samples']})",
         row["device"],
         row["runtime"] and f"{row['runtime']}{threads}",
         ms(row["p50_ms"]),

@@ -23,7 +23,13 @@ Flex operators of a file that has them."""
 
 
 def load(
-    path: str | Path, *, runtime: str | None = None, threads: int = 1, raw: bool = False, stateful: bool = False
+    path: str | Path,
+    *,
+    runtime: str | None = None,
+    threads: int = 1,
+    raw: bool = False,
+    stateful: bool = False,
+    device: str = "cpu",
 ) -> Runner:
     """Opens a model file in this process.
 
@@ -34,6 +40,7 @@ def load(
         threads: threads of the runtime.
         raw: take and give the integers of a quantized file as they are.
         stateful: keep variable state from one run to the next (TFLite recurrent operators).
+        device: ``cpu``, or ``cuda:N`` for a GPU of this machine.
 
     Raises:
         ModelError: the file is missing, not valid, or not accepted by the runtime.
@@ -44,6 +51,7 @@ def load(
     artifact = open_artifact(path)
     missing: list[RuntimeMissingError] = []
     for name in (runtime,) if runtime else DEFAULTS[artifact.format]:
+        name = placed(name, device)
         kind = runner_class(name)
         if artifact.format not in kind.formats:
             known = ", ".join(DEFAULTS[artifact.format])
@@ -52,7 +60,7 @@ def load(
                 f"use one of: {known}"
             )
         try:
-            return kind(artifact, threads=threads, raw=raw, stateful=stateful, **variant_of(name))
+            return kind(artifact, threads=threads, raw=raw, stateful=stateful, **asked(name, device))
         except RuntimeMissingError as error:
             missing.append(error)
     # one that is there and lacks an operator says more than one that is not installed
@@ -76,7 +84,28 @@ def runner_class(name: str) -> type[Runner]:
     return found.of(variant)
 
 
-def variant_of(name: str) -> dict[str, str]:
-    """The keyword that asks a runner for the variant of ``name``; none for a plain name, which any runner takes."""
+def placed(name: str, device: str) -> str:
+    """The runtime ``name`` on ``device``: with the variant that runs there, where none is named.
+
+    Raises:
+        UsageError: it does not run there.
+    """
+    if device == "cpu":
+        return name
+    there = runner_class(name).on_cuda
+    base, _, variant = name.partition(":")
+    if not there:
+        raise UsageError(
+            f"{base} does not run on {device}; there are torch (.pt2) and onnxruntime (.onnx), or --on cpu"
+        )
+    if variant and variant not in there:
+        known = ", ".join(f"{base}:{one}" for one in there)
+        raise UsageError(f"{name} does not run on {device}; there are: {known}; or --on cpu")
+    return f"{base}:{variant or there[0]}"
+
+
+def asked(name: str, device: str) -> dict[str, str]:
+    """The keywords of a runner that ask for a variant and a device; none for what any runner does."""
     variant = name.partition(":")[2]
-    return {"variant": variant} if variant else {}
+    given = {"variant": variant} if variant else {}
+    return given if device == "cpu" else {**given, "device": device}

@@ -64,6 +64,7 @@ class Runner(ABC):
         artifact: the file.
         name: of the runtime, with what was asked for behind it: ``onnxruntime:openvino``.
         variant: what follows the colon, empty for the runtime as it is.
+        device: ``cpu``, or ``cuda:N`` where the runtime was told to run on a GPU.
         signature: inputs and outputs as :meth:`run` takes and gives them: float32 where the file has quantized
             integers (``raw=False``), the file's own dtypes otherwise.
         load_ns: nanoseconds the backend took to open the file and to get ready, imports not counted.
@@ -84,6 +85,8 @@ class Runner(ABC):
     """edgekit's extra that installs it."""
     variants: ClassVar[tuple[str, ...]] = ()
     """What may follow the name after a colon: a provider, an accelerator, a way to run."""
+    on_cuda: ClassVar[tuple[str, ...]] = ()
+    """Those of them that run on an NVIDIA GPU, the one to take where none is named first; empty: none does."""
 
     @classmethod
     def of(cls, variant: str) -> type[Runner]:
@@ -91,13 +94,21 @@ class Runner(ABC):
         return cls
 
     def __init__(
-        self, artifact: Artifact, *, threads: int = 1, raw: bool = False, stateful: bool = False, variant: str = ""
+        self,
+        artifact: Artifact,
+        *,
+        threads: int = 1,
+        raw: bool = False,
+        stateful: bool = False,
+        variant: str = "",
+        device: str = "cpu",
     ) -> None:
         if threads < 1:
             raise UsageError(f"threads is {threads}; give 1 or more")
         if variant:
             self.name = f"{self.name}:{variant}"
         self.variant = variant
+        self.device = device
         self.artifact = artifact
         self.threads = threads
         self.raw = raw
@@ -112,7 +123,9 @@ class Runner(ABC):
         self._names = [port.spec.name for port in outputs]
         self._integer_in = [] if raw else [(k, p.quantization) for k, p in enumerate(inputs) if p.quantization]
         self._integer_out = [] if raw else [(k, p.quantization) for k, p in enumerate(outputs) if p.quantization]
-        self._accept = FeedPlan(self.signature.inputs, artifact.path.name, self._bind).accept
+        contract = artifact.card.contract if artifact.card is not None else {}
+        lengths = {name: rule.params["most"] for name, rule in contract.items() if "most" in rule.params}
+        self._accept = FeedPlan(self.signature.inputs, artifact.path.name, self._bind, lengths).accept
         self._ready()
 
     def run(self, feed: Feed) -> dict[str, Array]:
@@ -136,7 +149,8 @@ class Runner(ABC):
         return dict(zip(self._names, results, strict=True))
 
     def bare(self, feed: Feed) -> Callable[[], object]:
-        """The barest repeatable call of this backend on ``feed``, for the clock: copy in, run, copy out.
+        """The barest repeatable call of this backend on ``feed``, for the clock: copy in, run, copy out; on an
+        accelerator (:attr:`resident`) the run alone, until it is done there.
 
         The feed is checked, its dimensions are bound and its values are quantized here, once.
         """
@@ -193,6 +207,25 @@ class Runner(ABC):
 
     def arena_bytes(self) -> int | None:
         """Bytes the backend has set aside for activations, None where it does not tell."""
+        return None
+
+    @property
+    def resident(self) -> bool:
+        """Whether inputs and outputs stay in the memory of an accelerator: then :meth:`bare` holds no copies."""
+        return False
+
+    @property
+    def chip(self) -> str | None:
+        """Name of the accelerator, None for a CPU."""
+        return None
+
+    def device_ns(self, runs: int) -> list[int]:
+        """Nanoseconds of each of so many runs on what was copied in last, by the accelerator's own clock; empty where
+        there is none."""
+        return []
+
+    def transfer_bytes(self) -> tuple[int, int] | None:
+        """Bytes that are copied to the accelerator and back for one run; None without one."""
         return None
 
     def reset(self) -> None:  # noqa: B027  a backend without it needs none

@@ -11,7 +11,9 @@ from edgekit.artifact import onnx_parts
 from edgekit.errors import ModelError, UnsupportedError
 from edgekit.runtime import providers
 from edgekit.runtime.base import Delegation, LeftNode, Runner
+from edgekit.runtime.cuda_driver import gpu_name
 from edgekit.runtime.noise import heard
+from edgekit.runtime.ort_binding import Binding
 from edgekit.runtime.ports import Port, unnamed
 from edgekit.types import Array, Artifact, Dim, Format, TensorSpec
 
@@ -59,6 +61,7 @@ class OnnxRuntimeRunner(Runner):
     package = "onnxruntime"
     extra = "onnx"
     variants = tuple(providers.PROVIDERS)
+    on_cuda = providers.ON_CUDA
 
     def _import(self) -> None:
         try:
@@ -110,7 +113,9 @@ class OnnxRuntimeRunner(Runner):
         said: list[bytes] = []
         try:
             with heard() as said:
-                rows = providers.prepare(self.variant, self._library, options, threads=self.threads)
+                rows = providers.prepare(
+                    self.variant, self._library, options, threads=self.threads, index=self._gpu_index
+                )
                 session = make(path, options, enable_fallback=0, **rows)
         except Exception as error:
             if any(re.search(pattern, str(error), re.DOTALL) for pattern, _ in _REASONS):
@@ -132,12 +137,50 @@ class OnnxRuntimeRunner(Runner):
         self._keys = [str(port.key) for port in self._inputs]
         self._results = [str(port.key) for port in self._outputs]
         self._run = self._session.run
+        self._binding: Binding | None = None
+        if self.resident:
+            self._bind_to("cuda", self._gpu_index)
+
+    @property
+    def resident(self) -> bool:
+        return self.variant in providers.ON_CUDA
+
+    @property
+    def chip(self) -> str | None:
+        return gpu_name(self._gpu_index) if self.resident else None
+
+    @property
+    def _gpu_index(self) -> int:
+        return int(self.device.partition(":")[2] or 0)
+
+    def _bind_to(self, device: str, index: int) -> None:
+        """From now on inputs and outputs lie in the memory of ``device``."""
+        self._binding = Binding(self._library, self._session, self._results, device, index)
+
+    def _copy_in(self, arrays: list[Array]) -> None:
+        if self._binding is not None:
+            self._binding.copy_in(self._keys, arrays)
+
+    def _run_staged(self, arrays: list[Array]) -> list[Array]:
+        if self._binding is None:
+            return self._call(arrays)
+        self._binding.run()
+        return []
+
+    def _copy_out(self, made: list[Array]) -> list[Array]:
+        return list(made) if self._binding is None else self._binding.copy_out()
+
+    def transfer_bytes(self) -> tuple[int, int] | None:
+        return None if self._binding is None else self._binding.bytes
 
     def _call(self, arrays: list[Array]) -> list[Array]:
         results: list[Array] = self._run(self._results, dict(zip(self._keys, arrays, strict=True)))
         return results
 
     def _bare(self, arrays: list[Array]) -> Callable[[], object]:
+        if self._binding is not None:
+            self._binding.copy_in(self._keys, arrays)
+            return self._binding.run
         return partial(self._run, self._results, dict(zip(self._keys, arrays, strict=True)))
 
     def delegation(self) -> Delegation | None:
@@ -160,7 +203,7 @@ class OnnxRuntimeRunner(Runner):
         self._library.InferenceSession(str(self.artifact.path), options, providers=[providers.CPU])
 
     def close(self) -> None:
-        self._run = self._session = None
+        self._run = self._session = self._binding = None
 
     def _port(self, node: Any, alone: bool) -> Port:
         kind = re.fullmatch(r"tensor\((\w+)\)", node.type)

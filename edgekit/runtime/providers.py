@@ -66,9 +66,15 @@ PROVIDERS: Final[Mapping[str, Provider]] = {
     "qnn": Provider("QNNExecutionProvider", "onnxruntime-qnn", takes_place=False, plugin="onnxruntime_qnn"),
     "cuda": Provider("CUDAExecutionProvider", _GPU, options={"device_id": "{index}", "use_tf32": "0"}),
     "tensorrt": Provider("TensorrtExecutionProvider", _GPU, options={"device_id": "{index}"}, before=("cuda",)),
+    "tensorrt:fp16": Provider(
+        "TensorrtExecutionProvider",
+        _GPU,
+        options={"device_id": "{index}", "trt_fp16_enable": "True"},
+        before=("cuda",),
+    ),
 }
 """What follows ``onnxruntime:`` -> the provider."""
-ON_CUDA: Final = ("cuda", "tensorrt")
+ON_CUDA: Final = ("cuda", "tensorrt", "tensorrt:fp16")
 """Those that run on an NVIDIA GPU."""
 
 
@@ -151,7 +157,7 @@ def _plugin_options(chosen: Provider) -> dict[str, str]:
 def _install(chosen: Provider, name: str) -> str:
     if not chosen.takes_place:
         return f"pip install {chosen.package}"
-    place = f".venv-{name}"
+    place = f".venv-{name.partition(':')[0]}"
     return (
         f"its wheel takes the place of onnxruntime, so give it an environment of its own: python3 -m venv {place} && "
         f"{place}/bin/pip install {chosen.package} numpy, then --on python:{place}/bin/python"

@@ -1,4 +1,4 @@
-"""Torch on the CPU: exported programs (``.pt2``), and modules in memory as the reference of a parity proof."""
+"""Torch: exported programs (``.pt2``), and modules in memory as the reference of a parity proof."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from edgekit.runtime.base import Runner
 from edgekit.runtime.feeds import FeedPlan
 from edgekit.runtime.ports import Port, unnamed
 from edgekit.runtime.pt2 import load_program
+from edgekit.runtime.torch_ways import VARIANTS
 from edgekit.types import Array, Feed, Format, Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -21,12 +22,22 @@ if TYPE_CHECKING:
 
 
 class TorchRunner(Runner):
-    """A ``.pt2`` file (``torch.export.save``), run eagerly on the CPU."""
+    """A ``.pt2`` file (``torch.export.save``), run eagerly on the CPU. Its variants are in :mod:`.torch_resident`."""
 
     name = "torch"
     formats = (Format.PT2,)
     package = "torch"
     extra = "torch"
+    variants = VARIANTS
+    on_cuda = VARIANTS
+
+    @classmethod
+    def of(cls, variant: str) -> type[Runner]:
+        if not variant:
+            return cls
+        from edgekit.runtime.torch_resident import TorchResidentRunner
+
+        return TorchResidentRunner
 
     def _import(self) -> None:
         try:
@@ -43,9 +54,12 @@ class TorchRunner(Runner):
             raise UnsupportedError(
                 f"{self.artifact.path}: an argument is a list or a dict of tensors; edgekit runs one tensor an argument"
             )
-        self._module: Any = program.module()
         inputs, outputs = _specs(program)
+        self._module: Any = self._runnable(program)
         return [Port(spec, k) for k, spec in enumerate(inputs)], [Port(spec, k) for k, spec in enumerate(outputs)]
+
+    def _runnable(self, program: Any) -> Any:
+        return program.module()
 
     def _ready(self) -> None:
         self._order = [int(port.key) for port in self._inputs]

@@ -17,9 +17,7 @@ from edgekit.converters.base import Capture, ExportOptions
 from edgekit.converters.torch_to_onnx import TorchToOnnx
 from edgekit.converters.torch_to_tflite import TorchToTflite
 from torch import Tensor, nn
-from torch.nn.utils import rnn
 
-from edgekit.errors import UnsupportedError
 from edgekit.runtime import load
 from edgekit.types import Network
 
@@ -204,55 +202,6 @@ def test_a_projection_is_right_and_said_to_be_unrolled(
     torch.manual_seed(0)
     (note,) = agree(network_of(Projected(**more), torch.randn(2, 5, 3)), format_, tmp_path)
     assert note.startswith("lstm (LSTM) is unrolled") and "proj_size" in note
-
-
-class Packed(nn.Module):
-    """Sequences of several lengths: packed by lengths that are an input, or by fixed ones."""
-
-    def __init__(self, kind: str, fixed: bool) -> None:
-        super().__init__()
-        self.layer, self.fixed = getattr(nn, kind)(3, 4, batch_first=True), fixed
-
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        lengths = torch.tensor([5, 3]) if self.fixed else lengths
-        y, _ = self.layer(rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
-        return rnn.pad_packed_sequence(y, batch_first=True)[0]
-
-
-@pytest.mark.parametrize("fixed", [False, True], ids=["lengths-given", "lengths-fixed"])
-@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
-def test_packed_sequences_are_refused_with_the_way_round(kind: str, fixed: bool, network_of: NetworkOf) -> None:
-    network = network_of(Packed(kind, fixed), torch.randn(2, 5, 3), torch.tensor([5, 3]))
-    with pytest.raises(UnsupportedError, match=r"'net' cannot be captured: it packs sequences.*y\[row, length - 1\]"):
-        _ = Capture(network, ExportOptions()).program
-
-
-class Padded(nn.Module):
-    """What the refusal of packed sequences advises."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.LSTM(3, 4, batch_first=True)
-
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        y = self.layer(x)[0]
-        at = (lengths.long() - 1)[:, None, None].expand(-1, 1, 4)
-        return y.gather(1, at)[:, 0]
-
-
-def test_the_way_round_is_right(network_of: NetworkOf, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    module, x, lengths = Padded(), torch.randn(2, 5, 3), torch.tensor([2, 5])
-    network = network_of(module, x, lengths)
-    with torch.no_grad():
-        packed = rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-        wanted = module.layer(packed)[1][0][0].numpy()
-    for format_, converter in CONVERTERS.items():
-        converter().convert(Capture(network, ExportOptions()), tmp_path / f"m.{format_}")
-        with load(tmp_path / f"m.{format_}") as runner:
-            types = {spec.name: spec.dtype for spec in runner.signature.inputs}
-            feed = {"x": x.numpy(), "lengths": lengths.numpy().astype(types["lengths"])}
-            assert np.abs(runner.run(feed)["output"] - wanted).max() < TOLERANCE, format_
 
 
 class Headed(nn.Module):

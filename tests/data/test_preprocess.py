@@ -129,9 +129,25 @@ def test_seeded_floats_are_normalised():
 
 def test_zeros_and_extremes_keep_dtype_and_dimensions():
     spec = signature(("x", "float16", ("n", "t")), ("k", "int32", (2,)), ("b", "bool", (2,)))
-    assert zeros_feed(spec, dims={"n": 2, "t": 5})["x"].shape == (2, 5)
+    assert zeros_feed(spec, {}, dims={"n": 2, "t": 5})["x"].shape == (2, 5)
     high = extreme_feed(spec, {}, 1, dims={"t": 3})
     assert high["x"].tolist() == [[4, 4, 4]]
     assert high["k"].tolist() == [9, 9]
     assert high["b"].tolist() == [True, True]
     assert {v.dtype.name for v in high.values()} == {"float16", "int32", "bool"}
+
+
+def test_lengths_of_sequences_stay_within_what_the_contract_says():
+    spec = Signature((TensorSpec("n", "int64", (4,)),), ())
+    free = {"n": InputContract(params={"most": 7, "sorted": False, "longest": False})}
+    drawn = [seeded_feed(spec, free, seed)["n"] for seed in range(60)]
+    assert {int(n) for row in drawn for n in row} == set(range(1, 8))
+    assert zeros_feed(spec, free)["n"].tolist() == [1, 1, 1, 1]
+    assert extreme_feed(spec, free, 1)["n"].tolist() == [7, 7, 7, 7]
+    assert extreme_feed(spec, free, -1)["n"].tolist() == [1, 1, 1, 1]
+    bound = {"n": InputContract(params={"most": "t", "sorted": True, "longest": True})}
+    for seed in range(5):
+        row = seeded_feed(spec, bound, seed, dims={"t": 9})["n"].tolist()
+        assert row[0] == 9 and row == sorted(row, reverse=True)
+    assert zeros_feed(spec, bound, dims={"t": 9})["n"].tolist() == [9, 1, 1, 1]
+    assert seeded_feed(spec, bound, 0)["n"].tolist() == [1, 1, 1, 1]  # an open size is 1

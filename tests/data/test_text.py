@@ -159,7 +159,7 @@ def test_made_inputs_are_words_of_the_vocabulary_then_padding():
 
 
 def test_a_proof_runs_on_words_although_its_example_is_padding():
-    example = zeros_feed(SIGNATURE)
+    example = zeros_feed(SIGNATURE, {"text": CONTRACT})
     kinds = {c.kind: c.feed["text"] for c in cases(SIGNATURE, {"text": CONTRACT}, examples=example)}
     assert kinds["random"].any()
     assert kinds["highest"].max() == 8

@@ -20,7 +20,8 @@ from edgekit import registry
 from edgekit.artifact import read_card, sha256_file
 from edgekit.data.seeded import seeded_feed
 from edgekit.errors import InputError, ParityError, SourceError, UnsupportedError, UsageError
-from edgekit.pipeline.export import SELFTEST_VALUES, ExportResult, export, parse_dynamic
+from edgekit.pipeline.export import ExportResult, export, parse_dynamic
+from edgekit.pipeline.proof import SELFTEST_VALUES
 from edgekit.types import Format
 
 

@@ -29,6 +29,7 @@ BRINGS = {
     "qnn": "pip install onnxruntime-qnn",
     "cuda": r"onnxruntime-gpu\[cuda,cudnn\]",
     "tensorrt": r"onnxruntime-gpu\[cuda,cudnn\]",
+    "tensorrt:fp16": r"onnxruntime-gpu\[cuda,cudnn\]",
 }
 X = np.array([[1, 2, 3, 4]], np.float32)
 

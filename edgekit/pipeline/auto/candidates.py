@@ -107,6 +107,7 @@ def _making(candidate: Candidate, place: Path, fit: Dataset, options: AutoOption
             data=options.data,
             samples=options.samples,
             calibration=None if candidate.calibration in ("", LEARNT) else candidate.calibration,
+            on=options.on,
         )
         try:
             made = quantize_on(candidate.parent, place, asked, fit)

@@ -20,6 +20,8 @@ from edgekit.data.preprocess import sample_feed
 from edgekit.data.seeded import seeded_feed
 from edgekit.devices import LoadedInfo, WorkerClient, open_worker
 from edgekit.errors import EdgekitError, ParityError, UsageError
+from edgekit.pipeline.bench.transfer import transfer
+from edgekit.runtime.precision import allowance, precision_of
 from edgekit.runtime.stream import from_zeros
 from edgekit.types import Artifact, DeviceSpec, Feed, InputContract, SelfTest, Signature
 
@@ -95,6 +97,7 @@ class Cell:
         self._selftest: Mapping[str, Any] | None = None
         self._peak: int | None = None
         self._arena: int | None = None
+        self._extras: dict[str, Any] = {}
 
     def open(self) -> None:
         """The first worker: starts it, loads the model, takes the first inference, replays the self-test."""
@@ -157,6 +160,8 @@ class Cell:
                 self._peak = self._clients[0].peak_memory_bytes()
                 told = self._clients[0].measure("footprint", self.feed, timeout_s=self.plan.timeout_s)
                 self._arena = told.header.get("arena_bytes")
+                if self._loaded is not None and self._loaded.resident:
+                    self._extras["transfer"] = transfer(self._clients[0], self.feed)
         self.close()
         loaded, timed = self._loaded, self._has_time  # an emulator's memory is not the device's either
         return CellResult(
@@ -173,6 +178,7 @@ class Cell:
             runtime_version=None if loaded is None else loaded.runtime_version,
             delegation=None if loaded is None or loaded.delegation is None else asdict(loaded.delegation),
             selftest=self._selftest,
+            extras=self._extras,
             error=error,
             seed=self.plan.seed,
         )
@@ -193,6 +199,8 @@ class Cell:
             "cpu": self.environment.get("cpu", "unknown"),
             "cpu_id": self.environment.get("cpu_id", "unknown"),
         }
+        if self._loaded is not None and self._loaded.chip is not None:
+            where["chip"] = self._loaded.chip
         return Setting(
             model=plan.model,
             sha256=self._sha256,
@@ -254,10 +262,15 @@ class Cell:
             wanted = np.asarray(expected, np.float64)
             gap = float(np.max(np.abs(found - wanted), initial=0.0)) if found.size == wanted.size else float("inf")
             worst = max(worst, gap) if gap == gap else float("inf")
-        if not worst <= selftest.tolerance:
+        precision = precision_of(None if self._loaded is None else self._loaded.runtime)
+        scale = max((float(np.max(np.abs(values), initial=0.0)) for values in selftest.outputs.values()), default=0.0)
+        tolerance = max(selftest.tolerance, allowance(precision) * scale)
+        if not worst <= tolerance:
+            allowed = f"{precision} allows" if tolerance > selftest.tolerance else "the card allows"
             raise ParityError(
                 f"{self.plan.model} fails its own self-test on {self.plan.device.name}: "
-                f"largest difference {worst:.3g}, the card allows {selftest.tolerance:.3g}; it was not timed. "
+                f"largest difference {worst:.3g}, {allowed} {tolerance:.3g}; it was not timed. "
                 "Export it again, or check the runtime's version"
             )
-        return {"passed": True, "max_abs": worst, "tolerance": selftest.tolerance}
+        told = {} if precision == "float32" else {"precision": precision}
+        return {"passed": True, "max_abs": worst, "tolerance": tolerance, **told}

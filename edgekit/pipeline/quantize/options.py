@@ -28,7 +28,7 @@ class QuantizeOptions:
         limit: measure quality on the first N test samples.
         integer_io: inputs and outputs of the file are integers, which suits devices without floating point.
         seconds: how long the file and its parent are timed, interleaved; None: not at all.
-        on: the device of these times.
+        on: the device of these times, whose CPU also decides which layers of an int8 .onnx file get 7-bit weights.
         mixed: which operators stay in float: ``auto`` (the worst layers, until ``max_drop`` holds), a plan that
             :func:`plan_mixed` wrote, or names, separated by commas; None: none.
     """

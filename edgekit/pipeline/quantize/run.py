@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from edgekit.artifact import open_artifact, publishing, sha256_file, write_card
-from edgekit.data.dataset import Dataset
+from edgekit.data.dataset import Dataset, stratified
 from edgekit.data.preprocess import feeds
 from edgekit.data.seeded import seeded_feed
 from edgekit.errors import DataError, QualityError
@@ -22,7 +22,8 @@ from edgekit.passes.operators import check_names, operators
 from edgekit.pipeline.quantize.options import QuantizeOptions, check_options, one_model, read_options
 from edgekit.pipeline.quantize.ranges import find_ranges
 from edgekit.pipeline.quantize.result import QuantizeResult
-from edgekit.pipeline.quantize.samples import fit_and_test
+from edgekit.pipeline.quantize.samples import calibration_feeds, fit_and_test
+from edgekit.pipeline.quantize.saturating import SAMPLES, isa_of, relieved
 from edgekit.pipeline.quantize.sensitivity import SAMPLES as SENSITIVITY_SAMPLES
 from edgekit.pipeline.quantize.sensitivity import Plan, load_plan, sensitivities
 from edgekit.pipeline.quantize.timing import time_ratio
@@ -188,7 +189,12 @@ class _Run:
         parent. ``why``: reasons for the account."""
         quantizer = self._pass(frozenset(keep))
         told = len(self.notes)
-        self.notes += quantizer.run(self.artifact, PassContext(target)).notes
+        made = quantizer.run(self.artifact, PassContext(target))
+        if isinstance(quantizer, quantize_onnx.QuantizeOnnx) and self.options.scheme == "int8" and self.fit:
+            some = calibration_feeds(self.artifact, stratified(self.fit, SAMPLES, SEED), before.signature)
+            quantizer, made, said = relieved(quantizer, self.artifact, made, some, isa_of(self.options.on))
+            self.notes += said
+        self.notes += made.notes
         unpublished = Artifact(target, self.artifact.format)
         reasons = {**_reasons(self.artifact.format, self.options.scheme), **(why or {})}
         found, step = account(unpublished, reasons), quantizer.describe(self.artifact)

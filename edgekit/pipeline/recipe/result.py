@@ -123,24 +123,22 @@ class RecipeResult:
         return [outcome for outcome in self.outcomes if outcome.unit.verb.name == command and outcome.document]
 
     def _quality(self, model: str) -> dict[str, Any]:
-        """What an eval said of the file; else what quantizing it, or others from it, measured; else what its card says,
-        which of an exported file is the figure of the network it was proved against."""
+        """What an eval said of the file; else what its card says (of an exported file: what the network it was proved
+        against was measured to have)."""
+        figures: tuple[Any, ...] = (None,) * len(_QUALITY)
+        card = read_card(model)
+        if card is not None and card.quality:
+            said = card.quality[0]
+            figures = (said.metric, said.value, said.total, said.data)
         for outcome in self._of("eval"):
             found = outcome.document or {}
             if found["model"] == model:
-                return {"metric": found["metric"], "quality": found["value"], "data": found["data"]}
-        for outcome in self._of("quantize"):
-            found = outcome.document or {}
-            quality = found["quality"]
-            for side, path in (("after", found["artifact"]["path"]), ("before", found["parent"]["path"])):
-                if quality and path == model:
-                    return {"metric": quality["metric"], "quality": quality[side], "data": quality["data"]}
-        card = read_card(model)
-        for recorded in card.quality if card is not None else ():
-            return {"metric": recorded.metric, "quality": recorded.value, "data": recorded.data}
-        return {"metric": None, "quality": None, "data": None}
+                figures = (found["metric"], found["value"], found["total"], found["data"])
+                break
+        return dict(zip(_QUALITY, figures, strict=True))
 
 
+_QUALITY = ("metric", "quality", "samples", "data")
 _TIMING = ("device", "evidence", "runtime", "threads", "p50_ms", "ratio", "ci95", "verdict", "against")
 _UNTIMED: dict[str, Any] = dict.fromkeys(_TIMING)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
@@ -101,6 +102,40 @@ def test_the_disk_of_the_device_is_full(start: Start, do: Do, ends_in: Ends, tmp
             client.send(file)
         assert client.environment()  # it lives on, and smaller files still go
         assert Path(client.send(written(tmp_path, 1000, seed=3))).stat().st_size == 1000
+
+
+@pytest.fixture
+def small_disk(place: Any) -> Iterator[Path]:
+    """A disk of 3 MB in the place of the folder that files are sent to."""
+    folder = place.cache / "files"
+    folder.mkdir(parents=True, exist_ok=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], check=False).returncode:
+        pytest.skip("needs the right to mount a disk of its own")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_is_filled_by_somebody_else_meanwhile(
+    start: Start, do: Do, ends_in: Ends, tmp_path: Path, small_disk: Path
+) -> None:
+    """Really full (ENOSPC): there was room when the file was announced. The worker, and what was there, live on."""
+    file, small = written(tmp_path, 2 * CHUNK_BYTES + 1, seed=9), written(tmp_path, 1000, seed=9)
+    ballast = small_disk / ("f" * 64)
+    with start() as client:
+        kept = Path(client.send(small))
+        do(
+            client,
+            "def put(m, put=self.put):\n"
+            f"    if m.header['offset'] == {CHUNK_BYTES}: open({str(ballast)!r}, 'wb').write(bytes(1 << 20))\n"
+            "    return put(m)\n"
+            "self.commands['put'] = put",
+        )
+        with ends_in(TransferError, "no space left on the device", "No space left on device", "free some there"):
+            client.send(file)
+        assert kept.read_bytes() == small.read_bytes() and sorted(small_disk.iterdir()) == sorted([kept, ballast])
+        ballast.unlink()
+        do(client, "self.commands['put'] = self.put")
+        assert Path(client.send(file)).stat().st_size == file.stat().st_size
 
 
 def test_too_large_for_the_disk_is_refused_before_it_is_sent(start: Start, ends_in: Ends) -> None:

@@ -1,0 +1,199 @@
+"""The proof of an export: files run against the network they came from, before any of them is published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.artifact import open_artifact
+from edgekit.converters.base import Capture, Converter
+from edgekit.errors import DeviceError, ModelError, RuntimeMissingError, UnsupportedError
+from edgekit.types import TIME, Array, Card, Feed, InputContract, Network, SelfTest, Signature
+
+if TYPE_CHECKING:
+    from edgekit.quality.cases import Case
+    from edgekit.quality.parity import CaseResult, Function, Ledger
+    from edgekit.runtime.base import Runner
+
+SELFTEST_SEED = 0
+SELFTEST_VALUES = 64
+"""Values of each output that a self-test keeps: enough to tell a wrong file, few enough for a small one."""
+SELFTEST_RELATIVE = 1e-3
+"""Tolerance of a self-test, of the outputs' scale: ten times the proof's, since other CPUs sum in other orders."""
+
+
+class Proof:
+    """Proves files of one capture; what the module gives for each case is computed once for all formats."""
+
+    def __init__(
+        self, capture: Capture, data: str | None, tolerance: float | None, sequence: Network | None = None
+    ) -> None:
+        self.capture, self.data, self.tolerance, self.sequence = capture, data, tolerance, sequence
+        self._known: dict[int, dict[str, Array]] = {}
+        self._cases: list[Case] | None = None
+        self.notes: tuple[str, ...] = ()
+        self._dataset = None
+        if data is not None:
+            from edgekit.data import open_data
+
+            self._dataset = open_data(data)
+
+    def of(self, path: Path, card: Card, converter: Converter) -> Ledger:
+        """The ledger of the file at ``path``, which carries ``card``, where ``converter`` says that it has to be run.
+
+        Raises:
+            ParityError: a case fails.
+            ConversionError: no runtime takes the file.
+            DeviceError: the file's runtime is missing, or dies on it.
+        """
+        from edgekit.quality.parity import prove, require, with_rows
+        from edgekit.quality.rounding import own_rounding
+        from edgekit.quality.state import WHERE as STATE
+        from edgekit.quality.steps import WHERE as STEPS
+
+        with _opened(path, converter.runs_on, converter.proved_on) as runner:
+            run = _tolerant(runner.run, card)
+            ledger = prove(self._reference, run, self.cases, self.tolerance, partial(own_rounding, self.capture))
+            state = self._state(path, run)
+            steps = self._steps(runner)
+        bad = ledger.first_failure
+        if bad is not None and not bad.reference_failed:
+            from edgekit.quality.locate import locate
+            from edgekit.quality.repeat import require_repeatable
+
+            failed = next(c for c, row in zip(self.cases, ledger.cases, strict=True) if not row.passed)
+            require_repeatable(self.capture, failed.feed, bad.limit)
+            ledger = replace(ledger, first_divergence=locate(self.capture, path, failed.feed))
+        ledger = with_rows(with_rows(ledger, state, STATE), steps, STEPS)
+        require(ledger, path.name, f"the network {self.capture.network.name!r}")
+        return ledger
+
+    def _state(self, path: Path, run: Function) -> tuple[CaseResult, ...]:
+        """Runs a recurrent file on the same inputs twice; nothing for other files."""
+        from edgekit.quality.state import has_recurrent_layers, is_recurrent, state_cases
+
+        if not has_recurrent_layers(self.capture.module) and not is_recurrent(open_artifact(path)):
+            return ()
+        return state_cases(run, self.cases)
+
+    def _steps(self, runner: Runner) -> tuple[CaseResult, ...]:
+        """Steps of a streaming file against the network of sequences; nothing for other files."""
+        if self.sequence is None:
+            return ()
+        from edgekit.quality.cases import cases
+        from edgekit.quality.steps import stream_cases
+        from edgekit.runtime.torch import TorchModuleRunner
+
+        stream, whole = runner.stream(), self.sequence
+        card = self.capture.network.card
+        assert card.streaming is not None  # made by one_step
+        signature, contract = card.streaming.sequence, whole.card.contract
+        made = cases(
+            signature, contract, examples=whole.example_inputs, samples=self._samples(whole.signature, contract)
+        )
+        feeds = [case.feed for case in made if case.typical or case.kind.startswith(f"{TIME}=")]
+        reference = TorchModuleRunner(whole.module, signature).run
+        return stream_cases(stream, reference, feeds, self.tolerance)
+
+    @property
+    def cases(self) -> list[Case]:
+        if self._cases is None:
+            from edgekit.quality.cases import cases
+
+            made = self.capture
+            samples = (
+                self._samples(made.signature, made.contract) if self.sequence is None else []
+            )  # a sample is a whole sequence
+            self._cases = list(
+                cases(
+                    made.signature,
+                    made.contract,
+                    examples=made.shown,
+                    samples=samples,
+                    minimum=made.minimum,
+                    maximum=made.maximum,
+                )
+            )
+            if made.lengths_computed:
+                self._leave_out()
+        return self._cases
+
+    def _leave_out(self) -> None:
+        """Cases that the network itself refuses, since the lengths it computes from them are not lengths; all others
+        still have to pass."""
+        assert self._cases is not None
+        refused = {}
+        for case in self._cases:
+            try:
+                self._reference(case.feed)
+            except DeviceError as error:
+                refused[case.kind] = str(error)
+        self._cases = [case for case in self._cases if case.kind not in refused]
+        if refused:
+            kinds, why = ", ".join(refused), next(iter(refused.values()))
+            self.notes = (f"not proved on inputs that the network itself refuses: {kinds} ({why})",)
+
+    def selftest(self, card: Card, ledger: Ledger) -> SelfTest | None:
+        """Seeded inputs with the module's outputs; None where the module does not take such inputs."""
+        from edgekit.data.seeded import seeded_feed
+
+        if self.capture.minimum:  # every device replays with dynamic dimensions at 1
+            return None
+        feed = seeded_feed(card.signature, card.contract, SELFTEST_SEED)
+        try:
+            outputs = self.capture.reference(feed)
+        except DeviceError:
+            return None
+        kept = {key: tuple(float(v) for v in value.ravel()[:SELFTEST_VALUES]) for key, value in outputs.items()}
+        return SelfTest(SELFTEST_SEED, kept, SELFTEST_RELATIVE * max(max(ledger.scale.values(), default=0.0), 1e-3))
+
+    def _reference(self, feed: Feed) -> Mapping[str, Array]:
+        if id(feed) not in self._known:
+            self._known[id(feed)] = self.capture.reference(feed)
+        return self._known[id(feed)]
+
+    def _samples(self, signature: Signature, contract: Mapping[str, InputContract]) -> list[Feed]:
+        if self._dataset is None:
+            return []
+        from edgekit.data import stratified
+        from edgekit.data.preprocess import feeds
+        from edgekit.quality.cases import SAMPLES
+
+        return list(feeds(stratified(self._dataset, SAMPLES), signature, contract))
+
+
+@contextmanager
+def _opened(path: Path, runtime: str | None, on: str) -> Iterator[Runner]:
+    """The converted file in a worker, on the device ``on`` where it needs ``runtime``.
+
+    Raises:
+        ConversionError: no runtime takes the file.
+        UnsupportedError: the runtime it was made for does not.
+    """
+    if runtime is None:
+        from edgekit.quality.failing import opened
+
+        with opened(path, path.suffix[1:]) as runner:
+            yield runner
+        return
+    from edgekit.devices import open_runner
+
+    try:
+        runner = open_runner(path, device=on, runtime=runtime)
+    except (ModelError, RuntimeMissingError) as error:
+        reason = str(error).removeprefix(str(path)).removeprefix(":").strip()
+        raise UnsupportedError(
+            f"{path.name} cannot be proved on {on}, so nothing was published: it {reason}"
+        ) from error
+    with runner:
+        yield runner
+
+
+def _tolerant(run: Function, card: Card) -> Function:
+    """``run`` on feeds whose integers may be wider than the file's (int64 in the module, int32 in TFLite)."""
+    types = {spec.name: spec.dtype for spec in card.signature.inputs}
+    return lambda feed: run({name: array.astype(types[name], copy=False) for name, array in feed.items()})
