@@ -28,6 +28,7 @@ from edgekit.types import Array, Card, Dim, Feed, Format, InputContract, Network
 
 if TYPE_CHECKING:
     import torch
+    from edgekit.converters.recurrent.packing import Packed
     from torch.export import ExportedProgram
 
 Finish = Callable[[], tuple[str, ...]]
@@ -122,6 +123,7 @@ class Capture:
         contract: the I/O contract in the file's layout.
         minimum: smallest size of a dynamic dimension that the captured program holds for, where that is not 1.
         maximum: the largest, where there is one: rows of a table of positions, for example.
+        held: weights of the LSTM layers on packed sequences whose last cell state is held behind the end of each.
         lengths_computed: the network packs sequences by lengths that it computes itself, and may refuse some inputs.
     """
 
@@ -144,6 +146,7 @@ class Capture:
         self.minimum: dict[str, int] = {}
         self.maximum: dict[str, int] = {}
         self.lengths_computed = False
+        self.held: frozenset[str] = frozenset()
 
     @cached_property
     def signature(self) -> Signature:
@@ -218,6 +221,7 @@ class Capture:
     def _captured(self) -> ExportedProgram:
         import torch
         from edgekit.converters.attention import guard_masks
+        from edgekit.converters.recurrent.holding import Hold
         from edgekit.converters.recurrent.marking import Marking, unmark
         from edgekit.converters.recurrent.packing import contracts, settle
         from edgekit.converters.recurrent.rolling import roll
@@ -229,10 +233,18 @@ class Capture:
             {axis: known[dim] for axis, dim in enumerate(spec.shape) if isinstance(dim, str)} or None
             for spec in self._inputs
         )
-        with quiet(), torch.no_grad(), Marking():
-            spread = _spread(self.module, shapes) if known else None
-            program = unmark(torch.export.export(self.module, self.examples, dynamic_shapes=spread))
-        program, packed = settle(program)
+        hold = Hold(self.module)
+
+        def exported() -> tuple[ExportedProgram, Packed]:
+            with quiet(), torch.no_grad(), Marking(hold):
+                spread = _spread(self.module, shapes) if known else None
+                return settle(unmark(torch.export.export(self.module, self.examples, dynamic_shapes=spread)))
+
+        program, packed = exported()
+        if packed.cells:
+            self.held = packed.cells
+            with hold.holding(packed.cells):
+                program, packed = exported()
         self.contract = {**self.contract, **contracts(program, self._inputs, packed.inputs)}
         self.lengths_computed = packed.computed
         return guard_masks(roll(program))
@@ -247,7 +259,7 @@ class Capture:
             for name, least in self.minimum.items()
         )
         most = (f"dimension {name!r} goes up to {size} in the network" for name, size in self.maximum.items())
-        return (*random_note(self.network.card), *sizes, *most, *length_notes(self.contract))
+        return (*random_note(self.network.card), *sizes, *most, *length_notes(self.contract, self.held))
 
     @cached_property
     def reference(self) -> Callable[[Feed], dict[str, Array]]:

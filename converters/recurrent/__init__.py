@@ -10,6 +10,9 @@ The way of a layer into a TFLite file:
 4. ``rewrite``: in the flatbuffer, the call becomes TFLite's own operator (``fused``), or a WHILE over one step
    (``loop``, of ``cells``).
 
+``packing`` makes layers over padded sequences of those over packed ones, during step 1; ``holding`` keeps the cell
+state of an LSTM behind the end of each.
+
 ``onnx_layers`` writes the same nodes as ONNX operators. ``streaming`` comes before all of it: it makes a network of one
 step, whose layers take and give their state, out of one of sequences.
 """

@@ -10,13 +10,16 @@ traced once more.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from edgekit.converters.recurrent import packing
 from torch import Tensor
 from torch.export import ExportedProgram
 from torch.overrides import TorchFunctionMode
+
+if TYPE_CHECKING:
+    from edgekit.converters.recurrent.holding import Hold
 
 Arguments = tuple[list[Tensor], bool, int, float, bool, bool, bool]
 
@@ -124,9 +127,16 @@ _CELLS = {
 class Marking(TorchFunctionMode):
     """While it is active, recurrent layers run as one operator of ours, and packed sequences as padded ones.
 
+    Args:
+        hold: which layers keep their cell state behind the end of a packed sequence.
+
     Raises:
         UnsupportedError: the network does more with packed sequences than to run layers on them.
     """
+
+    def __init__(self, hold: Hold | None = None) -> None:
+        super().__init__()
+        self._hold = hold
 
     def __enter__(self) -> Marking:
         self._packing = packing.substituted()
@@ -143,7 +153,7 @@ class Marking(TorchFunctionMode):
     ) -> Any:
         ours = _FUNCTIONS.get(func) if not kwargs and len(args) == 9 else None
         if ours is not None and isinstance(args[0], packing.Rows):
-            return packing.run(ours, args[0], args[2], args[3], tuple(args[4:]))
+            return packing.run(ours, args[0], args[2], args[3], tuple(args[4:]), self._hold)
         if ours is not None and isinstance(args[3], bool):
             return ours(args[0], list(args[1]) if isinstance(args[1], tuple) else args[1], list(args[2]), *args[3:])
         return func(*args, **(kwargs or {}))

@@ -13,10 +13,10 @@ proof and a card can give lengths that the network takes.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from edgekit.converters.sizes import dim_names, named_size
@@ -27,14 +27,19 @@ from torch.nn.utils import rnn
 from edgekit.errors import UnsupportedError
 from edgekit.types import InputContract, TensorSpec
 
+if TYPE_CHECKING:
+    from edgekit.converters.recurrent.holding import Hold
+
 TOUCHED = (
     "it works on the rows of a packed sequence itself ({what}), and how many rows there are at a step depends on the "
     "lengths, which no file can follow. Only recurrent layers can stand between pack_padded_sequence and "
     "pad_packed_sequence; do the rest on padded sequences"
 )
-CELL = (
-    "it takes the last cell state (c_n) of an nn.LSTM on packed sequences, which no file's operator gives at a length "
-    "of its own. Start from h_n, or give the layer sequences of one length"
+
+
+LONGEST = (
+    "; one length has to be the largest: the file pads to there, pad_packed_sequence without total_length only to the "
+    "longest sequence"
 )
 
 
@@ -55,13 +60,16 @@ def _(lengths: Tensor, padded: Tensor, axis: int, descending: bool, longest: boo
 
 
 @torch.library.custom_op("edgekit::cell_at_end", mutates_args=())
-def _cell_at_end(c: Tensor) -> Tensor:
-    """Marks a last cell state, which is not to be had; it is left out of the graph where nothing takes it."""
+def _cell_at_end(c: Tensor, weight: str) -> Tensor:
+    """Marks the last cell state of the layer with ``weight``, which has still to be held (see :mod:`.holding`).
+
+    The mark is left out of the graph where nothing takes the state, which is so in most networks.
+    """
     return c.clone()
 
 
 @_cell_at_end.register_fake
-def _(c: Tensor) -> Tensor:
+def _(c: Tensor, weight: str) -> Tensor:
     return torch.empty_like(c)
 
 
@@ -185,13 +193,19 @@ def pad(packed: Any, batch_first: bool, value: float, total_length: int | None) 
 
 
 def run(
-    layer: Any, rows: Rows, hx: Any, params: Sequence[Tensor], rest: tuple[bool, int, float, bool, bool]
+    layer: Any,
+    rows: Rows,
+    hx: Any,
+    params: Sequence[Tensor],
+    rest: tuple[bool, int, float, bool, bool],
+    hold: Hold | None = None,
 ) -> tuple[Any, ...]:
     """One recurrent module on packed sequences, as ``torch._VF`` gives it: rows, h_n, and c_n of an LSTM.
 
     Args:
         layer: our operator of :mod:`.marking`.
         rest: has_biases, num_layers, dropout, train, bidirectional.
+        hold: which layers keep their cell state.
     """
     has_biases, layers, _, train, bidirectional = rest
     states = list(hx) if isinstance(hx, list | tuple) else [hx]
@@ -203,10 +217,14 @@ def run(
         for place in range(first, first + directions):
             backwards = place > first
             start = [state[place : place + 1] for state in states]
-            given = (start if len(states) > 1 else start[0], list(params[place * each : (place + 1) * each]))
+            weight, *others = params[place * each : (place + 1) * each]
+            given = rows.turned(x) if backwards else x
+            held = hold.given(rows, given, weight) if hold and len(states) > 1 else None
+            given, own = held or (given, weight)
             how = (has_biases, 1, 0.0, train, False, rows.batch_first)
-            y, _, *cell = layer(rows.turned(x) if backwards else x, *given, *how)
-            ends.append([rows.last(y), *(_cell_at_end(c) for c in cell)])
+            y, _, *cell = layer(given, start if len(states) > 1 else start[0], [own, *others], *how)
+            name = hold.name(weight) if hold else ""
+            ends.append([rows.last(y), *(c if held else _cell_at_end(c, name) for c in cell)])
             made.append(rows.turned(y) if backwards else y)
         x = torch.cat(made, -1) if bidirectional else made[0]
     found = Rows(x, rows.lengths, rows.batch_first, rows.descending)
@@ -259,24 +277,22 @@ class Packed:
     Attributes:
         inputs: those that hold lengths, by the program's own name.
         computed: lengths are computed from other inputs too, so which values the network takes is not known.
+        cells: weight_ih of the layers whose last cell state is taken, and has still to be held.
     """
 
     inputs: Mapping[str, Lengths]
     computed: bool
+    cells: frozenset[str]
 
 
 def settle(program: ExportedProgram) -> tuple[ExportedProgram, Packed]:
-    """Takes the notes of lengths out of ``program``, in place.
-
-    Raises:
-        UnsupportedError: a last cell state is taken.
-    """
-    graph, found, computed = program.graph, dict[str, Lengths](), False
+    """Takes the notes of lengths out of ``program``, in place."""
+    graph, found, computed, cells = program.graph, dict[str, Lengths](), False, set[str]()
     graph.eliminate_dead_code()
     inputs = set(program.graph_signature.user_inputs)
     for node in list(graph.nodes):
         if node.target is _CELL:
-            raise UnsupportedError(CELL)
+            cells.add(str(node.args[1]))
         if node.target is not _NOTED:
             continue
         arguments: Any = node.args
@@ -294,7 +310,7 @@ def settle(program: ExportedProgram) -> tuple[ExportedProgram, Packed]:
         node.replace_all_uses_with(plain)
         graph.erase_node(node)
     program.graph_module.recompile()
-    return program, Packed(found, computed)
+    return program, Packed(found, computed, frozenset(cells))
 
 
 _SAME = ("to", "_to_copy", "alias", "detach", "clone", "contiguous", "lift_fresh_copy", "view", "reshape", "squeeze")
@@ -324,17 +340,14 @@ def contracts(program: ExportedProgram, inputs: tuple[TensorSpec, ...], found: M
     return made
 
 
-def length_notes(contract: Mapping[str, InputContract]) -> tuple[str, ...]:
-    """What a user of packed sequences has to know about the inputs that hold their lengths."""
-    return tuple(
-        f"{name!r} goes from 1 to {rule.params['most']}"
-        + (", sorted from the longest on" if rule.params["sorted"] else "")
-        + (
-            "; one length has to be the largest: the file pads to there, pad_packed_sequence without total_length only "
-            "to the longest sequence"
-            if rule.params["longest"]
-            else ""
+def length_notes(contract: Mapping[str, InputContract], held: Iterable[str]) -> Iterator[str]:
+    """What a user of packed sequences has to know about the inputs that hold their lengths, and about the weights."""
+    for name, rule in contract.items():
+        if "most" in rule.params:
+            order = ", sorted from the longest on" if rule.params["sorted"] else ""
+            yield f"{name!r} goes from 1 to {rule.params['most']}{order}" + (LONGEST if rule.params["longest"] else "")
+    for weight in sorted(held):
+        yield (
+            f"{weight} has one more column, which holds the cell state behind the end of a sequence; it is much larger "
+            "than the others, so quantizing that layer costs accuracy"
         )
-        for name, rule in contract.items()
-        if "most" in rule.params
-    )

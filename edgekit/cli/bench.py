@@ -60,6 +60,7 @@ from edgekit.cli.progress import fleet_bars
 @click.option("--end-to-end", is_flag=True, help="Also time the way from --input to an answer, stage by stage.")
 @click.option("--energy", is_flag=True, help="Also measure joules a run, where the platform has a meter.")
 @click.option("--probe", is_flag=True, help="Also look at denormal weights, real against seeded input, resets.")
+@click.option("--instructions", is_flag=True, help="Also count ARM instructions of an inference (emulator: only).")
 @click.option("--require-full-delegation", is_flag=True, help="Exit 1 if the delegate left out an operator.")
 @click.option("--baseline", metavar="FILE", help="Compare with a saved result (bench ... --json FILE).")
 @click.option(

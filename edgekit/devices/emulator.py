@@ -15,6 +15,7 @@ from typing import ClassVar, Final
 
 from edgekit.data.cache import cache_folder
 from edgekit.devices.archive import floor_archive
+from edgekit.devices.instructions import emulator_with_plugins, plugin
 from edgekit.devices.transport import Start, Transport
 from edgekit.errors import RuntimeMissingError, UsageError
 from edgekit.types import DeviceSpec
@@ -73,6 +74,7 @@ class EmulatorTransport(Transport):
         self._core, site = parse_core(spec.address)
         self._root = root_folder()
         self._site = self._root / site
+        self._emulator = [str(self._root / "qemu-aarch64")]
         self.python = self._root / "system" / "usr" / "bin" / "python3.11"
         if not (self._root / "manifest.json").is_file():
             raise RuntimeMissingError(
@@ -81,9 +83,9 @@ class EmulatorTransport(Transport):
             )
 
     def command(self, start: Start) -> list[str]:
-        system, emulator = str(self._root / "system"), str(self._root / "qemu-aarch64")
+        system = str(self._root / "system")
         guest = [str(self.python), "-s", "-P", str(self.archive())]
-        command = [emulator, "-cpu", self._core, "-L", system, *guest, *start.arguments]
+        command = [*self._emulator, "-cpu", self._core, "-L", system, *guest, *start.arguments]
         if "--memory-limit" not in start.arguments:
             return command
         limit = int(start.arguments[start.arguments.index("--memory-limit") + 1])
@@ -95,6 +97,14 @@ class EmulatorTransport(Transport):
             str(limit + _OWN_BYTES),
             *command,
         ]  # the guest's own call does nothing
+
+    def count_into(self, file: Path) -> None:
+        """From now on workers run in a qemu that counts instructions into ``file`` (:mod:`.instructions`).
+
+        Raises:
+            RuntimeMissingError: there is no such qemu, or no C compiler.
+        """
+        self._emulator = [emulator_with_plugins(), "-plugin", f"{plugin()},out={file}"]
 
     def environment(self, start: Start) -> dict[str, str]:
         kept = {name: value for name, value in super().environment(start).items() if name not in _MISLEADING}

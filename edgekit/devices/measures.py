@@ -62,6 +62,21 @@ def transfer(runner: Runner, message: Message) -> Message:
     return Message({"bytes_in": sent[0], "bytes_out": sent[1]}, found)
 
 
+def instructions(runner: Runner, message: Message) -> Message:
+    """``runs``; the feed as arrays. Marks before so many runs, after them, and after twice as many more."""
+    from edgekit.devices.instructions import mark
+
+    call, runs = runner.bare(message.arrays), int(message.header["runs"])
+    for _ in range(_WARM_CALLS):
+        call()
+    mark()
+    for count in (runs, 2 * runs):
+        for _ in range(count):
+            call()
+        mark()
+    return Message({})
+
+
 def weights(runner: Runner, message: Message) -> Message:
     """Floating-point weights and how many are denormal. See :mod:`edgekit.bench.denormals`."""
     from edgekit.bench.denormals import counts, float_weights
@@ -143,6 +158,7 @@ MEASURES: Mapping[str, Measure] = {
     "serve": serve,
     "stages": stages,
     "transfer": transfer,
+    "instructions": instructions,
     "weights": weights,
     "reset_cost": reset_cost,
     "footprint": footprint,

@@ -26,8 +26,18 @@ def extra_report(entry: Entry) -> list[Any]:
         stage_lines,
         energy_lines,
         probe_lines,
+        instruction_lines,
     )
     return [part for lines_of in lines for part in lines_of(entry)] + profile_report(entry)
+
+
+def instruction_lines(entry: Entry) -> list[str]:
+    """Of ``--instructions``: the count and what it is."""
+    found = entry.get("instructions")
+    if not found or "error" in found:
+        return list(_failed(entry, "instructions"))
+    name = short(entry["model"])
+    return [f"{name}: {found['per_run']:,} ARM instructions an inference ({found['evidence']}; {found['counts']})"]
 
 
 def transfer_lines(entry: Entry) -> list[str]:

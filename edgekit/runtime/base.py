@@ -123,7 +123,9 @@ class Runner(ABC):
         self._names = [port.spec.name for port in outputs]
         self._integer_in = [] if raw else [(k, p.quantization) for k, p in enumerate(inputs) if p.quantization]
         self._integer_out = [] if raw else [(k, p.quantization) for k, p in enumerate(outputs) if p.quantization]
-        self._accept = FeedPlan(self.signature.inputs, artifact.path.name, self._bind).accept
+        contract = artifact.card.contract if artifact.card is not None else {}
+        lengths = {name: rule.params["most"] for name, rule in contract.items() if "most" in rule.params}
+        self._accept = FeedPlan(self.signature.inputs, artifact.path.name, self._bind, lengths).accept
         self._ready()
 
     def run(self, feed: Feed) -> dict[str, Array]:

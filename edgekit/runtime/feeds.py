@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -39,11 +40,18 @@ class FeedPlan:
             but not between the inputs of one feed.
         owner: what the messages call the model.
         bind: called with the shapes of all inputs before they are first used, and whenever they change.
+        lengths: inputs that hold lengths of sequences, with the largest: a number or a dimension's name. A runtime
+            takes others too, and gathers rows of another sequence for them.
     """
 
     def __init__(
-        self, inputs: Sequence[TensorSpec], owner: str, bind: Callable[[list[Shape]], None] | None = None
+        self,
+        inputs: Sequence[TensorSpec],
+        owner: str,
+        bind: Callable[[list[Shape]], None] | None = None,
+        lengths: Mapping[str, int | str] | None = None,
     ) -> None:
+        self._lengths = dict(lengths or {})
         self._inputs = tuple(inputs)
         self._owner = owner
         self._bind = bind
@@ -64,7 +72,7 @@ class FeedPlan:
                 if array.dtype is not dtype or array.shape != shape:
                     return self._accept_any(feed)
                 if finite is not None and not finite(array):
-                    raise _not_finite(self._owner, name, array)
+                    raise self._out_of_range(name, array)
                 arrays.append(array)
             if len(feed) != self._count:
                 raise self._wrong_names(feed)
@@ -89,6 +97,10 @@ class FeedPlan:
         for spec, array in zip(self._inputs, arrays, strict=True):
             if array.dtype.kind == "f" and not _finite(array):
                 raise _not_finite(self._owner, spec.name, array)
+        sizes = self._sizes([array.shape for array in arrays])
+        for spec, array in zip(self._inputs, arrays, strict=True):
+            if spec.name in sizes and not _within(array, sizes[spec.name]):
+                raise self._out_of_range(spec.name, array)
         self._remember([array.shape for array in arrays])
         return arrays
 
@@ -100,10 +112,34 @@ class FeedPlan:
             # should it fail, no shape counts as bound
             self._slots = [(name, dtype, None, None) for name, dtype, _, _ in self._slots]
             self._bind(shapes)
+        sizes = self._sizes(shapes)
         self._slots = [
-            (spec.name, dtype, shape, _finite_check(dtype, shape))
+            (
+                spec.name,
+                dtype,
+                shape,
+                partial(_within, most=sizes[spec.name]) if spec.name in sizes else _finite_check(dtype, shape),
+            )
             for spec, dtype, shape in zip(self._inputs, self._dtypes, shapes, strict=True)
         ]
+
+    def _sizes(self, shapes: list[Shape]) -> dict[str, int]:
+        """The largest length of each input that holds lengths, for inputs of these shapes."""
+        named = {
+            dim: size
+            for spec, shape in zip(self._inputs, shapes, strict=True)
+            for dim, size in zip(spec.shape, shape, strict=True)
+        }
+        found = {name: named.get(most) if isinstance(most, str) else most for name, most in self._lengths.items()}
+        return {name: most for name, most in found.items() if most is not None}
+
+    def _out_of_range(self, name: str, array: Array) -> FeedError:
+        if name not in self._lengths:
+            return _not_finite(self._owner, name, array)
+        return FeedError(
+            f"input {name!r} of {self._owner}: got lengths from {array.min()} to {array.max()}, wanted 1 to "
+            f"{self._lengths[name]}, the size of what is padded; cut longer sequences, leave empty ones out"
+        )
 
     def _wrong_names(self, feed: Mapping[Any, object]) -> FeedError:
         wanted = [spec.name for spec in self._inputs]
@@ -122,6 +158,10 @@ def _finite_check(dtype: np.dtype[Any], shape: Shape) -> Callable[[Array], bool]
     if dtype.kind != "f":
         return None
     return _finite_small if math.prod(shape) <= _SMALL and dtype.itemsize >= 4 else _finite
+
+
+def _within(array: Array, most: int) -> bool:
+    return bool(array.min() >= 1 and array.max() <= most)
 
 
 def _of_dtype(owner: str, spec: TensorSpec, dtype: np.dtype[Any], value: object) -> Array:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 import edgekit
-from edgekit.errors import ParityError, UnsupportedError
+from edgekit.errors import FeedError, ParityError, UnsupportedError
 from edgekit.quality.cases import cases
 from edgekit.quality.contents import operators
 from edgekit.runtime import load
@@ -165,6 +165,11 @@ def test_a_proof_varies_the_lengths_and_the_card_says_their_range(factory: Path,
     assert {tuple(case.feed["lengths"].tolist()) for case in ran} >= {(1, 1), (6, 6), (4, 2), (2, 2)}
     assert sum(case.kind == "lengths" for case in made.parity.cases) == 5
     assert edgekit.verify(made.artifact.path, against=f"{factory}:given").passed
+    with load(made.artifact.path) as runner:
+        runner.run({"ids": IDS.numpy(), "lengths": np.array([6, 1])})
+        for words, lengths, said in ((IDS, [6, 0], "0 to 6"), (IDS, [7, 1], "1 to 7"), (IDS[:, :3], [3, 4], "3 to 4")):
+            with pytest.raises(FeedError, match=rf"got lengths from {said}, wanted 1 to words, .*; cut longer"):
+                runner.run({"ids": words.numpy(), "lengths": np.array(lengths)})
 
 
 @pytest.mark.parametrize("wrong", ["turned", "last", "within"])
@@ -226,10 +231,47 @@ def test_what_the_network_asks_of_lengths_is_said(network_of: NetworkOf) -> None
     assert notes == ("'lengths' goes from 1 to 6, sorted from the longest on",)
 
 
+class Cells(nn.Module):
+    """Encoders whose last h and c start a decoder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder = nn.LSTM(3, 4, 2, bidirectional=True, batch_first=True)
+        self.plain = nn.LSTM(3, 4, bias=False)
+        self.decoder = nn.LSTM(3, 4, batch_first=True)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
+        _, (h, c) = self.encoder(pack_padded_sequence(x, lengths, True, False))
+        _, (_, flat) = self.plain(pack_padded_sequence(x.transpose(0, 1), lengths, False, False))
+        return c, flat, self.decoder(x, (h[-1:], c[-1:]))[0]
+
+
+@pytest.mark.parametrize("format_", CONVERTERS)
+def test_the_last_cell_state_is_held_behind_the_end(format_: str, network_of: NetworkOf, tmp_path: Path) -> None:
+    module, (x, lengths) = Cells().eval(), given()
+    capture = Capture(network_of(module, x, lengths), ExportOptions())
+    notes = CONVERTERS[format_]().convert(capture, tmp_path / f"m.{format_}")
+    assert not any("unrolled" in note for note in notes)
+    assert sum("one more column" in note for note in capture.notes) == 5
+    assert not list(module.buffers())  # those of the capture are gone
+    garbage = x.clone()
+    garbage[:, 3:] = 1e6  # what stands behind an end is not looked at
+    with load(tmp_path / f"m.{format_}") as runner:
+        (kind,) = {spec.dtype for spec in runner.signature.inputs if spec.name == "lengths"}
+        for some, combination in ((x, SOME[0]), (x, SOME[1]), (x, (3, 3, 2)), (garbage, (3, 1, 2))):
+            with torch.no_grad():
+                wanted = module(some, torch.tensor(combination))[:2]
+            got = runner.run({"x": some.numpy(), "lengths": np.array(combination, kind)})
+            for k, expected in enumerate(wanted):
+                assert np.abs(got[f"output_{k}"] - expected.numpy()).max() < TOLERANCE, (combination, k)
+
+
 class Touches(nn.Module):
     def __init__(self, how: str) -> None:
         super().__init__()
-        self.layer, self.head, self.how = nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 2), how
+        more = {"proj_size": 2} if how == "cell" else {}
+        self.layer, self.head, self.how = nn.LSTM(3, 4, batch_first=True, **more), nn.Linear(4, 2), how
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         packed, (_, cell) = self.layer(pack_padded_sequence(x, lengths, True, False))
@@ -244,7 +286,7 @@ class Touches(nn.Module):
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("cell", r"last cell state \(c_n\)"),
+        ("cell", r"last cell state \(c_n\) of an nn\.LSTM with a projection"),
         ("sizes", r"PackedSequence\.batch_sizes\[1\]"),
         ("linear", r"\(linear\), and how many rows"),
         ("relu", r"PackedSequence\.data\.relu"),

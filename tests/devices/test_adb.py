@@ -200,7 +200,7 @@ def test_stand_in_is_cleared_after_an_interrupt(
     tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("STANDIN_TOOL", "hang")
-    command = [edgekit_program, "bench", models[0], "--on", PHONE, "--tool", tool]
+    command = [edgekit_program, "bench", models[0], "--on", PHONE, "--tool", tool, "--json", "out.json"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
         deadline = time.monotonic() + 60
         while not _running(str(phone / "phone")) and running.poll() is None and time.monotonic() < deadline:
@@ -209,6 +209,29 @@ def test_stand_in_is_cleared_after_an_interrupt(
         _, said = running.communicate(timeout=60)
     assert running.returncode == 130, said
     assert left(phone) == [] and _running(str(phone)) == []
+
+
+def test_stand_in_goes_on_after_an_interrupt(
+    phone: Path, tool: str, models: tuple[str, str], edgekit_cli: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The device is unplugged in the middle, the document is lost: what it had timed is not timed again."""
+
+    def unplug(device: str, what: str, done: int, total: int) -> None:
+        if what == "timing" and done == 3:
+            raise KeyboardInterrupt
+
+    part = tmp_path / "out.json.part"
+    with pytest.raises(KeyboardInterrupt):
+        bench(models, on=PHONE, tool=tool, seconds=0.4, journal=part, progress=unplug)
+    assert part.read_text().count("invocation") == 6 and left(phone) == []
+    (phone / "log").unlink()
+    result = bench(models, on=PHONE, tool=tool, seconds=0.4, journal=part)
+    timed = [row for row in calls(phone, "shell") if "--graph=" in row[3] and "peak_memory" not in row[3]]
+    assert len(timed) == 2
+    assert result.document()["protocol"]["kept_blocks"] == 6
+    assert [len(entry["tool"]["invocations"]) for entry in result.document()["results"]] == [4, 4]
+    result.delivered()
+    assert not part.exists()
 
 
 def test_stand_in_with_a_full_disk(phone: Path, models: tuple[str, str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -14,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from edgekit.devices import open_worker
+from edgekit.devices.identity import machine_id
+
 
 @pytest.fixture
 def board(sshd: Any, other_python: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
@@ -21,6 +25,17 @@ def board(sshd: Any, other_python: str, monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("EDGEKIT_SSH", sshd.client)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     return f"ssh://board?python={other_python}"
+
+
+def test_every_worker_says_on_which_machine_it_is(
+    board: str, arm_root: Path, other_python: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them are here: the loopback, the other environment, and the emulator, whose kernel is this one."""
+    monkeypatch.setenv("EDGEKIT_EMULATOR_ROOT", str(arm_root))
+    for device in ("cpu", f"python:{other_python}", board, "emulator:cortex-a72"):
+        with open_worker(device) as client:
+            assert client.hello["machine"] == machine_id(), device
+    assert re.fullmatch(r"[0-9a-f]{16}", machine_id())
 
 
 def test_a_board_an_emulator_and_this_machine_are_one_matrix(

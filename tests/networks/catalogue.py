@@ -39,6 +39,8 @@ OWN = (
     _own("CRNN", "sequences.py", "crnn", "line:3=width", small=False),
     _own("seq2seq GRU", "sequences.py", "seq2seq"),
     _own("seq2seq GRU", "sequences.py", "seq2seq", "tokens:1=words", small=False),
+    _own("tagger, packed", "sequences.py", "tagger", small=False),
+    _own("tagger, packed", "sequences.py", "tagger", "words:1=length", small=False),
     _own("BERT-tiny, boolean masks", "sequences.py", "bert_with_boolean_masks", small=False),
 )
 TIMM = tuple(

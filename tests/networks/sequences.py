@@ -1,4 +1,4 @@
-"""Networks with recurrent layers inside: a CRNN that reads a line of text, and a translator with attention.
+"""Networks with recurrent layers inside: a CRNN that reads a line of text, a translator with attention, a tagger.
 
 Each factory returns the module and its example inputs; its weights are random (edgekit seeds torch with 0).
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 
 class Crnn(nn.Module):
@@ -74,6 +75,26 @@ def crnn() -> tuple[nn.Module, Tensor]:
 
 def seq2seq() -> tuple[nn.Module, Tensor]:
     return Translator(), torch.randint(1, 50, (1, 9))
+
+
+class Tagger(nn.Module):
+    """A label for each word (Huang et al., 2015): two bidirectional LSTM layers over packed sentences of any length."""
+
+    def __init__(self, words: int = 50, width: int = 24, hidden: int = 32, labels: int = 9) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(words, width, padding_idx=0)
+        self.lstm = nn.LSTM(width, hidden, num_layers=2, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(2 * hidden, labels)
+
+    def forward(self, words: Tensor, lengths: Tensor) -> Tensor:
+        """(B, T), (B,) -> (B, T, labels)"""
+        packed = pack_padded_sequence(self.embed(words), lengths.cpu(), batch_first=True, enforce_sorted=False)
+        states, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=words.shape[1])
+        return self.head(states)
+
+
+def tagger() -> tuple[nn.Module, dict[str, Tensor]]:
+    return Tagger(), {"words": torch.randint(1, 50, (4, 20)), "lengths": torch.tensor([20, 7, 13, 2])}
 
 
 def bert_with_boolean_masks() -> tuple[nn.Module, dict[str, Tensor]]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from edgekit.errors import GateError
 from edgekit.passes.fake_quantization.plan import Norm, Plan, plan_of, tensors_in
 from edgekit.passes.fake_quantization.rounding import grid, rounded_activation, rounded_constant, rounded_weight
-from edgekit.passes.fake_quantization.walk import PRODUCTS, RECURRENT, Walk
+from edgekit.passes.fake_quantization.walk import ATTENTION, PRODUCTS, RECURRENT, Walk
 
 MOMENTUM = 0.01
 """What a batch adds to the moving average of a range."""
@@ -162,6 +162,8 @@ class _Forward(Walk):
         return self._rounded(site, kind, function(*arguments, **named))
 
     def _rounded(self, site: str, kind: str, result: Any) -> Any:
+        if kind == "multi_head_attention_forward":
+            return (self._point(site, result[0]), *result[1:])
         if kind not in RECURRENT:
             return self._point(site, result)
         steps, state, *rest = result
@@ -192,6 +194,11 @@ class _Forward(Walk):
             place = next(k for k, value in enumerate(arguments) if k > 0 and _is_weights(value))
             gates = 4 if kind == "lstm" else 1
             arguments[place] = [_rounded_matrix(value, gates) for value in arguments[place]]
+            return
+        if kind == "multi_head_attention_forward":
+            for place in ATTENTION.values():
+                if isinstance(arguments[place], Tensor):  # None where query, key and value have a weight each
+                    arguments[place] = rounded_weight(arguments[place], 0)
             return
         position, axis = (1, None) if kind == "embedding" else PRODUCTS[kind]
         if len(arguments) > position:

@@ -105,7 +105,7 @@ def plan_of(module: nn.Module, inputs: Sequence[Tensor], names: Sequence[str]) -
 
 
 def _weighs(one: _Made) -> bool:
-    return one.kind in PRODUCTS or one.kind in RECURRENT or one.kind == "embedding"
+    return one.kind in PRODUCTS or one.kind in RECURRENT or one.kind in ("embedding", "multi_head_attention_forward")
 
 
 def _folds(one: _Made, made: dict[str, _Made]) -> bool:

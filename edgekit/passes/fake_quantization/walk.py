@@ -22,6 +22,8 @@ PRODUCTS: Mapping[str, tuple[int, int]] = {
 }
 """Operations with a weight: its position among the arguments, and the axis that keeps a scale of its own."""
 RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+ATTENTION: Mapping[str, int] = {"in_proj_weight": 5, "out_proj_weight": 11}
+"""Weights of torch's own multi-head attention, and their positions among its arguments."""
 NORM = "batch_norm"
 FUSED = ("relu", "relu6")
 """Activations that both back ends fuse into the operation before: only what comes out is rounded."""
@@ -40,7 +42,7 @@ _VALUES = (
     *("mean", "sum", "avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "pow", "sqrt", "rsqrt"),
     *("sigmoid", "tanh", "softmax", "gelu", "silu", "elu", "hardswish", "hardsigmoid", "leaky_relu", "prelu", "clamp"),
     *("hardtanh", "layer_norm", "group_norm", "instance_norm", "interpolate", "exp", "square"),
-    *("scaled_dot_product_attention", "embedding"),
+    *("scaled_dot_product_attention", "multi_head_attention_forward", "embedding"),
 )
 KINDS = frozenset([*PRODUCTS, *RECURRENT, NORM, *FUSED, *ARITHMETIC, *_VALUES])
 """Operations that make new values. All others (reshape, slice, maximum pooling, dropout) pass on what they get."""

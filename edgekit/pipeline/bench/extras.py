@@ -9,11 +9,13 @@ from typing import Any
 
 from edgekit.bench.profile import check_profile
 from edgekit.bench.result import CellResult
+from edgekit.devices.instructions import emulator_with_plugins, plugin
 from edgekit.errors import EdgekitError
 from edgekit.pipeline.bench.cell import Cell
 from edgekit.pipeline.bench.cold import cold_starts
 from edgekit.pipeline.bench.endtoend import end_to_end
 from edgekit.pipeline.bench.fit import would_fit
+from edgekit.pipeline.bench.instructions import count_instructions
 from edgekit.pipeline.bench.options import BenchOptions, duration_s
 from edgekit.pipeline.bench.probes import probe
 from edgekit.pipeline.bench.roofline import roofline
@@ -32,7 +34,11 @@ def check_extras(cells: Sequence[Cell], options: BenchOptions) -> None:
 
     Raises:
         UnsupportedError: with the reason.
+        RuntimeMissingError: what counts instructions is not there.
     """
+    if options.instructions:
+        emulator_with_plugins()
+        plugin()
     for cell in cells:
         runtime = cell.setting().runtime
         if options.profile and cell.error is None and runtime is not None:
@@ -45,10 +51,8 @@ def extend(result: CellResult, cell: Cell, options: BenchOptions) -> CellResult:
     A pass that fails stands as its error, no more.
     """
     extras = {**result.extras, **_compressed(cell)}
-    if not result.timed:
-        return replace(result, extras=extras)
     for name, run in PASSES.items():
-        if not getattr(options, name):
+        if not getattr(options, name) or not (result.timed or (name == "instructions" and result.error is None)):
             continue
         try:
             extras[name] = run(result, cell, options)
@@ -92,5 +96,6 @@ PASSES: Mapping[str, Pass] = {
     "end_to_end": lambda result, cell, options: end_to_end(cell),
     "energy": _energy,
     "probe": lambda result, cell, options: probe(cell),
+    "instructions": lambda result, cell, options: count_instructions(cell),
 }
 """Option (see :data:`edgekit.pipeline.bench.options.EXTRAS`) -> pass; also its name in the document."""

@@ -116,7 +116,7 @@ def _run(machine: Machine, plans: Sequence[CellPlan], order: Order, note: Note) 
         if machine.error is not None:
             raise machine.error
         if mine[0].device.kind in KINDS:
-            run = time_with_tools(machine.devices, mine, order.options, note)
+            run = time_with_tools(machine.devices, mine, order, note)
         else:
             run = time_machine(machine.devices, mine, machine.doors, order, note, machine.here)
     except DeviceError as error:

@@ -26,6 +26,7 @@ from edgekit.bench.clock import WarmupRule
 from edgekit.bench.noisefloor import state_folder
 from edgekit.bench.schedule import Plan
 from edgekit.bench.session import TakenBlock
+from edgekit.bench.tools import ToolRun
 from edgekit.errors import InputError
 
 log = logging.getLogger("edgekit")
@@ -64,6 +65,14 @@ class Part:
         row = {"part": self.name, "cell": self.places[cell], "place": place, "owner": block.owner}
         self.journal.write(row | {"disturbed": block.disturbed, "samples_ns": block.samples_ns.tolist()})
 
+    def find_run(self, cell: int, place: int) -> ToolRun | None:
+        """What an invocation of a timing program in the place of a block gave."""
+        return self.journal.find_run(self.name, self.places[cell], place)
+
+    def keep_run(self, cell: int, place: int, run: ToolRun) -> None:
+        row = {"part": self.name, "cell": self.places[cell], "place": place}
+        self.journal.write(row | {"invocation": run.document()})
+
 
 class Journal:
     """The journal of one run. ``what`` names all that its figures depend on; another ``what`` is another run.
@@ -81,6 +90,7 @@ class Journal:
         self._what = _plain(what)
         self._plans: dict[str, tuple[Plan, Any]] = {}
         self._blocks: dict[tuple[str, int, int], TakenBlock] = {}
+        self._runs: dict[tuple[str, int, int], ToolRun] = {}
         self._whole_bytes = 0
         self._writing = threading.RLock()
         self.begun = False
@@ -99,7 +109,7 @@ class Journal:
     @property
     def found(self) -> int:
         """Blocks of an interrupted run."""
-        return len(self._blocks)
+        return len(self._blocks) + len(self._runs)
 
     def part(self, name: str, places: Sequence[int], settings: Any = ()) -> Part:
         """Where one machine keeps its blocks. Its blocks of an interrupted run count if ``settings`` are the same."""
@@ -114,12 +124,15 @@ class Journal:
                 return plan
             if settings is not None:
                 log.info("%s: not as it was when the run was interrupted; begun again there", part.name)
-                self._blocks = {key: block for key, block in self._blocks.items() if key[0] != part.name}
+                self._forget(part.name)
             self.write({"part": part.name, "plan": asdict(chosen), "cells": part.settings})
             return chosen
 
     def find(self, part: str, cell: int, place: int) -> TakenBlock | None:
         return self._blocks.get((part, cell, place))
+
+    def find_run(self, part: str, cell: int, place: int) -> ToolRun | None:
+        return self._runs.get((part, cell, place))
 
     def write(self, row: Mapping[str, Any]) -> None:
         """One more line; a disk that is full ends the journal, not the run."""
@@ -211,15 +224,22 @@ class Journal:
         for row in rows:
             if "plan" in row:
                 part, body = str(row["part"]), row["plan"]
-                self._blocks = {key: block for key, block in self._blocks.items() if key[0] != part}
+                self._forget(part)
                 self._plans[part] = Plan(**{**body, "rewarm": WarmupRule(**body["rewarm"])}), row["cells"]
             if "samples_ns" in row:
                 samples = np.array(row["samples_ns"], dtype=np.int64)
                 block = TakenBlock(samples, str(row["owner"]), bool(row["disturbed"]))
                 self._blocks[str(row["part"]), int(row["cell"]), int(row["place"])] = block
+            if "invocation" in row:
+                self._runs[str(row["part"]), int(row["cell"]), int(row["place"])] = ToolRun(**row["invocation"])
             self.generation = max(self.generation, int(row.get("generation", 0)))
         self.generation += 1
-        log.info("going on with an interrupted run: %d blocks are there (%s)", len(self._blocks), self.path)
+        log.info("going on with an interrupted run: %d blocks are there (%s)", self.found, self.path)
+
+    def _forget(self, part: str) -> None:
+        """Another plan, or other cells, have begun in ``part``."""
+        self._blocks = {key: block for key, block in self._blocks.items() if key[0] != part}
+        self._runs = {key: run for key, run in self._runs.items() if key[0] != part}
 
 
 def journal_in_state(what: Mapping[str, Any]) -> Path:

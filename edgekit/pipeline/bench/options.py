@@ -13,7 +13,7 @@ from edgekit.errors import UsageError
 SCENARIOS = ("single-stream", "multi-stream", "offline", "server", "fixed-rate")
 LOADS = ("server", "fixed-rate")
 """Scenarios whose queries come at given times, whether the model is ready or not."""
-EXTRAS = ("profile", "roofline", "sustain", "cold", "fit", "end_to_end", "energy", "probe")
+EXTRAS = ("profile", "roofline", "sustain", "cold", "fit", "end_to_end", "energy", "probe", "instructions")
 """Options that measure in a pass of its own and change nothing of the timed one."""
 STREAMS = 8
 """Samples of one query in ``multi-stream``, as in MLPerf."""
@@ -45,6 +45,7 @@ class BenchOptions:
         fit: the smallest memory limit under which the model loads and runs.
         end_to_end: pre-processing, copies and post-processing of ``input``, each timed.
         energy: joules of a run, where the platform has a meter.
+        instructions: ARM instructions of an inference, on emulated devices: a count, no time.
         probe: denormal weights, real against seeded input, what a reset costs.
         require_full_delegation: a gate: every operator of every model is run by the delegate or provider.
         baseline: a saved result of the bench to compare with.
@@ -78,6 +79,7 @@ class BenchOptions:
     end_to_end: bool = False
     energy: bool = False
     probe: bool = False
+    instructions: bool = False
     baseline: str | Path | None = None
     fail_slower: float | None = None
     replay: str | Path | None = None

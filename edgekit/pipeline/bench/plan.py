@@ -60,9 +60,12 @@ def _check_time(devices: Sequence[DeviceSpec], options: BenchOptions) -> None:
     """
     without = [device.name for device in devices if not device.evidence.has_time]
     asked = [f"--scenario {options.scenario}"] if options.scenario in LOADS else []
-    asked += [f"--{name.replace('_', '-')}" for name in EXTRAS if getattr(options, name)]
+    asked += [f"--{name.replace('_', '-')}" for name in EXTRAS if name != "instructions" and getattr(options, name)]
     asked += ["--fail-slower"] if options.fail_slower is not None else []
     asked += ["--baseline"] if options.baseline is not None else []
+    real = [device.name for device in devices if device.kind != "emulator"]
+    if options.instructions and real:
+        raise UnsupportedError(f"--instructions counts on emulated devices (emulator:CORE); {real[0]} is none")
     if without and asked:
         raise UnsupportedError(
             f"{without[0]} is emulated and has no time to measure: leave out {', '.join(asked)}. It shows that a file "

@@ -98,7 +98,8 @@ def _journal(options: BenchOptions, plans: Sequence[CellPlan]) -> Journal | None
         [plan.model, *_digests(plan.artifact), plan.runtime, plan.device.name, plan.device.address, plan.threads]
         for plan in plans
     ]
-    what = {"edgekit": __version__, "options": rows, "cells": cells}
+    tools = [sha256_file(file) for file in options.tool]
+    what = {"edgekit": __version__, "options": rows, "cells": cells, "tools": tools}
     path = journal_in_state(what) if options.journal is True else Path(options.journal)
     return Journal(path, what, options.resume)
 

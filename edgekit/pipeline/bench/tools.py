@@ -9,7 +9,7 @@ import getpass
 import logging
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -27,9 +27,10 @@ from edgekit.devices.lease import PLACE, Lease
 from edgekit.devices.stop import pause
 from edgekit.errors import DeviceError, EdgekitError, UnsupportedError, UsageError
 from edgekit.pipeline.bench.cell import CellPlan
+from edgekit.pipeline.bench.journal import Part
 from edgekit.pipeline.bench.options import EXTRAS, BenchOptions
 from edgekit.pipeline.bench.result import MachineRun
-from edgekit.pipeline.bench.timing import Note
+from edgekit.pipeline.bench.timing import Note, Order
 from edgekit.types import DeviceSpec, Format
 
 log = logging.getLogger("edgekit")
@@ -130,15 +131,17 @@ def _tool_for(plan: CellPlan, options: BenchOptions) -> tuple[Tool, str]:
     raise UsageError(f"{plan.device.name} needs a program that times {plan.model} there: --tool PATH; get {wanted}")
 
 
-def time_with_tools(devices: Sequence[str], plans: Sequence[CellPlan], options: BenchOptions, note: Note) -> MachineRun:
+def time_with_tools(devices: Sequence[str], plans: Sequence[CellPlan], asked: Order, note: Note) -> MachineRun:
     """All cells of one device, whose names are ``devices``; what was brought there is removed again.
 
     Raises:
         DeviceError: the device cannot be used, or somebody else uses it. Failures of cells stand in the result.
     """
-    spec, rounds = plans[0].device, options.workers or FEWEST
+    spec, options, places = plans[0].device, asked.options, tuple(plan.number for plan in plans)
     cells = [ToolCell(plan, *_tool_for(plan, options)) for plan in plans]
-    order = orders(len(cells), max(rounds, 2), options.seed)
+    order = orders(len(cells), max(options.workers or FEWEST, 2), options.seed)
+    block_ns = int(options.seconds / len(order) * 1e9)
+    chosen = Plan(len(order), block_ns, 0, 1, WarmupRule(0, 0, 0))
     note("loading", 0, len(cells))
     lease = _lease(spec, 2 * options.seconds * len(plans) + START_S, note)
     try:
@@ -147,22 +150,43 @@ def time_with_tools(devices: Sequence[str], plans: Sequence[CellPlan], options: 
             for index, cell in enumerate(cells):
                 note("loading", index, len(cells))
                 _try(cell, partial(_bring, device))
-            for place, round_ in enumerate(order):
-                for index in round_:
-                    _try(cells[index], partial(_time, device, options.seconds / len(order)))
-                note("timing", place + 1, len(order))
+            settings = [asdict(cell.result(properties).setting) for cell in cells]
+            part = asked.journal.part("+".join(devices), places, settings) if asked.journal else None
+            if part is not None:
+                part.begin(chosen)
+            kept = _take_turns(device, cells, order, (options.seconds / len(order), part, note))
             for cell in cells:
                 _memory(device, cell)
     finally:
         lease.release()
-    nothing = WarmupRule(0, 0, 0)
-    block_ns = int(options.seconds / len(order) * 1e9)
-    session = Session(
-        tuple(Taken() for _ in cells), Plan(len(order), block_ns, 0, 1, nothing), tuple(map(tuple, order))
-    )
+    session = Session(tuple(Taken() for _ in cells), chosen, tuple(map(tuple, order)), kept=kept)
     ran = any(cell.runs for cell in cells)
     results = tuple(cell.result(properties) for cell in cells)
-    return MachineRun(tuple(devices), tuple(plan.number for plan in plans), results, session if ran else None)
+    return MachineRun(tuple(devices), places, results, session if ran else None)
+
+
+def _take_turns(
+    device: Adb, cells: Sequence[ToolCell], order: Sequence[Sequence[int]], how: tuple[float, Part | None, Note]
+) -> int:
+    """The invocations of all rounds; how many of them an interrupted run had finished.
+
+    ``how``: seconds of one, where it is kept, and who is told.
+    """
+    (seconds, part, note), kept = how, 0
+    for place, round_ in enumerate(order):
+        for index in round_:
+            cell = cells[index]
+            found = None if part is None else part.find_run(index, place)
+            if found is not None:
+                cell.runs.append(found)
+                kept += 1
+                continue
+            before = len(cell.runs)
+            _try(cell, partial(_time, device, seconds))
+            if part is not None and len(cell.runs) > before:
+                part.keep_run(index, place, cell.runs[-1])
+        note("timing", place + 1, len(order))
+    return kept
 
 
 def _bring(device: Adb, cell: ToolCell) -> None:

@@ -20,7 +20,7 @@ from edgekit.pipeline.prune.options import PruneOptions, asked
 from edgekit.pipeline.quantize.options import QuantizeOptions, check_request
 from edgekit.pipeline.recipe.contents import Contents, is_model
 from edgekit.pipeline.recipe.plan import ANY, Plan, Unit
-from edgekit.pipeline.recipe.verbs import arguments, listed, names, reads_file, takes_network, verb
+from edgekit.pipeline.recipe.verbs import arguments, listed, names, reads_file, takes_network, verb, writes_file
 from edgekit.recipe import Problem, RecipeStep
 from edgekit.types import Format
 
@@ -53,6 +53,18 @@ def check_plan(plan: Plan, contents: Contents) -> None:
         error = refusal(partial(_whole, unit))
         if error is not None:
             plan.problems.append(Problem(_line(unit, str(error)), str(error)))
+        plan.problems += _overwritten(unit, plan)
+
+
+def _overwritten(unit: Unit, plan: Plan) -> Iterator[Problem]:
+    """Files beside its own that more than one run of the step would write."""
+    runs = [other.title for other in plan.units if other.step is unit.step]
+    for name in unit.options:
+        if writes_file(unit.verb.options[name]) and len(runs) > 1:
+            text = (
+                f"{name}: {len(runs)} runs ({', '.join(runs)}) would write the same file; give each a step of its own"
+            )
+            yield Problem(unit.step.options[name].line, text)
 
 
 def refusal(question: Callable[[], Any]) -> EdgekitError | None:
@@ -151,6 +163,8 @@ def _quantize(given: Mapping[str, Any], unit: Unit) -> None:
 
 
 def _bench(given: Mapping[str, Any], unit: Unit) -> None:
+    if given["replay"] is not None:
+        raise UsageError("--replay brings its own models; leave it out: bench here takes those of the steps it is from")
     fields = BenchOptions.__dataclass_fields__
     read_options({name: value for name, value in given.items() if name in fields and value not in (None, ())})
 

@@ -75,6 +75,19 @@ def test_every_family_learns_through_its_roundings(name: str) -> None:
     assert 0 < float((plain - rounded).abs().max()) < 0.5 * float(plain.abs().max())  # it rounds, and no more
 
 
+def test_the_weights_of_attention_are_rounded() -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0).eval()
+    x = torch.randn(4, 5, 8)
+    made = wrapped(layer, x).eval()
+    with torch.no_grad():
+        before = made(x)
+        layer.self_attn.in_proj_weight += 1e-6 * layer.self_attn.in_proj_weight.sign()  # far below a step of its grid
+        assert float((made(x) - before).abs().max()) < 1e-3
+        layer.self_attn.out_proj.weight *= 1.5
+        assert float((made(x) - before).abs().max()) > 0.01
+
+
 def test_ranges_move_until_they_are_frozen() -> None:
     x, module = torch.randn(8, 2, 4, 4), small()
     made = wrapped(module, x, freeze=2).train()

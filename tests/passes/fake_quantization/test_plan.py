@@ -78,6 +78,12 @@ def test_recurrent_layers_have_steps_and_a_state() -> None:
     assert found.weights == {"layers.lstm"}
 
 
+def test_attention_of_torch_is_one_operation_with_two_weights() -> None:
+    found = plan(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 5, 8)
+    assert found.points[1] == "self_attn.multi_head_attention_forward"
+    assert found.weights == {"self_attn.multi_head_attention_forward", "linear1.linear", "linear2.linear"}
+
+
 def test_a_network_without_layers_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="no layer that int8 files compute on integers"):
         plan(nn.Sequential(nn.ReLU(), nn.Flatten()), 3)

@@ -79,6 +79,9 @@ def _titles(result: ShowResult) -> list[str]:
         (EXPORT + '[[step]]\ndo = "bench"\nbaseline = "no.json"', 8, "baseline: no.json does not exist"),
         (EXPORT + '[[step]]\ndo = "bench"\nthreads = "x"', 8, "threads: 'x' is not N or N,N"),
         (EXPORT + '[[step]]\ndo = "bench"\nseconds = 0', 8, "--seconds 0: give more than 0"),
+        (EXPORT + '[[step]]\ndo = "bench"\nreplay = "r.toml"', 8, "--replay brings its own models"),
+        (EXPORT + '[[step]]\ndo = "quantize"\nscheme = "int8"\nmax-drop = 5', 9, "--max-drop is 5"),
+        (EXPORT + '[[step]]\ndo = "quantize"\nscheme = "int8"\nsave-calibration = "c.json"', 9, "2 runs"),
         (EXPORT + '[[step]]\ndo = "verify"\nagainst = "cnnn"', 8, "against: no network is called 'cnnn'"),
         (EXPORT + '[[step]]\ndo = "quantize"\nscheme = "int4-weights"', 8, "not to be had for .onnx files"),
         (EXPORT + '[[step]]\ndo = "quantize"\nscheme = "int9"', 8, "no scheme is called 'int9'"),
@@ -223,6 +226,44 @@ def test_shipped_recipes_are_right(name: str) -> None:
     assert result.plan.recipe.source.value == name
     commands = {one.unit.verb.name for one in result.runs}
     assert {"export", "quantize", "bench"} <= commands
+
+
+def test_the_recipe_of_the_documents_is_right(written: Callable[[str], Path], root: Path) -> None:
+    (text,) = re.findall(r"```toml\n(.*?)```", (root / "docs/recipes.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(check(written(text)).runs) == 11
+
+
+def test_a_step_as_teacher_and_files_that_differ_in_format(written: Callable[[str], Path]) -> None:
+    """auto takes the formats of one network together, of each network apart; a step's name stands for its file."""
+    text = """[[step]]
+name = "less"
+do = "prune"
+amount = [0.3, 0.5]
+epochs = 0
+[[step]]
+do = "finetune"
+epochs = 1
+distil-from = "whole"
+[[step]]
+do = "export"
+to = ["onnx", "tflite"]
+[[step]]
+do = "quantize"
+scheme = "auto"
+max-drop = 0.01
+[[step]]
+do = "eval"
+[[step]]
+name = "whole"
+do = "finetune"
+from = "source"
+epochs = 1
+"""
+    lines = {one.unit.title: one.command for one in check(written(HEAD + text)).runs}
+    assert "--distil-from whole.safetensors" in lines["finetune-0.3.safetensors"]
+    assert list(lines).index("whole.safetensors") < list(lines).index("finetune-0.3.safetensors")
+    assert lines["quantize-0.5"].startswith("edgekit quantize export-0.5.onnx export-0.5.tflite --scheme auto")
+    assert lines["eval-0.5"] == "edgekit eval quantize-0.5 --data breast-cancer"
 
 
 def test_every_family_has_a_recipe() -> None:
