@@ -5,8 +5,8 @@ neighbours in 16 bits and saturates at -32,768 and 32,767 (Intel SDM, volume 2).
 dot products of ARM and the signed kernels of XNNPACK add in 32 bits. Weights of 7 bits (-64..63) cannot clip: "reduce
 range". Neighbours are those of the inner axis as onnxruntime lays it out: kernel height, width, channels of the group.
 
-The simulation gives, to the last integer, what onnxruntime 1.31 gave under QEMU's Haswell for matrix products and
-convolutions; depthwise convolutions have a kernel of their own, which does not clip.
+The simulation gives, to the last integer, what onnxruntime 1.31 gave under QEMU's Haswell for a matrix product, and the
+same uint8 outputs for six convolutions; depthwise convolutions have a kernel of their own, which does not clip.
 """
 
 from __future__ import annotations
