@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from ctypes.util import find_library
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -123,6 +124,7 @@ def test_an_accelerator_that_is_not_here(
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(find_library("vulkan") is None, reason="LiteRT reaches a GPU on Linux by Vulkan: libvulkan1")
 @pytest.mark.parametrize(("variant", "tolerance"), [("gpu", 1e-4), ("gpu:fp16", 0.1)])
 def test_a_gpu_computes_the_same(files: ModuleType, tmp_path: Path, variant: str, tolerance: float) -> None:
     """4 products of at most 11 x 4 and a sum of 101: 1e-4 is 13 units in the last place, 0.1 is 1.6 of float16."""

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edgekit.artifact import read_card
+from edgekit.artifact import read_card, size_bytes
 from edgekit.errors import DeviceError, EdgekitError, GateError, InconclusiveError, InputError, UsageError
+from edgekit.pipeline.recipe.contents import is_model
 from edgekit.pipeline.recipe.plan import MODEL_SUFFIXES, Plan, Unit
+from edgekit.recipe import SOURCE
 
 Ended = Literal["done", "kept", "failed", "left out"]
 WORST_FIRST: tuple[type[EdgekitError], ...] = (DeviceError, InputError, UsageError, GateError, InconclusiveError)
@@ -105,17 +107,15 @@ class RecipeResult:
     def table(self) -> Iterator[dict[str, Any]]:
         """One row a model file and place it was timed in; one for a file that was not timed at all."""
         timed = [row for outcome in self._of("bench") for row in _timings(outcome)]
-        for outcome in self.outcomes:
-            if outcome.file is None or not outcome.unit.gives or outcome.file.suffix not in MODEL_SUFFIXES:
+        source = self.plan.recipe.source.value
+        files = [(SOURCE, Path(source))] if is_model(source) else []
+        files += [(o.unit.step.name, o.file) for o in self.outcomes if o.file is not None and o.unit.gives]
+        for step, file in files:
+            if file.suffix not in MODEL_SUFFIXES:
                 continue
-            name = str(outcome.file)
-            figures = {
-                "file": outcome.file.name,
-                "step": outcome.unit.step.name,
-                "format": outcome.file.suffix.lstrip("."),
-                "bytes": outcome.file.stat().st_size,
-                **self._quality(name),
-            }
+            name = str(file)
+            figures = {"file": file.name, "step": step, "format": file.suffix.lstrip("."), "bytes": size_bytes(file)}
+            figures |= self._quality(name)
             rows = [row for model, row in timed if model == name]
             yield from ({**figures, **row} for row in rows or [_UNTIMED])
 

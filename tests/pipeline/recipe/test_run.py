@@ -20,6 +20,7 @@ import edgekit
 from edgekit.artifact import read_card, sha256_file
 from edgekit.cli import main
 from edgekit.errors import DeviceError, EdgekitError, GateError, InputError, StorageError, UsageError
+from edgekit.pipeline.doctor import TINY_ONNX
 from edgekit.pipeline.recipe.result import RecipeResult
 from edgekit.pipeline.recipe.state import Folder, changes, key_of
 
@@ -223,6 +224,16 @@ def test_exit_code_is_the_worst(folder: Path) -> None:
         assert type(_failure(result)) is kind
         assert _ends(result)["export.onnx"] in ("done", "kept")
         assert result.document()["exit_code"] == kind.exit_code
+
+
+def test_a_finished_file_is_a_source_too(folder: Path) -> None:
+    Path("tiny.onnx").write_bytes(TINY_ONNX)
+    text = 'source = "tiny.onnx"\n[[step]]\ndo = "bench"\nseconds = 0.1\nworkers = 1\n'
+    (row,) = _run(text).document()["table"]
+    assert (row["file"], row["step"], row["bytes"], row["ratio"]) == ("tiny.onnx", "source", len(TINY_ONNX), None)
+    assert row["p50_ms"] > 0
+    Path("tiny.onnx").write_bytes(TINY_ONNX + b"\x3a\x00")  # an empty, unknown part more
+    assert "source tiny.onnx changed" in edgekit.recipe.show("line.toml", out="out").runs[0].why
 
 
 def test_two_at_once(folder: Path) -> None:
