@@ -80,7 +80,7 @@ def test_numpy_is_missing(start: Start, ends_in: Ends, place: Any) -> None:
 
 def test_every_runtime_is_missing(start: Start, ends_in: Ends, files: ModuleType, tmp_path: Path) -> None:
     model = files.dense_tflite(tmp_path / "m.tflite")
-    early = "sys.modules.update(ai_edge_litert=None, tflite_runtime=None)"
+    early = "sys.modules.update(ai_edge_litert=None, tflite_runtime=None, tensorflow=None)"
     with start(early) as client, ends_in(RuntimeMissingError, "package ai-edge-litert", "pip install"):
         client.load(model)
 
