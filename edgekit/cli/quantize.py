@@ -28,6 +28,9 @@ from edgekit.cli.options import (
 @click.option("--save-calibration", metavar="FILE.json", help="Keep the ranges that were found.")
 @click.option("--max-drop", type=float, metavar="D",
               help="Largest loss of quality to publish, as a fraction (0.01: one point of accuracy).")  # fmt: skip
+@click.option("--mixed", is_flag=True,
+              help="The layers that lose most stay in float until --max-drop holds; -o X.json: the plan.")  # fmt: skip
+@click.option("--keep-float", metavar="NAMES", help="Layers that stay in float: names with commas, or a plan's .json.")
 @limit_option
 @click.option("--integer-io", is_flag=True, help="Inputs and outputs of the file are integers too.")
 @click.option("--on", metavar="DEVICE",
@@ -52,6 +55,8 @@ def command(
     calibration: str | None,
     save_calibration: str | None,
     max_drop: float | None,
+    mixed: bool,
+    keep_float: str | None,
     limit: int | None,
     integer_io: bool,
     on: str | None,
@@ -72,15 +77,23 @@ def command(
     float one where none is faster. There MODEL is a float file, one of each format, or a network (exported to both). An
     interrupted run goes on with its finished trials.
     """
+    from edgekit.errors import UsageError
     from edgekit.pipeline.auto import AutoResult
-    from edgekit.pipeline.quantize import quantize
+    from edgekit.pipeline.quantize import plan_mixed, quantize
     from edgekit.report.auto import render_auto
-    from edgekit.report.quantize import render_quantize
+    from edgekit.report.quantize import render_plan, render_quantize
 
     if scheme != "auto":
         seconds = None if seconds == 0 else 1.0 if seconds is None else seconds
     own: dict[str, Any] = {"on": on, "seconds": seconds, "threads": threads, "runtime": runtime or None}
     own |= {"smaller": smaller or None, "resume": resume}
+    if mixed and keep_float:
+        raise UsageError("--mixed finds the layers that stay in float, --keep-float names them; drop one")
+    own["mixed"] = "auto" if mixed else keep_float
+    if mixed and out.lower().endswith(".json"):
+        told = {"data": data, "samples": samples, "calibration": calibration, "max_drop": max_drop, "limit": limit}
+        emit("quantize", plan_mixed(models, scheme=scheme, out=out, **told), render=render_plan)
+        return
     result = quantize(
         models,
         scheme=scheme,

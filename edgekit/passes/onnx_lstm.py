@@ -13,8 +13,8 @@ DOMAIN = "com.microsoft"
 _FLOAT = 1
 
 
-def dynamic_lstm(model: Any) -> int:
-    """Replaces LSTMs with constant float32 weights; returns how many.
+def dynamic_lstm(model: Any, skip: frozenset[str] = frozenset()) -> int:
+    """Replaces LSTMs with constant float32 weights, those called one of ``skip`` left out; returns how many.
 
     W and R become int8, transposed to (D, I, 4 H) and (D, H, 4 H), with a scale for each direction and row (D, 4 H);
     input and state are quantized while running. 2 layers of 64 units over 64 steps take 0.71 of the float time (x86).
@@ -28,6 +28,7 @@ def dynamic_lstm(model: Any) -> int:
         node
         for node in graph.node
         if node.op_type == "LSTM"
+        and node.name not in skip
         and all(name in constants and constants[name].data_type == _FLOAT for name in node.input[1:3])
         and not any(attribute.name == "layout" and attribute.i for attribute in node.attribute)
     ]

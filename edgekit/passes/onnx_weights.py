@@ -83,6 +83,12 @@ def store_int8(model: Any, skip: frozenset[str] = frozenset()) -> int:
     return _replace(model, made, skip)
 
 
+def weights_of(model: Any, names: frozenset[str]) -> frozenset[str]:
+    """Constants that the nodes called ``names`` read."""
+    held = {tensor.name for tensor in model.graph.initializer}
+    return frozenset(name for node in model.graph.node if node.name in names for name in node.input if name in held)
+
+
 def store_float16(model: Any) -> int:
     """Replaces float weights by float16 ones with a Cast behind them; returns how many.
 

@@ -14,10 +14,12 @@ import numpy as np
 from edgekit.artifact import library_versions
 from edgekit.errors import ModelError, UnsupportedError, UsageError
 from edgekit.passes.base import Model, Pass, PassContext
+from edgekit.passes.bias_correction import correct_biases
 from edgekit.passes.calibration import Calibration, describe
+from edgekit.passes.onnx_float import hold_float
 from edgekit.passes.onnx_lstm import dynamic_lstm
 from edgekit.passes.onnx_prepare import drop_unused, prepared
-from edgekit.passes.onnx_weights import store_float16, store_int8
+from edgekit.passes.onnx_weights import store_float16, store_int8, weights_of
 from edgekit.types import Artifact, Format, PassResult, Step
 
 SCHEMES = ("int8", "int8-dynamic", "int8-weights", "fp16")
@@ -51,6 +53,7 @@ class QuantizeOnnx(Pass):
     calibration; biases int32; LSTM as in ``int8-dynamic``; weights of operators without an integer kernel held in int8.
     ``int8-dynamic``: matrix products and LSTM on integers with scales found while running; other weights held in int8.
     ``int8-weights``, ``fp16``: weights held in int8 or float16, arithmetic in float32.
+    ``keep_float``: names of nodes, as :func:`edgekit.passes.operators.operators` gives them, that are left alone.
     """
 
     scheme: str = "int8"
@@ -58,6 +61,7 @@ class QuantizeOnnx(Pass):
     integer_io: bool = False
     reduce_range: bool | Mapping[str, int] = False
     """7-bit weights: of every layer, or of these alone (name -> axis of its scales; see :mod:`saturation`)."""
+    keep_float: frozenset[str] = frozenset()
     name: ClassVar[str] = "quantize-onnx"
 
     def describe(self, model: Model) -> Step:
@@ -72,6 +76,8 @@ class QuantizeOnnx(Pass):
             params["activations"] = "uint8, per tensor"
             params["reduce_range"] = self.reduce_range if isinstance(self.reduce_range, bool) else [*self.reduce_range]
             params["integer_io"] = self.integer_io
+        if self.keep_float:
+            params["kept_in_float"] = sorted(self.keep_float)
         if self.calibration is not None and self.scheme == "int8":
             params["calibration"] = describe(self.calibration)
         return Step("quantize", params, library_versions("onnx", "onnxruntime"))
@@ -83,16 +89,17 @@ class QuantizeOnnx(Pass):
             raise UsageError(f"integer inputs and outputs need --scheme int8, not {self.scheme}")
         graph = prepared(artifact.path)
         notes: tuple[str, ...] = ()
+        kept = weights_of(graph, self.keep_float)
         if self.scheme == "int8":
             graph = self._static(graph, artifact)
-            dynamic_lstm(graph)
-            store_int8(graph)  # weights of what has no integer operator: tables, GRU, RNN, ConvTranspose
+            dynamic_lstm(graph, self.keep_float)
+            store_int8(graph, kept)  # weights of what has no integer operator: tables, GRU, RNN, ConvTranspose
         elif self.scheme == "int8-dynamic":
-            graph = _dynamic(graph)
-            dynamic_lstm(graph)
-            store_int8(graph)
+            graph = _dynamic(graph, self.keep_float)
+            dynamic_lstm(graph, self.keep_float)
+            store_int8(graph, kept)
         elif self.scheme == "int8-weights":
-            store_int8(graph)
+            store_int8(graph, kept)
         else:
             store_float16(graph)
             notes = (
@@ -112,6 +119,8 @@ class QuantizeOnnx(Pass):
                 "scheme int8 needs a calibration: give --data (real samples; random ones give wrong ranges)"
             )
         ranges = ranges_for(graph, self.calibration, artifact.path)
+        if self.reduce_range is not True:
+            correct_biases(graph, self.calibration.means, self.reduce_range or ())
         data = {name: TensorData(lowest=np.float32(one[0]), highest=np.float32(one[1])) for name, one in ranges.items()}
         options: dict[str, Any] = {"MinimumRealRange": 1e-6}
         sums, whole = _last_sums(graph), self.reduce_range is True
@@ -128,7 +137,7 @@ class QuantizeOnnx(Pass):
                 QuantType.QUInt8,
                 TensorsData(CalibrationMethod.MinMax, data),
                 [],
-                sums,
+                [*sums, *self.keep_float],
                 list(_STATIC_OPERATORS),
                 options,
             )
@@ -137,6 +146,7 @@ class QuantizeOnnx(Pass):
         quantized = quantizer.model.model
         _read_real(quantized, sums)
         _real_outputs(quantized)
+        hold_float(quantized, self.keep_float)
         if self.integer_io:
             _integer_inputs(quantized)
         return quantized
@@ -263,7 +273,7 @@ def _integer_inputs(model: Any) -> None:
         graph.node.remove(quantize)
 
 
-def _dynamic(model: Any) -> Any:
+def _dynamic(model: Any, keep_float: frozenset[str]) -> Any:
     """Matrix products with constant weights on integers, their activations quantized while running."""
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
@@ -281,7 +291,7 @@ def _dynamic(model: Any) -> Any:
             QuantType.QUInt8,
             None,
             [],
-            [],
+            list(keep_float),
             ["MatMul"],
             {"MatMulConstBOnly": True},
         )

@@ -73,7 +73,9 @@ class Recurrent:
     notes: tuple[str, ...] = ()
 
 
-def quantize_recurrent(content: bytes, scheme: str, ranges: Mapping[str, Range]) -> Recurrent:
+def quantize_recurrent(
+    content: bytes, scheme: str, ranges: Mapping[str, Range], keep_float: frozenset[str] = frozenset()
+) -> Recurrent:
     """A TFLite file with its recurrent operators quantized; one without any is returned as it is.
 
     Args:
@@ -81,9 +83,10 @@ def quantize_recurrent(content: bytes, scheme: str, ranges: Mapping[str, Range])
         scheme: ``int8`` (integer where there is a kernel, else hybrid), ``int8-dynamic`` (hybrid), ``fp16`` or another
             (stored).
         ranges: of the float file's tensors, the cell states among them, for ``int8``.
+        keep_float: operators left as they are, by the name of their first output.
     """
     editor = Editor(content)
-    edits = [_Edit(Graph(editor, raw), scheme, ranges) for raw in editor.model.subgraphs]
+    edits = [_Edit(Graph(editor, raw), scheme, ranges, keep_float) for raw in editor.model.subgraphs]
     edits = [edit for edit in edits if edit.recurrent()]
     for edit in edits:
         edit.run()
@@ -108,8 +111,10 @@ def cell_scale(found: Range) -> Scale | None:
 class _Edit:
     """One subgraph, read once from its first operator to its last."""
 
-    def __init__(self, graph: Graph, scheme: str, ranges: Mapping[str, Range]) -> None:
-        self.graph, self.scheme, self.ranges = graph, scheme, ranges
+    def __init__(
+        self, graph: Graph, scheme: str, ranges: Mapping[str, Range], keep_float: frozenset[str] = frozenset()
+    ) -> None:
+        self.graph, self.scheme, self.ranges, self.keep_float = graph, scheme, ranges, keep_float
         self.integer_of: dict[int, int] = {}
         """float tensor -> the int8 tensor that it is read from."""
         self.now_called: dict[int, int] = {}
@@ -123,7 +128,8 @@ class _Edit:
         return any(self._is_float(node) for node in self.graph.raw.operators)
 
     def _is_float(self, node: Any) -> bool:
-        return builtin(self.graph, node) in WEIGHTS and self.graph.data(int(node.inputs[2])) is not None
+        kept = name_of(self.graph, int(node.outputs[0])) in self.keep_float
+        return not kept and builtin(self.graph, node) in WEIGHTS and self.graph.data(int(node.inputs[2])) is not None
 
     def run(self) -> None:
         """Rewrites the operators."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -51,12 +52,13 @@ class QuantizeTflite(Pass):
     weights in fewer bits, arithmetic in float.
 
     Recurrent operators: see :mod:`edgekit.passes.quantize_recurrent`. Inputs and outputs stay float32 unless
-    ``integer_io``.
+    ``integer_io``. ``keep_float``: operators left alone, by the names of :func:`edgekit.passes.operators.operators`.
     """
 
     scheme: str = "int8"
     calibration: Calibration | None = None
     integer_io: bool = False
+    keep_float: frozenset[str] = frozenset()
     name: ClassVar[str] = "quantize-tflite"
 
     def describe(self, model: Model) -> Step:
@@ -69,6 +71,8 @@ class QuantizeTflite(Pass):
             params["integer_io"] = self.integer_io
             if self.calibration is not None:
                 params["calibration"] = describe(self.calibration)
+        if self.keep_float:
+            params["kept_in_float"] = sorted(self.keep_float)
         versions = library_versions("ai-edge-quantizer", "litert-quantizer", "ai-edge-litert")
         return Step("quantize", params, versions)
 
@@ -87,7 +91,7 @@ class QuantizeTflite(Pass):
         used = "int8-weights" if stored else self.scheme
         content = _quantized(model.path, given, self._recipe(used), self._ranges() if self.scheme in _STATIC else None)
         ranges = self.calibration.ranges if self.calibration is not None else {}
-        done = quantize_recurrent(content, self.scheme, ranges)
+        done = quantize_recurrent(content, self.scheme, ranges, self.keep_float)
         context.target.write_bytes(finished(done.content, given))
         notes = (*filter(None, [_NOTES.get(self.scheme)]), *done.notes, *_refused_by_old(done.content, used))
         return PassResult(Artifact(context.target, Format.TFLITE, model.card), True, notes)
@@ -113,6 +117,11 @@ class QuantizeTflite(Pass):
                 {"regex": ".*", "operation": side, "algorithm_key": "no_quantize", "op_config": {}}
                 for side in ("INPUT", "OUTPUT")
             ]
+        # a scope is the names of all outputs, each with a semicolon behind it; the last rule that fits counts
+        rules += [
+            {"regex": f"^{re.escape(name)};", "operation": "*", "algorithm_key": "no_quantize", "op_config": {}}
+            for name in sorted(self.keep_float)
+        ]
         return rules
 
     def _ranges(self) -> dict[str, dict[str, Any]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from edgekit.report.against import COLUMNS, account_line, against_rows, inserted_line, missing_lines
 from edgekit.report.text import share, small, table
 from edgekit.report.verbs import Documented, Parts
@@ -21,6 +24,8 @@ def render_quantize(result: Documented) -> Parts:
     if document["length_errors"]:
         errors = [(e["steps"], small(e["max_abs"]), share(e["relative"])) for e in document["length_errors"]]
         parts.append(table(("steps", "largest error", "of the largest output"), errors, right=("steps",)))
+    if document.get("mixed"):
+        parts += plan_parts(document["mixed"])
     left = account["left_float"]
     if left:
         reasons: dict[str, dict[str, int]] = {}
@@ -33,3 +38,31 @@ def render_quantize(result: Documented) -> Parts:
         parts.append(table(("left in float", "why"), listed))
     parts += missing_lines(against)
     return [*parts, *(f"note: {note}" for note in document["notes"])]
+
+
+def render_plan(result: Documented) -> Parts:
+    """The plan of mixed precision by itself: no model was written."""
+    return plan_parts(result.document())
+
+
+def plan_parts(plan: Mapping[str, Any]) -> Parts:
+    """Every layer by what it loses alone, worst first, and which stay in float."""
+    kept = set(plan["keep"])
+    parts: Parts = []
+    if plan["layers"]:
+        rows = [
+            (
+                one["name"],
+                one["operator"],
+                None if one["drop"] is None else share(one["drop"]),
+                one["reason"] or share(one["error"]),
+                "float" if one["name"] in kept else plan["scheme"],
+            )
+            for one in plan["layers"]
+        ]
+        title = f"Each layer alone in {plan['scheme']}, on {plan['samples']} samples of {plan['data']}"
+        columns = ("layer", "operator", "quality lost", "outputs change by", "plan")
+        parts.append(table(columns, rows, title=title, right=("quality lost",)))
+    limit = "" if plan["max_drop"] is None else f", {share(plan['max_drop'])} allowed"
+    lost = "" if plan["drop"] is None else f"; together they lose {share(plan['drop'])} of the quality{limit}"
+    return [*parts, f"{len(kept)} of the layers stay in float{lost}"]

@@ -29,6 +29,8 @@ class QuantizeOptions:
         integer_io: inputs and outputs of the file are integers, which suits devices without floating point.
         seconds: how long the file and its parent are timed, interleaved; None: not at all.
         on: the device of these times, whose CPU also decides which layers of an int8 .onnx file get 7-bit weights.
+        mixed: which operators stay in float: ``auto`` (the worst layers, until ``max_drop`` holds), a plan that
+            :func:`plan_mixed` wrote, or names, separated by commas; None: none.
     """
 
     scheme: str
@@ -41,6 +43,7 @@ class QuantizeOptions:
     integer_io: bool = False
     seconds: float | None = None
     on: str = "cpu"
+    mixed: str | None = None
 
 
 def read_options(scheme: str, keywords: Mapping[str, Any]) -> tuple[QuantizeOptions, dict[str, Any]]:
@@ -76,14 +79,17 @@ def one_model(model: str | Path | Sequence[str | Path], auto: Mapping[str, Any])
     return model if isinstance(model, str | Path) else several[0]
 
 
-def check_options(artifact: Artifact, target: Path, options: QuantizeOptions) -> None:
+def check_options(artifact: Artifact, target: Path, options: QuantizeOptions, suffix: str | None = None) -> None:
     """Everything that can be refused before any work."""
     learned = options.calibration is None and artifact.card is not None and artifact.card.ranges is not None
     check_request(artifact.path, artifact.format, options, learned)
-    if target.suffix.lower() != f".{artifact.format}":
+    if suffix is not None and target.suffix.lower() != suffix:
+        raise UsageError(f"-o {target} must end in {suffix}: it is the plan that is written, no model")
+    if suffix is None and target.suffix.lower() != f".{artifact.format}":
         raise UsageError(f"-o {target} must end in .{artifact.format}, as the model does: quantizing keeps the format")
     if target.resolve() == artifact.path.resolve():
         raise UsageError(f"-o names the model itself ({target}); give another name, the parent is kept")
+    _check_mixed(options, planned=suffix is not None)
     evidence = quantized_already(artifact)
     if evidence:
         raise ModelError(f"{artifact.path} is quantized already ({evidence}); give the float file it was made from")
@@ -115,3 +121,18 @@ def check_request(name: str | Path, format_: Format, options: QuantizeOptions, l
             f"scheme {options.scheme} calibrates on real samples: give --data (cifar10, images:DIR, npz:FILE). Without "
             "data there are int8-dynamic, int8-weights and fp16"
         )
+
+
+def _check_mixed(options: QuantizeOptions, *, planned: bool) -> None:
+    if options.mixed is None:
+        return
+    if options.scheme == "fp16":
+        raise UsageError("--mixed keeps layers out of integers, and --scheme fp16 has none; leave it out")
+    if options.mixed != "auto":
+        if planned:
+            raise UsageError("-o names a plan to write, so --mixed has to find one: give --mixed auto")
+        return
+    if options.data is None:
+        raise UsageError("--mixed needs --data to see which layers lose most on it")
+    if options.max_drop is None and not planned:
+        raise UsageError("--mixed needs --max-drop: layers stay in float until it holds. -o FILE.json only ranks them")

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgekit.pipeline.quantize.sensitivity import Plan
 from edgekit.quality.account import Account
 from edgekit.quality.evaluate import Evaluation, drop
 from edgekit.quality.lengths import LengthError
@@ -29,6 +30,7 @@ class QuantizeResult:
     notes: tuple[str, ...]
     lengths: tuple[LengthError, ...] = ()
     against: Mapping[str, Any] = field(default_factory=dict)
+    mixed: Plan | None = None
 
     @property
     def drop(self) -> float | None:
@@ -52,5 +54,6 @@ class QuantizeResult:
             "inserted": self.against["inserted"],
             "length_errors": [asdict(one) for one in self.lengths],
             "account": self.account.document(),
+            "mixed": None if self.mixed is None else self.mixed.document(),
             "notes": list(self.notes),
         }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from edgekit.artifact import open_artifact, publishing, sha256_file, write_card
@@ -14,12 +16,16 @@ from edgekit.data.seeded import seeded_feed
 from edgekit.errors import DataError, QualityError
 from edgekit.passes import quantize_onnx, quantize_tflite
 from edgekit.passes.base import Pass, PassContext
+from edgekit.passes.calibration import Calibration
 from edgekit.passes.integer_io import integer_io as read_integer_io
+from edgekit.passes.operators import check_names, operators
 from edgekit.pipeline.quantize.options import QuantizeOptions, check_options, one_model, read_options
 from edgekit.pipeline.quantize.ranges import find_ranges
 from edgekit.pipeline.quantize.result import QuantizeResult
 from edgekit.pipeline.quantize.samples import calibration_feeds, fit_and_test
 from edgekit.pipeline.quantize.saturating import SAMPLES, isa_of, relieved
+from edgekit.pipeline.quantize.sensitivity import SAMPLES as SENSITIVITY_SAMPLES
+from edgekit.pipeline.quantize.sensitivity import Plan, load_plan, sensitivities
 from edgekit.pipeline.quantize.timing import time_ratio
 from edgekit.quality.account import Account, account
 from edgekit.quality.anomaly import refit_threshold
@@ -30,6 +36,7 @@ from edgekit.quality.paired import quality_document
 from edgekit.runtime.stream import sequences, streaming_of
 from edgekit.types import Artifact, Card, Feed, Format, Signature, Step, Task
 
+log = logging.getLogger("edgekit")
 _PROBED = 4
 """Test samples on which the error by length of a recurrent file is looked at."""
 
@@ -70,6 +77,23 @@ def quantize(
     return _Run(artifact, target, options, fit_and_test(data, notes), notes).result()
 
 
+def plan_mixed(model: str | Path | Sequence[str | Path], *, scheme: str, out: str | Path, **keywords: Any) -> Plan:
+    """The plan of mixed precision that :func:`quantize` with ``mixed="auto"`` would apply, written to ``out`` (.json).
+
+    No model is written. ``keywords``: as of :func:`quantize`.
+
+    Raises:
+        ModelError, DataError, UnsupportedError, UsageError: what was given does not work; nothing is published.
+    """
+    options, auto = read_options(scheme, {"mixed": "auto", **keywords})
+    artifact = open_artifact(one_model(model, auto))
+    check_options(artifact, Path(out), options, suffix=".json")
+    notes: list[str] = []
+    plan = _Run(artifact, Path(out), options, fit_and_test(options.data, notes), notes).plan()
+    plan.save(Path(out))
+    return plan
+
+
 def quantize_on(
     artifact: Artifact, target: Path, options: QuantizeOptions, fit: Dataset, test: Dataset | None = None
 ) -> QuantizeResult:
@@ -90,6 +114,16 @@ class _Measured:
     runtime: str
 
 
+@dataclass(frozen=True)
+class _Made:
+    """A quantized file that is not published yet."""
+
+    card: Card
+    after: _Measured
+    account: Account
+    step: Step
+
+
 class _Run:
     """One quantization: what was given, and what is found on the way."""
 
@@ -105,28 +139,17 @@ class _Run:
         self.fit, self.test = samples
         self.notes = notes
         self.probes: tuple[Probe, ...] | None = None
+        self.ranges: Calibration | None = None
+        self.chosen: Plan | None = None
+        self.told = 0
 
     def result(self) -> QuantizeResult:
         before = self._measured(self.artifact, self.artifact.card)
-        quantizer = self._pass(before.signature)
+        self.ranges = self._ranges(before.signature)
         parent_bytes = self.artifact.path.stat().st_size
         with publishing(self.target) as temporary:
-            made = quantizer.run(self.artifact, PassContext(temporary))
-            if isinstance(quantizer, quantize_onnx.QuantizeOnnx) and self.options.scheme == "int8" and self.fit:
-                some = calibration_feeds(self.artifact, stratified(self.fit, SAMPLES, SEED), before.signature)
-                quantizer, made, said = relieved(quantizer, self.artifact, made, some, isa_of(self.options.on))
-                self.notes += said
-            self.notes += made.notes
-            unpublished = Artifact(temporary, self.artifact.format)
-            found = account(unpublished, _reasons(self.artifact.format, self.options.scheme))
-            step = quantizer.describe(self.artifact)
-            card = self._card(before.signature, unpublished, step, found)
-            write_card(temporary, card)
-            card = self._refitted(unpublished, card)
-            after = self._measured(unpublished, card)
-            quality = () if after.quality is None else (after.quality.quality(after.runtime, "cpu"),)
-            card = replace(card, quality=quality, selftest=selftest_of(after.outputs, self.options.scheme))
-            write_card(temporary, card)
+            made = self._mixed(temporary, before) if self.options.mixed else self._made(temporary, before)
+            card, after, found, step = made.card, made.after, made.account, made.step
             _check_growth(parent_bytes, temporary.stat().st_size)
             self._check_drop(before.quality, after.quality)
             card = replace(card, parent=self._against(temporary, found, before.quality, after.quality))
@@ -147,7 +170,79 @@ class _Run:
             tuple(self.notes),
             length_errors(self.probes or (), before.by_length, after.by_length),
             card.parent or {},
+            self.chosen,
         )
+
+    def plan(self) -> Plan:
+        """The plan of mixed precision: found as :meth:`result` finds it, nothing published."""
+        before = self._measured(self.artifact, self.artifact.card)
+        self.ranges = self._ranges(before.signature)
+        with TemporaryDirectory() as folder:
+            self._mixed(Path(folder) / f"mixed.{self.artifact.format}", before)
+        assert self.chosen is not None
+        return self.chosen
+
+    def _made(
+        self, target: Path, before: _Measured, keep: Sequence[str] = (), why: Mapping[str, str] | None = None
+    ) -> _Made:
+        """The file with all operators but those of ``keep`` quantized, with its card but for its comparison with the
+        parent. ``why``: reasons for the account."""
+        quantizer = self._pass(frozenset(keep))
+        told = len(self.notes)
+        made = quantizer.run(self.artifact, PassContext(target))
+        if isinstance(quantizer, quantize_onnx.QuantizeOnnx) and self.options.scheme == "int8" and self.fit:
+            some = calibration_feeds(self.artifact, stratified(self.fit, SAMPLES, SEED), before.signature)
+            quantizer, made, said = relieved(quantizer, self.artifact, made, some, isa_of(self.options.on))
+            self.notes += said
+        self.notes += made.notes
+        unpublished = Artifact(target, self.artifact.format)
+        reasons = {**_reasons(self.artifact.format, self.options.scheme), **(why or {})}
+        found, step = account(unpublished, reasons), quantizer.describe(self.artifact)
+        card = self._card(before.signature, unpublished, step, found)
+        write_card(target, card)
+        card = self._refitted(unpublished, card)
+        after = self._measured(unpublished, card)
+        quality = () if after.quality is None else (after.quality.quality(after.runtime, "cpu"),)
+        card = replace(card, quality=quality, selftest=selftest_of(after.outputs, self.options.scheme))
+        write_card(target, card)
+        self.told = told
+        return _Made(card, after, found, step)
+
+    def _mixed(self, target: Path, before: _Measured) -> _Made:
+        """The file with the worst layers in float: as few as hold ``max_drop``, or those of the plan that was given."""
+        options, how = self.options, str(self.options.mixed)
+        known = operators(self.artifact)
+        if how.endswith(".json"):
+            self.chosen = load_plan(Path(how), self.artifact, options.scheme)
+        elif how != "auto":
+            names = tuple(name.strip() for name in how.split(",") if name.strip())
+            self.chosen = Plan(options.scheme, sha256_file(self.artifact.path), "", 0, (), names)
+        else:
+            assert self.fit is not None
+            layers = sensitivities(self.artifact, before.signature, known, self.fit, self._pass)
+            few = min(SENSITIVITY_SAMPLES, len(self.fit))
+            digest = sha256_file(self.artifact.path)
+            self.chosen = Plan(options.scheme, digest, self.fit.label, few, layers, (), options.max_drop)
+        check_names(frozenset(self.chosen.keep), known)
+        made = self._made(target, before, self.chosen.keep, self.chosen.reasons())
+        while how == "auto" and (lost := self._lost_too_much(before, made.after)) is not None:
+            left = [one for one in self.chosen.layers if one.name not in self.chosen.keep and not one.reason]
+            if not left:
+                break
+            log.info("down %.4f; %s stays in float", lost, left[0].name)
+            self.chosen = replace(self.chosen, keep=(*self.chosen.keep, left[0].name))
+            del self.notes[self.told :]
+            made = self._made(target, before, self.chosen.keep, self.chosen.reasons())
+        if before.quality is not None and made.after.quality is not None:
+            self.chosen = replace(self.chosen, drop=drop(before.quality, made.after.quality))
+        return made
+
+    def _lost_too_much(self, before: _Measured, after: _Measured) -> float | None:
+        """The drop where it is beyond ``max_drop``; None where it is not, or where there is no limit."""
+        if self.options.max_drop is None or before.quality is None or after.quality is None:
+            return None
+        lost = drop(before.quality, after.quality)
+        return lost if lost > self.options.max_drop else None
 
     def _measured(self, artifact: Artifact, card: Card | None) -> _Measured:
         """What a file gives: quality on the test samples, if they say what is right, and its own seeded outputs."""
@@ -201,15 +296,19 @@ class _Run:
         self.notes.append(note)
         return replace(card, task=task, notes=(*card.notes, note))
 
-    def _pass(self, signature: Signature) -> Pass:
+    def _ranges(self, signature: Signature) -> Calibration | None:
+        if self.options.scheme not in CALIBRATED:
+            return None
+        ranges = find_ranges(self.artifact, signature, self.fit, self.options)
+        self.notes += ranges.notes
+        return ranges
+
+    def _pass(self, keep_float: frozenset[str]) -> Pass:
         options = self.options
-        ranges = None
-        if options.scheme in CALIBRATED:
-            ranges = find_ranges(self.artifact, signature, self.fit, options)
-            self.notes += ranges.notes
+        given = (options.scheme, self.ranges, options.integer_io)
         if self.artifact.format is Format.ONNX:
-            return quantize_onnx.QuantizeOnnx(options.scheme, ranges, options.integer_io)
-        return quantize_tflite.QuantizeTflite(options.scheme, ranges, options.integer_io)
+            return quantize_onnx.QuantizeOnnx(*given, keep_float=keep_float)
+        return quantize_tflite.QuantizeTflite(*given, keep_float=keep_float)
 
     def _card(self, signature: Signature, made: Artifact, step: Step, found: Account) -> Card:
         """The parent's card with the step, the account, integer inputs and outputs; no quality or self-test yet."""
@@ -246,8 +345,8 @@ class _Run:
         if lost > allowed:
             raise QualityError(
                 f"{after.metric} on {after.data} went from {before.value:.4f} to {after.value:.4f}, down {lost:.4f}; "
-                f"--max-drop allows {allowed:g}; nothing was published. Try another --calibration, more --samples, or "
-                "--scheme int8-weights"
+                f"--max-drop allows {allowed:g}; nothing was published. Try --mixed, another --calibration, more "
+                "--samples, or --scheme int8-weights"
             )
 
 

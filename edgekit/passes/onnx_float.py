@@ -1,0 +1,32 @@
+"""Lets layers of a QDQ graph stay in float, which onnxruntime does not do by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_QUANTIZED_AT_LOAD = ("Conv", "ConvTranspose", "Gemm")
+SUFFIX = "_stays_float"
+"""Behind the name of a layer: that of the copy after it."""
+
+
+def hold_float(model: Any, names: frozenset[str]) -> None:
+    """Puts a plain copy behind the layers called ``names``.
+
+    onnxruntime (1.20 and later, WeightBiasQuantization) quantizes float weights of these three operators itself when it
+    loads a file, with one scale a matrix, where they stand between a DequantizeLinear and a QuantizeLinear, a Relu or
+    Clip left out of account. A LeakyRelu of slope 1 in between is a copy that it does not see through, and that it
+    fuses into the layer: it costs nothing.
+    """
+    import onnx
+
+    graph = model.graph
+    outputs = {value.name for value in graph.output}
+    nodes = []
+    for node in graph.node:
+        nodes.append(node)
+        if node.name in names and node.op_type in _QUANTIZED_AT_LOAD and node.output[0] not in outputs:
+            inner, outer = f"{node.output[0]}_float", node.output[0]
+            node.output[0] = inner
+            nodes.append(onnx.helper.make_node("LeakyRelu", [inner], [outer], name=f"{node.name}{SUFFIX}", alpha=1.0))
+    del graph.node[:]
+    graph.node.extend(nodes)

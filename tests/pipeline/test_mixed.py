@@ -1,0 +1,142 @@
+"""Mixed precision: a layer that integers ruin stays in float, that one and no other."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgekit
+from edgekit.errors import DataError, QualityError, UsageError
+from edgekit.pipeline.quantize import Plan, plan_mixed
+from edgekit.report.quantize import render_plan, render_quantize
+from edgekit.report.text import show
+
+HOSTILE = """
+import numpy as np
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(16, 64), nn.Linear(64, 64)
+        self.wide, self.last = nn.Linear(64, 512), nn.Linear(512, 4)
+
+    def forward(self, x):
+        x = torch.relu(self.second(torch.relu(self.first(x))))
+        return self.last(torch.relu(self.wide(x)))
+
+def network():
+    torch.manual_seed(0)
+    net = Net().eval()
+    with torch.no_grad():
+        # One channel of the second layer's input has weights of 3,000 and is always zero: the scale of every row is
+        # that channel's, and all other weights of the row round to nothing.
+        net.first.weight.mul_(6)  # so that the classes depend on the input more than on the biases
+        net.first.weight[0] = 0
+        net.first.bias[0] = -1
+        net.second.weight[:, 0] = 3000.0
+    return net, {"x": torch.zeros(1, 16)}
+"""
+FORMATS = ("onnx", "tflite")
+MAX_DROP = 0.1
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("hostile")
+    (folder / "net.py").write_text(HOSTILE)
+    made = edgekit.export(f"{folder / 'net.py'}:network", to=list(FORMATS), out=folder)
+    return {str(row.artifact.format): row.artifact.path for row in made.artifacts}
+
+
+@pytest.fixture(scope="module")
+def data(hostile: dict[str, Path]) -> str:
+    """Samples labelled by the float network itself, so that its accuracy is 1."""
+    inputs = np.random.default_rng(0).normal(size=(600, 16)).astype(np.float32)
+    with edgekit.load(hostile["onnx"]) as runner:
+        (spec,) = runner.signature.outputs
+        labels = np.array([runner.run({"x": row[None]})[spec.name].argmax() for row in inputs])
+    path = hostile["onnx"].parent / "labelled.npz"
+    np.savez(path, x=inputs, labels=labels)
+    return f"npz:{path}"
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_without_it_the_gate_says_no(hostile: dict[str, Path], data: str, tmp_path: Path, format_: str) -> None:
+    with pytest.raises(QualityError, match="Try --mixed") as caught:
+        edgekit.quantize(hostile[format_], scheme="int8", data=data, max_drop=MAX_DROP, out=tmp_path / f"q.{format_}")
+    assert caught.value.exit_code == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_the_hostile_layer_alone_stays_in_float(
+    hostile: dict[str, Path], data: str, tmp_path: Path, format_: str
+) -> None:
+    options = {"scheme": "int8", "data": data, "max_drop": MAX_DROP}
+    plan = plan_mixed(hostile[format_], out=tmp_path / "plan.json", **options)  # type: ignore[arg-type]
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
+    worst, *others = plan.layers
+    assert plan.keep == (worst.name,)
+    assert len(others) == 3
+    assert worst.drop is not None
+    assert worst.drop > 0.2
+    assert all(one.drop is not None and one.drop < MAX_DROP for one in others)
+    made = edgekit.quantize(hostile[format_], mixed="auto", out=tmp_path / f"q.{format_}", **options)  # type: ignore[arg-type]
+    assert made.drop is not None
+    assert made.drop <= MAX_DROP
+    products = [left for left in made.account.left_float if left.operator in ("Gemm", "MatMul", "FULLY_CONNECTED")]
+    assert [left.name for left in products] == [worst.name]
+    assert "kept in float by mixed precision: alone in int8 it loses" in products[0].reason
+    assert made.account.integer_operators >= 3
+    again = edgekit.quantize(
+        hostile[format_],
+        mixed=str(tmp_path / "plan.json"),
+        out=tmp_path / f"p.{format_}",
+        **options,  # type: ignore[arg-type]
+    )
+    named = edgekit.quantize(hostile[format_], mixed=worst.name, out=tmp_path / f"n.{format_}", **options)  # type: ignore[arg-type]
+    assert made.drop == again.drop == named.drop
+    assert json.loads(json.dumps(made.document()))["mixed"]["keep"] == [worst.name]
+    show(render_quantize(made), told := io.StringIO())
+    show(render_plan(plan), told)
+    assert "1 of the layers stay in float" in told.getvalue()
+
+
+def test_without_labels_the_outputs_rank(hostile: dict[str, Path], tmp_path: Path) -> None:
+    inputs = np.random.default_rng(1).normal(size=(100, 16)).astype(np.float32)
+    np.savez(tmp_path / "bare.npz", x=inputs)
+    plan = plan_mixed(
+        hostile["onnx"], scheme="int8-weights", data=f"npz:{tmp_path / 'bare.npz'}", out=tmp_path / "plan.json"
+    )
+    assert plan.keep == ()
+    assert plan.layers[0].drop is None
+    assert plan.layers[0].error > 10 * plan.layers[1].error
+
+
+def test_what_does_not_go_together(hostile: dict[str, Path], data: str, tmp_path: Path) -> None:
+    onnx, out = hostile["onnx"], tmp_path / "q.onnx"
+    with pytest.raises(UsageError, match="--mixed needs --max-drop"):
+        edgekit.quantize(onnx, scheme="int8", data=data, mixed="auto", out=out)
+    with pytest.raises(UsageError, match="--mixed needs --data"):
+        edgekit.quantize(onnx, scheme="int8-weights", mixed="auto", out=out)
+    with pytest.raises(UsageError, match="has none"):
+        edgekit.quantize(onnx, scheme="fp16", data=data, mixed="auto", max_drop=0.1, out=out)
+    with pytest.raises(UsageError, match="no operator is called nothing; layers of this file: "):
+        edgekit.quantize(onnx, scheme="int8-weights", mixed="nothing", out=out)
+    with pytest.raises(UsageError, match=r"must end in \.json"):
+        plan_mixed(onnx, scheme="int8", data=data, out=out)
+    with pytest.raises(UsageError, match="quantize has no option mixd"):
+        edgekit.quantize(onnx, scheme="int8", mixd="auto", out=out)
+    (tmp_path / "broken.json").write_text("{}")
+    with pytest.raises(DataError, match="no plan of mixed precision"):
+        edgekit.quantize(onnx, scheme="int8-weights", mixed=str(tmp_path / "broken.json"), out=out)
+    Plan("int8", "other", "", 0, ()).save(tmp_path / "other.json")
+    with pytest.raises(DataError, match="plan of another file or scheme"):
+        edgekit.quantize(onnx, scheme="int8", data=data, mixed=str(tmp_path / "other.json"), out=out)
+    assert not out.exists()
