@@ -14,6 +14,7 @@ import numpy as np
 from edgekit.artifact import library_versions
 from edgekit.errors import ModelError, UnsupportedError, UsageError
 from edgekit.passes.base import Model, Pass, PassContext
+from edgekit.passes.bias_correction import correct_biases
 from edgekit.passes.calibration import Calibration, describe
 from edgekit.passes.onnx_float import hold_float
 from edgekit.passes.onnx_lstm import dynamic_lstm
@@ -118,6 +119,8 @@ class QuantizeOnnx(Pass):
                 "scheme int8 needs a calibration: give --data (real samples; random ones give wrong ranges)"
             )
         ranges = ranges_for(graph, self.calibration, artifact.path)
+        if self.reduce_range is not True:
+            correct_biases(graph, self.calibration.means, self.reduce_range or ())
         data = {name: TensorData(lowest=np.float32(one[0]), highest=np.float32(one[1])) for name, one in ranges.items()}
         options: dict[str, Any] = {"MinimumRealRange": 1e-6}
         sums, whole = _last_sums(graph), self.reduce_range is True

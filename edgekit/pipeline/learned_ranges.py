@@ -73,7 +73,9 @@ def _by_tensor(network: Network, artifact: Artifact, card: Card) -> tuple[Mappin
     except DataError as error:
         return None, (f"learnt ranges were left behind: {error}",)
     ranges = {name: learned.ranges[own] for name, own in matched.pairs.items()}
-    slim = replace(learned, ranges=ranges, means={}, model_sha256="", layers={}, aliases={}, probes=None, notes=())
+    slim = replace(
+        learned, ranges=ranges, means={}, dead={}, model_sha256="", layers={}, aliases={}, probes=None, notes=()
+    )
     notes = [f"carries {len(ranges)} ranges that quantization-aware training learnt; quantize --scheme int8 uses them"]
     if matched.missing:
         rest = len(matched.missing) - _SHOWN

@@ -11,7 +11,8 @@ from edgekit.types import Array
 class Binding:
     """A session bound to buffers on ``device`` (onnxruntime's word: ``cuda``, ``cpu``).
 
-    Outputs are laid out by onnxruntime on the device at every run, since their shapes may follow from the values.
+    Outputs are laid out by onnxruntime on the device in the first run, and written there again by the next ones, until
+    an input has another shape. An output whose shape follows from the values (``NonZero``) ends in onnxruntime's error.
     """
 
     def __init__(self, library: Any, session: Any, outputs: Sequence[str], device: str, index: int = 0) -> None:
@@ -19,8 +20,8 @@ class Binding:
         self._place = device, index
         self._binding = session.io_binding()
         self._held: dict[str, Any] = {}
-        for name in outputs:
-            self._binding.bind_output(name, device, index)
+        self._outputs = list(outputs)
+        self._bind_outputs()
 
     def copy_in(self, names: Sequence[str], arrays: Sequence[Array]) -> None:
         """Host to device; a buffer is kept while the shape stays."""
@@ -32,6 +33,13 @@ class Binding:
             value = self._library.OrtValue.ortvalue_from_numpy(array, *self._place)
             self._binding.bind_ortvalue_input(name, value)
             self._held[name] = value
+            self._bind_outputs()
+
+    def _bind_outputs(self) -> None:
+        """Has onnxruntime lay them out anew: what it has laid out holds one shape."""
+        self._binding.clear_binding_outputs()
+        for name in self._outputs:
+            self._binding.bind_output(name, *self._place)
 
     def run(self) -> None:
         """One run on the buffers, to its end."""
@@ -45,5 +53,5 @@ class Binding:
     @property
     def bytes(self) -> tuple[int, int]:
         """Of all inputs, of the outputs of the last run."""
-        made = [value.numpy().nbytes for value in self._binding.get_outputs()]
+        made = [value.numpy().nbytes for value in self._binding.get_outputs() if value.has_value()]
         return sum(value.numpy().nbytes for value in self._held.values()), sum(made)

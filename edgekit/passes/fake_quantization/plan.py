@@ -75,7 +75,7 @@ def plan_of(module: nn.Module, inputs: Sequence[Tensor], names: Sequence[str]) -
     """The plan of ``module``, run in eval mode on example ``inputs`` called ``names``.
 
     Raises:
-        UnsupportedError: it has nothing to round: no product and no recurrent layer.
+        UnsupportedError: it has nothing to round (no product and no recurrent layer), or is an exported program.
     """
     was_training = module.training
     recorder = _Recorder(module, inputs)
@@ -87,6 +87,11 @@ def plan_of(module: nn.Module, inputs: Sequence[Tensor], names: Sequence[str]) -
     made = recorder.made
     weights = frozenset(site for site, one in made.items() if one.weight_is_constant and _weighs(one))
     if not any(made[site].kind != "embedding" for site in weights):
+        if any(isinstance(layer, torch.fx.GraphModule) for layer in module.modules()):
+            raise UnsupportedError(
+                "an exported program calls ATen's operators, which --qat does not round; give the checkpoint or the "
+                "file.py:factory that it was exported from"
+            )
         raise UnsupportedError(
             "this network has no layer that int8 files compute on integers (convolution, linear or recurrent), so "
             "there is nothing to learn with --qat; leave it out"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 
 from edgekit.errors import UnsupportedError
@@ -82,6 +83,12 @@ def test_attention_of_torch_is_one_operation_with_two_weights() -> None:
     found = plan(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 5, 8)
     assert found.points[1] == "self_attn.multi_head_attention_forward"
     assert found.weights == {"self_attn.multi_head_attention_forward", "linear1.linear", "linear2.linear"}
+
+
+def test_an_exported_program_is_refused() -> None:
+    program = make_fx(nn.Linear(3, 3))(torch.randn(1, 3))
+    with pytest.raises(UnsupportedError, match="an exported program"):
+        plan_of(program, [torch.randn(1, 3)], ["x"])
 
 
 def test_a_network_without_layers_is_refused() -> None:

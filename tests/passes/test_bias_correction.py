@@ -1,0 +1,60 @@
+"""The bias takes off what rounding weights adds on average: by hand, for each kind of layer, and in a whole file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekit.passes.base import PassContext
+from edgekit.passes.bias_correction import mean_error
+from edgekit.passes.calibration import Calibration
+from edgekit.passes.quantize_onnx import QuantizeOnnx
+from edgekit.runtime import load
+from edgekit.types import Artifact, Feed, Format
+
+RNG = np.random.default_rng(0)
+
+
+def test_by_hand() -> None:
+    weight = np.array([[1.27, 0.004], [0.127, 0.0]])  # scales 0.01 and 0.001: only 0.004 is rounded, to 0
+    found = mean_error(weight, np.array([3.0, 5.0]), {"transB": 1})
+    assert found == pytest.approx([-0.004 * 5.0, 0.0], abs=1e-7)  # scales are held in float32
+    assert mean_error(weight, np.array([3.0, 5.0, 1.0]), {"transB": 1}) is None
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+def test_a_convolution_of_constant_channels(groups: int) -> None:
+    weight = RNG.normal(size=(12, 6 // groups, 3, 3)).astype(np.float32)
+    mean = RNG.normal(size=6)
+    found = mean_error(weight, mean, {"group": groups})
+    assert found is not None
+    scale = np.abs(weight).max(axis=(1, 2, 3), keepdims=True) / 127
+    error = np.round(weight / scale) * scale - weight
+    wanted = [sum(error[o, c].sum() * mean[o // (12 // groups) * (6 // groups) + c] for c in range(6 // groups))
+              for o in range(12)]  # fmt: skip
+    # float32 scales against float64 ones: 1e-7 of values around 1
+    assert found == pytest.approx(wanted, abs=1e-5)
+
+
+def test_the_mean_error_of_a_file_falls(
+    files: Mapping[Format, Artifact],
+    calibrations: Mapping[Format, Calibration],
+    digit_feeds: list[Feed],
+    tmp_path: Path,
+) -> None:
+    artifact, ranges = files[Format.ONNX], calibrations[Format.ONNX]
+    bare = replace(ranges, means={})
+    for name, used in (("bare", bare), ("corrected", ranges)):
+        QuantizeOnnx("int8", used).run(artifact, PassContext(tmp_path / f"{name}.onnx"))
+    outputs = {}
+    for path in (artifact.path, tmp_path / "bare.onnx", tmp_path / "corrected.onnx"):
+        with load(path) as runner:
+            outputs[path.stem] = np.concatenate([runner.run(feed)["logits"] for feed in digit_feeds])
+    exact = outputs[artifact.path.stem]
+    assert (outputs["bare"] != outputs["corrected"]).any()
+    # No more than it was, with a fifth of slack: activations are rounded, too, and these are few samples.
+    assert np.abs(outputs["corrected"] - exact).mean() <= 1.2 * np.abs(outputs["bare"] - exact).mean()
