@@ -30,7 +30,9 @@ from edgekit.cli.options import (
               help="Largest loss of quality to publish, as a fraction (0.01: one point of accuracy).")  # fmt: skip
 @click.option("--mixed", is_flag=True,
               help="The layers that lose most stay in float until --max-drop holds; -o X.json: the plan.")  # fmt: skip
-@click.option("--keep-float", metavar="NAMES", help="Layers that stay in float: names with commas, or a plan's .json.")
+@click.option(
+    "--keep-float", metavar="NAMES", help="What stays in float: names or operator types with commas, or a plan's .json."
+)
 @limit_option
 @click.option("--integer-io", is_flag=True, help="Inputs and outputs of the file are integers too.")
 @click.option("--on", metavar="DEVICE",

@@ -41,6 +41,13 @@ def operators(artifact: Artifact) -> tuple[Operator, ...]:
     return tuple(Operator(kind, name, kind in _TFLITE_LAYERS) for kind, name in found)
 
 
+def named(text: str, known: tuple[Operator, ...]) -> tuple[str, ...]:
+    """Names out of a list with commas; an operator type in it stands for all operators of that type."""
+    given = [name.strip() for name in text.split(",") if name.strip()]
+    spread = ([one.name for one in known if one.kind == name] or [name] for name in given)
+    return tuple(dict.fromkeys(name for names in spread for name in names))
+
+
 def check_names(names: frozenset[str], known: tuple[Operator, ...]) -> None:
     """Raises UsageError for names that no operator has."""
     unknown = sorted(names - {one.name for one in known})

@@ -77,9 +77,11 @@ def given() -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_option_at_every_combination_of_lengths(kind: str, network_of: NetworkOf) -> None:
-    """The captured program, which every format is made of."""
-    options = list(itertools.product((kind,), (1, 2), (False, True), (False, True), (None, STEPS)))
+def test_options_at_every_combination_of_lengths(kind: str, network_of: NetworkOf) -> None:
+    """The captured program, which every format is made of; half of all options: any three meet in each of their
+    values."""
+    every = itertools.product((kind,), (1, 2), (False, True), (False, True), (None, STEPS))
+    options = [option for option in every if sum(map(bool, (option[1] - 1, *option[2:]))) % 2 == 0]
     module, (x, lengths) = Several(options).eval(), given()
     run = Capture(network_of(module, x, lengths), ExportOptions()).program.module()
     for combination in COMBINATIONS:

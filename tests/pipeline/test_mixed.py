@@ -119,6 +119,12 @@ def test_without_labels_the_outputs_rank(hostile: dict[str, Path], tmp_path: Pat
     assert plan.layers[0].error > 10 * plan.layers[1].error
 
 
+def test_an_operator_type_stands_for_all_of_them(hostile: dict[str, Path], tmp_path: Path) -> None:
+    made = edgekit.quantize(hostile["onnx"], scheme="int8-weights", mixed="Relu,node_linear_1", out=tmp_path / "q.onnx")
+    assert made.mixed is not None
+    assert set(made.mixed.keep) == {"node_relu", "node_relu_1", "node_relu_2", "node_linear_1"}
+
+
 def test_what_does_not_go_together(hostile: dict[str, Path], data: str, tmp_path: Path) -> None:
     onnx, out = hostile["onnx"], tmp_path / "q.onnx"
     with pytest.raises(UsageError, match="--mixed needs --max-drop"):

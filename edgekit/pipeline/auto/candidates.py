@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgekit.artifact import open_artifact, sha256_file
-from edgekit.data.dataset import Dataset
 from edgekit.errors import EdgekitError, StorageError, UnreachableError
 from edgekit.passes import quantize_onnx, quantize_tflite
 from edgekit.passes.histogram import METHODS
 from edgekit.pipeline.auto.notebook import Notebook, Value
 from edgekit.pipeline.auto.options import AutoOptions
+from edgekit.pipeline.auto.samples import Samples
 from edgekit.pipeline.quantize.options import QuantizeOptions
 from edgekit.pipeline.quantize.ranges import METHOD
 from edgekit.pipeline.quantize.run import quantize_on
@@ -31,16 +31,18 @@ ENDS_THE_RUN = (StorageError, UnreachableError)
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One way to make a file from ``parent``. ``calibration``: how ranges are found, :data:`LEARNT` or a saved file of
-    them; empty where none are needed."""
+    them; empty where none are needed. ``mixed``: the layers that lose most stay in float until the drop holds."""
 
     parent: Artifact
     scheme: str
     calibration: str = ""
+    mixed: bool = False
 
     @property
     def name(self) -> str:
-        """``onnx int8 minmax``: what the tables and messages call it."""
-        return " ".join(part for part in (str(self.parent.format), self.scheme, Path(self.calibration).name) if part)
+        """``onnx int8 minmax``, ``onnx int8 minmax mixed``: what the tables and messages call it."""
+        parts = (str(self.parent.format), self.scheme, Path(self.calibration).name, "mixed" if self.mixed else "")
+        return " ".join(part for part in parts if part)
 
     @property
     def is_float(self) -> bool:
@@ -78,7 +80,13 @@ def further_candidates(failed: Candidate, options: AutoOptions) -> list[Candidat
     return [Candidate(failed.parent, failed.scheme, method) for method in METHODS if method != failed.calibration]
 
 
-def make(candidate: Candidate, fit: Dataset, options: AutoOptions, notebook: Notebook) -> Made | str:
+def mixed_candidate(failed: Candidate) -> list[Candidate]:
+    """What is tried where no ranges keep the limit: mixed precision. It takes a file for every layer to find, so that
+    it comes last, and not for ``int16x8``, which keeps more bits already."""
+    return [replace(failed, mixed=True)] if failed.scheme == "int8" else []
+
+
+def make(candidate: Candidate, samples: Samples, options: AutoOptions, notebook: Notebook) -> Made | str:
     """The candidate's file, or why there is none. Made once, however often the run is begun.
 
     Raises:
@@ -90,16 +98,18 @@ def make(candidate: Candidate, fit: Dataset, options: AutoOptions, notebook: Not
         return Made(candidate, candidate.parent, sha256_file(path), path.stat().st_size)
     place = notebook.folder / f"{candidate.name.replace(' ', '-')}.{candidate.parent.format}"
     key = f"make {candidate.name}"
-    row = notebook.once(key, _making(candidate, place, fit, options))
+    if candidate.mixed:
+        key += f" {options.max_drop:g}"  # the limit says which layers stay in float
+    row = notebook.once(key, _making(candidate, place, samples, options))
     if "error" in row:
         return str(row["error"])
     if not place.exists() or sha256_file(place) != row["sha256"]:  # somebody tidied up
         notebook.forget(key)
-        return make(candidate, fit, options, notebook)
+        return make(candidate, samples, options, notebook)
     return Made(candidate, open_artifact(place), row["sha256"], row["bytes"], tuple(row["notes"]))
 
 
-def _making(candidate: Candidate, place: Path, fit: Dataset, options: AutoOptions) -> Callable[[], Value]:
+def _making(candidate: Candidate, place: Path, samples: Samples, options: AutoOptions) -> Callable[[], Value]:
     def work() -> Value:
         log.info("making %s", candidate.name)
         asked = QuantizeOptions(
@@ -109,8 +119,11 @@ def _making(candidate: Candidate, place: Path, fit: Dataset, options: AutoOption
             calibration=None if candidate.calibration in ("", LEARNT) else candidate.calibration,
             on=options.on,
         )
+        judged = None
+        if candidate.mixed:
+            asked, judged = replace(asked, mixed="auto", max_drop=options.max_drop), samples.choose
         try:
-            made = quantize_on(candidate.parent, place, asked, fit)
+            made = quantize_on(candidate.parent, place, asked, samples.fit, judged)
         except ENDS_THE_RUN:
             raise
         except EdgekitError as error:

@@ -20,6 +20,7 @@ from edgekit.pipeline.auto.candidates import (
     first_candidates,
     further_candidates,
     make,
+    mixed_candidate,
 )
 from edgekit.pipeline.auto.choice import FINALISTS, drop_slower, far_off, pick, shortest_float, undecided
 from edgekit.pipeline.auto.judge import quality_of
@@ -81,9 +82,14 @@ def quantize_auto(
     Raises:
         UsageError: an option that ``auto`` cannot honour.
     """
-    for name, given in (("--save-calibration", asked.save_calibration), ("--integer-io", asked.integer_io)):
+    of_one = {
+        "--save-calibration": asked.save_calibration,
+        "--integer-io": asked.integer_io,
+        "--mixed and --keep-float": asked.mixed,
+    }
+    for name, given in of_one.items():
         if given:
-            raise UsageError(f"{name} is of one scheme, and --scheme auto tries them all; name a scheme with it")
+            raise UsageError(f"{name}: of one scheme, and --scheme auto tries them all; name a scheme with it")
     shared = {name: getattr(asked, name) for name in ("data", "max_drop", "samples", "calibration", "limit")}
     return auto(models, out=out, **shared, **own)
 
@@ -153,7 +159,7 @@ class _Auto:
         first = next(((parent, ways[parent.format][0]) for parent in parents if ways[parent.format]), None)
         if first is None:
             raise DeviceError(f"no runtime on {self.device.name} runs the float files: {'; '.join(self.notes)}")
-        made = make(Candidate(first[0], FLOAT), self.samples.fit, self.options, self.notebook)
+        made = make(Candidate(first[0], FLOAT), self.samples, self.options, self.notebook)
         assert not isinstance(made, str)
         quality_of(Trial(made.candidate, made, first[1]), self.samples.choose, self.notebook)
 
@@ -164,7 +170,7 @@ class _Auto:
                 self.trials.append(Trial(first, why=f"no runtime on {self.device.name} was tried for .{parent.format}"))
                 continue
             for candidate in candidates:
-                made = make(candidate, self.samples.fit, self.options, self.notebook)
+                made = make(candidate, self.samples, self.options, self.notebook)
                 if isinstance(made, str):
                     self.trials.append(Trial(candidate, why=f"it cannot be made: {made}"))
                     continue
@@ -245,9 +251,13 @@ class _Auto:
 
     def _instead_of(self, lost: Trial, before: Evaluation) -> list[Trial]:
         """The candidate that loses least of those tried in place of ``lost``, if it keeps the limit."""
+        ranges = further_candidates(lost.candidate, self.options)
+        return self._least(ranges, lost, before) or self._least(mixed_candidate(lost.candidate), lost, before)
+
+    def _least(self, candidates: Sequence[Candidate], lost: Trial, before: Evaluation) -> list[Trial]:
         found: list[Trial] = []
-        for candidate in further_candidates(lost.candidate, self.options):
-            made = make(candidate, self.samples.fit, self.options, self.notebook)
+        for candidate in candidates:
+            made = make(candidate, self.samples, self.options, self.notebook)
             if isinstance(made, str):
                 self.trials.append(Trial(candidate, why=f"it cannot be made: {made}"))
                 continue

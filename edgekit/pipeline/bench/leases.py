@@ -52,6 +52,7 @@ def leased(
         row |= {"busy_after": client.environment()["busy"], "kept": client.lease_is_mine()}
     except DeviceError as error:  # what was timed before is still what it is
         row |= {"busy_after": None, "kept": False, "lost": str(error)}
+    client.close()  # the lease goes with its worker: others need not wait for the rest of a fleet
     told.append(row)
     _warn(row, name)
 

@@ -18,7 +18,7 @@ from edgekit.passes import quantize_onnx, quantize_tflite
 from edgekit.passes.base import Pass, PassContext
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.integer_io import integer_io as read_integer_io
-from edgekit.passes.operators import check_names, operators
+from edgekit.passes.operators import check_names, named, operators
 from edgekit.pipeline.quantize.options import QuantizeOptions, check_options, one_model, read_options
 from edgekit.pipeline.quantize.ranges import find_ranges
 from edgekit.pipeline.quantize.result import QuantizeResult
@@ -215,7 +215,7 @@ class _Run:
         if how.endswith(".json"):
             self.chosen = load_plan(Path(how), self.artifact, options.scheme)
         elif how != "auto":
-            names = tuple(name.strip() for name in how.split(",") if name.strip())
+            names = named(how, known)
             self.chosen = Plan(options.scheme, sha256_file(self.artifact.path), "", 0, (), names)
         else:
             assert self.fit is not None

@@ -98,11 +98,11 @@ def planted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., No
     real = candidates.quantize_on
     plants: dict[str, tuple[Path, bool]] = {}
 
-    def make(artifact: Artifact, target: Path, options: QuantizeOptions, fit: Dataset) -> QuantizeResult:
-        made = real(artifact, target, options, fit)
+    def make(artifact: Artifact, target: Path, options: QuantizeOptions, *sets: Dataset | None) -> QuantizeResult:
+        made = real(artifact, target, options, *sets)  # type: ignore[arg-type]
         name = f"{options.scheme} {options.calibration}"
         plant = plants.get(name) or plants.get(options.scheme)
-        if plant is None:
+        if plant is None or options.mixed:
             return made
         file, keep = plant
         card = open_artifact(target).card

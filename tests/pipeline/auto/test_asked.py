@@ -40,8 +40,9 @@ ASKED: dict[str, Any] = {"data": "digits", "max_drop": 0.01}
         ({"colour": "red"}, "no option colour"),
         ({"on": "emulator:cortex-a72"}, "emulated and has no time"),
         ({"on": "mars"}, "no device is called"),
-        ({"save_calibration": "r.json"}, "--save-calibration is of one scheme"),
-        ({"integer_io": True}, "--integer-io is of one scheme"),
+        ({"save_calibration": "r.json"}, "--save-calibration: of one scheme"),
+        ({"integer_io": True}, "--integer-io: of one scheme"),
+        ({"mixed": "auto"}, "--mixed and --keep-float: of one scheme"),
     ],
 )
 def test_options(wasteful: Path, tmp_path: Path, given: dict[str, Any], said: str) -> None:

@@ -141,6 +141,23 @@ def test_where_ranges_lose_too_much_the_other_ways_to_find_them_are_tried(
     result.delivered()
 
 
+@pytest.mark.slow
+def test_where_no_ranges_keep_the_limit_mixed_precision_is_tried(
+    nets: Callable[..., Path], answers: str, planted: Callable[..., None], only: Callable[..., None], tmp_path: Path
+) -> None:
+    only("int8")
+    planted("int8", 0, sign=-1.0)
+    asked = {"data": answers, "out": tmp_path / "best", "calibration": "minmax"}
+    result = auto(nets(tmp_path / "small.onnx", 2), **asked, **QUICK)
+    _, plain, mixed = result.trials
+    assert "loses" in plain.why
+    assert mixed.name == "onnx int8 minmax mixed, onnxruntime"
+    assert mixed.drop is not None
+    assert mixed.drop <= 0.01
+    assert mixed.stage == "match"
+    result.delivered()
+
+
 def test_the_choice_is_held_to_its_limit_on_samples_that_it_was_not_made_on(
     wasteful: Path, answers: str, planted: Callable[..., None], only: Callable[..., None], tmp_path: Path
 ) -> None:
