@@ -39,7 +39,7 @@ def command(
     processes: int | None,
     out: str,
 ) -> None:
-    """Goes on from trained weights: new classes, recovery, distillation, quantization-aware training.
+    """Goes on from trained weights: new classes, recovery, distillation.
 
     SOURCE is a zoo name, a checkpoint (.safetensors), file.py:factory or pkg.mod:factory. Classes that differ from
     those of SOURCE get a new last layer. With --qat the checkpoint carries the ranges that int8 files need; export and
