@@ -21,6 +21,7 @@ from edgekit.passes.base import Model, Pass, PassContext, quiet_stderr
 from edgekit.passes.calibration import Calibration, describe
 from edgekit.passes.quantize_onnx import check_scheme
 from edgekit.passes.quantize_recurrent import holds_recurrent, quantize_recurrent
+from edgekit.passes.tflite_attention import AROUND_ATTENTION, around_attention
 from edgekit.passes.tflite_finish import finished
 from edgekit.passes.tflite_integers import holds
 from edgekit.passes.tflite_prepare import INNER, prepared
@@ -51,6 +52,7 @@ class QuantizeTflite(Pass):
     quantized by the kernels; one scale a matrix in products and tables. ``int8-weights``, ``int4-weights``, ``fp16``:
     weights in fewer bits, arithmetic in float.
 
+    ``int8`` leaves what lies around attention in float (:mod:`edgekit.passes.tflite_attention`) unless ``integer_io``.
     Recurrent operators: see :mod:`edgekit.passes.quantize_recurrent`. Inputs and outputs stay float32 unless
     ``integer_io``. ``keep_float``: operators left alone, by the names of :func:`edgekit.passes.operators.operators`.
     """
@@ -89,14 +91,17 @@ class QuantizeTflite(Pass):
         given = prepared(model.path)
         stored = self.scheme == "int8-dynamic" and holds_recurrent(given)  # why: quantize_recurrent.NOTES
         used = "int8-weights" if stored else self.scheme
-        content = _quantized(model.path, given, self._recipe(used), self._ranges() if self.scheme in _STATIC else None)
+        slow = _slow(given, self.scheme, self.integer_io)
+        recipe, calibrated = self._recipe(used, slow), self._ranges() if self.scheme in _STATIC else None
+        content = _quantized(model.path, given, recipe, calibrated)
         ranges = self.calibration.ranges if self.calibration is not None else {}
         done = quantize_recurrent(content, self.scheme, ranges, self.keep_float)
         context.target.write_bytes(finished(done.content, given))
-        notes = (*filter(None, [_NOTES.get(self.scheme)]), *done.notes, *_refused_by_old(done.content, used))
+        said = [_NOTES.get(self.scheme), f"{len(slow)} operators stay in float: {AROUND_ATTENTION}" if slow else None]
+        notes = (*filter(None, said), *done.notes, *_refused_by_old(done.content, used))
         return PassResult(Artifact(context.target, Format.TFLITE, model.card), True, notes)
 
-    def _recipe(self, scheme: str) -> list[dict[str, Any]]:
+    def _recipe(self, scheme: str, slow: frozenset[str]) -> list[dict[str, Any]]:
         """The library's recipe: a rule for all operators, for those that want another, and for inputs and outputs."""
         config = _op_config(scheme)
         key = "float_casting" if scheme == "fp16" else "min_max_uniform_quantize"
@@ -120,7 +125,7 @@ class QuantizeTflite(Pass):
         # a scope is the names of all outputs, each with a semicolon behind it; the last rule that fits counts
         rules += [
             {"regex": f"^{re.escape(name)};", "operation": "*", "algorithm_key": "no_quantize", "op_config": {}}
-            for name in sorted(self.keep_float)
+            for name in sorted(self.keep_float | slow)
         ]
         return rules
 
@@ -130,6 +135,16 @@ class QuantizeTflite(Pass):
             name: {"min": np.array([one.low], np.float32), "max": np.array([one.high], np.float32)}
             for name, one in self.calibration.ranges.items()
         }
+
+
+def float_reasons(path: Path, scheme: str, integer_io: bool) -> dict[str, str]:
+    """Operator name -> why ``scheme`` leaves it in float, of the float file at ``path``."""
+    return dict.fromkeys(_slow(prepared(path), scheme, integer_io), AROUND_ATTENTION)
+
+
+def _slow(content: bytes, scheme: str, integer_io: bool) -> frozenset[str]:
+    """Operators that would be slower with integers; none where the user asks for a file of integers only."""
+    return around_attention(content) if scheme == "int8" and not integer_io else frozenset()
 
 
 def _refused_by_old(content: bytes, scheme: str) -> tuple[str, ...]:

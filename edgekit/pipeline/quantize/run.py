@@ -196,7 +196,7 @@ class _Run:
             self.notes += said
         self.notes += made.notes
         unpublished = Artifact(target, self.artifact.format)
-        reasons = {**_reasons(self.artifact.format, self.options.scheme), **(why or {})}
+        reasons = {**_reasons(self.artifact, self.options), **(why or {})}
         found, step = account(unpublished, reasons), quantizer.describe(self.artifact)
         card = self._card(before.signature, unpublished, step, found)
         write_card(target, card)
@@ -350,8 +350,10 @@ class _Run:
             )
 
 
-def _reasons(format_: Format, scheme: str) -> dict[str, str]:
-    return quantize_onnx.float_reasons(scheme) if format_ is Format.ONNX else {}
+def _reasons(artifact: Artifact, options: QuantizeOptions) -> dict[str, str]:
+    if artifact.format is Format.ONNX:
+        return quantize_onnx.float_reasons(options.scheme)
+    return quantize_tflite.float_reasons(artifact.path, options.scheme, options.integer_io)
 
 
 def _check_growth(before: int, after: int) -> None:
