@@ -15,12 +15,15 @@ from edgekit.passes.onnx_weights import symmetric_int8
 from edgekit.types import Array
 
 
-def correct_biases(model: Any, means: Mapping[str, Sequence[float]], skip: Collection[str] = ()) -> int:
+def correct_biases(
+    model: Any, means: Mapping[str, Sequence[float]], skip: Collection[str] = (), keep_float: Collection[str] = ()
+) -> int:
     """Corrects the biases of convolutions and Gemm in place, before they are quantized; returns how many.
 
     Args:
         means: tensor name -> mean per channel on calibration data.
         skip: weights that are left alone: those that get another number of bits.
+        keep_float: names of nodes that stay in float, where nothing is rounded.
     """
     from onnx import numpy_helper
 
@@ -34,6 +37,8 @@ def correct_biases(model: Any, means: Mapping[str, Sequence[float]], skip: Colle
         if node.op_type not in ("Conv", "Gemm") or len(node.input) < 3 or node.input[0] not in means:
             continue
         weight, bias = node.input[1], node.input[2]
+        if node.name in keep_float:
+            continue
         if weight not in constants or bias not in constants or users[bias] > 1 or weight in skip:
             continue
         values = numpy_helper.to_array(constants[weight])

@@ -120,7 +120,7 @@ class QuantizeOnnx(Pass):
             )
         ranges = ranges_for(graph, self.calibration, artifact.path)
         if self.reduce_range is not True:
-            correct_biases(graph, self.calibration.means, self.reduce_range or ())
+            correct_biases(graph, self.calibration.means, self.reduce_range or (), self.keep_float)
         data = {name: TensorData(lowest=np.float32(one[0]), highest=np.float32(one[1])) for name, one in ranges.items()}
         options: dict[str, Any] = {"MinimumRealRange": 1e-6}
         sums, whole = _last_sums(graph), self.reduce_range is True

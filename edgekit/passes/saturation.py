@@ -92,7 +92,8 @@ def clipping(path: Path, feeds: Iterable[Feed]) -> tuple[Clipping, ...]:
         for value in session.get_inputs():
             if value.type == "tensor(uint8)" and value.name in integers:
                 bound[value.name] = _as_integers(model, integers[value.name], bound[value.name])
-        seen = {**bound, **dict(zip(asked, session.run(asked, bound), strict=True))}
+        answers = session.run(asked, bound) if asked else []  # asked for none it gives every output
+        seen = {**bound, **dict(zip(asked, answers, strict=True))}
         for layer in layers:
             for rows, columns in layer.products(seen[layer.activation]):
                 counts[layer.weight].add(rows, columns)

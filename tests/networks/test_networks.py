@@ -29,6 +29,7 @@ REFUSED = {
     ("VAE-decoder-batch", "tflite"): "fixed sizes",
     ("seq2seq-GRU-words", "tflite"): "fixed sizes",
     ("BERT-tiny-words", "tflite"): "fixed sizes",
+    ("tagger,-packed-length", "tflite"): "fixed sizes",
     ("CRNN-width", "onnx"): "a size that was asked to be dynamic is fixed in the network",
     ("CRNN-width", "tflite"): "a size that was asked to be dynamic is fixed in the network",
 }

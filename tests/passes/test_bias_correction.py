@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgekit.passes.base import PassContext
-from edgekit.passes.bias_correction import mean_error
+from edgekit.passes.bias_correction import correct_biases, mean_error
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.quantize_onnx import QuantizeOnnx
 from edgekit.runtime import load
@@ -58,3 +58,24 @@ def test_the_mean_error_of_a_file_falls(
     assert (outputs["bare"] != outputs["corrected"]).any()
     # No more than it was, with a fifth of slack: activations are rounded, too, and these are few samples.
     assert np.abs(outputs["corrected"] - exact).mean() <= 1.2 * np.abs(outputs["bare"] - exact).mean()
+
+
+def test_a_layer_kept_in_float_keeps_its_bias(files: Mapping[Format, Artifact]) -> None:
+    """Nothing of it is rounded, so there is nothing to take off."""
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.load(str(files[Format.ONNX].path))
+    layers = [node for node in graph.graph.node if node.op_type == "Conv" and len(node.input) == 3]
+    kept = layers[0]
+    channels = {
+        item.name: onnx.numpy_helper.to_array(item).shape[1] for item in graph.graph.initializer if item.dims[1:]
+    }
+    means = {node.input[0]: np.ones(channels[node.input[1]]) for node in layers}
+
+    def biases() -> dict[str, bytes]:
+        return {item.name: onnx.numpy_helper.to_array(item).tobytes() for item in graph.graph.initializer}
+
+    before = biases()
+    assert correct_biases(graph, means, keep_float=[kept.name]) > 0
+    changed = {name for name, value in biases().items() if value != before[name]}
+    assert changed
+    assert kept.input[2] not in changed
