@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgekit.passes.linear_graph import Kind, LinearGraph, Operator
 from edgekit.passes.onnx_prepare import prepared
 from edgekit.types import Array
@@ -39,7 +41,7 @@ class OnnxGraph(LinearGraph):
         tensor = self._held.get(name)
         if tensor is None or tensor.data_type != TensorProto.FLOAT:
             return None
-        return numpy_helper.to_array(tensor)
+        return np.asarray(numpy_helper.to_array(tensor))
 
     def change(self, name: str, value: Array) -> None:
         from onnx import numpy_helper
