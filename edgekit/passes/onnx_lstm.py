@@ -16,10 +16,10 @@ _FLOAT = 1
 def dynamic_lstm(model: Any, skip: frozenset[str] = frozenset(), *, per_row: bool = True) -> int:
     """Replaces LSTMs with constant float32 weights, those called one of ``skip`` left out; returns how many.
 
-    W and R become int8, transposed to (D, I, 4 H) and (D, H, 4 H), with a scale for each direction and row (D, 4 H), or
-    without ``per_row`` one for each direction (D,), which is less exact and faster: onnxruntime's kernel has a path of its
-    own for it. Input and state are quantized while running. 2 layers of 64 units over 64 steps take 0.72 and 0.59 of the
-    float time (x86), with 0.0092 and 0.0168 as the largest difference of the logits.
+    W and R become int8, transposed to (D, I, 4 H) and (D, H, 4 H), with a scale for each direction and row (D, 4 H),
+    or without ``per_row`` one for each direction (D,), which is less exact and faster. Input and state are quantized
+    while running. 2 layers of 64 units over 64 steps take 0.72 and 0.59 of the float time (x86), with 0.0092 and
+    0.0168 as the largest difference of the logits.
     Source: onnxruntime, ``ContribOperators.md``, com.microsoft.DynamicQuantizeLSTM.
     """
     import onnx
