@@ -97,7 +97,7 @@ class QuantizeOnnx(Pass):
             store_int8(graph, kept)  # weights of what has no integer operator: tables, GRU, RNN, ConvTranspose
         elif self.scheme == "int8-dynamic":
             graph = _dynamic(graph, self.keep_float)
-            dynamic_lstm(graph, self.keep_float)
+            dynamic_lstm(graph, self.keep_float, per_row=False)
             store_int8(graph, kept)
         elif self.scheme == "int8-weights":
             store_int8(graph, kept)
