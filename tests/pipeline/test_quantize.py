@@ -214,7 +214,7 @@ def test_a_file_that_grew_is_not_published(tmp_path: Path) -> None:
     [
         ({"scheme": "int8"}, UsageError, "give --data"),
         ({"scheme": "auto"}, UsageError, "needs --data"),
-        ({"scheme": "int4-weights"}, UnsupportedError, "not to be had for .onnx"),
+        ({"scheme": "int16x8"}, UnsupportedError, "not to be had for .onnx"),
         ({"scheme": "float3"}, UsageError, "no scheme is called"),
         ({"scheme": "int8", "data": DATA, "calibration": "average"}, UsageError, "no calibration is called"),
         ({"scheme": "int8", "data": DATA, "samples": 0}, UsageError, "--samples is 0"),

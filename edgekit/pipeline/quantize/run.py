@@ -57,7 +57,7 @@ def quantize(
 
     Args:
         model: the file; for ``auto`` also several, of different formats, or a network.
-        scheme: ``int8``, ``int8-dynamic``, ``int8-weights``, ``fp16``; for TFLite also ``int16x8``, ``int4-weights``;
+        scheme: ``int8``, ``int8-dynamic``, ``int8-weights``, ``int4-weights``, ``fp16``; for TFLite also ``int16x8``;
             ``auto`` tries them on a device and takes the fastest within ``max_drop``.
         data: calibrates on its train split and measures quality on its test split.
         max_drop: largest loss of quality that is published, as a fraction.
