@@ -112,6 +112,8 @@ def render_inspect(result: Documented) -> Parts:
     head = (
         f"{document['model']}: {document['format']}, {size(document['bytes'])} bytes, sha256 {document['sha256'][:16]}…"
     )
+    if document["parts"]:
+        head += f", with the weights in {', '.join(document['parts'])}"
     parts: Parts = [head, _origin(card)]
     rows = []
     for role in ("inputs", "outputs"):

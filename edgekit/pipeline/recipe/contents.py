@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.artifact import card_to_json, open_artifact, sha256_file
+from edgekit.artifact import card_to_json, open_artifact, sha256_file, sha256_model
 from edgekit.data.dataset import Dataset, open_data, splits_of
 from edgekit.errors import DataError, EdgekitError
 from edgekit.types import Format
@@ -40,7 +40,7 @@ class Contents:
         Raises:
             ModelError: as :func:`edgekit.artifact.open_artifact`.
         """
-        return self._once("model", text, lambda path: sha256_file(open_artifact(path).path))
+        return self._once("model", text, lambda path: sha256_model(open_artifact(path).path))
 
     def data(self, text: str) -> str:
         """Of the whole data set, labels and every split of it; of the file or folder that ``KIND:PATH`` names.
