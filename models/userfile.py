@@ -1,4 +1,4 @@
-"""A user's Python file as a module: under a name of its own, beside its neighbours while it runs.
+"""A user's Python file as a module: under a name of its own, with its folder to import from while it runs.
 
 Training in several processes brings what the user wrote along by these names, so each process imports the same files.
 """
@@ -6,7 +6,6 @@ Training in several processes brings what the user wrote along by these names, s
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,16 +14,16 @@ from types import ModuleType
 PREFIX = "edgekit_source_"
 
 
-def import_file(path: Path, name: str | None = None) -> ModuleType:
-    """Runs the Python file ``path`` as the module ``name``; without one, under a name that is not taken.
+def import_file(path: Path) -> ModuleType:
+    """Runs the Python file ``path`` as a module named after it, whether or not it was imported before.
 
-    A file that is imported again is another module, so that the classes of the first stay those that their modules
-    name, which pickling needs.
+    The name is the same each time, since converted files name layers by it. A second run is another module: what it
+    makes shares nothing with what the first made, and the classes of the first can no longer be pickled.
 
     Raises:
         ImportError: it cannot be read as a Python file. What the file itself raises passes through.
     """
-    known = name or _free_name(path.stem)
+    known = PREFIX + path.stem
     spec = importlib.util.spec_from_file_location(known, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} cannot be read as a Python file")
@@ -51,9 +50,4 @@ def import_files(files: Mapping[str, str]) -> None:
     """Imports what another process had imported (:func:`imported_files`), under the same names."""
     for name, path in files.items():
         if name not in sys.modules:
-            import_file(Path(path), name)
-
-
-def _free_name(stem: str) -> str:
-    names = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
-    return next(PREFIX + name for name in names if PREFIX + name not in sys.modules)
+            import_file(Path(path))
