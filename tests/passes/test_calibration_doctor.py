@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,6 +39,11 @@ def observed(*batches: Array, layers: Mapping[str, str] | None = None) -> Calibr
 def test_data_as_it_was_trained_on_is_not_remarked_on() -> None:
     assert inputs_said(ONCE) == ""
     assert inputs_said(ONCE * 0.6 + 0.2) == ""  # a darker or flatter set than the training data
+
+
+def test_sounds_end_in_silence_that_no_statistics_hold() -> None:
+    sound = replace(IMAGE, kind="audio")
+    assert inputs_said(SCALED, {"image": sound}) == ""
 
 
 @pytest.mark.parametrize(

@@ -85,20 +85,23 @@ def test_every_scheme_gives_what_the_float_file_gives(tmp_path: Path, kind: str,
         assert wanted in found.left_float[0].reason
 
 
-def test_the_weights_of_an_integer_lstm(tmp_path: Path) -> None:
-    """int8, turned as the operator wants them, each row with a scale of its own."""
+@pytest.mark.parametrize("per_row", [True, False])
+def test_the_weights_of_an_integer_lstm(tmp_path: Path, per_row: bool) -> None:
+    """int8, turned as the operator wants them; a scale of its own for each row, or for each direction."""
     model = onnx.load(str(layer_file(tmp_path / "m.onnx", "LSTM", directions=2)))
     before = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    assert dynamic_lstm(model) == 1
+    assert dynamic_lstm(model, per_row=per_row) == 1
     after = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     (node,) = model.graph.node
     assert (node.domain, node.op_type) == ("com.microsoft", "DynamicQuantizeLSTM")
     assert list(node.input) == ["x", "w_int8", "r_int8", "b", *[""] * 4, "w_scale", "w_zero", "r_scale", "r_zero"]
     for name in "wr":
         integers, scale = after[f"{name}_int8"], after[f"{name}_scale"]
-        assert integers.dtype == np.int8 and scale.shape == (2, 4 * HIDDEN) and not after[f"{name}_zero"].any()
-        restored = integers.transpose(0, 2, 1) * scale[..., None]
-        assert (np.abs(restored - before[name]) <= scale[..., None] / 2 * 1.0001).all()  # half a step, float32 rounding
+        assert integers.dtype == np.int8 and not after[f"{name}_zero"].any()
+        assert scale.shape == after[f"{name}_zero"].shape == ((2, 4 * HIDDEN) if per_row else (2,))
+        step = scale[..., None] if per_row else scale[:, None, None]
+        restored = integers.transpose(0, 2, 1) * step
+        assert (np.abs(restored - before[name]) <= step / 2 * 1.0001).all()  # half a step, float32 rounding
     assert not {"w", "r"} & set(after), "the float weights are gone"
 
 
