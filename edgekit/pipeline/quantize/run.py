@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from edgekit.artifact import open_artifact, publishing, sha256_file, write_card
+from edgekit.artifact import open_artifact, publishing, sha256_file, sha256_model, size_bytes, write_card
 from edgekit.data.dataset import Dataset, stratified
 from edgekit.data.preprocess import feeds
 from edgekit.data.seeded import seeded_feed
@@ -20,6 +20,7 @@ from edgekit.passes.base import Pass, PassContext
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.equalize import Scaled
 from edgekit.passes.integer_io import integer_io as read_integer_io
+from edgekit.passes.integer_io import output_steps
 from edgekit.passes.operators import check_names, named, operators
 from edgekit.pipeline.quantize.equalizing import Equalized, equalized
 from edgekit.pipeline.quantize.options import QuantizeOptions, check_options, one_model, read_options
@@ -154,7 +155,7 @@ class _Run:
     def _result(self, folder: Path) -> QuantizeResult:
         before = self._measured(self.artifact, self.artifact.card)
         self._prepare(before.signature, folder)
-        parent_bytes = self.artifact.path.stat().st_size
+        parent_bytes = size_bytes(self.artifact.path)
         with publishing(self.target) as temporary:
             made = self._mixed(temporary, before) if self.options.mixed else self._made(temporary, before)
             card, after, found, step = made.card, made.after, made.account, made.step
@@ -213,7 +214,8 @@ class _Run:
         card = self._refitted(unpublished, card)
         after = self._measured(unpublished, card)
         quality = () if after.quality is None else (after.quality.quality(after.runtime, "cpu"),)
-        card = replace(card, quality=quality, selftest=selftest_of(after.outputs, self.options.scheme))
+        selftest = selftest_of(after.outputs, self.options.scheme, output_steps(unpublished))
+        card = replace(card, quality=quality, selftest=selftest)
         write_card(target, card)
         self.told = told
         return _Made(card, after, found, step)
@@ -226,12 +228,12 @@ class _Run:
             self.chosen = load_plan(Path(how), self.artifact, options.scheme)
         elif how != "auto":
             names = named(how, known)
-            self.chosen = Plan(options.scheme, sha256_file(self.artifact.path), "", 0, (), names)
+            self.chosen = Plan(options.scheme, sha256_model(self.artifact.path), "", 0, (), names)
         else:
             assert self.fit is not None
             layers = sensitivities(self.source, before.signature, known, self.fit, self._pass)
             few = min(SENSITIVITY_SAMPLES, len(self.fit))
-            digest = sha256_file(self.artifact.path)
+            digest = sha256_model(self.artifact.path)
             self.chosen = Plan(options.scheme, digest, self.fit.label, few, layers, (), options.max_drop)
         check_names(frozenset(self.chosen.keep), known)
         made = self._made(target, before, self.chosen.keep, self.chosen.reasons())
@@ -275,8 +277,8 @@ class _Run:
         """How the file compares with its parent: what the card says of both."""
         parent, options = self.artifact.path, self.options
         return {
-            "sha256": sha256_file(parent),
-            "bytes": parent.stat().st_size,
+            "sha256": sha256_model(parent),
+            "bytes": size_bytes(parent),
             "inserted": found.inserted(account(self.artifact)),
             "quality": None if before is None or after is None else quality_document(before, after),
             "time": None if options.seconds is None else time_ratio(made, parent, options.seconds, options.on),
