@@ -22,12 +22,14 @@ from edgekit.artifact import (
     write_card,
     writing,
 )
+from edgekit.bench.shapes import parse_shapes
 from edgekit.converters.base import Capture, Converter, ExportOptions, Finish
 from edgekit.errors import (
     ConversionError,
     UsageError,
 )
 from edgekit.pipeline.proof import Proof
+from edgekit.pipeline.real_inputs import RealInputs
 from edgekit.types import Artifact, Card, Format, Signature, Step
 
 if TYPE_CHECKING:
@@ -92,6 +94,8 @@ def export(
     streaming: bool = False,
     name: str | None = None,
     tolerance: float | None = None,
+    shape: Sequence[str] = (),
+    input: str | None = None,
 ) -> ExportResult:
     """Converts ``source`` to every format of ``to`` and publishes ``OUT/NAME.FORMAT``, once all of them are proved.
 
@@ -106,6 +110,9 @@ def export(
         streaming: files of one step, with the state of recurrent layers as inputs and outputs; named NAME-step.
         name: file name without suffix; the network's own without it.
         tolerance: largest absolute difference that passes; see :func:`edgekit.quality.parity.prove`.
+        shape: sizes other than those of the network's own example inputs: ``INPUT=1x576``, or ``NAME=576`` for an axis
+            that ``dynamic`` names; a factory without example inputs needs one for each input.
+        input: one real sample to prove on, as ``edgekit run`` takes it.
 
     Raises:
         UsageError: an option makes no sense, or the folder cannot be written.
@@ -121,13 +128,21 @@ def export(
         given = "--dynamic" if options.dynamic else "--channels-last"
         raise UsageError(f"--streaming takes one step of a fixed shape in the network's own layout; leave {given} out")
     folder = writable_folder(out)
+    real = RealInputs(data, input)
     converters = {item: _converter(item) for item in formats}
     if not is_saved_model(source):
         for converter in converters.values():
             converter.warm_up()
     from edgekit.source import origin, resolve
+    from edgekit.source.sizes import of_axes, resized
 
-    network, sequence = resolve(str(source), name=name), None
+    sizes = parse_shapes(shape)
+    named = {axis for axes in options.dynamic.values() for axis in axes.values()}
+    shapes = {key: size for key, size in sizes.items() if key not in named}
+    network = resolve(str(source), name=name, shapes=shapes)
+    open_axes = of_axes(network, sizes, options.dynamic)
+    network, sequence = resized(network, open_axes), None
+    options = replace(options, shapes={**shapes, **open_axes})
     if streaming:
         from edgekit.converters.recurrent.streaming import one_step
 
@@ -136,7 +151,7 @@ def export(
     for converter in converters.values():
         converter.check(network, options)
     capture = Capture(network, options)
-    proof = Proof(capture, data, tolerance, sequence)
+    proof = Proof(capture, real, tolerance, sequence)
     try:
         with _staging(folder) as stage:
             made = _convert_all(converters, capture, proof, stage, _file_name(network.name))
@@ -259,8 +274,10 @@ def _finish_card(
         params["streaming"] = True
     if options.channels_last:
         params["channels_last"] = True
-    if proof.data is not None:
-        params["data"] = proof.data
+    if options.shapes:
+        params["shape"] = [f"{key}={'x'.join(map(str, size))}" for key, size in options.shapes.items()]
+    if proof.real.data is not None:
+        params["data"] = proof.real.data
     if converter.proved_on != "cpu":
         params["proved_on"] = converter.proved_on
     selftest = proof.selftest(card, ledger)
