@@ -33,6 +33,7 @@ __all__ = [
     "publishing",
     "read_card",
     "sha256_file",
+    "sha256_model",
     "size_bytes",
     "writable_folder",
     "write_card",
@@ -88,6 +89,11 @@ def write_card(source: Path, card: Card, target: Path | None = None) -> Artifact
     """
     place = target or source
     artifact = open_artifact(source)
+    if place.resolve().parent != source.resolve().parent and _parts(source):
+        raise UsageError(
+            f"{source} keeps its weights in {', '.join(_parts(source))} beside it: give a place in the folder "
+            f"{source.parent}, or export it again as one self-contained file"
+        )
     payload = encode_card(card)
     if artifact.format is Format.SAVED_MODEL:
         if place != source:
@@ -186,10 +192,36 @@ def sha256_file(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def sha256_model(path: str | Path) -> str:
+    """SHA-256 of a model as it is shipped: of its file or folder (:func:`sha256_file`); of an ONNX file whose weights
+    lie in others, over the names and hashes of all of them in order, as of a folder.
+
+    Raises:
+        ModelError: as :func:`onnx_parts`.
+    """
+    parts = _parts(Path(path))
+    if not parts:
+        return sha256_file(path)
+    digest = hashlib.sha256()
+    for name, file in sorted({Path(path).name: Path(path), **parts}.items()):
+        digest.update(f"{name}\0{sha256_file(file)}\n".encode())
+    return digest.hexdigest()
+
+
 def size_bytes(path: str | Path) -> int:
-    """Bytes of a model file, or of all files of a folder."""
+    """Bytes of a model as it is shipped: of its file, of all files of a folder, of an ONNX file and of those that hold
+    its weights.
+
+    Raises:
+        ModelError: as :func:`onnx_parts`.
+    """
     place = Path(path)
-    return sum(file.stat().st_size for file in _files_in(place)) if place.is_dir() else place.stat().st_size
+    files = _files_in(place) if place.is_dir() else [place, *_parts(place).values()]
+    return sum(file.stat().st_size for file in files)
+
+
+def _parts(path: Path) -> dict[str, Path]:
+    return onnx_parts(path) if path.suffix.lower() == ".onnx" and path.is_file() else {}
 
 
 def _files_in(folder: Path) -> list[Path]:

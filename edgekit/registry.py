@@ -41,8 +41,10 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     },
     "passes": {
         "channels": "edgekit.passes.prune_channels:PruneChannels",
+        "blocks": "edgekit.passes.prune_blocks:PruneBlocks",
         "magnitude": "edgekit.passes.prune_weights:PruneMagnitude",
         "2:4": "edgekit.passes.prune_weights:PruneTwoOfFour",
+        "equalize": "edgekit.passes.equalize:Equalize",
         "onnx-quantize": "edgekit.passes.quantize_onnx:QuantizeOnnx",
         "tflite-quantize": "edgekit.passes.quantize_tflite:QuantizeTflite",
     },

@@ -214,7 +214,8 @@ class Card:
         task: what the outputs mean.
         signature: inputs and outputs *as this file has them* (layout, dtype, dynamic dimensions).
         contract: input name -> how a raw sample becomes that input.
-        config: numbers the builder was called with, or ``{"factory": "file.py:f", "sha256": ...}``.
+        config: numbers the builder was called with, or ``{"factory": "file.py:f", "sha256": ...}``; under
+            ``skipped`` the residual blocks that were pruned whole, and what is left of each.
         steps: everything that was done, in order.
         source_sha256: hash of the trained weights the file was made from (empty when unknown).
         quality: figures of merit with the data they were measured on.

@@ -63,6 +63,10 @@ def fit_adversarial(
     check_options(options)
     if teacher is not None:
         raise UsageError("a generator is trained against a discriminator, not distilled; leave --distil-from out")
+    if options.processes > 1:
+        raise UsageError(
+            f"a generator and its discriminator learn in one process, --processes is {options.processes}; leave it out"
+        )
     images = _Images(network, data, options)
     torch.manual_seed(options.seed)
     params = network.task.params

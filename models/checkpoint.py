@@ -1,7 +1,8 @@
 """Checkpoints: weights as safetensors, the card as JSON in its metadata. Nothing is pickled, nothing is unpickled.
 
 A pruned network needs no more than that: the widths of its layers are the shapes of its tensors, and
-:func:`fit_shapes` gives the freshly built module those widths before the weights go in.
+:func:`fit_shapes` gives the freshly built module those widths before the weights go in. Blocks that left whole are
+named in the card (:mod:`edgekit.models.skipped`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from edgekit.models.family import family
+from edgekit.models.skipped import skip_blocks
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -65,6 +67,7 @@ def load_checkpoint(path: str | Path, build: Builder | None = None) -> Network:
             "file.py:factory and load the tensors there"
         )
     module = _build(file, card, build)
+    skip_blocks(module, card.config.get("skipped", {}))
     fit_shapes(module, state)
     try:
         module.load_state_dict(state)

@@ -9,26 +9,24 @@ from __future__ import annotations
 import copy
 import logging
 import math
-import pickle
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from edgekit.models.family import TrainOptions
 from edgekit.models.objective import distilled
 from edgekit.models.resume import RunState
 from edgekit.models.samples import Samples
+from edgekit.models.spread import spread
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import ProcessRaisedException
 
 from edgekit.data import Dataset
 from edgekit.errors import DeviceError, GateError, UsageError
-from edgekit.types import Array, Network
+from edgekit.types import Network
 
 log = logging.getLogger("edgekit")
 Progress = Callable[[int, int, float, float, str], None]
@@ -81,37 +79,31 @@ def fit(
     if processes == 1:
         outcome, best = _train(fabric, job)
     else:
-        outcome, best = _spread(fabric, job)
-    network.module.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in best.items()})
+        outcome, best = spread(fabric, _train, job)
+    network.module.load_state_dict(best)
     network.module.to("cpu").eval()
     if state is not None:
         state.unlink(missing_ok=True)
     return Fit(**outcome)
 
 
+@dataclass(frozen=True, slots=True)
 class _Job:
-    """What each process of a run is told. No dataclass: Fabric would walk into it, and refuses frozen ones."""
+    """What each process of a run is told."""
 
-    def __init__(
-        self,
-        network: Network,
-        data: Dataset,
-        options: TrainOptions,
-        state: Path | None,
-        teacher: Network | None,
-        progress: Progress | None,
-    ) -> None:
-        self.network, self.data, self.options = network, data, options
-        self.state, self.teacher, self.progress = state, teacher, progress
+    network: Network
+    data: Dataset
+    options: TrainOptions
+    state: Path | None
+    teacher: Network | None
+    progress: Progress | None
 
 
-def _train(fabric: Fabric, job: _Job) -> tuple[dict[str, Any], dict[str, Array]]:
+def _train(fabric: Fabric, job: _Job) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """One process of a run; gives the outcome and the best weights (of use in the first process only)."""
     options = job.options
     samples = Samples(job.network, job.data, options)
     module = job.network.module.train()
-    if fabric.world_size > 1:
-        module = copy.deepcopy(module)  # what was sent lies in memory that the processes share
     optimizer = _optimizer(module, options)
     average = Average(module, options.average)
     run = RunState(job.state, identity(job.network, job.data, options, job.teacher))
@@ -137,9 +129,7 @@ def _train(fabric: Fabric, job: _Job) -> tuple[dict[str, Any], dict[str, Array]]
         elif fabric.world_size > 1:
             sys.stderr.write(f"epoch {epoch + 1} of {options.epochs}: loss {loss:.4f}, validation {score:.4f}\n")
     fit = Fit(options.epochs - first, run.best_epoch, run.kept_score, len(samples.held), len(samples.kept))
-    # Plain dicts and arrays: Fabric walks into what a process gives and refuses frozen classes, and a tensor would lie
-    # in memory that is gone with the process.
-    return asdict(fit), {name: value.numpy() for name, value in run.best.items()}
+    return asdict(fit), run.best
 
 
 def identity(network: Network, data: Dataset, options: TrainOptions, teacher: Network | None = None) -> dict[str, Any]:
@@ -155,23 +145,6 @@ def identity(network: Network, data: Dataset, options: TrainOptions, teacher: Ne
         "source": [card.source_sha256, [step.name for step in card.steps]],
         "teacher": None if teacher is None else teacher.card.source_sha256,
     }
-
-
-def _spread(fabric: Fabric, job: _Job) -> tuple[dict[str, Any], dict[str, Array]]:
-    """The run in several processes; an error in one of them ends all and is raised here."""
-    try:
-        result: tuple[dict[str, Any], dict[str, Array]] = fabric.launch(_train, job)
-    except ProcessRaisedException as error:
-        last = str(error).strip().splitlines()[-1]
-        if "GateError: " in last:
-            raise GateError(last.split("GateError: ", 1)[1]) from error
-        raise DeviceError(f"a training process failed: {last}") from error
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise UsageError(
-            f"this network cannot be sent to other processes ({error}); train it with one process, or import its class "
-            "from a module (pkg.mod:factory)"
-        ) from error
-    return result
 
 
 def check_options(options: TrainOptions) -> None:

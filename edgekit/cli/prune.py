@@ -11,7 +11,7 @@ from edgekit.cli.progress import epoch_bar
 @click.command()
 @click.argument("source")
 @click.option("--method", metavar="METHOD", default="channels", show_default=True,
-              help="What leaves: channels (hidden units, heads); magnitude, 2:4: single weights.")  # fmt: skip
+              help="What leaves: channels (units, heads), blocks (residual); magnitude, 2:4: weights.")  # fmt: skip
 @click.option("--amount", type=float, metavar="A",
               help="Share of the multiply-accumulates (magnitude: of the weights) to remove, 0 < A < 1.")  # fmt: skip
 @click.option("--target-macs", type=click.IntRange(1), metavar="N", help="Prune to N multiply-accumulates.")
@@ -24,13 +24,13 @@ from edgekit.cli.progress import epoch_bar
 @click.option("--epochs", type=click.IntRange(0), help="Passes of fine-tuning over --data (10 without it; 0: none).")
 @click.option("--distil/--no-distil", default=True, help="Learn from the unpruned network too (default: yes).")
 @click.option("--importance", metavar="HOW", default="magnitude", show_default=True,
-              help="What matters: magnitude, taylor, bn-scale, random.")  # fmt: skip
+              help="What matters: magnitude, taylor, bn-scale, random (blocks: magnitude, random).")  # fmt: skip
 @click.option("--steps", type=click.IntRange(1), help="Reach the amount in so many steps, fine-tuning after each.")
 @click.option("--spread", metavar="HOW", default="even", show_default=True,
               help="even: the same share of every group; global: where it costs least.")  # fmt: skip
 @click.option("--round-to", type=click.IntRange(1), default=8, show_default=True, help="Widths are multiples of this.")
 @click.option("--keep", metavar="LAYER", multiple=True,
-              help="Layers that stay as wide as they are; 'stem.*' is a pattern.")  # fmt: skip
+              help="Layers that stay as wide as they are, or blocks that stay; 'stem.*' is a pattern.")  # fmt: skip
 @click.option("--lr", type=click.FloatRange(0, min_open=True), metavar="RATE",
               help="Peak learning rate of the fine-tuning; a tenth of the family's without it.")  # fmt: skip
 @seed_option
@@ -59,7 +59,7 @@ def command(
     device: str,
     out: str,
 ) -> None:
-    """Removes whole channels, hidden units and heads from a network and fine-tunes what is left.
+    """Removes whole channels, hidden units, heads or residual blocks from a network and fine-tunes what is left.
 
     SOURCE is a zoo name, a checkpoint (.safetensors), file.py:factory or pkg.mod:factory. Inputs and classes stay as
     they are. A network that lost more than --max-drop, or cannot reach a target, is not published (exit 1).

@@ -79,19 +79,17 @@ def command(
     float one where none is faster. There MODEL is a float file, one of each format, or a network (exported to both). An
     interrupted run goes on with its finished trials.
     """
-    from edgekit.errors import UsageError
     from edgekit.pipeline.auto import AutoResult
     from edgekit.pipeline.quantize import plan_mixed, quantize
+    from edgekit.pipeline.quantize.options import asked_mixed, asked_seconds
     from edgekit.report.auto import render_auto
     from edgekit.report.quantize import render_plan, render_quantize
 
     if scheme != "auto":
-        seconds = None if seconds == 0 else 1.0 if seconds is None else seconds
+        seconds = asked_seconds(seconds)
     own: dict[str, Any] = {"on": on, "seconds": seconds, "threads": threads, "runtime": runtime or None}
     own |= {"smaller": smaller or None, "resume": resume}
-    if mixed and keep_float:
-        raise UsageError("--mixed finds the layers that stay in float, --keep-float names them; drop one")
-    own["mixed"] = "auto" if mixed else keep_float
+    own["mixed"] = asked_mixed(mixed, keep_float)
     if mixed and out.lower().endswith(".json"):
         told = {"data": data, "samples": samples, "calibration": calibration, "max_drop": max_drop, "limit": limit}
         emit("quantize", plan_mixed(models, scheme=scheme, out=out, **told), render=render_plan)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 
-from edgekit.artifact import open_artifact, sha256_file
+from edgekit.artifact import open_artifact, sha256_model
 from edgekit.errors import EdgekitError, GateError
 from edgekit.types import Artifact, Network, PassResult, Signature, Step, TensorSpec
 
@@ -84,7 +84,7 @@ class Pass(ABC):
 def fingerprint(model: Model) -> str:
     """A hash of all that a pass must leave alone: a file's bytes, or a module's structure, mode and state."""
     if isinstance(model, Artifact):
-        return sha256_file(model.path)
+        return sha256_model(model.path)
     digest = hashlib.sha256(f"{model.module}{model.module.training}".encode())
     for name, tensor in model.module.state_dict().items():
         digest.update(name.encode())

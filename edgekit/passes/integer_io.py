@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,45 @@ from edgekit.quality.account_tflite import read_tflite
 from edgekit.types import Artifact, Format, QuantizedTensor
 
 _ONNX_TYPES = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16"}
+_DEQUANTIZE = 6
+"""Number of the operator DEQUANTIZE in TFLite's schema (BuiltinOperator)."""
 _TFLITE_TYPES = {3: "uint8", 9: "int8", 7: "int16"}
 
 
 def integer_io(artifact: Artifact) -> tuple[list[QuantizedTensor | None], list[QuantizedTensor | None]]:
     """Quantization of each input and each output in the file's order; None where it is real."""
     return _onnx(artifact) if artifact.format is Format.ONNX else _tflite(artifact)
+
+
+def output_steps(artifact: Artifact) -> list[float]:
+    """The steps of the outputs that come out of integers, in the outputs' own units: scales of integer outputs, and of
+    real ones that a DequantizeLinear or DEQUANTIZE with one scale makes. Outputs of float operators have none."""
+    steps = [how.scale for how in integer_io(artifact)[1] if how is not None]
+    return [*steps, *(_onnx_steps(artifact) if artifact.format is Format.ONNX else _tflite_steps(artifact))]
+
+
+def _onnx_steps(artifact: Artifact) -> Iterator[float]:
+    import onnx
+
+    graph = onnx.load(str(artifact.path)).graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    outputs = {value.name for value in graph.output}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and node.output[0] in outputs and node.input[1] in constants:
+            scale = onnx.numpy_helper.to_array(constants[node.input[1]])
+            if scale.size == 1:
+                yield float(scale.item())
+
+
+def _tflite_steps(artifact: Artifact) -> Iterator[float]:
+    model = read_tflite(artifact.path)
+    graph = model.subgraphs[0]
+    for op in graph.operators:
+        code = model.operatorCodes[op.opcodeIndex]
+        if max(code.builtinCode, code.deprecatedBuiltinCode) == _DEQUANTIZE and op.outputs[0] in graph.outputs:
+            how = graph.tensors[op.inputs[0]].quantization
+            if how is not None and how.scale is not None and len(how.scale) == 1:
+                yield float(how.scale[0])
 
 
 def _onnx(artifact: Artifact) -> tuple[list[QuantizedTensor | None], list[QuantizedTensor | None]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.artifact import open_artifact, sha256_file
+from edgekit.artifact import open_artifact, sha256_model
 from edgekit.bench.profile.layers import onnx_layers, tflite_layer
 from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from edgekit.errors import DataError
@@ -53,7 +53,7 @@ def calibrate(
         method=method,
         data=data,
         channel_axis=1 if format is Format.ONNX else -1,
-        model_sha256=sha256_file(path),
+        model_sha256=sha256_model(path),
     )
     read = weighted_inputs(path, format)
     made = replace(

@@ -12,9 +12,10 @@ SUFFIX = "_stays_float"
 def hold_float(model: Any, names: frozenset[str]) -> None:
     """Puts a plain copy behind the layers called ``names``.
 
-    onnxruntime (1.20 and later, WeightBiasQuantization) quantizes float weights of these three operators itself when it
-    loads a file, with one scale a matrix, where they stand between a DequantizeLinear and a QuantizeLinear, a Relu or
-    Clip left out of account. A LeakyRelu of slope 1 in between is a copy that it does not see through, and that it
+    onnxruntime (1.21 and later: WeightBiasQuantization, pull request 22969) quantizes float weights of these three
+    operators itself when it loads a file, with one scale a matrix, where they stand between a DequantizeLinear and a
+    QuantizeLinear, Relu and Clip without a second reader left out of account (1.21: whatever stands behind; pull
+    request 24537). A LeakyRelu of slope 1 in between is a copy that it does not see through, and that it
     fuses into the layer: it costs nothing.
     """
     import onnx

@@ -81,7 +81,7 @@ class PruneChannels(Pass):
         network = network_of(model)
         module, inputs = network.module, examples(network)
         budget, notes = self.budget(network)
-        kept = budget.choose((1 - self.amount) * budget.total, self.round_to, self.spread)
+        kept = self._kept(budget)
         gone = removed(budget.groups, kept)
         try:
             pruned = smaller(module, gone)
@@ -101,6 +101,27 @@ class PruneChannels(Pass):
         )
         card = replace(network.card.with_step(step, *notes), quality=(), selftest=None, source_sha256="")
         return PassResult(Network(pruned, network.example_inputs, card), True, tuple(notes))
+
+    def choice(self, network: Network) -> list[int]:
+        """What makes two amounts the same pruning: the channels that each group keeps. Raises as :meth:`budget`."""
+        return self._kept(self.budget(network)[0])
+
+    def most(self, network: Network) -> float:
+        """The largest share that can leave.
+
+        Raises:
+            UsageError: none can, by these multiples; and as :meth:`budget`.
+        """
+        budget, _ = self.budget(network)
+        least = budget.cost([group.widths(self.round_to)[-1] for group in budget.groups])
+        if least >= budget.total:
+            raise UsageError(
+                f"no width is above {self.round_to}, to be cut down to a multiple of it; give --round-to 1"
+            )
+        return 1 - least / budget.total
+
+    def _kept(self, budget: Budget) -> list[int]:
+        return budget.choose((1 - self.amount) * budget.total, self.round_to, self.spread)
 
     def budget(self, network: Network) -> tuple[Budget, list[str]]:
         """What can leave ``network``, and notes on what cannot.

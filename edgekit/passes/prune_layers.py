@@ -159,19 +159,33 @@ def prove(whole: nn.Module, pruned: nn.Module, removed: Removed, inputs: Sequenc
     Raises:
         PassError: it does not.
     """
-    generator = torch.Generator().manual_seed(0)
-    feed = [torch.randn(x.shape, generator=generator) if x.is_floating_point() else x for x in inputs]
+    agree(zero_channels(whole, removed), pruned, inputs, "prune-channels")
+
+
+def noise(inputs: Sequence[Tensor], seed: int = 0) -> list[Tensor]:
+    """Normal numbers of the shapes of ``inputs``; integers as they are."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(x.shape, generator=generator) if x.is_floating_point() else x for x in inputs]
+
+
+def agree(zeroed: nn.Module, pruned: nn.Module, inputs: Sequence[Tensor], name: str) -> None:
+    """Checks that the pruned module gives what ``zeroed`` does, in which what left is zero instead; on noise.
+
+    Raises:
+        PassError: it does not; ``name`` is the pass.
+    """
+    feed = noise(inputs)
     with torch.inference_mode():
-        wanted, found = (leaves(m(*feed)) for m in (zero_channels(whole, removed), pruned))
+        wanted, found = (leaves(m(*feed)) for m in (zeroed, pruned))
     if len(wanted) != len(found) or any(a.shape != b.shape for a, b in zip(wanted, found, strict=True)):
-        raise PassError("pass prune-channels: the pruned network has outputs of another shape; nothing is published")
+        raise PassError(f"pass {name}: the pruned network has outputs of another shape; nothing is published")
     for a, b in zip(wanted, found, strict=True):
         limit = TOLERANCE * max(1.0, float(a.abs().max()))
         difference = float((a - b).abs().max())
         if not difference <= limit:
             raise PassError(
-                f"pass prune-channels: outputs differ by {difference:.2e} from those with the same channels at zero, "
-                f"{limit:.2e} is allowed; nothing is published"
+                f"pass {name}: outputs differ by {difference:.2e} from those with what left at zero, {limit:.2e} is "
+                "allowed; nothing is published"
             )
 
 

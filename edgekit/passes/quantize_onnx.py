@@ -16,6 +16,7 @@ from edgekit.errors import ModelError, UnsupportedError, UsageError
 from edgekit.passes.base import Model, Pass, PassContext
 from edgekit.passes.bias_correction import correct_biases
 from edgekit.passes.calibration import Calibration, describe
+from edgekit.passes.linear_graph_onnx import OnnxGraph
 from edgekit.passes.onnx_float import hold_float
 from edgekit.passes.onnx_lstm import dynamic_lstm
 from edgekit.passes.onnx_prepare import drop_unused, prepared
@@ -120,7 +121,7 @@ class QuantizeOnnx(Pass):
             )
         ranges = ranges_for(graph, self.calibration, artifact.path)
         if self.reduce_range is not True:
-            correct_biases(graph, self.calibration.means, self.reduce_range or (), self.keep_float)
+            correct_biases(OnnxGraph(graph), self.calibration.means, self.reduce_range or (), self.keep_float)
         data = {name: TensorData(lowest=np.float32(one[0]), highest=np.float32(one[1])) for name, one in ranges.items()}
         options: dict[str, Any] = {"MinimumRealRange": 1e-6}
         sums, whole = _last_sums(graph), self.reduce_range is True

@@ -18,7 +18,9 @@ import numpy as np
 from edgekit.artifact import library_versions
 from edgekit.errors import RuntimeMissingError, UnsupportedError, UsageError
 from edgekit.passes.base import Model, Pass, PassContext, quiet_stderr
+from edgekit.passes.bias_correction import correct_biases
 from edgekit.passes.calibration import Calibration, describe
+from edgekit.passes.linear_graph_tflite import TfliteGraph
 from edgekit.passes.quantize_onnx import check_scheme
 from edgekit.passes.quantize_recurrent import holds_recurrent, quantize_recurrent
 from edgekit.passes.tflite_attention import AROUND_ATTENTION, around_attention
@@ -93,13 +95,20 @@ class QuantizeTflite(Pass):
         used = "int8-weights" if stored else self.scheme
         slow = _slow(given, self.scheme, self.integer_io)
         recipe, calibrated = self._recipe(used, slow), self._ranges() if self.scheme in _STATIC else None
-        content = _quantized(model.path, given, recipe, calibrated)
+        content = _quantized(model.path, self._corrected(given), recipe, calibrated)
         ranges = self.calibration.ranges if self.calibration is not None else {}
         done = quantize_recurrent(content, self.scheme, ranges, self.keep_float)
         context.target.write_bytes(finished(done.content, given))
         said = [_NOTES.get(self.scheme), f"{len(slow)} operators stay in float: {AROUND_ATTENTION}" if slow else None]
         notes = (*filter(None, said), *done.notes, *_refused_by_old(done.content, used))
         return PassResult(Artifact(context.target, Format.TFLITE, model.card), True, notes)
+
+    def _corrected(self, content: bytes) -> bytes:
+        """The float file with its biases corrected for int8 weights."""
+        if self.scheme not in _STATIC or self.calibration is None:
+            return content
+        graph = TfliteGraph(content)
+        return graph.content() if correct_biases(graph, self.calibration.means, (), self.keep_float) else content
 
     def _recipe(self, scheme: str, slow: frozenset[str]) -> list[dict[str, Any]]:
         """The library's recipe: a rule for all operators, for those that want another, and for inputs and outputs."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from edgekit.artifact import sha256_file
+from edgekit.artifact import sha256_model
 from edgekit.errors import DataError, UsageError
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.calibration_doctor import listed
@@ -57,7 +57,7 @@ def transfer(calibration: Calibration, artifact: Artifact, feeds: Iterable[Feed]
         DataError: the calibration is of another network, or tensors are not known again and there are no ``feeds``; the
             message names them.
     """
-    digest = sha256_file(artifact.path)
+    digest = sha256_model(artifact.path)
     if calibration.model_sha256 == digest:
         return calibration
     prints, layers = _prints_of_file(calibration, artifact)

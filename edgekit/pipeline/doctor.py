@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import importlib.util
+import os
 import platform
 import subprocess
 import sys
 import tempfile
 import zlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,9 @@ import numpy as np
 
 from edgekit import registry
 from edgekit.artifact import library_versions
-from edgekit.devices import open_runner
-from edgekit.errors import EdgekitError, RuntimeMissingError
+from edgekit.devices import open_runner, open_worker, parse_device
+from edgekit.devices.device import transport_for
+from edgekit.errors import DeviceError, EdgekitError, RuntimeMissingError
 from edgekit.version import __version__
 
 TINY_ONNX = base64.b64decode(
@@ -104,7 +107,8 @@ class Package:
 class Backend:
     """One runtime, tried with a model of one operator in a worker.
 
-    ``state``: ``works``, ``missing`` (not installed) or ``broken`` (``detail`` says how it failed).
+    ``state``: ``works``, ``missing`` (not installed), ``broken`` (``detail`` says how it failed and what to do), or
+    ``installed`` where it was not tried.
     """
 
     runtime: str
@@ -116,21 +120,27 @@ class Backend:
 
 @dataclass(frozen=True)
 class DoctorResult:
-    """What is there on ``device``. ``usable`` is True when at least one runtime works."""
+    """What is there on ``device``.
+
+    ``usable`` is True when at least one runtime works, or is installed where none was tried. ``trouble``: why no worker
+    starts on the device; then nothing is known of its runtimes.
+    """
 
     device: str
     python: str
     packages: tuple[Package, ...]
     backends: tuple[Backend, ...]
+    trouble: str | None = None
 
     @property
     def usable(self) -> bool:
-        return any(backend.state == "works" for backend in self.backends)
+        return any(backend.state in ("works", "installed") for backend in self.backends)
 
     def document(self) -> dict[str, Any]:
         return {
             "device": self.device,
             "usable": self.usable,
+            "trouble": self.trouble,
             "python": self.python,
             "version": __version__,
             "backends": [asdict(backend) for backend in self.backends],
@@ -138,18 +148,24 @@ class DoctorResult:
         }
 
 
-def doctor(*, on: str = "cpu") -> DoctorResult:
+def doctor(*, on: str = "cpu", quick: bool = False) -> DoctorResult:
     """Tries every runtime on the device ``on`` with a tiny model, and lists the packages of this environment.
+
+    Args:
+        on: a device's spelling or name.
+        quick: what is installed is listed and not tried: a second, where torch and TensorFlow take ten to be imported.
 
     Raises:
         UsageError: no such device.
     """
-    return DoctorResult(
-        device=on,
-        python=f"{platform.python_version()} ({sys.executable})",
-        packages=installed_packages(),
-        backends=try_backends(on),
-    )
+    python, packages = f"{platform.python_version()} ({sys.executable})", installed_packages()
+    try:
+        with open_worker(on) as client:
+            installed = client.hello["runtimes"]
+    except DeviceError as error:
+        return DoctorResult(on, python, packages, (), str(error))
+    backends = listed_backends(installed) if quick else try_backends(on, installed)
+    return DoctorResult(on, python, packages, backends)
 
 
 def installed_packages() -> tuple[Package, ...]:
@@ -161,26 +177,45 @@ def installed_packages() -> tuple[Package, ...]:
     )
 
 
-def try_backends(on: str, installed: Mapping[str, str | None] | None = None) -> tuple[Backend, ...]:
-    """Every known runtime, really tried on the device ``on``; third parties' runtimes are named, not tried.
+def try_backends(on: str, installed: Mapping[str, str | None]) -> tuple[Backend, ...]:
+    """Every known runtime, really tried on the device ``on``; those of third parties are left out.
 
-    ``installed``: what a worker there has said it has; what it has not is not tried.
+    ``installed``: what a worker there has said it has, with versions; what it has not is not tried. On this machine
+    they are tried side by side, since imports take most of the time; another may have the memory for one only.
     """
-    with tempfile.TemporaryDirectory(prefix="edgekit-doctor-") as folder:
-        found = []
-        for name in registry.names("runtimes"):
-            if name in FORMATS and installed is not None and installed.get(name) is None:
-                found.append(Backend(name, FORMATS[name], "missing", "not installed there", GET_RUNTIME[name]))
-            elif name in FORMATS:
-                found.append(_try(name, on, Path(folder)))
-        return tuple(found)
+    here = transport_for(parse_device(on)).here
+    with (
+        tempfile.TemporaryDirectory(prefix="edgekit-doctor-") as folder,
+        ThreadPoolExecutor(len(os.sched_getaffinity(0)) if here else 1) as pool,
+    ):
+        there = [name for name in _known() if installed.get(name) is not None]
+        tried = dict(zip(there, pool.map(lambda name: _try(name, on, Path(folder)), there), strict=True))
+        return tuple(tried.get(name) or _missing(name) for name in _known())
+
+
+def listed_backends(installed: Mapping[str, str | None]) -> tuple[Backend, ...]:
+    """Every known runtime, by what a worker has said it has; none is tried."""
+    return tuple(
+        Backend(name, FORMATS[name], "installed", f"{installed[name]}, not tried", GET_RUNTIME[name])
+        if installed.get(name) is not None
+        else _missing(name)
+        for name in _known()
+    )
+
+
+def _known() -> tuple[str, ...]:
+    return tuple(name for name in registry.names("runtimes") if name in FORMATS)
+
+
+def _missing(name: str) -> Backend:
+    return Backend(name, FORMATS[name], "missing", "not installed there", GET_RUNTIME[name])
 
 
 def _try(runtime: str, on: str, folder: Path) -> Backend:
     format_ = FORMATS[runtime]
     install = GET_RUNTIME[runtime]
     try:
-        path = _tiny_model(format_, folder)
+        path = _tiny_model(runtime, folder)
         with open_runner(path, device=on, runtime=runtime) as runner:
             (answer,) = runner.run({runner.signature.inputs[0].name: PROBE}).values()
     except RuntimeMissingError as error:
@@ -192,10 +227,9 @@ def _try(runtime: str, on: str, folder: Path) -> Backend:
     return Backend(runtime, format_, "works", "", install)
 
 
-def _tiny_model(format_: str, folder: Path) -> Path:
-    path = folder / f"tiny.{format_}"
-    if path.exists():
-        return path
+def _tiny_model(runtime: str, folder: Path) -> Path:
+    format_ = FORMATS[runtime]
+    path = folder / f"{runtime}.{format_}"
     if format_ == "pt2":
         _make_pt2(path)
     elif format_ == "savedmodel":

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekit.artifact import open_artifact, sha256_file
+from edgekit.artifact import open_artifact, sha256_model
 from edgekit.data.dataset import open_data
 from edgekit.errors import UsageError
 from edgekit.quality.evaluate import Evaluation
@@ -71,4 +71,4 @@ def evaluate(
         found = measure(sequences(runner), dataset, artifact.card, limit=limit)
         name = runner.name
     recorded = artifact.card.quality if artifact.card is not None else ()
-    return EvalResult(artifact.path, sha256_file(artifact.path), found, name, on, recorded)
+    return EvalResult(artifact.path, sha256_model(artifact.path), found, name, on, recorded)

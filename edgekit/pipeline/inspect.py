@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekit.artifact import card_to_json, open_artifact, sha256_file, size_bytes
+from edgekit.artifact import card_to_json, onnx_parts, open_artifact, sha256_model, size_bytes
 from edgekit.cardfile import signature_to_json
 from edgekit.passes.calibration import Calibration
 from edgekit.quality.account import account
@@ -16,7 +16,11 @@ from edgekit.types import Artifact, Format, Signature
 
 @dataclass(frozen=True)
 class InspectResult:
-    """What a model file is; ``account`` is None for a file with nothing quantized in it."""
+    """What a model file is; ``account`` is None for a file with nothing quantized in it.
+
+    ``bytes`` and ``sha256`` are of all that is shipped: ``parts`` names the files beside an ONNX file that hold its
+    weights.
+    """
 
     artifact: Artifact
     signature: Signature
@@ -24,6 +28,7 @@ class InspectResult:
     bytes: int
     sha256: str
     account: dict[str, Any] | None
+    parts: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         card = self.artifact.card
@@ -33,6 +38,7 @@ class InspectResult:
             "format": self.artifact.format,
             "bytes": self.bytes,
             "sha256": self.sha256,
+            "parts": list(self.parts),
             "signature": signature_to_json(self.signature),
             "operators": self.operators,
             "account": self.account,
@@ -83,6 +89,7 @@ def inspect(model: str | Path) -> InspectResult | CalibrationResult:
         signature=signature,
         operators=operators(artifact),
         bytes=size_bytes(artifact.path),
-        sha256=sha256_file(artifact.path),
+        sha256=sha256_model(artifact.path),
         account=found.document() if found is not None and found.quantized else None,
+        parts=tuple(onnx_parts(artifact.path)) if artifact.format is Format.ONNX else (),
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit.artifact import is_saved_model, open_artifact, sha256_file
+from edgekit.artifact import is_saved_model, open_artifact, sha256_model
 from edgekit.bench.shapes import Shapes, free_dims, parse_shapes
 from edgekit.pipeline.real_inputs import RealInputs
 from edgekit.quality.alignment import Alignment, align
@@ -152,7 +152,7 @@ def verify(
         ledger = with_rows(ledger, state, WHERE)
         selftest = replay(opened, artifact)
         name = runner.name
-    digest = sha256_file(artifact.path)
+    digest = sha256_model(artifact.path)
     return VerifyResult(artifact.path, digest, str(against), name, on, ledger, selftest, side.notes)
 
 

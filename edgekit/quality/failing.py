@@ -20,6 +20,7 @@ from edgekit.adapter import adapt
 from edgekit.converters.base import Capture, ExportOptions, own_prefix
 from edgekit.devices import open_runner
 from edgekit.errors import ConversionError, InputError, ModelError
+from edgekit.models.userfile import imported_files
 from edgekit.quality.causes import Cause, explain
 from edgekit.types import Card, Network, Task
 
@@ -32,8 +33,6 @@ log = logging.getLogger("edgekit")
 LIMIT_S = 120.0
 """Time after which no further part is tried. The one being tried is finished."""
 TOOLS = {"torch.export": "torch.export", "onnx": "the ONNX exporter", "tflite": "litert-torch"}
-SOURCE_PREFIX = "edgekit_source_"
-"""Before the name of a user's file, when edgekit.source imports it."""
 CALLS = 4
 """Calls of one module with different shapes that are kept; further ones are taken to behave like these."""
 
@@ -51,8 +50,9 @@ class Part:
     def kind(self) -> str:
         """The class with the module it is written in: ``torch.nn.modules.linear.Linear``, ``Block of net.py``."""
         kind = type(self.module)
-        if kind.__module__.startswith(SOURCE_PREFIX):
-            return f"{kind.__qualname__} of {kind.__module__.removeprefix(SOURCE_PREFIX)}.py"
+        file = imported_files().get(kind.__module__)
+        if file is not None:
+            return f"{kind.__qualname__} of {Path(file).name}"
         return f"{kind.__module__}.{kind.__qualname__}"
 
 

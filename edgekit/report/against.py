@@ -9,6 +9,7 @@ from edgekit.report.text import SHARES, figure, points, share, size, worse
 
 Row = tuple[object, ...]
 COLUMNS = ("", "before", "after", "")
+NOT_TIMED = "its time was not measured against its parent's: give --seconds"
 
 
 def against_rows(bytes_after: int, parent: Mapping[str, Any]) -> list[Row]:
@@ -72,5 +73,5 @@ def missing_lines(parent: Mapping[str, Any]) -> list[str]:
     elif parent["quality"].get("drop_ci95") is None:
         lines.append("no interval for the change of quality: it takes ten samples or more")
     if not parent.get("time"):
-        lines.append("its time was not measured against its parent's: give --seconds")
+        lines.append(NOT_TIMED)
     return lines

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from textwrap import shorten
 from typing import Any
 
+from edgekit.report.against import NOT_TIMED
 from edgekit.report.quantize import render_quantize
 from edgekit.report.text import SHARES, figure, ms, points, size, table, worse
 from edgekit.report.verbs import Documented, Parts
@@ -19,8 +20,12 @@ def render_auto(result: Documented) -> Parts:
     document = result.document()
     rows = [_row(trial) for trial in document["trials"]]
     columns = ("candidate", "bytes", "quality", "lost", "p50 ms", "time / float", "verdict", "")
-    trials = table(columns, rows, right=("bytes", "quality", "lost", "p50 ms", "time / float"))
+    judged = next((trial["quality"] for trial in document["trials"] if trial["quality"]), None)
+    title = judged and f"Quality on {judged['total']} samples of {judged['data']}, by which the choice is made"
+    trials = table(columns, rows, title=title, right=("bytes", "quality", "lost", "p50 ms", "time / float"))
     _, *rest = render_quantize(result)  # its first line names the file and the scheme, as ours does
+    if document["chosen"]["name"] == document["best_float"]:  # it is its own parent
+        rest = [part for part in rest if part != NOT_TIMED]
     return [trials, chosen_line(document), *rest]
 
 

@@ -37,6 +37,8 @@ def render_prune(result: Documented) -> Parts:
     parts: Parts = [f"{document['checkpoint']['path']}: {document['method']}, amount {document['amount']:g}"]
     parts.append(table(("", "before", "after", ""), rows, right=("before", "after")))
     parts.append(table(("layer", "channels", "kept"), widths, right=("channels", "kept")))
+    if document["blocks"]:
+        parts.append(f"blocks that left: {', '.join(document['blocks'])}")
     if document["sparsity"]:
         parts.append("no runtime here skips zeros: a run takes as long as before (see docs/pruning.md, or bench both)")
     if document["candidates"]:

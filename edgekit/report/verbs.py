@@ -112,6 +112,8 @@ def render_inspect(result: Documented) -> Parts:
     head = (
         f"{document['model']}: {document['format']}, {size(document['bytes'])} bytes, sha256 {document['sha256'][:16]}…"
     )
+    if document["parts"]:
+        head += f", with the weights in {', '.join(document['parts'])}"
     parts: Parts = [head, _origin(card)]
     rows = []
     for role in ("inputs", "outputs"):
@@ -185,6 +187,8 @@ def render_backends(result: Documented) -> Parts:
     """One line a runtime: whether it ran a tiny model, and why not."""
     document = result.document()
     told = {"works": "", "missing": "not installed there"}
+    if not document["backends"]:
+        return []
     rows = [
         (b["runtime"], f".{b['format']}", b["state"], told.get(b["state"], b["detail"])) for b in document["backends"]
     ]
@@ -197,7 +201,7 @@ def render_doctor(result: Documented) -> Parts:
     parts: Parts = [f"edgekit {document['version']}, Python {document['python']}", *render_backends(result)]
     packages = [(p["name"], p["version"] or "not installed", p["used_for"]) for p in document["packages"]]
     parts.append(table(("package", "version", "used for"), packages, title="Packages of this environment"))
-    missing = {b["runtime"]: b["install"] for b in document["backends"] if b["state"] != "works"}
+    missing = {b["runtime"]: b["install"] for b in document["backends"] if b["state"] == "missing"}
     missing |= {
         p["name"]: p["install"] for p in document["packages"] if p["version"] is None and p["name"] not in missing
     }

@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import inspect
 import logging
-import sys
 import traceback
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgekit.artifact import sha256_file
 from edgekit.bench.shapes import Shapes
 from edgekit.errors import EdgekitError, SourceError
+from edgekit.models import userfile
 from edgekit.source.assemble import assemble, seeded
 from edgekit.source.base import RETURN, Source
 from edgekit.source.sizes import invented, resized
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger("edgekit")
-_OWN = str(Path(__file__).parent)
+_OWN = (str(Path(__file__).parent), userfile.__file__, "<frozen")
 
 
 class Factory(Source):
@@ -98,23 +98,12 @@ def _import(place: str) -> ModuleType:
     path = Path(place).resolve()
     if not path.is_file():
         raise SourceError(f"{place} does not exist; give the path of a Python file, as file.py:factory")
-    name = f"edgekit_source_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise SourceError(f"{place} cannot be read as a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    sys.path.insert(0, str(path.parent))  # so that it can import its neighbours, as it could when run as a program
     try:
-        spec.loader.exec_module(module)
+        return userfile.import_file(path)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        del sys.modules[name]
         raise _told(error, f"importing {place}") from error
-    finally:
-        sys.path.remove(str(path.parent))
-    return module
 
 
 def _call(found: Any, spelled: str) -> Any:
@@ -158,7 +147,7 @@ def _told(error: BaseException, doing: str) -> EdgekitError:
 
 
 def _is_ours(filename: str) -> bool:
-    return filename.startswith((_OWN, "<frozen"))
+    return filename.startswith(_OWN)
 
 
 def _split(made: Any, spelled: str, shapes: Shapes | None) -> tuple[torch.nn.Module, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from edgekit.artifact import is_saved_model, open_artifact, sha256_file
+from edgekit.artifact import is_saved_model, open_artifact, sha256_model
 from edgekit.source.base import Source
 from edgekit.types import Card, Network, Task
 
@@ -27,7 +27,7 @@ class SavedModel(Source):
         with torch.no_grad():
             module = RunnerModule(open_runner(artifact.path), artifact)
         signature = module.runner.signature
-        digest = sha256_file(artifact.path)
+        digest = sha256_model(artifact.path)
         name = Path(text).resolve().name
         config = {"factory": text, "sha256": digest}
         card = artifact.card or Card(name, "custom", Task(), signature, config=config, source_sha256=digest)

@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 
 from edgekit import wire_onnx, wire_tflite
-from edgekit.artifact import onnx_external_data, open_artifact, publishing, read_card, writable_folder, write_card
+from edgekit.artifact import (
+    onnx_external_data,
+    open_artifact,
+    publishing,
+    read_card,
+    sha256_file,
+    sha256_model,
+    size_bytes,
+    writable_folder,
+    write_card,
+)
 from edgekit.errors import ModelError, StorageError, UsageError
 from edgekit.types import (
     Card,
@@ -303,3 +313,31 @@ def test_the_ground_needs_nothing_but_numpy():
         "import edgekit.artifact, edgekit.types, edgekit.errors, edgekit.registry\n"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr == ""
+
+
+def test_an_onnx_file_and_its_weights_are_one_model(tmp_path):
+    """What a user ships is both: its bytes, a hash that changes with either, and no card written to another folder."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    weight = numpy_helper.from_array(np.arange(512, dtype=np.float32), "w")
+    graph = helper.make_graph([helper.make_node("Identity", ["w"], ["y"])], "g", [], [], [weight])
+    model, part = tmp_path / "m.onnx", tmp_path / "m.bin"
+    onnx.save(helper.make_model(graph), str(model), save_as_external_data=True, location="m.bin", size_threshold=0)
+    assert size_bytes(model) == model.stat().st_size + 2048
+    before = sha256_model(model)
+    assert before != sha256_file(model)
+    part.write_bytes(part.read_bytes()[:-1] + b"\1")
+    assert sha256_model(model) != before
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(UsageError, match=r"keeps its weights in m\.bin beside it"):
+        write_card(model, CARD, tmp_path / "elsewhere" / "m.onnx")
+    assert write_card(model, CARD, tmp_path / "other.onnx").card == CARD
+    part.unlink()
+    with pytest.raises(ModelError, match="no such file is there"):
+        size_bytes(model)
+
+
+def test_a_model_in_one_file_has_the_hash_of_its_file(onnx_file):
+    assert sha256_model(onnx_file) == sha256_file(onnx_file)
+    assert size_bytes(onnx_file) == onnx_file.stat().st_size

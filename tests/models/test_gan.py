@@ -145,6 +145,8 @@ def test_a_discriminator_that_has_won_stops_the_training(digits, tmp_path, monke
 def test_what_it_cannot_learn_from(digits):
     with pytest.raises(UsageError, match="leave --distil-from out"):
         fit_adversarial(fresh(digits), digits, QUICK, teacher=fresh(digits))
+    with pytest.raises(UsageError, match="--processes is 2; leave it out"):
+        fit_adversarial(fresh(digits), digits, replace(QUICK, processes=2))
     with pytest.raises(DataError, match="holds table samples"):
         fit_adversarial(fresh(digits), open_data("breast-cancer@train"), QUICK)
     with pytest.raises(DataError, match="holds 1 image"):

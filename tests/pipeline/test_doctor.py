@@ -24,6 +24,9 @@ def test_this_environment(edgekit_cli: Callable[..., Any]) -> None:
     assert versions["torch"] and versions["tflite-runtime"] is None
 
 
+INSTALLED = dict.fromkeys(room.FORMATS, "1.0")
+
+
 @pytest.mark.parametrize(
     ("error", "state"),
     [(RuntimeMissingError("not there"), "missing"), (WorkerCrashError("signal 4 (SIGILL)"), "broken")],
@@ -34,25 +37,56 @@ def test_states(error: EdgekitError, state: str, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(room, "open_runner", fail)
     monkeypatch.setattr(room, "_make_pt2", lambda path: path.touch())
-    result = room.doctor()
-    assert {backend.state for backend in result.backends} == {state}
-    assert not result.usable
+    backends = room.try_backends("cpu", INSTALLED)
+    assert [backend.runtime for backend in backends] == list(room.FORMATS)
+    assert {backend.state for backend in backends} == {state}
     if state == "broken":
-        assert "WorkerCrashError: signal 4 (SIGILL)" in result.backends[0].detail
+        assert "WorkerCrashError: signal 4 (SIGILL)" in backends[0].detail
 
 
 def test_wrong_answer_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "PROBE", room.PROBE.copy())
     monkeypatch.setattr(room, "TINY_ONNX", room.TINY_ONNX.replace(b"Relu", b"Sign"))
     monkeypatch.setattr(room.registry, "names", lambda table: ("onnxruntime",))
-    (backend,) = room.try_backends("cpu")
+    (backend,) = room.try_backends("cpu", INSTALLED)
     assert backend.state == "broken"
     assert "came out as" in backend.detail
 
 
-def test_nothing_works_is_exit_code_4(edgekit_cli: Callable[..., Any]) -> None:
+def test_what_is_not_installed_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a worker was started")
+
+    monkeypatch.setattr(room, "open_runner", fail)
+    assert {backend.state for backend in room.try_backends("cpu", {})} == {"missing"}
+
+
+def test_quick_lists_versions_and_tries_nothing(edgekit_cli: Callable[..., Any]) -> None:
+    ended = edgekit_cli("doctor", "--quick", "--json", "-")
+    assert ended.code == 0, ended.err
+    rows = {row["runtime"]: row for row in ended.document["backends"]}
+    assert {rows[name]["state"] for name in ("onnxruntime", "litert", "torch")} == {"installed"}
+    assert rows["tflite-runtime"]["state"] == "missing"
+    versions = {row["name"]: row["version"] for row in ended.document["packages"]}
+    assert rows["torch"]["detail"] == f"{versions['torch']}, not tried"
+
+
+def test_a_device_that_cannot_be_used_is_what_is_said(edgekit_cli: Callable[..., Any]) -> None:
+    """Not what to install for each runtime: no package brings a GPU."""
+    hidden = {"CUDA_VISIBLE_DEVICES": ""}
+    ended = edgekit_cli("doctor", "--on", "cuda", "--json", "-", env=hidden)
+    assert ended.code == 4
+    told = ended.document["trouble"]
+    assert told.startswith("device 'cuda' cannot be used: ") and told.endswith("; or use --on cpu")
+    assert ended.err.strip() == f"edgekit: {told}"
+    assert not ended.document["usable"] and ended.document["backends"] == []
+    shown = edgekit_cli("doctor", "--on", "cuda", env=hidden)
+    assert "Runtimes on" not in shown.out and "onnxruntime" in shown.out  # the packages of this environment
+
+
+def test_an_address_that_leads_nowhere_is_wrong_usage(edgekit_cli: Callable[..., Any]) -> None:
     ended = edgekit_cli("doctor", "--on", "python:/no/such/python")
-    assert ended.code in (2, 4)
+    assert ended.code == 2
     assert "Traceback" not in ended.err
     assert "/no/such/python" in ended.err + ended.out
 

@@ -17,8 +17,12 @@ import edgekit
 from edgekit.artifact import open_artifact, sha256_file, write_card
 from edgekit.data.seeded import seeded_feed
 from edgekit.errors import DataError, EdgekitError, ModelError, QualityError, UnsupportedError, UsageError
+from edgekit.passes.integer_io import output_steps
 from edgekit.pipeline.doctor import TINY_ONNX
+from edgekit.pipeline.inspect import inspect
 from edgekit.pipeline.quantize import QuantizeResult, quantize
+from edgekit.pipeline.verify import replay
+from edgekit.quality.account_tflite import read_tflite
 from edgekit.quality.integer_selftest import selftest_of
 from edgekit.report.bench import bench_report
 from edgekit.report.quantize import render_quantize
@@ -139,7 +143,40 @@ def test_selftest_replays_and_can_fail(
 def test_selftest_tolerance() -> None:
     outputs = {"y": np.array([[-1.0, 4.1]], np.float32)}
     assert selftest_of(outputs, "int8").tolerance == pytest.approx(3 * 5.1 / 255)
-    assert selftest_of(outputs, "fp16").tolerance == pytest.approx(4.1e-4)
+    assert selftest_of(outputs, "int8", [0.01]).tolerance == pytest.approx(3 * 5.1 / 255)
+    assert selftest_of(outputs, "int8", [0.01, 0.5]).tolerance == pytest.approx(1.5)
+    assert selftest_of(outputs, "fp16", [0.5]).tolerance == pytest.approx(4.1e-4)
+
+
+@pytest.mark.parametrize("integer_io", [False, True])
+def test_a_selftest_allows_three_steps_of_the_outputs(mlp: dict[str, Path], tmp_path: Path, integer_io: bool) -> None:
+    """Outputs of a .tflite file differ by whole steps, however little of their range one sample fills."""
+    made = quantize(mlp["tflite"], scheme="int8", out=tmp_path / "q.tflite", data=DATA, integer_io=integer_io)
+    card = made.artifact.card
+    assert card is not None and card.selftest is not None
+    (step,) = output_steps(made.artifact)
+    (values,) = card.selftest.outputs.values()
+    counted = np.array(values) / step
+    np.testing.assert_allclose(counted, counted.round(), atol=1e-3)  # vectors are written with 7 decimals
+    assert card.selftest.tolerance >= 3 * step * (1 - 1e-6)
+    with load(made.artifact.path) as runner:
+        passed = replay(runner, made.artifact)
+    assert passed is not None and passed.passed
+
+    raw, weights = bytearray(made.artifact.path.read_bytes()), _largest_buffer(made.artifact.path)
+    at = raw.index(weights.tobytes())
+    raw[at : at + weights.nbytes] = np.where(weights == -128, 127, -weights).astype(np.int8).tobytes()
+    (tmp_path / "m.tflite").write_bytes(raw)
+    with load(tmp_path / "m.tflite") as runner:
+        failed = replay(runner, open_artifact(tmp_path / "m.tflite"))
+    assert failed is not None and not failed.passed
+
+
+def _largest_buffer(path: Path) -> np.ndarray:
+    """The weights of the largest layer, as int8."""
+    model = read_tflite(path)
+    tensors = [t for t in model.subgraphs[0].tensors if t.type == 9 and model.buffers[t.buffer].data is not None]
+    return max((np.asarray(model.buffers[t.buffer].data, np.uint8).view(np.int8) for t in tensors), key=len)
 
 
 @pytest.mark.parametrize("format_", FORMATS)
@@ -198,6 +235,19 @@ def test_a_mutated_scale_trips_max_drop(mlp: dict[str, Path], tmp_path: Path) ->
     with pytest.raises(QualityError, match=r"accuracy on breast-cancer@test went from .* --max-drop allows 0\.02"):
         quantize(mlp["onnx"], scheme="int8", out=tmp_path / "b.onnx", data=DATA, calibration=str(ranges), max_drop=0.02)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.onnx", "ranges.json"]
+
+
+def test_weights_in_another_file_count_as_the_parents(mlp: dict[str, Path], tmp_path: Path) -> None:
+    """The graph alone is smaller than the quantized file, which did not grow."""
+    model = tmp_path / "m.onnx"
+    onnx.save(onnx.load(str(mlp["onnx"])), str(model), save_as_external_data=True, location="m.bin", size_threshold=0)
+    result = quantize(model, scheme="int8-weights", out=tmp_path / "q.onnx")
+    document = result.document()
+    assert model.stat().st_size < document["artifact"]["bytes"] < document["parent"]["bytes"]
+    assert document["parent"]["bytes"] == model.stat().st_size + (tmp_path / "m.bin").stat().st_size
+    shown = inspect(model).document()
+    assert (shown["bytes"], shown["parts"]) == (document["parent"]["bytes"], ["m.bin"])
+    assert shown["sha256"] == document["parent"]["sha256"] != sha256_file(model)
 
 
 def test_a_file_that_grew_is_not_published(tmp_path: Path) -> None:

@@ -24,11 +24,24 @@ def hits(answers: np.ndarray) -> Evaluation:
 
 @pytest.mark.parametrize(
     ("counts", "low", "high"),
-    # Newcombe (1998), method 10, for two tables of 50 pairs
-    [((36, 12, 2, 50), 0.0569, 0.3404), ((36, 14, 0, 50), 0.1528, 0.4167)],
+    [
+        # Altman et al., Statistics with confidence (2000), table 6.2, p. 52
+        ((14, 5, 0, 41), 0.011, 0.226),
+        # Fagerland et al., Statistical Analysis of Contingency Tables (2017), chapter 8: Cavo et al., 161 pairs
+        ((59, 6, 16, 161), -0.1186, -0.0046),
+    ],
 )
 def test_newcombe_as_published(counts: tuple[int, int, int, int], low: float, high: float) -> None:
-    assert newcombe(*counts) == pytest.approx((low, high), abs=5e-4)  # printed with four decimals
+    digits = 1e-3 if low == 0.011 else 1e-4  # as printed
+    assert newcombe(*counts) == pytest.approx((low, high), abs=digits / 2)
+
+
+def test_newcombe_leaves_phi_out_where_the_correction_takes_it_all() -> None:
+    """Nobody is wrong twice, and no pair is odd the other way: phi is 0, and the margins are those of Wilson alone."""
+    low, high = newcombe(36, 14, 0, 50)
+    wilson = (0.5833, 0.8253)  # of 36 / 50, by the formula of Wilson (1927)
+    assert low == pytest.approx(1 - 0.72 - np.hypot(1 - 50 / (50 + 1.959964**2), wilson[1] - 0.72), abs=1e-4)
+    assert high == pytest.approx(1 - 0.72 + (0.72 - wilson[0]), abs=1e-4)
 
 
 def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgekit.artifact import open_artifact, sha256_file
+from edgekit.artifact import open_artifact, sha256_file, sha256_model, size_bytes
 from edgekit.errors import EdgekitError, StorageError, UnreachableError
 from edgekit.passes import quantize_onnx, quantize_tflite
 from edgekit.passes.histogram import METHODS
@@ -95,7 +95,7 @@ def make(candidate: Candidate, samples: Samples, options: AutoOptions, notebook:
     """
     if candidate.is_float:
         path = candidate.parent.path
-        return Made(candidate, candidate.parent, sha256_file(path), path.stat().st_size)
+        return Made(candidate, candidate.parent, sha256_model(path), size_bytes(path))
     place = notebook.folder / f"{candidate.name.replace(' ', '-')}.{candidate.parent.format}"
     key = f"make {candidate.name}"
     if candidate.mixed:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekit.artifact import open_artifact, sha256_file
+from edgekit.artifact import open_artifact, sha256_model
 from edgekit.errors import ModelError, ParityError, UnsupportedError, UsageError
 from edgekit.pipeline.auto.notebook import Notebook, Value
 from edgekit.pipeline.auto.options import SUFFIXES
@@ -68,7 +68,9 @@ def read_given(models: Sequence[str | Path]) -> Given:
             raise UsageError(f"{twin.path} and {model} are both .{artifact.format}; give one file of each format")
         files.append(artifact)
     _check_one_network(files)
-    return Given(tuple(files), None, files[0].path.stem, tuple(sha256_file(file.path) for file in files), files[0].card)
+    return Given(
+        tuple(files), None, files[0].path.stem, tuple(sha256_model(file.path) for file in files), files[0].card
+    )
 
 
 def float_files(given: Given, notebook: Notebook, notes: list[str]) -> tuple[Artifact, ...]:

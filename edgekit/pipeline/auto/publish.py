@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgekit.artifact import library_versions, sha256_file, write_card
+from edgekit.artifact import library_versions, sha256_model, size_bytes, write_card
 from edgekit.devices import open_runner
 from edgekit.passes.quantize_onnx import float_reasons
 from edgekit.pipeline.auto.result import AutoResult
@@ -67,8 +67,8 @@ def publish(choice: Choice, place: Path, notes: tuple[str, ...]) -> AutoResult:
     found = account(chosen.artifact, float_reasons(scheme) if onnx else {})
     return AutoResult(
         write_card(chosen.artifact.path, card, place),
-        place.stat().st_size,
-        sha256_file(place),
+        size_bytes(place),
+        sha256_model(place),
         best.artifact.path,
         best.bytes,
         step,
@@ -91,7 +91,7 @@ def _against(choice: Choice) -> dict[str, Any]:
         time = {"ratio_p50": found.ratio, "ci95": None if found.low is None else [found.low, found.high]}
         time |= {"verdict": found.verdict.value, "device": choice.device, "threads": way.threads}
     return {
-        "sha256": sha256_file(best.artifact.path),
+        "sha256": sha256_model(best.artifact.path),
         "bytes": best.bytes,
         "inserted": {} if parent is None else account(chosen.artifact).inserted(parent),
         "quality": quality_document(choice.before, choice.after),

@@ -71,7 +71,13 @@ class Trial:
             "sha256": None if made is None else made.sha256,
             "quality": None
             if quality is None
-            else {"metric": quality.metric, "value": quality.value, "drop": self.drop, "total": quality.total},
+            else {
+                "metric": quality.metric,
+                "value": quality.value,
+                "drop": self.drop,
+                "data": quality.data,
+                "total": quality.total,
+            },
             "time": self._time(),
             "chosen": self.chosen,
             "why": self.why,

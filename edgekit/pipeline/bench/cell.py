@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.artifact import sha256_file, size_bytes
+from edgekit.artifact import sha256_model, size_bytes
 from edgekit.bench.clock import Block, WarmupRule
 from edgekit.bench.result import CellResult, Setting
 from edgekit.bench.session import Taken
@@ -85,7 +85,7 @@ class Cell:
     def __init__(self, plan: CellPlan, error: EdgekitError | None = None) -> None:
         self.plan = plan
         self.error = error
-        self._sha256 = sha256_file(plan.artifact.path)
+        self._sha256 = sha256_model(plan.artifact.path)
         self._clients: list[WorkerClient] = []
         generator = random.Random(f"{plan.seed} {plan.number}")
         self._layouts = [generator.randrange(LAYOUTS) for _ in range(plan.workers)]

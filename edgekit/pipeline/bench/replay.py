@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from edgekit.artifact import sha256_file
+from edgekit.artifact import sha256_model
 from edgekit.bench.clock import WarmupRule
 from edgekit.bench.schedule import Plan
 from edgekit.errors import InputError, UsageError
@@ -73,7 +73,7 @@ def _plan(row: Mapping[str, Any]) -> Plan:
 
 def _check_same_file(entry: Mapping[str, Any], path: str | Path) -> None:
     model = Path(str(entry.get("model")))
-    if model.is_file() and sha256_file(model) != entry.get("sha256"):
+    if model.is_file() and sha256_model(model) != entry.get("sha256"):
         raise InputError(
             f"{model} is not the file that {path} was made with (another checksum); "
             f"to compare the two: edgekit bench {model} --baseline {path}"

@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from edgekit.artifact import onnx_parts, sha256_file
+from edgekit.artifact import sha256_file, sha256_model
 from edgekit.bench.clock import clock_cost_ns
 from edgekit.bench.noisefloor import floor_of, wider
 from edgekit.bench.result import CellResult
@@ -29,7 +29,6 @@ from edgekit.pipeline.bench.result import BenchResult, MachineRun, compare_cells
 from edgekit.pipeline.bench.timing import Order
 from edgekit.pipeline.bench.tools import check_tools
 from edgekit.pipeline.compare import compare_entries, read_document
-from edgekit.types import Artifact, Format
 from edgekit.version import __version__
 
 log = logging.getLogger("edgekit")
@@ -95,19 +94,20 @@ def _journal(options: BenchOptions, plans: Sequence[CellPlan]) -> Journal | None
     own = ("journal", "resume", "baseline", "fail_slower", "require_full_delegation", *EXTRAS)
     rows = {name: str(value) for name, value in asdict(options).items() if name not in own}
     cells = [
-        [plan.model, *_digests(plan.artifact), plan.runtime, plan.device.name, plan.device.address, plan.threads]
+        [
+            plan.model,
+            sha256_model(plan.artifact.path),
+            plan.runtime,
+            plan.device.name,
+            plan.device.address,
+            plan.threads,
+        ]
         for plan in plans
     ]
     tools = [sha256_file(file) for file in options.tool]
     what = {"edgekit": __version__, "options": rows, "cells": cells, "tools": tools}
     path = journal_in_state(what) if options.journal is True else Path(options.journal)
     return Journal(path, what, options.resume)
-
-
-def _digests(artifact: Artifact) -> list[str]:
-    """Of the file, and of those that hold its weights."""
-    parts = onnx_parts(artifact.path).values() if artifact.format is Format.ONNX else ()
-    return [sha256_file(artifact.path), *map(sha256_file, parts)]
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from edgekit.artifact import sha256_file, size_bytes
+from edgekit.artifact import sha256_file, sha256_model, size_bytes
 from edgekit.bench.clock import WarmupRule
 from edgekit.bench.result import Setting
 from edgekit.bench.schedule import Plan, orders
@@ -71,7 +71,7 @@ class ToolCell:
             "cpu_id": "unknown",
         }
         setting = Setting(
-            plan.model, sha256_file(path), plan.artifact.format.value, size_bytes(path), self.tool.name,
+            plan.model, sha256_model(path), plan.artifact.format.value, size_bytes(path), self.tool.name,
             {**device, **properties}, plan.threads, 1, plan.scenario,
         )  # fmt: skip
         last = self.runs[-1] if self.runs else None

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgekit.errors import UsageError
+from edgekit.passes.prune_blocks import KINDS
 from edgekit.passes.prune_groups import SPREADS
 from edgekit.passes.prune_importance import check_kind
 
-METHODS = ("channels", "magnitude", "2:4")
+METHODS = ("channels", "blocks", "magnitude", "2:4")
+STRUCTURED = ("channels", "blocks")
+"""Methods that leave a smaller network, not zeros."""
 EPOCHS = 10
 FORMATS = ("onnx", "tflite")
 STEPS = {"magnitude": 4}
@@ -24,7 +27,8 @@ class PruneOptions:
 
     Attributes:
         distil: the unpruned network is the teacher of the fine-tuning.
-        spread, round_to, importance, keep: see :class:`~edgekit.passes.prune_channels.PruneChannels`.
+        spread, round_to, importance, keep: see :class:`~edgekit.passes.prune_channels.PruneChannels`, and
+            :class:`~edgekit.passes.prune_blocks.PruneBlocks`.
         device: ``cpu`` or ``cuda``, to fine-tune on.
         overrides: fields of :class:`~edgekit.models.family.TrainOptions` to replace.
         steps: the amount is reached in so many steps with fine-tuning after each; None: 4 for ``magnitude`` with
@@ -99,6 +103,8 @@ def asked(
 
 def _check_options(method: str, data: str | None, options: PruneOptions) -> None:
     check_kind(options.importance)
+    if method == "blocks":
+        _check_blocks(options)
     if options.spread not in SPREADS:
         raise UsageError(f"no spread is called {options.spread!r}; there are: {', '.join(SPREADS)}")
     if options.to not in FORMATS:
@@ -107,10 +113,12 @@ def _check_options(method: str, data: str | None, options: PruneOptions) -> None
         raise UsageError(f"steps is {options.steps}; give 1 or more")
     if options.importance == "taylor" and data is None:
         raise UsageError("--importance taylor measures gradients on training samples, which needs --data")
-    if options.importance != "magnitude" and method != "channels":
-        raise UsageError(f"--importance is for --method channels; {method} goes by magnitude")
-    if options.keep and method != "channels":
-        raise UsageError(f"--keep is about widths, for --method channels; {method} changes none")
+    if options.importance != "magnitude" and method not in STRUCTURED:
+        raise UsageError(f"--importance is for --method channels and blocks; {method} goes by magnitude")
+    if options.keep and method not in STRUCTURED:
+        raise UsageError(
+            f"--keep is about what gets smaller, with --method channels or blocks; {method} keeps all layers"
+        )
     if options.max_drop is not None:
         if not 0 <= options.max_drop < math.inf:
             raise UsageError(
@@ -124,6 +132,15 @@ def _check_options(method: str, data: str | None, options: PruneOptions) -> None
         raise UsageError(f"--target-macs is {options.target_macs}; give 1 or more")
 
 
+def _check_blocks(options: PruneOptions) -> None:
+    if options.importance not in KINDS:
+        raise UsageError(
+            f"--importance {options.importance} ranks channels, and whole blocks go by one of: {', '.join(KINDS)}"
+        )
+    if options.spread != "even" or options.round_to != PruneOptions().round_to:
+        raise UsageError("--spread and --round-to are about widths, for --method channels; blocks leave whole")
+
+
 def _amount(method: str, amount: float | None, options: PruneOptions) -> float | None:
     """The amount; None where it is looked for."""
     targets = {"--target-macs": options.target_macs, "--target-latency": options.target_latency}
@@ -132,8 +149,10 @@ def _amount(method: str, amount: float | None, options: PruneOptions) -> float |
         if given or amount not in (None, 0.5):
             raise UsageError("--method 2:4 makes half of the weights zero: leave --amount and the targets out")
         return 0.5
-    if given and method != "channels":
-        raise UsageError(f"{given[0]} is for --method channels: zeros save no multiply-accumulates in any runtime here")
+    if given and method not in STRUCTURED:
+        raise UsageError(
+            f"{given[0]} is for --method channels and blocks: zeros save no multiply-accumulates in any runtime here"
+        )
     if len(given) + (amount is not None) > 1:
         every = [*(["--amount"] if amount is not None else []), *given]
         raise UsageError(f"{' and '.join(every)} exclude each other: give one")

@@ -60,6 +60,7 @@ class PruneResult:
             "sparsity": {name: params[name] for name in ("weights", "zeros")} if "zeros" in params else None,
             "compressed_bytes": {"before": deflated(self.parent), "after": deflated(self.network)},
             "kept": {name: list(widths) for name, widths in params.get("kept", {}).items()},
+            "blocks": list(params.get("blocks", ())),
             "quality": self._quality(),
             "training": None if self.fit is None else asdict(self.fit),
             "candidates": [dict(row) for row in self.found],

@@ -42,10 +42,10 @@ def prune(
 
     Args:
         source: zoo name, checkpoint, ``file.py:factory``, ``pkg.mod:factory``, ``model.pt2``.
-        amount: of ``channels`` the share of the multiply-accumulates to remove, above 0 and below 1 (widths are
-            rounded, so somewhat more may leave; the result says how much); of ``magnitude`` the share of the weights
-            to make zero. None with a target or a drop in ``options``, and with ``2:4``.
-        method: ``channels``, ``magnitude`` or ``2:4``.
+        amount: of ``channels`` and ``blocks`` the share of the multiply-accumulates to remove, above 0 and below 1
+            (widths are rounded and blocks leave whole, so more may leave; the result says how much); of ``magnitude``
+            the share of the weights to make zero. None with a target or a drop in ``options``, and with ``2:4``.
+        method: ``channels``, ``blocks``, ``magnitude`` or ``2:4``.
         data: fine-tunes on its train split and measures on its test split; without it the network is pruned only.
         epochs: of fine-tuning, over all steps (10 where it is None, 0 for none).
         seed, progress: as in :func:`edgekit.pipeline.train.train`.

@@ -5,19 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgekit.errors import GateError, UsageError
 from edgekit.models.checkpoint import save_checkpoint
-from edgekit.passes.prune_channels import PruneChannels
-from edgekit.passes.prune_importance import Gradients
 from edgekit.pipeline.bench import bench
 from edgekit.pipeline.export import export
-from edgekit.pipeline.finetune import finetune_options
-from edgekit.pipeline.prune.trial import Job, Trial, channels_pass, gradients_of, run_trial
-from edgekit.pipeline.train import train_options
+from edgekit.pipeline.prune.options import STRUCTURED
+from edgekit.pipeline.prune.trial import Job, Trial, run_trial, structured_pass
 from edgekit.quality.evaluate import drop
 from edgekit.types import Network, Quality
 
@@ -97,15 +94,15 @@ def trial_within_drop(job: Job, before: Quality, limit: float, place: Path) -> t
     keep = place.with_name(f"{place.stem}.best{place.suffix}")
 
     def fits(amount: float) -> bool:
-        widths = _widths(job, amount)
-        same = [row for row in found if widths is not None and row["widths"] == widths]
+        choice = _choice(job, amount)
+        same = [row for row in found if choice is not None and row["choice"] == choice]
         if same:  # another amount, rounded to the network that was tried
             found.append({**same[0], "amount": amount})
             return bool(same[0]["drop"] <= limit)
         trial = run_trial(job, amount, work)
         assert trial.quality is not None
         lost = drop(before, trial.quality)
-        found.append({"amount": amount, "value": trial.quality.value, "drop": lost, "widths": widths})
+        found.append({"amount": amount, "value": trial.quality.value, "drop": lost, "choice": choice})
         log.info("%.0f%% asked for: %s %.4g, drop %.4g (%.4g allowed)", 100 * amount, before.metric,
                  trial.quality.value, lost, limit)  # fmt: skip
         if lost > limit:
@@ -115,7 +112,7 @@ def trial_within_drop(job: Job, before: Quality, limit: float, place: Path) -> t
         return True
 
     try:
-        bisected(fits, 0.0, _most(job) if job.asked.method == "channels" else 0.99, TRIALS, least=False)
+        bisected(fits, 0.0, _most(job) if job.asked.method in STRUCTURED else 0.99, TRIALS, least=False)
         if not best:
             raise GateError(
                 f"--max-drop {limit:g} cannot be kept: with {found[-1]['amount']:.1%} pruned the drop is "
@@ -127,7 +124,7 @@ def trial_within_drop(job: Job, before: Quality, limit: float, place: Path) -> t
         keep.unlink(missing_ok=True)
     (trial,) = best
     return Trial(place, *(getattr(trial, name) for name in Trial.__dataclass_fields__ if name != "path")), [
-        {name: value for name, value in row.items() if name != "widths"} for row in found
+        {name: value for name, value in row.items() if name != "choice"} for row in found
     ]
 
 
@@ -143,38 +140,21 @@ def bisected(holds: Callable[[float], bool], low: float, high: float, times: int
     return high if least else low
 
 
-def _gradients(job: Job) -> Gradients | None:
-    if job.asked.options.importance != "taylor" or job.samples is None:
-        return None
-    plan = train_options(finetune_options(job.network), 1, job.asked.seed, {})
-    return gradients_of(job.network, job.samples, plan)
-
-
-def _pruner(job: Job, amount: float) -> PruneChannels:
-    options = job.asked.options
-    return channels_pass(amount, options, _gradients(job), job.asked.seed)
-
-
 def _most(job: Job) -> float:
     """The largest amount that can leave."""
-    budget, _ = _pruner(job, 0.5).budget(job.network)
-    least = budget.cost([group.widths(job.asked.options.round_to)[-1] for group in budget.groups])
-    if least >= budget.total:
-        raise UsageError(f"no width is above {job.asked.options.round_to}, to be cut down to a multiple of it; give "
-                         "--round-to 1")  # fmt: skip
-    return (1 - least / budget.total) * (1 - 1e-9)  # so that rounding does not ask for more than there is
+    most = structured_pass(job, job.network, 0.5).most(job.network)
+    return min(most, 1.0) * (1 - 1e-9)  # so that rounding does not ask for more than there is
 
 
-def _widths(job: Job, amount: float) -> list[int] | None:
-    """The channels that each group keeps; None where that does not say all of the network."""
-    if job.asked.method != "channels" or job.asked.steps > 1:
+def _choice(job: Job, amount: float) -> Sequence[object] | None:
+    """What leaves for ``amount``; None where that does not say all of the network."""
+    if job.asked.method not in STRUCTURED or job.asked.steps > 1:
         return None
-    budget, _ = _pruner(job, amount).budget(job.network)
-    return budget.choose((1 - amount) * budget.total, job.asked.options.round_to, job.asked.options.spread)
+    return structured_pass(job, job.network, amount).choice(job.network)
 
 
 def _only_pruned(job: Job, amount: float) -> Network:
-    made = _pruner(job, amount).run(job.network).model
+    made = structured_pass(job, job.network, amount).run(job.network).model
     assert isinstance(made, Network)
     return made
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,16 +24,18 @@ from edgekit.models.samples import Samples
 from edgekit.models.training import Fit, Progress
 from edgekit.passes.base import Pass, with_params
 from edgekit.passes.macs import layer_macs
+from edgekit.passes.prune_blocks import PruneBlocks
 from edgekit.passes.prune_channels import PruneChannels, examples
-from edgekit.passes.prune_importance import Gradients
 from edgekit.passes.prune_weights import PruneMagnitude, PruneTwoOfFour, kept_at_zero
 from edgekit.pipeline.finetune import finetune_options
-from edgekit.pipeline.prune.options import Asked, PruneOptions
+from edgekit.pipeline.prune.options import STRUCTURED, Asked
 from edgekit.pipeline.train import module_quality, train_network, train_options, training_versions
 from edgekit.source import resolve
 from edgekit.types import Network, PassResult, Quality, Step
 
 log = logging.getLogger("edgekit")
+FEED = 256
+"""Samples on which it is measured how far a block moves what goes through it."""
 GRADIENT_BATCHES = 32
 """Batches over which Taylor's gradients are taken; Molchanov et al. (2019) use 10 to 30 between removals."""
 
@@ -84,7 +87,7 @@ def run_trial(job: Job, amount: float, place: Path) -> Trial:
     notes: tuple[str, ...] = ()
     first: Step | None = None
     after, tuned, fit = None, None, None
-    last_only = asked.steps == 1 and asked.method == "channels"
+    last_only = asked.steps == 1 and asked.method in STRUCTURED
     works = [place if last_only else place.with_name(f"{place.stem}.step{k + 1}{place.suffix}")
              for k in range(asked.steps)]  # fmt: skip
     for k, work in enumerate(works):
@@ -92,7 +95,7 @@ def run_trial(job: Job, amount: float, place: Path) -> Trial:
         pruned = made.model
         assert isinstance(pruned, Network)
         notes += tuple(note for note in made.notes if note not in notes)
-        step = pruned.card.steps[-1]
+        step = [step for step in pruned.card.steps if step.name == "prune"][-1]
         first = first or step
         log.info("%s", said(step))
         after = measured(pruned, job.samples)
@@ -114,15 +117,32 @@ def _share(job: Job, amount: float, k: int) -> float:
     """The share that has left after step ``k``: of channels the same factor a step; of weights Zhu & Gupta's cubic
     schedule (2017), fast at first and slow towards the end."""
     progress = (k + 1) / job.asked.steps
-    if job.asked.method == "channels":
+    if job.asked.method in STRUCTURED:
         return float(1 - (1 - amount) ** progress)
     return float(amount * (1 - (1 - progress) ** 3))
 
 
-def channels_pass(amount: float, options: PruneOptions, gradients: Gradients | None, seed: int) -> PruneChannels:
-    """The pass that removes ``amount`` of the multiply-accumulates, as the user asked for it."""
+def structured_pass(job: Job, network: Network, amount: float) -> PruneChannels | PruneBlocks:
+    """The pass that removes ``amount`` of the multiply-accumulates of ``network``, as the user asked for it."""
+    options, seed = job.asked.options, job.asked.seed
+    plan = train_options(finetune_options(network), 1, seed, {})
+    if job.asked.method == "blocks":
+        return PruneBlocks(amount, options.importance, _feed(job, network, plan), seed, options.keep)
+    gradients = None
+    if options.importance == "taylor":
+        assert job.samples is not None
+        gradients = gradients_of(network, job.samples, plan)
     how = options.round_to, options.spread, options.importance
     return PruneChannels(amount, *how, gradients, seed, options.keep)
+
+
+def _feed(job: Job, network: Network, plan: TrainOptions) -> list[Tensor] | None:
+    """Some of the samples as inputs; None where there are none, or the network makes samples out of noise."""
+    if job.samples is None or network.task.kind == "generation":
+        return None
+    picked = np.linspace(0, len(job.samples) - 1, min(FEED, len(job.samples))).astype(np.int64)
+    loader = Samples(network, job.samples.subset(picked), replace(plan, validation=0.0))
+    return [next(loader.held_batches(FEED))[0]]
 
 
 def _pruned(job: Job, network: Network, amount: float, k: int) -> PassResult:
@@ -136,12 +156,7 @@ def _pruned(job: Job, network: Network, amount: float, k: int) -> PassResult:
         goal, now = (1 - share) * job.macs, sum(layer_macs(network.module, examples(network)).values())
         if k and goal >= now:  # rounded widths of an earlier step have saved it already
             return PassResult(network, False)
-        gradients = None
-        if options.importance == "taylor":
-            assert job.samples is not None
-            gradients = gradients_of(network, job.samples, train_options(finetune_options(network), 1, asked.seed, {}))
-        relative = share if k == 0 else 1 - goal / now
-        what = channels_pass(relative, options, gradients, asked.seed)
+        what = structured_pass(job, network, share if k == 0 else 1 - goal / now)
     return what.run(network)
 
 
@@ -152,7 +167,7 @@ def _tuned(job: Job, pruned: Network, work: Path, k: int) -> tuple[Network, Qual
     epochs = asked.epochs // asked.steps + (asked.epochs % asked.steps if k == asked.steps - 1 else 0)
     plan = train_options(finetune_options(pruned), epochs, asked.seed, options.overrides)
     plan = plan if options.distil else replace(plan, distil=0.0)
-    if plan.processes > 1 and asked.method != "channels":
+    if plan.processes > 1 and asked.method not in STRUCTURED:
         raise UsageError("weights are kept at zero in one process only; leave --processes out")
     params = {
         "source": job.source,
@@ -170,7 +185,7 @@ def _tuned(job: Job, pruned: Network, work: Path, k: int) -> tuple[Network, Qual
             return found, found.card.quality[0] if found.card.quality else None, None
     teacher = replace(job.network, module=copy.deepcopy(job.network.module)) if options.distil else None
     torch.manual_seed(asked.seed)
-    with nullcontext() if asked.method == "channels" else kept_at_zero(pruned.module):
+    with nullcontext() if asked.method in STRUCTURED else kept_at_zero(pruned.module):
         trained = train_network(
             pruned, job.samples, plan, work, tuning, device=options.device, teacher=teacher, progress=job.progress
         )
@@ -237,6 +252,10 @@ def _whole(first: Step, network: Network, amount: float) -> Step:
     if "kept" in last:
         before = first.params["kept"]
         merged["kept"] = {name: [width, before[name][1]] for name, (width, _) in last["kept"].items()}
+        merged |= {name: last[name] for name in ("macs_after", "parameters_after")}
+    elif "blocks" in last:
+        own = network.card.steps[network.card.steps.index(first) :]
+        merged["blocks"] = [name for step in own if step.name == "prune" for name in step.params["blocks"]]
         merged |= {name: last[name] for name in ("macs_after", "parameters_after")}
     else:
         merged["zeros"] = last["zeros"]

@@ -68,6 +68,18 @@ def read_options(scheme: str, keywords: Mapping[str, Any]) -> tuple[QuantizeOpti
     return QuantizeOptions(scheme, **own), {name: value for name, value in given.items() if name not in shared}
 
 
+def asked_seconds(seconds: float | None) -> float | None:
+    """``--seconds`` as :class:`QuantizeOptions` has it: one where it was not given, None for 0, which is not at all."""
+    return None if seconds == 0 else 1.0 if seconds is None else seconds
+
+
+def asked_mixed(mixed: bool, keep_float: str | None) -> str | None:
+    """``--mixed`` and ``--keep-float`` as :class:`QuantizeOptions` has them; raises UsageError where both are given."""
+    if mixed and keep_float:
+        raise UsageError("--mixed finds the layers that stay in float, --keep-float names them; drop one")
+    return "auto" if mixed else keep_float
+
+
 def one_model(model: str | Path | Sequence[str | Path], auto: Mapping[str, Any]) -> str | Path:
     """The one file to quantize; raises UsageError for several, and for options of ``auto``."""
     if auto:
@@ -82,22 +94,33 @@ def one_model(model: str | Path | Sequence[str | Path], auto: Mapping[str, Any])
 def check_options(artifact: Artifact, target: Path, options: QuantizeOptions, suffix: str | None = None) -> None:
     """Everything that can be refused before any work."""
     learned = options.calibration is None and artifact.card is not None and artifact.card.ranges is not None
-    check_request(artifact.path, artifact.format, options, learned)
+    planned = suffix is not None
+    check_request(artifact.path, artifact.format, options, learned, planned)
     if suffix is not None and target.suffix.lower() != suffix:
         raise UsageError(f"-o {target} must end in {suffix}: it is the plan that is written, no model")
     if suffix is None and target.suffix.lower() != f".{artifact.format}":
         raise UsageError(f"-o {target} must end in .{artifact.format}, as the model does: quantizing keeps the format")
     if target.resolve() == artifact.path.resolve():
         raise UsageError(f"-o names the model itself ({target}); give another name, the parent is kept")
-    _check_mixed(options, planned=suffix is not None)
     evidence = quantized_already(artifact)
     if evidence:
         raise ModelError(f"{artifact.path} is quantized already ({evidence}); give the float file it was made from")
 
 
-def check_request(name: str | Path, format_: Format, options: QuantizeOptions, learned: bool = False) -> None:
-    """What can be refused before the file is there: what is wrong with ``options`` for a file of ``format_``, which
-    carries ranges that were ``learned`` in training or does not."""
+def check_request(
+    name: str | Path, format_: Format, options: QuantizeOptions, learned: bool = False, planned: bool = False
+) -> None:
+    """What can be refused before the file is there: what is wrong with ``options`` for a file of ``format_``.
+
+    Args:
+        name: what messages call the file.
+        learned: it carries ranges that were learnt in training.
+        planned: a plan of mixed precision is wanted, no file.
+
+    Raises:
+        UnsupportedError: no such scheme for the format.
+        UsageError: options that make no sense, or not together.
+    """
     if format_ not in (Format.ONNX, Format.TFLITE):
         raise UnsupportedError(f"{name} is a {format_} model; export it first (--to onnx or tflite) and quantize that")
     known = quantize_onnx.SCHEMES if format_ is Format.ONNX else quantize_tflite.SCHEMES
@@ -121,6 +144,7 @@ def check_request(name: str | Path, format_: Format, options: QuantizeOptions, l
             f"scheme {options.scheme} calibrates on real samples: give --data (cifar10, images:DIR, npz:FILE). Without "
             "data there are int8-dynamic, int8-weights and fp16"
         )
+    _check_mixed(options, planned=planned)
 
 
 def _check_mixed(options: QuantizeOptions, *, planned: bool) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from edgekit.artifact import publishing, sha256_file
+from edgekit.artifact import publishing, sha256_model
 from edgekit.data.dataset import Dataset, stratified
 from edgekit.errors import DataError
 from edgekit.passes.calibration import Calibration
@@ -81,7 +81,7 @@ def _completed(learned: Learned, artifact: Artifact, signature: Signature, feeds
         added = {name: own.ranges[name] for name in learned.missing if name in own.ranges}
         found = replace(found, ranges={**found.ranges, **added})
         notes.append(f"{len(added)} ranges that were not learnt come from {own.samples} samples")
-    return replace(found, model_sha256=sha256_file(artifact.path), notes=(*found.notes, *notes))
+    return replace(found, model_sha256=sha256_model(artifact.path), notes=(*found.notes, *notes))
 
 
 def _chosen(fit: Dataset, options: QuantizeOptions) -> Dataset:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from edgekit.artifact import open_artifact, publishing, sha256_file, write_card
+from edgekit.artifact import open_artifact, publishing, sha256_file, sha256_model, size_bytes, write_card
 from edgekit.data.dataset import Dataset, stratified
 from edgekit.data.preprocess import feeds
 from edgekit.data.seeded import seeded_feed
@@ -17,8 +18,11 @@ from edgekit.errors import DataError, QualityError
 from edgekit.passes import quantize_onnx, quantize_tflite
 from edgekit.passes.base import Pass, PassContext
 from edgekit.passes.calibration import Calibration
+from edgekit.passes.equalize import Scaled
 from edgekit.passes.integer_io import integer_io as read_integer_io
+from edgekit.passes.integer_io import output_steps
 from edgekit.passes.operators import check_names, named, operators
+from edgekit.pipeline.quantize.equalizing import Equalized, equalized
 from edgekit.pipeline.quantize.options import QuantizeOptions, check_options, one_model, read_options
 from edgekit.pipeline.quantize.ranges import find_ranges
 from edgekit.pipeline.quantize.result import QuantizeResult
@@ -140,13 +144,18 @@ class _Run:
         self.notes = notes
         self.probes: tuple[Probe, ...] | None = None
         self.ranges: Calibration | None = None
+        self.source, self.scaled = artifact, tuple[Scaled, ...]()  # the float file that is quantized
         self.chosen: Plan | None = None
         self.told = 0
 
     def result(self) -> QuantizeResult:
+        with TemporaryDirectory() as folder:
+            return self._result(Path(folder))
+
+    def _result(self, folder: Path) -> QuantizeResult:
         before = self._measured(self.artifact, self.artifact.card)
-        self.ranges = self._ranges(before.signature)
-        parent_bytes = self.artifact.path.stat().st_size
+        self._prepare(before.signature, folder)
+        parent_bytes = size_bytes(self.artifact.path)
         with publishing(self.target) as temporary:
             made = self._mixed(temporary, before) if self.options.mixed else self._made(temporary, before)
             card, after, found, step = made.card, made.after, made.account, made.step
@@ -176,8 +185,8 @@ class _Run:
     def plan(self) -> Plan:
         """The plan of mixed precision: found as :meth:`result` finds it, nothing published."""
         before = self._measured(self.artifact, self.artifact.card)
-        self.ranges = self._ranges(before.signature)
         with TemporaryDirectory() as folder:
+            self._prepare(before.signature, Path(folder))
             self._mixed(Path(folder) / f"mixed.{self.artifact.format}", before)
         assert self.chosen is not None
         return self.chosen
@@ -189,21 +198,24 @@ class _Run:
         parent. ``why``: reasons for the account."""
         quantizer = self._pass(frozenset(keep))
         told = len(self.notes)
-        made = quantizer.run(self.artifact, PassContext(target))
+        made = quantizer.run(self.source, PassContext(target))
         if isinstance(quantizer, quantize_onnx.QuantizeOnnx) and self.options.scheme == "int8" and self.fit:
-            some = calibration_feeds(self.artifact, stratified(self.fit, SAMPLES, SEED), before.signature)
-            quantizer, made, said = relieved(quantizer, self.artifact, made, some, isa_of(self.options.on))
+            some = calibration_feeds(self.source, stratified(self.fit, SAMPLES, SEED), before.signature)
+            quantizer, made, said = relieved(quantizer, self.source, made, some, isa_of(self.options.on))
             self.notes += said
         self.notes += made.notes
         unpublished = Artifact(target, self.artifact.format)
         reasons = {**_reasons(self.artifact, self.options), **(why or {})}
         found, step = account(unpublished, reasons), quantizer.describe(self.artifact)
+        if self.scaled:
+            step = replace(step, params={**step.params, "equalized": [one.source for one in self.scaled]})
         card = self._card(before.signature, unpublished, step, found)
         write_card(target, card)
         card = self._refitted(unpublished, card)
         after = self._measured(unpublished, card)
         quality = () if after.quality is None else (after.quality.quality(after.runtime, "cpu"),)
-        card = replace(card, quality=quality, selftest=selftest_of(after.outputs, self.options.scheme))
+        selftest = selftest_of(after.outputs, self.options.scheme, output_steps(unpublished))
+        card = replace(card, quality=quality, selftest=selftest)
         write_card(target, card)
         self.told = told
         return _Made(card, after, found, step)
@@ -216,12 +228,12 @@ class _Run:
             self.chosen = load_plan(Path(how), self.artifact, options.scheme)
         elif how != "auto":
             names = named(how, known)
-            self.chosen = Plan(options.scheme, sha256_file(self.artifact.path), "", 0, (), names)
+            self.chosen = Plan(options.scheme, sha256_model(self.artifact.path), "", 0, (), names)
         else:
             assert self.fit is not None
-            layers = sensitivities(self.artifact, before.signature, known, self.fit, self._pass)
+            layers = sensitivities(self.source, before.signature, known, self.fit, self._pass)
             few = min(SENSITIVITY_SAMPLES, len(self.fit))
-            digest = sha256_file(self.artifact.path)
+            digest = sha256_model(self.artifact.path)
             self.chosen = Plan(options.scheme, digest, self.fit.label, few, layers, (), options.max_drop)
         check_names(frozenset(self.chosen.keep), known)
         made = self._made(target, before, self.chosen.keep, self.chosen.reasons())
@@ -265,8 +277,8 @@ class _Run:
         """How the file compares with its parent: what the card says of both."""
         parent, options = self.artifact.path, self.options
         return {
-            "sha256": sha256_file(parent),
-            "bytes": parent.stat().st_size,
+            "sha256": sha256_model(parent),
+            "bytes": size_bytes(parent),
             "inserted": found.inserted(account(self.artifact)),
             "quality": None if before is None or after is None else quality_document(before, after),
             "time": None if options.seconds is None else time_ratio(made, parent, options.seconds, options.on),
@@ -296,16 +308,19 @@ class _Run:
         self.notes.append(note)
         return replace(card, task=task, notes=(*card.notes, note))
 
-    def _ranges(self, signature: Signature) -> Calibration | None:
+    def _prepare(self, signature: Signature, folder: Path) -> None:
+        """Finds the ranges, and the float file that is quantized by them."""
         if self.options.scheme not in CALIBRATED:
-            return None
+            return
         ranges = find_ranges(self.artifact, signature, self.fit, self.options)
-        self.notes += ranges.notes
-        return ranges
+        given = Equalized(self.artifact, ranges)
+        found = equalized(given, signature, self.fit, self.options, partial(self._pass, frozenset()), folder)
+        self.source, self.ranges, self.scaled = found.artifact, found.ranges, found.scaled
+        self.notes += (*ranges.notes, *found.notes)
 
-    def _pass(self, keep_float: frozenset[str]) -> Pass:
+    def _pass(self, keep_float: frozenset[str], ranges: Calibration | None = None) -> Pass:
         options = self.options
-        given = (options.scheme, self.ranges, options.integer_io)
+        given = (options.scheme, ranges or self.ranges, options.integer_io)
         if self.artifact.format is Format.ONNX:
             return quantize_onnx.QuantizeOnnx(*given, keep_float=keep_float)
         return quantize_tflite.QuantizeTflite(*given, keep_float=keep_float)

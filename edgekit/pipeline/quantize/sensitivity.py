@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.artifact import publishing, sha256_file
+from edgekit.artifact import publishing, sha256_model
 from edgekit.data.dataset import Dataset, stratified
 from edgekit.errors import DataError, EdgekitError
 from edgekit.passes.base import Pass, PassContext
@@ -101,7 +101,7 @@ def load_plan(path: Path, artifact: Artifact, scheme: str) -> Plan:
         plan = Plan(**{**row, "keep": tuple(row["keep"])}, layers=layers)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is no plan of mixed precision: {type(error).__name__}: {error}") from error
-    if plan.model_sha256 != sha256_file(artifact.path) or plan.scheme != scheme:
+    if plan.model_sha256 != sha256_model(artifact.path) or plan.scheme != scheme:
         raise DataError(f"{path} is a plan of another file or scheme ({plan.scheme}) than {artifact.path}, {scheme}")
     return plan
 

@@ -17,7 +17,7 @@ from edgekit.models.family import family
 from edgekit.passes.calibration import check_method
 from edgekit.pipeline.bench.options import BenchOptions, read_options
 from edgekit.pipeline.prune.options import PruneOptions, asked
-from edgekit.pipeline.quantize.options import QuantizeOptions, check_request
+from edgekit.pipeline.quantize.options import QuantizeOptions, asked_mixed, asked_seconds, check_request
 from edgekit.pipeline.recipe.contents import Contents, is_model
 from edgekit.pipeline.recipe.plan import ANY, Plan, Unit
 from edgekit.pipeline.recipe.verbs import arguments, listed, names, reads_file, takes_network, verb, writes_file
@@ -50,7 +50,7 @@ def check_plan(plan: Plan, contents: Contents) -> None:
             error = ask(name, text, question)
             plan.problems += [] if error is None else [Problem(step.options[name].line, f"{name}: {error}")]
     for unit in plan.units:
-        error = refusal(partial(_whole, unit))
+        error = refusal(partial(_whole, unit, partial(_has_learned_ranges, unit, plan, contents)))
         if error is not None:
             plan.problems.append(Problem(_line(unit, str(error)), str(error)))
         plan.problems += _overwritten(unit, plan)
@@ -133,11 +133,31 @@ _QUESTIONS: Mapping[str, Callable[[str], Any]] = {
 }
 
 
-def _whole(unit: Unit) -> None:
-    """Refuses options that do not go together, or with the format of the file, by the command's own check."""
+def _whole(unit: Unit, learned: Callable[[], bool]) -> None:
+    """Refuses options that do not go together, or with the format of the file, by the command's own check.
+
+    ``learned``: whether the file that the run takes will carry ranges from quantization-aware training.
+    """
     check = _CHECKS.get(unit.verb.name)
     if check is not None:
         check(_parsed(unit), unit)
+    elif unit.verb.name == "quantize":
+        _quantize(_parsed(unit), unit, learned)
+
+
+def _has_learned_ranges(unit: Unit, plan: Plan, contents: Contents) -> bool:
+    """Whether what last changed the weights of the one file that ``unit`` takes was quantization-aware training.
+
+    Exports take its ranges along, but for those of one step of a sequence.
+    """
+    writer = unit.inputs[0].writer
+    while writer is not None and writer.verb.name == "export":
+        if writer.options.get("streaming"):
+            return False
+        writer = writer.inputs[0].writer
+    if writer is None:
+        return contents.has_learned_ranges(plan.recipe.source.value)
+    return writer.verb.name == "finetune" and writer.options.get("qat") is True
 
 
 def _parsed(unit: Unit) -> dict[str, Any]:
@@ -156,10 +176,15 @@ def _prune(given: Mapping[str, Any], unit: Unit) -> None:
     asked(given["method"], given["amount"], given["data"], given["epochs"], given["seed"], PruneOptions(**rest))
 
 
-def _quantize(given: Mapping[str, Any], unit: Unit) -> None:
-    if not unit.gathers and unit.suffix != ANY:  # auto has its own options; it tries the schemes there are
-        rest = {name: given[name] for name in QuantizeOptions.__dataclass_fields__ if name in given}
-        check_request(unit.title, Format(unit.suffix.lstrip(".")), QuantizeOptions(**rest))
+def _quantize(given: Mapping[str, Any], unit: Unit, learned: Callable[[], bool]) -> None:
+    if unit.gathers or unit.suffix == ANY:  # auto has its own options; it tries the schemes there are
+        return
+    rest = {name: given[name] for name in QuantizeOptions.__dataclass_fields__ if name in given}
+    rest["mixed"] = asked_mixed(given["mixed"], given["keep_float"])
+    rest["seconds"] = asked_seconds(given["seconds"])
+    options = QuantizeOptions(**rest)
+    known = options.data is None and options.calibration is None and learned()  # of use without either only
+    check_request(unit.title, Format(unit.suffix.lstrip(".")), options, known)
 
 
 def _bench(given: Mapping[str, Any], unit: Unit) -> None:
@@ -171,7 +196,6 @@ def _bench(given: Mapping[str, Any], unit: Unit) -> None:
 
 _CHECKS: Mapping[str, Callable[[Mapping[str, Any], Unit], None]] = {
     "prune": _prune,
-    "quantize": _quantize,
     "bench": _bench,
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.artifact import card_to_json, open_artifact, sha256_file
+from edgekit.artifact import card_to_json, open_artifact, sha256_file, sha256_model
 from edgekit.data.dataset import Dataset, open_data, splits_of
-from edgekit.errors import DataError
+from edgekit.errors import DataError, EdgekitError
 from edgekit.types import Format
+
+log = logging.getLogger("edgekit")
 
 
 class Contents:
@@ -37,7 +40,7 @@ class Contents:
         Raises:
             ModelError: as :func:`edgekit.artifact.open_artifact`.
         """
-        return self._once("model", text, lambda path: sha256_file(open_artifact(path).path))
+        return self._once("model", text, lambda path: sha256_model(open_artifact(path).path))
 
     def data(self, text: str) -> str:
         """Of the whole data set, labels and every split of it; of the file or folder that ``KIND:PATH`` names.
@@ -46,6 +49,18 @@ class Contents:
             DataError, UsageError: as :func:`edgekit.data.dataset.open_data`.
         """
         return self._once("data", text, _data)
+
+    def has_learned_ranges(self, text: str) -> bool:
+        """Whether a SOURCE or model file carries ranges that quantization-aware training learnt; False for one that
+        cannot be opened, which is refused on its own."""
+        from edgekit.source import resolve
+
+        try:
+            card = open_artifact(text).card if is_model(text) else resolve(text).card
+        except EdgekitError as error:
+            log.debug("%s is not asked for ranges: %s", text, error)
+            return False
+        return card is not None and card.ranges is not None
 
     def file(self, text: str) -> str:
         return self._once("file", text, sha256_file)

@@ -43,10 +43,14 @@ def run_plan(plan: Plan, place: Path, contents: Contents, fresh: bool) -> Recipe
 
 @contextmanager
 def _told_when_interrupted(place: Path) -> Iterator[None]:
+    """An interruption that says what stays: of a recipe more than nothing is published by then."""
+    told = f"the finished steps are kept in {place}; the same command goes on there"
     try:
         yield
-    except (KeyboardInterrupt, SystemExit):
-        log.warning("what is finished is kept in %s; the same command goes on with it", place)
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(told) from interrupt
+    except SystemExit:
+        log.warning("%s", told)
         raise
 
 

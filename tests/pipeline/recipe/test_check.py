@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 import pytest
+from edgekit.models.checkpoint import save_checkpoint, weights_sha256
 
 from edgekit import registry
 from edgekit.cli import VERBS
@@ -15,6 +17,7 @@ from edgekit.errors import RecipeError
 from edgekit.pipeline.recipe import check, show
 from edgekit.pipeline.recipe.api import ShowResult, shipped
 from edgekit.pipeline.recipe.verbs import arguments, long_name, verb, wrong
+from edgekit.source import resolve
 
 HEAD = 'source = "mlp"\ndata = "breast-cancer"\n'
 EXPORT = '[[step]]\ndo = "export"\nto = ["onnx", "tflite"]\n'
@@ -85,6 +88,8 @@ def _titles(result: ShowResult) -> list[str]:
         (EXPORT + '[[step]]\ndo = "verify"\nagainst = "cnnn"', 8, "against: no network is called 'cnnn'"),
         (EXPORT + '[[step]]\ndo = "quantize"\nscheme = "int4-weights"', 8, "not to be had for .onnx files"),
         (EXPORT + '[[step]]\ndo = "quantize"\nscheme = "int9"', 8, "no scheme is called 'int9'"),
+        (EXPORT + '[[step]]\ndo = "quantize"\nscheme = "int8"\nmixed = true', 9, "--mixed needs --max-drop"),
+        (EXPORT + '[[step]]\ndo = "quantize"\nscheme = "int8"\nmixed = true\nkeep-float = "a"', 9, "drop one"),
         (EXPORT + '[[step]]\ndo = "prune"\namount = 0.5', 6, "prune takes a network, not a finished file"),
         ('[[step]]\ndo = "eval"', 3, "eval takes model files: put an export between"),
         ('[[step]]\ndo = "eval"\nfrom = "eval"', 5, "these steps wait for each other: eval waits for eval"),
@@ -129,6 +134,48 @@ def test_data_that_is_missing_altogether(mistakes: Callable[[str], list[tuple[in
     assert mistakes('source = "mlp"\n[[step]]\ndo = "finetune"') == [
         (2, "finetune needs data: write it here or at the top of the recipe")
     ]
+
+
+QAT = 'source = "mlp"\n[[step]]\ndo = "finetune"\ndata = "breast-cancer"\nqat = true\n'
+INT8 = '[[step]]\ndo = "quantize"\nscheme = "int8"\n'
+
+
+def test_ranges_that_an_earlier_step_learns_need_no_data(written: Callable[[str], Path]) -> None:
+    assert _titles(check(written(QAT + EXPORT + INT8)))[-2:] == ["quantize.onnx", "quantize.tflite"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "line"),
+    [
+        (QAT.replace("qat = true", "qat = false") + EXPORT + INT8, 9),
+        (QAT + '[[step]]\ndo = "prune"\ndata = "breast-cancer"\namount = 0.5\n' + EXPORT + INT8, 13),
+        (QAT + EXPORT + INT8 + 'calibration = "mse"', 9),
+        (QAT.replace("mlp", "lstm") + EXPORT.replace(', "tflite"', "") + "streaming = true\n" + INT8, 10),
+    ],
+    ids=["not learnt", "other weights since", "found anew", "of whole sequences"],
+)
+def test_ranges_that_are_not_there_need_data(
+    recipe: str, line: int, mistakes: Callable[[str], list[tuple[int, str]]]
+) -> None:
+    found = mistakes(recipe)
+    assert {place for place, text in found if "scheme int8 calibrates on real samples: give --data" in text} == {line}
+
+
+def test_no_timing_is_asked_for_by_no_seconds(written: Callable[[str], Path]) -> None:
+    assert check(written(HEAD + EXPORT + INT8 + "seconds = 0")).runs
+
+
+def test_ranges_in_the_source_need_no_data(
+    written: Callable[[str], Path], mistakes: Callable[[str], list[tuple[int, str]]], tmp_path: Path
+) -> None:
+    """A checkpoint of an earlier quantization-aware training."""
+    network = resolve("mlp")
+    learnt = {"model_sha256": weights_sha256(network.module.state_dict())}
+    for name, ranges in (("qat", learnt), ("plain", None)):
+        card = dataclasses.replace(network.card, ranges=ranges)
+        save_checkpoint(dataclasses.replace(network, card=card), tmp_path / f"{name}.safetensors")
+    assert len(_titles(check(written('source = "qat.safetensors"\n' + EXPORT + INT8)))) == 4
+    assert mistakes('source = "plain.safetensors"\n' + EXPORT + INT8)
 
 
 def test_train_takes_a_family(mistakes: Callable[[str], list[tuple[int, str]]], written: Callable[[str], Path]) -> None:

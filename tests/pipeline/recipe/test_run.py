@@ -298,7 +298,8 @@ def test_stopped_and_killed_in_the_middle_of_a_training_it_goes_on(folder: Path)
         _, said = running.communicate(timeout=60)
         assert running.returncode == code
         if number == signal.SIGINT:
-            assert "what is finished is kept in out; the same command goes on" in said
+            ended = "edgekit: interrupted; the finished steps are kept in out; the same command goes on there\n"
+            assert said.endswith(ended) and "nothing was published" not in said
         names = {file.name for file in Path("out").iterdir() if file.is_file() and not file.name.startswith(".")}
         assert names == {"train.resume.safetensors"}
 

@@ -1,0 +1,77 @@
+"""``quantize`` equalizes channels where the int8 file gains by it, and says so; nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgekit
+from edgekit.artifact import open_artifact, sha256_file, write_card
+from edgekit.passes import equalize
+from edgekit.passes.calibration import Calibration
+from edgekit.passes.equalize import scale_channels
+from edgekit.passes.linear_graph import linear_graph
+from edgekit.pipeline.quantize import equalizing, plan_mixed
+
+DATA = "breast-cancer"
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped multilayer network, the channels between its layers from e^-5 to e^5 of what they were."""
+    folder = tmp_path_factory.mktemp("hostile")
+    made = edgekit.export("mlp", to=["onnx"], out=folder).artifacts[0].artifact
+    graph, generator = linear_graph(made.path, made.format), np.random.default_rng(0)
+    for joint in graph.joints():
+        scale_channels(graph, joint, np.exp(generator.uniform(-5, 5, joint.channels)))
+    graph.save(folder / "hostile.onnx")
+    assert made.card is not None
+    return write_card(folder / "hostile.onnx", made.card).path
+
+
+def test_what_the_result_says(hostile: Path, tmp_path: Path) -> None:
+    before, saved = sha256_file(hostile), tmp_path / "ranges.json"
+    made = edgekit.quantize(hostile, scheme="int8", data=DATA, out=tmp_path / "q.onnx", save_calibration=saved)
+    (note,) = [note for note in made.notes if note.startswith("channels equalized behind ")]
+    assert "calibration samples" in note
+    assert len(made.step.params["equalized"]) == 2
+    card = open_artifact(tmp_path / "q.onnx").card
+    assert card is not None
+    assert card.steps[-1].params["equalized"] == made.step.params["equalized"]
+    assert note in card.notes
+    assert sha256_file(hostile) == before == made.against["sha256"]
+    assert abs(made.drop or 0) <= 2 / 113  # two of the 113 test samples
+    assert Calibration.load(saved).model_sha256 == before  # the ranges of the user's file, not of the equalized one
+    again = edgekit.quantize(hostile, scheme="int8", data=DATA, calibration=str(saved), out=tmp_path / "saved.onnx")
+    assert not any("equal" in note for note in again.notes)  # saved ranges hold for the file as it is
+    assert "equalized" not in again.step.params
+
+
+def test_mixed_precision_ranks_the_layers_of_the_equalized_file(
+    hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_mixed(hostile, scheme="int8", data=DATA, out=tmp_path / "plan.json")
+    assert plan.model_sha256 == sha256_file(hostile)
+    with monkeypatch.context() as without:
+        without.setattr(equalizing, "BETTER", 0.0)
+        plain = plan_mixed(hostile, scheme="int8", data=DATA, out=tmp_path / "plain.json")
+    worst, spoilt = (max(layer.error for layer in one.layers) for one in (plan, plain))
+    assert worst < spoilt / 2
+
+
+def test_where_it_does_not_pay_it_is_left_out(hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(equalizing, "BETTER", 0.0)
+    made = edgekit.quantize(hostile, scheme="int8", data=DATA, out=tmp_path / "q.onnx")
+    assert any(note.startswith("equalizing channels was tried and left out: error of") for note in made.notes)
+    assert "equalized" not in made.step.params
+
+
+def test_where_it_cannot_be_proved_it_is_left_out(
+    hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(equalize, "TOLERANCE", 0.0)
+    made = edgekit.quantize(hostile, scheme="int8", data=DATA, out=tmp_path / "q.onnx")
+    assert any(note.startswith("not equalized: ") and "differs from its parent's" in note for note in made.notes)
+    assert "equalized" not in made.step.params
