@@ -214,7 +214,9 @@ class _Run:
         card = self._refitted(unpublished, card)
         after = self._measured(unpublished, card)
         quality = () if after.quality is None else (after.quality.quality(after.runtime, "cpu"),)
-        selftest = selftest_of(after.outputs, self.options.scheme, output_steps(unpublished))
+        # the account counts the main graph; the products of a loop are hybrid in these schemes, too
+        integers = self.options.scheme in (*CALIBRATED, "int8-dynamic") or found.integer_operators > 0
+        selftest = selftest_of(after.outputs, integers, output_steps(unpublished))
         card = replace(card, quality=quality, selftest=selftest)
         write_card(target, card)
         self.told = told
