@@ -73,7 +73,7 @@ def open_artifact(path: str | Path) -> Artifact:
             raise ModelError("not a .pt2 archive (torch.export.save writes one): it is no zip file, or cut short")
         return Artifact(file, wanted, _card_in(file, wanted, data))
     except ModelError as error:
-        raise ModelError(f"{file}: {error}") from error
+        raise ModelError(f"{file}: {error}; export or copy it again") from error
 
 
 def read_card(path: str | Path) -> Card | None:
