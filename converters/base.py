@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from edgekit.converters.sizes import output_shapes
 
+from edgekit.bench.shapes import Shapes
 from edgekit.errors import ConversionError, UnsupportedError, UsageError
 from edgekit.source import random_note
 from edgekit.types import Array, Card, Dim, Feed, Format, InputContract, Network, Signature, TensorSpec
@@ -46,11 +47,13 @@ class ExportOptions:
         dynamic: input name -> axis -> name of the dynamic dimension.
         opset: ONNX operator set; None takes the converter's default.
         channels_last: inputs of rank 4 are taken as (N, H, W, C). Outputs stay as the module gives them.
+        shapes: inputs whose example has another shape than the source's own, and that shape.
     """
 
     dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     opset: int | None = None
     channels_last: bool = False
+    shapes: Shapes = field(default_factory=dict)
 
 
 class Converter(ABC):

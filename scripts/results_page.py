@@ -38,7 +38,7 @@ def page(document: Mapping[str, Any]) -> tuple[str, bool]:
         "",
         "What compression costs and brings, from the shipped weights, made by `scripts/results` on "
         f"{datetime.date.today().isoformat()}.",
-        *_machine(document["environment"]),
+        *machine(document["environment"]),
         "Every figure of a network is from one run on this machine, all files interleaved, one thread, batch 1; times",
         "are relative to the fastest float file of any runtime, with 95% intervals; all figures are in",
         "[results.json](results.json).",
@@ -53,7 +53,8 @@ def page(document: Mapping[str, Any]) -> tuple[str, bool]:
     return "\n".join([*lines, ""]), all(bar.held for bar in bars)
 
 
-def _machine(environment: Mapping[str, Any]) -> list[str]:
+def machine(environment: Mapping[str, Any]) -> list[str]:
+    """CPU, cores, load and versions, as a line."""
     versions = ", ".join(f"{name} {number}" for name, number in environment["versions"].items())
     load = environment.get("load")
     return [f"{environment['cpu']}, {environment['cores']} cores{f', load {load[0]:.1f}' if load else ''}; {versions}."]

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import click
 
-from edgekit.cli.options import emit, json_path, listed, output_options, seed_option, thread_counts
+from edgekit.cli.options import (
+    emit,
+    input_option,
+    json_path,
+    listed,
+    output_options,
+    seed_option,
+    shape_option,
+    thread_counts,
+)
 from edgekit.cli.progress import fleet_bars
 
 
@@ -49,8 +58,8 @@ from edgekit.cli.progress import fleet_bars
 @click.option("--streams", type=int, metavar="N", help="Samples of one query in multi-stream (default: 8).")
 @click.option("--seconds", type=float, default=3.0, show_default=True, help="Time for each cell, warm-up included.")
 @click.option("--batch", type=click.IntRange(1), help="Samples at once, where the file's first axis is free (offline).")
-@click.option("--shape", multiple=True, metavar="NAME=N[xN]", help="INPUT=1x576 or DIMENSION=576, for free axes.")
-@click.option("--input", metavar="FILE", help="One real sample (.npz, .npy, .jpg, .csv) instead of seeded values.")
+@shape_option()
+@input_option("One real sample (.npz, .npy, .jpg, .wav, .csv) instead of seeded values.")
 @seed_option
 @click.option("--workers", type=int, help="Processes for each cell, which take turns (default: 2 to 4).")
 @click.option("--profile", is_flag=True, help="Also time per operator, type and layer, in a pass of its own.")

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import click
 
-from edgekit.cli.options import data_option, emit, out_option, output_options, tolerance_option
+from edgekit.cli.options import (
+    data_option,
+    emit,
+    input_option,
+    out_option,
+    output_options,
+    shape_option,
+    tolerance_option,
+)
 
 
 @click.command()
@@ -18,6 +26,8 @@ from edgekit.cli.options import data_option, emit, out_option, output_options, t
 @click.option("--channels-last", is_flag=True, help="Take inputs of rank 4 as (N, H, W, C), as cameras deliver them.")
 @click.option("--streaming", is_flag=True, help="One step a run, recurrent state as inputs and outputs: NAME-step.")
 @click.option("--name", metavar="NAME", help="File name without suffix; the network's own without it.")
+@shape_option("INPUT=1x576, or NAME=576 for a --dynamic NAME: other sizes than those of its examples.")
+@input_option()
 @tolerance_option
 @out_option("Folder for the files.", "DIR")
 @output_options
@@ -30,6 +40,8 @@ def command(
     channels_last: bool,
     streaming: bool,
     name: str | None,
+    shape: tuple[str, ...],
+    input: str | None,
     tolerance: float | None,
     out: str,
 ) -> None:
@@ -52,5 +64,7 @@ def command(
         streaming=streaming,
         name=name,
         tolerance=tolerance,
+        shape=shape,
+        input=input,
     )
     emit("export", result, render=render_export)

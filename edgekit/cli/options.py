@@ -257,6 +257,16 @@ def runtime_option(function: Callable[P, R]) -> Callable[P, R]:
     return click.option("--runtime", metavar="NAME", help=names)(function)
 
 
+def shape_option(help: str = "INPUT=1x576 or DIMENSION=576, for free axes.") -> Decorator:
+    """``--shape``, may be repeated, passed as ``shape``."""
+    return click.option("--shape", multiple=True, metavar="NAME=N[xN]", help=help)
+
+
+def input_option(help: str = "One real sample (.npz, .npy, .jpg, .wav, .csv), besides the others.") -> Decorator:
+    """``--input FILE``, passed as ``input``."""
+    return click.option("--input", metavar="FILE", help=help)
+
+
 def threads_option(function: Callable[P, R]) -> Callable[P, R]:
     return click.option("--threads", type=click.IntRange(1), default=1, show_default=True,
                         help="Threads of the runtime.")(function)  # fmt: skip

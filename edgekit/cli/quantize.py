@@ -20,7 +20,7 @@ from edgekit.cli.options import (
 @click.command()
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @click.option("--scheme", metavar="SCHEME", required=True,
-              help="int8, int8-dynamic, int8-weights, fp16; .tflite also int16x8, int4-weights; or auto.")  # fmt: skip
+              help="int8, int8-dynamic, int8-weights, int4-weights, fp16; .tflite also int16x8; or auto.")  # fmt: skip
 @data_option()
 @click.option("--samples", type=click.IntRange(1), help="Calibration samples, classes balanced (300 without it).")
 @click.option("--calibration", metavar="HOW",

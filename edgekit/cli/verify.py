@@ -4,18 +4,38 @@ from __future__ import annotations
 
 import click
 
-from edgekit.cli.options import data_option, device_option, emit, output_options, runtime_option, tolerance_option
+from edgekit.cli.options import (
+    data_option,
+    device_option,
+    emit,
+    input_option,
+    output_options,
+    runtime_option,
+    shape_option,
+    tolerance_option,
+)
 
 
 @click.command()
 @click.argument("model")
 @click.option("--against", metavar="MODEL_OR_SOURCE", required=True, help="A model file, or the network it came from.")
 @data_option()
+@shape_option()
+@input_option()
 @tolerance_option
 @runtime_option
 @device_option
 @output_options
-def command(model: str, against: str, data: str | None, tolerance: float | None, runtime: str | None, on: str) -> None:
+def command(
+    model: str,
+    against: str,
+    data: str | None,
+    shape: tuple[str, ...],
+    input: str | None,
+    tolerance: float | None,
+    runtime: str | None,
+    on: str,
+) -> None:
     """Compares a model's outputs with another model or its source, case by case.
 
     Without --tolerance 1e-4 of each output's scale is allowed; an int8 file against its float parent needs one.
@@ -24,7 +44,9 @@ def command(model: str, against: str, data: str | None, tolerance: float | None,
     from edgekit.pipeline.verify import verify
     from edgekit.report.verify import render_verify
 
-    result = verify(model, against=against, data=data, tolerance=tolerance, runtime=runtime, on=on)
+    result = verify(
+        model, against=against, data=data, tolerance=tolerance, runtime=runtime, on=on, shape=shape, input=input
+    )
     emit("verify", result, render=render_verify)
     if not result.passed:
         raise ParityError(result.reason)

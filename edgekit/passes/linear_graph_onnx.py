@@ -13,7 +13,7 @@ from edgekit.passes.linear_graph import Kind, LinearGraph, Operator
 from edgekit.passes.onnx_prepare import prepared
 from edgekit.types import Array
 
-_THROUGH = ("Relu", "LeakyRelu", "Identity", "Dropout", "MaxPool", "AveragePool", "GlobalAveragePool")
+_THROUGH = ("Relu", "LeakyRelu", "PRelu", "Identity", "Dropout", "MaxPool", "AveragePool", "GlobalAveragePool")
 _POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool")
 _SUMS = ("Add", "Sub")
 
@@ -77,7 +77,7 @@ class OnnxGraph(LinearGraph):
         self, node: Any, made: tuple[str, tuple[str, ...], tuple[str, ...]], constants: tuple[str, ...]
     ) -> Operator | None:
         kind = node.op_type
-        if kind in _THROUGH:
+        if kind in _THROUGH and len(made[1]) == 1:  # a slope that is computed may be what is scaled
             return Operator(Kind.THROUGH, *made, axis=1 if kind in _POOLS else 0)
         if kind == "Flatten" and self._maker.get(node.input[0]) == "GlobalAveragePool":
             flat = attributes(node).get("axis", 1) == 1  # the channels stay on axis 1, now the last one

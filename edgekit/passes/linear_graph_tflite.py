@@ -104,7 +104,7 @@ class TfliteGraph(LinearGraph):
     def _elementwise(self, kind: str, node: Any, made: Made) -> Operator | None:
         graph = self._graph
         inputs = [int(k) for k in node.inputs]
-        if kind in _THROUGH:
+        if kind in _THROUGH and len(made[1]) == 1:  # a slope that is computed may be what is scaled
             return Operator(Kind.THROUGH, *made, axis=-1)
         if kind == "RESHAPE":
             shapes = [graph.shape(int(k)) for k in (inputs[0], node.outputs[0])]

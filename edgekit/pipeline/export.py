@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from edgekit import registry
 from edgekit.artifact import (
@@ -22,12 +22,14 @@ from edgekit.artifact import (
     write_card,
     writing,
 )
+from edgekit.bench.shapes import parse_shapes
 from edgekit.converters.base import Capture, Converter, ExportOptions, Finish
 from edgekit.errors import (
     ConversionError,
     UsageError,
 )
 from edgekit.pipeline.proof import Proof
+from edgekit.pipeline.real_inputs import RealInputs
 from edgekit.types import Artifact, Card, Format, Signature, Step
 
 if TYPE_CHECKING:
@@ -80,18 +82,31 @@ class ExportResult:
         }
 
 
+class Layout(TypedDict, total=False):
+    """Keywords of :func:`export` that say how the file is written.
+
+    Attributes:
+        opset: ONNX operator set.
+        channels_last: inputs of rank 4 are taken as (N, H, W, C).
+    """
+
+    opset: int | None
+    channels_last: bool
+
+
 def export(
     source: str | Path,
     *,
     to: str | Sequence[str],
     out: str | Path,
     dynamic: Sequence[str] | Mapping[str, Mapping[int, str]] = (),
-    opset: int | None = None,
     data: str | None = None,
-    channels_last: bool = False,
     streaming: bool = False,
     name: str | None = None,
     tolerance: float | None = None,
+    shape: Sequence[str] = (),
+    input: str | None = None,
+    **layout: Unpack[Layout],
 ) -> ExportResult:
     """Converts ``source`` to every format of ``to`` and publishes ``OUT/NAME.FORMAT``, once all of them are proved.
 
@@ -100,12 +115,14 @@ def export(
         to: ``onnx``, ``tflite``, ``pt2``.
         out: folder for the files.
         dynamic: axes that may vary, ``image:0=batch`` each, or input -> axis -> name.
-        opset: ONNX operator set.
         data: real samples to prove on, besides the made ones.
-        channels_last: inputs of rank 4 are taken as (N, H, W, C).
         streaming: files of one step, with the state of recurrent layers as inputs and outputs; named NAME-step.
         name: file name without suffix; the network's own without it.
         tolerance: largest absolute difference that passes; see :func:`edgekit.quality.parity.prove`.
+        shape: sizes other than those of the network's own example inputs: ``INPUT=1x576``, or ``NAME=576`` for an axis
+            that ``dynamic`` names; a factory without example inputs needs one for each input.
+        input: one real sample to prove on, as ``edgekit run`` takes it.
+        layout: see :class:`Layout`.
 
     Raises:
         UsageError: an option makes no sense, or the folder cannot be written.
@@ -115,19 +132,27 @@ def export(
         ParityError: a file's outputs differ; the message names the first layer that does. Nothing is published.
     """
     formats = _formats(to)
-    options = ExportOptions(parse_dynamic(dynamic), opset, channels_last)
+    options = ExportOptions(parse_dynamic(dynamic), **layout)
     _check_options(options, formats, name)
-    if streaming and (options.dynamic or channels_last):
+    if streaming and (options.dynamic or options.channels_last):
         given = "--dynamic" if options.dynamic else "--channels-last"
         raise UsageError(f"--streaming takes one step of a fixed shape in the network's own layout; leave {given} out")
     folder = writable_folder(out)
+    real = RealInputs(data, input)
     converters = {item: _converter(item) for item in formats}
     if not is_saved_model(source):
         for converter in converters.values():
             converter.warm_up()
     from edgekit.source import origin, resolve
+    from edgekit.source.sizes import of_axes, resized
 
-    network, sequence = resolve(str(source), name=name), None
+    sizes = parse_shapes(shape)
+    named = {axis for axes in options.dynamic.values() for axis in axes.values()}
+    shapes = {key: size for key, size in sizes.items() if key not in named}
+    network = resolve(str(source), name=name, shapes=shapes)
+    open_axes = of_axes(network, sizes, options.dynamic)
+    network, sequence = resized(network, open_axes), None
+    options = replace(options, shapes={**shapes, **open_axes})
     if streaming:
         from edgekit.converters.recurrent.streaming import one_step
 
@@ -136,7 +161,7 @@ def export(
     for converter in converters.values():
         converter.check(network, options)
     capture = Capture(network, options)
-    proof = Proof(capture, data, tolerance, sequence)
+    proof = Proof(capture, real, tolerance, sequence)
     try:
         with _staging(folder) as stage:
             made = _convert_all(converters, capture, proof, stage, _file_name(network.name))
@@ -259,8 +284,10 @@ def _finish_card(
         params["streaming"] = True
     if options.channels_last:
         params["channels_last"] = True
-    if proof.data is not None:
-        params["data"] = proof.data
+    if options.shapes:
+        params["shape"] = [f"{key}={'x'.join(map(str, size))}" for key, size in options.shapes.items()]
+    if proof.real.data is not None:
+        params["data"] = proof.real.data
     if converter.proved_on != "cpu":
         params["proved_on"] = converter.proved_on
     selftest = proof.selftest(card, ledger)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from edgekit.artifact import open_artifact
 from edgekit.converters.base import Capture, Converter
 from edgekit.errors import DeviceError, ModelError, RuntimeMissingError, UnsupportedError
-from edgekit.types import TIME, Array, Card, Feed, InputContract, Network, SelfTest, Signature
+from edgekit.pipeline.real_inputs import RealInputs
+from edgekit.types import TIME, Array, Card, Feed, Network, SelfTest
 
 if TYPE_CHECKING:
     from edgekit.quality.cases import Case
@@ -30,17 +31,12 @@ class Proof:
     """Proves files of one capture; what the module gives for each case is computed once for all formats."""
 
     def __init__(
-        self, capture: Capture, data: str | None, tolerance: float | None, sequence: Network | None = None
+        self, capture: Capture, real: RealInputs, tolerance: float | None, sequence: Network | None = None
     ) -> None:
-        self.capture, self.data, self.tolerance, self.sequence = capture, data, tolerance, sequence
+        self.capture, self.real, self.tolerance, self.sequence = capture, real, tolerance, sequence
         self._known: dict[int, dict[str, Array]] = {}
         self._cases: list[Case] | None = None
         self.notes: tuple[str, ...] = ()
-        self._dataset = None
-        if data is not None:
-            from edgekit.data import open_data
-
-            self._dataset = open_data(data)
 
     def of(self, path: Path, card: Card, converter: Converter) -> Ledger:
         """The ledger of the file at ``path``, which carries ``card``, where ``converter`` says that it has to be run.
@@ -93,7 +89,7 @@ class Proof:
         assert card.streaming is not None  # made by one_step
         signature, contract = card.streaming.sequence, whole.card.contract
         made = cases(
-            signature, contract, examples=whole.example_inputs, samples=self._samples(whole.signature, contract)
+            signature, contract, examples=whole.example_inputs, samples=self.real.feeds(whole.signature, contract)
         )
         feeds = [case.feed for case in made if case.typical or case.kind.startswith(f"{TIME}=")]
         reference = TorchModuleRunner(whole.module, signature).run
@@ -106,7 +102,7 @@ class Proof:
 
             made = self.capture
             samples = (
-                self._samples(made.signature, made.contract) if self.sequence is None else []
+                self.real.feeds(made.signature, made.contract) if self.sequence is None else []
             )  # a sample is a whole sequence
             self._cases = list(
                 cases(
@@ -155,15 +151,6 @@ class Proof:
         if id(feed) not in self._known:
             self._known[id(feed)] = self.capture.reference(feed)
         return self._known[id(feed)]
-
-    def _samples(self, signature: Signature, contract: Mapping[str, InputContract]) -> list[Feed]:
-        if self._dataset is None:
-            return []
-        from edgekit.data import stratified
-        from edgekit.data.preprocess import feeds
-        from edgekit.quality.cases import SAMPLES
-
-        return list(feeds(stratified(self._dataset, SAMPLES), signature, contract))
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgekit.artifact import is_saved_model, open_artifact, sha256_model
+from edgekit.bench.shapes import Shapes, free_dims, parse_shapes
+from edgekit.pipeline.real_inputs import RealInputs
 from edgekit.quality.alignment import Alignment, align
-from edgekit.quality.cases import SAMPLES, Case, cases
+from edgekit.quality.cases import Case, cases
 from edgekit.quality.parity import CaseResult, Ledger, prove, with_rows
 from edgekit.quality.state import WHERE, has_recurrent_layers, is_recurrent, state_cases
 from edgekit.runtime.stream import sequences, streaming_of
@@ -95,6 +97,8 @@ def verify(
     tolerance: float | None = None,
     runtime: str | None = None,
     on: str = "cpu",
+    shape: Sequence[str] = (),
+    input: str | None = None,
 ) -> VerifyResult:
     """Runs ``model`` and ``against`` on the same inputs and compares their outputs; replays the card's self-test.
 
@@ -107,6 +111,9 @@ def verify(
         tolerance: largest absolute difference that passes (an int8 file against its float parent needs one); without
             it 1e-4 of each output's scale.
         runtime, on: what runs ``model``, and where. The reference runs here.
+        shape: ``NAME=576`` or ``INPUT=1x576`` for free dimensions, which are run at this size only (else at 1, 2, 5 and
+            twice the example's); and the shapes of inputs that a factory gives no examples of.
+        input: one real sample to compare on, as ``edgekit run`` takes it.
 
     Raises:
         ModelError, SourceError, DataError: a file, network or data set cannot be read.
@@ -116,9 +123,12 @@ def verify(
     from edgekit.devices import open_runner
 
     artifact = open_artifact(model)
+    real, shapes = RealInputs(data, input), parse_shapes(shape)
     with ExitStack() as stack:
         opened = stack.enter_context(open_runner(artifact.path, device=on, runtime=runtime))
-        reference = _reference(str(against), opened.signature, stack)
+        inputs = {spec.name for spec in opened.signature.inputs}
+        of_inputs = {**_exported_at(artifact), **{name: size for name, size in shapes.items() if name in inputs}}
+        reference = _reference(str(against), stack, of_inputs)
         both = reference.artifact is not None and streaming_of(reference.artifact.card) is not None
         runner = opened if both else sequences(opened)  # two files of one step are compared step by step
         own = artifact.card.contract if artifact.card is not None else {}
@@ -128,7 +138,9 @@ def verify(
         for note in side.notes:
             log.info("%s", note)
         run = _reference_run(reference, side)
-        checked = list(_cases(side, contract, reference, data))
+        held = free_dims(runner.signature, shapes)
+        shown, samples = _examples(side, reference), real.feeds(side.signature, contract)
+        checked = list(cases(side.signature, contract, examples=shown, samples=samples, held=held))
         ledger = prove(side.reference(run), runner.run, checked, tolerance)
         recurrent = is_recurrent(artifact) or _is_recurrent(reference)
         state = state_cases(runner.run, checked) if recurrent else ()
@@ -165,7 +177,14 @@ def _is_recurrent(reference: _Reference) -> bool:
     return reference.artifact is not None and is_recurrent(reference.artifact)
 
 
-def _reference(against: str, wanted: Signature, stack: ExitStack) -> _Reference:
+def _exported_at(artifact: Artifact) -> Shapes:
+    """The shapes that the file was exported at, where they were not the network's own."""
+    steps = artifact.card.steps if artifact.card is not None else ()
+    return parse_shapes([text for step in steps if step.name == "export" for text in step.params.get("shape", ())])
+
+
+def _reference(against: str, stack: ExitStack, shapes: Shapes) -> _Reference:
+    """``shapes``: of inputs, for a network that has other examples or none."""
     if Path(against).suffix.lower() in _FILES or is_saved_model(against):
         from edgekit.devices import open_runner
 
@@ -176,7 +195,7 @@ def _reference(against: str, wanted: Signature, stack: ExitStack) -> _Reference:
     from edgekit.runtime.torch import TorchModuleRunner
     from edgekit.source import resolve
 
-    network = resolve(against)
+    network = resolve(against, shapes=shapes)
     run = TorchModuleRunner(network.module, network.signature).run
     return _Reference(run, network.signature, network.card.contract, network=network)
 
@@ -193,18 +212,6 @@ def _reference_run(reference: _Reference, side: Alignment) -> Callable[[Feed], M
         shape = tuple(pair.mine.shape[k] for k in order)
         inputs.append(TensorSpec(pair.theirs.name, pair.theirs.dtype, shape))
     return TorchModuleRunner(reference.network.module, Signature(tuple(inputs), reference.signature.outputs)).run
-
-
-def _cases(
-    side: Alignment, contract: Mapping[str, InputContract], reference: _Reference, data: str | None
-) -> Iterator[Case]:
-    samples: list[Feed] = []
-    if data is not None:
-        from edgekit.data import open_data, stratified
-        from edgekit.data.preprocess import feeds
-
-        samples = list(feeds(stratified(open_data(data), SAMPLES), side.signature, contract))
-    yield from cases(side.signature, contract, examples=_examples(side, reference), samples=samples)
 
 
 def _examples(side: Alignment, reference: _Reference) -> Feed | None:

@@ -37,7 +37,7 @@ def _onnx_node(node: Any, shapes: dict[str, tuple[int, ...]]) -> int | None:
 
 
 def _onnx_shapes(model: Any) -> dict[str, tuple[int, ...]]:
-    """Shapes by tensor name. onnx infers nothing behind onnxruntime's own LSTM: it stands in as a plain one here."""
+    """Shapes by tensor name. onnx infers nothing behind onnxruntime's own operators: plain ones stand in here."""
     import onnx
 
     copy = onnx.ModelProto()
@@ -46,6 +46,8 @@ def _onnx_shapes(model: Any) -> dict[str, tuple[int, ...]]:
         if node.op_type == "DynamicQuantizeLSTM":
             node.op_type, node.domain = "LSTM", ""
             del node.input[8:]
+        elif node.op_type in ("MatMulNBits", "GatherBlockQuantized"):
+            _plain(copy.graph, node)
     graph = onnx.shape_inference.infer_shapes(copy).graph
     found = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
@@ -53,6 +55,22 @@ def _onnx_shapes(model: Any) -> dict[str, tuple[int, ...]]:
         if kind.HasField("shape"):
             found[value.name] = tuple(dim.dim_value if dim.HasField("dim_value") else 1 for dim in kind.shape.dim)
     return found
+
+
+def _plain(graph: Any, node: Any) -> None:
+    """Turns a product or a table of 4 bits into one of float weights."""
+    import onnx
+
+    numbers = {a.name: a.i for a in node.attribute}
+    product = node.op_type == "MatMulNBits"
+    held = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    shape = (numbers["K"], numbers["N"]) if product else held.get(node.input[0], ())
+    weight = f"{node.input[1 if product else 0]}_float"
+    graph.input.append(onnx.helper.make_tensor_value_info(weight, onnx.TensorProto.FLOAT, shape))
+    inputs = [node.input[0], weight] if product else [weight, node.input[1]]
+    node.op_type, node.domain = ("MatMul", "") if product else ("Gather", "")
+    del node.input[:], node.attribute[:]
+    node.input.extend(inputs)
 
 
 def tflite_macs(model: Any, graph: Any, op: Any, kind: str, rounds: int | None) -> int | None:

@@ -28,6 +28,8 @@ INTEGER_ONNX = frozenset(
     )
 )
 """Operators that compute on integers by definition."""
+_INT8_SUMS = 4
+"""``accuracy_level`` of MatMulNBits at which it adds up integers."""
 ROUTINE = frozenset(["Shape", "Constant", "Identity", "ConstantOfShape", "Range"])
 """Operators on shapes and constants, done at load time; not counted."""
 
@@ -155,6 +157,11 @@ def _onnx_float_reason(graph: OnnxGraph, node: Any) -> str:
     """Why ``node`` runs in float; the empty string when it runs on integers."""
     if node.op_type in INTEGER_ONNX:
         return ""
+    if node.op_type == "MatMulNBits":
+        sums = next((a.i for a in node.attribute if a.name == "accuracy_level"), 0)
+        return "" if sums == _INT8_SUMS else "weight-only: its weights are turned into float at every run"
+    if node.op_type == "GatherBlockQuantized":
+        return "weight-only: its table is held in integers, the rows that are read are turned into float"
     data = [name for name in node.input if name and not _is_shape_input(graph, node, name)]
     if not any(_from_dequantize(graph, name) for name in data):
         return _unquantized_reason(graph, node)
@@ -235,14 +242,13 @@ _ONNX_INTEGERS = frozenset((2, 3, 4, 5, 6, 21, 22))
 _ONNX_BITS = {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 10: 16, 11: 64, 16: 16, 21: 4, 22: 4}
 
 
+_SCALES = {"QuantizeLinear": 1, "DequantizeLinear": 1, "MatMulNBits": 2, "GatherBlockQuantized": 2}
+"""Operator -> its first input that is a scale or a zero point."""
+
+
 def _onnx_integer_share(graph: OnnxGraph) -> float:
     total = integer = 0.0
-    scales = {
-        name
-        for node in graph.nodes
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear")
-        for name in node.input[1:]
-    }
+    scales = {name for node in graph.nodes for name in node.input[_SCALES.get(node.op_type, len(node.input)) :]}
     for name, tensor in graph.initializers.items():
         if name in scales or name not in graph.readers or int(tensor.data_type) == 7:
             continue  # scales and zero points are no weights; int64 holds shapes

@@ -36,15 +36,19 @@ def cases(
     samples: Iterable[Feed] = (),
     minimum: Mapping[str, int] | None = None,
     maximum: Mapping[str, int] | None = None,
+    held: Mapping[str, int] | None = None,
 ) -> Iterator[Case]:
     """Every case for a model with this signature, dynamic dimensions at the sizes of ``examples`` (else 1).
 
     Integers whose range no contract tells are kept within what ``examples`` show, since they are mostly indices;
     without examples they are 0 to 9. Each dynamic dimension is run at 1, 2, 5 and twice the example's size, the others
     as they are; ``minimum`` has the smallest size of those that do not go down to 1, ``maximum`` the largest of
-    those that have one.
+    those that have one. ``held`` has those that are run at one size only; examples of another are left out.
     """
     base = sizes(signature, examples)
+    held = held or {}
+    if any(base[name] != size for name, size in held.items()):
+        base, examples = {**base, **held}, None
     shown = None if examples is None else {name: v for name, v in examples.items() if _free(contract.get(name))}
     for seed in SEEDS:
         yield Case("random", _bounded(seeded_feed(signature, contract, seed, dims=base), shown), typical=True)
@@ -59,6 +63,8 @@ def cases(
     for feed in samples:
         yield Case("sample", feed, typical=True)
     for name in signature.dynamic_dims:
+        if name in held:
+            continue
         least, most = (minimum or {}).get(name, 1), (maximum or {}).get(name, 2 * base[name] + 5)
         wanted = {min(max(size, least), most) for size in (1, 2, 5, 2 * base[name])}
         for size in sorted(wanted - {base[name]}):

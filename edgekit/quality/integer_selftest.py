@@ -18,7 +18,7 @@ SELFTEST_VALUES = 64
 """Values of each output that a self-test keeps."""
 
 
-def selftest_of(outputs: Feed, scheme: str, steps: Iterable[float] = ()) -> SelfTest:
+def selftest_of(outputs: Feed, integers: bool, steps: Iterable[float] = ()) -> SelfTest:
     """The self-test of a quantized file: its own outputs, and how far another device may be from them.
 
     Integer arithmetic: :data:`STEPS` steps of the outputs. Such a step is the scale that the file itself gives an
@@ -28,12 +28,12 @@ def selftest_of(outputs: Feed, scheme: str, steps: Iterable[float] = ()) -> Self
 
     Args:
         outputs: by name, of the seeded feed :data:`SEED`.
+        integers: whether an operator of the file computes on integers.
         steps: scales of the outputs that come out of integers, in the units of the outputs.
     """
     values = np.concatenate([np.asarray(v, np.float64).ravel() for v in outputs.values()])
     reach = float(np.abs(values).max(initial=0.0))
     spread = float(max(values.max(initial=0.0), 0.0) - min(values.min(initial=0.0), 0.0))
-    integers = scheme in (*CALIBRATED, "int8-dynamic")
     tolerance = STEPS * max(spread / 255, *steps, 0.0) if integers else 1e-4 * max(reach, 1.0)
     kept = {name: np.asarray(v, np.float64).ravel()[:SELFTEST_VALUES] for name, v in outputs.items()}
     vectors = {name: tuple(values.round(7).tolist()) for name, values in kept.items()}

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.artifact import library_versions, writing
-from edgekit.converters.base import Capture
+from edgekit.bench.shapes import Shapes
+from edgekit.converters.base import Capture, ExportOptions
 from edgekit.converters.torch_to_onnx import DEFAULT_OPSET
 from edgekit.errors import ConversionError, InputError
 from edgekit.quality.causes import explain
@@ -45,7 +46,7 @@ def located(error: ConversionError, capture: Capture, source: str, folder: Path)
             f"With all sizes fixed, as its example inputs have them, it does convert. Cause: {words}. {error.advice}"
         )
         return ConversionError(error.tool, error.headline, advice, error.detail)
-    path = write(folder, source, capture.network, failing, capture.options.opset or DEFAULT_OPSET)
+    path = write(folder, source, capture.network, failing, capture.options)
     part = failing.part
     which = f"{part.name} ({type(part.module).__name__})" if part.name else "the network as a whole; none of its parts"
     ended = "" if failing.finished else ". The search ended before all parts were tried: a smaller one may fail too"
@@ -56,21 +57,22 @@ def located(error: ConversionError, capture: Capture, source: str, folder: Path)
     return ConversionError(error.tool, error.headline, advice, failing.error.detail)
 
 
-def write(folder: Path, source: str, network: Network, failing: Failing, opset: int) -> Path:
+def write(folder: Path, source: str, network: Network, failing: Failing, options: ExportOptions) -> Path:
     """Writes ``repro_PART.py`` into ``folder`` and returns its path. Running it ends with the error of the part.
 
     The module is a layer of torch.nn written out where it is one, else it is taken out of the network that ``source``
     makes, which is imported where it is a factory. Its arguments are random numbers of the same kind where those fail
     too, else what it is given when the network runs on its example inputs.
     """
-    part, tool = failing.part, failing.error.tool
+    part, tool, shapes = failing.part, failing.error.tool, options.shapes
+    opset = options.opset or DEFAULT_OPSET
     path = folder / f"repro_{re.sub(r'[^a-zA-Z0-9]', '_', part.name or network.name)}.py"
     arguments = _arguments(part, failing.error, opset)
     text = _head(source, network, failing, arguments is not None)
     if arguments is None:
-        text += _taken(source, part)
+        text += _taken(source, part, shapes)
     else:
-        text += f"import torch\n\n{_module(source, part)}{arguments}"
+        text += f"import torch\n\n{_module(source, part, shapes)}{arguments}"
     text += "\nwith torch.no_grad():\n    module(*args, **kwargs)  # runs in PyTorch\n"
     ours = arguments is None or failing.error.written or _recurrent(part.module)
     text += _OURS.format(tool=tool) if ours else _CAPTURE + _TOOL[tool].format(opset=opset)
@@ -93,7 +95,7 @@ def _head(source: str, network: Network, failing: Failing, random: bool) -> str:
     )
 
 
-def _module(source: str, part: Part) -> str:
+def _module(source: str, part: Part, shapes: Shapes) -> str:
     """Lines that make ``module`` in eval mode."""
     written = _written_out(part)
     if written:
@@ -104,7 +106,7 @@ def _module(source: str, part: Part) -> str:
     name = Path(place).stem if file else place
     words = [*name.split("."), factory]
     if not place or not all(word.isidentifier() and not keyword.iskeyword(word) for word in words) or name == "timm":
-        return f"{_whole(source)}module = network{inner}\ntorch.manual_seed(0)\n"
+        return f"{_whole(source, shapes)}module = network{inner}\ntorch.manual_seed(0)\n"
     folder = Path(place).resolve().parent if file else Path.cwd()
     return (
         f"import sys\n\nsys.path.insert(0, {str(folder)!r})\nfrom {name} import {factory} as factory\n\n"
@@ -114,22 +116,23 @@ def _module(source: str, part: Part) -> str:
     )
 
 
-def _whole(source: str) -> str:
+def _whole(source: str, shapes: Shapes) -> str:
     """Lines that make ``whole``, the source as edgekit takes it, and ``network``, the module in it."""
     place, colon, rest = source.rpartition(":")
     if Path(place or source).exists():
         source = f"{Path(place).resolve()}:{rest}" if colon else str(Path(source).resolve())
+    sized = f", shapes={dict(shapes)!r}" if shapes else ""
     return (
-        f"from edgekit.source import resolve\n\nwhole = resolve({source!r})\nnetwork = whole.module\n"
+        f"from edgekit.source import resolve\n\nwhole = resolve({source!r}{sized})\nnetwork = whole.module\n"
         "while getattr(network, 'is_adapter', False):\n    network = network.module\n"
     )
 
 
-def _taken(source: str, part: Part) -> str:
+def _taken(source: str, part: Part, shapes: Shapes) -> str:
     """Lines that make ``module``, run the network once, and keep what the module was given."""
     inner = f".get_submodule({part.name!r})" if part.name else ""
     return (
-        f"import torch\n{_whole(source)}module = network{inner}\n\ncalls = []\n"
+        f"import torch\n{_whole(source, shapes)}module = network{inner}\n\ncalls = []\n"
         "handle = module.register_forward_pre_hook(\n"
         "    lambda module, args, kwargs: calls.append((args, kwargs)), with_kwargs=True\n)\n"
         "with torch.no_grad():\n"

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from edgekit import registry
+from edgekit.bench.shapes import Shapes
 from edgekit.errors import SourceError
 from edgekit.source.base import RETURN, Source
 from edgekit.source.weights import origin, random_note
@@ -22,20 +23,22 @@ _PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin")
 _MODEL_FILES = (".onnx", ".tflite")
 
 
-def resolve(text: str | Path, *, name: str | None = None) -> Network:
+def resolve(text: str | Path, *, name: str | None = None, shapes: Shapes | None = None) -> Network:
     """The network the user named, in eval mode, with example inputs and its card.
 
     Args:
         text: one of the spellings of the kinds in the table ``sources``.
         name: what to call it instead of its own name.
+        shapes: input -> whole shape, for examples of other sizes than its own, or where a factory gives none.
 
     Raises:
         SourceError: it cannot be had; the message says what there is, or the user's file, line and exception.
         ModelError: a checkpoint or .pt2 file is damaged.
         UnsupportedError: a spelling that edgekit knows but cannot serve here.
+        UsageError: ``shapes`` that do not fit its inputs.
     """
     source, rest = find(str(text))
-    network = source.resolve(rest)
+    network = source.sized(rest, shapes) if shapes else source.resolve(rest)
     return network if name is None else replace(network, card=replace(network.card, name=name))
 
 

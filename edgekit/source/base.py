@@ -6,6 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from edgekit.bench.shapes import Shapes
+from edgekit.source.sizes import resized
+
 if TYPE_CHECKING:
     import torch
 
@@ -38,6 +41,15 @@ class Source(ABC):
             SourceError: it cannot be had; the message says what there is.
             UnsupportedError: edgekit knows the spelling but cannot serve it here.
         """
+
+    def sized(self, text: str, shapes: Shapes) -> Network:
+        """The network with example inputs of these shapes, input -> whole shape.
+
+        Raises:
+            UsageError: they do not fit its inputs.
+            SourceError, UnsupportedError: as :meth:`resolve`; or the network raises on them.
+        """
+        return resized(self.resolve(text), shapes)
 
     def rebuild(self, text: str, config: Mapping[str, Any]) -> torch.nn.Module:
         """The module alone, for weights that a checkpoint holds; ``config`` is that of the checkpoint's card."""

@@ -14,10 +14,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgekit.artifact import sha256_file
+from edgekit.bench.shapes import Shapes
 from edgekit.errors import EdgekitError, SourceError
 from edgekit.models import userfile
 from edgekit.source.assemble import assemble, seeded
 from edgekit.source.base import RETURN, Source
+from edgekit.source.sizes import invented, resized
 from edgekit.types import Network
 
 if TYPE_CHECKING:
@@ -38,6 +40,10 @@ class Factory(Source):
         place, _, factory = text.rpartition(":")
         return _from_factory(place, factory)
 
+    def sized(self, text: str, shapes: Shapes) -> Network:
+        place, _, factory = text.rpartition(":")
+        return resized(_from_factory(place, factory, shapes), shapes)
+
     def rebuild(self, text: str, config: Mapping[str, Any]) -> torch.nn.Module:
         network = self.resolve(text)
         if config.get("sha256") and network.card.config.get("sha256") != config["sha256"]:
@@ -46,7 +52,7 @@ class Factory(Source):
         return network.module
 
 
-def _from_factory(place: str, attribute: str) -> Network:
+def _from_factory(place: str, attribute: str, shapes: Shapes | None = None) -> Network:
     with seeded():
         module = _import(place)
     spelled = f"{place}:{attribute}"
@@ -58,7 +64,7 @@ def _from_factory(place: str, attribute: str) -> Network:
         raise SourceError(f"{place} has no {attribute!r}; {hint}it has: {', '.join(there) or 'no function or class'}")
     with seeded():
         made = _call(found, spelled)
-    network, inputs = _split(made, spelled)
+    network, inputs = _split(made, spelled, shapes)
     file = getattr(module, "__file__", None)
     config: dict[str, Any] = {"factory": spelled}
     if file:
@@ -144,8 +150,8 @@ def _is_ours(filename: str) -> bool:
     return filename.startswith(_OWN)
 
 
-def _split(made: Any, spelled: str) -> tuple[torch.nn.Module, Any]:
-    """Module and example inputs of what a factory returned."""
+def _split(made: Any, spelled: str, shapes: Shapes | None) -> tuple[torch.nn.Module, Any]:
+    """Module and example inputs of what a factory returned, made up of ``shapes`` where it returned none."""
     import torch
 
     module, inputs = made, None
@@ -156,10 +162,12 @@ def _split(made: Any, spelled: str) -> tuple[torch.nn.Module, Any]:
         raise SourceError(f"{spelled} gave {shown}, a torch.nn.Module was expected, with its example inputs: {RETURN}")
     if inputs is None:
         inputs = getattr(module, "example_inputs", getattr(module, "example_input_array", None))
+    if inputs is None and shapes:
+        inputs = invented(module, shapes, spelled)
     if inputs is None:
         arguments = ", ".join(inspect.signature(module.forward).parameters)
         raise SourceError(
             f"{spelled} gave a module without example inputs, so the shapes of forward({arguments}) are unknown; let "
-            f"it {RETURN}"
+            f"it {RETURN}; or, with export and verify, give --shape NAME=1x3x32x32 for each"
         )
     return module, inputs

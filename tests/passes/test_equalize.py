@@ -278,3 +278,15 @@ def test_a_chain_of_layers_is_scaled_in_one_go() -> None:
     for name in ("r0", "r1"):
         spread = [np.ptp(np.log(values[name].max(0))) for values in (before, after)]
         assert spread[1] < spread[0] / 2
+
+
+@pytest.mark.parametrize("computed", [False, True])
+def test_slopes_that_are_computed_are_no_constants(computed: bool) -> None:
+    """PReLU keeps a factor of what goes through it; a slope that is computed is what goes through it, too."""
+    built = two_products("Relu", np.ones((4, 4), np.float32))
+    built.graph.node[2].op_type = "PRelu"
+    built.graph.initializer.append(numpy_helper.from_array(np.full(4, 0.25, np.float32), "slope"))
+    if computed:
+        built.graph.node.insert(0, helper.make_node("Identity", ["x"], ["x_slope"], name="slope_of_x"))
+    built.graph.node[3 if computed else 2].input.append("x_slope" if computed else "slope")
+    assert len(OnnxGraph(built).joints()) == (0 if computed else 1)

@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from edgekit.artifact import read_card, write_card
-from edgekit.errors import ModelError, SourceError, UsageError
+from edgekit.errors import DataError, ModelError, SourceError, UsageError
 from edgekit.pipeline.export import export
 from edgekit.pipeline.verify import verify
 
@@ -166,3 +166,36 @@ def test_the_command_ends_with_1_and_its_document(
     assert "head (Gemm)" in done.err
     assert "Traceback" not in done.err
     assert edgekit_cli("verify", "good.onnx", "--against", "good.onnx", "-q").code == 0
+
+
+def test_a_file_of_other_sizes(factory: str, tmp_path: Path) -> None:
+    """--shape INPUT= makes the file of that size; its source is verified at the size that the file was exported at."""
+    made = export(factory, to="onnx", out=tmp_path, shape=["image=2x3x12x10"]).artifacts[0]
+    assert [spec.shape for spec in made.artifact.card.signature.inputs] == [(2, 3, 12, 10)]  # type: ignore[union-attr]
+    assert verify(made.artifact.path, against=factory).passed
+    with pytest.raises(UsageError, match="does not fit"):
+        verify(made.artifact.path, against=factory, shape=["image=2x3x12x11"])
+
+
+def test_a_free_dimension_is_held_at_the_size_that_is_asked_for(factory: str, tmp_path: Path) -> None:
+    dynamic = ["image:0=batch", "image:2=height"]
+    made = export(factory, to="onnx", out=tmp_path, dynamic=dynamic, shape=["height=11"]).artifacts[0]
+    assert {case.kind for case in made.parity.cases} >= {"example", "height=22", "batch=5"}
+    found = verify(made.artifact.path, against=factory, shape=["height=9"])
+    kinds = [case.kind for case in found.ledger.cases]
+    assert found.passed
+    assert "batch=5" in kinds and not any(kind.startswith("height=") for kind in kinds)
+    with pytest.raises(UsageError, match="no input or free dimension"):
+        verify(made.artifact.path, against=factory, shape=["width=9"])
+
+
+def test_one_real_sample(files: dict[str, Path], factory: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.full((1, 3, 8, 8), 0.25, np.float32))
+    for found in (
+        verify(files["onnx"], against=factory, input=str(tmp_path / "x.npy")).ledger,
+        export(factory, to="onnx", out=tmp_path, input=str(tmp_path / "x.npy")).artifacts[0].parity,
+    ):
+        assert found.passed
+        assert [case.kind for case in found.cases].count("sample") == 1
+    with pytest.raises(DataError):
+        verify(files["onnx"], against=factory, input=str(tmp_path / "none.npy"))

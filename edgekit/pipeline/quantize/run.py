@@ -58,7 +58,7 @@ def quantize(
 
     Args:
         model: the file; for ``auto`` also several, of different formats, or a network.
-        scheme: ``int8``, ``int8-dynamic``, ``int8-weights``, ``fp16``; for TFLite also ``int16x8``, ``int4-weights``;
+        scheme: ``int8``, ``int8-dynamic``, ``int8-weights``, ``int4-weights``, ``fp16``; for TFLite also ``int16x8``;
             ``auto`` tries them on a device and takes the fastest within ``max_drop``.
         data: calibrates on its train split and measures quality on its test split.
         max_drop: largest loss of quality that is published, as a fraction.
@@ -214,7 +214,9 @@ class _Run:
         card = self._refitted(unpublished, card)
         after = self._measured(unpublished, card)
         quality = () if after.quality is None else (after.quality.quality(after.runtime, "cpu"),)
-        selftest = selftest_of(after.outputs, self.options.scheme, output_steps(unpublished))
+        # the account counts the main graph; the products of a loop are hybrid in these schemes, too
+        integers = self.options.scheme in (*CALIBRATED, "int8-dynamic") or found.integer_operators > 0
+        selftest = selftest_of(after.outputs, integers, output_steps(unpublished))
         card = replace(card, quality=quality, selftest=selftest)
         write_card(target, card)
         self.told = told

@@ -1,0 +1,128 @@
+"""Matrix products and tables of an ONNX graph with weights of 4 bits: onnxruntime's operators for them.
+
+Source: onnxruntime, ``ContribOperators.md``: com.microsoft.MatMulNBits and com.microsoft.GatherBlockQuantized.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgekit.passes.onnx_lstm import DOMAIN
+from edgekit.passes.onnx_prepare import drop_unused
+from edgekit.passes.onnx_weights import SMALLEST
+from edgekit.types import Array
+
+BLOCK = 32
+"""Weights that share a float32 scale, along the inner axis: 5 bits a weight in all. 16 were larger and slower."""
+INT8_SUMS = 4
+"""``accuracy_level`` of MatMulNBits: inputs are quantized to 8 bits while running, sums are of integers. Without it
+weights are turned into float at every run, and no size of product was faster than float32."""
+_FLOAT = 1
+_IR_VERSION = 10
+"""The first version of ONNX that has 4-bit tensors."""
+
+
+def int4_weights(model: Any, skip: frozenset[str] = frozenset()) -> int:
+    """Replaces products with constant 2-D float32 weights, and tables, those called one of ``skip`` left out.
+
+    A Gemm becomes a MatMulNBits of its name, and an Add where it has a bias. Returns how many were replaced.
+    """
+    import onnx
+
+    graph = model.graph
+    held = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == _FLOAT and len(tensor.dims) == 2}
+    nodes: list[Any] = []
+    count = 0
+    for node in graph.node:
+        made = [] if node.name in skip else _replaced(graph, node, held)
+        nodes += made or [node]
+        count += bool(made)
+    del graph.node[:]
+    graph.node.extend(nodes)
+    if count and not any(entry.domain == DOMAIN for entry in model.opset_import):
+        model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
+    if count:
+        model.ir_version = max(model.ir_version, _IR_VERSION)
+    drop_unused(model)
+    return count
+
+
+def _replaced(graph: Any, node: Any, held: dict[str, Any]) -> list[Any]:
+    """What stands in for ``node``; nothing where it stays."""
+    place = 0 if node.op_type == "Gather" else 1
+    tensor = held.get(node.input[place]) if len(node.input) > place else None
+    if tensor is None or int(np.prod(tensor.dims)) < SMALLEST:
+        return []
+    numbers = {a.name: a.f if a.type == 1 else a.i for a in node.attribute}  # onnx.AttributeProto.FLOAT
+    if node.op_type == "Gather" and numbers.get("axis", 0) == 0:
+        return _table(graph, node, tensor)
+    if node.op_type == "MatMul":
+        return _product(graph, node, tensor, transposed=False)
+    plain = not numbers.get("transA", 0) and all(numbers.get(name, 1) == 1 for name in ("alpha", "beta"))
+    if node.op_type == "Gemm" and plain:
+        return _product(graph, node, tensor, transposed=bool(numbers.get("transB", 0)))
+    return []
+
+
+def _product(graph: Any, node: Any, tensor: Any, *, transposed: bool) -> list[Any]:
+    import onnx
+
+    weight = onnx.numpy_helper.to_array(tensor)
+    rows = weight if transposed else weight.T
+    name = f"{tensor.name}_int4{'_t' if transposed else ''}"
+    if name not in {one.name for one in graph.initializer}:  # two products may share their weights
+        integers, scale = symmetric_int4(rows)
+        graph.initializer.append(onnx.numpy_helper.from_array(packed(integers + 8), name))  # 8 stands for zero
+        graph.initializer.append(onnx.numpy_helper.from_array(scale, f"{name}_scale"))
+    bias = node.input[2] if node.op_type == "Gemm" and len(node.input) > 2 else ""
+    made = f"{node.output[0]}_product" if bias else node.output[0]
+    numbers = {"K": rows.shape[1], "N": rows.shape[0], "bits": 4, "block_size": BLOCK, "accuracy_level": INT8_SUMS}
+    product = onnx.helper.make_node(
+        "MatMulNBits", [node.input[0], name, f"{name}_scale"], [made], name=node.name, domain=DOMAIN, **numbers
+    )
+    if not bias:
+        return [product]
+    return [product, onnx.helper.make_node("Add", [made, bias], [node.output[0]], name=f"{node.name}_bias")]
+
+
+def _table(graph: Any, node: Any, tensor: Any) -> list[Any]:
+    import onnx
+
+    values = onnx.numpy_helper.to_array(tensor)
+    if values.shape[1] % 2:  # a row would begin in the middle of a byte
+        return []
+    name = f"{tensor.name}_table4"
+    if name not in {one.name for one in graph.initializer}:
+        integers, scale = symmetric_int4(values)
+        content = packed(integers).reshape(len(values), -1)[:, : values.shape[1] // 2]
+        kind = onnx.TensorProto.INT4
+        graph.initializer.append(onnx.helper.make_tensor(name, kind, values.shape, content.tobytes(), raw=True))
+        graph.initializer.append(onnx.numpy_helper.from_array(scale, f"{name}_scale"))
+    inputs = [name, node.input[1], f"{name}_scale"]
+    numbers = {"gather_axis": 0, "quantize_axis": 1, "block_size": BLOCK}
+    return [
+        onnx.helper.make_node(
+            "GatherBlockQuantized", inputs, list(node.output), name=node.name, domain=DOMAIN, **numbers
+        )
+    ]
+
+
+def symmetric_int4(rows: Array) -> tuple[Array, Array]:
+    """``(integers, scale)``: (rows, blocks, :data:`BLOCK`) in -8..7 and (rows, blocks) float32; their product is near.
+
+    Rows are filled up with zeros. The largest magnitude of a block becomes -8, of which there is no positive one, so
+    a scale may be negative.
+    """
+    count = -(-rows.shape[1] // BLOCK)
+    blocks = np.pad(rows, ((0, 0), (0, count * BLOCK - rows.shape[1]))).reshape(len(rows), count, BLOCK)
+    extreme = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=2, keepdims=True), axis=2)
+    scale = np.where(extreme == 0, 1, extreme / -8).astype(np.float32)
+    return np.clip(np.round(blocks / scale), -8, 7).astype(np.int8), scale[:, :, 0]
+
+
+def packed(integers: Array) -> Array:
+    """(rows, blocks, BLOCK) -> (rows, blocks, BLOCK / 2) uint8: two neighbours a byte, the first in its low half."""
+    halves = (integers & 15).astype(np.uint8)
+    return np.asarray(halves[:, :, 0::2] | halves[:, :, 1::2] << 4)
