@@ -32,6 +32,7 @@ __all__ = [
     "open_artifact",
     "publishing",
     "read_card",
+    "require_beside",
     "sha256_file",
     "sha256_model",
     "size_bytes",
@@ -72,7 +73,7 @@ def open_artifact(path: str | Path) -> Artifact:
             raise ModelError("not a .pt2 archive (torch.export.save writes one): it is no zip file, or cut short")
         return Artifact(file, wanted, _card_in(file, wanted, data))
     except ModelError as error:
-        raise ModelError(f"{file}: {error}") from error
+        raise ModelError(f"{file}: {error}; export or copy it again") from error
 
 
 def read_card(path: str | Path) -> Card | None:
@@ -89,11 +90,7 @@ def write_card(source: Path, card: Card, target: Path | None = None) -> Artifact
     """
     place = target or source
     artifact = open_artifact(source)
-    if place.resolve().parent != source.resolve().parent and _parts(source):
-        raise UsageError(
-            f"{source} keeps its weights in {', '.join(_parts(source))} beside it: give a place in the folder "
-            f"{source.parent}, or export it again as one self-contained file"
-        )
+    require_beside(source, place)
     payload = encode_card(card)
     if artifact.format is Format.SAVED_MODEL:
         if place != source:
@@ -108,6 +105,19 @@ def write_card(source: Path, card: Card, target: Path | None = None) -> Artifact
             wire = wire_onnx if artifact.format is Format.ONNX else wire_tflite
             temporary.write_bytes(wire.with_metadata(source.read_bytes(), CARD_KEY, payload))
     return Artifact(place, artifact.format, card)
+
+
+def require_beside(source: Path, place: Path) -> None:
+    """Refuses to copy an ONNX file whose weights lie in others to another folder than theirs.
+
+    Raises:
+        UsageError: ``place`` is in another folder than ``source``, which is such a file.
+    """
+    if place.resolve().parent != source.resolve().parent and _parts(source):
+        raise UsageError(
+            f"{source} keeps its weights in {', '.join(_parts(source))} beside it: give a place in the folder "
+            f"{source.parent}, or export it again as one self-contained file"
+        )
 
 
 @contextmanager

@@ -108,6 +108,9 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     },
 }
 
+_ONE_OF = {"families": "family", "passes": "pass", "data": "data set"}
+"""Table -> what one entry of it is called, where that is not the table's name without its s."""
+
 
 def _third_party(table: str) -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=f"edgekit.{table}")}
@@ -133,5 +136,6 @@ def lookup(table: str, name: str) -> Any:
     point = _third_party(table).get(name)
     if point is None:
         known = ", ".join(names(table))
-        raise UsageError(f"no {table.rstrip('s')} is called {name!r}; there are: {known}")
+        what = _ONE_OF.get(table, table.removesuffix("s"))
+        raise UsageError(f"no {what} is called {name!r}; there are: {known}")
     return point.load()

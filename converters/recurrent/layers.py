@@ -6,7 +6,10 @@ litert-torch traces it. B: batch, T: steps, H: hidden units, D: directions, L: l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
 
 import torch
 from edgekit.converters.recurrent.operators import gates, states, step
@@ -40,98 +43,123 @@ def loop_weights(kind: str, group: Sequence[Tensor]) -> list[Tensor]:
     return weights
 
 
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What the layers of one recurrent module are.
+
+    Attributes:
+        name: of the module in the network.
+        kind: ``lstm``, ``gru``, ``rnn_tanh``, ``rnn_relu``.
+        sequence: the outputs are wanted, not only the last states.
+    """
+
+    name: str
+    kind: str
+    bidirectional: bool
+    batch_first: bool
+    sequence: bool
+
+    @property
+    def directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    def part(self, layer: int, direction: int) -> str:
+        """A layer's name in the file, after torch's own names of its weights: ``lstm/l1_reverse``."""
+        return f"{self.name}/l{layer}{'_reverse' if direction else ''}"
+
+
+Run = Callable[[Tensor, Sequence[Tensor], Sequence[Sequence[Tensor]], Stack], tuple[Tensor, ...]]
+
+
+def _of_a_stack(run: Run) -> Callable[..., tuple[Tensor, ...]]:
+    """``run`` with the fields of its stack as keywords: a call in a captured program takes nothing but plain values."""
+
+    @wraps(run)
+    def call(
+        x: Tensor, given: Sequence[Tensor], weights: Sequence[Sequence[Tensor]], **stack: Any
+    ) -> tuple[Tensor, ...]:
+        return run(x, given, weights, Stack(**stack))
+
+    return call
+
+
+@_of_a_stack
 def run_fused(
-    x: Tensor,
-    given: Sequence[Tensor],
-    weights: Sequence[Sequence[Tensor]],
-    name: str,
-    kind: str,
-    bidirectional: bool,
-    batch_first: bool,
-    sequence: bool,
+    x: Tensor, given: Sequence[Tensor], weights: Sequence[Sequence[Tensor]], stack: Stack
 ) -> tuple[Tensor, ...]:
     """All layers from a state of zeros; arguments and results as of :func:`run_loop`."""
     last = []
-    directions = 2 if bidirectional else 1
+    directions = stack.directions
     for layer in range(len(weights) // directions):
         outputs = []
         for direction in range(directions):
-            own, part = list(weights[layer * directions + direction]), _part(name, layer, direction)
-            y, end = torch.ops.edgekit.fused(part, kind, x, own, batch_first, bool(direction))
+            own, part = list(weights[layer * directions + direction]), stack.part(layer, direction)
+            y, end = torch.ops.edgekit.fused(part, stack.kind, x, own, stack.batch_first, bool(direction))
             outputs.append(y)
             last.append(end)
         x = _beside(outputs)
     stacked = _stacked(last)
-    return x, *([stacked] * states(kind)), *last  # nobody reads the cell state of a fused LSTM
+    return x, *([stacked] * states(stack.kind)), *last  # nobody reads the cell state of a fused LSTM
 
 
+@_of_a_stack
 def run_loop(
-    x: Tensor,
-    given: Sequence[Tensor],
-    weights: Sequence[Sequence[Tensor]],
-    name: str,
-    kind: str,
-    bidirectional: bool,
-    batch_first: bool,
-    sequence: bool,
+    x: Tensor, given: Sequence[Tensor], weights: Sequence[Sequence[Tensor]], stack: Stack
 ) -> tuple[Tensor, ...]:
     """All layers from a given state.
 
     Args:
         given: h, for an LSTM also c, (L * D, B, H) each; nothing for zeros.
         weights: of each layer and direction, as :func:`loop_weights` puts them.
-        name: of the layer in the network.
-        sequence: the outputs are wanted.
+        stack: what the layers are, given as its fields.
 
     Returns:
         Outputs (some other tensor where none are wanted), h_n, for an LSTM also c_n; then what each layer and
         direction has in those.
     """
-    directions = 2 if bidirectional else 1
-    ends: list[list[Tensor]] = [[] for _ in range(states(kind))]
-    x = x.transpose(0, 1) if batch_first else x
+    directions = stack.directions
+    ends: list[list[Tensor]] = [[] for _ in range(states(stack.kind))]
+    x = x.transpose(0, 1) if stack.batch_first else x
     layers = len(weights) // directions
     for layer in range(layers):
         outputs = []
-        wanted = sequence or layer + 1 < layers
+        wanted = stack.sequence or layer + 1 < layers
         for direction in range(directions):
             k = layer * directions + direction
-            state, part = [whole[k] for whole in given], _part(name, layer, direction)
+            state, part = [whole[k] for whole in given], stack.part(layer, direction)
             call = torch.ops.edgekit.loop if wanted else torch.ops.edgekit.last
-            results = list(call(part, kind, x, list(weights[k]), state, bool(direction)))
+            results = list(call(part, stack.kind, x, list(weights[k]), state, bool(direction)))
             if wanted:
                 outputs.append(results.pop(0))
             for end, result in zip(ends, results, strict=True):
                 end.append(result)
         if wanted:
             x = _beside(outputs)
-    return (x.transpose(0, 1) if batch_first else x), *map(_stacked, ends), *(part for end in ends for part in end)
+    return (
+        (x.transpose(0, 1) if stack.batch_first else x),
+        *map(_stacked, ends),
+        *(part for end in ends for part in end),
+    )
 
 
+@_of_a_stack
 def run_step(
-    x: Tensor,
-    given: Sequence[Tensor],
-    weights: Sequence[Sequence[Tensor]],
-    name: str,
-    kind: str,
-    bidirectional: bool,
-    batch_first: bool,
-    sequence: bool,
+    x: Tensor, given: Sequence[Tensor], weights: Sequence[Sequence[Tensor]], stack: Stack
 ) -> tuple[Tensor, ...]:
     """One step of all layers in plain operators, which need no loop; arguments and results as of :func:`run_loop`."""
-    directions = 2 if bidirectional else 1
-    ends: list[list[Tensor]] = [[] for _ in range(states(kind))]
-    row = x.select(1 if batch_first else 0, 0)  # (B, I)
+    directions = stack.directions
+    ends: list[list[Tensor]] = [[] for _ in range(states(stack.kind))]
+    row = x.select(1 if stack.batch_first else 0, 0)  # (B, I)
     for layer in range(len(weights) // directions):
         outputs = []
         for k in range(layer * directions, (layer + 1) * directions):
             own = weights[k]
-            results = step(kind, gates(row, own), own[2:], [whole[k] for whole in given])
+            results = step(stack.kind, gates(row, own), own[2:], [whole[k] for whole in given])
             outputs.append(results[0])
             for end, result in zip(ends, results, strict=True):
                 end.append(result)
         row = torch.cat(outputs, 1) if directions > 1 else outputs[0]
-    y = row.unsqueeze(1 if batch_first else 0)
+    y = row.unsqueeze(1 if stack.batch_first else 0)
     return y, *map(_stacked, ends), *(part for end in ends for part in end)
 
 
@@ -144,8 +172,3 @@ def _stacked(parts: Sequence[Tensor]) -> Tensor:
     """(B, H) each -> (n, B, H)."""
     rows = [part.unsqueeze(0) for part in parts]
     return torch.ops.edgekit.join(rows, 0) if len(rows) > 1 else rows[0]
-
-
-def _part(name: str, layer: int, direction: int) -> str:
-    """A layer's name in the file, after torch's own names of its weights: ``lstm/l1_reverse``."""
-    return f"{name}/l{layer}{'_reverse' if direction else ''}"

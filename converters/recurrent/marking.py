@@ -49,18 +49,8 @@ def lstm(
 
 
 @lstm.register_fake
-def _(
-    x: Tensor,
-    hx: Sequence[Tensor],
-    params: Sequence[Tensor],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return _sizes(x, hx[0], bidirectional, batch_first), torch.empty_like(hx[0]), torch.empty_like(hx[1])
+def _(x: Tensor, hx: Sequence[Tensor], *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return _sizes(x, hx[0], rest[5], rest[6]), torch.empty_like(hx[0]), torch.empty_like(hx[1])
 
 
 def _one_state(name: str) -> Any:

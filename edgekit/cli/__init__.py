@@ -29,7 +29,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "export": ("edgekit.cli.export", "Converts a network to ONNX, TFLite or PT2, proves it, publishes it."),
     "prune": (
         "edgekit.cli.prune",
-        "Removes whole channels, hidden units and heads from a network and fine-tunes what is left.",
+        "Removes whole channels, hidden units, heads or residual blocks from a network and fine-tunes what is left.",
     ),
     "quantize": ("edgekit.cli.quantize", "Makes a smaller file with integer or half-precision weights."),
     "eval": ("edgekit.cli.eval", "Measures the task's metric of a model file on a data set."),

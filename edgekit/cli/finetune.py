@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from edgekit.cli.options import (
-    data_option,
-    emit,
-    out_option,
-    output_options,
-    seed_option,
-    training_options,
-    training_overrides,
-)
+from edgekit.cli.options import emit, training_options, training_overrides
 from edgekit.cli.progress import epoch_bar
 
 
 @click.command()
 @click.argument("source")
-@data_option(required=True)
-@click.option("--epochs", type=click.IntRange(1), help="Passes over the data; the family's own number without it.")
 @click.option("--qat", is_flag=True, help="Quantization-aware: learn with the roundings of int8 files in place.")
 @click.option("--distil-from", metavar="SOURCE", help="A teacher whose outputs are learned too.")
-@seed_option
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to train.")
 @training_options
-@out_option("Checkpoint to write (.safetensors).", "OUT.safetensors")
-@output_options
 def command(
-    source: str,
-    data: str,
-    epochs: int | None,
-    qat: bool,
-    distil_from: str | None,
-    seed: int,
-    device: str,
-    lr: float | None,
-    processes: int | None,
-    out: str,
+    source: str, qat: bool, distil_from: str | None, lr: float | None, processes: int | None, **shared: Any
 ) -> None:
     """Goes on from trained weights: new classes, recovery, distillation.
 
@@ -49,16 +28,6 @@ def command(
     from edgekit.report.verbs import render_training
 
     with epoch_bar() as progress:
-        result = finetune(
-            source,
-            data=data,
-            epochs=epochs,
-            distil_from=distil_from,
-            qat=qat,
-            seed=seed,
-            device=device,
-            out=out,
-            overrides=training_overrides(lr=lr, processes=processes),
-            progress=progress,
-        )
+        overrides = training_overrides(lr=lr, processes=processes)
+        result = finetune(source, qat=qat, distil_from=distil_from, overrides=overrides, progress=progress, **shared)
     emit("finetune", result, render=render_training)

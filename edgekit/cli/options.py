@@ -213,11 +213,25 @@ def seed_option(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def training_options(function: Callable[P, R]) -> Callable[P, R]:
-    """``--lr`` and ``--processes``, passed as ``lr`` and ``processes`` (None: the family's own)."""
-    function = click.option("--processes", type=click.IntRange(1), metavar="N",
-                            help="Data-parallel processes, one a GPU on cuda.")(function)  # fmt: skip
-    return click.option("--lr", type=click.FloatRange(min=0, min_open=True), metavar="RATE",
-                        help="Peak learning rate; the family's own without it.")(function)  # fmt: skip
+    """What ``train`` and ``finetune`` share, as their functions take it: ``data``, ``epochs``, ``seed``, ``device``,
+    ``out``; and ``lr`` and ``processes``, which :func:`training_overrides` puts together (None: the family's own)."""
+    shared = (
+        data_option(required=True),
+        click.option("--epochs", type=click.IntRange(1),
+                     help="Passes over the data; without it the family's own number, 10 for finetune."),
+        seed_option,
+        click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True,
+                     help="Where to train."),
+        click.option("--lr", type=click.FloatRange(min=0, min_open=True), metavar="RATE",
+                     help="Peak learning rate; the family's own without it."),
+        click.option("--processes", type=click.IntRange(1), metavar="N",
+                     help="Data-parallel processes, one a GPU on cuda."),
+        out_option("Checkpoint to write (.safetensors).", "OUT.safetensors"),
+        output_options,
+    )  # fmt: skip
+    for option in reversed(shared):
+        function = option(function)
+    return function
 
 
 def training_overrides(**given: float | None) -> dict[str, Any]:

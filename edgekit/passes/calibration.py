@@ -17,6 +17,7 @@ from edgekit.passes.histogram import METHODS, Observer, Range
 from edgekit.types import Array, Feed, Signature
 
 SCHEMA = "edgekit.calibration/2"
+_WRITES = "edgekit quantize with --save-calibration FILE.json writes one"
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,14 @@ class Calibration:
         """
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} is no calibration file: {type(error).__name__}: {error}") from error
-        return cls.from_document(document, str(path))
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}; {_WRITES}") from error
+        except ValueError as error:
+            raise DataError(f"{path} is no calibration: it is not JSON ({error}); {_WRITES}") from error
+        try:
+            return cls.from_document(document, str(path))
+        except DataError as error:
+            raise DataError(f"{error}; {_WRITES}") from error
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], where: str) -> Calibration:
@@ -137,7 +143,8 @@ class Calibration:
                 None if document["probes"] is None else Probes.from_document(document["probes"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{where} is no calibration: {type(error).__name__}: {error}") from error
+            missing = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+            raise DataError(f"{where} is no calibration: {missing}") from error
         for name, one in ranges.items():
             if not (np.isfinite([one.low, one.high]).all() and one.low <= 0 <= one.high):
                 raise DataError(

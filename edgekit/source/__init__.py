@@ -92,7 +92,7 @@ def _unknown(text: str, forms: str) -> SourceError:
     known = registry.names("families")
     near = get_close_matches(text.lower(), known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return SourceError(f"no network is called {text!r}; {hint}The zoo has: {', '.join(known)}. A source is {forms}")
+    return SourceError(f"no network is called {text!r}; {hint}the zoo has: {', '.join(known)}. A source is {forms}")
 
 
 def _callables(path: Path) -> list[str]:

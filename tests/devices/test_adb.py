@@ -15,12 +15,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgekit.devices.adb import Adb
 from edgekit.devices.device import parse_device
 from edgekit.devices.lease import Lease
-from edgekit.errors import DeviceError, TransferError, UsageError, WorkerTimeoutError
+from edgekit.errors import DeviceError, TransferError, UnsupportedError, UsageError, WorkerTimeoutError
 from edgekit.pipeline.bench import bench
 from edgekit.pipeline.bench import tools as tools_module
 from edgekit.pipeline.bench.tools import lease_of
@@ -162,6 +163,14 @@ def test_no_such_serial_and_no_adb(
     monkeypatch.setenv("EDGEKIT_ADB", "no-such-adb")
     done = edgekit_cli("bench", models[0], "--on", PHONE, "--tool", tool)
     assert done.code == 4 and "not installed here; run: apt-get install adb" in " ".join(done.err.split())
+
+
+def test_a_model_of_several_files_is_not_brought(phone: Path, tool: str, files: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "w.bin").write_bytes(np.ones(4, np.float32).tobytes())
+    named = tmp_path / "onnxruntime_perf_test"
+    named.write_bytes(Path(tool).read_bytes())
+    with pytest.raises(UnsupportedError, match="keeps its weights in other files"):
+        bench(files.external_onnx(tmp_path / "apart.onnx", "w.bin"), on=[PHONE], tool=str(named))
 
 
 @pytest.mark.parametrize("text", ["", "-x", "a b", "a;b", "$(x)", "a\nb", "`x`", "a/b"])

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import edgekit
-from edgekit.errors import DataError, QualityError, UsageError
+from edgekit.errors import DataError, QualityError, StorageError, UsageError
+from edgekit.passes.quantize_onnx import QuantizeOnnx
 from edgekit.pipeline.quantize import Plan, plan_mixed
 from edgekit.report.quantize import render_plan, render_quantize
 from edgekit.report.text import show
@@ -117,6 +118,20 @@ def test_without_labels_the_outputs_rank(hostile: dict[str, Path], tmp_path: Pat
     assert plan.keep == ()
     assert plan.layers[0].drop is None
     assert plan.layers[0].error > 10 * plan.layers[1].error
+
+
+def test_a_full_disk_is_no_property_of_a_layer(
+    hostile: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: object) -> None:
+        raise StorageError("no space left")
+
+    np.savez(tmp_path / "bare.npz", x=np.zeros((20, 16), np.float32))
+    monkeypatch.setattr(QuantizeOnnx, "run", full)
+    with pytest.raises(StorageError):
+        plan_mixed(
+            hostile["onnx"], scheme="int8-weights", data=f"npz:{tmp_path / 'bare.npz'}", out=tmp_path / "plan.json"
+        )
 
 
 def test_an_operator_type_stands_for_all_of_them(hostile: dict[str, Path], tmp_path: Path) -> None:

@@ -277,6 +277,11 @@ def test_a_file_that_grew_is_not_published(tmp_path: Path) -> None:
         ({"scheme": "int16x8"}, UnsupportedError, "not to be had for .onnx"),
         ({"scheme": "float3"}, UsageError, "no scheme is called"),
         ({"scheme": "int8", "data": DATA, "calibration": "average"}, UsageError, "no calibration is called"),
+        (
+            {"scheme": "int8", "data": DATA, "calibration": "no.json"},
+            DataError,
+            r"^no\.json cannot be read: No such file",
+        ),
         ({"scheme": "int8", "data": DATA, "samples": 0}, UsageError, "--samples is 0"),
         ({"scheme": "fp16", "data": DATA, "max_drop": 1.5}, UsageError, "--max-drop is 1.5"),
         ({"scheme": "fp16", "seconds": -1.0}, UsageError, "--seconds is -1"),
@@ -295,6 +300,14 @@ def test_refused_before_anything_is_written(
     with pytest.raises(error, match=said):
         quantize(mlp["onnx"], out=target, **options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_calibration(
+    mlp: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "edgekit"), pytest.raises(UsageError, match="cannot write /proc/none"):
+        quantize(mlp["onnx"], scheme="int8", data=DATA, out="/proc/none/q.onnx")
+    assert "calibrating" not in caplog.text
 
 
 def test_quantized_or_itself(mlp: dict[str, Path], int8: dict[str, QuantizeResult], tmp_path: Path) -> None:

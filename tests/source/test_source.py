@@ -177,7 +177,7 @@ def test_what_is_wrong_with_a_factory_is_said(write: Write, body: str, said: str
     ("text", "error", "said"),
     [
         ("cn", SourceError, "did you mean 'cnn'.*mlp"),
-        ("banana", SourceError, "no network is called 'banana'.*The zoo has: mlp, cnn"),
+        ("banana", SourceError, "no network is called 'banana'.*the zoo has: mlp, cnn"),
         (
             "weights.pth",
             SourceError,

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgekit.artifact import sha256_file, writable_folder
+from edgekit.artifact import require_beside, sha256_file, writable_folder
 from edgekit.bench.environment import environment
 from edgekit.errors import DeviceError, EdgekitError, StorageError, UsageError
 from edgekit.pipeline.auto.candidates import (
@@ -68,6 +68,8 @@ def auto(models: str | Path | Sequence[str | Path], *, out: str | Path, **given:
     for format_ in named.formats:
         if place_of(target, named.stem, format_).resolve() in parents:
             raise UsageError(f"-o names the model itself ({target}); give another name, the parent is kept")
+    for file in named.files:  # any of them may be what is shipped
+        require_beside(file.path, place_of(target, named.stem, str(file.format)))
     samples = take_samples(options.data, named.card, options.limit)
     notebook = Notebook(_identity(named, options, device, samples), options.resume)
     with _told_when_interrupted(notebook):

@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from edgekit.artifact import sha256_file, sha256_model, size_bytes
+from edgekit.artifact import onnx_parts, sha256_file, sha256_model, size_bytes
 from edgekit.bench.clock import WarmupRule
 from edgekit.bench.result import Setting
 from edgekit.bench.schedule import Plan, orders
@@ -115,6 +115,11 @@ def check_tools(plans: Sequence[CellPlan], options: BenchOptions) -> None:
         )
     for plan in timed:
         _tool_for(plan, options)
+        if plan.artifact.format is Format.ONNX and onnx_parts(plan.artifact.path):
+            raise UnsupportedError(
+                f"{plan.device.name}: {plan.model} keeps its weights in other files, and one file a model is brought "
+                "there; export it again as one self-contained file"
+            )
 
 
 def _tool_for(plan: CellPlan, options: BenchOptions) -> tuple[Tool, str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from edgekit.artifact import writable_folder
 from edgekit.errors import ModelError, UnsupportedError, UsageError
 from edgekit.passes import quantize_onnx, quantize_tflite
 from edgekit.passes.calibration import check_method
@@ -92,7 +93,12 @@ def one_model(model: str | Path | Sequence[str | Path], auto: Mapping[str, Any])
 
 
 def check_options(artifact: Artifact, target: Path, options: QuantizeOptions, suffix: str | None = None) -> None:
-    """Everything that can be refused before any work."""
+    """Everything that can be refused before any work.
+
+    Raises:
+        UsageError: options that make no sense, or a place that cannot be written.
+        UnsupportedError, ModelError: the file has no such scheme, or is quantized already.
+    """
     learned = options.calibration is None and artifact.card is not None and artifact.card.ranges is not None
     planned = suffix is not None
     check_request(artifact.path, artifact.format, options, learned, planned)
@@ -105,6 +111,7 @@ def check_options(artifact: Artifact, target: Path, options: QuantizeOptions, su
     evidence = quantized_already(artifact)
     if evidence:
         raise ModelError(f"{artifact.path} is quantized already ({evidence}); give the float file it was made from")
+    writable_folder(target.parent)
 
 
 def check_request(

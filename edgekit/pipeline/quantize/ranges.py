@@ -42,8 +42,9 @@ def find_ranges(artifact: Artifact, signature: Signature, fit: Dataset | None, o
     if learned is not None:
         found = _completed(learned, artifact, signature, feeds)
     elif given not in METHODS:
+        saved = Calibration.load(Path(given))
         try:
-            found = transfer(Calibration.load(Path(given)), artifact, feeds)
+            found = transfer(saved, artifact, feeds)
         except DataError as error:
             raise DataError(f"{given}: {error}") from error
     else:

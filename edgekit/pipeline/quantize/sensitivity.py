@@ -15,7 +15,7 @@ import numpy as np
 
 from edgekit.artifact import publishing, sha256_model
 from edgekit.data.dataset import Dataset, stratified
-from edgekit.errors import DataError, EdgekitError
+from edgekit.errors import DataError, EdgekitError, StorageError
 from edgekit.passes.base import Pass, PassContext
 from edgekit.passes.onnx_float import SUFFIX
 from edgekit.passes.operators import Operator
@@ -96,7 +96,8 @@ def load_plan(path: Path, artifact: Artifact, scheme: str) -> Plan:
         row = json.loads(path.read_text(encoding="utf-8"))
         if row.pop("schema") != SCHEMA:
             raise DataError(f"{path} is no plan of mixed precision; --mixed with -o FILE.json writes one")
-        row.pop("edgekit", None), row.pop("environment", None)
+        for name in ("edgekit", "environment"):
+            row.pop(name, None)
         layers = tuple(Sensitivity(**layer) for layer in row.pop("layers"))
         plan = Plan(**{**row, "keep": tuple(row["keep"])}, layers=layers)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -153,6 +154,8 @@ def _quantized(artifact: Artifact, quantizer: Pass) -> Iterator[Artifact | str]:
         target = Path(folder) / f"one.{artifact.format}"
         try:
             quantizer.run(artifact, PassContext(target))
+        except StorageError:  # says nothing of the layer
+            raise
         except EdgekitError as error:
             yield str(error)
             return

@@ -148,7 +148,7 @@ def recipe_path(recipe: str | Path) -> Path:
     if path.is_file() or str(recipe) not in there:
         if not path.exists():
             raise RecipeError(
-                f"{path} does not exist; give a recipe file, or the name of a shipped one: "
+                f"{path} does not exist; give a recipe file, or the name of a shipped one; "
                 f"{near(str(recipe), tuple(there))}"
             )
         return path

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 import edgekit
@@ -101,6 +102,11 @@ def test_where_it_goes(tmp_path: Path, wasteful: Path, answers: str) -> None:
         auto(wasteful, out="/proc/none/best", data=answers, max_drop=0.01)
     with pytest.raises(UsageError, match="the model itself"):
         auto(wasteful, out=wasteful.with_suffix(""), data=answers, max_drop=0.01)
+    (tmp_path / "apart").mkdir()
+    apart = tmp_path / "apart" / "m.onnx"
+    onnx.save(onnx.load(str(wasteful)), str(apart), save_as_external_data=True, location="m.bin", size_threshold=0)
+    with pytest.raises(UsageError, match=r"keeps its weights in m\.bin beside it"):
+        auto(apart, out=tmp_path / "best", data=answers, max_drop=0.01)
 
 
 def test_ranges_choice_and_figures_are_of_different_samples() -> None:

@@ -180,7 +180,7 @@ def test_ranges_in_the_source_need_no_data(
 
 def test_train_takes_a_family(mistakes: Callable[[str], list[tuple[int, str]]], written: Callable[[str], Path]) -> None:
     ((line, text),) = mistakes('source = "resnet"\ndata = "digits"\n[[step]]\ndo = "train"')
-    assert line == 1 and "resnet" in text
+    assert line == 1 and text.startswith("source: no family is called 'resnet'; there are: ")
     assert _titles(check(written('source = "cnn"\ndata = "digits"\n[[step]]\ndo = "train"'))) == ["train.safetensors"]
 
 
