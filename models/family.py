@@ -118,7 +118,7 @@ class Family:
 
 
 def shipped() -> dict[str, Path]:
-    """Trained weights by name: those of a family, and ``FAMILY-DATA`` of one that is shipped for further data."""
+    """Trained weights by name: those of a family, and ``FAMILY-WHAT`` where it is shipped for other data, or pruned."""
     names = registry.names("families")
     found = {path.stem: path for path in sorted(WEIGHTS.glob("*.safetensors"))}
     return {name: path for name, path in found.items() if name in names or name.partition("-")[0] in names}

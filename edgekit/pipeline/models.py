@@ -36,12 +36,13 @@ def _row(name: str, weights: Path | None) -> dict[str, Any]:
     row: dict[str, Any] = {
         "name": name,
         "description": kin.description,
-        "data": kin.data if name in names else name.partition("-")[2],
+        "data": kin.data,
         "weights": weights is not None,
     }
     if weights is not None:
         network = load_checkpoint(weights)
         row |= {
+            "data": network.card.quality[0].data.partition("@")[0] if network.card.quality else kin.data,
             "parameters": parameter_count(network.module),
             "bytes": weights.stat().st_size,
             "task": asdict(network.task),

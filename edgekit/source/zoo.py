@@ -1,4 +1,4 @@
-"""Networks of the zoo, by family (``cnn``) or as ``FAMILY-DATA`` (``lstm-etth1``), with their trained weights."""
+"""Networks of the zoo with their trained weights, by family (``cnn``) or as ``FAMILY-WHAT`` (``lstm-etth1``)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _is_shipped(name: str) -> bool:
 
 
 def _further(name: str) -> Network:
-    """The network shipped as ``FAMILY-DATA`` (``lstm-etth1``)."""
+    """The network shipped as ``FAMILY-WHAT`` (``lstm-etth1``, ``cnn-pruned``)."""
     from edgekit.models.checkpoint import load_checkpoint
     from edgekit.models.family import renamed, shipped
 

@@ -12,10 +12,13 @@ from edgekit.models.checkpoint import load_checkpoint
 
 import edgekit
 from edgekit.errors import GateError, UnsupportedError, UsageError
+from edgekit.passes.macs import layer_macs
+from edgekit.passes.prune_channels import examples
 from edgekit.pipeline.prune import PruneOptions, prune
 from edgekit.pipeline.train import train
 from edgekit.report.prune import render_prune
 from edgekit.report.text import show
+from edgekit.source import resolve
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +82,16 @@ def test_budgets(digits: Path, tmp_path: Path) -> None:
                   options=PruneOptions(max_drop=0.9)).document()  # fmt: skip
     assert found["quality"]["drop"] <= 0.9
     assert len({row["value"] for row in found["candidates"]}) <= 3  # five amounts, three blocks
+
+
+def test_the_shipped_one_does_half_of_the_work_within_a_point() -> None:
+    """That its accuracy is what its card says is measured in test_train."""
+    whole, pruned = resolve("cnn"), resolve("cnn-pruned")
+    macs = [sum(layer_macs(n.module, examples(n)).values()) for n in (whole, pruned)]
+    assert macs[1] <= 0.5 * macs[0]
+    (before,), (after,) = whole.card.quality, pruned.card.quality
+    assert before.data == after.data == "cifar10@test"
+    assert before.value - after.value <= 0.01
 
 
 @pytest.mark.parametrize(

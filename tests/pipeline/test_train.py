@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from edgekit.models.checkpoint import load_checkpoint
+from edgekit.models.family import shipped
 from PIL import Image
 
 import edgekit
@@ -107,14 +108,23 @@ def test_the_zoo_lists_what_is_shipped():
     assert mlp["parameters"] == 2114
     assert mlp["quality"][0]["data"] == "breast-cancer@test"
     assert mlp["quality"][0]["value"] >= 0.95
+    assert rows["lstm-etth1"]["data"] == "etth1"
+    pruned = rows["cnn-pruned"]
+    assert pruned["data"] == "cifar10"
+    assert [step["name"] for step in pruned["steps"]] == ["train", "prune", "prune", "finetune"]
     assert edgekit.models().document()["models"]
 
 
-@pytest.mark.parametrize(("name", "least"), [("mlp", 0.95), pytest.param("cnn", 0.85, marks=pytest.mark.needs_data)])
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        ("mlp", 0.95),
+        pytest.param("cnn", 0.86, marks=pytest.mark.needs_data),
+        pytest.param("cnn-pruned", 0.8554, marks=pytest.mark.needs_data),
+    ],
+)
 def test_shipped_weights_are_as_good_as_their_card(name, least):
-    from edgekit.models.family import family
-
-    network = load_checkpoint(family(name).weights)
+    network = load_checkpoint(shipped()[name])
     (claimed,) = network.card.quality
     measured = module_quality(network, open_data(claimed.data))
     assert measured.value == pytest.approx(claimed.value, abs=1e-12)

@@ -67,7 +67,8 @@ def equalized(
     if options.scheme != "int8" or fit is None or not found_here:
         return given
     parent = given.artifact
-    feeds = tuple(calibration_feeds(parent, stratified(fit, SAMPLES, SEED), signature))
+    some = stratified(fit, min(SAMPLES, options.samples or SAMPLES), SEED)
+    feeds = tuple(calibration_feeds(parent, some, signature))
     equalizer, target = Equalize(feeds), folder / f"equalized.{parent.format}"
     try:
         made = equalizer.run(parent, PassContext(target)).model
@@ -85,8 +86,7 @@ def equalized(
         trial = folder / f"trial{number}.{parent.format}"
         quantizer(own).run(source, PassContext(trial))
         errors.append(_distance(_outputs(Artifact(trial, parent.format, parent.card), feeds), wanted))
-    few = min(SAMPLES, len(fit))
-    change = f"error of the outputs on {few} calibration samples {errors[0]:.2%} -> {errors[1]:.2%}"
+    change = f"error of the outputs on {len(some)} calibration samples {errors[0]:.2%} -> {errors[1]:.2%}"
     if not errors[1] < BETTER * errors[0]:
         return replace(given, notes=(f"equalizing channels was tried and left out: {change}",))
     layers = given.ranges.layers
