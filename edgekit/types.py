@@ -120,6 +120,21 @@ class InputContract:
     columns: tuple[str, ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        """For people: ``image NCHW, 32x32, 3 channels, times 0.00392``."""
+        told = [f"{self.kind} {self.layout}".strip()]
+        told += [f"{self.size[0]}x{self.size[1]}"] if self.size else []
+        told += [f"{self.channels} channels"] if self.channels else []
+        told += [f"times {self.scale:.3g}"] if self.scale != 1 else []
+        told += [f"mean {_short(self.mean)}, std {_short(self.std)}"] if self.mean or self.std else []
+        told += [f"{key} {value}" for key, value in self.params.items() if isinstance(value, int | float)]
+        return ", ".join(told)
+
+
+def _short(values: tuple[float, ...]) -> str:
+    more = " …" if len(values) > 4 else ""
+    return " ".join(f"{value:.3g}" for value in values[:4]) + more
+
 
 @dataclass(frozen=True, slots=True)
 class Task:

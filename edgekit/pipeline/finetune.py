@@ -241,8 +241,9 @@ def _teacher(spec: str | Path, student: Network) -> Network:
     mine, theirs = (next(iter(n.card.contract.values()), None) for n in (student, teacher))
     if mine != theirs:
         raise DataError(
-            f"the teacher {spec} takes its input as {theirs}, the student as {mine}; distillation feeds both the same "
-            f"batch, so their I/O contracts must be the same (shapes {_shape(student)} and {_shape(teacher)})"
+            f"the teacher {spec} takes its input as {theirs or 'bare numbers'}, the student as {mine or 'bare numbers'}"
+            "; distillation feeds both the same batch, so their I/O contracts must be the same (shapes "
+            f"{_shape(student)} and {_shape(teacher)})"
         )
     return teacher
 
