@@ -34,7 +34,7 @@ from edgekit.cli.options import (
     "--keep-float", metavar="NAMES", help="What stays in float: names or operator types with commas, or a plan's .json."
 )
 @limit_option
-@click.option("--integer-io", is_flag=True, help="Inputs and outputs of the file are integers too.")
+@click.option("--integer-io", is_flag=True, help="Inputs of the file are integers, outputs too in .tflite.")
 @click.option("--on", metavar="DEVICE",
               help="The device that times, and whose CPU decides on 7-bit weights (auto: and runs).")  # fmt: skip
 @click.option("--seconds", type=float,

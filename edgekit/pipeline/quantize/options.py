@@ -27,7 +27,8 @@ class QuantizeOptions:
             ``save_calibration`` wrote.
         max_drop: largest loss of quality that is published, as a fraction.
         limit: measure quality on the first N test samples.
-        integer_io: inputs and outputs of the file are integers, which suits devices without floating point.
+        integer_io: inputs of the file are integers, and in TFLite its outputs, which suits devices without floating
+            point. ONNX files end in a product that gives float by itself.
         seconds: how long the file and its parent are timed, interleaved; None: not at all.
         on: the device of these times, whose CPU also decides which layers of an int8 .onnx file get 7-bit weights.
         mixed: which operators stay in float: ``auto`` (the worst layers, until ``max_drop`` holds), a plan that
