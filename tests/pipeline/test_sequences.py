@@ -141,5 +141,5 @@ def test_weights_for_further_data_have_names(tmp_path: Path, monkeypatch: pytest
     edgekit.train("gru", data=data, out=tmp_path / "gru-waves.safetensors", epochs=1, overrides=QUICK, builder=SMALL)
     assert (resolve("gru-waves").name, resolve("gru-waves").card.family) == ("gru-waves", "gru")
     rows = {row["name"]: row for row in edgekit.models().rows}
-    assert rows["gru-waves"]["data"] == "waves" and rows["gru-waves"]["quality"][0]["metric"] == "mse"
+    assert rows["gru-waves"]["data"] == data and rows["gru-waves"]["quality"][0]["metric"] == "mse"
     assert rows["gru"]["data"] == "fsdd" and not rows["gru"]["weights"]
