@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgekit.bench.compare import MARGIN
 from edgekit.pipeline.auto.trial import Trial
 from edgekit.types import Verdict
 
@@ -56,11 +57,13 @@ def pick(trials: Sequence[Trial], best: Trial, *, smaller: bool = False) -> Tria
     return fastest
 
 
-def undecided(trials: Sequence[Trial], best: Trial) -> list[Trial]:
-    """Candidates that seem faster than ``best`` without a verdict, where none has one."""
+def undecided(trials: Sequence[Trial], best: Trial, *, smaller: bool = False) -> list[Trial]:
+    """Candidates that seem faster than ``best`` without a verdict, where none has one; with ``smaller`` also smaller
+    ones that seem to take the same time."""
     if any(trial.verdict is Verdict.FASTER for trial in trials if not trial.out):
         return []
-    return [t for t in trials if not t.out and t is not best and t.verdict is Verdict.INCONCLUSIVE and t.ratio < 1]
+    open_ = [t for t in trials if not t.out and t is not best and t.verdict is Verdict.INCONCLUSIVE]
+    return [t for t in open_ if t.ratio < 1 or (smaller and t.ratio < 1 + MARGIN and _bytes(t) < _bytes(best))]
 
 
 def _bytes(trial: Trial) -> int:

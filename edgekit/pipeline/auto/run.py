@@ -276,7 +276,7 @@ class _Auto:
         """(chosen, fastest float file)."""
         seconds = self.options.seconds
         best = self._timed("match", entrants, inputs, seconds, MATCH_WORKERS)
-        again = undecided(entrants, best)
+        again = undecided(entrants, best, smaller=self.options.smaller)
         if again:
             best = self._timed("match again", [best, *again], inputs, LONGER * seconds, MATCH_WORKERS)
         return pick(entrants, best, smaller=self.options.smaller), best

@@ -71,6 +71,9 @@ def test_a_longer_match_only_where_nothing_is_decided() -> None:
     slower = trial("fp16", Verdict.INCONCLUSIVE, 1.1)
     assert undecided([best, seems, slower], best) == [seems]
     assert undecided([best, seems, trial("a", Verdict.FASTER, 0.5)], best) == []
+    small, large = (trial("int8", Verdict.INCONCLUSIVE, 1.02, size=size) for size in (30, 200))
+    assert undecided([best, small, large], best) == []
+    assert undecided([best, small, large, slower], best, smaller=True) == [small]
 
 
 def test_slower_ones_leave_the_race() -> None:
