@@ -129,7 +129,7 @@ def bare_replay(path: Path, arrays: Sequence[Any]) -> Call:
     module = move_to_device_pass(load_program(path), "cuda:0").module(check_guards=False)
     inputs = [torch.from_numpy(array).cuda() for array in arrays]
     with torch.inference_mode():
-        aside = torch.cuda.Stream()
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(3):

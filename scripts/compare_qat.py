@@ -15,7 +15,7 @@ FORMATS = ("onnx", "tflite")
 
 def figures(source: str, data: str, folder: Path, limit: int | None) -> list[str]:
     """Quality of the float network (in ONNX) and of its int8 file in each format."""
-    found = []
+    found: list[float] = []
     for artifact in (row.artifact for row in export(source, to=FORMATS, out=folder).artifacts):
         made = quantize(
             artifact.path, scheme="int8", data=data, out=folder / f"int8{artifact.path.suffix}", limit=limit

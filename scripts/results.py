@@ -94,7 +94,7 @@ def measured(name: str, folder: Path, seconds: float) -> dict[str, Any]:
     floats = [key for key in files if key.startswith("float ")]
     p50 = {key: _p50(cells[key].document()) for key in files}
     best = min(floats, key=lambda key: p50[key] or math.inf)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for entry in entries:
         if entry.path is None:
             rows.append({"file": entry.name, "refused": entry.refused})
