@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from edgekit.bench.clock import Samples
 from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor
-from edgekit.bench.replicas import Estimate, replicated, turns
+from edgekit.bench.replicas import Estimate, between_occasions, replicated, turns
 from edgekit.bench.statistics import block_medians, pooled
 from edgekit.errors import UnsupportedError
 from edgekit.types import SUPPORTED_SAMPLES, Evidence, Verdict
@@ -133,7 +133,7 @@ def compare_occasions(
     first, second = found
     occasions = float(np.sqrt(2)) * floor.occasion
     error = float(np.sqrt(first.error**2 + second.error**2 + occasions**2))
-    half = float(np.sqrt(first.half**2 + second.half**2 + (1.96 * occasions) ** 2))
+    half = float(np.sqrt(first.half**2 + second.half**2 + 2 * between_occasions(floor) ** 2))
     return _verdict(a, b, Estimate(first.centre - second.centre, error, half), "occasions")
 
 

@@ -59,6 +59,11 @@ def replicated(
     return Estimate(float(means.mean()), error, t975(degrees) * error)
 
 
+def between_occasions(floor: NoiseFloor) -> float:
+    """Half the width of the 95% interval for what one occasion differs by, as a share."""
+    return t975(floor.occasion_weight) * floor.occasion
+
+
 def trimmed_mean(values: NDArray[np.float64], share: float = 0.2) -> tuple[float, float]:
     """Mean without the ``share`` lowest and highest values, and half the width of its 95% interval.
 

@@ -6,6 +6,7 @@ Percentiles are nearest-rank and are given only with the sample count that suppo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgekit.bench.clock import Samples
 from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor
-from edgekit.bench.replicas import replicated
+from edgekit.bench.replicas import between_occasions, replicated
 from edgekit.types import SUPPORTED_SAMPLES, Latency
 
 NOISY_CV = 0.05
@@ -65,8 +66,9 @@ def latency_document(
     blocks: Sequence[Samples], *, seed: int = 0, owners: Sequence[Hashable] = (), floor: NoiseFloor = BUILT_IN
 ) -> dict[str, Any]:
     """The body of ``latency_ms``: percentiles (None where the count does not support them), mean, min, max, std,
-    and the 95% interval of the p50. Milliseconds. ``blocks``: int64 arrays in the order they were taken; ``owners``:
-    the worker process of each, empty for one that took all.
+    and two 95% intervals of the p50: ``ci95_p50``, where it lies the next time (:func:`interval_p50_ms`), and within
+    it ``ci95_p50_run``, how well this run alone settles it (:func:`interval_of_run_ms`). Milliseconds. ``blocks``:
+    int64 arrays in the order they were taken; ``owners``: the worker process of each, empty for one that took all.
 
     Raises:
         ValueError: no sample at all.
@@ -82,7 +84,8 @@ def latency_document(
         "min": int(samples.min()) / 1e6,
         "max": int(samples.max()) / 1e6,
         "std": float(samples.std()) / 1e6,
-        "ci95_p50": interval_p50_ms(blocks, seed=seed, owners=owners, floor=floor) if supported else None,
+        "ci95_p50": interval_p50_ms(blocks, owners=owners, floor=floor) if supported else None,
+        "ci95_p50_run": interval_of_run_ms(blocks, seed=seed, owners=owners) if supported else None,
     }
     return figures
 
@@ -93,26 +96,48 @@ def missing_runs(count: int) -> dict[str, int]:
 
 
 def interval_p50_ms(
-    blocks: Sequence[Samples], *, seed: int = 0, owners: Sequence[Hashable] = (), floor: NoiseFloor = BUILT_IN
+    blocks: Sequence[Samples], *, owners: Sequence[Hashable] = (), floor: NoiseFloor = BUILT_IN
 ) -> list[float]:
-    """95% interval of the p50 in milliseconds: where the p50 of this file on this machine lies, also next time.
+    """95% interval of the p50 in milliseconds: where the p50 of this file on this machine lies the next time.
 
-    Three terms, added in quadrature. Bootstrap over blocks: whole blocks are drawn with replacement, since samples
-    within a block share the machine's state; each stands for itself by 64 evenly spaced order statistics, so that the
-    cost does not grow with the run. What differs between processes: :func:`edgekit.bench.replicas.replicated`. What
-    differs between occasions: the floor's.
+    A prediction interval, since it is held against another figure of its kind: both occasions have the spread, so it
+    stands in it twice (Hahn and Meeker, Statistical Intervals, 4.6). Three parts, added in quadrature:
+
+    - the medians that 95% of the blocks lie between, which for a few blocks is all of them: the next occasion may spend
+      its time in any state of the machine that this one saw, and a core whose neighbour comes and goes has two speeds;
+    - what differs between processes: :func:`edgekit.bench.replicas.replicated`;
+    - what differs between occasions: the floor's spread, Student's t with its weight.
     """
     labels = [owner for block, owner in zip(blocks, owners or [0] * len(blocks), strict=True) if block.size]
     full = [block for block in blocks if block.size]
+    medians = block_medians(full)
     centre = float(np.median(pooled(full)))
-    low, high = _bootstrap_p50(full, np.random.Generator(np.random.PCG64(seed)))
-    between = 1.96 * floor.process
-    if len(set(labels)) > 1:
-        between = replicated(np.log(block_medians(full)), labels, floor).half
-    between = centre * float(np.hypot(between, 1.96 * floor.occasion))
-    below = float(np.hypot(max(centre - low, 0.0), between))
-    above = float(np.hypot(max(high - centre, 0.0), between))
-    return [(centre - below) / 1e6, (centre + above) / 1e6]
+    between = replicated(np.log(medians), labels, floor).half if len(set(labels)) > 1 else 1.96 * floor.process
+    beyond = math.sqrt(2) * math.hypot(between, between_occasions(floor))
+    low, high = np.quantile(medians, [0.025, 0.975], method="weibull")
+    below = math.hypot(math.log(centre / min(low, centre)), beyond)
+    above = math.hypot(math.log(max(high, centre) / centre), beyond)
+    return [centre * math.exp(-below) / 1e6, centre * math.exp(above) / 1e6]
+
+
+def interval_of_run_ms(blocks: Sequence[Samples], *, seed: int = 0, owners: Sequence[Hashable] = ()) -> list[float]:
+    """95% interval of the p50 in milliseconds from this run alone: bootstrap over workers and over their blocks.
+
+    Whole blocks are drawn with replacement, since samples within a block share the machine's state, of workers that are
+    drawn with replacement (Davison and Hinkley, Bootstrap Methods, 3.8). Each block stands for itself by 64 evenly
+    spaced order statistics, so that the cost does not grow with the run. It knows nothing of other occasions.
+    """
+    labels = [owner for block, owner in zip(blocks, owners or [0] * len(blocks), strict=True) if block.size]
+    full = [block for block in blocks if block.size]
+    generator = np.random.Generator(np.random.PCG64(seed))
+    drawn = np.zeros((_RESAMPLES, len(full)), dtype=np.int64)
+    workers = list(dict.fromkeys(labels))
+    counts = generator.multinomial(len(workers), np.full(len(workers), 1 / len(workers)), size=_RESAMPLES)
+    for place, worker in enumerate(workers):
+        mine = [index for index, label in enumerate(labels) if label == worker]
+        drawn[:, mine] = generator.multinomial(counts[:, place] * len(mine), np.full(len(mine), 1 / len(mine)))
+    low, high = np.quantile(_p50_of(full, drawn), [0.025, 0.975])
+    return [float(low) / 1e6, float(high) / 1e6]
 
 
 def noise(blocks: Sequence[Samples], disturbed: Sequence[bool] = ()) -> Noise:
@@ -146,18 +171,16 @@ def block_medians(blocks: Sequence[Samples]) -> NDArray[np.float64]:
     return np.array([np.median(block) for block in blocks if block.size], dtype=np.float64)
 
 
-def _bootstrap_p50(blocks: Sequence[Samples], generator: np.random.Generator) -> tuple[float, float]:
+def _p50_of(blocks: Sequence[Samples], drawn: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The p50 of each resample: ``drawn`` (resamples, blocks) says how often each block is in it."""
     points = [_order_statistics(block) for block in blocks]
     owner = np.repeat(np.arange(len(points)), [p.size for p in points])
     weight = np.repeat([block.size / p.size for block, p in zip(blocks, points, strict=True)], [p.size for p in points])
     values = np.concatenate(points)
     order = np.argsort(values, kind="stable")
-    drawn = generator.multinomial(len(blocks), np.full(len(blocks), 1 / len(blocks)), size=_RESAMPLES)
     weights = np.cumsum(drawn[:, owner[order]] * weight[order], axis=1)  # (resamples, points)
-    middle = (weights < weights[:, -1:] / 2).sum(axis=1)
-    medians = values[order][middle]
-    low, high = np.quantile(medians, [0.025, 0.975])
-    return float(low), float(high)
+    medians: NDArray[np.float64] = values[order][(weights < weights[:, -1:] / 2).sum(axis=1)]
+    return medians
 
 
 def _order_statistics(block: Samples) -> NDArray[np.float64]:

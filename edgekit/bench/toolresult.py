@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.bench.compare import Comparison, compare_centres
-from edgekit.bench.replicas import replicated
+from edgekit.bench.replicas import between_occasions, replicated
 from edgekit.bench.result import CellResult
 from edgekit.bench.statistics import REPORTED, percentile_key
 from edgekit.bench.tools import ToolRun
@@ -68,6 +68,7 @@ class ToolResult(CellResult):
             "max": self._over("max_ms", max),
             "std": self._median("std_ms"),
             "ci95_p50": self._interval() if figures["p50"] is not None else None,
+            "ci95_p50_run": None,  # of the samples behind its figures a tool says nothing
         }
 
     def _needs(self, samples: object) -> dict[str, Any]:
@@ -95,10 +96,13 @@ class ToolResult(CellResult):
         return float(np.average([run.mean_ms for run in self.runs], weights=[run.count for run in self.runs]))
 
     def _interval(self) -> list[float] | None:
-        """Between invocations, which are processes, with what is known of such differences."""
+        """Where the p50 lies the next time, as in :func:`edgekit.bench.statistics.interval_p50_ms`.
+
+        Invocations are processes; what lies within one is not to be seen.
+        """
         logs = np.log(self._medians())
         found = replicated(logs, range(logs.size), self.floor)
-        half = float(np.hypot(found.half, 1.96 * self.floor.occasion))
+        half = float(np.sqrt(2) * np.hypot(found.half, between_occasions(self.floor)))
         if not np.isfinite(half):
             return None
         return [float(np.exp(found.centre - half)), float(np.exp(found.centre + half))]

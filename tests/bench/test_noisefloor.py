@@ -140,7 +140,9 @@ def test_noisy_occasions_are_learned_from_apart() -> None:
     found = ledger.floor()
     assert found.occasion == OCCASION_SPREAD
     assert found.occasion_noisy == pytest.approx(0.2, rel=0.4)
-    assert found.when(noisy=True).occasion == found.occasion_noisy
+    noisy = found.when(noisy=True)
+    assert (noisy.occasion, noisy.occasion_weight) == (found.occasion_noisy, found.occasion_noisy_weight)
+    assert found.when(noisy=False) == found
     assert found.when(noisy=False) == found
 
 
@@ -213,9 +215,12 @@ def test_the_state_folder_of_a_user(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 def test_a_document_says_what_it_was_made_with() -> None:
-    floor = NoiseFloor(0.02, 3.0, 0.01, 7, 2, 0.07)
-    assert floor_of({"protocol": {"noise_floor": floor.document()}}) == floor
+    floor = NoiseFloor(0.02, 3.0, 0.01, 7, 2, 0.2, 8.0, 3.0)
+    said = floor.document()
+    assert floor_of({"protocol": {"noise_floor": said}}) == floor
+    older = {key: said[key] for key in ("process_spread", "process_weight", "occasion_spread")}
+    assert floor_of({"protocol": {"noise_floor": older}}) == NoiseFloor(0.02, 3.0, 0.01)
     assert floor_of({}) == BUILT_IN
     assert floor_of({"protocol": {"noise_floor": {"process_spread": "x"}}}) == BUILT_IN
-    assert wider(floor, BUILT_IN) == NoiseFloor(0.02, 2.0, 0.01, 0, 0, 0.07)
+    assert wider(floor, BUILT_IN) == NoiseFloor(0.02, 2.0, 0.01, 0, 0, 0.2, 4.0, 3.0)
     assert BUILT_IN.occasion == OCCASION_SPREAD

@@ -7,6 +7,7 @@ import pytest
 
 from edgekit.bench.noisefloor import OCCASION_SPREAD, PROCESS_SPREAD
 from edgekit.bench.statistics import (
+    interval_of_run_ms,
     interval_p50_ms,
     latency_document,
     missing_runs,
@@ -63,25 +64,44 @@ def test_no_samples_is_an_error() -> None:
 
 def test_interval_of_equal_blocks_is_the_noise_floor_alone() -> None:
     low, high = interval_p50_ms(blocks(*[[1e6] * 20] * 6))
-    half = 1.96 * np.hypot(PROCESS_SPREAD, OCCASION_SPREAD)
-    assert (low, high) == pytest.approx((1 - half, 1 + half))
+    # both occasions have the spread; 2.776: Student's t of four degrees of freedom, which the floor's spread counts for
+    half = np.sqrt(2) * np.hypot(1.96 * PROCESS_SPREAD, 2.776 * OCCASION_SPREAD)
+    assert (low, high) == pytest.approx((np.exp(-half), np.exp(half)))
 
 
-def test_interval_sees_blocks_that_differ_and_is_the_same_for_a_seed() -> None:
+def test_interval_holds_every_state_of_the_machine_that_was_seen() -> None:
+    """Six blocks of 44 in the slower state: the p50 knows nothing of it, the next occasion may spend its time there."""
+    fast, slow = [1.0e6] * 50, [1.3e6] * 50
+    low, high = interval_p50_ms(blocks(*[fast] * 38, *[slow] * 6))
+    steady_low, steady_high = interval_p50_ms(blocks(*[fast] * 44))
+    assert low == steady_low
+    assert steady_high < 1.05 < 1.3 < high < 1.35
+    # one in 100 is no state of the machine, and a longer run does not widen the interval by its accidents
+    assert interval_p50_ms(blocks(*[fast] * 99, slow)) == [steady_low, steady_high]
+
+
+def test_interval_of_the_run_sees_blocks_that_differ_and_is_the_same_for_a_seed() -> None:
     apart = blocks(*[[value] * 50 for value in (0.8e6, 0.9e6, 1.0e6, 1.1e6, 1.2e6)])
-    low, high = interval_p50_ms(apart, seed=3)
+    low, high = interval_of_run_ms(apart, seed=3)
     assert low <= 0.9
     assert high >= 1.1
-    assert interval_p50_ms(apart, seed=3) == [low, high]
+    assert interval_of_run_ms(apart, seed=3) == [low, high]
+    assert interval_of_run_ms(blocks(*[[1e6] * 20] * 6)) == [1.0, 1.0]
 
 
-def test_interval_covers_the_true_median_about_as_often_as_it_says() -> None:
+def test_interval_of_the_run_sees_workers_that_differ() -> None:
+    """Two workers, each steady: blocks drawn one by one would nearly always hold both, workers often one alone."""
+    apart = blocks(*[[0.9e6] * 20] * 15, *[[1.1e6] * 20] * 16)
+    assert interval_of_run_ms(apart, owners=[0] * 15 + [1] * 16) == [0.9, 1.1]
+
+
+def test_interval_of_the_run_covers_the_true_median_about_as_often_as_it_says() -> None:
     generator = np.random.default_rng(0)
     hits = 0
     for _ in range(100):
         levels = 1e6 * (1 + 0.02 * generator.standard_normal(20))  # blocks differ by 2% around a true p50 of 1 ms
         rows = [(level * (1 + 0.05 * generator.standard_normal(100))).astype(np.int64) for level in levels]
-        low, high = interval_p50_ms(rows)
+        low, high = interval_of_run_ms(rows)
         hits += low <= 1.0 <= high
     assert hits >= 88  # 95 expected; below 88 has a chance of 0.2% if the coverage is 95%
 
