@@ -97,9 +97,15 @@ def judge_occasions(rows: Sequence[Row]) -> Verdict:
                 held = other["low"] <= one["p50"] <= other["high"]
                 inside, outside = inside + held, outside + (not held)
     noisy = sum("noisy" in row["noise"] for row in rows)
-    files = len({row["model"] for row in rows})
+    files = sorted({row["model"] for row in rows})
     share = inside / max(inside + outside, 1)
-    said = f"{inside} of {inside + outside} ({len(rows)} runs of {files} files, {noisy} noisy)"
+    logs = [np.log([row["p50"] for row in rows if row["model"] == file]) for file in files]
+    moved = float(np.sqrt(np.mean([values.var(ddof=1) for values in logs if values.size > 1] or [0.0])))
+    wide = float(np.median([np.log(row["high"] / row["low"]) / 2 for row in rows] or [0.0]))
+    said = (
+        f"{inside} of {inside + outside} ({len(rows)} runs of {len(files)} files, {noisy} noisy); "
+        f"a file's p50 moved by {moved:.1%} (1 sd), median interval ±{wide:.1%}"
+    )
     return inside + outside > 0 and share >= 0.95, said
 
 

@@ -12,7 +12,7 @@ import pytest
 import edgekit
 from edgekit.errors import DataError, QualityError, StorageError, UsageError
 from edgekit.passes.quantize_onnx import QuantizeOnnx
-from edgekit.pipeline.quantize import Plan, plan_mixed
+from edgekit.pipeline.quantize import Plan, plan_mixed, run
 from edgekit.report.quantize import render_plan, render_quantize
 from edgekit.report.text import show
 
@@ -161,3 +161,16 @@ def test_what_does_not_go_together(hostile: dict[str, Path], data: str, tmp_path
     with pytest.raises(DataError, match="plan of another file or scheme"):
         edgekit.quantize(onnx, scheme="int8", data=data, mixed=str(tmp_path / "other.json"), out=out)
     assert not out.exists()
+
+
+def test_an_unknown_name_is_refused_before_anything_is_calibrated(
+    hostile: dict[str, Path], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[object] = []
+    real = run.find_ranges
+    monkeypatch.setattr(run, "find_ranges", lambda *given: begun.append(given) or real(*given))
+    with pytest.raises(UsageError, match="no operator is called nothing"):
+        edgekit.quantize(hostile["onnx"], scheme="int8", data=data, mixed="nothing", out=tmp_path / "q.onnx")
+    assert begun == []
+    edgekit.quantize(hostile["onnx"], scheme="int8", data=data, mixed="node_linear_1", out=tmp_path / "q.onnx")
+    assert len(begun) == 1

@@ -153,6 +153,7 @@ class _Run:
             return self._result(Path(folder))
 
     def _result(self, folder: Path) -> QuantizeResult:
+        self.chosen = self._given_plan()
         before = self._measured(self.artifact, self.artifact.card)
         self._prepare(before.signature, folder)
         parent_bytes = size_bytes(self.artifact.path)
@@ -224,22 +225,15 @@ class _Run:
 
     def _mixed(self, target: Path, before: _Measured) -> _Made:
         """The file with the worst layers in float: as few as hold ``max_drop``, or those of the plan that was given."""
-        options, how = self.options, str(self.options.mixed)
-        known = operators(self.artifact)
-        if how.endswith(".json"):
-            self.chosen = load_plan(Path(how), self.artifact, options.scheme)
-        elif how != "auto":
-            names = named(how, known)
-            self.chosen = Plan(options.scheme, sha256_model(self.artifact.path), "", 0, (), names)
-        else:
+        options, given = self.options, self.chosen is not None
+        if self.chosen is None:
             assert self.fit is not None
-            layers = sensitivities(self.source, before.signature, known, self.fit, self._pass)
+            layers = sensitivities(self.source, before.signature, operators(self.artifact), self.fit, self._pass)
             few = min(SENSITIVITY_SAMPLES, len(self.fit))
             digest = sha256_model(self.artifact.path)
             self.chosen = Plan(options.scheme, digest, self.fit.label, few, layers, (), options.max_drop)
-        check_names(frozenset(self.chosen.keep), known)
         made = self._made(target, before, self.chosen.keep, self.chosen.reasons())
-        while how == "auto" and (lost := self._lost_too_much(before, made.after)) is not None:
+        while not given and (lost := self._lost_too_much(before, made.after)) is not None:
             left = [one for one in self.chosen.layers if one.name not in self.chosen.keep and not one.reason]
             if not left:
                 break
@@ -250,6 +244,19 @@ class _Run:
         if before.quality is not None and made.after.quality is not None:
             self.chosen = replace(self.chosen, drop=drop(before.quality, made.after.quality))
         return made
+
+    def _given_plan(self) -> Plan | None:
+        """What the user wants in float, checked against the file; None where that is to be found."""
+        options, how = self.options, self.options.mixed
+        if how is None or how == "auto":
+            return None
+        known = operators(self.artifact)
+        if how.endswith(".json"):
+            plan = load_plan(Path(how), self.artifact, options.scheme)
+        else:
+            plan = Plan(options.scheme, sha256_model(self.artifact.path), "", 0, (), named(how, known))
+        check_names(frozenset(plan.keep), known)
+        return plan
 
     def _lost_too_much(self, before: _Measured, after: _Measured) -> float | None:
         """The drop where it is beyond ``max_drop``; None where it is not, or where there is no limit."""
