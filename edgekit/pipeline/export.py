@@ -137,7 +137,7 @@ def export(
     if streaming and (options.dynamic or options.channels_last):
         given = "--dynamic" if options.dynamic else "--channels-last"
         raise UsageError(f"--streaming takes one step of a fixed shape in the network's own layout; leave {given} out")
-    folder = writable_folder(out)
+    folder = _folder(Path(out))
     real = RealInputs(data, input)
     converters = {item: _converter(item) for item in formats}
     if not is_saved_model(source):
@@ -203,6 +203,15 @@ def _formats(to: str | Sequence[str]) -> tuple[str, ...]:
     if not wanted:
         raise UsageError(f"no format was named; name one or more of: {', '.join(known)}")
     return wanted
+
+
+def _folder(out: Path) -> Path:
+    """The folder for the files; UsageError for what is named like one of them, which would become a folder's name."""
+    if out.suffix.removeprefix(".") in {item.value for item in Format} and not out.is_dir():
+        raise UsageError(
+            f"-o takes a folder for the files, and {out} is named like a file; give -o {out.parent} --name {out.stem}"
+        )
+    return writable_folder(out)
 
 
 def _check_options(options: ExportOptions, formats: Sequence[str], name: str | None) -> None:

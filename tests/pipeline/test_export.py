@@ -187,6 +187,15 @@ def test_wrong_options_publish_nothing(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_named_like_a_file_is_refused_unless_it_is_there(factory: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=rf"give -o {tmp_path} --name mine"):
+        export(factory, to="onnx", out=tmp_path / "mine.onnx")
+    assert not list(tmp_path.iterdir())
+    folder = tmp_path / "mine.onnx"
+    folder.mkdir()
+    assert export(factory, to="onnx", out=folder).artifacts[0].artifact.path.parent == folder
+
+
 def test_a_bad_source_publishes_nothing(tmp_path: Path) -> None:
     with pytest.raises(SourceError):
         export("nowhere", to="onnx", out=tmp_path)
