@@ -99,7 +99,7 @@ def test_every_two_options_meet() -> None:
         assert {(row[a], row[b]) for row in chosen} == {(row[a], row[b]) for row in every}
 
 
-@pytest.mark.parametrize("shift", [None, *(pytest.param(k, marks=pytest.mark.slow) for k in (0, 1, 2))])
+@pytest.mark.parametrize("shift", [None, *(pytest.param(k, marks=pytest.mark.sweep) for k in (0, 1, 2))])
 @pytest.mark.parametrize("format_", CONVERTERS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_option_against_torch(

@@ -11,40 +11,41 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Entry:
-    """One row: ``source`` as ``edgekit export`` takes it. ``small`` ones are exported by the default tests."""
+    """One row: ``source`` as ``edgekit export`` takes it. ``heavy`` ones, of 6 to 70 million parameters
+    or as long a graph, are exported by ``scripts/coverage`` and by ``scripts/test -m sweep`` only."""
 
     name: str
     group: str
     source: str
     dynamic: tuple[str, ...] = ()
-    small: bool = False
+    heavy: bool = False
 
     @property
     def id(self) -> str:
         return f"{self.name}{' ' + self.dynamic[0].split('=')[1] if self.dynamic else ''}".replace(" ", "-")
 
 
-def _own(name: str, file: str, factory: str, *dynamic: str, small: bool = True) -> Entry:
-    return Entry(name, "a user's own", f"{HERE / file}:{factory}", dynamic, small)
+def _own(name: str, file: str, factory: str, *dynamic: str) -> Entry:
+    return Entry(name, "a user's own", f"{HERE / file}:{factory}", dynamic)
 
 
 OWN = (
     _own("U-Net", "images.py", "unet"),
-    _own("U-Net", "images.py", "unet", "image:0=batch", small=False),
+    _own("U-Net", "images.py", "unet", "image:0=batch"),
     _own("SRGAN upsampler", "images.py", "srgan"),
-    _own("SRGAN upsampler", "images.py", "srgan", "image:2=height", "image:3=width", small=False),
+    _own("SRGAN upsampler", "images.py", "srgan", "image:2=height", "image:3=width"),
     _own("VAE decoder", "images.py", "vae_decoder"),
-    _own("VAE decoder", "images.py", "vae_decoder", "latent:0=batch", small=False),
+    _own("VAE decoder", "images.py", "vae_decoder", "latent:0=batch"),
     _own("CRNN", "sequences.py", "crnn"),
-    _own("CRNN", "sequences.py", "crnn", "line:3=width", small=False),
+    _own("CRNN", "sequences.py", "crnn", "line:3=width"),
     _own("seq2seq GRU", "sequences.py", "seq2seq"),
-    _own("seq2seq GRU", "sequences.py", "seq2seq", "tokens:1=words", small=False),
-    _own("tagger, packed", "sequences.py", "tagger", small=False),
-    _own("tagger, packed", "sequences.py", "tagger", "words:1=length", small=False),
-    _own("BERT-tiny, boolean masks", "sequences.py", "bert_with_boolean_masks", small=False),
+    _own("seq2seq GRU", "sequences.py", "seq2seq", "tokens:1=words"),
+    _own("tagger, packed", "sequences.py", "tagger"),
+    _own("tagger, packed", "sequences.py", "tagger", "words:1=length"),
+    _own("BERT-tiny, boolean masks", "sequences.py", "bert_with_boolean_masks"),
 )
 TIMM = tuple(
-    Entry(name, "timm", f"timm:{name}", dynamic)
+    Entry(name, "timm", f"timm:{name}", dynamic, heavy=name != "resnet18")
     for name, dynamic in (
         ("resnet18", ()),
         ("resnet18", ("x:0=batch",)),
@@ -55,7 +56,7 @@ TIMM = tuple(
     )
 )
 TRANSFORMERS = tuple(
-    Entry(name, "transformers", f"hf:{HERE / 'configs' / folder}", dynamic)
+    Entry(name, "transformers", f"hf:{HERE / 'configs' / folder}", dynamic, heavy=name != "BERT-tiny")
     for name, folder, dynamic in (
         ("BERT-tiny", "bert-tiny", ()),
         ("BERT-tiny", "bert-tiny", ("input_ids:1=words", "attention_mask:1=words", "token_type_ids:1=words")),

@@ -39,7 +39,7 @@ REFUSED = {
 def _cases() -> list[object]:
     rows = [(entry, to) for entry in catalogue.NETWORKS if entry.group != "zoo" for to in ("onnx", "tflite")]
     return [
-        pytest.param(entry, to, id=f"{entry.id}-{to}", marks=() if entry.small else pytest.mark.slow)
+        pytest.param(entry, to, id=f"{entry.id}-{to}", marks=pytest.mark.sweep if entry.heavy else ())
         for entry, to in rows
     ]
 
