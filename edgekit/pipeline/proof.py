@@ -34,7 +34,7 @@ class Proof:
         self, capture: Capture, real: RealInputs, tolerance: float | None, sequence: Network | None = None
     ) -> None:
         self.capture, self.real, self.tolerance, self.sequence = capture, real, tolerance, sequence
-        self._known: dict[int, dict[str, Array]] = {}
+        self._known: dict[int, tuple[Feed, Mapping[str, Array]]] = {}
         self._cases: list[Case] | None = None
         self.notes: tuple[str, ...] = ()
 
@@ -98,7 +98,7 @@ class Proof:
     @property
     def cases(self) -> list[Case]:
         if self._cases is None:
-            from edgekit.quality.cases import cases
+            from edgekit.quality.cases import cases, with_possible_masks
 
             made = self.capture
             samples = (
@@ -116,6 +116,8 @@ class Proof:
             )
             if made.lengths_computed:
                 self._leave_out()
+            self._cases, notes = with_possible_masks(self._cases, self._reference)
+            self.notes += notes
         return self._cases
 
     def _leave_out(self) -> None:
@@ -149,8 +151,8 @@ class Proof:
 
     def _reference(self, feed: Feed) -> Mapping[str, Array]:
         if id(feed) not in self._known:
-            self._known[id(feed)] = self.capture.reference(feed)
-        return self._known[id(feed)]
+            self._known[id(feed)] = feed, self.capture.reference(feed)  # holds the feed, so that its id stays its own
+        return self._known[id(feed)][1]
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from edgekit.artifact import is_saved_model, open_artifact, sha256_model
 from edgekit.bench.shapes import Shapes, free_dims, parse_shapes
 from edgekit.pipeline.real_inputs import RealInputs
 from edgekit.quality.alignment import Alignment, align
-from edgekit.quality.cases import Case, cases
+from edgekit.quality.cases import Case, cases, with_possible_masks
 from edgekit.quality.parity import CaseResult, Ledger, prove, with_rows
 from edgekit.quality.state import WHERE, has_recurrent_layers, is_recurrent, state_cases
 from edgekit.runtime.stream import sequences, streaming_of
@@ -140,7 +140,10 @@ def verify(
         run = _reference_run(reference, side)
         held = free_dims(runner.signature, shapes)
         shown, samples = _examples(side, reference), real.feeds(side.signature, contract)
-        checked = list(cases(side.signature, contract, examples=shown, samples=samples, held=held))
+        made = list(cases(side.signature, contract, examples=shown, samples=samples, held=held))
+        checked, said = with_possible_masks(made, side.reference(run))
+        for note in said:
+            log.info("%s", note)
         ledger = prove(side.reference(run), runner.run, checked, tolerance)
         recurrent = is_recurrent(artifact) or _is_recurrent(reference)
         state = state_cases(runner.run, checked) if recurrent else ()
@@ -153,7 +156,7 @@ def verify(
         selftest = replay(opened, artifact)
         name = runner.name
     digest = sha256_model(artifact.path)
-    return VerifyResult(artifact.path, digest, str(against), name, on, ledger, selftest, side.notes)
+    return VerifyResult(artifact.path, digest, str(against), name, on, ledger, selftest, (*side.notes, *said))
 
 
 def replay(runner: Runner, artifact: Artifact) -> CaseResult | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from edgekit.types import Array, Feed, InputContract, Signature
 SEEDS = (0, 1, 2)
 LENGTH_SEEDS = (3, 4, 5, 6, 7)
 """More random cases, where an input holds lengths of sequences: what is computed depends on how they fall together."""
+INVENTED = ("zeros", "lowest", "highest")
+"""Kinds whose values are of one piece, so that their booleans are all false or all true."""
 SAMPLES = 8
 """Real samples a proof takes from a data set."""
 
@@ -70,6 +72,40 @@ def cases(
         for size in sorted(wanted - {base[name]}):
             feed = seeded_feed(signature, contract, size, dims={**base, name: size})
             yield Case(f"{name}={size}", _bounded(feed, shown))
+
+
+def with_possible_masks(
+    made: Sequence[Case], reference: Callable[[Feed], Mapping[str, Array]]
+) -> tuple[list[Case], tuple[str, ...]]:
+    """``made``, and what to say of it: invented cases whose booleans make the reference give NaN get usual booleans.
+
+    A mask that hides everything has no answer in torch's attention (softmax over nothing is NaN). The numbers of such a
+    case stay as they are, its booleans become those of the first typical case. What gives NaN then, too, stays as it
+    was, and fails.
+    """
+    usual = next((case for case in made if case.typical), None)
+    masks = [] if usual is None else [name for name, array in usual.feed.items() if array.dtype.kind == "b"]
+    if usual is None or not masks:
+        return list(made), ()
+    found, changed = [], []
+    for case in made:
+        found.append(case)
+        if case.kind in INVENTED and not _finite(reference(case.feed)):
+            again = replace(case, feed={**case.feed, **{name: usual.feed[name] for name in masks}})
+            if _finite(reference(again.feed)):
+                found[-1] = again
+                changed.append(case.kind)
+    if not changed:
+        return found, ()
+    note = (
+        f"on the case {', '.join(changed)} the network itself gives NaN or infinity, as where a mask hides everything; "
+        f"proved there with {', '.join(masks)} of the case {usual.kind!r}"
+    )
+    return found, (note,)
+
+
+def _finite(outputs: Mapping[str, Array]) -> bool:
+    return all(np.isfinite(array).all() for array in outputs.values())
 
 
 def sizes(signature: Signature, examples: Feed | None) -> dict[str, int]:
