@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.passes.onnx_lstm import DOMAIN
-from edgekit.passes.onnx_prepare import drop_unused
+from edgekit.passes.onnx_prepare import CONTRIB, allow_contrib, drop_unused
 from edgekit.passes.onnx_weights import SMALLEST
 from edgekit.types import Array
 
@@ -29,7 +28,6 @@ def int4_weights(model: Any, skip: frozenset[str] = frozenset()) -> int:
 
     A Gemm becomes a MatMulNBits of its name, and an Add where it has a bias. Returns how many were replaced.
     """
-    import onnx
 
     graph = model.graph
     held = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == _FLOAT and len(tensor.dims) == 2}
@@ -41,8 +39,8 @@ def int4_weights(model: Any, skip: frozenset[str] = frozenset()) -> int:
         count += bool(made)
     del graph.node[:]
     graph.node.extend(nodes)
-    if count and not any(entry.domain == DOMAIN for entry in model.opset_import):
-        model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
+    if count:
+        allow_contrib(model)
     if count:
         model.ir_version = max(model.ir_version, _IR_VERSION)
     drop_unused(model)
@@ -80,7 +78,7 @@ def _product(graph: Any, node: Any, tensor: Any, *, transposed: bool) -> list[An
     made = f"{node.output[0]}_product" if bias else node.output[0]
     numbers = {"K": rows.shape[1], "N": rows.shape[0], "bits": 4, "block_size": BLOCK, "accuracy_level": INT8_SUMS}
     product = onnx.helper.make_node(
-        "MatMulNBits", [node.input[0], name, f"{name}_scale"], [made], name=node.name, domain=DOMAIN, **numbers
+        "MatMulNBits", [node.input[0], name, f"{name}_scale"], [made], name=node.name, domain=CONTRIB, **numbers
     )
     if not bias:
         return [product]
@@ -104,7 +102,7 @@ def _table(graph: Any, node: Any, tensor: Any) -> list[Any]:
     numbers = {"gather_axis": 0, "quantize_axis": 1, "block_size": BLOCK}
     return [
         onnx.helper.make_node(
-            "GatherBlockQuantized", inputs, list(node.output), name=node.name, domain=DOMAIN, **numbers
+            "GatherBlockQuantized", inputs, list(node.output), name=node.name, domain=CONTRIB, **numbers
         )
     ]
 

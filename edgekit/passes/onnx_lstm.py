@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.passes.onnx_prepare import drop_unused
+from edgekit.passes.onnx_prepare import CONTRIB, allow_contrib, drop_unused
 from edgekit.passes.onnx_weights import symmetric_int8
 
-DOMAIN = "com.microsoft"
 _FLOAT = 1
 
 
@@ -53,8 +52,8 @@ def dynamic_lstm(model: Any, skip: frozenset[str] = frozenset(), *, per_row: boo
         kept = [a for a in node.attribute if a.name != "layout"]  # which the other operator does not know
         del node.attribute[:]
         node.attribute.extend(kept)
-        node.op_type, node.domain = "DynamicQuantizeLSTM", DOMAIN
-    if found and not any(entry.domain == DOMAIN for entry in model.opset_import):
-        model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
+        node.op_type, node.domain = "DynamicQuantizeLSTM", CONTRIB
+    if found:
+        allow_contrib(model)
     drop_unused(model)
     return len(found)

@@ -10,6 +10,8 @@ import numpy as np
 
 from edgekit.errors import ModelError
 
+CONTRIB = "com.microsoft"
+"""Domain of onnxruntime's own operators."""
 OPSET = 17
 """Lowest opset that is worked on; QuantizeLinear per channel came with 13, and converters below 17 are well trodden."""
 
@@ -106,6 +108,14 @@ def drop_unused(model: Any) -> None:
     kept = [tensor for tensor in model.graph.initializer if tensor.name in used or _has_subgraphs(model)]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
+
+
+def allow_contrib(model: Any) -> None:
+    """Lets the model hold operators of :data:`CONTRIB`."""
+    import onnx
+
+    if not any(entry.domain == CONTRIB for entry in model.opset_import):
+        model.opset_import.append(onnx.helper.make_opsetid(CONTRIB, 1))
 
 
 def _has_subgraphs(model: Any) -> bool:

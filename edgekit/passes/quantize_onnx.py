@@ -17,6 +17,7 @@ from edgekit.passes.base import Model, Pass, PassContext
 from edgekit.passes.bias_correction import correct_biases
 from edgekit.passes.calibration import Calibration, describe
 from edgekit.passes.linear_graph_onnx import OnnxGraph
+from edgekit.passes.onnx_attention import AROUND_ATTENTION, around_attention, integer_products
 from edgekit.passes.onnx_float import hold_float
 from edgekit.passes.onnx_int4 import BLOCK, int4_weights
 from edgekit.passes.onnx_lstm import dynamic_lstm
@@ -53,6 +54,7 @@ class QuantizeOnnx(Pass):
 
     ``int8``: weights int8, symmetric, one scale per output channel; activations uint8, one scale per tensor, from a
     calibration; biases int32; LSTM as in ``int8-dynamic``; weights of operators without an integer kernel held in int8.
+    Around attention (:mod:`edgekit.passes.onnx_attention`) products with weights alone, unless ``integer_io``.
     ``int8-dynamic``: matrix products and LSTM on integers with scales found while running; other weights held in int8.
     ``int8-weights``, ``fp16``: weights held in int8 or float16, arithmetic in float32.
     ``int4-weights``: weights of matrix products and tables in 4 bits, a scale for 32, inputs of products quantized to 8
@@ -131,9 +133,12 @@ class QuantizeOnnx(Pass):
         data = {name: TensorData(lowest=np.float32(one[0]), highest=np.float32(one[1])) for name, one in ranges.items()}
         options: dict[str, Any] = {"MinimumRealRange": 1e-6}
         sums, whole = _last_sums(graph), self.reduce_range is True
+        around = frozenset() if self.integer_io else around_attention(graph)
         if not isinstance(self.reduce_range, bool):
             options["TensorQuantOverrides"] = {
-                name: [{"axis": axis, "reduce_range": True}] for name, axis in self.reduce_range.items()
+                name: [{"axis": axis, "reduce_range": True}]
+                for name, axis in self.reduce_range.items()
+                if name not in weights_of(graph, around)
             }
         with quiet():
             quantizer = QDQQuantizer(
@@ -144,7 +149,7 @@ class QuantizeOnnx(Pass):
                 QuantType.QUInt8,
                 TensorsData(CalibrationMethod.MinMax, data),
                 [],
-                [*sums, *self.keep_float],
+                [*sums, *self.keep_float, *around],
                 list(_STATIC_OPERATORS),
                 options,
             )
@@ -154,6 +159,7 @@ class QuantizeOnnx(Pass):
         _read_real(quantized, sums)
         _real_outputs(quantized)
         hold_float(quantized, self.keep_float)
+        integer_products(quantized, around - self.keep_float, ranges, self.reduce_range)
         if self.integer_io:
             _integer_inputs(quantized)
         return quantized
@@ -183,9 +189,10 @@ def check_scheme(scheme: str, format_: Format, known: tuple[str, ...] = SCHEMES)
     )
 
 
-def float_reasons(scheme: str) -> dict[str, str]:
-    """Operator type -> why this scheme leaves it in float on purpose, for the integer account."""
-    return _SCHEME_REASONS.get(scheme, {})
+def float_reasons(path: Path, scheme: str, integer_io: bool = False) -> dict[str, str]:
+    """Operator type or name -> why this scheme leaves it in float on purpose, for the integer account."""
+    around = around_attention(prepared(path)) if scheme == "int8" and not integer_io else frozenset()
+    return {**_SCHEME_REASONS.get(scheme, {}), **dict.fromkeys(around, AROUND_ATTENTION)}
 
 
 def onnx_input(model: Model, context: PassContext) -> tuple[Artifact, Path]:

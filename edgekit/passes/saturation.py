@@ -20,6 +20,7 @@ import numpy as np
 
 from edgekit.bench.profile.layers import onnx_layers
 from edgekit.passes.observe import matched
+from edgekit.passes.onnx_attention import COLUMNS, TURNED
 from edgekit.types import Array, Feed
 
 INT16 = np.iinfo(np.int16)
@@ -67,7 +68,8 @@ def saturates(isa: Collection[str]) -> bool:
 
 
 def clipping(path: Path, feeds: Iterable[Feed]) -> tuple[Clipping, ...]:
-    """The layers of the int8 file at ``path`` (QuantizeLinear/DequantizeLinear pairs) that clip on ``feeds``."""
+    """The layers of the int8 file at ``path`` that clip on ``feeds``: those between DequantizeLinear and
+    QuantizeLinear, and products on integers that give float."""
     import onnx
     import onnxruntime
 
@@ -143,7 +145,7 @@ class _Count:
     def add(self, rows: Array, columns: Array) -> None:
         clipped, exact, count = pair_sums(rows, columns)
         self.pairs += int(count.sum())
-        self.all_pairs += count.size * (len(columns) + 1) // 2
+        self.all_pairs += count.size * ((len(columns) + 1) // 2)
         self.outputs += int((count > 0).sum())
         self.all_outputs += count.size
         self.error = max(self.error, int(np.abs(clipped - exact).max(initial=0)))
@@ -201,6 +203,10 @@ def _layers(model: Any) -> list[_Layer]:
     maker = {name: node for node in model.graph.node for name in node.output}
     found = []
     for node in model.graph.node:
+        if node.op_type == "MatMulIntegerToFloat" and node.input[1] in constants:
+            integers = numpy_helper.to_array(constants[node.input[1]])
+            about = (node.input[1].removesuffix(COLUMNS).removesuffix(TURNED), 1, node.input[0])
+            found.append(_Layer(node.name, *about, (integers,)))
         if node.op_type not in ("Conv", "Gemm", "MatMul"):
             continue
         sides = [maker.get(name) for name in node.input[:2]]

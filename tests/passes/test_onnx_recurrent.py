@@ -73,7 +73,7 @@ def test_every_scheme_gives_what_the_float_file_gives(tmp_path: Path, kind: str,
     QuantizeOnnx(scheme, ranges).run(open_artifact(path), PassContext(target))
     error = np.abs(outputs(target, walks(3)) - outputs(path, walks(3))).max()
     assert 0 < error < (1e-3 if scheme == "fp16" else ERROR)  # float16 has 11 bits
-    found = account(open_artifact(target), float_reasons(scheme))
+    found = account(open_artifact(target), float_reasons(path, scheme))
     if scheme == "fp16":
         assert "float16" in found.left_float[0].reason
         return

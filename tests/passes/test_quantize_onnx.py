@@ -152,7 +152,7 @@ def test_dynamic_leaves_convolutions_in_float_and_says_why(
     from edgekit.passes.quantize_onnx import float_reasons
 
     made = quantized(files, calibrations, tmp_path / "q.onnx", scheme="int8-dynamic")
-    counted = account(made, float_reasons("int8-dynamic"))
+    counted = account(made, float_reasons(files[Format.ONNX].path, "int8-dynamic"))
     assert counted.integer_operators == 1
     assert any(row.operator == "Conv" and "8 times" in row.reason for row in counted.left_float)
     assert optimised(made.path, tmp_path)["ConvInteger"] == 0

@@ -62,9 +62,9 @@ def publish(choice: Choice, place: Path, notes: tuple[str, ...]) -> AutoResult:
     card = (chosen.artifact.card or _card_of(choice.chosen)).with_step(step, *notes)
     against = _against(choice)
     card = replace(card, quality=(choice.after.quality(way.runtime, way.device.name),), parent=against)
-    scheme = choice.chosen.candidate.scheme
-    onnx = chosen.artifact.format is Format.ONNX and not choice.chosen.candidate.is_float
-    found = account(chosen.artifact, float_reasons(scheme) if onnx else {})
+    tried = choice.chosen.candidate
+    onnx = chosen.artifact.format is Format.ONNX and not tried.is_float
+    found = account(chosen.artifact, float_reasons(tried.parent.path, tried.scheme) if onnx else {})
     return AutoResult(
         write_card(chosen.artifact.path, card, place),
         size_bytes(place),

@@ -376,7 +376,7 @@ class _Run:
 
 def _reasons(artifact: Artifact, options: QuantizeOptions) -> dict[str, str]:
     if artifact.format is Format.ONNX:
-        return quantize_onnx.float_reasons(options.scheme)
+        return quantize_onnx.float_reasons(artifact.path, options.scheme, options.integer_io)
     return quantize_tflite.float_reasons(artifact.path, options.scheme, options.integer_io)
 
 
