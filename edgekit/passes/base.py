@@ -19,6 +19,8 @@ from edgekit.errors import EdgekitError, GateError
 from edgekit.types import Artifact, Network, PassResult, Signature, Step, TensorSpec
 
 Model = Network | Artifact
+AROUND_ATTENTION = "around attention integer kernels take longer than float ones"
+"""Why both formats leave operators there in float."""
 
 
 class PassError(GateError):

@@ -17,7 +17,6 @@ from edgekit.types import Array
 
 BOUNDARY = ("Conv", "ConvTranspose", "Gather", "LSTM", "GRU", "RNN")
 """Operators with weights, beside the products, at which the neighbourhood of attention ends."""
-AROUND_ATTENTION = "around attention integer kernels take longer than float ones"
 COLUMNS, TURNED = "_columns", "_turned"
 """Behind the name of float weights: that of their integers, which are (K, N), from (K, N) or turned from (N, K)."""
 _SMALLEST = 1e-6

@@ -13,11 +13,11 @@ import numpy as np
 
 from edgekit.artifact import library_versions
 from edgekit.errors import ModelError, UnsupportedError, UsageError
-from edgekit.passes.base import Model, Pass, PassContext
+from edgekit.passes.base import AROUND_ATTENTION, Model, Pass, PassContext
 from edgekit.passes.bias_correction import correct_biases
 from edgekit.passes.calibration import Calibration, describe
 from edgekit.passes.linear_graph_onnx import OnnxGraph
-from edgekit.passes.onnx_attention import AROUND_ATTENTION, around_attention, integer_products
+from edgekit.passes.onnx_attention import around_attention, integer_products
 from edgekit.passes.onnx_float import hold_float
 from edgekit.passes.onnx_int4 import BLOCK, int4_weights
 from edgekit.passes.onnx_lstm import dynamic_lstm

@@ -17,13 +17,13 @@ import numpy as np
 
 from edgekit.artifact import library_versions
 from edgekit.errors import RuntimeMissingError, UnsupportedError, UsageError
-from edgekit.passes.base import Model, Pass, PassContext, quiet_stderr
+from edgekit.passes.base import AROUND_ATTENTION, Model, Pass, PassContext, quiet_stderr
 from edgekit.passes.bias_correction import correct_biases
 from edgekit.passes.calibration import Calibration, describe
 from edgekit.passes.linear_graph_tflite import TfliteGraph
 from edgekit.passes.quantize_onnx import check_scheme
 from edgekit.passes.quantize_recurrent import holds_recurrent, quantize_recurrent
-from edgekit.passes.tflite_attention import AROUND_ATTENTION, around_attention
+from edgekit.passes.tflite_attention import around_attention
 from edgekit.passes.tflite_finish import finished
 from edgekit.passes.tflite_integers import holds
 from edgekit.passes.tflite_prepare import INNER, prepared

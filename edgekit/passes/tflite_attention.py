@@ -15,7 +15,6 @@ from edgekit.passes.tflite_integers import builtin, name_of
 SEEDS = ("BATCH_MATMUL", "SQUARED_DIFFERENCE", "SOFTMAX")
 WEIGHTED = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "EMBEDDING_LOOKUP", "GATHER")
 """Operators whose integer kernels win: where attention ends."""
-AROUND_ATTENTION = "around attention integer kernels take longer than float ones"
 
 
 def around_attention(content: bytes) -> frozenset[str]:

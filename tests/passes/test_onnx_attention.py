@@ -13,10 +13,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekit.artifact import open_artifact
-from edgekit.passes.base import PassContext
+from edgekit.passes.base import AROUND_ATTENTION, PassContext
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.observe import calibrate
-from edgekit.passes.onnx_attention import AROUND_ATTENTION, around_attention, integer_products
+from edgekit.passes.onnx_attention import around_attention, integer_products
 from edgekit.passes.quantize_onnx import QuantizeOnnx, float_reasons
 from edgekit.passes.saturation import clipping
 from edgekit.quality.account import account
