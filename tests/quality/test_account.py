@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekit.errors import ModelError, UnsupportedError
-from edgekit.quality.account import Account, account, quantized_already
+from edgekit.quality.account import Account, LeftFloat, account, quantized_already
 from edgekit.quality.account_onnx import onnx_account
 from edgekit.quality.account_tflite import read_tflite
 from edgekit.types import Artifact, Card, Format, Signature, Step, Task
@@ -142,3 +143,16 @@ def test_files_that_have_no_account(tmp_path: Path) -> None:
         onnx_account(tmp_path / "m.onnx", {})
     with pytest.raises(UnsupportedError, match=r"\.pt2"):
         account(Artifact(tmp_path / "m.pt2", Format.PT2))
+
+
+def test_a_file_carries_counts_where_the_document_has_names() -> None:
+    left = tuple(LeftFloat("ADD", f"{'a/long/path/' * 40}{k}", "reason") for k in range(100))
+    found = Account(103, 2, 0.5, 4, (*left, LeftFloat("ADD", "other", "another")))
+    held, whole = found.card_document(), found.document()
+    assert held["left_float"] == [
+        {"operator": "ADD", "count": 100, "reason": "reason"},
+        {"operator": "ADD", "count": 1, "reason": "another"},
+    ]
+    assert len(whole["left_float"]) == 101
+    assert {**held, "left_float": None} == {**whole, "left_float": None}
+    assert len(json.dumps(held)) < 500 < 40_000 < len(json.dumps(whole))

@@ -353,7 +353,7 @@ class _Run:
             parent.with_step(step, *self.notes),
             signature=Signature(*retyped),
             quantized_io=quantized,
-            account=found.document(),
+            account=found.card_document(),
             quality=(),
             selftest=None,
             ranges=None,
