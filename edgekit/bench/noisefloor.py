@@ -47,6 +47,8 @@ of which said so of itself. A core has two speeds there, 1.28 apart, and keeps e
 OCCASION_WEIGHT = 4.0
 """How many degrees of freedom an expectation of the spread between occasions counts for: with so few of them a spread
 is known within a factor of two, and intervals are Student's."""
+LEAST_OCCASION_WEIGHT = 3.0
+"""Below it Student's t has no variance, and a few files that moved would leave no interval of any use."""
 NOISY = " noisy"
 """Ends the key of a visit at which the machine was noisy: such visits are learned from apart."""
 SCHEMA = "edgekit.noise-floor/1"
@@ -143,20 +145,23 @@ def wider(a: NoiseFloor, b: NoiseFloor) -> NoiseFloor:
     )  # fmt: skip
 
 
-def fit(records: Sequence[Record], spread: float, weight: float = PROCESS_WEIGHT) -> tuple[float, float]:
-    """The most probable ``(spread, weight)`` behind ``records``; the arguments are the centres of the prior.
+def fit(
+    records: Sequence[Record], spread: float, weight: float = PROCESS_WEIGHT, *, least: float = _WEIGHTS[0]
+) -> tuple[float, float]:
+    """The most probable ``(spread, weight)`` behind ``records``; the arguments are the centres of the prior, ``least``
+    the smallest weight that is considered.
 
     ``seen / (spread**2 + within)`` follows F(degrees, weight), as in limma's moderated t, on a grid of both numbers.
     """
     squares = _SPREADS[:, None] ** 2
-    weights = np.array(_WEIGHTS)[None, :]
+    weights = np.array([one for one in _WEIGHTS if one >= least])[None, :]
     score = -0.5 * (np.log(_SPREADS[:, None] / spread) / _PRIOR_FACTOR) ** 2
     score = score - 0.5 * (np.log(weights / weight) / _PRIOR_FACTOR) ** 2
     for record in records:
         expected = squares + record.within
         score = score + _log_f(max(record.seen, 1e-12) / expected, record.degrees, weights) - np.log(expected)
     row, column = np.unravel_index(int(np.argmax(score)), score.shape)
-    return float(_SPREADS[row]), _WEIGHTS[column]
+    return float(_SPREADS[row]), float(weights[0, column])
 
 
 def process_record(cells: Sequence[NDArray[np.float64]], owners: Sequence[Sequence[Hashable]]) -> Record | None:
@@ -226,10 +231,10 @@ class Ledger:
             spread, weight = fit(process, PROCESS_SPREAD)
             found = replace(found, process=spread, weight=weight, runs=len(process))
         if visited:
-            spread, weight = fit(visited, OCCASION_SPREAD, OCCASION_WEIGHT)
+            spread, weight = fit(visited, OCCASION_SPREAD, OCCASION_WEIGHT, least=LEAST_OCCASION_WEIGHT)
             found = replace(found, occasion=spread, occasion_weight=weight)
         if noisy:
-            spread, weight = fit(noisy, NOISY_OCCASION_SPREAD, OCCASION_WEIGHT)
+            spread, weight = fit(noisy, NOISY_OCCASION_SPREAD, OCCASION_WEIGHT, least=LEAST_OCCASION_WEIGHT)
             found = replace(found, occasion_noisy=spread, occasion_noisy_weight=weight)
         return replace(found, revisits=len(visited) + len(noisy))
 

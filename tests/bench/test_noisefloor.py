@@ -12,6 +12,7 @@ import pytest
 
 from edgekit.bench.noisefloor import (
     BUILT_IN,
+    LEAST_OCCASION_WEIGHT,
     MOST_OCCASIONS,
     MOST_RECORDS,
     OCCASION_SPREAD,
@@ -143,7 +144,17 @@ def test_noisy_occasions_are_learned_from_apart() -> None:
     noisy = found.when(noisy=True)
     assert (noisy.occasion, noisy.occasion_weight) == (found.occasion_noisy, found.occasion_noisy_weight)
     assert found.when(noisy=False) == found
-    assert found.when(noisy=False) == found
+
+
+def test_a_few_files_that_moved_leave_an_interval_of_use() -> None:
+    """Nine files stayed within 0.1%, one doubled: the fit by itself would take the tails of Cauchy, t = 12.7."""
+    records = [Record(1e-6, 1e-8, 2.0)] * 9 + [Record(0.5, 1e-8, 2.0)]
+    assert fit(records, OCCASION_SPREAD, 4.0)[1] < LEAST_OCCASION_WEIGHT
+    ledger = Ledger(MACHINE)
+    for occasion in range(3):
+        moved = {f"file{k}": (occasion, 14 + 0.001 * (occasion - 1), 1e-8) for k in range(9)}
+        ledger.add(None, {**moved, "odd": (occasion, 14 + 0.7 * (occasion - 1), 1e-8)})
+    assert ledger.floor().occasion_weight == LEAST_OCCASION_WEIGHT
 
 
 def _learn(number: int) -> None:
