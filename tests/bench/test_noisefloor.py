@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edgekit.bench.noisefloor import (
+    APART_S,
     BUILT_IN,
     LEAST_OCCASION_WEIGHT,
     MOST_OCCASIONS,
@@ -126,7 +127,7 @@ def test_occasions_are_learned_from_files_that_come_again() -> None:
     ledger = Ledger(MACHINE)
     generator = np.random.default_rng(0)
     for occasion in range(4):
-        ledger.add(None, {f"file{k}": (occasion, 14 + generator.normal(0, 0.03), 1e-6) for k in range(10)})
+        ledger.add(None, {f"file{k}": (occasion * APART_S, 14 + generator.normal(0, 0.03), 1e-6) for k in range(10)})
     found = ledger.floor()
     assert found.occasion == pytest.approx(0.03, rel=0.4)
     assert (found.process, found.revisits) == (PROCESS_SPREAD, 10)
@@ -136,7 +137,7 @@ def test_noisy_occasions_are_learned_from_apart() -> None:
     ledger = Ledger(MACHINE)
     generator = np.random.default_rng(0)
     for occasion in range(4):
-        visit = {f"file{k} noisy": (occasion, 14 + generator.normal(0, 0.2), 1e-6) for k in range(10)}
+        visit = {f"file{k} noisy": (occasion * APART_S, 14 + generator.normal(0, 0.2), 1e-6) for k in range(10)}
         ledger.add(None, visit)
     found = ledger.floor()
     assert found.occasion == OCCASION_SPREAD
@@ -146,14 +147,25 @@ def test_noisy_occasions_are_learned_from_apart() -> None:
     assert found.when(noisy=False) == found
 
 
+def test_runs_that_follow_each_other_are_one_occasion() -> None:
+    """A calm quarter of an hour is no evidence of what the machine does tomorrow."""
+    ledger = Ledger(MACHINE)
+    for run in range(9):
+        ledger.add(None, {f"file{k}": (run * APART_S / 10, 14 + 1e-5 * run, 1e-8) for k in range(10)})
+    assert (ledger.floor().occasion, ledger.floor().revisits) == (OCCASION_SPREAD, 0)
+    ledger.add(None, {f"file{k}": (APART_S, 14.0, 1e-8) for k in range(10)})
+    assert ledger.floor().revisits == 10
+    assert ledger.floor().occasion < OCCASION_SPREAD
+
+
 def test_a_few_files_that_moved_leave_an_interval_of_use() -> None:
     """Nine files stayed within 0.1%, one doubled: the fit by itself would take the tails of Cauchy, t = 12.7."""
     records = [Record(1e-6, 1e-8, 2.0)] * 9 + [Record(0.5, 1e-8, 2.0)]
     assert fit(records, OCCASION_SPREAD, 4.0)[1] < LEAST_OCCASION_WEIGHT
     ledger = Ledger(MACHINE)
     for occasion in range(3):
-        moved = {f"file{k}": (occasion, 14 + 0.001 * (occasion - 1), 1e-8) for k in range(9)}
-        ledger.add(None, {**moved, "odd": (occasion, 14 + 0.7 * (occasion - 1), 1e-8)})
+        moved = {f"file{k}": (occasion * APART_S, 14 + 0.001 * (occasion - 1), 1e-8) for k in range(9)}
+        ledger.add(None, {**moved, "odd": (occasion * APART_S, 14 + 0.7 * (occasion - 1), 1e-8)})
     assert ledger.floor().occasion_weight == LEAST_OCCASION_WEIGHT
 
 
