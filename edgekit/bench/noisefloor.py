@@ -127,11 +127,8 @@ def floor_of(document: Mapping[str, Any]) -> NoiseFloor:
     values = [_usable(said.get(name)) for name in names]
     if None in values:
         return BUILT_IN
-    later = (
-        "occasion_spread_noisy",
-        "occasion_weight",
-        "occasion_weight_noisy",
-    )  # an older document may lack them
+    # an older document may lack these
+    later = ("occasion_spread_noisy", "occasion_weight", "occasion_weight_noisy")
     defaults = (NOISY_OCCASION_SPREAD, OCCASION_WEIGHT, OCCASION_WEIGHT)
     rest = [_usable(said.get(name)) or default for name, default in zip(later, defaults, strict=True)]
     process, weight, occasion = (float(value) for value in values if value is not None)
