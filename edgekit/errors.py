@@ -10,6 +10,7 @@
     │   ├── RecipeError            a recipe file
     │   ├── UnsupportedError       a format, runtime or scheme has no such thing
     │   │   └── ConversionError    a tool tried to convert a network and failed
+    │   ├── LimitError             larger than a limit of edgekit/limits.py
     │   └── StorageError           the disk is full
     ├── GateError               1  a gate said no
     │   ├── ParityError            a conversion whose outputs differ
@@ -87,6 +88,10 @@ class ConversionError(UnsupportedError):
     def __init__(self, tool: str, headline: str, advice: str, detail: str, *, written: bool = False) -> None:
         super().__init__(f"{headline}. {advice}")
         self.tool, self.headline, self.advice, self.detail, self.written = tool, headline, advice, detail, written
+
+
+class LimitError(InputError):
+    """An input is larger than a limit allows; the message names the limit and the variable that raises it."""
 
 
 class StorageError(InputError):

@@ -1,0 +1,72 @@
+"""How large a stranger's input may be: one table, each limit with a name, a default and an environment variable.
+
+A reader asks :func:`check` before it allocates or loops, so that a small file cannot take the machine down. A user who
+does have larger inputs sets the variable, for example ``EDGEKIT_LIMIT_ARRAY_BYTES=8e9``.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Final
+
+from edgekit.errors import LimitError, UsageError
+
+PREFIX: Final = "EDGEKIT_LIMIT_"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One limit: its default, its unit and what it bounds."""
+
+    default: int
+    unit: str
+    what: str
+
+
+LIMITS: Final[dict[str, Limit]] = {
+    "MODEL_BYTES": Limit(8 << 30, "bytes", "size of a model file"),
+    "CARD_BYTES": Limit(16 << 20, "bytes", "size of the card inside a model file"),
+    "TEXT_BYTES": Limit(1 << 30, "bytes", "size of a text file: tables, series, sentences, after decompression"),
+    "DOCUMENT_BYTES": Limit(256 << 20, "bytes", "size of a JSON or TOML document"),
+    "DOCUMENT_DEPTH": Limit(200, "levels", "nesting of a JSON or TOML document"),
+    "ARRAY_BYTES": Limit(4 << 30, "bytes", "size of the arrays of one .npz or .npy file, after decompression"),
+    "ARCHIVE_BYTES": Limit(16 << 30, "bytes", "size of what an archive unpacks to"),
+    "ARCHIVE_MEMBERS": Limit(2_000_000, "members", "number of files in an archive"),
+    "ARCHIVE_RATIO": Limit(200, "times", "size of what an archive unpacks to, relative to the archive"),
+    "IMAGE_PIXELS": Limit(100_000_000, "pixels", "size of one image"),
+    "INPUT_BYTES": Limit(2 << 30, "bytes", "size of one input of a model as its card or its shape describes it"),
+    "GRAPH_NODES": Limit(2_000_000, "nodes", "number of operators in a model file, those of subgraphs included"),
+    "RECIPE_LINES": Limit(2_000, "lines", "length of a recipe file"),
+    "REPLY_BYTES": Limit(64 << 20, "bytes", "size of the text of a device's reply"),
+}
+"""Readers add theirs here; docs/security.md lists them all (a test compares)."""
+
+
+def limit(name: str) -> int:
+    """The value of the limit ``name``: its default, or what its environment variable says.
+
+    Raises:
+        UsageError: the variable does not hold a positive number.
+    """
+    text = os.environ.get(PREFIX + name)
+    if text is None:
+        return LIMITS[name].default
+    try:
+        value = int(float(text))
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"{PREFIX}{name} is {text[:40]!r}, a positive number was expected") from error
+    if value <= 0:
+        raise UsageError(f"{PREFIX}{name} is {text[:40]!r}, a positive number was expected")
+    return value
+
+
+def check(name: str, amount: int | float, subject: object) -> None:
+    """Raises LimitError where ``amount`` is beyond the limit ``name``; ``subject`` is what the message begins with."""
+    allowed = limit(name)
+    if amount > allowed:
+        entry = LIMITS[name]
+        raise LimitError(
+            f"{subject}: {int(amount):,} {entry.unit}, the limit is {allowed:,} ({entry.what}); if you trust it, set "
+            f"{PREFIX}{name} to a larger number"
+        )
