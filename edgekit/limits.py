@@ -32,6 +32,7 @@ LIMITS: Final[dict[str, Limit]] = {
     "DOCUMENT_VALUES": Limit(8_000_000, "values", "number of values in a JSON document"),
     "DOCUMENT_DEPTH": Limit(200, "levels", "nesting of a JSON or TOML document"),
     "ARRAY_BYTES": Limit(4 << 30, "bytes", "size of the arrays of one .npz or .npy file, after decompression"),
+    "CLASSES": Limit(100_000, "classes", "number of classes, by the largest label"),
     "ARCHIVE_BYTES": Limit(16 << 30, "bytes", "size of what an archive unpacks to"),
     "ARCHIVE_MEMBERS": Limit(2_000_000, "members", "number of files in an archive"),
     "UNPACKED_RATIO": Limit(200, "times", "size of what a packed file unpacks to, relative to the file"),
