@@ -52,8 +52,9 @@ LIMITS: Final[dict[str, Limit]] = {
     "INPUT_BYTES": Limit(256 << 20, "bytes", "size of one input of a model as its card or its shape describes it"),
     "PARAMETERS": Limit(10_000_000, "parameters", "size of a network of the zoo that a checkpoint's card describes"),
     "GRAPH_NODES": Limit(200_000, "nodes", "number of operators in a model file, those of subgraphs included"),
-    "RECIPE_BYTES": Limit(256 << 10, "bytes", "size of a recipe file"),
+    "RECIPE_BYTES": Limit(128 << 10, "bytes", "size of a recipe file"),
     "RECIPE_LINES": Limit(2_000, "lines", "length of a recipe file"),
+    "RECIPE_RUNS": Limit(500, "runs", "number of runs that the steps of a recipe stand for"),
     "REPLY_BYTES": Limit(64 << 20, "bytes", "size of the text of a device's reply"),
 }
 """Readers add theirs here; docs/security.md lists them all (a test compares)."""
