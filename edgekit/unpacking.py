@@ -8,20 +8,11 @@ from typing import IO, Any, Final
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipInfo
 
 from edgekit.errors import InputError
-from edgekit.limits import check
+from edgekit.limits import check, check_unpacked
 
-SMALL: Final = 64 << 20
-"""Bytes that anything may unpack to, however small it is packed; beyond it the ratio counts."""
 _CHUNK: Final = 1 << 20
 _METHODS: Final = (ZIP_STORED, ZIP_DEFLATED)
 _ENCRYPTED: Final = 1
-
-
-def check_unpacked(limit: str, unpacked: int, packed: int, subject: object) -> None:
-    """Raises LimitError where ``unpacked`` bytes are beyond ``limit``, or too many for the ``packed`` ones."""
-    check(limit, unpacked, subject)
-    if unpacked > SMALL:
-        check("UNPACKED_RATIO", unpacked / max(packed, 1), subject)
 
 
 class Bounded(io.RawIOBase):

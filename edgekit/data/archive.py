@@ -18,9 +18,9 @@ from typing import IO, Any, BinaryIO, Final, Self
 
 from edgekit.errors import DataError
 from edgekit.inputs import open_regular
-from edgekit.limits import check
+from edgekit.limits import check, check_unpacked
 from edgekit.reading import reading
-from edgekit.unpacking import Bounded, check_unpacked, check_zip
+from edgekit.unpacking import Bounded, check_zip
 
 SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 _LIMIT: Final = "ARCHIVE_BYTES"

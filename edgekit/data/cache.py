@@ -10,16 +10,15 @@ import hashlib
 import logging
 import os
 import shutil
-import tempfile
 import urllib.error
 import urllib.request
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit.artifact import sha256_file
 from edgekit.data.archive import members
 from edgekit.errors import DataError, StorageError
+from edgekit.leftovers import sweep, temporary_name
 from edgekit.outputs import publishing, writable_folder
 
 log = logging.getLogger("edgekit")
@@ -126,11 +125,16 @@ def unpacked(archive: Path) -> Path:
     target = _place(archive)
     if not target.is_dir():
         writable_folder(target.parent)
-        temporary = Path(tempfile.mkdtemp(dir=target.parent))
+        sweep(target.parent)
+        temporary = target.parent / temporary_name(target.name)
+        temporary.mkdir()
         try:
             _extract(archive, temporary)
-            with suppress(OSError):  # not empty: another process was first
+            try:
                 os.replace(temporary, target)
+            except OSError:
+                if not target.is_dir():  # else another process was first
+                    raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     children = [child for child in target.iterdir() if not child.name.startswith((".", "__MACOSX"))]

@@ -7,6 +7,7 @@ import random
 import tarfile
 import threading
 import zipfile
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +15,7 @@ from edgekit.data import open_data
 from edgekit.data.archive import members
 from edgekit.data.cache import unpacked
 from edgekit.errors import DataError, LimitError
-from edgekit.unpacking import SMALL
+from edgekit.limits import LIMITS
 
 FILES = {
     "set/train/a/1.txt": b"one",
@@ -129,8 +130,9 @@ def test_other_compressions_of_a_tar(tmp_path, mode):
         unpacked(tar(tmp_path / "a.tar.gz", mode=mode))
 
 
-def test_a_small_archive_does_not_become_a_large_one(tmp_path, cache):
-    zeros = {"set/a": bytes(SMALL + 1)}
+def test_a_small_archive_does_not_become_a_large_one(tmp_path, cache, monkeypatch):
+    monkeypatch.setitem(LIMITS, "ARCHIVE_BYTES", replace(LIMITS["ARCHIVE_BYTES"], small=1 << 20))
+    zeros = {"set/a": bytes((1 << 20) + 1)}
     for archive in (tar(tmp_path / "a.tar.gz", zeros), zipped(tmp_path / "a.zip", zeros)):
         with pytest.raises(LimitError, match="EDGEKIT_LIMIT_UNPACKED_RATIO"):
             unpacked(archive)
