@@ -1,4 +1,4 @@
-"""Model files: open, check, read and write the card inside them, publish atomically.
+"""Model files: open, check, read and write the card inside them.
 
 Every format is handled as bytes, without onnx, TensorFlow or torch, so that a board can do all of it:
 ONNX ``metadata_props`` (:mod:`edgekit.wire_onnx`), a TFLite metadata buffer (:mod:`edgekit.wire_tflite`), a member
@@ -7,18 +7,14 @@ ONNX ``metadata_props`` (:mod:`edgekit.wire_onnx`), a TFLite metadata buffer (:m
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
-import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from edgekit import wire_onnx, wire_tflite
 from edgekit.cardfile import card_from_json, card_to_json, decode_card, encode_card, library_versions
-from edgekit.errors import ModelError, StorageError, UsageError
+from edgekit.errors import ModelError, UsageError
+from edgekit.outputs import publishing
 from edgekit.types import Artifact, Card, Format
 
 __all__ = [
@@ -36,7 +32,6 @@ __all__ = [
     "sha256_file",
     "sha256_model",
     "size_bytes",
-    "writable_folder",
     "write_card",
 ]
 
@@ -118,75 +113,6 @@ def require_beside(source: Path, place: Path) -> None:
             f"{source} keeps its weights in {', '.join(_parts(source))} beside it: give a place in the folder "
             f"{source.parent}, or export it again as one self-contained file"
         )
-
-
-@contextmanager
-def publishing(target: Path) -> Iterator[Path]:
-    """A temporary path beside ``target`` (same suffix); on a clean exit it becomes ``target``, else it is removed.
-
-    Raises:
-        StorageError: the disk is full.
-        UsageError: the place cannot be written.
-    """
-    folder = writable_folder(target.parent)
-    temporary = folder / f".{target.stem}.{os.getpid()}.{os.urandom(4).hex()}{target.suffix}"
-    try:
-        with writing(target):
-            yield temporary
-            with open(temporary, "rb+") as handle:
-                os.fsync(handle.fileno())
-                os.fchmod(handle.fileno(), _plain_mode())
-            os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _plain_mode() -> int:
-    """The permissions an ordinary new file gets (libraries that make temporary files make them private)."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
-
-
-@contextmanager
-def writing(target: Path) -> Iterator[None]:
-    """Turns the operating system's refusals to write ``target`` into the errors of the tree."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StorageError(
-                f"no space left while writing {target}: {error.strerror}; nothing was published. Free some space, or "
-                "choose another folder with -o"
-            ) from error
-        if error.errno in (
-            errno.EACCES,
-            errno.EPERM,
-            errno.EROFS,
-            errno.ENOTDIR,
-            errno.EISDIR,
-            errno.ENAMETOOLONG,
-            errno.ENOENT,
-        ):
-            raise UsageError(f"cannot write {target}: {error.strerror}; choose another place with -o") from error
-        raise
-
-
-def writable_folder(path: str | Path) -> Path:
-    """The folder ``path``, made if it is not there.
-
-    Raises:
-        UsageError: it cannot be made or written.
-        StorageError: the disk is full.
-    """
-    folder = Path(path)
-    with writing(folder):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as error:
-            raise UsageError(f"{folder} is a file, a folder is needed; choose another place with -o") from error
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
 
 
 def sha256_file(path: str | Path) -> str:

@@ -17,8 +17,9 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgekit.artifact import publishing, sha256_file, writable_folder
+from edgekit.artifact import sha256_file
 from edgekit.errors import DataError
+from edgekit.outputs import publishing, writable_folder
 
 log = logging.getLogger("edgekit")
 ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekit.artifact import publishing
 from edgekit.data.cache import Download, cache_folder, fetch, find_local
 from edgekit.data.dataset import Dataset, interleaved
 from edgekit.data.images import decode
 from edgekit.errors import DataError
+from edgekit.outputs import publishing
 from edgekit.types import Array
 
 log = logging.getLogger("edgekit")

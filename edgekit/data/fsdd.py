@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.artifact import publishing
 from edgekit.data.cache import Download, cache_folder, fetch, find_local
 from edgekit.data.dataset import Dataset, interleaved
 from edgekit.data.wav import Waveform, read_wav
 from edgekit.errors import DataError
+from edgekit.outputs import publishing
 from edgekit.types import Array
 
 log = logging.getLogger("edgekit")

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from edgekit.artifact import publishing
 from edgekit.errors import InputError, UsageError
+from edgekit.outputs import publishing
 from edgekit.registry import names
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
