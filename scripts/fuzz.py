@@ -1,8 +1,9 @@
 """Files that a stranger made, given to every reader of edgekit; see scripts/fuzz.
 
-Each input is made of the corpus and a seed, the same every time, and read in a child process. A fault is an exception that
-is no EdgekitError, more than 5 s (without what other programs took of the processor), more than 1 GB of memory or disk, a
-crash, a file written, a program started or a pickle opened, and a file left behind. Exit code 1 when there is one.
+Each input is made of the corpus and a seed, the same every time, and read in a child process. A fault is an exception
+that is not an EdgekitError, more than 5 s (without what other programs took of the processor), more than 1 GB of memory
+or disk, a crash, a file written, a program started or a pickle opened, and a file left behind. With --commands whole
+command lines are run. Exit code 1 when there is a fault.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ import time
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from fuzz_child import Formats, quiet
+from fuzz_commands import Case, Ended, Maker, fresh, run
 from fuzz_inputs import make, seeds_of
 from fuzz_pool import Job, Outcome, Pool, deck
 from fuzz_readers import READERS, Reader, planted
@@ -37,11 +40,22 @@ COLUMNS = ("inputs", "refused", "accepted", "untyped", "over time", "over 1 GB",
 
 def main(arguments: list[str] | None = None) -> int:
     options = parsed(arguments)
-    readers = chosen_readers(options)
     corpus = made_corpus(options.corpus)
+    faults = 0
+    if options.commands or (options.only or "").startswith("command:"):
+        faults += commands(options, corpus)
+    if options.inputs:
+        faults += inputs(options, corpus)
+    return 1 if faults else 0
+
+
+def inputs(options: argparse.Namespace, corpus: Path) -> int:
+    """Single files, each to its reader; the number of faults."""
+    readers = chosen_readers(options)
     seeds = {name: seeds_of(corpus, name, reader) for name, reader in readers.items()}
     for name in [name for name, found in seeds.items() if not found]:
         print(f"fuzz: {name} is left out: it needs {readers.pop(name).needs}", file=sys.stderr)
+    table = Table(readers, seeds, options.seed, options.keep)
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         warm_up(readers, seeds, Path(folder) / "warm")
         pool = Pool(readers, seeds, Path(folder), options.seed, 1 if options.only else options.jobs)
@@ -49,19 +63,56 @@ def main(arguments: list[str] | None = None) -> int:
             jobs: Iterator[Job] = iter([one(options.only, readers)])
         else:
             jobs = within(options.seconds, deck(readers, options.inputs))
-        table = Table(readers, seeds, options.seed, options.keep)
         started = time.monotonic()
         pool.run(jobs, table.add, trace=bool(options.only))
     print(table.text())
     print(f"{table.total} inputs, seed {options.seed}, {time.monotonic() - started:.0f} s: {table.count} faults")
-    return 1 if table.count else 0
+    return table.count
+
+
+def commands(options: argparse.Namespace, corpus: Path) -> int:
+    """Whole command lines; the number of faults."""
+    maker, kinds, codes, started = Maker(corpus, options.seed), Counter[str](), Counter[int](), time.monotonic()
+    numbers = range(options.commands) if options.commands else [int(options.only.partition(":")[2])]
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as top, ThreadPoolExecutor(options.jobs) as threads:
+
+        def done(number: int) -> tuple[int, Case, Ended]:
+            folder = fresh(Path(top) / f"command-{number}")
+            case = maker.case(number, folder)
+            ended = run(case, folder)
+            if ended.faults and options.keep is not None:
+                shutil.copytree(
+                    folder, options.keep / folder.name, symlinks=True, dirs_exist_ok=True, copy_function=kept
+                )
+            shutil.rmtree(folder)
+            return number, case, ended
+
+        for number, case, ended in threads.map(done, numbers):
+            codes[ended.code] += 1
+            for fault in ended.faults:
+                kinds[fault] += 1
+                print(f"FAULT command:{number} {fault}\n      {case}", flush=True)
+            if options.only:
+                print(f"{case}\n{ended.printed}\nexit code {ended.code}, {ended.seconds:.1f} s")
+    count = sum(kinds.values())
+    shown = ", ".join(f"{code}: {codes[code]}" for code in sorted(codes))
+    took = f"{time.monotonic() - started:.0f} s"
+    print(f"{len(numbers)} commands, seed {options.seed}, {took}: {count} faults; exit codes {shown}")
+    return count
+
+
+def kept(source: str, target: str) -> None:
+    """Copies a plain file; nodes and sockets are not needed to see what happened."""
+    if Path(source).is_file():
+        shutil.copyfile(source, target)
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="scripts/fuzz", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--inputs", type=int, default=3000, metavar="N", help="inputs over all readers together (3000)")
+    parser.add_argument("--inputs", type=int, metavar="N", help="inputs over all readers together (3000)")
+    parser.add_argument("--commands", type=int, default=0, metavar="N", help="whole command lines")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other inputs (0)")
     parser.add_argument("--seconds", type=float, metavar="S", help="no new input after this time")
     parser.add_argument("--readers", metavar="A,B", help=f"of {', '.join(READERS)}")
@@ -73,7 +124,11 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 8), help="processes")
     parser.add_argument("--plant", action="append", default=[], metavar="MODULE:FUNCTION",
                         help="a reader that is none of edgekit's: shows that faults are seen")  # fmt: skip
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.inputs is None:
+        alone = options.commands or (options.only or "").startswith("command:")
+        options.inputs = 0 if alone else 3000
+    return options
 
 
 def chosen_readers(options: argparse.Namespace) -> dict[str, Reader]:
@@ -139,8 +194,8 @@ def warm_up(readers: Mapping[str, Reader], seeds: Mapping[str, list[Path]], fold
                     reader.open(make(name, reader, seeds[name], 0, index).written(place))
                 except EdgekitError as error:
                     refused.append(f"{name}, {seed.name}: {error}")
-                except Exception:
-                    continue  # a planted reader; one of edgekit's is seen in the run
+                except Exception as error:
+                    log.debug("%s: %s", name, error)  # it is seen in the run
     if refused:
         raise SystemExit("fuzz: good files are refused:\n" + "\n".join(refused))
 

@@ -64,7 +64,9 @@ class Member:
 
     def header(self) -> bytes:
         """Its own header and its bytes."""
-        return _LOCAL.pack(b"PK\3\4", *_numbers(_LOCAL_FIELDS, self._truth() | self.own)) + self.name + self.packed
+        return (
+            _LOCAL.pack(b"PK\3\4", *_numbers(_LOCAL_FIELDS, self._truth() | dict(self.own))) + self.name + self.packed
+        )
 
     def entry(self, offset: int) -> bytes:
         """Its entry in the central directory."""

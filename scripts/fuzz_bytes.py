@@ -19,7 +19,7 @@ EDGES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 2**31 - 1, 2**31, 2*
 
 def mutate_bytes(rng: Random, data: bytes) -> bytes:
     """One change that knows nothing of the format."""
-    change = rng.choice(_CHANGES)
+    change: Mutator = rng.choice(_CHANGES)
     return change(rng, data)[:MOST_BYTES]
 
 

@@ -34,8 +34,7 @@ LONGEST_LIFE = 400
 """Inputs after which a child is replaced by a fresh one."""
 _PR_SET_PDEATHSIG = 1
 _STARTS = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty")
-_CHANGES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.symlink", "os.link", "os.truncate", "os.chmod", "shutil.move",
-            "shutil.rmtree")  # fmt: skip
+_CHANGES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.symlink", "os.link", "os.truncate", "os.chmod")
 _NETWORK = ("socket.connect", "socket.getaddrinfo", "urllib.Request")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
@@ -156,14 +155,16 @@ class Child:
     def _left(self, before: set[Path], *, accepted: bool) -> tuple[list[str], int]:
         """Files that a reader left, as faults, and their bytes; everything is as before afterwards.
 
-        What was accepted may stand in the cache.
+        What was accepted may stand in the cache, and so may an archive that was, whatever is in it.
         """
         size, faults = 0, []
         for folder in (*HOMES, "in"):
             top = self._folder / folder
             found = [p for p in top.rglob("*") if (p.is_symlink() or not p.is_dir()) and p not in before]
             size += sum(p.lstat().st_size for p in found)
-            if found and not (accepted and folder == "cache"):
+            if folder == "cache":
+                found = [p for p in found if not (accepted or _is_whole(p.relative_to(top)))]
+            if found:
                 faults.append(f"leaves {folder}/{found[0].relative_to(top)}"[:160])
         for folder in (*HOMES, "in"):
             for entry in (self._folder / folder).iterdir():
@@ -173,6 +174,11 @@ class Child:
                 faults.append(f"writes {place.name} outside of its folder")
                 place.unlink()
         return faults, size
+
+
+def _is_whole(place: Path) -> bool:
+    """Whether a place in the cache is an archive that was unpacked to its end."""
+    return len(place.parts) > 2 and place.parts[0] == "unpacked" and not place.parts[1].startswith((".", "tmp"))
 
 
 def _forget_peak() -> int:

@@ -79,14 +79,16 @@ def arrays(models: Path, work: Path) -> Seeds:
     from edgekit.devices.protocol import Message, encode
 
     values = {"inputs": np.arange(60, dtype=np.float32).reshape(10, 6), "labels": np.arange(10) % 2}
-    for name, save in (("plain", np.savez), ("packed", np.savez_compressed)):
+    savers: dict[str, Any] = {"plain": np.savez, "packed": np.savez_compressed}
+    for name, save in savers.items():
         out = io.BytesIO()
-        save(out, **values)  # type: ignore[operator]
+        save(out, **values)
         yield "npz", name, {"arrays.npz": out.getvalue()}
     out = io.BytesIO()
     np.savez(out, inputs=np.array([Touch()], dtype=object))
     yield "npz", "hostile-pickle", {"arrays.npz": out.getvalue()}
-    for name, array in {"plain": values["inputs"], "wide": np.zeros((1, 3), ">i8"), "text": np.array(["a"])}.items():
+    bare: dict[str, Any] = {"plain": values["inputs"], "wide": np.zeros((1, 3), ">i8"), "text": np.array(["a"])}
+    for name, array in bare.items():
         out = io.BytesIO()
         np.save(out, array)
         yield "npy", name, {"array.npy": out.getvalue()}
@@ -166,20 +168,13 @@ def archives(models: Path, work: Path) -> Seeds:
     evil = [Member(b"data/cat/1.png", b"evil"), Member(b"data/dog/1.png", b"evil")]
     yield "images", "hostile-two-directories", {"data.zip": two_directories(evil, good)}
     yield "images", "hostile-overlap", {"data.zip": write_zip(good, again=[0] * 5000)}
-    for name, kind, target in (
-        ("symlink", tarfile.SYMTYPE, "../../.."),
-        ("absolute-symlink", tarfile.SYMTYPE, "/"),
-        ("hard-link", tarfile.LNKTYPE, "../../outside"),
-        ("device", tarfile.CHRTYPE, ""),
-        ("fifo", tarfile.FIFOTYPE, ""),
-    ):
+    links = {"symlink": (tarfile.SYMTYPE, "../../.."), "absolute-symlink": (tarfile.SYMTYPE, "/")}
+    links |= {"hard-link": (tarfile.LNKTYPE, "../../outside"), "device": (tarfile.CHRTYPE, "")}
+    for name, (kind_, target) in links.items():
         link = tarfile.TarInfo("data/cat")
-        link.type, link.linkname = kind, target
-        yield (
-            "images",
-            f"hostile-{name}",
-            {"data.tar.gz": _tar({"data/cat/outside": photo, "data/dog/1.png": photo}, "gz", link)},
-        )
+        link.type, link.linkname = kind_, target
+        packed = _tar({"data/cat/outside": photo, "data/dog/1.png": photo}, "gz", link)
+        yield "images", f"hostile-{name}", {"data.tar.gz": packed}
 
 
 def _tar(tree: Files, kind: str, first: tarfile.TarInfo | None = None) -> bytes:

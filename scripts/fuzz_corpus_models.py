@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -46,7 +47,10 @@ def made_models(work: Path) -> Path:
     edgekit.export("gru", to=["onnx", "tflite"], out=work, name="gru")
     edgekit.export("mlp", to=["pt2"], out=work, name="open", dynamic=["table:0=batch"])
     for format_ in ("onnx", "tflite"):
-        keywords = {"save_calibration": work / f"ranges-{format_}.json", "out": work / f"int8.{format_}"}
+        keywords: dict[str, Any] = {
+            "save_calibration": work / f"ranges-{format_}.json",
+            "out": work / f"int8.{format_}",
+        }
         edgekit.quantize(work / f"mlp.{format_}", scheme="int8", data="breast-cancer", samples=50, **keywords)
     plan_mixed(work / "mlp.onnx", scheme="int8", data="breast-cancer", samples=50, out=work / "plan.json")
     models = [str(work / name) for name in ("mlp.onnx", "int8.onnx", "mlp.tflite")]
@@ -98,33 +102,28 @@ def _bare_onnx(*, external: bool) -> bytes:
 
 def _many_references(data: bytes, count: int) -> bytes:
     """A TFLite file whose list of graphs names the same graph ``count`` times: a new root in front of the old file."""
-    u32 = lambda at: int.from_bytes(data[at : at + 4], "little")  # noqa: E731
-    root = u32(0)
+
+    def number(at: int, size: int = 4) -> int:
+        return int.from_bytes(data[at : at + size], "little")
+
+    root = number(0)
     vtable = root - int.from_bytes(data[root : root + 4], "little", signed=True)
-    slots = [int.from_bytes(data[vtable + 4 + 2 * k : vtable + 6 + 2 * k], "little") for k in range(8)]
-    slots = [
-        slot if 4 + 2 * k < int.from_bytes(data[vtable : vtable + 2], "little") else 0 for k, slot in enumerate(slots)
-    ]
-    places = [root + slot if slot else 0 for slot in slots]
+    slots = [number(vtable + at, 2) if at < number(vtable, 2) else 0 for at in range(4, 20, 2)]
     head = 8 + 20 + 4 + 4 * 8  # offset and identifier, vtable, table
     shift = -(-(head + 4 + 4 * count) // 64) * 64
     out = bytearray(shift)
-    out[:8] = (28).to_bytes(4, "little") + b"TFL3"
-    out[8:28] = b"".join(
-        n.to_bytes(2, "little") for n in (20, 36, *(4 + 4 * k if p else 0 for k, p in enumerate(places)))
-    )
-    out[28:32] = (20).to_bytes(4, "little")
-    for k, place in enumerate(places):
-        here = 32 + 4 * k
-        if place:
-            value = u32(place) if k == 0 else head - here if k == 2 else place + u32(place) + shift - here
-            out[here : here + 4] = value.to_bytes(4, "little")
-    graph = places[2] + u32(places[2]) + 4
-    graph += u32(graph) + shift
-    out[head : head + 4] = count.to_bytes(4, "little")
-    for k in range(count):
-        here = head + 4 + 4 * k
-        out[here : here + 4] = (graph - here).to_bytes(4, "little")
+    out[:8] = struct.pack("<I4s", 28, b"TFL3")
+    struct.pack_into("<10H", out, 8, 20, 36, *(4 + 4 * k if slot else 0 for k, slot in enumerate(slots)))
+    struct.pack_into("<i", out, 28, 20)
+    for k, slot in enumerate(slots):
+        here, place = 32 + 4 * k, root + slot
+        if slot:
+            value = number(place) if k == 0 else head - here if k == 2 else place + number(place) + shift - here
+            struct.pack_into("<I", out, here, value)
+    first = root + slots[2] + number(root + slots[2]) + 4
+    graph = first + number(first) + shift
+    places = range(head + 4, head + 4 + 4 * count, 4)
+    struct.pack_into(f"<{count + 1}I", out, head, count, *(graph - here for here in places))
     return bytes(out) + data
 
 

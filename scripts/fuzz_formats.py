@@ -236,7 +236,7 @@ def mutate_npy(rng: Random, data: bytes) -> bytes:
     header = (rng.choice(_HEADERS) % rng.choice(_ODD)).encode() if kind < 0.8 else mutate_bytes(rng, header)
     said = len(header) if rng.random() < 0.9 else rng.choice(EDGES)
     version, width = (b"\2\0", 4) if len(header) > 65535 or rng.random() < 0.1 else (b"\1\0", 2)
-    return data[:6] + version + (said % 256**width).to_bytes(width, "little") + header + body
+    return data[:6] + version + (said % (1 << 8 * width)).to_bytes(width, "little") + header + body
 
 
 def mutate_safetensors(rng: Random, data: bytes) -> bytes:

@@ -36,7 +36,7 @@ class Job:
 
 @dataclass
 class Outcome:
-    """What became of an input: ``accepted``, ``refused``, ``untyped`` or ``killed``; ``faults`` is empty for a good one."""
+    """What became of an input: ``accepted``, ``refused``, ``untyped`` or ``killed``; no ``faults`` if all is well."""
 
     job: Job
     outcome: str
@@ -83,15 +83,15 @@ class Pool:
         try:
             for number in range(self._jobs):
                 self._start(number, selector, trace)
-            while any([self._deal(slot, deck, trace) for slot in self._slots]):
+            while self._deal_all(deck, trace):
                 for key, _ in selector.select(TICK_S):
                     slot: _Slot = key.data
                     for outcome in self._heard(slot, selector, trace):
                         told(outcome)
                 for slot in list(self._slots):
-                    if (outcome := self._over(slot)) is not None:
+                    if (over := self._over(slot)) is not None:
                         self._replace(slot, selector, trace)
-                        told(outcome)
+                        told(over)
         finally:
             for slot in self._slots:
                 _end(slot)
@@ -116,6 +116,10 @@ class Pool:
         slot = _Slot(pid, ours, folder)
         self._slots.insert(number, slot)
         selector.register(ours, selectors.EVENT_READ, slot)
+
+    def _deal_all(self, deck: Iterator[Job], trace: bool) -> int:
+        """Children that have something to do."""
+        return sum(self._deal(slot, deck, trace) for slot in self._slots)
 
     def _deal(self, slot: _Slot, deck: Iterator[Job], trace: bool) -> bool:
         """Gives an idle child the next input; whether it has one."""

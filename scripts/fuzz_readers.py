@@ -138,7 +138,8 @@ def wav(path: Path) -> None:
     from edgekit.data.dataset import Dataset
     from edgekit.data.wav import read_wav
 
-    measure(Dataset("a", "all", "audio", {"audio": [read_wav(path)]}))
+    recordings: Any = [read_wav(path)]
+    measure(Dataset("a", "all", "audio", {"audio": recordings}))
 
 
 def image(path: Path) -> None:
@@ -200,11 +201,11 @@ def bench(path: Path) -> None:
     from edgekit.report.document import dumps
 
     other = path.parent / "other.json"
-    compared = [
-        lambda a=a, b=b: dumps(edgekit.compare(a, b, fail_slower=5).document())
-        for a, b in ((path, other), (other, path))
-    ]  # type: ignore[misc]
-    every([*compared, lambda: read_replay(path, {})])
+
+    def compare(a: Path, b: Path) -> None:
+        dumps(edgekit.compare(a, b, fail_slower=5).document())
+
+    every((lambda: compare(path, other), lambda: compare(other, path), lambda: read_replay(path, {})))
 
 
 def calibration(path: Path) -> None:
@@ -294,10 +295,15 @@ def _training(path: Path) -> None:
     RunState(path, {"seed": 0}).load(module, torch.nn.Linear(3, 2), torch.optim.AdamW(module.parameters()))
 
 
+def card_or_file(name: str) -> Mutator:
+    """Of a model only the card changes, of an input beside it anything."""
+    return mutate_card if name.startswith("model") else mutator_of(name)
+
+
 READERS: dict[str, Reader] = {
     "onnx": Reader(inspect, "model.onnx", weight=8), "tflite": Reader(inspect, "model.tflite", weight=8),
     "pt2": Reader(pt2, "model.pt2", weight=6), "savedmodel": Reader(inspect, ".", weight=2, needs="tensorflow"),
-    "card": Reader(card, "model", mutator=lambda name: mutate_card if name.startswith("model") else mutator_of(name), weight=12),
+    "card": Reader(card, "model", mutator=card_or_file, weight=12),
     "checkpoint": Reader(source, "net.safetensors", weight=6),
     "checkpoint card": Reader(source, "net.safetensors", "checkpoint", lambda name: mutate_card, weight=6),
     "keras": Reader(source, "net.keras", weight=2, needs="keras"),
