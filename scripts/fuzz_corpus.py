@@ -158,8 +158,8 @@ def archives(work: Path) -> Seeds:
             "zip",
             {"data.zip": write_zip([Member(n.encode(), c, zipfile.ZIP_DEFLATED) for n, c in tree.items()])},
         )
-        for kind, end in (("gz", "tar.gz"), ("", "tar"), ("xz", "tar")):
-            yield reader, f"tar-{kind or 'plain'}", {f"data.{end}": _tar(tree, kind)}
+        for name, kind, end in (("tar-gz", "gz", "tar.gz"), ("tar", "", "tar"), ("hostile-xz", "xz", "tar")):
+            yield reader, name, {f"data.{end}": _tar(tree, kind)}
         yield reader, "folder", tree
     yield "images", "hostile-up", {"data.zip": write_zip([Member(b"../../outside", photo), Member(b"/outside", photo)])}
     good = [Member(b"data/cat/1.png", photo), Member(b"data/dog/1.png", photo)]

@@ -45,5 +45,8 @@ def table(head: Sequence[object], rows: Mapping[str, Sequence[object]]) -> list[
 
 def limits() -> str:
     """Every limit: its variable, its default, what it bounds."""
-    rows = [f"| `{PREFIX}{name}` | {one.default:,} {one.unit} | {one.what} |" for name, one in LIMITS.items()]
-    return "\n".join(["| variable | default | bounds |", "|---|---:|---|", *rows])
+    lines = ["| variable | default | bounds |", "|---|---:|---|"]
+    for name, one in LIMITS.items():
+        small = f"; up to {one.small:,} whatever `UNPACKED_RATIO` says" if one.small else ""
+        lines.append(f"| `{PREFIX}{name}` | {one.default:,} {one.unit} | {one.what}{small} |")
+    return "\n".join(lines)
