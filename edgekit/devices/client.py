@@ -125,9 +125,11 @@ class WorkerClient:
         threads: int = 1,
         raw: bool = False,
         stateful: bool = False,
+        carded: bool = True,
     ) -> LoadedInfo:
         """Loads a model file, in place of the one before; see :func:`edgekit.runtime.load`."""
         asked: dict[str, Any] = {"runtime": runtime, "threads": threads, "raw": raw, "stateful": stateful}
+        asked["carded"] = carded
         if self._transport.runs_on != "cpu":
             asked["device"] = self._transport.runs_on
         value = self._ask("load", path=self.place(path), **asked).header
@@ -142,6 +144,11 @@ class WorkerClient:
             resident=bool(value.get("resident", False)),
             chip=value.get("chip"),
         )
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still be asked: it was not closed, and nothing ended it."""
+        return self._ended is None
 
     @property
     def shares_files(self) -> bool:
