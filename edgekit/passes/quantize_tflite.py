@@ -220,7 +220,7 @@ def _library() -> Any:
         except ModuleNotFoundError as error:
             if error.name != package:
                 raise
-    raise RuntimeMissingError("quantizing .tflite files needs ai-edge-quantizer: pip install 'edgekit[litert]'")
+    raise RuntimeMissingError("quantizing .tflite files needs ai-edge-quantizer: pip install 'edgekit[host]'")
 
 
 @contextmanager
