@@ -83,7 +83,7 @@ def clipping(path: Path, feeds: Iterable[Feed]) -> tuple[Clipping, ...]:
             model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, None))
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     asked = [name for name in wanted if name not in given]
     integers = {node.input[0]: node for node in model.graph.node if node.op_type == "DequantizeLinear"}
