@@ -13,8 +13,7 @@ METER = {"name": "package-0", "source": "RAPL", "joules": 1.0, "watts": 1.0, "jo
          "joules_per_run_beyond_idle": 0.05}  # fmt: skip
 VALUES: dict[str, dict[str, Any]] = {
     "hello": {"protocol": 1, "edgekit": "0", "python": "3.11.7", "executable": "/usr/bin/python3", "pid": os.getpid(),
-              "machine": "0123456789abcdef", "runtimes": {"onnxruntime": "1.31.0", "litert": None, "tflite-runtime": None,
-                                                         "torch": None, "tensorflow": None}},
+              "machine": "0123456789abcdef", "runtimes": {"onnxruntime": "1.31.0", "litert": None}},
     "environment": {
         "cpu": "A CPU", "cpu_id": "model=1", "isa": ["avx2"], "cores": 4, "memory_bytes": 1 << 30, "machine": "x86_64",
         "os": "Linux 6", "python": "3.11.7", "implementation": "cpython", "versions": {"numpy": "2.0"},
@@ -28,12 +27,13 @@ VALUES: dict[str, dict[str, Any]] = {
     "lease": {"holder": None},
     "lease_is_mine": {"mine": True},
     "holder": {"holder": None},
-    "load": {"signature": {"inputs": [{"name": "x", **TENSOR}], "outputs": [{"name": "y", **TENSOR}]}, "load_ns": 5_000_000,
-             "runtime": "onnxruntime", "runtime_version": "1.31.0", "delegation": None, "peak_memory_bytes": 50_000_000,
+    "load": {"signature": {"inputs": [{"name": "x", **TENSOR}], "outputs": [{"name": "y", **TENSOR}]},
+             "load_ns": 5_000_000, "runtime": "onnxruntime",
+             "runtime_version": "1.31.0", "delegation": None, "peak_memory_bytes": 50_000_000,
              "resident": False, "chip": None},
     "time_block": {"suspended_ns": 0, "discarded": 0},
     "reference": {"ns": 500_000},
-    "footprint": {"peak_bytes": 50_000_000, "resident_bytes": 50_000_000, "data_bytes": 50_000_000, "arena_bytes": None},
+    "footprint": {"peak_bytes": 50_000_000, "data_bytes": 50_000_000, "arena_bytes": None},
     "profile": {"tool": "onnxruntime", "runs": 10, "run_ms": 0.02, "total_ms": 0.02, "unattributed_ms": 0.0,
                 "resolution_us": 1.0, "types": [{"type": "Relu", "nodes": 1, **TIMED}],
                 "layers": [{"layer": None, "nodes": 1, **TIMED}], "by": [{"by": "CPU", "nodes": 1, **TIMED}],

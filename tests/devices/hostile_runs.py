@@ -1,13 +1,14 @@
 """Brings edgekit and the devices of :mod:`hostile` together, in this process or through the command line.
 
-For a fuzzer: ``for name, behaviour in catalogue(): outcome = run(behaviour, folder)``; ``outcome.faults`` is empty where
-edgekit did what it has to do: an exit code of the contract, one message, no traceback, in time.
+For a fuzzer: ``for name, behaviour in catalogue(): outcome = run(behaviour, folder)``; ``outcome.faults`` is empty
+where edgekit did what it has to do: an exit code of the contract, one message, no traceback, in time.
 """
 
 from __future__ import annotations
 
 import base64
 import os
+import re
 import resource
 import shlex
 import signal
@@ -39,6 +40,7 @@ LIMIT_S = 30.0
 """What a command line may take where something comes that ends the wait."""
 SILENT_S = 130.0
 """Where nothing comes: edgekit waits a minute by itself, half a minute longer for the first word over ssh."""
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 MEMORY_BYTES = 1 << 30
 FEED = {"x": np.ones((1, 4), np.float32)}
 BENCH = ("bench", "{model}", "--on", "{device}", "--seconds", "0.1", "--workers", "1", "--timeout", "2")
@@ -65,9 +67,9 @@ VERBS: dict[str, tuple[str, ...]] = {
     "stages": (*BENCH, "--end-to-end", "--input", "{input}"),
 }
 """Command of the protocol -> a command line that comes to ask it; the others are asked by a plain bench."""
-CODES = {"profile": (0,), "work": (0,), "peaks": (0,), "weights": (0,), "reset_cost": (0,), "drop_cache": (0,),
-         "energy": (0,), "stages": (0,), "memory": (0,), "footprint": (0,), "reference": (0,), "holder": (0,)}  # fmt: skip
-"""Exit codes where the figure that is not to be had costs only itself, and is said."""
+SPARED = ("profile", "work", "peaks", "weights", "reset_cost", "drop_cache", "energy", "stages", "memory", "footprint",
+          "reference", "holder")  # fmt: skip
+"""Commands whose failure costs only a figure, which is said: the command line is done."""
 OVER_SSH = ("holder", "lease", "lease_is_mine")
 """Commands that only a device asks for that others may use, too."""
 
@@ -134,7 +136,7 @@ def _limited() -> None:
 
 def _faults(behaviour: Behaviour, outcome: Outcome) -> Iterator[str]:
     said = outcome.out + outcome.err
-    codes = (*behaviour.codes, *CODES.get(behaviour.command, ()))
+    codes = (*behaviour.codes, 0) if behaviour.command in SPARED else behaviour.codes
     if outcome.code == -signal.SIGKILL:
         yield f"it hangs: killed after {outcome.seconds:.0f} s"
     elif outcome.code not in codes:
@@ -142,11 +144,9 @@ def _faults(behaviour: Behaviour, outcome: Outcome) -> Iterator[str]:
     for text in (b"Traceback", b"internal error"):
         if text in said:
             yield f"{text.decode()} is printed"
-    controls = sorted({byte for byte in said if byte < 32 and byte not in (9, 10)} | ({127} & set(said)))
-    if controls or any(
-        0x80 <= ord(sign) < 0xA0 or sign in "\u202a\u202b\u202c\u202d\u202e" for sign in said.decode("utf-8", "replace")
-    ):
-        yield f"control characters reach the terminal: {controls}"
+    found = set(CONTROLS.findall(said.decode("utf-8", "replace")))
+    if found:
+        yield f"control characters reach the terminal: {sorted(found)}"
 
 
 def meet(behaviour: Behaviour, folder: Path, timeout_s: float = 5.0) -> BaseException | None:
