@@ -2,17 +2,17 @@
 
 Every format is handled as bytes, without onnx, TensorFlow or torch, so that a board can do all of it:
 ONNX ``metadata_props`` (:mod:`edgekit.wire_onnx`), a TFLite metadata buffer (:mod:`edgekit.wire_tflite`), a member
-``extra/edgekit`` of a ``.pt2`` archive, a file ``assets.extra/edgekit.json`` of a SavedModel folder.
+``extra/edgekit`` of a ``.pt2`` archive (:mod:`edgekit.wire_pt2`), a file ``assets.extra/edgekit.json`` of a SavedModel
+folder.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
 from pathlib import Path
 
-from edgekit import wire_onnx, wire_tflite
+from edgekit import wire_onnx, wire_pt2, wire_tflite
 from edgekit.cardfile import card_from_json, card_to_json, decode_card, encode_card, library_versions
 from edgekit.errors import InputError, ModelError, UsageError
 from edgekit.inputs import open_regular, read_regular, require_regular_inside
@@ -69,7 +69,7 @@ def open_artifact(path: str | Path) -> Artifact:
             wire_tflite.check(data)
         elif found is not Format.PT2:
             raise ModelError("not a .pt2 archive (torch.export.save writes one): it is no zip file, or cut short")
-        return Artifact(file, wanted, _card_in(file, wanted, data))
+        return Artifact(file, wanted, _card_in(wanted, data))
     except ModelError as error:
         raise ModelError(f"{file}: {error}; export or copy it again") from error
 
@@ -98,7 +98,7 @@ def write_card(source: Path, card: Card, target: Path | None = None) -> Artifact
         return Artifact(source, artifact.format, card)
     with publishing(place) as temporary:
         if artifact.format is Format.PT2:
-            _write_pt2_member(source, temporary, payload)
+            wire_pt2.write_metadata(source, temporary, payload)
         else:
             wire = wire_onnx if artifact.format is Format.ONNX else wire_tflite
             temporary.write_bytes(wire.with_metadata(_read(source)[1], CARD_KEY, payload))
@@ -265,34 +265,7 @@ def _describe(found: Format) -> str:
     return {Format.ONNX: "an ONNX model", Format.TFLITE: "a TFLite model", Format.PT2: "a zip archive"}[found]
 
 
-def _card_in(file: Path, format_: Format, data: bytes) -> Card | None:
-    if format_ is Format.PT2:
-        payload = _read_pt2_member(file)
-    else:
-        wire = wire_onnx if format_ is Format.ONNX else wire_tflite
-        payload = wire.metadata(data).get(CARD_KEY)
+def _card_in(format_: Format, data: bytes) -> Card | None:
+    wire = {Format.ONNX: wire_onnx, Format.TFLITE: wire_tflite, Format.PT2: wire_pt2}[format_]
+    payload = wire.metadata(data).get(CARD_KEY)
     return None if payload is None else decode_card(payload)
-
-
-def _is_card_member(name: str) -> bool:
-    return name.endswith(f"/extra/{CARD_KEY}")
-
-
-def _read_pt2_member(file: Path) -> bytes | None:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            for name in archive.namelist():
-                if _is_card_member(name):
-                    return archive.read(name)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise ModelError(f"not a whole .pt2 archive: {error}") from error
-    return None
-
-
-def _write_pt2_member(source: Path, target: Path, payload: bytes) -> None:
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
-        members = [name for name in old.namelist() if not _is_card_member(name)]
-        for name in members:
-            new.writestr(old.getinfo(name), old.read(name))
-        root = members[0].split("/", 1)[0] if members else "archive"
-        new.writestr(f"{root}/extra/{CARD_KEY}", payload)
