@@ -88,6 +88,7 @@ def card_from_json(document: Mapping[str, Any]) -> Card:
             parent=document.get("parent"),
             notes=tuple(document.get("notes", ())),
             streaming=_streaming(document.get("streaming")),
+            stateful=document.get("stateful"),
             ranges=document.get("ranges"),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -37,6 +37,7 @@ from edgekit.quality.evaluate import Evaluation, drop, evaluate, measurable
 from edgekit.quality.integer_selftest import CALIBRATED, SEED, selftest_of
 from edgekit.quality.lengths import Probe, length_errors, probes
 from edgekit.quality.paired import quality_document
+from edgekit.quality.state import RULE
 from edgekit.runtime.stream import sequences, streaming_of
 from edgekit.types import Artifact, Card, Feed, Format, Signature, Step, Task
 
@@ -332,11 +333,13 @@ class _Run:
         given = (options.scheme, ranges or self.ranges, options.integer_io)
         if self.artifact.format is Format.ONNX:
             return quantize_onnx.QuantizeOnnx(*given, keep_float=keep_float)
-        return quantize_tflite.QuantizeTflite(*given, keep_float=keep_float)
+        return quantize_tflite.QuantizeTflite(*given, keep_float=keep_float, stateful=options.stateful)
 
     def _card(self, signature: Signature, made: Artifact, step: Step, found: Account) -> Card:
         """The parent's card with the step, the account, integer inputs and outputs; no quality or self-test yet."""
         parent = self.artifact.card or Card(self.artifact.path.stem, "custom", Task(), signature)
+        if self.options.stateful and not parent.stateful:
+            parent = replace(parent, stateful=True, notes=(*parent.notes, f"keeps its state between calls: {RULE}"))
         sides = read_integer_io(made)
         specs = (parent.signature.inputs, parent.signature.outputs)
         quantized = {
