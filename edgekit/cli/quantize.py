@@ -34,6 +34,7 @@ from edgekit.cli.options import (
     "--keep-float", metavar="NAMES", help="What stays in float: names or operator types with commas, or a plan's .json."
 )
 @limit_option
+@click.option("--stateful", is_flag=True, help="LSTM and RNN in .tflite keep their state between calls.")
 @click.option("--integer-io", is_flag=True, help="Inputs of the file are integers, outputs too in .tflite.")
 @click.option("--on", metavar="DEVICE",
               help="The device that times, and whose CPU decides on 7-bit weights (auto: and runs).")  # fmt: skip
@@ -60,6 +61,7 @@ def command(
     mixed: bool,
     keep_float: str | None,
     limit: int | None,
+    stateful: bool,
     integer_io: bool,
     on: str | None,
     seconds: float | None,
@@ -104,6 +106,7 @@ def command(
         save_calibration=save_calibration,
         max_drop=max_drop,
         limit=limit,
+        stateful=stateful,
         integer_io=integer_io,
         **{name: value for name, value in own.items() if value is not None},
     )

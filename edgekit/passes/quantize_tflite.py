@@ -23,6 +23,7 @@ from edgekit.passes.calibration import Calibration, describe
 from edgekit.passes.linear_graph_tflite import TfliteGraph
 from edgekit.passes.quantize_onnx import check_scheme
 from edgekit.passes.quantize_recurrent import holds_recurrent, quantize_recurrent
+from edgekit.passes.stateless import is_stateless, stateless
 from edgekit.passes.tflite_attention import around_attention
 from edgekit.passes.tflite_finish import finished
 from edgekit.passes.tflite_integers import holds
@@ -57,12 +58,15 @@ class QuantizeTflite(Pass):
     ``int8`` leaves what lies around attention in float (:mod:`edgekit.passes.tflite_attention`) unless ``integer_io``.
     Recurrent operators: see :mod:`edgekit.passes.quantize_recurrent`. Inputs and outputs stay float32 unless
     ``integer_io``. ``keep_float``: operators left alone, by the names of :func:`edgekit.passes.operators.operators`.
+    Recurrent layers of a stateless file start every call from zeros, as they did, unless ``stateful``
+    (:mod:`edgekit.passes.stateless`).
     """
 
     scheme: str = "int8"
     calibration: Calibration | None = None
     integer_io: bool = False
     keep_float: frozenset[str] = frozenset()
+    stateful: bool = False
     name: ClassVar[str] = "quantize-tflite"
 
     def describe(self, model: Model) -> Step:
@@ -75,6 +79,8 @@ class QuantizeTflite(Pass):
             params["integer_io"] = self.integer_io
             if self.calibration is not None:
                 params["calibration"] = describe(self.calibration)
+        if self.stateful:
+            params["stateful"] = True
         if self.keep_float:
             params["kept_in_float"] = sorted(self.keep_float)
         versions = library_versions("ai-edge-quantizer", "litert-quantizer", "ai-edge-litert")
@@ -98,7 +104,8 @@ class QuantizeTflite(Pass):
         content = _quantized(model.path, self._corrected(given), recipe, calibrated)
         ranges = self.calibration.ranges if self.calibration is not None else {}
         done = quantize_recurrent(content, self.scheme, ranges, self.keep_float)
-        context.target.write_bytes(finished(done.content, given))
+        content = finished(done.content, given)
+        context.target.write_bytes(stateless(content) if not self.stateful and is_stateless(model.path) else content)
         said = [_NOTES.get(self.scheme), f"{len(slow)} operators stay in float: {AROUND_ATTENTION}" if slow else None]
         notes = (*filter(None, said), *done.notes, *_refused_by_old(done.content, used))
         return PassResult(Artifact(context.target, Format.TFLITE, model.card), True, notes)

@@ -13,7 +13,7 @@ from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from edgekit.types import Array
 
 FEATURES, HIDDEN = 6, 8
-GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1}
+GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
 
 def weights(cell: str, inputs: int, seed: int, reach: float = 0.5) -> list[Array]:

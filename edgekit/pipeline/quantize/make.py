@@ -27,6 +27,7 @@ from edgekit.quality.account import Account, account
 from edgekit.quality.anomaly import refit_threshold
 from edgekit.quality.as_app import refusing
 from edgekit.quality.integer_selftest import CALIBRATED, SEED, selftest_of
+from edgekit.quality.state import RULE
 from edgekit.types import Artifact, Card, Format, Signature, Step, Task
 
 log = logging.getLogger("edgekit")
@@ -92,7 +93,7 @@ def quantizer_of(work: Work, keep_float: Collection[str], ranges: Calibration | 
     given = (work.options.scheme, ranges or work.ranges, work.options.integer_io)
     if work.parent.format is Format.ONNX:
         return quantize_onnx.QuantizeOnnx(*given, keep_float=frozenset(keep_float))
-    return quantize_tflite.QuantizeTflite(*given, keep_float=frozenset(keep_float))
+    return quantize_tflite.QuantizeTflite(*given, keep_float=frozenset(keep_float), stateful=work.options.stateful)
 
 
 def make(work: Work, target: Path, keep: Collection[str] = (), why: Mapping[str, str] | None = None) -> Made:
@@ -119,7 +120,7 @@ def make(work: Work, target: Path, keep: Collection[str] = (), why: Mapping[str,
     found, step = account(unpublished, {**_reasons(parent, options), **(why or {})}), quantizer.describe(parent)
     if work.scaled:
         step = replace(step, params={**step.params, "equalized": [one.source for one in work.scaled]})
-    card = _card(parent, signature, unpublished, step, found, notes)
+    card = _card(_keeping(work), signature, unpublished, step, found, notes)
     write_card(target, card)
     with refusing("the compressed file"):
         card, notes = _refitted(work, unpublished, card, notes)
@@ -130,6 +131,15 @@ def make(work: Work, target: Path, keep: Collection[str] = (), why: Mapping[str,
     card = replace(card, quality=quality, selftest=selftest_of(after.outputs, integers, output_steps(unpublished)))
     write_card(target, card)
     return Made(target, card, after, found, step, notes[len(work.notes) :])
+
+
+def _keeping(work: Work) -> Artifact:
+    """The parent, whose card says that state is kept where that was asked for."""
+    card = work.parent.card or Card(work.parent.path.stem, "custom", Task(), work.before.signature)
+    if not work.options.stateful or card.stateful:
+        return work.parent
+    card = replace(card, stateful=True, notes=(*card.notes, f"keeps its state between calls: {RULE}"))
+    return replace(work.parent, card=card)
 
 
 def _card(

@@ -13,6 +13,7 @@ from edgekit.passes import quantize_onnx, quantize_tflite
 from edgekit.passes.calibration import check_method
 from edgekit.quality.account import quantized_already
 from edgekit.quality.integer_selftest import CALIBRATED
+from edgekit.quality.state import keeps_state
 from edgekit.types import Artifact, Format
 
 
@@ -29,6 +30,7 @@ class QuantizeOptions:
         limit: measure quality on the first N test samples.
         integer_io: inputs of the file are integers, and in TFLite its outputs, which suits devices without floating
             point. ONNX files end in a product that gives float by itself.
+        stateful: recurrent layers of a .tflite file keep their state between calls.
         seconds: how long the file and its parent are timed, interleaved; None: not at all.
         on: the device of these times, whose CPU also decides which layers of an int8 .onnx file get 7-bit weights.
         mixed: which operators stay in float: ``auto`` (the worst layers, until ``max_drop`` holds), a plan that
@@ -43,6 +45,7 @@ class QuantizeOptions:
     max_drop: float | None = None
     limit: int | None = None
     integer_io: bool = False
+    stateful: bool = False
     seconds: float | None = None
     on: str = "cpu"
     mixed: str | None = None
@@ -113,6 +116,8 @@ def check_options(artifact: Artifact, target: Path, options: QuantizeOptions, su
     evidence = quantized_already(artifact)
     if evidence:
         raise ModelError(f"{artifact.path} is quantized already ({evidence}); give the float file it was made from")
+    if options.stateful and keeps_state(artifact) is None:
+        raise UsageError(f"--stateful: no operator of {artifact.path} keeps a state in variables; leave it out")
     check_output(target)
     if options.save_calibration is not None:
         check_output(options.save_calibration)
@@ -140,6 +145,8 @@ def check_request(
         raise UsageError(
             f"--max-drop is {options.max_drop}; give a fraction from 0 to below 1 (0.01 = one point of accuracy)"
         )
+    if options.stateful and format_ is not Format.TFLITE:
+        raise UsageError(f"--stateful is for .tflite files, whose operators may keep a state; {name} is {format_}")
     if options.max_drop is not None and options.data is None:
         raise UsageError("--max-drop needs --data to measure the drop on")
     for name, value in (("--samples", options.samples), ("--limit", options.limit)):
