@@ -1,24 +1,20 @@
-"""Model files: open, check, read and write the card inside them, publish atomically.
+"""Model files: open, check, read and write the card inside them.
 
 Every format is handled as bytes, without onnx, TensorFlow or torch, so that a board can do all of it:
 ONNX ``metadata_props`` (:mod:`edgekit.wire_onnx`), a TFLite metadata buffer (:mod:`edgekit.wire_tflite`), a member
-``extra/edgekit`` of a ``.pt2`` archive, a file ``assets.extra/edgekit.json`` of a SavedModel folder.
+``extra/edgekit`` of a ``.pt2`` archive (:mod:`edgekit.wire_pt2`), a file ``assets.extra/edgekit.json`` of a SavedModel
+folder.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
-import tempfile
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from edgekit import wire_onnx, wire_tflite
+from edgekit import wire_onnx, wire_pt2, wire_tflite
 from edgekit.cardfile import card_from_json, card_to_json, decode_card, encode_card, library_versions
-from edgekit.errors import ModelError, StorageError, UsageError
+from edgekit.errors import ModelError, UsageError
+from edgekit.outputs import publishing
 from edgekit.types import Artifact, Card, Format
 
 __all__ = [
@@ -36,7 +32,6 @@ __all__ = [
     "sha256_file",
     "sha256_model",
     "size_bytes",
-    "writable_folder",
     "write_card",
 ]
 
@@ -71,7 +66,7 @@ def open_artifact(path: str | Path) -> Artifact:
             wire_tflite.check(data)
         elif found is not Format.PT2:
             raise ModelError("not a .pt2 archive (torch.export.save writes one): it is no zip file, or cut short")
-        return Artifact(file, wanted, _card_in(file, wanted, data))
+        return Artifact(file, wanted, _card_in(wanted, data))
     except ModelError as error:
         raise ModelError(f"{file}: {error}; export or copy it again") from error
 
@@ -100,7 +95,7 @@ def write_card(source: Path, card: Card, target: Path | None = None) -> Artifact
         return Artifact(source, artifact.format, card)
     with publishing(place) as temporary:
         if artifact.format is Format.PT2:
-            _write_pt2_member(source, temporary, payload)
+            wire_pt2.write_metadata(source, temporary, payload)
         else:
             wire = wire_onnx if artifact.format is Format.ONNX else wire_tflite
             temporary.write_bytes(wire.with_metadata(source.read_bytes(), CARD_KEY, payload))
@@ -118,75 +113,6 @@ def require_beside(source: Path, place: Path) -> None:
             f"{source} keeps its weights in {', '.join(_parts(source))} beside it: give a place in the folder "
             f"{source.parent}, or export it again as one self-contained file"
         )
-
-
-@contextmanager
-def publishing(target: Path) -> Iterator[Path]:
-    """A temporary path beside ``target`` (same suffix); on a clean exit it becomes ``target``, else it is removed.
-
-    Raises:
-        StorageError: the disk is full.
-        UsageError: the place cannot be written.
-    """
-    folder = writable_folder(target.parent)
-    temporary = folder / f".{target.stem}.{os.getpid()}.{os.urandom(4).hex()}{target.suffix}"
-    try:
-        with writing(target):
-            yield temporary
-            with open(temporary, "rb+") as handle:
-                os.fsync(handle.fileno())
-                os.fchmod(handle.fileno(), _plain_mode())
-            os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _plain_mode() -> int:
-    """The permissions an ordinary new file gets (libraries that make temporary files make them private)."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
-
-
-@contextmanager
-def writing(target: Path) -> Iterator[None]:
-    """Turns the operating system's refusals to write ``target`` into the errors of the tree."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StorageError(
-                f"no space left while writing {target}: {error.strerror}; nothing was published. Free some space, or "
-                "choose another folder with -o"
-            ) from error
-        if error.errno in (
-            errno.EACCES,
-            errno.EPERM,
-            errno.EROFS,
-            errno.ENOTDIR,
-            errno.EISDIR,
-            errno.ENAMETOOLONG,
-            errno.ENOENT,
-        ):
-            raise UsageError(f"cannot write {target}: {error.strerror}; choose another place with -o") from error
-        raise
-
-
-def writable_folder(path: str | Path) -> Path:
-    """The folder ``path``, made if it is not there.
-
-    Raises:
-        UsageError: it cannot be made or written.
-        StorageError: the disk is full.
-    """
-    folder = Path(path)
-    with writing(folder):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as error:
-            raise UsageError(f"{folder} is a file, a folder is needed; choose another place with -o") from error
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
 
 
 def sha256_file(path: str | Path) -> str:
@@ -330,34 +256,7 @@ def _describe(found: Format) -> str:
     return {Format.ONNX: "an ONNX model", Format.TFLITE: "a TFLite model", Format.PT2: "a zip archive"}[found]
 
 
-def _card_in(file: Path, format_: Format, data: bytes) -> Card | None:
-    if format_ is Format.PT2:
-        payload = _read_pt2_member(file)
-    else:
-        wire = wire_onnx if format_ is Format.ONNX else wire_tflite
-        payload = wire.metadata(data).get(CARD_KEY)
+def _card_in(format_: Format, data: bytes) -> Card | None:
+    wire = {Format.ONNX: wire_onnx, Format.TFLITE: wire_tflite, Format.PT2: wire_pt2}[format_]
+    payload = wire.metadata(data).get(CARD_KEY)
     return None if payload is None else decode_card(payload)
-
-
-def _is_card_member(name: str) -> bool:
-    return name.endswith(f"/extra/{CARD_KEY}")
-
-
-def _read_pt2_member(file: Path) -> bytes | None:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            for name in archive.namelist():
-                if _is_card_member(name):
-                    return archive.read(name)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise ModelError(f"not a whole .pt2 archive: {error}") from error
-    return None
-
-
-def _write_pt2_member(source: Path, target: Path, payload: bytes) -> None:
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
-        members = [name for name in old.namelist() if not _is_card_member(name)]
-        for name in members:
-            new.writestr(old.getinfo(name), old.read(name))
-        root = members[0].split("/", 1)[0] if members else "archive"
-        new.writestr(f"{root}/extra/{CARD_KEY}", payload)

@@ -22,9 +22,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from edgekit.artifact import publishing
 from edgekit.cardfile import decode_card, encode_card
 from edgekit.errors import ModelError, SourceError
+from edgekit.outputs import publishing
 from edgekit.types import Card, Network
 
 log = logging.getLogger("edgekit")

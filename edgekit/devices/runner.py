@@ -89,7 +89,12 @@ class WorkerRunner(Runner):
 
     def _open(self) -> tuple[Sequence[Port], Sequence[Port]]:
         self._loaded = self.client.load(
-            self.artifact.path, runtime=self._runtime, threads=self.threads, raw=self.raw, stateful=self.stateful
+            self.artifact.path,
+            runtime=self._runtime,
+            threads=self.threads,
+            raw=self.raw,
+            stateful=self.stateful,
+            card=self.artifact.card,
         )
         signature = self._loaded.signature
         return [Port(s, s.name) for s in signature.inputs], [Port(s, s.name) for s in signature.outputs]

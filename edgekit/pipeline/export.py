@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
-import tempfile
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,20 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from edgekit import registry
-from edgekit.artifact import (
-    is_saved_model,
-    library_versions,
-    sha256_file,
-    writable_folder,
-    write_card,
-    writing,
-)
+from edgekit.artifact import is_saved_model, library_versions, sha256_file, write_card
 from edgekit.bench.shapes import parse_shapes
 from edgekit.converters.base import Capture, Converter, ExportOptions, Finish
 from edgekit.errors import (
     ConversionError,
     UsageError,
 )
+from edgekit.leftovers import sweep, temporary_name
+from edgekit.outputs import check_output, output_folder, publish, writing
 from edgekit.pipeline.proof import Proof
 from edgekit.pipeline.real_inputs import RealInputs
 from edgekit.types import Artifact, Card, Format, Signature, Step
@@ -162,9 +156,10 @@ def export(
         converter.check(network, options)
     capture = Capture(network, options)
     proof = Proof(capture, real, tolerance, sequence)
+    name = _file_name(network.name)
     try:
-        with _staging(folder) as stage:
-            made = _convert_all(converters, capture, proof, stage, _file_name(network.name))
+        with _staging(folder, [f"{name}.{item.format}" for item in converters.values()]) as stage:
+            made = _convert_all(converters, capture, proof, stage, name)
             published = [_publish(item, folder) for item in made]
     except ConversionError as error:
         from edgekit.quality.reproduce import located
@@ -206,12 +201,13 @@ def _formats(to: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _folder(out: Path) -> Path:
-    """The folder for the files; UsageError for what is named like one of them, which would become a folder's name."""
+    """The folder for the files, not yet made; UsageError for what is named like one of them, or cannot be written."""
     if out.suffix.removeprefix(".") in {item.value for item in Format} and not out.is_dir():
         raise UsageError(
             f"-o takes a folder for the files, and {out} is named like a file; give -o {out.parent} --name {out.stem}"
         )
-    return writable_folder(out)
+    check_output(out / "file")
+    return out
 
 
 def _check_options(options: ExportOptions, formats: Sequence[str], name: str | None) -> None:
@@ -233,10 +229,18 @@ def _converter(name: str) -> Converter:
 
 
 @contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
-    """A private folder beside the files to come; whatever happens, it is gone afterwards."""
-    with writing(folder), tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as stage:
-        yield Path(stage)
+def _staging(folder: Path, names: Sequence[str]) -> Iterator[Path]:
+    """A private folder beside the files to come, called ``names``; whatever happens, it is gone afterwards."""
+    for name in names:
+        check_output(folder / name)
+    with writing(folder), output_folder(folder):
+        sweep(folder)
+        stage = folder / temporary_name("export")
+        stage.mkdir(0o700)
+        try:
+            yield stage
+        finally:
+            shutil.rmtree(stage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +312,7 @@ def _finish_card(
 
 def _publish(item: _Made, folder: Path) -> ExportedArtifact:
     target = folder / item.staged.name
-    with writing(target):
-        os.replace(item.staged, target)
+    size, digest = item.staged.stat().st_size, sha256_file(item.staged)
+    publish(item.staged, target)
     artifact = Artifact(target, Format(target.suffix[1:]), item.card)
-    return ExportedArtifact(artifact, target.stat().st_size, sha256_file(target), item.seconds, item.parity, item.notes)
+    return ExportedArtifact(artifact, size, digest, item.seconds, item.parity, item.notes)

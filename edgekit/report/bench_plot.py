@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgekit.errors import UsageError
+from edgekit.outputs import check_output, output_suffix
 from edgekit.report.bench_extras import short
 
 if TYPE_CHECKING:
@@ -25,17 +26,20 @@ _WIDEST = 2.5
 """The histogram ends at so many times the largest p50: single interrupted runs would leave nothing to see."""
 
 
-def check_plot(path: Path) -> None:
-    """Refuses, before anything is timed, what could not be drawn.
+def check_plot(path: Path) -> str:
+    """The format to draw, ``.png`` or ``.svg``; refuses, before anything is timed, what could not be drawn.
 
     Raises:
-        UsageError: neither .png nor .svg.
+        UsageError: neither .png nor .svg, or a place that cannot be written.
         ModuleNotFoundError: matplotlib is not installed.
     """
-    if path.suffix.lower() not in FORMATS:
+    suffix = output_suffix(path, FORMATS[0]).lower()
+    if suffix not in FORMATS:
         raise UsageError(f"--plot {path}: give a file that ends in {' or '.join(FORMATS)}")
+    check_output(path)
     if find_spec("matplotlib") is None:
         raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
+    return suffix
 
 
 def draw(document: Document, target: Path, suffix: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgekit.devices import parse_device
 from edgekit.errors import DataError, UsageError
+from edgekit.outputs import is_stream
 from edgekit.passes.calibration import check_method
 from edgekit.types import DeviceSpec
 
@@ -124,7 +125,8 @@ def target_of(out: str | Path, formats: Sequence[str]) -> Path:
 
 
 def place_of(target: Path, stem: str, format_: str) -> Path:
-    """The path of the file: a folder (there, or with a slash) takes ``STEM-auto.FORMAT``, else the suffix is added."""
-    if target.suffix.lower() == f".{format_}":
+    """The path of the file: a folder (there, or with a slash) takes ``STEM-auto.FORMAT``, else the suffix is added, but
+    to a stream."""
+    if target.suffix.lower() == f".{format_}" or is_stream(target):
         return target
     return target / f"{stem}-auto.{format_}" if target.is_dir() else target.with_name(f"{target.name}.{format_}")

@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from edgekit.artifact import writable_folder
 from edgekit.errors import ModelError, UnsupportedError, UsageError
+from edgekit.outputs import check_output, output_suffix
 from edgekit.passes import quantize_onnx, quantize_tflite
 from edgekit.passes.calibration import check_method
 from edgekit.quality.account import quantized_already
@@ -103,16 +103,19 @@ def check_options(artifact: Artifact, target: Path, options: QuantizeOptions, su
     learned = options.calibration is None and artifact.card is not None and artifact.card.ranges is not None
     planned = suffix is not None
     check_request(artifact.path, artifact.format, options, learned, planned)
-    if suffix is not None and target.suffix.lower() != suffix:
+    own = f".{artifact.format}"
+    if suffix is not None and output_suffix(target, suffix).lower() != suffix:
         raise UsageError(f"-o {target} must end in {suffix}: it is the plan that is written, no model")
-    if suffix is None and target.suffix.lower() != f".{artifact.format}":
-        raise UsageError(f"-o {target} must end in .{artifact.format}, as the model does: quantizing keeps the format")
+    if suffix is None and output_suffix(target, own).lower() != own:
+        raise UsageError(f"-o {target} must end in {own}, as the model does: quantizing keeps the format")
     if target.resolve() == artifact.path.resolve():
         raise UsageError(f"-o names the model itself ({target}); give another name, the parent is kept")
     evidence = quantized_already(artifact)
     if evidence:
         raise ModelError(f"{artifact.path} is quantized already ({evidence}); give the float file it was made from")
-    writable_folder(target.parent)
+    check_output(target)
+    if options.save_calibration is not None:
+        check_output(options.save_calibration)
 
 
 def check_request(

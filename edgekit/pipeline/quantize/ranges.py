@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from edgekit.artifact import publishing, sha256_model
+from edgekit.artifact import sha256_model
 from edgekit.data.dataset import Dataset, stratified
 from edgekit.errors import DataError
+from edgekit.outputs import publishing
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.calibration_doctor import missing_classes
 from edgekit.passes.histogram import METHODS

@@ -10,11 +10,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from edgekit.artifact import open_artifact, publishing, sha256_file, sha256_model, size_bytes, write_card
+from edgekit.artifact import open_artifact, sha256_file, sha256_model, size_bytes, write_card
 from edgekit.data.dataset import Dataset, stratified
 from edgekit.data.preprocess import feeds
 from edgekit.data.seeded import seeded_feed
 from edgekit.errors import DataError, QualityError
+from edgekit.outputs import publishing
 from edgekit.passes import quantize_onnx, quantize_tflite
 from edgekit.passes.base import Pass, PassContext
 from edgekit.passes.calibration import Calibration
@@ -157,20 +158,20 @@ class _Run:
         before = self._measured(self.artifact, self.artifact.card)
         self._prepare(before.signature, folder)
         parent_bytes = size_bytes(self.artifact.path)
-        with publishing(self.target) as temporary:
+        with publishing(self.target, f".{self.artifact.format}") as temporary:
             made = self._mixed(temporary, before) if self.options.mixed else self._made(temporary, before)
             card, after, found, step = made.card, made.after, made.account, made.step
             _check_growth(parent_bytes, temporary.stat().st_size)
             self._check_drop(before.quality, after.quality)
             card = replace(card, parent=self._against(temporary, found, before.quality, after.quality))
             write_card(temporary, card)
-            size = temporary.stat().st_size
+            size, digest = temporary.stat().st_size, sha256_file(temporary)
             _check_growth(parent_bytes, size)  # the card itself takes a few bytes
         done = Artifact(self.target, self.artifact.format, card)
         return QuantizeResult(
             done,
             size,
-            sha256_file(self.target),
+            digest,
             self.artifact.path,
             parent_bytes,
             step,

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.artifact import publishing, sha256_model
+from edgekit.artifact import sha256_model
 from edgekit.data.dataset import Dataset, stratified
 from edgekit.errors import DataError, EdgekitError, StorageError
+from edgekit.outputs import publishing
 from edgekit.passes.base import Pass, PassContext
 from edgekit.passes.onnx_float import SUFFIX
 from edgekit.passes.operators import Operator
