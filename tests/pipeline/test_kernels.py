@@ -14,7 +14,7 @@ from edgekit.passes.histogram import Range
 from edgekit.passes.quantize_tflite import QuantizeTflite
 from edgekit.passes.tflite_single import Cutter, conversion
 from edgekit.pipeline.quantize.kernels import KernelPlan, Stopwatch, plan_kernels
-from edgekit.types import Artifact
+from edgekit.types import Artifact, Format
 
 from ..passes.tflite_files import swish_file
 
@@ -67,7 +67,7 @@ def test_xnnpack_is_asked_where_there_is_no_target(source: Artifact) -> None:
 
 def test_a_kernel_that_crashes_costs_the_operator_its_integers(source: Artifact, tmp_path: Path) -> None:
     """An integer DIV by zero aborts the process of LiteRT."""
-    with Stopwatch("cpu", tmp_path) as watch:
+    with Stopwatch("cpu", tmp_path, Format.TFLITE) as watch:
         good = conversion(64, quantize=True)
         assert watch._tried(good)
         assert watch._tried(b"not a model") is None

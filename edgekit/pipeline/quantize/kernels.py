@@ -20,17 +20,18 @@ from typing import Any, Self
 
 import numpy as np
 
-from edgekit.artifact import publishing
 from edgekit.data.cache import cache_folder
 from edgekit.devices import WorkerClient, open_worker
 from edgekit.errors import DeviceError, InputError
+from edgekit.outputs import publishing
+from edgekit.passes import onnx_prepare, onnx_single
 from edgekit.passes.base import Pass, PassContext
 from edgekit.passes.kernel_choice import FLOAT, INTEGERS, Conversion, Kernel, Pair, choose
 from edgekit.passes.tflite_kernels import pairs
 from edgekit.passes.tflite_prepare import prepared
 from edgekit.passes.tflite_products import HARD_SWISH, with_products
 from edgekit.passes.tflite_single import Cutter, conversion
-from edgekit.types import Artifact, Feed, Signature
+from edgekit.types import Artifact, Feed, Format, Signature
 
 log = logging.getLogger("edgekit")
 SCHEMA = "edgekit.kernels/1"
@@ -75,43 +76,75 @@ def _whole(time_ns: float | None) -> int | None:
     return None if time_ns is None else round(time_ns)
 
 
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A file in parts: its operators in pairs, elements of tensors, inputs and outputs; what converts a tensor."""
+
+    pairs: Sequence[Pair]
+    elements: Mapping[str, int]
+    sides: tuple[Sequence[str], Sequence[str]]
+    conversion: Callable[..., bytes]
+
+
 def plan_kernels(source: Artifact, make_pass: MakePass, keep_float: frozenset[str], on: str | None) -> KernelPlan:
-    """Assigns the operators of the float .tflite file ``source``.
+    """Assigns the operators of the float file ``source``, .onnx or .tflite.
 
     Args:
         make_pass: makes the pass that quantizes it.
         keep_float: operators that stay in float whatever they take.
-        on: the device whose times decide; None: by the kernels that XNNPACK has.
+        on: the device whose times decide; None: by the kernels that XNNPACK has (for .onnx all run on integers).
 
     Raises:
         EdgekitError: the file cannot be quantized, or the device cannot be used.
     """
+    with TemporaryDirectory(prefix="edgekit-kernels-") as folder:
+        cut, swishes = (_cut_onnx if source.format is Format.ONNX else _cut_tflite)(
+            source, make_pass, keep_float, Path(folder)
+        )
+        if on is not None:
+            with Stopwatch(on, Path(folder), source.format) as watch:
+                kernels = tuple(Kernel(p.name, p.kind, *watch.pair(p), p.weights, p.reads, p.writes) for p in cut.pairs)
+                conversions = watch.conversions(cut.elements, cut.conversion)
+            keep = choose(kernels, conversions, *cut.sides)
+            why = f"faster in float on {on}, conversions included"
+        elif source.format is Format.ONNX:
+            return KernelPlan(keep_float=keep_float)
+        else:
+            with Delegates("cpu", Path(folder), source.format) as delegates:
+                kernels, keep = delegates.assigned(cut.pairs)
+            why = "XNNPACK has no integer kernel for it"
+    return KernelPlan(kernels, keep | keep_float, swishes - keep, why)
+
+
+def _cut_tflite(
+    source: Artifact, make_pass: MakePass, keep: frozenset[str], folder: Path
+) -> tuple[_Cut, frozenset[str]]:
     content = prepared(source.path)
     parent = Cutter(content)
-    swishes = frozenset(one.name for one in parent.singles if one.kind == HARD_SWISH) - keep_float
-    with TemporaryDirectory(prefix="edgekit-kernels-") as folder:
-        whole = Path(folder) / "whole.tflite"
-        make_pass(keep_float, swishes).apply(source, PassContext(whole))
-        _, done = with_products(content, swishes)
-        found = pairs(parent, Cutter(whole.read_bytes()), done.parts, done.scaled)
-        if on is None:
-            with Delegates("cpu", Path(folder)) as delegates:
-                kernels, keep = delegates.assigned(found)
-            why = "XNNPACK has no integer kernel for it"
-        else:
-            with Stopwatch(on, Path(folder)) as watch:
-                kernels = tuple(Kernel(p.name, p.kind, *watch.pair(p), p.weights, p.reads, p.writes) for p in found)
-                conversions = watch.conversions(parent.elements)
-            keep = choose(kernels, conversions, *parent.sides)
-            why = f"faster in float on {on}, conversions included"
-    return KernelPlan(kernels, keep | keep_float, swishes - keep, why)
+    swishes = frozenset(one.name for one in parent.singles if one.kind == HARD_SWISH) - keep
+    whole = folder / "whole.tflite"
+    make_pass(keep, swishes).apply(source, PassContext(whole))
+    _, done = with_products(content, swishes)
+    found = pairs(parent, Cutter(whole.read_bytes()), done.parts, done.scaled)
+    return _Cut(found, parent.elements, parent.sides, conversion), swishes
+
+
+def _cut_onnx(source: Artifact, make_pass: MakePass, keep: frozenset[str], folder: Path) -> tuple[_Cut, frozenset[str]]:
+    import onnx
+
+    parent = onnx_single.Onnx(onnx_prepare.prepared(source.path))
+    whole = folder / "whole.onnx"
+    make_pass(keep, frozenset()).apply(source, PassContext(whole))
+    found = onnx_single.pairs(parent, onnx_single.Onnx(onnx.load(str(whole))))
+    sides = parent.inputs, parent.outputs
+    return _Cut(found, onnx_single.elements(parent), sides, onnx_single.conversion), frozenset()
 
 
 class _Bench(ABC):
     """A worker on a device that loads one small file after the other; a context manager."""
 
-    def __init__(self, device: str, folder: Path) -> None:
-        self.device, self._folder = device, folder
+    def __init__(self, device: str, folder: Path, format_: Format) -> None:
+        self.device, self._folder, self._suffix = device, folder, f".{format_}"
         self._client: WorkerClient | None = None
 
     def __enter__(self) -> Self:
@@ -121,7 +154,7 @@ class _Bench(ABC):
         self._close()
 
     def _file(self, content: bytes) -> Path:
-        file = self._folder / f"{sha256(content).hexdigest()}.tflite"
+        file = self._folder / f"{sha256(content).hexdigest()}{self._suffix}"
         if not file.exists():
             file.write_bytes(content)
         return file
@@ -170,8 +203,8 @@ class Delegates(_Bench):
 class Stopwatch(_Bench):
     """Times operators, unless they were timed there before."""
 
-    def __init__(self, device: str, folder: Path) -> None:
-        super().__init__(device, folder)
+    def __init__(self, device: str, folder: Path, format_: Format) -> None:
+        super().__init__(device, folder, format_)
         self._known: dict[str, list[float | None]] | None = None
         self._place = Path()
 
@@ -192,18 +225,18 @@ class Stopwatch(_Bench):
         integer, real = known[one.signature]
         return integer, 0.0 if integer is None and real is None else real
 
-    def conversions(self, elements: Mapping[str, int]) -> dict[str, Conversion]:
-        """What converting tensors of so many elements takes."""
-        lines = [self._line(quantize=True), self._line(quantize=False)]
+    def conversions(self, elements: Mapping[str, int], make: Callable[..., bytes]) -> dict[str, Conversion]:
+        """What converting tensors of so many elements takes; ``make`` gives a file that does."""
+        lines = [self._line(make, quantize=True), self._line(make, quantize=False)]
         return {
             name: Conversion(*(max(float(np.polyval(line, count)), 0.0) for line in lines))
             for name, count in elements.items()
         }
 
-    def _line(self, *, quantize: bool) -> Any:
-        known, key = self._times(), f"conversion {quantize} {CONVERTED}"
+    def _line(self, make: Callable[..., bytes], *, quantize: bool) -> Any:
+        known, key = self._times(), f"conversion {self._suffix} {quantize} {CONVERTED}"
         if key not in known:
-            known[key] = list(self._timed([conversion(count, quantize=quantize) for count in CONVERTED]))
+            known[key] = list(self._timed([make(count, quantize=quantize) for count in CONVERTED]))
         points = [(count, time) for count, time in zip(CONVERTED, known[key], strict=True) if time is not None]
         if len(points) < 2:
             raise DeviceError(
