@@ -404,7 +404,10 @@ def _tflite_card(data: bytes) -> tuple[bytes, Callable[[bytes], bytes]] | None:
 
 def mutate_card(rng: Random, data: bytes) -> bytes:
     """Only the card changes: the JSON inside a model file or a checkpoint."""
-    found = _json_of(data)
+    try:
+        found = _json_of(data)
+    except Exception:  # it was changed before: there may be no card in it any more, or nothing that can be read
+        found = None
     if found is None:
         return mutate_bytes(rng, data)
     card, written = found
