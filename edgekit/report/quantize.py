@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edgekit.report.against import COLUMNS, account_line, against_rows, inserted_line, missing_lines
+from edgekit.report.against import COLUMNS, account_line, against_rows, fidelity_parts, inserted_line, missing_lines
 from edgekit.report.text import share, small, table
 from edgekit.report.verbs import Documented, Parts
 
@@ -20,7 +20,7 @@ def render_quantize(result: Documented) -> Parts:
     against = {**document["parent"], **{key: document[key] for key in ("quality", "time", "inserted")}}
     parts: Parts = [f"{artifact['path']}: {document['scheme']}"]
     parts.append(table(COLUMNS, against_rows(artifact["bytes"], against), right=("before", "after")))
-    parts += [account_line(account), inserted_line(against)]
+    parts += [*fidelity_parts(document["fidelity"]), account_line(account), inserted_line(against)]
     if document["length_errors"]:
         errors = [(e["steps"], small(e["max_abs"]), share(e["relative"])) for e in document["length_errors"]]
         parts.append(table(("steps", "largest error", "of the largest output"), errors, right=("steps",)))

@@ -178,7 +178,9 @@ def not_frames() -> Iterator[Behaviour]:
         "a header of 100,000 lists": lambda: frame(nested(100_000)),
         "a header of 100,000 objects": lambda: frame(nested(100_000, "{}")),
         "a header of 16 MB of lists": lambda: frame(b'{"arrays": [], "value": [' + b"[]," * 5_000_000 + b"1]}"),
-        "a header of 16 MB of text": lambda: frame({"arrays": [], "id": 1, "ok": True, "value": {"z": "x" * (15 << 20)}}),
+        "a header of 16 MB of text": lambda: frame(
+            {"arrays": [], "id": 1, "ok": True, "value": {"z": "x" * (15 << 20)}}
+        ),
         "a header without arrays": frame({"id": 1, "ok": True, "value": {}}),
     }
     for name, data in texts.items():
@@ -270,7 +272,9 @@ def bodies() -> Iterator[Behaviour]:
     }
     for name, act in rows.items():
         yield Behaviour(name, "run", act)
-    yield Behaviour("a body that does not come", "run", arrays(("y", "<f4", [1, 4], four[:8]), announced=16), silent=True)
+    yield Behaviour(
+        "a body that does not come", "run", arrays(("y", "<f4", [1, 4], four[:8]), announced=16), silent=True
+    )
     yield Behaviour("arrays where none are asked for", "environment", arrays(("y", "<f4", [1, 4], four)))
 
 
@@ -358,11 +362,19 @@ def pipes() -> Iterator[Behaviour]:
     yield Behaviour("a flood of errors, then an answer", "environment", flood, harmless=True, codes=(0, 4))
     yield Behaviour("a flood of errors without end", "environment", doing(lambda: forever(flood_errors)), silent=True)
     yield Behaviour("a flood of zeros", "environment", doing(lambda: forever(lambda: send(bytes(1 << 16)))))
-    yield Behaviour("a daemon that keeps the pipes", "load", doing(lambda: (leave_a_daemon(), end_with(0))), silent=True)
+    yield Behaviour(
+        "a daemon that keeps the pipes", "load", doing(lambda: (leave_a_daemon(), end_with(0))), silent=True
+    )
     yield Behaviour("a daemon that keeps the errors", "load", doing(lambda: (leave_a_daemon(1), end_with(0))))
     deaf = doing(lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN), then=True)
     yield Behaviour("deaf to its end", "shutdown", doing(forever), harmless=True, codes=(0,))
-    yield Behaviour("words after its end", "shutdown", doing(lambda: forever(lambda: send(b"EKW1" * 1000))), harmless=True, codes=(0,))
+    yield Behaviour(
+        "words after its end",
+        "shutdown",
+        doing(lambda: forever(lambda: send(b"EKW1" * 1000))),
+        harmless=True,
+        codes=(0,),
+    )
     yield Behaviour("deaf to SIGTERM", "environment", deaf, harmless=True, codes=(0, 4))
     yield Behaviour("escapes on the way", "environment", doing(lambda: os.write(2, ESCAPES.encode() * 3), then=True),
                     harmless=True, codes=(0, 4))  # fmt: skip

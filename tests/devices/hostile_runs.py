@@ -143,7 +143,9 @@ def _faults(behaviour: Behaviour, outcome: Outcome) -> Iterator[str]:
         if text in said:
             yield f"{text.decode()} is printed"
     controls = sorted({byte for byte in said if byte < 32 and byte not in (9, 10)} | ({127} & set(said)))
-    if controls or any(0x80 <= ord(sign) < 0xA0 or sign in "\u202a\u202b\u202c\u202d\u202e" for sign in said.decode("utf-8", "replace")):
+    if controls or any(
+        0x80 <= ord(sign) < 0xA0 or sign in "\u202a\u202b\u202c\u202d\u202e" for sign in said.decode("utf-8", "replace")
+    ):
         yield f"control characters reach the terminal: {controls}"
 
 

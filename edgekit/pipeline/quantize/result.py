@@ -52,6 +52,7 @@ class QuantizeResult:
             "quality": self.against["quality"],
             "time": self.against["time"],
             "inserted": self.against["inserted"],
+            "fidelity": self.against["fidelity"],
             "length_errors": [asdict(one) for one in self.lengths],
             "account": self.account.document(),
             "mixed": None if self.mixed is None else self.mixed.document(),

@@ -1,0 +1,180 @@
+"""One compressed file, made and described but not published: the pass, its coverage, its card."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from edgekit.artifact import write_card
+from edgekit.data.dataset import stratified
+from edgekit.devices import open_runner
+from edgekit.passes import quantize_onnx, quantize_tflite
+from edgekit.passes.base import Pass, PassContext
+from edgekit.passes.calibration import Calibration
+from edgekit.passes.equalize import Scaled
+from edgekit.passes.integer_io import integer_io as read_integer_io
+from edgekit.passes.integer_io import output_steps
+from edgekit.pipeline.quantize.equalizing import Equalized, equalized
+from edgekit.pipeline.quantize.measure import Measured, measure
+from edgekit.pipeline.quantize.options import QuantizeOptions
+from edgekit.pipeline.quantize.ranges import find_ranges
+from edgekit.pipeline.quantize.samples import Samples, calibration_feeds
+from edgekit.pipeline.quantize.saturating import SAMPLES, isa_of, relieved
+from edgekit.quality.account import Account, account
+from edgekit.quality.anomaly import refit_threshold
+from edgekit.quality.as_app import refusing
+from edgekit.quality.integer_selftest import CALIBRATED, SEED, selftest_of
+from edgekit.types import Artifact, Card, Format, Signature, Step, Task
+
+log = logging.getLogger("edgekit")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one quantization is made from.
+
+    Attributes:
+        parent: the user's float file.
+        before: what it gives.
+        source: the float file that is quantized: the user's, or one that computes the same.
+        ranges: of its tensors, None for schemes without.
+        scaled: the sets of channels that were scaled in it.
+        notes: what the user should know so far.
+    """
+
+    parent: Artifact
+    options: QuantizeOptions
+    samples: Samples
+    before: Measured
+    source: Artifact
+    ranges: Calibration | None = None
+    scaled: tuple[Scaled, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Made:
+    """A quantized file that is not published yet. ``notes``: what is to know of this file alone."""
+
+    path: Path
+    card: Card
+    after: Measured
+    account: Account
+    step: Step
+    notes: tuple[str, ...]
+
+
+def prepare(parent: Artifact, options: QuantizeOptions, samples: Samples, folder: Path) -> Work:
+    """Measures the float file, finds its ranges, and the float file that is quantized by them.
+
+    Args:
+        folder: where files can be written.
+
+    Raises:
+        EdgekitError: the file does not run, or not on these samples.
+    """
+    before = measure(parent, parent.card, samples.test, options.limit)
+    work = Work(parent, options, samples, before, parent, notes=samples.notes)
+    if options.scheme not in CALIBRATED:
+        return work
+    ranges = find_ranges(parent, before.signature, samples.fit, options)
+    given = Equalized(parent, ranges)
+    found = equalized(given, before.signature, samples.fit, options, partial(quantizer_of, work, frozenset()), folder)
+    notes = (*work.notes, *ranges.notes, *found.notes)
+    return replace(work, source=found.artifact, ranges=found.ranges, scaled=found.scaled, notes=notes)
+
+
+def quantizer_of(work: Work, keep_float: Collection[str], ranges: Calibration | None = None) -> Pass:
+    """The pass that quantizes as ``work`` asks, all operators but those of ``keep_float``."""
+    given = (work.options.scheme, ranges or work.ranges, work.options.integer_io)
+    if work.parent.format is Format.ONNX:
+        return quantize_onnx.QuantizeOnnx(*given, keep_float=frozenset(keep_float))
+    return quantize_tflite.QuantizeTflite(*given, keep_float=frozenset(keep_float))
+
+
+def make(work: Work, target: Path, keep: Collection[str] = (), why: Mapping[str, str] | None = None) -> Made:
+    """The file with all operators but those of ``keep`` quantized, and its card but for how it compares to its parent.
+
+    Args:
+        why: reasons for the coverage, by operator.
+
+    Raises:
+        EdgekitError: the pass refuses it, or what it made does not run.
+    """
+    parent, options, signature = work.parent, work.options, work.before.signature
+    quantizer = quantizer_of(work, keep)
+    result = quantizer.run(work.source, PassContext(target))
+    notes = work.notes
+    if isinstance(quantizer, quantize_onnx.QuantizeOnnx) and options.scheme == "int8" and work.samples.fit:
+        some = calibration_feeds(work.source, stratified(work.samples.fit, SAMPLES, SEED), signature)
+        isa = isa_of(options.on)
+        with refusing("the compressed file"):
+            quantizer, result, said = relieved(quantizer, work.source, result, some, isa)
+        notes += said
+    notes += result.notes
+    unpublished = Artifact(target, parent.format)
+    found, step = account(unpublished, {**_reasons(parent, options), **(why or {})}), quantizer.describe(parent)
+    if work.scaled:
+        step = replace(step, params={**step.params, "equalized": [one.source for one in work.scaled]})
+    card = _card(parent, signature, unpublished, step, found, notes)
+    write_card(target, card)
+    with refusing("the compressed file"):
+        card, notes = _refitted(work, unpublished, card, notes)
+        after = measure(unpublished, card, work.samples.test, options.limit, work.before.probes)
+    quality = () if after.quality is None else (after.quality.quality(after.runtime, "cpu"),)
+    # the account counts the main graph; the products of a loop are hybrid in these schemes, too
+    integers = options.scheme in (*CALIBRATED, "int8-dynamic") or found.integer_operators > 0
+    card = replace(card, quality=quality, selftest=selftest_of(after.outputs, integers, output_steps(unpublished)))
+    write_card(target, card)
+    return Made(target, card, after, found, step, notes[len(work.notes) :])
+
+
+def _card(
+    parent: Artifact, signature: Signature, made: Artifact, step: Step, found: Account, notes: tuple[str, ...]
+) -> Card:
+    """The parent's card with the step, the coverage, integer inputs and outputs; no quality or self-test yet."""
+    old = parent.card or Card(parent.path.stem, "custom", Task(), signature)
+    sides = read_integer_io(made)
+    specs = (old.signature.inputs, old.signature.outputs)
+    quantized = {
+        spec.name: how
+        for side, hows in zip(specs, sides, strict=True)
+        for spec, how in zip(side, hows, strict=True)
+        if how
+    }
+    retyped = [
+        tuple(replace(s, dtype=quantized[s.name].dtype) if s.name in quantized else s for s in side) for side in specs
+    ]
+    return replace(
+        old.with_step(step, *notes),
+        signature=Signature(*retyped),
+        quantized_io=quantized,
+        account=found.card_document(),
+        quality=(),
+        selftest=None,
+        ranges=None,
+    )
+
+
+def _refitted(work: Work, made: Artifact, card: Card, notes: tuple[str, ...]) -> tuple[Card, tuple[str, ...]]:
+    """An anomaly detector's card with the threshold that the scores of the quantized file itself give."""
+    old = card.task.params.get("threshold")
+    if card.task.kind != "anomaly" or old is None:
+        return card, notes
+    task = card.task
+    if work.samples.whole is None:
+        note = f"the threshold {old:g} is that of the float file: give --data to fit it to this one"
+    else:
+        with open_runner(made.path) as runner:
+            task = refit_threshold(runner, work.samples.whole, card)
+        note = f"the threshold was fitted to this file's own scores: {old:g} -> {task.params['threshold']:g}"
+    return replace(card, task=task, notes=(*card.notes, note)), (*notes, note)
+
+
+def _reasons(parent: Artifact, options: QuantizeOptions) -> dict[str, str]:
+    if parent.format is Format.ONNX:
+        return quantize_onnx.float_reasons(parent.path, options.scheme, options.integer_io)
+    return quantize_tflite.float_reasons(parent.path, options.scheme, options.integer_io)
