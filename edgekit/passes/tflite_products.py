@@ -7,6 +7,7 @@ a constant remains.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,12 +33,25 @@ _PASSES = (
 
 @dataclass
 class Rewritten:
-    """What :func:`as_products` changed: old name -> new name of tensors with the factor, ranges of new tensors, and the
-    new operators of each HARD_SWISH by its name, as names of their outputs."""
+    """What :func:`as_products` changed.
+
+    Attributes:
+        scaled: old name -> new name of tensors that hold a multiple of what they hold in the parent.
+        factors: old name -> that multiple.
+        ranges: of new tensors.
+        parts: name of a HARD_SWISH -> the names of the outputs of the operators in its place.
+    """
 
     scaled: dict[str, str] = field(default_factory=dict)
+    factors: dict[str, float] = field(default_factory=dict)
     ranges: dict[str, Range] = field(default_factory=dict)
     parts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def scale(self, old: str, new: str) -> None:
+        """Notes that the tensor called ``old``, which may have been scaled before, is called ``new`` now."""
+        first = next((name for name, later in self.scaled.items() if later == old), old)
+        self.scaled[first] = new
+        self.factors[first] = FACTOR * self.factors.get(first, 1.0)
 
     def named(self, names: frozenset[str]) -> frozenset[str]:
         """Operators of the parent, called by their outputs, as they are called in the rewritten graph."""
@@ -48,10 +62,11 @@ class Rewritten:
         ranges: dict[str, Range] = {**given.ranges, **self.ranges}
         means = dict(given.means)
         for old, new in self.scaled.items():
+            factor = self.factors[old]
             if old in ranges:
-                ranges[new] = Range(FACTOR * given.ranges[old].low, FACTOR * given.ranges[old].high)
+                ranges[new] = Range(factor * given.ranges[old].low, factor * given.ranges[old].high)
             if old in means:
-                means[new] = tuple(FACTOR * mean for mean in means[old])
+                means[new] = tuple(factor * mean for mean in means[old])
         return replace(given, ranges=ranges, means=means)
 
 
@@ -68,16 +83,53 @@ def as_products(graph: Graph, names: frozenset[str]) -> Rewritten:
     """Rewrites the HARD_SWISH operators called ``names`` (of their outputs) in place."""
     done = Rewritten()
     taken = {name_of(graph, k) for k in range(len(graph.raw.tensors))}
-    for node in [n for n in graph.raw.operators if builtin(graph, n) == HARD_SWISH]:
-        name = name_of(graph, int(node.outputs[0]))
-        if name in names:
-            _rewrite(graph, node, name, taken, done)
+    nodes = {name_of(graph, int(node.outputs[0])): node for node in graph.raw.operators}
+    chosen = {name: node for name, node in nodes.items() if name in names and builtin(graph, node) == HARD_SWISH}
+    folds = _foldable(graph, {name: _reached(graph, int(node.outputs[0])) for name, node in chosen.items()})
+    for weights, times in _powers(folds).items():
+        value = graph.data(weights)
+        assert value is not None
+        divided = (value.astype(np.float64) / FACTOR**times).astype(np.float32)
+        graph.raw.tensors[weights].buffer = graph.editor.buffer(divided)
+    for name, node in chosen.items():
+        _rewrite(graph, node, name, folds.get(name), taken, done)
     return done
 
 
-def _rewrite(graph: Graph, node: Any, name: str, taken: set[str], done: Rewritten) -> None:
+@dataclass(frozen=True)
+class _Fold:
+    """Where a factor goes: the tensors it passes through, the weights that take it up with their operator's place."""
+
+    tensors: list[int]
+    absorbers: list[tuple[int, int]]
+
+
+def _foldable(graph: Graph, given: dict[str, _Fold | None]) -> dict[str, _Fold]:
+    """Those of the folds that can be made together: all operators that share weights need the same factor."""
+    folds = {name: fold for name, fold in given.items() if fold is not None}
+    while True:
+        times = Counter(absorber for fold in folds.values() for absorber in fold.absorbers)
+        wrong = {
+            weights for weights, _ in times if len({times[weights, place] for place in _users(graph, weights)}) > 1
+        }
+        kept = {n: fold for n, fold in folds.items() if not wrong & {weights for weights, _ in fold.absorbers}}
+        if len(kept) == len(folds):
+            return folds
+        folds = kept
+
+
+def _powers(folds: dict[str, _Fold]) -> dict[int, int]:
+    """Weights -> how often the factor goes into them."""
+    times = Counter(absorber for fold in folds.values() for absorber in fold.absorbers)
+    return {weights: count for (weights, _), count in times.items()}
+
+
+def _users(graph: Graph, tensor: int) -> list[int]:
+    return [place for place, node in enumerate(graph.raw.operators) if tensor in map(int, node.inputs)]
+
+
+def _rewrite(graph: Graph, node: Any, name: str, fold: _Fold | None, taken: set[str], done: Rewritten) -> None:
     source, result = int(node.inputs[0]), int(node.outputs[0])
-    reached = _reached(graph, result)
     shape, operators = graph.shape(source), list[Any]()
     place = graph.raw.operators.index(node)
     graph.insert_at(operators)
@@ -85,46 +137,42 @@ def _rewrite(graph: Graph, node: Any, name: str, taken: set[str], done: Rewritte
     three = graph.constant(_unique(f"{name}/three", taken), np.full((1,), 3.0, np.float32))
     graph.operator("ADD", [source, three], [gate], fusedActivationFunction=_relu6())
     done.ranges[name_of(graph, gate)] = Range(0.0, FACTOR)
-    if reached is None:
+    if fold is None:
         product = graph.tensor(_unique(f"{name}{SUFFIX}", taken), shape)
         sixth = graph.constant(_unique(f"{name}/sixth", taken), np.full((1,), 1 / FACTOR, np.float32))
         graph.operator("MUL", [source, gate], [product])
         graph.operator("MUL", [product, sixth], [result])
-        done.scaled.setdefault(name, name_of(graph, product))
+        done.scale(name, name_of(graph, product))
         done.parts[name] = (name_of(graph, gate), name_of(graph, product), name)
     else:
-        tensors, absorbers = reached
         graph.operator("MUL", [source, gate], [result])
-        for absorber in absorbers:
-            _absorb(graph, absorber)
-        for tensor in tensors:
+        for tensor in fold.tensors:
             old = name_of(graph, tensor)
-            graph.raw.tensors[tensor].name = done.scaled[old] = _unique(f"{old}{SUFFIX}", taken)
+            graph.raw.tensors[tensor].name = new = _unique(f"{old}{SUFFIX}", taken)
+            done.scale(old, new)
         done.parts[name] = (name_of(graph, gate), name_of(graph, result))
     graph.raw.operators[place : place + 1] = operators
     graph.insert_at(graph.raw.operators)
 
 
-def _reached(graph: Graph, result: int) -> tuple[list[int], list[Any]] | None:
-    """The tensors that a factor of ``result`` passes through, and the operators whose weights take it up; None where it
-    reaches anything else."""
-    tensors, absorbers, waiting = [result], list[Any](), [result]
+def _reached(graph: Graph, result: int) -> _Fold | None:
+    """Where a factor of ``result`` goes; None where it reaches what neither passes it on nor takes it up."""
+    fold, waiting = _Fold([result], []), [result]
     while waiting:
         tensor = waiting.pop()
         if tensor in map(int, graph.raw.outputs):
             return None
-        for user in graph.raw.operators:
+        for place in _users(graph, tensor):
+            user = graph.raw.operators[place]
             inputs = [int(k) for k in user.inputs]
-            if tensor not in inputs:
-                continue
             if _takes_factor(graph, user, inputs, tensor):
-                absorbers.append(user)
-            elif _lets_through(graph, user, inputs, tensor) and int(user.outputs[0]) not in tensors:
-                tensors.append(int(user.outputs[0]))
+                fold.absorbers.append((inputs[1], place))
+            elif _lets_through(graph, user, inputs, tensor) and int(user.outputs[0]) not in fold.tensors:
+                fold.tensors.append(int(user.outputs[0]))
                 waiting.append(int(user.outputs[0]))
             else:
                 return None
-    return tensors, absorbers
+    return fold
 
 
 def _takes_factor(graph: Graph, user: Any, inputs: list[int], tensor: int) -> bool:
@@ -139,20 +187,6 @@ def _lets_through(graph: Graph, user: Any, inputs: list[int], tensor: int) -> bo
         return inputs.count(tensor) == 1 and user.builtinOptions.fusedActivationFunction == 0
     plain = getattr(user.builtinOptions, "fusedActivationFunction", 0) == 0
     return kind in _PASSES and inputs[0] == tensor and plain
-
-
-def _absorb(graph: Graph, node: Any) -> None:
-    """Divides the weights of ``node`` by the factor, in a constant of its own where others read them, too."""
-    weights = int(node.inputs[1])
-    value = graph.data(weights)
-    assert value is not None
-    buffer = graph.editor.buffer((value.astype(np.float64) / FACTOR).astype(np.float32))
-    if graph.users(weights) == 1:
-        graph.raw.tensors[weights].buffer = buffer
-        return
-    own = graph.tensor(f"{name_of(graph, weights)}/{name_of(graph, int(node.outputs[0]))}", value.shape)
-    graph.raw.tensors[own].buffer = buffer
-    node.inputs = [own if place == 1 else int(k) for place, k in enumerate(node.inputs)]
 
 
 def _unique(name: str, taken: set[str]) -> str:

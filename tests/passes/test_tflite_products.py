@@ -63,3 +63,25 @@ def test_what_is_not_named_stays(tmp_path: Path) -> None:
     parent = swish_file(tmp_path / "a.tflite").read_bytes()
     assert with_products(parent, frozenset()) == (parent, with_products(parent, frozenset())[1])
     assert "HARD_SWISH" in kinds(with_products(parent, frozenset({"before"}))[0])
+
+
+def test_a_product_of_two_hard_swishes_carries_the_factor_of_both(tmp_path: Path) -> None:
+    parent = swish_file(tmp_path / "a.tflite", "squared").read_bytes()
+    content, done = with_products(parent, frozenset({"swish", "other"}))
+    assert done.factors["square"] == 36.0
+    x = 2 * np.random.default_rng(1).standard_normal((1, 4, 4, 3)).astype(np.float32)
+    wanted = computed(parent, x)
+    assert computed(content, x) == pytest.approx(wanted, abs=2e-5 * float(np.abs(wanted).max()))
+
+
+def test_shared_weights_are_divided_once_or_not_at_all(tmp_path: Path) -> None:
+    """Two convolutions share weights: behind two HARD_SWISH both need the factor, behind one only one would."""
+    for tail, products in (("shared", 2), ("half shared", 3)):
+        parent = swish_file(tmp_path / "a.tflite", tail).read_bytes()
+        names = frozenset({"swish", "other"}) if tail == "shared" else frozenset({"swish"})
+        content, done = with_products(parent, names)
+        assert {len(parts) for parts in done.parts.values()} == {products}
+        assert len(content) < len(parent) + 2500  # operators and names, no second copy of weights
+        x = np.random.default_rng(1).standard_normal((1, 4, 4, 3)).astype(np.float32)
+        wanted = computed(parent, x)
+        assert computed(content, x) == pytest.approx(wanted, abs=2e-5 * float(np.abs(wanted).max()))

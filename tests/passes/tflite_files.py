@@ -52,13 +52,21 @@ def transposed_file(path: Path) -> Path:
 
 
 def swish_file(path: Path, tail: str = "CONV_2D") -> Path:
-    """``x`` (1, 4, 4, 3) -> CONV_2D -> HARD_SWISH -> ``tail`` -> ``y``; a MEAN and a product with it lie in between."""
+    """``x`` (1, 4, 4, 3) -> CONV_2D -> HARD_SWISH -> ``tail`` -> ``y``; a MEAN and a product with it lie in between.
+
+    ``tail``: CONV_2D, ADD (with something else); ``squared``: the product of two HARD_SWISH before a convolution;
+    ``shared``, ``half shared``: two convolutions with the same weights behind two, or one of them behind none.
+    """
     random = np.random.default_rng(0)
     editor = Editor.empty()
     _, graph = editor.graph("main")
     graph.raw.inputs = [graph.tensor("x", [1, 4, 4, 3])]
     before = _convolved(graph, int(graph.raw.inputs[0]), "before", random.standard_normal((8, 1, 1, 3)))
     swish = graph.made("HARD_SWISH", [before], "swish", [1, 4, 4, 8])
+    if tail in ("squared", "shared", "half shared"):
+        graph.raw.outputs = [_two(graph, tail, before, swish)]
+        path.write_bytes(editor.content())
+        return path
     axes = graph.constant("axes", [1, 2], "int32")
     mean = graph.tensor("mean", [1, 1, 1, 8])
     graph.operator("MEAN", [swish, axes], [mean], keepDims=True)
@@ -70,6 +78,15 @@ def swish_file(path: Path, tail: str = "CONV_2D") -> Path:
         graph.raw.outputs = [graph.made(tail, [product, before], "y", [1, 4, 4, 8])]
     path.write_bytes(editor.content())
     return path
+
+
+def _two(graph: Graph, tail: str, before: int, swish: int) -> int:
+    weights = np.random.default_rng(3).standard_normal((64, 1, 1, 8))
+    other = graph.made("TANH" if tail == "half shared" else "HARD_SWISH", [before], "other", [1, 4, 4, 8])
+    if tail == "squared":
+        return _convolved(graph, graph.made("MUL", [swish, other], "square", [1, 4, 4, 8]), "y", weights)
+    both = [_convolved(graph, source, name, weights) for source, name in ((swish, "left"), (other, "right"))]
+    return graph.made("ADD", both, "y", [1, 4, 4, 64])
 
 
 def _convolved(graph: Graph, x: int, name: str, weights: Array) -> int:

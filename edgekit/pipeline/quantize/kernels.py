@@ -47,12 +47,16 @@ MakePass = Callable[[frozenset[str], frozenset[str]], Pass]
 
 @dataclass(frozen=True, slots=True)
 class KernelPlan:
-    """The times of all operators, which of them stay in float, and which HARD_SWISH become products."""
+    """The times of all operators, which of them stay in float, and which HARD_SWISH become products.
+
+    ``weighed``: by times or kernels of the target; otherwise rules hold that know neither.
+    """
 
     kernels: tuple[Kernel, ...] = ()
     keep_float: frozenset[str] = frozenset()
     products: frozenset[str] = frozenset()
     why: str = ""
+    weighed: bool = False
 
     def document(self) -> list[dict[str, Any]]:
         """``[{"operator", "kind", "integer_ns", "float_ns", "kept"}]``; times are null where none was taken."""
@@ -86,21 +90,18 @@ class _Cut:
     conversion: Callable[..., bytes]
 
 
-def plan_kernels(source: Artifact, make_pass: MakePass, keep_float: frozenset[str], on: str | None) -> KernelPlan:
+def plan_kernels(source: Artifact, make_pass: MakePass, on: str | None) -> KernelPlan:
     """Assigns the operators of the float file ``source``, .onnx or .tflite.
 
     Args:
         make_pass: makes the pass that quantizes it.
-        keep_float: operators that stay in float whatever they take.
         on: the device whose times decide; None: by the kernels that XNNPACK has (for .onnx all run on integers).
 
     Raises:
         EdgekitError: the file cannot be quantized, or the device cannot be used.
     """
     with TemporaryDirectory(prefix="edgekit-kernels-") as folder:
-        cut, swishes = (_cut_onnx if source.format is Format.ONNX else _cut_tflite)(
-            source, make_pass, keep_float, Path(folder)
-        )
+        cut, swishes = (_cut_onnx if source.format is Format.ONNX else _cut_tflite)(source, make_pass, Path(folder))
         if on is not None:
             with Stopwatch(on, Path(folder), source.format) as watch:
                 kernels = tuple(Kernel(p.name, p.kind, *watch.pair(p), p.weights, p.reads, p.writes) for p in cut.pairs)
@@ -108,33 +109,31 @@ def plan_kernels(source: Artifact, make_pass: MakePass, keep_float: frozenset[st
             keep = choose(kernels, conversions, *cut.sides)
             why = f"faster in float on {on}, conversions included"
         elif source.format is Format.ONNX:
-            return KernelPlan(keep_float=keep_float)
+            return KernelPlan()
         else:
             with Delegates("cpu", Path(folder), source.format) as delegates:
                 kernels, keep = delegates.assigned(cut.pairs)
             why = "XNNPACK has no integer kernel for it"
-    return KernelPlan(kernels, keep | keep_float, swishes - keep, why)
+    return KernelPlan(kernels, keep, swishes - keep, why, weighed=True)
 
 
-def _cut_tflite(
-    source: Artifact, make_pass: MakePass, keep: frozenset[str], folder: Path
-) -> tuple[_Cut, frozenset[str]]:
+def _cut_tflite(source: Artifact, make_pass: MakePass, folder: Path) -> tuple[_Cut, frozenset[str]]:
     content = prepared(source.path)
     parent = Cutter(content)
-    swishes = frozenset(one.name for one in parent.singles if one.kind == HARD_SWISH) - keep
+    swishes = frozenset(one.name for one in parent.singles if one.kind == HARD_SWISH)
     whole = folder / "whole.tflite"
-    make_pass(keep, swishes).apply(source, PassContext(whole))
+    make_pass(frozenset(), swishes).apply(source, PassContext(whole))
     _, done = with_products(content, swishes)
     found = pairs(parent, Cutter(whole.read_bytes()), done.parts, done.scaled)
     return _Cut(found, parent.elements, parent.sides, conversion), swishes
 
 
-def _cut_onnx(source: Artifact, make_pass: MakePass, keep: frozenset[str], folder: Path) -> tuple[_Cut, frozenset[str]]:
+def _cut_onnx(source: Artifact, make_pass: MakePass, folder: Path) -> tuple[_Cut, frozenset[str]]:
     import onnx
 
     parent = onnx_single.Onnx(onnx_prepare.prepared(source.path))
     whole = folder / "whole.onnx"
-    make_pass(keep, frozenset()).apply(source, PassContext(whole))
+    make_pass(frozenset(), frozenset()).apply(source, PassContext(whole))
     found = onnx_single.pairs(parent, onnx_single.Onnx(onnx.load(str(whole))))
     sides = parent.inputs, parent.outputs
     return _Cut(found, onnx_single.elements(parent), sides, onnx_single.conversion), frozenset()
