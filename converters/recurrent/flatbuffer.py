@@ -50,6 +50,15 @@ class Editor:
                 buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
                 buffer.offset = buffer.size = 0
 
+    @classmethod
+    def empty(cls) -> Editor:
+        """Of a file without subgraphs."""
+        model = schema.ModelT()
+        model.version, model.operatorCodes, model.subgraphs, model.buffers = 3, [], [], [schema.BufferT()]
+        builder = flatbuffers.Builder(64)
+        builder.Finish(model.Pack(builder), IDENTIFIER)
+        return cls(bytes(builder.Output()))
+
     def graph(self, name: str) -> tuple[int, Graph]:
         """A new subgraph and its number."""
         made = schema.SubGraphT()
@@ -229,6 +238,7 @@ _OPTIONS = {
     "GREATER": "GreaterOptions",
     "LESS": "LessOptions",
     "MAXIMUM": "MaximumMinimumOptions",
+    "MEAN": "ReducerOptions",
     "MUL": "MulOptions",
     "PACK": "PackOptions",
     "PAD": "PadOptions",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from edgekit.passes.equalize import Scaled
 from edgekit.passes.integer_io import integer_io as read_integer_io
 from edgekit.passes.integer_io import output_steps
 from edgekit.pipeline.quantize.equalizing import Equalized, equalized
+from edgekit.pipeline.quantize.gates import is_timed
+from edgekit.pipeline.quantize.kernels import KernelPlan, plan_kernels
 from edgekit.pipeline.quantize.measure import Measured, measure
 from edgekit.pipeline.quantize.options import QuantizeOptions
 from edgekit.pipeline.quantize.ranges import find_ranges
@@ -44,6 +46,7 @@ class Work:
         ranges: of its tensors, None for schemes without.
         scaled: the sets of channels that were scaled in it.
         notes: what the user should know so far.
+        kernels: which operators stay in float since their integer kernels are slow.
     """
 
     parent: Artifact
@@ -54,6 +57,7 @@ class Work:
     ranges: Calibration | None = None
     scaled: tuple[Scaled, ...] = ()
     notes: tuple[str, ...] = ()
+    kernels: KernelPlan = field(default_factory=KernelPlan)
 
 
 @dataclass(frozen=True)
@@ -85,15 +89,40 @@ def prepare(parent: Artifact, options: QuantizeOptions, samples: Samples, folder
     given = Equalized(parent, ranges)
     found = equalized(given, before.signature, samples.fit, options, partial(quantizer_of, work, frozenset()), folder)
     notes = (*work.notes, *ranges.notes, *found.notes)
-    return replace(work, source=found.artifact, ranges=found.ranges, scaled=found.scaled, notes=notes)
+    work = replace(work, source=found.artifact, ranges=found.ranges, scaled=found.scaled, notes=notes)
+    return replace(work, kernels=_weighed(work))
+
+
+def _weighed(work: Work) -> KernelPlan:
+    """Which operators stay in float on the target; none where it wants integers throughout."""
+    options, source = work.options, work.source
+    if options.scheme != "int8" or options.integer_io:
+        return KernelPlan()
+    on = options.on if is_timed(options) and not _is_free(work.before.signature) else None
+    log.info("weighing kernels %s", f"on {on}" if on else "by what XNNPACK has for integers")
+
+    def with_plan(keep: frozenset[str], products: frozenset[str]) -> Pass:
+        plan = KernelPlan((), keep, products, weighed=True)
+        bare = replace(options, stateful=source.format is Format.TFLITE)  # layers without what resets them
+        return quantizer_of(replace(work, options=bare, kernels=plan), ())
+
+    return plan_kernels(source, with_plan, on)
+
+
+def _is_free(signature: Signature) -> bool:
+    """Whether an input has a free size beside its first axis: operators cut out of the file have none of their own."""
+    return any(isinstance(size, str) for spec in signature.inputs for size in spec.shape[1:])
 
 
 def quantizer_of(work: Work, keep_float: Collection[str], ranges: Calibration | None = None) -> Pass:
     """The pass that quantizes as ``work`` asks, all operators but those of ``keep_float``."""
-    given = (work.options.scheme, ranges or work.ranges, work.options.integer_io)
+    plan, options = work.kernels, work.options
+    given = (options.scheme, ranges or work.ranges, options.integer_io)
+    keep = frozenset(keep_float) | plan.keep_float
     if work.parent.format is Format.ONNX:
-        return quantize_onnx.QuantizeOnnx(*given, keep_float=frozenset(keep_float))
-    return quantize_tflite.QuantizeTflite(*given, keep_float=frozenset(keep_float), stateful=work.options.stateful)
+        return quantize_onnx.QuantizeOnnx(*given, keep_float=keep)
+    how = {"stateful": options.stateful, "products": plan.products - keep, "measured": plan.weighed}
+    return quantize_tflite.QuantizeTflite(*given, keep_float=keep, **how)
 
 
 def make(work: Work, target: Path, keep: Collection[str] = (), why: Mapping[str, str] | None = None) -> Made:
@@ -117,7 +146,8 @@ def make(work: Work, target: Path, keep: Collection[str] = (), why: Mapping[str,
         notes += said
     notes += result.notes
     unpublished = Artifact(target, parent.format)
-    found, step = account(unpublished, {**_reasons(parent, options), **(why or {})}), quantizer.describe(parent)
+    found = account(unpublished, {**float_reasons(work), **work.kernels.reasons(), **(why or {})})
+    step = quantizer.describe(parent)
     if work.scaled:
         step = replace(step, params={**step.params, "equalized": [one.source for one in work.scaled]})
     card = _card(_keeping(work), signature, unpublished, step, found, notes)
@@ -184,7 +214,11 @@ def _refitted(work: Work, made: Artifact, card: Card, notes: tuple[str, ...]) ->
     return replace(card, task=task, notes=(*card.notes, note)), (*notes, note)
 
 
-def _reasons(parent: Artifact, options: QuantizeOptions) -> dict[str, str]:
+def float_reasons(work: Work) -> dict[str, str]:
+    """Operator, or type of operators -> why the scheme leaves it in float whatever it takes."""
+    parent, options = work.parent, work.options
     if parent.format is Format.ONNX:
         return quantize_onnx.float_reasons(parent.path, options.scheme, options.integer_io)
+    if work.kernels.weighed:
+        return {}
     return quantize_tflite.float_reasons(parent.path, options.scheme, options.integer_io)
