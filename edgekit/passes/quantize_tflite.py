@@ -6,6 +6,7 @@ import importlib
 import logging
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from edgekit.passes.linear_graph_tflite import TfliteGraph
 from edgekit.passes.quantize_onnx import check_scheme
 from edgekit.passes.quantize_recurrent import holds_recurrent, quantize_recurrent
 from edgekit.passes.tflite_attention import around_attention
+from edgekit.passes.tflite_exclusions import exclusions
 from edgekit.passes.tflite_finish import finished
 from edgekit.passes.tflite_integers import holds
 from edgekit.passes.tflite_prepare import INNER, prepared
@@ -94,23 +96,26 @@ class QuantizeTflite(Pass):
         stored = self.scheme == "int8-dynamic" and holds_recurrent(given)  # why: quantize_recurrent.NOTES
         used = "int8-weights" if stored else self.scheme
         slow = _slow(given, self.scheme, self.integer_io)
-        recipe, calibrated = self._recipe(used, slow), self._ranges() if self.scheme in _STATIC else None
-        content = _quantized(model.path, self._corrected(given), recipe, calibrated)
         ranges = self.calibration.ranges if self.calibration is not None else {}
+        unfit = exclusions(given, self.scheme, self.integer_io, ranges)
+        kept = self.keep_float | unfit.keys()
+        recipe, calibrated = self._recipe(used, slow | kept), self._ranges() if self.scheme in _STATIC else None
+        content = _quantized(model.path, self._corrected(given, kept), recipe, calibrated)
         done = quantize_recurrent(content, self.scheme, ranges, self.keep_float)
         context.target.write_bytes(finished(done.content, given))
-        said = [_NOTES.get(self.scheme), f"{len(slow)} operators stay in float: {AROUND_ATTENTION}" if slow else None]
-        notes = (*filter(None, said), *done.notes, *_refused_by_old(done.content, used))
+        said = {AROUND_ATTENTION: len(slow), **Counter(unfit.values())}
+        left = [f"{count} operators stay in float: {why}" for why, count in said.items() if count]
+        notes = (*filter(None, [_NOTES.get(self.scheme)]), *left, *done.notes, *_refused_by_old(done.content, used))
         return PassResult(Artifact(context.target, Format.TFLITE, model.card), True, notes)
 
-    def _corrected(self, content: bytes) -> bytes:
+    def _corrected(self, content: bytes, kept: frozenset[str]) -> bytes:
         """The float file with its biases corrected for int8 weights."""
         if self.scheme not in _STATIC or self.calibration is None:
             return content
         graph = TfliteGraph(content)
-        return graph.content() if correct_biases(graph, self.calibration.means, (), self.keep_float) else content
+        return graph.content() if correct_biases(graph, self.calibration.means, (), kept) else content
 
-    def _recipe(self, scheme: str, slow: frozenset[str]) -> list[dict[str, Any]]:
+    def _recipe(self, scheme: str, kept: frozenset[str]) -> list[dict[str, Any]]:
         """The library's recipe: a rule for all operators, for those that want another, and for inputs and outputs."""
         config = _op_config(scheme)
         key = "float_casting" if scheme == "fp16" else "min_max_uniform_quantize"
@@ -134,21 +139,23 @@ class QuantizeTflite(Pass):
         # a scope is the names of all outputs, each with a semicolon behind it; the last rule that fits counts
         rules += [
             {"regex": f"^{re.escape(name)};", "operation": "*", "algorithm_key": "no_quantize", "op_config": {}}
-            for name in sorted(self.keep_float | slow)
+            for name in sorted(kept)
         ]
         return rules
 
     def _ranges(self) -> dict[str, dict[str, Any]]:
         assert self.calibration is not None
         return {
-            name: {"min": np.array([one.low], np.float32), "max": np.array([one.high], np.float32)}
+            name: {"min": np.array(one.low, np.float32), "max": np.array(one.high, np.float32)}
             for name, one in self.calibration.ranges.items()
         }
 
 
-def float_reasons(path: Path, scheme: str, integer_io: bool) -> dict[str, str]:
+def float_reasons(path: Path, scheme: str, integer_io: bool, calibration: Calibration | None = None) -> dict[str, str]:
     """Operator name -> why ``scheme`` leaves it in float, of the float file at ``path``."""
-    return dict.fromkeys(_slow(prepared(path), scheme, integer_io), AROUND_ATTENTION)
+    content = prepared(path)
+    slow = dict.fromkeys(_slow(content, scheme, integer_io), AROUND_ATTENTION)
+    return {**exclusions(content, scheme, integer_io, calibration.ranges if calibration else {}), **slow}
 
 
 def _slow(content: bytes, scheme: str, integer_io: bool) -> frozenset[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from edgekit.artifact import open_artifact, publishing, sha256_file, sha256_model, size_bytes, write_card
+from edgekit.artifact import contract_of, open_artifact, publishing, sha256_file, sha256_model, size_bytes, write_card
 from edgekit.data.dataset import Dataset, stratified
 from edgekit.data.preprocess import feeds
 from edgekit.data.seeded import seeded_feed
@@ -206,7 +206,7 @@ class _Run:
             self.notes += said
         self.notes += made.notes
         unpublished = Artifact(target, self.artifact.format)
-        reasons = {**_reasons(self.artifact, self.options), **(why or {})}
+        reasons = {**_reasons(self.artifact, self.options, self.ranges), **(why or {})}
         found, step = account(unpublished, reasons), quantizer.describe(self.artifact)
         if self.scaled:
             step = replace(step, params={**step.params, "equalized": [one.source for one in self.scaled]})
@@ -270,7 +270,7 @@ class _Run:
         from edgekit.devices import open_runner
 
         with open_runner(artifact.path) as runner:
-            feed = seeded_feed(runner.signature, card.contract if card else {}, SEED)
+            feed = seeded_feed(runner.signature, contract_of(replace(artifact, card=card)), SEED)
             outputs = runner.run(feed)
             found = None
             if self.test is not None and measurable(self.test, card):
@@ -296,7 +296,7 @@ class _Run:
     def _probes(self, artifact: Artifact, card: Card | None, signature: Signature) -> tuple[Probe, ...]:
         if streaming_of(card) is not None:  # every run is one step
             return ()
-        contract = card.contract if card else {}
+        contract = contract_of(replace(artifact, card=card))
         real = feeds(self.test, signature, contract, limit=_PROBED) if self.test is not None else ()
         return probes(artifact, signature, contract, real)
 
@@ -374,10 +374,11 @@ class _Run:
             )
 
 
-def _reasons(artifact: Artifact, options: QuantizeOptions) -> dict[str, str]:
+def _reasons(artifact: Artifact, options: QuantizeOptions, ranges: Calibration | None) -> dict[str, str]:
+    given = (artifact.path, options.scheme, options.integer_io, ranges)
     if artifact.format is Format.ONNX:
-        return quantize_onnx.float_reasons(artifact.path, options.scheme, options.integer_io)
-    return quantize_tflite.float_reasons(artifact.path, options.scheme, options.integer_io)
+        return quantize_onnx.float_reasons(*given)
+    return quantize_tflite.float_reasons(*given)
 
 
 def _check_growth(before: int, after: int) -> None:
