@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from edgekit.data.dataset import Dataset, held_out_splits, open_data, splits_of
-from edgekit.data.preprocess import feeds
+from edgekit.data.preprocess import feeds, whole_samples
 from edgekit.quality.evaluate import batch_size
 from edgekit.runtime.stream import sequence_signature
 from edgekit.types import Artifact, Feed, Signature
@@ -34,13 +34,20 @@ def fit_and_test(data: str | None, notes: list[str]) -> tuple[Dataset | None, Da
     return whole, whole
 
 
+def is_whole(artifact: Artifact, chosen: Dataset, signature: Signature) -> bool:
+    """Whether a sample is a feed by itself, see :func:`edgekit.data.preprocess.whole_samples`."""
+    contract = artifact.card.contract if artifact.card is not None else {}
+    return whole_samples(chosen, sequence_signature(signature, artifact.card), contract)
+
+
 def calibration_feeds(artifact: Artifact, chosen: Dataset, signature: Signature) -> Iterator[Feed]:
     """The samples as the file takes them; for a file of one step, every step of every sample with its state."""
     card = artifact.card
     contract = card.contract if card is not None else {}
     whole = sequence_signature(signature, card)
-    size = min(batch_size(whole), len(chosen))
-    batches = _filled(feeds(chosen, whole, contract, batch=size), size, whole)
+    size = 1 if whole_samples(chosen, whole, contract) else min(batch_size(whole), len(chosen))
+    given = feeds(chosen, whole, contract, batch=size)
+    batches = given if size == 1 else _filled(given, size, whole)
     if whole is signature:
         yield from batches
         return
