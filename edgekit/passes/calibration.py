@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.errors import DataError, UsageError
+from edgekit.inputs import read_regular
 from edgekit.passes.fingerprint import ROUNDING, Book, Probes
 from edgekit.passes.histogram import METHODS, Observer, Range
 from edgekit.types import Array, Feed, Signature
@@ -106,9 +107,7 @@ class Calibration:
             DataError: not a calibration, or a range that is no range.
         """
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}; {_WRITES}") from error
+            document = json.loads(read_regular(path, DataError, f"ranges; {_WRITES}", "DOCUMENT_BYTES"))
         except ValueError as error:
             raise DataError(f"{path} is no calibration: it is not JSON ({error}); {_WRITES}") from error
         try:

@@ -18,6 +18,7 @@ from edgekit.passes.calibration import Calibration, check_method, checked_feeds,
 from edgekit.passes.calibration_doctor import InputWatch, findings
 from edgekit.passes.cell_states import cell_states
 from edgekit.passes.fingerprint import Probes, layouts_of, prints_of, probe_feeds
+from edgekit.passes.stateless import stateful
 from edgekit.passes.tflite_integers import builtin, name_of
 from edgekit.types import Array, Feed, Format, Signature
 from edgekit.wire_tflite import without_prefix
@@ -105,7 +106,7 @@ def onnx_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iterat
     # Fusions would remove the tensors that are asked for; without them every name exists as written.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     own = matched([value.name for value in session.get_inputs()], inputs)
     for feed in feeds:
@@ -135,13 +136,15 @@ def _add_outputs(model: Any) -> list[str]:
 def tflite_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iterator[tuple[int, Mapping[str, Array]]]:
     """Every float32 activation of the main subgraph, by name, for each feed; with the number of samples in it.
 
-    A cell state of an LSTM is that of every step. What happens inside a loop is not seen.
+    A cell state of an LSTM is that of every step. What happens inside a loop is not seen, nor the steps of stateless
+    layers.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+    content = stateful(without_prefix(path.read_bytes()))
     # Without delegates each operator writes its own tensor; XNNPACK would keep fused ones to itself.
     interpreter = Interpreter(
-        model_path=str(path),
+        model_content=content,
         num_threads=1,
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
         experimental_preserve_all_tensors=True,
@@ -149,8 +152,8 @@ def tflite_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iter
     interpreter.allocate_tensors()
     rows = _signature_inputs(interpreter)
     own = matched(list(rows), inputs)
-    wanted = _activations(path)  # the interpreter adds scratch tensors of its own kernels
-    cells = cell_states(without_prefix(path.read_bytes()))
+    wanted = _activations(content)  # the interpreter adds scratch tensors of its own kernels
+    cells = cell_states(content)
     for feed in feeds:
         for name in inputs:
             row = rows[own[name]]
@@ -183,11 +186,11 @@ def _signature_inputs(interpreter: Any) -> dict[str, Any]:
     return {row["name"]: row for row in details.values()}
 
 
-def _activations(path: Path) -> set[int]:
+def _activations(content: bytes) -> set[int]:
     """Indices of the file's own tensors whose values do not stand in the file, and are there after a run."""
-    from edgekit.quality.account_tflite import holds_data, read_tflite
+    from edgekit.quality.account_tflite import holds_data
 
-    model = read_tflite(path)
+    model = Editor(content).model
     graph = model.subgraphs[0]
     read = {int(k) for node in graph.operators for k in node.inputs} | set(map(int, graph.outputs))
     left = {int(k) for node in graph.operators if _loops(node) for k in node.outputs if k not in read}

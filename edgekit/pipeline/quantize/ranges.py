@@ -18,13 +18,11 @@ from edgekit.passes.observe import calibrate
 from edgekit.passes.transfer import transfer
 from edgekit.pipeline.learned_ranges import Learned, learned_in
 from edgekit.pipeline.quantize.options import QuantizeOptions
-from edgekit.pipeline.quantize.samples import calibration_feeds
+from edgekit.pipeline.quantize.samples import SAMPLES, calibration_feeds
 from edgekit.quality.integer_selftest import SEED
 from edgekit.types import Artifact, Feed, Signature
 
 log = logging.getLogger("edgekit")
-SAMPLES = 300
-"""Calibration samples where the user does not say; docs/quantization.md has what more of them changed."""
 METHOD = "minmax"
 
 
