@@ -7,6 +7,7 @@ import click
 from edgekit.cli.options import (
     data_option,
     emit,
+    factory_option,
     input_option,
     out_option,
     output_options,
@@ -25,6 +26,7 @@ from edgekit.cli.options import (
 @data_option()
 @click.option("--channels-last", is_flag=True, help="Take inputs of rank 4 as (N, H, W, C), as cameras deliver them.")
 @click.option("--streaming", is_flag=True, help="One step a run, recurrent state as inputs and outputs: NAME-step.")
+@factory_option
 @click.option("--name", metavar="NAME", help="File name without suffix; the network's own without it.")
 @shape_option("INPUT=1x576, or NAME=576 for a --dynamic NAME: other sizes than those of its examples.")
 @input_option()
@@ -39,6 +41,7 @@ def command(
     data: str | None,
     channels_last: bool,
     streaming: bool,
+    factory: str | None,
     name: str | None,
     shape: tuple[str, ...],
     input: str | None,
@@ -62,6 +65,7 @@ def command(
         data=data,
         channels_last=channels_last,
         streaming=streaming,
+        factory=factory,
         name=name,
         tolerance=tolerance,
         shape=shape,
