@@ -283,6 +283,12 @@ def input_option(help: str = "One real sample (.npz, .npy, .jpg, .wav, .csv), be
     return click.option("--input", metavar="FILE", help=help)
 
 
+def factory_option(function: Callable[P, R]) -> Callable[P, R]:
+    """``--factory``, passed as ``factory``."""
+    return click.option("--factory", metavar="file.py:NAME",
+                        help="What builds the network of a checkpoint of your own.")(function)  # fmt: skip
+
+
 def threads_option(function: Callable[P, R]) -> Callable[P, R]:
     return click.option("--threads", type=click.IntRange(1), default=1, show_default=True,
                         help="Threads of the runtime.")(function)  # fmt: skip
