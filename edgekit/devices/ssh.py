@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 from urllib.parse import parse_qsl, urlsplit
 
+from edgekit import children
 from edgekit.devices import doorman
 from edgekit.devices.archive import OLDEST_PYTHON, floor_archive
 from edgekit.devices.channel import Channel
@@ -187,7 +188,8 @@ def _keeps_a_master(program: str, address: Address) -> bool:
     """
     target = [*(["-p", str(address.port)] if address.port is not None else []), "--", address.host]
     try:
-        told = subprocess.run([program, "-G", *target], capture_output=True, text=True, timeout=10, check=False).stdout
+        command = [program, "-G", *target]
+        told = children.run(command, timeout=10).stdout
     except (OSError, subprocess.TimeoutExpired):
         return False
     chosen = dict(line.split(" ", 1) for line in told.splitlines() if " " in line)

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from edgekit.artifact import open_artifact, sha256_file, sha256_model, size_bytes, write_card
@@ -15,6 +14,7 @@ from edgekit.data.dataset import Dataset, stratified
 from edgekit.data.preprocess import feeds
 from edgekit.data.seeded import seeded_feed
 from edgekit.errors import DataError, QualityError
+from edgekit.leftovers import scratch_folder
 from edgekit.outputs import publishing
 from edgekit.passes import quantize_onnx, quantize_tflite
 from edgekit.passes.base import Pass, PassContext
@@ -150,8 +150,8 @@ class _Run:
         self.told = 0
 
     def result(self) -> QuantizeResult:
-        with TemporaryDirectory() as folder:
-            return self._result(Path(folder))
+        with scratch_folder() as folder:
+            return self._result(folder)
 
     def _result(self, folder: Path) -> QuantizeResult:
         self.chosen = self._given_plan()
@@ -187,9 +187,9 @@ class _Run:
     def plan(self) -> Plan:
         """The plan of mixed precision: found as :meth:`result` finds it, nothing published."""
         before = self._measured(self.artifact, self.artifact.card)
-        with TemporaryDirectory() as folder:
-            self._prepare(before.signature, Path(folder))
-            self._mixed(Path(folder) / f"mixed.{self.artifact.format}", before)
+        with scratch_folder() as folder:
+            self._prepare(before.signature, folder)
+            self._mixed(folder / f"mixed.{self.artifact.format}", before)
         assert self.chosen is not None
         return self.chosen
 
