@@ -66,7 +66,8 @@ def run(
         subprocess.TimeoutExpired: it was killed after ``timeout`` seconds.
     """
     given = subprocess.DEVNULL if input is None else subprocess.PIPE
-    usual = {"stdin": given, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    usual: dict[str, Any] = {"stdin": given, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    usual |= {"encoding": "utf-8", "errors": "replace"}
     with start(command, **{**usual, **options}) as process:
         try:
             out, err = process.communicate(input, timeout)

@@ -19,6 +19,8 @@ from typing import Any, ParamSpec, Protocol, TextIO, TypeVar
 
 import click
 
+from edgekit.escapes import visible
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -158,10 +160,14 @@ def _logging(state: State) -> Iterator[None]:
     import logging
     import warnings
 
+    class Visible(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return visible(super().format(record))
+
     logger = logging.getLogger("edgekit")
     before = logger.level, logger.propagate
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(Visible("%(message)s"))
     with warnings.catch_warnings():
         if not state.debug and not sys.warnoptions:
             warnings.simplefilter("ignore")  # warnings of libraries are for us to read, not for the user

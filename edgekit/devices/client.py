@@ -120,12 +120,14 @@ class WorkerClient:
         raw: bool = False,
         stateful: bool = False,
         card: Card | None = None,
+        carded: bool = True,
     ) -> LoadedInfo:
         """Loads a model file, in place of the one before; see :func:`edgekit.runtime.load`.
 
         ``card``: of the file; the signature that the device gives has to be the card's then.
         """
         asked: dict[str, Any] = {"runtime": runtime, "threads": threads, "raw": raw, "stateful": stateful}
+        asked["carded"] = carded
         if self._transport.runs_on != "cpu":
             asked["device"] = self._transport.runs_on
         try:
@@ -147,6 +149,11 @@ class WorkerClient:
             resident=value["resident"],
             chip=value["chip"],
         )
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still be asked: it was not closed, and nothing ended it."""
+        return self._ended is None
 
     @property
     def shares_files(self) -> bool:

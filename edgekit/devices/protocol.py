@@ -26,6 +26,8 @@ VERSION: Final = 1
 MAGIC: Final = b"EKW1"
 PREFIX: Final = struct.Struct("<4sIQ")
 HEADER_LIMIT_BYTES: Final = 16 << 20
+VALUES_LIMIT: Final = 2_000_000
+"""Values in a header: small ones take thirty times their text as objects of Python."""
 BODY_LIMIT_BYTES: Final = 8 << 30
 _DTYPES: Final = {dtype.str: dtype for code in "?bhilqBHILQefdFD" if (dtype := np.dtype(code).newbyteorder("<"))}
 """Spelling -> what it means. numpy would read programs into other texts: records, arrays in arrays, objects."""
@@ -77,8 +79,11 @@ def decode(
             "see the log with --debug"
         )
     _check_sizes(header_bytes, body_bytes, header_limit, body_limit)
+    text = bytes(read(header_bytes))
+    if sum(map(text.count, b",[{")) > VALUES_LIMIT:
+        raise ProtocolError(f"the header of a frame holds more than {VALUES_LIMIT:,} values")
     try:
-        header = json.loads(bytes(read(header_bytes)), parse_constant=_refuse)
+        header = json.loads(text, parse_constant=_refuse)
         rows = _rows(header.pop("arrays"))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ProtocolError(

@@ -43,7 +43,7 @@ REMOTE: Final = (
 """What the login shell there is given, always the same. It reads the Python to use, then the doorman, as lines."""
 _HOST: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*|[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?")
 _USER: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+-]*")
-_ENDED: Final = re.compile(rf"^{doorman.ENDED} (-?\d+)$", re.MULTILINE)
+_ENDED: Final = re.compile(rf"^{doorman.ENDED} (-?\d{{1,3}})$", re.MULTILINE)
 IDLE_S: Final = 6 * 3600
 """A worker that is asked nothing for so long ends: a network that dies without a word leaves its server waiting."""
 _LOST: Final = 255
@@ -153,6 +153,8 @@ class SshTransport(Transport):
             raise ProtocolError(
                 f"{self.spec.name} talks and does not start a worker: {error}; its login shell should print nothing"
             ) from error
+        if answer not in (b"send\n", b"have\n"):
+            raise ProtocolError(f"{self.spec.name} answers the first words with {bytes(answer)!r}; is it edgekit's?")
         if answer == b"send\n":
             channel.send([memoryview(archive)])
 
