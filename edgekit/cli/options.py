@@ -104,6 +104,9 @@ def output_options(function: Callable[P, R]) -> Callable[P, R]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         if _sink() is not None:
             return function(*args, **kwargs)
+        from edgekit.leftovers import sweep
+
+        sweep()  # what commands that were killed have left
         with _logging(_state()), _quiet_stdout(_state()):
             return function(*args, **kwargs)
 

@@ -75,7 +75,7 @@ class LazyGroup(click.Group):
     name="edgekit",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     epilog="Exit codes: 0 done, 1 a gate said no, 2 wrong usage, 3 bad input, 4 a runtime or device failed, "
-    "5 inconclusive, 130 interrupted.",
+    "5 inconclusive, 130 interrupted, 143 ended by SIGTERM.",
 )
 @click.version_option(__version__, prog_name="edgekit", message="%(prog)s %(version)s")
 def group() -> None:

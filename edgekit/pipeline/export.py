@@ -6,7 +6,7 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -166,10 +166,9 @@ def export(
         converter.check(network, options)
     capture = Capture(network, options)
     proof = Proof(capture, real, tolerance, sequence)
-    name = _file_name(network.name)
     try:
-        with _staging(folder, [f"{name}.{item.format}" for item in converters.values()]) as stage:
-            made = _convert_all(converters, capture, proof, stage, name)
+        with _staging(folder, _file_name(network.name), converters.values()) as stage:
+            made = _convert_all(converters, capture, proof, stage, _file_name(network.name))
             published = [_publish(item, folder) for item in made]
     except ConversionError as error:
         from edgekit.quality.reproduce import Named, located
@@ -241,10 +240,10 @@ def _converter(name: str) -> Converter:
 
 
 @contextmanager
-def _staging(folder: Path, names: Sequence[str]) -> Iterator[Path]:
-    """A private folder beside the files to come, called ``names``; whatever happens, it is gone afterwards."""
-    for name in names:
-        check_output(folder / name)
+def _staging(folder: Path, name: str, converters: Iterable[Converter]) -> Iterator[Path]:
+    """A private folder beside the files ``name`` to come; whatever happens, it is gone afterwards."""
+    for converter in converters:
+        check_output(folder / f"{name}.{converter.format}")
     with writing(folder), output_folder(folder):
         sweep(folder)
         stage = folder / temporary_name("export")
