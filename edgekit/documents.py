@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tomllib
 import types
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ _NAMES: Final = {
     str: "a text", int: "a whole number", float: "a finite number", bool: "true or false", type(None): "null",
     list: "a list", dict: "a table",
 }  # fmt: skip
+_PIECES: Final = re.compile(r"[=,{\[\n]")
+"""Between these stands one key or one value."""
 T = TypeVar("T")
 
 
@@ -44,7 +47,11 @@ def parse_json(data: bytes, error: type[InputError], subject: object, limit: str
 
 
 def parse_toml(text: str, error: type[InputError], subject: object) -> dict[str, Any]:
-    """The table of a TOML document; raises as :func:`parse_json`, of whose limits the depth holds."""
+    """The table of a TOML document; raises as :func:`parse_json`, of whose limits the depth holds.
+
+    tomllib takes time with the square of the parts of a dotted key, so these are counted first.
+    """
+    check("DOCUMENT_DEPTH", max(piece.count(".") for piece in _PIECES.split(text)), subject)
     with reading(subject, error, "TOML"):
         document = tomllib.loads(text)
     _check_depth(document, subject)
