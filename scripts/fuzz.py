@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import itertools
 import logging
 import os
@@ -20,13 +21,17 @@ import tempfile
 import time
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import Random
 
 from fuzz_child import Formats, quiet
-from fuzz_commands import Case, Ended, Maker, fresh, run
+from fuzz_commands import PROGRAM, Maker, fresh, run
+from fuzz_corpus import GROUPS
 from fuzz_inputs import make, seeds_of
+from fuzz_page import made_on, written
+from fuzz_page import table as page_table
 from fuzz_pool import Job, Outcome, Pool, deck
 from fuzz_readers import READERS, Reader, planted
 
@@ -40,18 +45,21 @@ COLUMNS = ("inputs", "refused", "accepted", "untyped", "over time", "over 1 GB",
 
 def main(arguments: list[str] | None = None) -> int:
     options = parsed(arguments)
-    corpus = made_corpus(options.corpus)
+    asked = options.only or ""
     faults = 0
-    if options.commands or (options.only or "").startswith("command:"):
-        faults += commands(options, corpus)
+    if options.devices or asked.startswith("device:"):
+        faults += devices(options)
+    if options.commands or asked.startswith("command:"):
+        faults += commands(options)
     if options.inputs:
-        faults += inputs(options, corpus)
+        faults += inputs(options)
     return 1 if faults else 0
 
 
-def inputs(options: argparse.Namespace, corpus: Path) -> int:
+def inputs(options: argparse.Namespace) -> int:
     """Single files, each to its reader; the number of faults."""
     readers = chosen_readers(options)
+    corpus = made_corpus(options.corpus, readers)
     seeds = {name: seeds_of(corpus, name, reader) for name, reader in readers.items()}
     for name in [name for name, found in seeds.items() if not found]:
         print(f"fuzz: {name} is left out: it needs {readers.pop(name).needs}", file=sys.stderr)
@@ -59,45 +67,78 @@ def inputs(options: argparse.Namespace, corpus: Path) -> int:
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         warm_up(readers, seeds, Path(folder) / "warm")
         pool = Pool(readers, seeds, Path(folder), options.seed, 1 if options.only else options.jobs)
-        if options.only:
-            jobs: Iterator[Job] = iter([one(options.only, readers)])
-        else:
-            jobs = within(options.seconds, deck(readers, options.inputs))
+        jobs = iter([one(options.only)]) if options.only else within(options.seconds, deck(readers, options.inputs))
         started = time.monotonic()
         pool.run(jobs, table.add, trace=bool(options.only))
+    seconds = time.monotonic() - started
     print(table.text())
-    print(f"{table.total} inputs, seed {options.seed}, {time.monotonic() - started:.0f} s: {table.count} faults")
+    print(f"{table.total:,} inputs, seed {options.seed}, {seconds:.0f} s: {table.count} faults")
+    if options.write:
+        written("inputs", "\n".join([*made_on(f"scripts/fuzz --inputs {table.total}", seconds), *table.page()]))
     return table.count
 
 
-def commands(options: argparse.Namespace, corpus: Path) -> int:
+def commands(options: argparse.Namespace) -> int:
     """Whole command lines; the number of faults."""
-    maker, kinds, codes, started = Maker(corpus, options.seed), Counter[str](), Counter[int](), time.monotonic()
-    numbers = range(options.commands) if options.commands else [int(options.only.partition(":")[2])]
+    maker = Maker(made_corpus(options.corpus, READERS), options.seed)
+
+    def done(number: int, folder: Path) -> tuple[str, int, list[str], str]:
+        case = maker.case(number, fresh(folder))
+        ended = run(case, folder)
+        return str(case), ended.code, ended.faults, ended.printed
+
+    return whole(options, "command", range(options.commands), done)
+
+
+def devices(options: argparse.Namespace) -> int:
+    """Devices that answer wrongly, from the catalogue of the tests; the number of faults."""
+    sys.path.insert(0, str(HERE.parent / "tests" / "devices"))
+    hostile_runs = importlib.import_module("hostile_runs")
+    behaviours = [behaviour for _, behaviour in hostile_runs.catalogue()]
+    chosen = Random(options.seed).sample(range(len(behaviours)), min(options.devices, len(behaviours)))
+
+    def done(number: int, folder: Path) -> tuple[str, int, list[str], str]:
+        folder.mkdir(parents=True)
+        outcome = hostile_runs.run(behaviours[number], folder, edgekit=str(PROGRAM))
+        printed = (outcome.out + outcome.err).decode("utf-8", "backslashreplace")
+        return f"{outcome.name}: edgekit {' '.join(outcome.command)}", outcome.code, outcome.faults, printed
+
+    return whole(options, "device", chosen, done)
+
+
+Done = Callable[[int, Path], tuple[str, int, list[str], str]]
+"""(number, folder) -> what was run, its exit code, its faults, what it printed."""
+
+
+def whole(options: argparse.Namespace, kind: str, numbers: Sequence[int], done: Done) -> int:
+    """Runs of whole programs, several at a time; the number of faults."""
+    numbers = [int(options.only.partition(":")[2])] if options.only else numbers
+    codes, count, started = Counter[int](), 0, time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as top, ThreadPoolExecutor(options.jobs) as threads:
 
-        def done(number: int) -> tuple[int, Case, Ended]:
-            folder = fresh(Path(top) / f"command-{number}")
-            case = maker.case(number, folder)
-            ended = run(case, folder)
-            if ended.faults and options.keep is not None:
-                shutil.copytree(
-                    folder, options.keep / folder.name, symlinks=True, dirs_exist_ok=True, copy_function=kept
-                )
+        def one_of(number: int) -> tuple[int, tuple[str, int, list[str], str]]:
+            folder = Path(top) / f"{kind}-{number}"
+            found = done(number, folder)
+            if found[2] and options.keep is not None:
+                target = options.keep / folder.name
+                shutil.copytree(folder, target, symlinks=True, dirs_exist_ok=True, copy_function=kept)
             shutil.rmtree(folder)
-            return number, case, ended
+            return number, found
 
-        for number, case, ended in threads.map(done, numbers):
-            codes[ended.code] += 1
-            for fault in ended.faults:
-                kinds[fault] += 1
-                print(f"FAULT command:{number} {fault}\n      {case}", flush=True)
+        for number, (told, code, faults, printed) in threads.map(one_of, numbers):
+            codes[code] += 1
+            count += len(faults)
+            for fault in faults:
+                print(f"FAULT {kind}:{number} {fault}\n      {told}", flush=True)
             if options.only:
-                print(f"{case}\n{ended.printed}\nexit code {ended.code}, {ended.seconds:.1f} s")
-    count = sum(kinds.values())
-    shown = ", ".join(f"{code}: {codes[code]}" for code in sorted(codes))
-    took = f"{time.monotonic() - started:.0f} s"
-    print(f"{len(numbers)} commands, seed {options.seed}, {took}: {count} faults; exit codes {shown}")
+                print(f"{told}\n{printed}\nexit code {code}")
+    seconds = time.monotonic() - started
+    shown = ", ".join(f"{codes[code]} × {code}" for code in sorted(codes))
+    print(f"{len(numbers)} {kind}s, seed {options.seed}, {seconds:.0f} s: {count} faults; exit codes {shown}")
+    if options.write:
+        lines = made_on(f"scripts/fuzz --{kind}s {len(numbers)}", seconds)
+        rows = {f"exit code {code}": [codes[code]] for code in sorted(codes)} | {"faults": [count]}
+        written(f"{kind}s", "\n".join([*lines, *page_table((f"{kind}s", len(numbers)), rows)]))
     return count
 
 
@@ -113,11 +154,13 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--inputs", type=int, metavar="N", help="inputs over all readers together (3000)")
     parser.add_argument("--commands", type=int, default=0, metavar="N", help="whole command lines")
+    parser.add_argument("--devices", type=int, default=0, metavar="N", help="devices that answer wrongly")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other inputs (0)")
     parser.add_argument("--seconds", type=float, metavar="S", help="no new input after this time")
     parser.add_argument("--readers", metavar="A,B", help=f"of {', '.join(READERS)}")
     parser.add_argument("--only", metavar="READER:N", help="one input, with the traceback")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="where inputs with a fault are kept")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/security.md")
     parser.add_argument(
         "--corpus", type=Path, default=CORPUS, help=f"the files to start from ({CORPUS}); made where missing"
     )
@@ -126,7 +169,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
                         help="a reader that is none of edgekit's: shows that faults are seen")  # fmt: skip
     options = parser.parse_args(arguments)
     if options.inputs is None:
-        alone = options.commands or (options.only or "").startswith("command:")
+        alone = options.commands or options.devices or (options.only or "").startswith(("command:", "device:"))
         options.inputs = 0 if alone else 3000
     return options
 
@@ -144,23 +187,30 @@ def chosen_readers(options: argparse.Namespace) -> dict[str, Reader]:
     return {name: known[name] for name in names}
 
 
-def one(spelled: str, readers: Mapping[str, Reader]) -> Job:
+def one(spelled: str) -> Job:
     name, _, number = spelled.rpartition(":")
     return Job(name, int(number))
 
 
-def made_corpus(folder: Path) -> Path:
-    """The corpus, made again when what makes it has changed."""
-    stamp = hashlib.sha256(
-        b"".join((HERE / f"fuzz_{n}.py").read_bytes() for n in ("corpus", "corpus_models", "archives"))
-    )
-    mark = folder / ".made"
-    if not mark.is_file() or mark.read_text() != stamp.hexdigest():
-        print(f"fuzz: making the corpus in {folder}", file=sys.stderr)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        subprocess.run([sys.executable, HERE / "fuzz_corpus.py", folder], check=True, stdout=subprocess.DEVNULL)
-        mark.write_text(stamp.hexdigest())
+def made_corpus(folder: Path, readers: Mapping[str, Reader]) -> Path:
+    """The corpus for some readers; what is not there, or was made by another version, is made."""
+    sources = b"".join((HERE / f"fuzz_{name}.py").read_bytes() for name in ("corpus", "corpus_models", "archives"))
+    stamp = hashlib.sha256(sources).hexdigest()
+    kinds = {reader.seeds or name for name, reader in readers.items()}
+    groups = {GROUPS[kind].__name__ for kind in kinds}
+    for kind, group in GROUPS.items():
+        mark = folder / f".{group.__name__}"
+        if mark.is_file() and mark.read_text() == stamp:
+            groups.discard(group.__name__)
+        elif group.__name__ in groups:
+            shutil.rmtree(folder / kind, ignore_errors=True)
+    if groups:
+        print(f"fuzz: making {', '.join(sorted(groups))} in {folder}", file=sys.stderr)
+        command = [sys.executable, str(HERE / "fuzz_corpus.py"), str(folder), *sorted(groups)]
+        with quiet():
+            subprocess.run(command, check=True)
+        for name in groups:
+            (folder / f".{name}").write_text(stamp)
     return folder
 
 
@@ -249,6 +299,16 @@ class Table:
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir(parents=True)
             make(job.reader, self._readers[job.reader], self._seeds[job.reader], self._seed, job.index).written(place)
+
+    def page(self) -> list[str]:
+        """The table for the page."""
+        rows: dict[str, list[object]] = {}
+        for name, row in self.rows.items():
+            rows[name] = [f"{row[key]:,}" for key in COLUMNS]
+            rows[name] += [f"{self.slowest[name]:.1f}", f"{self.largest[name] / 2**20:.0f}"]
+        rows["**all**"] = [f"{sum(row[key] for row in self.rows.values()):,}" for key in COLUMNS]
+        rows["**all**"] += [f"{max(self.slowest.values()):.1f}", f"{max(self.largest.values()) / 2**20:.0f}"]
+        return page_table(("reader", *COLUMNS, "slowest, s", "most memory, MB"), rows)
 
     def text(self) -> str:
         """The table, a row a reader, and every kind of fault with how often it was seen."""

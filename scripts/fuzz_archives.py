@@ -134,6 +134,8 @@ def read_zip(data: bytes) -> list[Member]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             infos = archive.infolist()
+            if sum(info.file_size for info in infos) > _PIECE:
+                return []  # it is a bomb already
             return [Member(_encoded(i.filename), archive.read(i), _known(i.compress_type)) for i in infos]
     except Exception:  # zipfile's errors share no class; a damaged archive is changed as bytes
         return []
@@ -252,10 +254,12 @@ def _pack(kind: str, data: bytes) -> bytes:
 
 
 def _unpack(data: bytes) -> bytes:
-    for unpack in (gzip.decompress, lzma.decompress, bz2.decompress):
+    """What is packed in the file, not more than a few megabytes of it; the file where nothing is."""
+    makers: tuple[Any, ...] = (functools.partial(zlib.decompressobj, 31), lzma.LZMADecompressor, bz2.BZ2Decompressor)
+    for maker in makers:
         try:
-            return unpack(data)
-        except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError):
+            return bytes(maker().decompress(data, MOST_BYTES))
+        except (OSError, EOFError, zlib.error, lzma.LZMAError):
             continue
     return data
 

@@ -38,7 +38,7 @@ def _random_bytes(rng: Random, data: bytes) -> bytes:
 def _edge(rng: Random, data: bytes) -> bytes:
     """A number at the edge of its type, anywhere."""
     size = rng.choice((1, 2, 4, 4, 8))
-    number = (rng.choice(EDGES) + rng.randrange(-1, 2)) % 2 ** (8 * size)
+    number = (rng.choice(EDGES) + rng.randrange(-1, 2)) % (1 << (8 * size))
     place = rng.randrange(max(len(data) - size, 0) + 1)
     place -= place % size if rng.random() < 0.7 else 0
     return data[:place] + number.to_bytes(size, rng.choice(("little", "little", "big"))) + data[place + size :]

@@ -1,4 +1,4 @@
-"""The good and the hostile files that scripts/fuzz starts from: ``python scripts/fuzz_corpus.py FOLDER`` makes them.
+"""The good and the hostile files that scripts/fuzz starts from: ``fuzz_corpus.py FOLDER GROUP …`` makes them.
 
 ``FOLDER/READER/SEED/`` holds the files of one seed. Good seeds are what edgekit itself and the tools around it write, a
 name that starts with ``hostile`` is of a file made to do harm. Nothing is downloaded.
@@ -16,7 +16,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +36,12 @@ class Touch:
         return os.system, ("touch outside",)
 
 
-def main(folder: Path) -> None:
-    """Writes every seed; a seed that is there is not made again."""
+def main(folder: Path, *groups: str) -> None:
+    """Writes the seeds of ``groups``, names of functions in :data:`GROUPS`."""
     logging.getLogger("edgekit").addHandler(logging.NullHandler())
-    with tempfile.TemporaryDirectory() as temporary:
-        work = Path(temporary)
-        models = made_models(work)
-        for group in (tables, arrays, media, archives, documents, state, graphs, programs, cards, checkpoints, foreign):
-            for reader, seed, files in group(models, work):
+    with tempfile.TemporaryDirectory() as work:
+        for group in dict.fromkeys(GROUPS.values()):
+            for reader, seed, files in group(Path(work)) if group.__name__ in groups else ():
                 for name, content in files.items():
                     place = folder / reader / seed / name
                     place.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +51,7 @@ def main(folder: Path) -> None:
 # ---------------------------------------------------------------- data
 
 
-def tables(models: Path, work: Path) -> Seeds:
+def tables(work: Path) -> Seeds:
     """Tables, series and labelled sentences."""
     rng = np.random.default_rng(0)
     rows = [f"{a:.3f},{b:.3f},{'cat' if a > b else 'dog'}" for a, b in rng.normal(size=(40, 2))]
@@ -74,7 +72,7 @@ def _numbers(count: int) -> bytes:
     return "\n".join(f"{np.cos(k / 5):.4f},{k % 11}" for k in range(count)).encode()
 
 
-def arrays(models: Path, work: Path) -> Seeds:
+def arrays(work: Path) -> Seeds:
     """.npz and .npy files, and frames of the worker's protocol."""
     from edgekit.devices.protocol import Message, encode
 
@@ -101,7 +99,7 @@ def arrays(models: Path, work: Path) -> Seeds:
         yield "frames", name, {"reply.frame": b"".join(bytes(part) for part in encode(message))}
 
 
-def media(models: Path, work: Path) -> Seeds:
+def media(work: Path) -> Seeds:
     """Images of each format, the same suffix with another format inside, and recordings."""
     from PIL import Image
 
@@ -149,9 +147,9 @@ def _wav(data: bytes, channels: int, bits: int, coding: int) -> bytes:
     return b"RIFF" + len(body).to_bytes(4, "little") + body
 
 
-def archives(models: Path, work: Path) -> Seeds:
+def archives(work: Path) -> Seeds:
     """Folders of images and recordings, packed in every way and plain; and archives that write elsewhere."""
-    seeds = {(reader, name): files for reader, name, files in media(models, work)}
+    seeds = {(reader, name): files for reader, name, files in media(work)}
     photo, sound = seeds["image", "png"]["photo.png"], seeds["wav", "mono"]["sound.wav"]
     for reader, suffix, content in (("images", "png", photo), ("audio", "wav", sound)):
         tree = {f"data/{name}/{k}.{suffix}": content for name in ("cat", "dog") for k in range(2)}
@@ -160,8 +158,8 @@ def archives(models: Path, work: Path) -> Seeds:
             "zip",
             {"data.zip": write_zip([Member(n.encode(), c, zipfile.ZIP_DEFLATED) for n, c in tree.items()])},
         )
-        for kind, end in (("gz", "tar.gz"), ("", "tar"), ("xz", "tar")):
-            yield reader, f"tar-{kind or 'plain'}", {f"data.{end}": _tar(tree, kind)}
+        for name, kind, end in (("tar-gz", "gz", "tar.gz"), ("tar", "", "tar"), ("hostile-xz", "xz", "tar")):
+            yield reader, name, {f"data.{end}": _tar(tree, kind)}
         yield reader, "folder", tree
     yield "images", "hostile-up", {"data.zip": write_zip([Member(b"../../outside", photo), Member(b"/outside", photo)])}
     good = [Member(b"data/cat/1.png", photo), Member(b"data/dog/1.png", photo)]
@@ -192,31 +190,18 @@ def _tar(tree: Files, kind: str, first: tarfile.TarInfo | None = None) -> bytes:
 # ---------------------------------------------------------------- documents and state
 
 
-def documents(models: Path, work: Path) -> Seeds:
-    """Recipes, saved devices, results, calibrations, plans, what timing programs print."""
+def documents(work: Path) -> Seeds:
+    """Recipes, saved devices, what timing programs print."""
     from edgekit.models.family import RECIPES
 
     for name in ("mlp", "gan", "autoencoder", "cnn"):
         text = (RECIPES / f"{name}.toml").read_bytes().replace(b'"cifar10"', b'"digits"')  # nothing is downloaded
         yield "recipe", name, {"recipe.toml": text}
-    small = (
-        b'source = "net.py:build"\n\n[[step]]\ndo = "export"\nto = ["onnx"]\n\n[[step]]\ndo = "bench"\nseconds = 1\n'
-    )
-    yield "recipe", "hostile-factory", {"recipe.toml": small, "net.py": OUTSIDE.encode()}
+    small = 'source = "net.py:build"\n\n[[step]]\ndo = "export"\nto = ["onnx"]\n\n[[step]]\ndo = "bench"\nseconds = 1\n'
+    yield "recipe", "hostile-factory", {"recipe.toml": small.encode(), "net.py": OUTSIDE.encode()}
     saved = {"pi": "ssh://pi@192.168.1.7", "arm": "emulator:cortex-a72", '"my.phone"': "adb:R58"}
     devices = "\n".join(f'[{name}]\naddress = "{address}"\n' for name, address in saved.items())
     yield "devices", "three", {"edgekit/devices.toml": devices.encode()}
-    bench = _slim((models / "bench.json").read_bytes())
-    other = bench.replace(b'"threads": 1', b'"threads": 1 ')
-    yield "bench", "three", {"bench.json": bench, "other.json": other}
-    for format_ in ("onnx", "tflite"):
-        name = f"ranges-{format_}.json"
-        yield "calibration", format_, {"ranges.json": (models / name).read_bytes()}
-    yield (
-        "plan",
-        "onnx",
-        {"plan.json": (models / "plan.json").read_bytes(), "mlp.onnx": (models / "mlp.onnx").read_bytes()},
-    )
     said = (
         "INFO: Replacing 3 out of 4 node(s) with delegate (TfLiteXNNPackDelegate) node, yielding 2 partitions.\n"
         "count=120 first=55 curr=50 min=48 max=90 avg=51.5 std=3 p5=49 median=51 p95=60\n"
@@ -229,6 +214,16 @@ def documents(models: Path, work: Path) -> Seeds:
     yield "tool", "onnxruntime_perf_test", {"onnxruntime_perf_test.txt": perf.encode()}
 
 
+def results(work: Path) -> Seeds:
+    """Results of the bench, calibrations, plans of mixed precision."""
+    models = made_models(work)
+    bench = _slim((models / "bench.json").read_bytes())
+    yield "bench", "three", {"bench.json": bench, "other.json": bench.replace(b'"threads": 1', b'"threads": 1 ')}
+    for format_ in ("onnx", "tflite"):
+        yield "calibration", format_, {"ranges.json": (models / f"ranges-{format_}.json").read_bytes()}
+    yield "plan", "onnx", {name: (models / name).read_bytes() for name in ("plan.json", "mlp.onnx")}
+
+
 def _slim(text: bytes) -> bytes:
     """A bench document with 200 samples a cell at most: what is mutated is its structure."""
     document = json.loads(text)
@@ -238,10 +233,8 @@ def _slim(text: bytes) -> bytes:
     return json.dumps(document, indent=2).encode()
 
 
-def state(models: Path, work: Path) -> Seeds:
-    """What edgekit itself keeps between runs: journals, trials, noise floors, records of recipes, leases, training."""
-    import time
-
+def state(work: Path) -> Seeds:
+    """What edgekit itself keeps between runs: journals, trials, noise floors, records of recipes, training."""
     from edgekit.bench.clock import WarmupRule
     from edgekit.bench.schedule import Plan
     from edgekit.bench.session import TakenBlock
@@ -255,25 +248,13 @@ def state(models: Path, work: Path) -> Seeds:
         part.keep(0, place, TakenBlock(np.arange(1, 6) * 100, "worker", False))
     journal.close()
     yield "state", "journal", {"run.part": path.read_bytes()}
-    head = {"schema": "edgekit.auto.trials/1", "what": {"models": ["a.onnx"]}, "time": time.time()}
+    head = {"schema": "edgekit.auto.trials/1", "what": {"models": ["a.onnx"]}, "time": 0.0}
     rows = [head, {"key": "int8", "value": {"p50_ms": 1.5, "path": "a.onnx"}}, {"key": "float", "value": {"p50_ms": 2}}]
     yield "state", "trials", {"trials.jsonl": b"".join(json.dumps(row).encode() + b"\n" for row in rows)}
     floor = {"schema": "edgekit.noise-floor/1", "machine": {"cpu": "x"}, "process": [[0.01, 0.001, 5]] * 3}
     yield "state", "floor", {"floor.json": json.dumps({**floor, "occasions": {"a": [[1.0, 2.0, 0.1]] * 3}}).encode()}
-    record = {
-        "key": "k",
-        "parts": {"command": "export"},
-        "file": "a.onnx",
-        "sha256": "0" * 64,
-        "document": {},
-        "seconds": 1.5,
-    }
+    record = {"key": "k", "parts": {}, "file": "a.onnx", "sha256": "0" * 64, "document": {}, "seconds": 1.5}
     yield "state", "record", {"record.json": json.dumps(record).encode()}
-    yield (
-        "state",
-        "lease",
-        {"lease.json": json.dumps({"owner": "a", "since_s": 1.0, "until_s": 9.9, "pid": 1}).encode()},
-    )
     yield "state", "training", {"training.safetensors": _training(work)}
 
 
@@ -291,5 +272,15 @@ def _training(work: Path) -> bytes:
     return (work / "run.safetensors").read_bytes()
 
 
+GROUPS: Mapping[str, Callable[[Path], Seeds]] = {
+    **dict.fromkeys(("table", "series", "text"), tables), **dict.fromkeys(("npz", "npy", "frames"), arrays),
+    **dict.fromkeys(("image", "wav"), media), **dict.fromkeys(("images", "audio"), archives),
+    **dict.fromkeys(("recipe", "devices", "tool"), documents),
+    **dict.fromkeys(("bench", "calibration", "plan"), results), "state": state, "onnx": graphs, "tflite": graphs,
+    "pt2": programs, "card": cards, "checkpoint": checkpoints,
+    **dict.fromkeys(("hf", "keras", "savedmodel"), foreign),
+}  # fmt: skip
+"""Folder of seeds -> what makes them."""
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import io
 import json
@@ -37,6 +38,7 @@ class Touch:
         return os.system, ("touch outside",)
 
 
+@functools.lru_cache(maxsize=1)
 def made_models(work: Path) -> Path:
     """A folder with small networks in every format, float and int8, and what the verbs write about them."""
     import edgekit
@@ -59,9 +61,10 @@ def made_models(work: Path) -> Path:
     return work
 
 
-def graphs(models: Path, work: Path) -> Seeds:
+def graphs(work: Path) -> Seeds:
     """ONNX and TFLite files: of edgekit, from elsewhere, with weights in other files, with odd references."""
 
+    models = made_models(work)
     for format_ in ("onnx", "tflite"):
         for name in ("mlp", "int8", "gru"):
             yield format_, name, {f"model.{format_}": (models / f"{name}.{format_}").read_bytes()}
@@ -130,8 +133,9 @@ def _many_references(data: bytes, count: int) -> bytes:
 # ---------------------------------------------------------------- captured programs
 
 
-def programs(models: Path, work: Path) -> Seeds:
+def programs(work: Path) -> Seeds:
     """``.pt2`` files: of edgekit, and with pickles, code, files and endless numbers in them."""
+    models = made_models(work)
     for name in ("mlp", "open"):
         yield "pt2", name, {"model.pt2": (models / f"{name}.pt2").read_bytes()}
     members = read_zip((models / "mlp.pt2").read_bytes())
@@ -197,7 +201,7 @@ def _with_expression(program: bytes, text: str) -> bytes:
 # ---------------------------------------------------------------- cards and checkpoints
 
 
-def cards(models: Path, work: Path) -> Seeds:
+def cards(work: Path) -> Seeds:
     """A card of every kind of input in a small file, with an input that it describes; and cards in each format."""
     from edgekit.models.checkpoint import read_checkpoint
     from edgekit.models.family import WEIGHTS
@@ -205,8 +209,9 @@ def cards(models: Path, work: Path) -> Seeds:
 
     from edgekit.artifact import write_card
 
+    models = made_models(work)
     (work / "bare.onnx").write_bytes(_bare_onnx(external=False))
-    found = {(reader, seed): files for reader, seed, files in media(models, work)}
+    found = {(reader, seed): files for reader, seed, files in media(work)}
     inputs = {
         "image": found["image", "png"],
         "audio": found["wav", "mono"],
@@ -233,7 +238,7 @@ def _npy(array: np.ndarray[Any, Any]) -> bytes:
     return out.getvalue()
 
 
-def checkpoints(models: Path, work: Path) -> Seeds:
+def checkpoints(work: Path) -> Seeds:
     """Checkpoints of the zoo, of a user's factory, and some that name code which is not theirs to run."""
     from edgekit.models.checkpoint import read_checkpoint, save_checkpoint
     from edgekit.models.family import WEIGHTS
@@ -254,7 +259,7 @@ def checkpoints(models: Path, work: Path) -> Seeds:
     yield "checkpoint", "hostile-no-card", {"net.safetensors": save(state)}
 
 
-def foreign(models: Path, work: Path) -> Seeds:
+def foreign(work: Path) -> Seeds:
     """A SavedModel folder, a .keras file and a folder of Hugging Face, where the packages are installed."""
     if importlib.util.find_spec("transformers") is not None:
         tiny = {

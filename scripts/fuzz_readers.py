@@ -7,7 +7,8 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 from fuzz_bytes import Mutator
@@ -252,7 +253,7 @@ def tool(path: Path) -> None:
 
 def state(path: Path) -> None:
     """What edgekit keeps between runs; another program may have written into it."""
-    {"run": _journal, "trials": _trials, "floor": _floor, "training": _training}[path.stem](path)
+    {"run": _journal, "trials": _trials, "floor": _floor, "record": _record, "training": _training}[path.stem](path)
 
 
 def _journal(path: Path) -> None:
@@ -285,6 +286,19 @@ def _floor(path: Path) -> None:
         Ledger({"cpu": "x"}).floor().document()
     finally:
         ledger.path.unlink()
+
+
+def _record(path: Path) -> None:
+    from edgekit.pipeline.recipe.state import STATE, Folder
+
+    place = path.parent / STATE / path.name
+    place.parent.mkdir()
+    place.write_bytes(path.read_bytes())
+    folder, unit = Folder(path.parent), cast(Any, SimpleNamespace(title=path.stem))
+    try:
+        folder.why(folder.record(unit), {"command": "export"})
+    finally:
+        place.unlink()
 
 
 def _training(path: Path) -> None:
@@ -322,7 +336,8 @@ READERS: dict[str, Reader] = {
 
 
 def planted(spelled: str) -> Reader:
-    """A reader from elsewhere, ``module:function``, on the corpus of tables: shows that faults are seen."""
+    """A reader from elsewhere, ``module:function``, on the corpus of tables: shows that faults are seen. Its attribute
+    ``seconds`` is what one input may take."""
     module, _, function = spelled.partition(":")
     opens: Any = getattr(importlib.import_module(module), function)
-    return Reader(opens, "table.csv", "table")
+    return Reader(opens, "table.csv", "table", seconds=getattr(opens, "seconds", SECONDS))

@@ -120,6 +120,7 @@ class WorkerClient:
         raw: bool = False,
         stateful: bool = False,
         card: Card | None = None,
+        carded: bool = True,
     ) -> LoadedInfo:
         """Loads a model file, in place of the one before; see :func:`edgekit.runtime.load`.
 
@@ -127,6 +128,7 @@ class WorkerClient:
         that the card names.
         """
         asked: dict[str, Any] = {"runtime": runtime, "threads": threads, "raw": raw, "stateful": stateful}
+        asked["carded"] = carded
         if self._transport.runs_on != "cpu":
             asked["device"] = self._transport.runs_on
         try:
@@ -148,6 +150,11 @@ class WorkerClient:
             resident=value["resident"],
             chip=value["chip"],
         )
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still be asked: it was not closed, and nothing ended it."""
+        return self._ended is None
 
     @property
     def shares_files(self) -> bool:

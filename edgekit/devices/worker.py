@@ -171,6 +171,7 @@ class Worker:
             raw=bool(options.get("raw", False)),
             stateful=bool(options.get("stateful", False)),
             device=str(options.get("device", "cpu")),
+            carded=bool(options.get("carded", True)),
         )
         self._runner = runner
         delegation = runner.delegation()

@@ -25,6 +25,7 @@ from edgekit.outputs import check_output, output_folder, publish, writing
 from edgekit.pipeline.proof import Proof
 from edgekit.pipeline.real_inputs import RealInputs
 from edgekit.types import Artifact, Card, Format, Signature, Step
+from edgekit.wire_tflite import keeps_variables
 
 if TYPE_CHECKING:
     from edgekit.quality.parity import Ledger
@@ -82,10 +83,13 @@ class Layout(TypedDict, total=False):
     Attributes:
         opset: ONNX operator set.
         channels_last: inputs of rank 4 are taken as (N, H, W, C).
+        stateful: LSTM and RNN layers of a TFLite file keep their state between calls; without it every call starts from
+            zeros.
     """
 
     opset: int | None
     channels_last: bool
+    stateful: bool
 
 
 def export(
@@ -128,9 +132,12 @@ def export(
     formats = _formats(to)
     options = ExportOptions(parse_dynamic(dynamic), **layout)
     _check_options(options, formats, name)
-    if streaming and (options.dynamic or options.channels_last):
-        given = "--dynamic" if options.dynamic else "--channels-last"
-        raise UsageError(f"--streaming takes one step of a fixed shape in the network's own layout; leave {given} out")
+    if streaming and (options.dynamic or options.channels_last or options.stateful):
+        given = "--dynamic" if options.dynamic else "--channels-last" if options.channels_last else "--stateful"
+        raise UsageError(
+            "--streaming takes one step of a fixed shape in the network's own layout, with the state as inputs and "
+            f"outputs; leave {given} out"
+        )
     folder = _folder(Path(out))
     real = RealInputs(data, input)
     converters = {item: _converter(item) for item in formats}
@@ -213,6 +220,8 @@ def _folder(out: Path) -> Path:
 def _check_options(options: ExportOptions, formats: Sequence[str], name: str | None) -> None:
     if options.opset is not None and str(Format.ONNX) not in formats:
         raise UsageError(f"--opset is for ONNX, but the formats are: {', '.join(formats)}; add --to onnx")
+    if options.stateful and str(Format.TFLITE) not in formats:
+        raise UsageError(f"--stateful is for TFLite, but the formats are: {', '.join(formats)}; add --to tflite")
     if name is not None and _file_name(name) != name:
         raise UsageError(f"the name {name!r} is no plain file name; use letters, digits, '-', '_' and '.'")
 
@@ -269,22 +278,51 @@ def _convert_all(
         started, target, finish = begun[key]
         here = time.monotonic()
         notes = (*finish(), *capture.notes)
-        card = converters[key].card(capture)
+        card, state = _state(target, converters[key].card(capture), capture.options.stateful)
         write_card(target, card)
         ledger = proof.of(target, card, converters[key])
         card, said = taken_along(capture.network, Artifact(target, converters[key].format, card))
-        notes = (*notes, *ledger.notes, *proof.notes, *said)
+        notes = (*notes, *ledger.notes, *proof.notes, *said, *state)
         begin = started if converters[key].background else here
         seconds = time.monotonic() - begin
-        card = _finish_card(card, capture, proof, ledger, notes, converters[key])
+        card = _finish_card(
+            Artifact(target, converters[key].format, card), capture, proof, ledger, notes, converters[key]
+        )
         write_card(target, card)
         log.info("%s proved on %d inputs, largest difference %.1e", target.name, len(ledger.cases), ledger.max_abs)
         finished[key] = _Made(target, card, seconds, ledger, notes)
     return [finished[key] for key in converters]
 
 
+def _state(target: Path, card: Card, stateful: bool) -> tuple[Card, tuple[str, ...]]:
+    """Makes a TFLite file at ``target`` start every call from zeros, or leaves it ``stateful``; its card says which.
+
+    Raises:
+        UsageError: it shall keep a state, and has none.
+        GateError: an operator keeps a state that cannot be put back in front of every call.
+    """
+    if target.suffix != f".{Format.TFLITE}":
+        return card, ()
+    content = target.read_bytes()
+    if not keeps_variables(content):
+        if stateful:
+            raise UsageError(f"--stateful: no operator of {target.name} keeps a state in variables; leave it out")
+        return card, ()
+    card = replace(card, stateful=stateful)
+    if stateful:
+        from edgekit.quality.contents import operators
+        from edgekit.quality.state import rule
+
+        kinds = operators(Artifact(target, Format.TFLITE))
+        return card, (f"keeps its state between calls: {rule(kinds)}",)
+    from edgekit.passes.stateless import stateless
+
+    target.write_bytes(stateless(content))
+    return card, ()
+
+
 def _finish_card(
-    card: Card, capture: Capture, proof: Proof, ledger: Ledger, notes: tuple[str, ...], converter: Converter
+    made: Artifact, capture: Capture, proof: Proof, ledger: Ledger, notes: tuple[str, ...], converter: Converter
 ) -> Card:
     """The card with its step, its self-test and its notes."""
     options, format_ = capture.options, converter.format
@@ -297,14 +335,17 @@ def _finish_card(
         params["streaming"] = True
     if options.channels_last:
         params["channels_last"] = True
+    if made.card is not None and made.card.stateful:
+        params["stateful"] = True
     if options.shapes:
         params["shape"] = [f"{key}={'x'.join(map(str, size))}" for key, size in options.shapes.items()]
     if proof.real.data is not None:
         params["data"] = proof.real.data
     if converter.proved_on != "cpu":
         params["proved_on"] = converter.proved_on
-    selftest = proof.selftest(card, ledger)
-    card = replace(card, selftest=selftest)
+    assert made.card is not None
+    selftest = proof.selftest(made, ledger)
+    card = replace(made.card, selftest=selftest)
     if selftest is None:
         notes = (*notes, "no self-test: the network does not take integers from 0 to 9, or sizes of 1")
     return card.with_step(Step("export", params, library_versions(*converter.packages)), *notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from edgekit.artifact import open_artifact
@@ -30,6 +31,7 @@ def load(
     raw: bool = False,
     stateful: bool = False,
     device: str = "cpu",
+    carded: bool = True,
 ) -> Runner:
     """Opens a model file in this process.
 
@@ -41,6 +43,7 @@ def load(
         raw: take and give the integers of a quantized file as they are.
         stateful: keep variable state from one run to the next (TFLite recurrent operators).
         device: ``cpu``, or ``cuda:N`` for a GPU of this machine.
+        carded: inputs and outputs are called what the card calls them; False: what the file itself calls them.
 
     Raises:
         ModelError: the file is missing, not valid, or not accepted by the runtime.
@@ -49,6 +52,7 @@ def load(
         UsageError: no such runtime, or one of another format.
     """
     artifact = open_artifact(path)
+    artifact = artifact if carded else replace(artifact, card=None)
     missing: list[RuntimeMissingError] = []
     for name, kind in candidates(artifact.path, artifact.format, runtime, device, threads):
         try:

@@ -118,13 +118,20 @@ SIZES: Final = _names(
     "torch.sym_int torch.sym_ite torch.sym_max torch.sym_min torch.sym_not torch.sym_sqrt"
 )
 """Arithmetic of sizes: ``torch._export.serde.serialize._SYM_OPS``."""
+_VMAP: Final = frozenset(
+    f"torch._functorch.predispatch.{name}"
+    for name in _names(
+        "_add_batch_dim _remove_batch_dim _vmap_decrement_nesting _vmap_increment_nesting lazy_load_decompositions"
+    )
+)
+"""What torch captures of torch.vmap."""
 _TARGET = re.compile(r"torch\.ops\.(aten|prims)\.(\w+)\.(\w+)")
 
 
 @lru_cache(maxsize=4096)
 def is_allowed(target: str) -> bool:
     """Whether a program may call ``target``, an operator as torch writes it: ``torch.ops.aten.add.Tensor``."""
-    if target in SIZES or target in CONTROL:
+    if target in SIZES or target in CONTROL or target in _VMAP:
         return True
     match = _TARGET.fullmatch(target)
     if match is None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgekit.devices import parse_device
 from edgekit.errors import DataError, UsageError
+from edgekit.inputs import require_regular
 from edgekit.outputs import is_stream
 from edgekit.passes.calibration import check_method
 from edgekit.types import DeviceSpec
@@ -84,10 +85,8 @@ def read_options(given: Mapping[str, Any]) -> AutoOptions:
     if options.calibration is not None:
         if not options.calibration.endswith(".json"):
             check_method(options.calibration)
-        elif not Path(options.calibration).is_file():
-            raise DataError(
-                f"{options.calibration} does not exist; save ranges with --save-calibration, or name a method"
-            )
+        else:
+            require_regular(options.calibration, DataError, "ranges that --save-calibration wrote, or name a method")
     return options
 
 

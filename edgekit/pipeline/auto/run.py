@@ -89,6 +89,7 @@ def quantize_auto(
     of_one = {
         "--save-calibration": asked.save_calibration,
         "--integer-io": asked.integer_io,
+        "--stateful": asked.stateful,
         "--mixed and --keep-float": asked.mixed,
     }
     for name, given in of_one.items():
