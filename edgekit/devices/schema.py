@@ -257,20 +257,26 @@ def output_bytes(signature: Signature, feed: Feed) -> int:
     return min(total, most)
 
 
-def check_outputs(arrays: Mapping[str, Array], signature: Signature, feed: Feed) -> None:
+def check_outputs(arrays: Mapping[str, Array], signature: Signature, feed: Feed, *, named: bool) -> None:
     """Raises ValueError unless ``arrays`` are the outputs of a run on ``feed``.
 
     A shape without axes says nothing (runtimes give it for outputs whose rank is not known), and the first axis may be
-    that of the feed: exporters write the batch of their example into the file.
+    that of the feed: exporters write the batch of their example into the file. ``named``: the names of free dimensions
+    are those of a card, and mean the same in inputs and outputs.
     """
     _check_names(arrays, tuple(spec.name for spec in signature.outputs))
+    bound: dict[int | str, int] = {}
+    for spec in signature.inputs if named else ():
+        bound.update(zip(spec.shape, feed[spec.name].shape, strict=False))
     batches = {array.shape[0] for array in feed.values() if array.ndim}
     for spec in signature.outputs:
         found = arrays[spec.name]
         fits = not spec.shape or (
             len(spec.shape) == found.ndim
             and all(
-                isinstance(wanted, str) or wanted == size or (axis == 0 and size in batches)
+                (isinstance(wanted, str) and bound.get(wanted, size) == size)
+                or wanted == size
+                or (axis == 0 and isinstance(wanted, int) and size in batches)
                 for axis, (wanted, size) in enumerate(zip(spec.shape, found.shape, strict=True))
             )
         )

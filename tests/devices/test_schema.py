@@ -141,19 +141,19 @@ def test_signatures_of_the_file() -> None:
 def test_outputs_against_the_signature(found: np.ndarray, fits: bool) -> None:
     signature = Signature((X,), (Y,))
     if fits:
-        check_outputs({"y": found}, signature, FEED)
+        check_outputs({"y": found}, signature, FEED, named=False)
         return
     with pytest.raises(ValueError, match="the signature says y: float32"):
-        check_outputs({"y": found}, signature, FEED)
+        check_outputs({"y": found}, signature, FEED, named=False)
 
 
 def test_outputs_of_files_that_say_little(monkeypatch: pytest.MonkeyPatch) -> None:
     """An output without a rank, and the batch of the exporter's example."""
     unknown, example = TensorSpec("y", "float32", ()), TensorSpec("y", "float32", (1, 3))
-    check_outputs({"y": np.ones((2, 3, 4), np.float32)}, Signature((X,), (unknown,)), FEED)
-    check_outputs({"y": np.ones((2, 3), np.float32)}, Signature((X,), (example,)), FEED)
+    check_outputs({"y": np.ones((2, 3, 4), np.float32)}, Signature((X,), (unknown,)), FEED, named=False)
+    check_outputs({"y": np.ones((2, 3), np.float32)}, Signature((X,), (example,)), FEED, named=False)
     with pytest.raises(ValueError, match="the signature says"):
-        check_outputs({"y": np.ones((5, 3), np.float32)}, Signature((X,), (example,)), FEED)
+        check_outputs({"y": np.ones((5, 3), np.float32)}, Signature((X,), (example,)), FEED, named=False)
     assert output_bytes(Signature((X,), (example,)), FEED) == 2 * 3 * 4
     monkeypatch.setenv("EDGEKIT_LIMIT_REPLY_ARRAY_BYTES", "1000")
     assert output_bytes(Signature((X,), (unknown,)), FEED) == 1000
@@ -164,4 +164,13 @@ def test_outputs_of_files_that_say_little(monkeypatch: pytest.MonkeyPatch) -> No
 )
 def test_outputs_by_other_names(arrays: dict[str, np.ndarray], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        check_outputs(arrays, Signature((X,), (Y,)), FEED)
+        check_outputs(arrays, Signature((X,), (Y,)), FEED, named=False)
+
+
+def test_what_a_card_names_means_the_same_in_inputs_and_outputs() -> None:
+    """Without one a runtime's name of a nameless dimension may stand for the number of objects that were found."""
+    signature, found = Signature((X,), (Y,)), {"y": np.ones((7, 3), np.float32)}
+    check_outputs(found, signature, FEED, named=False)
+    with pytest.raises(ValueError, match="the signature says y"):
+        check_outputs(found, signature, FEED, named=True)
+    check_outputs({"y": np.ones((2, 3), np.float32)}, signature, FEED, named=True)
