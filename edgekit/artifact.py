@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from edgekit import wire_onnx, wire_pt2, wire_tflite
@@ -18,12 +19,14 @@ from edgekit.errors import InputError, ModelError, UsageError
 from edgekit.inputs import open_regular, read_regular, require_regular_inside
 from edgekit.limits import check
 from edgekit.outputs import publishing
-from edgekit.types import Artifact, Card, Format
+from edgekit.tables import index_bounds
+from edgekit.types import Artifact, Card, Format, InputContract
 
 __all__ = [
     "CARD_KEY",
     "card_from_json",
     "card_to_json",
+    "contract_of",
     "is_saved_model",
     "library_versions",
     "onnx_external_data",
@@ -77,6 +80,22 @@ def open_artifact(path: str | Path) -> Artifact:
 def read_card(path: str | Path) -> Card | None:
     """The card inside a model file, or None for a file made elsewhere; raises like :func:`open_artifact`."""
     return open_artifact(path).card
+
+
+def contract_of(artifact: Artifact) -> dict[str, InputContract]:
+    """How raw samples become the inputs of a file: what its card says, and for integers that are looked up in a
+    constant table how many rows that has (``below``).
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    contract = dict(artifact.card.contract) if artifact.card is not None else {}
+    bounds = {} if artifact.path.is_dir() else index_bounds(artifact.path.read_bytes(), artifact.format)
+    for name, rows in bounds.items():
+        rule = contract.get(name, InputContract())
+        if rule.kind == "array" and "most" not in rule.params:
+            contract[name] = replace(rule, params={**rule.params, "below": rows})
+    return contract
 
 
 def write_card(source: Path, card: Card, target: Path | None = None) -> Artifact:

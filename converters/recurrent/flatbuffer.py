@@ -45,6 +45,8 @@ class Editor:
 
     def __init__(self, content: bytes) -> None:
         self.model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+        for code in self.model.operatorCodes:  # files of before 2020 have the number in the old field only
+            code.builtinCode = max(code.builtinCode, code.deprecatedBuiltinCode)
         for buffer in self.model.buffers:
             if buffer.offset > 1:  # data behind the flatbuffer, as large files and Google's quantizer have it
                 buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)

@@ -125,7 +125,10 @@ class Calibration:
         try:
             if document["schema"] != SCHEMA:
                 raise DataError(f"{where} has schema {document['schema']!r}, this edgekit reads {SCHEMA!r}")
-            ranges = {str(k): Range(float(v["low"]), float(v["high"])) for k, v in document["ranges"].items()}
+            ranges = {
+                str(k): Range(float(v["low"]), float(v["high"]), bool(v.get("unbounded", False)))
+                for k, v in document["ranges"].items()
+            }
             means = {str(k): tuple(map(float, v)) for k, v in document["means"].items()}
             found = cls(
                 str(document["method"]),
@@ -211,7 +214,7 @@ def gather(
         notes.append(
             "calibrated on a single sample: ranges are those of this one input; some hundred samples are usual"
         )
-    dead = sorted(name for name, seen in observers.items() if seen.low == seen.high == 0)
+    dead = sorted(name for name, seen in observers.items() if seen.low == seen.high == 0 and not seen.unbounded)
     if dead:
         notes.append(f"always zero on the calibration data: {', '.join(dead)}")
     return Calibration(

@@ -6,6 +6,7 @@ import importlib
 import logging
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from edgekit.passes.quantize_onnx import check_scheme
 from edgekit.passes.quantize_recurrent import holds_recurrent, quantize_recurrent
 from edgekit.passes.stateless import is_stateless, stateless
 from edgekit.passes.tflite_attention import around_attention
+from edgekit.passes.tflite_exclusions import exclusions
 from edgekit.passes.tflite_finish import finished
 from edgekit.passes.tflite_integers import holds, name_of
 from edgekit.passes.tflite_prepare import INNER, prepared
@@ -106,8 +108,10 @@ class QuantizeTflite(Pass):
         stored = self.scheme == "int8-dynamic" and holds_recurrent(given)  # why: quantize_recurrent.NOTES
         used = "int8-weights" if stored else self.scheme
         slow = frozenset() if self.measured else _slow(given, self.scheme, self.integer_io)
-        given, rewritten = with_products(given, self.products)
-        keep = rewritten.named(self.keep_float | slow)
+        found = self.calibration.ranges if self.calibration is not None else {}
+        unfit = exclusions(given, self.scheme, self.integer_io, found)
+        given, rewritten = with_products(given, self.products - unfit.keys())
+        keep = rewritten.named(self.keep_float | slow | unfit.keys())
         calibration = None if self.calibration is None else rewritten.calibration(self.calibration)
         recipe = self._recipe(used, _scopes(given, keep))
         calibrated = _library_ranges(calibration) if self.scheme in _STATIC and calibration is not None else None
@@ -116,8 +120,9 @@ class QuantizeTflite(Pass):
         done = quantize_recurrent(content, self.scheme, ranges, self.keep_float)
         content = finished(done.content, given)
         context.target.write_bytes(stateless(content) if not self.stateful and is_stateless(model.path) else content)
-        said = [_NOTES.get(self.scheme), f"{len(slow)} operators stay in float: {AROUND_ATTENTION}" if slow else None]
-        notes = (*filter(None, said), *done.notes, *_refused_by_old(done.content, used))
+        said = {AROUND_ATTENTION: len(slow), **Counter(unfit.values())}
+        left = [f"{count} operators stay in float: {why}" for why, count in said.items() if count]
+        notes = (*filter(None, [_NOTES.get(self.scheme)]), *left, *done.notes, *_refused_by_old(done.content, used))
         return PassResult(Artifact(context.target, Format.TFLITE, model.card), True, notes)
 
     def _corrected(self, content: bytes, calibration: Calibration | None, keep: frozenset[str]) -> bytes:
@@ -170,14 +175,18 @@ def _scopes(content: bytes, names: frozenset[str]) -> list[str]:
 
 def _library_ranges(calibration: Calibration) -> dict[str, dict[str, Any]]:
     return {
-        name: {"min": np.array([one.low], np.float32), "max": np.array([one.high], np.float32)}
+        name: {"min": np.array(one.low, np.float32), "max": np.array(one.high, np.float32)}
         for name, one in calibration.ranges.items()
     }
 
 
-def float_reasons(path: Path, scheme: str, integer_io: bool) -> dict[str, str]:
+def float_reasons(
+    path: Path, scheme: str, integer_io: bool, calibration: Calibration | None = None, *, measured: bool = False
+) -> dict[str, str]:
     """Operator name -> why ``scheme`` leaves it in float, of the float file at ``path``."""
-    return dict.fromkeys(_slow(prepared(path), scheme, integer_io), AROUND_ATTENTION)
+    content = prepared(path)
+    slow = {} if measured else dict.fromkeys(_slow(content, scheme, integer_io), AROUND_ATTENTION)
+    return {**exclusions(content, scheme, integer_io, calibration.ranges if calibration else {}), **slow}
 
 
 def _slow(content: bytes, scheme: str, integer_io: bool) -> frozenset[str]:

@@ -24,7 +24,7 @@ from edgekit.converters.recurrent.flatbuffer import NONE, Editor, Graph
 from edgekit.errors import GateError
 from edgekit.passes.state_reset import BEYOND, SHUT, Reset, Weights, cancelled, cancelling, shut, shut_integers
 from edgekit.passes.tflite_integers import Scale, builtin, constant, half, made, name_of, scale_of
-from edgekit.quality.state import RULE
+from edgekit.quality.state import rule
 from edgekit.types import Array
 from edgekit.wire_tflite import keeps_variables, without_prefix
 
@@ -40,7 +40,6 @@ _SPECIAL = (*range(9, 12), 16, 17, *range(20, 24))
 """Peepholes, projection, layer norm."""
 _TANH, _RELU = 4, 1  # schema.ActivationFunctionType
 _MARK = "/state_reset"
-STATEFUL = f"--stateful keeps the state between calls, and leaves the rest to the app: {RULE}"
 
 
 def stateless(content: bytes) -> bytes:
@@ -62,7 +61,7 @@ def stateless(content: bytes) -> bytes:
         raise GateError(
             f"LSTM layers of integers that start every call from zeros would take {after / before:.2f} times the "
             f"multiply-adds, {MOST_COST} are allowed: their weights are small beside the 8 that shuts a gate, or the "
-            f"sequence is short. Nothing was published. {STATEFUL}; int8-weights and int8-dynamic do without"
+            f"sequence is short. Nothing was published. {_instead()}; int8-weights and int8-dynamic do without"
         )
     return editor.content()
 
@@ -140,7 +139,7 @@ class _Edit:
             why = "no input of it does that"
         if why:
             name = name_of(self.graph, int(node.outputs[0])) if len(node.outputs) else kind
-            raise _refused(f"{kind} at {name!r}", why)
+            raise _refused(f"{kind} at {name!r}", why, kind)
 
     def _reset(self, node: Any, back: float) -> Reset:
         """``back``: value of the inputs that take a layer with tanh back to zeros; one for all, which share them."""
@@ -336,11 +335,15 @@ def _uncut(graph: Graph, node: Any, axis: int, steps: int) -> list[Any]:
     return cuts
 
 
-def _refused(what: str, why: str) -> GateError:
+def _refused(what: str, why: str, kind: str = LSTM) -> GateError:
     return GateError(
         f"{what} keeps a state between calls, and cannot be made to start every call from zeros: {why}. Nothing was "
-        f"published. {STATEFUL}"
+        f"published. {_instead(kind)}"
     )
+
+
+def _instead(kind: str = LSTM) -> str:
+    return f"--stateful keeps the state between calls, and leaves the rest to the app: {rule([kind])}"
 
 
 def _time(node: Any) -> int:

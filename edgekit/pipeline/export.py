@@ -285,7 +285,9 @@ def _convert_all(
         notes = (*notes, *ledger.notes, *proof.notes, *said, *state)
         begin = started if converters[key].background else here
         seconds = time.monotonic() - begin
-        card = _finish_card(card, capture, proof, ledger, notes, converters[key])
+        card = _finish_card(
+            Artifact(target, converters[key].format, card), capture, proof, ledger, notes, converters[key]
+        )
         write_card(target, card)
         log.info("%s proved on %d inputs, largest difference %.1e", target.name, len(ledger.cases), ledger.max_abs)
         finished[key] = _Made(target, card, seconds, ledger, notes)
@@ -320,7 +322,7 @@ def _state(target: Path, card: Card, stateful: bool) -> tuple[Card, tuple[str, .
 
 
 def _finish_card(
-    card: Card, capture: Capture, proof: Proof, ledger: Ledger, notes: tuple[str, ...], converter: Converter
+    made: Artifact, capture: Capture, proof: Proof, ledger: Ledger, notes: tuple[str, ...], converter: Converter
 ) -> Card:
     """The card with its step, its self-test and its notes."""
     options, format_ = capture.options, converter.format
@@ -333,7 +335,7 @@ def _finish_card(
         params["streaming"] = True
     if options.channels_last:
         params["channels_last"] = True
-    if card.stateful:
+    if made.card is not None and made.card.stateful:
         params["stateful"] = True
     if options.shapes:
         params["shape"] = [f"{key}={'x'.join(map(str, size))}" for key, size in options.shapes.items()]
@@ -341,8 +343,9 @@ def _finish_card(
         params["data"] = proof.real.data
     if converter.proved_on != "cpu":
         params["proved_on"] = converter.proved_on
-    selftest = proof.selftest(card, ledger)
-    card = replace(card, selftest=selftest)
+    assert made.card is not None
+    selftest = proof.selftest(made, ledger)
+    card = replace(made.card, selftest=selftest)
     if selftest is None:
         notes = (*notes, "no self-test: the network does not take integers from 0 to 9, or sizes of 1")
     return card.with_step(Step("export", params, library_versions(*converter.packages)), *notes)

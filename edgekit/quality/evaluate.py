@@ -15,7 +15,7 @@ import numpy as np
 
 from edgekit import registry
 from edgekit.data.dataset import Dataset
-from edgekit.data.preprocess import batches
+from edgekit.data.preprocess import batches, whole_samples
 from edgekit.errors import DataError, ModelError, UnsupportedError
 from edgekit.types import Array, Card, Feed, InputContract, Quality, Signature
 
@@ -211,6 +211,10 @@ def model_batches(
     signature: Signature, dataset: Dataset, contract: Mapping[str, InputContract], total: int
 ) -> Iterator[tuple[Feed, int]]:
     """Feeds of the size the file takes, with the number of real samples in each (the last may be padded)."""
+    if whole_samples(dataset, signature, contract):
+        for feed, _ in batches(dataset, signature, contract, limit=total):
+            yield feed, 1
+        return
     size = batch_size(signature)
     prepared = max(_CHUNK // size, 1) * size
     for feed, _ in batches(dataset, signature, contract, batch=prepared, limit=total):

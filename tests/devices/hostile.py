@@ -22,13 +22,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 import honest
+from hostile_values import ESCAPES, VALUES
 
 sys.path.pop(0)
 
 MAGIC, PREFIX = b"EKW1", struct.Struct("<4sIQ")
 Frame = tuple[dict[str, Any], bytes]
 """Header of an answer, and the bytes of its arrays."""
-ESCAPES = "\x1b]0;title\x07\x1b[31mred\x9b2J\u202eevil\r\n\x7f"
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,8 @@ def after(extra: Callable[[int], bytes]) -> Callable[[dict[str, Any], bytes], by
 
 
 def dribble(header: dict[str, Any], body: bytes) -> bytes:
-    data = frame(header, body) + bytes(1000)
-    return forever(lambda: (send(data[:1]), time.sleep(0.05)))
+    rest = iter(frame(header, body) + bytes(10_000))
+    return forever(lambda: (send(bytes([next(rest)])), time.sleep(0.05)))
 
 
 def flood_errors() -> None:
@@ -189,7 +189,7 @@ def not_frames() -> Iterator[Behaviour]:
     yield Behaviour("half a frame, then the end", "hello", doing(lambda: (send(half), end_with(0))))
     yield Behaviour("half a frame, then silence", "hello", doing(lambda: (send(half), forever())), silent=True)
     yield Behaviour("silence", "hello", doing(forever), silent=True)
-    yield Behaviour("silence in the middle", "run", doing(forever), silent=True)
+    yield Behaviour("silence in the middle", "time_block", doing(forever), silent=True)
     yield Behaviour("a byte at a time", "hello", dribble, silent=True)
     yield Behaviour("a byte at a time in the middle", "load", dribble, silent=True)
     for status in (0, 1, 3, 127, 130, 255):
@@ -272,51 +272,9 @@ def bodies() -> Iterator[Behaviour]:
     }
     for name, act in rows.items():
         yield Behaviour(name, "run", act)
-    yield Behaviour(
-        "a body that does not come", "run", arrays(("y", "<f4", [1, 4], four[:8]), announced=16), silent=True
-    )
+    late = arrays(("samples_ns", "<i8", [1], four[:5]), ("warmup_ns", "<i8", [0], b""), announced=8)
+    yield Behaviour("a body that does not come", "time_block", late, silent=True)
     yield Behaviour("arrays where none are asked for", "environment", arrays(("y", "<f4", [1, 4], four)))
-
-
-VALUES: dict[str, dict[str, tuple[Any, ...]]] = {
-    "hello": {
-        "protocol": (99, "1", True, ...), "pid": (-1, "x", 1e300), "runtimes": ([], {"onnxruntime": 5}),
-        "machine": (None, "x" * 1_000_000), "executable": (5,), "edgekit": ({},),
-    },
-    "environment": {
-        "cores": (-1, 1.5, [], 10**30), "isa": ("avx", [1]), "versions": ([], {"numpy": []}), "cpu": (..., {}),
-        "memory_bytes": (1e300, -5), "load": (["much"], [1e300]), "cgroup": (None,), "temperature_c": ([],),
-        "affinity": ([-1],), "busy": (-1,),
-    },
-    "holder": {"holder": ("ann", {"owner": "ann"}, {"owner": "a", "held_s": 1, "left_s": 1e300},
-                          {"owner": "a", "held_s": "x", "left_s": 1})},
-    "lease": {"holder": ([], {"owner": ESCAPES * 100, "held_s": 0, "left_s": 0})},
-    "lease_is_mine": {"mine": (1, "yes", None)},
-    "storage": {"free_bytes": ("much", -1, 1e300), "folder": (None,)},
-    "find": {"path": (5, "", "relative", "/" + "x" * 5000, "/folder/")},
-    "put": {"path": (None, 5)},
-    "load": {
-        "signature": (None, [], {"inputs": []}), "signature.inputs": (5, [{}], {}),
-        "signature.inputs.0.name": (5, None, "x" * 100_000), "signature.inputs.0.dtype": ("object", "float128", "U5"),
-        "signature.inputs.0.shape": (5, [-1], [1.5], [[1]], [1] * 100, [1 << 31, 1 << 31], [""], ["n" * 100_000]),
-        "signature.outputs.0.shape": ("14", [None], [1 << 40]), "load_ns": (-1, 1.5, 1e300, "x"),
-        "runtime": (None, "x" * 1000),
-        "delegation": ([], {"nodes": 1}, {"nodes": -1, "delegated": 0, "by": "x", "left": []}),
-        "peak_memory_bytes": (-5, "x", 1 << 60), "resident": ("yes", None), "chip": ([],),
-    },
-    "time_block": {"suspended_ns": (-1, "x", 1e300), "discarded": (None, -1)},
-    "memory": {"peak_memory_bytes": ("x", [], -1)},
-    "footprint": {"arena_bytes": ([], -1), "data_bytes": ("x", 1e300)},
-    "reference": {"ns": (0, -1, 1e300, "x")},
-    "profile": {"types": (5, [{}]), "run_ms": (-1, 1e300), "nodes": ("x",), "runs": (0,), "tool": (None,)},
-    "work": {"macs": ("x", -1, 10**30), "bytes": (0,), "types": ([5],), "uncounted": ({},)},
-    "peaks": {"flops_per_s": (0, -1, "x"), "bytes_per_s": (1e300,)},
-    "weights": {"weights": ("x",), "denormal": (-1,)},
-    "drop_cache": {"after": (2, "x"), "before": (-1,)},
-    "serve": {"given_up": (-1, "x"), "wall_ns": (0,), "longest_line": (None,)},
-    "energy": {"meters": (5, [{"name": "x"}]), "runs": (0,), "seconds": (0,)},
-}  # fmt: skip
-"""Command -> place in its value -> what stands there instead."""
 
 
 def values() -> Iterator[Behaviour]:
@@ -425,7 +383,7 @@ def line() -> bytes:
 
 
 def main(name: str, arguments: list[str]) -> None:
-    behaviour = dict(catalogue())[name]
+    behaviour = dict(catalogue()).get(name) or Behaviour(name, "nothing", lambda header, body: frame(header, body))
     if "-G" in arguments:  # ssh is asked for its configuration
         send(b"host x\ncontrolpersist no\n\xff\xfe\n")
         return

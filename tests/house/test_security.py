@@ -1,4 +1,4 @@
-"""SECURITY.md and docs/security.md: every promise names a test that exists, and the table of limits is that of the code."""
+"""SECURITY.md and docs/security.md: every promise names a test that exists; the table of limits is that of the code."""
 
 from __future__ import annotations
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -21,6 +23,29 @@ def weights(cell: str, inputs: int, seed: int, reach: float = 0.5) -> list[Array
     rows = GATES[cell] * HIDDEN
     shapes = ((rows, inputs), (rows, HIDDEN), (rows,))
     return [random.uniform(-reach, reach, shape).astype(np.float32) for shape in shapes]
+
+
+def tflite_file(path: Path, build: Callable[[Graph], None]) -> Path:
+    """A file of what ``build`` puts into its main graph."""
+    editor = Editor.empty()
+    _, graph = editor.graph("main")
+    build(graph)
+    path.write_bytes(editor.content())
+    return path
+
+
+def put(
+    graph: Graph, kind: str, inputs: list[int], name: str, shape: list[int], options: str = "", **given: Any
+) -> int:
+    """An operator with one new output of ``shape``; ``options``: the schema's table, with its fields ``given``."""
+    made = graph.made(kind, inputs, name, shape, dtype="float32")
+    if options:
+        node = graph.raw.operators[-1]
+        node.builtinOptionsType = getattr(schema.BuiltinOptions, options)
+        node.builtinOptions = getattr(schema, f"{options}T")()
+        for field, value in given.items():
+            setattr(node.builtinOptions, field, value)
+    return made
 
 
 def dense_file(path: Path, weights: Array) -> Path:

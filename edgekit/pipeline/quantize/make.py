@@ -216,9 +216,8 @@ def _refitted(work: Work, made: Artifact, card: Card, notes: tuple[str, ...]) ->
 
 def float_reasons(work: Work) -> dict[str, str]:
     """Operator, or type of operators -> why the scheme leaves it in float whatever it takes."""
-    parent, options = work.parent, work.options
-    if parent.format is Format.ONNX:
-        return quantize_onnx.float_reasons(parent.path, options.scheme, options.integer_io)
-    if work.kernels.weighed:
-        return {}
-    return quantize_tflite.float_reasons(parent.path, options.scheme, options.integer_io)
+    options = work.options
+    given = (work.parent.path, options.scheme, options.integer_io, work.ranges)
+    if work.parent.format is Format.ONNX:
+        return quantize_onnx.float_reasons(*given)
+    return quantize_tflite.float_reasons(*given, measured=work.kernels.weighed)
