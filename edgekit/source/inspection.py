@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from edgekit.artifact import sha256_file
-from edgekit.errors import SourceError
+from edgekit.errors import InputError, SourceError
 from edgekit.inputs import read_regular
 
 _NAMED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -44,8 +44,8 @@ def check_factory(text: str) -> str:
 def callables(path: Path) -> list[str]:
     """Public functions and classes at the top of a Python file; none where it cannot be read."""
     try:
-        tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = ast.parse(read_regular(path, SourceError, "a Python file", "DOCUMENT_BYTES"))
+    except (InputError, SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     return [node.name for node in tree.body if isinstance(node, _NAMED) and not node.name.startswith("_")]
 
