@@ -23,7 +23,7 @@ from edgekit.passes.calibration import Calibration, describe
 from edgekit.passes.linear_graph_tflite import TfliteGraph
 from edgekit.passes.quantize_onnx import check_scheme
 from edgekit.passes.quantize_recurrent import holds_recurrent, quantize_recurrent
-from edgekit.passes.stateless import is_stateless, stateless
+from edgekit.passes.stateless import is_stateless, stateless, why_not_in_integers
 from edgekit.passes.tflite_attention import around_attention
 from edgekit.passes.tflite_finish import finished
 from edgekit.passes.tflite_integers import holds
@@ -59,7 +59,8 @@ class QuantizeTflite(Pass):
     Recurrent operators: see :mod:`edgekit.passes.quantize_recurrent`. Inputs and outputs stay float32 unless
     ``integer_io``. ``keep_float``: operators left alone, by the names of :func:`edgekit.passes.operators.operators`.
     Recurrent layers of a stateless file start every call from zeros, as they did, unless ``stateful``
-    (:mod:`edgekit.passes.stateless`).
+    (:mod:`edgekit.passes.stateless`); where that costs integer ones too much they are hybrid, or, with ``integer_io``,
+    refused.
     """
 
     scheme: str = "int8"
@@ -104,8 +105,13 @@ class QuantizeTflite(Pass):
         content = _quantized(model.path, self._corrected(given), recipe, calibrated)
         ranges = self.calibration.ranges if self.calibration is not None else {}
         done = quantize_recurrent(content, self.scheme, ranges, self.keep_float)
+        anew = not self.stateful and is_stateless(model.path)
+        costly = why_not_in_integers(done.content) if anew and not self.integer_io else ""
+        if costly:
+            why = f"in integers that start every call from zeros {costly} (--stateful does without)"
+            done = quantize_recurrent(content, self.scheme, ranges, self.keep_float, why)
         content = finished(done.content, given)
-        context.target.write_bytes(stateless(content) if not self.stateful and is_stateless(model.path) else content)
+        context.target.write_bytes(stateless(content) if anew else content)
         said = [_NOTES.get(self.scheme), f"{len(slow)} operators stay in float: {AROUND_ATTENTION}" if slow else None]
         notes = (*filter(None, said), *done.notes, *_refused_by_old(done.content, used))
         return PassResult(Artifact(context.target, Format.TFLITE, model.card), True, notes)
