@@ -57,7 +57,7 @@ class TorchToTflite(Converter):
 
         if importlib.util.find_spec("litert_torch") is None:
             raise RuntimeMissingError(
-                "conversion to TFLite needs litert-torch, which is not installed here: pip install 'edgekit[litert]'"
+                "conversion to TFLite needs litert-torch, which is not installed here: pip install 'edgekit[host]'"
             )
 
     def warm_up(self) -> None:

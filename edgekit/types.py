@@ -107,7 +107,8 @@ class InputContract:
         params: what only this kind has: ``image`` how it is resized, ``audio`` its sampling rate and mel filters,
             ``text`` its vocabulary and length, ``series`` its history and horizon, an ``array`` of lengths of sequences
             the largest (``most``, a size or a dimension's name; the least is 1), whether they are ``sorted`` from the
-            longest on, and whether one has to be the ``longest`` there is.
+            longest on, and whether one has to be the ``longest`` there is; of indices into a table its rows
+            (``below``).
     """
 
     kind: str = "array"

@@ -213,7 +213,7 @@ def custom_operators(data: bytes) -> tuple[str, ...]:
     """
     reader = _Reader(data)
     places = (reader.field(entry, 1) for entry in reader.vector(reader.u32(0), 1))
-    return tuple(sorted({reader.blob(at).decode("utf-8", "replace") for at in places if at}))
+    return tuple(sorted({_string(reader, at) for at in places if at}))
 
 
 _TYPES = {0: "<f4", 1: "<f2", 2: "<i4", 3: "|u1", 4: "<i8", 6: "|b1", 7: "<i2", 9: "|i1", 10: "<f8", 15: "<u4"}
@@ -298,6 +298,28 @@ def graphs(data: bytes) -> list[Graph]:
             )
         found.append(Graph(tensors, _numbers(reader, graph, 1), tuple(operators)))
     return found
+
+
+def input_names(data: bytes) -> dict[int, str]:
+    """Tensor number of every input of the main graph -> its name: the signature's where there is one, else its own.
+
+    Source: ``SignatureDef`` inputs 0, subgraph_index 4; ``TensorMap`` name 0, tensor_index 1; ``Tensor`` name 3.
+    """
+    reader = _Reader(data)
+    model = reader.u32(0)
+    graph = reader.vector(model, 2)[0]
+    for signature in reader.vector(model, 7):
+        subgraph_at = reader.field(signature, 4)
+        if subgraph_at and reader.u32(subgraph_at):
+            continue
+        entries = [(reader.field(entry, 1), reader.field(entry, 0)) for entry in reader.vector(signature, 0)]
+        return {reader.u32(at) if at else 0: _string(reader, name) for at, name in entries}
+    tensors = reader.vector(graph, 0)
+    return {number: _string(reader, reader.field(tensors[number], 3)) for number in _numbers(reader, graph, 1)}
+
+
+def _string(reader: _Reader, at: int) -> str:
+    return reader.blob(at).decode("utf-8", "replace") if at else ""
 
 
 def _graph_tensor(reader: _Reader, tensor: int, buffers: list[int]) -> GraphTensor:

@@ -45,10 +45,21 @@ class Editor:
 
     def __init__(self, content: bytes) -> None:
         self.model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+        for code in self.model.operatorCodes:  # files of before 2020 have the number in the old field only
+            code.builtinCode = max(code.builtinCode, code.deprecatedBuiltinCode)
         for buffer in self.model.buffers:
             if buffer.offset > 1:  # data behind the flatbuffer, as large files and Google's quantizer have it
                 buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
                 buffer.offset = buffer.size = 0
+
+    @classmethod
+    def empty(cls) -> Editor:
+        """Of a file without subgraphs."""
+        model = schema.ModelT()
+        model.version, model.operatorCodes, model.subgraphs, model.buffers = 3, [], [], [schema.BufferT()]
+        builder = flatbuffers.Builder(64)
+        builder.Finish(model.Pack(builder), IDENTIFIER)
+        return cls(bytes(builder.Output()))
 
     def graph(self, name: str) -> tuple[int, Graph]:
         """A new subgraph and its number."""
@@ -229,6 +240,7 @@ _OPTIONS = {
     "GREATER": "GreaterOptions",
     "LESS": "LessOptions",
     "MAXIMUM": "MaximumMinimumOptions",
+    "MEAN": "ReducerOptions",
     "MUL": "MulOptions",
     "PACK": "PackOptions",
     "PAD": "PadOptions",

@@ -14,6 +14,7 @@ import click
 from edgekit.cli import VERBS
 from edgekit.cli.options import State
 from edgekit.errors import EdgekitError
+from edgekit.escapes import visible
 from edgekit.version import __version__
 
 INTERRUPTED = 130
@@ -106,7 +107,7 @@ def run(args: Sequence[str]) -> int:
         if state.debug and not isinstance(error, click.ClickException):
             import traceback
 
-            traceback.print_exception(error)
+            say("".join(traceback.format_exception(error)).rstrip())
         say(message)
         return code
 
@@ -131,9 +132,9 @@ def _discard(*streams: TextIO) -> None:
 
 
 def say(message: str) -> None:
-    """One message on standard error; nothing when nobody listens there."""
+    """One message on standard error, in which nothing speaks to the terminal; nothing when nobody listens there."""
     try:
-        click.echo(message, err=True)
+        click.echo(visible(message), err=True)
     except OSError:
         return  # standard error is closed; the exit code still tells
 

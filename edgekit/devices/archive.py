@@ -9,22 +9,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-FLOOR = (
-    "__init__.py",
-    "version.py",
-    "types.py",
-    "errors.py",
-    "registry.py",
-    "artifact.py",
-    "cardfile.py",
-    "wire_onnx.py",
-    "wire_tflite.py",
-    "runtime",
-    "data",
-    "bench",
-    "devices",
-)
-"""Ground and device floor: the files and folders of the package that a worker without edgekit is given."""
+FLOOR = ("runtime", "data", "bench", "devices")
+"""Rooms that a worker without edgekit is given, beside the ground: every module that lies in the package itself."""
 OLDEST_PYTHON = (3, 11)
 
 
@@ -56,10 +42,8 @@ def floor_archive(main: str = worker_main()) -> Path:
     archive = folder / "edgekit-worker.pyz"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
         out.writestr(zipfile.ZipInfo("__main__.py", _STAMP), main)
-        for name in FLOOR:
-            place = root / name
-            for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
-                member = zipfile.ZipInfo(f"edgekit/{file.relative_to(root).as_posix()}", _STAMP)
-                member.compress_type = zipfile.ZIP_DEFLATED
-                out.writestr(member, file.read_bytes())
+        for file in sorted([*root.glob("*.py"), *(file for name in FLOOR for file in (root / name).rglob("*.py"))]):
+            member = zipfile.ZipInfo(f"edgekit/{file.relative_to(root).as_posix()}", _STAMP)
+            member.compress_type = zipfile.ZIP_DEFLATED
+            out.writestr(member, file.read_bytes())
     return archive

@@ -14,9 +14,9 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from edgekit.artifact import publishing
 from edgekit.data.cache import cache_folder
 from edgekit.errors import DeviceError, RuntimeMissingError
+from edgekit.outputs import publishing
 
 MARK: Final = 9999
 """The number of no system call of Linux: the kernel refuses it, the plugin sees it."""

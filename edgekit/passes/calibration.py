@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.errors import DataError, UsageError
+from edgekit.inputs import read_regular
 from edgekit.passes.fingerprint import ROUNDING, Book, Probes
 from edgekit.passes.histogram import METHODS, Observer, Range
 from edgekit.types import Array, Feed, Signature
@@ -106,9 +107,7 @@ class Calibration:
             DataError: not a calibration, or a range that is no range.
         """
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}; {_WRITES}") from error
+            document = json.loads(read_regular(path, DataError, f"ranges; {_WRITES}", "DOCUMENT_BYTES"))
         except ValueError as error:
             raise DataError(f"{path} is no calibration: it is not JSON ({error}); {_WRITES}") from error
         try:
@@ -126,7 +125,10 @@ class Calibration:
         try:
             if document["schema"] != SCHEMA:
                 raise DataError(f"{where} has schema {document['schema']!r}, this edgekit reads {SCHEMA!r}")
-            ranges = {str(k): Range(float(v["low"]), float(v["high"])) for k, v in document["ranges"].items()}
+            ranges = {
+                str(k): Range(float(v["low"]), float(v["high"]), bool(v.get("unbounded", False)))
+                for k, v in document["ranges"].items()
+            }
             means = {str(k): tuple(map(float, v)) for k, v in document["means"].items()}
             found = cls(
                 str(document["method"]),
@@ -212,7 +214,7 @@ def gather(
         notes.append(
             "calibrated on a single sample: ranges are those of this one input; some hundred samples are usual"
         )
-    dead = sorted(name for name, seen in observers.items() if seen.low == seen.high == 0)
+    dead = sorted(name for name, seen in observers.items() if seen.low == seen.high == 0 and not seen.unbounded)
     if dead:
         notes.append(f"always zero on the calibration data: {', '.join(dead)}")
     return Calibration(

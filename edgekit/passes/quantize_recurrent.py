@@ -23,7 +23,7 @@ import numpy as np
 
 from edgekit.converters.recurrent.flatbuffer import NONE, Editor, Graph
 from edgekit.passes.histogram import Range
-from edgekit.passes.onnx_weights import symmetric_int8
+from edgekit.passes.onnx_weights import fits_half, symmetric_int8
 from edgekit.passes.tflite_integers import (
     Scale,
     builtin,
@@ -183,6 +183,9 @@ class _Edit:
             assert value is not None
             name = name_of(graph, node.inputs[place])
             half_wide = self.scheme == "fp16"
+            if half_wide and not fits_half(value, (0,)):
+                self.reasons.setdefault("half precision is too coarse or too small for its weights", []).append(name)
+                continue
             held = half(graph, name, value) if half_wide else self._weight(node.inputs[place])[0]
             real = graph.tensor(f"{name}_real", value.shape)
             graph.operator("DEQUANTIZE", [held], [real], version=3 if half_wide else 2)

@@ -16,7 +16,7 @@ import numpy as np
 
 from edgekit.artifact import open_artifact
 from edgekit.devices import WorkerClient, open_runner, open_worker, parse_device
-from edgekit.errors import DeviceError, EdgekitError, ModelError, TransferError, UsageError, WorkerTimeoutError
+from edgekit.errors import DeviceError, EdgekitError, ModelError, TransferError, WorkerTimeoutError
 from edgekit.pipeline.doctor import Backend, try_backends
 from edgekit.pipeline.verify import replay
 from edgekit.types import Artifact
@@ -157,8 +157,9 @@ def _refuses_damage(client: WorkerClient) -> str:
 def _tells_errors(client: WorkerClient) -> str:
     try:
         client.run({})
-    except UsageError as error:
-        return type(error).__name__
+    except DeviceError as error:
+        client.storage()  # it lives on: the error was its answer, and not its end
+        return str(error)
     raise DeviceError("a worker without a model gave an answer")
 
 

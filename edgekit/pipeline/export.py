@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
-import tempfile
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,20 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from edgekit import registry
-from edgekit.artifact import (
-    is_saved_model,
-    library_versions,
-    sha256_file,
-    writable_folder,
-    write_card,
-    writing,
-)
+from edgekit.artifact import is_saved_model, library_versions, sha256_file, write_card
 from edgekit.bench.shapes import parse_shapes
 from edgekit.converters.base import Capture, Converter, ExportOptions, Finish
 from edgekit.errors import (
     ConversionError,
     UsageError,
 )
+from edgekit.leftovers import sweep, temporary_name
+from edgekit.outputs import check_output, output_folder, publish, writing
 from edgekit.pipeline.proof import Proof
 from edgekit.pipeline.real_inputs import RealInputs
 from edgekit.types import Artifact, Card, Format, Signature, Step
@@ -169,9 +163,10 @@ def export(
         converter.check(network, options)
     capture = Capture(network, options)
     proof = Proof(capture, real, tolerance, sequence)
+    name = _file_name(network.name)
     try:
-        with _staging(folder) as stage:
-            made = _convert_all(converters, capture, proof, stage, _file_name(network.name))
+        with _staging(folder, [f"{name}.{item.format}" for item in converters.values()]) as stage:
+            made = _convert_all(converters, capture, proof, stage, name)
             published = [_publish(item, folder) for item in made]
     except ConversionError as error:
         from edgekit.quality.reproduce import located
@@ -213,12 +208,13 @@ def _formats(to: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _folder(out: Path) -> Path:
-    """The folder for the files; UsageError for what is named like one of them, which would become a folder's name."""
+    """The folder for the files, not yet made; UsageError for what is named like one of them, or cannot be written."""
     if out.suffix.removeprefix(".") in {item.value for item in Format} and not out.is_dir():
         raise UsageError(
             f"-o takes a folder for the files, and {out} is named like a file; give -o {out.parent} --name {out.stem}"
         )
-    return writable_folder(out)
+    check_output(out / "file")
+    return out
 
 
 def _check_options(options: ExportOptions, formats: Sequence[str], name: str | None) -> None:
@@ -242,10 +238,18 @@ def _converter(name: str) -> Converter:
 
 
 @contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
-    """A private folder beside the files to come; whatever happens, it is gone afterwards."""
-    with writing(folder), tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as stage:
-        yield Path(stage)
+def _staging(folder: Path, names: Sequence[str]) -> Iterator[Path]:
+    """A private folder beside the files to come, called ``names``; whatever happens, it is gone afterwards."""
+    for name in names:
+        check_output(folder / name)
+    with writing(folder), output_folder(folder):
+        sweep(folder)
+        stage = folder / temporary_name("export")
+        stage.mkdir(0o700)
+        try:
+            yield stage
+        finally:
+            shutil.rmtree(stage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +285,9 @@ def _convert_all(
         notes = (*notes, *ledger.notes, *proof.notes, *said, *state)
         begin = started if converters[key].background else here
         seconds = time.monotonic() - begin
-        card = _finish_card(card, capture, proof, ledger, notes, converters[key])
+        card = _finish_card(
+            Artifact(target, converters[key].format, card), capture, proof, ledger, notes, converters[key]
+        )
         write_card(target, card)
         log.info("%s proved on %d inputs, largest difference %.1e", target.name, len(ledger.cases), ledger.max_abs)
         finished[key] = _Made(target, card, seconds, ledger, notes)
@@ -316,7 +322,7 @@ def _state(target: Path, card: Card, stateful: bool) -> tuple[Card, tuple[str, .
 
 
 def _finish_card(
-    card: Card, capture: Capture, proof: Proof, ledger: Ledger, notes: tuple[str, ...], converter: Converter
+    made: Artifact, capture: Capture, proof: Proof, ledger: Ledger, notes: tuple[str, ...], converter: Converter
 ) -> Card:
     """The card with its step, its self-test and its notes."""
     options, format_ = capture.options, converter.format
@@ -329,7 +335,7 @@ def _finish_card(
         params["streaming"] = True
     if options.channels_last:
         params["channels_last"] = True
-    if card.stateful:
+    if made.card is not None and made.card.stateful:
         params["stateful"] = True
     if options.shapes:
         params["shape"] = [f"{key}={'x'.join(map(str, size))}" for key, size in options.shapes.items()]
@@ -337,8 +343,9 @@ def _finish_card(
         params["data"] = proof.real.data
     if converter.proved_on != "cpu":
         params["proved_on"] = converter.proved_on
-    selftest = proof.selftest(card, ledger)
-    card = replace(card, selftest=selftest)
+    assert made.card is not None
+    selftest = proof.selftest(made, ledger)
+    card = replace(made.card, selftest=selftest)
     if selftest is None:
         notes = (*notes, "no self-test: the network does not take integers from 0 to 9, or sizes of 1")
     return card.with_step(Step("export", params, library_versions(*converter.packages)), *notes)
@@ -346,7 +353,7 @@ def _finish_card(
 
 def _publish(item: _Made, folder: Path) -> ExportedArtifact:
     target = folder / item.staged.name
-    with writing(target):
-        os.replace(item.staged, target)
+    size, digest = item.staged.stat().st_size, sha256_file(item.staged)
+    publish(item.staged, target)
     artifact = Artifact(target, Format(target.suffix[1:]), item.card)
-    return ExportedArtifact(artifact, target.stat().st_size, sha256_file(target), item.seconds, item.parity, item.notes)
+    return ExportedArtifact(artifact, size, digest, item.seconds, item.parity, item.notes)

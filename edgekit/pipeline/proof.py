@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekit.artifact import open_artifact
+from edgekit.artifact import contract_of, open_artifact
 from edgekit.converters.base import Capture, Converter
 from edgekit.errors import DeviceError, ModelError, RuntimeMissingError, UnsupportedError
 from edgekit.pipeline.real_inputs import RealInputs
-from edgekit.types import TIME, Array, Card, Feed, Network, SelfTest
+from edgekit.types import TIME, Array, Artifact, Card, Feed, Network, SelfTest
 
 if TYPE_CHECKING:
     from edgekit.quality.cases import Case
@@ -139,13 +139,14 @@ class Proof:
             kinds, why = ", ".join(refused), next(iter(refused.values()))
             self.notes = (f"not proved on inputs that the network itself refuses: {kinds} ({why})",)
 
-    def selftest(self, card: Card, ledger: Ledger) -> SelfTest | None:
-        """Seeded inputs with the module's outputs; None where the module does not take such inputs."""
+    def selftest(self, made: Artifact, ledger: Ledger) -> SelfTest | None:
+        """Seeded inputs of ``made`` with the module's outputs; None where the module does not take such inputs."""
         from edgekit.data.seeded import seeded_feed
 
         if self.capture.minimum:  # every device replays with dynamic dimensions at 1
             return None
-        feed = seeded_feed(card.signature, card.contract, SELFTEST_SEED)
+        assert made.card is not None
+        feed = seeded_feed(made.card.signature, contract_of(made), SELFTEST_SEED)
         try:
             outputs = self.capture.reference(feed)
         except DeviceError:

@@ -15,7 +15,7 @@ import numpy as np
 
 from edgekit import registry
 from edgekit.data.dataset import Dataset
-from edgekit.data.preprocess import batches
+from edgekit.data.preprocess import batches, whole_samples
 from edgekit.errors import DataError, ModelError, UnsupportedError
 from edgekit.types import Array, Card, Feed, InputContract, Quality, Signature
 
@@ -211,6 +211,10 @@ def model_batches(
     signature: Signature, dataset: Dataset, contract: Mapping[str, InputContract], total: int
 ) -> Iterator[tuple[Feed, int]]:
     """Feeds of the size the file takes, with the number of real samples in each (the last may be padded)."""
+    if whole_samples(dataset, signature, contract):
+        for feed, _ in batches(dataset, signature, contract, limit=total):
+            yield feed, 1
+        return
     size = batch_size(signature)
     prepared = max(_CHUNK // size, 1) * size
     for feed, _ in batches(dataset, signature, contract, batch=prepared, limit=total):
@@ -218,7 +222,7 @@ def model_batches(
         for start in range(0, count, size):
             part = {name: values[start : start + size] for name, values in feed.items()}
             real = min(size, count - start)
-            if real < size and not _dynamic(signature):
+            if real < size and not batch_is_free(signature):
                 part = {name: _padded(values, size) for name, values in part.items()}
             yield part, real
 
@@ -227,7 +231,8 @@ def _padded(values: Array, size: int) -> Array:
     return np.concatenate([values, np.repeat(values[-1:], size - len(values), axis=0)])
 
 
-def _dynamic(signature: Signature) -> bool:
+def batch_is_free(signature: Signature) -> bool:
+    """Whether the file takes any number of samples at once: the first axis of every input is free."""
     return all(spec.shape and isinstance(spec.shape[0], str) for spec in signature.inputs)
 
 
@@ -237,7 +242,7 @@ def batch_size(signature: Signature) -> int:
     Raises:
         UnsupportedError: the inputs do not share their first axis.
     """
-    if _dynamic(signature):
+    if batch_is_free(signature):
         return DYNAMIC_BATCH
     sizes = {spec.shape[0] if spec.shape and isinstance(spec.shape[0], int) else 1 for spec in signature.inputs}
     if len(sizes) != 1:

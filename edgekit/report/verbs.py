@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from edgekit.quality.state import rule
-from edgekit.report.against import COLUMNS, account_line, against_rows, inserted_line, missing_lines
+from edgekit.report.against import COLUMNS, account_line, against_rows, fidelity_parts, inserted_line, missing_lines
 from edgekit.report.text import figure, share, size, table
 
 _TENSOR = 40
@@ -141,7 +141,11 @@ def render_inspect(result: Documented) -> Parts:
         title = f"Against its parent, sha256 {card['parent']['sha256'][:16]}…"
         rows_ = against_rows(document["bytes"], card["parent"])
         parts.append(table(COLUMNS, rows_, title=title, right=("before", "after")))
-        parts += [inserted_line(card["parent"]), *missing_lines(card["parent"])]
+        parts += [
+            *fidelity_parts(card["parent"].get("fidelity")),
+            inserted_line(card["parent"]),
+            *missing_lines(card["parent"]),
+        ]
     if document["steps"]:
         steps = [(s["name"], _joined(s["params"]), _joined(s["versions"])) for s in document["steps"]]
         parts.append(table(("step", "parameters", "made with"), steps))

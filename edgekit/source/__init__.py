@@ -12,7 +12,8 @@ from pathlib import Path
 
 from edgekit import registry
 from edgekit.bench.shapes import Shapes
-from edgekit.errors import SourceError
+from edgekit.errors import InputError, SourceError
+from edgekit.inputs import read_regular
 from edgekit.source.base import RETURN, Source
 from edgekit.source.weights import origin, random_note
 from edgekit.types import Network
@@ -98,8 +99,8 @@ def _unknown(text: str, forms: str) -> SourceError:
 def _callables(path: Path) -> list[str]:
     """Top-level functions and classes of a Python file, read without running it."""
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (OSError, SyntaxError, ValueError):
+        tree = ast.parse(read_regular(path, SourceError, "a Python file", "DOCUMENT_BYTES"))
+    except (InputError, SyntaxError, ValueError, RecursionError, MemoryError):  # it is named, not opened: only a hint
         return []
     kinds = (ast.FunctionDef, ast.ClassDef)
     return [node.name for node in tree.body if isinstance(node, kinds) and not node.name.startswith("_")]

@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from edgekit.artifact import writable_folder, writing
 from edgekit.bench.noisefloor import state_folder
 from edgekit.errors import InputError, UsageError
+from edgekit.outputs import writable_folder, writing
 from edgekit.pipeline.bench.journal import FRESH_S, KEPT_S, read_lines
 from edgekit.report.document import plain
 

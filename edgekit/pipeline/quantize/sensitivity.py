@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.artifact import publishing, sha256_model
+from edgekit.artifact import sha256_model
 from edgekit.data.dataset import Dataset, stratified
 from edgekit.errors import DataError, EdgekitError, StorageError
+from edgekit.inputs import read_regular
+from edgekit.outputs import publishing
 from edgekit.passes.base import Pass, PassContext
 from edgekit.passes.onnx_float import SUFFIX
 from edgekit.passes.operators import Operator
@@ -93,14 +95,14 @@ def load_plan(path: Path, artifact: Artifact, scheme: str) -> Plan:
         DataError: not a plan, or one of another file or scheme.
     """
     try:
-        row = json.loads(path.read_text(encoding="utf-8"))
+        row = json.loads(read_regular(path, DataError, "a plan that --mixed with -o FILE.json wrote", "DOCUMENT_BYTES"))
         if row.pop("schema") != SCHEMA:
             raise DataError(f"{path} is no plan of mixed precision; --mixed with -o FILE.json writes one")
         for name in ("edgekit", "environment"):
             row.pop(name, None)
         layers = tuple(Sensitivity(**layer) for layer in row.pop("layers"))
         plan = Plan(**{**row, "keep": tuple(row["keep"])}, layers=layers)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is no plan of mixed precision: {type(error).__name__}: {error}") from error
     if plan.model_sha256 != sha256_model(artifact.path) or plan.scheme != scheme:
         raise DataError(f"{path} is a plan of another file or scheme ({plan.scheme}) than {artifact.path}, {scheme}")
