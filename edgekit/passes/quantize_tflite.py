@@ -9,7 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,10 +22,11 @@ from edgekit.errors import RuntimeMissingError, UnsupportedError, UsageError
 from edgekit.passes.base import AROUND_ATTENTION, Model, Pass, PassContext, quiet_stderr
 from edgekit.passes.bias_correction import correct_biases
 from edgekit.passes.calibration import Calibration, describe
+from edgekit.passes.histogram import Range
 from edgekit.passes.linear_graph_tflite import TfliteGraph
 from edgekit.passes.quantize_onnx import check_scheme
-from edgekit.passes.quantize_recurrent import holds_recurrent, quantize_recurrent
-from edgekit.passes.stateless import is_stateless, stateless
+from edgekit.passes.quantize_recurrent import Recurrent, holds_recurrent, quantize_recurrent
+from edgekit.passes.stateless import is_stateless, stateless, why_not_in_integers
 from edgekit.passes.tflite_attention import around_attention
 from edgekit.passes.tflite_exclusions import exclusions
 from edgekit.passes.tflite_finish import finished
@@ -65,7 +66,8 @@ class QuantizeTflite(Pass):
     ``integer_io``. ``keep_float``: operators left alone, by the names of :func:`edgekit.passes.operators.operators`;
     ``products``: HARD_SWISH operators that become sums and products (:mod:`edgekit.passes.tflite_products`).
     Recurrent layers of a stateless file start every call from zeros, as they did, unless ``stateful``
-    (:mod:`edgekit.passes.stateless`).
+    (:mod:`edgekit.passes.stateless`); where that costs integer ones too much they are hybrid, or, with ``integer_io``,
+    refused.
     """
 
     scheme: str = "int8"
@@ -117,13 +119,26 @@ class QuantizeTflite(Pass):
         calibrated = _library_ranges(calibration) if self.scheme in _STATIC and calibration is not None else None
         content = _quantized(model.path, self._corrected(given, calibration, keep), recipe, calibrated)
         ranges = calibration.ranges if calibration is not None else {}
-        done = quantize_recurrent(content, self.scheme, ranges, self.keep_float)
-        content = finished(done.content, given)
-        context.target.write_bytes(stateless(content) if not self.stateful and is_stateless(model.path) else content)
+        done = self._with_recurrent(content, ranges, given, anew=not self.stateful and is_stateless(model.path))
+        context.target.write_bytes(done.content)
         said = {AROUND_ATTENTION: len(slow), **Counter(unfit.values())}
         left = [f"{count} operators stay in float: {why}" for why, count in said.items() if count]
         notes = (*filter(None, [_NOTES.get(self.scheme)]), *left, *done.notes, *_refused_by_old(done.content, used))
         return PassResult(Artifact(context.target, Format.TFLITE, model.card), True, notes)
+
+    def _with_recurrent(self, content: bytes, ranges: Mapping[str, Range], given: bytes, *, anew: bool) -> Recurrent:
+        """``content`` with recurrent operators, free sizes and names as the float file ``given`` has them.
+
+        ``anew``: recurrent layers start every call from zeros.
+        """
+        done = quantize_recurrent(content, self.scheme, ranges, self.keep_float)
+        made = finished(done.content, given)
+        costly = why_not_in_integers(made) if anew and not self.integer_io else ""
+        if costly:
+            why = f"in integers that start every call from zeros {costly} (--stateful does without)"
+            done = quantize_recurrent(content, self.scheme, ranges, self.keep_float, why)
+            made = finished(done.content, given)
+        return replace(done, content=stateless(made) if anew else made)
 
     def _corrected(self, content: bytes, calibration: Calibration | None, keep: frozenset[str]) -> bytes:
         """The float file with its biases corrected for int8 weights."""
