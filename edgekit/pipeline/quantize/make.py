@@ -121,8 +121,13 @@ def quantizer_of(work: Work, keep_float: Collection[str], ranges: Calibration | 
     keep = frozenset(keep_float) | plan.keep_float
     if work.parent.format is Format.ONNX:
         return quantize_onnx.QuantizeOnnx(*given, keep_float=keep)
-    how = {"stateful": options.stateful, "products": plan.products - keep, "measured": plan.weighed}
-    return quantize_tflite.QuantizeTflite(*given, keep_float=keep, **how)
+    return quantize_tflite.QuantizeTflite(
+        *given,
+        keep_float=frozenset(keep_float),
+        stateful=options.stateful,
+        products=plan.products - keep,
+        float_kernels=plan.keep_float if plan.weighed else None,
+    )
 
 
 def make(work: Work, target: Path, keep: Collection[str] = (), why: Mapping[str, str] | None = None) -> Made:
