@@ -137,7 +137,7 @@ def test_sequences_of_any_length(tmp_path: Path, case: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_quantized_files_stay_stateless(tmp_path: Path, case: str, scheme: str) -> None:
     """The quantized file alone is compared: what the scheme costs is measured elsewhere. The state that a tanh layer of
-    int8 weights begins with is cancelled to 1 of 2 * 127 * 127 of what the weights of the state add up to."""
+    int8 weights begins with is 1 / (4 * 127 * 127) of what the weights of the state add up to, at most, and not 0."""
     given, made, kept = (tmp_path / f"{name}.tflite" for name in ("given", "made", "kept"))
     large = 8.0 if case.startswith("lstm") else 1.0  # integers would take too much more of small ones
     file_of(given, case, steps=60, inputs=large)
