@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from edgekit.devices import open_runner
 from edgekit.errors import ParityError, QualityError
+from edgekit.leftovers import scratch_folder
 from edgekit.passes.pairs import pair_of, prepared_bytes
 from edgekit.pipeline.quantize.make import Made, Work
 from edgekit.pipeline.quantize.samples import held_feeds
@@ -71,8 +70,8 @@ def _located(error: NotFiniteError, pair: Pair) -> QualityError:
 
 def _require_same_in_float(prepared: bytes, suffix: str, calls: Iterable[Call]) -> None:
     """Raises ParityError where the rewritten float file gives other outputs than the user's."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / f"prepared.{suffix}"
+    with scratch_folder() as folder:
+        path = folder / f"prepared.{suffix}"
         path.write_bytes(prepared)
         with open_runner(path, carded=False) as runner:
             names = [spec.name for spec in runner.signature.inputs]
