@@ -55,7 +55,9 @@ LIMITS: Final[dict[str, Limit]] = {
     "RECIPE_BYTES": Limit(128 << 10, "bytes", "size of a recipe file"),
     "RECIPE_LINES": Limit(2_000, "lines", "length of a recipe file"),
     "RECIPE_RUNS": Limit(500, "runs", "number of runs that the steps of a recipe stand for"),
-    "REPLY_BYTES": Limit(64 << 20, "bytes", "size of the text of a device's reply"),
+    "REPLY_BYTES": Limit(16 << 20, "bytes", "size of the text of a device's reply"),
+    "REPLY_ARRAY_BYTES": Limit(1 << 30, "bytes", "size of the arrays of a device's reply"),
+    "INVENTORY_BYTES": Limit(1 << 20, "bytes", "size of the file with the names of devices"),
 }
 """Readers add theirs here; docs/security.md lists them all (a test compares)."""
 

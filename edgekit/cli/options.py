@@ -19,6 +19,8 @@ from typing import Any, ParamSpec, Protocol, TextIO, TypeVar
 
 import click
 
+from edgekit.escapes import visible
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -102,6 +104,9 @@ def output_options(function: Callable[P, R]) -> Callable[P, R]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         if _sink() is not None:
             return function(*args, **kwargs)
+        from edgekit.leftovers import sweep
+
+        sweep()  # what commands that were killed have left
         with _logging(_state()), _quiet_stdout(_state()):
             return function(*args, **kwargs)
 
@@ -155,10 +160,14 @@ def _logging(state: State) -> Iterator[None]:
     import logging
     import warnings
 
+    class Visible(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return visible(super().format(record))
+
     logger = logging.getLogger("edgekit")
     before = logger.level, logger.propagate
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(Visible("%(message)s"))
     with warnings.catch_warnings():
         if not state.debug and not sys.warnoptions:
             warnings.simplefilter("ignore")  # warnings of libraries are for us to read, not for the user
@@ -275,6 +284,12 @@ def shape_option(help: str = "INPUT=1x576 or DIMENSION=576, for free axes.") -> 
 def input_option(help: str = "One real sample (.npz, .npy, .jpg, .wav, .csv), besides the others.") -> Decorator:
     """``--input FILE``, passed as ``input``."""
     return click.option("--input", metavar="FILE", help=help)
+
+
+def factory_option(function: Callable[P, R]) -> Callable[P, R]:
+    """``--factory``, passed as ``factory``."""
+    return click.option("--factory", metavar="file.py:NAME",
+                        help="What builds the network of a checkpoint of your own.")(function)  # fmt: skip
 
 
 def threads_option(function: Callable[P, R]) -> Callable[P, R]:

@@ -205,8 +205,12 @@ def stratified(dataset: Dataset, count: int, seed: int = 0) -> Dataset:
     """At most ``count`` samples, the classes as balanced as they can be; all of it where it has no more."""
     if count >= len(dataset):
         return dataset
+    return dataset.subset(stratified_indices(dataset, count, seed))
+
+
+def stratified_indices(dataset: Dataset, count: int, seed: int = 0) -> Array:
+    """Which samples :func:`stratified` takes, in order: int64 (at most ``count``,)."""
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(dataset))
-    if dataset.labels is None:
-        return dataset.subset(np.sort(order[:count]))
-    turns = order[interleaved(dataset.labels[order])]
-    return dataset.subset(np.sort(turns[:count]))
+    if dataset.labels is not None:
+        order = order[interleaved(dataset.labels[order])]
+    return np.sort(order[:count])

@@ -126,17 +126,36 @@ class _Bound:
             for line in kind.remarks(shown, self.contract):
                 log.info("%s", line)
 
+    @property
+    def whole(self) -> bool:
+        """Whether a sample is shaped as the input is, its batch axis included, wherever that lies: a sequence with the
+        time first, a state, a number without any axis."""
+        array = self.contract.kind == "array" and isinstance(self.samples, np.ndarray)
+        return array and np.ndim(self.samples) == len(self.spec.shape) + 1
+
     def _raw(self, start: int, stop: int) -> Sequence[Array] | Array:
         if isinstance(self.samples, np.ndarray):
             return self.samples[start:stop]
         return [self.samples[k] for k in range(start, stop)]
 
     def batch(self, start: int, stop: int) -> Array:
+        """Samples ``start`` to ``stop`` with the batch on axis 0; of :attr:`whole` ones the first, as it is."""
         raw = self._raw(start, stop)
         dtype = self.spec.dtype
         if np.dtype(dtype).kind in "iu" and self.contract.kind not in ("array", "text"):
             dtype = "float32"  # real values: the runner quantizes them with the file's own scale
-        return apply_contract(raw, self.contract, dtype)
+        made = apply_contract(raw, self.contract, dtype)
+        return np.asarray(made[0]) if self.whole else made
+
+
+def whole_samples(dataset: Dataset, signature: Signature, contract: Mapping[str, InputContract]) -> bool:
+    """Whether a sample of ``dataset`` is a feed by itself and cannot be joined with others: an array is shaped like its
+    input, where others lack the leading 1.
+
+    Raises:
+        DataError: the data set does not fit the model's inputs.
+    """
+    return any(item.whole for item in _bind(dataset, signature, contract))
 
 
 def batches(
@@ -147,13 +166,15 @@ def batches(
     batch: int = 1,
     limit: int | None = None,
 ) -> Iterator[tuple[Feed, Array | None]]:
-    """Model-ready feeds of ``batch`` samples with their labels, in order; the last one may be shorter.
+    """Model-ready feeds of ``batch`` samples with their labels, in order; the last one may be shorter. One sample each
+    where they are :func:`whole_samples`.
 
     Raises:
         DataError: the data set does not fit the model's inputs, or a sample cannot be read.
     """
     bound = _bind(dataset, signature, contract)
     count = len(dataset) if limit is None else min(limit, len(dataset))
+    batch = 1 if any(item.whole for item in bound) else batch
     for item in bound:
         item.remark(count)
     for start in range(0, count, batch):

@@ -86,7 +86,8 @@ def seeded_feed(
 
     Images: random bytes, normalised by the contract. Tables: uniform in mean ± 2 std of the raw columns, normalised.
     Texts: known words, from one to as many as fit, then padding. Other floats: the sum of four uniform values, scaled
-    to mean 0 and variance 1. Integers: 0..9, lengths of sequences 1 to the largest. Booleans: 0 or 1.
+    to mean 0 and variance 1. Integers: 0..9, below the number of rows of the table they are looked up in (``below``),
+    lengths of sequences 1 to the largest. Booleans: 0 or 1.
     """
     feed = {}
     for stream, spec in enumerate(signature.inputs):
@@ -106,10 +107,15 @@ def seeded_feed(
         elif "most" in rule.params:
             values = _lengths(_drawn(bits, count, np.positive).reshape(shape), rule, dims)
         else:
-            top = 2 if kind == "b" else 10
+            top = _most(kind, rule) + 1
             values = _drawn(bits, count, lambda uniform, top=top: np.floor(uniform * top), spec.dtype)
-        feed[spec.name] = np.ascontiguousarray(values.reshape(shape)).astype(spec.dtype, copy=False)
+        feed[spec.name] = values.reshape(shape).astype(spec.dtype, order="C", copy=False)
     return feed
+
+
+def _most(kind: str, contract: InputContract) -> int:
+    """The largest value of a boolean, or of an integer that is neither a word nor a length."""
+    return 1 if kind == "b" else min(9, int(contract.params.get("below", 10)) - 1)
 
 
 def _words(bits: np.random.PCG64, shape: tuple[int, ...], contract: InputContract) -> Array:
@@ -160,7 +166,7 @@ def extreme_feed(
     """Every value at the top (``sign`` 1) or bottom (-1) of its range: white or black images, ±4 for other floats.
 
     Texts are full of the last word or of unknown ones; lengths of sequences are the largest or 1, other
-    integers 9 or 0, booleans True or False.
+    integers 9, or the last row of their table, or 0, booleans True or False.
     """
     feed = {}
     for spec in signature.inputs:
@@ -176,7 +182,7 @@ def extreme_feed(
         elif "most" in rule.params:
             values = _lengths(np.full(shape, 1.0 if sign > 0 else 0.0), rule, dims)
         else:
-            values = np.full(shape, (1 if kind == "b" else 9) if sign > 0 else 0, spec.dtype)
+            values = np.full(shape, _most(kind, rule) if sign > 0 else 0, spec.dtype)
         feed[spec.name] = values.astype(spec.dtype, copy=False)
     return feed
 

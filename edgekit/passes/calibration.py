@@ -204,7 +204,7 @@ def gather(
         notes.append(
             "calibrated on a single sample: ranges are those of this one input; some hundred samples are usual"
         )
-    dead = sorted(name for name, seen in observers.items() if seen.low == seen.high == 0)
+    dead = sorted(name for name, seen in observers.items() if seen.low == seen.high == 0 and not seen.unbounded)
     if dead:
         notes.append(f"always zero on the calibration data: {', '.join(dead)}")
     return Calibration(

@@ -19,6 +19,7 @@ import numpy as np
 from edgekit.data.seeded import seeded_feed
 from edgekit.documents import typed
 from edgekit.limits import check
+from edgekit.passes.histogram import UNBOUNDED
 from edgekit.quality.alignment import align
 from edgekit.types import Array, Feed, InputContract, Signature, TensorSpec
 
@@ -128,8 +129,12 @@ def prints_of(runs: Sequence[Mapping[str, Array]]) -> dict[str, tuple[Print, ...
 
 
 def fingerprint(values: Array) -> Print:
-    """The statistics of one tensor that no order of its axes changes; sums in float64."""
+    """The statistics of one tensor that no order of its axes changes; sums in float64.
+
+    What stands for infinity counts as zero: a mask or a padding, which one format writes as -inf and another does not.
+    """
     flat = np.asarray(values, np.float64).ravel()
+    flat = np.where(np.abs(flat) >= UNBOUNDED, 0, flat)
     magnitudes = np.abs(flat)
     low, high = float(flat.min(initial=0.0)), float(flat.max(initial=0.0))
     return (float(flat.size), low, high, float(flat.sum()), float(magnitudes.sum()), float(np.sqrt((flat**2).sum())))

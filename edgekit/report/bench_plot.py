@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgekit.errors import UsageError
+from edgekit.escapes import visible
 from edgekit.outputs import check_output, output_suffix
 from edgekit.report.bench_extras import short
 
@@ -52,7 +53,7 @@ def draw(document: Document, target: Path, suffix: str) -> None:
 
     timed = [entry for entry in document["results"] if entry["samples_ns"] and "error" not in entry]
     long = [entry for entry in timed if "windows" in entry.get("sustain", {})]
-    with rc_context({"svg.hashsalt": "edgekit", "font.size": 9}):
+    with rc_context({"svg.hashsalt": "edgekit", "font.size": 9, "text.parse_math": False}):  # a name is no formula
         figure = Figure(figsize=(10, 4.2 * (2 if long else 1)), layout="constrained")
         panels = figure.subplot_mosaic([["spread", "time"], ["long", "long"]] if long else [["spread", "time"]])
         _histogram(panels["spread"], timed)
@@ -62,7 +63,8 @@ def draw(document: Document, target: Path, suffix: str) -> None:
         places = sorted({f"{entry['device']['name']}, {entry['device']['cpu']}" for entry in timed})
         evidence = ", ".join(sorted({entry["device"]["evidence"] for entry in timed})) or "nothing was timed"
         scenario = ", ".join(sorted({entry["scenario"] for entry in timed}))
-        figure.suptitle(f"{evidence} on {'; '.join(places)}; {scenario}" if places else evidence, fontsize=9)
+        title = f"{evidence} on {'; '.join(places)}; {scenario}" if places else evidence
+        figure.suptitle(visible(title), fontsize=9)
         metadata = {"Date": None} if suffix.lower() == ".svg" else None
         figure.savefig(target, format=suffix[1:].lower(), dpi=150, metadata=metadata)
 
@@ -117,4 +119,4 @@ def _sustained(panel: Axes, entries: Sequence[Entry]) -> None:
 
 def _label(entry: Entry) -> str:
     threads = f", {entry['threads']} threads" if entry["threads"] > 1 else ""
-    return f"{short(entry['model'])} ({entry['runtime']}{threads})"
+    return visible(f"{short(entry['model'])} ({entry['runtime']}{threads})")

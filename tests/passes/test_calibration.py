@@ -101,9 +101,19 @@ def test_ranges_never_exceed_what_was_seen(method: str) -> None:
     assert 0 < found.high <= relu.max()
 
 
-def test_infinity_in_the_model_is_named() -> None:
-    with pytest.raises(ModelError, match=r"'t'.*NaN or infinity"):
-        observed(np.array([[np.inf]], np.float32))
+def test_nan_in_the_model_is_named() -> None:
+    with pytest.raises(ModelError, match=r"'t'.*NaN"):
+        observed(np.array([[np.nan, -np.inf]], np.float32))
+
+
+@pytest.mark.parametrize("mask", [-np.inf, np.finfo(np.float32).min, -1e9])
+@pytest.mark.parametrize("method", METHODS)
+def test_what_masks_is_no_part_of_a_range(method: str, mask: float) -> None:
+    values = RNG.normal(size=(4, 16)).astype(np.float32)
+    found = observed(np.where(RNG.random(values.shape) < 0.5, values, np.float32(mask))).range(method)
+    assert found.unbounded
+    assert -5 < found.low < found.high < 5
+    assert not observed(values).range(method).unbounded
 
 
 @pytest.mark.parametrize(

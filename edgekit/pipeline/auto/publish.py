@@ -99,8 +99,15 @@ def _against(choice: Choice) -> dict[str, Any]:
         "bytes": best.bytes,
         "inserted": {} if parent is None else account(chosen.artifact).inserted(parent),
         "quality": quality_document(choice.before, choice.after),
+        "fidelity": _fidelity(chosen.artifact.card),
         "time": time,
     }
+
+
+def _fidelity(card: Card | None) -> dict[str, Any] | None:
+    """What the chosen file showed beside its own float file when it was made; None for a float file."""
+    parent = card.parent if card is not None else None
+    return None if parent is None else parent.get("fidelity")
 
 
 def _card_of(trial: Trial) -> Card:

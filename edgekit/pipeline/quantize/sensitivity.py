@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from edgekit.data.dataset import Dataset, stratified
 from edgekit.documents import parse_json, typed
 from edgekit.errors import DataError, EdgekitError, StorageError
 from edgekit.inputs import read_regular
+from edgekit.leftovers import scratch_folder
 from edgekit.outputs import publishing
 from edgekit.passes.base import Pass, PassContext
 from edgekit.passes.onnx_float import SUFFIX
@@ -150,8 +150,8 @@ Judged = tuple[list[Mapping[str, Array]], Evaluation | None]
 @contextmanager
 def _quantized(artifact: Artifact, quantizer: Pass) -> Iterator[Artifact | str]:
     """The file with one layer quantized; why not, where the quantizer refuses it."""
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / f"one.{artifact.format}"
+    with scratch_folder() as folder:
+        target = folder / f"one.{artifact.format}"
         try:
             quantizer.run(artifact, PassContext(target))
         except StorageError:  # says nothing of the layer

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.limits import check
-from edgekit.pipeline.recipe.verbs import Verb, listed, names, takes_network, verb, wrong
+from edgekit.pipeline.recipe.verbs import CODE_OF, FACTORY, Verb, listed, names, takes_network, verb, wrong
 from edgekit.recipe import SOURCE, Problem, Recipe, RecipeStep, near
 from edgekit.types import Format
 
@@ -101,6 +101,33 @@ class Plan:
 def _gathers(kind: Verb, options: Mapping[str, Any]) -> bool:
     """Whether one run takes all files: a command that only looks at them, and quantize where it chooses among them."""
     return kind.takes == "models" and (not kind.gives or options.get("scheme") == "auto")
+
+
+def supplied(unit: Unit, source: str) -> dict[str, str]:
+    """Options of ``unit`` that name the code behind the checkpoints it takes, where its step does not: the recipe's
+    ``source``, if that is the user's own code, or what a step before named.
+    """
+    behind = {CODE_OF[name]: other for name, other in unit.refers.items() if name in CODE_OF}
+    if unit.verb.takes == "source" and unit.inputs[0].writer is not None:
+        behind[FACTORY] = unit.inputs[0].writer
+    wanted = {
+        option: _builder(writer, source)
+        for option, writer in behind.items()
+        if option in unit.verb.options and option not in unit.options and writer.suffix == CHECKPOINT
+    }
+    return {option: code for option, code in wanted.items() if code is not None}
+
+
+def _builder(unit: Unit, source: str) -> str | None:
+    """What builds the network of the checkpoint that ``unit`` writes; None where none is needed."""
+    from edgekit.source import builder_of
+
+    if unit.verb.takes != "source":
+        return None
+    if FACTORY in unit.options:
+        return str(unit.options[FACTORY])
+    writer = unit.inputs[0].writer
+    return builder_of(source, None) if writer is None else _builder(writer, source)
 
 
 def is_model_suffix(suffix: str) -> bool:
