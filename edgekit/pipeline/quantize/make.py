@@ -62,7 +62,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Made:
-    """A quantized file that is not published yet. ``notes``: what is to know of this file alone."""
+    """A quantized file that is not published yet, by ``quantizer``. ``notes``: what is to know of this file alone."""
 
     path: Path
     card: Card
@@ -70,6 +70,7 @@ class Made:
     account: Account
     step: Step
     notes: tuple[str, ...]
+    quantizer: Pass
 
 
 def prepare(parent: Artifact, options: QuantizeOptions, samples: Samples, folder: Path) -> Work:
@@ -165,7 +166,7 @@ def make(work: Work, target: Path, keep: Collection[str] = (), why: Mapping[str,
     integers = options.scheme in (*CALIBRATED, "int8-dynamic") or found.integer_operators > 0
     card = replace(card, quality=quality, selftest=selftest_of(after.outputs, integers, output_steps(unpublished)))
     write_card(target, card)
-    return Made(target, card, after, found, step, notes[len(work.notes) :])
+    return Made(target, card, after, found, step, notes[len(work.notes) :], quantizer)
 
 
 def _keeping(work: Work) -> Artifact:
