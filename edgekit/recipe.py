@@ -28,10 +28,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekit import limits
 from edgekit.documents import parse_toml
 from edgekit.errors import RecipeError
 from edgekit.inputs import read_regular
-from edgekit.limits import check
 
 if TYPE_CHECKING:
     from edgekit.pipeline.recipe import check as check
@@ -142,7 +142,7 @@ def read_recipe(path: Path) -> tuple[Recipe, list[Problem]]:
 def parse_recipe(text: str, path: Path) -> tuple[Recipe, list[Problem]]:
     """As :func:`read_recipe`, of the text itself; ``path`` stands in messages and gives the default name."""
     text = text.replace("\r\n", "\n").removeprefix("\ufeff")
-    check("RECIPE_LINES", text.count("\n") + 1, path)
+    limits.check("RECIPE_LINES", text.count("\n") + 1, path)
     try:
         table = parse_toml(text, RecipeError, path)
     except RecipeError as error:

@@ -133,7 +133,7 @@ class QuantizeTflite(Pass):
         return self._rewritten(model)[0]
 
     def _rewritten(self, model: Artifact) -> tuple[bytes, Rewritten, frozenset[str], Mapping[str, str]]:
-        """:meth:`float_form`, what was changed in it, and operators that stay in float: slow ones, and those that have to,
+        """:meth:`float_form`, what was changed in it, and operators that stay in float: slow ones, and those that must
         with the reason."""
         content = prepared(model.path)
         slow = frozenset() if self.float_kernels is not None else _slow(content, self.scheme, self.integer_io)
