@@ -354,8 +354,8 @@ class WorkerClient:
                 return Message(value, told.arrays)
             if answer["ok"] or "error" not in answer:
                 raise ValueError("it has neither a value nor an error")
-        error = answer["error"]
-        raise wanted.error(error["class"])(self._in_words_of_the_user(error["message"]))
+        raised = answer["error"]
+        raise wanted.error(raised["class"])(self._in_words_of_the_user(raised["message"]))
 
     @contextmanager
     def _checking(self, command: str) -> Iterator[None]:
