@@ -162,7 +162,7 @@ def given_key(other: str) -> str:
 
 def hybrid_inputs(pair: Pair, inputs: Iterable[str]) -> frozenset[str]:
     """``inputs`` of the parent, and what hybrid operators are given; nothing for a file without any."""
-    hybrid = {number for number, one in enumerate(pair.operators) if one.inexact == "hybrid"}
+    hybrid = {number for number, one in enumerate(pair.operators) if one.inexact}
     if not hybrid:
         return frozenset()
     return frozenset((*inputs, *(given_key(r.other) for r in pair.readings if r.operator in hybrid)))
