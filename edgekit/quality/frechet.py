@@ -87,15 +87,25 @@ class FeatureNetwork:
     """A classifier cut before its last linear layer.
 
     Attributes:
-        name: as :func:`edgekit.source.resolve` takes it.
+        name: of the zoo, or a checkpoint of such a network.
         sha256: of its weights.
+
+    Raises:
+        SourceError: it is another name, or not a classifier of images.
     """
 
     def __init__(self, name: str) -> None:
         from torch import nn
 
         from edgekit.source import resolve
+        from edgekit.source.checkpoint import Checkpoint
+        from edgekit.source.zoo import Zoo
 
+        if not Zoo().claims(name) and not Checkpoint().claims(name):  # the name comes from a card
+            raise SourceError(
+                f"the card compares images by the features of {name!r}, which is neither a network of the zoo nor a "
+                "checkpoint; edgekit opens nothing else because a file names it"
+            )
         network = resolve(name)
         rule = next(iter(network.card.contract.values()), None)
         linear = [module for module in network.module.modules() if isinstance(module, nn.Linear)]
