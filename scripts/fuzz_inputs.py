@@ -68,7 +68,7 @@ def make(name: str, reader: Reader, seeds: list[Path], seed: int, index: int) ->
     main = "" if reader.main == "." else first.partition("/")[0] if folder else first
     if index < len(seeds):
         return Input(main, files, origin=chosen.name)
-    if not folder and rng.random() < 0.02:
+    if not folder and not reader.bytes_only and rng.random() < 0.02:
         return Input(main, files, rng.choice(SPECIAL), chosen.name)
     target = rng.choice(list(files)) if folder or rng.random() < 0.1 else first
     mutate = reader.mutator(target)

@@ -32,6 +32,7 @@ class Reader:
         weight: how often its turn comes.
         seconds: what one input may take.
         starts: it may start programs (the worker that runs a model).
+        bytes_only: edgekit is given the bytes of the file: there is never a FIFO or a folder in its place.
         needs: package without which there are no seeds.
     """
 
@@ -42,6 +43,7 @@ class Reader:
     weight: int = 4
     seconds: float = SECONDS
     starts: bool = False
+    bytes_only: bool = False
     needs: str = ""
 
 
@@ -328,7 +330,8 @@ READERS: dict[str, Reader] = {
     "audio": Reader(data("audio"), "data"), "recipe": Reader(recipe, "recipe.toml", weight=6),
     "devices": Reader(devices, "edgekit/devices.toml"), "bench": Reader(bench, "bench.json", weight=6),
     "calibration": Reader(calibration, "ranges.json"), "plan": Reader(plan, "plan.json"),
-    "frames": Reader(frames, "reply.frame"), "tool": Reader(tool, "", weight=2), "state": Reader(state, "", weight=6),
+    "frames": Reader(frames, "reply.frame", bytes_only=True), "tool": Reader(tool, "", weight=2, bytes_only=True),
+    "state": Reader(state, "", weight=6, bytes_only=True),
     "onnx in a worker": Reader(in_a_worker, "model.onnx", "onnx", weight=1, seconds=30, starts=True),
     "tflite in a worker": Reader(in_a_worker, "model.tflite", "tflite", weight=1, seconds=30, starts=True),
     "pt2 in a worker": Reader(in_a_worker, "model.pt2", "pt2", weight=1, seconds=30, starts=True),

@@ -41,12 +41,3 @@ def test_the_limits_are_those_of_the_code(root: Path, page: ModuleType) -> None:
     document = (root / "docs" / "security.md").read_text(encoding="utf-8")
     assert page.limits() in document, "run scripts/fuzz --write, or copy fuzz_page.limits() into docs/security.md"
     assert document.count(f"| `{PREFIX}") == len(LIMITS)
-
-
-def test_the_tables_are_of_runs(root: Path) -> None:
-    """Each section between marks says when, where and by which command it was made."""
-    document = (root / "docs" / "security.md").read_text(encoding="utf-8")
-    for name in ("inputs", "commands", "devices"):
-        begin, end = f"<!-- scripts/fuzz --write, {name}: from here -->", f"<!-- {name}: to here -->"
-        section = document.partition(begin)[2].partition(end)[0]
-        assert re.search(rf"Made by `scripts/fuzz --{name} \d+` on 20\d\d-\d\d-\d\d, in \d+ minutes\.", section), name
