@@ -132,8 +132,7 @@ def export(
         ParityError: a file's outputs differ; the message names the first layer that does. Nothing is published.
     """
     formats = _formats(to)
-    factory = more.pop("factory", None)
-    options = ExportOptions(parse_dynamic(dynamic), **more)
+    options, factory = _options(dynamic, more)
     _check_options(options, formats, name, streaming)
     folder = _folder(Path(out))
     real = RealInputs(data, input)
@@ -211,6 +210,12 @@ def _folder(out: Path) -> Path:
         )
     check_output(out / "file")
     return out
+
+
+def _options(dynamic: Sequence[str] | Mapping[str, Mapping[int, str]], more: More) -> tuple[ExportOptions, str | None]:
+    """What the converters are told, and what builds the network."""
+    layout: dict[str, Any] = {name: value for name, value in more.items() if name != "factory"}
+    return ExportOptions(parse_dynamic(dynamic), **layout), more.get("factory")
 
 
 def _check_options(options: ExportOptions, formats: Sequence[str], name: str | None, streaming: bool) -> None:

@@ -139,7 +139,7 @@ def _exponent(node: ast.expr) -> int:
     largest = max(abs(_value(number)) for number in plain)
     if largest > _EXPONENT:
         raise _NotASize(f"has an exponent of {largest:,}, the limit is {_EXPONENT}")
-    return max(1, largest)
+    return int(max(1, largest))
 
 
 def _is(node: ast.expr, kind: type) -> bool:

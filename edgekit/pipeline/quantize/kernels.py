@@ -242,7 +242,7 @@ class Stopwatch(_Bench):
                 f"{self.device} does not run the conversion between float32 and int8, which every int8 file needs; "
                 "check it with edgekit device check"
             )
-        return np.polyfit(*zip(*points, strict=True), 1)
+        return np.polyfit([count for count, _ in points], [time for _, time in points], 1)
 
     def _timed(self, files: Sequence[bytes]) -> tuple[float | None, ...]:
         """Fastest typical nanoseconds of each file, which take turns, forwards and backwards."""
