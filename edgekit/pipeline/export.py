@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 from edgekit import registry
 from edgekit.artifact import (
@@ -82,17 +82,25 @@ class ExportResult:
         }
 
 
-class More(TypedDict, total=False):
-    """Further keywords of :func:`export`.
+class Layout(TypedDict, total=False):
+    """Keywords of :func:`export` that say how the file is written.
 
     Attributes:
         opset: ONNX operator set.
         channels_last: inputs of rank 4 are taken as (N, H, W, C).
-        factory: what builds the network, where ``source`` is a checkpoint of the user's own one.
     """
 
     opset: int | None
     channels_last: bool
+
+
+class More(Layout, total=False):
+    """Further keywords of :func:`export`, those of :class:`Layout` among them.
+
+    Attributes:
+        factory: what builds the network, where ``source`` is a checkpoint of the user's own one.
+    """
+
     factory: str | None
 
 
@@ -134,8 +142,9 @@ def export(
         ParityError: a file's outputs differ; the message names the first layer that does. Nothing is published.
     """
     formats = _formats(to)
-    factory = more.pop("factory", None)
-    options = ExportOptions(parse_dynamic(dynamic), **more)
+    factory = more.get("factory")
+    layout = cast(Layout, {key: value for key, value in more.items() if key != "factory"})
+    options = ExportOptions(parse_dynamic(dynamic), **layout)
     _check_options(options, formats, name)
     if streaming and (options.dynamic or options.channels_last):
         given = "--dynamic" if options.dynamic else "--channels-last"
