@@ -163,11 +163,3 @@ class InconclusiveError(EdgekitError):
     """The noise does not allow a verdict."""
 
     exit_code = 5
-
-
-def error_class(name: str) -> type[EdgekitError]:
-    """The class of the tree called ``name``; :class:`DeviceError` for a name that is not in it (a newer worker)."""
-    found = globals().get(name)
-    if isinstance(found, type) and issubclass(found, EdgekitError):
-        return found
-    return DeviceError

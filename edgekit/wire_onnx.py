@@ -60,6 +60,12 @@ def _varint(data: bytes | memoryview, at: int, stop: int) -> tuple[int, int]:
     raise ModelError(f"the ONNX file is cut short or damaged: no end to the number at byte {at}")
 
 
+def signed(data: bytes | memoryview, at: int, stop: int) -> tuple[int, int]:
+    """The whole number (int64) at byte ``at``, and where it ends."""
+    value, end = _varint(data, at, stop)
+    return value - (1 << 64) if value >> 63 else value, end
+
+
 def check(data: bytes) -> None:
     """Raises ModelError unless ``data`` is a whole ``ModelProto`` with a graph and an opset."""
     found = {number: wire for number, wire, *_ in fields(data)}

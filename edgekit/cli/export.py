@@ -25,6 +25,7 @@ from edgekit.cli.options import (
 @click.option("--opset", type=int, metavar="N", help="ONNX operator set (18 without it).")
 @data_option()
 @click.option("--channels-last", is_flag=True, help="Take inputs of rank 4 as (N, H, W, C), as cameras deliver them.")
+@click.option("--stateful", is_flag=True, help="LSTM and RNN in .tflite keep their state between calls.")
 @click.option("--streaming", is_flag=True, help="One step a run, recurrent state as inputs and outputs: NAME-step.")
 @factory_option
 @click.option("--name", metavar="NAME", help="File name without suffix; the network's own without it.")
@@ -40,6 +41,7 @@ def command(
     opset: int | None,
     data: str | None,
     channels_last: bool,
+    stateful: bool,
     streaming: bool,
     factory: str | None,
     name: str | None,
@@ -64,6 +66,7 @@ def command(
         opset=opset,
         data=data,
         channels_last=channels_last,
+        stateful=stateful,
         streaming=streaming,
         factory=factory,
         name=name,

@@ -11,6 +11,7 @@ same uint8 outputs for six convolutions; depthwise convolutions have a kernel of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,14 @@ from typing import Any
 import numpy as np
 
 from edgekit.bench.profile.layers import onnx_layers
+from edgekit.leftovers import scratch_folder
 from edgekit.passes.observe import matched
 from edgekit.passes.onnx_attention import COLUMNS, TURNED
 from edgekit.types import Array, Feed
 
 INT16 = np.iinfo(np.int16)
+_MADE = re.compile(rf"({COLUMNS}|{TURNED}|_quantized)(_\d+)?$")
+"""Behind the name of float weights: that of their integers, with a number where the name was taken."""
 _X86 = frozenset(("sse4_2", "avx", "avx2"))
 _WIDE = frozenset(("avx_vnni", "avx512_vnni", "amx_int8"))
 ROWS = 256
@@ -71,34 +75,35 @@ def clipping(path: Path, feeds: Iterable[Feed]) -> tuple[Clipping, ...]:
     """The layers of the int8 file at ``path`` that clip on ``feeds``: those between DequantizeLinear and
     QuantizeLinear, and products on integers that give float."""
     import onnx
-    import onnxruntime
+
+    from edgekit.devices import open_runner
 
     model = onnx.load(str(path))
     layers = _layers(model)
     wanted = list(dict.fromkeys(layer.activation for layer in layers))
-    present = {value.name for value in model.graph.output}
-    given = {value.name for value in model.graph.input}
-    for name in wanted:
-        if name not in present | given:
-            model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, None))
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    asked = [name for name in wanted if name not in given]
+    present = {value.name for value in (*model.graph.output, *model.graph.input)}
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, None) for name in wanted if name not in present
+    ]
+    model.graph.output.extend(values)
+    del model.metadata_props[:]  # the card tells of other outputs
     integers = {node.input[0]: node for node in model.graph.node if node.op_type == "DequantizeLinear"}
     counts = {layer.weight: _Count() for layer in layers}
-    for feed in feeds:
-        own = matched([value.name for value in session.get_inputs()], list(feed))
-        bound = {own[name]: value for name, value in feed.items()}
-        for value in session.get_inputs():
-            if value.type == "tensor(uint8)" and value.name in integers:
-                bound[value.name] = _as_integers(model, integers[value.name], bound[value.name])
-        answers = session.run(asked, bound) if asked else []  # asked for none it gives every output
-        seen = {**bound, **dict(zip(asked, answers, strict=True))}
-        for layer in layers:
-            for rows, columns in layer.products(seen[layer.activation]):
-                counts[layer.weight].add(rows, columns)
+    with scratch_folder() as folder:
+        shown = folder / "shown.onnx"
+        shown.write_bytes(model.SerializeToString())
+        with open_runner(shown, raw=True) as runner:
+            types = {spec.name: spec.dtype for spec in runner.signature.inputs}
+            for feed in feeds:
+                own = matched(list(types), list(feed))
+                bound = {own[name]: value for name, value in feed.items()}
+                for name, dtype in types.items():
+                    if dtype == "uint8" and name in integers:
+                        bound[name] = _as_integers(model, integers[name], bound[name])
+                seen = {**bound, **runner.run(bound)}
+                for layer in layers:
+                    for rows, columns in layer.products(seen[layer.activation]):
+                        counts[layer.weight].add(rows, columns)
     layer_of = onnx_layers(path.read_bytes())
     found = [
         Clipping(layer.weight, layer.axis, layer_of(layer.name) or layer.name, *counts[layer.weight].shares())
@@ -205,7 +210,7 @@ def _layers(model: Any) -> list[_Layer]:
     for node in model.graph.node:
         if node.op_type == "MatMulIntegerToFloat" and node.input[1] in constants:
             integers = numpy_helper.to_array(constants[node.input[1]])
-            about = (node.input[1].removesuffix(COLUMNS).removesuffix(TURNED), 1, node.input[0])
+            about = (_MADE.sub("", node.input[1]), 1, node.input[0])
             found.append(_Layer(node.name, *about, (integers,)))
         if node.op_type not in ("Conv", "Gemm", "MatMul"):
             continue
@@ -220,7 +225,7 @@ def _layers(model: Any) -> list[_Layer]:
         if integers.dtype != np.int8 or zero.dtype != np.uint8:
             continue
         axis = next((a.i for a in weight.attribute if a.name == "axis"), 1)
-        name = weight.input[0].removesuffix("_quantized")
+        name = _MADE.sub("", weight.input[0])
         layer = _layer(node, (name, axis, data.input[0]), integers, int(zero))
         found += [] if layer is None else [layer]
     return found

@@ -16,7 +16,8 @@ from edgekit.data.text import FIRST_WORD, text_contract
 from edgekit.errors import DataError, UsageError
 from edgekit.models.family import TrainOptions, family, measure_contract, require_labels
 from edgekit.models.training import Progress
-from edgekit.pipeline.train import TrainResult, checkpoint_path, train_network, train_options, training_versions
+from edgekit.outputs import as_file
+from edgekit.pipeline.train import SUFFIX, TrainResult, checkpoint_path, train_network, train_options, training_versions
 from edgekit.source import resolve
 from edgekit.source.foreign import require_torch
 from edgekit.types import InputContract, Network, Signature, Step, Task, TensorSpec
@@ -97,7 +98,9 @@ def finetune(
     params = {"source": str(source), "data": samples.label, "distil_from": distil_from and str(distil_from)}
     params |= {"device": device, **asdict(options)}
     step = Step("finetune", params, training_versions())
-    return train_network(network, samples, options, place, step, device=device, teacher=teacher, progress=progress)
+    with as_file(place, SUFFIX) as file:
+        result = train_network(network, samples, options, file, step, device=device, teacher=teacher, progress=progress)
+    return replace(result, path=place)
 
 
 def finetune_options(network: Network, kind: str = "") -> TrainOptions:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit.artifact import is_saved_model, open_artifact, sha256_model
+from edgekit.artifact import contract_of, is_saved_model, open_artifact, sha256_model
 from edgekit.bench.shapes import Shapes, free_dims, parse_shapes
 from edgekit.errors import UsageError
 from edgekit.pipeline.real_inputs import RealInputs
@@ -134,10 +134,10 @@ def verify(
         reference = _reference(str(against), stack, of_inputs, factory)
         both = reference.artifact is not None and streaming_of(reference.artifact.card) is not None
         runner = opened if both else sequences(opened)  # two files of one step are compared step by step
-        own = artifact.card.contract if artifact.card is not None else {}
+        own = contract_of(artifact)
         free = reference.network is not None
         side = align(runner.signature, reference.signature, own, reference.contract, free=free)
-        contract = own if artifact.card is not None else side.contract(reference.contract)
+        contract = own if artifact.card is not None else {**own, **side.contract(reference.contract)}
         for note in side.notes:
             log.info("%s", note)
         run = _reference_run(reference, side)
@@ -169,7 +169,7 @@ def replay(runner: Runner, artifact: Artifact) -> CaseResult | None:
     if artifact.card is None or artifact.card.selftest is None:
         return None
     promised = artifact.card.selftest
-    outputs = runner.run(seeded_feed(runner.signature, artifact.card.contract, promised.seed))
+    outputs = runner.run(seeded_feed(runner.signature, contract_of(artifact), promised.seed))
     wanted = {name: np.asarray(values, np.float64) for name, values in promised.outputs.items()}
     got = {name: outputs[name].ravel()[: len(wanted[name])] for name in wanted}
     case = Case("self-test", {})
@@ -198,8 +198,7 @@ def _reference(against: str, stack: ExitStack, shapes: Shapes, factory: str | No
 
         artifact = open_artifact(against)
         runner = stack.enter_context(open_runner(artifact.path))
-        contract = artifact.card.contract if artifact.card is not None else {}
-        return _Reference(runner.run, runner.signature, contract, artifact=artifact)
+        return _Reference(runner.run, runner.signature, contract_of(artifact), artifact=artifact)
     from edgekit.runtime.torch import TorchModuleRunner
     from edgekit.source import resolve
 

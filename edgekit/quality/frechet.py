@@ -22,7 +22,7 @@ from edgekit.data.dataset import Dataset, open_data, stratified
 from edgekit.data.noise import normal
 from edgekit.data.preprocess import apply_contract
 from edgekit.errors import DataError, EdgekitError, ModelError, SourceError
-from edgekit.quality.evaluate import Evaluation, Outcomes, Runs, model_batches, refuse_nan
+from edgekit.quality.evaluate import Evaluation, Outcomes, Runs, checked, model_batches
 from edgekit.types import Array, Card, InputContract, Task
 
 if TYPE_CHECKING:
@@ -165,9 +165,8 @@ def generated_images(runner: Runs, card: Card | None, task: Task, count: int) ->
     made: list[Array] = []
     done = 0
     for feed, real in model_batches(runner.signature, given, card.contract if card else {}, count):
-        name, images = next(iter(runner.run(feed).items()))
-        refuse_nan(images[:real], name, done, given)
-        made.append(as_pixels(images[:real], task))
+        outputs = runner.run(feed)
+        made.append(as_pixels(checked(outputs, next(iter(outputs)), real, done, given), task))
         done += real
     return np.concatenate(made)
 

@@ -7,11 +7,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from edgekit.artifact import library_versions, writing
+from edgekit.artifact import library_versions
 from edgekit.bench.shapes import Shapes
 from edgekit.converters.base import Capture, ExportOptions
 from edgekit.converters.torch_to_onnx import DEFAULT_OPSET
 from edgekit.errors import ConversionError, InputError
+from edgekit.outputs import publishing
 from edgekit.quality.causes import explain
 from edgekit.quality.failing import TOOLS, Failing, Part, convert_alone, smallest
 from edgekit.types import Network
@@ -83,8 +84,8 @@ def write(folder: Path, named: Named, network: Network, failing: Failing, option
     text += "\nwith torch.no_grad():\n    module(*args, **kwargs)  # runs in PyTorch\n"
     ours = arguments is None or failing.error.written or _recurrent(part.module)
     text += _OURS.format(tool=tool) if ours else _CAPTURE + _TOOL[tool].format(opset=opset)
-    with writing(path):
-        path.write_text(text, encoding="utf-8")
+    with publishing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return path
 
 

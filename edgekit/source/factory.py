@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgekit.artifact import sha256_file
 from edgekit.bench.shapes import Shapes
 from edgekit.errors import EdgekitError, SourceError
+from edgekit.inputs import require_regular
 from edgekit.models import userfile
 from edgekit.source.assemble import assemble, seeded
 from edgekit.source.base import RETURN, Source
@@ -97,9 +98,7 @@ def _import(place: str) -> ModuleType:
             raise _told(error, f"importing {place}") from error
         except BaseException as error:
             raise _told(error, f"importing {place}") from error
-    path = Path(place).resolve()
-    if not path.is_file():
-        raise SourceError(f"{place} does not exist; give the path of a Python file, as file.py:factory")
+    path = require_regular(place, SourceError, "a Python file, as file.py:factory").resolve()
     try:
         return userfile.import_file(path)
     except KeyboardInterrupt:

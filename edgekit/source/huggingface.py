@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgekit.errors import SourceError, UnsupportedError
+from edgekit.inputs import require_regular_inside
 from edgekit.source.assemble import assemble, seeded
 from edgekit.source.base import Source
 from edgekit.source.hfinputs import classifier, example_inputs, image_contract, tokenizer_facts
@@ -118,9 +119,11 @@ def _package(text: str) -> Any:
 
 def _config(transformers: Any, name: str, online: bool) -> Any:
     folder = Path(name)
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise SourceError(f"hf:{name}: the folder has no config.json, so it holds no model of transformers")
-    if not folder.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise SourceError(f"hf:{name}: the folder has no config.json, so it holds no model of transformers")
+        require_regular_inside(folder, SourceError)
+    elif name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise SourceError(f"hf:{name}: there is no such folder, and it is no name of the hub (OWNER/MODEL)")
     try:
         return transformers.AutoConfig.from_pretrained(

@@ -9,7 +9,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from edgekit.artifact import sha256_file
-from edgekit.errors import SourceError
+from edgekit.errors import InputError, SourceError
+from edgekit.inputs import read_regular
 
 _NAMED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
@@ -22,11 +23,11 @@ def check_factory(text: str) -> str:
     """
     place, _, wanted = text.rpartition(":")
     file = Path(place) if place.endswith(".py") else _file_of(place)
-    if file is None or not file.is_file():
+    if file is None or not file.exists():
         what = f"{place} does not exist" if place.endswith(".py") else f"no module is called {place!r}"
         raise SourceError(f"{what}; give the path of a Python file, as file.py:factory, or package.module:factory")
     try:
-        tree = ast.parse(file.read_bytes(), str(file))
+        tree = ast.parse(read_regular(file, SourceError, "a Python file", "DOCUMENT_BYTES"), str(file))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
         where = f"{file}:{line}" if line else str(file)
@@ -43,8 +44,8 @@ def check_factory(text: str) -> str:
 def callables(path: Path) -> list[str]:
     """Public functions and classes at the top of a Python file; none where it cannot be read."""
     try:
-        tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = ast.parse(read_regular(path, SourceError, "a Python file", "DOCUMENT_BYTES"))
+    except (InputError, SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     return [node.name for node in tree.body if isinstance(node, _NAMED) and not node.name.startswith("_")]
 

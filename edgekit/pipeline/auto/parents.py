@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.artifact import open_artifact, sha256_model
-from edgekit.errors import ModelError, ParityError, UnsupportedError, UsageError
+from edgekit.errors import GateError, ModelError, UnsupportedError, UsageError
 from edgekit.pipeline.auto.notebook import Notebook, Value
 from edgekit.pipeline.auto.options import SUFFIXES
 from edgekit.quality.account import quantized_already
@@ -81,16 +81,16 @@ def float_files(given: Given, notebook: Notebook, notes: list[str]) -> tuple[Art
     """The float files, exported where a network was named. A format that it cannot be had in is noted.
 
     Raises:
-        UnsupportedError, ParityError: it can be had in neither.
+        UnsupportedError, GateError: it can be had in neither.
     """
     if given.source is None:
         return given.files
     made: list[Artifact] = []
-    refused: list[UnsupportedError | ParityError] = []
+    refused: list[UnsupportedError | GateError] = []
     for format_ in FORMATS:
         try:
             row = notebook.once(f"export {format_}", _exporting(given, str(format_), notebook.folder))
-        except (UnsupportedError, ParityError) as error:
+        except (UnsupportedError, GateError) as error:
             notes.append(f"no .{format_} file of {given.source}: {error}")
             refused.append(error)
             continue

@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgekit.artifact import require_beside, sha256_file, writable_folder
+from edgekit.artifact import require_beside, sha256_file
 from edgekit.bench.environment import environment
 from edgekit.errors import DeviceError, EdgekitError, StorageError, UsageError
+from edgekit.outputs import check_output
 from edgekit.pipeline.auto.candidates import (
     ENDS_THE_RUN,
     FLOAT,
@@ -64,10 +65,11 @@ def auto(models: str | Path | Sequence[str | Path], *, out: str | Path, **given:
     named = read_given([models] if isinstance(models, str | Path) else list(models), options.factory)
     target = target_of(out, named.formats)
     parents = {file.path.resolve() for file in named.files}
-    writable_folder(target.parent)
     for format_ in named.formats:
-        if place_of(target, named.stem, format_).resolve() in parents:
+        place = place_of(target, named.stem, format_)
+        if place.resolve() in parents:
             raise UsageError(f"-o names the model itself ({target}); give another name, the parent is kept")
+        check_output(place)
     for file in named.files:  # any of them may be what is shipped
         require_beside(file.path, place_of(target, named.stem, str(file.format)))
     samples = take_samples(options.data, named.card, options.limit)
@@ -87,6 +89,7 @@ def quantize_auto(
     of_one = {
         "--save-calibration": asked.save_calibration,
         "--integer-io": asked.integer_io,
+        "--stateful": asked.stateful,
         "--mixed and --keep-float": asked.mixed,
     }
     for name, given in of_one.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
@@ -13,6 +12,7 @@ import click
 from edgekit import registry
 from edgekit.devices import parse_device
 from edgekit.errors import EdgekitError, InputError, UsageError
+from edgekit.inputs import require_regular
 from edgekit.models.family import family
 from edgekit.passes.calibration import check_method
 from edgekit.pipeline.bench.options import BenchOptions, read_options
@@ -126,8 +126,7 @@ def _questions(step: RecipeStep, plan: Plan, contents: Contents) -> Iterator[tup
 
 
 def _must_be_there(path: str) -> None:
-    if not Path(path).exists():
-        raise InputError(f"{path} does not exist; give the path of a file")
+    require_regular(path, InputError, "a file")
 
 
 def _calibration(text: str) -> None:

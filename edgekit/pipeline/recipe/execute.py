@@ -12,8 +12,9 @@ from typing import Any
 
 import click
 
-from edgekit.artifact import publishing, sha256_file
+from edgekit.artifact import sha256_file
 from edgekit.errors import DeviceError, EdgekitError, StorageError, UsageError
+from edgekit.outputs import publishing
 from edgekit.pipeline.recipe.contents import Contents
 from edgekit.pipeline.recipe.plan import Input, Plan, Unit, supplied
 from edgekit.pipeline.recipe.result import Outcome, RecipeResult

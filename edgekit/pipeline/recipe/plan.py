@@ -4,6 +4,7 @@ needed."""
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+from edgekit.limits import check
 from edgekit.pipeline.recipe.verbs import CODE_OF, FACTORY, Verb, listed, names, takes_network, verb, wrong
 from edgekit.recipe import SOURCE, Problem, Recipe, RecipeStep, near
 from edgekit.types import Format
@@ -136,6 +138,9 @@ def make_plan(recipe: Recipe, problems: Sequence[Problem]) -> Plan:
     """The runs of ``recipe``. ``problems``: what is wrong with its shape; what more is found is added.
 
     Steps that are wrong, and those that wait for them, have no runs; the options of every step are looked at.
+
+    Raises:
+        LimitError: more runs than a recipe may have.
     """
     plan = Plan(recipe, problems=list(problems))
     good = [step for step in recipe.steps if _check_step(step, plan.problems)]
@@ -193,6 +198,7 @@ def _references(step: RecipeStep, known: Mapping[str, RecipeStep]) -> dict[str, 
 def _ordered(edges: Mapping[str, Sequence[str]], known: Mapping[str, RecipeStep], problems: list[Problem]) -> list[str]:
     """Names of the steps, each after those it waits for, else as in the file; without those in a circle."""
     sorter, found, ready = TopologicalSorter(edges), list[str](), set[str]()
+    places = {name: place for place, name in enumerate(known)}
     try:
         sorter.prepare()
     except CycleError as error:
@@ -204,7 +210,7 @@ def _ordered(edges: Mapping[str, Sequence[str]], known: Mapping[str, RecipeStep]
         return _ordered(rest, known, problems)
     while sorter:
         ready.update(sorter.get_ready())
-        found.append(min(ready, key=list(known).index))
+        found.append(min(ready, key=places.__getitem__))
         ready.remove(found[-1])
         sorter.done(found[-1])
     return found
@@ -227,6 +233,8 @@ def _expand(step: RecipeStep, done: Mapping[str, list[_Output]], plan: Plan) -> 
         plan.problems.append(Problem(step.line, f"{step.do} needs data: write it here or at the top of the recipe"))
     if missing or not taken:
         return []
+    several = [len(value) for name, value in options.items() if isinstance(value, list) and _splits(kind, name)]
+    check("RECIPE_RUNS", len(plan.units) + math.prod(several) * len(taken), plan.recipe.path)
     runs = [(group, *way) for way in _choices(kind, options) for group in _groups(taken, kind, way[0])]
     runs.sort(key=lambda run: taken.index(run[0][0]))
     return _merged([output for run in runs for output in _add(step, kind, *run, done, plan)])

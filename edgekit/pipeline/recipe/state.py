@@ -16,9 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekit.artifact import library_versions, publishing, sha256_file, writable_folder, writing
+from edgekit.artifact import library_versions, sha256_file
 from edgekit.bench.environment import environment
 from edgekit.errors import UsageError
+from edgekit.outputs import publishing, remove_output, writable_folder, writing
 from edgekit.pipeline.recipe.contents import Contents, is_code, is_model
 from edgekit.pipeline.recipe.plan import Input, Plan, Unit
 from edgekit.pipeline.recipe.verbs import listed, names_code, takes_network, writes_file
@@ -125,7 +126,7 @@ class Folder:
             return changes(record.parts, parts) or "its record is of another edgekit"
         if record.file:
             file = self.path / record.file
-            if not file.exists():
+            if not file.is_file():
                 return f"{record.file} is gone"
             if sha256_file(file) != record.sha256:
                 return f"{record.file} was changed since"
@@ -140,9 +141,7 @@ class Folder:
         """Takes away what an earlier run of ``unit`` left, so that nothing stale stands under its name."""
         self._place(unit).unlink(missing_ok=True)
         for name in {unit.title if unit.gives else f"{unit.title}.json", *([record.file] if record else [])}:
-            (self.path / name).unlink(missing_ok=True)
-        for left in self.path.glob(f".{unit.label}*.*.????????{unit.suffix}"):  # of a run that was killed
-            left.unlink(missing_ok=True)
+            remove_output(self.path / name)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

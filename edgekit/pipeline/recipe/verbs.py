@@ -76,6 +76,7 @@ def verb(name: str) -> Verb:
     return Verb(name, command, takes, gives, options)
 
 
+@cache
 def names() -> tuple[str, ...]:
     return registry.names("steps")
 
