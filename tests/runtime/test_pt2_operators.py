@@ -1,41 +1,10 @@
-"""Operators that a program of a stranger may call, and good files that call unusual ones."""
+"""The operators that a ``.pt2`` program may call: a list, which nothing slips through that reaches beyond tensors."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
 import torch
 
-from edgekit.runtime import load
 from edgekit.runtime.pt2_operators import CONTROL, SIZES, _dispatched, is_allowed
-
-
-class Branches(torch.nn.Module):
-    """Control flow, arithmetic on sizes, and a mutated buffer, in one program."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("count", torch.zeros(1))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.count.add_(1)
-        y = torch.cond(x.sum() > 0, lambda t: t + 1, lambda t: t - 1, (x,))
-        with torch.no_grad():
-            y = y * 2
-        return y.reshape(-1)[: x.shape[0] * 2 - 1]
-
-
-def test_control_flow_and_computed_sizes_of_good_files_work(tmp_path: Path) -> None:
-    path = tmp_path / "net.pt2"
-    program = torch.export.export(
-        Branches(), (torch.ones(4, 3),), dynamic_shapes={"x": {0: torch.export.Dim("n", min=2)}}
-    )
-    torch.export.save(program, path)
-    with load(path) as runner:
-        for x in (np.ones((5, 3), np.float32), -np.ones((3, 3), np.float32)):
-            (result,) = runner.run({runner.signature.inputs[0].name: x}).values()
-            assert np.array_equal(result, Branches()(torch.from_numpy(x)).numpy())
 
 
 def test_operators_only_take_tensors_numbers_and_known_words() -> None:
