@@ -20,6 +20,7 @@ from edgekit.passes.cell_states import cell_states
 from edgekit.passes.fingerprint import Probes, layouts_of, prints_of, probe_feeds
 from edgekit.passes.tflite_integers import builtin, name_of
 from edgekit.passes.tflite_prepare import prepared
+from edgekit.quality.onnxfile import load_onnx
 from edgekit.types import Array, Feed, Format, Signature
 
 _WEIGHTED = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 0, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 2}
@@ -68,9 +69,7 @@ def calibrate(
 def weighted_inputs(path: Path, format: Format) -> set[str]:
     """Tensors that convolutions and matrix products with constant weights read: those that have channels."""
     if format is Format.ONNX:
-        import onnx
-
-        graph = onnx.load(str(path)).graph
+        graph = load_onnx(path).graph
         constants = {tensor.name for tensor in graph.initializer}
         nodes = [n for n in graph.node if n.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")]
         return {n.input[0] for n in nodes if n.input[1] in constants}
@@ -96,10 +95,9 @@ def layers_of(path: Path, format: Format, names: Iterable[str]) -> dict[str, str
 
 def onnx_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iterator[tuple[int, Mapping[str, Array]]]:
     """Every float32 tensor of the main graph, by name, for each feed; with the number of samples in it."""
-    import onnx
     import onnxruntime
 
-    model = onnx.load(str(path))
+    model = load_onnx(path)
     names = _add_outputs(model)
     options = onnxruntime.SessionOptions()
     # Fusions would remove the tensors that are asked for; without them every name exists as written.

@@ -23,6 +23,7 @@ from edgekit.bench.profile.layers import onnx_layers
 from edgekit.leftovers import scratch_folder
 from edgekit.passes.observe import matched
 from edgekit.passes.onnx_attention import COLUMNS, TURNED
+from edgekit.quality.onnxfile import load_onnx
 from edgekit.types import Array, Feed
 
 INT16 = np.iinfo(np.int16)
@@ -78,7 +79,7 @@ def clipping(path: Path, feeds: Iterable[Feed]) -> tuple[Clipping, ...]:
 
     from edgekit.devices import open_runner
 
-    model = onnx.load(str(path))
+    model = load_onnx(path)
     layers = _layers(model)
     wanted = list(dict.fromkeys(layer.activation for layer in layers))
     present = {value.name for value in (*model.graph.output, *model.graph.input)}

@@ -12,6 +12,7 @@ from edgekit import wire_pt2
 from edgekit.errors import ModelError
 from edgekit.quality import saved_model
 from edgekit.quality.account_tflite import holds_data, read_tflite, text
+from edgekit.quality.onnxfile import load_onnx
 from edgekit.types import Artifact, Dim, Format, Signature, TensorSpec
 
 PT2_DTYPES = {
@@ -54,17 +55,8 @@ def file_signature(artifact: Artifact) -> Signature:
 # ---------------------------------------------------------------- ONNX
 
 
-def _onnx_model(path: Path) -> Any:
-    import onnx
-
-    try:
-        return onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # protobuf and file errors share no base class
-        raise ModelError(f"{path} cannot be read as ONNX: {error}") from error
-
-
 def _onnx_names(path: Path) -> Iterator[str]:
-    model = _onnx_model(path)
+    model = load_onnx(path, weights=False)
     graphs = [model.graph, *model.functions]
     while graphs:
         for node in graphs.pop().node:
@@ -77,7 +69,7 @@ def _onnx_names(path: Path) -> Iterator[str]:
 
 
 def _onnx_signature(path: Path) -> Signature:
-    graph = _onnx_model(path).graph
+    graph = load_onnx(path, weights=False).graph
     constants = {tensor.name for tensor in graph.initializer}
     inputs = tuple(_onnx_spec(value) for value in graph.input if value.name not in constants)
     return Signature(inputs, tuple(_onnx_spec(value) for value in graph.output))
@@ -90,7 +82,8 @@ def _onnx_spec(value: Any) -> TensorSpec:
     shape: list[Dim] = []
     for index, dim in enumerate(tensor.shape.dim):
         shape.append(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or f"{value.name}_{index}")
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name if tensor.elem_type else "unknown"
+    known = tensor.elem_type in onnx.TensorProto.DataType.values() and tensor.elem_type
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name if known else "unknown"
     return TensorSpec(value.name, dtype, tuple(shape))
 
 
