@@ -134,13 +134,7 @@ def export(
     formats = _formats(to)
     factory = more.pop("factory", None)
     options = ExportOptions(parse_dynamic(dynamic), **more)
-    _check_options(options, formats, name)
-    if streaming and (options.dynamic or options.channels_last or options.stateful):
-        given = "--dynamic" if options.dynamic else "--channels-last" if options.channels_last else "--stateful"
-        raise UsageError(
-            "--streaming takes one step of a fixed shape in the network's own layout, with the state as inputs and "
-            f"outputs; leave {given} out"
-        )
+    _check_options(options, formats, name, streaming)
     folder = _folder(Path(out))
     real = RealInputs(data, input)
     converters = {item: _converter(item) for item in formats}
@@ -219,7 +213,13 @@ def _folder(out: Path) -> Path:
     return out
 
 
-def _check_options(options: ExportOptions, formats: Sequence[str], name: str | None) -> None:
+def _check_options(options: ExportOptions, formats: Sequence[str], name: str | None, streaming: bool) -> None:
+    if streaming and (options.dynamic or options.channels_last or options.stateful):
+        given = "--dynamic" if options.dynamic else "--channels-last" if options.channels_last else "--stateful"
+        raise UsageError(
+            "--streaming takes one step of a fixed shape in the network's own layout, with the state as inputs and "
+            f"outputs; leave {given} out"
+        )
     if options.opset is not None and str(Format.ONNX) not in formats:
         raise UsageError(f"--opset is for ONNX, but the formats are: {', '.join(formats)}; add --to onnx")
     if options.stateful and str(Format.TFLITE) not in formats:
