@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tomllib
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
@@ -22,6 +23,8 @@ _NAMES: Final = {
     str: "a text", int: "a whole number", float: "a finite number", bool: "true or false", type(None): "null",
     list: "a list", dict: "a table",
 }  # fmt: skip
+_PIECES: Final = re.compile(r"[=,{\[\n]")
+"""Between these stands one key or one value."""
 T = TypeVar("T")
 
 
@@ -44,7 +47,11 @@ def parse_json(data: bytes, error: type[InputError], subject: object, limit: str
 
 
 def parse_toml(text: str, error: type[InputError], subject: object) -> dict[str, Any]:
-    """The table of a TOML document; raises as :func:`parse_json`, of whose limits the depth holds."""
+    """The table of a TOML document; raises as :func:`parse_json`, of whose limits the depth holds.
+
+    tomllib takes time with the square of the parts of a dotted key, so these are counted first.
+    """
+    check("DOCUMENT_DEPTH", max(piece.count(".") for piece in _PIECES.split(text)), subject)
     with reading(subject, error, "TOML"):
         document = tomllib.loads(text)
     _check_depth(document, subject)
@@ -70,7 +77,7 @@ def typed(kind: type[T], value: Any, where: str) -> T:
     Args:
         kind: a dataclass (fields that it does not name are left out), a TypedDict (they are kept), ``str``, ``int``,
             ``float`` (finite; a whole number is one, too), ``bool``, ``Any``, or ``tuple``, ``list``,
-            ``Mapping[str, …]`` and unions of these.
+            ``Sequence`` (a tuple), ``Mapping[str, …]`` and unions of these.
         value: what stands in the document.
         where: its place in the document, for messages.
 
@@ -86,8 +93,8 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (types.UnionType, Union):
         return _union(inner, value, where)
-    if origin in (tuple, list):
-        return _sequence(origin, inner, value, where)
+    if origin in (tuple, list, Sequence):
+        return _sequence(tuple if origin is Sequence else origin, inner, value, where)
     if origin is not None:  # Mapping[str, …]
         named = _table(value, where)
         return {key: _typed(inner[1], item, f"{where}.{key}") for key, item in named.items()}
@@ -116,7 +123,7 @@ def _union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
 def _sequence(made: Any, inner: tuple[Any, ...], value: Any, where: str) -> Any:
     if not isinstance(value, list | tuple):
         raise _unfit(list, value, where)
-    kinds = inner if made is tuple and Ellipsis not in inner else (inner[0],) * len(value)
+    kinds = inner if made is tuple and len(inner) > 1 and Ellipsis not in inner else (inner[0],) * len(value)
     if len(kinds) != len(value):
         raise ValueError(f"{where} has {len(value)} values, {len(kinds)} were expected")
     return made(_typed(kind, item, f"{where}[{k}]") for k, (kind, item) in enumerate(zip(kinds, value, strict=True)))
@@ -126,6 +133,9 @@ def _record(kind: Any, value: Any, where: str) -> Any:
     table = _table(value, where)
     hints = _hints(kind)
     if is_typeddict(kind):
+        absent = [name for name in hints if name in kind.__required_keys__ and name not in table]
+        if absent:
+            raise ValueError(f"{where} has no {absent[0]!r}")
         return table | {name: _typed(hints[name], table[name], f"{where}.{name}") for name in hints if name in table}
     lacking = [f.name for f in fields(kind) if f.name not in table and f.default is f.default_factory is MISSING]
     if lacking:

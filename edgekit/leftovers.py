@@ -7,6 +7,7 @@ stays.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import platform
@@ -18,6 +19,8 @@ from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
+
+from edgekit.errors import StorageError
 
 _NAME: Final = re.compile(r"(?:\..*\.)?edgekit-(\d+)-(\d+)-([0-9a-f]{8})[.-].+", re.DOTALL)
 _LONGEST: Final = 40
@@ -31,15 +34,51 @@ def temporary_name(name: str, suffix: str = "") -> str:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A new folder for temporary files, removed at the end of the block; of a killed process, by the next command."""
-    sweep(tempfile.gettempdir())
-    with tempfile.TemporaryDirectory(prefix=f"{_prefix(os.getpid())}-") as folder:
-        yield Path(folder)
+    """A new folder for temporary files, removed at the end of the block; of a killed process, by the next command.
+
+    Raises:
+        StorageError: none can be made.
+    """
+    folder = _new_folder()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
-def sweep(folder: str | Path) -> None:
-    """Removes from ``folder`` the temporary files and folders whose process has ended; once a process and folder."""
-    _sweep(str(folder), os.getpid())
+@functools.cache
+def process_folder() -> Path:
+    """A folder for temporary files of the whole process, removed when it ends; of a killed one, by the next command.
+
+    Raises:
+        StorageError: none can be made.
+    """
+    maker, folder = os.getpid(), _new_folder()
+
+    def remove() -> None:
+        if os.getpid() == maker:  # a forked process has inherited the folder, not the right to it
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    return folder
+
+
+def sweep(folder: str | Path | None = None) -> None:
+    """Removes from ``folder`` the temporary files and folders whose process has ended; once a process and folder.
+
+    None: the folder for temporary files, which need not be writable.
+    """
+    _sweep(str(folder or tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp"), os.getpid())
+
+
+def _new_folder() -> Path:
+    sweep()
+    try:
+        return Path(tempfile.mkdtemp(prefix=f"{_prefix(os.getpid())}-"))
+    except OSError as error:
+        raise StorageError(
+            f"no temporary folder can be made: {error.strerror or error}; free some space, or set TMPDIR elsewhere"
+        ) from error
 
 
 @functools.cache

@@ -104,6 +104,9 @@ def output_options(function: Callable[P, R]) -> Callable[P, R]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         if _sink() is not None:
             return function(*args, **kwargs)
+        from edgekit.leftovers import sweep
+
+        sweep()  # what commands that were killed have left
         with _logging(_state()), _quiet_stdout(_state()):
             return function(*args, **kwargs)
 
@@ -281,6 +284,12 @@ def shape_option(help: str = "INPUT=1x576 or DIMENSION=576, for free axes.") -> 
 def input_option(help: str = "One real sample (.npz, .npy, .jpg, .wav, .csv), besides the others.") -> Decorator:
     """``--input FILE``, passed as ``input``."""
     return click.option("--input", metavar="FILE", help=help)
+
+
+def factory_option(function: Callable[P, R]) -> Callable[P, R]:
+    """``--factory``, passed as ``factory``."""
+    return click.option("--factory", metavar="file.py:NAME",
+                        help="What builds the network of a checkpoint of your own.")(function)  # fmt: skip
 
 
 def threads_option(function: Callable[P, R]) -> Callable[P, R]:

@@ -57,6 +57,7 @@ from edgekit.cli.options import (
               help="auto: where none is faster, the smallest file that takes the same time.")  # fmt: skip
 @click.option("--resume/--fresh", default=None,
               help="auto: go on with the same run that was interrupted, or begin again.")  # fmt: skip
+@click.option("--factory", metavar="file.py:NAME", help="auto: what builds the network of a checkpoint of your own.")
 @out_option("Model file to write; same suffix as MODEL. auto adds the suffix; a folder takes NAME-auto.FORMAT.")
 @output_options
 def command(
@@ -83,6 +84,7 @@ def command(
     runtime: tuple[str, ...],
     smaller: bool,
     resume: bool | None,
+    factory: str | None,
     out: str,
 ) -> None:
     """Makes a smaller file with integer or half-precision weights.
@@ -104,7 +106,7 @@ def command(
     if scheme != "auto":
         seconds = asked_seconds(seconds)
     own: dict[str, Any] = {"on": on, "seconds": seconds, "threads": threads, "runtime": runtime or None}
-    own |= {"smaller": smaller or None, "resume": resume}
+    own |= {"smaller": smaller or None, "resume": resume, "factory": factory}
     own |= {"for_": for_, "allow_slower": allow_slower or None, "shape": shape or None, "input": input}
     own["mixed"] = asked_mixed(mixed, keep_float)
     if mixed and out.lower().endswith(".json"):

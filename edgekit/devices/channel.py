@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
+from edgekit import children
 from edgekit.devices.lastwords import Lastwords
 from edgekit.devices.stop import Stopped, current
 from edgekit.errors import DeviceError
@@ -31,7 +32,7 @@ class Channel:
         self._sending: list[memoryview] = []
         self._stop = current()
         try:
-            self._process = subprocess.Popen(
+            self._process = children.start(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -98,7 +98,7 @@ class WorkerClient:
         self._count = 0
         self._ended: EdgekitError | None = None
         self._sent: dict[str, Path] = {}
-        self._signature = Signature((), ())
+        self._signature, self._carded = Signature((), ()), False
         if memory_limit_bytes is None:
             memory_limit_bytes = transport.memory_limit_bytes
         self._memory_limit_bytes = memory_limit_bytes
@@ -124,7 +124,8 @@ class WorkerClient:
     ) -> LoadedInfo:
         """Loads a model file, in place of the one before; see :func:`edgekit.runtime.load`.
 
-        ``card``: of the file; the signature that the device gives has to be the card's then.
+        ``card``: of the file; the signature that the device gives has to be the card's then, and outputs have the sizes
+        that the card names.
         """
         asked: dict[str, Any] = {"runtime": runtime, "threads": threads, "raw": raw, "stateful": stateful}
         asked["carded"] = carded
@@ -137,7 +138,7 @@ class WorkerClient:
         signature = signature_from_json(value["signature"])
         with self._checking("load"):
             check_signature(signature, card)
-        self._signature = signature
+        self._signature, self._carded = signature, card is not None
         delegation = value["delegation"]
         return LoadedInfo(
             signature=signature,
@@ -250,7 +251,7 @@ class WorkerClient:
         """One inference; see :meth:`edgekit.runtime.Runner.run`."""
         arrays = self._ask("run", feed, timeout_s=timeout_s, array_bytes=output_bytes(self._signature, feed)).arrays
         with self._checking("run"):
-            check_outputs(arrays, self._signature, feed)
+            check_outputs(arrays, self._signature, feed, named=self._carded)
         return dict(arrays)
 
     def reset(self) -> None:
@@ -337,7 +338,10 @@ class WorkerClient:
         deadline = time.monotonic() + limit_s
         most = min(wanted.array_bytes, limit("REPLY_ARRAY_BYTES")) if array_bytes is None else array_bytes
         with self._answering(command, limit_s):
-            told = decode(lambda count: self._channel.read(count, deadline), limit("REPLY_BYTES"), most)
+            try:
+                told = decode(lambda count: self._channel.read(count, deadline), limit("REPLY_BYTES"), most)
+            except ProtocolError as error:
+                raise self._no_answer(command, error) from error.__cause__
         self._channel.drain()
         with self._checking(command):
             answer = ENVELOPE(told.header, "the answer")
@@ -350,8 +354,8 @@ class WorkerClient:
                 return Message(value, told.arrays)
             if answer["ok"] or "error" not in answer:
                 raise ValueError("it has neither a value nor an error")
-        error = answer["error"]
-        raise wanted.error(error["class"])(self._in_words_of_the_user(error["message"]))
+        raised = answer["error"]
+        raise wanted.error(raised["class"])(self._in_words_of_the_user(raised["message"]))
 
     @contextmanager
     def _checking(self, command: str) -> Iterator[None]:
@@ -359,7 +363,10 @@ class WorkerClient:
         try:
             yield
         except ValueError as error:
-            raise self._end(ProtocolError(f"the answer of {self.name} to {command!r} is not valid: {error}")) from None
+            raise self._end(self._no_answer(command, error)) from None
+
+    def _no_answer(self, command: str, why: Exception) -> ProtocolError:
+        return ProtocolError(f"the answer of {self.name} to {command!r} is not valid: {why}")
 
     @contextmanager
     def _answering(self, command: str, limit_s: float) -> Iterator[None]:

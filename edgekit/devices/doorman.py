@@ -48,6 +48,7 @@ def main() -> None:
     worker = os.fork()
     if worker == 0:
         os.setsid()
+        end_with_parent()
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         os.execv(sys.executable, [sys.executable, program] + order["arguments"])
@@ -59,6 +60,15 @@ def main() -> None:
     with suppress(OSError):  # nobody may be there to be told
         os.write(2, f"\n{ENDED} {ended}\n".encode())
     os._exit(ended if ended >= 0 else 128 - ended)
+
+
+def end_with_parent() -> None:
+    """The kernel kills this process when the one that made it ends, as edgekit/children.py has it."""
+    try:
+        import ctypes
+    except ImportError:  # a Python without it: the end of the input is all that ends the worker then
+        return
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def watch(worker: int, waker: int) -> int:

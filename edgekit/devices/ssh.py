@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 from urllib.parse import parse_qsl, urlsplit
 
+from edgekit import children
 from edgekit.devices import doorman
 from edgekit.devices.archive import OLDEST_PYTHON, floor_archive
 from edgekit.devices.channel import Channel
@@ -147,13 +148,13 @@ class SshTransport(Transport):
         lines = [self.address.python.encode() or b"-", _doorman(), json.dumps(order).encode(), b""]
         channel.send([memoryview(b"\n".join(lines))])
         try:
-            answer = channel.read_after(doorman.MARK, 5, deadline)
+            answer = bytes(channel.read_after(doorman.MARK, 5, deadline))
         except ValueError as error:
             raise ProtocolError(
                 f"{self.spec.name} talks and does not start a worker: {error}; its login shell should print nothing"
             ) from error
         if answer not in (b"send\n", b"have\n"):
-            raise ProtocolError(f"{self.spec.name} answers the first words with {bytes(answer)!r}; is it edgekit's?")
+            raise ProtocolError(f"{self.spec.name} answers the first words with {answer!r}; is it edgekit's?")
         if answer == b"send\n":
             channel.send([memoryview(archive)])
 
@@ -189,9 +190,9 @@ def _keeps_a_master(program: str, address: Address) -> bool:
     """
     target = [*(["-p", str(address.port)] if address.port is not None else []), "--", address.host]
     try:
-        said = subprocess.run([program, "-G", *target], capture_output=True, timeout=10, check=False).stdout
+        command = [program, "-G", *target]
+        told = children.run(command, timeout=10).stdout
     except (OSError, subprocess.TimeoutExpired):
         return False
-    told = said.decode("utf-8", "replace")
     chosen = dict(line.split(" ", 1) for line in told.splitlines() if " " in line)
     return chosen.get("controlpersist", "no") not in ("no", "false")

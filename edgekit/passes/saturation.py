@@ -15,12 +15,12 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from edgekit.bench.profile.layers import onnx_layers
+from edgekit.leftovers import scratch_folder
 from edgekit.passes.observe import matched
 from edgekit.passes.onnx_attention import COLUMNS, TURNED
 from edgekit.types import Array, Feed
@@ -89,8 +89,8 @@ def clipping(path: Path, feeds: Iterable[Feed]) -> tuple[Clipping, ...]:
     del model.metadata_props[:]  # the card tells of other outputs
     integers = {node.input[0]: node for node in model.graph.node if node.op_type == "DequantizeLinear"}
     counts = {layer.weight: _Count() for layer in layers}
-    with TemporaryDirectory() as folder:
-        shown = Path(folder) / "shown.onnx"
+    with scratch_folder() as folder:
+        shown = folder / "shown.onnx"
         shown.write_bytes(model.SerializeToString())
         with open_runner(shown, raw=True) as runner:
             types = {spec.name: spec.dtype for spec in runner.signature.inputs}

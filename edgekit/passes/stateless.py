@@ -53,17 +53,41 @@ def stateless(content: bytes) -> bytes:
     if not keeps_variables(content):
         return content
     editor = Editor(content)
-    edits = [_Edit(Graph(editor, raw)) for raw in editor.model.subgraphs]
+    edits = _planned(editor)
+    why = _too_much(edits)
+    if why:
+        raise GateError(
+            f"no LSTM layer of integers starts every call from zeros here: {why}. Nothing was published. {_instead()}; "
+            "int8-weights and int8-dynamic need no more than one step for it"
+        )
     for edit in edits:
         edit.run()
-    before, after = (sum(sums) for sums in zip(*(edit.integer for edit in edits), strict=True))
-    if after > MOST_COST * before:
-        raise GateError(
-            f"LSTM layers of integers that start every call from zeros would take {after / before:.2f} times the "
-            f"multiply-adds, {MOST_COST} are allowed: their weights are small beside the 8 that shuts a gate, or the "
-            f"sequence is short. Nothing was published. {_instead()}; int8-weights and int8-dynamic do without"
-        )
     return editor.content()
+
+
+def why_not_in_integers(content: bytes) -> str:
+    """Why LSTM layers of integers in a file cannot be made stateless; the empty string where they can."""
+    return _too_much(_planned(Editor(content))) if keeps_variables(content) else ""
+
+
+def _planned(editor: Editor) -> list[_Edit]:
+    edits = [_Edit(Graph(editor, raw)) for raw in editor.model.subgraphs]
+    for edit in edits:
+        edit.plan()
+    return edits
+
+
+def _too_much(edits: list[_Edit]) -> str:
+    stuck = ", ".join(edit.stuck for edit in edits if edit.stuck)
+    if stuck:
+        return f"the weights of the state at {stuck} outweigh the 8 that shuts an integer gate"
+    before, after = (sum(sums) for sums in zip(*(edit.integer for edit in edits), strict=True))
+    if after <= MOST_COST * before:
+        return ""
+    return (
+        f"it would take {after / before:.2f} times the multiply-adds, {MOST_COST} are allowed: weights of the input "
+        "are small beside the 8 that shuts an integer gate, or the sequence is short"
+    )
 
 
 def stateful(content: bytes) -> bytes:
@@ -88,6 +112,8 @@ class _Edit:
     graph: Graph
     integer: tuple[float, float] = (0.0, 0.0)
     """Multiply-adds of its integer layers before and after."""
+    stuck: str = ""
+    """An integer layer whose state cannot be shut out."""
     makers: dict[int, Any] = field(default_factory=dict)
     """Tensor -> the DEQUANTIZE that gives it."""
     resets: dict[int, Reset] = field(default_factory=dict)
@@ -97,8 +123,8 @@ class _Edit:
     padded: dict[tuple[int, int, int, int], int] = field(default_factory=dict)
     """Sequence, axis, zeros before and after -> that."""
 
-    def run(self) -> None:
-        """Rewrites the operators; raises GateError as :func:`stateless` says."""
+    def plan(self) -> None:
+        """Finds what each layer takes more; raises GateError for one that cannot be made stateless in any form."""
         nodes = list(self.graph.raw.operators)
         for node in nodes:
             node.inputs = [int(k) for k in node.inputs]
@@ -108,9 +134,12 @@ class _Edit:
             self._require(node)
         back = max((cancelling(self._weights(node, 1, 2, 3)) for node in kept if self._is_tanh(node)), default=0.0)
         self.resets = {id(node): self._reset(node, back or 1.0) for node in kept}
+
+    def run(self) -> None:
+        """Rewrites the operators as planned."""
         operators: list[Any] = []
         self.graph.insert_at(operators)
-        for node in nodes:
+        for node in list(self.graph.raw.operators):
             reset = self.resets.get(id(node))
             if reset is not None:
                 self._widen(node, reset)
@@ -150,15 +179,13 @@ class _Edit:
         gates = {1 + k: self._weights(node, 1 + k, 5 + k, 12 + k) for k in range(_GATES) if k != _CELL}
         taken, given = scale_of(self.graph, node.inputs[0]), scale_of(self.graph, node.inputs[_H])
         if taken is None or given is None:
-            found: Reset | None = shut(gates, SHUT)
+            found = shut(gates, SHUT)
         else:
-            found = shut_integers(gates, taken, given, self._step(node.inputs[_C]))
-        if found is None:
-            name = name_of(self.graph, int(node.outputs[0]))
-            raise _refused(
-                f"{LSTM} at {name!r}", "the weights of its state outweigh the 8 that an integer gate reaches"
-            )
-        if given is not None:
+            in_integers = shut_integers(gates, taken, given, self._step(node.inputs[_C]))
+            if in_integers is None:
+                self.stuck = self._name(node)
+                return Reset({}, np.zeros((1, 1)))
+            found = in_integers
             self._count(node, found)
         return Reset({**found.columns, 1 + _CELL: np.zeros_like(found.columns[1])}, found.rows)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from edgekit.passes.kernel_choice import Pair
+from edgekit.passes.quantize_recurrent import WEIGHTS as RECURRENT
 from edgekit.passes.tflite_single import CONTROL, Cutter, Single
 
 _INSERTED = ("QUANTIZE", "DEQUANTIZE")
@@ -23,7 +24,7 @@ def pairs(
     made = {one.name: one for one in quantized.singles if one.kind not in _INSERTED}
     found = []
     for one in parent.singles:
-        if one.kind in CONTROL:
+        if one.kind in CONTROL or one.kind in RECURRENT:
             continue
         names = parts.get(one.name) or (scaled.get(one.name, one.name),)
         twins = [_twin(made, name) for name in names]

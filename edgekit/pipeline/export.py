@@ -6,7 +6,7 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,19 +77,21 @@ class ExportResult:
         }
 
 
-class Layout(TypedDict, total=False):
-    """Keywords of :func:`export` that say how the file is written.
+class More(TypedDict, total=False):
+    """Further keywords of :func:`export`.
 
     Attributes:
         opset: ONNX operator set.
         channels_last: inputs of rank 4 are taken as (N, H, W, C).
         stateful: LSTM and RNN layers of a TFLite file keep their state between calls; without it every call starts from
             zeros.
+        factory: what builds the network, where ``source`` is a checkpoint of the user's own one.
     """
 
     opset: int | None
     channels_last: bool
     stateful: bool
+    factory: str | None
 
 
 def export(
@@ -104,7 +106,7 @@ def export(
     tolerance: float | None = None,
     shape: Sequence[str] = (),
     input: str | None = None,
-    **layout: Unpack[Layout],
+    **more: Unpack[More],
 ) -> ExportResult:
     """Converts ``source`` to every format of ``to`` and publishes ``OUT/NAME.FORMAT``, once all of them are proved.
 
@@ -120,7 +122,7 @@ def export(
         shape: sizes other than those of the network's own example inputs: ``INPUT=1x576``, or ``NAME=576`` for an axis
             that ``dynamic`` names; a factory without example inputs needs one for each input.
         input: one real sample to prove on, as ``edgekit run`` takes it.
-        layout: see :class:`Layout`.
+        more: see :class:`More`.
 
     Raises:
         UsageError: an option makes no sense, or the folder cannot be written.
@@ -130,14 +132,9 @@ def export(
         ParityError: a file's outputs differ; the message names the first layer that does. Nothing is published.
     """
     formats = _formats(to)
-    options = ExportOptions(parse_dynamic(dynamic), **layout)
-    _check_options(options, formats, name)
-    if streaming and (options.dynamic or options.channels_last or options.stateful):
-        given = "--dynamic" if options.dynamic else "--channels-last" if options.channels_last else "--stateful"
-        raise UsageError(
-            "--streaming takes one step of a fixed shape in the network's own layout, with the state as inputs and "
-            f"outputs; leave {given} out"
-        )
+    factory = more.pop("factory", None)
+    options = ExportOptions(parse_dynamic(dynamic), **more)
+    _check_options(options, formats, name, streaming)
     folder = _folder(Path(out))
     real = RealInputs(data, input)
     converters = {item: _converter(item) for item in formats}
@@ -150,7 +147,7 @@ def export(
     sizes = parse_shapes(shape)
     named = {axis for axes in options.dynamic.values() for axis in axes.values()}
     shapes = {key: size for key, size in sizes.items() if key not in named}
-    network = resolve(str(source), name=name, shapes=shapes)
+    network = resolve(str(source), name=name, shapes=shapes, factory=factory)
     open_axes = of_axes(network, sizes, options.dynamic)
     network, sequence = resized(network, open_axes), None
     options = replace(options, shapes={**shapes, **open_axes})
@@ -163,15 +160,14 @@ def export(
         converter.check(network, options)
     capture = Capture(network, options)
     proof = Proof(capture, real, tolerance, sequence)
-    name = _file_name(network.name)
     try:
-        with _staging(folder, [f"{name}.{item.format}" for item in converters.values()]) as stage:
-            made = _convert_all(converters, capture, proof, stage, name)
+        with _staging(folder, _file_name(network.name), converters.values()) as stage:
+            made = _convert_all(converters, capture, proof, stage, _file_name(network.name))
             published = [_publish(item, folder) for item in made]
     except ConversionError as error:
-        from edgekit.quality.reproduce import located
+        from edgekit.quality.reproduce import Named, located
 
-        raise located(error, capture, str(source), folder) from error
+        raise located(error, capture, Named(str(source), factory), folder) from error
     return ExportResult(str(source), network.name, capture.signature, tuple(published), origin(network.card))
 
 
@@ -217,7 +213,13 @@ def _folder(out: Path) -> Path:
     return out
 
 
-def _check_options(options: ExportOptions, formats: Sequence[str], name: str | None) -> None:
+def _check_options(options: ExportOptions, formats: Sequence[str], name: str | None, streaming: bool) -> None:
+    if streaming and (options.dynamic or options.channels_last or options.stateful):
+        given = "--dynamic" if options.dynamic else "--channels-last" if options.channels_last else "--stateful"
+        raise UsageError(
+            "--streaming takes one step of a fixed shape in the network's own layout, with the state as inputs and "
+            f"outputs; leave {given} out"
+        )
     if options.opset is not None and str(Format.ONNX) not in formats:
         raise UsageError(f"--opset is for ONNX, but the formats are: {', '.join(formats)}; add --to onnx")
     if options.stateful and str(Format.TFLITE) not in formats:
@@ -238,10 +240,10 @@ def _converter(name: str) -> Converter:
 
 
 @contextmanager
-def _staging(folder: Path, names: Sequence[str]) -> Iterator[Path]:
-    """A private folder beside the files to come, called ``names``; whatever happens, it is gone afterwards."""
-    for name in names:
-        check_output(folder / name)
+def _staging(folder: Path, name: str, converters: Iterable[Converter]) -> Iterator[Path]:
+    """A private folder beside the files ``name`` to come; whatever happens, it is gone afterwards."""
+    for converter in converters:
+        check_output(folder / f"{name}.{converter.format}")
     with writing(folder), output_folder(folder):
         sweep(folder)
         stage = folder / temporary_name("export")

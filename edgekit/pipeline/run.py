@@ -173,6 +173,8 @@ def likeliest(outputs: Mapping[str, Array], card: Card | None, top: int) -> tupl
     if card is None or card.task.kind != "classification" or not outputs:
         return ()
     logits = np.asarray(next(iter(outputs.values())), np.float64).reshape(-1)
+    if not logits.size:
+        return ()
     shifted = np.exp(logits - logits.max())
     probabilities = shifted / shifted.sum()
     labels = card.task.labels if len(card.task.labels) == logits.size else tuple(map(str, range(logits.size)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -21,6 +22,8 @@ from edgekit.quality.state import is_recurrent
 from edgekit.runtime.base import Runner
 from edgekit.types import Array, Artifact, Feed, Format, InputContract, Signature
 
+KEPT = 8
+"""Calls that are kept for what is looked at besides."""
 INVENTED = ("random", "zeros", "lowest", "highest")
 """Kinds of :func:`edgekit.quality.cases.cases` that are run beside the samples."""
 _WHAT = "the compressed file"
@@ -42,9 +45,34 @@ def refusing(what: str) -> Iterator[None]:
         raise QualityError(f"{what} does not run: {error}. {_ADVICE}") from error
 
 
+@dataclass(frozen=True)
+class Call:
+    """One call on a sample: what went in, what the parent gave, what the file gave."""
+
+    feed: Feed
+    wanted: Mapping[str, Array]
+    found: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class AppRun:
+    """What the calls showed; the first :data:`KEPT` of them as they were."""
+
+    fidelity: Fidelity
+    calls: tuple[Call, ...]
+
+
+class NotFiniteError(QualityError):
+    """The file gives NaN or infinity where its parent does not; ``feed`` is what it was called with."""
+
+    def __init__(self, message: str, feed: Feed) -> None:
+        super().__init__(message)
+        self.feed = feed
+
+
 def run_as_app(
     parent: Artifact, made: Artifact, feeds: Iterable[Feed], contract: Mapping[str, InputContract], data: str
-) -> Fidelity:
+) -> AppRun:
     """Runs ``made`` as an app does, and says how near its outputs are to those of its parent.
 
     A parent that keeps state between calls (a recurrent TFLite file whose state the caller resets) is reset before
@@ -61,28 +89,28 @@ def run_as_app(
     waiting = iter(feeds)
     first = next(waiting)
     resets = keeps_state(parent, first)
-    meter = FidelityMeter(channels_last=parent.format is Format.TFLITE)
+    meter, calls = FidelityMeter(channels_last=parent.format is Format.TFLITE), []
     with _Parent(parent) as reference, _opened(made, stateful=not resets) as candidate:
 
         def call(feed: Feed) -> dict[str, Array]:
             with refusing(_WHAT):
                 return candidate.run(feed)
 
-        def compared(feed: Feed) -> Mapping[str, Array]:
-            wanted, found = finite_where(reference.run(feed), call(feed), "a sample")
-            meter.add(wanted, found)
-            return found
+        def compared(feed: Feed) -> Call:
+            done = Call(feed, reference.run(feed), call(feed))
+            meter.add(*finite_where(done, "a sample"))
+            return done
 
-        answer = compared(first)
+        calls.append(compared(first))
         for kind, feed in _invented(candidate.signature, contract, first):
             wanted = reference.attempt(feed)
             if wanted is not None:
-                finite_where(wanted, call(feed), kind)
-        _, again = finite_where(reference.run(first), call(first), "a sample")
-        _require_same(answer, again)
+                finite_where(Call(feed, wanted, call(feed)), kind)
+        _require_same(calls[0], call(first))
         for feed in waiting:
-            compared(feed)
-    return meter.result(data)
+            done = compared(feed)
+            calls += [done] if len(calls) < KEPT else []
+    return AppRun(meter.result(data), tuple(calls))
 
 
 def keeps_state(artifact: Artifact, feed: Feed) -> bool:
@@ -94,32 +122,32 @@ def keeps_state(artifact: Artifact, feed: Feed) -> bool:
     return any(not np.array_equal(value, second[name], equal_nan=True) for name, value in first.items())
 
 
-def finite_where(
-    wanted: Mapping[str, Array], found: Mapping[str, Array], kind: str
-) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Both sides with zeros where the parent has NaN or infinity, as a mask gives them.
+def finite_where(call: Call, kind: str) -> tuple[dict[str, Array], dict[str, Array]]:
+    """What both sides gave, with zeros where the parent has NaN or infinity, as a mask gives them.
 
     Raises:
-        QualityError: the file has NaN or infinity where its parent has none.
+        NotFiniteError: the file has NaN or infinity where its parent has none.
     """
-    left, right = {}, {}
-    for name, value in wanted.items():
-        other = found[name]
-        there = np.isfinite(value)
-        if other.shape == value.shape and not np.isfinite(other[there]).all():
-            raise QualityError(
-                f"{_WHAT} gives NaN or infinity in output {name!r} on {kind}, where its parent does not. {_ADVICE}"
+    wanted, found = {}, {}
+    for name, value in call.wanted.items():
+        other, there = call.found[name], np.isfinite(value)
+        same = other.shape == value.shape
+        if not np.isfinite(other[there] if same else other).all():
+            raise NotFiniteError(
+                f"{_WHAT} gives NaN or infinity in output {name!r} on {kind}, where its parent does not. {_ADVICE}",
+                call.feed,
             )
-        left[name] = value if there.all() else np.where(there, value, 0)
-        right[name] = other if there.all() or other.shape != value.shape else np.where(there, other, 0)
-    return left, right
+        whole = bool(there.all())
+        wanted[name] = value if whole else np.where(there, value, 0)
+        found[name] = other if whole or not same else np.where(there, other, 0)
+    return wanted, found
 
 
-def _require_same(first: Mapping[str, Array], again: Mapping[str, Array]) -> None:
-    for name, value in first.items():
+def _require_same(first: Call, again: Mapping[str, Array]) -> None:
+    for name, value in first.found.items():
         other = again[name]
-        if not np.array_equal(value, other):
-            gap = float(np.abs(value.astype(np.float64) - other).max()) if value.shape == other.shape else np.inf
+        if not np.array_equal(value, other, equal_nan=True):
+            gap = float(np.nanmax(np.abs(value.astype(np.float64) - other))) if value.shape == other.shape else np.inf
             raise QualityError(
                 f"{_WHAT} answers {name!r} otherwise when it is called again on the same input (by {gap:.3g}): it "
                 "keeps state between calls, its parent does not. Nothing was published; take --scheme int8-weights"

@@ -38,6 +38,7 @@ runtime in its way, where a row is masked altogether (padding on the left)."""
 class HuggingFace(Source):
     form: ClassVar[str] = "hf:NAME_OR_FOLDER"
     prefixed: ClassVar[bool] = True
+    inert: ClassVar[bool] = True
 
     def resolve(self, text: str) -> Network:
         made = _made(text, pretrained=True)
@@ -140,8 +141,8 @@ def _config(transformers: Any, name: str, online: bool) -> Any:
 def _class(transformers: Any, config: Any) -> Any:
     """The class the configuration names, else the bare model of its type."""
     for name in config.architectures or ():
-        found = getattr(transformers, name, None)
-        if found is not None:
+        found = getattr(transformers, str(name), None)
+        if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
             return found
     try:
         return transformers.AutoModel._model_mapping[type(config)]

@@ -32,6 +32,7 @@ BACKEND = {"KERAS_BACKEND": "torch", "KERAS_TORCH_DEVICE": "cpu"}
 
 class Keras(Source):
     form: ClassVar[str] = "a .keras file"
+    inert: ClassVar[bool] = True
 
     def claims(self, text: str) -> bool:
         return Path(text).suffix.lower() == ".keras"

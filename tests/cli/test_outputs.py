@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import resource
 import socket
 import stat
 import subprocess
@@ -94,6 +95,20 @@ def test_a_full_device_is_a_full_disk(tmp_path: Path, tiny_onnx: Path, edgekit_c
     os.mknod(tmp_path / "full", 0o666 | stat.S_IFCHR, os.makedev(1, 7))
     ended = edgekit_cli("inspect", tiny_onnx, "--json", "full")
     assert (ended.code, "no space left while writing full" in ended.err) == (3, True), ended.err
+
+
+def test_a_full_disk_keeps_nothing(tmp_path: Path, tiny_onnx: Path, edgekit_cli: Cli) -> None:
+    """No byte can be written anywhere: no empty journal beside the result, no empty folder."""
+
+    def full() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    bench = ("bench", tiny_onnx, "--seconds", "0.1", "--workers", "1", "--json", "x.json")
+    for arguments in (bench, ("export", "mlp", "--to", "tflite", "-o", "new/folder")):
+        ended = edgekit_cli(*arguments, "-q", preexec_fn=full)
+        assert (ended.code, "free some space" in ended.err.lower()) == (3, True), ended.err
+        assert "Traceback" not in ended.err
+        assert [p.name for p in tmp_path.iterdir()] == ["tiny.onnx"]
 
 
 @pytest.mark.slow

@@ -47,6 +47,7 @@ CARD = Card(
     account={"operators": 3, "left_float": [{"operator": "Softmax", "name": "s", "reason": "no kernel"}]},
     parent={"sha256": "cd" * 32, "bytes": 900, "quality": None, "time": {"ratio_p50": 0.5, "ci95": [0.4, 0.6]}},
     notes=("left in float: Softmax",),
+    stateful=False,
 )
 
 

@@ -38,6 +38,15 @@ def test_what_is_not_toml(text):
         parse_toml(text, DataError, "a.toml")
 
 
+@pytest.mark.parametrize(
+    "text", ["a." * 20_000 + "b = 1", "[" + "a." * 20_000 + "b]", "x = {" + "a." * 20_000 + "b = 1}"]
+)
+def test_dotted_keys_are_counted(text):
+    with pytest.raises(LimitError, match="20,000 levels"):
+        parse_toml(text, DataError, "a.toml")
+    assert parse_toml("a.b.c = 1.5\n'd.e' = 'f.g'", DataError, "a.toml") == {"a": {"b": {"c": 1.5}}, "d.e": "f.g"}
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     size: tuple[int, int]

@@ -27,7 +27,7 @@ def calibration() -> Calibration:
 
 def plan(source: Artifact, on: str | None) -> KernelPlan:
     def make(keep: frozenset[str], products: frozenset[str]) -> QuantizeTflite:
-        return QuantizeTflite("int8", calibration(), False, keep, products, measured=True)
+        return QuantizeTflite("int8", calibration(), products=products, float_kernels=keep)
 
     return plan_kernels(source, make, frozenset(), on)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,6 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import edgekit
 from edgekit.artifact import open_artifact
+from edgekit.errors import ParityError
+from edgekit.passes import onnx_prepare, quantize_onnx
 from edgekit.pipeline.inspect import inspect
 from edgekit.pipeline.quantize import quantize
 from edgekit.pipeline.quantize.samples import HELD_MOST, INVENTED, samples_of
@@ -107,3 +110,36 @@ def test_a_quarter_is_held_back(tmp_path: Path, there: int, asked: int | None, h
     one, other = ({float(row[0]) for row in np.asarray(side.arrays["x"])} for side in (found.fit, found.held))
     assert len(other) == held <= HELD_MOST
     assert one | other == set(range(there)) and not one & other
+
+
+def test_a_wire_that_was_moved_is_not_published(net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = quantize_onnx._real_outputs
+
+    def rewired(model: Any) -> None:
+        """The last product reads what stands before the ReLU."""
+        real(model)
+        quantize = next(n for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] == "r")
+        last = next(n for n in model.graph.node if n.name == "last")
+        last.input[0] = quantize.input[0]
+
+    monkeypatch.setattr(quantize_onnx, "_real_outputs", rewired)
+    data, before = samples(tmp_path / "d.npz", 50), sorted(tmp_path.iterdir())
+    with pytest.raises(ParityError, match=r"the tensor 'relu' as last \(Gemm\) reads it is off by"):
+        quantize(net, scheme="int8", data=data, out=tmp_path / "q.onnx")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_rewrite_of_the_float_file_that_changes_it_is_not_published(
+    net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = onnx_prepare._mean_to_pooling
+
+    def wrong(model: Any) -> None:
+        real(model)
+        tensor = next(t for t in model.graph.initializer if t.name == "b1")
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + np.float32(0.1), "b1"))
+
+    monkeypatch.setattr(onnx_prepare, "_mean_to_pooling", wrong)
+    with pytest.raises(ParityError, match="as it is rewritten before it is quantized gives another output 'y'"):
+        quantize(net, scheme="int8-weights", out=tmp_path / "q.onnx")
+    assert not (tmp_path / "q.onnx").exists()

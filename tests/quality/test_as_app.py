@@ -65,7 +65,7 @@ def _remembering(graph: Graph, x: int) -> int:
 def _run(parent: Artifact, made: Artifact, shape: tuple[int, ...] = (1, 4)) -> Fidelity:
     rng = np.random.default_rng(0)
     feeds = [{"x": rng.uniform(0.5, 1, shape).astype(np.float32)} for _ in range(5)]
-    return run_as_app(parent, made, feeds, {}, "five samples")
+    return run_as_app(parent, made, feeds, {}, "five samples").fidelity
 
 
 @pytest.fixture

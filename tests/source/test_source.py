@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from edgekit.models.checkpoint import save_checkpoint
 
 from edgekit import registry
 from edgekit.errors import InputError, ModelError, SourceError
@@ -220,19 +219,6 @@ def test_a_file_without_a_factory_lists_what_is_in_it(write: Write, tmp_path: Pa
     write("def make():\n    raise SystemExit  # never run\n")
     with pytest.raises(SourceError, match=r"no factory.*net\.py:Net, .*net\.py:make"):
         resolve(str(tmp_path / "net.py"))
-
-
-def test_a_checkpoint_of_a_users_network_comes_back(write: Write, tmp_path: Path) -> None:
-    spelled = write("def make():\n    return One(), torch.zeros(1, 4)\n")
-    network = resolve(spelled)
-    with torch.no_grad():
-        network.module.layer.weight.fill_(0.25)
-    save_checkpoint(network, tmp_path / "mine.safetensors")
-    again = resolve(str(tmp_path / "mine.safetensors"))
-    assert torch.equal(again.module.layer.weight, network.module.layer.weight)
-    (tmp_path / "net.py").unlink()
-    with pytest.raises(SourceError, match=r"was made from .*net\.py:make.* cannot be had"):
-        resolve(str(tmp_path / "mine.safetensors"))
 
 
 def saved(tmp_path: Path, dynamic: bool = False) -> Path:

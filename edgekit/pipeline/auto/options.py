@@ -36,6 +36,7 @@ class AutoOptions:
         limit: samples at most that quality is measured on, of either split.
         resume: go on with the trials of an interrupted run; None: if it is of the last hour.
         seed: of the order of the timed blocks.
+        factory: what builds the network, where a checkpoint of the user's own one is given.
     """
 
     data: str
@@ -50,6 +51,7 @@ class AutoOptions:
     limit: int | None = None
     resume: bool | None = None
     seed: int = 0
+    factory: str | None = None
 
 
 def read_options(given: Mapping[str, Any]) -> AutoOptions:

@@ -62,7 +62,7 @@ def auto(models: str | Path | Sequence[str | Path], *, out: str | Path, **given:
     """
     options = read_options(given)
     device = device_of(options)
-    named = read_given([models] if isinstance(models, str | Path) else list(models))
+    named = read_given([models] if isinstance(models, str | Path) else list(models), options.factory)
     target = target_of(out, named.formats)
     parents = {file.path.resolve() for file in named.files}
     for format_ in named.formats:
@@ -100,10 +100,12 @@ def quantize_auto(
 
 
 def _identity(named: Given, options: AutoOptions, device: DeviceSpec, samples: Samples) -> Value:
-    """All that a trial depends on. What only decides (the limit of the drop) changes no trial."""
+    """All that a trial depends on. What only decides (the limit of the drop) changes no trial; a factory counts by the
+    weights and the card of the network."""
     found = environment()
     saved = options.calibration or ""
-    rows = {name: value for name, value in asdict(options).items() if name not in ("resume", "max_drop", "smaller")}
+    without = ("resume", "max_drop", "smaller", "factory")
+    rows = {name: value for name, value in asdict(options).items() if name not in without}
     return {
         "edgekit": __version__,
         "versions": found["versions"],

@@ -21,7 +21,7 @@ from edgekit.pipeline.prune.search import amount_for_latency, amount_for_macs, t
 from edgekit.pipeline.prune.trial import Job, Trial, measured, run_trial
 from edgekit.pipeline.train import SUFFIX, checkpoint_path
 from edgekit.quality.evaluate import drop
-from edgekit.source import resolve
+from edgekit.source import builder_of, resolve
 from edgekit.source.foreign import require_torch
 from edgekit.types import Network, Quality
 
@@ -39,6 +39,7 @@ def prune(
     seed: int = 0,
     progress: Progress | None = None,
     options: PruneOptions | None = None,
+    factory: str | None = None,
 ) -> PruneResult:
     """Prunes the network ``source`` and writes the checkpoint ``out``.
 
@@ -52,6 +53,7 @@ def prune(
         epochs: of fine-tuning, over all steps (10 where it is None, 0 for none).
         seed, progress: as in :func:`edgekit.pipeline.train.train`.
         options: everything else.
+        factory: what builds the network, where ``source`` is a checkpoint of the user's own one.
 
     Raises:
         UsageError: an amount that makes no sense or cannot be reached; epochs without data.
@@ -61,7 +63,7 @@ def prune(
     """
     request = asked(method, amount, data, epochs, seed, options or PruneOptions())
     place = checkpoint_path(out)
-    network = resolve(source)
+    network = resolve(source, factory=factory)
     require_torch(network, "prune")
     samples = None if data is None else open_data(data, default_split="train")
     if samples is not None:
@@ -70,7 +72,8 @@ def prune(
         request = replace(request, options=replace(request.options, distil=False))
     before = measured(network, samples)
     with as_file(place, SUFFIX) as file:
-        trial, found = _made(Job(network, samples, request, str(source), progress), before, file)
+        job = Job(network, samples, request, str(source), progress, builder_of(str(source), factory))
+        trial, found = _made(job, before, file)
         size, digest = file.stat().st_size, sha256_file(file)
     step = with_params(trial.step, steps=request.steps)
     return PruneResult(

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,6 +22,7 @@ import numpy as np
 from edgekit.data.cache import cache_folder
 from edgekit.devices import WorkerClient, open_worker
 from edgekit.errors import DeviceError, InputError
+from edgekit.leftovers import scratch_folder
 from edgekit.outputs import publishing
 from edgekit.passes import onnx_prepare, onnx_single
 from edgekit.passes.base import Pass, PassContext
@@ -100,10 +100,10 @@ def plan_kernels(source: Artifact, make_pass: MakePass, on: str | None) -> Kerne
     Raises:
         EdgekitError: the file cannot be quantized, or the device cannot be used.
     """
-    with TemporaryDirectory(prefix="edgekit-kernels-") as folder:
-        cut, swishes = (_cut_onnx if source.format is Format.ONNX else _cut_tflite)(source, make_pass, Path(folder))
+    with scratch_folder() as folder:
+        cut, swishes = (_cut_onnx if source.format is Format.ONNX else _cut_tflite)(source, make_pass, folder)
         if on is not None:
-            with Stopwatch(on, Path(folder), source.format) as watch:
+            with Stopwatch(on, folder, source.format) as watch:
                 kernels = tuple(Kernel(p.name, p.kind, *watch.pair(p), p.weights, p.reads, p.writes) for p in cut.pairs)
                 conversions = watch.conversions(cut.elements, cut.conversion)
             keep = choose(kernels, conversions, *cut.sides)
@@ -111,7 +111,7 @@ def plan_kernels(source: Artifact, make_pass: MakePass, on: str | None) -> Kerne
         elif source.format is Format.ONNX:
             return KernelPlan()
         else:
-            with Delegates("cpu", Path(folder), source.format) as delegates:
+            with Delegates("cpu", folder, source.format) as delegates:
                 kernels, keep = delegates.assigned(cut.pairs)
             why = "XNNPACK has no integer kernel for it"
     return KernelPlan(kernels, keep, swishes - keep, why, weighed=True)

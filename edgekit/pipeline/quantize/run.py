@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from edgekit.artifact import open_artifact, sha256_file, sha256_model, size_bytes, write_card
 from edgekit.data.dataset import Dataset
 from edgekit.devices import kept_workers
 from edgekit.errors import UsageError
+from edgekit.leftovers import scratch_folder
 from edgekit.outputs import publishing
 from edgekit.pipeline.quantize.gates import check_drop, check_gain, check_growth, check_time
 from edgekit.pipeline.quantize.make import Made, Work, float_reasons, make, prepare, quantizer_of
@@ -74,9 +74,9 @@ def plan_mixed(model: str | Path | Sequence[str | Path], *, scheme: str, out: st
     options, auto = read_options(scheme, {"mixed": "auto", **keywords})
     artifact = open_artifact(one_model(model, auto))
     check_options(artifact, Path(out), options, suffix=".json")
-    with kept_workers(), TemporaryDirectory() as folder:
-        work = prepare(artifact, options, samples_of(options.data, options.samples), Path(folder))
-        plan, _ = mixed(work, Path(folder) / f"mixed.{artifact.format}", None)
+    with kept_workers(), scratch_folder() as folder:
+        work = prepare(artifact, options, samples_of(options.data, options.samples), folder)
+        plan, _ = mixed(work, folder / f"mixed.{artifact.format}", None)
     plan.save(Path(out))
     return plan
 
@@ -99,8 +99,8 @@ def plan_quantize(
     artifact = open_artifact(one_model(model, auto))
     check_options(artifact, Path(out), options)
     plan = given_plan(artifact, options)
-    with kept_workers(), TemporaryDirectory() as folder:
-        work = prepare(artifact, options, samples_of(options.data, options.samples), Path(folder))
+    with kept_workers(), scratch_folder() as folder:
+        work = prepare(artifact, options, samples_of(options.data, options.samples), folder)
         keep = frozenset() if plan is None else frozenset(plan.keep)
         why = {**float_reasons(work), **work.kernels.reasons(), **({} if plan is None else plan.reasons())}
         return QuantizePlan(artifact.path, quantizer_of(work, keep).describe(artifact), work.kernels, why, work.notes)
@@ -118,8 +118,8 @@ def _quantized(artifact: Artifact, target: Path, options: QuantizeOptions, sampl
     """Each stage hands on what it found; the file is published when all of them passed."""
     plan = given_plan(artifact, options)
     suffix = f".{artifact.format}"
-    with kept_workers(), TemporaryDirectory() as folder, publishing(target, suffix) as temporary:
-        work = prepare(artifact, options, samples, Path(folder))
+    with kept_workers(), scratch_folder() as folder, publishing(target, suffix) as temporary:
+        work = prepare(artifact, options, samples, folder)
         if options.mixed is None:
             made = make(work, temporary)
         else:

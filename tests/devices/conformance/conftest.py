@@ -195,8 +195,8 @@ def _nothing_is_left(
 
 
 def _is_archive(folder: Path) -> bool:
-    """The worker's archive is made once a process and removed when the process ends."""
-    return [file.name for file in folder.iterdir()] == ["edgekit-worker.pyz"] if folder.is_dir() else False
+    """The worker's archives are made once a process and removed when the process ends."""
+    return folder.is_dir() and {file.suffix for file in folder.iterdir()} == {".pyz"}
 
 
 def processes_of(place: Place, within_s: float = LEAVE_S) -> list[str]:
