@@ -95,4 +95,4 @@ def _read_binary(archive: Path, split: str) -> tuple[Array, Array]:
         raise DataError(f"{archive} is not the binary version of CIFAR-10: {error}; delete it and run again") from error
     rows = np.concatenate(chunks)
     images = rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    return np.ascontiguousarray(images), rows[:, 0].astype(np.int64)
+    return np.asarray(images, order="C"), rows[:, 0].astype(np.int64)
