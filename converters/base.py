@@ -47,12 +47,14 @@ class ExportOptions:
         dynamic: input name -> axis -> name of the dynamic dimension.
         opset: ONNX operator set; None takes the converter's default.
         channels_last: inputs of rank 4 are taken as (N, H, W, C). Outputs stay as the module gives them.
+        stateful: operators of a TFLite file that keep a state in variables do so between calls.
         shapes: inputs whose example has another shape than the source's own, and that shape.
     """
 
     dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     opset: int | None = None
     channels_last: bool = False
+    stateful: bool = False
     shapes: Shapes = field(default_factory=dict)
 
 

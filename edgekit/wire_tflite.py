@@ -22,6 +22,7 @@ _MARKER = b"edgekit\0"
 _HEADER = 8  # root offset, identifier
 _ALIGNMENT = 64  # TFLite asks for 16 in constant buffers; the moved block keeps any alignment up to this
 _MODEL_FIELDS, _BUFFERS, _METADATA = 8, 4, 6
+_ASSIGN_VARIABLE = 144
 
 
 class _Reader:
@@ -278,10 +279,7 @@ def graphs(data: bytes) -> list[Graph]:
     reader = _Reader(data)
     model = reader.u32(0)
     buffers = reader.vector(model, _BUFFERS)
-    codes = []
-    for entry in reader.vector(model, 1):
-        old_at, new_at = reader.field(entry, 0), reader.field(entry, 3)
-        codes.append(max(data[old_at] if old_at else 0, reader.u32(new_at) if new_at else 0))
+    codes = _codes(reader, model)
     found = []
     for graph in reader.vector(model, 2):
         tensors = tuple(_graph_tensor(reader, tensor, buffers) for tensor in reader.vector(graph, 0))
@@ -345,3 +343,28 @@ def _numbers(reader: _Reader, table: int, index: int) -> tuple[int, ...]:
     if start + 4 + 4 * count > len(reader.data):
         raise ModelError(f"the TFLite file is cut short: a list of {count:,} numbers ends behind the file")
     return struct.unpack_from(f"<{count}i", reader.data, start + 4)
+
+
+def keeps_variables(data: bytes) -> bool:
+    """Whether the file has a state that outlives a run: variable tensors, or resource variables that it writes.
+
+    Source: ``SubGraph`` tensors 0, operators 3; ``Tensor`` is_variable 5; ``Operator`` opcode_index 0.
+    """
+    reader = _Reader(data)
+    model = reader.u32(0)
+    subgraphs = reader.vector(model, 2)
+    places = (reader.field(tensor, 5) for graph in subgraphs for tensor in reader.vector(graph, 0))
+    if any(at and data[at] for at in places):
+        return True
+    codes = _codes(reader, model)
+    used = (reader.field(operator, 0) for graph in subgraphs[:1] for operator in reader.vector(graph, 3))
+    return any(codes[reader.u32(at) if at else 0] == _ASSIGN_VARIABLE for at in used)
+
+
+def _codes(reader: _Reader, model: int) -> list[int]:
+    """BuiltinOperator's number of every operator code. Source: deprecated_builtin_code 0, builtin_code 3."""
+    codes = []
+    for entry in reader.vector(model, 1):
+        old_at, new_at = reader.field(entry, 0), reader.field(entry, 3)
+        codes.append(max(reader.data[old_at] if old_at else 0, reader.u32(new_at) if new_at else 0))
+    return codes

@@ -16,6 +16,7 @@ NONE = -1
 """An input that an operator goes without."""
 _TYPES = {
     "float32": schema.TensorType.FLOAT32,
+    "float16": schema.TensorType.FLOAT16,
     "int32": schema.TensorType.INT32,
     "int16": schema.TensorType.INT16,
     "int8": schema.TensorType.INT8,
@@ -50,6 +51,15 @@ class Editor:
             if buffer.offset > 1:  # data behind the flatbuffer, as large files and Google's quantizer have it
                 buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
                 buffer.offset = buffer.size = 0
+
+    @classmethod
+    def empty(cls) -> Editor:
+        """Of a file without subgraphs."""
+        model = schema.ModelT()
+        model.version, model.operatorCodes, model.subgraphs, model.buffers = 3, [], [], [schema.BufferT()]
+        builder = flatbuffers.Builder(64)
+        builder.Finish(model.Pack(builder), IDENTIFIER)
+        return cls(bytes(builder.Output()))
 
     def graph(self, name: str) -> tuple[int, Graph]:
         """A new subgraph and its number."""
@@ -207,17 +217,22 @@ class Graph:
         return next(name for name, code in _TYPES.items() if code == self.raw.tensors[tensor].type)
 
     def data(self, tensor: int) -> np.ndarray[Any, Any] | None:
-        """The value of a float32 constant; None for a tensor that is computed."""
+        """The value of a float32 constant; None for any other tensor."""
+        return self.values(tensor) if self.raw.tensors[tensor].type == schema.TensorType.FLOAT32 else None
+
+    def values(self, tensor: int) -> np.ndarray[Any, Any] | None:
+        """The numbers of a constant as they are held; None for a tensor that is computed."""
         raw = self.raw.tensors[tensor]
         data = self.editor.model.buffers[raw.buffer].data
-        if data is None or not len(data) or raw.type != schema.TensorType.FLOAT32:
+        if data is None or not len(data):
             return None
-        return np.frombuffer(np.asarray(data, np.uint8).tobytes(), np.float32).reshape(self.shape(tensor))
+        return np.frombuffer(np.asarray(data, np.uint8).tobytes(), self.dtype(tensor)).reshape(self.shape(tensor))
 
 
 _OPTIONS = {
     "ADD": "AddOptions",
     "BIDIRECTIONAL_SEQUENCE_LSTM": "BidirectionalSequenceLSTMOptions",
+    "CONCATENATION": "ConcatenationOptions",
     "FILL": "FillOptions",
     "FULLY_CONNECTED": "FullyConnectedOptions",
     "FLOOR_MOD": "FloorModOptions",
@@ -225,6 +240,7 @@ _OPTIONS = {
     "GREATER": "GreaterOptions",
     "LESS": "LessOptions",
     "MAXIMUM": "MaximumMinimumOptions",
+    "MEAN": "ReducerOptions",
     "MUL": "MulOptions",
     "PACK": "PackOptions",
     "PAD": "PadOptions",

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.artifact import publishing
 from edgekit.errors import EdgekitError
+from edgekit.outputs import publishing
 
 log = logging.getLogger("edgekit")
 

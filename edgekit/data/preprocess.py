@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekit import registry
 from edgekit.data import noise
-from edgekit.data.arrays import read_npz
+from edgekit.data.arrays import read_npy, read_npz
 from edgekit.data.dataset import Dataset, Picked
 from edgekit.data.kind import Kind
 from edgekit.errors import DataError
@@ -206,7 +206,7 @@ def sample_feed(given: str, signature: Signature, contract: Mapping[str, InputCo
     if suffix == ".npz":
         return _named_arrays(Path(given), read_npz(Path(given)), signature)
     if suffix == ".npy":
-        return _named_arrays(Path(given), {"inputs": _read_npy(Path(given))}, signature)
+        return _named_arrays(Path(given), {"inputs": read_npy(Path(given))}, signature)
     name = _kind_of_input(given, suffix, contract)
     asked = noise.spelled(given) if name == "noise" else None
     if asked is not None:  # the first sample of those that are spelled: its shape is the model's to say
@@ -229,16 +229,6 @@ def _kind_of_input(given: str, suffix: str, contract: Mapping[str, InputContract
         known = ", ".join((*suffixes, ".npz", ".npy"))
         raise DataError(f"{given} is of no kind that can be read; an input is a file ending in one of {known}")
     return suffixes[suffix]
-
-
-def _read_npy(path: Path) -> Array:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist; give the path of an .npy file") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} cannot be read as .npy: {error}") from error
-    return np.asarray(array)
 
 
 def _named_arrays(path: Path, arrays: dict[str, Array], signature: Signature) -> Feed:

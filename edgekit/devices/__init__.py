@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgekit.devices.client import LoadedInfo, WorkerClient
 from edgekit.devices.device import list_devices, parse_device
+from edgekit.devices.pool import kept_workers
 from edgekit.devices.runner import open_runner, open_worker
 
-__all__ = ["LoadedInfo", "WorkerClient", "list_devices", "open_runner", "open_worker", "parse_device"]
+__all__ = ["LoadedInfo", "WorkerClient", "kept_workers", "list_devices", "open_runner", "open_worker", "parse_device"]

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from edgekit.artifact import open_artifact
 from edgekit.devices.client import WorkerClient
 from edgekit.devices.device import parse_device, transport_for
+from edgekit.devices.pool import WorkerPool, current_pool
+from edgekit.errors import EdgekitError
 from edgekit.runtime.base import Delegation, Runner
 from edgekit.runtime.ports import Port
 from edgekit.types import Array, Artifact, DeviceSpec
+
+DEFAULT_TIMEOUT_S: Final = 60.0
+"""How long an answer of a worker is waited for, in seconds."""
 
 
 def open_worker(
     device: DeviceSpec | str = "cpu",
     *,
-    timeout_s: float = 60.0,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
     memory_limit_bytes: int | None = None,
     padding: int = 0,
 ) -> WorkerClient:
@@ -45,10 +52,14 @@ def open_runner(
     threads: int = 1,
     raw: bool = False,
     stateful: bool = False,
-    timeout_s: float = 60.0,
+    carded: bool = True,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
     memory_limit_bytes: int | None = None,
 ) -> Runner:
-    """Opens a model file in a worker of its own; otherwise like :func:`edgekit.runtime.load`.
+    """Opens a model file in a worker; otherwise like :func:`edgekit.runtime.load`.
+
+    The worker is the file's own, and ends with the runner; within :func:`edgekit.devices.kept_workers` one of the
+    default device goes back to the pool.
 
     Raises:
         ModelError: the file is missing, not valid, or not accepted by the runtime.
@@ -57,16 +68,33 @@ def open_runner(
         DeviceError: what became of the worker.
     """
     artifact = open_artifact(path)  # a bad file needs no worker to be refused
-    client = open_worker(device, timeout_s=timeout_s, memory_limit_bytes=memory_limit_bytes)
+    artifact = artifact if carded else replace(artifact, card=None)
+    pool = current_pool() if (device, timeout_s, memory_limit_bytes) == ("cpu", DEFAULT_TIMEOUT_S, None) else None
+    client = pool.take() if pool is not None else None
+    if client is None:
+        client = open_worker(device, timeout_s=timeout_s, memory_limit_bytes=memory_limit_bytes)
     try:
-        return WorkerRunner(artifact, client, runtime, threads=threads, raw=raw, stateful=stateful)
+        return WorkerRunner(
+            artifact, client, runtime, threads=threads, raw=raw, stateful=stateful, carded=carded, pool=pool
+        )
+    except EdgekitError:
+        leave(client, pool)
+        raise
     except BaseException:
         client.close()
         raise
 
 
+def leave(client: WorkerClient, pool: WorkerPool | None) -> None:
+    """Gives a worker back to its pool; one without a pool ends."""
+    if pool is None:
+        client.close()
+    else:
+        pool.give(client)
+
+
 class WorkerRunner(Runner):
-    """A model in a worker. ``client`` is its worker, which closes with the runner."""
+    """A model in a worker. ``client`` is its worker, which ends with the runner, or goes back to ``pool``."""
 
     def __init__(
         self,
@@ -77,9 +105,14 @@ class WorkerRunner(Runner):
         threads: int,
         raw: bool,
         stateful: bool,
+        carded: bool = True,
+        pool: WorkerPool | None = None,
     ) -> None:
         self.client = client
+        self._pool = pool
+        self._closed = False
         self._runtime = runtime
+        self._carded = carded
         super().__init__(artifact, threads=threads, raw=raw, stateful=stateful)
         self.name = self._loaded.runtime
         self.load_ns = self._loaded.load_ns
@@ -89,7 +122,13 @@ class WorkerRunner(Runner):
 
     def _open(self) -> tuple[Sequence[Port], Sequence[Port]]:
         self._loaded = self.client.load(
-            self.artifact.path, runtime=self._runtime, threads=self.threads, raw=self.raw, stateful=self.stateful
+            self.artifact.path,
+            runtime=self._runtime,
+            threads=self.threads,
+            raw=self.raw,
+            stateful=self.stateful,
+            card=self.artifact.card,
+            carded=self._carded,
         )
         signature = self._loaded.signature
         return [Port(s, s.name) for s in signature.inputs], [Port(s, s.name) for s in signature.outputs]
@@ -109,7 +148,9 @@ class WorkerRunner(Runner):
         return self._loaded.delegation
 
     def close(self) -> None:
-        self.client.close()
+        if not self._closed:
+            self._closed = True
+            leave(self.client, self._pool)
 
     @property
     def version(self) -> str:

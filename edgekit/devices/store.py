@@ -2,7 +2,8 @@
 
 A file is there whole or not at all: it is written without a name (``O_TMPFILE``) and gets one when its content is what
 was announced. Where the file system has no nameless files it is written under the name ``part-…``, locked; parts that
-nobody holds are removed by whoever comes next. A model in several files is a folder of hard links to them.
+nobody holds are removed by whoever comes next. A model in several files is a folder of hard links to them. All of it
+is for its user alone.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ class Store:
             if str(source) not in [held.name for held in self._used]:
                 raise ProtocolError(f"{source.name} was not sent before; send it again")
             try:
-                target.parent.mkdir(parents=True, exist_ok=True)
+                target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 if target.exists() and not target.samefile(source):  # of a file that was damaged, and sent again
                     target.unlink()
                 with suppress(FileExistsError):  # it was there, or somebody else is doing the same
@@ -135,10 +136,15 @@ class Store:
 
     def document(self) -> dict[str, Any]:
         """``folder``, ``free_bytes`` of its disk, ``kept_bytes`` in it, for JSON."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         kept = sum(file.stat().st_size for file in self.folder.iterdir() if file.is_file())
         free = shutil.disk_usage(self.folder).free
         return {"folder": str(self.folder), "free_bytes": free, "kept_bytes": kept}
+
+    def _make_folder(self) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(PermissionError):  # it is another user's, who decides
+            self.folder.chmod(0o700)  # an older edgekit left it open
 
     def _place(self, digest: str, suffix: str) -> Path:
         if not _WHOLE.fullmatch(digest + suffix):
@@ -154,7 +160,7 @@ class Store:
 
     def _make_room(self, size: int) -> None:
         """Removes what was used longest ago until ``size`` more bytes keep below the limit, and the disk has room."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         files = [(file, file.stat()) for file in self.folder.iterdir() if file.is_file()]
         parts = [file for file, _ in files if file.name.startswith(_PART)]
         for file in parts:

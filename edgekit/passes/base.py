@@ -14,7 +14,7 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 
-from edgekit.artifact import open_artifact, sha256_model
+from edgekit.artifact import sha256_model
 from edgekit.errors import EdgekitError, GateError
 from edgekit.types import Artifact, Network, PassResult, Signature, Step, TensorSpec
 
@@ -80,7 +80,7 @@ class Pass(ABC):
         try:
             return signature_of(model)
         except EdgekitError as error:
-            raise PassError(f"pass {self.name}: its result does not load: {error}") from error
+            raise PassError(f"pass {self.name}: its result does not load: {error}; nothing is published") from error
 
 
 def fingerprint(model: Model) -> str:
@@ -104,10 +104,9 @@ def signature_of(model: Model) -> Signature:
         EdgekitError: it does not load, or does not run.
     """
     if isinstance(model, Artifact):
-        from edgekit.runtime import DEFAULTS, runner_class
+        from edgekit.devices import open_runner
 
-        artifact = replace(open_artifact(model.path), card=None)
-        with quiet_stderr(), runner_class(DEFAULTS[artifact.format][0])(artifact, raw=True) as runner:
+        with open_runner(model.path, raw=True, carded=False) as runner:  # native code may abort on what a pass made
             return runner.signature
     return _ran(model)
 

@@ -75,9 +75,9 @@ def prove_equal(parent: Artifact, made: Artifact, feeds: Iterable[Feed]) -> None
     Raises:
         GateError: an output differs by more than :data:`TOLERANCE` of its scale.
     """
-    from edgekit.runtime import load
+    from edgekit.devices import open_runner
 
-    with load(parent.path) as first, load(made.path) as second:
+    with open_runner(parent.path) as first, open_runner(made.path) as second:
         for feed in feeds:
             wanted, found = first.run(feed), second.run(feed)
             for name, value in wanted.items():

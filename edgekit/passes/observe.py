@@ -105,7 +105,7 @@ def onnx_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iterat
     # Fusions would remove the tensors that are asked for; without them every name exists as written.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     own = matched([value.name for value in session.get_inputs()], inputs)
     for feed in feeds:
@@ -135,7 +135,8 @@ def _add_outputs(model: Any) -> list[str]:
 def tflite_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iterator[tuple[int, Mapping[str, Array]]]:
     """Every float32 activation of the main subgraph, by name, for each feed; with the number of samples in it.
 
-    A cell state of an LSTM is that of every step. What happens inside a loop is not seen.
+    A cell state of an LSTM is that of every step. What happens inside a loop is not seen, nor the steps of stateless
+    layers.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 

@@ -3,13 +3,13 @@ means as pooling."""
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgekit.errors import ModelError
+from edgekit.leftovers import scratch_folder
 from edgekit.passes.onnx_graphs import Names, graphs, nodes, reads
 from edgekit.passes.onnx_opset import converted, opset_of
 from edgekit.passes.onnx_weights import use_of, weights
@@ -58,12 +58,12 @@ def _folded(model: Any, path: Path) -> Any:
     import onnx
     import onnxruntime
 
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "folded.onnx"
+    with scratch_folder() as folder:
+        target = folder / "folded.onnx"
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(target)
-        options.log_severity_level = 3
+        options.log_severity_level = 4
         try:
             onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as error:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.bench.profile.layers import onnx_layers
+from edgekit.leftovers import scratch_folder
 from edgekit.passes.observe import matched
 from edgekit.passes.onnx_attention import COLUMNS, TURNED
 from edgekit.types import Array, Feed
@@ -74,34 +75,35 @@ def clipping(path: Path, feeds: Iterable[Feed]) -> tuple[Clipping, ...]:
     """The layers of the int8 file at ``path`` that clip on ``feeds``: those between DequantizeLinear and
     QuantizeLinear, and products on integers that give float."""
     import onnx
-    import onnxruntime
+
+    from edgekit.devices import open_runner
 
     model = onnx.load(str(path))
     layers = _layers(model)
     wanted = list(dict.fromkeys(layer.activation for layer in layers))
-    present = {value.name for value in model.graph.output}
-    given = {value.name for value in model.graph.input}
-    for name in wanted:
-        if name not in present | given:
-            model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, None))
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    asked = [name for name in wanted if name not in given]
+    present = {value.name for value in (*model.graph.output, *model.graph.input)}
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, None) for name in wanted if name not in present
+    ]
+    model.graph.output.extend(values)
+    del model.metadata_props[:]  # the card tells of other outputs
     integers = {node.input[0]: node for node in model.graph.node if node.op_type == "DequantizeLinear"}
     counts = {layer.weight: _Count() for layer in layers}
-    for feed in feeds:
-        own = matched([value.name for value in session.get_inputs()], list(feed))
-        bound = {own[name]: value for name, value in feed.items()}
-        for value in session.get_inputs():
-            if value.type == "tensor(uint8)" and value.name in integers:
-                bound[value.name] = _as_integers(model, integers[value.name], bound[value.name])
-        answers = session.run(asked, bound) if asked else []  # asked for none it gives every output
-        seen = {**bound, **dict(zip(asked, answers, strict=True))}
-        for layer in layers:
-            for rows, columns in layer.products(seen[layer.activation]):
-                counts[layer.weight].add(rows, columns)
+    with scratch_folder() as folder:
+        shown = folder / "shown.onnx"
+        shown.write_bytes(model.SerializeToString())
+        with open_runner(shown, raw=True) as runner:
+            types = {spec.name: spec.dtype for spec in runner.signature.inputs}
+            for feed in feeds:
+                own = matched(list(types), list(feed))
+                bound = {own[name]: value for name, value in feed.items()}
+                for name, dtype in types.items():
+                    if dtype == "uint8" and name in integers:
+                        bound[name] = _as_integers(model, integers[name], bound[name])
+                seen = {**bound, **runner.run(bound)}
+                for layer in layers:
+                    for rows, columns in layer.products(seen[layer.activation]):
+                        counts[layer.weight].add(rows, columns)
     layer_of = onnx_layers(path.read_bytes())
     found = [
         Clipping(layer.weight, layer.axis, layer_of(layer.name) or layer.name, *counts[layer.weight].shares())

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.passes.stateless import stateful
 from edgekit.wire_tflite import without_prefix
 
 INNER = "subgraph"
@@ -19,8 +20,9 @@ def prepared(path: Path) -> bytes:
     A batch norm behind a transposed convolution becomes a bias of shape (1, 1, 1, channels). The quantizer gives a bias
     one scale a channel on its first axis, which has one channel then, and no runtime opens the result. It also refuses
     a file in which two tensors share a name, as those of two loops do, and reads operators' numbers in the new schema.
+    The steps of stateless layers are left out: who needs them puts them in again, as the quantized weights want them.
     """
-    content = without_prefix(path.read_bytes())  # else the library would copy the parent's card into the result
+    content = stateful(without_prefix(path.read_bytes()))  # the library would copy the parent's card into the result
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.tools import flatbuffer_utils
 

@@ -23,6 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from edgekit import children
 from edgekit.artifact import sha256_file
 from edgekit.devices.emulator import SITES, VERSION, root_folder
 from edgekit.errors import DeviceError, RuntimeMissingError, StorageError
@@ -143,9 +144,7 @@ def _private_apt(folder: Path) -> list[str]:
 
 def _mirror() -> str:
     """The mirror of Debian that this machine is set up with, else Debian's own."""
-    told = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI)"], capture_output=True, text=True, check=False
-    ).stdout.split()
+    told = _output("apt-get", "indextargets", "--format", "$(REPO_URI)").split()
     return next((uri.rstrip("/") for uri in told if uri.rstrip("/").endswith("/debian")), MIRROR)
 
 
@@ -154,7 +153,7 @@ def _proxies() -> dict[str, str]:
     found = {}
     for scheme in ("http", "https"):
         key = f"Acquire::{scheme}::Proxy"
-        told = subprocess.run(["apt-config", "shell", "P", key], capture_output=True, text=True, check=False).stdout
+        told = _output("apt-config", "shell", "P", key)
         if told.startswith("P='"):
             found[key] = told[3:].rstrip().rstrip("'")
     return found
@@ -200,7 +199,7 @@ def _unpack(debs: Sequence[Path], wheels: Mapping[str, Sequence[Path]], root: Pa
 
 def _take_emulator(deb: Path, target: Path) -> None:
     """One program of the 60 that the package holds."""
-    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE) as process:
+    with children.start(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
             for member in archive:
@@ -225,15 +224,18 @@ def _try(root: Path, site: str, program: str) -> None:
         raise DeviceError(f"the ARM system says it is {said.strip()!r}, wanted aarch64")
 
 
+def _output(*command: str) -> str:
+    """What a program of the system says, whether it likes to or not."""
+    return str(children.run(command).stdout)
+
+
 def _run(command: Sequence[str], failed: str, *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=cwd, env=env, check=False, stdin=subprocess.DEVNULL
-    )
+    done = children.run(command, cwd=cwd, env=env)
     log.debug("%s: %s%s", command[0], done.stdout, done.stderr)
     if done.returncode != 0:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
         raise DeviceError(f"{failed}: {lines[-1][:300]}; try again (what is there is kept), or see --debug")
-    return done.stdout
+    return str(done.stdout)
 
 
 def main() -> int:

@@ -48,6 +48,7 @@ class Proof:
             ConversionError: no runtime takes the file.
             DeviceError: the file's runtime is missing, or dies on it.
         """
+        from edgekit.quality.cases import again
         from edgekit.quality.parity import prove, require, with_rows
         from edgekit.quality.rounding import own_rounding
         from edgekit.quality.state import WHERE as STATE
@@ -55,18 +56,21 @@ class Proof:
 
         with _opened(path, converter.runs_on, converter.proved_on) as runner:
             run = _tolerant(runner.run, card)
-            ledger = prove(self._reference, run, self.cases, self.tolerance, partial(own_rounding, self.capture))
-            state = self._state(path, run)
+            state, cases = self._state(path, run), [*self.cases, *again(self.cases)]
+            ledger = prove(self._reference, run, cases, self.tolerance, partial(own_rounding, self.capture))
             steps = self._steps(runner)
-        bad = ledger.first_failure
+        bad, leaks = ledger.first_failure, not all(row.passed for row in state)
         if bad is not None and not bad.reference_failed:
             from edgekit.quality.locate import locate
             from edgekit.quality.repeat import require_repeatable
 
-            failed = next(c for c, row in zip(self.cases, ledger.cases, strict=True) if not row.passed)
+            failed = next(c for c, row in zip(cases, ledger.cases, strict=True) if not row.passed)
             require_repeatable(self.capture, failed.feed, bad.limit)
-            ledger = replace(ledger, first_divergence=locate(self.capture, path, failed.feed))
-        ledger = with_rows(with_rows(ledger, state, STATE), steps, STEPS)
+            if not leaks:
+                ledger = replace(ledger, first_divergence=locate(self.capture, path, failed.feed))
+        if leaks:
+            ledger = replace(ledger, cases=(*state, *ledger.cases), first_divergence=STATE)
+        ledger = with_rows(with_rows(ledger, () if leaks else state, STATE), steps, STEPS)
         require(ledger, path.name, f"the network {self.capture.network.name!r}")
         return ledger
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from edgekit.artifact import contract_of, is_saved_model, open_artifact, sha256_model
 from edgekit.bench.shapes import Shapes, free_dims, parse_shapes
+from edgekit.errors import UsageError
 from edgekit.pipeline.real_inputs import RealInputs
 from edgekit.quality.alignment import Alignment, align
 from edgekit.quality.cases import Case, cases, with_possible_masks
@@ -99,6 +100,7 @@ def verify(
     on: str = "cpu",
     shape: Sequence[str] = (),
     input: str | None = None,
+    factory: str | None = None,
 ) -> VerifyResult:
     """Runs ``model`` and ``against`` on the same inputs and compares their outputs; replays the card's self-test.
 
@@ -114,6 +116,7 @@ def verify(
         shape: ``NAME=576`` or ``INPUT=1x576`` for free dimensions, which are run at this size only (else at 1, 2, 5 and
             twice the example's); and the shapes of inputs that a factory gives no examples of.
         input: one real sample to compare on, as ``edgekit run`` takes it.
+        factory: what builds the network of ``against``, where that is a checkpoint of the user's own one.
 
     Raises:
         ModelError, SourceError, DataError: a file, network or data set cannot be read.
@@ -128,7 +131,7 @@ def verify(
         opened = stack.enter_context(open_runner(artifact.path, device=on, runtime=runtime))
         inputs = {spec.name for spec in opened.signature.inputs}
         of_inputs = {**_exported_at(artifact), **{name: size for name, size in shapes.items() if name in inputs}}
-        reference = _reference(str(against), stack, of_inputs)
+        reference = _reference(str(against), stack, of_inputs, factory)
         both = reference.artifact is not None and streaming_of(reference.artifact.card) is not None
         runner = opened if both else sequences(opened)  # two files of one step are compared step by step
         own = contract_of(artifact)
@@ -186,9 +189,11 @@ def _exported_at(artifact: Artifact) -> Shapes:
     return parse_shapes([text for step in steps if step.name == "export" for text in step.params.get("shape", ())])
 
 
-def _reference(against: str, stack: ExitStack, shapes: Shapes) -> _Reference:
+def _reference(against: str, stack: ExitStack, shapes: Shapes, factory: str | None) -> _Reference:
     """``shapes``: of inputs, for a network that has other examples or none."""
     if Path(against).suffix.lower() in _FILES or is_saved_model(against):
+        if factory is not None:
+            raise UsageError(f"--factory goes with a checkpoint, and {against} is a model file; leave it out")
         from edgekit.devices import open_runner
 
         artifact = open_artifact(against)
@@ -197,7 +202,7 @@ def _reference(against: str, stack: ExitStack, shapes: Shapes) -> _Reference:
     from edgekit.runtime.torch import TorchModuleRunner
     from edgekit.source import resolve
 
-    network = resolve(against, shapes=shapes)
+    network = resolve(against, shapes=shapes, factory=factory)
     run = TorchModuleRunner(network.module, network.signature).run
     return _Reference(run, network.signature, network.card.contract, network=network)
 

@@ -22,8 +22,8 @@ SAMPLES = 8
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One input of a proof. ``kind``: random, lengths, example, zeros, lowest, highest, sample, or ``batch=5`` for a
-    size."""
+    """One input of a proof. ``kind``: random, lengths, example, zeros, lowest, highest, sample, ``batch=5`` for a size,
+    or calls."""
 
     kind: str
     feed: Feed
@@ -73,6 +73,14 @@ def cases(
         for size in sorted(wanted - {base[name]}):
             feed = seeded_feed(signature, contract, size, dims={**base, name: size})
             yield Case(f"{name}={size}", _bounded(feed, shown))
+
+
+def again(made: Sequence[Case]) -> list[Case]:
+    """More calls on inputs that were run before: what is usual behind each extreme and zeros, of which a state may be
+    left. A real sample is more usual than an example, and that than random numbers."""
+    usual = next((case for kind in ("sample", "example", "random") for case in made if case.kind == kind), None)
+    extremes = [case for kind in reversed(INVENTED) for case in made if case.kind == kind]
+    return [Case("calls", one.feed) for extreme in extremes if usual for one in (extreme, usual)]
 
 
 def with_possible_masks(

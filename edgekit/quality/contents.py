@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from edgekit import wire_pt2
 from edgekit.errors import ModelError
 from edgekit.quality import saved_model
 from edgekit.quality.account_tflite import holds_data, read_tflite, text
@@ -139,17 +138,11 @@ def _tflite_signature(path: Path) -> Signature:
 
 
 def _pt2_program(path: Path) -> Any:
-    """The exported program as JSON; read without torch, and nothing is unpickled."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            member = next((n for n in archive.namelist() if n.endswith("/models/model.json")), None)
-            if member is None:
-                raise ModelError(
-                    f"{path} holds no models/model.json; write it again with torch.export.save of torch 2.8 or newer"
-                )
-            return json.loads(archive.read(member))["graph_module"]
-    except (zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{path} cannot be read as .pt2: {error}") from error
+    """The graph and the signature of an exported program as JSON; read without torch, and nothing is unpickled."""
+    found = wire_pt2.program(path).get("graph_module")
+    if not isinstance(found, dict):
+        raise ModelError(f"{path} cannot be read as .pt2: its program has no graph; {wire_pt2.WAY_OUT}")
+    return found
 
 
 def _pt2_names(path: Path) -> Iterator[str]:

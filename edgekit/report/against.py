@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edgekit.report.text import SHARES, figure, points, share, size, worse
+from edgekit.report.text import SHARES, figure, points, share, size, table, worse
 
 Row = tuple[object, ...]
 COLUMNS = ("", "before", "after", "")
@@ -63,6 +63,30 @@ def inserted_line(parent: Mapping[str, Any]) -> str:
     if not rows:
         return "no conversion or transpose was inserted"
     return f"inserted: {', '.join(f'{count} {kind}' for kind, count in rows.items())}"
+
+
+def fidelity_parts(fidelity: Mapping[str, Any] | None) -> list[Any]:
+    """Which samples the outputs were compared on, and one row an output: ratio, cosine, agreement, worst channel, dead
+    channels. Nothing for a card of an earlier version."""
+    if not fidelity:
+        return []
+    rows: list[Row] = []
+    for one in fidelity["outputs"]:
+        ratio, cosine, agreed, worst = (
+            one.get(key) for key in ("snr_db", "cosine", "top1_agreement", "worst_channel_db")
+        )
+        rows.append(
+            (
+                one["name"],
+                None if ratio is None else f"{ratio:.1f} dB",
+                None if cosine is None else f"{cosine:.4f}",
+                None if agreed is None else share(agreed),
+                None if worst is None else f"{worst:.1f} dB (channel {one['worst_channel']} of {one['channels']})",
+                one["dead_channels"] or None,
+            )
+        )
+    columns = ("output", "signal to noise", "cosine", "same largest", "worst channel", "dead channels")
+    return [f"Outputs beside those of the parent, on {fidelity['data']}:", table(columns, rows)]
 
 
 def missing_lines(parent: Mapping[str, Any]) -> list[str]:

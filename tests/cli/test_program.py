@@ -75,6 +75,7 @@ def test_every_error_class_has_its_contract_code() -> None:
     assert codes == {
         "EdgekitError": 4, "UsageError": 2, "InputError": 3, "SourceError": 3, "ModelError": 3, "DataError": 3,
         "FeedError": 3, "RecipeError": 3, "UnsupportedError": 3, "ConversionError": 3, "StorageError": 3,
+        "LimitError": 3,
         "GateError": 1, "ParityError": 1, "QualityError": 1, "DeviceError": 4, "RuntimeMissingError": 4,
         "WorkerCrashError": 4, "WorkerTimeoutError": 4, "WorkerMemoryError": 4, "ProtocolError": 4,
         "TransferError": 4, "UnreachableError": 4, "InconclusiveError": 5,
@@ -192,7 +193,7 @@ def test_full_standard_output(tiny_onnx: Path, edgekit_program: str) -> None:
 SLEEPER = """
 import sys, time
 import edgekit.pipeline.inspect as room
-from edgekit.artifact import publishing
+from edgekit.outputs import publishing
 from pathlib import Path
 
 def slow(model):

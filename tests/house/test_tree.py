@@ -68,6 +68,7 @@ def test_every_dependency_is_pinned(root: Path) -> None:
         "scripts/check",
         "scripts/bench_startup",
         "scripts/bench_transport",
+        "scripts/fuzz",
         "scripts/verify_on_arm",
         "scripts/test-system-packages",
         ".ci/run",

@@ -12,7 +12,7 @@ import pytest
 import edgekit
 from edgekit.errors import DataError, QualityError, StorageError, UsageError
 from edgekit.passes.quantize_onnx import QuantizeOnnx
-from edgekit.pipeline.quantize import Plan, plan_mixed, run
+from edgekit.pipeline.quantize import Plan, make, plan_mixed
 from edgekit.report.quantize import render_plan, render_quantize
 from edgekit.report.text import show
 
@@ -167,8 +167,8 @@ def test_an_unknown_name_is_refused_before_anything_is_calibrated(
     hostile: dict[str, Path], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[object] = []
-    real = run.find_ranges
-    monkeypatch.setattr(run, "find_ranges", lambda *given: begun.append(given) or real(*given))
+    real = make.find_ranges
+    monkeypatch.setattr(make, "find_ranges", lambda *given: begun.append(given) or real(*given))
     with pytest.raises(UsageError, match="no operator is called nothing"):
         edgekit.quantize(hostile["onnx"], scheme="int8", data=data, mixed="nothing", out=tmp_path / "q.onnx")
     assert begun == []

@@ -425,9 +425,10 @@ def test_the_shipped_cnn_stays_within_its_bar(tmp_path: Path, format_: str) -> N
 def test_the_cpu_of_a_device_decides_on_seven_bits(
     mlp: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgekit.pipeline.quantize.run.isa_of", lambda device: ("avx2",))
+    monkeypatch.setattr("edgekit.pipeline.quantize.make.SAMPLES", 400)  # a row of this table in a hundred clips
+    monkeypatch.setattr("edgekit.pipeline.quantize.make.isa_of", lambda device: ("avx2",))
     old = quantize(mlp["onnx"], scheme="int8", out=tmp_path / "old.onnx", data=DATA)
-    monkeypatch.setattr("edgekit.pipeline.quantize.run.isa_of", lambda device: ("avx2", "avx_vnni"))
+    monkeypatch.setattr("edgekit.pipeline.quantize.make.isa_of", lambda device: ("avx2", "avx_vnni"))
     new = quantize(mlp["onnx"], scheme="int8", out=tmp_path / "new.onnx", data=DATA)
     assert old.step.params["reduce_range"] == ["0.weight", "3.weight"]
     assert new.step.params["reduce_range"] is False

@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from edgekit.artifact import writable_folder, writing
 from edgekit.bench.noisefloor import state_folder
-from edgekit.errors import InputError, UsageError
+from edgekit.errors import InputError, StorageError, UsageError
+from edgekit.outputs import writable_folder, writing
 from edgekit.pipeline.bench.journal import FRESH_S, KEPT_S, read_lines
 from edgekit.report.document import plain
 
@@ -63,7 +63,11 @@ class Notebook:
             if other != path:
                 other.unlink()
         self._file.truncate(0)
-        self._write({"schema": SCHEMA, "what": what, "time": time.time()})
+        try:
+            self._write({"schema": SCHEMA, "what": what, "time": time.time()})
+        except StorageError:
+            self.discard()
+            raise
 
     @property
     def found(self) -> int:

@@ -141,7 +141,7 @@ class Cell:
         plan, card = self.plan, self.plan.artifact.card
         client = open_worker(plan.device, timeout_s=plan.timeout_s, padding=self._layouts.pop())
         self._clients.append(client)
-        loaded = client.load(plan.artifact.path, runtime=plan.runtime, threads=plan.threads)
+        loaded = client.load(plan.artifact.path, runtime=plan.runtime, threads=plan.threads, card=card)
         if self._loaded is None:
             self._loaded = loaded
             self.environment = client.environment()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from edgekit.devices import WorkerClient
 from edgekit.devices.device import transport_for
 from edgekit.devices.emulator import EmulatorTransport
 from edgekit.errors import DeviceError, UnsupportedError, WorkerCrashError
+from edgekit.leftovers import scratch_folder
 from edgekit.pipeline.bench.cell import Cell
 from edgekit.types import Evidence
 
@@ -32,8 +31,8 @@ def count_instructions(cell: Cell) -> dict[str, Any]:
     transport = transport_for(plan.device)
     if not isinstance(transport, EmulatorTransport):
         raise UnsupportedError(f"--instructions counts on an emulated device; {plan.device.name} is none")
-    with tempfile.TemporaryDirectory(prefix="edgekit-count-") as folder:
-        file = Path(folder) / "counts"
+    with scratch_folder() as folder:
+        file = folder / "counts"
         transport.count_into(file)
         try:
             with WorkerClient(transport, timeout_s=plan.timeout_s) as client:

@@ -204,6 +204,8 @@ class Journal:
                 handle.close()
             except OSError:
                 log.debug("%s could not be closed", self.path)  # its last line could not be written either
+            if not read_lines(self.path)[0]:
+                self.path.unlink(missing_ok=True)
 
     def _read(self, resume: bool | None) -> None:
         rows, whole = read_lines(self.path)

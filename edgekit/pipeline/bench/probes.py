@@ -66,7 +66,8 @@ def _input(cell: Cell) -> dict[str, Any]:
         return {"absent": "no real input was given; give --input FILE"}
     contract = contract_of(plan.artifact)
     with open_worker(plan.device, timeout_s=plan.timeout_s) as client:
-        loaded = client.load(plan.artifact.path, runtime=plan.runtime, threads=plan.threads)
+        card = plan.artifact.card
+        loaded = client.load(plan.artifact.path, runtime=plan.runtime, threads=plan.threads, card=card)
         seeded = seeded_feed(loaded.signature, contract, plan.seed, dims=_dims(loaded, cell.feed))
         compared = _compare(_Side(client, cell.feed), _Side(client, seeded), plan.seed)
     return {"ratio": _ratio(compared)}

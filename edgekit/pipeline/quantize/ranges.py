@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from edgekit.artifact import publishing, sha256_model
+from edgekit.artifact import sha256_model
 from edgekit.data.dataset import Dataset, stratified
 from edgekit.errors import DataError
+from edgekit.outputs import publishing
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.calibration_doctor import missing_classes
 from edgekit.passes.histogram import METHODS
@@ -17,13 +18,11 @@ from edgekit.passes.observe import calibrate
 from edgekit.passes.transfer import transfer
 from edgekit.pipeline.learned_ranges import Learned, learned_in
 from edgekit.pipeline.quantize.options import QuantizeOptions
-from edgekit.pipeline.quantize.samples import calibration_feeds, is_whole
+from edgekit.pipeline.quantize.samples import SAMPLES, calibration_feeds, is_whole
 from edgekit.quality.integer_selftest import SEED
 from edgekit.types import Artifact, Feed, Signature
 
 log = logging.getLogger("edgekit")
-SAMPLES = 300
-"""Calibration samples where the user does not say; docs/quantization.md has what more of them changed."""
 METHOD = "minmax"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,9 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.artifact import publishing, sha256_model
+from edgekit.artifact import sha256_model
 from edgekit.data.dataset import Dataset, stratified
+from edgekit.documents import parse_json, typed
 from edgekit.errors import DataError, EdgekitError, StorageError
+from edgekit.inputs import read_regular
+from edgekit.leftovers import scratch_folder
+from edgekit.outputs import publishing
 from edgekit.passes.base import Pass, PassContext
 from edgekit.passes.onnx_float import SUFFIX
 from edgekit.passes.operators import Operator
@@ -92,16 +95,13 @@ def load_plan(path: Path, artifact: Artifact, scheme: str) -> Plan:
     Raises:
         DataError: not a plan, or one of another file or scheme.
     """
+    document = parse_json(read_regular(path, DataError, "a plan", "DOCUMENT_BYTES"), DataError, path)
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        raise DataError(f"{path} is no plan of mixed precision; --mixed with -o FILE.json writes one")
     try:
-        row = json.loads(path.read_text(encoding="utf-8"))
-        if row.pop("schema") != SCHEMA:
-            raise DataError(f"{path} is no plan of mixed precision; --mixed with -o FILE.json writes one")
-        for name in ("edgekit", "environment"):
-            row.pop(name, None)
-        layers = tuple(Sensitivity(**layer) for layer in row.pop("layers"))
-        plan = Plan(**{**row, "keep": tuple(row["keep"])}, layers=layers)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is no plan of mixed precision: {type(error).__name__}: {error}") from error
+        plan = typed(Plan, document, "it")
+    except ValueError as error:
+        raise DataError(f"{path} is no plan of mixed precision: {error}") from error
     if plan.model_sha256 != sha256_model(artifact.path) or plan.scheme != scheme:
         raise DataError(f"{path} is a plan of another file or scheme ({plan.scheme}) than {artifact.path}, {scheme}")
     return plan
@@ -150,8 +150,8 @@ Judged = tuple[list[Mapping[str, Array]], Evaluation | None]
 @contextmanager
 def _quantized(artifact: Artifact, quantizer: Pass) -> Iterator[Artifact | str]:
     """The file with one layer quantized; why not, where the quantizer refuses it."""
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / f"one.{artifact.format}"
+    with scratch_folder() as folder:
+        target = folder / f"one.{artifact.format}"
         try:
             quantizer.run(artifact, PassContext(target))
         except StorageError:  # says nothing of the layer

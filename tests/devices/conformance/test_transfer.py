@@ -259,5 +259,5 @@ def test_a_model_whose_weights_lie_elsewhere(start: Start, ends_in: Ends, files:
 
 
 def test_a_file_that_is_not_there(start: Start, ends_in: Ends, tmp_path: Path) -> None:
-    with start() as client, ends_in(ModelError, "cannot be read: No such file", code=3):
+    with start() as client, ends_in(ModelError, "does not exist", code=3):
         client.send(tmp_path / "nowhere.onnx")

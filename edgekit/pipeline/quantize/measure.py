@@ -1,0 +1,75 @@
+"""A file as it runs: its quality where there are labels, its seeded outputs, its outputs by length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from edgekit.artifact import contract_of
+from edgekit.data.dataset import Dataset
+from edgekit.data.preprocess import feeds
+from edgekit.data.seeded import seeded_feed
+from edgekit.devices import open_runner
+from edgekit.quality.evaluate import Evaluation, evaluate, measurable
+from edgekit.quality.integer_selftest import SEED
+from edgekit.quality.lengths import Probe, probes
+from edgekit.runtime.stream import sequences, streaming_of
+from edgekit.types import Artifact, Card, Feed, Signature
+
+_PROBED = 4
+"""Test samples on which the error by length of a recurrent file is looked at."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a file gives.
+
+    Attributes:
+        quality: on the test samples, None where they do not say what is right.
+        outputs: for the seeded feed :data:`SEED`.
+        by_length: for each of ``probes``, inputs of several lengths; none for a file without recurrent operators.
+    """
+
+    quality: Evaluation | None
+    signature: Signature
+    outputs: Feed
+    probes: tuple[Probe, ...]
+    by_length: Sequence[Feed]
+    runtime: str
+
+
+def measure(
+    artifact: Artifact,
+    card: Card | None,
+    test: Dataset | None,
+    limit: int | None = None,
+    probed: tuple[Probe, ...] | None = None,
+) -> Measured:
+    """Runs a file in a worker.
+
+    Args:
+        card: of the file, which has none yet where it was just made.
+        limit: test samples at most.
+        probed: the inputs of several lengths, None to choose them.
+
+    Raises:
+        EdgekitError: it does not run, or not on these samples.
+    """
+    with open_runner(artifact.path) as runner:
+        feed = seeded_feed(runner.signature, contract_of(replace(artifact, card=card)), SEED)
+        outputs = runner.run(feed)
+        found = None
+        if test is not None and measurable(test, card):
+            found = evaluate(sequences(runner), test, card, limit=limit)
+        if probed is None:
+            probed = _probes(artifact, card, runner.signature, test)
+        by_length = [runner.run(probe.feed) for probe in probed]
+        return Measured(found, runner.signature, outputs, probed, by_length, runner.name)
+
+
+def _probes(artifact: Artifact, card: Card | None, signature: Signature, test: Dataset | None) -> tuple[Probe, ...]:
+    if streaming_of(card) is not None:  # every run is one step
+        return ()
+    contract = contract_of(replace(artifact, card=card))
+    real = feeds(test, signature, contract, limit=_PROBED) if test is not None else ()
+    return probes(artifact, signature, contract, real)
