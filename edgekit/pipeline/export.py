@@ -354,7 +354,8 @@ def _finish_card(
     selftest = proof.selftest(made, ledger)
     card = replace(made.card, selftest=selftest)
     if selftest is None:
-        notes = (*notes, "no self-test: the network does not take integers from 0 to 9, or sizes of 1")
+        why = "the network has no answer to integers from 0 to 9, random booleans, or sizes of 1"
+        notes = (*notes, f"no self-test: {why}")
     return card.with_step(Step("export", params, library_versions(*converter.packages)), *notes)
 
 
