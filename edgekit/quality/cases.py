@@ -79,7 +79,7 @@ def again(made: Sequence[Case]) -> list[Case]:
     """More calls on inputs that were run before: what is usual behind each extreme and zeros, of which a state may be
     left. A real sample is more usual than an example, and that than random numbers."""
     usual = next((case for kind in ("sample", "example", "random") for case in made if case.kind == kind), None)
-    extremes = [case for kind in reversed(INVENTED) for case in made if case.kind == kind]
+    extremes = [case for kind in ("highest", "lowest", "zeros") for case in made if case.kind == kind]
     return [Case("calls", one.feed) for extreme in extremes if usual for one in (extreme, usual)]
 
 
