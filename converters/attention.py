@@ -87,7 +87,7 @@ def as_nested(module: nn.Module) -> Iterator[None]:
     (``enable_nested_tensor``); with any other it runs all of them. Captured is the latter: nested tensors are left out
     where torch.export looks on.
     """
-    found = [one for one in module.modules() if _takes_nested(one)]
+    found = [one for one in module.modules() if isinstance(one, nn.TransformerEncoder) and _takes_nested(one)]
     for one in found:
         one.forward = partial(_zero_padding, one)
     try:
@@ -97,9 +97,9 @@ def as_nested(module: nn.Module) -> Iterator[None]:
             del one.forward
 
 
-def _takes_nested(module: nn.Module) -> bool:
-    own = isinstance(module, nn.TransformerEncoder) and type(module).forward is nn.TransformerEncoder.forward
-    return own and module.use_nested_tensor and "forward" not in vars(module)
+def _takes_nested(module: nn.TransformerEncoder) -> bool:
+    own = type(module).forward is nn.TransformerEncoder.forward
+    return own and bool(module.use_nested_tensor) and "forward" not in vars(module)
 
 
 def _zero_padding(
