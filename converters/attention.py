@@ -89,7 +89,7 @@ def as_nested(module: nn.Module) -> Iterator[None]:
     """
     found = [one for one in module.modules() if isinstance(one, nn.TransformerEncoder) and _takes_nested(one)]
     for one in found:
-        one.forward = partial(_zero_padding, one)
+        one.forward = partial(_zero_padding, one)  # type: ignore[method-assign]
     try:
         yield
     finally:
