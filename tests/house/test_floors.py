@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 FLOOR = (
-    "types", "errors", "registry", "version", "children", "leftovers", "outputs", "limits", "inputs", "artifact",
+    "types", "errors", "registry", "version", "children", "leftovers", "outputs", "locks", "limits", "inputs", "artifact",
     "cardfile",
     "wire_onnx", "wire_tflite",
 )  # fmt: skip
