@@ -119,12 +119,12 @@ def quantizer_of(work: Work, keep_float: Collection[str], ranges: Calibration | 
     """The pass that quantizes as ``work`` asks, all operators but those of ``keep_float``."""
     plan, options = work.kernels, work.options
     given = (options.scheme, ranges or work.ranges, options.integer_io)
-    keep = frozenset(keep_float) | plan.keep_float
+    keep = frozenset(keep_float)
     if work.parent.format is Format.ONNX:
-        return quantize_onnx.QuantizeOnnx(*given, keep_float=keep)
+        return quantize_onnx.QuantizeOnnx(*given, keep_float=keep, float_kernels=plan.keep_float)
     return quantize_tflite.QuantizeTflite(
         *given,
-        keep_float=frozenset(keep_float),
+        keep_float=keep,
         stateful=options.stateful,
         products=plan.products - keep,
         float_kernels=plan.keep_float if plan.weighed else None,
