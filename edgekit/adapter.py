@@ -86,7 +86,7 @@ def adapt(
         parameters = _parameter_names(module, len(given))
         names = [_input_name(path, parameters) for path, leaf in paths if isinstance(leaf, Tensor)]
     names = _unique(names)
-    examples = {name: np.array(tensor.numpy()) for name, tensor in zip(names, tensors, strict=True)}
+    kept = [tensor.detach().cpu().clone() for tensor in tensors]
     result = _run_once(module, given, keywords)  # which may change what it is given
     outputs = [(path, leaf) for path, leaf in pytree.tree_flatten_with_path(result)[0] if isinstance(leaf, Tensor)]
     if not outputs:
@@ -100,6 +100,7 @@ def adapt(
     plain_out = isinstance(result, Tensor) or (type(result) is tuple and all(isinstance(r, Tensor) for r in result))
     if not (plain_in and plain_out):
         module = Adapted(module, spec, leaves, isinstance(result, Tensor)).eval()
+    examples = {name: np.array(tensor.numpy()) for name, tensor in zip(names, kept, strict=True)}
     return module, examples, signature
 
 

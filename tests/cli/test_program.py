@@ -75,7 +75,7 @@ def test_every_error_class_has_its_contract_code() -> None:
     assert codes == {
         "EdgekitError": 4, "UsageError": 2, "InputError": 3, "SourceError": 3, "ModelError": 3, "DataError": 3,
         "FeedError": 3, "RecipeError": 3, "UnsupportedError": 3, "ConversionError": 3, "StorageError": 3,
-        "LimitError": 3,
+        "LimitError": 3, "FactoryNeededError": 3,
         "GateError": 1, "ParityError": 1, "QualityError": 1, "DeviceError": 4, "RuntimeMissingError": 4,
         "WorkerCrashError": 4, "WorkerTimeoutError": 4, "WorkerMemoryError": 4, "ProtocolError": 4,
         "TransferError": 4, "UnreachableError": 4, "InconclusiveError": 5,
