@@ -225,7 +225,8 @@ def _take_emulator(deb: Path, target: Path) -> None:
 def _try(root: Path, site: str, program: str) -> None:
     """Imports the runtimes in the emulator, which also leaves their compiled bytecode for every later start."""
     python = root / "system" / "usr" / "bin" / "python3.11"
-    environment = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(root / site)}
+    environment = {name: os.environ.get(name, "") for name in ("PATH", "ORT_DISABLE_TELEMETRY")}
+    environment["PYTHONPATH"] = str(root / site)
     emulator = [str(root / "qemu-aarch64"), "-cpu", "cortex-a53", "-L", str(root / "system")]
     said = _run([*emulator, str(python), "-s", "-P", "-c", program], "the ARM system does not run", env=environment)
     if said.strip() != "aarch64":
