@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from edgekit.errors import InputError
 from edgekit.limits import check
+from edgekit.reading import why
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -45,8 +46,7 @@ def open_regular(path: str | Path, error: type[InputError], wanted: str, limit: 
     except FileNotFoundError as cause:
         raise error(f"{path} does not exist; give the path of {wanted}") from cause
     except (OSError, ValueError) as cause:  # ValueError: a NUL byte in the name
-        reason = cause.strerror if isinstance(cause, OSError) else cause
-        raise error(f"{path} cannot be read: {reason}; give the path of {wanted}") from cause
+        raise error(f"{path} cannot be read: {why(cause)}; give the path of {wanted}") from cause
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -65,7 +65,7 @@ def read_regular(path: str | Path, error: type[InputError], wanted: str, limit: 
         try:
             return file.read()
         except OSError as cause:
-            raise error(f"{path} cannot be read: {cause.strerror}; give the path of {wanted}") from cause
+            raise error(f"{path} cannot be read: {why(cause)}; give the path of {wanted}") from cause
 
 
 def require_regular_inside(folder: str | Path, error: type[InputError]) -> Path:

@@ -16,6 +16,7 @@ from edgekit.cli import VERBS
 from edgekit.cli.options import State
 from edgekit.errors import EdgekitError, FactoryNeededError
 from edgekit.escapes import visible
+from edgekit.reading import why
 from edgekit.version import __version__
 
 INTERRUPTED = 130
@@ -179,12 +180,16 @@ def explain_import(error: ImportError) -> tuple[int, str]:
     if isinstance(error, ModuleNotFoundError) and top in PACKAGES:
         extra = PACKAGES[top]
         return 4, f"edgekit: this needs the package {top!r}, which is not installed; pip install 'edgekit[{extra}]'"
+    if os.strerror(errno.EMFILE) in str(error):  # a shared library of the package could not be opened
+        return 4, f"edgekit: cannot load {top or 'a package'}: {why(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))}"
     return internal(error)
 
 
 def explain_os(error: OSError) -> tuple[int, str]:
     place = f" {error.filename!r}" if error.filename else ""
     reason = error.strerror or str(error)
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return 4, f"edgekit: cannot open{place}: {why(error)}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return 3, f"edgekit: cannot write{place}: {reason}; free some space or write elsewhere; nothing was published"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
