@@ -184,7 +184,7 @@ class Capture:
             for axis, dim in enumerate(spec.shape):
                 if isinstance(dim, str) and array.shape[axis] == 1:
                     array = np.repeat(array, 2, axis)
-            tensors.append(torch.from_numpy(np.ascontiguousarray(array)))
+            tensors.append(torch.from_numpy(np.array(array, order="C")))
         return tuple(tensors)
 
     @property
@@ -225,7 +225,7 @@ class Capture:
 
     def _captured(self) -> ExportedProgram:
         import torch
-        from edgekit.converters.attention import guard_masks
+        from edgekit.converters.attention import as_nested, guard_masks
         from edgekit.converters.recurrent.holding import Hold
         from edgekit.converters.recurrent.marking import Marking, unmark
         from edgekit.converters.recurrent.packing import contracts, settle
@@ -241,7 +241,7 @@ class Capture:
         hold = Hold(self.module)
 
         def exported() -> tuple[ExportedProgram, Packed]:
-            with quiet(), torch.no_grad(), Marking(hold):
+            with quiet(), torch.no_grad(), as_nested(self.module), Marking(hold):
                 spread = _spread(self.module, shapes) if known else None
                 return settle(unmark(torch.export.export(self.module, self.examples, dynamic_shapes=spread)))
 

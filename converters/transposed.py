@@ -108,7 +108,8 @@ def _with_zeros(module: fx.GraphModule, node: fx.Node, weight: fx.Node, sizes: l
     value = _attribute(module, weight)
     wide = value.new_zeros(*value.shape[:2], *sizes)
     reach = zip(value.shape[2:], steps, strict=True)
-    wide[(..., *(slice(0, (k - 1) * step + 1, step) for k, step in reach))] = value
+    places: tuple[Any, ...] = (..., *(slice(0, (k - 1) * step + 1, step) for k, step in reach))
+    wide[places] = value
     with module.graph.inserting_before(node):
         return _constant(module, node, "wide", wide)
 

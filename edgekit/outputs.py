@@ -229,6 +229,7 @@ def writing(target: str | Path) -> Iterator[None]:
             errno.ENAMETOOLONG,
             errno.ENOENT,
             errno.ENXIO,
+            errno.ELOOP,
         ):
             raise UsageError(f"cannot write {target}: {error.strerror}; choose another place with -o") from error
         raise

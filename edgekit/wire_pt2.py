@@ -7,7 +7,6 @@ not among those that may be there; example inputs, which are a pickle, are left 
 from __future__ import annotations
 
 import io
-import json
 import re
 import zipfile
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Final
 
+from edgekit.documents import parse_json
 from edgekit.errors import ModelError
 from edgekit.inputs import open_regular
 from edgekit.limits import check
@@ -120,23 +120,6 @@ def copy(package: Package, names: list[str], target: zipfile.ZipFile, folder: st
                 out.write(chunk)
 
 
-def document(text: bytes, subject: object) -> Any:
-    """JSON as torch writes it: no constants that JSON does not have, no deeper than ``DOCUMENT_DEPTH``.
-
-    Raises:
-        ModelError: it is not JSON.
-        LimitError: nested too deeply.
-    """
-
-    def constant(name: str) -> None:
-        raise ValueError(f"{name} is not JSON")
-
-    try:
-        return json.loads(text, parse_constant=constant)
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{subject} is not valid JSON ({error}); {WAY_OUT}") from error
-
-
 def program(path: str | Path) -> dict[str, Any]:
     """The exported program in ``path`` as JSON; nothing is unpickled.
 
@@ -144,7 +127,7 @@ def program(path: str | Path) -> dict[str, Any]:
         ModelError, LimitError: as :class:`Package`; the program is not a JSON object.
     """
     with opened(path) as package:
-        found = document(package.read(PROGRAM), f"{path}: {PROGRAM}")
+        found = parse_json(package.read(PROGRAM), ModelError, f"{path}: {PROGRAM}")
     if not isinstance(found, dict):
         raise ModelError(f"{path}: {PROGRAM} is a {type(found).__name__}, an object was expected; {WAY_OUT}")
     return found

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from edgekit.errors import InputError
-from edgekit.limits import check
+from edgekit.limits import check, check_unpacked
 
 _END, _END64, _LOCATOR = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
 _CENTRAL, _LOCAL, _DESCRIPTOR = b"PK\x01\x02", b"PK\x03\x04", b"PK\x07\x08"
@@ -53,7 +53,8 @@ class Archive:
 
     Raises:
         InputError: of the class ``error``: not a zip archive, cut short, or one that readers understand differently.
-        LimitError: it unpacks to more than ``ARCHIVE_BYTES``, or has more than ``ARCHIVE_MEMBERS``.
+        LimitError: it unpacks to more than ``ARCHIVE_BYTES`` or, relative to its size, ``UNPACKED_RATIO``, or has more
+            than ``ARCHIVE_MEMBERS``.
     """
 
     def __init__(self, file: BinaryIO, subject: object, error: type[InputError]) -> None:
@@ -120,7 +121,7 @@ class Archive:
         names = [entry.name for entry in entries]
         if len(set(names)) != len(names):
             raise self._refused(f"two members are called {Counter(names).most_common(1)[0][0]!r}")
-        check("ARCHIVE_BYTES", sum(entry.size for entry in entries), self._subject)
+        check_unpacked("ARCHIVE_BYTES", sum(entry.size for entry in entries), end, self._subject)
         ends = [entry.place for entry in entries[1:]] + [start]
         if (entries[0].place if entries else start) != 0:
             raise self._refused("bytes stand before its first member")

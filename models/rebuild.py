@@ -85,7 +85,7 @@ def _check_numbers(file: Path, numbers: Mapping[str, Any], within: str = "") -> 
             )
 
 
-class _Largest(TorchDispatchMode):
+class _Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Bytes of the largest tensor that is made."""
 
     bytes = 0
@@ -107,7 +107,8 @@ def _try(file: Path, card: Card, module: nn.Module) -> None:
         if recurrent and len(shape) == 3 and shape[1] > _STEPS:
             shape[1], scale = _STEPS, shape[1] / _STEPS
         inputs.append(torch.zeros(shape, dtype=getattr(torch, spec.dtype)))
-    with _Largest() as largest, torch.no_grad():
+    counting = _Largest()  # type: ignore[no-untyped-call]
+    with counting as largest, torch.no_grad():
         found = module(*inputs)
     check("INPUT_BYTES", largest.bytes * scale, f"{file}: the largest result of a layer")
     shapes = [tuple(one.shape) for one in (found if isinstance(found, tuple | list) else (found,))]

@@ -56,6 +56,8 @@ class Watch:
             told = self._told(event, args)
             if told and told not in self.seen:
                 self.seen.append(told)
+        except RecursionError:
+            return  # the reader is at the end of the stack, which it is about to find out by itself
         finally:
             self.active = True
 
@@ -196,7 +198,7 @@ def _memory(key: str) -> int:
 
 def _place(error: BaseException) -> str:
     """Where in edgekit an error came from."""
-    frames = traceback.extract_tb(error.__traceback__)[-40:] if error.__traceback__ else []
+    frames = list(traceback.StackSummary.extract(traceback.walk_tb(error.__traceback__), lookup_lines=False))
     own = [
         frame
         for frame in frames

@@ -74,6 +74,7 @@ class Pool:
     ) -> None:
         self._readers, self._seeds, self._folder, self._seed, self._jobs = readers, seeds, folder, seed, jobs
         self._slots: list[_Slot] = []
+        self._again: list[Job] = []
         gc.collect()
         gc.freeze()  # what is there now need not be looked at again by every child
 
@@ -123,7 +124,7 @@ class Pool:
 
     def _deal(self, slot: _Slot, deck: Iterator[Job], trace: bool) -> bool:
         """Gives an idle child the next input; whether it has one."""
-        if slot.job is None and (job := next(deck, None)) is not None:
+        if slot.job is None and (job := self._again.pop() if self._again else next(deck, None)) is not None:
             slot.job, slot.reading, slot.since = job, False, time.monotonic()
             order = {"name": job.reader, "seed": self._seed, "index": job.index, "trace": trace}
             with contextlib.suppress(BrokenPipeError):  # its end is heard in a moment
@@ -131,7 +132,9 @@ class Pool:
         return slot.job is not None
 
     def _heard(self, slot: _Slot, selector: selectors.BaseSelector, trace: bool) -> Iterator[Outcome]:
-        data = slot.link.recv(1 << 16)
+        data = b""
+        with contextlib.suppress(ConnectionResetError):  # it ended before it read its last order
+            data = slot.link.recv(1 << 16)
         if not data:
             job, reading = slot.job, slot.reading
             status = self._replace(slot, selector, trace)
@@ -139,8 +142,8 @@ class Pool:
                 yield Outcome(
                     job, "killed", faults=[f"crash: {_ending(status)}" + ("" if reading else " (while it was made)")]
                 )
-            elif job is not None:
-                raise RuntimeError(f"fuzz: {job} was lost")
+            elif job is not None:  # it had lived long enough
+                self._again.append(job)
             return
         slot.text += data
         while b"\n" in slot.text:

@@ -33,6 +33,7 @@ class Reader:
         seconds: what one input may take.
         starts: it may start programs (the worker that runs a model).
         bytes_only: edgekit is given the bytes of the file: there is never a FIFO or a folder in its place.
+        planted: it is none of edgekit's, and is not tried on good files first.
         needs: package without which there are no seeds.
     """
 
@@ -44,6 +45,7 @@ class Reader:
     seconds: float = SECONDS
     starts: bool = False
     bytes_only: bool = False
+    planted: bool = False
     needs: str = ""
 
 
@@ -343,4 +345,4 @@ def planted(spelled: str) -> Reader:
     ``seconds`` is what one input may take."""
     module, _, function = spelled.partition(":")
     opens: Any = getattr(importlib.import_module(module), function)
-    return Reader(opens, "table.csv", "table", seconds=getattr(opens, "seconds", SECONDS))
+    return Reader(opens, "table.csv", "table", seconds=getattr(opens, "seconds", SECONDS), planted=True)

@@ -30,7 +30,7 @@ class _Buffer(schema.BufferT):  # type: ignore[misc]
     def Pack(self, builder: Any) -> Any:
         if self.data is None or not len(self.data):
             return super().Pack(builder)
-        raw = np.ascontiguousarray(self.data).view(np.uint8).tobytes()
+        raw = np.asarray(self.data, order="C").view(np.uint8).tobytes()
         builder.StartVector(1, len(raw), ALIGNMENT)
         builder.head -= len(raw)
         builder.Bytes[builder.head : builder.head + len(raw)] = raw
@@ -81,7 +81,7 @@ class Editor:
 
     def buffer(self, data: np.ndarray[Any, Any]) -> int:
         made = schema.BufferT()
-        made.data = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
+        made.data = np.frombuffer(np.asarray(data).tobytes(), np.uint8)
         self.model.buffers.append(made)
         return len(self.model.buffers) - 1
 

@@ -162,7 +162,7 @@ def _counts(values: object) -> bool:
     """Whether ``values`` is a list of one or more whole numbers above 0 that fit into 64 bits."""
     if not isinstance(values, list) or not values or any(type(value) is not int for value in values):
         return False
-    return min(values) > 0 and max(values) < 2**63
+    return bool(min(values) > 0 and max(values) < 2**63)
 
 
 def owners_of(entry: Mapping[str, Any], blocks: int) -> Sequence[Hashable]:

@@ -96,4 +96,4 @@ def _read_binary(archive: Path, split: str) -> tuple[Array, Array]:
             )
     rows = np.concatenate([np.frombuffer(content, np.uint8).reshape(-1, row) for content in found.values()])
     images = rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    return np.ascontiguousarray(images), rows[:, 0].astype(np.int64)
+    return np.asarray(images, order="C"), rows[:, 0].astype(np.int64)

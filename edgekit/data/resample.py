@@ -68,4 +68,4 @@ def _phases(up: int, down: int) -> tuple[Array, int]:
     taps = -(-filter_.size // up)
     padded = np.zeros(taps * up)
     padded[: filter_.size] = filter_
-    return np.ascontiguousarray(padded.reshape(taps, up).T), half
+    return np.asarray(padded.reshape(taps, up).T, order="C"), half

@@ -107,10 +107,14 @@ def seeded_feed(
         elif "most" in rule.params:
             values = _lengths(_drawn(bits, count, np.positive).reshape(shape), rule, dims)
         else:
-            top = _most(kind, rule) + 1
-            values = _drawn(bits, count, lambda uniform, top=top: np.floor(uniform * top), spec.dtype)
+            values = _drawn(bits, count, _below(_most(kind, rule) + 1), spec.dtype)
         feed[spec.name] = values.reshape(shape).astype(spec.dtype, order="C", copy=False)
     return feed
+
+
+def _below(top: int) -> Callable[[Array], Array]:
+    """Uniform numbers -> whole ones from 0 to below ``top``."""
+    return lambda uniform: np.floor(uniform * top)
 
 
 def _most(kind: str, contract: InputContract) -> int:

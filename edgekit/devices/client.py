@@ -24,6 +24,7 @@ from edgekit.devices.protocol import Message, decode, encode
 from edgekit.devices.schema import ENVELOPE, REPLIES, Reply, check_outputs, check_signature, output_bytes
 from edgekit.devices.transport import Start, Transport
 from edgekit.errors import DeviceError, EdgekitError, ModelError, ProtocolError, UsageError, WorkerTimeoutError
+from edgekit.inputs import require_regular
 from edgekit.limits import limit
 from edgekit.runtime import Delegation, candidates
 from edgekit.types import Array, Card, Feed, Format, Signature
@@ -177,7 +178,7 @@ class WorkerClient:
             ModelError: it cannot be read.
             TransferError: it did not arrive as it was sent, or there is no room for it.
         """
-        file = Path(path)
+        file = require_regular(path, ModelError, "a file to send")
         try:
             parts = onnx_parts(file) if file.suffix.lower() == ".onnx" else {}
             place, named = self._send_one(file)
@@ -354,8 +355,8 @@ class WorkerClient:
                 return Message(value, told.arrays)
             if answer["ok"] or "error" not in answer:
                 raise ValueError("it has neither a value nor an error")
-        error = answer["error"]
-        raise wanted.error(error["class"])(self._in_words_of_the_user(error["message"]))
+        raised = answer["error"]
+        raise wanted.error(raised["class"])(self._in_words_of_the_user(raised["message"]))
 
     @contextmanager
     def _checking(self, command: str) -> Iterator[None]:

@@ -128,9 +128,14 @@ def take_in(digest: str, size: int) -> str:
 
 def forget(folder: str) -> None:
     """Removes all but the worker programs used last."""
-    places = [os.path.join(folder, name) for name in os.listdir(folder)]
-    for place in sorted(places, key=os.path.getmtime)[:-KEPT]:
-        os.unlink(place)
+    places = []
+    for name in os.listdir(folder):
+        place = os.path.join(folder, name)
+        with suppress(FileNotFoundError):  # another worker that comes now has removed it
+            places.append((os.path.getmtime(place), place))
+    for _, place in sorted(places)[:-KEPT]:
+        with suppress(FileNotFoundError):
+            os.unlink(place)
 
 
 def read_line(descriptor: int) -> bytes:

@@ -13,12 +13,14 @@ import os
 import re
 import tomllib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from edgekit.errors import InputError, UsageError
 from edgekit.inputs import read_regular
+from edgekit.locks import locked
 from edgekit.outputs import publishing
 from edgekit.registry import names
 
@@ -91,8 +93,9 @@ def save(name: str, address: str) -> Path:
         raise UsageError(f"{name!r} is a kind of device; choose another name")
     key = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
     table = f"[{key}]\naddress = {json.dumps(address, ensure_ascii=False)}\n"
-    kept = "".join(_without(name)) or _MADE
-    return _write(f"{kept.rstrip()}\n\n{table}")
+    with _alone():
+        kept = "".join(_without(name)) or _MADE
+        return _write(f"{kept.rstrip()}\n\n{table}")
 
 
 def forget(name: str) -> Path:
@@ -102,13 +105,19 @@ def forget(name: str) -> Path:
         UsageError: no saved device has it.
         InputError: the file cannot be read, or has the name in a form that is not a table of its own.
     """
-    known = [one.name for one in entries()]
-    if name not in known:
-        raise UsageError(f"no saved device is called {name!r}; there are: {', '.join(known) or 'none'}")
-    kept = _without(name)
-    if len(kept) == len(_blocks(_text())):
-        raise InputError(f"{config_file()}: {name!r} has no table of its own ([{name}]); remove it there by hand")
-    return _write("".join(kept))
+    with _alone():
+        known = [one.name for one in entries()]
+        if name not in known:
+            raise UsageError(f"no saved device is called {name!r}; there are: {', '.join(known) or 'none'}")
+        kept = _without(name)
+        if len(kept) == len(_blocks(_text())):
+            raise InputError(f"{config_file()}: {name!r} has no table of its own ([{name}]); remove it there by hand")
+        return _write("".join(kept))
+
+
+def _alone() -> AbstractContextManager[None]:
+    """Who reads the file to write it again does so alone; those who only read it find it whole at any time."""
+    return locked(config_file().with_name("devices.lock"))
 
 
 def _text() -> str:

@@ -53,7 +53,7 @@ def encode(message: Message) -> list[memoryview]:
     for name, array in message.arrays.items():
         if array.dtype.newbyteorder("<").str not in _DTYPES:
             raise ProtocolError(f"array {name!r} has dtype {array.dtype}; only numbers can be sent to a worker")
-        plain = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(array.shape)
+        plain = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
         rows.append({"name": name, "dtype": plain.dtype.str, "shape": list(plain.shape)})
         if plain.size:
             parts.append(plain.reshape(-1).view(np.uint8).data)

@@ -1,23 +1,22 @@
 """What the answer to each command may be: checked on this side, before anything is done with it.
 
-A device is not trusted. A rule takes a value and the place where it stands, and gives back what may be used of it, or
-raises ValueError with the place, what is there and what was wanted. Keys that no rule names are dropped.
+A device is not trusted. Keys that no rule (:mod:`edgekit.devices.rules`) names are dropped.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 
 from edgekit.bench.stages import STAGES
 from edgekit.devices.lease import LONGEST_S
 from edgekit.devices.protocol import VERSION
+from edgekit.devices.rules import MOST, SHOWN, Rule, either, flag, maybe, number, record, rows, table, text, whole
 from edgekit.errors import (
     DataError,
     DeviceError,
@@ -35,124 +34,10 @@ from edgekit.limits import limit
 from edgekit.runtime.ports import INTEGERS
 from edgekit.types import Array, Card, Feed, Signature, TensorSpec
 
-Rule: TypeAlias = Callable[[Any, str], Any]
-MOST: Final = 1 << 53
-"""Integers up to here are the same in every reader of JSON."""
 LONG: Final = 1 << 16
 """Characters of a name inside a model: converters join the names of all layers that they fuse."""
 _DTYPES: Final = frozenset(np.dtype(code).name for code in "?bhilqBHILQefdFD")
 _AXES: Final = 32
-_SHOWN: Final = 60
-
-
-def text(most: int = 4096, pattern: str = "") -> Rule:
-    """A string of at most ``most`` characters, which ``pattern`` matches as a whole."""
-    wanted = f"a text of at most {most:,} characters" + (f" like {pattern}" if pattern else "")
-
-    def rule(value: Any, where: str) -> str:
-        if not isinstance(value, str) or len(value) > most or (pattern and not re.fullmatch(pattern, value)):
-            raise _wrong(value, where, wanted)
-        return value
-
-    return rule
-
-
-def whole(low: int = 0, high: int = MOST) -> Rule:
-    """An integer within these bounds."""
-
-    def rule(value: Any, where: str) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise _wrong(value, where, f"a whole number from {low:,} to {high:,}")
-        return value
-
-    return rule
-
-
-def number(low: float = -1e30, high: float = 1e30) -> Rule:
-    """A number within these bounds, which are finite."""
-
-    def rule(value: Any, where: str) -> float:
-        if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
-            raise _wrong(value, where, f"a number from {low:g} to {high:g}")
-        return value
-
-    return rule
-
-
-def flag(value: Any, where: str) -> bool:
-    """A rule: true or false."""
-    if not isinstance(value, bool):
-        raise _wrong(value, where, "true or false")
-    return value
-
-
-def either(*rules: Rule) -> Rule:
-    """What one of the rules takes; the last one's error where none does."""
-
-    def rule(value: Any, where: str) -> Any:
-        for one in rules[:-1]:
-            try:
-                return one(value, where)
-            except ValueError:
-                continue
-        return rules[-1](value, where)
-
-    return rule
-
-
-def maybe(rule: Rule) -> Rule:
-    """null, or what ``rule`` takes."""
-    return lambda value, where: None if value is None else rule(value, where)
-
-
-def rows(rule: Rule, most: int = MOST) -> Rule:
-    """A list of at most ``most`` values."""
-
-    def listed(value: Any, where: str) -> list[Any]:
-        if not isinstance(value, list) or len(value) > most:
-            raise _wrong(value, where, f"a list of at most {most:,}")
-        return [rule(item, f"{where}[{index}]") for index, item in enumerate(value)]
-
-    return listed
-
-
-def table(rule: Rule) -> Rule:
-    """An object with any names."""
-
-    def named(value: Any, where: str) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            raise _wrong(value, where, "an object")
-        return {name: rule(item, f"{where}.{name[:_SHOWN]}") for name, item in value.items()}
-
-    return named
-
-
-def record(optional: Mapping[str, Rule] | None = None, /, **required: Rule) -> Rule:
-    """An object with these names, those of ``optional`` where they are there."""
-    rules, may_lack = {**required, **(optional or {})}, optional or {}
-
-    def checked(value: Any, where: str) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            raise _wrong(value, where, "an object")
-        for name in required:
-            if name not in value:
-                raise ValueError(f"{where}.{name} is missing")
-        return {
-            name: rule(value[name], f"{where}.{name}")
-            for name, rule in rules.items()
-            if name in value or name not in may_lack
-        }
-
-    return checked
-
-
-def _wrong(value: Any, where: str, wanted: str) -> ValueError:
-    if isinstance(value, str | int | float) and not isinstance(value, bool):
-        shown = repr(value) if isinstance(value, float) or (isinstance(value, int) and abs(value) < MOST) else ""
-        shown = shown or (repr(value[:_SHOWN]) if isinstance(value, str) else "a number of too many digits")
-    else:
-        shown = {dict: "an object", list: "a list", bool: str(value).lower()}.get(type(value), "null")
-    return ValueError(f"{where} is {shown}, wanted {wanted}")
 
 
 @dataclass(frozen=True)
@@ -214,14 +99,14 @@ def check_signature(signature: Signature, card: Card | None) -> None:
     for kind, specs in (("input", signature.inputs), ("output", signature.outputs)):
         twice = [name for name, count in Counter(spec.name for spec in specs).items() if count > 1]
         if twice:
-            raise ValueError(f"two {kind}s are called {twice[0][:_SHOWN]!r}")
+            raise ValueError(f"two {kind}s are called {twice[0][:SHOWN]!r}")
         known = () if card is None else card.signature.inputs if kind == "input" else card.signature.outputs
         if card is not None and not (len(specs) == len(known) and all(map(_is_of_the_card, specs, known))):
             raise ValueError(f"the {kind}s are {_shown(specs)}, the card has {_shown(known)}")
     for spec in signature.inputs:
         size = _least_bytes(spec)
         if size > limit("INPUT_BYTES"):
-            raise ValueError(f"input {str(spec)[:_SHOWN]} takes {size:,} bytes, EDGEKIT_LIMIT_INPUT_BYTES allows less")
+            raise ValueError(f"input {str(spec)[:SHOWN]} takes {size:,} bytes, EDGEKIT_LIMIT_INPUT_BYTES allows less")
 
 
 def _is_of_the_card(spec: TensorSpec, known: TensorSpec) -> bool:
@@ -237,7 +122,7 @@ def _is_of_the_card(spec: TensorSpec, known: TensorSpec) -> bool:
 
 
 def _shown(specs: Sequence[TensorSpec]) -> str:
-    return "; ".join(str(spec)[:_SHOWN] for spec in specs[:5])
+    return "; ".join(str(spec)[:SHOWN] for spec in specs[:5])
 
 
 def _least_bytes(spec: TensorSpec) -> int:
@@ -281,12 +166,12 @@ def check_outputs(arrays: Mapping[str, Array], signature: Signature, feed: Feed,
             )
         )
         if found.dtype != np.dtype(spec.dtype) or not fits:
-            raise ValueError(f"an output is {found.dtype}{list(found.shape)}, the signature says {str(spec)[:_SHOWN]}")
+            raise ValueError(f"an output is {found.dtype}{list(found.shape)}, the signature says {str(spec)[:SHOWN]}")
 
 
 def _check_names(arrays: Mapping[str, Array], wanted: tuple[str, ...]) -> None:
     if set(arrays) != set(wanted):
-        given = ", ".join(name[:_SHOWN] for name in list(arrays)[:5])
+        given = ", ".join(name[:SHOWN] for name in list(arrays)[:5])
         raise ValueError(f"it brings the arrays {given or 'none'}, wanted {', '.join(wanted) or 'none'}")
 
 

@@ -148,13 +148,13 @@ class SshTransport(Transport):
         lines = [self.address.python.encode() or b"-", _doorman(), json.dumps(order).encode(), b""]
         channel.send([memoryview(b"\n".join(lines))])
         try:
-            answer = channel.read_after(doorman.MARK, 5, deadline)
+            answer = bytes(channel.read_after(doorman.MARK, 5, deadline))
         except ValueError as error:
             raise ProtocolError(
                 f"{self.spec.name} talks and does not start a worker: {error}; its login shell should print nothing"
             ) from error
         if answer not in (b"send\n", b"have\n"):
-            raise ProtocolError(f"{self.spec.name} answers the first words with {bytes(answer)!r}; is it edgekit's?")
+            raise ProtocolError(f"{self.spec.name} answers the first words with {answer!r}; is it edgekit's?")
         if answer == b"send\n":
             channel.send([memoryview(archive)])
 

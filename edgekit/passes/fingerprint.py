@@ -186,7 +186,7 @@ def _distance(rows: Array, wanted: Array) -> Array:
 
 
 def _packed(array: Array) -> dict[str, Any]:
-    data = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
+    data = np.asarray(array, order="C").astype(array.dtype.newbyteorder("<")).tobytes()
     return {
         "dtype": str(array.dtype),
         "shape": list(array.shape),

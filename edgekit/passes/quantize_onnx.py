@@ -66,6 +66,8 @@ class QuantizeOnnx(Pass):
     reduce_range: bool | Mapping[str, int] = False
     """7-bit weights: of every layer, or of these alone (name -> axis of its scales; see :mod:`saturation`)."""
     keep_float: frozenset[str] = frozenset()
+    float_kernels: frozenset[str] = frozenset()
+    """Nodes that compute in float since that is faster on the target, and hold int8 weights."""
     name: ClassVar[str] = "quantize-onnx"
 
     def describe(self, model: Model) -> Step:
@@ -127,7 +129,7 @@ class QuantizeOnnx(Pass):
             )
         ranges = ranges_for(graph, self.calibration, artifact.path)
         unfit = Ranged.onnx(graph, self.calibration.ranges).exclusions(self.integer_io)
-        keep = self.keep_float | unfit.keys()
+        keep = self.keep_float | self.float_kernels | unfit.keys()
         around = frozenset() if self.integer_io else around_attention(graph)
         unshare(graph, around)
         if self.reduce_range is not True:

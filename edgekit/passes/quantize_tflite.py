@@ -32,7 +32,7 @@ from edgekit.passes.tflite_exclusions import exclusions
 from edgekit.passes.tflite_finish import finished
 from edgekit.passes.tflite_integers import holds, name_of
 from edgekit.passes.tflite_prepare import INNER, prepared
-from edgekit.passes.tflite_products import with_products
+from edgekit.passes.tflite_products import Rewritten, with_products
 from edgekit.types import Artifact, Format, PassResult, Step
 
 SCHEMES = ("int8", "int8-dynamic", "int8-weights", "fp16", "int16x8", "int4-weights")
@@ -110,14 +110,9 @@ class QuantizeTflite(Pass):
             raise UsageError(
                 f"scheme {self.scheme} needs a calibration: give --data (real samples; random ones give wrong ranges)"
             )
-        given = prepared(model.path)
+        given, rewritten, slow, unfit = self._rewritten(model)
         stored = self.scheme == "int8-dynamic" and holds_recurrent(given)  # why: quantize_recurrent.NOTES
         used = "int8-weights" if stored else self.scheme
-        decided = self.float_kernels is not None
-        slow = frozenset() if decided else _slow(given, self.scheme, self.integer_io)
-        found = self.calibration.ranges if self.calibration is not None else {}
-        unfit = exclusions(given, self.scheme, self.integer_io, found)
-        given, rewritten = with_products(given, self.products - unfit.keys())
         keep = rewritten.named(self.keep_float | slow | unfit.keys())
         calibration = None if self.calibration is None else rewritten.calibration(self.calibration)
         recipe = self._recipe(
@@ -132,6 +127,19 @@ class QuantizeTflite(Pass):
         left = [f"{count} operators stay in float: {why}" for why, count in said.items() if count]
         notes = (*filter(None, [_NOTES.get(self.scheme)]), *left, *done.notes, *_refused_by_old(done.content, used))
         return PassResult(Artifact(context.target, Format.TFLITE, model.card), True, notes)
+
+    def float_form(self, model: Artifact) -> bytes:
+        """The float file as it is rewritten before it is quantized: it computes what ``model`` does."""
+        return self._rewritten(model)[0]
+
+    def _rewritten(self, model: Artifact) -> tuple[bytes, Rewritten, frozenset[str], Mapping[str, str]]:
+        """:meth:`float_form`, what was changed in it, and operators that stay in float: slow ones, and those that must
+        with the reason."""
+        content = prepared(model.path)
+        slow = frozenset() if self.float_kernels is not None else _slow(content, self.scheme, self.integer_io)
+        ranges = self.calibration.ranges if self.calibration is not None else {}
+        unfit = exclusions(content, self.scheme, self.integer_io, ranges)
+        return *with_products(content, self.products - unfit.keys()), slow, unfit
 
     def _with_recurrent(self, content: bytes, ranges: Mapping[str, Range], given: bytes, *, anew: bool) -> Recurrent:
         """``content`` with recurrent operators, free sizes and names as the float file ``given`` has them.

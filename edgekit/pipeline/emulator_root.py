@@ -27,6 +27,7 @@ from edgekit import children
 from edgekit.artifact import sha256_file
 from edgekit.devices.emulator import SITES, VERSION, root_folder
 from edgekit.errors import DeviceError, RuntimeMissingError, StorageError
+from edgekit.locks import locked
 
 log = logging.getLogger("edgekit")
 MIRROR: Final = "http://deb.debian.org/debian"
@@ -66,6 +67,14 @@ def build_root() -> Path:
     if (target / "manifest.json").is_file():
         return target
     _check_machine(target)
+    waiting = "another process builds the ARM system; this one waits for it"
+    with locked(target.with_name(f".{target.name}.lock"), waiting):
+        if not (target / "manifest.json").is_file():
+            _build(target)
+    return target
+
+
+def _build(target: Path) -> None:
     building = target.with_name(f".{target.name}.building")
     building.mkdir(parents=True, exist_ok=True)
     root = building / "root"
@@ -90,13 +99,12 @@ def build_root() -> Path:
     files = [*debs, *(wheel for rows in wheels.values() for wheel in rows)]
     manifest = {"version": VERSION, "files": {file.name: sha256_file(file) for file in sorted(files)}}
     (root / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    with suppress(OSError):  # somebody else built it meanwhile: theirs is as good
+    with suppress(OSError):  # something lies there
         os.rename(root, target)
     shutil.rmtree(building, ignore_errors=True)
     if not (target / "manifest.json").is_file():
         raise DeviceError(f"{target} is in the way and is no ARM system of edgekit; remove it and try again")
     log.info("the ARM system is in %s", target)
-    return target
 
 
 def _check_machine(target: Path) -> None:
@@ -217,7 +225,8 @@ def _take_emulator(deb: Path, target: Path) -> None:
 def _try(root: Path, site: str, program: str) -> None:
     """Imports the runtimes in the emulator, which also leaves their compiled bytecode for every later start."""
     python = root / "system" / "usr" / "bin" / "python3.11"
-    environment = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(root / site)}
+    environment = {name: os.environ.get(name, "") for name in ("PATH", "ORT_DISABLE_TELEMETRY")}
+    environment["PYTHONPATH"] = str(root / site)
     emulator = [str(root / "qemu-aarch64"), "-cpu", "cortex-a53", "-L", str(root / "system")]
     said = _run([*emulator, str(python), "-s", "-P", "-c", program], "the ARM system does not run", env=environment)
     if said.strip() != "aarch64":

@@ -132,15 +132,8 @@ def export(
         ParityError: a file's outputs differ; the message names the first layer that does. Nothing is published.
     """
     formats = _formats(to)
-    factory = more.pop("factory", None)
-    options = ExportOptions(parse_dynamic(dynamic), **more)
-    _check_options(options, formats, name)
-    if streaming and (options.dynamic or options.channels_last or options.stateful):
-        given = "--dynamic" if options.dynamic else "--channels-last" if options.channels_last else "--stateful"
-        raise UsageError(
-            "--streaming takes one step of a fixed shape in the network's own layout, with the state as inputs and "
-            f"outputs; leave {given} out"
-        )
+    options, factory = _options(dynamic, more)
+    _check_options(options, formats, name, streaming)
     folder = _folder(Path(out))
     real = RealInputs(data, input)
     converters = {item: _converter(item) for item in formats}
@@ -219,7 +212,19 @@ def _folder(out: Path) -> Path:
     return out
 
 
-def _check_options(options: ExportOptions, formats: Sequence[str], name: str | None) -> None:
+def _options(dynamic: Sequence[str] | Mapping[str, Mapping[int, str]], more: More) -> tuple[ExportOptions, str | None]:
+    """What the converters are told, and what builds the network."""
+    layout: dict[str, Any] = {name: value for name, value in more.items() if name != "factory"}
+    return ExportOptions(parse_dynamic(dynamic), **layout), more.get("factory")
+
+
+def _check_options(options: ExportOptions, formats: Sequence[str], name: str | None, streaming: bool) -> None:
+    if streaming and (options.dynamic or options.channels_last or options.stateful):
+        given = "--dynamic" if options.dynamic else "--channels-last" if options.channels_last else "--stateful"
+        raise UsageError(
+            "--streaming takes one step of a fixed shape in the network's own layout, with the state as inputs and "
+            f"outputs; leave {given} out"
+        )
     if options.opset is not None and str(Format.ONNX) not in formats:
         raise UsageError(f"--opset is for ONNX, but the formats are: {', '.join(formats)}; add --to onnx")
     if options.stateful and str(Format.TFLITE) not in formats:
@@ -349,7 +354,8 @@ def _finish_card(
     selftest = proof.selftest(made, ledger)
     card = replace(made.card, selftest=selftest)
     if selftest is None:
-        notes = (*notes, "no self-test: the network does not take integers from 0 to 9, or sizes of 1")
+        why = "the network has no answer to integers from 0 to 9, random booleans, or sizes of 1"
+        notes = (*notes, f"no self-test: {why}")
     return card.with_step(Step("export", params, library_versions(*converter.packages)), *notes)
 
 

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from edgekit.artifact import contract_of, open_artifact
 from edgekit.converters.base import Capture, Converter
 from edgekit.errors import DeviceError, ModelError, RuntimeMissingError, UnsupportedError
@@ -140,7 +142,7 @@ class Proof:
             self.notes = (f"not proved on inputs that the network itself refuses: {kinds} ({why})",)
 
     def selftest(self, made: Artifact, ledger: Ledger) -> SelfTest | None:
-        """Seeded inputs of ``made`` with the module's outputs; None where the module does not take such inputs."""
+        """Seeded inputs of ``made`` with the module's outputs; None where the module has no answer to such inputs."""
         from edgekit.data.seeded import seeded_feed
 
         if self.capture.minimum:  # every device replays with dynamic dimensions at 1
@@ -150,6 +152,8 @@ class Proof:
         try:
             outputs = self.capture.reference(feed)
         except DeviceError:
+            return None
+        if not all(np.isfinite(value).all() for value in outputs.values()):
             return None
         kept = {key: tuple(float(v) for v in value.ravel()[:SELFTEST_VALUES]) for key, value in outputs.items()}
         return SelfTest(SELFTEST_SEED, kept, SELFTEST_RELATIVE * max(max(ledger.scale.values(), default=0.0), 1e-3))

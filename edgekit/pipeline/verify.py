@@ -231,7 +231,7 @@ def _examples(side: Alignment, reference: _Reference) -> Feed | None:
         array = array if pair.order is None else array.transpose(np.argsort(pair.order))
         if any(isinstance(d, int) and d != n for d, n in zip(pair.mine.shape, array.shape, strict=True)):
             return None
-        examples[pair.mine.name] = np.ascontiguousarray(array).astype(pair.mine.dtype)
+        examples[pair.mine.name] = np.asarray(array, order="C").astype(pair.mine.dtype)
     return examples
 
 

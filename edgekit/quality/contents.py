@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -138,9 +139,21 @@ def _pt2_program(path: Path) -> Any:
     return found
 
 
-def _pt2_names(path: Path) -> Iterator[str]:
-    for node in _pt2_program(path)["graph"]["nodes"]:
-        yield str(node["target"]).removeprefix("torch.ops.")
+@contextmanager
+def _as_program(path: Path) -> Iterator[None]:
+    """Raises ModelError where a program does not have the fields that torch writes."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ModelError(
+            f"{path} cannot be read as .pt2: its program is not as torch writes it ({type(error).__name__}: {error}); "
+            f"{wire_pt2.WAY_OUT}"
+        ) from error
+
+
+def _pt2_names(path: Path) -> list[str]:
+    with _as_program(path):
+        return [str(node["target"]).removeprefix("torch.ops.") for node in _pt2_program(path)["graph"]["nodes"]]
 
 
 def may_write_buffers(path: Path) -> bool:
@@ -152,14 +165,19 @@ def may_write_buffers(path: Path) -> bool:
         ModelError: the file cannot be read.
     """
     program = _pt2_program(path)
-    if any("buffer_mutation" in row for row in program["signature"]["output_specs"]):
-        return True
     in_place = any(name.rpartition(".")[0].endswith("_") for name in _pt2_names(path))  # aten.add_.Tensor
-    return in_place and any("buffer" in row for row in program["signature"]["input_specs"])
+    with _as_program(path):
+        if any("buffer_mutation" in row for row in program["signature"]["output_specs"]):
+            return True
+        return in_place and any("buffer" in row for row in program["signature"]["input_specs"])
 
 
 def _pt2_signature(path: Path) -> Signature:
-    program = _pt2_program(path)
+    with _as_program(path):
+        return _signature_of(_pt2_program(path))
+
+
+def _signature_of(program: Any) -> Signature:
     values = program["graph"]["tensor_values"]
 
     def specs(rows: Any, key: str) -> tuple[TensorSpec, ...]:

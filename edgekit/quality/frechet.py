@@ -175,7 +175,7 @@ def as_pixels(images: Array, task: Task) -> Array:
     """Model outputs (N, C, H, W) in the task's range -> uint8 (N, H, W, C)."""
     low, high = map(float, task.params["range"])
     bytes_ = np.rint((np.asarray(images, np.float64) - low) * (255.0 / (high - low))).clip(0, 255)
-    return np.ascontiguousarray(bytes_.astype(np.uint8).transpose(0, 2, 3, 1))
+    return np.asarray(bytes_.astype(np.uint8).transpose(0, 2, 3, 1), order="C")
 
 
 def moments(features: Array) -> tuple[Array, Array]:

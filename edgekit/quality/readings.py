@@ -118,12 +118,18 @@ class Constant:
 class Pair(Protocol):
     """A float file and the file that was quantized from it."""
 
-    operators: Sequence[Operator]
-    readings: Sequence[Reading]
-    constants: Sequence[Constant]
-    results: Mapping[str, tuple[str, str, Steps | None]]
-    """Output of the parent by the name a user sees -> key of its tensor, key in the file, steps there."""
     suffix: str
+
+    @property
+    def operators(self) -> Sequence[Operator]: ...
+    @property
+    def readings(self) -> Sequence[Reading]: ...
+    @property
+    def constants(self) -> Sequence[Constant]: ...
+    @property
+    def results(self) -> Mapping[str, tuple[str, str, Steps | None]]:
+        """Output of the parent by the name a user sees -> key of its tensor, key in the file, steps there."""
+        ...
 
     def shown(self) -> bytes:
         """The file with every ``other`` of the readings and every result as an output, by its key, in real values."""
@@ -162,7 +168,7 @@ def given_key(other: str) -> str:
 
 def hybrid_inputs(pair: Pair, inputs: Iterable[str]) -> frozenset[str]:
     """``inputs`` of the parent, and what hybrid operators are given; nothing for a file without any."""
-    hybrid = {number for number, one in enumerate(pair.operators) if one.inexact == "hybrid"}
+    hybrid = {number for number, one in enumerate(pair.operators) if one.inexact}
     if not hybrid:
         return frozenset()
     return frozenset((*inputs, *(given_key(r.other) for r in pair.readings if r.operator in hybrid)))

@@ -290,7 +290,8 @@ def _folded(node: Any, given: Mapping[str, Any], inputs: Sequence[Held]) -> Held
     if node.op_type == "Cast" and given["to"].i == _FLOAT:
         values = first.values.astype(np.float32)
         half = first.values.dtype == np.float16
-        return Held(values, np.spacing(np.abs(first.values)).astype(np.float32) / 2 if half else np.float32(0.5))
+        error = np.spacing(np.abs(first.values)).astype(np.float32) / 2 if half else np.full((), 0.5, np.float32)
+        return Held(values, error)
     if node.op_type == "Mul":
         second = inputs[1]
         allowed = np.abs(first.allowed * second.values) + np.abs(second.allowed * first.values)

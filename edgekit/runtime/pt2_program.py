@@ -19,11 +19,12 @@ from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
 
+from edgekit.documents import parse_json
 from edgekit.errors import ModelError
 from edgekit.limits import check
 from edgekit.runtime.pt2_operators import CONTROL, SIZES, is_allowed
 from edgekit.runtime.pt2_sizes import BITS, SYMBOL, refusal
-from edgekit.wire_pt2 import WAY_OUT, document
+from edgekit.wire_pt2 import WAY_OUT
 
 _DEVICES: Final = ("cpu", "cuda", "meta", "mps", "xpu")
 _TREES: Final = ("builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict")
@@ -74,7 +75,7 @@ def vetted_payloads(text: bytes, subject: object) -> tuple[bytes, Mapping[str, A
 def _vetted(kind: Any, text: bytes, subject: object) -> Any:
     walk = _Walk(subject)
     try:
-        return walk.of(kind, document(text, subject), ("", ""))
+        return walk.of(kind, parse_json(text, ModelError, subject), ("", ""))
     except _Refusal as error:
         raise ModelError(f"{subject}: {error}; {WAY_OUT}") from error
     except RecursionError as error:
@@ -222,10 +223,17 @@ def _operator(text: str) -> str | None:
 
 def _tree(text: str) -> str:
     """The structure of inputs or outputs: tuples, lists and dicts, whose context is the only text in it."""
-    found = document(text.encode(), "the structure of its inputs and outputs")
+    found = _json(text)
     if type(found) is not list or len(found) != 2 or found[0] != 1:
         raise _Refusal("the structure of its inputs and outputs is in an unknown form")
     return json.dumps([1, _branch(found[1])])
+
+
+def _json(text: str) -> Any:
+    try:
+        return parse_json(text.encode(), ModelError, "the structure of its inputs and outputs")
+    except (ModelError, UnicodeEncodeError) as error:
+        raise _Refusal(str(error)) from error
 
 
 def _branch(value: Any) -> dict[str, Any]:
@@ -236,7 +244,7 @@ def _branch(value: Any) -> dict[str, Any]:
         return value
     if kind not in _TREES or type(context) is not str or type(parts) is not list:
         raise _Refusal(f"its inputs or outputs are a {str(kind)[:60]!r}; tuples, lists and dicts are read")
-    keys = document(context.encode(), "the keys of its inputs and outputs")
+    keys = _json(context)
     if kind in _TREES[:2]:
         fits = keys is None
     else:

@@ -136,10 +136,10 @@ def _exponent(node: ast.expr) -> int:
         raise _NotASize("has an exponent that is not a number")
     if isinstance(inner, ast.Call) and getattr(inner.func, "id", "") not in ("Integer", "Rational"):
         raise _NotASize("has an exponent that is not a number")
-    largest = max(abs(_value(number)) for number in plain)
+    largest = max(abs(int(_value(number))) for number in plain)
     if largest > _EXPONENT:
         raise _NotASize(f"has an exponent of {largest:,}, the limit is {_EXPONENT}")
-    return max(1, largest)
+    return int(max(1, largest))
 
 
 def _is(node: ast.expr, kind: type) -> bool:

@@ -77,7 +77,7 @@ def test_every_error_class_has_its_contract_code() -> None:
     assert codes == {
         "EdgekitError": 4, "UsageError": 2, "InputError": 3, "SourceError": 3, "ModelError": 3, "DataError": 3,
         "FeedError": 3, "RecipeError": 3, "UnsupportedError": 3, "ConversionError": 3, "StorageError": 3,
-        "LimitError": 3,
+        "LimitError": 3, "FactoryNeededError": 3,
         "GateError": 1, "ParityError": 1, "QualityError": 1, "DeviceError": 4, "RuntimeMissingError": 4,
         "WorkerCrashError": 4, "WorkerTimeoutError": 4, "WorkerMemoryError": 4, "ProtocolError": 4,
         "TransferError": 4, "UnreachableError": 4, "InconclusiveError": 5,
@@ -231,10 +231,9 @@ def test_verbs_are_in_the_order_of_the_flow() -> None:
 @pytest.mark.parametrize("most", [5, 6, 8])
 def test_few_open_files_are_named(most: int) -> None:
     """Fewer than 5 do not even start Python."""
-    program = "import sys; from edgekit.cli import main; sys.exit(main())"
-    command = f'ulimit -n {most}; exec "$@"'
-    words = [sys.executable, "-c", program, "compare", __file__, __file__]
-    done = subprocess.run(["sh", "-c", command, "sh", *words], capture_output=True, text=True)
+    program = "from edgekit.cli import main; main()"
+    command = f"ulimit -n {most}; exec '{sys.executable}' -c '{program}' compare {__file__} {__file__}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
     assert done.returncode in (3, 4), done.stderr
     assert "Traceback" not in done.stderr and "internal error" not in done.stderr
 

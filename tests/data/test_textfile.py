@@ -67,7 +67,7 @@ def test_only_regular_files_are_opened(tmp_path, kind):
 @pytest.mark.parametrize("content", [
     b"not gzip", gzip.compress(TABLE.encode())[:-6], gzip.compress(TABLE.encode())[:20], b"\x1f\x8b",
     gzip.compress(TABLE.encode())[:-8] + bytes(8), gzip.compress(b"\xff\xfe"),
-])  # fmt: skip
+], ids=["not gzip", "cut short", "header and a little", "two bytes", "wrong sum", "not UTF-8"])  # fmt: skip
 def test_packed_files_that_are_damaged(tmp_path, content):
     (tmp_path / "a.csv.gz").write_bytes(content)
     for kind in FILES:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit.devices import schema
+from edgekit.devices import rules, schema
 from edgekit.devices.schema import REPLIES, Reply, check_outputs, check_signature, output_bytes
 from edgekit.devices.worker import Worker
 from edgekit.errors import DeviceError, EdgekitError, FeedError, ModelError
@@ -23,33 +23,33 @@ FEED = {"x": np.ones((2, 4), np.float32)}
 @pytest.mark.parametrize(
     ("rule", "value", "said"),
     [
-        (schema.whole(), True, "value is true, wanted a whole number from 0"),
-        (schema.whole(), 1.0, "value is 1.0, wanted a whole number"),
-        (schema.whole(), -1, "value is -1"),
-        (schema.whole(), int("9" * 4000), "a number of too many digits, wanted a whole number"),
-        (schema.number(), float("inf"), "value is inf, wanted a number"),
-        (schema.number(), float("nan"), "value is nan, wanted a number"),
-        (schema.number(0, 1), "1", "value is '1', wanted a number from 0 to 1"),
-        (schema.text(3), "four", "value is 'four', wanted a text of at most 3 characters"),
-        (schema.text(), "x" * 1_000_000, "wanted a text of at most 4,096 characters"),
-        (schema.flag, 1, "value is 1, wanted true or false"),
-        (schema.rows(schema.whole()), {}, "value is an object, wanted a list"),
-        (schema.rows(schema.whole(), 1), [1, 2], "wanted a list of at most 1"),
-        (schema.rows(schema.whole()), [1, None], r"value\[1\] is null, wanted a whole number"),
-        (schema.table(schema.text()), [], "value is a list, wanted an object"),
-        (schema.record(a=schema.whole()), {}, "value.a is missing"),
-        (schema.record(a=schema.record(b=schema.whole())), {"a": {"b": NESTED}}, "value.a.b is a list"),
-        (schema.either(schema.whole(), schema.text(9)), None, "value is null, wanted a text"),
+        (rules.whole(), True, "value is true, wanted a whole number from 0"),
+        (rules.whole(), 1.0, "value is 1.0, wanted a whole number"),
+        (rules.whole(), -1, "value is -1"),
+        (rules.whole(), int("9" * 4000), "a number of too many digits, wanted a whole number"),
+        (rules.number(), float("inf"), "value is inf, wanted a number"),
+        (rules.number(), float("nan"), "value is nan, wanted a number"),
+        (rules.number(0, 1), "1", "value is '1', wanted a number from 0 to 1"),
+        (rules.text(3), "four", "value is 'four', wanted a text of at most 3 characters"),
+        (rules.text(), "x" * 1_000_000, "wanted a text of at most 4,096 characters"),
+        (rules.flag, 1, "value is 1, wanted true or false"),
+        (rules.rows(rules.whole()), {}, "value is an object, wanted a list"),
+        (rules.rows(rules.whole(), 1), [1, 2], "wanted a list of at most 1"),
+        (rules.rows(rules.whole()), [1, None], r"value\[1\] is null, wanted a whole number"),
+        (rules.table(rules.text()), [], "value is a list, wanted an object"),
+        (rules.record(a=rules.whole()), {}, "value.a is missing"),
+        (rules.record(a=rules.record(b=rules.whole())), {"a": {"b": NESTED}}, "value.a.b is a list"),
+        (rules.either(rules.whole(), rules.text(9)), None, "value is null, wanted a text"),
     ],
 )  # fmt: skip
-def test_what_is_not_wanted_is_refused_with_its_place(rule: schema.Rule, value: Any, said: str) -> None:
+def test_what_is_not_wanted_is_refused_with_its_place(rule: rules.Rule, value: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said) as caught:
         rule(value, "value")
     assert len(str(caught.value)) < 300
 
 
 def test_only_what_is_named_comes_through() -> None:
-    rule = schema.record({"b": schema.whole(), "c": schema.whole()}, a=schema.maybe(schema.whole()))
+    rule = rules.record({"b": rules.whole(), "c": rules.whole()}, a=rules.maybe(rules.whole()))
     assert rule({"a": None, "b": 2, "deep": NESTED}, "value") == {"a": None, "b": 2}
 
 

@@ -197,3 +197,6 @@ def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEKIT_LIMIT_ARCHIVE_BYTES", "300")
     with pytest.raises(LimitError, match="EDGEKIT_LIMIT_ARCHIVE_BYTES"):
         archive(written())
+    monkeypatch.undo()
+    with pytest.raises(LimitError, match="EDGEKIT_LIMIT_UNPACKED_RATIO"):
+        archive(written(zipfile.ZIP_DEFLATED, {"a/x": bytes(100_000_000)}))

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 FLOOR = (
-    "types", "errors", "registry", "version", "children", "leftovers", "outputs", "limits", "inputs", "artifact",
-    "cardfile",
+    "types", "errors", "registry", "version", "children", "leftovers", "outputs", "locks", "limits", "inputs",
+    "artifact", "cardfile",
     "wire_onnx", "wire_tflite",
 )  # fmt: skip
 ROOMS = ("runtime", "data", "bench", "devices")

@@ -17,6 +17,7 @@ from edgekit.errors import ParityError, UsageError
 from edgekit.passes import stateless
 from edgekit.pipeline.export import ExportResult, export
 from edgekit.pipeline.inspect import inspect
+from edgekit.pipeline.quantize import quantize
 from edgekit.pipeline.verify import verify
 from edgekit.quality import failing
 from edgekit.report.verbs import render_inspect
@@ -28,10 +29,10 @@ from torch import nn
 
 
 class Words(nn.Module):
-    def __init__(self):
+    def __init__(self, hidden=4):
         super().__init__()
-        self.lstm = nn.LSTM(3, 4, batch_first=True)
-        self.head = nn.Linear(4, 2)
+        self.lstm = nn.LSTM(3, hidden, batch_first=True)
+        self.head = nn.Linear(hidden, 2)
 
     def forward(self, x):
         return self.head(self.lstm(x)[0][:, -1])
@@ -56,6 +57,11 @@ def words():
 
 def counter():
     return Counter(), torch.randn(1, 5, 3)
+
+
+def wide():
+    torch.manual_seed(0)
+    return Words(48), torch.randn(1, 5, 3)
 
 
 def gru():
@@ -219,6 +225,18 @@ def test_a_state_is_kept_only_where_there_is_one(source: str, tmp_path: Path) ->
     with pytest.raises(UsageError, match=r"no operator of gru.tflite keeps a state in variables"):
         export(source.replace(":words", ":gru"), to="tflite", out=tmp_path, stateful=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_quantized_is_stateless_unless_it_is_asked_not_to_be(source: str, tmp_path: Path) -> None:
+    export(source.replace(":words", ":wide"), to="tflite", out=tmp_path)
+    for stateful in (False, True):
+        target = tmp_path / f"{stateful}.tflite"
+        made = quantize(tmp_path / "wide.tflite", scheme="int8-dynamic", out=target, stateful=stateful)
+        assert made.artifact.card is not None and made.artifact.card.stateful is stateful
+        _, apart = in_a_row(target, 100)
+        assert bool(apart.max() > 0) is stateful
+        told = any("keeps its state between calls" in note for note in made.artifact.card.notes)
+        assert told is stateful
 
 
 def test_a_network_that_keeps_state_in_a_buffer_is_refused(source: str, tmp_path: Path) -> None:

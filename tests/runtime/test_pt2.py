@@ -22,7 +22,6 @@ from edgekit.artifact import open_artifact, write_card
 from edgekit.errors import InputError, LimitError, ModelError
 from edgekit.runtime import load
 from edgekit.runtime.pt2 import load_program
-from edgekit.runtime.pt2_operators import CONTROL, SIZES, _dispatched, is_allowed
 from edgekit.types import Card, Signature, Task, TensorSpec
 
 Document = dict[str, Any]
@@ -374,8 +373,8 @@ def test_archives_that_are_not_of_torch(saved: Path, tmp_path: Path) -> None:
         ),
         "little-endian": packed({**content, "byteorder": b"big"}),
         "archive_version is not a number": packed({**content, "archive_version": b"one"}),
-        "not valid JSON": packed({**content, "models/model.json": b"{"}),
-        "nested too deeply|not valid JSON": packed({**content, "models/model.json": b"[" * 100_000}),
+        "cannot be read as JSON": packed({**content, "models/model.json": b"{"}),
+        "nested too deeply": packed({**content, "models/model.json": b"[" * 100_000}),
         "a dict was expected": packed({**content, "models/model.json": b"[]"}),
         "has no 'graph_module'": packed({**content, "models/model.json": b"{}"}),
         "in 2 folders": packed(content).replace(b"net/byteorder", b"two/byteorder"),
@@ -436,46 +435,6 @@ def test_control_flow_and_computed_sizes_of_good_files_work(tmp_path: Path) -> N
         for x in (np.ones((5, 3), np.float32), -np.ones((3, 3), np.float32)):
             (result,) = runner.run({runner.signature.inputs[0].name: x}).values()
             assert np.array_equal(result, Branches()(torch.from_numpy(x)).numpy())
-
-
-def test_operators_only_take_tensors_numbers_and_known_words() -> None:
-    """An operator of the list that took a file name, a stream or an object would be a hole in it."""
-    plain = {"Tensor", "int", "bool", "number", "float", "Device", "Generator"}
-    words = {
-        "approximate", "assert_msg", "driver", "equation", "indexing", "interpolation", "mode", "norm", "ord", "p",
-        "pad_mode", "padding", "padding_side", "reduce", "rounding_mode", "side", "UPLO",
-    }  # fmt: skip
-    schemas = {f"{s.name}.{s.overload_name}" if s.overload_name else s.name: s for s in torch._C._jit_get_all_schemas()}
-    checked = 0
-    for name in _dispatched():
-        space, _, rest = name.partition("::")
-        operator, _, overload = rest.partition(".")
-        if not is_allowed(f"torch.ops.{space}.{operator}.{overload or 'default'}"):
-            continue
-        for argument in schemas[name].arguments:
-            kind = str(argument.type)
-            while kind.startswith(("Optional[", "List[")):
-                kind = kind.partition("[")[2].removesuffix("]")
-            assert kind in plain or (kind == "str" and argument.name in words), (name, argument)
-        checked += 1
-    assert checked > 1500
-
-
-def test_names_that_are_no_operators_of_tensors() -> None:
-    from torch._export.serde.serialize import _SYM_OPS
-
-    assert {f"{op.__module__}.{op.__name__}" for op in _SYM_OPS} <= SIZES
-    assert all(
-        is_allowed(name)
-        for name in (*SIZES, *CONTROL, "torch.ops.aten.add_.Tensor", "torch.ops.aten.linalg_norm.default")
-    )
-    for name in (
-        "torch.load", "torch.ops.aten.add.str", "torch.ops.aten.format.default", "torch.ops.aten.set_.source_Tensor",
-        "torch.ops.aten.resize_.default", "torch.ops.prims.device_put.default", "_operator.methodcaller", "math.prod",
-        "torch.ops.profiler._record_function_enter_new.default", "torch.ops.higher_order.aoti_call_delegate", "cond",
-        "#x:y",
-    ):  # fmt: skip
-        assert not is_allowed(name), name
 
 
 def test_no_file_of_the_work_is_left(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

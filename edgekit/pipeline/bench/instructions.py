@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from edgekit.devices import WorkerClient
@@ -43,7 +44,8 @@ def count_instructions(cell: Cell) -> dict[str, Any]:
                 f"{error}; qemu 7.2, which loads plugins, crashes in onnxruntime and litert: count with "
                 "tflite-runtime, --on emulator:cortex-a72,tflite-runtime"
             ) from error
-        marks = [int(line) for line in file.read_text().split()]
+        told = file.read_text(errors="replace").split()
+    marks = [int(line) for line in told if re.fullmatch(r"[0-9]{1,18}", line)]
     return per_run(marks, RUNS)
 
 

@@ -23,6 +23,7 @@ from edgekit.data.cache import cache_folder
 from edgekit.devices import WorkerClient, open_worker
 from edgekit.errors import DeviceError, InputError
 from edgekit.leftovers import scratch_folder
+from edgekit.locks import locked
 from edgekit.outputs import publishing
 from edgekit.passes import onnx_prepare, onnx_single
 from edgekit.passes.base import Pass, PassContext
@@ -210,8 +211,9 @@ class Stopwatch(_Bench):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         super().__exit__(kind, error, at)
         if self._known is not None:
-            with publishing(self._place) as temporary:
-                temporary.write_text(json.dumps({"schema": SCHEMA, "times_ns": self._known}), encoding="utf-8")
+            with locked(self._place.with_suffix(".lock")), publishing(self._place) as temporary:
+                times = {**_read(self._place), **self._known}  # others have timed meanwhile
+                temporary.write_text(json.dumps({"schema": SCHEMA, "times_ns": times}), encoding="utf-8")
 
     def pair(self, one: Pair) -> tuple[float | None, float | None]:
         """(integer, float) nanoseconds; None for the one that does not run there. An operator that is never on integers
@@ -242,7 +244,7 @@ class Stopwatch(_Bench):
                 f"{self.device} does not run the conversion between float32 and int8, which every int8 file needs; "
                 "check it with edgekit device check"
             )
-        return np.polyfit(*zip(*points, strict=True), 1)
+        return np.polyfit([count for count, _ in points], [time for _, time in points], 1)
 
     def _timed(self, files: Sequence[bytes]) -> tuple[float | None, ...]:
         """Fastest typical nanoseconds of each file, which take turns, forwards and backwards."""

@@ -62,7 +62,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Made:
-    """A quantized file that is not published yet. ``notes``: what is to know of this file alone."""
+    """A quantized file that is not published yet, by ``quantizer``. ``notes``: what is to know of this file alone."""
 
     path: Path
     card: Card
@@ -70,6 +70,7 @@ class Made:
     account: Account
     step: Step
     notes: tuple[str, ...]
+    quantizer: Pass
 
 
 def prepare(parent: Artifact, options: QuantizeOptions, samples: Samples, folder: Path) -> Work:
@@ -118,12 +119,12 @@ def quantizer_of(work: Work, keep_float: Collection[str], ranges: Calibration | 
     """The pass that quantizes as ``work`` asks, all operators but those of ``keep_float``."""
     plan, options = work.kernels, work.options
     given = (options.scheme, ranges or work.ranges, options.integer_io)
-    keep = frozenset(keep_float) | plan.keep_float
+    keep = frozenset(keep_float)
     if work.parent.format is Format.ONNX:
-        return quantize_onnx.QuantizeOnnx(*given, keep_float=keep)
+        return quantize_onnx.QuantizeOnnx(*given, keep_float=keep, float_kernels=plan.keep_float)
     return quantize_tflite.QuantizeTflite(
         *given,
-        keep_float=frozenset(keep_float),
+        keep_float=keep,
         stateful=options.stateful,
         products=plan.products - keep,
         float_kernels=plan.keep_float if plan.weighed else None,
@@ -165,7 +166,7 @@ def make(work: Work, target: Path, keep: Collection[str] = (), why: Mapping[str,
     integers = options.scheme in (*CALIBRATED, "int8-dynamic") or found.integer_operators > 0
     card = replace(card, quality=quality, selftest=selftest_of(after.outputs, integers, output_steps(unpublished)))
     write_card(target, card)
-    return Made(target, card, after, found, step, notes[len(work.notes) :])
+    return Made(target, card, after, found, step, notes[len(work.notes) :], quantizer)
 
 
 def _keeping(work: Work) -> Artifact:

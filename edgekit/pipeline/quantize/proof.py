@@ -12,7 +12,7 @@ import numpy as np
 from edgekit.devices import open_runner
 from edgekit.errors import ParityError, QualityError
 from edgekit.leftovers import scratch_folder
-from edgekit.passes.pairs import pair_of, prepared_bytes
+from edgekit.passes.pairs import pair_of, prepared_bytes, without_reset
 from edgekit.pipeline.quantize.make import Made, Work
 from edgekit.pipeline.quantize.samples import held_feeds
 from edgekit.quality.arithmetic import compare, first_not_finite
@@ -50,8 +50,9 @@ def prove(work: Work, made: Made) -> Proof:
     log.info("proving it: as an app runs it, and operator by operator")
     contract = parent.card.contract if parent.card is not None else {}
     feeds = held_feeds(parent, work.samples, work.before.signature)
-    prepared = prepared_bytes(work.source)
-    pair = pair_of(prepared, made.path, parent.format)
+    prepared = prepared_bytes(work.source, made.quantizer)
+    with scratch_folder() as folder:
+        pair = pair_of(prepared, without_reset(work.source, made.path, made.quantizer, folder), parent.format)
     file = Artifact(made.path, parent.format, made.card)
     try:
         run = run_as_app(parent, file, feeds, contract, work.samples.said)

@@ -18,6 +18,7 @@ from edgekit.passes.calibration import check_method
 from edgekit.pipeline.bench.options import BenchOptions, read_options
 from edgekit.pipeline.prune.options import PruneOptions, asked
 from edgekit.pipeline.quantize.options import QuantizeOptions, asked_mixed, asked_seconds, check_request
+from edgekit.pipeline.quantize.options import read_options as read_quantize_options
 from edgekit.pipeline.recipe.contents import Contents, is_model
 from edgekit.pipeline.recipe.plan import ANY, Plan, Unit
 from edgekit.pipeline.recipe.verbs import (
@@ -201,10 +202,10 @@ def _prune(given: Mapping[str, Any], unit: Unit) -> None:
 def _quantize(given: Mapping[str, Any], unit: Unit, learned: Callable[[], bool]) -> None:
     if unit.gathers or unit.suffix == ANY:  # auto has its own options; it tries the schemes there are
         return
-    rest = {name: given[name] for name in QuantizeOptions.__dataclass_fields__ if name in given}
+    rest = {name: given[name] for name in QuantizeOptions.__dataclass_fields__ if name in given and name != "scheme"}
     rest["mixed"] = asked_mixed(given["mixed"], given["keep_float"])
     rest["seconds"] = asked_seconds(given["seconds"])
-    options = QuantizeOptions(**rest)
+    options, _ = read_quantize_options(given["scheme"], rest)
     known = options.data is None and options.calibration is None and learned()  # of use without either only
     check_request(unit.title, Format(unit.suffix.lstrip(".")), options, known)
 

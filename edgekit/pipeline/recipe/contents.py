@@ -197,7 +197,7 @@ def _bytes_of(value: Any) -> Iterator[bytes]:
         yield repr(value).encode()
     elif isinstance(value, np.ndarray) and value.dtype != object:
         yield f"{value.dtype}{value.shape}".encode()
-        yield np.ascontiguousarray(value).tobytes()
+        yield np.asarray(value).tobytes()
     elif is_dataclass(value):
         for one in fields(value):
             if one.name != "origin":  # where it lies on this machine

@@ -6,7 +6,6 @@ depends on hashes to what its record says, and its file is the one that was writ
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -19,7 +18,8 @@ from typing import Any
 from edgekit.artifact import library_versions, sha256_file
 from edgekit.bench.environment import environment
 from edgekit.errors import UsageError
-from edgekit.outputs import publishing, remove_output, writable_folder, writing
+from edgekit.locks import hold
+from edgekit.outputs import publishing, remove_output, writable_folder
 from edgekit.pipeline.recipe.contents import Contents, is_code, is_model
 from edgekit.pipeline.recipe.plan import Input, Plan, Unit
 from edgekit.pipeline.recipe.verbs import listed, names_code, takes_network, writes_file
@@ -151,17 +151,14 @@ class Folder:
             UsageError: another one does, or the folder cannot be written.
         """
         place = writable_folder(self.path / STATE) / "lock"
-        with writing(place):
-            handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        handle = hold(place)
+        if handle is None:
+            holder = place.read_bytes()[:40].decode(errors="replace").strip() or "unknown"
+            raise UsageError(
+                f"another 'edgekit recipe run' (process {holder}) works in {self.path}; wait until it has ended, "
+                "or choose another folder with -o"
+            )
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                holder = os.pread(handle, 40, 0).decode(errors="replace").strip() or "unknown"
-                raise UsageError(
-                    f"another 'edgekit recipe run' (process {holder}) works in {self.path}; wait until it has ended, "
-                    "or choose another folder with -o"
-                ) from error
             os.ftruncate(handle, 0)
             os.pwrite(handle, str(os.getpid()).encode(), 0)
             yield
