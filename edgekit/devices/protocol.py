@@ -29,7 +29,7 @@ HEADER_LIMIT_BYTES: Final = 16 << 20
 VALUES_LIMIT: Final = 2_000_000
 """Values in a header: small ones take thirty times their text as objects of Python."""
 BODY_LIMIT_BYTES: Final = 8 << 30
-_DTYPES: Final = {dtype.str: dtype for code in "?bhilqBHILQefdFD" if (dtype := np.dtype(code).newbyteorder("<"))}
+_DTYPES: Final = {text: np.dtype(text) for text in (np.dtype(c).newbyteorder("<").str for c in "?bhilqBHILQefdFD")}
 """Spelling -> what it means. numpy would read programs into other texts: records, arrays in arrays, objects."""
 _MOST, _MOST_ARRAYS, _MOST_AXES = 1 << 48, 100_000, 32
 

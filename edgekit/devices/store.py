@@ -49,7 +49,7 @@ class Store:
         held = _held(place)
         if held is None:
             return None
-        if os.fstat(held.fileno()).st_size == size and hashlib.file_digest(held, "sha256").hexdigest() == digest:
+        if os.fstat(held.fileno()).st_size == size and hashlib.file_digest(held, "sha256").hexdigest() == digest:  # type: ignore[arg-type]
             self._keep(held)
             return place
         with held, self._alone():

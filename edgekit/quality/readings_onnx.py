@@ -198,7 +198,7 @@ def _columns(node: Any, values: Array, step: Array) -> Held:
     """A matrix (K, N) of the file as the parent has it: turned where its Gemm takes (N, K)."""
     turned = any(a.name == "transB" and a.i for a in node.attribute)
     allowed = np.broadcast_to(np.abs(step) / 2, values.shape)
-    return Held(np.ascontiguousarray(values.T), allowed.T) if turned else Held(values, allowed)
+    return Held(np.asarray(values.T, order="C"), allowed.T) if turned else Held(values, allowed)
 
 
 def _scaled(pair: OnnxPair, node: Any, made: Any) -> Held:

@@ -29,7 +29,7 @@ def plan(source: Artifact, on: str | None) -> KernelPlan:
     def make(keep: frozenset[str], products: frozenset[str]) -> QuantizeTflite:
         return QuantizeTflite("int8", calibration(), products=products, float_kernels=keep)
 
-    return plan_kernels(source, make, frozenset(), on)
+    return plan_kernels(source, make, on)
 
 
 @pytest.fixture
