@@ -26,6 +26,8 @@ SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 _LIMIT: Final = "ARCHIVE_BYTES"
 _GZIP, _ZIP, _BLOCK = b"\x1f\x8b", b"PK", 1 << 16
 _LONGEST_NAME = 255
+_DEEPEST = 50
+"""Folders around a member; each is made and removed again by itself."""
 _LONGEST_HEADER = 1 << 20
 """Bytes of a name or of a list of attributes in a tar; Python reads each at once."""
 _HEADERS = (
@@ -148,6 +150,8 @@ def _inside(archive: Path, name: str) -> str:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         raise DataError(f"{archive}: {name!r} would land outside the folder it is unpacked to; use relative names")
+    if len(path.parts) > _DEEPEST:
+        raise DataError(f"{archive}: {name[:60]!r} … lies in more than {_DEEPEST} folders; pack it with fewer")
     if "\0" in name or any(len(os.fsencode(part)) > _LONGEST_NAME for part in path.parts):
         raise DataError(f"{archive}: {name[:60]!r} … is not a name that a file can have; use other names")
     return name

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgekit.artifact import sha256_file
 from edgekit.errors import SourceError, UnsupportedError
 from edgekit.inputs import require_regular
+from edgekit.reading import reading
 from edgekit.runtime.noise import quiet
 from edgekit.source.assemble import assemble
 from edgekit.source.base import Source
 from edgekit.types import Network
+from edgekit.unpacking import check_zip
 
 if TYPE_CHECKING:
     import torch
@@ -67,12 +69,10 @@ def _loaded(path: Path) -> Any:
 
 def _check(path: Path) -> None:
     require_regular(path, SourceError, "a .keras file", "MODEL_BYTES")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if "config.json" not in archive.namelist():
-                raise SourceError(f"{path} is a zip archive without a config.json: no model that Keras 3 saved")
-    except zipfile.BadZipFile as error:
-        raise SourceError(f"{path} is no .keras file, or cut short ({error}); save or copy it again") from error
+    with reading(path, SourceError, ".keras", advice="save or copy it again"), zipfile.ZipFile(path) as archive:
+        if "config.json" not in archive.namelist():
+            raise SourceError(f"{path} is a zip archive without a config.json: no model that Keras 3 saved")
+        check_zip(archive.infolist(), path.stat().st_size, "ARCHIVE_BYTES", SourceError, path)
 
 
 def _package(path: Path) -> Any:

@@ -93,6 +93,7 @@ BAD = {
     "absolute": ({"/tmp/edgekit-evil": b"1"}, "would land outside"),
     "climbs": ({"set/../../evil": b"1"}, "would land outside"),
     "long part": ({"x" * 300: b"1"}, "not a name that a file can have"),
+    "deep": ({"a/" * 60 + "x": b"1"}, "more than 50 folders"),
     "file as folder": ({"set/a": b"1", "set/a/b": b"1"}, "cannot be unpacked"),
     "folder as file": ({"set/a/b": b"1", "set/a": b"1"}, "cannot be unpacked"),
 }

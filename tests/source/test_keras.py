@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from edgekit.models.checkpoint import save_checkpoint
 
 import edgekit
-from edgekit.errors import SourceError, UnsupportedError
+from edgekit.errors import LimitError, SourceError, UnsupportedError
 from edgekit.runtime.torch import TorchModuleRunner
 from edgekit.source import resolve
 from edgekit.source.keras import _package
@@ -93,7 +94,7 @@ def test_a_checkpoint_of_it_comes_back(convolutions: Path, tmp_path: Path) -> No
 def test_what_is_wrong_with_a_file_is_said(keras: Any, convolutions: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.keras"
     cut.write_bytes(convolutions.read_bytes()[:-200])
-    with pytest.raises(SourceError, match=r"no \.keras file, or cut short"):
+    with pytest.raises(SourceError, match=r"cannot be read as \.keras.*save or copy it again"):
         resolve(cut)
     with pytest.raises(SourceError, match="does not exist"):
         resolve(tmp_path / "nothing.keras")
@@ -105,6 +106,14 @@ def test_what_is_wrong_with_a_file_is_said(keras: Any, convolutions: Path, tmp_p
     ragged.save(tmp_path / "ragged.keras")
     with pytest.raises(SourceError, match="open axes besides the batch"):
         resolve(tmp_path / "ragged.keras")
+
+
+def test_a_small_file_that_unpacks_to_a_large_one(keras: Any, convolutions: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(convolutions) as good, zipfile.ZipFile(tmp_path / "a.keras", "w", zipfile.ZIP_DEFLATED) as bad:
+        for name in good.namelist():
+            bad.writestr(name, good.read(name) + (b" " * (70 << 20) if name == "config.json" else b""))
+    with pytest.raises(LimitError, match="EDGEKIT_LIMIT_UNPACKED_RATIO"):
+        resolve(tmp_path / "a.keras")
 
 
 def test_code_inside_a_file_is_not_run(keras: Any, tmp_path: Path) -> None:
