@@ -12,19 +12,22 @@ from edgekit.artifact import open_artifact, publishing, sha256_file, sha256_mode
 from edgekit.data.dataset import Dataset
 from edgekit.devices import kept_workers
 from edgekit.errors import DataError, QualityError
-from edgekit.pipeline.quantize.make import Made, Work, make, prepare
-from edgekit.pipeline.quantize.mixed import given_plan, mixed
+from edgekit.pipeline.quantize.make import Made, Work, prepare
+from edgekit.pipeline.quantize.mixed import given_plan, mixed, ranked, whole
 from edgekit.pipeline.quantize.options import QuantizeOptions, check_options, one_model, read_options
-from edgekit.pipeline.quantize.proof import Proof, prove
+from edgekit.pipeline.quantize.plan import Plan
+from edgekit.pipeline.quantize.proof import Proof
 from edgekit.pipeline.quantize.result import QuantizeResult
 from edgekit.pipeline.quantize.samples import Samples, divided, samples_of
-from edgekit.pipeline.quantize.sensitivity import Plan
 from edgekit.pipeline.quantize.timing import time_ratio
 from edgekit.quality.account import account
 from edgekit.quality.evaluate import Evaluation, drop
 from edgekit.quality.lengths import length_errors
 from edgekit.quality.paired import quality_document
 from edgekit.types import Artifact
+
+COSTLIEST = 3
+"""Operators that a refusal names."""
 
 
 def quantize(
@@ -48,7 +51,9 @@ def quantize(
             :class:`edgekit.pipeline.auto.AutoOptions`.
 
     Raises:
-        QualityError: the file grew, or quality dropped by more than ``max_drop``; nothing is published.
+        QualityError: the file grew, quality dropped by more than ``max_drop``, the outputs miss their floor, or it
+            fails as an app runs it; nothing is published.
+        ParityError: it does not compute what its own scales say; nothing is published.
         ModelError, DataError, UnsupportedError, UsageError: what was given does not work; nothing is published.
     """
     options, auto = read_options(scheme, {"data": data, "max_drop": max_drop, **keywords})
@@ -75,7 +80,8 @@ def plan_mixed(model: str | Path | Sequence[str | Path], *, scheme: str, out: st
     check_options(artifact, Path(out), options, suffix=".json")
     with kept_workers(), TemporaryDirectory() as folder:
         work = prepare(artifact, options, samples_of(options.data, options.samples), Path(folder))
-        plan, _ = mixed(work, Path(folder) / f"mixed.{artifact.format}", None)
+        plan, _, _ = mixed(work, Path(folder) / f"mixed.{artifact.format}", None)
+        assert plan is not None
     plan.save(Path(out))
     return plan
 
@@ -83,24 +89,27 @@ def plan_mixed(model: str | Path | Sequence[str | Path], *, scheme: str, out: st
 def quantize_on(
     artifact: Artifact, target: Path, options: QuantizeOptions, fit: Dataset, test: Dataset | None = None
 ) -> QuantizeResult:
-    """Like :func:`quantize`, with the samples given: ``fit`` for the ranges, ``test`` (None: nothing) to measure on."""
+    """Like :func:`quantize`, with the samples given: ``fit`` for the ranges, ``test`` (None: nothing) to measure on.
+
+    The caller measures the loss of quality where the file will run, so that the scheme's own floor is only a note.
+    """
     check_options(artifact, target, options)
-    return _quantized(artifact, target, options, divided(fit, test, options.samples))
+    return _quantized(artifact, target, options, divided(fit, test, options.samples), by_labels=True)
 
 
-def _quantized(artifact: Artifact, target: Path, options: QuantizeOptions, samples: Samples) -> QuantizeResult:
+def _quantized(
+    artifact: Artifact, target: Path, options: QuantizeOptions, samples: Samples, *, by_labels: bool = False
+) -> QuantizeResult:
     """Each stage hands on what it found; the file is published when all of them passed."""
     plan = given_plan(artifact, options)
     with kept_workers(), TemporaryDirectory() as folder, publishing(target) as temporary:
         work = prepare(artifact, options, samples, Path(folder))
-        if options.mixed is None:
-            made = make(work, temporary)
-        else:
-            plan, made = mixed(work, temporary, plan)
+        plan, made, proof = whole(work, temporary) if options.mixed is None else mixed(work, temporary, plan)
         _check_growth(artifact, temporary)
-        proof = prove(work, made)
         _check_drop(options, work.before.quality, made.after.quality)
-        made = replace(made, card=replace(made.card, parent=_against(work, made, proof)))
+        binding = options.min_snr is not None or not (by_labels or options.max_drop is not None)
+        made = _checked_floor(work, made, proof, binding=binding)
+        made = replace(made, card=replace(made.card, parent=_against(work, made, proof.document(binding=binding))))
         write_card(temporary, made.card)
         _check_growth(artifact, temporary)  # the card itself takes a few bytes
     return _result(work, made, target, plan)
@@ -125,7 +134,7 @@ def _result(work: Work, made: Made, target: Path, plan: Plan | None) -> Quantize
     )
 
 
-def _against(work: Work, made: Made, proof: Proof) -> dict[str, Any]:
+def _against(work: Work, made: Made, fidelity: dict[str, Any]) -> dict[str, Any]:
     """How the file compares with its parent: what the card says of both."""
     parent, options = work.parent, work.options
     before, after = work.before.quality, made.after.quality
@@ -134,9 +143,30 @@ def _against(work: Work, made: Made, proof: Proof) -> dict[str, Any]:
         "bytes": size_bytes(parent.path),
         "inserted": made.account.inserted(account(parent)),
         "quality": None if before is None or after is None else quality_document(before, after),
-        "fidelity": proof.document(),
+        "fidelity": fidelity,
         "time": None if options.seconds is None else time_ratio(made.path, parent.path, options.seconds, options.on),
     }
+
+
+def _checked_floor(work: Work, made: Made, proof: Proof, *, binding: bool) -> Made:
+    """``made``, with a note where it misses a floor that does not bind.
+
+    Raises:
+        QualityError: it misses one that does.
+    """
+    if not proof.failures:
+        return made
+    said = "; ".join(proof.failures)
+    if not binding:
+        note = f"{said}. That is below the floor; the loss of quality on labelled data is what decides"
+        return replace(made, notes=(*made.notes, note), card=replace(made.card, notes=(*made.card.notes, note)))
+    costs = "; ".join(str(one) for one in ranked(work, proof).layers[:COSTLIEST])
+    raise QualityError(
+        f"the compressed file is too far from its parent on {work.samples.said}: {said}. Nothing was published. What "
+        f"costs most: {costs}. Try --mixed, which keeps the worst operators in float, or --keep-float NAMES, another "
+        "--calibration, --scheme int8-weights or fp16; --min-snr DB sets another floor, --max-drop with labelled data "
+        "decides by these instead"
+    )
 
 
 def _check_drop(options: QuantizeOptions, before: Evaluation | None, after: Evaluation | None) -> None:
