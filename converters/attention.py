@@ -1,4 +1,4 @@
-"""Attention where a row may be masked altogether: the same zeros from every runtime.
+"""Attention as torch computes it at inference: masks that hide a row altogether, and padding that is left out.
 
 torch's ``scaled_dot_product_attention`` gives zeros for a query that may see no key at all (an empty text, a padded row
 of a batch; its softmax is "safe", torch 2.5). The translations to ONNX and TFLite give the mean of the values, or NaN.
@@ -8,9 +8,13 @@ of the network stay as they are.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import Node
 
@@ -73,3 +77,48 @@ def _guard(program: ExportedProgram, node: Node) -> None:
         zeroed = call(aten.mul.Tensor, node, factor)
     node.replace_all_uses_with(zeroed, delete_user_cb=lambda user: user is not zeroed)
     program.graph_signature.replace_all_uses(node.name, zeroed.name)
+
+
+@contextmanager
+def as_nested(module: nn.Module) -> Iterator[None]:
+    """Lets the ``TransformerEncoder``s of ``module`` compute what they do at inference, without nested tensors.
+
+    Given a padding that stands at the ends only, torch runs the tokens before it alone, and gives zeros behind them
+    (``enable_nested_tensor``); with any other it runs all of them. Captured is the latter: nested tensors are left out
+    where torch.export looks on.
+    """
+    found = [one for one in module.modules() if isinstance(one, nn.TransformerEncoder) and _takes_nested(one)]
+    for one in found:
+        one.forward = partial(_zero_padding, one)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for one in found:
+            del one.forward
+
+
+def _takes_nested(module: nn.TransformerEncoder) -> bool:
+    own = type(module).forward is nn.TransformerEncoder.forward
+    return own and bool(module.use_nested_tensor) and "forward" not in vars(module)
+
+
+def _zero_padding(
+    encoder: nn.TransformerEncoder,
+    src: Tensor,
+    mask: Tensor | None = None,
+    src_key_padding_mask: Tensor | None = None,
+    is_causal: bool | None = None,
+) -> Tensor:
+    """src (B, T, D), src_key_padding_mask (B, T): the encoder with zeros for the tokens that are padding."""
+    plain = nn.TransformerEncoder.forward
+    if src_key_padding_mask is None or mask is not None or src.dim() != 3:
+        return plain(encoder, src, mask, src_key_padding_mask, is_causal)
+    norm, encoder.norm = encoder.norm, None
+    try:
+        result = plain(encoder, src, mask, src_key_padding_mask, is_causal)
+    finally:
+        encoder.norm = norm
+    hidden = src_key_padding_mask != 0  # as booleans, or as what is added
+    seen_behind = (hidden[:, :-1] & hidden[:, 1:].logical_not()).any()
+    zeroed = result.masked_fill((hidden & seen_behind.logical_not()).unsqueeze(-1), 0.0)
+    return zeroed if norm is None else norm(zeroed)

@@ -47,12 +47,14 @@ class ExportOptions:
         dynamic: input name -> axis -> name of the dynamic dimension.
         opset: ONNX operator set; None takes the converter's default.
         channels_last: inputs of rank 4 are taken as (N, H, W, C). Outputs stay as the module gives them.
+        stateful: operators of a TFLite file that keep a state in variables do so between calls.
         shapes: inputs whose example has another shape than the source's own, and that shape.
     """
 
     dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     opset: int | None = None
     channels_last: bool = False
+    stateful: bool = False
     shapes: Shapes = field(default_factory=dict)
 
 
@@ -182,7 +184,7 @@ class Capture:
             for axis, dim in enumerate(spec.shape):
                 if isinstance(dim, str) and array.shape[axis] == 1:
                     array = np.repeat(array, 2, axis)
-            tensors.append(torch.from_numpy(np.ascontiguousarray(array)))
+            tensors.append(torch.from_numpy(np.array(array, order="C")))
         return tuple(tensors)
 
     @property
@@ -223,7 +225,7 @@ class Capture:
 
     def _captured(self) -> ExportedProgram:
         import torch
-        from edgekit.converters.attention import guard_masks
+        from edgekit.converters.attention import as_nested, guard_masks
         from edgekit.converters.recurrent.holding import Hold
         from edgekit.converters.recurrent.marking import Marking, unmark
         from edgekit.converters.recurrent.packing import contracts, settle
@@ -239,7 +241,7 @@ class Capture:
         hold = Hold(self.module)
 
         def exported() -> tuple[ExportedProgram, Packed]:
-            with quiet(), torch.no_grad(), Marking(hold):
+            with quiet(), torch.no_grad(), as_nested(self.module), Marking(hold):
                 spread = _spread(self.module, shapes) if known else None
                 return settle(unmark(torch.export.export(self.module, self.examples, dynamic_shapes=spread)))
 

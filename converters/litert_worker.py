@@ -62,7 +62,7 @@ def convert(request: dict[str, Any]) -> list[str]:
     import torch
     from edgekit.converters.recurrent.lowering import lower
     from edgekit.converters.recurrent.rewrite import rewrite
-    from edgekit.converters.transposed import flat_biases, one_pixel_to_dense
+    from edgekit.converters.transposed import flat_biases, one_pixel_to_dense, plain_padding
 
     program = torch.export.load(request["program"])
     arguments, _ = program.example_inputs or ((), {})
@@ -70,6 +70,7 @@ def convert(request: dict[str, Any]) -> list[str]:
     module.training = False  # operators are already those of eval mode; litert-torch warns by this flag
     notes = lower(module, request["prefix"])
     one_pixel_to_dense(module)
+    plain_padding(module)
     least, most = request["minimum"], request["maximum"]
     names = {name for axes in request["dynamic"] if axes for name in axes.values()}
     named = {name: torch.export.Dim(name, min=least.get(name), max=most.get(name)) for name in names}

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 from edgekit.converters.base import Capture, Converter, ExportOptions
 
+from edgekit import children
 from edgekit.errors import (
     RuntimeMissingError,
     UnsupportedError,
@@ -24,6 +25,7 @@ from edgekit.errors import (
     WorkerMemoryError,
     WorkerTimeoutError,
 )
+from edgekit.leftovers import process_folder
 from edgekit.source.foreign import RunnerModule
 from edgekit.types import Card, Format, Network
 
@@ -83,12 +85,11 @@ def _converted(folder: Path, target: Path, name: str) -> dict[str, Any]:
         DeviceError: it died, or hung.
     """
     command = [sys.executable, "-m", "edgekit.converters.tensorflow_worker", str(folder), str(target)]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONWARNINGS": "ignore", "CUDA_VISIBLE_DEVICES": ""}
+    own = {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONWARNINGS": "ignore", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, **own, "TMPDIR": str(process_folder())}
     with tempfile.TemporaryFile() as log:
         try:
-            done = subprocess.run(
-                command, stdout=subprocess.PIPE, stderr=log, timeout=TIMEOUT_S, check=False, env=environment
-            )
+            done = children.run(command, stderr=log, timeout=TIMEOUT_S, env=environment)
         except subprocess.TimeoutExpired as error:
             raise WorkerTimeoutError(f"tensorflow gave no file for {name!r} within {TIMEOUT_S:,.0f} s") from error
         if done.returncode == 0:

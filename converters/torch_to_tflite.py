@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 
 from edgekit.converters.base import Capture, Converter, ExportOptions, Finish, narrowing_notes, quiet
 
+from edgekit import children
 from edgekit.errors import (
     ConversionError,
     RuntimeMissingError,
@@ -30,6 +31,7 @@ from edgekit.errors import (
     WorkerMemoryError,
     WorkerTimeoutError,
 )
+from edgekit.leftovers import process_folder
 from edgekit.types import Format, Network
 
 TIMEOUT_S = 1800.0
@@ -57,7 +59,7 @@ class TorchToTflite(Converter):
 
         if importlib.util.find_spec("litert_torch") is None:
             raise RuntimeMissingError(
-                "conversion to TFLite needs litert-torch, which is not installed here: pip install 'edgekit[litert]'"
+                "conversion to TFLite needs litert-torch, which is not installed here: pip install 'edgekit[host]'"
             )
 
     def warm_up(self) -> None:
@@ -69,8 +71,7 @@ class TorchToTflite(Converter):
         _worker().start()
         program = capture.program
         signature = capture.signature
-        folder = tempfile.TemporaryDirectory(prefix="edgekit-")
-        path = Path(folder.name) / "program.pt2"
+        path = process_folder() / f"program-{os.urandom(4).hex()}.pt2"
         buffer = io.BytesIO()  # torch's own writer turns a full disk into an error without a number
         with quiet():
             torch.export.save(program, buffer)
@@ -92,8 +93,10 @@ class TorchToTflite(Converter):
         )
 
         def finish() -> tuple[str, ...]:
-            with folder:
+            try:
                 answer = pending()
+            finally:
+                path.unlink()
             if "errno" in answer:
                 raise OSError(answer["errno"], os.strerror(answer["errno"]), str(target))
             if "error" in answer:
@@ -118,7 +121,7 @@ class LitertWorker:
     """One worker process: started when first wanted, answers one request after the other, ends with this process."""
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: children.Process[bytes] | None = None
         self._lock = threading.RLock()
         self._log: Any = None
         self._asked = 0
@@ -130,14 +133,14 @@ class LitertWorker:
                 return
             self.close()
             self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the process)
-            self._process = subprocess.Popen(
+            self._process = children.start(
                 [sys.executable, *COMMAND],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
                 bufsize=0,  # so that select sees every answer that was not read
                 start_new_session=True,  # Ctrl-C is the parent's to handle; it ends the worker
-                env={**os.environ, "PYTHONWARNINGS": "ignore"},
+                env={**os.environ, "PYTHONWARNINGS": "ignore", "TMPDIR": str(process_folder())},
             )
 
     def ask(self, request: dict[str, Any]) -> Any:
@@ -155,14 +158,14 @@ class LitertWorker:
             self._lock.release()
         return lambda: self._answer(process, number)
 
-    def _answer(self, process: subprocess.Popen[bytes], number: int) -> dict[str, Any]:
+    def _answer(self, process: children.Process[bytes], number: int) -> dict[str, Any]:
         """The answer to request ``number``; answers to earlier ones, whose export failed meanwhile, are passed over."""
         while True:
             answer = self._next_answer(process)
             if answer.get("id", number) == number:
                 return answer
 
-    def _next_answer(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+    def _next_answer(self, process: children.Process[bytes]) -> dict[str, Any]:
         assert process.stdout is not None
         deadline = time.monotonic() + TIMEOUT_S
         try:
@@ -183,7 +186,7 @@ class LitertWorker:
         assert isinstance(answer, dict)
         return answer
 
-    def _death(self, process: subprocess.Popen[bytes]) -> Exception:
+    def _death(self, process: children.Process[bytes]) -> Exception:
         status = process.wait()
         tail = self._tail()
         self.close()
@@ -229,6 +232,7 @@ _shared: list[LitertWorker] = []
 def _worker() -> LitertWorker:
     """The worker of this process, made when first asked for."""
     if not _shared:
+        process_folder()  # made first, it is removed last, when the worker has ended
         _shared.append(LitertWorker())
         atexit.register(_shared[0].close)
     return _shared[0]

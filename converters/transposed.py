@@ -1,7 +1,10 @@
 """Transposed convolutions (``nn.ConvTranspose2d``) in TFLite with the fastest kernels. Imported by the worker only.
 
-Two things stand in the way in a file as litert-torch writes it:
+Three things stand in the way in a file as litert-torch writes it:
 
+- TFLite's TRANSPOSE_CONV gives all places that its kernel reaches, or as many as stride times the input has
+  (``VALID``, ``SAME``). Of other paddings, of output paddings beside a padding and of dilations litert-torch makes
+  what its converter refuses, or what no runtime opens.
 - On an input of one pixel, as at the start of a DCGAN generator, the layer is a dense one. litert-torch writes a
   convolution over a padded input, in which all but one of the pixels are zeros.
 - The bias has the shape ``[1, 1, 1, channels]``. TFLite's own kernel takes it, but XNNPACK wants ``[channels]`` and
@@ -11,6 +14,7 @@ Two things stand in the way in a file as litert-torch writes it:
 from __future__ import annotations
 
 import struct
+import sys
 from typing import Any
 
 import torch
@@ -34,6 +38,80 @@ def one_pixel_to_dense(module: fx.GraphModule) -> None:
             _make_dense(module, node)
     module.graph.lint()
     module.recompile()
+
+
+def plain_padding(module: fx.GraphModule) -> None:
+    """Writes transposed convolutions of ``module`` whose padding TFLite does not have as one without, cut to the places
+    that are wanted, in place; with zeros between the places of a dilated kernel. It computes the same.
+    """
+    for node in list(module.graph.nodes):
+        if node.target in _CONVOLUTIONS and not _is_plain(module, node):
+            _cut(module, node)
+    module.graph.lint()
+    module.recompile()
+
+
+_CONVOLUTIONS = (torch.ops.aten.conv_transpose1d.default, torch.ops.aten.conv_transpose2d.input)
+
+
+def _is_plain(module: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether litert-torch writes ``node`` as it is: without padding, or with the one at which the output has stride
+    times the places of the input."""
+    _, _, stride, padding, output_padding, _, dilation, kernel = _spread(module, node)
+    same = all(k - 2 * p == s for k, p, s in zip(kernel, padding, stride, strict=True)) and not any(output_padding)
+    return set(dilation) == {1} and (same or not any(padding))
+
+
+def _spread(module: fx.GraphModule, node: fx.Node) -> tuple[Any, ...]:
+    """Arguments of a transposed convolution from its weight on, a number for each axis of the image, and the kernel."""
+    _, weight, bias, *numbers = _arguments(node)
+    kernel = (_attribute(module, weight) if weight.op == "get_attr" else weight.meta["val"]).shape[2:]
+
+    def each(given: Any) -> list[int]:
+        return [int(given[k % len(given)]) for k in range(len(kernel))]
+
+    stride, padding, output_padding, groups, dilation = numbers
+    return weight, bias, each(stride), each(padding), each(output_padding), groups, each(dilation), list(kernel)
+
+
+def _cut(module: fx.GraphModule, node: fx.Node) -> None:
+    weight, bias, stride, padding, output_padding, groups, dilation, kernel = _spread(module, node)
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    sizes = zip(reach, output_padding, padding, stride, strict=True)
+    # litert-torch 0.10 cannot cut out of a free batch: with a kernel that is longer by zeros the padding is ``SAME``
+    longer = _has_free_sizes(node.args[0]) and all(r + o - 2 * p == s for r, o, p, s in sizes)
+    if set(dilation) != {1} or longer:
+        if weight.op != "get_attr":
+            return
+        reach = [r + o for r, o in zip(reach, output_padding, strict=True)] if longer else reach
+        weight = _with_zeros(module, node, weight, reach, dilation)
+    aten, graph, none = torch.ops.aten, module.graph, [0] * len(stride)
+    beyond = none if longer else [max(0, o - p) for o, p in zip(output_padding, padding, strict=True)]
+    with graph.inserting_before(node):
+        whole = [node.args[0], weight, bias, stride, padding if longer else none, beyond, groups, [1] * len(stride)]
+        result = _call(graph, node.target, *whole)
+        for axis, (front, extra) in enumerate(zip(padding, output_padding, strict=True), 2):
+            if front and not longer:
+                result = _call(
+                    graph, aten.slice.Tensor, result, axis, front, extra - front if extra < front else sys.maxsize
+                )
+    node.replace_all_uses_with(result)
+    graph.eliminate_dead_code()
+
+
+def _has_free_sizes(x: Any) -> bool:
+    return not all(isinstance(size, int) for size in x.meta["val"].shape)
+
+
+def _with_zeros(module: fx.GraphModule, node: fx.Node, weight: fx.Node, sizes: list[int], steps: list[int]) -> fx.Node:
+    """The kernel of ``weight`` with its values ``steps`` apart, from the front of ``sizes`` places."""
+    value = _attribute(module, weight)
+    wide = value.new_zeros(*value.shape[:2], *sizes)
+    reach = zip(value.shape[2:], steps, strict=True)
+    places: tuple[Any, ...] = (..., *(slice(0, (k - 1) * step + 1, step) for k, step in reach))
+    wide[places] = value
+    with module.graph.inserting_before(node):
+        return _constant(module, node, "wide", wide)
 
 
 def _on_one_pixel(node: fx.Node) -> bool:

@@ -7,12 +7,17 @@ Each verb of the command line is a function here (``edgekit.export("cnn", to=["o
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from edgekit.version import __version__
+
+# onnxruntime 1.31 writes its telemetry while it is imported, through links as well: its own function that turns it off
+# comes too late. Every process of edgekit passes here first, on a device too; who wants it sets 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from edgekit import recipe as recipe

@@ -67,8 +67,10 @@ def adapt(
         names: names of the inputs in flat order, where they are known already.
 
     Raises:
-        SourceError: no tensor among inputs or outputs, an unknown dtype, or the module raises on its example inputs.
+        SourceError: no tensor among inputs or outputs, an unknown dtype, the module raises on its example inputs, or is
+            one that nothing can be made of (:func:`plain_module`).
     """
+    module = plain_module(module)
     _check_names(kwargs)
     _say_mode(module)
     module.eval()
@@ -84,7 +86,8 @@ def adapt(
         parameters = _parameter_names(module, len(given))
         names = [_input_name(path, parameters) for path, leaf in paths if isinstance(leaf, Tensor)]
     names = _unique(names)
-    result = _run_once(module, given, keywords)
+    kept = [tensor.detach().cpu().clone() for tensor in tensors]
+    result = _run_once(module, given, keywords)  # which may change what it is given
     outputs = [(path, leaf) for path, leaf in pytree.tree_flatten_with_path(result)[0] if isinstance(leaf, Tensor)]
     if not outputs:
         raise SourceError(f"the module gave a {type(result).__name__} without a tensor; forward must return tensors")
@@ -97,8 +100,44 @@ def adapt(
     plain_out = isinstance(result, Tensor) or (type(result) is tuple and all(isinstance(r, Tensor) for r in result))
     if not (plain_in and plain_out):
         module = Adapted(module, spec, leaves, isinstance(result, Tensor)).eval()
-    examples = {name: np.array(t.detach().cpu().numpy()) for name, t in zip(names, tensors, strict=True)}
+    examples = {name: np.array(tensor.numpy()) for name, tensor in zip(names, kept, strict=True)}
     return module, examples, signature
+
+
+def plain_module(module: nn.Module) -> nn.Module:
+    """``module``, out of what ``torch.compile`` and data parallelism put around it.
+
+    Raises:
+        SourceError: it is TorchScript, or quantized, in whole or in part.
+    """
+    from torch._dynamo.eval_frame import OptimizedModule
+
+    wrappers = {OptimizedModule: "_orig_mod", nn.DataParallel: "module", nn.parallel.DistributedDataParallel: "module"}
+    while (inner := next((name for kind, name in wrappers.items() if isinstance(module, kind)), "")) != "":
+        log.info("taking the network out of its %s, which computes the same", type(module).__name__)
+        module = getattr(module, inner)
+    for name, part in module.named_modules():
+        where = f"its part {name!r}" if name else "the network"
+        if isinstance(part, torch.jit.ScriptModule | torch.jit.ScriptFunction):
+            raise SourceError(
+                f"{where} is TorchScript (torch.jit.trace, torch.jit.script or torch.jit.load), which torch.export "
+                "does not capture; give the Python module it was made from, with its weights"
+            )
+        if _is_quantized(part):
+            raise SourceError(
+                f"{where} is quantized already ({type(part).__name__}), and neither format holds what torch made of "
+                "it; give the float network, export it, and quantize the file: edgekit quantize"
+            )
+    return module
+
+
+def _is_quantized(module: nn.Module) -> bool:
+    """Whether a module computes on torch's own quantized tensors, or holds weights of a quantizing library."""
+    kind = type(module).__module__
+    if kind.startswith(("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")):
+        return True
+    held = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+    return any(tensor.is_quantized or type(tensor).__module__.startswith("torchao.") for tensor in held)
 
 
 def _check_names(kwargs: Mapping[Any, Any]) -> None:
@@ -122,8 +161,8 @@ def _say_mode(module: nn.Module) -> None:
 
 def _tensor(value: Any) -> Any:
     if isinstance(value, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(value))
-    return value.detach().cpu() if isinstance(value, Tensor) else value
+        return torch.from_numpy(np.array(value, order="C"))
+    return value.detach().cpu().clone() if isinstance(value, Tensor) else value
 
 
 def _run_once(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -1,30 +1,32 @@
-"""Model files: open, check, read and write the card inside them, publish atomically.
+"""Model files: open, check, read and write the card inside them.
 
 Every format is handled as bytes, without onnx, TensorFlow or torch, so that a board can do all of it:
 ONNX ``metadata_props`` (:mod:`edgekit.wire_onnx`), a TFLite metadata buffer (:mod:`edgekit.wire_tflite`), a member
-``extra/edgekit`` of a ``.pt2`` archive, a file ``assets.extra/edgekit.json`` of a SavedModel folder.
+``extra/edgekit`` of a ``.pt2`` archive (:mod:`edgekit.wire_pt2`), a file ``assets.extra/edgekit.json`` of a SavedModel
+folder.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import tempfile
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from edgekit import wire_onnx, wire_tflite
+from edgekit import wire_onnx, wire_pt2, wire_tflite
 from edgekit.cardfile import card_from_json, card_to_json, decode_card, encode_card, library_versions
-from edgekit.errors import ModelError, StorageError, UsageError
-from edgekit.types import Artifact, Card, Format
+from edgekit.errors import InputError, ModelError, UsageError
+from edgekit.inputs import open_regular, read_regular, require_regular_inside
+from edgekit.limits import check
+from edgekit.outputs import publishing
+from edgekit.tables import index_bounds
+from edgekit.types import Artifact, Card, Format, InputContract
 
 __all__ = [
     "CARD_KEY",
     "card_from_json",
     "card_to_json",
+    "contract_of",
     "is_saved_model",
     "library_versions",
     "onnx_external_data",
@@ -36,7 +38,6 @@ __all__ = [
     "sha256_file",
     "sha256_model",
     "size_bytes",
-    "writable_folder",
     "write_card",
 ]
 
@@ -45,6 +46,7 @@ FOLDER_CARD = Path("assets.extra") / f"{CARD_KEY}.json"
 """Where the card of a SavedModel lies: TensorFlow keeps that folder for others."""
 GRAPHS = ("saved_model.pb", "saved_model.pbtxt")
 _SUFFIXES = {".onnx": Format.ONNX, ".tflite": Format.TFLITE, ".pt2": Format.PT2}
+_WANTED = "a .onnx, .tflite or .pt2 file"
 _PICKLE_SUFFIXES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"}
 
 
@@ -57,8 +59,7 @@ def open_artifact(path: str | Path) -> Artifact:
     file = Path(path)
     if file.is_dir():
         return _open_folder(file)
-    data = _bytes(file)
-    wanted = _format_of(file, data)
+    wanted, data = _read(file)
     found = _sniff(data)
     if found is not None and found != wanted:
         raise ModelError(
@@ -71,7 +72,7 @@ def open_artifact(path: str | Path) -> Artifact:
             wire_tflite.check(data)
         elif found is not Format.PT2:
             raise ModelError("not a .pt2 archive (torch.export.save writes one): it is no zip file, or cut short")
-        return Artifact(file, wanted, _card_in(file, wanted, data))
+        return Artifact(file, wanted, _card_in(wanted, data))
     except ModelError as error:
         raise ModelError(f"{file}: {error}; export or copy it again") from error
 
@@ -79,6 +80,22 @@ def open_artifact(path: str | Path) -> Artifact:
 def read_card(path: str | Path) -> Card | None:
     """The card inside a model file, or None for a file made elsewhere; raises like :func:`open_artifact`."""
     return open_artifact(path).card
+
+
+def contract_of(artifact: Artifact) -> dict[str, InputContract]:
+    """How raw samples become the inputs of a file: what its card says, and for integers that are looked up in a
+    constant table how many rows that has (``below``).
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    contract = dict(artifact.card.contract) if artifact.card is not None else {}
+    bounds = {} if artifact.path.is_dir() else index_bounds(artifact.path.read_bytes(), artifact.format)
+    for name, rows in bounds.items():
+        rule = contract.get(name, InputContract())
+        if rule.kind == "array" and "most" not in rule.params:
+            contract[name] = replace(rule, params={**rule.params, "below": rows})
+    return contract
 
 
 def write_card(source: Path, card: Card, target: Path | None = None) -> Artifact:
@@ -100,10 +117,10 @@ def write_card(source: Path, card: Card, target: Path | None = None) -> Artifact
         return Artifact(source, artifact.format, card)
     with publishing(place) as temporary:
         if artifact.format is Format.PT2:
-            _write_pt2_member(source, temporary, payload)
+            wire_pt2.write_metadata(source, temporary, payload)
         else:
             wire = wire_onnx if artifact.format is Format.ONNX else wire_tflite
-            temporary.write_bytes(wire.with_metadata(source.read_bytes(), CARD_KEY, payload))
+            temporary.write_bytes(wire.with_metadata(_read(source)[1], CARD_KEY, payload))
     return Artifact(place, artifact.format, card)
 
 
@@ -120,83 +137,18 @@ def require_beside(source: Path, place: Path) -> None:
         )
 
 
-@contextmanager
-def publishing(target: Path) -> Iterator[Path]:
-    """A temporary path beside ``target`` (same suffix); on a clean exit it becomes ``target``, else it is removed.
-
-    Raises:
-        StorageError: the disk is full.
-        UsageError: the place cannot be written.
-    """
-    folder = writable_folder(target.parent)
-    temporary = folder / f".{target.stem}.{os.getpid()}.{os.urandom(4).hex()}{target.suffix}"
-    try:
-        with writing(target):
-            yield temporary
-            with open(temporary, "rb+") as handle:
-                os.fsync(handle.fileno())
-                os.fchmod(handle.fileno(), _plain_mode())
-            os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _plain_mode() -> int:
-    """The permissions an ordinary new file gets (libraries that make temporary files make them private)."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
-
-
-@contextmanager
-def writing(target: Path) -> Iterator[None]:
-    """Turns the operating system's refusals to write ``target`` into the errors of the tree."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StorageError(
-                f"no space left while writing {target}: {error.strerror}; nothing was published. Free some space, or "
-                "choose another folder with -o"
-            ) from error
-        if error.errno in (
-            errno.EACCES,
-            errno.EPERM,
-            errno.EROFS,
-            errno.ENOTDIR,
-            errno.EISDIR,
-            errno.ENAMETOOLONG,
-            errno.ENOENT,
-        ):
-            raise UsageError(f"cannot write {target}: {error.strerror}; choose another place with -o") from error
-        raise
-
-
-def writable_folder(path: str | Path) -> Path:
-    """The folder ``path``, made if it is not there.
-
-    Raises:
-        UsageError: it cannot be made or written.
-        StorageError: the disk is full.
-    """
-    folder = Path(path)
-    with writing(folder):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as error:
-            raise UsageError(f"{folder} is a file, a folder is needed; choose another place with -o") from error
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-
-
 def sha256_file(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal; of a folder, over the names and hashes of its files in order."""
+    """SHA-256 of a file's bytes, in hexadecimal; of a folder, over the names and hashes of its files in order.
+
+    Raises:
+        InputError: it is not there, cannot be read, or is neither a regular file nor a folder.
+    """
     digest = hashlib.sha256()
     if Path(path).is_dir():
         for file in _files_in(Path(path)):
             digest.update(f"{file.relative_to(path).as_posix()}\0{sha256_file(file)}\n".encode())
         return digest.hexdigest()
-    with open(path, "rb") as handle:
+    with open_regular(path, InputError, "a file") as handle:
         while chunk := handle.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
@@ -252,16 +204,18 @@ def _open_folder(folder: Path) -> Artifact:
     empty = [name for name in GRAPHS if (folder / name).is_file() and not (folder / name).stat().st_size]
     if empty:
         raise ModelError(f"{folder}: {empty[0]} is empty (0 bytes); save or copy it again")
+    require_regular_inside(folder, ModelError)
     card = folder / FOLDER_CARD
     try:
-        return Artifact(folder, Format.SAVED_MODEL, decode_card(card.read_bytes()) if card.is_file() else None)
+        payload = read_regular(card, ModelError, "a card", "CARD_BYTES") if card.exists() else None
+        return Artifact(folder, Format.SAVED_MODEL, None if payload is None else decode_card(payload))
     except ModelError as error:
         raise ModelError(f"{folder}: {error}") from error
 
 
 def onnx_external_data(path: str | Path) -> list[str]:
     """Where an ONNX file says its external tensors lie, as written in the file."""
-    return wire_onnx.external_locations(Path(path).read_bytes())
+    return wire_onnx.external_locations(read_regular(path, ModelError, _WANTED, "MODEL_BYTES"))
 
 
 def onnx_parts(path: str | Path) -> dict[str, Path]:
@@ -288,21 +242,21 @@ def onnx_parts(path: str | Path) -> dict[str, Path]:
     return parts
 
 
-def _bytes(file: Path) -> bytes:
-    try:
-        data = file.read_bytes()
-    except FileNotFoundError as error:
-        raise ModelError(f"{file} does not exist; give the path of a .onnx, .tflite or .pt2 file") from error
-    except OSError as error:
-        raise ModelError(f"{file} cannot be read: {error.strerror}") from error
-    if not data:
-        raise ModelError(f"{file} is empty (0 bytes); export or copy it again")
-    return data
+def _read(file: Path) -> tuple[Format, bytes]:
+    """What the suffix says the file is, and its bytes; refused by kind, then suffix, first bytes, size."""
+    with open_regular(file, ModelError, _WANTED) as opened:
+        head = opened.read(2)
+        if not head:
+            raise ModelError(f"{file} is empty (0 bytes); export or copy it again")
+        wanted = _format_of(file, head)
+        check("MODEL_BYTES", opened.seek(0, os.SEEK_END), file)
+        opened.seek(0)
+        return wanted, opened.read()
 
 
-def _format_of(file: Path, data: bytes) -> Format:
+def _format_of(file: Path, head: bytes) -> Format:
     suffix = file.suffix.lower()
-    if suffix in _PICKLE_SUFFIXES or data[:2] in (b"\x80\x02", b"\x80\x04", b"\x80\x05"):
+    if suffix in _PICKLE_SUFFIXES or head in (b"\x80\x02", b"\x80\x04", b"\x80\x05"):
         raise ModelError(
             f"{file} is a pickle, which can run any code when it is opened, so edgekit does not open it. Load it where "
             "it was made and write it with torch.export.save(...) as .pt2, or its weights with "
@@ -330,34 +284,7 @@ def _describe(found: Format) -> str:
     return {Format.ONNX: "an ONNX model", Format.TFLITE: "a TFLite model", Format.PT2: "a zip archive"}[found]
 
 
-def _card_in(file: Path, format_: Format, data: bytes) -> Card | None:
-    if format_ is Format.PT2:
-        payload = _read_pt2_member(file)
-    else:
-        wire = wire_onnx if format_ is Format.ONNX else wire_tflite
-        payload = wire.metadata(data).get(CARD_KEY)
+def _card_in(format_: Format, data: bytes) -> Card | None:
+    wire = {Format.ONNX: wire_onnx, Format.TFLITE: wire_tflite, Format.PT2: wire_pt2}[format_]
+    payload = wire.metadata(data).get(CARD_KEY)
     return None if payload is None else decode_card(payload)
-
-
-def _is_card_member(name: str) -> bool:
-    return name.endswith(f"/extra/{CARD_KEY}")
-
-
-def _read_pt2_member(file: Path) -> bytes | None:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            for name in archive.namelist():
-                if _is_card_member(name):
-                    return archive.read(name)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise ModelError(f"not a whole .pt2 archive: {error}") from error
-    return None
-
-
-def _write_pt2_member(source: Path, target: Path, payload: bytes) -> None:
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
-        members = [name for name in old.namelist() if not _is_card_member(name)]
-        for name in members:
-            new.writestr(old.getinfo(name), old.read(name))
-        root = members[0].split("/", 1)[0] if members else "archive"
-        new.writestr(f"{root}/extra/{CARD_KEY}", payload)

@@ -4,6 +4,7 @@
     ├── UsageError              2  an option or argument makes no sense, the output place cannot be written
     ├── InputError              3  what was given cannot be read or is not valid
     │   ├── SourceError            a network: factory, checkpoint, zoo name
+    │   │   └── FactoryNeededError a checkpoint of the user's own network, named without its code
     │   ├── ModelError             a model file
     │   ├── DataError              a data set or a sample
     │   ├── FeedError              arrays given to a runner
@@ -53,6 +54,18 @@ class InputError(EdgekitError):
 
 class SourceError(InputError):
     """A network cannot be had from what the user named."""
+
+
+class FactoryNeededError(SourceError):
+    """A checkpoint of the user's own network was named without the code that builds it.
+
+    Attributes:
+        option, factory: what to add to the command line, once the user trusts that code: ``--factory net.py:make``.
+    """
+
+    def __init__(self, message: str, option: str, factory: str) -> None:
+        super().__init__(message)
+        self.option, self.factory = option, factory
 
 
 class ModelError(InputError):
@@ -150,11 +163,3 @@ class InconclusiveError(EdgekitError):
     """The noise does not allow a verdict."""
 
     exit_code = 5
-
-
-def error_class(name: str) -> type[EdgekitError]:
-    """The class of the tree called ``name``; :class:`DeviceError` for a name that is not in it (a newer worker)."""
-    found = globals().get(name)
-    if isinstance(found, type) and issubclass(found, EdgekitError):
-        return found
-    return DeviceError

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from edgekit.errors import InputError
 from edgekit.limits import check
+from edgekit.reading import why
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -20,6 +21,10 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+
+
+def _kind(mode: int) -> str:
+    return next((name for test, name in _KINDS if test(mode)), "a special file")
 
 
 def open_regular(path: str | Path, error: type[InputError], wanted: str, limit: str | None = None) -> BinaryIO:
@@ -41,13 +46,11 @@ def open_regular(path: str | Path, error: type[InputError], wanted: str, limit: 
     except FileNotFoundError as cause:
         raise error(f"{path} does not exist; give the path of {wanted}") from cause
     except (OSError, ValueError) as cause:  # ValueError: a NUL byte in the name
-        reason = cause.strerror if isinstance(cause, OSError) else cause
-        raise error(f"{path} cannot be read: {reason}; give the path of {wanted}") from cause
+        raise error(f"{path} cannot be read: {why(cause)}; give the path of {wanted}") from cause
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            kind = next((name for test, name in _KINDS if test(status.st_mode)), "a special file")
-            raise error(f"{path} is {kind}, only regular files are read; give the path of {wanted}")
+            raise error(f"{path} is {_kind(status.st_mode)}, only regular files are read; give the path of {wanted}")
         if limit is not None:
             check(limit, status.st_size, path)
         return os.fdopen(descriptor, "rb")
@@ -62,7 +65,22 @@ def read_regular(path: str | Path, error: type[InputError], wanted: str, limit: 
         try:
             return file.read()
         except OSError as cause:
-            raise error(f"{path} cannot be read: {cause.strerror}; give the path of {wanted}") from cause
+            raise error(f"{path} cannot be read: {why(cause)}; give the path of {wanted}") from cause
+
+
+def require_regular_inside(folder: str | Path, error: type[InputError]) -> Path:
+    """``folder`` for a library that opens what is in it.
+
+    Raises:
+        InputError: of the class ``error``: something in it, or in a folder below, is no regular file.
+    """
+    for place, _, names in os.walk(folder):
+        for name in names:
+            file = Path(place, name)
+            mode = file.stat().st_mode if file.exists() else stat.S_IFREG  # a dangling link is for the library to miss
+            if not stat.S_ISREG(mode):
+                raise error(f"{file} is {_kind(mode)}, only regular files are read; take it out of the folder")
+    return Path(folder)
 
 
 def require_regular(path: str | Path, error: type[InputError], wanted: str, limit: str | None = None) -> Path:

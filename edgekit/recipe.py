@@ -28,7 +28,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekit import limits
+from edgekit.documents import parse_toml
 from edgekit.errors import RecipeError
+from edgekit.inputs import read_regular
 
 if TYPE_CHECKING:
     from edgekit.pipeline.recipe import check as check
@@ -126,23 +129,26 @@ def read_recipe(path: Path) -> tuple[Recipe, list[Problem]]:
 
     Raises:
         RecipeError: it cannot be read, or is not TOML.
+        LimitError: it is too long, or nested too deeply.
     """
+    data = read_regular(path, RecipeError, "a recipe", "RECIPE_BYTES")
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path} is no text: byte {error.start} is not UTF-8; a recipe is a TOML file") from error
-    except OSError as error:
-        raise RecipeError(f"{path} cannot be read: {error.strerror}; give the path of a recipe") from error
     return parse_recipe(text, path)
 
 
 def parse_recipe(text: str, path: Path) -> tuple[Recipe, list[Problem]]:
     """As :func:`read_recipe`, of the text itself; ``path`` stands in messages and gives the default name."""
     text = text.replace("\r\n", "\n").removeprefix("\ufeff")
+    limits.check("RECIPE_LINES", text.count("\n") + 1, path)
     try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise refused(path, [_syntax(str(error), text)]) from error
+        table = parse_toml(text, RecipeError, path)
+    except RecipeError as error:
+        if isinstance(error.__cause__, tomllib.TOMLDecodeError):
+            raise refused(path, [_syntax(str(error.__cause__), text)]) from error
+        raise
     lines = _lines(text)
     problems = [
         Problem(lines[(key,)], f"a recipe has no {key!r}; {near(key, _TOP)}") for key in table if key not in _TOP
@@ -229,9 +235,8 @@ def _parents(value: object, line: int, problems: list[Problem]) -> tuple[str, ..
 def _lines(text: str) -> dict[tuple[str | int, ...], int]:
     """Path of every table and key -> its line, from 1; ``("step", 0, "do")`` is ``do`` of the first ``[[step]]``.
 
-    tomllib gives no positions, so the statements of a valid text are parsed one by one: a statement is the fewest
-    whole lines that are valid TOML on their own, since a line can only end within a string or brackets that are open.
-    What stands inside one statement (an inline table) has the line the statement begins on.
+    tomllib gives no positions, so the statements of a valid text are parsed one by one. What stands inside one
+    statement (an inline table) has the line the statement begins on.
     """
     found: dict[tuple[str | int, ...], int] = {}
     counts: dict[tuple[str | int, ...], int] = {}
@@ -257,20 +262,26 @@ def _lines(text: str) -> dict[tuple[str | int, ...], int]:
     return found
 
 
+_PARTS = re.compile(
+    r'''"""(?:[^\\]|\\.)*?"{3,5}|\'{3}.*?\'{3,5}|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|\#[^\n]*|[\[{]|[\]}]|\n''', re.DOTALL
+)
+"""Strings and comments as a whole, brackets and ends of lines, in a valid TOML text."""
+
+
 def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """(line from 1, text) of each header and each ``key = value`` of a valid TOML text."""
-    begin, gathered = 0, ""
-    for number, line in enumerate(text.split("\n"), 1):
-        if not gathered and (not line.strip() or line.lstrip().startswith("#")):
-            continue
-        begin = begin if gathered else number
-        gathered = f"{gathered}\n{line}" if gathered else line
-        try:
-            tomllib.loads(gathered)
-        except tomllib.TOMLDecodeError:
-            continue
-        yield begin, gathered
-        gathered = ""
+    """(line from 1, text) of each header and each ``key = value`` of a valid TOML text: a line ends a statement unless
+    it ends within a string or brackets that are open."""
+    start = depth = 0
+    line = begin = 1
+    for part in _PARTS.finditer(f"{text}\n"):
+        found = part[0]
+        line += found.count("\n")
+        depth += (found in "[{") - (found in "]}")
+        if found == "\n" and not depth:
+            statement = text[start : part.start()]
+            if statement.strip() and not statement.lstrip().startswith("#"):
+                yield begin, statement
+            start, begin = part.end(), line
 
 
 def _paths(table: Mapping[str, Any], above: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:

@@ -107,7 +107,8 @@ class InputContract:
         params: what only this kind has: ``image`` how it is resized, ``audio`` its sampling rate and mel filters,
             ``text`` its vocabulary and length, ``series`` its history and horizon, an ``array`` of lengths of sequences
             the largest (``most``, a size or a dimension's name; the least is 1), whether they are ``sorted`` from the
-            longest on, and whether one has to be the ``longest`` there is.
+            longest on, and whether one has to be the ``longest`` there is; of indices into a table its rows
+            (``below``).
     """
 
     kind: str = "array"
@@ -241,6 +242,8 @@ class Card:
             quality with the interval of its change, time ratio with its interval and verdict.
         notes: everything that was not honoured, in words.
         streaming: how the runs of a file of one step make a sequence; None for every other file.
+        stateful: of a file whose operators keep a state in variables: whether it outlives a call (True), or every call
+            starts from zeros (False, proved without any reset); None where there is no such operator, or nobody said.
         ranges: what quantization-aware training learnt, as JSON of a :class:`~edgekit.passes.calibration.Calibration`;
             None for every other network and for quantized files.
     """
@@ -260,6 +263,7 @@ class Card:
     parent: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
     streaming: Streaming | None = None
+    stateful: bool | None = None
     ranges: Mapping[str, Any] | None = None
 
     def with_step(self, step: Step, *notes: str) -> Card:

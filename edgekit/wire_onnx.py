@@ -7,10 +7,15 @@ Source: the protobuf encoding (tag = field << 3 | wire type) and onnx.proto's ``
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+from edgekit import limits
 from edgekit.errors import ModelError
 
 _IR_VERSION, _GRAPH, _OPSET, _METADATA = 1, 7, 8, 14
+_FUNCTION, _GRAPH_NODE, _FUNCTION_NODE, _NODE_ATTRIBUTE, _ATTRIBUTE_GRAPHS = 25, 1, 7, 5, (6, 11)
+_DEEPEST = 90
+"""Protobuf itself takes 100 levels of messages."""
 _GRAPH_INITIALIZER, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 5, 13, 14
 Field = tuple[int, int, int, int, int]
 """Field number, wire type, start of the tag, start of the payload, end of the payload (byte offsets)."""
@@ -60,12 +65,80 @@ def _varint(data: bytes | memoryview, at: int, stop: int) -> tuple[int, int]:
     raise ModelError(f"the ONNX file is cut short or damaged: no end to the number at byte {at}")
 
 
+def signed(data: bytes | memoryview, at: int, stop: int) -> tuple[int, int]:
+    """The whole number (int64) at byte ``at``, and where it ends."""
+    value, end = _varint(data, at, stop)
+    return value - (1 << 64) if value >> 63 else value, end
+
+
 def check(data: bytes) -> None:
-    """Raises ModelError unless ``data`` is a whole ``ModelProto`` with a graph and an opset."""
-    found = {number: wire for number, wire, *_ in fields(data)}
+    """Raises ModelError unless ``data`` is a whole ``ModelProto`` with a graph and an opset.
+
+    Raises:
+        LimitError: more operators than a model may have, those that functions stand for included.
+    """
+    found, functions, graphs = dict[int, int](), list[tuple[int, int]](), list[tuple[int, int]]()
+    for number, wire, _, begin, close in fields(data):
+        found[number] = wire
+        if wire == 2 and number in (_GRAPH, _FUNCTION):
+            (graphs if number == _GRAPH else functions).append((begin, close))
     for number, wire, name in ((_IR_VERSION, 0, "IR version"), (_GRAPH, 2, "graph"), (_OPSET, 2, "opset")):
         if found.get(number) != wire:
             raise ModelError(f"not an ONNX file, or cut short: it has no {name}")
+    operators = _Operators(data, functions)
+    for begin, close in graphs:
+        operators.count(begin, close, _GRAPH_NODE, 0)
+
+
+class _Operators:
+    """How many operators a model has, those in bodies of loops and branches and behind every call of a function too.
+
+    A function may call others twice each, so that a small file stands for any number of operators.
+    Source: ``FunctionProto`` name 1, node 7, domain 10; ``NodeProto`` op_type 4, attribute 5, domain 7;
+    ``AttributeProto`` g 6, graphs 11; ``GraphProto`` node 1.
+    """
+
+    def __init__(self, data: bytes, functions: list[tuple[int, int]]) -> None:
+        self._data, self._most = data, limits.limit("GRAPH_NODES")
+        self._known: dict[tuple[bytes, bytes], int | None] = {}
+        self._places = {self._name(*place, 1, 10): place for place in functions}
+
+    def _name(self, begin: int, close: int, name: int, domain: int) -> tuple[bytes, bytes]:
+        texts = {n: self._data[b:c] for n, _, _, b, c in fields(self._data, begin, close) if n in (name, domain)}
+        return texts.get(domain, b""), texts.get(name, b"")
+
+    def count(self, begin: int, close: int, node: int, depth: int) -> int:
+        """Operators of the graph or function at ``begin``, whose own ones are its fields ``node``."""
+        if depth > _DEEPEST:
+            raise ModelError(f"the ONNX file nests graphs and functions more than {_DEEPEST} deep")
+        found = 0
+        for number, wire, _, start, end in fields(self._data, begin, close):
+            if number == node and wire == 2:
+                found += 1 + self._inside(start, end, depth + 1)
+                if found > self._most:
+                    limits.check("GRAPH_NODES", found, "the ONNX file")
+        return found
+
+    def _inside(self, begin: int, close: int, depth: int) -> int:
+        """Operators of the bodies of an operator and of the function it calls."""
+        found = 0
+        for number, wire, _, start, end in fields(self._data, begin, close):
+            if number == _NODE_ATTRIBUTE and wire == 2:
+                for inner, kind, _, at, stop in fields(self._data, start, end):
+                    if inner in _ATTRIBUTE_GRAPHS and kind == 2:
+                        found += self.count(at, stop, _GRAPH_NODE, depth)
+        called = self._name(begin, close, 4, 7) if self._places else None
+        return found + (self._called(called, depth) if called in self._places else 0)
+
+    def _called(self, name: Any, depth: int) -> int:
+        """Operators of the function ``name``, which is read once."""
+        if name not in self._known:
+            self._known[name] = None
+            self._known[name] = self.count(*self._places[name], _FUNCTION_NODE, depth)
+        found = self._known[name]
+        if found is None:
+            raise ModelError(f"the ONNX file's function {name[1][:60]!r} calls itself")
+        return found
 
 
 def metadata(data: bytes) -> dict[str, bytes]:

@@ -16,75 +16,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edgekit.errors import ModelError
+from edgekit.flatbuffer import Reader
+from edgekit.tflite_check import check_parts
 
 IDENTIFIER = b"TFL3"
 _MARKER = b"edgekit\0"
 _HEADER = 8  # root offset, identifier
 _ALIGNMENT = 64  # TFLite asks for 16 in constant buffers; the moved block keeps any alignment up to this
 _MODEL_FIELDS, _BUFFERS, _METADATA = 8, 4, 6
-
-
-class _Reader:
-    """Reads of little-endian numbers and flatbuffer references that stay inside the file."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def u16(self, at: int) -> int:
-        return int(self._unpack("<H", at, 2))
-
-    def u32(self, at: int) -> int:
-        return int(self._unpack("<I", at, 4))
-
-    def u64(self, at: int) -> int:
-        return int(self._unpack("<Q", at, 8))
-
-    def _unpack(self, form: str, at: int, size: int) -> int:
-        if at < 0 or at + size > len(self.data):
-            raise ModelError(f"the TFLite file is cut short: byte {at:,} is needed, the file has {len(self.data):,}")
-        return int(struct.unpack_from(form, self.data, at)[0])
-
-    def field(self, table: int, index: int) -> int:
-        """Absolute place of a field's value in ``table``, or 0 when the field is absent."""
-        vtable = table - int(struct.unpack("<i", struct.pack("<I", self.u32(table)))[0])
-        size = self.u16(vtable)
-        slot = 4 + 2 * index
-        if slot + 2 > size:
-            return 0
-        offset = self.u16(vtable + slot)
-        return table + offset if offset else 0
-
-    def target(self, at: int) -> int:
-        return at + self.u32(at)
-
-    def vector(self, table: int, index: int) -> list[int]:
-        """Absolute places of the tables in a vector field (empty when absent)."""
-        at = self.field(table, index)
-        if not at:
-            return []
-        start = self.target(at)
-        count = self.u32(start)
-        if start + 4 + 4 * count > len(self.data):
-            raise ModelError(f"the TFLite file is cut short: a list of {count:,} parts ends behind the file")
-        return [self.target(start + 4 + 4 * k) for k in range(count)]
-
-    def blob(self, at: int) -> bytes:
-        """A byte vector or string whose reference stands at ``at``."""
-        start = self.target(at)
-        size = self.u32(start)
-        if start + 4 + size > len(self.data):
-            raise ModelError(f"the TFLite file is cut short: {size:,} bytes of data end behind the file")
-        return self.data[start + 4 : start + 4 + size]
+_ASSIGN_VARIABLE = 144
 
 
 def check(data: bytes) -> None:
-    """Raises ModelError unless ``data`` is a whole TFLite file: every constant buffer lies inside it."""
+    """Raises ModelError unless ``data`` is a whole TFLite file: every part of it, weights too, lies inside it."""
     if data[4:8] != IDENTIFIER:
         raise ModelError(f"not a TFLite file: it should say {IDENTIFIER!r} at byte 4, it says {data[4:8]!r}")
-    reader = _Reader(data)
+    check_parts(data)
+    reader = Reader(data)
     model = reader.u32(0)
-    if not reader.vector(model, 2):
-        raise ModelError("the TFLite file holds no graph")
     for buffer in reader.vector(model, _BUFFERS):
         for place in _outside(reader, buffer):
             offset, size = reader.u64(place[0]), reader.u64(place[1])
@@ -92,14 +41,9 @@ def check(data: bytes) -> None:
                 raise ModelError(
                     f"the TFLite file is cut short: weights end at byte {offset + size:,} of {len(data):,}"
                 )
-        at = reader.field(buffer, 0)
-        if at:
-            start = reader.target(at)
-            if start + 4 + reader.u32(start) > len(data):
-                raise ModelError(f"the TFLite file is cut short: weights at byte {start:,} end behind the file")
 
 
-def _outside(reader: _Reader, buffer: int) -> Iterator[tuple[int, int]]:
+def _outside(reader: Reader, buffer: int) -> Iterator[tuple[int, int]]:
     """Places of ``offset`` and ``size`` of a buffer that is stored behind the flatbuffer (files over 2 GB)."""
     offset, size = reader.field(buffer, 1), reader.field(buffer, 2)
     if offset and size and reader.u64(offset) > 1:
@@ -108,7 +52,7 @@ def _outside(reader: _Reader, buffer: int) -> Iterator[tuple[int, int]]:
 
 def metadata(data: bytes) -> dict[str, bytes]:
     """Name -> bytes of the model's metadata buffers."""
-    reader = _Reader(data)
+    reader = Reader(data)
     model = reader.u32(0)
     buffers = reader.vector(model, _BUFFERS)
     found = {}
@@ -126,7 +70,10 @@ def without_prefix(data: bytes) -> bytes:
     """The file as it was before :func:`with_metadata`; other files are returned as they are."""
     if data[_HEADER : _HEADER + len(_MARKER)] != _MARKER:
         return data
-    length, root = struct.unpack_from("<II", data, _HEADER + len(_MARKER))
+    reader = Reader(data)
+    length, root = reader.u32(_HEADER + len(_MARKER)), reader.u32(_HEADER + len(_MARKER) + 4)
+    if _HEADER + length > len(data) or not _HEADER <= root < len(data) - length:
+        raise ModelError("the TFLite file is damaged: the card before its model is said to end behind the file")
     body = bytearray(struct.pack("<I", root) + data[4:_HEADER] + data[_HEADER + length :])
     _shift_outside_buffers(body, -length)
     return bytes(body)
@@ -135,7 +82,7 @@ def without_prefix(data: bytes) -> bytes:
 def with_metadata(data: bytes, name: str, value: bytes) -> bytes:
     """The same model with the metadata buffer ``name`` holding ``value``; replaces what an earlier call put in."""
     original = without_prefix(data)
-    reader = _Reader(original)
+    reader = Reader(original)
     if name in metadata(original):
         raise ModelError(f"the TFLite file already has a metadata buffer {name!r} that edgekit did not write")
     prefix = _prefix(reader, name.encode(), value)
@@ -149,7 +96,7 @@ _VTABLE_IN_PREFIX = 16  # behind marker, length and old root
 _ROOT_IN_PREFIX = 36  # vtable: 2 + 2 + 8 slots of 2 bytes = 20, ends at 36
 
 
-def _prefix(reader: _Reader, name: bytes, value: bytes) -> bytes:
+def _prefix(reader: Reader, name: bytes, value: bytes) -> bytes:
     """Marker, vtable, root table, buffer list, metadata list, the new Metadata and Buffer tables, name, value."""
     root = reader.u32(0)
     places = [reader.field(root, index) for index in range(_MODEL_FIELDS)]
@@ -199,10 +146,13 @@ def _prefix(reader: _Reader, name: bytes, value: bytes) -> bytes:
 
 def _shift_outside_buffers(body: bytearray, by: int) -> None:
     """Moves the absolute places of buffers stored behind the flatbuffer."""
-    reader = _Reader(bytes(body))
+    reader = Reader(bytes(body))
     for buffer in reader.vector(reader.u32(0), _BUFFERS):
         for offset_at, _ in _outside(reader, buffer):
-            struct.pack_into("<Q", body, offset_at, reader.u64(offset_at) + by)
+            place = reader.u64(offset_at) + by
+            if not 0 < place < 1 << 63:
+                raise ModelError(f"the TFLite file is damaged: weights are said to stand at byte {place}")
+            struct.pack_into("<Q", body, offset_at, place)
 
 
 def custom_operators(data: bytes) -> tuple[str, ...]:
@@ -210,9 +160,9 @@ def custom_operators(data: bytes) -> tuple[str, ...]:
 
     Source: ``OperatorCode`` custom_code 1.
     """
-    reader = _Reader(data)
+    reader = Reader(data)
     places = (reader.field(entry, 1) for entry in reader.vector(reader.u32(0), 1))
-    return tuple(sorted({reader.blob(at).decode("utf-8", "replace") for at in places if at}))
+    return tuple(sorted({_string(reader, at) for at in places if at}))
 
 
 _TYPES = {0: "<f4", 1: "<f2", 2: "<i4", 3: "|u1", 4: "<i8", 6: "|b1", 7: "<i2", 9: "|i1", 10: "<f8", 15: "<u4"}
@@ -224,14 +174,14 @@ def constants(data: bytes) -> Iterator[tuple[str, bytes]]:
 
     Source: ``SubGraph`` tensors 0; ``Tensor`` type 1, buffer 2. Tensors of other types (4 bits, strings) are left out.
     """
-    reader = _Reader(data)
+    reader = Reader(data)
     model = reader.u32(0)
     buffers = reader.vector(model, _BUFFERS)
     seen: set[int] = set()
     for graph in reader.vector(model, 2):
         for tensor in reader.vector(graph, 0):
             type_at, buffer_at = reader.field(tensor, 1), reader.field(tensor, 2)
-            kind, number = (data[type_at] if type_at else 0), (reader.u32(buffer_at) if buffer_at else 0)
+            kind, number = (reader.u8(type_at) if type_at else 0), (reader.u32(buffer_at) if buffer_at else 0)
             if number in seen or number >= len(buffers) or kind not in _TYPES:
                 continue
             at = reader.field(buffers[number], 0)
@@ -275,13 +225,10 @@ def graphs(data: bytes) -> list[Graph]:
     Source: ``SubGraph`` tensors 0, inputs 1, operators 3; ``Tensor`` shape 0, type 1, buffer 2; ``Operator``
     opcode_index 0, inputs 1, outputs 2, builtin_options 4; ``OperatorCode`` deprecated_builtin_code 0, builtin_code 3.
     """
-    reader = _Reader(data)
+    reader = Reader(data)
     model = reader.u32(0)
     buffers = reader.vector(model, _BUFFERS)
-    codes = []
-    for entry in reader.vector(model, 1):
-        old_at, new_at = reader.field(entry, 0), reader.field(entry, 3)
-        codes.append(max(data[old_at] if old_at else 0, reader.u32(new_at) if new_at else 0))
+    codes = _codes(reader, model)
     found = []
     for graph in reader.vector(model, 2):
         tensors = tuple(_graph_tensor(reader, tensor, buffers) for tensor in reader.vector(graph, 0))
@@ -293,33 +240,68 @@ def graphs(data: bytes) -> list[Graph]:
             operators.append(
                 GraphOperator(
                     codes[reader.u32(code_at) if code_at else 0],
-                    _numbers(reader, operator, 1),
-                    _numbers(reader, operator, 2),
+                    reader.numbers(operator, 1),
+                    reader.numbers(operator, 2),
                     tuple(reader.u32(at) if at else 0 for at in places),
                 )
             )
-        found.append(Graph(tensors, _numbers(reader, graph, 1), tuple(operators)))
+        found.append(Graph(tensors, reader.numbers(graph, 1), tuple(operators)))
     return found
 
 
-def _graph_tensor(reader: _Reader, tensor: int, buffers: list[int]) -> GraphTensor:
+def input_names(data: bytes) -> dict[int, str]:
+    """Tensor number of every input of the main graph -> its name: the signature's where there is one, else its own.
+
+    Source: ``SignatureDef`` inputs 0, subgraph_index 4; ``TensorMap`` name 0, tensor_index 1; ``Tensor`` name 3.
+    """
+    reader = Reader(data)
+    model = reader.u32(0)
+    graph = reader.vector(model, 2)[0]
+    for signature in reader.vector(model, 7):
+        subgraph_at = reader.field(signature, 4)
+        if subgraph_at and reader.u32(subgraph_at):
+            continue
+        entries = [(reader.field(entry, 1), reader.field(entry, 0)) for entry in reader.vector(signature, 0)]
+        return {reader.u32(at) if at else 0: _string(reader, name) for at, name in entries}
+    tensors = reader.vector(graph, 0)
+    return {number: _string(reader, reader.field(tensors[number], 3)) for number in reader.numbers(graph, 1)}
+
+
+def _string(reader: Reader, at: int) -> str:
+    return reader.blob(at).decode("utf-8", "replace") if at else ""
+
+
+def _graph_tensor(reader: Reader, tensor: int, buffers: list[int]) -> GraphTensor:
     type_at, buffer_at = reader.field(tensor, 1), reader.field(tensor, 2)
-    dtype = _TYPES.get(reader.data[type_at] if type_at else 0, "|u1")
+    dtype = _TYPES.get(reader.u8(type_at) if type_at else 0, "|u1")
     number = reader.u32(buffer_at) if buffer_at else 0
     at = reader.field(buffers[number], 0) if number < len(buffers) else 0
     held = reader.blob(at) if at else b""
-    shape, itemsize = _numbers(reader, tensor, 0), int(dtype[2])
+    shape, itemsize = reader.numbers(tensor, 0), int(dtype[2])
     whole = bool(held) and dtype[1] == "i" and len(held) == itemsize
     return GraphTensor(shape, itemsize, bool(held), int.from_bytes(held, "little", signed=True) if whole else None)
 
 
-def _numbers(reader: _Reader, table: int, index: int) -> tuple[int, ...]:
-    """A vector of signed 32-bit numbers (empty when absent)."""
-    at = reader.field(table, index)
-    if not at:
-        return ()
-    start = reader.target(at)
-    count = reader.u32(start)
-    if start + 4 + 4 * count > len(reader.data):
-        raise ModelError(f"the TFLite file is cut short: a list of {count:,} numbers ends behind the file")
-    return struct.unpack_from(f"<{count}i", reader.data, start + 4)
+def keeps_variables(data: bytes) -> bool:
+    """Whether the file has a state that outlives a run: variable tensors, or resource variables that it writes.
+
+    Source: ``SubGraph`` tensors 0, operators 3; ``Tensor`` is_variable 5; ``Operator`` opcode_index 0.
+    """
+    reader = Reader(data)
+    model = reader.u32(0)
+    subgraphs = reader.vector(model, 2)
+    places = (reader.field(tensor, 5) for graph in subgraphs for tensor in reader.vector(graph, 0))
+    if any(at and reader.u8(at) for at in places):
+        return True
+    codes = _codes(reader, model)
+    used = (reader.field(operator, 0) for graph in subgraphs[:1] for operator in reader.vector(graph, 3))
+    return any(codes[reader.u32(at) if at else 0] == _ASSIGN_VARIABLE for at in used)
+
+
+def _codes(reader: Reader, model: int) -> list[int]:
+    """BuiltinOperator's number of every operator code. Source: deprecated_builtin_code 0, builtin_code 3."""
+    codes = []
+    for entry in reader.vector(model, 1):
+        old_at, new_at = reader.field(entry, 0), reader.field(entry, 3)
+        codes.append(max(reader.u8(old_at) if old_at else 0, reader.u32(new_at) if new_at else 0))
+    return codes

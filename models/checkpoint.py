@@ -1,8 +1,8 @@
 """Checkpoints: weights as safetensors, the card as JSON in its metadata. Nothing is pickled, nothing is unpickled.
 
 A pruned network needs no more than that: the widths of its layers are the shapes of its tensors, and
-:func:`fit_shapes` gives the freshly built module those widths before the weights go in. Blocks that left whole are
-named in the card (:mod:`edgekit.models.skipped`).
+:mod:`edgekit.models.fit` gives the freshly built module those widths before the weights go in. Blocks that left whole
+are named in the card (:mod:`edgekit.models.skipped`).
 """
 
 from __future__ import annotations
@@ -16,15 +16,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from edgekit.models.family import family
+from edgekit.models.fit import fit_shapes
+from edgekit.models.rebuild import build_from_card
 from edgekit.models.skipped import skip_blocks
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from edgekit.artifact import publishing
 from edgekit.cardfile import decode_card, encode_card
-from edgekit.errors import ModelError, SourceError
+from edgekit.errors import InputError, ModelError, SourceError
+from edgekit.inputs import require_regular
+from edgekit.outputs import publishing
+from edgekit.reading import reading, why
 from edgekit.types import Card, Network
 
 log = logging.getLogger("edgekit")
@@ -66,13 +69,11 @@ def load_checkpoint(path: str | Path, build: Builder | None = None) -> Network:
             f"{file} holds tensors but no edgekit card, so the network they belong to is unknown; name it as "
             "file.py:factory and load the tensors there"
         )
-    module = _build(file, card, build)
-    skip_blocks(module, card.config.get("skipped", {}))
-    fit_shapes(module, state)
+    module = _build(file, card, state, build)
     try:
         module.load_state_dict(state)
-    except RuntimeError as error:
-        raise ModelError(f"the weights in {file} do not fit the network it names: {error}") from error
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(f"the weights in {file} do not fit the network it names: {why(error)}") from error
     shapes = {spec.name: np.zeros(spec.resolved(), spec.dtype) for spec in card.signature.inputs}
     return Network(module.eval(), shapes, card)
 
@@ -83,28 +84,32 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], Card | None]:
     Raises:
         ModelError: see :func:`load_checkpoint`.
     """
-    if not file.is_file():
-        raise ModelError(f"{file} does not exist; give the path of a .safetensors checkpoint")
+    require_regular(file, ModelError, "a .safetensors checkpoint", "MODEL_BYTES")
     if file.stat().st_size == 0:
         raise ModelError(f"{file} is empty (0 bytes); train or copy it again")
+    with reading(file, ModelError, "safetensors", SafetensorError), safe_open(file, framework="pt") as opened:
+        metadata = opened.metadata() or {}
+        state = {name: opened.get_tensor(name) for name in list(opened.keys())}
+    if KEY not in metadata:
+        return state, None
     try:
-        with safe_open(file, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-            state = {name: opened.get_tensor(name) for name in list(opened.keys())}
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{file} is no safetensors file, or cut short: {error}") from error
-    return state, decode_card(metadata[KEY].encode()) if KEY in metadata else None
+        return state, decode_card(metadata[KEY].encode())
+    except InputError as error:
+        raise type(error)(f"{file}: {error}") from error
 
 
-def _build(file: Path, card: Card, build: Builder | None) -> nn.Module:
+def _build(file: Path, card: Card, state: Mapping[str, Tensor], build: Builder | None) -> nn.Module:
     config = card.config
     if "family" in config:
-        return family(str(config["family"])).build(**config.get("builder", {}))
+        return build_from_card(file, card, state)
     if build is None:
         raise SourceError(
             f"{file} was made from {config.get('factory', 'an unknown network')!r}, which is not of the zoo"
         )
-    return build(config)
+    module = build(config)
+    skip_blocks(module, config.get("skipped", {}))
+    fit_shapes(module, state)
+    return module
 
 
 def weights_sha256(state: Mapping[str, Tensor]) -> str:
@@ -115,56 +120,3 @@ def weights_sha256(state: Mapping[str, Tensor]) -> str:
         digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}|".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def fit_shapes(module: nn.Module, state: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Gives the layers of ``module`` the widths that the tensors of ``state`` have; returns the names of those changed.
-
-    Knows convolutions (grouped and transposed too), linear and recurrent layers, batch, layer and group normalisation,
-    embeddings. A layer it does not know keeps its shape, and loading the weights then says so.
-    """
-    changed = []
-    for name, layer in module.named_modules():
-        prefix = f"{name}." if name else ""
-        own = {key: state.get(prefix + key) for key, _ in layer.named_parameters(recurse=False)}
-        own |= {key: state.get(prefix + key) for key, _ in layer.named_buffers(recurse=False)}
-        found = {key: value for key, value in own.items() if value is not None}
-        if all(getattr(layer, key).shape == value.shape for key, value in found.items()):
-            continue
-        _resize(layer, {key: tuple(value.shape) for key, value in found.items()})
-        for key, value in found.items():
-            current = getattr(layer, key)
-            fresh = torch.empty(value.shape, dtype=current.dtype)
-            setattr(layer, key, nn.Parameter(fresh) if isinstance(current, nn.Parameter) else fresh)
-        if isinstance(layer, nn.RNNBase):
-            layer.flatten_parameters()
-        changed.append(name)
-    return tuple(changed)
-
-
-def _resize(layer: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Sets the numbers a layer keeps about itself (``in_channels`` ...) to the shapes of its tensors."""
-    weight = shapes.get("weight", ())
-    if isinstance(layer, nn.modules.conv._ConvTransposeNd):
-        layer.in_channels = weight[0]
-        if layer.groups > 1 and layer.groups == layer.out_channels:
-            layer.groups = weight[0]
-        layer.out_channels = weight[1] * layer.groups
-    elif isinstance(layer, nn.modules.conv._ConvNd):
-        if layer.groups > 1 and layer.groups == layer.out_channels:
-            layer.groups = weight[0]  # depthwise stays depthwise
-        layer.out_channels, layer.in_channels = weight[0], weight[1] * layer.groups
-    elif isinstance(layer, nn.Linear):
-        layer.out_features, layer.in_features = weight[0], weight[1]
-    elif isinstance(layer, nn.RNNBase):
-        layer.hidden_size, layer.input_size = shapes["weight_hh_l0"][1], shapes["weight_ih_l0"][1]
-    elif isinstance(layer, nn.modules.batchnorm._NormBase):
-        layer.num_features = shapes.get("running_mean", weight)[0]
-    elif isinstance(layer, nn.LayerNorm):
-        layer.normalized_shape = weight
-    elif isinstance(layer, nn.GroupNorm):
-        layer.num_channels = weight[0]
-    elif isinstance(layer, nn.PReLU):
-        layer.num_parameters = weight[0]
-    elif isinstance(layer, nn.Embedding):
-        layer.num_embeddings, layer.embedding_dim = weight[0], weight[1]

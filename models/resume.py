@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from edgekit.artifact import publishing
+from edgekit.outputs import publishing
 
 log = logging.getLogger("edgekit")
 

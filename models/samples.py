@@ -115,7 +115,7 @@ def kept_and_held(data: Dataset, share: float, seed: int) -> tuple[Array, Array]
 
 def decoded(images: Any, contract: InputContract) -> Any:
     """Every image as uint8 (N, H, W, C) of the contract's size, decoded once."""
-    return np.ascontiguousarray(apply_contract(images, contract, "float32").astype(np.uint8))
+    return np.asarray(apply_contract(images, contract, "float32").astype(np.uint8), order="C")
 
 
 def _augmentation(kind: str, channels: int) -> str:

@@ -48,7 +48,7 @@ def skip_blocks(module: nn.Module, skipped: Mapping[str, str]) -> None:
             )
         try:
             module.set_submodule(name, Skipped(left), strict=True)
-        except AttributeError as error:
+        except (AttributeError, ValueError) as error:
             raise ModelError(
                 f"the block {name} was pruned, but the network it is taken out of has none ({error}); the code that "
                 "makes the network has changed since"

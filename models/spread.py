@@ -8,7 +8,6 @@ more than the 64 KiB a pipe holds would wait for ever.
 from __future__ import annotations
 
 import pickle
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.multiprocessing.spawn import ProcessException
 
+from edgekit.children import end_with_parent
 from edgekit.errors import DeviceError, GateError, UsageError
+from edgekit.leftovers import scratch_folder
 
 Outcome = tuple[dict[str, Any], dict[str, Tensor]]
 """Plain values, and weights by name."""
@@ -45,8 +46,8 @@ def spread(fabric: Fabric, work: Work, job: object) -> Outcome:
         DeviceError: a process failed, or died.
         UsageError: the job cannot be sent to another process.
     """
-    with tempfile.TemporaryDirectory(prefix="edgekit-train-") as folder:
-        weights = Path(folder) / "best.safetensors"
+    with scratch_folder() as folder:
+        weights = folder / "best.safetensors"
         try:
             parcel = _Parcel(job, weights)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -65,6 +66,7 @@ def spread(fabric: Fabric, work: Work, job: object) -> Outcome:
 
 
 def _one_of_them(fabric: Fabric, work: Work, parcel: _Parcel) -> dict[str, Any]:
+    end_with_parent()
     import_files(parcel.files)
     values, weights = work(fabric, pickle.loads(parcel.job))
     if fabric.global_rank == 0:

@@ -16,6 +16,7 @@ NONE = -1
 """An input that an operator goes without."""
 _TYPES = {
     "float32": schema.TensorType.FLOAT32,
+    "float16": schema.TensorType.FLOAT16,
     "int32": schema.TensorType.INT32,
     "int16": schema.TensorType.INT16,
     "int8": schema.TensorType.INT8,
@@ -29,7 +30,7 @@ class _Buffer(schema.BufferT):  # type: ignore[misc]
     def Pack(self, builder: Any) -> Any:
         if self.data is None or not len(self.data):
             return super().Pack(builder)
-        raw = np.ascontiguousarray(self.data).view(np.uint8).tobytes()
+        raw = np.asarray(self.data, order="C").view(np.uint8).tobytes()
         builder.StartVector(1, len(raw), ALIGNMENT)
         builder.head -= len(raw)
         builder.Bytes[builder.head : builder.head + len(raw)] = raw
@@ -44,10 +45,21 @@ class Editor:
 
     def __init__(self, content: bytes) -> None:
         self.model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+        for code in self.model.operatorCodes:  # files of before 2020 have the number in the old field only
+            code.builtinCode = max(code.builtinCode, code.deprecatedBuiltinCode)
         for buffer in self.model.buffers:
             if buffer.offset > 1:  # data behind the flatbuffer, as large files and Google's quantizer have it
                 buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
                 buffer.offset = buffer.size = 0
+
+    @classmethod
+    def empty(cls) -> Editor:
+        """Of a file without subgraphs."""
+        model = schema.ModelT()
+        model.version, model.operatorCodes, model.subgraphs, model.buffers = 3, [], [], [schema.BufferT()]
+        builder = flatbuffers.Builder(64)
+        builder.Finish(model.Pack(builder), IDENTIFIER)
+        return cls(bytes(builder.Output()))
 
     def graph(self, name: str) -> tuple[int, Graph]:
         """A new subgraph and its number."""
@@ -69,7 +81,7 @@ class Editor:
 
     def buffer(self, data: np.ndarray[Any, Any]) -> int:
         made = schema.BufferT()
-        made.data = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
+        made.data = np.frombuffer(np.asarray(data).tobytes(), np.uint8)
         self.model.buffers.append(made)
         return len(self.model.buffers) - 1
 
@@ -205,17 +217,22 @@ class Graph:
         return next(name for name, code in _TYPES.items() if code == self.raw.tensors[tensor].type)
 
     def data(self, tensor: int) -> np.ndarray[Any, Any] | None:
-        """The value of a float32 constant; None for a tensor that is computed."""
+        """The value of a float32 constant; None for any other tensor."""
+        return self.values(tensor) if self.raw.tensors[tensor].type == schema.TensorType.FLOAT32 else None
+
+    def values(self, tensor: int) -> np.ndarray[Any, Any] | None:
+        """The numbers of a constant as they are held; None for a tensor that is computed."""
         raw = self.raw.tensors[tensor]
         data = self.editor.model.buffers[raw.buffer].data
-        if data is None or not len(data) or raw.type != schema.TensorType.FLOAT32:
+        if data is None or not len(data):
             return None
-        return np.frombuffer(np.asarray(data, np.uint8).tobytes(), np.float32).reshape(self.shape(tensor))
+        return np.frombuffer(np.asarray(data, np.uint8).tobytes(), self.dtype(tensor)).reshape(self.shape(tensor))
 
 
 _OPTIONS = {
     "ADD": "AddOptions",
     "BIDIRECTIONAL_SEQUENCE_LSTM": "BidirectionalSequenceLSTMOptions",
+    "CONCATENATION": "ConcatenationOptions",
     "FILL": "FillOptions",
     "FULLY_CONNECTED": "FullyConnectedOptions",
     "FLOOR_MOD": "FloorModOptions",
@@ -223,6 +240,7 @@ _OPTIONS = {
     "GREATER": "GreaterOptions",
     "LESS": "LessOptions",
     "MAXIMUM": "MaximumMinimumOptions",
+    "MEAN": "ReducerOptions",
     "MUL": "MulOptions",
     "PACK": "PackOptions",
     "PAD": "PadOptions",

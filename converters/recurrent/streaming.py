@@ -187,7 +187,7 @@ class _Sequence:
 
     def outputs(self, module: nn.Module, feed: Feed) -> list[Array]:
         with torch.no_grad():
-            result = module(*(torch.from_numpy(np.ascontiguousarray(value)) for value in feed.values()))
+            result = module(*(torch.from_numpy(np.asarray(value, order="C")) for value in feed.values()))
         return [value.numpy() for value in ([result] if isinstance(result, Tensor) else result)]
 
     def watched(self, feed: Feed) -> list[Call]:
@@ -265,7 +265,7 @@ class _Sequence:
     def sliced(self, feed: Feed, axes: Mapping[str, int], begin: int, end: int) -> dict[str, Array]:
         """The steps from ``begin`` to ``end`` of those inputs that have steps."""
         return {
-            name: np.ascontiguousarray(value.take(range(begin, end), axes[name])) if name in axes else value
+            name: np.asarray(value.take(range(begin, end), axes[name]), order="C") if name in axes else value
             for name, value in feed.items()
         }
 

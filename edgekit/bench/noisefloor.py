@@ -8,7 +8,6 @@ run with several cells and workers adds what it saw, and the prior gives way (em
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import math
@@ -23,8 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.artifact import publishing
 from edgekit.errors import EdgekitError
+from edgekit.locks import locked
+from edgekit.outputs import publishing
 
 log = logging.getLogger("edgekit")
 
@@ -247,9 +247,7 @@ class Ledger:
         Runs that end at the same time wait for each other, so none writes over what another has learned.
         """
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.with_suffix(".lock").open("a") as held:
-                fcntl.flock(held, fcntl.LOCK_EX)
+            with locked(self.path.with_suffix(".lock")):
                 self._read()
                 self._extend(process, visits)
                 self._write()

@@ -144,20 +144,25 @@ def blocks_of(entry: Mapping[str, Any], where: str) -> Sequence[Samples]:
     Raises:
         InputError: the samples are missing or do not fit the sizes of the blocks.
     """
-    samples, sizes = entry.get("samples_ns"), entry.get("blocks")
-    if not isinstance(samples, list) or not samples or not all(isinstance(value, int) for value in samples):
+    samples, sizes, model = entry.get("samples_ns"), entry.get("blocks"), entry.get("model")
+    if not _counts(samples):
         raise InputError(
-            f"{where}: the result of {entry.get('model')} holds no samples (samples_ns); "
-            "save it again with 'edgekit bench … --json FILE'"
+            f"{where}: the result of {model} holds no samples (samples_ns: whole numbers above 0); save it again with "
+            "'edgekit bench … --json FILE'"
         )
     values = np.array(samples, dtype=np.int64)
-    if not isinstance(sizes, list):
+    if sizes is None:
         return np.array_split(values, max(min(20, values.size // 4), 1))
-    if sum(sizes) != values.size:
-        raise InputError(
-            f"{where}: {values.size} samples of {entry.get('model')}, {sum(sizes)} by its blocks; it was edited"
-        )
+    if not _counts(sizes) or sum(sizes) != values.size:
+        raise InputError(f"{where}: its blocks do not hold the {values.size} samples of {model}; it was edited")
     return np.split(values, np.cumsum(sizes)[:-1])
+
+
+def _counts(values: object) -> bool:
+    """Whether ``values`` is a list of one or more whole numbers above 0 that fit into 64 bits."""
+    if not isinstance(values, list) or not values or any(type(value) is not int for value in values):
+        return False
+    return bool(min(values) > 0 and max(values) < 2**63)
 
 
 def owners_of(entry: Mapping[str, Any], blocks: int) -> Sequence[Hashable]:

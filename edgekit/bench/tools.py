@@ -14,14 +14,16 @@ from typing import Any, Final
 from edgekit.errors import DeviceError
 from edgekit.types import SUPPORTED_SAMPLES, Format
 
-_NUMBER: Final = r"([\d.]+(?:e[+-]?\d+)?)"
-_COUNTED: Final = re.compile(r"count=(\d+) (.*)")
-_FIGURE: Final = re.compile(rf"(\w+)={_NUMBER}")
+_NUMBER: Final = r"(\d{1,15}(?:\.\d{0,15})?(?:e[+-]?\d{1,2})?)(?![\w.])"
+"""Of so few digits that it is a float, and a finite one."""
+_COUNT: Final = r"(\d{1,12})"
+_COUNTED: Final = re.compile(rf"count={_COUNT} (.*)")
+_FIGURE: Final = re.compile(rf"\b(\w+)={_NUMBER}")
 _TIMINGS: Final = re.compile(
     rf"Inference timings in us: Init: {_NUMBER}, First inference: {_NUMBER}, "
     rf"Warmup \(avg\): {_NUMBER}, Inference \(avg\): {_NUMBER}"
 )
-_REPLACED: Final = re.compile(r"Replacing (\d+) out of (\d+) node\(s\) with delegate \((\w+)\)")
+_REPLACED: Final = re.compile(r"Replacing (\d{1,6}) out of (\d{1,6}) node\(s\) with delegate \((\w+)\)")
 _MEMORY: Final = re.compile(rf"emory footprint.*\(MB\): init={_NUMBER} overall={_NUMBER}")
 _PEAK: Final = re.compile(rf"Overall peak memory footprint \(MB\) via periodic monitoring: {_NUMBER}")
 _ONNX: Final = {
@@ -35,6 +37,8 @@ _ONNX: Final = {
     "p99": (r"P99 Latency: {} s", 1e3),
 }
 MB: Final = 1 << 20
+_READ, _LINE = 1 << 20, 2000
+"""Characters that are read of what a tool says, its last ones, and of each line."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +90,14 @@ class Tool:
         """The figures in what it printed.
 
         Raises:
-            DeviceError: they are not there; with its last error.
+            DeviceError: they are not there, with its last error; or no run took any time.
         """
-        found = _read_onnx(said) if self.format is Format.ONNX else _read_tflite(said)
+        shown = "\n".join(line[:_LINE] for line in said[-_READ:].splitlines())
+        found = _read_onnx(shown) if self.format is Format.ONNX else _read_tflite(shown)
         if found is None:
-            raise DeviceError(f"{self.name} gave no times: {last_words(said)}")
+            raise DeviceError(f"{self.name} gave no times: {last_words(shown)}")
+        if not (found.count and found.mean_ms and all(found.percentiles.values())):
+            raise DeviceError(f"{self.name} says that {found.count} runs took {found.mean_ms:g} ms; run it by hand")
         return found
 
 
@@ -121,6 +128,7 @@ def _read_tflite(said: str) -> ToolRun | None:
     count, replaced = int(counted[-1][0]), _REPLACED.findall(said)
     median = told.get("median")
     peak, memory = _PEAK.search(said), _MEMORY.search(said)
+    nodes = int(replaced[0][1]) if replaced else None
     return ToolRun(
         count=count,
         mean_ms=mean,
@@ -131,8 +139,8 @@ def _read_tflite(said: str) -> ToolRun | None:
         first_ms=first,
         percentiles={} if median is None or count < SUPPORTED_SAMPLES[50] else {"p50": median / 1e3},
         told={"count": count, **told, **({"memory_mb": float(memory[2])} if memory else {})},
-        nodes=int(replaced[0][1]) if replaced else None,
-        delegated=sum(int(row[0]) for row in replaced) if replaced else None,
+        nodes=nodes,
+        delegated=None if nodes is None else min(sum(int(row[0]) for row in replaced), nodes),
         by=", ".join(dict.fromkeys(row[2] for row in replaced)) or None,
         memory_bytes=None if peak is None else round(float(peak[1]) * MB),
     )
@@ -144,10 +152,10 @@ def _read_onnx(said: str) -> ToolRun | None:
         match = re.search(pattern.format(_NUMBER), said)
         if match:
             found[key] = float(match[1]) * scale
-    runs = re.search(r"Total inference requests: (\d+)", said)
+    runs = re.search(rf"Total inference requests: {_COUNT}\b", said)
     if runs is None or "mean_ms" not in found:
         return None
-    count, peak = int(runs[1]), re.search(r"Peak working set size: (\d+) bytes", said)
+    count, peak = int(runs[1]), re.search(r"Peak working set size: (\d{1,15}) bytes", said)
     supported = [f"p{percent}" for percent in (50, 90, 99) if count >= SUPPORTED_SAMPLES[percent]]
     given = {key: found[key] for key in supported if key in found}
     return ToolRun(

@@ -112,14 +112,16 @@ def command(
     Finished blocks are kept on disk (beside --json, or in the state folder): after an interruption the same command
     goes on.
     """
-    from edgekit.artifact import publishing
+    from edgekit.outputs import check_output, publishing
     from edgekit.pipeline.bench import bench
     from edgekit.report.bench import bench_csv, bench_markdown, bench_report
     from edgekit.report.bench_plot import check_plot, draw
 
     plot = None if plot_path is None else Path(plot_path)
-    if plot is not None:
-        check_plot(plot)
+    suffix = None if plot is None else check_plot(plot)
+    for path in (csv_path, markdown_path):
+        if path is not None:
+            check_output(path)
     context = click.get_current_context()
     if keywords["replay"] is not None:  # what was not typed must not stand against what was saved
         typed = click.core.ParameterSource.COMMANDLINE
@@ -137,9 +139,9 @@ def command(
         if path is not None:
             with publishing(Path(path)) as place:
                 place.write_text(text(document), encoding="utf-8")
-    if plot is not None:
-        with publishing(plot) as place:
-            draw(document, place, plot.suffix)
+    if plot is not None and suffix is not None:
+        with publishing(plot, suffix) as place:
+            draw(document, place, suffix)
     result.delivered()
     failure = result.failure()
     if failure is not None:

@@ -7,6 +7,7 @@ import click
 from edgekit.cli.options import (
     data_option,
     emit,
+    factory_option,
     input_option,
     out_option,
     output_options,
@@ -24,7 +25,9 @@ from edgekit.cli.options import (
 @click.option("--opset", type=int, metavar="N", help="ONNX operator set (18 without it).")
 @data_option()
 @click.option("--channels-last", is_flag=True, help="Take inputs of rank 4 as (N, H, W, C), as cameras deliver them.")
+@click.option("--stateful", is_flag=True, help="LSTM and RNN in .tflite keep their state between calls.")
 @click.option("--streaming", is_flag=True, help="One step a run, recurrent state as inputs and outputs: NAME-step.")
+@factory_option
 @click.option("--name", metavar="NAME", help="File name without suffix; the network's own without it.")
 @shape_option("INPUT=1x576, or NAME=576 for a --dynamic NAME: other sizes than those of its examples.")
 @input_option()
@@ -38,7 +41,9 @@ def command(
     opset: int | None,
     data: str | None,
     channels_last: bool,
+    stateful: bool,
     streaming: bool,
+    factory: str | None,
     name: str | None,
     shape: tuple[str, ...],
     input: str | None,
@@ -61,7 +66,9 @@ def command(
         opset=opset,
         data=data,
         channels_last=channels_last,
+        stateful=stateful,
         streaming=streaming,
+        factory=factory,
         name=name,
         tolerance=tolerance,
         shape=shape,

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from edgekit.cli.options import emit, training_options, training_overrides
+from edgekit.cli.options import emit, factory_option, training_options, training_overrides
 from edgekit.cli.progress import epoch_bar
 
 
@@ -14,6 +14,8 @@ from edgekit.cli.progress import epoch_bar
 @click.argument("source")
 @click.option("--qat", is_flag=True, help="Quantization-aware: learn with the roundings of int8 files in place.")
 @click.option("--distil-from", metavar="SOURCE", help="A teacher whose outputs are learned too.")
+@factory_option
+@click.option("--teacher-factory", metavar="file.py:NAME", help="The same as --factory for --distil-from.")
 @training_options
 def command(
     source: str, qat: bool, distil_from: str | None, lr: float | None, processes: int | None, **shared: Any

@@ -12,12 +12,14 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ParamSpec, Protocol, TextIO, TypeVar
 
 import click
+
+from edgekit.escapes import visible
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -63,30 +65,36 @@ def _sink() -> Callable[[dict[str, Any]], None] | None:
 
 
 def json_path() -> str | None:
-    """The file that ``--json`` names; None without one, and for standard output."""
+    """The regular file that ``--json`` names; None without one, for standard output, pipes and devices."""
+    from edgekit.outputs import is_stream
+
     path = _state().json
-    return None if path == "-" else path
+    return None if path is None or path == "-" or is_stream(path) else path
 
 
 def _set(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     if value is None:
         return value
     if param.name == "json" and value != "-":
-        _check_target(value)
+        value = _checked_target(value)
     setattr(ctx.ensure_object(State), str(param.name), value)
     return value
 
 
-def _check_target(path: str) -> None:
-    """Refuses a ``--json`` path that cannot be written before the work is done, not after."""
-    target = Path(path)
-    if target.is_dir():
+def _checked_target(path: str) -> str:
+    """``path``, refused before the work where it cannot be written; ``-`` where it is another name of standard output,
+    on which a document stands alone."""
+    from edgekit.outputs import check_output, descriptor_of, is_stream, real_place
+
+    if os.path.isdir(path):
         raise click.BadParameter(f"{path!r} is a folder; name a file, or - for standard output")
-    parent = target.parent
+    check_output(path)
+    if is_stream(path):
+        return "-" if descriptor_of(path) == 1 else path
+    parent = real_place(path).parent
     if not parent.is_dir():
         raise click.BadParameter(f"the folder {str(parent)!r} does not exist; make it first")
-    if not os.access(parent, os.W_OK):
-        raise click.BadParameter(f"the folder {str(parent)!r} cannot be written; name another place")
+    return path
 
 
 def output_options(function: Callable[P, R]) -> Callable[P, R]:
@@ -96,6 +104,9 @@ def output_options(function: Callable[P, R]) -> Callable[P, R]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         if _sink() is not None:
             return function(*args, **kwargs)
+        from edgekit.leftovers import sweep
+
+        sweep()  # what commands that were killed have left
         with _logging(_state()), _quiet_stdout(_state()):
             return function(*args, **kwargs)
 
@@ -116,6 +127,8 @@ def output_options(function: Callable[P, R]) -> Callable[P, R]:
 @contextmanager
 def _quiet_stdout(state: State) -> Iterator[None]:
     """Keeps standard output for :func:`emit`; everything else that is written there goes to standard error."""
+    from edgekit.outputs import moved_descriptor
+
     state.stdout = real = sys.stdout
     real.flush()
     saved = None
@@ -128,7 +141,8 @@ def _quiet_stdout(state: State) -> Iterator[None]:
         saved = None  # standard output is no descriptor (a test's buffer), or it is closed
     sys.stdout = sys.stderr
     try:
-        yield
+        with nullcontext() if saved is None else moved_descriptor(1, saved):
+            yield
         state.stdout.flush()
     finally:
         sys.stdout = real
@@ -146,10 +160,14 @@ def _logging(state: State) -> Iterator[None]:
     import logging
     import warnings
 
+    class Visible(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return visible(super().format(record))
+
     logger = logging.getLogger("edgekit")
     before = logger.level, logger.propagate
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(Visible("%(message)s"))
     with warnings.catch_warnings():
         if not state.debug and not sys.warnoptions:
             warnings.simplefilter("ignore")  # warnings of libraries are for us to read, not for the user
@@ -190,10 +208,11 @@ def emit(verb: str, result: Result, render: Render | None = None) -> None:
             from edgekit.report.text import show
 
             show(render(result), state.stdout)
+            state.stdout.flush()  # before other outputs, which may go to the same place
 
 
 def _save(text: str, path: Path) -> None:
-    from edgekit.artifact import publishing
+    from edgekit.outputs import publishing
 
     with publishing(path) as target:
         target.write_text(text, encoding="utf-8")
@@ -265,6 +284,12 @@ def shape_option(help: str = "INPUT=1x576 or DIMENSION=576, for free axes.") -> 
 def input_option(help: str = "One real sample (.npz, .npy, .jpg, .wav, .csv), besides the others.") -> Decorator:
     """``--input FILE``, passed as ``input``."""
     return click.option("--input", metavar="FILE", help=help)
+
+
+def factory_option(function: Callable[P, R]) -> Callable[P, R]:
+    """``--factory``, passed as ``factory``."""
+    return click.option("--factory", metavar="file.py:NAME",
+                        help="What builds the network of a checkpoint of your own.")(function)  # fmt: skip
 
 
 def threads_option(function: Callable[P, R]) -> Callable[P, R]:

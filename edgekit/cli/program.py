@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any, TextIO
@@ -13,7 +14,9 @@ import click
 
 from edgekit.cli import VERBS
 from edgekit.cli.options import State
-from edgekit.errors import EdgekitError
+from edgekit.errors import EdgekitError, FactoryNeededError
+from edgekit.escapes import visible
+from edgekit.reading import why
 from edgekit.version import __version__
 
 INTERRUPTED = 130
@@ -73,7 +76,7 @@ class LazyGroup(click.Group):
     name="edgekit",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     epilog="Exit codes: 0 done, 1 a gate said no, 2 wrong usage, 3 bad input, 4 a runtime or device failed, "
-    "5 inconclusive, 130 interrupted.",
+    "5 inconclusive, 130 interrupted, 143 ended by SIGTERM.",
 )
 @click.version_option(__version__, prog_name="edgekit", message="%(prog)s %(version)s")
 def group() -> None:
@@ -103,10 +106,13 @@ def run(args: Sequence[str]) -> int:
         return leaving.code if isinstance(leaving.code, int) else 4
     except BaseException as error:
         code, message = explain(error)
+        if isinstance(error, FactoryNeededError):
+            verb, *rest = args
+            message += f". The whole command: {shlex.join(['edgekit', verb, error.option, error.factory, *rest])}"
         if state.debug and not isinstance(error, click.ClickException):
             import traceback
 
-            traceback.print_exception(error)
+            say("".join(traceback.format_exception(error)).rstrip())
         say(message)
         return code
 
@@ -131,9 +137,9 @@ def _discard(*streams: TextIO) -> None:
 
 
 def say(message: str) -> None:
-    """One message on standard error; nothing when nobody listens there."""
+    """One message on standard error, in which nothing speaks to the terminal; nothing when nobody listens there."""
     try:
-        click.echo(message, err=True)
+        click.echo(visible(message), err=True)
     except OSError:
         return  # standard error is closed; the exit code still tells
 
@@ -174,12 +180,16 @@ def explain_import(error: ImportError) -> tuple[int, str]:
     if isinstance(error, ModuleNotFoundError) and top in PACKAGES:
         extra = PACKAGES[top]
         return 4, f"edgekit: this needs the package {top!r}, which is not installed; pip install 'edgekit[{extra}]'"
+    if os.strerror(errno.EMFILE) in str(error):  # a shared library of the package could not be opened
+        return 4, f"edgekit: cannot load {top or 'a package'}: {why(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))}"
     return internal(error)
 
 
 def explain_os(error: OSError) -> tuple[int, str]:
     place = f" {error.filename!r}" if error.filename else ""
     reason = error.strerror or str(error)
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return 4, f"edgekit: cannot open{place}: {why(error)}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return 3, f"edgekit: cannot write{place}: {reason}; free some space or write elsewhere; nothing was published"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):

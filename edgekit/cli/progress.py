@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgekit.cli.options import State
+from edgekit.escapes import visible
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -27,6 +28,7 @@ def epoch_bar() -> Iterator[EpochReport]:
         yield _lines
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("epoch"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
@@ -34,7 +36,8 @@ def epoch_bar() -> Iterator[EpochReport]:
         task = bar.add_task("", total=None)
 
         def report(epoch: int, epochs: int, loss: float, score: float, name: str) -> None:
-            bar.update(task, total=epochs, completed=epoch, description=f"loss {loss:.4f}  {shown(score, name)}")
+            told = visible(f"loss {loss:.4f}  {shown(score, name)}")
+            bar.update(task, total=epochs, completed=epoch, description=escape(told))
 
         yield report
 
@@ -63,8 +66,8 @@ def fleet_bars(several: bool) -> Iterator[FleetReport | None]:
 
         def report(device: str, what: str, done: int, total: int) -> None:
             if device not in tasks:
-                tasks[device] = bars.add_task("", total=None, device=device)
-            told = escape(f"{what} {done} of {total}" if total else what)
+                tasks[device] = bars.add_task("", total=None, device=visible(device))
+            told = escape(visible(f"{what} {done} of {total}" if total else what))
             bars.update(tasks[device], description=told, completed=done, total=total or None)
 
         yield report

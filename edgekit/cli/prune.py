@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import click
 
-from edgekit.cli.options import data_option, device_option, emit, out_option, output_options, seed_option
+from edgekit.cli.options import (
+    data_option,
+    device_option,
+    emit,
+    factory_option,
+    out_option,
+    output_options,
+    seed_option,
+)
 from edgekit.cli.progress import epoch_bar
 
 
 @click.command()
 @click.argument("source")
+@factory_option
 @click.option("--method", metavar="METHOD", default="channels", show_default=True,
               help="What leaves: channels (units, heads), blocks (residual); magnitude, 2:4: weights.")  # fmt: skip
 @click.option("--amount", type=float, metavar="A",
@@ -39,6 +48,7 @@ from edgekit.cli.progress import epoch_bar
 @output_options
 def command(
     source: str,
+    factory: str | None,
     method: str,
     amount: float | None,
     target_macs: int | None,
@@ -70,6 +80,7 @@ def command(
     with epoch_bar() as progress:
         result = prune(
             source,
+            factory=factory,
             amount=amount,
             out=out,
             method=method,

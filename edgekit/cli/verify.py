@@ -8,6 +8,7 @@ from edgekit.cli.options import (
     data_option,
     device_option,
     emit,
+    factory_option,
     input_option,
     output_options,
     runtime_option,
@@ -19,6 +20,7 @@ from edgekit.cli.options import (
 @click.command()
 @click.argument("model")
 @click.option("--against", metavar="MODEL_OR_SOURCE", required=True, help="A model file, or the network it came from.")
+@factory_option
 @data_option()
 @shape_option()
 @input_option()
@@ -29,6 +31,7 @@ from edgekit.cli.options import (
 def command(
     model: str,
     against: str,
+    factory: str | None,
     data: str | None,
     shape: tuple[str, ...],
     input: str | None,
@@ -45,7 +48,15 @@ def command(
     from edgekit.report.verify import render_verify
 
     result = verify(
-        model, against=against, data=data, tolerance=tolerance, runtime=runtime, on=on, shape=shape, input=input
+        model,
+        against=against,
+        factory=factory,
+        data=data,
+        tolerance=tolerance,
+        runtime=runtime,
+        on=on,
+        shape=shape,
+        input=input,
     )
     emit("verify", result, render=render_verify)
     if not result.passed:

@@ -1,15 +1,28 @@
-"""``npz:FILE``: arrays named like the model's inputs (or ``inputs``), plus ``labels``; fed as they are."""
+"""``npz:FILE``: arrays named like the model's inputs (or ``inputs``), plus ``labels``; fed as they are.
+
+The headers are checked before anything is allocated: numpy itself believes what they say.
+"""
 
 from __future__ import annotations
 
+import math
 import zipfile
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from edgekit.data.dataset import Dataset, choose_split
 from edgekit.errors import DataError
+from edgekit.inputs import open_regular
+from edgekit.limits import check
+from edgekit.reading import reading
 from edgekit.types import Array
+from edgekit.unpacking import check_zip
+
+_NPY, _ZIP = b"\x93NUMPY", b"PK"
+_SUFFIX = ".npy"
+_CHUNK = 1 << 20
 
 
 def read_npz(file: Path) -> dict[str, Array]:
@@ -17,17 +30,69 @@ def read_npz(file: Path) -> dict[str, Array]:
 
     Raises:
         DataError: missing, not an .npz file, cut short, or holding objects.
+        LimitError: larger than is allowed.
     """
-    try:
-        opened = np.load(file, allow_pickle=False)
-        if not isinstance(opened, np.lib.npyio.NpzFile):
+    with open_regular(file, DataError, "an .npz file") as opened, reading(file, DataError, ".npz"):
+        start = opened.read(len(_NPY))
+        if start == _NPY:
             raise DataError(f"{file} holds one bare array; an .npz with named arrays is needed (numpy.savez)")
-        with opened:
-            return {name: opened[name] for name in opened.files}
-    except FileNotFoundError as error:
-        raise DataError(f"{file} does not exist; npz:FILE takes the path of an .npz file") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{file} cannot be read as .npz: {error}") from error
+        if not start.startswith(_ZIP):
+            raise DataError(f"{file} cannot be read as .npz: it is not a zip file; write it with numpy.savez")
+        packed = opened.seek(0, 2)
+        with zipfile.ZipFile(opened) as archive:
+            members = archive.infolist()
+            check_zip(members, packed, "ARRAY_BYTES", DataError, file)
+            arrays: dict[str, Array] = {}
+            for member in members:
+                name = member.filename.removesuffix(_SUFFIX)
+                if name == member.filename or name in arrays:
+                    what = "is not an array (.npy)" if name == member.filename else "stands there twice"
+                    raise DataError(f"{file} cannot be read as .npz: {member.filename!r} {what}")
+                with archive.open(member) as stream:
+                    arrays[name] = _array(stream, member.file_size, f"{file}, array {name!r}")
+            return arrays
+
+
+def read_npy(file: Path) -> Array:
+    """The array of an .npy file.
+
+    Raises:
+        DataError, LimitError: see :func:`read_npz`.
+    """
+    with open_regular(file, DataError, "an .npy file") as opened, reading(file, DataError, ".npy"):
+        size = opened.seek(0, 2)
+        opened.seek(0)
+        return _array(opened, size, file)
+
+
+def _array(stream: IO[bytes], size: int, subject: object) -> Array:
+    """The array in a stream of ``size`` bytes; raises DataError, LimitError and what numpy raises over its header."""
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise DataError(f"{subject}: version {version} of .npy holds fields with names; give one array an input")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(stream)
+    if dtype.hasobject:
+        raise DataError(f"{subject} holds Python objects, which are pickles and can run code; save plain numbers")
+    if dtype.fields or dtype.subdtype:
+        raise DataError(f"{subject} is of {dtype}, one number a value is read; save each field as an array")
+    if min(shape, default=0) < 0:
+        raise DataError(f"{subject} has the shape {shape}; sizes are 0 or more")
+    wanted = math.prod(shape) * dtype.itemsize
+    check("ARRAY_BYTES", wanted, subject)
+    if stream.tell() + wanted > size:
+        raise DataError(
+            f"{subject} is cut short: {wanted:,} bytes of values are due, {size - stream.tell():,} are there"
+        )
+    values, filled = np.empty(wanted, np.uint8), 0
+    while filled < wanted:
+        data = stream.read(min(wanted - filled, _CHUNK))
+        if not data:
+            raise DataError(f"{subject} is cut short: {wanted:,} bytes of values are due, {filled:,} are there")
+        values[filled : filled + len(data)] = np.frombuffer(data, np.uint8)
+        filled += len(data)
+    array: Array = values.view(dtype)
+    return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
 
 
 def open_npz(name: str, argument: str, split: str, default_split: str) -> Dataset:
@@ -64,4 +129,5 @@ def _class_indices(argument: str, labels: Array) -> Array:
         )
     if labels.size and int(labels.min()) < 0:
         raise DataError(f"{argument}: labels must be 0 or more, got {int(labels.min())}")
+    check("CLASSES", int(labels.max(initial=0)) + 1, f"{argument}: the labels")
     return labels.astype(np.int64)

@@ -71,7 +71,8 @@ def loudest(samples: Array, length: int) -> Array:
     """At most ``length`` samples: the first stretch with 98% of the energy of the loudest, so that a word ends it."""
     if samples.size <= length:
         return samples
-    energy = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])
+    energy = np.zeros(samples.size + 1)
+    np.cumsum(np.square(samples, dtype=np.float64), out=energy[1:])
     stretches = energy[length:] - energy[:-length]
     start = int(np.argmax(stretches >= _KEPT_ENERGY * stretches.max()))
     return samples[start : start + length]

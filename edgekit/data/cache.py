@@ -5,23 +5,23 @@ Order: ``$EDGEKIT_DATA``, the cache (``$EDGEKIT_CACHE``, else ``~/.cache/edgekit
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
 import shutil
-import tarfile
-import tempfile
 import urllib.error
 import urllib.request
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgekit.artifact import publishing, sha256_file, writable_folder
-from edgekit.errors import DataError
+from edgekit.artifact import sha256_file
+from edgekit.data.archive import members
+from edgekit.errors import DataError, StorageError
+from edgekit.leftovers import sweep, temporary_name
+from edgekit.outputs import publishing, writable_folder
 
 log = logging.getLogger("edgekit")
-ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,39 +115,55 @@ def fetch(download: Download, timeout_s: float = 30.0) -> Path:
     return target
 
 
-def is_archive(path: Path) -> bool:
-    """Whether the name ends like an archive."""
-    return path.name.lower().endswith(ARCHIVES)
-
-
 def unpacked(archive: Path) -> Path:
     """The folder an archive holds, unpacked once into the cache; a single top folder stands for the whole.
 
     Raises:
-        DataError: not an archive, cut short, or with members that would land outside.
+        DataError, LimitError: see :func:`edgekit.data.archive.members`; nothing is left in the cache then.
+        StorageError: the disk is full.
     """
-    state = archive.stat()
-    key = hashlib.sha256(f"{archive.resolve()}|{state.st_size}|{state.st_mtime_ns}".encode()).hexdigest()[:16]
-    target = cache_folder() / "unpacked" / f"{archive.name.split('.')[0]}-{key}"
+    target = _place(archive)
     if not target.is_dir():
         writable_folder(target.parent)
-        temporary = Path(tempfile.mkdtemp(dir=target.parent))
+        sweep(target.parent)
+        temporary = target.parent / temporary_name(target.name)
+        temporary.mkdir()
         try:
             _extract(archive, temporary)
-            os.replace(temporary, target)
+            try:
+                os.replace(temporary, target)
+            except OSError:
+                if not target.is_dir():  # else another process was first
+                    raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     children = [child for child in target.iterdir() if not child.name.startswith((".", "__MACOSX"))]
     return children[0] if len(children) == 1 and children[0].is_dir() else target
 
 
+def forget(archive: Path) -> None:
+    """Removes from the cache what :func:`unpacked` put there, where it turns out not to be what was wanted."""
+    shutil.rmtree(_place(archive), ignore_errors=True)
+
+
+def _place(archive: Path) -> Path:
+    state = archive.stat()
+    key = hashlib.sha256(f"{archive.resolve()}|{state.st_size}|{state.st_mtime_ns}".encode()).hexdigest()[:16]
+    return cache_folder() / "unpacked" / f"{archive.name.split('.')[0]}-{key}"
+
+
 def _extract(archive: Path, folder: Path) -> None:
-    try:
-        if archive.name.lower().endswith(".zip"):
-            with zipfile.ZipFile(archive) as opened:
-                opened.extractall(folder)  # zipfile drops absolute paths and ".." itself
-        else:
-            with tarfile.open(archive) as tar:
-                tar.extractall(folder, filter="data")
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
-        raise DataError(f"{archive} cannot be unpacked: {error}; copy or download it again") from error
+    for member in members(archive):
+        place = folder / member.name
+        try:
+            (place if member.is_folder else place.parent).mkdir(parents=True, exist_ok=True)
+            if not member.is_folder:
+                with open(place, "wb") as file:
+                    file.writelines(member.chunks())
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise StorageError(
+                    f"no space left while unpacking {archive} into {folder.parent}: {error.strerror}; free some, or "
+                    "set EDGEKIT_CACHE to another folder"
+                ) from error
+            raise DataError(f"{archive}: {member.name!r} cannot be unpacked: {error.strerror}") from error

@@ -7,20 +7,22 @@ files, ``train/CLASS/*.jpg`` and ``test/CLASS/*.jpg``, in ``cifar10-images.tar.g
 from __future__ import annotations
 
 import logging
-import tarfile
+import math
 from pathlib import Path
 
 import numpy as np
 
-from edgekit.artifact import publishing
+from edgekit.data.archive import members
 from edgekit.data.cache import Download, cache_folder, fetch, find_local
 from edgekit.data.dataset import Dataset, interleaved
 from edgekit.data.images import decode
 from edgekit.errors import DataError
+from edgekit.outputs import publishing
 from edgekit.types import Array
 
 log = logging.getLogger("edgekit")
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+SHAPE = (32, 32, 3)
 COUNTS = {"train": 50_000, "test": 10_000}
 JPEG_ARCHIVE = "cifar10-images.tar.gz"
 BINARY = Download(
@@ -62,17 +64,16 @@ def _part(archive: Path, split: str) -> tuple[Array, Array]:
 
 
 def _read_jpegs(archive: Path, split: str) -> tuple[Array, Array]:
+    def wanted(name: str) -> bool:
+        parts = name.split("/")
+        return len(parts) >= 3 and parts[-3] == split and parts[-2] in CLASSES and parts[-1].endswith(".jpg")
+
     rows: list[tuple[str, int, Array]] = []
-    try:
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                parts = member.name.split("/")
-                if len(parts) >= 3 and parts[-3] == split and parts[-2] in CLASSES and parts[-1].endswith(".jpg"):
-                    handle = tar.extractfile(member)
-                    if handle is not None:
-                        rows.append((member.name, CLASSES.index(parts[-2]), decode(handle.read())))
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise DataError(f"{archive} cannot be read: {error}; copy it again") from error
+    for member in members(archive, wanted):
+        image = decode(member.read())
+        if image.shape != SHAPE:
+            raise DataError(f"{archive}: {member.name} is {image.shape}, {SHAPE} was expected; copy it again")
+        rows.append((member.name, CLASSES.index(member.name.split("/")[-2]), image))
     rows.sort(key=lambda row: row[0])
     if not rows:
         raise DataError(f"{archive} holds no {split}/CLASS/*.jpg")
@@ -82,17 +83,17 @@ def _read_jpegs(archive: Path, split: str) -> tuple[Array, Array]:
 
 
 def _read_binary(archive: Path, split: str) -> tuple[Array, Array]:
-    wanted = ["test_batch.bin"] if split == "test" else [f"data_batch_{k}.bin" for k in range(1, 6)]
-    chunks = []
-    try:
-        with tarfile.open(archive) as tar:
-            members = {member.name.rsplit("/", 1)[-1]: member for member in tar.getmembers()}
-            for filename in wanted:
-                handle = tar.extractfile(members[filename])
-                if handle is not None:
-                    chunks.append(np.frombuffer(handle.read(), np.uint8).reshape(-1, 1 + 3 * 32 * 32))
-    except (tarfile.TarError, EOFError, OSError, KeyError, ValueError) as error:
-        raise DataError(f"{archive} is not the binary version of CIFAR-10: {error}; delete it and run again") from error
-    rows = np.concatenate(chunks)
+    names = ["test_batch.bin"] if split == "test" else [f"data_batch_{k}.bin" for k in range(1, 6)]
+    found = dict.fromkeys(names, b"")
+    for member in members(archive, lambda name: name.rsplit("/", 1)[-1] in names):
+        found[member.name.rsplit("/", 1)[-1]] = member.read()
+    row = 1 + math.prod(SHAPE)
+    for name, content in found.items():
+        if not content or len(content) % row or max(content[::row]) >= len(CLASSES):
+            raise DataError(
+                f"{archive} is not the binary version of CIFAR-10: {name} is not rows of a class and 32x32 pixels; "
+                "delete it and run again"
+            )
+    rows = np.concatenate([np.frombuffer(content, np.uint8).reshape(-1, row) for content in found.values()])
     images = rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    return np.ascontiguousarray(images), rows[:, 0].astype(np.int64)
+    return np.asarray(images, order="C"), rows[:, 0].astype(np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from edgekit.errors import DataError, UsageError
 from edgekit.types import Array
 
 SPLITS = ("train", "test", "all")
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
 TEST_SHARE = 0.2
 """Share of the samples in ``@test`` where a set has no split of its own."""
 
@@ -184,7 +186,7 @@ def class_indices(source: Path, labels: Sequence[str]) -> tuple[tuple[str, ...],
             f"{source} has {len(names):,} different labels on {len(stripped):,} lines, for example {names[0]!r}: that "
             "is no column of classes; call the right one 'label'"
         )
-    if all(name.lstrip("-").isdigit() for name in names):
+    if all(_WHOLE.fullmatch(name) for name in names):
         names.sort(key=int)
     index = {label: k for k, label in enumerate(names)}
     return tuple(names), np.array([index[label] for label in stripped], np.int64)

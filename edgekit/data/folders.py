@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.data.cache import is_archive, unpacked
+from edgekit.data.archive import is_archive
+from edgekit.data.cache import forget, unpacked
 from edgekit.data.dataset import Dataset, choose_split, interleaved
 from edgekit.errors import DataError
 from edgekit.types import Array
@@ -45,19 +46,27 @@ class Folders:
                 f"{argument or self.spelling + ':'} does not exist; {self.spelling}:DIR takes a folder with one folder "
                 "a class"
             )
-        if root.is_file():
-            if not is_archive(root):
-                raise DataError(f"{root} is a file; {self.spelling}:DIR takes a folder (or a .tar.gz or .zip of one)")
-            root = unpacked(root)
+        if root.is_dir():
+            return self._split(name, root, split, default_split)
+        if not is_archive(root):
+            raise DataError(f"{root} is a file; {self.spelling}:DIR takes a folder (or a .tar.gz or .zip of one)")
+        folder = unpacked(root)
+        try:
+            return self._split(name, folder, split, default_split)
+        except DataError:
+            forget(root)
+            raise
+
+    def _split(self, name: str, root: Path, split: str, default_split: str) -> Dataset:
         own = {part: root / part for part in ("train", "test") if (root / part).is_dir()}
-        if len(own) == 2:
-            chosen = split or default_split
-            parts = [self._scan(name, folder) for part, folder in own.items() if chosen in ("all", part)]
-            classes = self._scan(name, own["train"]).classes
-            if any(part.classes != classes for part in parts):
-                raise DataError(f"{root}: train and test hold different classes; give both the same folders")
-            return self._joined(parts, chosen)
-        return choose_split(self._scan(name, root), split, default_split)
+        if len(own) < 2:
+            return choose_split(self._scan(name, root), split, default_split)
+        chosen = split or default_split
+        parts = [self._scan(name, folder) for part, folder in own.items() if chosen in ("all", part)]
+        classes = self._scan(name, own["train"]).classes
+        if any(part.classes != classes for part in parts):
+            raise DataError(f"{root}: train and test hold different classes; give both the same folders")
+        return self._joined(parts, chosen)
 
     def _scan(self, name: str, folder: Path) -> Dataset:
         groups = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))

@@ -9,18 +9,18 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgekit.artifact import publishing
+from edgekit.data.archive import members
 from edgekit.data.cache import Download, cache_folder, fetch, find_local
 from edgekit.data.dataset import Dataset, interleaved
 from edgekit.data.wav import Waveform, read_wav
 from edgekit.errors import DataError
+from edgekit.outputs import publishing
 from edgekit.types import Array
 
 log = logging.getLogger("edgekit")
@@ -36,7 +36,7 @@ TEST = range(5)
 """Numbers of the recordings in the test set."""
 RECORDINGS_SHA256 = "83d0fd336a1dbf907227ecc0d6ed476096a88eeac7d14373f8178ed28538d445"
 """Over the name and the 16-bit samples of every recording, in the order of the names, as this was developed with."""
-_NAME = re.compile(r"(?:.*/)?recordings/((\d)_[a-z]+_(\d+))\.wav")
+_NAME = re.compile(r"(?:.*/)?recordings/((\d)_[a-z]+_(\d{1,3}))\.wav")
 
 
 class Recordings(Sequence[Array]):
@@ -83,19 +83,15 @@ def _decoded(archive: Path) -> tuple[Array, Array]:
 
 def _read(archive: Path) -> tuple[Array, Array]:
     found: dict[str, tuple[int, int, Array]] = {}
-    try:
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                match = _NAME.fullmatch(member.name)
-                handle = tar.extractfile(member) if match else None
-                if match and handle is not None:
-                    wave = read_wav(handle.read(), member.name)
-                    if wave.rate != RATE:
-                        raise DataError(f"{archive}: {member.name} has {wave.rate:,} Hz, {RATE:,} were expected")
-                    whole = np.rint(wave.samples * 32768).astype(np.int16)
-                    found[match[1]] = (int(match[2]), int(match[3]), whole)
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise DataError(f"{archive} cannot be read: {error}; copy it again, or delete it to download it") from error
+    for member in members(archive, lambda name: _NAME.fullmatch(name) is not None):
+        match = _NAME.fullmatch(member.name)
+        if match is None or member.is_folder:
+            continue
+        wave = read_wav(member.read(), member.name)
+        if wave.rate != RATE:
+            raise DataError(f"{archive}: {member.name} has {wave.rate:,} Hz, {RATE:,} were expected")
+        whole = np.rint(wave.samples * 32768).astype(np.int16)
+        found[match[1]] = (int(match[2]), int(match[3]), whole)
     if len(found) != COUNT:
         raise DataError(
             f"{archive} holds {len(found):,} recordings/DIGIT_SPEAKER_NUMBER.wav, {COUNT:,} were expected (version "

@@ -3,40 +3,66 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from edgekit.data.dataset import Dataset
 from edgekit.data.folders import Folders
 from edgekit.errors import DataError
+from edgekit.inputs import read_regular
+from edgekit.limits import check
+from edgekit.reading import reading
 from edgekit.types import Array
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "PPM")
+"""What is decoded, whatever the file is called: others of Pillow's formats start programs (EPS: Ghostscript)."""
+_SCAN = b"\xff\xda"
+"""Begins a scan of a JPEG file; every scan visits all pixels again."""
 
 
 def decode(source: Path | bytes) -> Array:
     """One image as uint8, height x width x 3 (RGB), or x 1 for a grey file.
 
     Raises:
-        DataError: not an image, or cut short.
+        DataError: not an image of :data:`FORMATS`, or cut short.
+        LimitError: more pixels than are decoded.
     """
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
         raise DataError("reading image files needs Pillow: pip install pillow") from error
-    file: Path | BinaryIO = source if isinstance(source, Path) else io.BytesIO(source)
+    content = source
+    if isinstance(content, Path):
+        content = read_regular(content, DataError, "an image", "SAMPLE_BYTES")
     name = source if isinstance(source, Path) else "the image"
-    try:
-        with Image.open(file) as opened:
-            mode = "L" if opened.mode in ("1", "L", "I", "I;16") else "RGB"
-            pixels = np.asarray(opened.convert(mode), dtype=np.uint8)
-    except FileNotFoundError as error:
-        raise DataError(f"{name} does not exist; give the path of an image") from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{name} cannot be read as an image: {error}") from error
+    known = ", ".join(FORMATS)
+    with reading(name, DataError, "an image"), _as_many_pixels_as_allowed():
+        try:
+            opened = Image.open(io.BytesIO(content), formats=FORMATS)
+        except UnidentifiedImageError as error:
+            raise DataError(f"{name} cannot be read as an image: it is none of {known}; convert it") from error
+        check("IMAGE_PIXELS", opened.width * opened.height, name)
+        if opened.format == "JPEG":
+            check("IMAGE_SCANS", content.count(_SCAN), name)
+        mode = "L" if opened.mode in ("1", "L", "I", "I;16") else "RGB"
+        pixels = np.asarray(opened.convert(mode), dtype=np.uint8)
     return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+@contextmanager
+def _as_many_pixels_as_allowed() -> Iterator[None]:
+    """Pillow's own limit, which it checks in ``open`` and is a variable of its module, gives way to edgekit's."""
+    from PIL import Image
+
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 FOLDERS = Folders("images", "image", SUFFIXES, decode, "image")

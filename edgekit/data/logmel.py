@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.data.wav import RATES
 from edgekit.errors import DataError
 from edgekit.types import Array
 
@@ -48,6 +49,8 @@ class LogMel:
     def __post_init__(self) -> None:
         if min(self.rate, self.window, self.hop, self.bands) < 1 or not self.window <= self.n_fft:
             raise ValueError(f"rate, window, hop and bands must be 1 or more, and window at most n_fft: {self}")
+        if self.rate > RATES[1]:
+            raise ValueError(f"a rate of {self.rate:,} Hz, at most {RATES[1]:,} is known")
         if not 0 <= self.fmin < self.fmax <= self.rate / 2 or not self.floor > 0:
             raise ValueError(f"0 <= fmin < fmax <= rate / 2 and floor > 0 are wanted: {self}")
         empty = np.flatnonzero(mel_filters(self).sum(1) == 0)
@@ -89,7 +92,7 @@ def from_params(params: Mapping[str, Any]) -> LogMel:
         raise DataError(
             f"the model's contract for audio lacks {error.args[0]!r}; it needs {', '.join(names)} and frames"
         ) from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"the model's contract for audio makes no sense: {error}") from error
 
 

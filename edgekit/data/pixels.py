@@ -23,7 +23,7 @@ def encode(raw: Sequence[Array] | Array, contract: InputContract) -> Array:
     factor, offset = affine(contract, pixels.shape[-1])
     batch: Array = pixels.astype(np.float32) * factor + offset
     if contract.layout == "NCHW":
-        return np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
+        return np.asarray(batch.transpose(0, 3, 1, 2), order="C")
     if contract.layout == "NHW":
         return batch.reshape(*batch.shape[:2], -1)
     return batch

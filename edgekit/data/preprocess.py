@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekit import registry
 from edgekit.data import noise
-from edgekit.data.arrays import read_npz
+from edgekit.data.arrays import read_npy, read_npz
 from edgekit.data.dataset import Dataset, Picked
 from edgekit.data.kind import Kind
 from edgekit.errors import DataError
@@ -126,17 +126,36 @@ class _Bound:
             for line in kind.remarks(shown, self.contract):
                 log.info("%s", line)
 
+    @property
+    def whole(self) -> bool:
+        """Whether a sample is shaped as the input is, its batch axis included, wherever that lies: a sequence with the
+        time first, a state, a number without any axis."""
+        array = self.contract.kind == "array" and isinstance(self.samples, np.ndarray)
+        return array and np.ndim(self.samples) == len(self.spec.shape) + 1
+
     def _raw(self, start: int, stop: int) -> Sequence[Array] | Array:
         if isinstance(self.samples, np.ndarray):
             return self.samples[start:stop]
         return [self.samples[k] for k in range(start, stop)]
 
     def batch(self, start: int, stop: int) -> Array:
+        """Samples ``start`` to ``stop`` with the batch on axis 0; of :attr:`whole` ones the first, as it is."""
         raw = self._raw(start, stop)
         dtype = self.spec.dtype
         if np.dtype(dtype).kind in "iu" and self.contract.kind not in ("array", "text"):
             dtype = "float32"  # real values: the runner quantizes them with the file's own scale
-        return apply_contract(raw, self.contract, dtype)
+        made = apply_contract(raw, self.contract, dtype)
+        return np.asarray(made[0]) if self.whole else made
+
+
+def whole_samples(dataset: Dataset, signature: Signature, contract: Mapping[str, InputContract]) -> bool:
+    """Whether a sample of ``dataset`` is a feed by itself and cannot be joined with others: an array is shaped like its
+    input, where others lack the leading 1.
+
+    Raises:
+        DataError: the data set does not fit the model's inputs.
+    """
+    return any(item.whole for item in _bind(dataset, signature, contract))
 
 
 def batches(
@@ -147,13 +166,15 @@ def batches(
     batch: int = 1,
     limit: int | None = None,
 ) -> Iterator[tuple[Feed, Array | None]]:
-    """Model-ready feeds of ``batch`` samples with their labels, in order; the last one may be shorter.
+    """Model-ready feeds of ``batch`` samples with their labels, in order; the last one may be shorter. One sample each
+    where they are :func:`whole_samples`.
 
     Raises:
         DataError: the data set does not fit the model's inputs, or a sample cannot be read.
     """
     bound = _bind(dataset, signature, contract)
     count = len(dataset) if limit is None else min(limit, len(dataset))
+    batch = 1 if any(item.whole for item in bound) else batch
     for item in bound:
         item.remark(count)
     for start in range(0, count, batch):
@@ -185,7 +206,7 @@ def sample_feed(given: str, signature: Signature, contract: Mapping[str, InputCo
     if suffix == ".npz":
         return _named_arrays(Path(given), read_npz(Path(given)), signature)
     if suffix == ".npy":
-        return _named_arrays(Path(given), {"inputs": _read_npy(Path(given))}, signature)
+        return _named_arrays(Path(given), {"inputs": read_npy(Path(given))}, signature)
     name = _kind_of_input(given, suffix, contract)
     asked = noise.spelled(given) if name == "noise" else None
     if asked is not None:  # the first sample of those that are spelled: its shape is the model's to say
@@ -208,16 +229,6 @@ def _kind_of_input(given: str, suffix: str, contract: Mapping[str, InputContract
         known = ", ".join((*suffixes, ".npz", ".npy"))
         raise DataError(f"{given} is of no kind that can be read; an input is a file ending in one of {known}")
     return suffixes[suffix]
-
-
-def _read_npy(path: Path) -> Array:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist; give the path of an .npy file") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} cannot be read as .npy: {error}") from error
-    return np.asarray(array)
 
 
 def _named_arrays(path: Path, arrays: dict[str, Array], signature: Signature) -> Feed:

@@ -2,30 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from edgekit.data.kind import affine
 from edgekit.data.text import PADDING, UNKNOWN, vocabulary_size
+from edgekit.errors import DataError
+from edgekit.limits import check
 from edgekit.types import Array, Feed, InputContract, Signature, TensorSpec
 
 EXTREME = 4.0
 """Magnitude of the extreme feed where the contract states no range, in standard deviations of a normalised input."""
+_BLOCK = 1 << 20
+"""Values made at once, so that a large input takes little more memory than itself."""
 
 
-def _uniform(seed: int, stream: int, count: int) -> Array:
-    """``count`` float64 values in [0, 1) from the raw 64-bit output, whose sequence numpy guarantees."""
-    bits = np.random.PCG64(np.random.SeedSequence([seed, stream])).random_raw(count)
-    return (np.asarray(bits, np.uint64) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+def _drawn(
+    bits: np.random.PCG64, count: int, make: Callable[[Array], Array], dtype: str | type = np.float64, each: int = 1
+) -> Array:
+    """``count`` values of ``dtype``; ``make`` makes each of ``each`` next numbers of ``bits``, float64 in [0, 1).
+
+    The numbers come from the raw 64-bit output, whose sequence numpy guarantees.
+    """
+    made = np.empty(count, dtype)
+    for start in range(0, count, _BLOCK):
+        part = made[start : start + _BLOCK]
+        raw = np.asarray(bits.random_raw(part.size * each), np.uint64)
+        uniform = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        part[:] = make(uniform.reshape(-1, each) if each > 1 else uniform)
+    return made
 
 
-def _shape(spec: TensorSpec, dims: Mapping[str, int] | None, batch: int | None) -> tuple[int, ...]:
+_AXES = {"NCHW": 4, "NHWC": 4, "NHW": 3, "text": 2}
+"""Layout of an image, or kind of another input -> its axes, where they are given."""
+
+
+def _shape(
+    spec: TensorSpec, contract: InputContract, dims: Mapping[str, int] | None, batch: int | None
+) -> tuple[int, ...]:
+    """The shape of an input.
+
+    Raises:
+        DataError: ``contract`` makes another number of axes, or the last one holds no whole pixels.
+        LimitError: the file itself makes it too large.
+    """
+    check("INPUT_BYTES", math.prod(spec.resolved()) * np.dtype(spec.dtype).itemsize, f"the input {spec}")
     shape = spec.resolved(dims)
-    if batch is not None and shape:
-        return (batch, *shape[1:])
-    return shape
+    axes = _AXES.get(contract.layout if contract.kind == "image" else contract.kind, len(shape))
+    if len(shape) != axes or (contract.layout == "NHW" and axes == 3 and shape[-1] % max(contract.channels, 1)):
+        raise DataError(f"the input {spec} is not what its contract makes ({contract}); export the network again")
+    return (batch, *shape[1:]) if batch is not None and shape else shape
 
 
 def _channels_last(contract: InputContract) -> bool:
@@ -57,39 +86,49 @@ def seeded_feed(
 
     Images: random bytes, normalised by the contract. Tables: uniform in mean ± 2 std of the raw columns, normalised.
     Texts: known words, from one to as many as fit, then padding. Other floats: the sum of four uniform values, scaled
-    to mean 0 and variance 1. Integers: 0..9, lengths of sequences 1 to the largest. Booleans: 0 or 1.
+    to mean 0 and variance 1. Integers: 0..9, below the number of rows of the table they are looked up in (``below``),
+    lengths of sequences 1 to the largest. Booleans: 0 or 1.
     """
     feed = {}
     for stream, spec in enumerate(signature.inputs):
-        shape = _shape(spec, dims, batch)
         rule = contract.get(spec.name, InputContract())
+        shape = _shape(spec, rule, dims, batch)
         kind = np.dtype(spec.dtype).kind
-        count = int(np.prod(shape, dtype=np.int64))
+        bits, count = np.random.PCG64(np.random.SeedSequence([seed, stream])), math.prod(shape)
         if kind == "f" and rule.kind == "image":
-            pixels = np.floor(_uniform(seed, stream, count) * 256).reshape(shape)
-            values = _pixels_to_input(pixels, shape, rule)
+            pixels = _drawn(bits, count, lambda uniform: np.floor(uniform * 256), np.float32)
+            values = _pixels_to_input(pixels.reshape(shape), shape, rule)
         elif kind == "f" and rule.kind == "table":
-            values = (_uniform(seed, stream, count) * 4 - 2).reshape(shape)
+            values = _drawn(bits, count, lambda uniform: uniform * 4 - 2, spec.dtype)
         elif kind == "f":
-            quarters = _uniform(seed, stream, 4 * count).reshape(count, 4)
-            values = ((quarters.sum(1) - 2.0) * np.sqrt(3.0)).reshape(shape)
+            values = _drawn(bits, count, lambda quarters: (quarters.sum(1) - 2.0) * np.sqrt(3.0), spec.dtype, each=4)
         elif rule.kind == "text":
-            values = _words(_uniform(seed, stream, count + shape[0]), shape, rule)
+            values = _words(bits, shape, rule)
         elif "most" in rule.params:
-            values = _lengths(_uniform(seed, stream, count).reshape(shape), rule, dims)
+            values = _lengths(_drawn(bits, count, np.positive).reshape(shape), rule, dims)
         else:
-            top = 2 if kind == "b" else 10
-            values = np.floor(_uniform(seed, stream, count) * top).reshape(shape)
-        feed[spec.name] = np.ascontiguousarray(values).astype(spec.dtype)
+            values = _drawn(bits, count, _below(_most(kind, rule) + 1), spec.dtype)
+        feed[spec.name] = values.reshape(shape).astype(spec.dtype, order="C", copy=False)
     return feed
 
 
-def _words(uniform: Array, shape: tuple[int, ...], contract: InputContract) -> Array:
+def _below(top: int) -> Callable[[Array], Array]:
+    """Uniform numbers -> whole ones from 0 to below ``top``."""
+    return lambda uniform: np.floor(uniform * top)
+
+
+def _most(kind: str, contract: InputContract) -> int:
+    """The largest value of a boolean, or of an integer that is neither a word nor a length."""
+    return 1 if kind == "b" else min(9, int(contract.params.get("below", 10)) - 1)
+
+
+def _words(bits: np.random.PCG64, shape: tuple[int, ...], contract: InputContract) -> Array:
     """Token numbers (N, length) of known and unknown words; a row has 1 to ``length`` of them, then padding."""
     rows, length = shape
-    lengths = 1 + np.floor(uniform[:rows] * length)
-    numbers = UNKNOWN + np.floor(uniform[rows:].reshape(shape) * (vocabulary_size(contract) - UNKNOWN))
-    return np.where(np.arange(length) < lengths[:, None], numbers, PADDING)
+    known = vocabulary_size(contract) - UNKNOWN
+    lengths = 1 + _drawn(bits, rows, lambda uniform: np.floor(uniform * length), np.int64)
+    numbers = _drawn(bits, rows * length, lambda uniform: UNKNOWN + np.floor(uniform * known), np.int32)
+    return np.where(np.arange(length) < lengths[:, None], numbers.reshape(shape), np.int32(PADDING))
 
 
 def _lengths(share: Array, contract: InputContract, dims: Mapping[str, int] | None) -> Array:
@@ -110,7 +149,10 @@ def zeros_feed(
     batch: int | None = None,
 ) -> Feed:
     """All inputs zero, lengths of sequences 1; named dimensions and batch as in :func:`seeded_feed`."""
-    feed = {spec.name: np.zeros(_shape(spec, dims, batch), spec.dtype) for spec in signature.inputs}
+    feed = {
+        spec.name: np.zeros(_shape(spec, contract.get(spec.name, InputContract()), dims, batch), spec.dtype)
+        for spec in signature.inputs
+    }
     for name, zeros in feed.items():
         if name in contract and "most" in contract[name].params:
             feed[name] = _lengths(zeros.astype(np.float64), contract[name], dims).astype(zeros.dtype)
@@ -128,24 +170,24 @@ def extreme_feed(
     """Every value at the top (``sign`` 1) or bottom (-1) of its range: white or black images, ±4 for other floats.
 
     Texts are full of the last word or of unknown ones; lengths of sequences are the largest or 1, other
-    integers 9 or 0, booleans True or False.
+    integers 9, or the last row of their table, or 0, booleans True or False.
     """
     feed = {}
     for spec in signature.inputs:
-        shape = _shape(spec, dims, batch)
         rule = contract.get(spec.name, InputContract())
+        shape = _shape(spec, rule, dims, batch)
         kind = np.dtype(spec.dtype).kind
         if kind == "f" and rule.kind == "image":
-            values = _pixels_to_input(np.full(shape, 255.0 if sign > 0 else 0.0), shape, rule)
+            values = _pixels_to_input(np.full(shape, 255 if sign > 0 else 0, np.float32), shape, rule)
         elif kind == "f":
-            values = np.full(shape, EXTREME * sign)
+            values = np.full(shape, EXTREME * sign, spec.dtype)
         elif rule.kind == "text":
             values = np.full(shape, vocabulary_size(rule) - 1 if sign > 0 else UNKNOWN)
         elif "most" in rule.params:
             values = _lengths(np.full(shape, 1.0 if sign > 0 else 0.0), rule, dims)
         else:
-            values = np.full(shape, (1 if kind == "b" else 9) if sign > 0 else 0)
-        feed[spec.name] = values.astype(spec.dtype)
+            values = np.full(shape, _most(kind, rule) if sign > 0 else 0, spec.dtype)
+        feed[spec.name] = values.astype(spec.dtype, copy=False)
     return feed
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from edgekit.data.cache import Download, fetch, find_local
 from edgekit.data.dataset import Dataset, Reader, choose_split, class_indices, interleaved
 from edgekit.data.text import Sentences
+from edgekit.data.textfile import lines
 from edgekit.errors import DataError
 
 LABEL_NAMES = ("label", "class", "category", "sentiment", "target")
@@ -82,13 +83,10 @@ def open_text(name: str, argument: str, split: str, default_split: str) -> Datas
 
 def _rows(path: Path) -> list[list[str]]:
     """The cells of every line; blank lines at the end are left out."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as UTF-8 text: {error}") from error
-    lines = text.rstrip("\r\n ").split("\n")
-    rows = [line.rstrip("\r").split("\t") for line in lines]
-    if rows == [[""]]:
+    rows = [line.rstrip("\r\n").split("\t") for line in lines(path, "a tab-separated file", "\n")]
+    while rows and len(rows[-1]) == 1 and not rows[-1][0].strip(" "):
+        rows.pop()
+    if not rows:
         raise DataError(f"{path} is empty; a line is a sentence, a tab and its label")
     width = max(len(rows[0]), 2)
     for number, row in enumerate(rows, 1):

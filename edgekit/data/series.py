@@ -200,7 +200,7 @@ def windows(
         "validation": len(starts.get("val", ())) if split == "train" else 0,
     }
     samples = {"series": Windows(table.rows, every, reach)}
-    targets = np.ascontiguousarray(ahead[every + reach])
+    targets = np.asarray(ahead[every + reach], order="C")
     return Dataset(name, split, "series", samples, None, (), table.columns, own_split, targets, params)
 
 

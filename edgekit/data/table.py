@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
+import sys
+from array import array
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from edgekit.data.dataset import Dataset, choose_split, class_indices, interleaved
 from edgekit.data.kind import Kind, affine
+from edgekit.data.textfile import rows
 from edgekit.errors import DataError
 from edgekit.types import Array, InputContract
 
@@ -72,22 +75,30 @@ def read(given: str) -> Array:
     Raises:
         DataError: the file cannot be read, or has no row of numbers in its first two lines.
     """
-    rows = [row for _, row in _lines(Path(given))[:2]]
+    first, *more = _first(Path(given), 2)
     if columns(given):
-        if len(rows) < 2 or len(rows[1]) != len(rows[0]):
-            raise DataError(f"{given} has a header of {len(rows[0])} columns and no row of as many below it")
-        values = np.array([number(cell) for cell in rows[1]], np.float32)
+        if not more or len(more[0]) != len(first):
+            raise DataError(f"{given} has a header of {len(first)} columns and no row of as many below it")
+        values = np.array([number(cell) for cell in more[0]], np.float32)
         if not np.isfinite(values).any():
             raise DataError(f"{given} holds no row of numbers in its first two lines")
         return values
-    return np.array([number(cell) for cell in rows[0]], np.float32)
+    return np.array([number(cell) for cell in first], np.float32)
 
 
 def columns(given: str) -> tuple[str, ...]:
     """The header of a CSV file; empty where its first line is numbers."""
-    _, first = _lines(Path(given))[0]
+    (first,) = _first(Path(given), 1)
     numbers = sum(np.isfinite(number(cell)) for cell in first)
     return () if numbers == len(first) else tuple(cell.strip() for cell in first)
+
+
+def _first(path: Path, count: int) -> list[list[str]]:
+    """Up to ``count`` rows, at least one."""
+    found = [row for _, row in islice(rows(path), count)]
+    if not found:
+        raise DataError(f"{path} is empty; a CSV file with a row of numbers was expected")
+    return found
 
 
 def open_table(name: str, argument: str, split: str, default_split: str) -> Dataset:
@@ -102,13 +113,13 @@ def open_table(name: str, argument: str, split: str, default_split: str) -> Data
     path = Path(argument)
     if not argument or not path.is_file():
         raise DataError(f"{argument or 'table:'} does not exist; table:FILE.csv takes the path of a CSV file")
-    (_, head), *rows = _lines(path)
+    (head,) = _first(path, 1)
     names = _header(path, head)
-    if not rows:
-        raise DataError(f"{path} has a header and no row below it")
     label = next((k for k, cell in enumerate(names) if cell.lower() in LABEL_NAMES), len(names) - 1)
-    values = _values(path, names, rows, label)
-    classes, indices = class_indices(path, [row[label] for _, row in rows])
+    values, words = _values(path, names, label)
+    if not words:
+        raise DataError(f"{path} has a header and no row below it")
+    classes, indices = class_indices(path, words)
     features = tuple(cell for k, cell in enumerate(names) if k != label)
     order = interleaved(indices)
     whole = Dataset(name, "all", "table", {"table": values[order]}, indices[order], classes, features)
@@ -134,27 +145,28 @@ def _header(path: Path, head: list[str]) -> tuple[str, ...]:
     return names
 
 
-def _values(path: Path, names: tuple[str, ...], rows: list[tuple[int, list[str]]], label: int) -> Array:
-    """The numbers of every column but the label's, float32 (N, columns)."""
-    table = np.empty((len(rows), len(names) - 1), np.float32)
-    for place, (line, row) in enumerate(rows):
+def _values(path: Path, names: tuple[str, ...], label: int) -> tuple[Array, list[str]]:
+    """The numbers of every column but the label's, float32 (N, columns), and the labels."""
+    numbers, labels = array("f"), list[str]()
+    for line, row in islice(rows(path), 1, None):
         if len(row) != len(names):
             raise DataError(f"{path}, line {line}: {len(row)} cells, the header has {len(names)}")
         for k, cell in enumerate(row):
-            value = number(cell)
-            if cell.strip().lower() in MISSING:
+            value = 0.0 if k == label else number(cell)
+            if (k == label or math.isnan(value)) and cell.strip().lower() in MISSING:
                 raise DataError(
                     f"{path}, line {line}: the cell of column {names[k]!r} is missing; fill it in, or leave the line "
                     "or the column out"
                 )
-            if k != label and not np.isfinite(value):
+            if math.isnan(value):
                 raise DataError(
-                    f"{path}, line {line}: column {names[k]!r} holds {cell.strip()!r}, which is no finite number; "
+                    f"{path}, line {line}: column {names[k]!r} holds {cell.strip()[:60]!r}, which is no finite number; "
                     "turn words into numbers (one column a word), or leave the column out"
                 )
             if k != label:
-                table[place, k - (k > label)] = value
-    return table
+                numbers.append(value)
+        labels.append(sys.intern(row[label]))
+    return np.frombuffer(numbers, np.float32).reshape(len(labels), len(names) - 1), labels
 
 
 def _refuse_constant(path: Path, data: Dataset) -> None:
@@ -174,21 +186,6 @@ def number(cell: str) -> float:
     except ValueError:
         return math.nan
     return value if abs(value) <= _LARGEST and "_" not in cell else math.nan
-
-
-def _lines(path: Path) -> list[tuple[int, list[str]]]:
-    """The rows of a CSV file that are not blank, with the number of the line each ends on."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            rows = [(reader.line_num, row) for row in reader if row]
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist; give the path of a CSV file") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as CSV: {error}") from error
-    if not rows:
-        raise DataError(f"{path} is empty; a CSV file with a row of numbers was expected")
-    return rows
 
 
 KIND = Kind(encode, read, (".csv",), columns, arrange)

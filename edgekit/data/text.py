@@ -2,35 +2,44 @@
 
 The rules belong to the I/O contract and travel in the card (``InputContract.params``):
 
-- ``pattern``: regular expression whose matches are the tokens; ``lower``: the text is lower-cased before;
+- ``tokenizer``: one of :data:`TOKENIZERS`; ``lower``: the text is lower-cased before. A card may give the regular
+  expression of one as ``pattern`` instead; any other is refused, since some take for ever over a short text;
 - ``length``: tokens of the input tensor; shorter texts are filled with 0, of longer ones the beginning is kept;
 - ``vocabulary``: the known tokens, separated by spaces. The first is number 2: 0 is padding, 1 an unknown word;
 - ``beginning``: an unknown word is read as the known one that begins with as many of its letters as any does, at least
   this many and :data:`SHARED` of the longer word (``masterfully`` as ``masterful``); 0 for never.
 
-Typographic apostrophes are read as plain ones. The default pattern splits English contractions as the Penn Treebank
+Typographic apostrophes are read as plain ones. ``english`` splits English contractions as the Penn Treebank
 does (``isn't`` -> ``is n't``, ``film's`` -> ``film 's``), so that text that was split like that gives the same tokens.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from edgekit.data.kind import Kind
 from edgekit.errors import DataError
+from edgekit.inputs import read_regular
+from edgekit.limits import check
+from edgekit.reading import reading
 from edgekit.types import Array, InputContract
 
 PADDING, UNKNOWN, FIRST_WORD = 0, 1, 2
-PATTERN = r"n't\b|\w+?(?=n't\b)|'(?:s|re|ve|ll|m|d)\b|\w+|[.,;:!?]"
-"""Words, English clitics and sentence punctuation; quotes, hyphens and other marks only separate."""
+TOKENIZERS: Mapping[str, re.Pattern[str]] = {
+    "english": re.compile(r"n't\b|\w+?(?=n't\b)|'(?:s|re|ve|ll|m|d)\b|\w+|[.,;:!?]"),
+    "words": re.compile(r"\w+"),
+}
+"""Name -> what a token is, found in linear time. ``english``: words, English clitics and sentence punctuation; quotes,
+hyphens and other marks only separate. ``words``: letters, digits and underscores side by side."""
 MIN_COUNT = 2
 """Times a word must be seen in training to have a number: what is seen once is learned by heart, not understood."""
 VOCABULARY = 20_000
@@ -60,42 +69,55 @@ def tokens(text: str, params: Mapping[str, Any]) -> list[str]:
     """The tokens of ``text`` by the rules of a contract.
 
     Raises:
-        DataError: the contract's pattern is no regular expression.
+        DataError: the contract's tokenizer is not known.
     """
     text = text.replace("’", "'")
-    return _compiled(str(params.get("pattern", PATTERN))).findall(text.lower() if params.get("lower", True) else text)
+    return _tokenizer(params).findall(text.lower() if params.get("lower", True) else text)
 
 
-@lru_cache(maxsize=8)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except re.error as error:
-        raise DataError(f"the model's token pattern {pattern!r} is no regular expression: {error}") from error
+def _tokenizer(params: Mapping[str, Any]) -> re.Pattern[str]:
+    name, known = params.get("tokenizer", "english"), TOKENIZERS
+    if "tokenizer" not in params and "pattern" in params:
+        name, known = params["pattern"], {one.pattern: one for one in TOKENIZERS.values()}
+    if not isinstance(name, str) or name not in known:
+        raise DataError(
+            f"the model's text contract has the tokenizer {str(name)[:60]!r}, which is not known; there are: "
+            f"{', '.join(TOKENIZERS)}"
+        )
+    return known[name]
 
 
 class _Words:
     """A vocabulary, looked up."""
 
     def __init__(self, vocabulary: str) -> None:
+        check("VOCABULARY_CHARACTERS", len(vocabulary), "the model's vocabulary")
         self.numbers = {word: number for number, word in enumerate(vocabulary.split(), FIRST_WORD)}
-        self._sorted = sorted(word for word in self.numbers if word.isalpha())
+
+    @cached_property
+    def _sorted(self) -> list[str]:
+        return sorted(word for word in self.numbers if word.isalpha())
+
+    @cached_property
+    def _begun(self) -> dict[str, str]:
+        """Every beginning that is long enough to stand for a word -> the most frequent such word."""
+        found: dict[str, str] = {}
+        for word in self.numbers:  # the most frequent first
+            if word.isalpha():
+                for length in range(math.ceil(SHARED * len(word)), len(word) + 1):
+                    found.setdefault(word[:length], word)
+        return found
 
     def alike(self, word: str, least: int) -> str | None:
         """The known word that begins most like ``word``, the most frequent of several; None where none does."""
+        if least < 1 or not word.isalpha():
+            return None
         place = bisect_left(self._sorted, word)
         beside = self._sorted[max(place - 1, 0) : place + 1]  # in sorted order the likest beginning is next to it
         shared = max((_shared(word, other) for other in beside), default=0)
-        if least < 1 or shared < least or not word.isalpha():
+        if shared < max(least, SHARED * len(word)):
             return None
-        start = bisect_left(self._sorted, word[:shared])
-        found = []
-        for other in self._sorted[start:]:
-            if not other.startswith(word[:shared]):
-                break
-            if shared >= SHARED * max(len(word), len(other)):
-                found.append(other)
-        return min(found, key=self.numbers.__getitem__, default=None)
+        return self._begun.get(word[:shared])
 
 
 def _shared(one: str, other: str) -> int:
@@ -123,26 +145,28 @@ def encode(raw: Sequence[Array] | Array, contract: InputContract) -> Array:
     batch = np.full((len(raw), length), PADDING, np.int32)
     for row, sample in enumerate(raw):
         text = _as_text(sample)
-        found = [UNKNOWN if word is None else numbers[word] for _, word in read_as(text, contract)[:length]]
+        found = [UNKNOWN if word is None else numbers[word] for _, word in read_as(text, contract, length)]
         if not found:
             raise DataError(f"the text {text[:60]!r} holds no word; give a sentence")
         batch[row, : len(found)] = found
     return batch
 
 
-def read_as(text: str, contract: InputContract) -> list[tuple[str, str | None]]:
-    """Each token with the known word it is read as: itself, one that begins alike, or None.
+def read_as(text: str, contract: InputContract, most: int | None = None) -> list[tuple[str, str | None]]:
+    """Each token with the known word it is read as: itself, one that begins alike, or None; the first ``most`` of them.
 
     A mark that training never saw (no letter, no digit) only separates, and is left out.
     """
-    words, least = _words(_vocabulary(contract)), int(contract.params.get("beginning", 0))
-    pairs: list[tuple[str, str | None]] = []
-    for token in tokens(text, contract.params):
-        if token in words.numbers:
-            pairs.append((token, token))
-        elif any(c.isalnum() for c in token):
-            pairs.append((token, words.alike(token, least)))
-    return pairs
+    words, least = _words(_vocabulary(contract)), _beginning(contract)
+    return [
+        (token, token if token in words.numbers else words.alike(token, least))
+        for token in islice(_read(text, contract), most)
+    ]
+
+
+def _read(text: str, contract: InputContract) -> Iterator[str]:
+    known = _words(_vocabulary(contract)).numbers
+    return (token for token in tokens(text, contract.params) if token in known or any(c.isalnum() for c in token))
 
 
 def _as_text(sample: Array) -> str:
@@ -166,6 +190,13 @@ def _length(contract: InputContract) -> int:
     return length
 
 
+def _beginning(contract: InputContract) -> int:
+    letters = contract.params.get("beginning", 0)
+    if not isinstance(letters, int) or letters < 0:
+        raise DataError(f"the model's text contract has the beginning {letters!r}; 0 or more letters were expected")
+    return letters
+
+
 def read(given: str) -> Array:
     """A sentence as the user typed it; the name of a ``.txt`` file stands for the text in it.
 
@@ -174,35 +205,34 @@ def read(given: str) -> Array:
     """
     if not given.lower().endswith(".txt") or any(c.isspace() for c in given):
         return np.array(given)
-    try:
-        return np.array(Path(given).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{given} cannot be read as UTF-8 text: {error}; give a text file or the sentence itself"
-        ) from error
+    data = read_regular(given, DataError, "a text file, or the sentence itself", "LINE_CHARACTERS")
+    with reading(given, DataError, "UTF-8 text", advice="give a text file or the sentence itself"):
+        return np.array(data.decode("utf-8-sig"))
 
 
 def remarks(raw: Sequence[Array] | Array, contract: InputContract) -> tuple[str, ...]:
     """What the user should know: words of a single text that are not known, and texts that are cut."""
     length = _length(contract)
-    found = [read_as(_as_text(sample), contract) for sample in raw]
-    long = sum(len(row) > length for row in found)
-    if len(found) > 1:
-        line = f"{long:,} of {len(found):,} texts have more than the {length} tokens the model takes; the rest is cut"
+    texts = [_as_text(sample) for sample in raw]
+    counts = [sum(1 for _ in _read(text, contract)) for text in texts]
+    long = sum(count > length for count in counts)
+    if len(texts) != 1:
+        line = f"{long:,} of {len(texts):,} texts have more than the {length} tokens the model takes; the rest is cut"
         return (line,) if long else ()
+    found = read_as(texts[0], contract, length)
     said = []
-    alike = [f"{token} as {word}" for token, word in found[0] if word is not None and word != token]
+    alike = [f"{token} as {word}" for token, word in found if word is not None and word != token]
     if alike:
         said.append(f"read as words that begin alike: {_listed(alike)}")
-    unknown = [token for token, word in found[0] if word is None]
+    unknown = [token for token, word in found if word is None]
     if unknown:
-        only = "; the answer tells nothing about this text" if len(unknown) == len(found[0]) else ""
+        only = "; the answer tells nothing about this text" if len(unknown) == len(found) else ""
         said.append(
-            f"{len(unknown)} of {len(found[0])} words are not among the {vocabulary_size(contract) - FIRST_WORD:,} the "
+            f"{len(unknown)} of {len(found)} words are not among the {vocabulary_size(contract) - FIRST_WORD:,} the "
             f"model knows: {_listed(unknown)}{only}"
         )
     if long:
-        said.append(f"the text has {len(found[0])} tokens, the model takes {length}; the rest is left out")
+        said.append(f"the text has {counts[0]} tokens, the model takes {length}; the rest is left out")
     return tuple(said)
 
 
@@ -222,7 +252,7 @@ def text_contract(raw: Sequence[Array], *, words: int = VOCABULARY, length: int 
     Raises:
         DataError: no word is seen often enough.
     """
-    rules: dict[str, Any] = {"pattern": PATTERN, "lower": True, "beginning": BEGINNING}
+    rules: dict[str, Any] = {"tokenizer": "english", "lower": True, "beginning": BEGINNING}
     counts: Counter[str] = Counter()
     longest = 1
     for sample in raw:

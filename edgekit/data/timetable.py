@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import logging
 import math
+from array import array
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
 
 from edgekit.data.table import MISSING, number
+from edgekit.data.textfile import rows
 from edgekit.errors import DataError
 from edgekit.types import Array
 
@@ -54,73 +55,74 @@ def read_timetable(path: Path) -> Timetable:
     Raises:
         DataError: it cannot be read, a cell is missing or no number, the rows go backwards in time.
     """
-    lines = _lines(path)
-    head = [cell.strip() for cell in lines[0][1]]
-    named = any(math.isnan(number(cell)) for cell in head)
-    body = lines[1:] if named and not _is_time(head[0]) else lines
-    if not body:
+    given = rows(path, ",;\t")
+    first = next(given, None)
+    if first is None:
+        raise DataError(f"{path} is empty; a CSV file with a row of numbers for each time was expected")
+    head = [cell.strip() for cell in first[1]]
+    named = any(math.isnan(number(cell)) for cell in head) and not _is_time(head[0])
+    body = next(given, None) if named else first
+    if body is None:
         raise DataError(f"{path} has a header and no row below it")
-    width = len(head)
+    cell = body[1][0].strip()
+    timed = int(math.isnan(number(cell)) and cell.lower() not in MISSING)
+    if len(head) == timed:
+        raise DataError(f"{path} has no column of numbers")
+    names = tuple(head[timed:]) if named else ()
+    if len(set(names)) != len(names) or "" in names:
+        raise DataError(f"{path} has columns without a name of their own: {', '.join(names)}; every column needs one")
+    values, times = _values(path, names, chain([body], given), len(head), timed)
+    return Timetable(path, names, values, _step(path, times) if timed else None)
+
+
+def _values(
+    path: Path, names: tuple[str, ...], body: Iterable[tuple[int, list[str]]], width: int, timed: int
+) -> tuple[Array, list[tuple[int, str]]]:
+    """The numbers, float32 (time, columns); and the line and first cell of each row, where that is the time."""
+    numbers, times, missing = array("f"), list[tuple[int, str]](), 0
+    bad: tuple[int, int, str] | None = None  # line, column, what it holds; a missing cell before any other
     for line, row in body:
         if len(row) != width:
             raise DataError(f"{path}, line {line}: {len(row)} cells, the first line has {width}")
-    timed = math.isnan(number(body[0][1][0])) and body[0][1][0].strip().lower() not in MISSING
-    first = 1 if timed else 0
-    if width == first:
-        raise DataError(f"{path} has no column of numbers")
-    names = tuple(head[first:]) if body is not lines else ()
-    if len(set(names)) != len(names) or "" in names:
-        raise DataError(f"{path} has columns without a name of their own: {', '.join(names)}; every column needs one")
-    rows = _values(path, names, body, first)
-    step = _step(path, body) if timed else None
-    return Timetable(path, names, rows, step)
-
-
-def _lines(path: Path) -> list[tuple[int, list[str]]]:
-    """Rows that are not blank, with the number of the line each ends on."""
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
-            text = file.read().decode("utf-8-sig")
-        first = text[: text.find("\n")] if "\n" in text else text
-        delimiter = max(",;\t", key=first.count)
-        reader = csv.reader(text.splitlines(), delimiter=delimiter)
-        rows = [(reader.line_num, row) for row in reader if row]
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist; give the path of a CSV file") from error
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as CSV: {error}") from error
-    if not rows:
-        raise DataError(f"{path} is empty; a CSV file with a row of numbers for each time was expected")
-    return rows
-
-
-def _values(path: Path, names: tuple[str, ...], body: list[tuple[int, list[str]]], first: int) -> Array:
-    rows = np.array([[number(cell) for cell in row[first:]] for _, row in body], np.float32)
-    bad = [(body[i][0], k, body[i][1][first + k].strip()) for i, k in np.argwhere(~np.isfinite(rows)).tolist()]
-    if not bad:
-        return rows
-    missing = [place for place in bad if place[2].lower() in MISSING]
-    line, k, cell = (missing or bad)[0]
-    column = repr(names[k]) if names else str(k + first + 1)
-    if missing:
+        if timed:
+            times.append((line, row[0]))
+        for k in range(timed, width):
+            value = number(row[k])
+            numbers.append(value)
+            if math.isnan(value):
+                cell = row[k].strip()
+                lacking = cell.lower() in MISSING
+                if bad is None or (lacking and not missing):
+                    bad = line, k, cell
+                missing += lacking
+    if bad is not None:
+        line, k, cell = bad
+        column = repr(names[k - timed]) if names else str(k + 1)
+        if missing:
+            raise DataError(
+                f"{path}: {missing:,} cells are missing, the first in line {line}, column {column}; fill them in "
+                "(the value before, or between its neighbours), or leave the rows or the column out"
+            )
         raise DataError(
-            f"{path}: {len(missing):,} cells are missing, the first in line {line}, column {column}; fill them in "
-            "(the value before, or between its neighbours), or leave the rows or the column out"
+            f"{path}, line {line}: column {column} holds {cell[:60]!r}, which is no finite number; leave the column "
+            "out or turn it into numbers"
         )
-    raise DataError(
-        f"{path}, line {line}: column {column} holds {cell!r}, which is no finite number; leave the column out or "
-        "turn it into numbers"
-    )
+    return np.frombuffer(numbers, np.float32).reshape(-1, width - timed), times
 
 
-def _step(path: Path, body: list[tuple[int, list[str]]]) -> timedelta | None:
-    """The commonest time between rows; None where the times are of no form that is known."""
+def _step(path: Path, given: list[tuple[int, str]]) -> timedelta | None:
+    """The commonest time between rows; None where the times are of no form that is known.
+
+    Args:
+        path: of the file, for messages.
+        given: the line and the time of each row.
+    """
     times = []
-    for _, row in body:
+    for _, cell in given:
         try:
-            times.append(datetime.fromisoformat(row[0].strip()))
+            times.append(datetime.fromisoformat(cell.strip()))
         except ValueError:
-            log.info("%s: the column of times holds %r, which is not ISO 8601; its order is not checked", path, row[0])
+            log.info("%s: the column of times holds %r, which is not ISO 8601; its order is not checked", path, cell)
             return None
     if len(times) < 2 or len({time.tzinfo is None for time in times}) > 1:
         return None
@@ -128,7 +130,7 @@ def _step(path: Path, body: list[tuple[int, list[str]]]) -> timedelta | None:
     back = next((k for k, step in enumerate(steps) if step < timedelta(0)), None)
     if back is not None:
         raise DataError(
-            f"{path}, line {body[back + 1][0]}: {body[back + 1][1][0]} comes after {body[back][1][0]}; sort the rows, "
+            f"{path}, line {given[back + 1][0]}: {given[back + 1][1]} comes after {given[back][1]}; sort the rows, "
             "oldest first"
         )
     ((usual, count),) = Counter(steps).most_common(1)

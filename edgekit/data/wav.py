@@ -13,11 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from edgekit.errors import DataError
+from edgekit.inputs import read_regular
+from edgekit.limits import check
 from edgekit.types import Array
 
 RATES = (1000, 768_000)
 """Sampling rates that are believed, Hz."""
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
+_MOST_CHUNKS = 1000
 _UNKNOWN_LENGTH = 0xFFFFFFFF
 """What programs write that do not know the length yet (a pipe): the data go to the end of the file."""
 _OTHERS = {b"ID3": "MP3", b"\xff\xfb": "MP3", b"fLaC": "FLAC", b"OggS": "Ogg", b"FORM": "AIFF", b"RF64": "RF64"}
@@ -47,15 +50,13 @@ def read_wav(source: Path | bytes, name: str = "") -> Waveform:
         DataError: missing, empty, cut short, no WAV file, of a coding that is not read, or without a sample.
     """
     name = name or str(source if isinstance(source, Path) else "the recording")
-    try:
-        content = source.read_bytes() if isinstance(source, Path) else source
-    except FileNotFoundError as error:
-        raise DataError(f"{name} does not exist; give the path of a .wav file") from error
-    except OSError as error:
-        raise DataError(f"{name} cannot be read: {error}") from error
+    content = source
+    if isinstance(content, Path):
+        content = read_regular(content, DataError, "a .wav file", "SAMPLE_BYTES")
     coding, channels, rate, bits, data = _chunks(content, name)
     frame = channels * bits // 8
-    samples = _decode(data[: len(data) // frame * frame], coding, bits, name).reshape(-1, channels)
+    check("AUDIO_SAMPLES", len(data) // frame * channels, name)
+    samples = _decode(data[: len(data) // frame * frame], coding, bits).reshape(-1, channels)
     if samples.size == 0:
         raise DataError(f"{name} holds no sound (0 samples); record it again")
     if not np.isfinite(samples).all():
@@ -63,7 +64,7 @@ def read_wav(source: Path | bytes, name: str = "") -> Waveform:
     return Waveform(samples.mean(1, dtype=np.float32), rate, name, channels)
 
 
-def _chunks(content: bytes, name: str) -> tuple[int, int, int, int, bytes]:
+def _chunks(content: bytes, name: str) -> tuple[int, int, int, int, memoryview]:
     """Coding, channels, rate, bits of a sample, and the data."""
     if not content:
         raise DataError(f"{name} is empty (0 bytes); record or copy it again")
@@ -72,9 +73,11 @@ def _chunks(content: bytes, name: str) -> tuple[int, int, int, int, bytes]:
         raise DataError(f"{name} is no WAV file{told}; convert it, for example: ffmpeg -i {Path(name).name} out.wav")
     described: tuple[int, int, int, int] | None = None
     place = 12
-    while place + 8 <= len(content):
+    for _ in range(_MOST_CHUNKS):
+        if place + 8 > len(content):
+            break
         kind, length = struct.unpack_from("<4sI", content, place)
-        body = content[place + 8 : place + 8 + length]
+        body = memoryview(content)[place + 8 : place + 8 + length]
         if kind == b"fmt ":
             described = _format(body, name)
         elif kind == b"data":
@@ -89,7 +92,7 @@ def _chunks(content: bytes, name: str) -> tuple[int, int, int, int, bytes]:
     raise DataError(f"{name} is cut short: it ends before its {'data' if described else 'description'}; copy it again")
 
 
-def _format(body: bytes, name: str) -> tuple[int, int, int, int]:
+def _format(body: memoryview, name: str) -> tuple[int, int, int, int]:
     if len(body) < 16:
         raise DataError(f"{name} is damaged: its description has {len(body)} bytes, 16 or more are needed")
     coding, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", body)
@@ -107,14 +110,20 @@ def _format(body: bytes, name: str) -> tuple[int, int, int, int]:
     return coding, channels, rate, bits
 
 
-def _decode(data: bytes, coding: int, bits: int, name: str) -> Array:
+def _decode(data: memoryview, coding: int, bits: int) -> Array:
     """Interleaved samples as float32, full scale = 1."""
     if coding == _FLOAT:
-        return np.frombuffer(data, f"<f{bits // 8}").astype(np.float32)
+        with np.errstate(over="ignore"):  # beyond float32 they are infinite, which is refused
+            return np.frombuffer(data, f"<f{bits // 8}").astype(np.float32)
     if bits == 8:
-        return (np.frombuffer(data, np.uint8).astype(np.float32) - 128.0) / 128.0
+        return _scaled(np.frombuffer(data, np.uint8).astype(np.float32) - np.float32(128), 128)
     if bits == 24:  # into the upper three bytes of 32
         wide = np.zeros((len(data) // 3, 4), np.uint8)
         wide[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
-        return wide.reshape(-1).view("<i4").astype(np.float32) / np.float32(2**31)
-    return np.frombuffer(data, f"<i{bits // 8}").astype(np.float32) / np.float32(2 ** (bits - 1))
+        return _scaled(wide.reshape(-1).view("<i4").astype(np.float32), 2**31)
+    return _scaled(np.frombuffer(data, f"<i{bits // 8}").astype(np.float32), 2 ** (bits - 1))
+
+
+def _scaled(values: Array, largest: int) -> Array:
+    values /= np.float32(largest)
+    return values

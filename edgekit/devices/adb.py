@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
+from edgekit import limits
 from edgekit.artifact import sha256_file
 from edgekit.devices.archive import floor_archive
 from edgekit.devices.channel import Channel
@@ -25,6 +26,7 @@ from edgekit.devices.transport import Start, Transport
 from edgekit.errors import (
     DeviceError,
     ModelError,
+    ProtocolError,
     RuntimeMissingError,
     TransferError,
     UnreachableError,
@@ -42,7 +44,9 @@ LEAVE_S: Final = 15.0
 _SERIAL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:%\[\]-]{0,127}")
 _SUFFIX: Final = re.compile(r"\.[a-z0-9]{1,10}")
 _PID: Final = f"{FOLDER}/pid"
-_STATUS: Final = re.compile(r"edgekit-status:(\d+)\s*$")
+_STATUS: Final = re.compile(r"edgekit-status:(\d{1,3})\s*$")
+_PROPERTY: Final = 200
+"""Characters of what a device says of itself."""
 PROPERTIES: Final = {
     "model": "ro.product.model",
     "maker": "ro.product.manufacturer",
@@ -133,7 +137,7 @@ class Adb:
         """What the device is; what it does not tell is the word ``unknown``."""
         _, said = self.shell("; ".join(f"echo {key}=$(getprop {name})" for key, name in PROPERTIES.items()))
         told = dict(line.strip().partition("=")[::2] for line in said.splitlines() if "=" in line)
-        return {key: told.get(key) or "unknown" for key in PROPERTIES}
+        return {key: told.get(key, "")[:_PROPERTY] or "unknown" for key in PROPERTIES}
 
     def bring(self, file: str | Path, *, program: bool = False) -> str:
         """Sends a file unless one with its content is there; its name there.
@@ -153,13 +157,12 @@ class Adb:
         place = f"{FOLDER}/{digest}{suffix if _SUFFIX.fullmatch(suffix) else ''}"
         self._brought[digest] = place
         if not self._holds(place, digest):
-            self.shell(f"mkdir -p {FOLDER}")
+            self.shell(f"mkdir -p {FOLDER} && chmod 700 {FOLDER}")
             pushed = self._adb("push", os.path.abspath(path), place, limit_s=10 * self._timeout_s)
             if pushed.status != 0 or not self._holds(place, digest):
                 last = pushed.said.strip().splitlines()[-1:] or ["it did not arrive as it was sent"]
                 raise TransferError(f"{path} could not be sent to {self.name}: {last[0]}")
-        if program:
-            self.shell(f"chmod 755 {place}")
+        self.shell(f"chmod {'700' if program else '600'} {place}")
         return place
 
     def run(self, words: list[str], limit_s: float) -> tuple[int, str]:
@@ -180,7 +183,7 @@ class Adb:
             UnreachableError: the device is gone.
             WorkerTimeoutError: it gave no answer in time.
         """
-        asked = self._adb("shell", f"{command}; echo edgekit-status:$?", limit_s=limit_s)
+        asked = self._adb("shell", f"umask 077; {command}; echo edgekit-status:$?", limit_s=limit_s)
         told = _STATUS.search(asked.out)
         if told is None:  # the shell ended before it could say how
             raise self._unreachable(asked)
@@ -217,12 +220,14 @@ class Adb:
         limit = limit_s or self._timeout_s
         channel = Channel([self._program, "-s", self._serial, *arguments], os.environ, self.name)
         try:
-            out = channel.read_to_end(time.monotonic() + limit).decode("utf-8", "replace")
+            out = channel.read_to_end(limits.limit("REPLY_BYTES"), time.monotonic() + limit).decode("utf-8", "replace")
             status = channel.wait(limit)
         except TimeoutError:
             raise WorkerTimeoutError(
                 f"{self.name} gave no answer to adb {arguments[0]} within {limit:g} s; allow more time with --timeout"
             ) from None
+        except ValueError as error:
+            raise ProtocolError(f"{self.name} says {error} to adb {arguments[0]}; what runs there?") from None
         finally:
             channel.kill()
         return _Answer(1 if status is None else status, out.replace("\r\n", "\n"), channel.words.text())

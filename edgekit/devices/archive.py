@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
-import shutil
-import tempfile
+import hashlib
 import zipfile
 from pathlib import Path
 
-FLOOR = (
-    "__init__.py",
-    "version.py",
-    "types.py",
-    "errors.py",
-    "registry.py",
-    "artifact.py",
-    "cardfile.py",
-    "wire_onnx.py",
-    "wire_tflite.py",
-    "runtime",
-    "data",
-    "bench",
-    "devices",
-)
-"""Ground and device floor: the files and folders of the package that a worker without edgekit is given."""
+from edgekit.leftovers import process_folder
+
+FLOOR = ("runtime", "data", "bench", "devices")
+"""Rooms that a worker without edgekit is given, beside the ground: the modules that lie in the package itself."""
+HOST = ("adapter.py",)
+"""Those of them that belong to the host floor."""
 OLDEST_PYTHON = (3, 11)
 
 
@@ -45,21 +33,18 @@ _STAMP = (1980, 1, 1, 0, 0, 0)
 
 @functools.cache
 def floor_archive(main: str = worker_main()) -> Path:
-    """A zip of the device floor that an interpreter can run; made once a process, removed when the process ends.
+    """A zip of the device floor that an interpreter can run; made once a process.
 
     Args:
         main: text of its ``__main__.py``.
     """
-    folder = Path(tempfile.mkdtemp(prefix="edgekit-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     root = Path(__file__).resolve().parent.parent
-    archive = folder / "edgekit-worker.pyz"
+    archive = process_folder() / f"worker-{hashlib.sha256(main.encode()).hexdigest()[:8]}.pyz"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
         out.writestr(zipfile.ZipInfo("__main__.py", _STAMP), main)
-        for name in FLOOR:
-            place = root / name
-            for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
-                member = zipfile.ZipInfo(f"edgekit/{file.relative_to(root).as_posix()}", _STAMP)
-                member.compress_type = zipfile.ZIP_DEFLATED
-                out.writestr(member, file.read_bytes())
+        ground = [file for file in root.glob("*.py") if file.name not in HOST]
+        for file in sorted([*ground, *(file for name in FLOOR for file in (root / name).rglob("*.py"))]):
+            member = zipfile.ZipInfo(f"edgekit/{file.relative_to(root).as_posix()}", _STAMP)
+            member.compress_type = zipfile.ZIP_DEFLATED
+            out.writestr(member, file.read_bytes())
     return archive

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
+from edgekit import children
 from edgekit.devices.lastwords import Lastwords
 from edgekit.devices.stop import Stopped, current
 from edgekit.errors import DeviceError
@@ -31,7 +32,7 @@ class Channel:
         self._sending: list[memoryview] = []
         self._stop = current()
         try:
-            self._process = subprocess.Popen(
+            self._process = children.start(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -81,14 +82,15 @@ class Channel:
             got += some
         return data
 
-    def read_to_end(self, deadline: float) -> bytes:
+    def read_to_end(self, most: int, deadline: float) -> bytes:
         """All it says until its output ends.
 
         Raises:
             TimeoutError, Stopped: as :meth:`read`.
+            ValueError: more than ``most`` bytes.
         """
         data = bytearray()
-        while True:
+        while len(data) <= most:
             self._wait(deadline)
             try:
                 some = os.read(self._from, 1 << 16)
@@ -97,6 +99,7 @@ class Channel:
             if not some:
                 return bytes(data)
             data += some
+        raise ValueError(f"more than {most:,} bytes")
 
     def read_after(self, marker: bytes, count: int, deadline: float) -> bytearray:
         """``count`` bytes after the first ``marker``; what comes before it is dropped, up to the noise limit.

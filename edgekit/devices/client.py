@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -20,24 +20,23 @@ from edgekit.cardfile import signature_from_json
 from edgekit.devices.autopsy import autopsy
 from edgekit.devices.channel import Channel
 from edgekit.devices.progress import sending
-from edgekit.devices.protocol import VERSION, Message, decode, encode
+from edgekit.devices.protocol import Message, decode, encode
+from edgekit.devices.schema import ENVELOPE, REPLIES, Reply, check_outputs, check_signature, output_bytes
 from edgekit.devices.transport import Start, Transport
-from edgekit.errors import (
-    DeviceError,
-    EdgekitError,
-    ModelError,
-    ProtocolError,
-    UsageError,
-    WorkerTimeoutError,
-    error_class,
-)
-from edgekit.runtime.base import Delegation
-from edgekit.types import Array, Feed, Signature
+from edgekit.errors import DeviceError, EdgekitError, ModelError, ProtocolError, UsageError, WorkerTimeoutError
+from edgekit.inputs import require_regular
+from edgekit.limits import limit
+from edgekit.runtime import Delegation, candidates
+from edgekit.types import Array, Card, Feed, Format, Signature
 
 _LEAVE_S: Final = 2.0
 """How long a worker that was told to end may take."""
 CHUNK_BYTES: Final = 1 << 20
 """Bytes of a file in one message: one answer each, so that the time-out holds for a chunk and not for the file."""
+_FASTEST_NS: Final = 50
+"""No call through Python takes less: so many samples a block can have at most."""
+_SHOWN: Final = 2000
+"""Characters of a device's message that are passed on."""
 
 
 def _plain_suffix(file: Path) -> str:
@@ -76,9 +75,12 @@ class WorkerClient:
         memory_limit_bytes: limit on the worker's data (RLIMIT_DATA); None sets none.
         padding: characters of an environment variable without meaning: it moves the worker's stack and heap.
 
+    The device is not trusted: an answer that is none to what was asked (:mod:`edgekit.devices.schema`) ends the worker,
+    too, and how long is waited is decided here alone.
+
     Raises (every method):
         WorkerCrashError, WorkerTimeoutError, WorkerMemoryError, ProtocolError: what became of the worker.
-        EdgekitError: what a command raised in the worker, as the same class.
+        EdgekitError: what a command raised in the worker, as the same class where that command may raise it.
     """
 
     def __init__(
@@ -97,22 +99,15 @@ class WorkerClient:
         self._count = 0
         self._ended: EdgekitError | None = None
         self._sent: dict[str, Path] = {}
+        self._signature, self._carded = Signature((), ()), False
         if memory_limit_bytes is None:
             memory_limit_bytes = transport.memory_limit_bytes
         self._memory_limit_bytes = memory_limit_bytes
-        limit = () if memory_limit_bytes is None else ("--memory-limit", str(memory_limit_bytes))
-        start = Start(limit, padding)
+        start = Start(() if memory_limit_bytes is None else ("--memory-limit", str(memory_limit_bytes)), padding)
         self._channel = Channel(transport.command(start), transport.environment(start), self.name)
         try:
             self._greet(start)
             self.hello: Mapping[str, Any] = self._ask("hello", timeout_s=timeout_s + transport.start_s).header
-            if self.hello.get("protocol") != VERSION:
-                raise self._end(
-                    ProtocolError(
-                        f"{self.name} speaks protocol {self.hello.get('protocol')}, wanted {VERSION}; "
-                        "bring edgekit there and here to the same version"
-                    )
-                )
         except BaseException:
             self.close()
             raise
@@ -125,24 +120,36 @@ class WorkerClient:
         threads: int = 1,
         raw: bool = False,
         stateful: bool = False,
+        card: Card | None = None,
         carded: bool = True,
     ) -> LoadedInfo:
-        """Loads a model file, in place of the one before; see :func:`edgekit.runtime.load`."""
+        """Loads a model file, in place of the one before; see :func:`edgekit.runtime.load`.
+
+        ``card``: of the file; the signature that the device gives has to be the card's then, and outputs have the sizes
+        that the card names.
+        """
         asked: dict[str, Any] = {"runtime": runtime, "threads": threads, "raw": raw, "stateful": stateful}
         asked["carded"] = carded
         if self._transport.runs_on != "cpu":
             asked["device"] = self._transport.runs_on
-        value = self._ask("load", path=self.place(path), **asked).header
+        try:
+            value = self._ask("load", path=self.place(path), **asked).header
+        except DeviceError as error:  # only now: the device may know a runtime that is not known here
+            raise _mistake(Path(path), runtime, self._transport.runs_on, threads) or error from None
+        signature = signature_from_json(value["signature"])
+        with self._checking("load"):
+            check_signature(signature, card)
+        self._signature, self._carded = signature, card is not None
         delegation = value["delegation"]
         return LoadedInfo(
-            signature=signature_from_json(value["signature"]),
-            load_ns=int(value["load_ns"]),
-            runtime=str(value["runtime"]),
-            runtime_version=str(value["runtime_version"]),
+            signature=signature,
+            load_ns=value["load_ns"],
+            runtime=value["runtime"],
+            runtime_version=value["runtime_version"],
             delegation=None if delegation is None else Delegation.from_json(delegation),
             peak_memory_bytes=value["peak_memory_bytes"],
-            resident=bool(value.get("resident", False)),
-            chip=value.get("chip"),
+            resident=value["resident"],
+            chip=value["chip"],
         )
 
     @property
@@ -171,14 +178,14 @@ class WorkerClient:
             ModelError: it cannot be read.
             TransferError: it did not arrive as it was sent, or there is no room for it.
         """
-        file = Path(path)
+        file = require_regular(path, ModelError, "a file to send")
         try:
             parts = onnx_parts(file) if file.suffix.lower() == ".onnx" else {}
             place, named = self._send_one(file)
             if parts:
                 files = [{**named, "name": f"{named['sha256']}.onnx"}]
                 files += [{**self._send_one(part)[1], "name": location} for location, part in parts.items()]
-                place = str(self._ask("together", files=files).header["path"])
+                place = self._ask("together", files=files).header["path"]
         except OSError as error:
             raise ModelError(f"{file} cannot be read: {error.strerror}") from error
         self._sent[place] = file
@@ -192,7 +199,7 @@ class WorkerClient:
             "bytes": file.stat().st_size,
         }
         place = self._ask("find", **named).header["path"]
-        return str(place or self._send(file, named)), named
+        return place or self._send(file, named), named
 
     def forget(self, path: str | Path) -> None:
         """Removes a file that was sent, unless another worker uses it."""
@@ -236,12 +243,17 @@ class WorkerClient:
                 place = self._ask("put", {"chunk": chunk}, offset=offset, last=last, **named).header["path"]
                 offset += chunk.size
                 note(offset)
+                if last and place is None:
+                    raise self._end(ProtocolError(f"{self.name} does not say where it keeps {file.name}"))
                 if last:
                     return str(place)
 
     def run(self, feed: Feed, *, timeout_s: float | None = None) -> dict[str, Array]:
         """One inference; see :meth:`edgekit.runtime.Runner.run`."""
-        return dict(self._ask("run", feed, timeout_s=timeout_s).arrays)
+        arrays = self._ask("run", feed, timeout_s=timeout_s, array_bytes=output_bytes(self._signature, feed)).arrays
+        with self._checking("run"):
+            check_outputs(arrays, self._signature, feed, named=self._carded)
+        return dict(arrays)
 
     def reset(self) -> None:
         """Puts the model's variable state back to its start."""
@@ -254,12 +266,14 @@ class WorkerClient:
 
         ``repeat``: calls that one sample is made of.
         """
-        limit = self._timeout_s + (warmup.max_ns + max_ns) / 1e9
-        rule = {"warmup": asdict(warmup), "min_runs": min_runs, "min_ns": min_ns, "max_ns": max_ns}
+        limit_s = self._timeout_s + (warmup.max_ns + max_ns) / 1e9
+        rule: dict[str, Any] = {"warmup": asdict(warmup), "min_runs": min_runs, "min_ns": min_ns, "max_ns": max_ns}
         rule["repeat"] = repeat
-        reply = self._ask("time_block", feed, timeout_s=limit, **rule)
+        most = max(min_runs, warmup.min_runs, max(max_ns, warmup.max_ns) // _FASTEST_NS) + 1
+        wanted = replace(REPLIES["time_block"], most=most)
+        reply = self._ask("time_block", feed, timeout_s=limit_s, reply=wanted, **rule)
         arrays, header = reply.arrays, reply.header
-        return Block(arrays["samples_ns"], arrays["warmup_ns"], int(header["suspended_ns"]), int(header["discarded"]))
+        return Block(arrays["samples_ns"], arrays["warmup_ns"], header["suspended_ns"], header["discarded"])
 
     def reference_ns(self) -> int:
         """Nanoseconds of the fixed reference work on the device; see :mod:`edgekit.bench.thermometer`."""
@@ -278,8 +292,8 @@ class WorkerClient:
 
     def peak_memory_bytes(self) -> int | None:
         """Largest resident memory of the worker so far, interpreter and libraries included; None: not known."""
-        peak = self._ask("memory").header["peak_memory_bytes"]
-        return None if peak is None else int(peak)
+        peak: int | None = self._ask("memory").header["peak_memory_bytes"]
+        return peak
 
     def close(self) -> None:
         """Ends the worker; calling it again does nothing."""
@@ -298,24 +312,62 @@ class WorkerClient:
         self.close()
 
     def _greet(self, start: Start) -> None:
-        limit = self._timeout_s + self._transport.start_s
-        with self._answering("hello", limit):
-            self._transport.greet(self._channel, start, time.monotonic() + limit)
+        limit_s = self._timeout_s + self._transport.start_s
+        with self._answering("hello", limit_s):
+            self._transport.greet(self._channel, start, time.monotonic() + limit_s)
 
     def _ask(
-        self, command: str, arrays: Mapping[str, Array] | None = None, timeout_s: float | None = None, **values: Any
+        self,
+        command: str,
+        arrays: Mapping[str, Array] | None = None,
+        timeout_s: float | None = None,
+        reply: Reply | None = None,
+        array_bytes: int | None = None,
+        **values: Any,
     ) -> Message:
-        """Sends one command, waits for its answer; the header of what it gives back is the command's value."""
+        """Sends one command, waits for its answer; the header of what it gives back is the command's value.
+
+        ``reply``: what may answer, in place of the table's; ``array_bytes``: what the arrays may take, whatever they
+        are: the caller looks at them.
+        """
         if self._ended is not None:
             raise self._ended
+        wanted = reply or REPLIES.get(command, Reply())
         self._count += 1
         self._channel.send(encode(Message({"id": self._count, "command": command, **values}, arrays or {})))
-        limit = timeout_s or self._timeout_s
-        deadline = time.monotonic() + limit
-        with self._answering(command, limit):
-            reply = decode(lambda count: self._channel.read(count, deadline))
+        limit_s = timeout_s or self._timeout_s
+        deadline = time.monotonic() + limit_s
+        most = min(wanted.array_bytes, limit("REPLY_ARRAY_BYTES")) if array_bytes is None else array_bytes
+        with self._answering(command, limit_s):
+            try:
+                told = decode(lambda count: self._channel.read(count, deadline), limit("REPLY_BYTES"), most)
+            except ProtocolError as error:
+                raise self._no_answer(command, error) from error.__cause__
         self._channel.drain()
-        return self._answer(command, reply)
+        with self._checking(command):
+            answer = ENVELOPE(told.header, "the answer")
+            if answer["id"] != self._count:
+                raise ValueError(f"it is one to {answer['id']}, wanted one to {self._count}")
+            if answer["ok"] and "value" in answer:
+                value = wanted.value(answer["value"], "value")
+                if array_bytes is None:
+                    wanted.check_times(told.arrays, int(limit_s * 1e9))
+                return Message(value, told.arrays)
+            if answer["ok"] or "error" not in answer:
+                raise ValueError("it has neither a value nor an error")
+        raised = answer["error"]
+        raise wanted.error(raised["class"])(self._in_words_of_the_user(raised["message"]))
+
+    @contextmanager
+    def _checking(self, command: str) -> Iterator[None]:
+        """An answer that is not what was asked for ends the worker."""
+        try:
+            yield
+        except ValueError as error:
+            raise self._end(self._no_answer(command, error)) from None
+
+    def _no_answer(self, command: str, why: Exception) -> ProtocolError:
+        return ProtocolError(f"the answer of {self.name} to {command!r} is not valid: {why}")
 
     @contextmanager
     def _answering(self, command: str, limit_s: float) -> Iterator[None]:
@@ -338,16 +390,9 @@ class WorkerClient:
             self._end(DeviceError(f"the worker on {self.name} was stopped while it answered {command!r}"))
             raise
 
-    def _answer(self, command: str, reply: Message) -> Message:
-        if reply.header.get("id") != self._count:
-            raise self._end(ProtocolError(f"got an answer to {reply.header.get('id')}, wanted one to {self._count}"))
-        if reply.header.get("ok"):
-            return Message(reply.header["value"], reply.arrays)
-        error = reply.header["error"]
-        raise error_class(str(error["class"]))(self._in_words_of_the_user(str(error["message"])))
-
     def _in_words_of_the_user(self, message: str) -> str:
-        """A message of the worker with the user's files under the names they have here."""
+        """A message of the worker, one line, with the user's files under the names they have here."""
+        message = " ".join(message.split())[:_SHOWN]
         for place, file in self._sent.items():
             message = message.replace(place, str(file)).replace(Path(place).name, file.name)
         return message
@@ -356,3 +401,18 @@ class WorkerClient:
         self._channel.kill()
         self._ended = error
         return error
+
+
+def _mistake(path: Path, runtime: str | None, device: str, threads: int) -> UsageError | None:
+    """What is wrong with asking for this, as far as it is known here; None where nothing is.
+
+    A device does not say what the user did wrong: that error has an exit code of its own.
+    """
+    suffix = path.suffix.lower().removeprefix(".")
+    if not path.is_dir() and suffix not in list(Format):
+        return None
+    try:
+        candidates(path, Format.SAVED_MODEL if path.is_dir() else Format(suffix), runtime, device, threads)
+    except UsageError as error:
+        return error
+    return None

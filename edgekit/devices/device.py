@@ -9,7 +9,7 @@ from edgekit.devices.adb import parse_serial
 from edgekit.devices.classes import parse_class
 from edgekit.devices.cuda import parse_index
 from edgekit.devices.emulator import parse_core
-from edgekit.devices.inventory import saved
+from edgekit.devices.inventory import address_of, saved
 from edgekit.devices.ssh import parse_address
 from edgekit.devices.transport import Transport
 from edgekit.errors import UsageError
@@ -33,15 +33,19 @@ def parse_device(text: str) -> DeviceSpec:
 
     Raises:
         UsageError: no such device; the message lists what there is.
+        InputError: the file of names, or what stands there of this one, cannot be read.
     """
-    named = saved().get(text.strip())
-    if named is not None:
-        return replace(_spelled(named), name=text.strip())
-    return _spelled(text)
+    text = text.strip()
+    if text.partition(":")[0] in names("devices"):  # needs no file of names
+        return _spelled(text)
+    address = address_of(text)
+    return _spelled(text) if address is None else replace(_spelled(address), name=text)
 
 
 def _spelled(text: str) -> DeviceSpec:
     kind, colon, address = text.strip().partition(":")
+    if "\0" in address:
+        raise UsageError(f"device {text!r}: a name with a zero byte leads nowhere")
     if kind not in names("devices"):
         near = get_close_matches(kind, [*names("devices"), *saved()], n=1)
         hint = f"did you mean {SPELLINGS.get(near[0], near[0])!r}? " if near else ""

@@ -7,7 +7,7 @@ What comes in on standard input: one line of JSON (``oldest`` Python, ``sha256``
 its ``arguments`` and ``environment``), then the archive, if the answer ``EKD1 send`` asks for it (``EKD1 have``: it is
 here already), then the frames of the worker, which takes over both pipes. The worker has a process group of its own.
 It is killed with all it started when the connection is gone, whatever it is doing: a library that hangs and keeps
-Python's lock cannot see that itself.
+Python's lock cannot see that itself. What is written here is for its user alone.
 """
 
 import hashlib
@@ -29,6 +29,7 @@ HANG_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0x2000)
 
 
 def main() -> None:
+    os.umask(0o077)
     order = json.loads(read_line(0).decode())
     if sys.version_info < tuple(order["oldest"]):
         needed = ".".join(map(str, order["oldest"]))
@@ -47,6 +48,7 @@ def main() -> None:
     worker = os.fork()
     if worker == 0:
         os.setsid()
+        end_with_parent()
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         os.execv(sys.executable, [sys.executable, program] + order["arguments"])
@@ -58,6 +60,15 @@ def main() -> None:
     with suppress(OSError):  # nobody may be there to be told
         os.write(2, f"\n{ENDED} {ended}\n".encode())
     os._exit(ended if ended >= 0 else 128 - ended)
+
+
+def end_with_parent() -> None:
+    """The kernel kills this process when the one that made it ends, as edgekit/children.py has it."""
+    try:
+        import ctypes
+    except ImportError:  # a Python without it: the end of the input is all that ends the worker then
+        return
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def watch(worker: int, waker: int) -> int:
@@ -90,6 +101,8 @@ def take_in(digest: str, size: int) -> str:
     )
     folder = os.path.join(cache, "workers")
     os.makedirs(folder, exist_ok=True)
+    with suppress(PermissionError):  # it is another user's, who decides
+        os.chmod(folder, 0o700)  # an older edgekit left it open
     place = os.path.join(folder, digest + ".pyz")
     if os.path.exists(place):
         with open(place, "rb") as kept:
@@ -115,9 +128,14 @@ def take_in(digest: str, size: int) -> str:
 
 def forget(folder: str) -> None:
     """Removes all but the worker programs used last."""
-    places = [os.path.join(folder, name) for name in os.listdir(folder)]
-    for place in sorted(places, key=os.path.getmtime)[:-KEPT]:
-        os.unlink(place)
+    places = []
+    for name in os.listdir(folder):
+        place = os.path.join(folder, name)
+        with suppress(FileNotFoundError):  # another worker that comes now has removed it
+            places.append((os.path.getmtime(place), place))
+    for _, place in sorted(places)[:-KEPT]:
+        with suppress(FileNotFoundError):
+            os.unlink(place)
 
 
 def read_line(descriptor: int) -> bytes:

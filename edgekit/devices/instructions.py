@@ -14,9 +14,10 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from edgekit.artifact import publishing
+from edgekit import children
 from edgekit.data.cache import cache_folder
 from edgekit.errors import DeviceError, RuntimeMissingError
+from edgekit.outputs import publishing
 
 MARK: Final = 9999
 """The number of no system call of Linux: the kernel refuses it, the plugin sees it."""
@@ -84,7 +85,7 @@ def emulator_with_plugins() -> str:
     if found is None:
         raise RuntimeMissingError(f"counting instructions needs a qemu-aarch64 that loads plugins: {way}")
     try:
-        told = subprocess.run([found, "--help"], capture_output=True, text=True, timeout=60, check=False).stdout
+        told = children.run([found, "--help"], timeout=60).stdout
     except (OSError, subprocess.SubprocessError) as error:
         raise RuntimeMissingError(
             f"{found} cannot be run ({error}); instructions are counted by qemu: {way}"
@@ -121,7 +122,7 @@ def plugin() -> Path:
             "c",
             "-",
         ]
-        done = subprocess.run([compiler, *given], input=SOURCE, capture_output=True, text=True, check=False)
+        done = children.run([compiler, *given], input=SOURCE)
         if done.returncode != 0:
             raise DeviceError(f"{compiler} does not compile the plugin that counts: {done.stderr.strip()[:300]}")
     return place

@@ -10,6 +10,10 @@ from edgekit.runtime.base import speaks_of_memory
 
 log = logging.getLogger("edgekit")
 _KEPT_BYTES: Final = 64 << 10
+_TOLD_BYTES: Final = 4 << 20
+"""What is logged of one worker's words; more are a flood, and only their end is kept."""
+_AT_ONCE_BYTES: Final = 1 << 20
+"""What is taken in one go: whoever waits for an answer has to look at the clock in between."""
 _SHOWN: Final = 300
 _ASIDE: Final = ("INFO:", "edgekit-doorman: ended")
 """Lines that are no reason: what TFLite tells of itself, and how a worker ended far away."""
@@ -24,15 +28,18 @@ class Lastwords:
         self._name = name
         self._kept = bytearray()
         self._line = bytearray()
+        self._left_bytes = _TOLD_BYTES
         self.ended = False
 
     def drain(self, descriptor: int) -> None:
         """Takes what is there now from a descriptor that does not block."""
-        while not self.ended:
+        taken = 0
+        while not self.ended and taken < _AT_ONCE_BYTES:
             try:
                 some = os.read(descriptor, 1 << 16)
             except BlockingIOError:
                 return
+            taken += len(some)
             if not some:
                 self.ended = True
                 return
@@ -41,13 +48,20 @@ class Lastwords:
             *lines, rest = (bytes(self._line) + some).split(b"\n")
             self._line = bytearray(rest[-_KEPT_BYTES:])
             for line in lines:
-                log.debug("%s: %s", self._name, line.decode("utf-8", "replace"))
+                self._log(line)
 
     def tell(self) -> None:
         """Logs a last line that has no end."""
         if self._line:
-            log.debug("%s: %s", self._name, self._line.decode("utf-8", "replace"))
+            self._log(bytes(self._line))
             self._line.clear()
+
+    def _log(self, line: bytes) -> None:
+        if self._left_bytes > 0:
+            self._left_bytes -= len(line) + 1
+            log.debug("%s: %s", self._name, line.decode("utf-8", "replace"))
+            if self._left_bytes <= 0:
+                log.debug("%s: it says more than %d bytes; what follows is not logged", self._name, _TOLD_BYTES)
 
     def out_of_memory(self) -> bool:
         return speaks_of_memory(self.text())

@@ -3,22 +3,30 @@
 The lock (``flock``) is the kernel's and goes with its process, however that ends. The file says who holds it, since
 when and until when, by the clock since boot, which nobody sets. After its time a lease may be taken over; its former
 holder sees that when it looks (:meth:`Lease.mine`), and has to say that its figures may be spoilt.
+
+Every user of the machine has to be able to lock the file, so it is the one thing edgekit leaves there that is open to
+all of them. What stands in it is believed only as far as it is a holder.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
+import stat
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from edgekit.errors import DeviceError
+
 PLACE: Final = Path("/tmp/edgekit.lease")
 """One for the whole machine, whoever is logged in."""
 LONGEST_S: Final = 6 * 3600.0
+_FOREVER_S: Final = 1e9
 
 
 class Lease:
@@ -32,7 +40,19 @@ class Lease:
         """None when it is held from now on, for at most ``seconds``; else who holds it.
 
         The holder: ``owner``, ``held_s`` and ``left_s`` (below 0: its time is over, and its file cannot be removed).
+
+        Raises:
+            DeviceError: what lies there in the file's place cannot be locked.
         """
+        # of two that find its time over at once, the second would take it from the first
+        alone = _open(self._place.with_name(f"{self._place.name}.lock"))
+        try:
+            fcntl.flock(alone, fcntl.LOCK_EX)
+            return self._take(owner, seconds)
+        finally:
+            os.close(alone)
+
+    def _take(self, owner: str, seconds: float) -> Mapping[str, Any] | None:
         handle = _open(self._place)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,7 +61,7 @@ class Lease:
             os.close(handle)
             if holder["left_s"] >= 0 or not _remove(self._place):
                 return holder
-            return self.take(owner, seconds)
+            return self._take(owner, seconds)
         now = _now_s()
         row = {"owner": owner[:200], "since_s": now, "until_s": now + min(seconds, LONGEST_S), "pid": os.getpid()}
         os.ftruncate(handle, 0)
@@ -77,26 +97,32 @@ def holder(place: Path | None = None) -> Mapping[str, Any] | None:
 
 def _open(place: Path) -> int:
     """The file, made for everybody: another user's process has to be able to lock it."""
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        return os.open(place, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-        with suppress(PermissionError):  # somebody else made it just now
-            os.fchmod(handle, 0o666)
-        return handle
+        try:
+            handle = os.open(place, flags)
+        except FileNotFoundError:
+            handle = os.open(place, flags | os.O_CREAT, 0o666)
+            with suppress(PermissionError):  # somebody else made it just now
+                os.fchmod(handle, 0o666)
+    except OSError as error:
+        raise DeviceError(f"the lease {place} cannot be locked: {error.strerror}; remove what lies there") from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise DeviceError(f"the lease {place} cannot be locked: it is no regular file; remove what lies there")
+    return handle
 
 
 def _read(handle: int) -> dict[str, Any]:
     try:
         row = json.loads(os.pread(handle, 4096, 0))
-        now = _now_s()
-        return {
-            "owner": str(row["owner"]),
-            "held_s": now - float(row["since_s"]),
-            "left_s": float(row["until_s"]) - now,
-        }
-    except (ValueError, KeyError, TypeError):  # it is being written
-        return {"owner": "somebody", "held_s": 0.0, "left_s": 0.0}
+        held, over = (_now_s() - float(row[key]) for key in ("since_s", "until_s"))
+        if math.isfinite(held) and math.isfinite(over):
+            held, left = min(max(held, 0.0), _FOREVER_S), max(min(-over, LONGEST_S), -_FOREVER_S)
+            return {"owner": str(row["owner"])[:200], "held_s": held, "left_s": left}
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        pass  # it is being written, or somebody else wrote it
+    return {"owner": "somebody", "held_s": 0.0, "left_s": 0.0}
 
 
 def _remove(place: Path) -> bool:

@@ -38,7 +38,6 @@ def serve(runner: Runner, message: Message) -> Message:
     found = serve(call, times, give_up_ns=int(asked["give_up_ns"]))
     served = times[: found.latency_ns.size]
     value = {
-        "queries": int(times.size),
         "given_up": found.given_up,
         "longest_line": arrivals.longest_line(served, found.latency_ns),
         "wall_ns": int((served + found.latency_ns).max(initial=1)),

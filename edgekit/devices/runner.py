@@ -127,6 +127,7 @@ class WorkerRunner(Runner):
             threads=self.threads,
             raw=self.raw,
             stateful=self.stateful,
+            card=self.artifact.card,
             carded=self._carded,
         )
         signature = self._loaded.signature

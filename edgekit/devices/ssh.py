@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 from urllib.parse import parse_qsl, urlsplit
 
+from edgekit import children
 from edgekit.devices import doorman
 from edgekit.devices.archive import OLDEST_PYTHON, floor_archive
 from edgekit.devices.channel import Channel
@@ -42,7 +43,7 @@ REMOTE: Final = (
 """What the login shell there is given, always the same. It reads the Python to use, then the doorman, as lines."""
 _HOST: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*|[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?")
 _USER: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+-]*")
-_ENDED: Final = re.compile(rf"^{doorman.ENDED} (-?\d+)$", re.MULTILINE)
+_ENDED: Final = re.compile(rf"^{doorman.ENDED} (-?\d{{1,3}})$", re.MULTILINE)
 IDLE_S: Final = 6 * 3600
 """A worker that is asked nothing for so long ends: a network that dies without a word leaves its server waiting."""
 _LOST: Final = 255
@@ -147,11 +148,13 @@ class SshTransport(Transport):
         lines = [self.address.python.encode() or b"-", _doorman(), json.dumps(order).encode(), b""]
         channel.send([memoryview(b"\n".join(lines))])
         try:
-            answer = channel.read_after(doorman.MARK, 5, deadline)
+            answer = bytes(channel.read_after(doorman.MARK, 5, deadline))
         except ValueError as error:
             raise ProtocolError(
                 f"{self.spec.name} talks and does not start a worker: {error}; its login shell should print nothing"
             ) from error
+        if answer not in (b"send\n", b"have\n"):
+            raise ProtocolError(f"{self.spec.name} answers the first words with {answer!r}; is it edgekit's?")
         if answer == b"send\n":
             channel.send([memoryview(archive)])
 
@@ -187,7 +190,8 @@ def _keeps_a_master(program: str, address: Address) -> bool:
     """
     target = [*(["-p", str(address.port)] if address.port is not None else []), "--", address.host]
     try:
-        told = subprocess.run([program, "-G", *target], capture_output=True, text=True, timeout=10, check=False).stdout
+        command = [program, "-G", *target]
+        told = children.run(command, timeout=10).stdout
     except (OSError, subprocess.TimeoutExpired):
         return False
     chosen = dict(line.split(" ", 1) for line in told.splitlines() if " " in line)

@@ -2,7 +2,8 @@
 
 A file is there whole or not at all: it is written without a name (``O_TMPFILE``) and gets one when its content is what
 was announced. Where the file system has no nameless files it is written under the name ``part-…``, locked; parts that
-nobody holds are removed by whoever comes next. A model in several files is a folder of hard links to them.
+nobody holds are removed by whoever comes next. A model in several files is a folder of hard links to them. Who adds or
+removes a name does so alone (``.lock``). All of it is for its user alone.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final
 
-from edgekit.artifact import sha256_file
 from edgekit.data.cache import cache_folder
 from edgekit.errors import ProtocolError, TransferError
+from edgekit.locks import locked
 
 LIMIT_BYTES: Final = 1 << 30
 """What the folder may hold; the files used longest ago make room. One larger file is kept all the same."""
@@ -29,6 +30,7 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NAMELESS: Final = getattr(os, "O_TMPFILE", 0)
 _PART: Final = "part-"
 _SET: Final = ".set"
+_LOCK: Final = ".lock"
 _WHOLE: Final = re.compile(r"[0-9a-f]{64}(\.\w{1,10})?")
 
 
@@ -44,13 +46,16 @@ class Store:
     def find(self, digest: str, suffix: str, size: int) -> Path | None:
         """The file, checked by its content and kept from being removed while this process lives; else None."""
         place = self._place(digest, suffix)
-        if not place.is_file():
+        held = _held(place)
+        if held is None:
             return None
-        if place.stat().st_size != size or sha256_file(place) != digest:
-            place.unlink(missing_ok=True)  # damaged since: sent again
-            return None
-        self._hold(place)
-        return place
+        if os.fstat(held.fileno()).st_size == size and hashlib.file_digest(held, "sha256").hexdigest() == digest:  # type: ignore[arg-type]
+            self._keep(held)
+            return place
+        with held, self._alone():
+            if place.exists() and os.path.samestat(os.fstat(held.fileno()), place.stat()):
+                place.unlink()  # damaged since: sent again
+        return None
 
     def put(self, digest: str, suffix: str, size: int, offset: int, chunk: memoryview, last: bool) -> Path | None:
         """Takes the next piece of a file; its place after the last one, None before.
@@ -63,7 +68,8 @@ class Store:
         try:
             if offset == 0:
                 self._drop()
-                self._make_room(size)
+                with self._alone():
+                    self._make_room(size)
                 self._part = _Part(self.folder)
             part = self._part
             if part is None or part.size != offset or offset + chunk.nbytes > size:
@@ -76,7 +82,9 @@ class Store:
                     f"{part.size:,} bytes arrived with SHA-256 {part.digest.hexdigest()[:16]}…, announced were "
                     f"{size:,} with {digest[:16]}…; the file changed or was damaged on its way, send it again"
                 )
-            part.publish(place)
+            with self._alone():
+                part.publish(place)
+                held = _held(place)
         except OSError as error:
             self._drop()
             if error.errno in _FULL:
@@ -89,7 +97,8 @@ class Store:
             self._drop()
             raise
         self._drop()
-        self._hold(place)
+        assert held is not None
+        self._keep(held)
         return place
 
     def together(self, files: Sequence[tuple[str, str, str]]) -> Path:
@@ -107,21 +116,18 @@ class Store:
             if not parts or name.startswith("/") or ".." in parts or "\0" in name:
                 raise ProtocolError(f"got {name!r}, wanted a name inside the folder of the model")
         folder = self.folder / f"{hashlib.sha256(json.dumps(list(files)).encode()).hexdigest()}{_SET}"
-        for digest, suffix, name in files:
-            source, target = self._place(digest, suffix), folder / name
-            if str(source) not in [held.name for held in self._used]:
-                raise ProtocolError(f"{source.name} was not sent before; send it again")
-            try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                if target.exists() and not target.samefile(source):  # of a file that was damaged, and sent again
-                    target.unlink()
-                with suppress(FileExistsError):  # it was there, or somebody else is doing the same
-                    os.link(source, target)
-            except OSError as error:
-                raise TransferError(
-                    f"{self.folder} on the device cannot hold a model in several files: {error.strerror}; "
-                    "set EDGEKIT_CACHE there to a disk with hard links, or export one self-contained file"
-                ) from error
+        with self._alone():
+            for digest, suffix, name in files:
+                source = self._place(digest, suffix)
+                if str(source) not in [held.name for held in self._used]:
+                    raise ProtocolError(f"{source.name} was not sent before; send it again")
+                try:
+                    _link(source, folder / name)
+                except OSError as error:
+                    raise TransferError(
+                        f"{self.folder} on the device cannot hold a model in several files: {error.strerror}; "
+                        "set EDGEKIT_CACHE there to a disk with hard links, or export one self-contained file"
+                    ) from error
         return folder / files[0][2]
 
     def forget(self, digest: str, suffix: str) -> None:
@@ -130,32 +136,39 @@ class Store:
         for held in [held for held in self._used if held.name == str(place)]:
             held.close()
             self._used.remove(held)
-        _remove_unless_held(place)
-        self._remove_sets()
+        with self._alone():
+            _remove_unless_held(place)
+            self._remove_sets()
 
     def document(self) -> dict[str, Any]:
         """``folder``, ``free_bytes`` of its disk, ``kept_bytes`` in it, for JSON."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        kept = sum(file.stat().st_size for file in self.folder.iterdir() if file.is_file())
+        with self._alone():
+            kept = sum(file.stat().st_size for file in self.folder.iterdir() if file.is_file())
         free = shutil.disk_usage(self.folder).free
         return {"folder": str(self.folder), "free_bytes": free, "kept_bytes": kept}
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """The folder, made if it is not there, while no other process adds or removes a name in it."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(PermissionError):  # it is another user's, who decides
+            self.folder.chmod(0o700)  # an older edgekit left it open
+        with locked(self.folder / _LOCK):
+            yield
 
     def _place(self, digest: str, suffix: str) -> Path:
         if not _WHOLE.fullmatch(digest + suffix):
             raise ProtocolError(f"got {digest + suffix!r}, wanted a SHA-256 in hexadecimal and a plain suffix")
         return self.folder / f"{digest}{suffix}"
 
-    def _hold(self, place: Path) -> None:
+    def _keep(self, held: BinaryIO) -> None:
         """Marks a file as used now, and as in use until this process ends."""
-        held = open(str(place), "rb")  # noqa: SIM115  its lock lives as long as the worker
-        fcntl.flock(held, fcntl.LOCK_SH)
         self._used.append(held)
-        os.utime(place)
+        os.utime(held.fileno())
 
     def _make_room(self, size: int) -> None:
         """Removes what was used longest ago until ``size`` more bytes keep below the limit, and the disk has room."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        files = [(file, file.stat()) for file in self.folder.iterdir() if file.is_file()]
+        files = [(file, file.stat()) for file in self.folder.iterdir() if _is_content(file)]
         parts = [file for file, _ in files if file.name.startswith(_PART)]
         for file in parts:
             _remove_unless_held(file)
@@ -176,7 +189,7 @@ class Store:
         there = {file.stat().st_ino for file in self.folder.iterdir() if file.is_file()}
         for folder in self.folder.glob(f"*{_SET}"):
             if not {file.stat().st_ino for file in folder.rglob("*") if file.is_file()} <= there:
-                shutil.rmtree(folder, ignore_errors=True)  # somebody else may be doing the same
+                shutil.rmtree(folder)
 
     def _drop(self) -> None:
         if self._part is not None:
@@ -211,6 +224,7 @@ class _Part:
         os.fsync(self._handle)
         if self._name is not None:
             os.replace(self._name, place)
+            fcntl.flock(self._handle, fcntl.LOCK_UN)  # it is held as a whole file from now on
             return
         with suppress(FileExistsError):  # somebody else sent the same content meanwhile
             # the descriptor is not used: naming one makes Python call linkat, which follows the link in /proc
@@ -220,6 +234,32 @@ class _Part:
         os.close(self._handle)
         if self._name is not None:
             self._name.unlink(missing_ok=True)
+
+
+def _held(place: Path) -> BinaryIO | None:
+    """The file, open and kept from being removed as long as it is; None where there is none."""
+    while True:
+        try:
+            held = open(str(place), "rb")  # noqa: SIM115  its lock may live as long as the worker
+        except FileNotFoundError:
+            return None
+        fcntl.flock(held, fcntl.LOCK_SH)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(held.fileno()), os.stat(place)):
+                return held
+        held.close()  # removed between the two
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if target.exists() and not target.samefile(source):  # of a file that was damaged, and sent again
+        target.unlink()
+    with suppress(FileExistsError):  # it was there
+        os.link(source, target)
+
+
+def _is_content(file: Path) -> bool:
+    return file.is_file() and file.name != _LOCK
 
 
 def _remove_unless_held(file: Path) -> bool:

@@ -34,7 +34,7 @@ from edgekit.devices.lease import Lease, holder
 from edgekit.devices.measures import MEASURES, TOOLS, Measure
 from edgekit.devices.protocol import VERSION, Message, decode, encode
 from edgekit.devices.store import Store
-from edgekit.errors import EdgekitError, UsageError, WorkerMemoryError
+from edgekit.errors import DeviceError, EdgekitError, WorkerMemoryError
 from edgekit.runtime import Runner, load
 from edgekit.runtime.base import is_out_of_memory
 from edgekit.version import __version__
@@ -88,7 +88,7 @@ class Worker:
         try:
             command = self.commands.get(str(message.header.get("command")))
             if command is None:
-                raise UsageError(f"the worker has no command {message.header.get('command')!r}")
+                raise DeviceError(f"the worker has no command {message.header.get('command')!r}")
             reply = command(message)
             return encode(Message({"id": number, "ok": True, "value": reply.header}, reply.arrays))
         except Exception as error:
@@ -235,7 +235,7 @@ class Worker:
 
     def _loaded(self) -> Runner:
         if self._runner is None:
-            raise UsageError("the worker has no model yet; call load first")
+            raise DeviceError("the worker has no model yet; call load first")
         return self._runner
 
 
@@ -308,6 +308,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--memory-limit", type=int, default=0, metavar="BYTES")
     parser.add_argument("--idle-limit", type=float, metavar="SECONDS", help="end when nothing was asked for so long")
     options = parser.parse_args(arguments)
+    os.umask(0o077)  # whatever is written here is for its user alone
     incoming, outgoing = take_pipes()
     faulthandler.enable(file=sys.stderr, all_threads=False)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

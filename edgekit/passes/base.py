@@ -91,7 +91,7 @@ def fingerprint(model: Model) -> str:
     for name, tensor in model.module.state_dict().items():
         digest.update(name.encode())
         digest.update(str(tuple(tensor.shape)).encode())
-        digest.update(np.ascontiguousarray(tensor.detach().cpu().float().numpy()).tobytes())
+        digest.update(np.asarray(tensor.detach().cpu().float().numpy()).tobytes())
     return digest.hexdigest()
 
 

@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.documents import parse_json, typed
 from edgekit.errors import DataError, UsageError
+from edgekit.inputs import read_regular
 from edgekit.passes.fingerprint import ROUNDING, Book, Probes
 from edgekit.passes.histogram import METHODS, Observer, Range
 from edgekit.types import Array, Feed, Signature
 
 SCHEMA = "edgekit.calibration/2"
+_LARGEST = float(np.finfo(np.float32).max)
 _WRITES = "edgekit quantize with --save-calibration FILE.json writes one"
 
 
@@ -104,53 +107,42 @@ class Calibration:
 
         Raises:
             DataError: not a calibration, or a range that is no range.
+            LimitError: larger than is allowed.
         """
+        data = read_regular(path, DataError, f"a calibration; {_WRITES}", "DOCUMENT_BYTES")
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}; {_WRITES}") from error
-        except ValueError as error:
-            raise DataError(f"{path} is no calibration: it is not JSON ({error}); {_WRITES}") from error
-        try:
-            return cls.from_document(document, str(path))
+            return cls.from_document(parse_json(data, DataError, path), str(path))
         except DataError as error:
             raise DataError(f"{error}; {_WRITES}") from error
 
     @classmethod
-    def from_document(cls, document: Mapping[str, Any], where: str) -> Calibration:
+    def from_document(cls, document: Any, where: str) -> Calibration:
         """What :meth:`document` gave; ``where`` it stood is for messages.
 
         Raises:
             DataError: see :meth:`load`.
+            LimitError: its probes are larger than an input may be.
         """
         try:
-            if document["schema"] != SCHEMA:
-                raise DataError(f"{where} has schema {document['schema']!r}, this edgekit reads {SCHEMA!r}")
-            ranges = {str(k): Range(float(v["low"]), float(v["high"])) for k, v in document["ranges"].items()}
-            means = {str(k): tuple(map(float, v)) for k, v in document["means"].items()}
-            found = cls(
-                str(document["method"]),
-                str(document["data"]),
-                int(document["samples"]),
-                ranges,
-                means,
-                str(document["model_sha256"]),
-                tuple(map(str, document["notes"])),
-                {str(k): str(v) for k, v in document["layers"].items()},
-                {str(k): str(v) for k, v in document["aliases"].items()},
-                {str(k): (int(v[0]), int(v[1])) for k, v in document["dead"].items()},
-                None if document["halves"] is None else float(document["halves"]),
-                None if document["probes"] is None else Probes.from_document(document["probes"]),
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            missing = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-            raise DataError(f"{where} is no calibration: {missing}") from error
-        for name, one in ranges.items():
-            if not (np.isfinite([one.low, one.high]).all() and one.low <= 0 <= one.high):
+            schema = typed(_Schema, document, "it").schema
+            if schema != SCHEMA:
+                raise DataError(f"{where} has schema {schema[:60]!r}, this edgekit reads {SCHEMA!r}")
+            found = typed(cls, {**document, "probes": None}, "it")
+            probes = document.get("probes")
+            found = replace(found, probes=None if probes is None else Probes.from_document(probes))
+        except ValueError as error:
+            raise DataError(f"{where} is no calibration: {error}") from error
+        for name, one in found.ranges.items():
+            if not (one.low <= 0 <= one.high) or max(-one.low, one.high) > _LARGEST:
                 raise DataError(
                     f"{where}: the range of {name!r} is {one.low} .. {one.high}; it must be finite, hold zero"
                 )
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Schema:
+    schema: str
 
 
 def checked_feeds(feeds: Iterable[Feed], signature: Signature) -> Iterable[Feed]:
@@ -212,7 +204,7 @@ def gather(
         notes.append(
             "calibrated on a single sample: ranges are those of this one input; some hundred samples are usual"
         )
-    dead = sorted(name for name, seen in observers.items() if seen.low == seen.high == 0)
+    dead = sorted(name for name, seen in observers.items() if seen.low == seen.high == 0 and not seen.unbounded)
     if dead:
         notes.append(f"always zero on the calibration data: {', '.join(dead)}")
     return Calibration(

@@ -8,6 +8,7 @@ network that agree in all of them on every probe hold the same numbers.
 from __future__ import annotations
 
 import base64
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ from typing import Any
 import numpy as np
 
 from edgekit.data.seeded import seeded_feed
+from edgekit.documents import typed
+from edgekit.limits import check
+from edgekit.passes.histogram import UNBOUNDED
 from edgekit.quality.alignment import align
 from edgekit.types import Array, Feed, InputContract, Signature, TensorSpec
 
@@ -27,6 +31,10 @@ MATCH = 1e-3
 ROUNDING = 1e-5
 """Differences up to here say nothing of which of two tensors is meant: float32 sums in another order."""
 
+_DTYPES = (
+    *("bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"),
+    "uint64",
+)
 Print = tuple[float, float, float, float, float, float]
 """Count, smallest and largest value (zero counted in), sum, sum of magnitudes, L2 norm."""
 
@@ -65,13 +73,34 @@ class Probes:
         }
 
     @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> Probes:
-        """What :meth:`document` gave. ValueError, KeyError or TypeError for anything else."""
-        feeds = tuple({str(n): _unpacked(row) for n, row in feed.items()} for feed in document["feeds"])
-        prints = {str(name): tuple(_print(row) for row in rows) for name, rows in document["prints"].items()}
-        if not feeds or any(len(rows) != len(feeds) for rows in prints.values()):
+    def from_document(cls, document: Any) -> Probes:
+        """What :meth:`document` gave.
+
+        Raises:
+            ValueError: anything else.
+            LimitError: an input larger than one may be.
+        """
+        found = typed(_Document, document, "probes")
+        feeds = tuple({name: _unpacked(row) for name, row in feed.items()} for feed in found.feeds)
+        if not feeds or any(len(rows) != len(feeds) for rows in found.prints.values()):
             raise ValueError("a fingerprint is wanted for every probe")
-        return cls(feeds, {str(k): str(v) for k, v in document["layouts"].items()}, prints)
+        return cls(feeds, found.layouts, found.prints)
+
+
+@dataclass(frozen=True, slots=True)
+class _PackedArray:
+    dtype: str
+    shape: tuple[int, ...]
+    zlib: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """:class:`Probes` as they stand in JSON."""
+
+    feeds: tuple[Mapping[str, _PackedArray], ...]
+    layouts: Mapping[str, str]
+    prints: Mapping[str, tuple[Print, ...]]
 
 
 def probe_feeds(signature: Signature, contract: Mapping[str, InputContract], sample: Feed) -> tuple[Feed, ...]:
@@ -100,8 +129,12 @@ def prints_of(runs: Sequence[Mapping[str, Array]]) -> dict[str, tuple[Print, ...
 
 
 def fingerprint(values: Array) -> Print:
-    """The statistics of one tensor that no order of its axes changes; sums in float64."""
+    """The statistics of one tensor that no order of its axes changes; sums in float64.
+
+    What stands for infinity counts as zero: a mask or a padding, which one format writes as -inf and another does not.
+    """
     flat = np.asarray(values, np.float64).ravel()
+    flat = np.where(np.abs(flat) >= UNBOUNDED, 0, flat)
     magnitudes = np.abs(flat)
     low, high = float(flat.min(initial=0.0)), float(flat.max(initial=0.0))
     return (float(flat.size), low, high, float(flat.sum()), float(magnitudes.sum()), float(np.sqrt((flat**2).sum())))
@@ -153,7 +186,7 @@ def _distance(rows: Array, wanted: Array) -> Array:
 
 
 def _packed(array: Array) -> dict[str, Any]:
-    data = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
+    data = np.asarray(array, order="C").astype(array.dtype.newbyteorder("<")).tobytes()
     return {
         "dtype": str(array.dtype),
         "shape": list(array.shape),
@@ -161,17 +194,18 @@ def _packed(array: Array) -> dict[str, Any]:
     }
 
 
-def _unpacked(row: Mapping[str, Any]) -> Array:
-    dtype = np.dtype(str(row["dtype"]))
-    if dtype.kind not in "fiub":
-        raise ValueError(f"an input of type {dtype}")
+def _unpacked(row: _PackedArray) -> Array:
+    """The array; ValueError where it is none, LimitError where it is too large."""
+    if row.dtype not in _DTYPES or min(row.shape, default=0) < 0:
+        raise ValueError(f"an input of type {row.dtype[:60]} and shape {row.shape[:8]}")
+    dtype = np.dtype(row.dtype)
+    size = math.prod(row.shape) * dtype.itemsize
+    check("INPUT_BYTES", size, "a probe")
+    unpacker = zlib.decompressobj()
     try:
-        data = zlib.decompress(base64.b64decode(row["zlib"], validate=True))
+        data = unpacker.decompress(base64.b64decode(row.zlib, validate=True), size + 1)
     except zlib.error as error:
         raise ValueError(f"damaged probes: {error}") from error
-    return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype).reshape(row["shape"])
-
-
-def _print(row: Sequence[Any]) -> Print:
-    count, low, high, total, magnitude, norm = (float(v) for v in row)
-    return count, low, high, total, magnitude, norm
+    if len(data) != size or not unpacker.eof:
+        raise ValueError(f"a probe of {size:,} bytes has others")
+    return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype).reshape(row.shape)

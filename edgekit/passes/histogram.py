@@ -18,15 +18,21 @@ BINS = 4096
 METHODS = ("minmax", "percentile", "entropy", "mse")
 PERCENTILE = 99.999
 """Share of the values, in percent, that ``percentile`` keeps inside; half of the rest is cut at either end."""
+UNBOUNDED = 1e9
+"""Magnitude from which a value stands for infinity: attention is masked by -inf, the lowest float, or -1e9."""
 _LEVELS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Smallest and largest value that the quantized tensor must hold, in real units; ``low <= 0 <= high``."""
+    """Smallest and largest value that the quantized tensor must hold, in real units; ``low <= 0 <= high``.
+
+    ``unbounded``: values of :data:`UNBOUNDED` and more were seen as well, which no integer holds beside these.
+    """
 
     low: float
     high: float
+    unbounded: bool = False
 
 
 class Observer:
@@ -41,6 +47,7 @@ class Observer:
         self.low = 0.0
         self.high = 0.0
         self.limit = 0.0
+        self.unbounded = False
         self.counts: Array = np.zeros(BINS, np.int64)
         self._axis = channel_axis
         self._sum: Array | None = None
@@ -56,16 +63,13 @@ class Observer:
             samples: how many there are in it, along the first axis where that is as long.
 
         Raises:
-            ModelError: NaN or infinity (from finite inputs, so the model makes it).
+            ModelError: NaN (from finite inputs, so the model makes it).
         """
         if values.size == 0:
             return
+        values = self._bounded(name, values)
         flat = values.astype(np.float32, copy=False).ravel()
         low, high = float(flat.min()), float(flat.max())
-        if not np.isfinite((low, high)).all():
-            raise ModelError(
-                f"tensor {name!r} of the float model holds NaN or infinity on calibration data; repair it first"
-            )
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._halve(values, samples)
         self._grow(max(-low, high))
@@ -76,6 +80,16 @@ class Observer:
         else:
             self.counts[BINS // 2] += flat.size
         self._add_channels(values)
+
+    def _bounded(self, name: str, values: Array) -> Array:
+        """``values`` with zeros, which every range holds, in place of those that stand for infinity."""
+        low, high = float(values.min()), float(values.max())
+        if low > -UNBOUNDED and high < UNBOUNDED:
+            return values
+        if np.isnan(values).any():
+            raise ModelError(f"tensor {name!r} of the float model holds NaN on calibration data; repair it first")
+        self.unbounded = True
+        return np.where(np.abs(values) < UNBOUNDED, values, 0).astype(values.dtype)
 
     def _grow(self, reach: float) -> None:
         if reach > 0 and self.limit == 0:
@@ -137,10 +151,10 @@ class Observer:
     def range(self, method: str) -> Range:
         """The range of the values seen, by ``method``; always holds zero and never exceeds what was seen."""
         if self.limit == 0 or method == "minmax":
-            return Range(self.low, self.high)
+            return Range(self.low, self.high, self.unbounded)
         finder = {"percentile": percentile_range, "entropy": entropy_range, "mse": mse_range}[method]
         found = finder(self.counts, self.limit, self.low, self.high)
-        return Range(max(found.low, self.low), min(found.high, self.high))
+        return Range(max(found.low, self.low), min(found.high, self.high), self.unbounded)
 
 
 def _edges(limit: float) -> Array:

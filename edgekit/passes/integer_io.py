@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.quality.account_tflite import read_tflite
+from edgekit.quality.onnxfile import load_onnx
 from edgekit.types import Artifact, Format, QuantizedTensor
 
 _ONNX_TYPES = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16"}
@@ -31,7 +32,7 @@ def output_steps(artifact: Artifact) -> list[float]:
 def _onnx_steps(artifact: Artifact) -> Iterator[float]:
     import onnx
 
-    graph = onnx.load(str(artifact.path)).graph
+    graph = load_onnx(artifact.path).graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     outputs = {value.name for value in graph.output}
     for node in graph.node:
@@ -55,7 +56,7 @@ def _tflite_steps(artifact: Artifact) -> Iterator[float]:
 def _onnx(artifact: Artifact) -> tuple[list[QuantizedTensor | None], list[QuantizedTensor | None]]:
     import onnx
 
-    graph = onnx.load(str(artifact.path)).graph
+    graph = load_onnx(artifact.path).graph
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     readers = {node.input[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
     makers = {node.output[0]: node for node in graph.node if node.op_type == "QuantizeLinear"}

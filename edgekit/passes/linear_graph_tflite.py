@@ -46,7 +46,7 @@ class TfliteGraph(LinearGraph):
 
     def change(self, name: str, value: Array) -> None:
         buffer = self._editor.model.buffers[int(name[1:])]
-        buffer.data = np.frombuffer(np.ascontiguousarray(value, np.float32).tobytes(), np.uint8)
+        buffer.data = np.frombuffer(np.asarray(value, np.float32).tobytes(), np.uint8)
 
     def content(self) -> bytes:
         """The file."""

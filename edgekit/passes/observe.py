@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.artifact import open_artifact, sha256_model
+from edgekit.artifact import contract_of, open_artifact, sha256_model
 from edgekit.bench.profile.layers import onnx_layers, tflite_layer
 from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from edgekit.errors import DataError
@@ -19,8 +19,9 @@ from edgekit.passes.calibration_doctor import InputWatch, findings
 from edgekit.passes.cell_states import cell_states
 from edgekit.passes.fingerprint import Probes, layouts_of, prints_of, probe_feeds
 from edgekit.passes.tflite_integers import builtin, name_of
+from edgekit.passes.tflite_prepare import prepared
+from edgekit.quality.onnxfile import load_onnx
 from edgekit.types import Array, Feed, Format, Signature
-from edgekit.wire_tflite import without_prefix
 
 _WEIGHTED = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 0, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 2}
 """TFLite operators with weights -> which of their inputs is the activation."""
@@ -39,7 +40,7 @@ def calibrate(
     """
     check_method(method)
     artifact = open_artifact(path)
-    contract = artifact.card.contract if artifact.card is not None else {}
+    contract = contract_of(artifact)
     watch = InputWatch(signature, contract)
     waiting = watch.watching(checked_feeds(feeds, signature))
     first = next(waiting, None)
@@ -68,13 +69,11 @@ def calibrate(
 def weighted_inputs(path: Path, format: Format) -> set[str]:
     """Tensors that convolutions and matrix products with constant weights read: those that have channels."""
     if format is Format.ONNX:
-        import onnx
-
-        graph = onnx.load(str(path)).graph
+        graph = load_onnx(path).graph
         constants = {tensor.name for tensor in graph.initializer}
         nodes = [n for n in graph.node if n.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")]
         return {n.input[0] for n in nodes if n.input[1] in constants}
-    editor = Editor(without_prefix(path.read_bytes()))
+    editor = Editor(prepared(path))
     main = Graph(editor, editor.model.subgraphs[0])
     read = [(node, _WEIGHTED.get(builtin(main, node))) for node in main.raw.operators]
     return {name_of(main, int(node.inputs[place])) for node, place in read if place is not None}
@@ -96,16 +95,15 @@ def layers_of(path: Path, format: Format, names: Iterable[str]) -> dict[str, str
 
 def onnx_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iterator[tuple[int, Mapping[str, Array]]]:
     """Every float32 tensor of the main graph, by name, for each feed; with the number of samples in it."""
-    import onnx
     import onnxruntime
 
-    model = onnx.load(str(path))
+    model = load_onnx(path)
     names = _add_outputs(model)
     options = onnxruntime.SessionOptions()
     # Fusions would remove the tensors that are asked for; without them every name exists as written.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     own = matched([value.name for value in session.get_inputs()], inputs)
     for feed in feeds:
@@ -135,13 +133,15 @@ def _add_outputs(model: Any) -> list[str]:
 def tflite_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iterator[tuple[int, Mapping[str, Array]]]:
     """Every float32 activation of the main subgraph, by name, for each feed; with the number of samples in it.
 
-    A cell state of an LSTM is that of every step. What happens inside a loop is not seen.
+    A cell state of an LSTM is that of every step. What happens inside a loop is not seen, nor the steps of stateless
+    layers.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     # Without delegates each operator writes its own tensor; XNNPACK would keep fused ones to itself.
+    content = prepared(path)
     interpreter = Interpreter(
-        model_path=str(path),
+        model_content=content,
         num_threads=1,
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
         experimental_preserve_all_tensors=True,
@@ -149,8 +149,8 @@ def tflite_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iter
     interpreter.allocate_tensors()
     rows = _signature_inputs(interpreter)
     own = matched(list(rows), inputs)
-    wanted = _activations(path)  # the interpreter adds scratch tensors of its own kernels
-    cells = cell_states(without_prefix(path.read_bytes()))
+    wanted = _activations(content)  # the interpreter adds scratch tensors of its own kernels
+    cells = cell_states(content)
     for feed in feeds:
         for name in inputs:
             row = rows[own[name]]
@@ -183,11 +183,11 @@ def _signature_inputs(interpreter: Any) -> dict[str, Any]:
     return {row["name"]: row for row in details.values()}
 
 
-def _activations(path: Path) -> set[int]:
-    """Indices of the file's own tensors whose values do not stand in the file, and are there after a run."""
-    from edgekit.quality.account_tflite import holds_data, read_tflite
+def _activations(content: bytes) -> set[int]:
+    """Indices of a file's own tensors whose values do not stand in the file, and are there after a run."""
+    from edgekit.quality.account_tflite import holds_data
 
-    model = read_tflite(path)
+    model = Editor(content).model
     graph = model.subgraphs[0]
     read = {int(k) for node in graph.operators for k in node.inputs} | set(map(int, graph.outputs))
     left = {int(k) for node in graph.operators if _loops(node) for k in node.outputs if k not in read}

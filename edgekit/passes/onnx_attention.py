@@ -12,11 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.passes.onnx_graphs import Names, nodes
 from edgekit.passes.onnx_prepare import CONTRIB, allow_contrib, drop_unused
+from edgekit.passes.onnx_weights import is_finite
 from edgekit.types import Array
 
 BOUNDARY = ("Conv", "ConvTranspose", "Gather", "LSTM", "GRU", "RNN")
 """Operators with weights, beside the products, at which the neighbourhood of attention ends."""
+LEVELS = "_levels"
+"""Behind the name of an input: that of its integers."""
 COLUMNS, TURNED = "_columns", "_turned"
 """Behind the name of float weights: that of their integers, which are (K, N), from (K, N) or turned from (N, K)."""
 _SMALLEST = 1e-6
@@ -27,18 +31,18 @@ _FLOAT = 1
 def around_attention(model: Any) -> frozenset[str]:
     """Names of the nodes that are joined to a product of two computed tensors by tensors, through products with weights
     but not through :data:`BOUNDARY`. None in a graph without such a product."""
-    nodes = list(model.graph.node)
+    given = list(model.graph.node)
     constants = {tensor.name for tensor in model.graph.initializer}
-    writer = {name: place for place, node in enumerate(nodes) for name in node.output}
-    joined: list[list[int]] = [[] for _ in nodes]
-    for place, node in enumerate(nodes):
+    writer = {name: place for place, node in enumerate(given) for name in node.output}
+    joined: list[list[int]] = [[] for _ in given]
+    for place, node in enumerate(given):
         for other in (writer[name] for name in node.input if name in writer):
-            if not {node.op_type, nodes[other].op_type} & set(BOUNDARY):
+            if not {node.op_type, given[other].op_type} & set(BOUNDARY):
                 joined[place].append(other)
                 joined[other].append(place)
     waiting = [
         place
-        for place, node in enumerate(nodes)
+        for place, node in enumerate(given)
         if node.op_type == "MatMul" and not constants.intersection(node.input) and set(node.input) <= set(writer)
     ]
     found: set[int] = set()
@@ -47,7 +51,7 @@ def around_attention(model: Any) -> frozenset[str]:
         if place not in found:
             found.add(place)
             waiting += joined[place]
-    return frozenset(nodes[place].name for place in found)
+    return frozenset(given[place].name for place in found)
 
 
 def integer_products(
@@ -79,12 +83,14 @@ class _Products:
         self.model, self.ranges, self.reduced = model, ranges, reduced
         self.constants = {tensor.name: tensor for tensor in graph.initializer}
         self.outputs = {value.name for value in graph.output}
+        self.fresh = Names(model).fresh
         self.readers: dict[str, list[Any]] = {}
-        for node in graph.node:
+        for node in nodes(graph):
             for name in node.input:
                 self.readers.setdefault(name, []).append(node)
         self.made: dict[str, Array] = {}
-        self.quantized: set[str] = set()
+        self.integers: dict[tuple[str, str], list[str]] = {}
+        """Tensor and what stands behind its name -> its integers, their scale and their zero point."""
         self.products: dict[str, list[Any]] = {}
         """Name of a product -> the nodes in its place."""
         self.gone: set[str] = set()
@@ -98,19 +104,26 @@ class _Products:
             return
         source, weight = node.input[:2]
         bias, target = self._bias(node)
-        levels, columns = f"{source}_levels", weight + (TURNED if _turned(node) else COLUMNS)
-        nodes = []
-        if source not in self.quantized:
-            self.quantized.add(source)
-            self.made |= _levels(levels, self.ranges[source])
-            given = [source, f"{levels}_scale", f"{levels}_zero_point"]
-            nodes.append(helper.make_node("QuantizeLinear", given, [levels], name=f"{levels}_quantize"))
-        few = self.reduced if isinstance(self.reduced, bool) else weight in self.reduced
-        self.made |= _integers(columns, values, 63 if few else 127)
-        given = [levels, columns, f"{levels}_scale", f"{columns}_scale", f"{levels}_zero_point"]
-        given += [f"{columns}_zero_point", *([bias] if bias else [])]
-        nodes.append(helper.make_node("MatMulIntegerToFloat", given, [target], name=node.name, domain=CONTRIB))
-        self.products[node.name] = nodes
+        behind = []
+        one, other = (source, LEVELS), (weight, TURNED if _turned(node) else COLUMNS)
+        if one not in self.integers:
+            levels, *rest = self.integers[one] = self._named(*one)
+            self.made |= dict(zip(rest, _levels(self.ranges[source]), strict=True))
+            name = self.fresh(f"{levels}_quantize")
+            behind.append(helper.make_node("QuantizeLinear", [source, *rest], [levels], name=name))
+        if other not in self.integers:
+            self.integers[other] = self._named(*other)
+            few = self.reduced if isinstance(self.reduced, bool) else weight in self.reduced
+            self.made |= dict(zip(self.integers[other], _integers(values, 63 if few else 127), strict=True))
+        pairs = zip(self.integers[one], self.integers[other], strict=True)
+        given = [part for pair in pairs for part in pair] + ([bias] if bias else [])
+        behind.append(helper.make_node("MatMulIntegerToFloat", given, [target], name=node.name, domain=CONTRIB))
+        self.products[node.name] = behind
+
+    def _named(self, name: str, form: str) -> list[str]:
+        """Names for the integers of a tensor, their scale and their zero point."""
+        found = self.fresh(name + form)
+        return [found, self.fresh(f"{found}_scale"), self.fresh(f"{found}_zero_point")]
 
     def finish(self) -> None:
         """Puts the new nodes into the graph."""
@@ -118,9 +131,9 @@ class _Products:
 
         graph = self.model.graph
         kept = [node for node in graph.node if node.name not in self.gone]
-        nodes = [new for node in kept for new in self.products.get(node.name, [node])]
+        changed = [new for node in kept for new in self.products.get(node.name, [node])]
         del graph.node[:]
-        graph.node.extend(nodes)
+        graph.node.extend(changed)
         graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in self.made.items())
         if self.products:
             allow_contrib(self.model)
@@ -149,7 +162,7 @@ def _weights(node: Any, constants: Mapping[str, Any]) -> Array | None:
     if node.op_type not in ("MatMul", "Gemm") or node.input[0] in constants or node.input[1] not in constants:
         return None
     tensor = constants[node.input[1]]
-    if tensor.data_type != _FLOAT or len(tensor.dims) != 2:
+    if len(tensor.dims) != 2 or not is_finite(tensor):
         return None
     values = np.asarray(numpy_helper.to_array(tensor))
     given = {a.name: a for a in node.attribute}
@@ -169,18 +182,18 @@ def _turned(node: Any) -> bool:
     return any(a.name == "transB" and a.i for a in node.attribute)
 
 
-def _levels(name: str, span: tuple[float, float]) -> dict[str, Array]:
-    """Scale and zero point of the uint8 tensor ``name`` that holds ``span`` and zero."""
+def _levels(span: tuple[float, float]) -> tuple[Array, Array]:
+    """Scale and zero point of a uint8 tensor that holds ``span`` and zero."""
     low, high = min(span[0], 0.0), max(span[1], 0.0, min(span[0], 0.0) + _SMALLEST)
     scale = np.float32((high - low) / 255)
     zero = np.uint8(np.clip(np.round(-low / scale), 0, 255))
-    return {f"{name}_scale": np.asarray(scale), f"{name}_zero_point": np.asarray(zero)}
+    return np.asarray(scale), np.asarray(zero)
 
 
-def _integers(name: str, values: Array, most: int) -> dict[str, Array]:
+def _integers(values: Array, most: int) -> tuple[Array, Array, Array]:
     """Weights (K, N) as integers up to ``most``, with a scale and a zero point a column."""
     reach = np.abs(values).max(axis=0)
     scale = np.where(reach > 0, reach / most, 1).astype(np.float32)
     integers = np.clip(np.round(values / scale), -most, most).astype(np.int8)
     zero = np.zeros(integers.shape[1], np.int8)
-    return {name: integers, f"{name}_scale": scale, f"{name}_zero_point": zero}
+    return integers, scale, zero

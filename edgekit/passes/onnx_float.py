@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgekit.passes.onnx_graphs import Names
+
 _QUANTIZED_AT_LOAD = ("Conv", "ConvTranspose", "Gemm")
 SUFFIX = "_stays_float"
 """Behind the name of a layer: that of the copy after it."""
@@ -21,12 +23,12 @@ def hold_float(model: Any, names: frozenset[str]) -> None:
     import onnx
 
     graph = model.graph
-    outputs = {value.name for value in graph.output}
+    outputs, fresh = {value.name for value in graph.output}, Names(model).fresh
     nodes = []
     for node in graph.node:
         nodes.append(node)
         if node.name in names and node.op_type in _QUANTIZED_AT_LOAD and node.output[0] not in outputs:
-            inner, outer = f"{node.output[0]}_float", node.output[0]
+            inner, outer = fresh(f"{node.output[0]}_float"), node.output[0]
             node.output[0] = inner
             nodes.append(onnx.helper.make_node("LeakyRelu", [inner], [outer], name=f"{node.name}{SUFFIX}", alpha=1.0))
     del graph.node[:]

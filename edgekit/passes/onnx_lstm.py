@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.passes.onnx_graphs import Names
 from edgekit.passes.onnx_prepare import CONTRIB, allow_contrib, drop_unused
-from edgekit.passes.onnx_weights import symmetric_int8
-
-_FLOAT = 1
+from edgekit.passes.onnx_weights import is_finite, symmetric_int8
 
 
 def dynamic_lstm(model: Any, skip: frozenset[str] = frozenset(), *, per_row: bool = True) -> int:
@@ -30,24 +29,24 @@ def dynamic_lstm(model: Any, skip: frozenset[str] = frozenset(), *, per_row: boo
         for node in graph.node
         if node.op_type == "LSTM"
         and node.name not in skip
-        and all(name in constants and constants[name].data_type == _FLOAT for name in node.input[1:3])
+        and all(name in constants and is_finite(constants[name]) for name in node.input[1:3])
         and not any(attribute.name == "layout" and attribute.i for attribute in node.attribute)
     ]
+    names = Names(model)
+    made: dict[str, list[str]] = {}  # weight -> its integers, scale and zero; two layers may share their weights
     for node in found:
         scales: list[str] = []
         for place in (1, 2):
             name = node.input[place]
-            integers, scale = symmetric_int8(onnx.numpy_helper.to_array(constants[name]), (0, 1) if per_row else (0,))
-            scale = scale[:, :, 0] if per_row else scale[:, 0, 0]
-            parts = {
-                f"{name}_int8": np.ascontiguousarray(integers.transpose(0, 2, 1)),
-                f"{name}_scale": scale,
-                f"{name}_zero": np.zeros(scale.shape, np.int8),
-            }
-            known = {tensor.name for tensor in graph.initializer}  # two layers may share their weights
-            graph.initializer.extend(onnx.numpy_helper.from_array(v, k) for k, v in parts.items() if k not in known)
-            node.input[place] = f"{name}_int8"
-            scales += [f"{name}_scale", f"{name}_zero"]
+            if name not in made:
+                weight = onnx.numpy_helper.to_array(constants[name])
+                integers, scale = symmetric_int8(weight, (0, 1) if per_row else (0,))
+                scale = scale[:, :, 0] if per_row else scale[:, 0, 0]
+                parts = {"int8": integers.transpose(0, 2, 1), "scale": scale, "zero": np.zeros(scale.shape, np.int8)}
+                made[name] = [names.fresh(f"{name}_{part}") for part in parts]
+                graph.initializer.extend(map(onnx.numpy_helper.from_array, parts.values(), made[name]))
+            node.input[place] = made[name][0]
+            scales += made[name][1:]
         node.input.extend([""] * (8 - len(node.input)) + scales)
         kept = [a for a in node.attribute if a.name != "layout"]  # which the other operator does not know
         del node.attribute[:]

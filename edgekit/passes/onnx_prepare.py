@@ -1,41 +1,51 @@
-"""Puts an ONNX graph into the form that quantizes well: batch norms folded, one opset, means as pooling."""
+"""Puts an ONNX graph into the form that quantizes well: constants as initializers, batch norms folded, one opset,
+means as pooling."""
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgekit.errors import ModelError
+from edgekit.leftovers import scratch_folder
+from edgekit.passes.onnx_graphs import Names, graphs, nodes, reads
+from edgekit.passes.onnx_opset import converted, opset_of
+from edgekit.passes.onnx_weights import use_of, weights
+from edgekit.types import Array
 
 CONTRIB = "com.microsoft"
 """Domain of onnxruntime's own operators."""
 OPSET = 17
 """Lowest opset that is worked on; QuantizeLinear per channel came with 13, and converters below 17 are well trodden."""
+_IR_VERSION = 8
+"""That of opset 17; from 4 on constants need not be listed among the inputs."""
 
 
 def prepared(path: Path) -> Any:
     """The ONNX model at ``path``, self-contained, with shapes inferred, ready to be quantized.
 
     Raises:
-        ModelError: onnx cannot bring it to opset 17, or onnxruntime cannot fold it.
+        ModelError: onnx cannot bring it to opset 17 (:func:`edgekit.passes.onnx_opset.converted`), or onnxruntime
+            cannot fold it.
     """
     import onnx
 
     model = onnx.load(str(path))
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
-    if opset < OPSET:
-        try:
-            model = onnx.version_converter.convert_version(model, OPSET)
-        except Exception as error:
-            raise ModelError(
-                f"{path} has opset {opset}, and onnx cannot bring it to {OPSET}, which quantization needs: {error}; "
-                f"export it again with --opset {OPSET}"
-            ) from error
+    if opset_of(model) < OPSET:
+        model = converted(model, OPSET, path)
+    model.ir_version = max(model.ir_version, _IR_VERSION)
+    held = {
+        tensor.name for tensor in model.graph.initializer
+    }  # inputs that have a value already, as old files list them
+    inputs = [value for value in model.graph.input if value.name not in held]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
     if any(node.op_type == "BatchNormalization" for node in model.graph.node):
         model = _folded(model, path)
+    for graph in graphs(model.graph):
+        _constants_to_initializers(graph)
     _mean_to_pooling(model)
     drop_unused(model)
     _name_nodes(model)
@@ -48,22 +58,74 @@ def _folded(model: Any, path: Path) -> Any:
     import onnx
     import onnxruntime
 
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "folded.onnx"
+    with scratch_folder() as folder:
+        target = folder / "folded.onnx"
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(target)
-        options.log_severity_level = 3
+        options.log_severity_level = 4
         try:
             onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise ModelError(f"onnxruntime cannot load {path}: {error}") from error
         folded = onnx.load(str(target))
-    used = {node.domain for node in folded.graph.node} | {""}
+    used = {node.domain for node in nodes(folded.graph)} | {""}
     kept = [entry for entry in folded.opset_import if entry.domain in used]
     del folded.opset_import[:]
     folded.opset_import.extend(kept)
     return folded
+
+
+def _constants_to_initializers(graph: Any) -> None:
+    """Constant nodes -> initializers, and what Identity and Transpose make of initializers -> initializers as well:
+    weights are looked for among them."""
+    import onnx
+
+    held = {tensor.name: tensor for tensor in graph.initializer}
+    given, readers = {value.name for value in graph.output}, reads(graph)
+    same: dict[str, str] = {}
+    kept = []
+    for node in graph.node:
+        source = same.get(node.input[0], node.input[0]) if node.input else ""
+        if given.intersection(node.output) or (source and source not in held):
+            kept.append(node)
+        elif node.op_type == "Identity":
+            same[node.output[0]] = source
+        elif (value := _constant(node, held.get(source), readers[source])) is not None:
+            held[node.output[0]] = onnx.numpy_helper.from_array(value, node.output[0])
+        else:
+            kept.append(node)
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(kept)
+    graph.initializer.extend(held.values())
+    for node in nodes(graph):
+        node.input[:] = [same.get(name, name) for name in node.input]
+
+
+def _constant(node: Any, source: Any, readers: int) -> Array | None:
+    """What a Constant gives, or a Transpose of the initializer ``source``, which has so many readers: turned round for
+    one of several it would stand in the file twice."""
+    import onnx
+
+    attributes = {attribute.name: attribute for attribute in node.attribute}
+    if node.op_type == "Transpose" and source is not None and readers == 1:
+        axes = list(attributes["perm"].ints) if "perm" in attributes else None
+        return np.asarray(onnx.numpy_helper.to_array(source).transpose(axes), order="C")
+    name = next((name for name in _CONSTANTS if node.op_type == "Constant" and name in attributes), "")
+    if not name:
+        return None
+    value = onnx.helper.get_attribute_value(attributes[name])
+    return np.asarray(value, _CONSTANTS[name]) if _CONSTANTS[name] else onnx.numpy_helper.to_array(value)
+
+
+_CONSTANTS = {
+    "value": "",
+    "value_float": "float32",
+    "value_floats": "float32",
+    "value_int": "int64",
+    "value_ints": "int64",
+}
+"""Attribute of Constant -> the type of its numbers; the empty one for a tensor, which has its own."""
 
 
 def _mean_to_pooling(model: Any) -> None:
@@ -71,24 +133,29 @@ def _mean_to_pooling(model: Any) -> None:
     import onnx
 
     inferred = onnx.shape_inference.infer_shapes(model).graph
-    rank = {v.name: len(v.type.tensor_type.shape.dim) for v in [*inferred.value_info, *inferred.input]}
+    values = [
+        v for v in [*inferred.value_info, *inferred.input] if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    ]
+    images = {v.name for v in values if len(v.type.tensor_type.shape.dim) == 4}
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    nodes = []
+    names = Names(model)
+    changed = []
     for node in model.graph.node:
-        if (
-            node.op_type != "ReduceMean"
-            or rank.get(node.input[0]) != 4
-            or _axes(node, constants) not in ([2, 3], [-2, -1])
-        ):
-            nodes.append(node)
+        if node.op_type != "ReduceMean" or node.input[0] not in images or _axes(node, constants) not in _PLANES:
+            changed.append(node)
             continue
         keep = next((a.i for a in node.attribute if a.name == "keepdims"), 1)
-        pooled = node.output[0] if keep else f"{node.output[0]}_pooled"
-        nodes.append(onnx.helper.make_node("GlobalAveragePool", [node.input[0]], [pooled], name=node.name))
+        pooled = node.output[0] if keep else names.fresh(f"{node.output[0]}_pooled")
+        changed.append(onnx.helper.make_node("GlobalAveragePool", [node.input[0]], [pooled], name=node.name))
         if not keep:
-            nodes.append(onnx.helper.make_node("Flatten", [pooled], [node.output[0]], name=f"{node.name}_flat", axis=1))
+            flat = names.fresh(f"{node.name}_flat") if node.name else ""
+            changed.append(onnx.helper.make_node("Flatten", [pooled], [node.output[0]], name=flat, axis=1))
     del model.graph.node[:]
-    model.graph.node.extend(nodes)
+    model.graph.node.extend(changed)
+
+
+_PLANES = ([2, 3], [-2, -1])
+"""Height and width."""
 
 
 def _axes(node: Any, constants: dict[str, Any]) -> list[int] | None:
@@ -103,11 +170,59 @@ def _axes(node: Any, constants: dict[str, Any]) -> list[int] | None:
 
 
 def drop_unused(model: Any) -> None:
-    """Removes constants that no node reads."""
-    used = {name for node in model.graph.node for name in node.input} | {value.name for value in model.graph.output}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used or _has_subgraphs(model)]
+    """Removes constants of the main graph that nothing reads, in no graph of the model."""
+    used = reads(model.graph)
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
+
+
+def unshare(model: Any, apart: frozenset[str]) -> None:
+    """Gives each kind of use a copy of its own of weights that operators of the main graph use in several.
+
+    What quantizes them has one axis of scales a constant: a table that is the last product as well has rows in one and
+    columns in the other, and a table stays in float where the product does not. ``apart``: names of operators that are
+    one kind whatever they do, because something else quantizes them.
+    """
+    shared: dict[str, dict[tuple[object, ...], list[tuple[Any, int]]]] = {name: {} for name in weights(model.graph)}
+    for node in model.graph.node:
+        for place, name in enumerate(node.input):
+            if name in shared:
+                use = ("apart",) if node.name in apart else use_of(node, place)
+                shared[name].setdefault(use, []).append((node, place))
+    held, names = {tensor.name: tensor for tensor in model.graph.initializer}, Names(model)
+    for name, uses in shared.items():
+        for readers in list(uses.values())[1:]:
+            copy = names.fresh(f"{name}_again")
+            model.graph.initializer.add().CopyFrom(held[name])
+            model.graph.initializer[-1].name = copy
+            for node, place in readers:
+                node.input[place] = copy
+
+
+def plain_gemms(model: Any) -> None:
+    """Turns the second input of every Gemm that wants it turned round, weights of several uses once for each.
+
+    The quantizer would turn a weight in its place, for whoever else reads it as well, and once for each Gemm.
+    """
+    import onnx
+
+    names = Names(model)
+    for graph in list(graphs(model.graph)):
+        held = {tensor.name: tensor for tensor in graph.initializer}
+        turned: dict[str, str] = {}
+        for node in nodes(graph):
+            transposed = [a for a in node.attribute if a.name == "transB" and a.i]
+            if node.op_type != "Gemm" or not transposed or node.input[1] not in held:
+                continue
+            name = node.input[1]
+            if name not in turned:
+                turned[name] = names.fresh(f"{name}_turned")
+                value = np.asarray(onnx.numpy_helper.to_array(held[name]).T, order="C")
+                graph.initializer.append(onnx.numpy_helper.from_array(value, turned[name]))
+            node.input[1] = turned[name]
+            node.attribute.remove(transposed[0])
+    drop_unused(model)
 
 
 def allow_contrib(model: Any) -> None:
@@ -118,14 +233,11 @@ def allow_contrib(model: Any) -> None:
         model.opset_import.append(onnx.helper.make_opsetid(CONTRIB, 1))
 
 
-def _has_subgraphs(model: Any) -> bool:
-    return any(attribute.HasField("g") for node in model.graph.node for attribute in node.attribute)
-
-
 def _name_nodes(model: Any) -> None:
     """Gives every node a name of its own: quantizers exclude, and the account reports, by name."""
+    names = Names(model)
     seen: set[str] = set()
-    for index, node in enumerate(model.graph.node):
+    for index, node in enumerate(nodes(model.graph)):
         if not node.name or node.name in seen:
-            node.name = f"{node.op_type}_{index}"
+            node.name = names.fresh(f"{node.op_type}_{index}")
         seen.add(node.name)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgekit.errors import SourceError, UnsupportedError
-from edgekit.models.checkpoint import fit_shapes
+from edgekit.models.fit import fit_shapes
 from edgekit.passes.base import PassError
 from edgekit.passes.prune_groups import Removed
 

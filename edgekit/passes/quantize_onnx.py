@@ -16,12 +16,16 @@ from edgekit.errors import ModelError, UnsupportedError, UsageError
 from edgekit.passes.base import AROUND_ATTENTION, Model, Pass, PassContext
 from edgekit.passes.bias_correction import correct_biases
 from edgekit.passes.calibration import Calibration, describe
+from edgekit.passes.calibration_doctor import listed
+from edgekit.passes.exclusions import LAST, Ranged
 from edgekit.passes.linear_graph_onnx import OnnxGraph
 from edgekit.passes.onnx_attention import around_attention, integer_products
 from edgekit.passes.onnx_float import hold_float
+from edgekit.passes.onnx_graphs import Apart, sort
 from edgekit.passes.onnx_int4 import BLOCK, int4_weights
 from edgekit.passes.onnx_lstm import dynamic_lstm
-from edgekit.passes.onnx_prepare import drop_unused, prepared
+from edgekit.passes.onnx_prepare import plain_gemms, prepared, unshare
+from edgekit.passes.onnx_real import ACTIVATIONS, STATIC_OPERATORS, last_sums, read_inside, read_real, real_outputs
 from edgekit.passes.onnx_weights import store_float16, store_int8, weights_of
 from edgekit.types import Artifact, Format, PassResult, Step
 
@@ -31,12 +35,6 @@ _NOT_HERE = {
     "and .tflite files have int16x8",
     "auto": "a choice among the schemes, by measurement: edgekit quantize --scheme auto makes it; name a scheme",
 }
-_STATIC_OPERATORS = (
-    *("Add", "AveragePool", "Clip", "Concat", "Conv", "Flatten", "Gemm", "GlobalAveragePool", "LeakyRelu", "MatMul"),
-    *("MaxPool", "Mul", "Pad", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Split", "Squeeze", "Transpose"),
-    "Unsqueeze",
-)
-"""Operators that onnxruntime runs on integers when they stand between DequantizeLinear and QuantizeLinear."""
 _WEIGHTS = {"fp16": "float16", "int4-weights": "int4 symmetric in products and tables, else int8"}
 _NO_KERNEL = {
     kind: f"onnxruntime has no integer {kind}; its weights are held in int8" for kind in ("ConvTranspose", "GRU", "RNN")
@@ -68,6 +66,8 @@ class QuantizeOnnx(Pass):
     reduce_range: bool | Mapping[str, int] = False
     """7-bit weights: of every layer, or of these alone (name -> axis of its scales; see :mod:`saturation`)."""
     keep_float: frozenset[str] = frozenset()
+    float_kernels: frozenset[str] = frozenset()
+    """Nodes that compute in float since that is faster on the target, and hold int8 weights."""
     name: ClassVar[str] = "quantize-onnx"
 
     def describe(self, model: Model) -> Step:
@@ -110,8 +110,8 @@ class QuantizeOnnx(Pass):
             notes = _int4(graph, self.keep_float)
             store_int8(graph, kept)
         else:
-            store_float16(graph)
             notes = (
+                *_half(graph, artifact.path),
                 "weights are float16 and turned into float32 when the file is loaded: onnxruntime's CPU provider runs "
                 "float16 operators by casting around each of them, which was slower",
             )
@@ -128,41 +128,65 @@ class QuantizeOnnx(Pass):
                 "scheme int8 needs a calibration: give --data (real samples; random ones give wrong ranges)"
             )
         ranges = ranges_for(graph, self.calibration, artifact.path)
-        if self.reduce_range is not True:
-            correct_biases(OnnxGraph(graph), self.calibration.means, self.reduce_range or (), self.keep_float)
-        data = {name: TensorData(lowest=np.float32(one[0]), highest=np.float32(one[1])) for name, one in ranges.items()}
-        options: dict[str, Any] = {"MinimumRealRange": 1e-6}
-        sums, whole = _last_sums(graph), self.reduce_range is True
+        unfit = Ranged.onnx(graph, self.calibration.ranges).exclusions(self.integer_io)
+        keep = self.keep_float | self.float_kernels | unfit.keys()
         around = frozenset() if self.integer_io else around_attention(graph)
-        if not isinstance(self.reduce_range, bool):
-            options["TensorQuantOverrides"] = {
-                name: [{"axis": axis, "reduce_range": True}]
-                for name, axis in self.reduce_range.items()
-                if name not in weights_of(graph, around)
-            }
+        unshare(graph, around)
+        if self.reduce_range is not True:
+            correct_biases(OnnxGraph(graph), self.calibration.means, self.reduce_range or (), keep)
+        sums = [*last_sums(graph), *(name for name, why in unfit.items() if why == LAST)]
+        bounded = {node.output[0] for node in graph.graph.node if node.op_type in ACTIVATIONS}
+        left = [*sums, *keep, *around, *read_inside(graph)]
+        reduced = {} if isinstance(self.reduce_range, bool) else dict(self.reduce_range)
+        reduced = {name: axis for name, axis in reduced.items() if name not in weights_of(graph, around)}
+        apart = Apart(graph)
+        data = {
+            apart.names.get(name, name): TensorData(lowest=np.float32(one[0]), highest=np.float32(one[1]))
+            for name, one in ranges.items()
+        }
+        overrides = {
+            apart.names.get(name, name): [{"axis": axis, "reduce_range": True}] for name, axis in reduced.items()
+        }
         with quiet():
             quantizer = QDQQuantizer(
                 graph,
                 True,  # one scale per output channel
-                whole,
+                self.reduce_range is True,
                 QuantType.QInt8,
                 QuantType.QUInt8,
                 TensorsData(CalibrationMethod.MinMax, data),
                 [],
-                [*sums, *self.keep_float, *around],
-                list(_STATIC_OPERATORS),
-                options,
+                left,
+                list(STATIC_OPERATORS),
+                {"MinimumRealRange": 1e-6, "TensorQuantOverrides": overrides},
             )
             quantizer.quantize_model()
-            quantizer.model.topological_sort()
         quantized = quantizer.model.model
-        _read_real(quantized, sums)
-        _real_outputs(quantized)
-        hold_float(quantized, self.keep_float)
-        integer_products(quantized, around - self.keep_float, ranges, self.reduce_range)
+        sort(quantized.graph)
+        apart.put_back(quantized)
+        bounded -= {node.output[0] for node in quantized.graph.node if node.op_type in ACTIVATIONS}
+        read_real(quantized, sums, bounded)
+        real_outputs(quantized, bounded)
+        hold_float(quantized, keep)
+        integer_products(quantized, around - keep, ranges, self.reduce_range)
         if self.integer_io:
             _integer_inputs(quantized)
         return quantized
+
+
+def _half(graph: Any, path: Path) -> tuple[str, ...]:
+    """Puts weights in half precision; what to say of those that stay.
+
+    Raises:
+        UnsupportedError: all of them would have to.
+    """
+    count, left = store_float16(graph)
+    if not left:
+        return ()
+    said = f"half precision is too coarse or too small for {listed(left)}"
+    if not count:
+        raise UnsupportedError(f"no weight of {path} can be float16: {said}; use int8-weights, which has scales")
+    return (f"weights stay in float32, because {said}",)
 
 
 def _int4(graph: Any, keep_float: frozenset[str]) -> tuple[str, ...]:
@@ -189,10 +213,17 @@ def check_scheme(scheme: str, format_: Format, known: tuple[str, ...] = SCHEMES)
     )
 
 
-def float_reasons(path: Path, scheme: str, integer_io: bool = False) -> dict[str, str]:
+def float_reasons(
+    path: Path, scheme: str, integer_io: bool = False, calibration: Calibration | None = None
+) -> dict[str, str]:
     """Operator type or name -> why this scheme leaves it in float on purpose, for the integer account."""
-    around = around_attention(prepared(path)) if scheme == "int8" and not integer_io else frozenset()
-    return {**_SCHEME_REASONS.get(scheme, {}), **dict.fromkeys(around, AROUND_ATTENTION)}
+    reasons = dict(_SCHEME_REASONS.get(scheme, {}))
+    if scheme != "int8":
+        return reasons
+    graph = prepared(path)
+    around = frozenset() if integer_io else around_attention(graph)
+    unfit = Ranged.onnx(graph, calibration.ranges).exclusions(integer_io) if calibration is not None else {}
+    return {**reasons, **unfit, **dict.fromkeys(around, AROUND_ATTENTION)}
 
 
 def onnx_input(model: Model, context: PassContext) -> tuple[Artifact, Path]:
@@ -226,57 +257,6 @@ def ranges_for(graph: Any, calibration: Calibration, path: Path) -> dict[str, tu
     return {name: one for name, one in ranges.items() if name in names}
 
 
-def _last_sums(model: Any) -> list[str]:
-    """Names of sums that are outputs, which stay in float.
-
-    A forecast is a change added to the last value, and a range from older data cuts that off: the error of the shipped
-    forecaster of etth1 rose by 11%, and does not with its last sum in float.
-    """
-    outputs = {value.name for value in model.graph.output}
-    return [node.name for node in model.graph.node if node.op_type == "Add" and outputs & set(node.output)]
-
-
-def _read_real(model: Any, names: list[str]) -> None:
-    """Lets some nodes read what was there before it was quantized for others."""
-    maker = {name: node for node in model.graph.node for name in node.output}
-    for node in model.graph.node:
-        for place, name in enumerate(node.input if node.name in names else ()):
-            quantize = _behind(maker, maker.get(name), "DequantizeLinear")
-            if quantize is not None and quantize.op_type == "QuantizeLinear":
-                node.input[place] = quantize.input[0]
-
-
-def _real_outputs(model: Any) -> None:
-    """Takes the last QuantizeLinear/DequantizeLinear pair away behind matrix products, which can give float themselves.
-
-    Saves two nodes and the rounding of the logits to 256 levels.
-    """
-    graph = model.graph
-    maker = {name: node for node in graph.node for name in node.output}
-    readers: dict[str, int] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers[name] = readers.get(name, 0) + 1
-    for value in graph.output:
-        dequantize = maker.get(value.name)
-        quantize = _behind(maker, dequantize, "DequantizeLinear")
-        product = _behind(maker, quantize, "QuantizeLinear")
-        if product is None or product.op_type not in ("Gemm", "MatMul") or value.name in readers:
-            continue
-        assert quantize is not None and dequantize is not None
-        if readers.get(quantize.input[0]) != 1 or readers.get(dequantize.input[0]) != 1:
-            continue
-        graph.node.remove(quantize)
-        graph.node.remove(dequantize)
-        product.output[0] = value.name
-    drop_unused(model)
-
-
-def _behind(maker: dict[str, Any], node: Any, kind: str) -> Any | None:
-    """The node that made the first input of ``node``, where ``node`` is of ``kind``."""
-    return maker.get(node.input[0]) if node is not None and node.op_type == kind else None
-
-
 def _integer_inputs(model: Any) -> None:
     """Lets the file take the integers that its first QuantizeLinear made; that node goes."""
     graph = model.graph
@@ -300,7 +280,10 @@ def _dynamic(model: Any, keep_float: frozenset[str]) -> Any:
     from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
     from onnxruntime.quantization.quant_utils import QuantizationMode
 
+    plain_gemms(model)
     del model.graph.value_info[:]  # a Gemm becomes a MatMul; the shape of its weight would contradict
+    left = [*keep_float, *(f"{name}_MatMul" for name in keep_float)]  # as the quantizer calls what it makes of a Gemm
+    apart = Apart(model)
     with quiet():
         quantizer = ONNXQuantizer(
             model,
@@ -312,12 +295,13 @@ def _dynamic(model: Any, keep_float: frozenset[str]) -> Any:
             QuantType.QUInt8,
             None,
             [],
-            list(keep_float),
+            left,
             ["MatMul"],
             {"MatMulConstBOnly": True},
         )
         quantizer.quantize_model()
-        quantizer.model.topological_sort()
+    sort(quantizer.model.model.graph)
+    apart.put_back(quantizer.model.model)
     return quantizer.model.model
 
 

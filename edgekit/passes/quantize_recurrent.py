@@ -23,7 +23,7 @@ import numpy as np
 
 from edgekit.converters.recurrent.flatbuffer import NONE, Editor, Graph
 from edgekit.passes.histogram import Range
-from edgekit.passes.onnx_weights import symmetric_int8
+from edgekit.passes.onnx_weights import fits_half, symmetric_int8
 from edgekit.passes.tflite_integers import (
     Scale,
     builtin,
@@ -74,7 +74,11 @@ class Recurrent:
 
 
 def quantize_recurrent(
-    content: bytes, scheme: str, ranges: Mapping[str, Range], keep_float: frozenset[str] = frozenset()
+    content: bytes,
+    scheme: str,
+    ranges: Mapping[str, Range],
+    keep_float: frozenset[str] = frozenset(),
+    not_integer: str = "",
 ) -> Recurrent:
     """A TFLite file with its recurrent operators quantized; one without any is returned as it is.
 
@@ -84,9 +88,10 @@ def quantize_recurrent(
             (stored).
         ranges: of the float file's tensors, the cell states among them, for ``int8``.
         keep_float: operators left as they are, by the name of their first output.
+        not_integer: why none is integer throughout; empty where it may be.
     """
     editor = Editor(content)
-    edits = [_Edit(Graph(editor, raw), scheme, ranges, keep_float) for raw in editor.model.subgraphs]
+    edits = [_Edit(Graph(editor, raw), scheme, ranges, keep_float, not_integer) for raw in editor.model.subgraphs]
     edits = [edit for edit in edits if edit.recurrent()]
     for edit in edits:
         edit.run()
@@ -112,9 +117,15 @@ class _Edit:
     """One subgraph, read once from its first operator to its last."""
 
     def __init__(
-        self, graph: Graph, scheme: str, ranges: Mapping[str, Range], keep_float: frozenset[str] = frozenset()
+        self,
+        graph: Graph,
+        scheme: str,
+        ranges: Mapping[str, Range],
+        keep_float: frozenset[str] = frozenset(),
+        not_integer: str = "",
     ) -> None:
         self.graph, self.scheme, self.ranges, self.keep_float = graph, scheme, ranges, keep_float
+        self.not_integer = not_integer
         self.integer_of: dict[int, int] = {}
         """float tensor -> the int8 tensor that it is read from."""
         self.now_called: dict[int, int] = {}
@@ -172,6 +183,9 @@ class _Edit:
             assert value is not None
             name = name_of(graph, node.inputs[place])
             half_wide = self.scheme == "fp16"
+            if half_wide and not fits_half(value, (0,)):
+                self.reasons.setdefault("half precision is too coarse or too small for its weights", []).append(name)
+                continue
             held = half(graph, name, value) if half_wide else self._weight(node.inputs[place])[0]
             real = graph.tensor(f"{name}_real", value.shape)
             graph.operator("DEQUANTIZE", [held], [real], version=3 if half_wide else 2)
@@ -201,6 +215,8 @@ class _Edit:
         kind, inputs, ranges = builtin(self.graph, node), node.inputs, self.ranges
         if kind != INTEGER:
             return f"TFLite has no integer kernel of {kind}: {_HYBRID}"
+        if self.not_integer:
+            return f"{self.not_integer}: {_HYBRID}"
         if any(k < len(inputs) and inputs[k] != NONE for k in _SPECIAL) or NONE in inputs[1:9]:
             return f"it has peepholes, a projection, layer norm or coupled gates: {_HYBRID}"
         names = [name_of(self.graph, int(k)) for k in (inputs[0], inputs[_C], node.outputs[0])]

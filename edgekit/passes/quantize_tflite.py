@@ -6,9 +6,10 @@ import importlib
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,17 +17,22 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgekit.artifact import library_versions
+from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from edgekit.errors import RuntimeMissingError, UnsupportedError, UsageError
 from edgekit.passes.base import AROUND_ATTENTION, Model, Pass, PassContext, quiet_stderr
 from edgekit.passes.bias_correction import correct_biases
 from edgekit.passes.calibration import Calibration, describe
+from edgekit.passes.histogram import Range
 from edgekit.passes.linear_graph_tflite import TfliteGraph
 from edgekit.passes.quantize_onnx import check_scheme
-from edgekit.passes.quantize_recurrent import holds_recurrent, quantize_recurrent
+from edgekit.passes.quantize_recurrent import Recurrent, holds_recurrent, quantize_recurrent
+from edgekit.passes.stateless import is_stateless, stateless, why_not_in_integers
 from edgekit.passes.tflite_attention import around_attention
+from edgekit.passes.tflite_exclusions import exclusions
 from edgekit.passes.tflite_finish import finished
-from edgekit.passes.tflite_integers import holds
+from edgekit.passes.tflite_integers import holds, name_of
 from edgekit.passes.tflite_prepare import INNER, prepared
+from edgekit.passes.tflite_products import Rewritten, with_products
 from edgekit.types import Artifact, Format, PassResult, Step
 
 SCHEMES = ("int8", "int8-dynamic", "int8-weights", "fp16", "int16x8", "int4-weights")
@@ -35,6 +41,8 @@ PACKAGES = ("ai_edge_quantizer", "litert_quantizer")
 _ONE_SCALE = ("EMBEDDING_LOOKUP", "FULLY_CONNECTED", "BATCH_MATMUL")
 """Operators whose hybrid kernels have no scale per channel in tflite-runtime 2.14: it is read as zero there, and the
 bias is all that is left of the result, without a word. One scale a matrix is right on every runtime, and as fast."""
+_LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "CONV_2D_TRANSPOSE")
+"""Operators that can hold int8 weights and compute in float, by the library's names."""
 _STATIC = {"int8": 8, "int16x8": 16}
 _NOTES = {
     "int16x8": "16-bit activations run on TFLite's reference kernels on x86 (tens of times the time of float): for "
@@ -54,15 +62,25 @@ class QuantizeTflite(Pass):
     quantized by the kernels; one scale a matrix in products and tables. ``int8-weights``, ``int4-weights``, ``fp16``:
     weights in fewer bits, arithmetic in float.
 
-    ``int8`` leaves what lies around attention in float (:mod:`edgekit.passes.tflite_attention`) unless ``integer_io``.
+    ``int8`` leaves what lies around attention in float (:mod:`edgekit.passes.tflite_attention`), unless
+    ``integer_io``, or ``float_kernels`` says what does: those operators compute in float since that is faster on the
+    target, and hold int8 weights. Recurrent operators do so, too, then: their integer kernels are slower than those in
+    float on every CPU.
     Recurrent operators: see :mod:`edgekit.passes.quantize_recurrent`. Inputs and outputs stay float32 unless
-    ``integer_io``. ``keep_float``: operators left alone, by the names of :func:`edgekit.passes.operators.operators`.
+    ``integer_io``. ``keep_float``: operators left alone, by the names of :func:`edgekit.passes.operators.operators`;
+    ``products``: HARD_SWISH operators that become sums and products (:mod:`edgekit.passes.tflite_products`).
+    Recurrent layers of a stateless file start every call from zeros, as they did, unless ``stateful``
+    (:mod:`edgekit.passes.stateless`); where that costs integer ones too much they are hybrid, or, with ``integer_io``,
+    refused.
     """
 
     scheme: str = "int8"
     calibration: Calibration | None = None
     integer_io: bool = False
     keep_float: frozenset[str] = frozenset()
+    stateful: bool = False
+    products: frozenset[str] = frozenset()
+    float_kernels: frozenset[str] | None = None
     name: ClassVar[str] = "quantize-tflite"
 
     def describe(self, model: Model) -> Step:
@@ -75,6 +93,8 @@ class QuantizeTflite(Pass):
             params["integer_io"] = self.integer_io
             if self.calibration is not None:
                 params["calibration"] = describe(self.calibration)
+        if self.stateful:
+            params["stateful"] = True
         if self.keep_float:
             params["kept_in_float"] = sorted(self.keep_float)
         versions = library_versions("ai-edge-quantizer", "litert-quantizer", "ai-edge-litert")
@@ -90,28 +110,65 @@ class QuantizeTflite(Pass):
             raise UsageError(
                 f"scheme {self.scheme} needs a calibration: give --data (real samples; random ones give wrong ranges)"
             )
-        given = prepared(model.path)
+        given, rewritten, slow, unfit = self._rewritten(model)
         stored = self.scheme == "int8-dynamic" and holds_recurrent(given)  # why: quantize_recurrent.NOTES
         used = "int8-weights" if stored else self.scheme
-        slow = _slow(given, self.scheme, self.integer_io)
-        recipe, calibrated = self._recipe(used, slow), self._ranges() if self.scheme in _STATIC else None
-        content = _quantized(model.path, self._corrected(given), recipe, calibrated)
-        ranges = self.calibration.ranges if self.calibration is not None else {}
-        done = quantize_recurrent(content, self.scheme, ranges, self.keep_float)
-        context.target.write_bytes(finished(done.content, given))
-        said = [_NOTES.get(self.scheme), f"{len(slow)} operators stay in float: {AROUND_ATTENTION}" if slow else None]
-        notes = (*filter(None, said), *done.notes, *_refused_by_old(done.content, used))
+        keep = rewritten.named(self.keep_float | slow | unfit.keys())
+        calibration = None if self.calibration is None else rewritten.calibration(self.calibration)
+        recipe = self._recipe(
+            used, _scopes(given, keep), _scopes(given, rewritten.named(self.float_kernels or frozenset()))
+        )
+        calibrated = _library_ranges(calibration) if self.scheme in _STATIC and calibration is not None else None
+        content = _quantized(model.path, self._corrected(given, calibration, keep), recipe, calibrated)
+        ranges = calibration.ranges if calibration is not None else {}
+        done = self._with_recurrent(content, ranges, given, anew=not self.stateful and is_stateless(model.path))
+        context.target.write_bytes(done.content)
+        said = {AROUND_ATTENTION: len(slow), **Counter(unfit.values())}
+        left = [f"{count} operators stay in float: {why}" for why, count in said.items() if count]
+        notes = (*filter(None, [_NOTES.get(self.scheme)]), *left, *done.notes, *_refused_by_old(done.content, used))
         return PassResult(Artifact(context.target, Format.TFLITE, model.card), True, notes)
 
-    def _corrected(self, content: bytes) -> bytes:
+    def float_form(self, model: Artifact) -> bytes:
+        """The float file as it is rewritten before it is quantized: it computes what ``model`` does."""
+        return self._rewritten(model)[0]
+
+    def _rewritten(self, model: Artifact) -> tuple[bytes, Rewritten, frozenset[str], Mapping[str, str]]:
+        """:meth:`float_form`, what was changed in it, and operators that stay in float: slow ones, and those that must
+        with the reason."""
+        content = prepared(model.path)
+        slow = frozenset() if self.float_kernels is not None else _slow(content, self.scheme, self.integer_io)
+        ranges = self.calibration.ranges if self.calibration is not None else {}
+        unfit = exclusions(content, self.scheme, self.integer_io, ranges)
+        return *with_products(content, self.products - unfit.keys()), slow, unfit
+
+    def _with_recurrent(self, content: bytes, ranges: Mapping[str, Range], given: bytes, *, anew: bool) -> Recurrent:
+        """``content`` with recurrent operators, free sizes and names as the float file ``given`` has them.
+
+        ``anew``: recurrent layers start every call from zeros.
+        """
+        scheme = self.scheme if self.float_kernels is None else "int8-weights"
+        done = quantize_recurrent(content, scheme, ranges, self.keep_float)
+        made = finished(done.content, given)
+        costly = why_not_in_integers(made) if anew and not self.integer_io else ""
+        if costly:
+            why = f"in integers that start every call from zeros {costly} (--stateful does without)"
+            done = quantize_recurrent(content, scheme, ranges, self.keep_float, why)
+            made = finished(done.content, given)
+        return replace(done, content=stateless(made) if anew else made)
+
+    def _corrected(self, content: bytes, calibration: Calibration | None, keep: frozenset[str]) -> bytes:
         """The float file with its biases corrected for int8 weights."""
-        if self.scheme not in _STATIC or self.calibration is None:
+        if self.scheme not in _STATIC or calibration is None:
             return content
         graph = TfliteGraph(content)
-        return graph.content() if correct_biases(graph, self.calibration.means, (), self.keep_float) else content
+        return graph.content() if correct_biases(graph, calibration.means, (), keep) else content
 
-    def _recipe(self, scheme: str, slow: frozenset[str]) -> list[dict[str, Any]]:
-        """The library's recipe: a rule for all operators, for those that want another, and for inputs and outputs."""
+    def _recipe(self, scheme: str, keep: Sequence[str], stored: Sequence[str]) -> list[dict[str, Any]]:
+        """The library's recipe: a rule for all operators, for those that want another, and for inputs and outputs.
+
+        ``keep``: scopes of operators that stay in float, see :func:`_scopes`; ``stored``: of those that compute in
+        float and hold int8 weights.
+        """
         config = _op_config(scheme)
         key = "float_casting" if scheme == "fp16" else "min_max_uniform_quantize"
         rules = [{"regex": ".*", "operation": "*", "algorithm_key": key, "op_config": config}]
@@ -131,24 +188,42 @@ class QuantizeTflite(Pass):
                 {"regex": ".*", "operation": side, "algorithm_key": "no_quantize", "op_config": {}}
                 for side in ("INPUT", "OUTPUT")
             ]
-        # a scope is the names of all outputs, each with a semicolon behind it; the last rule that fits counts
+        # the last rule that fits counts
+        weights = {"algorithm_key": key, "op_config": _op_config("int8-weights")}
+        for scope in stored:
+            at = {"regex": f"^{re.escape(scope)}$"}
+            rules.append({**at, "operation": "*", "algorithm_key": "no_quantize", "op_config": {}})
+            rules += [{**at, "operation": kind, **weights} for kind in _LAYERS]
         rules += [
-            {"regex": f"^{re.escape(name)};", "operation": "*", "algorithm_key": "no_quantize", "op_config": {}}
-            for name in sorted(self.keep_float | slow)
+            {"regex": f"^{re.escape(scope)}$", "operation": "*", "algorithm_key": "no_quantize", "op_config": {}}
+            for scope in keep
         ]
         return rules
 
-    def _ranges(self) -> dict[str, dict[str, Any]]:
-        assert self.calibration is not None
-        return {
-            name: {"min": np.array([one.low], np.float32), "max": np.array([one.high], np.float32)}
-            for name, one in self.calibration.ranges.items()
-        }
+
+def _scopes(content: bytes, names: frozenset[str]) -> list[str]:
+    """What the library calls the operators called ``names``: the names of all outputs, each with a semicolon behind it.
+    A name may have one in itself, so that only the whole scope tells ``conv`` from ``conv;1``."""
+    editor = Editor(content)
+    graph = Graph(editor, editor.model.subgraphs[0])
+    scopes = ([name_of(graph, int(tensor)) for tensor in node.outputs] for node in graph.raw.operators)
+    return ["".join(f"{name};" for name in scope) for scope in scopes if scope and scope[0] in names]
 
 
-def float_reasons(path: Path, scheme: str, integer_io: bool) -> dict[str, str]:
+def _library_ranges(calibration: Calibration) -> dict[str, dict[str, Any]]:
+    return {
+        name: {"min": np.array(one.low, np.float32), "max": np.array(one.high, np.float32)}
+        for name, one in calibration.ranges.items()
+    }
+
+
+def float_reasons(
+    path: Path, scheme: str, integer_io: bool, calibration: Calibration | None = None, *, measured: bool = False
+) -> dict[str, str]:
     """Operator name -> why ``scheme`` leaves it in float, of the float file at ``path``."""
-    return dict.fromkeys(_slow(prepared(path), scheme, integer_io), AROUND_ATTENTION)
+    content = prepared(path)
+    slow = {} if measured else dict.fromkeys(_slow(content, scheme, integer_io), AROUND_ATTENTION)
+    return {**exclusions(content, scheme, integer_io, calibration.ranges if calibration else {}), **slow}
 
 
 def _slow(content: bytes, scheme: str, integer_io: bool) -> frozenset[str]:
@@ -220,7 +295,7 @@ def _library() -> Any:
         except ModuleNotFoundError as error:
             if error.name != package:
                 raise
-    raise RuntimeMissingError("quantizing .tflite files needs ai-edge-quantizer: pip install 'edgekit[litert]'")
+    raise RuntimeMissingError("quantizing .tflite files needs ai-edge-quantizer: pip install 'edgekit[host]'")
 
 
 @contextmanager

@@ -11,20 +11,24 @@ same uint8 outputs for six convolutions; depthwise convolutions have a kernel of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from edgekit.bench.profile.layers import onnx_layers
+from edgekit.leftovers import scratch_folder
 from edgekit.passes.observe import matched
 from edgekit.passes.onnx_attention import COLUMNS, TURNED
+from edgekit.quality.onnxfile import load_onnx
 from edgekit.types import Array, Feed
 
 INT16 = np.iinfo(np.int16)
+_MADE = re.compile(rf"({COLUMNS}|{TURNED}|_quantized)(_\d+)?$")
+"""Behind the name of float weights: that of their integers, with a number where the name was taken."""
 _X86 = frozenset(("sse4_2", "avx", "avx2"))
 _WIDE = frozenset(("avx_vnni", "avx512_vnni", "amx_int8"))
 ROWS = 256
@@ -75,7 +79,7 @@ def clipping(path: Path, feeds: Iterable[Feed]) -> tuple[Clipping, ...]:
 
     from edgekit.devices import open_runner
 
-    model = onnx.load(str(path))
+    model = load_onnx(path)
     layers = _layers(model)
     wanted = list(dict.fromkeys(layer.activation for layer in layers))
     present = {value.name for value in (*model.graph.output, *model.graph.input)}
@@ -86,8 +90,8 @@ def clipping(path: Path, feeds: Iterable[Feed]) -> tuple[Clipping, ...]:
     del model.metadata_props[:]  # the card tells of other outputs
     integers = {node.input[0]: node for node in model.graph.node if node.op_type == "DequantizeLinear"}
     counts = {layer.weight: _Count() for layer in layers}
-    with TemporaryDirectory() as folder:
-        shown = Path(folder) / "shown.onnx"
+    with scratch_folder() as folder:
+        shown = folder / "shown.onnx"
         shown.write_bytes(model.SerializeToString())
         with open_runner(shown, raw=True) as runner:
             types = {spec.name: spec.dtype for spec in runner.signature.inputs}
@@ -207,7 +211,7 @@ def _layers(model: Any) -> list[_Layer]:
     for node in model.graph.node:
         if node.op_type == "MatMulIntegerToFloat" and node.input[1] in constants:
             integers = numpy_helper.to_array(constants[node.input[1]])
-            about = (node.input[1].removesuffix(COLUMNS).removesuffix(TURNED), 1, node.input[0])
+            about = (_MADE.sub("", node.input[1]), 1, node.input[0])
             found.append(_Layer(node.name, *about, (integers,)))
         if node.op_type not in ("Conv", "Gemm", "MatMul"):
             continue
@@ -222,7 +226,7 @@ def _layers(model: Any) -> list[_Layer]:
         if integers.dtype != np.int8 or zero.dtype != np.uint8:
             continue
         axis = next((a.i for a in weight.attribute if a.name == "axis"), 1)
-        name = weight.input[0].removesuffix("_quantized")
+        name = _MADE.sub("", weight.input[0])
         layer = _layer(node, (name, axis, data.input[0]), integers, int(zero))
         found += [] if layer is None else [layer]
     return found

@@ -29,6 +29,10 @@ class Scale:
         step = max(found.high - found.low, 1e-12) / 255
         return cls(float(np.float32(step)), int(np.clip(round(-128 - found.low / step), -128, 127)))
 
+    def reals(self) -> tuple[float, float]:
+        """What the smallest and the largest integer of int8 stand for."""
+        return (-128 - self.zero) * self.step, (127 - self.zero) * self.step
+
 
 @cache
 def _names() -> dict[int, str]:

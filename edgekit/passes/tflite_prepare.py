@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.passes.stateless import stateful
 from edgekit.wire_tflite import without_prefix
 
 INNER = "subgraph"
@@ -18,17 +19,28 @@ def prepared(path: Path) -> bytes:
 
     A batch norm behind a transposed convolution becomes a bias of shape (1, 1, 1, channels). The quantizer gives a bias
     one scale a channel on its first axis, which has one channel then, and no runtime opens the result. It also refuses
-    a file in which two tensors share a name, as those of two loops do.
+    a file in which two tensors share a name, as those of two loops do, and reads operators' numbers in the new schema.
+    The steps of stateless layers are left out: who needs them puts them in again, as the quantized weights want them.
     """
-    content = without_prefix(path.read_bytes())  # else the library would copy the parent's card into the result
+    content = stateful(without_prefix(path.read_bytes()))  # the library would copy the parent's card into the result
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.tools import flatbuffer_utils
 
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     turned = [_flatten_bias(graph, node) for graph in model.subgraphs for node in _transposed(model, graph, schema)]
-    changed = _rename(model) or any(turned) or model.signatureDefs is None
+    old = [_newest_code(code) for code in model.operatorCodes]
+    changed = _rename(model) or any(turned) or any(old) or model.signatureDefs is None
     model.signatureDefs = model.signatureDefs or []  # the library counts on a list
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model)) if changed else content
+
+
+def _newest_code(code: Any) -> bool:
+    """Puts an operator's number where newer schemas have it (``builtin_code``): files of before 2020 have the old field
+    only, and the new one reads as 0, which is ADD. Whether it was not there."""
+    number = max(code.builtinCode, code.deprecatedBuiltinCode)
+    changed: bool = code.builtinCode != number
+    code.builtinCode = number
+    return changed
 
 
 def _rename(model: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from edgekit.artifact import sha256_model
+from edgekit.artifact import contract_of, sha256_model
 from edgekit.errors import DataError, UsageError
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.calibration_doctor import listed
@@ -141,7 +141,7 @@ def _prints_of_file(
     card = artifact.card
     signature = card.signature if card is not None else file_signature(artifact)
     try:
-        feeds = _probes(calibration).aligned(signature, card.contract if card is not None else {})
+        feeds = _probes(calibration).aligned(signature, contract_of(artifact))
     except UsageError as error:
         raise DataError(f"the calibration was made on another network than {artifact.path}: {error}") from error
     runs = [values for _, values in file_tensors(artifact.path, artifact.format, signature, feeds)]

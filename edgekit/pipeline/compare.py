@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from edgekit.bench.compare import Comparison, check_comparable, compare_occasions, gate_slower, overall
 from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor, floor_of, wider
 from edgekit.bench.result import blocks_of, owners_of
+from edgekit.documents import parse_json, typed
 from edgekit.errors import EdgekitError, GateError, InconclusiveError, InputError
+from edgekit.inputs import read_regular
 from edgekit.types import Verdict
 
 SCHEMA = "edgekit.bench/1"
@@ -99,26 +100,58 @@ def read_document(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: it cannot be read, is no JSON, or is no bench document with a finished result.
     """
-    try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; {HOW}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON ({error}); {HOW}") from error
+    document = parse_json(read_regular(path, InputError, f"a saved result; {HOW}", "DOCUMENT_BYTES"), InputError, path)
     schema = document.get("schema") if isinstance(document, dict) else None
     if schema != SCHEMA:
-        raise InputError(f"{path} has the schema {schema!r}, wanted {SCHEMA!r}; {HOW}")
-    entries: list[Entry] = [
-        entry for entry in document.get("results", []) if isinstance(entry, dict) and "error" not in entry
-    ]
+        raise InputError(f"{path} has the schema {str(schema)[:60]!r}, wanted {SCHEMA!r}; {HOW}")
+    try:
+        found = typed(_Document, document, "it")
+        entries = [entry for entry in found.get("results", []) if "error" not in entry]
+        entries = [typed(_Entry, entry, f"it.results[{k}]") for k, entry in enumerate(entries)]
+    except ValueError as error:
+        raise InputError(f"{path} is no result of the bench: {error}; {HOW}") from error
     if not entries:
         raise InputError(f"{path} holds no finished result; run the bench again")
-    for entry in entries:
-        missing = [key for key in ("model", "runtime", "device", "threads", "batch", "scenario") if key not in entry]
-        device = entry.get("device")
-        if missing or not isinstance(device, dict) or not {"name", "evidence", "cpu"} <= device.keys():
-            raise InputError(f"{path}: a result lacks {', '.join(missing) or 'its device'}; run the bench again")
-    return {**document, "results": entries}
+    return {**found, "results": entries}
+
+
+class _Device(TypedDict):
+    name: str
+    evidence: str
+    cpu: str | None
+
+
+class _Setting(TypedDict):
+    model: str
+    runtime: str | None
+    device: _Device
+    threads: int
+    batch: int
+    scenario: str
+
+
+class _Entry(_Setting, total=False):
+    sha256: str
+    workers: int
+    noise: Mapping[str, Any] | None
+
+
+class _Floor(TypedDict, total=False):
+    runs: int
+    revisits: int
+
+
+class _Protocol(TypedDict, total=False):
+    noise_floor: _Floor | None
+    options: Mapping[str, Any] | None
+    machines: list[Mapping[str, Any]] | None
+
+
+class _Document(TypedDict, total=False):
+    """A saved result, as far as it is read."""
+
+    protocol: _Protocol | None
+    results: list[Mapping[str, Any]]
 
 
 def gate_error(comparisons: Sequence[Comparison], percent: float | None) -> EdgekitError | None:

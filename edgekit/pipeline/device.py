@@ -12,9 +12,9 @@ from typing import Any
 from edgekit import registry
 from edgekit.devices import open_worker, parse_device
 from edgekit.devices.adb import Adb
-from edgekit.devices.inventory import forget, save, saved
+from edgekit.devices.inventory import Named, config_file, entries, forget, save, saved
 from edgekit.devices.lease import holder
-from edgekit.errors import DeviceError, EdgekitError
+from edgekit.errors import DeviceError, EdgekitError, InputError
 from edgekit.pipeline.bench.tools import KINDS as KINDS_OF_TOOLS
 from edgekit.pipeline.bench.tools import lease_of
 from edgekit.pipeline.device_check import CheckResult, Trial, check
@@ -46,6 +46,8 @@ KINDS = {
 }
 """Kind -> how it is spelled after --on, and what it is."""
 EVIDENCE = {"emulator": Evidence.EMULATED, "class": Evidence.CONSTRAINED}
+AT_ONCE = 32
+"""Devices that are asked at the same time."""
 STATE_S = 20.0
 """How long a device may take to say how it is."""
 
@@ -64,8 +66,9 @@ class Kind:
 class Saved:
     """A device with a name.
 
-    ``state``: ``ready``, ``leased`` (somebody times there), ``unreachable`` or ``unknown`` (not asked); ``detail`` says
-    more. ``holder``: of the lease, its ``owner``, ``held_s``, ``left_s`` and ``until`` (local time of this machine).
+    ``state``: ``ready``, ``leased`` (somebody times there), ``unreachable``, ``unknown`` (not asked) or ``invalid``
+    (what is kept of it cannot be used); ``detail`` says more. ``holder``: of the lease, its ``owner``, ``held_s``,
+    ``left_s`` and ``until`` (local time of this machine).
     """
 
     name: str
@@ -108,20 +111,34 @@ def devices(*, state: bool = False) -> DevicesResult:
     """The kinds of device this installation knows, and the saved devices.
 
     Args:
-        state: every saved device is asked how it is, all at the same time.
-
-    Raises:
-        InputError: the file of names is not valid.
+        state: every saved device is asked how it is, several at the same time.
     """
     rows = []
     for name in registry.names("devices"):
         spelling, description = KINDS.get(name, (name, "from another package"))
         rows.append(Kind(name, spelling, description, EVIDENCE.get(name, Evidence.MEASURED).value))
-    named = [Saved(name, address, parse_device(name).evidence.value) for name, address in saved().items()]
+    named = _named()
     if state and named:
-        with ThreadPoolExecutor(len(named)) as pool:
+        with ThreadPoolExecutor(min(len(named), AT_ONCE)) as pool:
             named = list(pool.map(_asked, named))
     return DevicesResult(tuple(rows), tuple(named))
+
+
+def _named() -> list[Saved]:
+    """The saved devices; what cannot be used is one of them, with the reason."""
+    try:
+        return [_looked_at(one) for one in entries()]
+    except InputError as error:
+        return [Saved(config_file().name, "", "", "invalid", str(error))]
+
+
+def _looked_at(one: Named) -> Saved:
+    if one.fault:
+        return Saved(one.name, one.address, "", "invalid", one.fault)
+    try:
+        return Saved(one.name, one.address, parse_device(one.name).evidence.value)
+    except EdgekitError as error:
+        return Saved(one.name, one.address, "", "invalid", str(error))
 
 
 def add(name: str, address: str) -> SavedResult:
@@ -184,6 +201,8 @@ def _held(device: Saved, held: Mapping[str, Any], told: str) -> Saved:
 
 
 def _asked(device: Saved) -> Saved:
+    if device.state == "invalid":
+        return device
     if parse_device(device.name).kind in KINDS_OF_TOOLS:
         return _asked_adb(device)
     try:

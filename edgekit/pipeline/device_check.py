@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -16,7 +14,8 @@ import numpy as np
 
 from edgekit.artifact import open_artifact
 from edgekit.devices import WorkerClient, open_runner, open_worker, parse_device
-from edgekit.errors import DeviceError, EdgekitError, ModelError, TransferError, UsageError, WorkerTimeoutError
+from edgekit.errors import DeviceError, EdgekitError, ModelError, TransferError, WorkerTimeoutError
+from edgekit.leftovers import scratch_folder
 from edgekit.pipeline.doctor import Backend, try_backends
 from edgekit.pipeline.verify import replay
 from edgekit.types import Artifact
@@ -132,15 +131,12 @@ def _tried(name: str, trial: Callable[[], str]) -> Trial:
 
 
 def _sends(client: WorkerClient) -> str:
-    folder = Path(tempfile.mkdtemp(prefix="edgekit-check-"))
-    try:
+    with scratch_folder() as folder:
         file = folder / HOSTILE_NAME
         file.write_bytes(os.urandom(FILE_BYTES))
         place = client.send(file)
         again = client.send(file)
         client.forget(file)
-    finally:
-        shutil.rmtree(folder)
     if place != again:
         raise DeviceError(f"it was sent twice, to {place} and {again}")
     return f"{FILE_BYTES:,} bytes"
@@ -157,8 +153,9 @@ def _refuses_damage(client: WorkerClient) -> str:
 def _tells_errors(client: WorkerClient) -> str:
     try:
         client.run({})
-    except UsageError as error:
-        return type(error).__name__
+    except DeviceError as error:
+        client.storage()  # it lives on: the error was its answer, and not its end
+        return str(error)
     raise DeviceError("a worker without a model gave an answer")
 
 

@@ -8,7 +8,6 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from edgekit import registry
+from edgekit import children, registry
 from edgekit.artifact import library_versions
 from edgekit.devices import open_runner, open_worker, parse_device
 from edgekit.devices.device import transport_for
 from edgekit.errors import DeviceError, EdgekitError, RuntimeMissingError
+from edgekit.leftovers import scratch_folder
 from edgekit.version import __version__
 
 TINY_ONNX = base64.b64decode(
@@ -185,11 +185,11 @@ def try_backends(on: str, installed: Mapping[str, str | None]) -> tuple[Backend,
     """
     here = transport_for(parse_device(on)).here
     with (
-        tempfile.TemporaryDirectory(prefix="edgekit-doctor-") as folder,
+        scratch_folder() as folder,
         ThreadPoolExecutor(len(os.sched_getaffinity(0)) if here else 1) as pool,
     ):
         there = [name for name in _known() if installed.get(name) is not None]
-        tried = dict(zip(there, pool.map(lambda name: _try(name, on, Path(folder)), there), strict=True))
+        tried = dict(zip(there, pool.map(lambda name: _try(name, on, folder), there), strict=True))
         return tuple(tried.get(name) or _missing(name) for name in _known())
 
 
@@ -250,7 +250,7 @@ def _make_pt2(path: Path) -> None:
     if importlib.util.find_spec("torch") is None:
         raise RuntimeMissingError(f"torch is not installed; {GET_RUNTIME['torch']}")
     command = [sys.executable, "-c", PT2_PROGRAM, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = children.run(command, timeout=120)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise subprocess.SubprocessError(f"torch.export failed with exit status {done.returncode}: {last}")

@@ -23,9 +23,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from edgekit import children
 from edgekit.artifact import sha256_file
 from edgekit.devices.emulator import SITES, VERSION, root_folder
 from edgekit.errors import DeviceError, RuntimeMissingError, StorageError
+from edgekit.locks import locked
 
 log = logging.getLogger("edgekit")
 MIRROR: Final = "http://deb.debian.org/debian"
@@ -65,6 +67,14 @@ def build_root() -> Path:
     if (target / "manifest.json").is_file():
         return target
     _check_machine(target)
+    waiting = "another process builds the ARM system; this one waits for it"
+    with locked(target.with_name(f".{target.name}.lock"), waiting):
+        if not (target / "manifest.json").is_file():
+            _build(target)
+    return target
+
+
+def _build(target: Path) -> None:
     building = target.with_name(f".{target.name}.building")
     building.mkdir(parents=True, exist_ok=True)
     root = building / "root"
@@ -89,13 +99,12 @@ def build_root() -> Path:
     files = [*debs, *(wheel for rows in wheels.values() for wheel in rows)]
     manifest = {"version": VERSION, "files": {file.name: sha256_file(file) for file in sorted(files)}}
     (root / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    with suppress(OSError):  # somebody else built it meanwhile: theirs is as good
+    with suppress(OSError):  # something lies there
         os.rename(root, target)
     shutil.rmtree(building, ignore_errors=True)
     if not (target / "manifest.json").is_file():
         raise DeviceError(f"{target} is in the way and is no ARM system of edgekit; remove it and try again")
     log.info("the ARM system is in %s", target)
-    return target
 
 
 def _check_machine(target: Path) -> None:
@@ -143,9 +152,7 @@ def _private_apt(folder: Path) -> list[str]:
 
 def _mirror() -> str:
     """The mirror of Debian that this machine is set up with, else Debian's own."""
-    told = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI)"], capture_output=True, text=True, check=False
-    ).stdout.split()
+    told = _output("apt-get", "indextargets", "--format", "$(REPO_URI)").split()
     return next((uri.rstrip("/") for uri in told if uri.rstrip("/").endswith("/debian")), MIRROR)
 
 
@@ -154,7 +161,7 @@ def _proxies() -> dict[str, str]:
     found = {}
     for scheme in ("http", "https"):
         key = f"Acquire::{scheme}::Proxy"
-        told = subprocess.run(["apt-config", "shell", "P", key], capture_output=True, text=True, check=False).stdout
+        told = _output("apt-config", "shell", "P", key)
         if told.startswith("P='"):
             found[key] = told[3:].rstrip().rstrip("'")
     return found
@@ -200,7 +207,7 @@ def _unpack(debs: Sequence[Path], wheels: Mapping[str, Sequence[Path]], root: Pa
 
 def _take_emulator(deb: Path, target: Path) -> None:
     """One program of the 60 that the package holds."""
-    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE) as process:
+    with children.start(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
             for member in archive:
@@ -218,22 +225,26 @@ def _take_emulator(deb: Path, target: Path) -> None:
 def _try(root: Path, site: str, program: str) -> None:
     """Imports the runtimes in the emulator, which also leaves their compiled bytecode for every later start."""
     python = root / "system" / "usr" / "bin" / "python3.11"
-    environment = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(root / site)}
+    environment = {name: os.environ.get(name, "") for name in ("PATH", "ORT_DISABLE_TELEMETRY")}
+    environment["PYTHONPATH"] = str(root / site)
     emulator = [str(root / "qemu-aarch64"), "-cpu", "cortex-a53", "-L", str(root / "system")]
     said = _run([*emulator, str(python), "-s", "-P", "-c", program], "the ARM system does not run", env=environment)
     if said.strip() != "aarch64":
         raise DeviceError(f"the ARM system says it is {said.strip()!r}, wanted aarch64")
 
 
+def _output(*command: str) -> str:
+    """What a program of the system says, whether it likes to or not."""
+    return str(children.run(command).stdout)
+
+
 def _run(command: Sequence[str], failed: str, *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=cwd, env=env, check=False, stdin=subprocess.DEVNULL
-    )
+    done = children.run(command, cwd=cwd, env=env)
     log.debug("%s: %s%s", command[0], done.stdout, done.stderr)
     if done.returncode != 0:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
         raise DeviceError(f"{failed}: {lines[-1][:300]}; try again (what is there is kept), or see --debug")
-    return done.stdout
+    return str(done.stdout)
 
 
 def main() -> int:

@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
-import tempfile
+import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from edgekit import registry
-from edgekit.artifact import (
-    is_saved_model,
-    library_versions,
-    sha256_file,
-    writable_folder,
-    write_card,
-    writing,
-)
+from edgekit.artifact import is_saved_model, library_versions, sha256_file, write_card
 from edgekit.bench.shapes import parse_shapes
 from edgekit.converters.base import Capture, Converter, ExportOptions, Finish
 from edgekit.errors import (
     ConversionError,
     UsageError,
 )
+from edgekit.leftovers import sweep, temporary_name
+from edgekit.outputs import check_output, output_folder, publish, writing
 from edgekit.pipeline.proof import Proof
 from edgekit.pipeline.real_inputs import RealInputs
 from edgekit.types import Artifact, Card, Format, Signature, Step
+from edgekit.wire_tflite import keeps_variables
 
 if TYPE_CHECKING:
     from edgekit.quality.parity import Ledger
@@ -82,16 +77,21 @@ class ExportResult:
         }
 
 
-class Layout(TypedDict, total=False):
-    """Keywords of :func:`export` that say how the file is written.
+class More(TypedDict, total=False):
+    """Further keywords of :func:`export`.
 
     Attributes:
         opset: ONNX operator set.
         channels_last: inputs of rank 4 are taken as (N, H, W, C).
+        stateful: LSTM and RNN layers of a TFLite file keep their state between calls; without it every call starts from
+            zeros.
+        factory: what builds the network, where ``source`` is a checkpoint of the user's own one.
     """
 
     opset: int | None
     channels_last: bool
+    stateful: bool
+    factory: str | None
 
 
 def export(
@@ -106,7 +106,7 @@ def export(
     tolerance: float | None = None,
     shape: Sequence[str] = (),
     input: str | None = None,
-    **layout: Unpack[Layout],
+    **more: Unpack[More],
 ) -> ExportResult:
     """Converts ``source`` to every format of ``to`` and publishes ``OUT/NAME.FORMAT``, once all of them are proved.
 
@@ -122,7 +122,7 @@ def export(
         shape: sizes other than those of the network's own example inputs: ``INPUT=1x576``, or ``NAME=576`` for an axis
             that ``dynamic`` names; a factory without example inputs needs one for each input.
         input: one real sample to prove on, as ``edgekit run`` takes it.
-        layout: see :class:`Layout`.
+        more: see :class:`More`.
 
     Raises:
         UsageError: an option makes no sense, or the folder cannot be written.
@@ -132,11 +132,8 @@ def export(
         ParityError: a file's outputs differ; the message names the first layer that does. Nothing is published.
     """
     formats = _formats(to)
-    options = ExportOptions(parse_dynamic(dynamic), **layout)
-    _check_options(options, formats, name)
-    if streaming and (options.dynamic or options.channels_last):
-        given = "--dynamic" if options.dynamic else "--channels-last"
-        raise UsageError(f"--streaming takes one step of a fixed shape in the network's own layout; leave {given} out")
+    options, factory = _options(dynamic, more)
+    _check_options(options, formats, name, streaming)
     folder = _folder(Path(out))
     real = RealInputs(data, input)
     converters = {item: _converter(item) for item in formats}
@@ -149,7 +146,7 @@ def export(
     sizes = parse_shapes(shape)
     named = {axis for axes in options.dynamic.values() for axis in axes.values()}
     shapes = {key: size for key, size in sizes.items() if key not in named}
-    network = resolve(str(source), name=name, shapes=shapes)
+    network = resolve(str(source), name=name, shapes=shapes, factory=factory)
     open_axes = of_axes(network, sizes, options.dynamic)
     network, sequence = resized(network, open_axes), None
     options = replace(options, shapes={**shapes, **open_axes})
@@ -163,13 +160,13 @@ def export(
     capture = Capture(network, options)
     proof = Proof(capture, real, tolerance, sequence)
     try:
-        with _staging(folder) as stage:
+        with _staging(folder, _file_name(network.name), converters.values()) as stage:
             made = _convert_all(converters, capture, proof, stage, _file_name(network.name))
             published = [_publish(item, folder) for item in made]
     except ConversionError as error:
-        from edgekit.quality.reproduce import located
+        from edgekit.quality.reproduce import Named, located
 
-        raise located(error, capture, str(source), folder) from error
+        raise located(error, capture, Named(str(source), factory), folder) from error
     return ExportResult(str(source), network.name, capture.signature, tuple(published), origin(network.card))
 
 
@@ -206,17 +203,32 @@ def _formats(to: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _folder(out: Path) -> Path:
-    """The folder for the files; UsageError for what is named like one of them, which would become a folder's name."""
+    """The folder for the files, not yet made; UsageError for what is named like one of them, or cannot be written."""
     if out.suffix.removeprefix(".") in {item.value for item in Format} and not out.is_dir():
         raise UsageError(
             f"-o takes a folder for the files, and {out} is named like a file; give -o {out.parent} --name {out.stem}"
         )
-    return writable_folder(out)
+    check_output(out / "file")
+    return out
 
 
-def _check_options(options: ExportOptions, formats: Sequence[str], name: str | None) -> None:
+def _options(dynamic: Sequence[str] | Mapping[str, Mapping[int, str]], more: More) -> tuple[ExportOptions, str | None]:
+    """What the converters are told, and what builds the network."""
+    layout: dict[str, Any] = {name: value for name, value in more.items() if name != "factory"}
+    return ExportOptions(parse_dynamic(dynamic), **layout), more.get("factory")
+
+
+def _check_options(options: ExportOptions, formats: Sequence[str], name: str | None, streaming: bool) -> None:
+    if streaming and (options.dynamic or options.channels_last or options.stateful):
+        given = "--dynamic" if options.dynamic else "--channels-last" if options.channels_last else "--stateful"
+        raise UsageError(
+            "--streaming takes one step of a fixed shape in the network's own layout, with the state as inputs and "
+            f"outputs; leave {given} out"
+        )
     if options.opset is not None and str(Format.ONNX) not in formats:
         raise UsageError(f"--opset is for ONNX, but the formats are: {', '.join(formats)}; add --to onnx")
+    if options.stateful and str(Format.TFLITE) not in formats:
+        raise UsageError(f"--stateful is for TFLite, but the formats are: {', '.join(formats)}; add --to tflite")
     if name is not None and _file_name(name) != name:
         raise UsageError(f"the name {name!r} is no plain file name; use letters, digits, '-', '_' and '.'")
 
@@ -233,10 +245,18 @@ def _converter(name: str) -> Converter:
 
 
 @contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
-    """A private folder beside the files to come; whatever happens, it is gone afterwards."""
-    with writing(folder), tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as stage:
-        yield Path(stage)
+def _staging(folder: Path, name: str, converters: Iterable[Converter]) -> Iterator[Path]:
+    """A private folder beside the files ``name`` to come; whatever happens, it is gone afterwards."""
+    for converter in converters:
+        check_output(folder / f"{name}.{converter.format}")
+    with writing(folder), output_folder(folder):
+        sweep(folder)
+        stage = folder / temporary_name("export")
+        stage.mkdir(0o700)
+        try:
+            yield stage
+        finally:
+            shutil.rmtree(stage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,22 +285,51 @@ def _convert_all(
         started, target, finish = begun[key]
         here = time.monotonic()
         notes = (*finish(), *capture.notes)
-        card = converters[key].card(capture)
+        card, state = _state(target, converters[key].card(capture), capture.options.stateful)
         write_card(target, card)
         ledger = proof.of(target, card, converters[key])
         card, said = taken_along(capture.network, Artifact(target, converters[key].format, card))
-        notes = (*notes, *ledger.notes, *proof.notes, *said)
+        notes = (*notes, *ledger.notes, *proof.notes, *said, *state)
         begin = started if converters[key].background else here
         seconds = time.monotonic() - begin
-        card = _finish_card(card, capture, proof, ledger, notes, converters[key])
+        card = _finish_card(
+            Artifact(target, converters[key].format, card), capture, proof, ledger, notes, converters[key]
+        )
         write_card(target, card)
         log.info("%s proved on %d inputs, largest difference %.1e", target.name, len(ledger.cases), ledger.max_abs)
         finished[key] = _Made(target, card, seconds, ledger, notes)
     return [finished[key] for key in converters]
 
 
+def _state(target: Path, card: Card, stateful: bool) -> tuple[Card, tuple[str, ...]]:
+    """Makes a TFLite file at ``target`` start every call from zeros, or leaves it ``stateful``; its card says which.
+
+    Raises:
+        UsageError: it shall keep a state, and has none.
+        GateError: an operator keeps a state that cannot be put back in front of every call.
+    """
+    if target.suffix != f".{Format.TFLITE}":
+        return card, ()
+    content = target.read_bytes()
+    if not keeps_variables(content):
+        if stateful:
+            raise UsageError(f"--stateful: no operator of {target.name} keeps a state in variables; leave it out")
+        return card, ()
+    card = replace(card, stateful=stateful)
+    if stateful:
+        from edgekit.quality.contents import operators
+        from edgekit.quality.state import rule
+
+        kinds = operators(Artifact(target, Format.TFLITE))
+        return card, (f"keeps its state between calls: {rule(kinds)}",)
+    from edgekit.passes.stateless import stateless
+
+    target.write_bytes(stateless(content))
+    return card, ()
+
+
 def _finish_card(
-    card: Card, capture: Capture, proof: Proof, ledger: Ledger, notes: tuple[str, ...], converter: Converter
+    made: Artifact, capture: Capture, proof: Proof, ledger: Ledger, notes: tuple[str, ...], converter: Converter
 ) -> Card:
     """The card with its step, its self-test and its notes."""
     options, format_ = capture.options, converter.format
@@ -293,22 +342,26 @@ def _finish_card(
         params["streaming"] = True
     if options.channels_last:
         params["channels_last"] = True
+    if made.card is not None and made.card.stateful:
+        params["stateful"] = True
     if options.shapes:
         params["shape"] = [f"{key}={'x'.join(map(str, size))}" for key, size in options.shapes.items()]
     if proof.real.data is not None:
         params["data"] = proof.real.data
     if converter.proved_on != "cpu":
         params["proved_on"] = converter.proved_on
-    selftest = proof.selftest(card, ledger)
-    card = replace(card, selftest=selftest)
+    assert made.card is not None
+    selftest = proof.selftest(made, ledger)
+    card = replace(made.card, selftest=selftest)
     if selftest is None:
-        notes = (*notes, "no self-test: the network does not take integers from 0 to 9, or sizes of 1")
+        why = "the network has no answer to integers from 0 to 9, random booleans, or sizes of 1"
+        notes = (*notes, f"no self-test: {why}")
     return card.with_step(Step("export", params, library_versions(*converter.packages)), *notes)
 
 
 def _publish(item: _Made, folder: Path) -> ExportedArtifact:
     target = folder / item.staged.name
-    with writing(target):
-        os.replace(item.staged, target)
+    size, digest = item.staged.stat().st_size, sha256_file(item.staged)
+    publish(item.staged, target)
     artifact = Artifact(target, Format(target.suffix[1:]), item.card)
-    return ExportedArtifact(artifact, target.stat().st_size, sha256_file(target), item.seconds, item.parity, item.notes)
+    return ExportedArtifact(artifact, size, digest, item.seconds, item.parity, item.notes)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from edgekit.data.text import FIRST_WORD, text_contract
 from edgekit.errors import DataError, UsageError
 from edgekit.models.family import TrainOptions, family, measure_contract, require_labels
 from edgekit.models.training import Progress
-from edgekit.pipeline.train import TrainResult, checkpoint_path, train_network, train_options, training_versions
+from edgekit.outputs import as_file
+from edgekit.pipeline.train import SUFFIX, TrainResult, checkpoint_path, train_network, train_options, training_versions
 from edgekit.source import resolve
 from edgekit.source.foreign import require_torch
 from edgekit.types import InputContract, Network, Signature, Step, Task, TensorSpec
@@ -32,6 +33,18 @@ CUSTOM = TrainOptions(
 """For a network that is not of the zoo (its peak rate is then 1e-3)."""
 
 
+class Code(TypedDict, total=False):
+    """Keywords of :func:`finetune` that name the user's own code.
+
+    Attributes:
+        factory: what builds the network, where ``source`` is a checkpoint of the user's own one.
+        teacher_factory: the same for ``distil_from``.
+    """
+
+    factory: str | None
+    teacher_factory: str | None
+
+
 def finetune(
     source: str | Path,
     *,
@@ -44,6 +57,7 @@ def finetune(
     device: str = "cpu",
     overrides: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
+    **code: Unpack[Code],
 ) -> TrainResult:
     """Trains the network ``source`` further on ``data`` and writes the checkpoint ``out``.
 
@@ -59,12 +73,15 @@ def finetune(
         qat: the network learns with the roundings of its int8 files, in float32; the checkpoint is a float one that
             carries the ranges it learnt (see :mod:`edgekit.passes.fake_quantization`).
         seed, device, overrides, progress: as in :func:`edgekit.pipeline.train.train`.
+        code: see :class:`Code`.
 
     Raises:
         SourceError, DataError, UsageError, GateError, DeviceError: as ``train``.
     """
     place = checkpoint_path(out)
-    network = resolve(source)
+    if distil_from is None and code.get("teacher_factory") is not None:
+        raise UsageError("--teacher-factory is for the checkpoint that --distil-from names; leave it out")
+    network = resolve(source, factory=code.get("factory"))
     require_torch(network, "train")
     samples = open_data(data, default_split="train")
     base = finetune_options(network, samples.kind)
@@ -75,13 +92,15 @@ def finetune(
     network = fitted_to(network, samples)
     if distil_from is not None and network.task.kind != "classification":
         raise UsageError(f"--distil-from teaches classifiers by their logits; {network.name} does {network.task.kind}")
-    teacher = None if distil_from is None else _teacher(distil_from, network)
+    teacher = None if distil_from is None else _teacher(distil_from, network, code.get("teacher_factory"))
     if teacher is None:
         options = replace(options, distil=0.0)
     params = {"source": str(source), "data": samples.label, "distil_from": distil_from and str(distil_from)}
     params |= {"device": device, **asdict(options)}
     step = Step("finetune", params, training_versions())
-    return train_network(network, samples, options, place, step, device=device, teacher=teacher, progress=progress)
+    with as_file(place, SUFFIX) as file:
+        result = train_network(network, samples, options, file, step, device=device, teacher=teacher, progress=progress)
+    return replace(result, path=place)
 
 
 def finetune_options(network: Network, kind: str = "") -> TrainOptions:
@@ -231,8 +250,8 @@ def replace_head(module: torch.nn.Module, outputs: int, classes: int) -> str:
     return str(name)
 
 
-def _teacher(spec: str | Path, student: Network) -> Network:
-    teacher = resolve(spec)
+def _teacher(spec: str | Path, student: Network, factory: str | None) -> Network:
+    teacher = resolve(spec, factory=factory, option="--teacher-factory")
     if teacher.signature.outputs[0].shape[-1] != student.signature.outputs[0].shape[-1]:
         raise DataError(
             f"the teacher {spec} has {teacher.signature.outputs[0]}, the student {student.signature.outputs[0]}; they "

@@ -11,12 +11,14 @@ from edgekit.cardfile import signature_to_json
 from edgekit.passes.calibration import Calibration
 from edgekit.quality.account import account
 from edgekit.quality.contents import file_signature, operators
+from edgekit.quality.state import keeps_state
 from edgekit.types import Artifact, Format, Signature
 
 
 @dataclass(frozen=True)
 class InspectResult:
-    """What a model file is; ``account`` is None for a file with nothing quantized in it.
+    """What a model file is; ``account`` is None for a file with nothing quantized in it, ``stateful`` for one without
+    operators that keep a state in variables.
 
     ``bytes`` and ``sha256`` are of all that is shipped: ``parts`` names the files beside an ONNX file that hold its
     weights.
@@ -29,6 +31,7 @@ class InspectResult:
     sha256: str
     account: dict[str, Any] | None
     parts: tuple[str, ...] = ()
+    stateful: bool | None = None
 
     def document(self) -> dict[str, Any]:
         card = self.artifact.card
@@ -41,6 +44,7 @@ class InspectResult:
             "parts": list(self.parts),
             "signature": signature_to_json(self.signature),
             "operators": self.operators,
+            "stateful": self.stateful,
             "account": self.account,
             "steps": [] if described is None else list(described["steps"]),
             "card": described,
@@ -92,4 +96,5 @@ def inspect(model: str | Path) -> InspectResult | CalibrationResult:
         sha256=sha256_model(artifact.path),
         account=found.document() if found is not None and found.quantized else None,
         parts=tuple(onnx_parts(artifact.path)) if artifact.format is Format.ONNX else (),
+        stateful=keeps_state(artifact),
     )

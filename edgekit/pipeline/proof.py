@@ -9,11 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekit.artifact import open_artifact
+import numpy as np
+
+from edgekit.artifact import contract_of, open_artifact
 from edgekit.converters.base import Capture, Converter
 from edgekit.errors import DeviceError, ModelError, RuntimeMissingError, UnsupportedError
 from edgekit.pipeline.real_inputs import RealInputs
-from edgekit.types import TIME, Array, Card, Feed, Network, SelfTest
+from edgekit.types import TIME, Array, Artifact, Card, Feed, Network, SelfTest
 
 if TYPE_CHECKING:
     from edgekit.quality.cases import Case
@@ -46,6 +48,7 @@ class Proof:
             ConversionError: no runtime takes the file.
             DeviceError: the file's runtime is missing, or dies on it.
         """
+        from edgekit.quality.cases import again
         from edgekit.quality.parity import prove, require, with_rows
         from edgekit.quality.rounding import own_rounding
         from edgekit.quality.state import WHERE as STATE
@@ -53,18 +56,21 @@ class Proof:
 
         with _opened(path, converter.runs_on, converter.proved_on) as runner:
             run = _tolerant(runner.run, card)
-            ledger = prove(self._reference, run, self.cases, self.tolerance, partial(own_rounding, self.capture))
-            state = self._state(path, run)
+            state, cases = self._state(path, run), [*self.cases, *again(self.cases)]
+            ledger = prove(self._reference, run, cases, self.tolerance, partial(own_rounding, self.capture))
             steps = self._steps(runner)
-        bad = ledger.first_failure
+        bad, leaks = ledger.first_failure, not all(row.passed for row in state)
         if bad is not None and not bad.reference_failed:
             from edgekit.quality.locate import locate
             from edgekit.quality.repeat import require_repeatable
 
-            failed = next(c for c, row in zip(self.cases, ledger.cases, strict=True) if not row.passed)
+            failed = next(c for c, row in zip(cases, ledger.cases, strict=True) if not row.passed)
             require_repeatable(self.capture, failed.feed, bad.limit)
-            ledger = replace(ledger, first_divergence=locate(self.capture, path, failed.feed))
-        ledger = with_rows(with_rows(ledger, state, STATE), steps, STEPS)
+            if not leaks:
+                ledger = replace(ledger, first_divergence=locate(self.capture, path, failed.feed))
+        if leaks:
+            ledger = replace(ledger, cases=(*state, *ledger.cases), first_divergence=STATE)
+        ledger = with_rows(with_rows(ledger, () if leaks else state, STATE), steps, STEPS)
         require(ledger, path.name, f"the network {self.capture.network.name!r}")
         return ledger
 
@@ -135,16 +141,19 @@ class Proof:
             kinds, why = ", ".join(refused), next(iter(refused.values()))
             self.notes = (f"not proved on inputs that the network itself refuses: {kinds} ({why})",)
 
-    def selftest(self, card: Card, ledger: Ledger) -> SelfTest | None:
-        """Seeded inputs with the module's outputs; None where the module does not take such inputs."""
+    def selftest(self, made: Artifact, ledger: Ledger) -> SelfTest | None:
+        """Seeded inputs of ``made`` with the module's outputs; None where the module has no answer to such inputs."""
         from edgekit.data.seeded import seeded_feed
 
         if self.capture.minimum:  # every device replays with dynamic dimensions at 1
             return None
-        feed = seeded_feed(card.signature, card.contract, SELFTEST_SEED)
+        assert made.card is not None
+        feed = seeded_feed(made.card.signature, contract_of(made), SELFTEST_SEED)
         try:
             outputs = self.capture.reference(feed)
         except DeviceError:
+            return None
+        if not all(np.isfinite(value).all() for value in outputs.values()):
             return None
         kept = {key: tuple(float(v) for v in value.ravel()[:SELFTEST_VALUES]) for key, value in outputs.items()}
         return SelfTest(SELFTEST_SEED, kept, SELFTEST_RELATIVE * max(max(ledger.scale.values(), default=0.0), 1e-3))

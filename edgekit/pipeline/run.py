@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.artifact import open_artifact, publishing
+from edgekit.artifact import open_artifact
 from edgekit.data import Dataset, noise, png
 from edgekit.data.preprocess import sample_feed
 from edgekit.devices import open_runner
 from edgekit.errors import DataError, UsageError
+from edgekit.outputs import check_output, output_suffix, publishing
 from edgekit.quality.anomaly import score
 from edgekit.quality.evaluate import model_batches
 from edgekit.quality.frechet import as_pixels
@@ -119,19 +120,19 @@ def run(
     task = artifact.card.task if artifact.card else Task()
     if not given and task.kind != "generation":
         raise UsageError("no input was given; name an image, .csv, .npy or .npz file")
-    target = _target(out, artifact.path, task)
+    target, suffix = _target(out, artifact.path, task)
     with open_runner(model, device=on, runtime=runtime) as opened:
         runner = sequences(opened)
         answers = [_answer(name, runner, artifact.card, top) for name in given or [f"noise:{noise.COUNT}"]]
         used = opened.name
-    if target is not None and target.suffix == ".png":
+    if target is not None and suffix == ".png":
         images = [next(iter(answer.outputs.values())) for answer in answers]
-        with publishing(target) as temporary:
+        with publishing(target, suffix) as temporary:
             temporary.write_bytes(png.encode(png.grid(as_pixels(np.concatenate(images), task))))
         return RunResult(str(model), used, on, tuple(answers), image=str(target))
     if target is not None:
         arrays = stacked([answer.outputs for answer in answers])
-        with publishing(target) as temporary:
+        with publishing(target, suffix) as temporary:
             np.savez(temporary, **arrays)  # type: ignore[arg-type]  # numpy's stub takes **kwds for its own option
     return RunResult(str(model), used, on, tuple(answers), None if target is None else str(target))
 
@@ -172,6 +173,8 @@ def likeliest(outputs: Mapping[str, Array], card: Card | None, top: int) -> tupl
     if card is None or card.task.kind != "classification" or not outputs:
         return ()
     logits = np.asarray(next(iter(outputs.values())), np.float64).reshape(-1)
+    if not logits.size:
+        return ()
     shifted = np.exp(logits - logits.max())
     probabilities = shifted / shifted.sum()
     labels = card.task.labels if len(card.task.labels) == logits.size else tuple(map(str, range(logits.size)))
@@ -209,22 +212,24 @@ def stacked(samples: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
     return joined
 
 
-def _target(out: str | Path | None, model: Path, task: Task) -> Path | None:
-    """Where to write: .npz for arrays, .png for the images of a generator; None for nothing.
+def _target(out: str | Path | None, model: Path, task: Task) -> tuple[Path | None, str]:
+    """Where to write, None for nothing; and what: .npz for arrays, .png for the images of a generator.
 
     Raises:
-        UsageError: another suffix.
+        UsageError: another suffix, or a place that cannot be written.
     """
     generates = task.kind == "generation"
-    if out is None:
-        return Path(f"{model.name}.png") if generates else None
-    target = Path(out)
-    if target.suffix == ".png" and not generates:
+    if out is None and not generates:
+        return None, ""
+    target = Path(f"{model.name}.png") if out is None else Path(out)
+    suffix = output_suffix(target, ".png" if generates else ".npz")
+    if suffix == ".png" and not generates:
         raise UsageError(f"-o {target}: the model gives no images ({task.kind}); outputs are written as one .npz file")
-    if target.suffix not in (".npz", ".png"):
+    if suffix not in (".npz", ".png"):
         wanted = "outputs are written as one .npz file" + (", images as .png" if generates else "")
         raise UsageError(f"-o {target} does not end in .npz; {wanted}")
-    return target
+    check_output(target)
+    return target, suffix
 
 
 def _summary(name: str, array: Array) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from edgekit.artifact import library_versions, sha256_file, writable_folder
+from edgekit.artifact import library_versions, sha256_file
 from edgekit.data import Dataset, open_data
 from edgekit.data.dataset import held_out_splits
 from edgekit.errors import UsageError
@@ -19,11 +19,14 @@ from edgekit.models.checkpoint import save_checkpoint
 from edgekit.models.family import TrainOptions, family, new_network, parameter_count
 from edgekit.models.samples import MAX_VALIDATION
 from edgekit.models.training import Fit, Progress, fit
+from edgekit.outputs import as_file, check_output, output_suffix
 from edgekit.pipeline.quantization_aware import with_learned_ranges, with_roundings
 from edgekit.quality.anomaly import refit_threshold
 from edgekit.quality.evaluate import evaluate
 from edgekit.runtime.torch import TorchModuleRunner, free_batch
 from edgekit.types import Card, Network, Quality, Step
+
+SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,8 @@ class TrainResult:
     figures in its card). ``rounded``: the same figure with the roundings of int8, of quantization-aware training."""
 
     path: Path
+    bytes: int
+    sha256: str
     network: Network
     fit: Fit
     quality: Quality | None
@@ -43,8 +48,8 @@ class TrainResult:
         return {
             "checkpoint": {
                 "path": str(self.path),
-                "bytes": self.path.stat().st_size,
-                "sha256": sha256_file(self.path),
+                "bytes": self.bytes,
+                "sha256": self.sha256,
                 "parameters": parameter_count(self.network.module),
             },
             "family": self.network.card.family,
@@ -96,7 +101,9 @@ def train(
     if hold_out is not None and network.task.kind != "anomaly":
         raise UsageError(f"--hold-out is for anomaly detection; {family_name} learns {network.task.kind}: leave it out")
     step = Step("train", {"data": samples.label, "device": device, **asdict(options)}, training_versions())
-    return train_network(network, samples, options, place, step, device=device, progress=progress)
+    with as_file(place, SUFFIX) as file:
+        result = train_network(network, samples, options, file, step, device=device, progress=progress)
+    return replace(result, path=place)
 
 
 def train_network(
@@ -131,7 +138,16 @@ def train_network(
     figures = held_out_quality(network, samples)
     trained = replace(network, card=replace(card, quality=figures))
     save_checkpoint(trained, out)
-    return TrainResult(out, trained, outcome, figures[0] if figures else None, time.monotonic() - start, rounded)
+    return TrainResult(
+        out,
+        out.stat().st_size,
+        sha256_file(out),
+        trained,
+        outcome,
+        figures[0] if figures else None,
+        time.monotonic() - start,
+        rounded,
+    )
 
 
 def _with_threshold(network: Network, learnt: Dataset, options: TrainOptions, card: Card) -> Card:
@@ -195,14 +211,12 @@ def checkpoint_path(out: str | Path) -> Path:
     """``out`` as a place a checkpoint can be written to.
 
     Raises:
-        UsageError: another suffix than .safetensors, or a folder that cannot be written.
+        UsageError: another suffix than .safetensors, or a place that cannot be written.
     """
     place = Path(out)
-    if place.suffix != ".safetensors":
-        raise UsageError(
-            f"a checkpoint is a .safetensors file, got -o {place}; call it {place.stem or 'model'}.safetensors"
-        )
-    writable_folder(place.parent)
+    if output_suffix(place, SUFFIX) != SUFFIX:
+        raise UsageError(f"a checkpoint is a {SUFFIX} file, got -o {place}; call it {place.stem or 'model'}{SUFFIX}")
+    check_output(place)
     return place
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit.artifact import is_saved_model, open_artifact, sha256_model
+from edgekit.artifact import contract_of, is_saved_model, open_artifact, sha256_model
 from edgekit.bench.shapes import Shapes, free_dims, parse_shapes
+from edgekit.errors import UsageError
 from edgekit.pipeline.real_inputs import RealInputs
 from edgekit.quality.alignment import Alignment, align
 from edgekit.quality.cases import Case, cases, with_possible_masks
@@ -99,6 +100,7 @@ def verify(
     on: str = "cpu",
     shape: Sequence[str] = (),
     input: str | None = None,
+    factory: str | None = None,
 ) -> VerifyResult:
     """Runs ``model`` and ``against`` on the same inputs and compares their outputs; replays the card's self-test.
 
@@ -114,6 +116,7 @@ def verify(
         shape: ``NAME=576`` or ``INPUT=1x576`` for free dimensions, which are run at this size only (else at 1, 2, 5 and
             twice the example's); and the shapes of inputs that a factory gives no examples of.
         input: one real sample to compare on, as ``edgekit run`` takes it.
+        factory: what builds the network of ``against``, where that is a checkpoint of the user's own one.
 
     Raises:
         ModelError, SourceError, DataError: a file, network or data set cannot be read.
@@ -128,13 +131,13 @@ def verify(
         opened = stack.enter_context(open_runner(artifact.path, device=on, runtime=runtime))
         inputs = {spec.name for spec in opened.signature.inputs}
         of_inputs = {**_exported_at(artifact), **{name: size for name, size in shapes.items() if name in inputs}}
-        reference = _reference(str(against), stack, of_inputs)
+        reference = _reference(str(against), stack, of_inputs, factory)
         both = reference.artifact is not None and streaming_of(reference.artifact.card) is not None
         runner = opened if both else sequences(opened)  # two files of one step are compared step by step
-        own = artifact.card.contract if artifact.card is not None else {}
+        own = contract_of(artifact)
         free = reference.network is not None
         side = align(runner.signature, reference.signature, own, reference.contract, free=free)
-        contract = own if artifact.card is not None else side.contract(reference.contract)
+        contract = own if artifact.card is not None else {**own, **side.contract(reference.contract)}
         for note in side.notes:
             log.info("%s", note)
         run = _reference_run(reference, side)
@@ -166,7 +169,7 @@ def replay(runner: Runner, artifact: Artifact) -> CaseResult | None:
     if artifact.card is None or artifact.card.selftest is None:
         return None
     promised = artifact.card.selftest
-    outputs = runner.run(seeded_feed(runner.signature, artifact.card.contract, promised.seed))
+    outputs = runner.run(seeded_feed(runner.signature, contract_of(artifact), promised.seed))
     wanted = {name: np.asarray(values, np.float64) for name, values in promised.outputs.items()}
     got = {name: outputs[name].ravel()[: len(wanted[name])] for name in wanted}
     case = Case("self-test", {})
@@ -186,19 +189,20 @@ def _exported_at(artifact: Artifact) -> Shapes:
     return parse_shapes([text for step in steps if step.name == "export" for text in step.params.get("shape", ())])
 
 
-def _reference(against: str, stack: ExitStack, shapes: Shapes) -> _Reference:
+def _reference(against: str, stack: ExitStack, shapes: Shapes, factory: str | None) -> _Reference:
     """``shapes``: of inputs, for a network that has other examples or none."""
     if Path(against).suffix.lower() in _FILES or is_saved_model(against):
+        if factory is not None:
+            raise UsageError(f"--factory goes with a checkpoint, and {against} is a model file; leave it out")
         from edgekit.devices import open_runner
 
         artifact = open_artifact(against)
         runner = stack.enter_context(open_runner(artifact.path))
-        contract = artifact.card.contract if artifact.card is not None else {}
-        return _Reference(runner.run, runner.signature, contract, artifact=artifact)
+        return _Reference(runner.run, runner.signature, contract_of(artifact), artifact=artifact)
     from edgekit.runtime.torch import TorchModuleRunner
     from edgekit.source import resolve
 
-    network = resolve(against, shapes=shapes)
+    network = resolve(against, shapes=shapes, factory=factory)
     run = TorchModuleRunner(network.module, network.signature).run
     return _Reference(run, network.signature, network.card.contract, network=network)
 
@@ -227,7 +231,7 @@ def _examples(side: Alignment, reference: _Reference) -> Feed | None:
         array = array if pair.order is None else array.transpose(np.argsort(pair.order))
         if any(isinstance(d, int) and d != n for d, n in zip(pair.mine.shape, array.shape, strict=True)):
             return None
-        examples[pair.mine.name] = np.ascontiguousarray(array).astype(pair.mine.dtype)
+        examples[pair.mine.name] = np.asarray(array, order="C").astype(pair.mine.dtype)
     return examples
 
 

@@ -13,6 +13,7 @@ from edgekit.errors import UnsupportedError
 from edgekit.quality.account_base import Account, LeftFloat
 from edgekit.quality.account_onnx import onnx_account
 from edgekit.quality.account_tflite import holds_data, read_tflite, tflite_account
+from edgekit.quality.onnxfile import load_onnx
 from edgekit.types import Artifact, Format
 
 __all__ = ["Account", "LeftFloat", "account", "quantized_already"]
@@ -60,9 +61,7 @@ def _has_scales(artifact: Artifact) -> bool:
         model = read_tflite(artifact.path)
         held = (t.quantization for g in model.subgraphs for t in g.tensors if t.quantization is not None)
         return any(q.scale is not None and len(q.scale) > 0 for q in held)
-    import onnx
-
-    kinds = {node.op_type for node in onnx.load(str(artifact.path), load_external_data=False).graph.node}
+    kinds = {node.op_type for node in load_onnx(artifact.path, weights=False).graph.node}
     return any(kind.startswith(("Q", "Dequantize", "DynamicQuantize")) or "Integer" in kind for kind in kinds)
 
 
@@ -74,5 +73,5 @@ def _holds_half(artifact: Artifact) -> bool:
         )
     import onnx
 
-    model = onnx.load(str(artifact.path))
+    model = load_onnx(artifact.path, weights=False)
     return any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in model.graph.initializer)

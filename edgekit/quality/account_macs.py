@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from edgekit.bench.roofline.work import Call, Tensor, macs
+from edgekit.errors import ModelError
+from edgekit.reading import reading
 
 _RECURRENT = ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM")
 
@@ -48,7 +50,8 @@ def _onnx_shapes(model: Any) -> dict[str, tuple[int, ...]]:
             del node.input[8:]
         elif node.op_type in ("MatMulNBits", "GatherBlockQuantized"):
             _plain(copy.graph, node)
-    graph = onnx.shape_inference.infer_shapes(copy).graph
+    with reading("the ONNX graph", ModelError, "one with shapes", onnx.shape_inference.InferenceError):
+        graph = onnx.shape_inference.infer_shapes(copy).graph
     found = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
         kind = value.type.tensor_type

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgekit.errors import ModelError
 from edgekit.quality.account_base import CONVERSIONS, PLUMBING, Account, LeftFloat
 from edgekit.quality.account_macs import onnx_macs, whole
+from edgekit.quality.onnxfile import check_graph, load_onnx
 
 QDQ_KERNELS = frozenset(
     (
@@ -81,13 +81,9 @@ class OnnxGraph:
 
 def onnx_account(path: Path, reasons: Mapping[str, str]) -> Account:
     """The account of an ONNX file; see :func:`account`."""
-    import onnx
-
-    try:
-        model = onnx.load(str(path))
-        graph = OnnxGraph(model)
-    except Exception as error:  # protobuf and file errors share no base class
-        raise ModelError(f"{path} cannot be read as ONNX: {error}") from error
+    model = load_onnx(path)
+    check_graph(path, model.graph)
+    graph = OnnxGraph(model)
     work = [node for node in graph.real_work() if not _fused_activation(graph, node)]
     left = []
     for node in work:
@@ -139,17 +135,18 @@ def _from_dequantize(graph: OnnxGraph, name: str) -> bool:
 
 def _writes_float(graph: OnnxGraph, node: Any) -> str:
     """The output tensor of ``node`` that somebody reads in float, or the empty string."""
-    for name in node.output:
-        if not name:
-            continue
-        readers = graph.readers.get(name, [])
-        if name in graph.outputs or not readers:
-            return str(name)
-        for reader in readers:
-            if reader.op_type in ("Relu", "Clip") and not _writes_float(graph, reader):
-                continue
-            if reader.op_type != "QuantizeLinear":
+    for name in filter(None, node.output):
+        left, seen = [name], {name}
+        while left:  # through the activations behind it
+            readers = graph.readers.get(left[-1], [])
+            if left.pop() in graph.outputs or not readers:
                 return str(name)
+            for reader in readers:
+                if reader.op_type in ("Relu", "Clip"):
+                    left += [other for other in reader.output if other and other not in seen]
+                    seen.update(reader.output)
+                elif reader.op_type != "QuantizeLinear":
+                    return str(name)
     return ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,8 @@ from edgekit.bench.roofline.tflite import loop_rounds
 from edgekit.errors import ModelError
 from edgekit.quality.account_base import CONVERSIONS, PLUMBING, Account, LeftFloat
 from edgekit.quality.account_macs import tflite_macs, whole
-from edgekit.wire_tflite import IDENTIFIER, graphs
+from edgekit.reading import reading
+from edgekit.wire_tflite import check, graphs
 
 INTEGER_WEIGHTS = frozenset(("int8", "uint8", "int4", "uint4", "int16", "int32"))
 
@@ -30,20 +32,46 @@ _REAL = "its inputs are float"
 
 
 def read_tflite(path: Path) -> Any:
-    """The flatbuffer of a TFLite file as the schema's objects (``ModelT``).
+    """The flatbuffer of a TFLite file as the schema's objects (``ModelT``), its lists never None.
 
     Raises:
-        ModelError: the bytes are no TFLite model.
+        ModelError: the bytes are no TFLite model, or one of operators and types that the schema does not have.
+        LimitError: more operators than a model may have.
     """
     from ai_edge_litert import schema_py_generated as schema
 
     data = path.read_bytes()
-    if data[4:8] != IDENTIFIER:
-        raise ModelError(f"{path} cannot be read as TFLite: its bytes 4 to 8 are {data[4:8]!r}, not {IDENTIFIER!r}")
     try:
-        return schema.ModelT.InitFromPackedBuf(data, 0)
-    except Exception as error:  # the generated reader fails with whatever it meets first
-        raise ModelError(f"{path} cannot be read as TFLite: {type(error).__name__}: {error}") from error
+        check(data)
+    except ModelError as error:
+        raise ModelError(f"{path} cannot be read as TFLite: {error}") from error
+    with reading(path, ModelError, "TFLite", struct.error):
+        model = schema.ModelT.InitFromPackedBuf(data, 0)
+    _complete(path, model)
+    return model
+
+
+def _complete(path: Path, model: Any) -> None:
+    """Empty lists for those that the file leaves out; ModelError for what the schema does not have."""
+    kinds, types = _enum_names("BuiltinOperator"), _enum_names("TensorType")
+    for name in ("operatorCodes", "subgraphs", "buffers"):
+        setattr(model, name, getattr(model, name) or [])
+    for code in model.operatorCodes:
+        number = max(code.builtinCode, code.deprecatedBuiltinCode)
+        if number not in kinds:
+            raise ModelError(f"{path} cannot be read as TFLite: it has an operator {number}, which the schema has not")
+    for graph in model.subgraphs:
+        graph.tensors, graph.operators = graph.tensors or [], graph.operators or []
+        graph.inputs, graph.outputs = _listed(graph.inputs), _listed(graph.outputs)
+        for operator in graph.operators:
+            operator.inputs, operator.outputs = _listed(operator.inputs), _listed(operator.outputs)
+        unknown = next((tensor.type for tensor in graph.tensors if tensor.type not in types), None)
+        if unknown is not None:
+            raise ModelError(f"{path} cannot be read as TFLite: it has a tensor of the unknown type {unknown}")
+
+
+def _listed(numbers: Any) -> Any:
+    return () if numbers is None or isinstance(numbers, int) else numbers
 
 
 def holds_data(model: Any, tensor: Any) -> bool:

@@ -63,7 +63,7 @@ class Alignment:
         turned = {}
         for pair in self.inputs:
             array = feed[pair.mine.name]
-            array = array if pair.order is None else np.ascontiguousarray(array.transpose(pair.order))
+            array = array if pair.order is None else np.asarray(array.transpose(pair.order), order="C")
             turned[pair.theirs.name] = array.astype(pair.theirs.dtype, copy=False)
         return turned
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekit.data.dataset import Dataset, split_indices
 from edgekit.errors import DataError, ModelError, UnsupportedError
-from edgekit.quality.evaluate import Evaluation, Outcomes, Runs, model_batches, refuse_nan
+from edgekit.quality.evaluate import Evaluation, Outcomes, Runs, checked, model_batches
 from edgekit.types import Array, Card, Feed, Task
 
 log = logging.getLogger("edgekit")
@@ -48,8 +48,7 @@ def scores(runner: Runs, dataset: Dataset, card: Card | None, total: int) -> Arr
     contract = card.contract if card is not None else {}
     for feed, count in model_batches(runner.signature, dataset, contract, total):
         outputs = runner.run(feed)
-        name, answers = next(iter(outputs.items()))
-        refuse_nan(answers[:count], name, done, dataset)
+        checked(outputs, next(iter(outputs)), count, done, dataset)
         found[done : done + count] = score(feed, outputs)[:count]
         done += count
     return found

@@ -13,12 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from edgekit.devices import open_runner
 from edgekit.errors import ParityError
+from edgekit.leftovers import scratch_folder
 from edgekit.quality.as_app import Call
 from edgekit.quality.readings import Constant, Operator, Pair, Steps
 from edgekit.runtime.base import Runner
@@ -95,8 +95,8 @@ def compare(pair: Pair, calls: Iterable[Call]) -> Arithmetic:
     findings = list(_constants_off(pair))
     biases = [_Bias(pair, one) for one in pair.constants if one.bias and (_excess(one) > 0).any()]
     count = 0
-    with TemporaryDirectory() as folder, ExitStack() as stack:
-        runs = _Runs(pair, Path(folder), stack)
+    with scratch_folder() as folder, ExitStack() as stack:
+        runs = _Runs(pair, folder, stack)
         for call in calls:
             count += 1
             run = runs.of(call.feed)
@@ -194,8 +194,8 @@ class _Runs:
 
 def first_not_finite(pair: Pair, feed: Feed) -> Operator | None:
     """The first operator of the parent whose result is not finite in the file on ``feed``; None where none is seen."""
-    with TemporaryDirectory() as folder, ExitStack() as stack:
-        runs = _Runs(pair, Path(folder), stack)
+    with scratch_folder() as folder, ExitStack() as stack:
+        runs = _Runs(pair, folder, stack)
         entry = pair.shown_feed(feed)
         seen = {**entry, **runs.shown.run(entry)}
     broken = {r.tensor for r in pair.readings if not np.isfinite(seen[r.other]).all()}

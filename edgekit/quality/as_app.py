@@ -76,7 +76,7 @@ def run_as_app(
     """Runs ``made`` as an app does, and says how near its outputs are to those of its parent.
 
     A parent that keeps state between calls (a recurrent TFLite file whose state the caller resets) is reset before
-    every call, and so is the file made from it.
+    every call, and so is the file made from it, or one that keeps its state because it was asked to: its card says it.
 
     Args:
         feeds: samples, one or more; the first is run twice, with all else between.
@@ -88,7 +88,8 @@ def run_as_app(
     """
     waiting = iter(feeds)
     first = next(waiting)
-    resets = keeps_state(parent, first)
+    asked = made.card is not None and made.card.stateful is True
+    resets = asked or keeps_state(parent, first)
     meter, calls = FidelityMeter(channels_last=parent.format is Format.TFLITE), []
     with _Parent(parent) as reference, _opened(made, stateful=not resets) as candidate:
 

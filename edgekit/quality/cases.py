@@ -8,21 +8,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgekit.data.seeded import extreme_feed, seeded_feed, zeros_feed
+from edgekit.errors import DeviceError
 from edgekit.types import Array, Feed, InputContract, Signature
 
 SEEDS = (0, 1, 2)
 LENGTH_SEEDS = (3, 4, 5, 6, 7)
 """More random cases, where an input holds lengths of sequences: what is computed depends on how they fall together."""
-INVENTED = ("zeros", "lowest", "highest")
-"""Kinds whose values are of one piece, so that their booleans are all false or all true."""
+REAL = ("example", "sample")
+"""Kinds whose values somebody gave."""
 SAMPLES = 8
 """Real samples a proof takes from a data set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One input of a proof. ``kind``: random, lengths, example, zeros, lowest, highest, sample, or ``batch=5`` for a
-    size."""
+    """One input of a proof. ``kind``: random, lengths, example, zeros, lowest, highest, sample, ``batch=5`` for a size,
+    or calls."""
 
     kind: str
     feed: Feed
@@ -74,37 +75,69 @@ def cases(
             yield Case(f"{name}={size}", _bounded(feed, shown))
 
 
+def again(made: Sequence[Case]) -> list[Case]:
+    """More calls on inputs that were run before: what is usual behind each extreme and zeros, of which a state may be
+    left. A real sample is more usual than an example, and that than random numbers."""
+    usual = next((case for kind in ("sample", "example", "random") for case in made if case.kind == kind), None)
+    extremes = [case for kind in ("highest", "lowest", "zeros") for case in made if case.kind == kind]
+    return [Case("calls", one.feed) for extreme in extremes if usual for one in (extreme, usual)]
+
+
 def with_possible_masks(
     made: Sequence[Case], reference: Callable[[Feed], Mapping[str, Array]]
 ) -> tuple[list[Case], tuple[str, ...]]:
-    """``made``, and what to say of it: invented cases whose booleans make the reference give NaN get usual booleans.
+    """``made``, and what to say of it: made-up cases that the reference has no answer to get other booleans.
 
-    A mask that hides everything has no answer in torch's attention (softmax over nothing is NaN). The numbers of such a
-    case stay as they are, its booleans become those of the first typical case. What gives NaN then, too, stays as it
-    was, and fails.
+    A mask that hides every key of a query has no answer in torch's attention (softmax over nothing is NaN), and random
+    ones do, beside a causal mask; an encoder of nested tensors raises where all is padding. The numbers of such a case
+    stay as they are, its booleans become true at the end only, or at the beginning only, or those of a real case. What
+    has no answer then, too, stays as it was, and fails.
     """
-    usual = next((case for case in made if case.typical), None)
-    masks = [] if usual is None else [name for name, array in usual.feed.items() if array.dtype.kind == "b"]
-    if usual is None or not masks:
+    masks = sorted({name for case in made for name, array in case.feed.items() if array.dtype.kind == "b"})
+    if not masks:
         return list(made), ()
-    found, changed = [], []
+    real = next((case.feed for case in made if case.kind in REAL), None)
+    found: list[Case] = []
+    changed: dict[str, list[str]] = {}
     for case in made:
         found.append(case)
-        if case.kind in INVENTED and not _finite(reference(case.feed)):
-            again = replace(case, feed={**case.feed, **{name: usual.feed[name] for name in masks}})
-            if _finite(reference(again.feed)):
-                found[-1] = again
-                changed.append(case.kind)
-    if not changed:
-        return found, ()
-    note = (
-        f"on the case {', '.join(changed)} the network itself gives NaN or infinity, as where a mask hides everything; "
-        f"proved there with {', '.join(masks)} of the case {usual.kind!r}"
+        if case.kind in REAL or _answers(reference, case.feed):
+            continue
+        for how, feed in _other_masks(case.feed, masks, real):
+            if _answers(reference, feed):
+                found[-1] = replace(case, feed=feed)
+                changed.setdefault(how, []).append(case.kind)
+                break
+    notes = (
+        f"on the case {', '.join(dict.fromkeys(kinds))} the network itself gives NaN, infinity or an error, as where a "
+        f"mask hides everything; proved there with {', '.join(masks)} {how}"
+        for how, kinds in changed.items()
     )
-    return found, (note,)
+    return found, tuple(notes)
 
 
-def _finite(outputs: Mapping[str, Array]) -> bool:
+def _other_masks(feed: Feed, masks: Sequence[str], real: Feed | None) -> Iterator[tuple[str, Feed]]:
+    """``feed`` with other booleans, and what is true in them: more in one row than in another, never all of the last
+    axis, or of the first place alone."""
+
+    def ends(array: Array) -> Array:
+        size = array.shape[-1] if array.ndim else 1
+        rows = np.arange(array.size // max(size, 1)).reshape(*array.shape[:-1], 1)
+        behind: Array = np.arange(size) > rows % max(size, 1)
+        return behind.reshape(array.shape)
+
+    yield "true at the end only", {**feed, **{name: ends(feed[name]) for name in masks}}
+    yield "true at the beginning only", {**feed, **{name: ~ends(feed[name]) for name in masks}}
+    if real is not None and all(real[name].shape == feed[name].shape for name in masks):
+        yield "of a real input", {**feed, **{name: real[name] for name in masks}}
+
+
+def _answers(reference: Callable[[Feed], Mapping[str, Array]], feed: Feed) -> bool:
+    """Whether the reference gives finite numbers."""
+    try:
+        outputs = reference(feed)
+    except DeviceError:
+        return False
     return all(np.isfinite(array).all() for array in outputs.values())
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from edgekit import wire_pt2
 from edgekit.errors import ModelError
 from edgekit.quality import saved_model
 from edgekit.quality.account_tflite import holds_data, read_tflite, text
+from edgekit.quality.onnxfile import load_onnx
 from edgekit.types import Artifact, Dim, Format, Signature, TensorSpec
 
 PT2_DTYPES = {
@@ -54,17 +55,8 @@ def file_signature(artifact: Artifact) -> Signature:
 # ---------------------------------------------------------------- ONNX
 
 
-def _onnx_model(path: Path) -> Any:
-    import onnx
-
-    try:
-        return onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # protobuf and file errors share no base class
-        raise ModelError(f"{path} cannot be read as ONNX: {error}") from error
-
-
 def _onnx_names(path: Path) -> Iterator[str]:
-    model = _onnx_model(path)
+    model = load_onnx(path, weights=False)
     graphs = [model.graph, *model.functions]
     while graphs:
         for node in graphs.pop().node:
@@ -77,7 +69,7 @@ def _onnx_names(path: Path) -> Iterator[str]:
 
 
 def _onnx_signature(path: Path) -> Signature:
-    graph = _onnx_model(path).graph
+    graph = load_onnx(path, weights=False).graph
     constants = {tensor.name for tensor in graph.initializer}
     inputs = tuple(_onnx_spec(value) for value in graph.input if value.name not in constants)
     return Signature(inputs, tuple(_onnx_spec(value) for value in graph.output))
@@ -90,7 +82,8 @@ def _onnx_spec(value: Any) -> TensorSpec:
     shape: list[Dim] = []
     for index, dim in enumerate(tensor.shape.dim):
         shape.append(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or f"{value.name}_{index}")
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name if tensor.elem_type else "unknown"
+    known = tensor.elem_type in onnx.TensorProto.DataType.values() and tensor.elem_type
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name if known else "unknown"
     return TensorSpec(value.name, dtype, tuple(shape))
 
 
@@ -139,22 +132,28 @@ def _tflite_signature(path: Path) -> Signature:
 
 
 def _pt2_program(path: Path) -> Any:
-    """The exported program as JSON; read without torch, and nothing is unpickled."""
+    """The graph and the signature of an exported program as JSON; read without torch, and nothing is unpickled."""
+    found = wire_pt2.program(path).get("graph_module")
+    if not isinstance(found, dict):
+        raise ModelError(f"{path} cannot be read as .pt2: its program has no graph; {wire_pt2.WAY_OUT}")
+    return found
+
+
+@contextmanager
+def _as_program(path: Path) -> Iterator[None]:
+    """Raises ModelError where a program does not have the fields that torch writes."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            member = next((n for n in archive.namelist() if n.endswith("/models/model.json")), None)
-            if member is None:
-                raise ModelError(
-                    f"{path} holds no models/model.json; write it again with torch.export.save of torch 2.8 or newer"
-                )
-            return json.loads(archive.read(member))["graph_module"]
-    except (zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{path} cannot be read as .pt2: {error}") from error
+        yield
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ModelError(
+            f"{path} cannot be read as .pt2: its program is not as torch writes it ({type(error).__name__}: {error}); "
+            f"{wire_pt2.WAY_OUT}"
+        ) from error
 
 
-def _pt2_names(path: Path) -> Iterator[str]:
-    for node in _pt2_program(path)["graph"]["nodes"]:
-        yield str(node["target"]).removeprefix("torch.ops.")
+def _pt2_names(path: Path) -> list[str]:
+    with _as_program(path):
+        return [str(node["target"]).removeprefix("torch.ops.") for node in _pt2_program(path)["graph"]["nodes"]]
 
 
 def may_write_buffers(path: Path) -> bool:
@@ -166,14 +165,19 @@ def may_write_buffers(path: Path) -> bool:
         ModelError: the file cannot be read.
     """
     program = _pt2_program(path)
-    if any("buffer_mutation" in row for row in program["signature"]["output_specs"]):
-        return True
     in_place = any(name.rpartition(".")[0].endswith("_") for name in _pt2_names(path))  # aten.add_.Tensor
-    return in_place and any("buffer" in row for row in program["signature"]["input_specs"])
+    with _as_program(path):
+        if any("buffer_mutation" in row for row in program["signature"]["output_specs"]):
+            return True
+        return in_place and any("buffer" in row for row in program["signature"]["input_specs"])
 
 
 def _pt2_signature(path: Path) -> Signature:
-    program = _pt2_program(path)
+    with _as_program(path):
+        return _signature_of(_pt2_program(path))
+
+
+def _signature_of(program: Any) -> Signature:
     values = program["graph"]["tensor_values"]
 
     def specs(rows: Any, key: str) -> tuple[TensorSpec, ...]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from edgekit import registry
 from edgekit.data.dataset import Dataset
-from edgekit.data.preprocess import batches
+from edgekit.data.preprocess import batches, whole_samples
 from edgekit.errors import DataError, ModelError, UnsupportedError
 from edgekit.types import Array, Card, Feed, InputContract, Quality, Signature
 
@@ -119,7 +119,7 @@ def evaluate(runner: Runs, dataset: Dataset, card: Card | None, *, limit: int | 
 
     Raises:
         DataError: the data set lacks what the metric needs, or its samples do not fit the model.
-        ModelError: the model gives NaN.
+        ModelError: the model gives NaN, or not an answer a sample.
         UnsupportedError: the outputs are not what the task says.
     """
     kind = card.task.kind if card is not None else "none"
@@ -135,7 +135,7 @@ def accuracy(runner: Runs, dataset: Dataset, card: Card | None, limit: int | Non
 
     Raises:
         DataError: no labels, labels beyond the model's outputs, or samples that do not fit the model.
-        ModelError: the model gives NaN.
+        ModelError: the model gives NaN, or not an answer a sample.
         UnsupportedError: the model has no output that names a class.
     """
     if dataset.labels is None:
@@ -149,8 +149,7 @@ def accuracy(runner: Runs, dataset: Dataset, card: Card | None, limit: int | Non
     done = 0
     contract = card.contract if card is not None else {}
     for feed, count in model_batches(runner.signature, dataset, contract, total):
-        answers = runner.run(feed)[output][:count]
-        refuse_nan(answers, output, done, dataset)
+        answers = checked(runner.run(feed), output, count, done, dataset)
         guesses = answers.reshape(count, -1, classes)[:, -1].argmax(axis=-1)
         hits[done : done + count] = guesses == labels[done : done + count]
         done += count
@@ -160,12 +159,19 @@ def accuracy(runner: Runs, dataset: Dataset, card: Card | None, limit: int | Non
     return Evaluation("accuracy", correct / total, total, dataset.label, correct, per_class, outcomes=outcomes)
 
 
-def refuse_nan(answers: Array, output: str, done: int, dataset: Dataset) -> None:
-    """Raises ModelError if there is NaN in ``answers``, those of the samples from ``done`` on."""
+def checked(outputs: Mapping[str, Array], name: str, count: int, done: int, dataset: Dataset) -> Array:
+    """The rows of the output ``name`` for ``count`` samples, those of ``dataset`` from ``done`` on.
+
+    Raises:
+        ModelError: there is NaN in them, or not a row for each sample.
+    """
+    answers = outputs[name][:count] if outputs[name].ndim else outputs[name].reshape(0)
+    where = f"for samples {done} to {done + count - 1} of {dataset.label}"
+    if len(answers) < count:
+        raise ModelError(f"the model gives {len(answers)} rows in {name!r} {where}; it has to give one a sample")
     if np.isnan(answers).any():
-        raise ModelError(
-            f"the model gives NaN in {output!r} for samples {done} to {done + len(answers) - 1} of {dataset.label}"
-        )
+        raise ModelError(f"the model gives NaN in {name!r} {where}")
+    return answers
 
 
 def class_output(signature: Signature, card: Card | None) -> tuple[str, int]:
@@ -211,6 +217,10 @@ def model_batches(
     signature: Signature, dataset: Dataset, contract: Mapping[str, InputContract], total: int
 ) -> Iterator[tuple[Feed, int]]:
     """Feeds of the size the file takes, with the number of real samples in each (the last may be padded)."""
+    if whole_samples(dataset, signature, contract):
+        for feed, _ in batches(dataset, signature, contract, limit=total):
+            yield feed, 1
+        return
     size = batch_size(signature)
     prepared = max(_CHUNK // size, 1) * size
     for feed, _ in batches(dataset, signature, contract, batch=prepared, limit=total):

@@ -7,7 +7,6 @@ is gone into, and where none does the module itself is the smallest.
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,6 +19,7 @@ from edgekit.adapter import adapt
 from edgekit.converters.base import Capture, ExportOptions, own_prefix
 from edgekit.devices import open_runner
 from edgekit.errors import ConversionError, InputError, ModelError
+from edgekit.leftovers import scratch_folder
 from edgekit.models.userfile import imported_files
 from edgekit.quality.causes import Cause, explain
 from edgekit.types import Card, Network, Task
@@ -138,8 +138,8 @@ def convert_alone(tool: str, module: torch.nn.Module, args: Any, kwargs: Any = N
     if tool == "torch.export":
         _ = capture.program
         return
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        path = Path(folder) / f"part.{tool}"
+    with scratch_folder() as folder:
+        path = folder / f"part.{tool}"
         registry.lookup("converters", tool)().convert(capture, path)
         with opened(path, tool):
             pass

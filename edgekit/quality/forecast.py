@@ -8,7 +8,7 @@ import numpy as np
 
 from edgekit.data.dataset import Dataset
 from edgekit.errors import DataError, UnsupportedError
-from edgekit.quality.evaluate import Evaluation, Outcomes, Runs, model_batches, refuse_nan
+from edgekit.quality.evaluate import Evaluation, Outcomes, Runs, checked, model_batches
 from edgekit.types import Array, Card, Signature, Task
 
 
@@ -34,8 +34,7 @@ def forecast_error(runner: Runs, dataset: Dataset, card: Card | None, limit: int
     squared, absolute = np.empty(total), 0.0
     done = 0
     for feed, count in model_batches(runner.signature, dataset, card.contract, total):
-        answers = runner.run(feed)[output][:count].reshape(count, -1).astype(np.float64)
-        refuse_nan(answers, output, done, dataset)
+        answers = checked(runner.run(feed), output, count, done, dataset).reshape(count, -1).astype(np.float64)
         wrong = answers - wanted[done : done + count]
         squared[done : done + count] = (wrong**2).mean(axis=1)
         absolute += float(np.abs(wrong).sum())

@@ -22,7 +22,7 @@ from edgekit.data.dataset import Dataset, open_data, stratified
 from edgekit.data.noise import normal
 from edgekit.data.preprocess import apply_contract
 from edgekit.errors import DataError, EdgekitError, ModelError, SourceError
-from edgekit.quality.evaluate import Evaluation, Outcomes, Runs, model_batches, refuse_nan
+from edgekit.quality.evaluate import Evaluation, Outcomes, Runs, checked, model_batches
 from edgekit.types import Array, Card, InputContract, Task
 
 if TYPE_CHECKING:
@@ -87,15 +87,25 @@ class FeatureNetwork:
     """A classifier cut before its last linear layer.
 
     Attributes:
-        name: as :func:`edgekit.source.resolve` takes it.
+        name: of the zoo, or a checkpoint of such a network.
         sha256: of its weights.
+
+    Raises:
+        SourceError: it is another name, or not a classifier of images.
     """
 
     def __init__(self, name: str) -> None:
         from torch import nn
 
         from edgekit.source import resolve
+        from edgekit.source.checkpoint import Checkpoint
+        from edgekit.source.zoo import Zoo
 
+        if not Zoo().claims(name) and not Checkpoint().claims(name):  # the name comes from a card
+            raise SourceError(
+                f"the card compares images by the features of {name!r}, which is neither a network of the zoo nor a "
+                "checkpoint; edgekit opens nothing else because a file names it"
+            )
         network = resolve(name)
         rule = next(iter(network.card.contract.values()), None)
         linear = [module for module in network.module.modules() if isinstance(module, nn.Linear)]
@@ -155,9 +165,8 @@ def generated_images(runner: Runs, card: Card | None, task: Task, count: int) ->
     made: list[Array] = []
     done = 0
     for feed, real in model_batches(runner.signature, given, card.contract if card else {}, count):
-        name, images = next(iter(runner.run(feed).items()))
-        refuse_nan(images[:real], name, done, given)
-        made.append(as_pixels(images[:real], task))
+        outputs = runner.run(feed)
+        made.append(as_pixels(checked(outputs, next(iter(outputs)), real, done, given), task))
         done += real
     return np.concatenate(made)
 
@@ -166,7 +175,7 @@ def as_pixels(images: Array, task: Task) -> Array:
     """Model outputs (N, C, H, W) in the task's range -> uint8 (N, H, W, C)."""
     low, high = map(float, task.params["range"])
     bytes_ = np.rint((np.asarray(images, np.float64) - low) * (255.0 / (high - low))).clip(0, 255)
-    return np.ascontiguousarray(bytes_.astype(np.uint8).transpose(0, 2, 3, 1))
+    return np.asarray(bytes_.astype(np.uint8).transpose(0, 2, 3, 1), order="C")
 
 
 def moments(features: Array) -> tuple[Array, Array]:

@@ -18,8 +18,9 @@ SELFTEST_VALUES = 64
 """Values of each output that a self-test keeps."""
 
 
-def selftest_of(outputs: Feed, integers: bool, steps: Iterable[float] = ()) -> SelfTest:
-    """The self-test of a quantized file: its own outputs, and how far another device may be from them.
+def selftest_of(outputs: Feed, integers: bool, steps: Iterable[float] = ()) -> SelfTest | None:
+    """The self-test of a quantized file: its own outputs, and how far another device may be from them; None where these
+    are not finite, as where a random mask hides everything.
 
     Integer arithmetic: :data:`STEPS` steps of the outputs. Such a step is the scale that the file itself gives an
     output, which covers what calibration saw and so may be larger than what one sample fills; or 1/255 of the range of
@@ -32,6 +33,8 @@ def selftest_of(outputs: Feed, integers: bool, steps: Iterable[float] = ()) -> S
         steps: scales of the outputs that come out of integers, in the units of the outputs.
     """
     values = np.concatenate([np.asarray(v, np.float64).ravel() for v in outputs.values()])
+    if not np.isfinite(values).all():
+        return None
     reach = float(np.abs(values).max(initial=0.0))
     spread = float(max(values.max(initial=0.0), 0.0) - min(values.min(initial=0.0), 0.0))
     tolerance = STEPS * max(spread / 255, *steps, 0.0) if integers else 1e-4 * max(reach, 1.0)

@@ -118,12 +118,18 @@ class Constant:
 class Pair(Protocol):
     """A float file and the file that was quantized from it."""
 
-    operators: Sequence[Operator]
-    readings: Sequence[Reading]
-    constants: Sequence[Constant]
-    results: Mapping[str, tuple[str, str, Steps | None]]
-    """Output of the parent by the name a user sees -> key of its tensor, key in the file, steps there."""
     suffix: str
+
+    @property
+    def operators(self) -> Sequence[Operator]: ...
+    @property
+    def readings(self) -> Sequence[Reading]: ...
+    @property
+    def constants(self) -> Sequence[Constant]: ...
+    @property
+    def results(self) -> Mapping[str, tuple[str, str, Steps | None]]:
+        """Output of the parent by the name a user sees -> key of its tensor, key in the file, steps there."""
+        ...
 
     def shown(self) -> bytes:
         """The file with every ``other`` of the readings and every result as an output, by its key, in real values."""

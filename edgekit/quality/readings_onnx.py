@@ -230,7 +230,7 @@ def _columns(node: Any, values: Array, step: Array) -> Held:
     """A matrix (K, N) of the file as the parent has it: turned where its Gemm takes (N, K)."""
     turned = any(a.name == "transB" and a.i for a in node.attribute)
     allowed = np.broadcast_to(np.abs(step) / 2, values.shape)
-    return Held(np.ascontiguousarray(values.T), allowed.T) if turned else Held(values, allowed)
+    return Held(np.asarray(values.T, order="C"), allowed.T) if turned else Held(values, allowed)
 
 
 def _scaled(pair: OnnxPair, node: Any, made: Any) -> Held:
@@ -322,7 +322,8 @@ def _folded(node: Any, given: Mapping[str, Any], inputs: Sequence[Held]) -> Held
     if node.op_type == "Cast" and given["to"].i == _FLOAT:
         values = first.values.astype(np.float32)
         half = first.values.dtype == np.float16
-        return Held(values, np.spacing(np.abs(first.values)).astype(np.float32) / 2 if half else np.float32(0.5))
+        error = np.spacing(np.abs(first.values)).astype(np.float32) / 2 if half else np.full((), 0.5, np.float32)
+        return Held(values, error)
     if node.op_type == "Mul":
         second = inputs[1]
         allowed = np.abs(first.allowed * second.values) + np.abs(second.allowed * first.values)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import keyword
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from edgekit.artifact import library_versions, writing
+from edgekit.artifact import library_versions
 from edgekit.bench.shapes import Shapes
 from edgekit.converters.base import Capture, ExportOptions
 from edgekit.converters.torch_to_onnx import DEFAULT_OPSET
 from edgekit.errors import ConversionError, InputError
+from edgekit.outputs import publishing
 from edgekit.quality.causes import explain
 from edgekit.quality.failing import TOOLS, Failing, Part, convert_alone, smallest
 from edgekit.types import Network
@@ -37,7 +38,14 @@ convert_alone({tool!r}, module, args, kwargs)  # as edgekit export does it
 """
 
 
-def located(error: ConversionError, capture: Capture, source: str, folder: Path) -> ConversionError:
+class Named(NamedTuple):
+    """A network as the user named it: a SOURCE, and what builds it where that is a checkpoint of the user's own."""
+
+    source: str
+    factory: str | None = None
+
+
+def located(error: ConversionError, capture: Capture, named: Named, folder: Path) -> ConversionError:
     """``error`` with the smallest part of the network that fails by itself, its cause, and a file that shows it."""
     failing = smallest(capture, error)
     if failing is None:
@@ -46,7 +54,7 @@ def located(error: ConversionError, capture: Capture, source: str, folder: Path)
             f"With all sizes fixed, as its example inputs have them, it does convert. Cause: {words}. {error.advice}"
         )
         return ConversionError(error.tool, error.headline, advice, error.detail)
-    path = write(folder, source, capture.network, failing, capture.options)
+    path = write(folder, named, capture.network, failing, capture.options)
     part = failing.part
     which = f"{part.name} ({type(part.module).__name__})" if part.name else "the network as a whole; none of its parts"
     ended = "" if failing.finished else ". The search ended before all parts were tried: a smaller one may fail too"
@@ -57,7 +65,7 @@ def located(error: ConversionError, capture: Capture, source: str, folder: Path)
     return ConversionError(error.tool, error.headline, advice, failing.error.detail)
 
 
-def write(folder: Path, source: str, network: Network, failing: Failing, options: ExportOptions) -> Path:
+def write(folder: Path, named: Named, network: Network, failing: Failing, options: ExportOptions) -> Path:
     """Writes ``repro_PART.py`` into ``folder`` and returns its path. Running it ends with the error of the part.
 
     The module is a layer of torch.nn written out where it is one, else it is taken out of the network that ``source``
@@ -68,45 +76,48 @@ def write(folder: Path, source: str, network: Network, failing: Failing, options
     opset = options.opset or DEFAULT_OPSET
     path = folder / f"repro_{re.sub(r'[^a-zA-Z0-9]', '_', part.name or network.name)}.py"
     arguments = _arguments(part, failing.error, opset)
-    text = _head(source, network, failing, arguments is not None)
+    text = _head(named.source, network, failing, arguments is not None)
     if arguments is None:
-        text += _taken(source, part, shapes)
+        text += _taken(named, part, shapes)
     else:
-        text += f"import torch\n\n{_module(source, part, shapes)}{arguments}"
+        text += f"import torch\n\n{_module(named, part, shapes)}{arguments}"
     text += "\nwith torch.no_grad():\n    module(*args, **kwargs)  # runs in PyTorch\n"
     ours = arguments is None or failing.error.written or _recurrent(part.module)
     text += _OURS.format(tool=tool) if ours else _CAPTURE + _TOOL[tool].format(opset=opset)
-    with writing(path):
-        path.write_text(text, encoding="utf-8")
+    with publishing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return path
 
 
 def _head(source: str, network: Network, failing: Failing, random: bool) -> str:
     part, tool = failing.part, failing.error.tool
     versions = ", ".join(f"{k} {v}" for k, v in library_versions(*_PACKAGES[tool]).items())
-    said = failing.error.headline.partition(": ")[2].replace("\\", "/").replace('"""', "'''")
+    said = failing.error.headline.partition(": ")[2]
     weights = "random, from seed 0" if random and _written_out(part) else f"those of {source}, seed 0"
     inputs = "random, from seed 0" if random else "what the network gives it on its example inputs"
-    return (
-        f'"""{part.name or "the whole network"} of {network.name}: {TOOLS[tool]} cannot convert it alone.\n\n'
+    text = (
+        f"{part.name or 'the whole network'} of {network.name}: {TOOLS[tool]} cannot convert it alone.\n\n"
         f"Class: {part.kind}.\nIt ends with: {said}\nCause: {failing.cause.words}.\n"
         f"Weights: {weights}. Inputs: {inputs}.\n"
-        f'Written by edgekit {__version__} with {versions}.\n"""\n\n'
+        f"Written by edgekit {__version__} with {versions}.\n"
     )
+    # Names come from files: nothing in them may end the docstring, what follows would run with the file.
+    plain = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+    return f'"""{plain.replace(chr(92), "/").replace(chr(34), chr(39))}"""\n\n'
 
 
-def _module(source: str, part: Part, shapes: Shapes) -> str:
+def _module(named: Named, part: Part, shapes: Shapes) -> str:
     """Lines that make ``module`` in eval mode."""
     written = _written_out(part)
     if written:
         return f"torch.manual_seed(0)\nmodule = {written}.eval()\n"
     inner = f".get_submodule({part.name!r})" if part.name else ""
-    place, _, factory = source.rpartition(":")
+    place, _, factory = named.source.rpartition(":")
     file = place.endswith(".py")
     name = Path(place).stem if file else place
     words = [*name.split("."), factory]
     if not place or not all(word.isidentifier() and not keyword.iskeyword(word) for word in words) or name == "timm":
-        return f"{_whole(source, shapes)}module = network{inner}\ntorch.manual_seed(0)\n"
+        return f"{_whole(named, shapes)}module = network{inner}\ntorch.manual_seed(0)\n"
     folder = Path(place).resolve().parent if file else Path.cwd()
     return (
         f"import sys\n\nsys.path.insert(0, {str(folder)!r})\nfrom {name} import {factory} as factory\n\n"
@@ -116,23 +127,30 @@ def _module(source: str, part: Part, shapes: Shapes) -> str:
     )
 
 
-def _whole(source: str, shapes: Shapes) -> str:
+def _whole(named: Named, shapes: Shapes) -> str:
     """Lines that make ``whole``, the source as edgekit takes it, and ``network``, the module in it."""
-    place, colon, rest = source.rpartition(":")
-    if Path(place or source).exists():
-        source = f"{Path(place).resolve()}:{rest}" if colon else str(Path(source).resolve())
     sized = f", shapes={dict(shapes)!r}" if shapes else ""
+    built = f", factory={_anywhere(named.factory)!r}" if named.factory else ""
     return (
-        f"from edgekit.source import resolve\n\nwhole = resolve({source!r}{sized})\nnetwork = whole.module\n"
+        f"from edgekit.source import resolve\n\nwhole = resolve({_anywhere(named.source)!r}{sized}{built})\n"
+        "network = whole.module\n"
         "while getattr(network, 'is_adapter', False):\n    network = network.module\n"
     )
 
 
-def _taken(source: str, part: Part, shapes: Shapes) -> str:
+def _anywhere(source: str) -> str:
+    """``source`` so that it means the same in another folder."""
+    place, colon, rest = source.rpartition(":")
+    if not Path(place or source).exists():
+        return source
+    return f"{Path(place).resolve()}:{rest}" if colon else str(Path(source).resolve())
+
+
+def _taken(named: Named, part: Part, shapes: Shapes) -> str:
     """Lines that make ``module``, run the network once, and keep what the module was given."""
     inner = f".get_submodule({part.name!r})" if part.name else ""
     return (
-        f"import torch\n{_whole(source, shapes)}module = network{inner}\n\ncalls = []\n"
+        f"import torch\n{_whole(named, shapes)}module = network{inner}\n\ncalls = []\n"
         "handle = module.register_forward_pre_hook(\n"
         "    lambda module, args, kwargs: calls.append((args, kwargs)), with_kwargs=True\n)\n"
         "with torch.no_grad():\n"

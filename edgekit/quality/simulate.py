@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
 from edgekit.devices import open_runner
+from edgekit.leftovers import scratch_folder
 from edgekit.quality.as_app import Call, finite_where
 from edgekit.quality.fidelity import Fidelity, FidelityMeter
 from edgekit.quality.readings import Pair, Steps, switch
@@ -41,7 +41,7 @@ class Simulation:
 
     def __enter__(self) -> Self:
         with self._stack:
-            folder = Path(self._stack.enter_context(TemporaryDirectory()))
+            folder = self._stack.enter_context(scratch_folder())
             self._steps = self._all_steps(folder)
             path = folder / f"simulated.{self.pair.suffix}"
             path.write_bytes(self.pair.simulated(self._steps))

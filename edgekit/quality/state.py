@@ -1,8 +1,12 @@
 """State that leaks from one run into the next: the same input must give the same outputs, whatever was run before.
 
 TFLite's fused recurrent operators keep their state in variable tensors, a ``.pt2`` program may write its buffers; a
-runner that does not put them back gives other outputs for every sequence but the first. A comparison with a reference
-shows that only where the reference does not leak too, so a file is compared with itself.
+file that does not start every call from zeros, and a runner that does not put them back, give other outputs for every
+sequence but the first. A comparison with a reference shows that only where the reference does not leak too, so a file
+is compared with itself.
+
+A TFLite file whose card says that it is not stateful is never reset: its proof, like every measure, sees what an app
+sees that calls it again and again.
 """
 
 from __future__ import annotations
@@ -16,11 +20,14 @@ from edgekit.quality.cases import Case
 from edgekit.quality.contents import may_write_buffers, operators
 from edgekit.quality.parity import CaseResult
 from edgekit.types import Array, Artifact, Feed, Format
+from edgekit.wire_tflite import keeps_variables
 
 KIND = "state"
 FEEDS = 3
 """Inputs that are run twice and in another order: enough for an order that is no plain repetition."""
 WHERE = "no layer, since the first run is right; state has to be an input and an output, or to start anew"
+RULE = "call allocate_tensors() first, and reset_all_variables() between two sequences"
+RESOURCES = "open the file anew for each sequence: reset_all_variables() leaves resource variables as they are"
 LIMIT = 0.0
 """One file on one runtime, thread and process sums in one order: any difference is state."""
 _RECURRENT = {
@@ -49,6 +56,26 @@ def is_recurrent(artifact: Artifact) -> bool:
     if _RECURRENT[artifact.format] & set(operators(artifact)):
         return True
     return artifact.format is Format.PT2 and may_write_buffers(artifact.path)
+
+
+def keeps_state(artifact: Artifact) -> bool | None:
+    """Whether the state of a TFLite file's operators outlives a call; None for a file that holds no variables.
+
+    The card of a file that edgekit made says it; any other file with variables keeps what it writes to them.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    if artifact.format is not Format.TFLITE:
+        return None
+    if artifact.card is not None and artifact.card.stateful is not None:
+        return artifact.card.stateful
+    return True if keeps_variables(artifact.path.read_bytes()) else None
+
+
+def rule(kinds: Iterable[str]) -> str:
+    """What an app has to do that runs a file which keeps its state; ``kinds``: the file's operators."""
+    return RESOURCES if "ASSIGN_VARIABLE" in kinds else RULE
 
 
 def has_recurrent_layers(module: Any) -> bool:

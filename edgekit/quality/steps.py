@@ -69,7 +69,7 @@ def part(feed: Feed, signature: Signature, begin: int, end: int) -> dict[str, Ar
     """The steps from ``begin`` to ``end`` of a sequence; inputs without steps as they are."""
     axes: Mapping[str, int] = {spec.name: spec.shape.index(TIME) for spec in signature.inputs if TIME in spec.shape}
     return {
-        name: np.ascontiguousarray(array.take(range(begin, end), axes[name])) if name in axes else array
+        name: np.asarray(array.take(range(begin, end), axes[name]), order="C") if name in axes else array
         for name, array in feed.items()
     }
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgekit.quality.onnxfile import load_onnx
 from edgekit.types import Array, Feed, Format, Signature
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def trace_onnx(path: Path, feed: Feed) -> Trace:
     import onnx
     import onnxruntime
 
-    model = onnx.load(str(path))
+    model = load_onnx(path)
     graph = model.graph
     constants = {item.name for item in graph.initializer}
     nodes = []

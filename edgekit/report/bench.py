@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from edgekit.escapes import visible
 from edgekit.report.bench_extras import extra_report, short
 from edgekit.report.text import NONE, ms, size, table
 from edgekit.types import Evidence
@@ -130,7 +131,8 @@ def bench_markdown(document: Document) -> str:
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     beside = [f"- {part}" for entry in document["results"] for part in extra_report(entry) if isinstance(part, str)]
-    return "\n".join([*lines, "", *evidence_lines(document), *(["", *beside] if beside else [])]) + "\n"
+    text = "\n".join([*lines, "", *evidence_lines(document), *(["", *beside] if beside else [])])
+    return visible(text).replace("<", "&lt;") + "\n"
 
 
 def bench_csv(document: Document) -> str:
@@ -164,7 +166,7 @@ def bench_csv(document: Document) -> str:
         noise, error = (entry["noise"] or {}).get("verdict"), entry.get("error", {}).get("message")
         figures = (entry["samples"], *(latency.get(key) for key in keys), *interval)
         writer.writerow((*(named[key] for key in head), *figures, *rest, noise, *verdict, error, *_beside(entry)))
-    return out.getvalue()
+    return visible(out.getvalue())
 
 
 def _beside(entry: Entry) -> tuple[object, ...]:

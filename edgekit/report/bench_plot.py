@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgekit.errors import UsageError
+from edgekit.escapes import visible
+from edgekit.outputs import check_output, output_suffix
 from edgekit.report.bench_extras import short
 
 if TYPE_CHECKING:
@@ -25,17 +27,20 @@ _WIDEST = 2.5
 """The histogram ends at so many times the largest p50: single interrupted runs would leave nothing to see."""
 
 
-def check_plot(path: Path) -> None:
-    """Refuses, before anything is timed, what could not be drawn.
+def check_plot(path: Path) -> str:
+    """The format to draw, ``.png`` or ``.svg``; refuses, before anything is timed, what could not be drawn.
 
     Raises:
-        UsageError: neither .png nor .svg.
+        UsageError: neither .png nor .svg, or a place that cannot be written.
         ModuleNotFoundError: matplotlib is not installed.
     """
-    if path.suffix.lower() not in FORMATS:
+    suffix = output_suffix(path, FORMATS[0]).lower()
+    if suffix not in FORMATS:
         raise UsageError(f"--plot {path}: give a file that ends in {' or '.join(FORMATS)}")
+    check_output(path)
     if find_spec("matplotlib") is None:
         raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
+    return suffix
 
 
 def draw(document: Document, target: Path, suffix: str) -> None:
@@ -48,7 +53,7 @@ def draw(document: Document, target: Path, suffix: str) -> None:
 
     timed = [entry for entry in document["results"] if entry["samples_ns"] and "error" not in entry]
     long = [entry for entry in timed if "windows" in entry.get("sustain", {})]
-    with rc_context({"svg.hashsalt": "edgekit", "font.size": 9}):
+    with rc_context({"svg.hashsalt": "edgekit", "font.size": 9, "text.parse_math": False}):  # a name is no formula
         figure = Figure(figsize=(10, 4.2 * (2 if long else 1)), layout="constrained")
         panels = figure.subplot_mosaic([["spread", "time"], ["long", "long"]] if long else [["spread", "time"]])
         _histogram(panels["spread"], timed)
@@ -58,7 +63,8 @@ def draw(document: Document, target: Path, suffix: str) -> None:
         places = sorted({f"{entry['device']['name']}, {entry['device']['cpu']}" for entry in timed})
         evidence = ", ".join(sorted({entry["device"]["evidence"] for entry in timed})) or "nothing was timed"
         scenario = ", ".join(sorted({entry["scenario"] for entry in timed}))
-        figure.suptitle(f"{evidence} on {'; '.join(places)}; {scenario}" if places else evidence, fontsize=9)
+        title = f"{evidence} on {'; '.join(places)}; {scenario}" if places else evidence
+        figure.suptitle(visible(title), fontsize=9)
         metadata = {"Date": None} if suffix.lower() == ".svg" else None
         figure.savefig(target, format=suffix[1:].lower(), dpi=150, metadata=metadata)
 
@@ -113,4 +119,4 @@ def _sustained(panel: Axes, entries: Sequence[Entry]) -> None:
 
 def _label(entry: Entry) -> str:
     threads = f", {entry['threads']} threads" if entry["threads"] > 1 else ""
-    return f"{short(entry['model'])} ({entry['runtime']}{threads})"
+    return visible(f"{short(entry['model'])} ({entry['runtime']}{threads})")

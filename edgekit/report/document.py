@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import PurePath
 from typing import Any
 
+from edgekit.escapes import in_json
 from edgekit.version import __version__
 
 SCHEMA_VERSION = 1
@@ -24,8 +25,8 @@ def envelope(verb: str, body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def dumps(document: Mapping[str, Any]) -> str:
-    """Strict JSON with a final newline. NaN and infinities, which JSON has not, become null."""
-    return json.dumps(plain(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """Strict JSON with a final newline and no control characters. NaN and infinities, which JSON has not, are null."""
+    return in_json(json.dumps(plain(document), indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def plain(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgekit.report.against import COLUMNS, account_line, against_rows, fidelity_parts, inserted_line, missing_lines
@@ -38,6 +38,32 @@ def render_quantize(result: Documented) -> Parts:
         parts.append(table(("left in float", "why"), listed))
     parts += missing_lines(against)
     return [*parts, *(f"note: {note}" for note in document["notes"])]
+
+
+def render_quantize_plan(result: Documented) -> Parts:
+    """What would be done: the parameters of the step, the two times of every operator, what would stay in float."""
+    document = result.document()
+    parts: Parts = [f"{document['model']}: nothing was written"]
+    parts.append(table(("parameter", "value"), list(document["step"]["params"].items())))
+    if document["kernels"]:
+        parts.append(kernel_table(document["kernels"]))
+    others = {row["operator"] for row in document["kernels"]}
+    left = [(row["name"], row["reason"]) for row in document["left_float"] if row["name"] not in others]
+    if left:
+        parts.append(table(("left in float", "why"), left))
+    return [*parts, *(f"note: {note}" for note in document["notes"])]
+
+
+def kernel_table(kernels: Sequence[Mapping[str, Any]]) -> Any:
+    """Operators with their two times in microseconds and the side they run on, equal ones in one row."""
+    rows: dict[tuple[Any, ...], int] = {}
+    for one in kernels:
+        times = [None if one[side] is None else small(one[side] / 1000) for side in ("integer_ns", "float_ns")]
+        key = (one["kind"], *times, one["kept"])
+        rows[key] = rows.get(key, 0) + 1
+    listed = [(kind, count, integer, real, kept) for (kind, integer, real, kept), count in rows.items()]
+    columns = ("operator", "count", "integer, us", "float, us", "runs in")
+    return table(columns, listed, right=columns[1:4])
 
 
 def render_plan(result: Documented) -> Parts:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from edgekit.escapes import visible
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -19,7 +21,7 @@ PIPE_WIDTH = 160
 
 
 def show(parts: Any, stream: TextIO) -> None:
-    """Prints a string, a table, or a list of them to ``stream``."""
+    """Prints a string, a table of :func:`table`, or a list of them to ``stream``; nothing in them is markup."""
     from rich.console import Console
 
     class PlainConsole(Console):
@@ -32,7 +34,7 @@ def show(parts: Any, stream: TextIO) -> None:
         console = PlainConsole(file=stream, width=PIPE_WIDTH, highlight=False, emoji=False, markup=False)
     for part in parts if isinstance(parts, list | tuple) else [parts]:
         if isinstance(part, str):
-            console.print(part, soft_wrap=True)
+            console.print(visible(part), soft_wrap=True)
         else:
             console.print(part)
 
@@ -45,12 +47,12 @@ def table(
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(title=title and visible(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     aligned = set(right)
     for column in columns:
-        made.add_column(column, justify="right" if column in aligned else "left", overflow="fold")
+        made.add_column(visible(column), justify="right" if column in aligned else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(Text(NONE if cell is None else str(cell)) for cell in row))
+        made.add_row(*(Text(NONE if cell is None else visible(str(cell))) for cell in row))
     return made
 
 

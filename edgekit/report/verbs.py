@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from edgekit.quality.state import rule
 from edgekit.report.against import COLUMNS, account_line, against_rows, fidelity_parts, inserted_line, missing_lines
 from edgekit.report.text import figure, share, size, table
 
 _TENSOR = 40
 """Letters of a tensor's name that are shown, its last: those of TFLite files hold every class on the way."""
+
+
+_ANEW = "state: every call starts from zeros by itself"
 
 
 class Documented(Protocol):
@@ -128,6 +132,8 @@ def render_inspect(result: Documented) -> Parts:
     parts.append(table(("", "name", "dtype", "shape", "held as"), rows))
     if card and card.get("streaming"):
         parts.append(_streaming(card["streaming"]))
+    if document["stateful"] is not None:
+        parts.append(f"state: kept between calls; {rule(document['operators'])}" if document["stateful"] else _ANEW)
     parts.append(table(("operator", "count"), document["operators"].items(), right=("count",)))
     if document["account"]:
         parts.extend(_account(document["account"]))

@@ -54,21 +54,36 @@ def load(
     artifact = open_artifact(path)
     artifact = artifact if carded else replace(artifact, card=None)
     missing: list[RuntimeMissingError] = []
-    for name in (runtime,) if runtime else DEFAULTS[artifact.format]:
-        name = placed(name, device)
-        kind = runner_class(name)
-        if artifact.format not in kind.formats:
-            known = ", ".join(DEFAULTS[artifact.format])
-            raise UsageError(
-                f"runtime {name!r} runs .{', .'.join(kind.formats)} files, {artifact.path.name} is .{artifact.format}; "
-                f"use one of: {known}"
-            )
+    for name, kind in candidates(artifact.path, artifact.format, runtime, device, threads):
         try:
             return kind(artifact, threads=threads, raw=raw, stateful=stateful, **asked(name, device))
         except RuntimeMissingError as error:
             missing.append(error)
     # one that is there and lacks an operator says more than one that is not installed
     raise next((error for error in missing if not isinstance(error.__cause__, ImportError)), missing[0])
+
+
+def candidates(
+    path: Path, format_: Format, runtime: str | None, device: str = "cpu", threads: int = 1
+) -> list[tuple[str, type[Runner]]]:
+    """The runtimes to be tried for a file, in this order: ``runtime``, or those of :data:`DEFAULTS`. None is imported.
+
+    Raises:
+        UsageError: no such runtime, one of another format, or one that cannot be had so.
+    """
+    found = []
+    for named in (runtime,) if runtime else DEFAULTS[format_]:
+        name = placed(named, device)
+        kind = runner_class(name)
+        if format_ not in kind.formats:
+            known = ", ".join(DEFAULTS[format_])
+            raise UsageError(
+                f"runtime {name!r} runs .{', .'.join(kind.formats)} files, {path.name} is .{format_}; "
+                f"use one of: {known}"
+            )
+        kind.check_request(name.partition(":")[2], device, threads)
+        found.append((name, kind))
+    return found
 
 
 def runner_class(name: str) -> type[Runner]:

@@ -93,6 +93,16 @@ class Runner(ABC):
         """The class that runs ``variant``, one of :attr:`variants` or empty: this one, unless it is another."""
         return cls
 
+    @classmethod
+    def check_request(cls, variant: str, device: str, threads: int) -> None:
+        """Refuses what no file can be run with. Needs nothing of the backend: the host of a device asks as well.
+
+        Raises:
+            UsageError: with what can be asked for.
+        """
+        if threads < 1:
+            raise UsageError(f"threads is {threads}; give 1 or more")
+
     def __init__(
         self,
         artifact: Artifact,
@@ -103,8 +113,7 @@ class Runner(ABC):
         variant: str = "",
         device: str = "cpu",
     ) -> None:
-        if threads < 1:
-            raise UsageError(f"threads is {threads}; give 1 or more")
+        self.check_request(variant, device, threads)
         if variant:
             self.name = f"{self.name}:{variant}"
         self.variant = variant

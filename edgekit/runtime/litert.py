@@ -106,7 +106,9 @@ class InterpreterRunner(Runner):
         self._set, self._get = self._interpreter.set_tensor, self._interpreter.get_tensor
         self._invoke = self._interpreter.invoke
         forget = self.reset if self._resources else self._interpreter.reset_all_variables
-        self._forget = None if self.stateful else forget
+        card = self.artifact.card
+        anew = card is not None and card.stateful is False  # every call starts from zeros by itself
+        self._forget = None if self.stateful or anew else forget
 
     def _bind(self, shapes: list[tuple[int, ...]]) -> None:
         if shapes == self._shapes:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
+from edgekit.escapes import visible
+
 log = logging.getLogger("edgekit")
 _INFORMATION = (
     b"INFO: ", b"WARNING: [npu_registry", b"WARNING: [gpu_registry",
@@ -55,7 +57,7 @@ def quiet() -> Iterator[None]:
             if line.startswith(_INFORMATION):
                 log.debug("%s", line.decode("utf-8", "replace").rstrip())
             else:
-                os.write(2, line)
+                os.write(2, visible(line.decode("utf-8", "replace")).encode())
 
 
 def _scratch() -> IO[bytes]:

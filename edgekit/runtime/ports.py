@@ -37,9 +37,10 @@ def unnamed(name: str, axis: int, alone: bool) -> str:
     return "batch" if axis == 0 and alone else f"{name}_{axis}"
 
 
-def natural(name: str) -> list[int | str]:
-    """Sort key that puts ``output_2`` before ``output_10``."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+def natural(name: str) -> list[tuple[int, str]]:
+    """Sort key that puts ``output_2`` before ``output_10``: numbers by how many digits they have, then by these."""
+    parts = (part.lstrip("0") if k % 2 else part for k, part in enumerate(re.split(r"([0-9]+)", name)))
+    return [(len(part), part) if k % 2 else (0, part) for k, part in enumerate(parts)]
 
 
 def meet_card(artifact: Artifact, inputs: Sequence[Port], outputs: Sequence[Port]) -> tuple[list[Port], list[Port]]:

@@ -1,140 +1,91 @@
-"""Opening a ``.pt2`` archive without unpickling anything that can run code.
+"""Opening a ``.pt2`` archive without unpickling or running anything that it brings.
 
-``torch.export.load`` falls back to a full unpickling for example inputs that its safe loader refuses, for weights and
-constants stored as pickles, for opaque and TorchScript objects, and runs machine code of AOT-compiled members. An
-archive with any of these is refused here before torch sees it. Symbolic sizes are read by ``sympy.sympify``, which
-evaluates Python: they may hold numbers, symbols and the arithmetic torch writes, and nothing else.
+The archive is read once, by :mod:`edgekit.wire_pt2`. What torch gets is another one, which edgekit writes from the
+members it has vetted: the program field by field (:mod:`edgekit.runtime.pt2_program`), weights and constants as bare
+numbers. Example inputs are a pickle and stay behind.
 """
 
 from __future__ import annotations
 
-import ast
-import io
-import json
-import re
+import logging
+import math
+import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Final
 
-from edgekit.errors import ModelError
+from edgekit.errors import EdgekitError, ModelError
+from edgekit.limits import check
+from edgekit.runtime.pt2_program import vetted_payloads, vetted_program
+from edgekit.wire_pt2 import CONSTANTS, PROGRAM, SAMPLES, WAY_OUT, WEIGHTS, Package, copy, opened
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-_CODE = ("custom_obj_", "opaque_obj_")
-_FUNCTIONS = frozenset({
-    "Symbol", "Integer", "Rational", "Float", "Add", "Mul", "Pow", "Mod", "Max", "Min", "Abs", "floor", "ceiling",
-    "Eq", "Ne", "Lt", "Le", "Gt", "Ge", "Equality", "Unequality", "StrictLessThan", "LessThan", "StrictGreaterThan",
-    "GreaterThan", "And", "Or", "Not", "Piecewise", "FloorDiv", "ModularIndexing", "Where", "PythonMod", "CleanDiv",
-    "CeilToInt", "FloorToInt", "CeilDiv", "IntTrueDiv", "FloatTrueDiv", "LShift", "RShift", "TruncToFloat",
-    "TruncToInt", "RoundToInt", "RoundDecimal", "ToFloat", "FloatPow", "PowByNatural", "Identity",
-})  # fmt: skip
-"""What torch writes into the text of a size: sympy's arithmetic, and that of torch.utils._sympy.functions."""
-_ARITHMETIC = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.operator, ast.unaryop, ast.cmpop, ast.Load)
-_NAME = re.compile(r"[A-Za-z]\w*")
-_WAY_OUT = "write it again with torch.export.save from a program of tensors only"
+_FOLDER: Final = "model/"
+_ORDER, _VERSION = "byteorder", "archive_version"
+_FIXED: Final = {"archive_format": b"pt2", _ORDER: b"little", ".data/version": b"6\n"}
+_WIDEST = 16
+"""Bytes of the largest element of a tensor."""
 
 
 def load_program(path: str | Path) -> ExportedProgram:
-    """The exported program in ``path``.
+    """The exported program in ``path``, without example inputs.
 
     Raises:
-        ModelError: missing, damaged, from another version, or with parts that only unpickling (running code) can read.
+        ModelError: missing, damaged, from another version, or with parts that could run code.
+        LimitError: beyond one of the limits on model files.
     """
-    import logging
-
     import torch
 
-    refuse_code(path)
     logger = logging.getLogger("torch.export")
     level = logger.level
-    logger.setLevel(logging.CRITICAL)  # what it logs, it also raises
-    try:
-        return torch.export.load(path)
-    except Exception as error:  # whatever the loader of a damaged archive stumbles over
-        told = " ".join(str(error).split())[:300] or type(error).__name__
-        raise ModelError(f"{path}: torch {torch.__version__} does not accept it: {told}; {_WAY_OUT}") from error
-    finally:
-        logger.setLevel(level)
+    with tempfile.TemporaryFile(suffix=".pt2") as file:
+        with opened(path) as package:
+            _rewrite(package, file)
+        logger.setLevel(logging.CRITICAL)  # what it logs, it also raises
+        try:
+            return torch.export.load(file)
+        except EdgekitError:
+            raise
+        except Exception as error:  # whatever the loader of a damaged archive stumbles over
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise ModelError(f"{path}: torch {torch.__version__} does not accept it: {reason}; {WAY_OUT}") from error
+        finally:
+            logger.setLevel(level)
 
 
-def refuse_code(path: str | Path) -> None:
-    """Raises ModelError for an archive that holds anything torch would unpickle freely or run."""
-    import torch
-
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.namelist()
-            if len(set(members)) != len(members):
-                raise ModelError(f"{path}: two members of the archive have the same name; {_WAY_OUT}")
-            for member in members:
-                _refuse_member(path, member)
-                if member.endswith("_config.json"):
-                    _refuse_pickled_tensors(path, member, archive.read(member))
-            for member in members:
-                if "/sample_inputs/" in member and member.endswith(".pt"):
-                    torch.load(io.BytesIO(archive.read(member)), weights_only=True)
-                if "/models/" in member:
-                    _refuse_expressions(path, json.loads(archive.read(member)))
-            if not any("/models/" in member for member in members):
-                raise ModelError(f"{path}: a zip archive, but no exported program (no models/ inside); {_WAY_OUT}")
-    except FileNotFoundError as error:
-        raise ModelError(f"{path} does not exist; give the path of a .pt2 file") from error
-    except (zipfile.BadZipFile, OSError, KeyError, ValueError) as error:
-        raise ModelError(f"{path}: not a whole .pt2 archive ({error}); {_WAY_OUT}") from error
-    except ModelError:
-        raise
-    except Exception as error:  # the safe loader's refusals have several classes
-        raise ModelError(
-            f"{path}: its example inputs are no plain tensors, which edgekit does not open; {_WAY_OUT}"
-        ) from error
+def _rewrite(package: Package, file: IO[bytes]) -> None:
+    """Writes the archive that torch is to open, from vetted members of ``package`` alone."""
+    if _ORDER in package.names and package.read(_ORDER) != _FIXED[_ORDER]:
+        raise ModelError(f"{package.subject}: its numbers are not little-endian; write it again on such a machine")
+    version = package.read(_VERSION)
+    if len(version) > 4 or not version.isdigit():
+        raise ModelError(f"{package.subject}: its {_VERSION} is not a number; {WAY_OUT}")
+    documents = {**_FIXED, _VERSION: version, SAMPLES: b""}
+    documents[PROGRAM] = vetted_program(package.read(PROGRAM), f"{package.subject}: {PROGRAM}")
+    payloads: dict[str, None] = {}
+    for name in (WEIGHTS, CONSTANTS):
+        documents[name], entries = vetted_payloads(package.read(name), f"{package.subject}: {name}")
+        folder = name.rpartition("/")[0]
+        payloads |= dict.fromkeys(f"{folder}/{entry['path_name']}" for entry in entries.values())
+        _check_tensors(entries, package, folder)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in documents.items():
+            archive.writestr(zipfile.ZipInfo(_FOLDER + name), content)
+        copy(package, list(payloads), archive, _FOLDER)
+    file.seek(0)
 
 
-def _refuse_member(path: str | Path, member: str) -> None:
-    parts = member.split("/")
-    legacy = len(parts) > 2 and parts[-2] in ("weights", "constants") and member.endswith(".pt")
-    if legacy or "aotinductor" in parts or member.endswith((".so", ".pyd", ".dll")) or parts[-1].startswith(_CODE):
-        raise ModelError(f"{path}: holds {member!r}, which can run code when it is opened; {_WAY_OUT}")
-    if parts[-1].startswith("serialized_"):
-        raise ModelError(f"{path}: in the format of torch 2.7 and older, which is read by unpickling; {_WAY_OUT}")
-
-
-def _refuse_pickled_tensors(path: str | Path, member: str, text: bytes) -> None:
-    for name, entry in json.loads(text).get("config", {}).items():
-        place = str(entry.get("path_name", ""))
-        if entry.get("use_pickle") or place.startswith(_CODE):
-            raise ModelError(f"{path}: {name!r} in {member!r} is a pickle, which can run code when opened; {_WAY_OUT}")
-
-
-def _refuse_expressions(path: str | Path, value: Any) -> None:
-    """Walks a program's JSON and refuses a symbolic size that is more than arithmetic."""
-    waiting = [value]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, dict):
-            text = item.get("expr_str")
-            if isinstance(text, str) and not _is_arithmetic(text):
-                raise ModelError(f"{path}: the size {text[:60]!r} is no arithmetic, it could run code; {_WAY_OUT}")
-            waiting.extend(item.values())
-        elif isinstance(item, list):
-            waiting.extend(item)
-
-
-def _is_arithmetic(text: str) -> bool:
-    try:
-        tree = ast.parse(text.strip(), mode="eval")
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return all(_is_part_of_arithmetic(node) for node in ast.walk(tree))
-
-
-def _is_part_of_arithmetic(node: ast.AST) -> bool:
-    if isinstance(node, ast.Call):
-        return isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS
-    if isinstance(node, ast.Constant):  # text is the name of a symbol, never code to be evaluated
-        named = isinstance(node.value, str) and _NAME.fullmatch(node.value) is not None
-        return named or isinstance(node.value, int | float)
-    if isinstance(node, ast.Name | ast.keyword):
-        name = node.id if isinstance(node, ast.Name) else node.arg
-        return name is not None and _NAME.fullmatch(name) is not None and "__" not in name
-    return isinstance(node, _ARITHMETIC)
+def _check_tensors(entries: Mapping[str, Any], package: Package, folder: str) -> None:
+    """A tensor may be larger than its bytes (a view that repeats them, or zeros), but not without a limit."""
+    for name, entry in entries.items():
+        subject, member = f"{package.subject}: {name}", f"{folder}/{entry['path_name']}"
+        if member not in package.names:
+            raise ModelError(f"{subject} has its values in {member!r}, which is not there; {WAY_OUT}")
+        sizes = [size.get("as_int", -1) for size in entry["tensor_meta"]["sizes"]]
+        if min(sizes, default=0) < 0:
+            raise ModelError(f"{subject} has sizes that are not numbers from 0; {WAY_OUT}")
+        if _WIDEST * math.prod(sizes) > package.size(member):
+            check("ARRAY_BYTES", math.prod(sizes), subject)

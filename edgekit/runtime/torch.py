@@ -55,6 +55,7 @@ class TorchRunner(Runner):
                 f"{self.artifact.path}: an argument is a list or a dict of tensors; edgekit runs one tensor an argument"
             )
         inputs, outputs = _specs(program)
+        self._writes = _may_write(program)
         self._module: Any = self._runnable(program)
         return [Port(spec, k) for k, spec in enumerate(inputs)], [Port(spec, k) for k, spec in enumerate(outputs)]
 
@@ -70,7 +71,7 @@ class TorchRunner(Runner):
         for place, array in zip(self._order, arrays, strict=True):
             given[place] = array
         keywords = dict(zip(self._keywords, given[self._positional :], strict=True))
-        results = call_module(self._module, given[: self._positional], keywords, self.threads)
+        results = call_module(self._module, given[: self._positional], keywords, self.threads, copied=self._writes)
         return [results[place] for place in self._results]
 
     def save_compiled(self, target: str) -> None:
@@ -123,13 +124,21 @@ class TorchModuleRunner:
 
 
 def call_module(
-    module: Callable[..., Any], arguments: Sequence[Array], keywords: dict[str, Array], threads: int
+    module: Callable[..., Any],
+    arguments: Sequence[Array],
+    keywords: dict[str, Array],
+    threads: int,
+    *,
+    copied: bool = True,
 ) -> list[Array]:
-    """Calls ``module`` on arrays, without gradients; its tensors, flattened in order, as arrays of their own."""
+    """Calls ``module`` on arrays, without gradients; its tensors, flattened in order, as arrays of their own.
+
+    ``copied``: on copies of the arrays, because a forward may change what it is given (``x.sub_(mean)``).
+    """
     import torch
 
     def tensor(array: Array) -> torch.Tensor:
-        return torch.from_numpy(array if array.flags.writeable else array.copy())
+        return torch.from_numpy(array.copy() if copied or not array.flags.writeable else array)
 
     with torch.inference_mode(), limited_threads(threads):
         results = module(*map(tensor, arguments), **{name: tensor(array) for name, array in keywords.items()})
@@ -151,6 +160,12 @@ def limited_threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _may_write(program: Any) -> bool:
+    """Whether an operator of an exported program works in place, on its inputs perhaps."""
+    schemas = (getattr(node.target, "_schema", None) for node in program.graph.nodes)
+    return any(schema is not None and schema.is_mutable for schema in schemas)
 
 
 def _specs(program: Any) -> tuple[list[TensorSpec], list[TensorSpec]]:

@@ -17,10 +17,14 @@ class TorchResidentRunner(TorchRunner):
     """A program whose inputs and outputs stay on the device. On a GPU the bare call is one run there, to its end,
     without copies between host and device; :meth:`staged` has those as steps of their own."""
 
+    @classmethod
+    def check_request(cls, variant: str, device: str, threads: int) -> None:
+        super().check_request(variant, device, threads)
+        ways.check_way(*ways.split(variant), device)
+
     def _import(self) -> None:
         super()._import()
         self.way, self.precision = ways.split(self.variant)
-        ways.check_way(self.way, self.precision, self.device)
         ways.require_device(self.device, str(self.artifact.path))
 
     @property

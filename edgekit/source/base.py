@@ -24,10 +24,13 @@ class Source(ABC):
     Attributes:
         form: how it is spelled, for messages.
         prefixed: it is spelled ``NAME:REST`` with its name in the table ``sources``; :meth:`resolve` then gets REST.
+        inert: making a network of this kind runs no code but that of installed packages, and opens no checkpoint, so
+            that the card of a checkpoint may name it; any other kind the user has to name.
     """
 
     form: ClassVar[str]
     prefixed: ClassVar[bool] = False
+    inert: ClassVar[bool] = False
 
     def claims(self, text: str) -> bool:
         """Whether ``text`` is of this kind; asked in the order of the table, never for a prefixed kind."""
@@ -54,3 +57,7 @@ class Source(ABC):
     def rebuild(self, text: str, config: Mapping[str, Any]) -> torch.nn.Module:
         """The module alone, for weights that a checkpoint holds; ``config`` is that of the checkpoint's card."""
         return self.resolve(text).module
+
+    def provenance(self, text: str) -> dict[str, Any]:
+        """What the card of a checkpoint says of the source besides its spelling, to tell later that it has changed."""
+        return {}

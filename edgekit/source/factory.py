@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgekit.artifact import sha256_file
 from edgekit.bench.shapes import Shapes
 from edgekit.errors import EdgekitError, SourceError
+from edgekit.inputs import require_regular
 from edgekit.models import userfile
 from edgekit.source.assemble import assemble, seeded
 from edgekit.source.base import RETURN, Source
@@ -45,11 +46,16 @@ class Factory(Source):
         return resized(_from_factory(place, factory, shapes), shapes)
 
     def rebuild(self, text: str, config: Mapping[str, Any]) -> torch.nn.Module:
-        network = self.resolve(text)
-        if config.get("sha256") and network.card.config.get("sha256") != config["sha256"]:
+        module = self.resolve(text).module
+        if config.get("sha256") and self.provenance(text).get("sha256") != config["sha256"]:
             place = text.rpartition(":")[0]
             log.warning("%s has changed since the checkpoint was made from it; its weights may not fit", place)
-        return network.module
+        return module
+
+    def provenance(self, text: str) -> dict[str, Any]:
+        place = text.rpartition(":")[0]
+        file = Path(place) if place.endswith(".py") else getattr(_import(place), "__file__", None)
+        return {} if file is None else {"sha256": sha256_file(file)}
 
 
 def _from_factory(place: str, attribute: str, shapes: Shapes | None = None) -> Network:
@@ -65,10 +71,7 @@ def _from_factory(place: str, attribute: str, shapes: Shapes | None = None) -> N
     with seeded():
         made = _call(found, spelled)
     network, inputs = _split(made, spelled, shapes)
-    file = getattr(module, "__file__", None)
-    config: dict[str, Any] = {"factory": spelled}
-    if file:
-        config["sha256"] = sha256_file(file)
+    config = {"factory": spelled, **Factory().provenance(spelled)}
     args, kwargs = ((), inputs) if isinstance(inputs, Mapping) else (_tuple(inputs), {})
     return assemble(network, args, kwargs, attribute, config, spelled)
 
@@ -95,9 +98,7 @@ def _import(place: str) -> ModuleType:
             raise _told(error, f"importing {place}") from error
         except BaseException as error:
             raise _told(error, f"importing {place}") from error
-    path = Path(place).resolve()
-    if not path.is_file():
-        raise SourceError(f"{place} does not exist; give the path of a Python file, as file.py:factory")
+    path = require_regular(place, SourceError, "a Python file, as file.py:factory").resolve()
     try:
         return userfile.import_file(path)
     except KeyboardInterrupt:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgekit.errors import SourceError, UnsupportedError
+from edgekit.inputs import require_regular_inside
 from edgekit.source.assemble import assemble, seeded
 from edgekit.source.base import Source
 from edgekit.source.hfinputs import classifier, example_inputs, image_contract, tokenizer_facts
@@ -37,6 +38,7 @@ runtime in its way, where a row is masked altogether (padding on the left)."""
 class HuggingFace(Source):
     form: ClassVar[str] = "hf:NAME_OR_FOLDER"
     prefixed: ClassVar[bool] = True
+    inert: ClassVar[bool] = True
 
     def resolve(self, text: str) -> Network:
         made = _made(text, pretrained=True)
@@ -117,9 +119,11 @@ def _package(text: str) -> Any:
 
 def _config(transformers: Any, name: str, online: bool) -> Any:
     folder = Path(name)
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise SourceError(f"hf:{name}: the folder has no config.json, so it holds no model of transformers")
-    if not folder.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise SourceError(f"hf:{name}: the folder has no config.json, so it holds no model of transformers")
+        require_regular_inside(folder, SourceError)
+    elif name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise SourceError(f"hf:{name}: there is no such folder, and it is no name of the hub (OWNER/MODEL)")
     try:
         return transformers.AutoConfig.from_pretrained(
@@ -137,8 +141,8 @@ def _config(transformers: Any, name: str, online: bool) -> Any:
 def _class(transformers: Any, config: Any) -> Any:
     """The class the configuration names, else the bare model of its type."""
     for name in config.architectures or ():
-        found = getattr(transformers, name, None)
-        if found is not None:
+        found = getattr(transformers, str(name), None)
+        if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
             return found
     try:
         return transformers.AutoModel._model_mapping[type(config)]

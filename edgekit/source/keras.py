@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgekit.artifact import sha256_file
 from edgekit.errors import SourceError, UnsupportedError
+from edgekit.inputs import require_regular
 from edgekit.runtime.noise import quiet
 from edgekit.source.assemble import assemble
 from edgekit.source.base import Source
@@ -31,6 +32,7 @@ BACKEND = {"KERAS_BACKEND": "torch", "KERAS_TORCH_DEVICE": "cpu"}
 
 class Keras(Source):
     form: ClassVar[str] = "a .keras file"
+    inert: ClassVar[bool] = True
 
     def claims(self, text: str) -> bool:
         return Path(text).suffix.lower() == ".keras"
@@ -64,8 +66,7 @@ def _loaded(path: Path) -> Any:
 
 
 def _check(path: Path) -> None:
-    if not path.is_file():
-        raise SourceError(f"{path} does not exist; give the path of a .keras file")
+    require_regular(path, SourceError, "a .keras file", "MODEL_BYTES")
     try:
         with zipfile.ZipFile(path) as archive:
             if "config.json" not in archive.namelist():

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
 
 from edgekit.artifact import read_card, sha256_file
 from edgekit.errors import SourceError
+from edgekit.limits import check
 from edgekit.source.base import Source
-from edgekit.types import Card, Dim, Network, Signature, Task, TensorSpec
+from edgekit.types import Array, Card, Dim, Network, Signature, Task, TensorSpec
 
 if TYPE_CHECKING:
     import torch
+    from torch.export import ExportedProgram
+
+_BY_FACTORY: Final = "name the network as file.py:factory"
 
 
 class Program(Source):
@@ -26,7 +33,7 @@ class Program(Source):
         return _from_program(Path(text))
 
     def rebuild(self, text: str, config: Mapping[str, Any]) -> torch.nn.Module:
-        raise SourceError("a captured program has no builder; name the network as file.py:factory")
+        raise SourceError(f"a captured program has no builder; {_BY_FACTORY}")
 
 
 def _from_program(path: Path) -> Network:
@@ -39,12 +46,13 @@ def _from_program(path: Path) -> Network:
 
     card = read_card(path)
     program = load_program(path)
-    shown = [str(item) for item in program.graph_signature.user_inputs]
+    tensors = _inputs(program, path)
+    shown = list(tensors)
     names = [spec.name for spec in card.signature.inputs] if card else shown
-    args, kwargs = program.example_inputs or ((), {})
-    if not args and not kwargs:
-        values = {node.name: node.meta["val"] for node in program.graph.nodes if "val" in node.meta}
-        args = tuple(torch.zeros([int(n) for n in values[item].shape], dtype=values[item].dtype) for item in shown)
+    if len(names) != len(shown):
+        raise SourceError(f"{path}: its card names {len(names)} inputs, its program has {len(shown)}; export it again")
+    arrays = _examples(dict(zip(names, tensors.values(), strict=True)), card, path)
+    args, kwargs = _arguments(program, dict(zip(shown, map(torch.from_numpy, arrays.values()), strict=True)))
     try:
         module, examples, signature = adapt(_still(program.module()), args, kwargs, names)
     except SourceError as error:
@@ -55,6 +63,74 @@ def _from_program(path: Path) -> Network:
     digest = weights_sha256(module.state_dict())
     signature = Signature(_dynamic(program, shown, signature.inputs), signature.outputs)
     return Network(module, examples, Card(path.stem, "custom", Task(), signature, config=config, source_sha256=digest))
+
+
+def _inputs(program: ExportedProgram, path: Path) -> dict[str, Any]:
+    """The placeholder of each input that is a tensor, by the name it has in the program."""
+    from torch.export.graph_signature import ConstantArgument, InputKind, TensorArgument
+
+    nodes = {node.name: node for node in program.graph.nodes}
+    found = {}
+    for spec in program.graph_signature.input_specs:
+        if spec.kind is InputKind.USER_INPUT and not isinstance(spec.arg, ConstantArgument):
+            if not isinstance(spec.arg, TensorArgument):
+                raise SourceError(f"{path}: its input {spec.arg.name!r} is not a tensor; {_BY_FACTORY}")
+            found[spec.arg.name] = nodes[spec.arg.name]
+    return found
+
+
+def _examples(nodes: Mapping[str, Any], card: Card | None, path: Path) -> dict[str, Array]:
+    """Example inputs, since those of the file are a pickle: seeded random values as the card's contract describes them.
+
+    Integers that no contract describes count up to the rows of the table they are looked up in, and are 1 without one.
+    """
+    from edgekit.data.seeded import seeded_feed
+
+    specs = []
+    for name, node in nodes.items():
+        value = node.meta["val"]
+        shape = tuple(size if isinstance(size, int) else size.node.hint or 1 for size in value.shape)
+        check("INPUT_BYTES", math.prod(shape) * value.dtype.itemsize, f"{path}: {name}")
+        dtype = str(value.dtype).removeprefix("torch.")
+        if not hasattr(np, dtype):
+            raise SourceError(f"{path}: its input {name!r} is {dtype}, which numpy does not have; {_BY_FACTORY}")
+        specs.append(TensorSpec(name, dtype, shape))
+    contract = card.contract if card is not None else {}
+    own = card.signature.inputs if card is not None else specs
+    dims = {str(dim): int(size) for mine, spec in zip(own, specs, strict=True) for dim, size in _pairs(mine, spec)}
+    feed = dict(seeded_feed(Signature(tuple(specs), ()), contract, 0, dims=dims))
+    for name, array in feed.items():
+        rule = contract.get(name)
+        if array.dtype.kind in "iu" and (rule is None or (rule.kind != "text" and "most" not in rule.params)):
+            feed[name] = _indices(nodes[name], array)
+    return feed
+
+
+def _pairs(mine: TensorSpec, spec: TensorSpec) -> list[tuple[Dim, Dim]]:
+    return [(dim, size) for dim, size in zip(mine.shape, spec.shape, strict=False) if isinstance(dim, str)]
+
+
+def _indices(node: Any, like: Array) -> Array:
+    import torch
+
+    tables = [user.args[0] for user in node.users if user.target is torch.ops.aten.embedding.default]
+    rows = min((table.meta["val"].shape[0] for table in tables), default=0)
+    if not rows or not like.size:
+        return np.ones_like(like)
+    counted = np.arange(like.size) % rows
+    counted[0] = rows - 1
+    return counted.reshape(like.shape).astype(like.dtype)
+
+
+def _arguments(program: ExportedProgram, tensors: Mapping[str, torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments as the program takes them, its constants among them."""
+    import torch
+    from torch.export.graph_signature import ConstantArgument, InputKind
+
+    given = [spec.arg for spec in program.graph_signature.input_specs if spec.kind is InputKind.USER_INPUT]
+    leaves = [arg.value if isinstance(arg, ConstantArgument) else tensors[arg.name] for arg in given]
+    args, kwargs = torch.utils._pytree.tree_unflatten(leaves, program.call_spec.in_spec)
+    return tuple(args), dict(kwargs)
 
 
 def _still(module: Any) -> Any:

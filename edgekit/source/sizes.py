@@ -104,7 +104,7 @@ def _stretched(name: str, array: Array, shape: tuple[int, ...]) -> Array:
         raise UsageError(f"--shape {name}: got {len(shape)} axes, the network's own example has {array.ndim} ({own})")
     for axis, size in enumerate(shape):
         array = array.take(np.arange(size) % array.shape[axis], axis=axis)
-    return np.ascontiguousarray(array)
+    return np.asarray(array, order="C")
 
 
 def _fitting(name: str, rule: InputContract, shape: tuple[int, ...]) -> InputContract:

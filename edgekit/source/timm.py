@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
@@ -19,9 +20,13 @@ if TYPE_CHECKING:
     import torch
 
 
+_NAME = re.compile(r"[\w.-]+")
+
+
 class Timm(Source):
     form: ClassVar[str] = "timm:NAME"
     prefixed: ClassVar[bool] = True
+    inert: ClassVar[bool] = True
 
     def resolve(self, text: str) -> Network:
         timm = _package(text)
@@ -64,7 +69,7 @@ def _package(name: str) -> Any:
             f"timm:{name}: timm is installed, but cannot be imported: {error}; install the torchvision that belongs to "
             "this torch"
         ) from error
-    if not timm.is_model(name):
+    if not _NAME.fullmatch(name) or not timm.is_model(name):  # anything else would be a place on the hub or a folder
         near = get_close_matches(name, timm.list_models(), n=3)
         raise SourceError(f"timm has no model called {name!r}; close to it: {', '.join(near) or 'none'}")
     return timm

@@ -12,6 +12,7 @@ from edgekit.types import Network
 
 class Zoo(Source):
     form: ClassVar[str] = "a zoo name"
+    inert: ClassVar[bool] = True
 
     def claims(self, text: str) -> bool:
         families = registry.names("families")

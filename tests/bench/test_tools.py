@@ -107,3 +107,31 @@ def test_which_tool_a_file_is_and_how_it_is_called() -> None:
         words
     )
     assert ONNX.arguments("/m.onnx", 2, 0.2) == ["-I", "-s", "-m", "duration", "-t", "1", "-x", "2", "/m.onnx"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        NEWER.replace("avg=63743.2", "avg=0").replace("63743.2", "0"),
+        NEWER.replace("63743.2", "1e999"),
+        NEWER.replace("63743.2", "1.2.3"),
+        NEWER.replace("63743.2", "nan"),
+        NEWER.replace("count=1000", f"count={'9' * 5000}").replace("count=9 ", ""),
+        NEWER.replace("count=1000", "count=0"),
+        NEWER.replace("median=51891", "median=0"),
+        "a" * 2_000_000,
+        "a=" * 1_000_000,
+        "Memory footprint " * 100_000,
+        "Replacing 1 out of 1 node(s) with delegate (" * 50_000,
+    ],
+    ids=["zero", "infinite", "points", "nan", "digits", "none", "median", "word", "figures", "memory", "delegates"],
+)
+def test_what_a_device_prints_ends_in_a_typed_error(said: str) -> None:
+    """Whatever it is, and however long: none of the patterns goes over a text more than once."""
+    with pytest.raises(DeviceError, match=r"gave no times|runs took"):
+        TFLITE.read(said)
+
+
+def test_a_delegate_takes_no_more_operators_than_there_are() -> None:
+    run = TFLITE.read(NEWER.replace("Replacing 2168 out of 2168", "Replacing 999999 out of 7"))
+    assert (run.nodes, run.delegated) == (7, 7)

@@ -29,6 +29,8 @@ CASES: list[tuple[BaseException, int, str]] = [
     (OSError(errno.EACCES, "Permission denied", "out"), 2, "cannot use 'out': Permission denied"),
     (OSError(errno.EROFS, "Read-only file system", "out"), 2, "cannot use 'out': Read-only file system"),
     (FileNotFoundError(errno.ENOENT, "No such file or directory", "y"), 3, "cannot read 'y'"),
+    (OSError(errno.EMFILE, "Too many open files", "z"), 4, "cannot open 'z': Too many open files; allow more"),
+    (ImportError("libx.so: cannot open shared object file: Too many open files"), 4, "ulimit -n 1024"),
     (MemoryError(), 4, "out of memory"),
     (ModuleNotFoundError("No module named 'torch'", name="torch"), 4, "pip install 'edgekit[torch]'"),
     (ModuleNotFoundError("No module named 'onnx.helper'", name="onnx.helper"), 4, "pip install 'edgekit[host]'"),
@@ -75,6 +77,7 @@ def test_every_error_class_has_its_contract_code() -> None:
     assert codes == {
         "EdgekitError": 4, "UsageError": 2, "InputError": 3, "SourceError": 3, "ModelError": 3, "DataError": 3,
         "FeedError": 3, "RecipeError": 3, "UnsupportedError": 3, "ConversionError": 3, "StorageError": 3,
+        "LimitError": 3, "FactoryNeededError": 3,
         "GateError": 1, "ParityError": 1, "QualityError": 1, "DeviceError": 4, "RuntimeMissingError": 4,
         "WorkerCrashError": 4, "WorkerTimeoutError": 4, "WorkerMemoryError": 4, "ProtocolError": 4,
         "TransferError": 4, "UnreachableError": 4, "InconclusiveError": 5,
@@ -192,7 +195,7 @@ def test_full_standard_output(tiny_onnx: Path, edgekit_program: str) -> None:
 SLEEPER = """
 import sys, time
 import edgekit.pipeline.inspect as room
-from edgekit.artifact import publishing
+from edgekit.outputs import publishing
 from pathlib import Path
 
 def slow(model):
@@ -223,3 +226,13 @@ def test_interrupted_run_publishes_nothing(number: signal.Signals, code: int, tm
 
 def test_verbs_are_in_the_order_of_the_flow() -> None:
     assert list(VERBS)[:7] == ["models", "train", "finetune", "export", "prune", "quantize", "eval"]
+
+
+@pytest.mark.parametrize("most", [5, 6, 8])
+def test_few_open_files_are_named(most: int) -> None:
+    """Fewer than 5 do not even start Python."""
+    program = "from edgekit.cli import main; main()"
+    command = f"ulimit -n {most}; exec '{sys.executable}' -c '{program}' compare {__file__} {__file__}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert done.returncode in (3, 4), done.stderr
+    assert "Traceback" not in done.stderr and "internal error" not in done.stderr

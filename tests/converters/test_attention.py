@@ -85,3 +85,40 @@ def test_a_constant_mask_stays_as_it_is() -> None:
     program = torch.export.export(Causal().eval(), (torch.randn(1, 5, 8),))
     before = str(program.graph)
     assert str(guard_masks(program).graph) == before
+
+
+class Encoder(nn.Module):
+    """What ``TransformerEncoder`` gives for its padding is part of the mean, and of a norm behind it."""
+
+    def __init__(self, norm: bool) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, nn.LayerNorm(8) if norm else None)
+
+    def forward(self, x: Tensor, padding: Tensor) -> Tensor:
+        return self.encoder(x, src_key_padding_mask=padding)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("to", ["onnx", "tflite", "pt2"])
+@pytest.mark.parametrize("norm", [False, True])
+def test_padding_that_torch_leaves_out(network_of: Callable[..., Network], tmp_path: Path, to: str, norm: bool) -> None:
+    """At inference it runs nested tensors where padding stands at the ends, and all tokens where it does not."""
+    torch.manual_seed(0)
+    example = torch.zeros(2, 6, dtype=torch.bool)
+    network = network_of(Encoder(norm), torch.randn(2, 6, 8), example)
+    capture, path = written(network, to, tmp_path)
+    x = np.random.default_rng(0).normal(size=(2, 6, 8)).astype(np.float32)
+    masks = {
+        "at the ends": [[0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, 1]],
+        "a whole row": [[1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 1]],
+        "between": [[0, 1, 0, 0, 1, 1], [0, 0, 0, 0, 0, 1]],
+        "none": [[0] * 6, [0] * 6],
+    }
+    with edgekit.load(path) as runner:
+        for how, rows in masks.items():
+            feed = {"x": x, "padding": np.array(rows, bool)}
+            wanted = capture.reference(feed)["output"]
+            if how == "at the ends" and not norm:
+                assert not wanted[0, 4:].any()  # torch's own zeros
+            np.testing.assert_allclose(next(iter(runner.run(feed).values())), wanted, atol=2e-5, err_msg=how)
+    assert "forward" not in vars(network.module.get_submodule("encoder"))  # the network is as it was

@@ -187,7 +187,7 @@ def test_a_wrong_rewriting_trips_the_proof(
     monkeypatch.setattr(packing.Rows, wrong, mutants[wrong])
     with pytest.raises(ParityError, match="does not compute what"):
         edgekit.export(f"{factory}:padded", to="onnx", out=tmp_path / "out")
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_lengths_that_the_network_computes(factory: Path, tmp_path: Path) -> None:

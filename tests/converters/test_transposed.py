@@ -124,3 +124,51 @@ def test_biases_have_one_axis(network_of: Callable[..., Network], tmp_path: Path
     assert agree(capture, interpreter)
     content = (tmp_path / "m.tflite").read_bytes()
     assert flat_biases(content) == content  # nothing is left to do
+
+
+class Paddings(nn.Module):
+    """Paddings, output paddings and dilations that TFLite's operator does not have, side by side."""
+
+    LAYERS = (
+        ((8, 4, 3), {"stride": 2, "padding": 1, "output_padding": 1}),  # of a U-Net
+        ((8, 4, 5), {"stride": 2, "padding": 2, "output_padding": 1}),  # of a DCGAN
+        ((8, 4, 3), {"stride": 2, "padding": 1}),
+        ((8, 4, 3), {"stride": 3, "padding": 1, "output_padding": 2}),  # more places than the kernel reaches
+        ((8, 4, (3, 5)), {"stride": (2, 1), "padding": (1, 0), "output_padding": (1, 0), "bias": False}),
+        ((8, 4, 3), {"stride": 2, "dilation": 2, "padding": 1}),
+        ((8, 4, 3), {"stride": 2, "padding": 1, "output_padding": 1, "groups": 2}),
+        ((8, 4, 4), {"stride": 2, "padding": 1}),  # as it is
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.ConvTranspose2d(*shape, **given) for shape, given in self.LAYERS)
+        self.line = nn.ConvTranspose1d(8, 4, 3, stride=2, padding=1, output_padding=1)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (*(layer(x) for layer in self.layers), self.line(x.flatten(2)))
+
+
+def test_every_padding_is_written(network_of: Callable[..., Network], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    capture = Capture(network_of(Paddings(), torch.randn(1, 8, 6, 5)), ExportOptions())
+    TorchToTflite().convert(capture, tmp_path / "m.tflite")
+    interpreter = Interpreter(model_path=str(tmp_path / "m.tflite"))
+    runner = interpreter.get_signature_runner()
+    x = np.random.default_rng(1).standard_normal((1, 8, 6, 5)).astype(np.float32)
+    (name,) = (spec.name for spec in capture.signature.inputs)
+    wanted, found = capture.reference({name: x}), runner(**{name: x})
+    for output, value in wanted.items():
+        np.testing.assert_allclose(found[output], value, atol=1e-5)  # float32 sums in another order
+
+
+def test_a_cut_convolution_takes_free_sizes(network_of: Callable[..., Network], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    layer = nn.ConvTranspose2d(8, 4, 3, stride=2, padding=1, output_padding=1)
+    network = network_of(nn.Sequential(layer), torch.randn(1, 8, 6, 6))
+    (spec,) = network.signature.inputs
+    capture = Capture(network, ExportOptions(dynamic={spec.name: {0: "batch"}}))
+    TorchToTflite().convert(capture, tmp_path / "m.tflite")
+    x = np.random.default_rng(1).standard_normal((3, 8, 6, 6)).astype(np.float32)
+    (wanted,) = capture.reference({spec.name: x}).values()
+    np.testing.assert_allclose(outputs(Interpreter(model_path=str(tmp_path / "m.tflite")), x), wanted, atol=1e-5)

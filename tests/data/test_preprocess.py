@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgekit.data import Dataset, batches, extreme_feed, feeds, sample_feed, seeded_feed, zeros_feed
-from edgekit.data.preprocess import apply_contract, guess_contract
+from edgekit.data.preprocess import apply_contract, guess_contract, whole_samples
 from edgekit.errors import DataError
 from edgekit.types import InputContract, Signature, TensorSpec
 
@@ -151,3 +151,40 @@ def test_lengths_of_sequences_stay_within_what_the_contract_says():
         assert row[0] == 9 and row == sorted(row, reverse=True)
     assert zeros_feed(spec, bound, dims={"t": 9})["n"].tolist() == [9, 1, 1, 1]
     assert seeded_feed(spec, bound, 0)["n"].tolist() == [1, 1, 1, 1]  # an open size is 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "arrays"),
+    [
+        ((12, 1, 8), (40, 12, 1, 8)),  # the time first
+        (("t", 1, 8), (40, 12, 1, 8)),
+        ((2, 1, 16), (40, 2, 1, 16)),  # a state of two layers
+        ((), (40,)),  # a number without axes
+        ((1, 8), (40, 1, 8)),
+        (("n", 8), (40, 1, 8)),
+    ],
+)
+def test_a_sample_may_be_shaped_as_the_input_is(shape, arrays):
+    data = Dataset("d", "all", "array", {"x": np.random.default_rng(0).normal(size=arrays).astype(np.float32)})
+    spec = signature(("x", "float32", shape))
+    assert whole_samples(data, spec, {})
+    got = list(feeds(data, spec, {}, batch=16))  # they cannot be joined, whatever the batch
+    assert len(got) == 40
+    assert all(np.array_equal(feed["x"], data.arrays["x"][k]) for k, feed in enumerate(got))
+    assert {feed["x"].shape for feed in got} == {arrays[1:]}
+
+
+def test_arrays_of_both_kinds_go_together():
+    """A sequence without its leading 1, a state with the batch on axis 1: one sample a feed."""
+    data = Dataset(
+        "d", "all", "array", {"x": np.ones((6, 20, 10), np.float32), "h": np.zeros((6, 2, 1, 16), np.float32)}
+    )
+    got = list(feeds(data, signature(("x", "float32", (1, 20, 10)), ("h", "float32", (2, 1, 16))), {}, batch=4))
+    assert [(feed["x"].shape, feed["h"].shape) for feed in got] == [((1, 20, 10), (2, 1, 16))] * 6
+
+
+def test_samples_without_the_leading_one_are_joined():
+    data = Dataset("d", "all", "array", {"x": np.zeros((6, 8), np.float32)})
+    assert not whole_samples(data, signature(("x", "float32", (1, 8))), {})
+    assert not whole_samples(data, signature(("x", "float32", ("n", 8))), {})
+    assert next(feeds(data, signature(("x", "float32", ("n", 8))), {}, batch=6))["x"].shape == (6, 8)

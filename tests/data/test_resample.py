@@ -8,6 +8,7 @@ import scipy.signal
 
 from edgekit.data import resample as module
 from edgekit.data.resample import resample
+from edgekit.errors import LimitError
 
 RATES = [(16000, 8000), (44100, 8000), (8000, 16000), (48000, 8000), (22050, 16000), (8000, 44100), (11025, 8000)]
 
@@ -44,3 +45,18 @@ def test_same_rate_empty_and_senseless():
     assert resample(np.zeros(0), 16000, 8000).size == 0
     with pytest.raises(ValueError, match="1 or more"):
         resample(np.zeros(3), 0, 8000)
+
+
+@pytest.mark.parametrize(("rate", "wanted"), [(767_999, 16_000), (44_100, 767_999), (32_001, 16_000), (8_001, 8_000)])
+def test_rates_of_no_simple_ratio_take_the_nearest_one(rate, wanted):
+    time = np.arange(rate // 10) / rate
+    found = resample(np.sin(2 * np.pi * 100 * time).astype(np.float32), rate, wanted)
+    assert found.size == -(-time.size * wanted // rate)
+    inside = slice(found.size // 4, -found.size // 4)  # ends are silence outside
+    wave = np.sin(2 * np.pi * 100 * np.arange(found.size) / wanted)
+    np.testing.assert_allclose(found[inside], wave[inside], atol=0.01)  # the filter's ripple, and a shift of 1/10,000
+
+
+def test_a_recording_does_not_become_too_long():
+    with pytest.raises(LimitError, match="AUDIO_SAMPLES"):
+        resample(np.zeros(100_000, np.float32), 1000, 768_000)

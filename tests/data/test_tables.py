@@ -82,7 +82,7 @@ def test_files_that_are_none(tmp_path):
         with pytest.raises(DataError, match=r"does not exist; table:FILE\.csv"):
             open_data(spec)
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(DataError, match="cannot be read as CSV"):
+    with pytest.raises(DataError, match="cannot be read as UTF-8 text"):
         open_data(f"table:{tmp_path / 'binary.csv'}")
 
 

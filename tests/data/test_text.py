@@ -9,12 +9,23 @@ from edgekit.data import sample_feed, seeded_feed
 from edgekit.data.dataset import Dataset
 from edgekit.data.preprocess import batches
 from edgekit.data.seeded import extreme_feed, zeros_feed
-from edgekit.data.text import Sentences, encode, read, read_as, text_contract, tokens, vocabulary_size
-from edgekit.errors import DataError
+from edgekit.data.text import (
+    TOKENIZERS,
+    Sentences,
+    encode,
+    read,
+    read_as,
+    remarks,
+    text_contract,
+    tokens,
+    vocabulary_size,
+)
+from edgekit.errors import DataError, LimitError
 from edgekit.quality.cases import cases
 from edgekit.types import InputContract, Signature, TensorSpec
 
 LENGTH = 6
+WORD = "bcdefghijklmnopqrstuvwxyz"
 CONTRACT = InputContract("text", params={"length": LENGTH, "vocabulary": "a film fine n't is , !"})
 SIGNATURE = Signature((TensorSpec("text", "int32", (1, LENGTH)),), (TensorSpec("logits", "float32", (1, 2)),))
 
@@ -84,8 +95,8 @@ def test_a_text_file_stands_for_its_text(tmp_path):
     assert sample_feed(str(file), SIGNATURE, {"text": CONTRACT})["text"].tolist() == [[2, 4, 3, 0, 0, 0]]
     assert str(read("see the file notes.txt")) == "see the file notes.txt"  # a sentence: it has spaces
     (tmp_path / "latin.txt").write_bytes(b"na\xefve")
-    for name in ("missing.txt", "latin.txt"):
-        with pytest.raises(DataError, match="cannot be read as UTF-8"):
+    for name, words in (("missing.txt", "does not exist"), ("latin.txt", "cannot be read as UTF-8")):
+        with pytest.raises(DataError, match=words):
             read(str(tmp_path / name))
 
 
@@ -108,7 +119,14 @@ def test_the_contract_of_samples():
         ({"length": 4}, "no vocabulary"),
         ({"vocabulary": "a"}, "the length None"),
         ({"vocabulary": "a", "length": 0}, "the length 0"),
-        ({"vocabulary": "a", "length": 3, "pattern": "("}, "no regular expression"),
+        (
+            {"vocabulary": "a", "length": 3, "pattern": "("},
+            "tokenizer '\\(', which is not known; there are: english, words",
+        ),
+        ({"vocabulary": "a", "length": 3, "pattern": "(a|a)*b"}, "is not known"),
+        ({"vocabulary": "a", "length": 3, "tokenizer": "french"}, "tokenizer 'french', which is not known"),
+        ({"vocabulary": "a", "length": 3, "tokenizer": 5}, "is not known"),
+        ({"vocabulary": "a", "length": 3, "beginning": "many"}, "the beginning 'many'"),
     ],
 )
 def test_a_contract_that_is_none(params, words):
@@ -164,3 +182,19 @@ def test_a_proof_runs_on_words_although_its_example_is_padding():
     assert kinds["random"].any()
     assert kinds["highest"].max() == 8
     assert not kinds["zeros"].any()  # all padding: a mean over no word
+
+
+def test_old_cards_give_the_pattern_of_a_tokenizer():
+    assert tokens("don't stop", {"pattern": TOKENIZERS["english"].pattern}) == ["do", "n't", "stop"]
+    assert tokens("don't stop", {"pattern": r"\w+"}) == ["don", "t", "stop"]
+
+
+def test_a_hostile_vocabulary_and_text_take_no_time(monkeypatch):
+    words = " ".join(f"{a}{b}{c}{d}" for a in "a" for b in WORD for c in WORD for d in WORD)
+    rule = InputContract("text", params={"length": 100_000, "beginning": 1, "vocabulary": words})
+    text = " ".join("a" + "b" * k for k in range(5000, 5100)) + " ab" * 50_000
+    assert encode([np.array(text)], rule).shape == (1, 100_000)
+    assert "tokens, the model takes" not in "".join(remarks([np.array(text)], rule))
+    monkeypatch.setenv("EDGEKIT_LIMIT_VOCABULARY_CHARACTERS", "10")
+    with pytest.raises(LimitError, match="VOCABULARY_CHARACTERS"):
+        encode([np.array("a")], InputContract("text", params={"length": 3, "vocabulary": "a b c d e f g"}))

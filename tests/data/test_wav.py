@@ -1,12 +1,17 @@
 """WAV files of every coding that is read, and those that are not."""
 
+import os
+import random
 import struct
 
 import numpy as np
 import pytest
 
+from edgekit.data.audio import encode
+from edgekit.data.logmel import speech
 from edgekit.data.wav import read_wav
-from edgekit.errors import DataError
+from edgekit.errors import DataError, LimitError
+from edgekit.types import InputContract
 
 RAMP = np.array([-1.0, -0.5, 0.0, 0.25, 0.5])  # exact in every coding
 SUBFORMAT = bytes.fromhex("000000001000800000aa00389b71")  # the end of every KSDATAFORMAT_SUBTYPE of a plain coding
@@ -73,5 +78,37 @@ def test_files_that_are_refused(sounds, tmp_path):
             read_wav(content)
     with pytest.raises(DataError, match="does not exist; give the path of a"):
         read_wav(tmp_path / "none.wav")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="is a folder, only regular files are read"):
         read_wav(tmp_path)
+
+
+def test_limits(sounds, tmp_path, monkeypatch):
+    with pytest.raises(DataError, match="ends before its data"):
+        read_wav(sounds.riff(sounds.described(), *[(b"junk", b"")] * 2000, (b"data", b"\0\0")))
+    file = sounds.write_wav(tmp_path / "good.wav", RAMP)
+    for name in ("AUDIO_SAMPLES", "SAMPLE_BYTES"):
+        monkeypatch.setenv(f"EDGEKIT_LIMIT_{name}", "4")
+        with pytest.raises(LimitError, match=f"EDGEKIT_LIMIT_{name}"):
+            read_wav(file)
+        monkeypatch.delenv(f"EDGEKIT_LIMIT_{name}")
+    os.mkfifo(tmp_path / "fifo.wav")
+    with pytest.raises(DataError, match="is a FIFO"):
+        read_wav(tmp_path / "fifo.wav")
+
+
+@pytest.mark.parametrize(("coding", "bits"), [(1, 8), (1, 16), (1, 24), (1, 32), (3, 32), (3, 64)])
+def test_damage_is_a_data_error(sounds, coding, bits):
+    dice = random.Random(bits)
+    whole = sounds.riff(sounds.described(coding, bits=bits, rate=8000), (b"data", bytes(range(240)) * 10))
+    features = {**speech(8000).params(), "frames": 8}
+    rule = InputContract("audio", mean=(0.0,) * 40, std=(1.0,) * 40, params=features)
+    for _ in range(60):
+        data = bytearray(whole)
+        for _ in range(dice.choice((1, 1, 2, 8))):
+            data[dice.randrange(60)] = dice.choice((0, 1, 127, 128, 255, dice.randrange(256)))
+        cut = dice.randrange(len(data)) if dice.random() < 0.2 else len(data)
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # samples near the largest float32
+                encode([read_wav(bytes(data[:cut]))], rule)
+        except DataError:
+            continue

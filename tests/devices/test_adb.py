@@ -21,7 +21,7 @@ import pytest
 from edgekit.devices.adb import Adb
 from edgekit.devices.device import parse_device
 from edgekit.devices.lease import Lease
-from edgekit.errors import DeviceError, TransferError, UnsupportedError, UsageError, WorkerTimeoutError
+from edgekit.errors import DeviceError, ProtocolError, TransferError, UnsupportedError, UsageError, WorkerTimeoutError
 from edgekit.pipeline.bench import bench
 from edgekit.pipeline.bench import tools as tools_module
 from edgekit.pipeline.bench.tools import lease_of
@@ -241,6 +241,26 @@ def test_stand_in_goes_on_after_an_interrupt(
     assert [len(entry["tool"]["invocations"]) for entry in result.document()["results"]] == [4, 4]
     result.delivered()
     assert not part.exists()
+
+
+def test_what_is_brought_is_for_one_user_alone(phone: Path, tool: str, models: tuple[str, str]) -> None:
+    folder = phone / "phone" / "data" / "local" / "tmp" / "edgekit"
+    folder.mkdir(mode=0o755)  # an older edgekit left it
+    with Adb(parse_device(PHONE)) as device:
+        names = [Path(device.bring(models[0])).name, Path(device.bring(tool, program=True)).name]
+        assert [(folder / name).stat().st_mode & 0o777 for name in names] == [0o600, 0o700]
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_device_that_talks_without_end_is_cut_off(phone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEKIT_LIMIT_REPLY_BYTES", "1e6")
+    with Adb(parse_device(PHONE)) as device, pytest.raises(ProtocolError, match="more than 1,000,000 bytes"):
+        device.shell("yes")
+
+
+def test_a_status_of_many_digits_is_none(phone: Path) -> None:
+    with Adb(parse_device(PHONE)) as device, pytest.raises(DeviceError, match="cannot be reached"):
+        device.shell(f"echo edgekit-status:{'9' * 5000}; exit")
 
 
 def test_stand_in_with_a_full_disk(phone: Path, models: tuple[str, str]) -> None:

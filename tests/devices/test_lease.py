@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edgekit.devices import WorkerClient, open_worker
-from edgekit.devices.lease import Lease, holder
+from edgekit.devices.lease import LONGEST_S, Lease, holder
 from edgekit.errors import DeviceError
 from edgekit.pipeline.bench import leases
 from edgekit.pipeline.bench.leases import leased
@@ -67,6 +67,45 @@ def test_a_file_that_says_nothing_is_a_holder_all_the_same(tmp_path: Path) -> No
     (tmp_path / "lease").write_text("{")
     found = Lease().take("bob", 60)
     assert found is not None and found["owner"] == "somebody"
+
+
+@pytest.mark.parametrize(
+    ("text", "owner", "left"),
+    [
+        ('{"owner": "a", "since_s": 0, "until_s": 1e300}', "a", LONGEST_S),
+        ('{"owner": "a", "since_s": 0, "until_s": Infinity}', "somebody", 0),
+        ('{"owner": "a", "since_s": NaN, "until_s": 1}', "somebody", 0),
+        (f'{{"owner": "a", "since_s": 0, "until_s": {"9" * 400}}}', "somebody", 0),
+        ("[" * 4096, "somebody", 0),
+        ("[1]", "somebody", 0),
+        ('{"owner": 5, "since_s": -1e300, "until_s": 1e9}', "5", LONGEST_S),
+        (f'{{"owner": "{"x" * 3000}", "since_s": 0, "until_s": 1e9}}', "x" * 200, LONGEST_S),
+    ],
+)
+def test_what_others_wrote_there_is_believed_as_far_as_it_is_a_holder(
+    tmp_path: Path, text: str, owner: str, left: float
+) -> None:
+    first = Lease()
+    assert first.take("ann", 60) is None
+    (tmp_path / "lease").write_text(text)
+    found = Lease().take("bob", 60)
+    assert (
+        found is not None and (found["owner"], found["left_s"]) == (owner, left) and json.dumps(found, allow_nan=False)
+    )
+
+
+@pytest.mark.parametrize("what", ["fifo", "link", "folder"])
+def test_what_is_no_file_is_not_locked(tmp_path: Path, what: str) -> None:
+    place = tmp_path / "lease"
+    if what == "fifo":
+        os.mkfifo(place)
+    elif what == "link":
+        place.symlink_to(tmp_path / "elsewhere")
+    else:
+        place.mkdir()
+    with pytest.raises(DeviceError, match="cannot be locked"):
+        Lease().take("ann", 60)
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_run_waits_for_the_one_before(

@@ -106,3 +106,16 @@ def test_damaged_frames_never_do_anything_else() -> None:
         except EOFError:
             continue
     assert refused > 1000
+
+
+def test_integers_of_64_bits_are_those_that_runtimes_know() -> None:
+    """C has two such types on Linux, and LiteRT takes arrays of one of them only."""
+    data = b"".join(bytes(part) for part in encode(Message({}, {"k": np.array(3, np.int64)})))
+    place = 0
+
+    def read(count: int) -> bytearray:
+        nonlocal place
+        place += count
+        return bytearray(data[place - count : place])
+
+    assert decode(read).arrays["k"].dtype.char == np.dtype(np.int64).char

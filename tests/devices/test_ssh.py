@@ -211,12 +211,3 @@ def test_names_that_are_none(
 
     with pytest.raises(UsageError):
         save(name, f"ssh://board?python={other_python}")
-
-
-def test_a_damaged_file_of_names(ssh: Any, edgekit_cli: Callable[..., Any], tmp_path: Path) -> None:
-    folder = tmp_path / "config" / "edgekit"
-    folder.mkdir(parents=True)
-    for text in ("[pi\n", "[pi]\naddress = 5\n", "pi = 3\n"):
-        (folder / "devices.toml").write_text(text)
-        done = edgekit_cli("device", "list")
-        assert done.code == 3 and "devices.toml" in done.err

@@ -72,13 +72,31 @@ def test_without_nameless_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         fcntl.flock(writer, fcntl.LOCK_EX)
         place = put(Store(tmp_path), b"d" * 100)
     assert place.read_bytes() == b"d" * 100
-    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([place.name, alive.name])
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([".lock", place.name, alive.name])
     with pytest.raises(TransferError, match="arrived with SHA-256"):
         Store(tmp_path).put("e" * 64, "", 3, 0, memoryview(b"abc"), True)
-    assert {file.name for file in tmp_path.iterdir()} == {place.name}
+    assert {file.name for file in tmp_path.iterdir()} == {".lock", place.name}
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(TransferError, match="cannot be written"):
         put(Store(tmp_path / "file" / "folder"), b"f")
+
+
+def test_everything_is_for_its_user_alone(tmp_path: Path) -> None:
+    """Also what an older edgekit left open, and where there are no nameless files."""
+    folder = tmp_path / "files"
+    folder.mkdir(mode=0o755)
+    mask = os.umask(0o077)  # as the worker program sets it
+    try:
+        store = Store(folder, 1000)
+        model, weights = put(store, b"m" * 100), put(store, b"w" * 100)
+        names = [(file.stem, file.suffix, name) for file, name in ((model, "m.onnx"), (weights, "deep/w.data"))]
+        store.together(names)
+    finally:
+        os.umask(mask)
+    modes = {file.relative_to(tmp_path): file.stat().st_mode & 0o777 for file in tmp_path.rglob("*")}
+    assert len(modes) == 8
+    for file, mode in modes.items():
+        assert mode == (0o700 if (tmp_path / file).is_dir() else 0o600), file

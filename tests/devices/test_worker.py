@@ -67,7 +67,7 @@ def test_errors_come_back_as_what_they_are(client: WorkerClient, files: ModuleTy
         client.load(tmp_path / "nowhere.onnx")
     with pytest.raises(UsageError, match="no runtime is called"):
         client.load(files.dense_onnx(tmp_path / "m.onnx"), runtime="nope")
-    with pytest.raises(UsageError, match="no model yet"):
+    with pytest.raises(DeviceError, match="no model yet"):
         client.run({"x": X})
     client.load(tmp_path / "m.onnx")
     with pytest.raises(FeedError, match="got shape"):

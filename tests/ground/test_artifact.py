@@ -1,6 +1,5 @@
 """Cards in model files, and files that are not what they say."""
 
-import errno
 import shutil
 import subprocess
 import sys
@@ -13,15 +12,13 @@ from edgekit import wire_onnx, wire_tflite
 from edgekit.artifact import (
     onnx_external_data,
     open_artifact,
-    publishing,
     read_card,
     sha256_file,
     sha256_model,
     size_bytes,
-    writable_folder,
     write_card,
 )
-from edgekit.errors import ModelError, StorageError, UsageError
+from edgekit.errors import ModelError, UsageError
 from edgekit.types import (
     Card,
     Format,
@@ -50,6 +47,7 @@ CARD = Card(
     account={"operators": 3, "left_float": [{"operator": "Softmax", "name": "s", "reason": "no kernel"}]},
     parent={"sha256": "cd" * 32, "bytes": 900, "quality": None, "time": {"ratio_p50": 0.5, "ci95": [0.4, 0.6]}},
     notes=("left in float: Softmax",),
+    stateful=False,
 )
 
 
@@ -270,35 +268,6 @@ def test_external_data_is_listed(tmp_path):
     (tmp_path / "e.onnx").write_bytes(helper.make_model(graph).SerializeToString())
     assert onnx_external_data(tmp_path / "e.onnx") == ["../outside.bin"]
     assert onnx.load(tmp_path / "e.onnx", load_external_data=False).graph.initializer[0].name == "w"
-
-
-def test_a_failed_run_leaves_the_old_file(tmp_path):
-    target = tmp_path / "a.onnx"
-    target.write_text("old")
-    with pytest.raises(RuntimeError), publishing(target) as temporary:
-        temporary.write_text("half of the n")
-        raise RuntimeError
-    assert target.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.onnx"]
-    with publishing(target) as temporary:
-        temporary.write_text("new")
-    assert target.read_text() == "new"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.onnx"]
-
-
-@pytest.mark.parametrize(("code", "error"), [(errno.ENOSPC, StorageError), (errno.EACCES, UsageError)])
-def test_refusals_of_the_system_have_a_class(code, error, tmp_path):
-    with pytest.raises(error, match=r"a\.onnx"), publishing(tmp_path / "a.onnx"):
-        raise OSError(code, "as the system says")
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_file_where_a_folder_should_be(tmp_path):
-    (tmp_path / "f").write_text("")
-    with pytest.raises(UsageError, match="is a file"):
-        writable_folder(tmp_path / "f")
-    with pytest.raises(UsageError):
-        writable_folder(tmp_path / "f" / "below")
 
 
 def test_the_ground_needs_nothing_but_numpy():

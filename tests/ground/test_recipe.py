@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from edgekit.errors import RecipeError
-from edgekit.recipe import Problem, Recipe, parse_recipe, read_recipe
+from edgekit.errors import LimitError, RecipeError
+from edgekit.recipe import Problem, Recipe, _statements, parse_recipe, read_recipe
 
 PATH = Path("mine.toml")
 
@@ -113,6 +115,91 @@ def test_no_toml(text: str, words: str) -> None:
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     binary = tmp_path / "model.onnx"
     binary.write_bytes(b"\x08\x0a\xff\xfe")
-    for place, words in ((tmp_path / "none.toml", "cannot be read"), (tmp_path, "cannot be read"), (binary, "no text")):
+    for place, words in ((tmp_path / "none.toml", "does not exist"), (tmp_path, "is a folder"), (binary, "no text")):
         with pytest.raises(RecipeError, match=words):
             read_recipe(place)
+
+
+STATEMENTS = (
+    "a = 1",
+    "# a comment [ \" '",
+    "",
+    "  ",
+    'b = "x # no comment ] \\" ["',
+    "c = 'x \" ] #'",
+    "d = [1, 2]",
+    "e = [\n  'x', # ] not the end\n  \"]\",\n  [1,\n 2],\n]",
+    'f = """\nmore " than ""one\\"""\n[[step]]\n"""""',
+    "g = ''''\n'a''\n'''''",
+    "h = { i = 1, j = [ 'k' ] } # }",
+    "[x]",
+    "[[step]] # [",
+    "  [[ step ]]",
+    "[step.'a.b'.\"c\"]",
+    "l.\"m.n\".'o' = 2020-01-01T00:00:00Z",
+    'p = ""',
+    "q = ''",
+    'r = """"""',
+    "s = ''''''",
+    't = [ # one\n# two ]\n\n"""\n]""" ]',
+)
+
+
+def _fewest_valid_lines(text: str) -> list[tuple[int, str]]:
+    """The statements as tomllib itself tells them apart: the fewest whole lines that are valid on their own."""
+    found, begin, gathered = [], 0, ""
+    for number, line in enumerate(text.split("\n"), 1):
+        if not gathered and (not line.strip() or line.lstrip().startswith("#")):
+            continue
+        begin, gathered = (begin, f"{gathered}\n{line}") if gathered else (number, line)
+        try:
+            tomllib.loads(gathered)
+        except tomllib.TOMLDecodeError:
+            continue
+        found.append((begin, gathered))
+        gathered = ""
+    return found
+
+
+def test_statements_are_those_of_tomllib() -> None:
+    dice = random.Random(0)
+    for _ in range(200):
+        text = "\n".join(dice.choices(STATEMENTS, k=dice.randrange(1, 12))) + "\n" * dice.randrange(3)
+        assert list(_statements(text)) == _fewest_valid_lines(text)
+
+
+def test_a_long_recipe_is_read_statement_by_statement() -> None:
+    text = 'source = "cnn"\n[[step]]\ndo = "export"\nto = [\n' + '"onnx",\n' * 1900 + ']\n[[step]]\ndo = "bench"\n'
+    recipe, problems = _parsed(text)
+    assert problems == [] and recipe.steps[1].line == 1906
+
+
+@pytest.mark.parametrize(("text", "name"), [
+    ('source = "cnn"\n' * 2001, "RECIPE_LINES"), ("a." * 300 + "b = 1", "DOCUMENT_DEPTH"),
+])  # fmt: skip
+def test_limits(text: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(LimitError, match=f"EDGEKIT_LIMIT_{name}"):
+        _parsed(text)
+    (tmp_path / "a.toml").write_text(text)
+    monkeypatch.setenv("EDGEKIT_LIMIT_RECIPE_BYTES", "100")
+    with pytest.raises(LimitError, match="EDGEKIT_LIMIT_RECIPE_BYTES"):
+        read_recipe(tmp_path / "a.toml")
+
+
+@pytest.mark.parametrize("text", ["x = " + "[" * 3000 + "]" * 3000, "x = " + "9" * 5000, "x = " + "{a=" * 3000])
+def test_values_that_no_parser_takes(text: str) -> None:
+    with pytest.raises(RecipeError):
+        _parsed(text)
+
+
+def test_damage_is_a_recipe_error() -> None:
+    dice = random.Random(1)
+    whole = 'source = "cnn"\ndata = "digits"\n[[step]]\ndo = "prune"\namount = 0.5\n[[step]]\nto = ["onnx"]\n'
+    for _ in range(300):
+        data = list(whole)
+        for _ in range(dice.choice((1, 1, 2, 8))):
+            data[dice.randrange(len(data))] = dice.choice("[]{}=\"'#.\n\\0x\x00")
+        try:
+            _parsed("".join(data))
+        except RecipeError:
+            continue

@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
-FLOOR = ("types", "errors", "registry", "version", "artifact", "cardfile", "wire_onnx", "wire_tflite")
+FLOOR = (
+    "types", "errors", "registry", "version", "children", "leftovers", "outputs", "locks", "limits", "inputs",
+    "artifact", "cardfile",
+    "wire_onnx", "wire_tflite",
+)  # fmt: skip
 ROOMS = ("runtime", "data", "bench", "devices")
 BLOCKED = (
     "torch", "onnx", "onnxruntime", "tensorflow", "tflite_runtime", "ai_edge_litert", "ai_edge_quantizer",

@@ -17,7 +17,7 @@ from edgekit.cli.program import group
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/results.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/results.md", "docs/security.md")
 
 
 def _blocks(root: Path, *languages: str) -> list[tuple[str, str]]:

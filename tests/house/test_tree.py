@@ -26,6 +26,12 @@ def test_one_clock(root: Path) -> None:
     assert readers <= {"edgekit/bench/clock.py"}
 
 
+def test_numbers_without_axes_keep_none(root: Path) -> None:
+    """numpy's ascontiguousarray gives them one; np.asarray(…, order="C") does not."""
+    sources = _sources(root, (*PACKAGE, "scripts"))
+    assert [str(f.relative_to(root)) for f in sources if "ascontiguousarray" in f.read_text(encoding="utf-8")] == []
+
+
 def test_nothing_is_unfinished_or_of_one_machine(root: Path) -> None:
     found = []
     for file in _tracked(root):
@@ -62,6 +68,7 @@ def test_every_dependency_is_pinned(root: Path) -> None:
         "scripts/check",
         "scripts/bench_startup",
         "scripts/bench_transport",
+        "scripts/fuzz",
         "scripts/verify_on_arm",
         "scripts/test-system-packages",
         ".ci/run",

@@ -1,6 +1,8 @@
 """Checkpoints: what is written comes back; pruned shapes too; damaged files are refused."""
 
+import json
 import os
+import random
 import stat
 from dataclasses import replace
 
@@ -8,12 +10,14 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from edgekit.models.checkpoint import fit_shapes, load_checkpoint, read_checkpoint, save_checkpoint, weights_sha256
-from edgekit.models.family import new_network
+from edgekit.models.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint, weights_sha256
+from edgekit.models.family import WEIGHTS, new_network
+from edgekit.models.fit import fit_shapes
 from torch import nn
 
+from edgekit.cardfile import card_to_json, encode_card
 from edgekit.data import open_data
-from edgekit.errors import ModelError, SourceError
+from edgekit.errors import LimitError, ModelError, SourceError
 
 
 @pytest.fixture
@@ -75,8 +79,8 @@ def test_damaged_and_foreign_files(network, tmp_path):
     whole = path.read_bytes()
     for data, words in (
         (b"", "is empty"),
-        (whole[: len(whole) // 2], "cut short"),
-        (os.urandom(500), "no safetensors"),
+        (whole[: len(whole) // 2], "cannot be read as safetensors"),
+        (os.urandom(500), "cannot be read as safetensors"),
     ):
         (tmp_path / "bad.safetensors").write_bytes(data)
         with pytest.raises(ModelError, match=words):
@@ -104,3 +108,98 @@ def test_a_users_network_needs_its_factory(network, tmp_path):
     again = load_checkpoint(tmp_path / "a.safetensors", lambda config: new_network(
         "cnn", open_data("digits@train"), {"width": 8}).module)  # fmt: skip
     np.testing.assert_array_equal(output(again.module), output(network.module))
+
+
+def described(path, **changes):
+    """A shipped checkpoint as ``path`` whose card is changed: key -> value, ``.`` goes inside."""
+    weights = next(WEIGHTS.glob(f"{path.stem}.safetensors"))
+    state, card = read_checkpoint(weights)
+    document = json.loads(json.dumps(card_to_json(card)))
+    for key, value in changes.items():
+        *inner, last = key.split("__")
+        place = document
+        for name in inner:
+            place = place[int(name)] if name.isdigit() else place[name]
+        place[last] = value
+    safetensors.torch.save_file(state, path, metadata={"edgekit": json.dumps(document)})
+    return path
+
+
+@pytest.mark.parametrize(("family", "changes", "words"), [
+    ("cnn", {"config__builder": {"channels": 10**9, "classes": 10}}, "channels = 1000000000"),
+    ("cnn", {"config__builder": {"channels": 3, "classes": 10, "width": 5000}}, "EDGEKIT_LIMIT_PARAMETERS"),
+    ("cnn", {"config__builder": {"channels": 3, "classes": 10, "blocks": [200, 200]}}, "blocks = .200, 200."),
+    ("cnn", {"config__builder": {"channels": 3, "classes": 10, "blocks": [1] * 200}}, "cannot be read as a network"),
+    ("cnn", {"config__builder": {"channels": "3", "classes": 10}}, "cannot be read as a network of the family cnn"),
+    ("cnn", {"config__builder": {"channels": 3, "depth": 10}}, "unexpected keyword argument 'depth'"),
+    ("cnn", {"config__builder": {"channels": [[3]], "classes": 10}}, "channels = "),
+    ("cnn", {"config__builder": []}, "card.config.builder is a list"),
+    ("cnn", {"config__family": "nothing"}, "of the family 'nothing', which is not known; there are: mlp"),
+    ("cnn", {"config__family": 5}, "card.config.family is 5"),
+    ("cnn", {"config__skipped": {"": "identity"}}, "cannot be read|has none"),
+    ("cnn", {"config__skipped": {"blocks.0": 5}}, "card.config.skipped.blocks.0 is 5"),
+    ("cnn", {"signature__inputs__0__shape": [1, 3, 30_000, 30_000]}, "EDGEKIT_LIMIT_INPUT_BYTES"),
+    ("cnn", {"signature__inputs__0__shape": [1, 3, 4000, 4000]}, "largest result of a layer.*LIMIT_INPUT_BYTES"),
+    ("cnn", {"signature__inputs__0__shape": [1, 3, 32]}, "cannot be read as a network"),
+    ("cnn", {"signature__inputs__0__dtype": "int8"}, "cannot be read as a network"),
+    ("cnn", {"signature__inputs": []}, "cannot be read as a network"),
+    ("cnn", {"signature__outputs__0__shape": [1, 11]}, "promises outputs"),
+    ("lstm", {"config__builder": {"features": 40, "outputs": 10, "layers": 10**6}}, "layers = 1000000"),
+    ("lstm", {"config__builder": {"features": 40, "outputs": 10, "hidden": 100_000}}, "EDGEKIT_LIMIT_PARAMETERS"),
+    ("lstm", {"signature__inputs__0__shape": [1, 1_000_000, 40]}, "EDGEKIT_LIMIT_INPUT_BYTES"),
+    ("transformer", {"config__builder": {"input": {"words": 10**9, "length": 56}, "classes": 2}}, "input.words = 1000"),
+    ("transformer", {"config__builder": {"input": {"words": 7201}, "classes": 2}}, "'length' is missing"),
+    ("transformer", {"signature__inputs__0__shape": [1, 100_000]}, "cannot be read as a network|LIMIT_INPUT_BYTES"),
+    ("gan", {"config__builder": {"latent": 64, "size": 1 << 16}}, "EDGEKIT_LIMIT_PARAMETERS"),
+    ("autoencoder", {"config__builder": {"shape": [1, 1 << 15, 1 << 15], "bottleneck": 8}}, "EDGEKIT_LIMIT|promises"),
+])  # fmt: skip
+def test_numbers_of_a_card_cost_nothing_but_a_message(tmp_path, family, changes, words):
+    with pytest.raises((ModelError, LimitError), match=words):
+        load_checkpoint(described(tmp_path / f"{family}.safetensors", **changes))
+
+
+@pytest.mark.parametrize("family", [path.stem for path in sorted(WEIGHTS.glob("*.safetensors"))])
+def test_every_shipped_checkpoint_opens(tmp_path, family):
+    again = load_checkpoint(described(tmp_path / f"{family}.safetensors"))
+    assert again.card == load_checkpoint(WEIGHTS / f"{family}.safetensors").card
+
+
+@pytest.mark.parametrize("family", ["cnn-pruned", "lstm", "transformer"])
+def test_tensors_of_other_shapes_are_a_model_error(tmp_path, family):
+    state, card = read_checkpoint(WEIGHTS / f"{family}.safetensors")
+    card = encode_card(card).decode()
+    dice = random.Random(family)
+    made = (
+        torch.zeros(()),
+        torch.zeros(0),
+        torch.zeros(1, 1),
+        torch.zeros(3, 2, 1, 1, 1),
+        torch.zeros(4, dtype=torch.int8),
+    )
+    for _ in range(12):
+        name = dice.choice(list(state))
+        own = state[name]
+        spoiled = {**state, name: dice.choice((*made, own.reshape(-1)[:1].clone(), own.double(), own[None].clone()))}
+        if dice.random() < 0.3:
+            del spoiled[dice.choice(list(state))]
+        safetensors.torch.save_file(spoiled, tmp_path / "a.safetensors", metadata={"edgekit": card})
+        try:
+            load_checkpoint(tmp_path / "a.safetensors")
+        except ModelError:
+            continue
+
+
+def test_damaged_headers_are_a_model_error(tmp_path):
+    whole = (WEIGHTS / "mlp.safetensors").read_bytes()
+    dice = random.Random(3)
+    for _ in range(60):
+        data = bytearray(whole)
+        for _ in range(dice.choice((1, 1, 2, 8))):
+            data[dice.randrange(2000)] = dice.choice((0, 34, 44, 57, 91, 123, 125, 255, dice.randrange(256)))
+        (tmp_path / "a.safetensors").write_bytes(data)
+        try:
+            load_checkpoint(tmp_path / "a.safetensors")
+        except ModelError:
+            continue
+        except LimitError:
+            continue

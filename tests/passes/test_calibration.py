@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from edgekit.errors import DataError, ModelError, UsageError
+from edgekit.errors import DataError, LimitError, ModelError, UsageError
 from edgekit.passes.calibration import Calibration, checked_feeds, gather
+from edgekit.passes.fingerprint import Probes
 from edgekit.passes.histogram import BINS, METHODS, Observer, Range
 from edgekit.types import Array, Signature, TensorSpec
 
@@ -96,9 +101,19 @@ def test_ranges_never_exceed_what_was_seen(method: str) -> None:
     assert 0 < found.high <= relu.max()
 
 
-def test_infinity_in_the_model_is_named() -> None:
-    with pytest.raises(ModelError, match=r"'t'.*NaN or infinity"):
-        observed(np.array([[np.inf]], np.float32))
+def test_nan_in_the_model_is_named() -> None:
+    with pytest.raises(ModelError, match=r"'t'.*NaN"):
+        observed(np.array([[np.nan, -np.inf]], np.float32))
+
+
+@pytest.mark.parametrize("mask", [-np.inf, np.finfo(np.float32).min, -1e9])
+@pytest.mark.parametrize("method", METHODS)
+def test_what_masks_is_no_part_of_a_range(method: str, mask: float) -> None:
+    values = RNG.normal(size=(4, 16)).astype(np.float32)
+    found = observed(np.where(RNG.random(values.shape) < 0.5, values, np.float32(mask))).range(method)
+    assert found.unbounded
+    assert -5 < found.low < found.high < 5
+    assert not observed(values).range(method).unbounded
 
 
 @pytest.mark.parametrize(
@@ -137,7 +152,9 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     assert Calibration.load(tmp_path / "c.json") == made
 
 
-@pytest.mark.parametrize("damage", ["not json", "{}", '{"schema": "edgekit.calibration/9"}'])
+@pytest.mark.parametrize(
+    "damage", ["not json", "{}", '{"schema": "edgekit.calibration/9"}', "[]", '{"schema": 5}', "[" * 5000, "1" * 5000]
+)
 def test_no_calibration_file(tmp_path: Path, damage: str) -> None:
     (tmp_path / "c.json").write_text(damage)
     with pytest.raises(DataError, match=r"c\.json .*; edgekit quantize with --save-calibration FILE\.json writes one"):
@@ -154,3 +171,46 @@ def test_a_range_without_zero_is_refused(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(json.dumps(document))
     with pytest.raises(DataError, match="hold zero"):
         Calibration.load(tmp_path / "c.json")
+
+
+def _whole() -> dict[str, Any]:
+    made = gather([(2, {"t": np.ones((2, 2), np.float32)})], method="minmax", data="d", channel_axis=1)
+    probes = Probes(({"x": np.arange(6, dtype=np.float32).reshape(2, 3)},), {"x": "NCHW"}, {"t": ((1.0,) * 6,)})
+    document: dict[str, Any] = json.loads(json.dumps(replace(made, probes=probes).document()))
+    return document
+
+
+@pytest.mark.parametrize(("place", "value", "words"), [
+    (("ranges", "t", "low"), -1e300, "hold zero"),
+    (("ranges", "t"), {"low": 0}, "has no 'high'"),
+    (("ranges",), [], "a table was expected"),
+    (("means", "t"), ["x"], "a finite number"),
+    (("samples",), 10**30, "a whole number"),
+    (("probes", "feeds"), [], "wanted for every probe"),
+    (("probes", "feeds", 0, "x", "dtype"), "object", "an input of type object"),
+    (("probes", "feeds", 0, "x", "shape"), [2, 4], "a probe of 32 bytes has others"),
+    (("probes", "feeds", 0, "x", "shape"), [-2, -3], "shape"),
+    (("probes", "feeds", 0, "x", "shape"), [10**9, 10**9], "EDGEKIT_LIMIT_INPUT_BYTES"),
+    (("probes", "feeds", 0, "x", "zlib"), "eJw=", "a probe of 24 bytes has others"),
+    (("probes", "feeds", 0, "x", "zlib"), "!!", "no calibration"),
+    (("probes", "feeds", 0, "x", "zlib"), "AAAA", "damaged probes"),
+    (("probes", "prints", "t"), [[1, 2]], "has 2 values, 6 were expected"),
+])  # fmt: skip
+def test_values_that_no_calibration_has(place: tuple[Any, ...], value: Any, words: str, tmp_path: Path) -> None:
+    document = _whole()
+    inner: Any = document
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    (tmp_path / "c.json").write_text(json.dumps(document))
+    with pytest.raises((DataError, LimitError), match=words):
+        Calibration.load(tmp_path / "c.json")
+
+
+def test_a_probe_does_not_become_a_large_one(tmp_path: Path) -> None:
+    """A megabyte of zeros behind the six numbers that the shape promises is not unpacked."""
+    document = _whole()
+    assert Calibration.from_document(document, "it").probes is not None
+    document["probes"]["feeds"][0]["x"]["zlib"] = base64.b64encode(zlib.compress(bytes(1 << 24))).decode()
+    with pytest.raises(DataError, match="a probe of 24 bytes has others"):
+        Calibration.from_document(document, "it")

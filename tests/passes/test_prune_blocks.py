@@ -275,7 +275,7 @@ def test_a_users_own_network_reloads(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     pruned = pruned_of(resolve("mine.py:make"), PruneBlocks(0.3))
     save_checkpoint(pruned, tmp_path / "p.safetensors")
-    again = resolve(str(tmp_path / "p.safetensors"))
+    again = resolve(str(tmp_path / "p.safetensors"), factory="mine.py:make")
     feed = torch.randn(2, 3, 12, 12)
     with torch.no_grad():
         torch.testing.assert_close(again.module(feed), pruned.module(feed), rtol=0, atol=0)
@@ -283,7 +283,7 @@ def test_a_users_own_network_reloads(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "import torch\nfrom torch import nn\ndef make():\n    return nn.Linear(4, 4), torch.zeros(1, 4)\n"
     )
     with pytest.raises(ModelError, match="was pruned, but the network it is taken out of has none"):
-        resolve(str(tmp_path / "p.safetensors"))
+        resolve(str(tmp_path / "p.safetensors"), factory="mine.py:make")
 
 
 def test_what_is_left_is_known() -> None:

@@ -216,7 +216,7 @@ def test_a_users_own_network_reloads(tmp_path: Path, monkeypatch: pytest.MonkeyP
     pruned = PruneChannels(0.5).run(resolve("mine.py:make")).model
     assert isinstance(pruned, Network)
     save_checkpoint(pruned, tmp_path / "p.safetensors")
-    again = resolve(str(tmp_path / "p.safetensors"))
+    again = resolve(str(tmp_path / "p.safetensors"), factory="mine.py:make")
     feed = torch.randn(2, 3, 12, 12)
     with torch.no_grad():
         torch.testing.assert_close(again.module(feed), pruned.module(feed), rtol=0, atol=0)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from edgekit.converters.recurrent import fused, loop
@@ -13,7 +14,7 @@ from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from edgekit.types import Array
 
 FEATURES, HIDDEN = 6, 8
-GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1}
+GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
 
 def weights(cell: str, inputs: int, seed: int, reach: float = 0.5) -> list[Array]:
@@ -24,9 +25,32 @@ def weights(cell: str, inputs: int, seed: int, reach: float = 0.5) -> list[Array
     return [random.uniform(-reach, reach, shape).astype(np.float32) for shape in shapes]
 
 
+def tflite_file(path: Path, build: Callable[[Graph], None]) -> Path:
+    """A file of what ``build`` puts into its main graph."""
+    editor = Editor.empty()
+    _, graph = editor.graph("main")
+    build(graph)
+    path.write_bytes(editor.content())
+    return path
+
+
+def put(
+    graph: Graph, kind: str, inputs: list[int], name: str, shape: list[int], options: str = "", **given: Any
+) -> int:
+    """An operator with one new output of ``shape``; ``options``: the schema's table, with its fields ``given``."""
+    made = graph.made(kind, inputs, name, shape, dtype="float32")
+    if options:
+        node = graph.raw.operators[-1]
+        node.builtinOptionsType = getattr(schema.BuiltinOptions, options)
+        node.builtinOptions = getattr(schema, f"{options}T")()
+        for field, value in given.items():
+            setattr(node.builtinOptions, field, value)
+    return made
+
+
 def dense_file(path: Path, weights: Array) -> Path:
     """``x`` -> ``y`` by one FULLY_CONNECTED."""
-    editor = _empty()
+    editor = Editor.empty()
     _, graph = editor.graph("main")
     x = graph.tensor("x", [1, weights.shape[1]])
     y = graph.made("FULLY_CONNECTED", [x, graph.constant("weights", weights)], "y", [1, len(weights)])
@@ -37,7 +61,7 @@ def dense_file(path: Path, weights: Array) -> Path:
 
 def transposed_file(path: Path) -> Path:
     """``x`` (1, 4, 4, 3) -> ``y`` (1, 8, 8, 5) by one TRANSPOSE_CONV."""
-    editor = _empty()
+    editor = Editor.empty()
     _, graph = editor.graph("main")
     x = graph.tensor("x", [1, 4, 4, 3])
     value = np.random.default_rng(0).standard_normal((5, 2, 2, 3))
@@ -52,19 +76,60 @@ def transposed_file(path: Path) -> Path:
     return path
 
 
-def _empty() -> Editor:
-    model = schema.ModelT()
-    model.version, model.operatorCodes, model.subgraphs, model.buffers = 3, [], [], [schema.BufferT()]
-    builder = flatbuffers.Builder(64)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return Editor(bytes(builder.Output()))
+def swish_file(path: Path, tail: str = "CONV_2D") -> Path:
+    """``x`` (1, 4, 4, 3) -> CONV_2D -> HARD_SWISH -> ``tail`` -> ``y``; a MEAN and a product with it lie in between.
+
+    ``tail``: CONV_2D, ADD (with something else); ``squared``: the product of two HARD_SWISH before a convolution;
+    ``shared``, ``half shared``: two convolutions with the same weights behind two, or one of them behind none.
+    """
+    random = np.random.default_rng(0)
+    editor = Editor.empty()
+    _, graph = editor.graph("main")
+    graph.raw.inputs = [graph.tensor("x", [1, 4, 4, 3])]
+    before = _convolved(graph, int(graph.raw.inputs[0]), "before", random.standard_normal((8, 1, 1, 3)))
+    swish = graph.made("HARD_SWISH", [before], "swish", [1, 4, 4, 8])
+    if tail in ("squared", "shared", "half shared"):
+        graph.raw.outputs = [_two(graph, tail, before, swish)]
+        path.write_bytes(editor.content())
+        return path
+    axes = graph.constant("axes", [1, 2], "int32")
+    mean = graph.tensor("mean", [1, 1, 1, 8])
+    graph.operator("MEAN", [swish, axes], [mean], keepDims=True)
+    gate = _convolved(graph, mean, "gate", random.standard_normal((8, 1, 1, 8)))
+    product = graph.made("MUL", [swish, gate], "product", [1, 4, 4, 8])
+    if tail == "CONV_2D":
+        graph.raw.outputs = [_convolved(graph, product, "y", random.standard_normal((2, 1, 1, 8)))]
+    else:
+        graph.raw.outputs = [graph.made(tail, [product, before], "y", [1, 4, 4, 8])]
+    path.write_bytes(editor.content())
+    return path
+
+
+def _two(graph: Graph, tail: str, before: int, swish: int) -> int:
+    weights = np.random.default_rng(3).standard_normal((64, 1, 1, 8))
+    other = graph.made("TANH" if tail == "half shared" else "HARD_SWISH", [before], "other", [1, 4, 4, 8])
+    if tail == "squared":
+        return _convolved(graph, graph.made("MUL", [swish, other], "square", [1, 4, 4, 8]), "y", weights)
+    both = [_convolved(graph, source, name, weights) for source, name in ((swish, "left"), (other, "right"))]
+    return graph.made("ADD", both, "y", [1, 4, 4, 64])
+
+
+def _convolved(graph: Graph, x: int, name: str, weights: Array) -> int:
+    shape = [*graph.shape(x)[:3], len(weights)]
+    operands = [x, graph.constant(f"{name}/weights", weights), graph.constant(f"{name}/bias", np.zeros(len(weights)))]
+    options = schema.Conv2DOptionsT()
+    options.strideH = options.strideW = options.dilationHFactor = options.dilationWFactor = 1
+    y = graph.made("CONV_2D", operands, name, shape)
+    node = graph.raw.operators[-1]
+    node.builtinOptionsType, node.builtinOptions = schema.BuiltinOptions.Conv2DOptions, options
+    return y
 
 
 def recurrent_file(
     path: Path, cell: str, layers: list[list[Array]], *, steps: int = 20, batch_first: bool = True, both: bool = False
 ) -> Path:
     """``x`` -> ``y``, every step of the last of some layers; both: two directions side by side, in the first one."""
-    editor = _empty()
+    editor = Editor.empty()
     _, graph = editor.graph("main")
     front = [1, steps] if batch_first else [steps, 1]
     x = graph.tensor("x", [*front, FEATURES])

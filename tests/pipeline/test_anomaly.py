@@ -91,7 +91,7 @@ def test_quantizing_without_data_says_that_the_threshold_is_the_float_files(expo
 
 
 def test_a_drop_that_is_not_allowed(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr("edgekit.pipeline.quantize.run.drop", lambda before, after: 0.2)
+    monkeypatch.setattr("edgekit.pipeline.quantize.gates.drop", lambda before, after: 0.2)
     with pytest.raises(GateError, match=r"roc_auc on digits@test .* down 0\.2000; --max-drop allows 0\.1"):
         quantize(exported["onnx"], scheme="int8-weights", data="digits", max_drop=0.1, out=tmp_path / "small.onnx")
     assert not list(tmp_path.iterdir())

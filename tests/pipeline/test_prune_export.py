@@ -9,7 +9,7 @@ import torch
 
 import edgekit
 from edgekit.pipeline.prune import prune
-from edgekit.source import resolve
+from edgekit.source import builder_of, resolve
 
 MINE = """
 import torch
@@ -38,7 +38,8 @@ def test_into_both_formats(source: str, tmp_path: Path, monkeypatch: pytest.Monk
     result = prune(source, amount=0.5, out="p.safetensors")
     assert result.document()["macs"]["removed"] >= 0.5
     torch.manual_seed(1)  # the factory's fresh weights are of no matter: the checkpoint has them all
-    again = resolve("p.safetensors").module.state_dict()
+    factory = builder_of(source, None)
+    again = resolve("p.safetensors", factory=factory).module.state_dict()
     assert all(torch.equal(again[name], value) for name, value in result.network.module.state_dict().items())
-    made = edgekit.export("p.safetensors", to=["onnx", "tflite"], out=".", name="n")
+    made = edgekit.export("p.safetensors", to=["onnx", "tflite"], out=".", name="n", factory=factory)
     assert [str(row.artifact.format) for row in made.artifacts if row.parity.passed] == ["onnx", "tflite"]

@@ -74,7 +74,15 @@ def test_the_comparison_with_the_parent(
     assert document["account"]["integer_macs_share"] == 1.0
     assert sum(document["inserted"].values()) >= 2  # into integers and back
     assert document["time"] is None  # not asked for
-    made = quantize(mlp[format_], scheme="int8", out=tmp_path / f"t.{format_}", data=DATA, samples=100, seconds=0.2)
+    made = quantize(
+        mlp[format_],
+        scheme="int8",
+        out=tmp_path / f"t.{format_}",
+        data=DATA,
+        samples=100,
+        seconds=0.2,
+        allow_slower=True,
+    )
     time = made.document()["time"]
     assert time["verdict"] in ("faster", "same", "slower", "inconclusive")
     assert time["device"]["name"] == "cpu"
@@ -280,7 +288,7 @@ def test_a_file_that_grew_is_not_published(tmp_path: Path) -> None:
         (
             {"scheme": "int8", "data": DATA, "calibration": "no.json"},
             DataError,
-            r"^no\.json cannot be read: No such file",
+            r"^no\.json does not exist",
         ),
         ({"scheme": "int8", "data": DATA, "samples": 0}, UsageError, "--samples is 0"),
         ({"scheme": "fp16", "data": DATA, "max_drop": 1.5}, UsageError, "--max-drop is 1.5"),
@@ -334,7 +342,8 @@ def arrays(tmp_path: Path, values: Any, labels: Any = None) -> str:
 def test_a_file_from_elsewhere_on_bare_arrays(mlp: dict[str, Path], tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     data = arrays(tmp_path, rng.normal(size=(50, 30)), rng.integers(0, 2, 50))
-    made = quantize(without_card(mlp["onnx"], tmp_path / "m.onnx"), scheme="int8", out=tmp_path / "q.onnx", data=data)
+    model = without_card(mlp["onnx"], tmp_path / "m.onnx")
+    made = quantize(model, scheme="int8", out=tmp_path / "q.onnx", data=data, allow_slower=True)  # hardly smaller
     assert made.artifact.card is not None
     assert made.artifact.card.family == "custom"
     assert made.after is not None
@@ -371,7 +380,9 @@ def test_a_batch_of_four_is_filled_up(mlp: dict[str, Path], tmp_path: Path) -> N
     onnx.save(model, str(tmp_path / "m.onnx"))
     rng = np.random.default_rng(0)
     data = arrays(tmp_path, rng.normal(size=(50, 30)), rng.integers(0, 2, 50))
-    made = quantize(tmp_path / "m.onnx", scheme="int8", out=tmp_path / "q.onnx", data=data, samples=30)
+    made = quantize(
+        tmp_path / "m.onnx", scheme="int8", out=tmp_path / "q.onnx", data=data, samples=30, allow_slower=True
+    )
     assert made.after is not None
     assert made.after.total == 10
 
@@ -387,12 +398,13 @@ def test_a_card_from_another_file_is_refused(mlp: dict[str, Path], tmp_path: Pat
 
 def test_command_line(mlp: dict[str, Path], edgekit_cli: Callable[..., Any], tmp_path: Path) -> None:
     ended = edgekit_cli(
-        "quantize", mlp["tflite"], "--scheme", "int8", "--data", DATA, "-o", tmp_path / "q.tflite", "--json", "-"
+        *("quantize", mlp["tflite"], "--scheme", "int8", "--data", DATA, "--seconds", "0"),
+        *("-o", tmp_path / "q.tflite", "--json", "-"),
     )
     assert ended.code == 0, ended.err
     assert ended.document["schema"] == "edgekit.quantize/1"
     assert ended.document["account"]["integer_operators"] > 0
-    assert "XNNPACK" not in ended.err
+    assert "Created TensorFlow Lite XNNPACK" not in ended.err  # its banner
 
 
 def test_on_the_screen(mlp: dict[str, Path], int8: dict[str, QuantizeResult], tmp_path: Path) -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 
 import edgekit
+from edgekit.artifact import open_artifact
+from edgekit.data import feeds, open_data
 from edgekit.pipeline.quantize import QuantizeResult
 
 pytestmark = [pytest.mark.needs_data, pytest.mark.slow]
@@ -50,6 +54,43 @@ def test_the_old_runtime_understands_as_many(made: dict[str, QuantizeResult], fi
             there = edgekit.evaluate(files / name, data="fsdd", on=f"python:{other_python}")
             assert result.after is not None
             assert there.evaluation.value >= result.after.value - MAX_DROP, name
+
+
+@pytest.mark.parametrize("family", ["lstm", "rnn"])
+def test_an_app_that_never_resets_understands_as_many(
+    family: str, made: dict[str, QuantizeResult], files: Path
+) -> None:
+    """Every test word in one bare interpreter: the share of right answers is that of a file opened anew for each."""
+    float_file = edgekit.evaluate(files / f"{family}.tflite", data="fsdd").evaluation.value
+    assert float_file == bare_accuracy(files / f"{family}.tflite") > 0.98
+    for scheme in SCHEMES:
+        after = made[f"{family}-{scheme}.tflite"].after
+        assert after is not None and after.value >= float_file - MAX_DROP
+        assert bare_accuracy(files / f"{family}-{scheme}.tflite") == after.value, scheme
+
+
+def bare_accuracy(path: Path) -> float:
+    """Of the test words, one call after the other, with the state reset before each: the same, or it was left over."""
+    artifact = open_artifact(path)
+    assert artifact.card is not None and artifact.card.stateful is False
+    test = open_data("fsdd@test")
+    assert test.labels is not None
+    words = list(feeds(test, artifact.card.signature, artifact.card.contract))
+    bare, reset = (Interpreter(str(path), num_threads=1) for _ in range(2))
+    right = 0
+    for one in (bare, reset):
+        one.allocate_tensors()
+    (given,), (result,) = bare.get_input_details(), bare.get_output_details()
+    for word, label in zip(words, test.labels, strict=True):
+        found = []
+        reset.reset_all_variables()
+        for one in (bare, reset):
+            one.set_tensor(given["index"], word["audio"])
+            one.invoke()
+            found.append(one.get_tensor(result["index"]))
+        assert np.array_equal(*found)
+        right += int(found[0].argmax()) == label
+    return right / len(words)
 
 
 def test_an_lstm_is_integer_throughout(made: dict[str, QuantizeResult]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from edgekit.artifact import open_artifact
 from edgekit.errors import ModelError
-from edgekit.quality.contents import file_signature, operators
+from edgekit.quality.contents import file_signature, may_write_buffers, operators
 from edgekit.types import Artifact, Format, Signature, TensorSpec
 
 
@@ -103,3 +104,26 @@ def test_damaged_onnx(tmp_path: Path) -> None:
     path.write_bytes(b"\x08\x07garbage")
     with pytest.raises(ModelError, match=r"m\.onnx"):
         operators(Artifact(path, Format.ONNX))
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"{}",
+        b"[]",
+        b'{"graph_module": 7}',
+        b'{"graph_module": {}}',
+        b'{"graph_module": {"graph": {"nodes": [7], "tensor_values": {}}, "signature": {"input_specs": [7]}}}',
+        b'{"graph_module": {"graph": {"nodes": 7, "tensor_values": 7}, "signature": []}}',
+        b"[" * 100_000,
+        b"not JSON",
+    ],
+)
+def test_a_program_that_torch_did_not_write(program: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "m.pt2"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("m/models/model.json", program)
+    artifact = open_artifact(path)
+    for question in (operators, file_signature, lambda artifact: may_write_buffers(artifact.path)):
+        with pytest.raises(ModelError):
+            question(artifact)

@@ -116,7 +116,7 @@ def refused(networks: Path, factory: str, to: str, out: Path, **options: object)
     with pytest.raises(ConversionError) as caught:
         export(f"{networks}:{factory}", to=to, out=out, **options)  # type: ignore[arg-type]
     assert caught.value.exit_code == 3
-    assert all(path.name.startswith("repro_") for path in out.iterdir())
+    assert all(path.name.startswith("repro_") for path in out.glob("*"))
     return str(caught.value)
 
 

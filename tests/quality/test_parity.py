@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgekit.errors import ParityError
-from edgekit.quality.cases import SEEDS, Case, cases
+from edgekit.quality.cases import SEEDS, Case, again, cases
 from edgekit.quality.parity import FLOOR, RELATIVE, prove, require
 from edgekit.types import InputContract, Signature, TensorSpec
 
@@ -150,3 +150,14 @@ def test_a_model_without_examples_or_dynamic_sizes() -> None:
     assert [case.kind for case in found] == ["random"] * 3 + ["zeros", "lowest", "highest"]
     assert {case.feed["x"].shape for case in found} == {(1, 5)}
     assert np.all(found[4].feed["x"] == -4.0)
+
+
+def test_calls_in_a_row_put_what_is_usual_behind_each_extreme() -> None:
+    sample = {**EXAMPLES}
+    made = list(cases(SIGNATURE, CONTRACT, examples=EXAMPLES, samples=[sample]))
+    by_kind = {case.kind: case.feed for case in made}
+    order = ("highest", "sample", "lowest", "sample", "zeros", "sample")
+    found = again(made)
+    assert [case.kind for case in found] == ["calls"] * len(order)
+    assert all(case.feed is by_kind[kind] for case, kind in zip(found, order, strict=True))
+    assert again(RANDOM) == []

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-from edgekit.artifact import write_card
-from edgekit.errors import FeedError, ModelError
+from edgekit.artifact import open_artifact, write_card
+from edgekit.errors import FeedError, GateError, ModelError
+from edgekit.passes.stateless import stateless
+from edgekit.quality.state import keeps_state
 from edgekit.runtime import load
 from edgekit.types import Card, Signature, Task, TensorSpec
+from edgekit.wire_tflite import keeps_variables
 
 X = np.array([[1, 2, 3, 4]], np.float32)
 Y = np.array([[20, 60, 100]], np.float32) + 1
@@ -119,6 +123,29 @@ def test_state_starts_anew_with_every_run(files: ModuleType, tmp_path: Path) -> 
         assert runner.run(feed)["y"][0].tolist() == [[4, 4], [5, 5], [6, 6]]
         runner.reset()
         assert runner.run(feed)["y"][0].tolist() == sequence
+
+
+def test_a_file_that_says_that_it_starts_anew_is_never_reset(files: ModuleType, tmp_path: Path) -> None:
+    """Else a state left behind would show in an app and nowhere else. This one lies, and is found out."""
+    path = files.recurrent_tflite(tmp_path / "m.tflite")
+    with load(path) as runner:
+        own = card(runner.signature)
+    feed = {"x": np.ones((1, 3, 2), np.float32)}
+    for stateful, second in ((None, [1, 1]), (True, [1, 1]), (False, [4, 4])):
+        write_card(path, replace(own, stateful=stateful))
+        assert keeps_state(open_artifact(path)) is (stateful is not False)
+        with load(path) as runner:
+            assert runner.run(feed)["y"][0][0].tolist() == [1, 1]
+            assert runner.run(feed)["y"][0][0].tolist() == second
+
+
+def test_what_keeps_a_state_is_read_off_the_file(files: ModuleType, tmp_path: Path) -> None:
+    for made, kept in ((files.recurrent_tflite, True), (files.resource_tflite, True), (files.mixed_tflite, None)):
+        path = made(tmp_path / "m.tflite")
+        assert keeps_state(open_artifact(path)) is kept
+        assert keeps_variables(path.read_bytes()) is bool(kept)
+    with pytest.raises(GateError, match=r"ASSIGN_VARIABLE .* keeps a state .*--stateful keeps .*: open the file anew"):
+        stateless(files.resource_tflite(path).read_bytes())
 
 
 def test_resource_variables_start_anew_too(files: ModuleType, tmp_path: Path) -> None:

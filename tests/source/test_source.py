@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from edgekit.models.checkpoint import save_checkpoint
 
 from edgekit import registry
 from edgekit.errors import InputError, ModelError, SourceError
@@ -222,19 +221,6 @@ def test_a_file_without_a_factory_lists_what_is_in_it(write: Write, tmp_path: Pa
         resolve(str(tmp_path / "net.py"))
 
 
-def test_a_checkpoint_of_a_users_network_comes_back(write: Write, tmp_path: Path) -> None:
-    spelled = write("def make():\n    return One(), torch.zeros(1, 4)\n")
-    network = resolve(spelled)
-    with torch.no_grad():
-        network.module.layer.weight.fill_(0.25)
-    save_checkpoint(network, tmp_path / "mine.safetensors")
-    again = resolve(str(tmp_path / "mine.safetensors"))
-    assert torch.equal(again.module.layer.weight, network.module.layer.weight)
-    (tmp_path / "net.py").unlink()
-    with pytest.raises(SourceError, match=r"was made from .*net\.py:make.* cannot be had"):
-        resolve(str(tmp_path / "mine.safetensors"))
-
-
 def saved(tmp_path: Path, dynamic: bool = False) -> Path:
     torch.manual_seed(0)
     module = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU()).eval()
@@ -278,7 +264,7 @@ def rewritten(path: Path, change: Callable[[str, bytes], bytes]) -> None:
             new.writestr(name, change(name, data))
 
 
-def test_a_program_that_hides_a_pickle_is_refused_before_it_runs(tmp_path: Path) -> None:
+def test_example_inputs_of_a_program_are_made_not_unpickled(tmp_path: Path) -> None:
     path, marker = saved(tmp_path), tmp_path / "ran"
     trap = io.BytesIO()
     torch.save(Trap(marker), trap)
@@ -287,11 +273,30 @@ def test_a_program_that_hides_a_pickle_is_refused_before_it_runs(tmp_path: Path)
         return trap.getvalue() if "sample_inputs" in name else data
 
     rewritten(path, change)
-    with pytest.raises(ModelError, match="example inputs"):
-        resolve(str(path))
+    network = resolve(str(path))
+    assert network.example_inputs["input"].shape == (2, 4)
     assert not marker.exists()
     torch.load(io.BytesIO(trap.getvalue()), weights_only=False)  # the trap is a real one
     assert marker.exists()
+
+
+class Looks(torch.nn.Module):
+    """tokens (n, 5), mask (n, 5), None -> (n, 5, 2)"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.nn.Embedding(7, 2)
+
+    def forward(self, tokens: torch.Tensor, mask: torch.Tensor, none: None = None) -> torch.Tensor:
+        return self.table(tokens) * mask.unsqueeze(-1)
+
+
+def test_example_integers_of_a_program_are_valid_indices(tmp_path: Path) -> None:
+    given = (torch.zeros(1, 5, dtype=torch.int64), torch.ones(1, 5, dtype=torch.int64))
+    torch.export.save(torch.export.export(Looks(), given, {"none": None}), tmp_path / "m.pt2")
+    examples = resolve(str(tmp_path / "m.pt2")).example_inputs
+    assert (examples["tokens"].max(), examples["tokens"].min()) == (6, 1)
+    assert examples["mask"].tolist() == [[1, 1, 1, 1, 1]]
 
 
 def test_a_program_with_pickled_weights_is_refused(tmp_path: Path) -> None:

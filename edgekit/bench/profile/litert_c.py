@@ -81,7 +81,7 @@ class CompiledModel:
         """Fills the inputs, of tensor index and values each, and lays out the outputs."""
         signature = _Handle()
         self._call("LiteRtGetModelSignature", self._model, _size(0), ctypes.byref(signature))
-        by_index = {index: np.ascontiguousarray(array) for index, array in arrays}
+        by_index = {index: np.asarray(array, order="C") for index, array in arrays}
         tensors = self._tensors(signature, "Input")
         given = [by_index[self._index(tensor)] for tensor in tensors]
         for place, (tensor, array) in enumerate(zip(tensors, given, strict=True)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from edgekit.bench.clock import now_ns
 from edgekit.bench.profile.layers import onnx_layers
 from edgekit.bench.profile.rows import Row, document, with_layers
+from edgekit.leftovers import scratch_folder
 from edgekit.runtime import Runner
 from edgekit.runtime.onnxruntime import OnnxRuntimeRunner
 from edgekit.types import Array, Feed
@@ -29,10 +29,10 @@ def profile(runner: Runner, feed: Feed, seconds: float) -> dict[str, Any]:
     assert isinstance(runner, OnnxRuntimeRunner)
     path = runner.artifact.path
     arrays = {str(port.key): array for port, array in runner.bound(feed)}
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         options = runner.options()
         options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
+        options.profile_file_prefix = str(folder / "profile")
         session = runner.session(options)
         _run(session, arrays, seconds)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))

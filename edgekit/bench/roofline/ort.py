@@ -6,12 +6,12 @@ What ran is counted, after fusion and with the shapes of this feed, the bodies o
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from edgekit.bench.roofline.work import Call, Tensor
+from edgekit.leftovers import scratch_folder
 from edgekit.runtime import Runner
 from edgekit.types import Feed
 
@@ -25,13 +25,13 @@ def calls(runner: Runner, feed: Feed) -> list[Call]:
     import onnxruntime
 
     arrays = {str(port.key): array for port, array in runner.bound(feed)}
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 4
         options.enable_profiling = True
         options.add_session_config_entry("session.disable_prepacking", "1")  # a packed weight is missing from the trace
-        options.profile_file_prefix = str(Path(folder) / "work")
+        options.profile_file_prefix = str(folder / "work")
         session = onnxruntime.InferenceSession(str(runner.artifact.path), options, providers=["CPUExecutionProvider"])
         session.run(None, arrays)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))

@@ -7,20 +7,21 @@ result has been handed over.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from edgekit.artifact import writable_folder, writing
 from edgekit.bench.noisefloor import state_folder
-from edgekit.errors import InputError, UsageError
-from edgekit.pipeline.bench.journal import FRESH_S, KEPT_S, read_lines
+from edgekit.errors import InputError, StorageError, UsageError
+from edgekit.locks import hold
+from edgekit.outputs import writable_folder, writing
+from edgekit.pipeline.bench.journal import FRESH_S, KEPT_S, changed, read_lines
 from edgekit.report.document import plain
 
 log = logging.getLogger("edgekit")
@@ -63,7 +64,11 @@ class Notebook:
             if other != path:
                 other.unlink()
         self._file.truncate(0)
-        self._write({"schema": SCHEMA, "what": what, "time": time.time()})
+        try:
+            self._write({"schema": SCHEMA, "what": what, "time": time.time()})
+        except StorageError:
+            self.discard()
+            raise
 
     @property
     def found(self) -> int:
@@ -91,8 +96,8 @@ class Notebook:
 
     def discard(self) -> None:
         """The result is in safe hands: the folder goes."""
-        self._file.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._file.close()  # last: until then nobody else begins in the folder
 
     def _write(self, row: Mapping[str, Any]) -> None:
         with writing(self.folder):
@@ -101,20 +106,14 @@ class Notebook:
 
 
 def _locked(path: Path) -> TextIO:
-    with writing(path):
-        handle = open(path, "a+", encoding="utf-8")  # noqa: SIM115  # until close() or discard()
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        handle.close()
-        raise UsageError(
-            f"the same command is at work already ({path.parent}); wait for it, or change an option"
-        ) from None
-    return handle
+    handle = hold(path)
+    if handle is None:
+        raise UsageError(f"the same command is at work already ({path.parent}); wait for it, or change an option")
+    return os.fdopen(handle, "a+", encoding="utf-8")  # until close() or discard()
 
 
 def _clear_old(folder: Path) -> Path:
     for old in folder.glob("*/trials.jsonl"):  # runs that nobody went on with
-        if time.time() - old.stat().st_mtime > KEPT_S:
+        if time.time() - changed(old) > KEPT_S:
             shutil.rmtree(old.parent, ignore_errors=True)
     return folder

@@ -10,6 +10,8 @@ from typing import Any
 
 from edgekit.devices import parse_device
 from edgekit.errors import DataError, UsageError
+from edgekit.inputs import require_regular
+from edgekit.outputs import is_stream
 from edgekit.passes.calibration import check_method
 from edgekit.pipeline.quantize.options import check_min_snr
 from edgekit.types import DeviceSpec
@@ -36,6 +38,7 @@ class AutoOptions:
         limit: samples at most that quality is measured on, of either split.
         resume: go on with the trials of an interrupted run; None: if it is of the last hour.
         seed: of the order of the timed blocks.
+        factory: what builds the network, where a checkpoint of the user's own one is given.
     """
 
     data: str
@@ -51,6 +54,7 @@ class AutoOptions:
     limit: int | None = None
     resume: bool | None = None
     seed: int = 0
+    factory: str | None = None
 
 
 def read_options(given: Mapping[str, Any]) -> AutoOptions:
@@ -87,10 +91,8 @@ def read_options(given: Mapping[str, Any]) -> AutoOptions:
     if options.calibration is not None:
         if not options.calibration.endswith(".json"):
             check_method(options.calibration)
-        elif not Path(options.calibration).is_file():
-            raise DataError(
-                f"{options.calibration} does not exist; save ranges with --save-calibration, or name a method"
-            )
+        else:
+            require_regular(options.calibration, DataError, "ranges that --save-calibration wrote, or name a method")
     return options
 
 
@@ -128,7 +130,8 @@ def target_of(out: str | Path, formats: Sequence[str]) -> Path:
 
 
 def place_of(target: Path, stem: str, format_: str) -> Path:
-    """The path of the file: a folder (there, or with a slash) takes ``STEM-auto.FORMAT``, else the suffix is added."""
-    if target.suffix.lower() == f".{format_}":
+    """The path of the file: a folder (there, or with a slash) takes ``STEM-auto.FORMAT``, else the suffix is added, but
+    to a stream."""
+    if target.suffix.lower() == f".{format_}" or is_stream(target):
         return target
     return target / f"{stem}-auto.{format_}" if target.is_dir() else target.with_name(f"{target.name}.{format_}")

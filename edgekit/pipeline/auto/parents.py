@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.artifact import open_artifact, sha256_model
-from edgekit.errors import ModelError, ParityError, UnsupportedError, UsageError
+from edgekit.errors import GateError, ModelError, UnsupportedError, UsageError
 from edgekit.pipeline.auto.notebook import Notebook, Value
 from edgekit.pipeline.auto.options import SUFFIXES
 from edgekit.quality.account import quantized_already
@@ -30,6 +30,7 @@ class Given:
         stem: what a file in a folder is called after.
         identity: what tells these parents from others, for the notebook.
         card: of the first file, or the network.
+        factory: what builds the network of ``source``, where that is a checkpoint of the user's own one.
     """
 
     files: tuple[Artifact, ...]
@@ -37,6 +38,7 @@ class Given:
     stem: str
     identity: tuple[str, ...]
     card: Card | None
+    factory: str | None = None
 
     @property
     def formats(self) -> tuple[str, ...]:
@@ -44,7 +46,7 @@ class Given:
         return tuple(str(f) for f in FORMATS) if self.source else tuple(str(a.format) for a in self.files)
 
 
-def read_given(models: Sequence[str | Path]) -> Given:
+def read_given(models: Sequence[str | Path], factory: str | None = None) -> Given:
     """Checks what was named: one network, or float files of one network in different formats.
 
     Raises:
@@ -54,7 +56,9 @@ def read_given(models: Sequence[str | Path]) -> Given:
     if not models:
         raise UsageError("no model was given; name a float .onnx or .tflite file, both, or a network")
     if len(models) == 1 and Path(models[0]).suffix.lower() not in SUFFIXES:
-        return _network(str(models[0]))
+        return _network(str(models[0]), factory)
+    if factory is not None:
+        raise UsageError("--factory goes with a checkpoint (.safetensors), and these are model files; leave it out")
     files: list[Artifact] = []
     for model in models:
         if Path(model).suffix.lower() not in SUFFIXES:
@@ -77,16 +81,16 @@ def float_files(given: Given, notebook: Notebook, notes: list[str]) -> tuple[Art
     """The float files, exported where a network was named. A format that it cannot be had in is noted.
 
     Raises:
-        UnsupportedError, ParityError: it can be had in neither.
+        UnsupportedError, GateError: it can be had in neither.
     """
     if given.source is None:
         return given.files
     made: list[Artifact] = []
-    refused: list[UnsupportedError | ParityError] = []
+    refused: list[UnsupportedError | GateError] = []
     for format_ in FORMATS:
         try:
-            row = notebook.once(f"export {format_}", _exporting(given.source, str(format_), notebook.folder))
-        except (UnsupportedError, ParityError) as error:
+            row = notebook.once(f"export {format_}", _exporting(given, str(format_), notebook.folder))
+        except (UnsupportedError, GateError) as error:
             notes.append(f"no .{format_} file of {given.source}: {error}")
             refused.append(error)
             continue
@@ -96,23 +100,24 @@ def float_files(given: Given, notebook: Notebook, notes: list[str]) -> tuple[Art
     return tuple(made)
 
 
-def _exporting(source: str, format_: str, folder: Path) -> Callable[[], Value]:
+def _exporting(given: Given, format_: str, folder: Path) -> Callable[[], Value]:
     def work() -> Value:
         from edgekit.pipeline.export import export
 
-        (made,) = export(source, to=[format_], out=folder, name="float").artifacts
+        assert given.source is not None  # files are not exported
+        made = export(given.source, to=[format_], out=folder, name="float", factory=given.factory).artifacts[0]
         return {"file": made.artifact.path.name, "sha256": made.sha256}
 
     return work
 
 
-def _network(source: str) -> Given:
+def _network(source: str, factory: str | None) -> Given:
     from edgekit.models.checkpoint import weights_sha256
     from edgekit.source import resolve
 
-    network: Network = resolve(source)
+    network: Network = resolve(source, factory=factory)
     weights = network.card.source_sha256 or weights_sha256(network.module.state_dict())
-    return Given((), source, network.name, (source, weights), network.card)
+    return Given((), source, network.name, (source, weights), network.card, factory)
 
 
 def _check_one_network(files: Sequence[Artifact]) -> None:

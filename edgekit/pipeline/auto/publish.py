@@ -8,13 +8,14 @@ from typing import Any
 
 from edgekit.artifact import library_versions, sha256_model, size_bytes, write_card
 from edgekit.devices import open_runner
+from edgekit.outputs import as_file
 from edgekit.passes.quantize_onnx import float_reasons
 from edgekit.pipeline.auto.result import AutoResult
 from edgekit.pipeline.auto.trial import Trial
 from edgekit.quality.account import account
 from edgekit.quality.evaluate import Evaluation
 from edgekit.quality.paired import quality_document
-from edgekit.types import Card, Format, Step, Task
+from edgekit.types import Artifact, Card, Format, Step, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +66,13 @@ def publish(choice: Choice, place: Path, notes: tuple[str, ...]) -> AutoResult:
     tried = choice.chosen.candidate
     onnx = chosen.artifact.format is Format.ONNX and not tried.is_float
     found = account(chosen.artifact, float_reasons(tried.parent.path, tried.scheme) if onnx else {})
+    with as_file(place, f".{chosen.artifact.format}") as file:
+        write_card(chosen.artifact.path, card, file)
+        size, digest = size_bytes(file), sha256_model(file)
     return AutoResult(
-        write_card(chosen.artifact.path, card, place),
-        size_bytes(place),
-        sha256_model(place),
+        Artifact(place, chosen.artifact.format, card),
+        size,
+        digest,
         best.artifact.path,
         best.bytes,
         step,

@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgekit.artifact import require_beside, sha256_file, writable_folder
+from edgekit.artifact import require_beside, sha256_file
 from edgekit.bench.environment import environment
 from edgekit.errors import DeviceError, EdgekitError, StorageError, UsageError
+from edgekit.outputs import check_output
 from edgekit.pipeline.auto.candidates import (
     ENDS_THE_RUN,
     FLOAT,
@@ -61,13 +62,14 @@ def auto(models: str | Path | Sequence[str | Path], *, out: str | Path, **given:
     """
     options = read_options(given)
     device = device_of(options)
-    named = read_given([models] if isinstance(models, str | Path) else list(models))
+    named = read_given([models] if isinstance(models, str | Path) else list(models), options.factory)
     target = target_of(out, named.formats)
     parents = {file.path.resolve() for file in named.files}
-    writable_folder(target.parent)
     for format_ in named.formats:
-        if place_of(target, named.stem, format_).resolve() in parents:
+        place = place_of(target, named.stem, format_)
+        if place.resolve() in parents:
             raise UsageError(f"-o names the model itself ({target}); give another name, the parent is kept")
+        check_output(place)
     for file in named.files:  # any of them may be what is shipped
         require_beside(file.path, place_of(target, named.stem, str(file.format)))
     samples = take_samples(options.data, named.card, options.limit)
@@ -87,6 +89,7 @@ def quantize_auto(
     of_one = {
         "--save-calibration": asked.save_calibration,
         "--integer-io": asked.integer_io,
+        "--stateful": asked.stateful,
         "--mixed and --keep-float": asked.mixed,
     }
     for name, given in of_one.items():
@@ -97,10 +100,12 @@ def quantize_auto(
 
 
 def _identity(named: Given, options: AutoOptions, device: DeviceSpec, samples: Samples) -> Value:
-    """All that a trial depends on. What only decides (the limit of the drop) changes no trial."""
+    """All that a trial depends on. What only decides (the limit of the drop) changes no trial; a factory counts by the
+    weights and the card of the network."""
     found = environment()
     saved = options.calibration or ""
-    rows = {name: value for name, value in asdict(options).items() if name not in ("resume", "max_drop", "smaller")}
+    without = ("resume", "max_drop", "smaller", "factory")
+    rows = {name: value for name, value in asdict(options).items() if name not in without}
     return {
         "edgekit": __version__,
         "versions": found["versions"],

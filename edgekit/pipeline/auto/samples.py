@@ -40,7 +40,7 @@ class Samples:
         for one in (self.fit, self.choose, self.report):
             digest.update(f"{one.label} {len(one)}".encode())
             for values in (one.labels, one.targets):
-                digest.update(b"" if values is None else np.ascontiguousarray(values).tobytes())
+                digest.update(b"" if values is None else np.asarray(values).tobytes())
             for name, samples in one.arrays.items():
                 for k in range(min(_LOOKED_AT, len(samples))):
                     sample = samples[k]

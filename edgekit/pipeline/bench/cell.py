@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.artifact import sha256_model, size_bytes
+from edgekit.artifact import contract_of, sha256_model, size_bytes
 from edgekit.bench.clock import Block, WarmupRule
 from edgekit.bench.result import CellResult, Setting
 from edgekit.bench.session import Taken
@@ -141,7 +141,7 @@ class Cell:
         plan, card = self.plan, self.plan.artifact.card
         client = open_worker(plan.device, timeout_s=plan.timeout_s, padding=self._layouts.pop())
         self._clients.append(client)
-        loaded = client.load(plan.artifact.path, runtime=plan.runtime, threads=plan.threads)
+        loaded = client.load(plan.artifact.path, runtime=plan.runtime, threads=plan.threads, card=card)
         if self._loaded is None:
             self._loaded = loaded
             self.environment = client.environment()
@@ -150,7 +150,7 @@ class Cell:
         if self._first_ns is None:
             self._first_ns = int(first.samples_ns[0])
         if card is not None and card.selftest is not None:
-            self._selftest = self._replay(client, loaded.signature, card.contract, card.selftest)
+            self._selftest = self._replay(client, loaded.signature, contract_of(plan.artifact), card.selftest)
 
     def finish(self, taken: Taken) -> CellResult:
         """The result of this cell, from what the session took of it; asks the worker once more, then ends it."""
@@ -221,7 +221,7 @@ class Cell:
 
     def _make_feed(self, loaded: LoadedInfo) -> Feed:
         plan, signature = self.plan, loaded.signature
-        contract = plan.artifact.card.contract if plan.artifact.card else {}
+        contract = contract_of(plan.artifact)
         batch = plan.batch
         if plan.streams > 1:
             free = all(spec.shape and isinstance(spec.shape[0], str) for spec in signature.inputs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from edgekit.artifact import onnx_external_data
 from edgekit.bench.clock import WarmupRule, now_ns
 from edgekit.devices import open_worker
 from edgekit.errors import UnsupportedError
+from edgekit.leftovers import scratch_folder
 from edgekit.pipeline.bench.cell import Cell
 from edgekit.types import Format
 
@@ -35,8 +35,8 @@ def cold_starts(cell: Cell) -> dict[str, Any]:
         DeviceError: what became of a worker.
     """
     path = cell.plan.artifact.path
-    with tempfile.TemporaryDirectory() as folder:
-        target, absent = Path(folder) / path.name, ""
+    with scratch_folder() as folder:
+        target, absent = folder / path.name, ""
         try:
             with cell.worker() as client:
                 if not client.shares_files:

@@ -65,7 +65,7 @@ def run_fleet(plans: Sequence[CellPlan], order: Callable[[bool], Order], progres
         InputError, UsageError: what was asked cannot be done on one of the machines; the others are stopped.
     """
     devices = list({plan.device.name: plan.device for plan in plans}.values())
-    with Stop() as stop, stoppable(stop), _machines(devices, stop) as machines:
+    with Stop() as stop, stoppable(stop), _machines(devices, stop, plans[0].timeout_s) as machines:
         asked = order(len(machines) == 1)
         if len(machines) == 1:
             (machine,) = machines
@@ -135,15 +135,15 @@ def _telling(machine: Machine, progress: Progress, lock: threading.Lock) -> Note
 
 
 @contextmanager
-def _machines(devices: Sequence[DeviceSpec], stop: Stop) -> Iterator[list[Machine]]:
+def _machines(devices: Sequence[DeviceSpec], stop: Stop, timeout_s: float) -> Iterator[list[Machine]]:
     """The machines behind ``devices``, in their order, with a worker on each of those that others may use.
 
-    Where there is one device nobody has to be asked which machine it is.
+    Where there is one device nobody has to be asked which machine it is. ``timeout_s``: longest wait for an answer.
     """
     with ExitStack() as stack:
 
         def ask(device: DeviceSpec) -> tuple[str, WorkerClient | DeviceError | None]:
-            key, door = _ask(device, len(devices))
+            key, door = _ask(device, len(devices), timeout_s)
             if isinstance(door, WorkerClient):
                 stack.callback(door.close)
             return key, door
@@ -172,7 +172,7 @@ def _grouped(
     return list(found.values())
 
 
-def _ask(device: DeviceSpec, devices: int) -> tuple[str, WorkerClient | DeviceError | None]:
+def _ask(device: DeviceSpec, devices: int, timeout_s: float) -> tuple[str, WorkerClient | DeviceError | None]:
     """Which machine ``device`` is, and a worker on it where it is shared; else a name of its own, and the error."""
     alone = f"{device.kind}:{device.address}"
     if device.kind in KINDS:
@@ -183,7 +183,7 @@ def _ask(device: DeviceSpec, devices: int) -> tuple[str, WorkerClient | DeviceEr
             return machine_id(), None
         if devices == 1 and device.kind not in SHARED:
             return alone, None
-        client = open_worker(device)
+        client = open_worker(device, timeout_s=timeout_s)
     except DeviceError as error:
         return alone, error
     if device.kind in SHARED:

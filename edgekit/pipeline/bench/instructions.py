@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
+import re
 from typing import Any
 
 from edgekit.devices import WorkerClient
 from edgekit.devices.device import transport_for
 from edgekit.devices.emulator import EmulatorTransport
 from edgekit.errors import DeviceError, UnsupportedError, WorkerCrashError
+from edgekit.leftovers import scratch_folder
 from edgekit.pipeline.bench.cell import Cell
 from edgekit.types import Evidence
 
@@ -32,8 +32,8 @@ def count_instructions(cell: Cell) -> dict[str, Any]:
     transport = transport_for(plan.device)
     if not isinstance(transport, EmulatorTransport):
         raise UnsupportedError(f"--instructions counts on an emulated device; {plan.device.name} is none")
-    with tempfile.TemporaryDirectory(prefix="edgekit-count-") as folder:
-        file = Path(folder) / "counts"
+    with scratch_folder() as folder:
+        file = folder / "counts"
         transport.count_into(file)
         try:
             with WorkerClient(transport, timeout_s=plan.timeout_s) as client:
@@ -44,7 +44,8 @@ def count_instructions(cell: Cell) -> dict[str, Any]:
                 f"{error}; qemu 7.2, which loads plugins, crashes in onnxruntime and litert: count with "
                 "tflite-runtime, --on emulator:cortex-a72,tflite-runtime"
             ) from error
-        marks = [int(line) for line in file.read_text().split()]
+        told = file.read_text(errors="replace").split()
+    marks = [int(line) for line in told if re.fullmatch(r"[0-9]{1,18}", line)]
     return per_run(marks, RUNS)
 
 

@@ -9,9 +9,9 @@ interrupted one.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,8 @@ from edgekit.bench.noisefloor import state_folder
 from edgekit.bench.schedule import Plan
 from edgekit.bench.session import TakenBlock
 from edgekit.bench.tools import ToolRun
-from edgekit.errors import InputError
+from edgekit.errors import EdgekitError, InputError
+from edgekit.locks import hold
 
 log = logging.getLogger("edgekit")
 
@@ -181,25 +182,23 @@ class Journal:
         """The open file, for as long as this run lasts; None where another run has it, or it cannot be written."""
         self._mine = False
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle = open(self.path, "a+", encoding="utf-8")  # noqa: SIM115  # until close() or discard()
-        except OSError as error:
+            handle = hold(self.path)
+        except EdgekitError as error:
             self._give_up(error)
             return None
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if handle is None:
             log.warning("another run keeps its blocks in %s; those of this one are not kept", self.path)
-            handle.close()
             return None
         self._mine = True
-        return handle
+        return os.fdopen(handle, "a+", encoding="utf-8")  # until close() or discard()
 
-    def _give_up(self, error: OSError) -> None:
+    def _give_up(self, error: Exception) -> None:
         """A full disk costs the journal, not the run."""
         log.warning("finished blocks cannot be kept in %s (%s); an interrupted run would be lost", self.path, error)
         handle, self._file = self._file, None
         if handle is not None:
+            if not read_lines(self.path)[0]:
+                self.path.unlink(missing_ok=True)
             try:
                 handle.close()
             except OSError:
@@ -247,9 +246,17 @@ def journal_in_state(what: Mapping[str, Any]) -> Path:
     digest = sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
     folder = state_folder() / "interrupted"
     for old in folder.glob("*.part"):  # runs that nobody went on with
-        if time.time() - old.stat().st_mtime > KEPT_S:
+        if time.time() - changed(old) > KEPT_S:
             old.unlink(missing_ok=True)
     return folder / f"{digest}.part"
+
+
+def changed(file: Path) -> float:
+    """When it was last written, in seconds since 1970; now, where another process has removed it."""
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:
+        return time.time()
 
 
 def _plain(value: Any) -> Any:

@@ -155,12 +155,12 @@ def _serve(cell: Cell, options: BenchOptions, rate: float, duration_ns: int, *, 
         "serve", cell.feed, timeout_s=(duration_ns + give_up_ns) / 1e9, arrivals=arrivals, rate=rate,
         duration_ns=duration_ns, give_up_ns=give_up_ns, seed=seed,
     )  # fmt: skip
-    told = message.header
-    log.debug("%s: %g a second, %d queries, %d given up", cell.plan.model, rate, told["queries"], told["given_up"])
-    latencies = message.arrays["latency_ns"]
+    told, latencies = message.header, message.arrays["latency_ns"]
+    queries = int(latencies.size) + told["given_up"]
+    log.debug("%s: %g a second, %d queries, %d given up", cell.plan.model, rate, queries, told["given_up"])
     if latencies.size == 0:
         raise DeviceError(f"{cell.plan.model}: no query was served at {rate:g} a second; give a lower --rate")
-    counts = (int(told["queries"]), int(told["given_up"]), int(told["longest_line"]), int(told["wall_ns"]))
+    counts = (queries, told["given_up"], told["longest_line"], told["wall_ns"])
     return _Pass(rate, *counts, latencies, message.arrays["service_ns"])
 
 

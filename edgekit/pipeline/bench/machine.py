@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,9 @@ log = logging.getLogger("edgekit")
 
 
 @contextmanager
-def thermometer_on(device: DeviceSpec) -> Iterator[Callable[[], Thermometer | None]]:
+def thermometer_on(device: DeviceSpec, timeout_s: float) -> Iterator[Callable[[], Thermometer | None]]:
     """A thermometer in a process of its own on ``device``, which starts beside what is done meanwhile.
+    ``timeout_s``: longest wait for one of its answers.
 
     The call that this gives waits until it is there. None where it cannot be started, which is said, and on an emulated
     device, where nothing is timed.
@@ -39,7 +41,7 @@ def thermometer_on(device: DeviceSpec) -> Iterator[Callable[[], Thermometer | No
         yield lambda: None
         return
     with ThreadPoolExecutor(1) as pool:
-        starting = pool.submit(copy_context().run, open_worker, device)
+        starting = pool.submit(copy_context().run, partial(open_worker, device, timeout_s=timeout_s))
 
         def there() -> Thermometer | None:
             try:

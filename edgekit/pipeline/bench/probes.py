@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.artifact import contract_of
 from edgekit.bench.clock import Block, WarmupRule
 from edgekit.bench.compare import Comparison, compare_paired
 from edgekit.bench.session import Timed, time_interleaved
@@ -63,9 +64,10 @@ def _input(cell: Cell) -> dict[str, Any]:
     plan = cell.plan
     if plan.input is None:
         return {"absent": "no real input was given; give --input FILE"}
-    contract = plan.artifact.card.contract if plan.artifact.card else {}
+    contract = contract_of(plan.artifact)
     with open_worker(plan.device, timeout_s=plan.timeout_s) as client:
-        loaded = client.load(plan.artifact.path, runtime=plan.runtime, threads=plan.threads)
+        card = plan.artifact.card
+        loaded = client.load(plan.artifact.path, runtime=plan.runtime, threads=plan.threads, card=card)
         seeded = seeded_feed(loaded.signature, contract, plan.seed, dims=_dims(loaded, cell.feed))
         compared = _compare(_Side(client, cell.feed), _Side(client, seeded), plan.seed)
     return {"ratio": _ratio(compared)}

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgekit.artifact import sha256_model
-from edgekit.bench.clock import WarmupRule
-from edgekit.bench.schedule import Plan
+from edgekit.bench.schedule import MOST_ROUNDS, Plan
+from edgekit.documents import typed
 from edgekit.errors import InputError, UsageError
 from edgekit.pipeline.bench.options import BenchOptions
 from edgekit.pipeline.compare import HOW, read_document
 
 ALLOWED = frozenset({"fail_slower", "journal", "resume"})
 """What may be asked anew: it changes nothing of what is timed."""
+_PROGRAMS = ("on", "tool")
+"""Options that start programs or reach other machines: what a file says of them has to be typed, too."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def read_replay(path: str | Path, asked: Mapping[str, Any]) -> Replay:
         UsageError: an option that would make it another run.
         InputError: no saved result, one without its options, or a model file that is another one now.
     """
-    others = sorted(asked.keys() - ALLOWED - {"replay"})
+    others = sorted(asked.keys() - ALLOWED - {"replay", *_PROGRAMS})
     if others:
         raise UsageError(
             f"--replay runs the same again; leave out {', '.join('--' + name.replace('_', '-') for name in others)}, "
@@ -46,29 +48,56 @@ def read_replay(path: str | Path, asked: Mapping[str, Any]) -> Replay:
     document = read_document(path)
     protocol = document.get("protocol") or {}
     options = protocol.get("options")
-    devices = dict.fromkeys(str(text).strip() for text in (options or {}).get("on", ("cpu",)))
-    machines = protocol.get("machines") or [{"devices": devices, **protocol}]
-    timed = [row for row in machines if isinstance(row.get("plan"), dict)]
-    if not isinstance(options, dict) or not timed:
+    if options is None:
         raise InputError(f"{path} does not hold the options it was made with; it is of an older edgekit; {HOW}")
-    known = {field_.name for field_ in fields(BenchOptions)}
-    models = options.get("models")
-    keywords = {key: value for key, value in options.items() if key in known - ALLOWED - {"replay", "baseline"}}
-    keywords["workers"] = max((int(entry.get("workers", 1)) for entry in document["results"]), default=1)
-    if not isinstance(models, list) or not models:
+    try:
+        models = typed(_Models, options, "its options").models
+        known = asdict(typed(BenchOptions, options, "its options"))
+        alone: Any = {"devices": [text.strip() for text in known["on"]], **protocol}
+        machines = protocol.get("machines") or [alone]
+        timed = [typed(_Machine, row, "its machine") for row in machines if isinstance(row.get("plan"), dict)]
+    except ValueError as error:
+        raise InputError(f"{path}: its options are not those of this edgekit ({error}); {HOW}") from error
+    if not timed:
+        raise InputError(f"{path} does not hold the plan it was made with; it is of an older edgekit; {HOW}")
+    if not models:
         raise InputError(f"{path} names no models; {HOW}")
+    _check_programs(path, known, asked)
+    keywords = {key: known[key] for key in options if key in known.keys() - ALLOWED - {"replay", "baseline"}}
+    keywords["workers"] = max((entry.get("workers", 1) for entry in document["results"]), default=1)
     for entry in document["results"]:
         _check_same_file(entry, path)
-    try:
-        plans = {tuple(map(str, row["devices"])): _plan(row) for row in timed}
-    except (TypeError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: its plan is not one of this edgekit ({error}); {HOW}") from error
-    return Replay(tuple(map(str, models)), {**keywords, **{k: asked[k] for k in ALLOWED & asked.keys()}}, plans)
+    plans = {row.devices: replace(row.plan, rounds=min(row.rounds, MOST_ROUNDS)) for row in timed}
+    return Replay(models, {**keywords, **{k: asked[k] for k in ALLOWED & asked.keys()}}, plans)
 
 
-def _plan(row: Mapping[str, Any]) -> Plan:
-    plan = row["plan"]
-    return Plan(**{**plan, "rewarm": WarmupRule(**plan["rewarm"]), "rounds": int(row["rounds"])})
+@dataclass(frozen=True, slots=True)
+class _Models:
+    models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Machine:
+    devices: tuple[str, ...]
+    plan: Plan
+    rounds: int
+
+
+def _check_programs(path: str | Path, options: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Refuses to start programs, or to send files to machines, that stand in the result and were not typed."""
+    for name in _PROGRAMS:
+        given = asked.get(name, ())
+        given = (given,) if isinstance(given, str) else tuple(given)
+        own = [text for text in options[name] if name == "tool" or ":" in text]
+        lacking = [text for text in own if text not in given]
+        foreign = [text for text in given if text not in options[name]]
+        if foreign:
+            raise UsageError(f"--replay runs the same again; leave out --{name} {foreign[0]}, it was not there")
+        if lacking:
+            raise UsageError(
+                f"{path} names {lacking[0]} itself, which starts a program or reaches another machine; if you trust "
+                f"it, add --{name} {f' --{name} '.join(own)}"
+            )
 
 
 def _check_same_file(entry: Mapping[str, Any], path: str | Path) -> None:

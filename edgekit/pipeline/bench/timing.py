@@ -114,7 +114,7 @@ def _interleaved(
     (began, here, devices), options = where, order.options
     with ExitStack() as stack:
         timed = [cell.plan.device for cell in cells if cell.plan.device.evidence.has_time and cell.error is None]
-        starting = stack.enter_context(thermometer_on((timed or [cells[0].plan.device])[0]))
+        starting = stack.enter_context(thermometer_on((timed or [cells[0].plan.device])[0], options.timeout))
         replicate(cells, None if options.workers is not None else began + START_LIMIT_NS)
         thermometer = starting()
         watch = Watch([thermometer.pid if thermometer else None, *(pid for cell in cells for pid in cell.pids)])

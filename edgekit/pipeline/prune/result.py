@@ -10,7 +10,6 @@ from typing import Any
 
 from safetensors.torch import save
 
-from edgekit.artifact import sha256_file
 from edgekit.models.training import Fit
 from edgekit.passes.macs import layer_macs
 from edgekit.passes.prune_channels import examples
@@ -29,6 +28,8 @@ class PruneResult:
     """
 
     path: Path
+    bytes: int
+    sha256: str
     parent: Network
     network: Network
     step: Step
@@ -50,8 +51,8 @@ class PruneResult:
         return {
             "checkpoint": {
                 "path": str(self.path),
-                "bytes": self.path.stat().st_size,
-                "sha256": sha256_file(self.path),
+                "bytes": self.bytes,
+                "sha256": self.sha256,
             },
             "method": params["method"],
             "amount": params["amount"],

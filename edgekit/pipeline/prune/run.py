@@ -8,18 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edgekit.artifact import sha256_file
 from edgekit.data import Dataset, open_data
 from edgekit.errors import DataError, QualityError
 from edgekit.models.training import Progress
+from edgekit.outputs import as_file
 from edgekit.passes.base import with_params
 from edgekit.pipeline.finetune import fitted_to
 from edgekit.pipeline.prune.options import PruneOptions, asked
 from edgekit.pipeline.prune.result import PruneResult
 from edgekit.pipeline.prune.search import amount_for_latency, amount_for_macs, trial_within_drop
 from edgekit.pipeline.prune.trial import Job, Trial, measured, run_trial
-from edgekit.pipeline.train import checkpoint_path
+from edgekit.pipeline.train import SUFFIX, checkpoint_path
 from edgekit.quality.evaluate import drop
-from edgekit.source import resolve
+from edgekit.source import builder_of, resolve
 from edgekit.source.foreign import require_torch
 from edgekit.types import Network, Quality
 
@@ -37,6 +39,7 @@ def prune(
     seed: int = 0,
     progress: Progress | None = None,
     options: PruneOptions | None = None,
+    factory: str | None = None,
 ) -> PruneResult:
     """Prunes the network ``source`` and writes the checkpoint ``out``.
 
@@ -50,6 +53,7 @@ def prune(
         epochs: of fine-tuning, over all steps (10 where it is None, 0 for none).
         seed, progress: as in :func:`edgekit.pipeline.train.train`.
         options: everything else.
+        factory: what builds the network, where ``source`` is a checkpoint of the user's own one.
 
     Raises:
         UsageError: an amount that makes no sense or cannot be reached; epochs without data.
@@ -59,7 +63,7 @@ def prune(
     """
     request = asked(method, amount, data, epochs, seed, options or PruneOptions())
     place = checkpoint_path(out)
-    network = resolve(source)
+    network = resolve(source, factory=factory)
     require_torch(network, "prune")
     samples = None if data is None else open_data(data, default_split="train")
     if samples is not None:
@@ -67,11 +71,14 @@ def prune(
     if network.task.kind != "classification":  # there are no logits to learn from
         request = replace(request, options=replace(request.options, distil=False))
     before = measured(network, samples)
-    trial, found = _made(Job(network, samples, request, str(source), progress), before, place)
+    with as_file(place, SUFFIX) as file:
+        job = Job(network, samples, request, str(source), progress, builder_of(str(source), factory))
+        trial, found = _made(job, before, file)
+        size, digest = file.stat().st_size, sha256_file(file)
     step = with_params(trial.step, steps=request.steps)
     return PruneResult(
-        place, network, trial.network, step, before, trial.after_pruning, trial.after_finetuning, trial.fit,
-        trial.notes, tuple(found),
+        place, size, digest, network, trial.network, step, before, trial.after_pruning, trial.after_finetuning,
+        trial.fit, trial.notes, tuple(found),
     )  # fmt: skip
 
 

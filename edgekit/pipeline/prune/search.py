@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgekit.errors import GateError, UsageError
+from edgekit.leftovers import scratch_folder
 from edgekit.models.checkpoint import save_checkpoint
 from edgekit.pipeline.bench import bench
 from edgekit.pipeline.export import export
@@ -165,8 +165,8 @@ def timed(network: Network, format_: str, on: str) -> float:
     Raises:
         DeviceError: it cannot be timed there.
     """
-    with tempfile.TemporaryDirectory(prefix="edgekit-prune-") as folder:
-        checkpoint = Path(folder) / "candidate.safetensors"
+    with scratch_folder() as folder:
+        checkpoint = folder / "candidate.safetensors"
         save_checkpoint(network, checkpoint)
         (row,) = export(checkpoint, to=[format_], out=folder, name="candidate").artifacts
         result = bench([row.artifact.path], on=on, seconds=SECONDS)

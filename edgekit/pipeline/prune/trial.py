@@ -42,13 +42,15 @@ GRADIENT_BATCHES = 32
 
 @dataclass(frozen=True)
 class Job:
-    """What is pruned: the parent, the samples it recovers on, the request, the source as the user spelled it."""
+    """What is pruned: the parent, the samples it recovers on, the request, the source as the user spelled it, and the
+    code that builds its network, where a checkpoint needs the user to name it."""
 
     network: Network
     samples: Dataset | None
     asked: Asked
     source: str
     progress: Progress | None
+    builder: str | None
 
     @property
     def macs(self) -> int:
@@ -179,7 +181,7 @@ def _tuned(job: Job, pruned: Network, work: Path, k: int) -> tuple[Network, Qual
     }
     tuning = Step("finetune", params, training_versions())
     if asked.steps > 1:
-        found = _finished(work, (*pruned.card.steps, tuning))
+        found = _finished(work, (*pruned.card.steps, tuning), job.builder)
         if found is not None:
             log.info("step %d of %d is done already: %s", k + 1, asked.steps, work.name)
             return found, found.card.quality[0] if found.card.quality else None, None
@@ -192,12 +194,12 @@ def _tuned(job: Job, pruned: Network, work: Path, k: int) -> tuple[Network, Qual
     return trained.network, trained.quality, trained.fit
 
 
-def _finished(work: Path, steps: tuple[Step, ...]) -> Network | None:
+def _finished(work: Path, steps: tuple[Step, ...], builder: str | None) -> Network | None:
     """The network of an earlier run that did exactly ``steps``, if there is one."""
     if not work.is_file():
         return None
     try:
-        found = resolve(str(work))
+        found = resolve(str(work), factory=builder)
     except InputError as error:
         log.info("%s is done again: %s", work.name, error)
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from edgekit.passes.equalize import Scaled
 from edgekit.passes.integer_io import integer_io as read_integer_io
 from edgekit.passes.integer_io import output_steps
 from edgekit.pipeline.quantize.equalizing import Equalized, equalized
+from edgekit.pipeline.quantize.gates import is_timed
+from edgekit.pipeline.quantize.kernels import KernelPlan, plan_kernels
 from edgekit.pipeline.quantize.measure import Measured, measure
 from edgekit.pipeline.quantize.options import QuantizeOptions
 from edgekit.pipeline.quantize.ranges import find_ranges
@@ -27,6 +29,7 @@ from edgekit.quality.account import Account, account
 from edgekit.quality.anomaly import refit_threshold
 from edgekit.quality.as_app import refusing
 from edgekit.quality.integer_selftest import CALIBRATED, SEED, selftest_of
+from edgekit.quality.state import RULE
 from edgekit.types import Artifact, Card, Format, Signature, Step, Task
 
 log = logging.getLogger("edgekit")
@@ -43,6 +46,7 @@ class Work:
         ranges: of its tensors, None for schemes without.
         scaled: the sets of channels that were scaled in it.
         notes: what the user should know so far.
+        kernels: which operators stay in float since their integer kernels are slow.
     """
 
     parent: Artifact
@@ -53,11 +57,12 @@ class Work:
     ranges: Calibration | None = None
     scaled: tuple[Scaled, ...] = ()
     notes: tuple[str, ...] = ()
+    kernels: KernelPlan = field(default_factory=KernelPlan)
 
 
 @dataclass(frozen=True)
 class Made:
-    """A quantized file that is not published yet. ``notes``: what is to know of this file alone."""
+    """A quantized file that is not published yet, by ``quantizer``. ``notes``: what is to know of this file alone."""
 
     path: Path
     card: Card
@@ -65,6 +70,12 @@ class Made:
     account: Account
     step: Step
     notes: tuple[str, ...]
+    quantizer: Pass
+
+    def with_notes(self, notes: tuple[str, ...]) -> Made:
+        """A copy that says more, on its card, too."""
+        card = replace(self.card, notes=(*self.card.notes, *notes))
+        return replace(self, notes=(*self.notes, *notes), card=card)
 
 
 def prepare(parent: Artifact, options: QuantizeOptions, samples: Samples, folder: Path) -> Work:
@@ -84,15 +95,45 @@ def prepare(parent: Artifact, options: QuantizeOptions, samples: Samples, folder
     given = Equalized(parent, ranges)
     found = equalized(given, before.signature, samples.fit, options, partial(quantizer_of, work, frozenset()), folder)
     notes = (*work.notes, *ranges.notes, *found.notes)
-    return replace(work, source=found.artifact, ranges=found.ranges, scaled=found.scaled, notes=notes)
+    work = replace(work, source=found.artifact, ranges=found.ranges, scaled=found.scaled, notes=notes)
+    return replace(work, kernels=_weighed(work))
+
+
+def _weighed(work: Work) -> KernelPlan:
+    """Which operators stay in float on the target; none where it wants integers throughout."""
+    options, source = work.options, work.source
+    if options.scheme != "int8" or options.integer_io:
+        return KernelPlan()
+    on = options.on if is_timed(options) and not _is_free(work.before.signature) else None
+    log.info("weighing kernels %s", f"on {on}" if on else "by what XNNPACK has for integers")
+
+    def with_plan(keep: frozenset[str], products: frozenset[str]) -> Pass:
+        plan = KernelPlan((), keep, products, weighed=True)
+        bare = replace(options, stateful=source.format is Format.TFLITE)  # layers without what resets them
+        return quantizer_of(replace(work, options=bare, kernels=plan), ())
+
+    return plan_kernels(source, with_plan, on)
+
+
+def _is_free(signature: Signature) -> bool:
+    """Whether an input has a free size beside its first axis: operators cut out of the file have none of their own."""
+    return any(isinstance(size, str) for spec in signature.inputs for size in spec.shape[1:])
 
 
 def quantizer_of(work: Work, keep_float: Collection[str], ranges: Calibration | None = None) -> Pass:
     """The pass that quantizes as ``work`` asks, all operators but those of ``keep_float``."""
-    given = (work.options.scheme, ranges or work.ranges, work.options.integer_io)
+    plan, options = work.kernels, work.options
+    given = (options.scheme, ranges or work.ranges, options.integer_io)
+    keep = frozenset(keep_float)
     if work.parent.format is Format.ONNX:
-        return quantize_onnx.QuantizeOnnx(*given, keep_float=frozenset(keep_float))
-    return quantize_tflite.QuantizeTflite(*given, keep_float=frozenset(keep_float))
+        return quantize_onnx.QuantizeOnnx(*given, keep_float=keep, float_kernels=plan.keep_float)
+    return quantize_tflite.QuantizeTflite(
+        *given,
+        keep_float=keep,
+        stateful=options.stateful,
+        products=plan.products - keep,
+        float_kernels=plan.keep_float if plan.weighed else None,
+    )
 
 
 def make(work: Work, target: Path, keep: Collection[str] = (), why: Mapping[str, str] | None = None) -> Made:
@@ -116,10 +157,11 @@ def make(work: Work, target: Path, keep: Collection[str] = (), why: Mapping[str,
         notes += said
     notes += result.notes
     unpublished = Artifact(target, parent.format)
-    found, step = account(unpublished, {**_reasons(parent, options), **(why or {})}), quantizer.describe(parent)
+    found = account(unpublished, {**float_reasons(work), **work.kernels.reasons(), **(why or {})})
+    step = quantizer.describe(parent)
     if work.scaled:
         step = replace(step, params={**step.params, "equalized": [one.source for one in work.scaled]})
-    card = _card(parent, signature, unpublished, step, found, notes)
+    card = _card(_keeping(work), signature, unpublished, step, found, notes)
     write_card(target, card)
     with refusing("the compressed file"):
         card, notes = _refitted(work, unpublished, card, notes)
@@ -129,7 +171,16 @@ def make(work: Work, target: Path, keep: Collection[str] = (), why: Mapping[str,
     integers = options.scheme in (*CALIBRATED, "int8-dynamic") or found.integer_operators > 0
     card = replace(card, quality=quality, selftest=selftest_of(after.outputs, integers, output_steps(unpublished)))
     write_card(target, card)
-    return Made(target, card, after, found, step, notes[len(work.notes) :])
+    return Made(target, card, after, found, step, notes[len(work.notes) :], quantizer)
+
+
+def _keeping(work: Work) -> Artifact:
+    """The parent, whose card says that state is kept where that was asked for."""
+    card = work.parent.card or Card(work.parent.path.stem, "custom", Task(), work.before.signature)
+    if not work.options.stateful or card.stateful:
+        return work.parent
+    card = replace(card, stateful=True, notes=(*card.notes, f"keeps its state between calls: {RULE}"))
+    return replace(work.parent, card=card)
 
 
 def _card(
@@ -174,7 +225,10 @@ def _refitted(work: Work, made: Artifact, card: Card, notes: tuple[str, ...]) ->
     return replace(card, task=task, notes=(*card.notes, note)), (*notes, note)
 
 
-def _reasons(parent: Artifact, options: QuantizeOptions) -> dict[str, str]:
-    if parent.format is Format.ONNX:
-        return quantize_onnx.float_reasons(parent.path, options.scheme, options.integer_io)
-    return quantize_tflite.float_reasons(parent.path, options.scheme, options.integer_io)
+def float_reasons(work: Work) -> dict[str, str]:
+    """Operator, or type of operators -> why the scheme leaves it in float whatever it takes."""
+    options = work.options
+    given = (work.parent.path, options.scheme, options.integer_io, work.ranges)
+    if work.parent.format is Format.ONNX:
+        return quantize_onnx.float_reasons(*given)
+    return quantize_tflite.float_reasons(*given, measured=work.kernels.weighed)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from edgekit.artifact import contract_of
 from edgekit.data.dataset import Dataset
 from edgekit.data.preprocess import feeds
 from edgekit.data.seeded import seeded_feed
@@ -55,7 +56,7 @@ def measure(
         EdgekitError: it does not run, or not on these samples.
     """
     with open_runner(artifact.path) as runner:
-        feed = seeded_feed(runner.signature, card.contract if card else {}, SEED)
+        feed = seeded_feed(runner.signature, contract_of(replace(artifact, card=card)), SEED)
         outputs = runner.run(feed)
         found = None
         if test is not None and measurable(test, card):
@@ -69,6 +70,6 @@ def measure(
 def _probes(artifact: Artifact, card: Card | None, signature: Signature, test: Dataset | None) -> tuple[Probe, ...]:
     if streaming_of(card) is not None:  # every run is one step
         return ()
-    contract = card.contract if card else {}
+    contract = contract_of(replace(artifact, card=card))
     real = feeds(test, signature, contract, limit=_PROBED) if test is not None else ()
     return probes(artifact, signature, contract, real)

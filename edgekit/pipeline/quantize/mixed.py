@@ -11,7 +11,7 @@ from edgekit.artifact import sha256_model
 from edgekit.passes.calibration_doctor import listed
 from edgekit.passes.operators import check_names, named, operators
 from edgekit.pipeline.quantize.make import Made, Work, make
-from edgekit.pipeline.quantize.options import QuantizeOptions
+from edgekit.pipeline.quantize.options import INTEGERS_ONLY, QuantizeOptions
 from edgekit.pipeline.quantize.plan import Plan, Sensitivity, load_plan
 from edgekit.pipeline.quantize.proof import Proof, prove
 from edgekit.quality.evaluate import drop
@@ -35,7 +35,7 @@ def whole(work: Work, target: Path) -> Attempt:
     proof = prove(work, made)
     own = Floor(FLOORS[work.options.scheme])
     fine = not own.failures(proof.fidelity.outputs) or (_loss_allowed(work, made) and work.options.min_snr is None)
-    if work.options.scheme != "int8" or fine:
+    if work.options.scheme != "int8" or work.options.for_ in INTEGERS_ONLY or fine:
         return None, made, proof
     plan = ranked(work, proof)
     plan = replace(plan, keep=tuple(one.name for one in plan.layers if one.ruinous), by_itself=True)

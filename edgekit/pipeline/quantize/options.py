@@ -7,13 +7,20 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from edgekit.artifact import writable_folder
 from edgekit.errors import ModelError, UnsupportedError, UsageError
+from edgekit.outputs import check_output, output_suffix
 from edgekit.passes import quantize_onnx, quantize_tflite
 from edgekit.passes.calibration import check_method
 from edgekit.quality.account import quantized_already
 from edgekit.quality.integer_selftest import CALIBRATED
+from edgekit.quality.state import keeps_state
 from edgekit.types import Artifact, Format
+
+TARGETS = ("cpu", "arm", "mcu", "npu")
+INTEGERS_ONLY = ("mcu", "npu")
+"""Targets that compute on integers only, inputs and outputs included."""
+GATED = ("int8", "int8-dynamic", "int16x8")
+"""Schemes whose files are made to be faster: one that is slower than its parent is not published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +36,16 @@ class QuantizeOptions:
         min_snr: decibels that each output has to reach beside the parent's, see :mod:`edgekit.quality.fidelity`; None
             takes the scheme's own floor, which is only a note where ``max_drop`` holds.
         limit: measure quality on the first N test samples.
+        shape: sizes of free axes at which the file is timed, ``INPUT=1x576`` or ``DIMENSION=576``; without it those of
+            the calibration samples.
+        input: a file with one real sample, at which the file is timed.
         integer_io: inputs of the file are integers, and in TFLite its outputs, which suits devices without floating
             point. ONNX files end in a product that gives float by itself.
+        stateful: recurrent layers of a .tflite file keep their state between calls.
+        for_: what the file is for (``--for``). ``cpu``: the device ``on``, where kernels are timed and a file that
+            is called slower than its parent is refused. ``arm``: an ARM CPU that is not at hand; operators without an
+            integer kernel in XNNPACK stay in float. ``mcu``, ``npu``: integers throughout, inputs and outputs included.
+        allow_slower: publish a file that is slower than its parent, or that gained nothing.
         seconds: how long the file and its parent are timed, interleaved; None: not at all.
         on: the device of these times, whose CPU also decides which layers of an int8 .onnx file get 7-bit weights.
         mixed: which operators stay in float: ``auto`` (the worst, until ``max_drop`` holds, or without it the floor), a
@@ -46,8 +61,13 @@ class QuantizeOptions:
     min_snr: float | None = None
     limit: int | None = None
     integer_io: bool = False
+    stateful: bool = False
     seconds: float | None = None
     on: str = "cpu"
+    for_: str = "cpu"
+    allow_slower: bool = False
+    shape: tuple[str, ...] = ()
+    input: str | None = None
     mixed: str | None = None
 
 
@@ -68,6 +88,11 @@ def read_options(scheme: str, keywords: Mapping[str, Any]) -> tuple[QuantizeOpti
     if scheme == "auto":
         shared -= {"seconds", "on"}
     own = {name: value for name, value in given.items() if name in shared}
+    own["shape"] = (own["shape"],) if isinstance(own.get("shape"), str) else tuple(own.get("shape", ()))
+    if own.get("for_", "cpu") != "cpu" and given.get("on") is not None:
+        raise UsageError(f"--for {own['for_']} says what the target is, --on {given['on']} another; drop one")
+    if own.get("for_") in INTEGERS_ONLY:
+        own["integer_io"] = True
     if "save_calibration" in own:
         own["save_calibration"] = Path(own["save_calibration"])
     return QuantizeOptions(scheme, **own), {name: value for name, value in given.items() if name not in shared}
@@ -106,16 +131,21 @@ def check_options(artifact: Artifact, target: Path, options: QuantizeOptions, su
     learned = options.calibration is None and artifact.card is not None and artifact.card.ranges is not None
     planned = suffix is not None
     check_request(artifact.path, artifact.format, options, learned, planned)
-    if suffix is not None and target.suffix.lower() != suffix:
+    own = f".{artifact.format}"
+    if suffix is not None and output_suffix(target, suffix).lower() != suffix:
         raise UsageError(f"-o {target} must end in {suffix}: it is the plan that is written, no model")
-    if suffix is None and target.suffix.lower() != f".{artifact.format}":
-        raise UsageError(f"-o {target} must end in .{artifact.format}, as the model does: quantizing keeps the format")
+    if suffix is None and output_suffix(target, own).lower() != own:
+        raise UsageError(f"-o {target} must end in {own}, as the model does: quantizing keeps the format")
     if target.resolve() == artifact.path.resolve():
         raise UsageError(f"-o names the model itself ({target}); give another name, the parent is kept")
     evidence = quantized_already(artifact)
     if evidence:
         raise ModelError(f"{artifact.path} is quantized already ({evidence}); give the float file it was made from")
-    writable_folder(target.parent)
+    if options.stateful and keeps_state(artifact) is None:
+        raise UsageError(f"--stateful: no operator of {artifact.path} keeps a state in variables; leave it out")
+    check_output(target)
+    if options.save_calibration is not None:
+        check_output(options.save_calibration)
 
 
 def check_request(
@@ -136,10 +166,19 @@ def check_request(
         raise UnsupportedError(f"{name} is a {format_} model; export it first (--to onnx or tflite) and quantize that")
     known = quantize_onnx.SCHEMES if format_ is Format.ONNX else quantize_tflite.SCHEMES
     quantize_onnx.check_scheme(options.scheme, format_, known)
+    if options.for_ not in TARGETS:
+        raise UsageError(f"--for is {options.for_!r}; there are: {', '.join(TARGETS)}")
+    if options.for_ in INTEGERS_ONLY and options.scheme not in ("int8", "int16x8"):
+        raise UsageError(
+            f"--for {options.for_} computes on integers only, and --scheme {options.scheme} computes in float: give "
+            "--scheme int8"
+        )
     if options.max_drop is not None and not 0 <= options.max_drop < 1:
         raise UsageError(
             f"--max-drop is {options.max_drop}; give a fraction from 0 to below 1 (0.01 = one point of accuracy)"
         )
+    if options.stateful and format_ is not Format.TFLITE:
+        raise UsageError(f"--stateful is for .tflite files, whose operators may keep a state; {name} is {format_}")
     if options.max_drop is not None and options.data is None:
         raise UsageError("--max-drop needs --data to measure the drop on")
     check_min_snr(options.min_snr)

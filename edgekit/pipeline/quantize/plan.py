@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekit.artifact import publishing, sha256_model
+from edgekit.artifact import sha256_model
+from edgekit.documents import parse_json, typed
 from edgekit.errors import DataError
+from edgekit.inputs import read_regular
+from edgekit.outputs import publishing
 from edgekit.passes.onnx_float import SUFFIX
 from edgekit.types import Artifact
 
@@ -82,15 +84,13 @@ def load_plan(path: Path, artifact: Artifact, scheme: str) -> Plan:
     Raises:
         DataError: not a plan, or one of another file or scheme.
     """
+    document = parse_json(read_regular(path, DataError, "a plan", "DOCUMENT_BYTES"), DataError, path)
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        raise DataError(f"{path} is no plan of mixed precision; --mixed with -o FILE.json writes one")
     try:
-        row: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if row["schema"] != SCHEMA:
-            raise DataError(f"{path} is no plan of mixed precision; --mixed with -o FILE.json writes one")
-        own = {name: value for name, value in row.items() if name not in ("schema", "edgekit", "environment")}
-        layers = tuple(Sensitivity(**layer) for layer in row["layers"])
-        plan = Plan(**{**own, "keep": tuple(row["keep"]), "layers": layers})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is no plan of mixed precision: {type(error).__name__}: {error}") from error
+        plan = typed(Plan, document, "it")
+    except ValueError as error:
+        raise DataError(f"{path} is no plan of mixed precision: {error}") from error
     if plan.model_sha256 != sha256_model(artifact.path) or plan.scheme != scheme:
         raise DataError(f"{path} is a plan of another file or scheme ({plan.scheme}) than {artifact.path}, {scheme}")
     return plan

@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from edgekit.devices import open_runner
 from edgekit.errors import ParityError, QualityError
-from edgekit.passes.pairs import pair_of, prepared_bytes
+from edgekit.leftovers import scratch_folder
+from edgekit.passes.pairs import pair_of, prepared_bytes, without_reset
 from edgekit.pipeline.quantize.make import Made, Work
 from edgekit.pipeline.quantize.samples import held_feeds
 from edgekit.quality.arithmetic import compare, first_not_finite
@@ -66,8 +65,9 @@ def prove(work: Work, made: Made) -> Proof:
     log.info("proving it: as an app runs it, and operator by operator")
     contract = parent.card.contract if parent.card is not None else {}
     feeds = held_feeds(parent, work.samples, work.before.signature)
-    prepared = prepared_bytes(work.source)
-    pair = pair_of(prepared, made.path, parent.format)
+    prepared = prepared_bytes(work.source, made.quantizer)
+    with scratch_folder() as folder:
+        pair = pair_of(prepared, without_reset(work.source, made.path, made.quantizer, folder), parent.format)
     file = Artifact(made.path, parent.format, made.card)
     try:
         run = run_as_app(parent, file, feeds, contract, work.samples.said)
@@ -87,8 +87,8 @@ def _located(error: NotFiniteError, pair: Pair) -> QualityError:
 
 def _require_same_in_float(prepared: bytes, suffix: str, calls: Iterable[Call]) -> None:
     """Raises ParityError where the rewritten float file gives other outputs than the user's."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / f"prepared.{suffix}"
+    with scratch_folder() as folder:
+        path = folder / f"prepared.{suffix}"
         path.write_bytes(prepared)
         with open_runner(path, carded=False) as runner:
             names = [spec.name for spec in runner.signature.inputs]

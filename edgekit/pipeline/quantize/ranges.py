@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from edgekit.artifact import publishing, sha256_model
+from edgekit.artifact import sha256_model
 from edgekit.data.dataset import Dataset, stratified
 from edgekit.errors import DataError
+from edgekit.outputs import publishing
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.calibration_doctor import missing_classes
 from edgekit.passes.histogram import METHODS
@@ -17,7 +18,7 @@ from edgekit.passes.observe import calibrate
 from edgekit.passes.transfer import transfer
 from edgekit.pipeline.learned_ranges import Learned, learned_in
 from edgekit.pipeline.quantize.options import QuantizeOptions
-from edgekit.pipeline.quantize.samples import SAMPLES, calibration_feeds
+from edgekit.pipeline.quantize.samples import SAMPLES, calibration_feeds, is_whole
 from edgekit.quality.integer_selftest import SEED
 from edgekit.types import Artifact, Feed, Signature
 
@@ -48,7 +49,10 @@ def find_ranges(artifact: Artifact, signature: Signature, fit: Dataset | None, o
     else:
         assert fit is not None and feeds is not None
         found = calibrate(artifact.path, feeds, signature, method=given, data=fit.label, format=artifact.format)
-        found = replace(found, notes=(*found.notes, *missing_classes(_chosen(fit, options))))
+        chosen = _chosen(fit, options)
+        if is_whole(artifact, chosen, signature):  # how many there are does not show in the shapes of the feeds
+            found = replace(found, samples=len(chosen))
+        found = replace(found, notes=(*found.notes, *missing_classes(chosen)))
     if options.save_calibration is not None:
         with publishing(options.save_calibration) as temporary:
             found.save(temporary)

@@ -7,11 +7,34 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgekit.pipeline.quantize.kernels import KernelPlan
 from edgekit.pipeline.quantize.plan import Plan
 from edgekit.quality.account import Account
 from edgekit.quality.evaluate import Evaluation, drop
 from edgekit.quality.lengths import LengthError
 from edgekit.types import Artifact, Step
+
+
+@dataclass(frozen=True)
+class QuantizePlan:
+    """What ``edgekit quantize --dry-run`` would do. ``left_float``: operator -> why it would stay in float."""
+
+    model: Path
+    step: Step
+    kernels: KernelPlan
+    left_float: Mapping[str, str]
+    notes: tuple[str, ...]
+
+    def document(self) -> dict[str, Any]:
+        """CONTRACT's ``quantize`` document of a dry run, without the envelope."""
+        return {
+            "dry_run": True,
+            "model": str(self.model),
+            "step": {"name": self.step.name, "params": dict(self.step.params), "versions": dict(self.step.versions)},
+            "kernels": self.kernels.document(),
+            "left_float": [{"name": name, "reason": why} for name, why in self.left_float.items()],
+            "notes": list(self.notes),
+        }
 
 
 @dataclass(frozen=True)
@@ -31,6 +54,7 @@ class QuantizeResult:
     lengths: tuple[LengthError, ...] = ()
     against: Mapping[str, Any] = field(default_factory=dict)
     mixed: Plan | None = None
+    kernels: KernelPlan = field(default_factory=KernelPlan)
 
     @property
     def drop(self) -> float | None:
@@ -56,5 +80,6 @@ class QuantizeResult:
             "length_errors": [asdict(one) for one in self.lengths],
             "account": self.account.document(),
             "mixed": None if self.mixed is None else self.mixed.document(),
+            "kernels": self.kernels.document(),
             "notes": list(self.notes),
         }

@@ -5,29 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from edgekit.artifact import open_artifact, publishing, sha256_file, sha256_model, size_bytes, write_card
+from edgekit.artifact import open_artifact, sha256_file, sha256_model, size_bytes, write_card
 from edgekit.data.dataset import Dataset
 from edgekit.devices import kept_workers
-from edgekit.errors import DataError, QualityError
-from edgekit.pipeline.quantize.make import Made, Work, prepare
-from edgekit.pipeline.quantize.mixed import given_plan, mixed, ranked, whole
+from edgekit.errors import UsageError
+from edgekit.leftovers import scratch_folder
+from edgekit.outputs import publishing
+from edgekit.pipeline.quantize.floor import check_floor
+from edgekit.pipeline.quantize.gates import check_drop, check_gain, check_growth, check_time
+from edgekit.pipeline.quantize.make import Made, Work, float_reasons, prepare, quantizer_of
+from edgekit.pipeline.quantize.mixed import given_plan, mixed, whole
 from edgekit.pipeline.quantize.options import QuantizeOptions, check_options, one_model, read_options
 from edgekit.pipeline.quantize.plan import Plan
-from edgekit.pipeline.quantize.proof import Proof
-from edgekit.pipeline.quantize.result import QuantizeResult
-from edgekit.pipeline.quantize.samples import Samples, divided, samples_of
+from edgekit.pipeline.quantize.result import QuantizePlan, QuantizeResult
+from edgekit.pipeline.quantize.samples import Samples, divided, held_feeds, samples_of
 from edgekit.pipeline.quantize.timing import time_ratio
 from edgekit.quality.account import account
-from edgekit.quality.evaluate import Evaluation, drop
 from edgekit.quality.lengths import length_errors
 from edgekit.quality.paired import quality_document
 from edgekit.types import Artifact
-
-COSTLIEST = 3
-"""Operators that a refusal names."""
 
 
 def quantize(
@@ -78,12 +76,37 @@ def plan_mixed(model: str | Path | Sequence[str | Path], *, scheme: str, out: st
     options, auto = read_options(scheme, {"mixed": "auto", **keywords})
     artifact = open_artifact(one_model(model, auto))
     check_options(artifact, Path(out), options, suffix=".json")
-    with kept_workers(), TemporaryDirectory() as folder:
-        work = prepare(artifact, options, samples_of(options.data, options.samples), Path(folder))
-        plan, _, _ = mixed(work, Path(folder) / f"mixed.{artifact.format}", None)
+    with kept_workers(), scratch_folder() as folder:
+        work = prepare(artifact, options, samples_of(options.data, options.samples), folder)
+        plan, _, _ = mixed(work, folder / f"mixed.{artifact.format}", None)
         assert plan is not None
     plan.save(Path(out))
     return plan
+
+
+def plan_quantize(
+    model: str | Path | Sequence[str | Path],
+    *,
+    scheme: str,
+    out: str | Path,
+    **keywords: Any,
+) -> QuantizePlan:
+    """What :func:`quantize` would do with the same arguments: ranges are found and kernels weighed, nothing is written.
+
+    Raises:
+        ModelError, DataError, UnsupportedError, UsageError: what was given does not work.
+    """
+    options, auto = read_options(scheme, keywords)
+    if scheme == "auto":
+        raise UsageError("--scheme auto finds its plan by making and timing files; --dry-run needs one scheme")
+    artifact = open_artifact(one_model(model, auto))
+    check_options(artifact, Path(out), options)
+    plan = given_plan(artifact, options)
+    with kept_workers(), scratch_folder() as folder:
+        work = prepare(artifact, options, samples_of(options.data, options.samples), folder)
+        keep = frozenset() if plan is None else frozenset(plan.keep)
+        why = {**float_reasons(work), **work.kernels.reasons(), **({} if plan is None else plan.reasons())}
+        return QuantizePlan(artifact.path, quantizer_of(work, keep).describe(artifact), work.kernels, why, work.notes)
 
 
 def quantize_on(
@@ -102,25 +125,29 @@ def _quantized(
 ) -> QuantizeResult:
     """Each stage hands on what it found; the file is published when all of them passed."""
     plan = given_plan(artifact, options)
-    with kept_workers(), TemporaryDirectory() as folder, publishing(target) as temporary:
-        work = prepare(artifact, options, samples, Path(folder))
+    suffix = f".{artifact.format}"
+    with kept_workers(), scratch_folder() as folder, publishing(target, suffix) as temporary:
+        work = prepare(artifact, options, samples, folder)
         plan, made, proof = whole(work, temporary) if options.mixed is None else mixed(work, temporary, plan)
-        _check_growth(artifact, temporary)
-        _check_drop(options, work.before.quality, made.after.quality)
+        check_growth(options, artifact, temporary)
+        check_drop(options, work.before.quality, made.after.quality)
         binding = options.min_snr is not None or not (by_labels or options.max_drop is not None)
-        made = _checked_floor(work, made, proof, binding=binding)
-        made = replace(made, card=replace(made.card, parent=_against(work, made, proof.document(binding=binding))))
+        made = made.with_notes(check_floor(work, proof, binding=binding))
+        against = _against(work, made, proof.document(binding=binding))
+        made = replace(made, notes=(*made.notes, *check_time(options, against["time"])))
+        made = replace(made, card=replace(made.card, parent=against))
         write_card(temporary, made.card)
-        _check_growth(artifact, temporary)  # the card itself takes a few bytes
-    return _result(work, made, target, plan)
+        check_growth(options, artifact, temporary)  # the card itself takes a few bytes
+        check_gain(options, artifact, temporary, against["time"])
+        size, digest = temporary.stat().st_size, sha256_file(temporary)  # the target may be a pipe
+    return _result(work, made, target, (size, digest), plan)
 
 
-def _result(work: Work, made: Made, target: Path, plan: Plan | None) -> QuantizeResult:
+def _result(work: Work, made: Made, target: Path, content: tuple[int, str], plan: Plan | None) -> QuantizeResult:
     before, after = work.before, made.after
     return QuantizeResult(
         Artifact(target, work.parent.format, made.card),
-        size_bytes(target),
-        sha256_file(target),
+        *content,
         work.parent.path,
         size_bytes(work.parent.path),
         made.step,
@@ -131,12 +158,13 @@ def _result(work: Work, made: Made, target: Path, plan: Plan | None) -> Quantize
         length_errors(before.probes, before.by_length, after.by_length),
         made.card.parent or {},
         plan,
+        work.kernels,
     )
 
 
 def _against(work: Work, made: Made, fidelity: dict[str, Any]) -> dict[str, Any]:
     """How the file compares with its parent: what the card says of both."""
-    parent, options = work.parent, work.options
+    parent = work.parent
     before, after = work.before.quality, made.after.quality
     return {
         "sha256": sha256_model(parent.path),
@@ -144,50 +172,23 @@ def _against(work: Work, made: Made, fidelity: dict[str, Any]) -> dict[str, Any]
         "inserted": made.account.inserted(account(parent)),
         "quality": None if before is None or after is None else quality_document(before, after),
         "fidelity": fidelity,
-        "time": None if options.seconds is None else time_ratio(made.path, parent.path, options.seconds, options.on),
+        "time": _time(work, made),
     }
 
 
-def _checked_floor(work: Work, made: Made, proof: Proof, *, binding: bool) -> Made:
-    """``made``, with a note where it misses a floor that does not bind.
-
-    Raises:
-        QualityError: it misses one that does.
-    """
-    if not proof.failures:
-        return made
-    said = "; ".join(proof.failures)
-    if not binding:
-        note = f"{said}. That is below the floor; the loss of quality on labelled data is what decides"
-        return replace(made, notes=(*made.notes, note), card=replace(made.card, notes=(*made.card.notes, note)))
-    costs = "; ".join(str(one) for one in ranked(work, proof).layers[:COSTLIEST])
-    raise QualityError(
-        f"the compressed file is too far from its parent on {work.samples.said}: {said}. Nothing was published. What "
-        f"costs most: {costs}. Try --mixed, which keeps the worst operators in float, or --keep-float NAMES, another "
-        "--calibration, --scheme int8-weights or fp16; --min-snr DB sets another floor, --max-drop with labelled data "
-        "decides by these instead"
-    )
+def _time(work: Work, made: Made) -> dict[str, Any] | None:
+    """How long the file takes relative to its parent, at the size of the calibration samples where sizes are free."""
+    options = work.options
+    if options.seconds is None or options.for_ != "cpu":
+        return None
+    return time_ratio(made.path, work.parent.path, options.seconds, options.on, shape=_shape(work), input=options.input)
 
 
-def _check_drop(options: QuantizeOptions, before: Evaluation | None, after: Evaluation | None) -> None:
-    allowed = options.max_drop
-    if allowed is None:
-        return
-    if before is None or after is None:
-        raise DataError("--max-drop needs labelled data to measure the drop on; this data has no labels")
-    lost = drop(before, after)
-    if lost > allowed:
-        raise QualityError(
-            f"{after.metric} on {after.data} went from {before.value:.4f} to {after.value:.4f}, down {lost:.4f}; "
-            f"--max-drop allows {allowed:g}; nothing was published. Try --mixed, another --calibration, more "
-            "--samples, or --scheme int8-weights"
-        )
-
-
-def _check_growth(parent: Artifact, made: Path) -> None:
-    before, after = size_bytes(parent.path), made.stat().st_size
-    if after > before:
-        raise QualityError(
-            f"the quantized file has {after:,} bytes, its parent {before:,}: it grew, nothing was published. Files so "
-            "small gain nothing from quantization: ship the float one"
-        )
+def _shape(work: Work) -> tuple[str, ...]:
+    """``INPUT=1x576`` for every input with free sizes: as the user says, else as a calibration sample has it."""
+    options, signature = work.options, work.before.signature
+    if options.shape or options.input is not None or work.samples.held is None or not signature.dynamic_dims:
+        return options.shape
+    feed = next(iter(held_feeds(work.parent, work.samples, signature)))
+    free = [spec.name for spec in signature.inputs if any(isinstance(size, str) for size in spec.shape)]
+    return tuple(f"{name}={'x'.join(map(str, feed[name].shape))}" for name in free)

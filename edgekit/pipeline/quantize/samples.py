@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgekit.data.dataset import Dataset, held_out_splits, open_data, splits_of, stratified_indices
-from edgekit.data.preprocess import feeds
+from edgekit.data.preprocess import feeds, whole_samples
 from edgekit.data.seeded import seeded_feed
 from edgekit.quality.evaluate import batch_is_free, batch_size
 from edgekit.quality.integer_selftest import SEED
@@ -91,6 +91,12 @@ def fit_and_test(data: str | None, notes: list[str]) -> tuple[Dataset | None, Da
     return whole, whole
 
 
+def is_whole(artifact: Artifact, chosen: Dataset, signature: Signature) -> bool:
+    """Whether a sample is a feed by itself, see :func:`edgekit.data.preprocess.whole_samples`."""
+    contract = artifact.card.contract if artifact.card is not None else {}
+    return whole_samples(chosen, sequence_signature(signature, artifact.card), contract)
+
+
 def calibration_feeds(
     artifact: Artifact, chosen: Dataset, signature: Signature, size: int | None = None
 ) -> Iterator[Feed]:
@@ -102,8 +108,12 @@ def calibration_feeds(
     card = artifact.card
     contract = card.contract if card is not None else {}
     whole = sequence_signature(signature, card)
-    batch = min(size if size is not None and batch_is_free(whole) else batch_size(whole), len(chosen))
-    batches = _filled(feeds(chosen, whole, contract, batch=batch), batch, whole)
+    one_each = whole_samples(chosen, whole, contract)
+    batch = (
+        1 if one_each else min(size if size is not None and batch_is_free(whole) else batch_size(whole), len(chosen))
+    )
+    given = feeds(chosen, whole, contract, batch=batch)
+    batches = given if one_each else _filled(given, batch, whole)
     if whole is signature:
         yield from batches
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,21 @@ from edgekit.types import Verdict
 log = logging.getLogger("edgekit")
 
 
-def time_ratio(made: Path, parent: Path, seconds: float, on: str) -> dict[str, Any]:
+def time_ratio(
+    made: Path, parent: Path, seconds: float, on: str, *, shape: Sequence[str] = (), input: str | None = None
+) -> dict[str, Any]:
     """Ratio of the typical times of ``made`` and ``parent`` with its 95% interval and verdict, as JSON.
 
     Args:
         seconds: for each of the two, warm-up included.
+        shape, input: sizes of free axes, or a file with one real sample; as :func:`edgekit.bench` takes them.
         on: a device, as :func:`edgekit.bench` takes it. One that has no times gives no verdict, and the reason.
 
     Raises:
         EdgekitError: one of the files does not run there.
     """
     log.info("timing it against %s on %s", parent, on)
-    result = bench([parent, made], on=on, seconds=seconds)
+    result = bench([parent, made], on=on, seconds=seconds, shape=tuple(shape), input=input)
     failure = result.failure()
     if failure is not None:
         raise failure

@@ -13,9 +13,9 @@ from edgekit.models.family import RECIPES
 from edgekit.pipeline.recipe.checks import check_plan
 from edgekit.pipeline.recipe.contents import Contents
 from edgekit.pipeline.recipe.execute import run_plan
-from edgekit.pipeline.recipe.plan import Plan, Unit, make_plan
+from edgekit.pipeline.recipe.plan import Plan, Unit, make_plan, supplied
 from edgekit.pipeline.recipe.result import RecipeResult
-from edgekit.pipeline.recipe.state import Folder, parts_of
+from edgekit.pipeline.recipe.state import WEIGHTS, Folder, parts_of
 from edgekit.pipeline.recipe.verbs import arguments
 from edgekit.recipe import near, read_recipe, refused
 
@@ -73,7 +73,8 @@ class ShowResult:
 
 
 def check(recipe: str | Path) -> ShowResult:
-    """Whether ``recipe`` can be run: every step, option, file, data set and device; nothing is looked up in a folder.
+    """Whether ``recipe`` can be run: every step, option, file, data set and device; nothing is looked up in a folder,
+    and none of the user's own code is run.
 
     Args:
         recipe: a file, or a name of the zoo for the recipe that is shipped for it.
@@ -87,6 +88,8 @@ def check(recipe: str | Path) -> ShowResult:
 
 def show(recipe: str | Path, *, out: str | Path | None = None) -> ShowResult:
     """What running ``recipe`` would do, and what of it is done in the folder ``out`` (``runs/NAME`` without it).
+
+    None of the user's own code is run, so that a factory counts by its file alone.
 
     Raises:
         RecipeError: as :func:`check`.
@@ -102,7 +105,10 @@ def show(recipe: str | Path, *, out: str | Path | None = None) -> ShowResult:
         if open_:
             reasons[unit] = f"waits for {', '.join(open_)}" if record is None else f"{', '.join(open_)} may change"
             continue
-        reasons[unit] = folder.why(record, parts_of(unit, unit.inputs, plan, contents, hashes))
+        parts = parts_of(unit, unit.inputs, plan, contents, hashes)
+        if record is not None:  # what only running the user's code tells is taken to be as it was
+            parts |= {name: value for name, value in record.parts.items() if name.startswith(WEIGHTS)}
+        reasons[unit] = folder.why(record, parts)
         if record is not None and not reasons[unit]:
             hashes[unit] = record.sha256
     return ShowResult(plan, folder.path, tuple(_planned(unit, plan, reasons[unit]) for unit in plan.units))
@@ -124,12 +130,12 @@ def run(recipe: str | Path, *, out: str | Path | None = None, fresh: bool = Fals
         UsageError: the folder cannot be written, or another run works in it.
         StorageError: the disk is full; what is finished is kept.
     """
-    plan, contents = _checked(recipe)
+    plan, contents = _checked(recipe, runs=True)
     return run_plan(plan, RUNS / plan.recipe.name if out is None else Path(out), contents, fresh)
 
 
-def _checked(recipe: str | Path) -> tuple[Plan, Contents]:
-    path, contents = recipe_path(recipe), Contents()
+def _checked(recipe: str | Path, *, runs: bool = False) -> tuple[Plan, Contents]:
+    path, contents = recipe_path(recipe), Contents(runs=runs)
     plan = make_plan(*read_recipe(path))
     check_plan(plan, contents)
     if plan.problems:
@@ -163,7 +169,7 @@ def shipped() -> Mapping[str, Path]:
 def _planned(unit: Unit, plan: Plan, why: str) -> Planned:
     """``unit`` with its command line, where a run stands for its file."""
     refers = {name: other.title for name, other in unit.refers.items()}
-    words = arguments({**unit.options, **refers}, unit.verb)
+    words = arguments({**unit.options, **supplied(unit, plan.recipe.source.value), **refers}, unit.verb)
     inputs = [given.writer.title if given.writer else plan.recipe.source.value for given in unit.inputs]
     line = shlex.join(["edgekit", unit.verb.name, *inputs, *words])
     return Planned(unit, line, unit.title if unit.gives else "", why)

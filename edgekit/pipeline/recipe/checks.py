@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
@@ -13,14 +12,26 @@ import click
 from edgekit import registry
 from edgekit.devices import parse_device
 from edgekit.errors import EdgekitError, InputError, UsageError
+from edgekit.inputs import require_regular
 from edgekit.models.family import family
 from edgekit.passes.calibration import check_method
 from edgekit.pipeline.bench.options import BenchOptions, read_options
 from edgekit.pipeline.prune.options import PruneOptions, asked
 from edgekit.pipeline.quantize.options import QuantizeOptions, asked_mixed, asked_seconds, check_request
+from edgekit.pipeline.quantize.options import read_options as read_quantize_options
 from edgekit.pipeline.recipe.contents import Contents, is_model
 from edgekit.pipeline.recipe.plan import ANY, Plan, Unit
-from edgekit.pipeline.recipe.verbs import arguments, listed, names, reads_file, takes_network, verb, writes_file
+from edgekit.pipeline.recipe.verbs import (
+    FACTORY,
+    arguments,
+    listed,
+    names,
+    names_code,
+    reads_file,
+    takes_network,
+    verb,
+    writes_file,
+)
 from edgekit.recipe import Problem, RecipeStep
 from edgekit.types import Format
 
@@ -49,11 +60,22 @@ def check_plan(plan: Plan, contents: Contents) -> None:
         for name, text, question in _questions(step, plan, contents):
             error = ask(name, text, question)
             plan.problems += [] if error is None else [Problem(step.options[name].line, f"{name}: {error}")]
+    plan.problems += _without_code(plan, contents)
     for unit in plan.units:
         error = refusal(partial(_whole, unit, partial(_has_learned_ranges, unit, plan, contents)))
         if error is not None:
             plan.problems.append(Problem(_line(unit, str(error)), str(error)))
         plan.problems += _overwritten(unit, plan)
+
+
+def _without_code(plan: Plan, contents: Contents) -> Iterator[Problem]:
+    """Steps that take a checkpoint of the user's own network as the recipe's source, and do not name its code."""
+    source = plan.recipe.source.value
+    for unit in plan.units:
+        first = unit.verb.takes == "source" and unit.inputs[0].writer is None
+        if first and FACTORY not in unit.options and (error := contents.code_needed(source)) is not None:
+            text = f'{FACTORY}: {source} is a checkpoint of your own network; write {FACTORY} = "{error.factory}"'
+            yield Problem(unit.step.line, f"{text}, if you trust that code")
 
 
 def _overwritten(unit: Unit, plan: Plan) -> Iterator[Problem]:
@@ -96,6 +118,8 @@ def _questions(step: RecipeStep, plan: Plan, contents: Contents) -> Iterator[tup
             question = contents.data if name == "data" else _QUESTIONS.get(name)
             if reads_file(option):
                 question = _must_be_there
+            elif names_code(option):
+                question = contents.code
             elif takes_network(option) and isinstance(value, str):
                 question = None if plan.has_step(value) else contents.model if is_model(value) else contents.source
             if question is not None and isinstance(value, str):
@@ -103,8 +127,7 @@ def _questions(step: RecipeStep, plan: Plan, contents: Contents) -> Iterator[tup
 
 
 def _must_be_there(path: str) -> None:
-    if not Path(path).exists():
-        raise InputError(f"{path} does not exist; give the path of a file")
+    require_regular(path, InputError, "a file")
 
 
 def _calibration(text: str) -> None:
@@ -179,10 +202,10 @@ def _prune(given: Mapping[str, Any], unit: Unit) -> None:
 def _quantize(given: Mapping[str, Any], unit: Unit, learned: Callable[[], bool]) -> None:
     if unit.gathers or unit.suffix == ANY:  # auto has its own options; it tries the schemes there are
         return
-    rest = {name: given[name] for name in QuantizeOptions.__dataclass_fields__ if name in given}
+    rest = {name: given[name] for name in QuantizeOptions.__dataclass_fields__ if name in given and name != "scheme"}
     rest["mixed"] = asked_mixed(given["mixed"], given["keep_float"])
     rest["seconds"] = asked_seconds(given["seconds"])
-    options = QuantizeOptions(**rest)
+    options, _ = read_quantize_options(given["scheme"], rest)
     known = options.data is None and options.calibration is None and learned()  # of use without either only
     check_request(unit.title, Format(unit.suffix.lstrip(".")), options, known)
 

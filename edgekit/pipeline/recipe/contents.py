@@ -14,25 +14,66 @@ import numpy as np
 
 from edgekit.artifact import card_to_json, open_artifact, sha256_file, sha256_model
 from edgekit.data.dataset import Dataset, open_data, splits_of
-from edgekit.errors import DataError, EdgekitError
-from edgekit.types import Format
+from edgekit.errors import DataError, EdgekitError, FactoryNeededError
+from edgekit.types import Card, Format, Network
 
 log = logging.getLogger("edgekit")
+CHECKPOINT = ".safetensors"
 
 
 class Contents:
-    """Hashes, each taken once; what cannot be had raises the error of the command that would take it."""
+    """Hashes, each taken once; what cannot be had raises the error of the command that would take it.
 
-    def __init__(self) -> None:
+    ``runs``: the recipe is being run, so the user's own code may be. It never is to check or to show one.
+    """
+
+    def __init__(self, *, runs: bool = False) -> None:
+        self.runs = runs
         self._known: dict[tuple[str, str], str] = {}
 
     def source(self, text: str) -> str:
-        """Of a SOURCE: the file or folder it is; else its weights and its card (with the hash of a factory's file).
+        """Of a SOURCE: the file or folder it is, of a factory the file of its code; else its weights and its card.
 
         Raises:
-            SourceError, ModelError, UnsupportedError: as :func:`edgekit.source.resolve`.
+            SourceError, ModelError, UnsupportedError: as :func:`edgekit.source.resolve`; of a factory what can be said
+                without running it, and the rest where the recipe runs.
         """
-        return self._once("source", text, _source)
+        found = self._once("source", text, _source)
+        if self.runs and is_code(text):
+            self.weights(text)
+        return found
+
+    def weights(self, text: str) -> str:
+        """Of the weights and the card of the network that a factory makes, which this runs.
+
+        Raises:
+            SourceError: as :func:`edgekit.source.resolve`.
+        """
+        return self._once("weights", text, _weights)
+
+    def code_needed(self, text: str) -> FactoryNeededError | None:
+        """Why a SOURCE is not opened unless its code is named; None where it is, or is refused for another reason."""
+        from edgekit.source import resolve
+
+        if Path(text).suffix.lower() != CHECKPOINT:
+            return None
+        try:
+            resolve(text)
+        except FactoryNeededError as error:
+            return error
+        except EdgekitError as error:
+            log.debug("%s is refused on its own: %s", text, error)
+        return None
+
+    def code(self, text: str) -> str:
+        """Of the file of a factory, which is not run.
+
+        Raises:
+            SourceError: there is no such file or function.
+        """
+        from edgekit.source.inspection import check_factory
+
+        return self._once("code", text, check_factory)
 
     def model(self, text: str) -> str:
         """Of a finished model file.
@@ -53,10 +94,8 @@ class Contents:
     def has_learned_ranges(self, text: str) -> bool:
         """Whether a SOURCE or model file carries ranges that quantization-aware training learnt; False for one that
         cannot be opened, which is refused on its own."""
-        from edgekit.source import resolve
-
         try:
-            card = open_artifact(text).card if is_model(text) else resolve(text).card
+            card = _card_of(text)
         except EdgekitError as error:
             log.debug("%s is not asked for ranges: %s", text, error)
             return False
@@ -76,13 +115,50 @@ def is_model(text: str) -> bool:
     return Path(text).suffix.lower() in (f".{Format.ONNX}", f".{Format.TFLITE}")
 
 
-def _source(text: str) -> str:
-    from edgekit.models.checkpoint import weights_sha256
+def is_code(text: str) -> bool:
+    """Whether a SOURCE is the user's own code."""
+    from edgekit.source import find
+    from edgekit.source.factory import Factory
+
+    return isinstance(find(text)[0], Factory)
+
+
+def _card_of(text: str) -> Card | None:
+    """The card of a SOURCE or model file, None of the user's own code, which is not run."""
+    from edgekit.models.checkpoint import read_checkpoint
     from edgekit.source import resolve
 
-    network = resolve(text)
-    if Path(text).exists():
+    if is_model(text):
+        return open_artifact(text).card
+    if Path(text).suffix.lower() == CHECKPOINT:
+        return read_checkpoint(Path(text))[1]
+    return None if is_code(text) else resolve(text).card
+
+
+def _source(text: str) -> str:
+    from edgekit.models.checkpoint import read_checkpoint
+    from edgekit.source import resolve
+    from edgekit.source.inspection import check_factory
+
+    if is_code(text):
+        return check_factory(text)
+    try:
+        network = resolve(text)
+    except FactoryNeededError:  # each step that takes it has to name the code
+        read_checkpoint(Path(text))
         return sha256_file(text)
+    return sha256_file(text) if Path(text).exists() else _of_network(network)
+
+
+def _weights(text: str) -> str:
+    from edgekit.source import resolve
+
+    return _of_network(resolve(text))
+
+
+def _of_network(network: Network) -> str:
+    from edgekit.models.checkpoint import weights_sha256
+
     card = json.dumps(card_to_json(network.card), sort_keys=True, default=str)
     return hashlib.sha256(f"{card}\n{weights_sha256(network.module.state_dict())}".encode()).hexdigest()
 
@@ -121,7 +197,7 @@ def _bytes_of(value: Any) -> Iterator[bytes]:
         yield repr(value).encode()
     elif isinstance(value, np.ndarray) and value.dtype != object:
         yield f"{value.dtype}{value.shape}".encode()
-        yield np.ascontiguousarray(value).tobytes()
+        yield np.asarray(value).tobytes()
     elif is_dataclass(value):
         for one in fields(value):
             if one.name != "origin":  # where it lies on this machine

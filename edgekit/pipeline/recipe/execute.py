@@ -12,10 +12,11 @@ from typing import Any
 
 import click
 
-from edgekit.artifact import publishing, sha256_file
+from edgekit.artifact import sha256_file
 from edgekit.errors import DeviceError, EdgekitError, StorageError, UsageError
+from edgekit.outputs import publishing
 from edgekit.pipeline.recipe.contents import Contents
-from edgekit.pipeline.recipe.plan import Input, Plan, Unit
+from edgekit.pipeline.recipe.plan import Input, Plan, Unit, supplied
 from edgekit.pipeline.recipe.result import Outcome, RecipeResult
 from edgekit.pipeline.recipe.state import STATE, Folder, Record, key_of, parts_of
 from edgekit.pipeline.recipe.verbs import arguments
@@ -87,8 +88,8 @@ class _Job:
 
     def words(self, unit: Unit, usable: tuple[Input, ...]) -> list[str]:
         """The command line of ``unit``, without the command."""
-        options = {**unit.options, **{name: str(self._file(other)) for name, other in unit.refers.items()}}
-        words = arguments(options, unit.verb)
+        files = {name: str(self._file(other)) for name, other in unit.refers.items()}
+        words = arguments({**unit.options, **supplied(unit, self.plan.recipe.source.value), **files}, unit.verb)
         if unit.verb.gives == "files":
             words += ["--name", unit.label, "-o", str(self.folder.path)]
         elif unit.gives:

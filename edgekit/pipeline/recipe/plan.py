@@ -4,6 +4,7 @@ needed."""
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,8 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from edgekit.pipeline.recipe.verbs import Verb, listed, names, takes_network, verb, wrong
+from edgekit.limits import check
+from edgekit.pipeline.recipe.verbs import CODE_OF, FACTORY, Verb, listed, names, takes_network, verb, wrong
 from edgekit.recipe import SOURCE, Problem, Recipe, RecipeStep, near
 from edgekit.types import Format
 
@@ -101,6 +103,33 @@ def _gathers(kind: Verb, options: Mapping[str, Any]) -> bool:
     return kind.takes == "models" and (not kind.gives or options.get("scheme") == "auto")
 
 
+def supplied(unit: Unit, source: str) -> dict[str, str]:
+    """Options of ``unit`` that name the code behind the checkpoints it takes, where its step does not: the recipe's
+    ``source``, if that is the user's own code, or what a step before named.
+    """
+    behind = {CODE_OF[name]: other for name, other in unit.refers.items() if name in CODE_OF}
+    if unit.verb.takes == "source" and unit.inputs[0].writer is not None:
+        behind[FACTORY] = unit.inputs[0].writer
+    wanted = {
+        option: _builder(writer, source)
+        for option, writer in behind.items()
+        if option in unit.verb.options and option not in unit.options and writer.suffix == CHECKPOINT
+    }
+    return {option: code for option, code in wanted.items() if code is not None}
+
+
+def _builder(unit: Unit, source: str) -> str | None:
+    """What builds the network of the checkpoint that ``unit`` writes; None where none is needed."""
+    from edgekit.source import builder_of
+
+    if unit.verb.takes != "source":
+        return None
+    if FACTORY in unit.options:
+        return str(unit.options[FACTORY])
+    writer = unit.inputs[0].writer
+    return builder_of(source, None) if writer is None else _builder(writer, source)
+
+
 def is_model_suffix(suffix: str) -> bool:
     return suffix in MODEL_SUFFIXES or suffix == ANY
 
@@ -109,6 +138,9 @@ def make_plan(recipe: Recipe, problems: Sequence[Problem]) -> Plan:
     """The runs of ``recipe``. ``problems``: what is wrong with its shape; what more is found is added.
 
     Steps that are wrong, and those that wait for them, have no runs; the options of every step are looked at.
+
+    Raises:
+        LimitError: more runs than a recipe may have.
     """
     plan = Plan(recipe, problems=list(problems))
     good = [step for step in recipe.steps if _check_step(step, plan.problems)]
@@ -166,6 +198,7 @@ def _references(step: RecipeStep, known: Mapping[str, RecipeStep]) -> dict[str, 
 def _ordered(edges: Mapping[str, Sequence[str]], known: Mapping[str, RecipeStep], problems: list[Problem]) -> list[str]:
     """Names of the steps, each after those it waits for, else as in the file; without those in a circle."""
     sorter, found, ready = TopologicalSorter(edges), list[str](), set[str]()
+    places = {name: place for place, name in enumerate(known)}
     try:
         sorter.prepare()
     except CycleError as error:
@@ -177,7 +210,7 @@ def _ordered(edges: Mapping[str, Sequence[str]], known: Mapping[str, RecipeStep]
         return _ordered(rest, known, problems)
     while sorter:
         ready.update(sorter.get_ready())
-        found.append(min(ready, key=list(known).index))
+        found.append(min(ready, key=places.__getitem__))
         ready.remove(found[-1])
         sorter.done(found[-1])
     return found
@@ -200,6 +233,8 @@ def _expand(step: RecipeStep, done: Mapping[str, list[_Output]], plan: Plan) -> 
         plan.problems.append(Problem(step.line, f"{step.do} needs data: write it here or at the top of the recipe"))
     if missing or not taken:
         return []
+    several = [len(value) for name, value in options.items() if isinstance(value, list) and _splits(kind, name)]
+    check("RECIPE_RUNS", len(plan.units) + math.prod(several) * len(taken), plan.recipe.path)
     runs = [(group, *way) for way in _choices(kind, options) for group in _groups(taken, kind, way[0])]
     runs.sort(key=lambda run: taken.index(run[0][0]))
     return _merged([output for run in runs for output in _add(step, kind, *run, done, plan)])

@@ -6,7 +6,6 @@ depends on hashes to what its record says, and its file is the one that was writ
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -16,15 +15,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekit.artifact import library_versions, publishing, sha256_file, writable_folder, writing
+from edgekit.artifact import library_versions, sha256_file
 from edgekit.bench.environment import environment
 from edgekit.errors import UsageError
-from edgekit.pipeline.recipe.contents import Contents, is_model
+from edgekit.locks import hold
+from edgekit.outputs import publishing, remove_output, writable_folder
+from edgekit.pipeline.recipe.contents import Contents, is_code, is_model
 from edgekit.pipeline.recipe.plan import Input, Plan, Unit
-from edgekit.pipeline.recipe.verbs import listed, writes_file
+from edgekit.pipeline.recipe.verbs import listed, names_code, takes_network, writes_file
 from edgekit.version import __version__
 
 STATE = ".recipe"
+WEIGHTS = "weights "
+"""What the name of a part begins with that only running the user's own code tells."""
 Parts = Mapping[str, Any]
 """Everything a run depends on, by name (``option epochs``, ``data``, ``torch``); its hash is the run's key."""
 _TRAINING = ("torch", "lightning-fabric", "numpy", "torch-pruning")
@@ -71,8 +74,10 @@ def parts_of(
                 parts[f"option {name}"] = hashes[unit.refers[name]]
             elif name == "data":
                 parts[f"data {text}"] = contents.data(text)
-            elif "SOURCE" in (unit.verb.options[name].metavar or ""):
-                parts[f"network {text}"] = contents.model(text) if is_model(text) else contents.source(text)
+            elif takes_network(unit.verb.options[name]):
+                parts |= _network(f"network {text}", text, contents)
+            elif names_code(unit.verb.options[name]):
+                parts[f"code {text}"] = contents.code(text)
             elif not writes_file(unit.verb.options[name]) and Path(text).is_file():
                 parts[f"file {text}"] = contents.file(text)
     for given in inputs:
@@ -82,10 +87,21 @@ def parts_of(
             parts["family"] = plan.recipe.source.value
         else:
             source = plan.recipe.source.value
-            parts[f"source {source}"] = contents.model(source) if is_model(source) else contents.source(source)
+            parts |= _network(f"source {source}", source, contents)
     if "on" in unit.verb.options:
         parts["machine"] = environment()["cpu"]
     return parts
+
+
+def _network(name: str, text: str, contents: Contents) -> dict[str, str]:
+    """What a network is, under ``name``: a file, or weights and a card. Of the user's own code the file, and under
+    :data:`WEIGHTS` what it makes, where it may be run."""
+    if is_model(text):
+        return {name: contents.model(text)}
+    found = {name: contents.source(text)}
+    if contents.runs and is_code(text):
+        found[f"{WEIGHTS}{text}"] = contents.weights(text)
+    return found
 
 
 class Folder:
@@ -110,7 +126,7 @@ class Folder:
             return changes(record.parts, parts) or "its record is of another edgekit"
         if record.file:
             file = self.path / record.file
-            if not file.exists():
+            if not file.is_file():
                 return f"{record.file} is gone"
             if sha256_file(file) != record.sha256:
                 return f"{record.file} was changed since"
@@ -125,9 +141,7 @@ class Folder:
         """Takes away what an earlier run of ``unit`` left, so that nothing stale stands under its name."""
         self._place(unit).unlink(missing_ok=True)
         for name in {unit.title if unit.gives else f"{unit.title}.json", *([record.file] if record else [])}:
-            (self.path / name).unlink(missing_ok=True)
-        for left in self.path.glob(f".{unit.label}*.*.????????{unit.suffix}"):  # of a run that was killed
-            left.unlink(missing_ok=True)
+            remove_output(self.path / name)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -137,17 +151,14 @@ class Folder:
             UsageError: another one does, or the folder cannot be written.
         """
         place = writable_folder(self.path / STATE) / "lock"
-        with writing(place):
-            handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        handle = hold(place)
+        if handle is None:
+            holder = place.read_bytes()[:40].decode(errors="replace").strip() or "unknown"
+            raise UsageError(
+                f"another 'edgekit recipe run' (process {holder}) works in {self.path}; wait until it has ended, "
+                "or choose another folder with -o"
+            )
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                holder = os.pread(handle, 40, 0).decode(errors="replace").strip() or "unknown"
-                raise UsageError(
-                    f"another 'edgekit recipe run' (process {holder}) works in {self.path}; wait until it has ended, "
-                    "or choose another folder with -o"
-                ) from error
             os.ftruncate(handle, 0)
             os.pwrite(handle, str(os.getpid()).encode(), 0)
             yield
@@ -165,7 +176,7 @@ def changes(before: Parts, after: Parts) -> str:
         old, new = before.get(name), after.get(name)
         if old == new:
             continue
-        if name.startswith(("input ", "data ", "file ", "source ", "network ")) and old and new:
+        if name.startswith(("input ", "data ", "file ", "source ", "network ", "code ", WEIGHTS)) and old and new:
             told.append(f"{name} changed")
         elif new is None:
             told.append(f"{name} was {_short(old)}, and is no longer given")

@@ -24,6 +24,10 @@ Gives = Literal["checkpoint", "files", "file", ""]
 _GIVES: Mapping[str | None, Gives] = {"OUT.safetensors": "checkpoint", "DIR": "files", "OUT": "file", None: ""}
 _WRITTEN = re.compile(r"PATH|FILE\..+")
 """Metavars of files that a command writes; a ``FILE`` is read."""
+_CODE = "file.py:NAME"
+FACTORY = "factory"
+CODE_OF: Mapping[str, str] = {"against": FACTORY, "distil-from": "teacher-factory"}
+"""Option that names a network -> the option that names its code."""
 OUT = "out"
 
 
@@ -72,6 +76,7 @@ def verb(name: str) -> Verb:
     return Verb(name, command, takes, gives, options)
 
 
+@cache
 def names() -> tuple[str, ...]:
     return registry.names("steps")
 
@@ -84,6 +89,11 @@ def long_name(option: click.Option) -> str:
 def takes_network(option: click.Option) -> bool:
     """Whether the option names a network or a model file, so that it may name a step too (``against``)."""
     return "SOURCE" in (option.metavar or "")
+
+
+def names_code(option: click.Option) -> bool:
+    """Whether the option names the user's own code, ``file.py:factory``."""
+    return option.metavar == _CODE
 
 
 def reads_file(option: click.Option) -> bool:

@@ -1,8 +1,9 @@
 """The transports that have to pass the suite, and a worker program that does what a test tells it.
 
 Every test is run on every transport (``place``), and after each of them nothing may be left: no process of a worker on
-either side, no half-sent file, no temporary folder. Processes are told by ``EDGEKIT_CACHE``, which names a folder of
-this run in the environment of everything that belongs to it, on the device as well.
+either side, no half-sent file, no temporary folder, and nothing that other users of the device could read. Processes
+are told by ``EDGEKIT_CACHE``, which names a folder of this run in the environment of everything that belongs to it, on
+the device as well.
 """
 
 from __future__ import annotations
@@ -33,8 +34,6 @@ from edgekit.errors import EdgekitError
 
 LEAVE_S = 20.0
 """How long what was killed may take to be gone: nothing waits that long unless it is left behind for good."""
-ONNXRUNTIMES_OWN = ".ses"
-"""A number that onnxruntime writes to the temporary folder when it is imported; nobody can ask it not to."""
 PROGRAM = """\
 import ctypes, os, resource, signal, sys, threading, time
 {early}
@@ -184,16 +183,18 @@ def _nothing_is_left(
     yield
     assert processes_of(place) == [], "a process is left behind"
     whole = re.compile(r"[0-9a-f]{64}")
-    files = [file for file in place.cache.rglob("*") if file.is_file()]
+    files = [file for file in place.cache.rglob("*") if file.is_file() and file.name != ".lock"]
     parts = [file.name for file in files if not any(whole.match(name) for name in file.relative_to(place.cache).parts)]
     assert parts == [], "half-sent files are left behind"
-    made = [entry.name for entry in temporary.iterdir() if not _is_archive(entry) and entry.name != ONNXRUNTIMES_OWN]
+    opened = [str(entry) for entry in place.cache.rglob("*") if entry.stat().st_mode & 0o077]
+    assert opened == [], "others can read what was sent"
+    made = [entry.name for entry in temporary.iterdir() if not _is_archive(entry)]
     assert made == [], "temporary files are left behind"
 
 
 def _is_archive(folder: Path) -> bool:
-    """The worker's archive is made once a process and removed when the process ends."""
-    return [file.name for file in folder.iterdir()] == ["edgekit-worker.pyz"] if folder.is_dir() else False
+    """The worker's archives are made once a process and removed when the process ends."""
+    return folder.is_dir() and {file.suffix for file in folder.iterdir()} == {".pyz"}
 
 
 def processes_of(place: Place, within_s: float = LEAVE_S) -> list[str]:

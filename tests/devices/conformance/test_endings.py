@@ -91,15 +91,16 @@ def test_an_interrupt_reaches_the_caller_and_ends_the_worker(start: Start, do: D
         client.environment()
 
 
-def test_no_worker_outlives_a_parent_that_is_killed(start: Start, do: Do) -> None:
-    """The parent has no chance to clean up: the worker, or who watches it, must see that the pipe is closed."""
+@pytest.mark.parametrize("body", ["time.sleep(600)", HOLDS_THE_LOCK, "9 ** 9 ** 9 ** 9"])
+def test_no_worker_outlives_a_parent_that_is_killed(start: Start, do: Do, body: str) -> None:
+    """The parent has no chance to clean up, and a busy worker sees no end of its input: the kernel ends it."""
     ready, tell = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             client = start()
             os.write(tell, b"x")
-            do(client, "time.sleep(600)")
+            do(client, body)
         finally:
             os._exit(1)
     assert os.read(ready, 1) == b"x"

@@ -80,7 +80,7 @@ def test_without_a_thermometer_the_times_are_there(
 ) -> None:
     from edgekit.pipeline.bench import machine
 
-    def refused(device: object) -> None:
+    def refused(device: object, **options: object) -> None:
         raise DeviceError("no more processes")
 
     monkeypatch.setattr(machine, "open_worker", refused)
@@ -309,7 +309,7 @@ def test_compare_of_what_is_no_result(saved: Path, tmp_path: Path, text: str) ->
     bad.write_text(text)
     with pytest.raises(InputError, match=r"bad\.json"):
         compare(bad, saved)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="does not exist"):
         compare(tmp_path / "missing.json", saved)
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from edgekit.bench.noisefloor import BUILT_IN
 from edgekit.cli.program import run as program
+from edgekit.errors import InputError
 
 Scaled = Callable[..., Path]
 
@@ -92,3 +96,64 @@ def test_the_bench_against_a_baseline(
     run = ["bench", models[0], "--seconds", "0.3", "--workers", "2", "--baseline", str(base), "--fail-slower", "3"]
     assert program(run) == 1
     assert "detectable from" in " ".join(capsys.readouterr().out.split())
+
+
+ODD = (None, True, -1, 0, 10**30, 1e308, "", "x" * 9, [], {}, [[]], [0], {"a": {}}, [None], [10**25])
+
+
+def _spoiled(node: Any, dice: random.Random) -> Any:
+    """The document with one value somewhere that is another one, or not there."""
+    if isinstance(node, dict) and node and dice.random() < 0.9:
+        key = dice.choice(list(node))
+        if dice.random() < 0.1:
+            return {name: value for name, value in node.items() if name != key}
+        return {**node, key: _spoiled(node[key], dice)}
+    if isinstance(node, list) and node and dice.random() < 0.9:
+        place = dice.randrange(len(node))
+        return [*node[:place], _spoiled(node[place], dice), *node[place + 1 :]]
+    return dice.choice(ODD)
+
+
+def test_damaged_results_are_refused_or_compared(scaled: Scaled, tmp_path: Path) -> None:
+    from edgekit.pipeline.compare import compare
+
+    base = scaled("base", 1.0)
+    whole = json.loads(base.read_text())
+    spoilt = tmp_path / "spoilt.json"
+    dice = random.Random(4)
+    for _ in range(150):
+        document = {**whole, "results": _spoiled(whole["results"], dice)}
+        document["protocol"] = _spoiled(whole["protocol"], dice)
+        spoilt.write_text(json.dumps(document))
+        for pair in ((base, spoilt), (spoilt, base)):
+            try:
+                found = compare(*pair, fail_slower=3)
+            except InputError:
+                continue
+            json.dumps(found.document())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"samples_ns": [10**30] * 400},
+        {"samples_ns": [0] * 400},
+        {"blocks": [0] * 20},
+        {"blocks": [-1, 401]},
+        {"blocks": 5},
+    ],
+)
+def test_figures_that_are_no_times(scaled: Scaled, change: dict[str, Any]) -> None:
+    new, base = scaled("new", 1.0), scaled("base", 1.0)
+    document = json.loads(new.read_text())
+    document["results"][0] |= change
+    new.write_text(json.dumps(document))
+    assert program(["compare", str(new), str(base)]) == 3
+
+
+def test_files_that_are_no_result(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.json")
+    for name, content in (("deep", "[" * 5000), ("long", "1" * 5000), ("nan", '{"schema": NaN}'), ("list", "[]")):
+        (tmp_path / f"{name}.json").write_text(content)
+    for file in tmp_path.iterdir():
+        assert program(["compare", str(file), str(file)]) == 3

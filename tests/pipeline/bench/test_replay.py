@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,3 +58,44 @@ def test_a_result_that_does_not_say_how_it_was_made(saved: Path, tmp_path: Path,
     old.write_text(json.dumps(document))
     with pytest.raises(InputError, match="older edgekit"):
         bench(replay=old)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"on": ["python:MARKER"]}, "names python:.* itself, which starts a program"),
+        ({"on": ["ssh://somebody@elsewhere"]}, "reaches another machine"),
+        ({"tool": ["MARKER"]}, "names .* itself"),
+        ({"on": 5}, "its options.on is 5"),
+        ({"seconds": "long"}, "its options.seconds"),
+        ({"models": "a.onnx"}, "its options.models"),
+        ({"models": []}, "names no models"),
+    ],
+)
+def test_nothing_is_started_that_only_the_file_names(
+    saved: Path, tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    program_file = tmp_path / "marker.sh"
+    program_file.write_text(f"#!/bin/sh\ntouch {tmp_path / 'started'}\n")
+    program_file.chmod(0o755)
+    document = json.loads(saved.read_text().replace("MARKER", str(program_file)))
+    changes = json.loads(json.dumps(changes).replace("MARKER", str(program_file)))
+    document["protocol"]["options"] |= changes
+    edited = tmp_path / "edited.json"
+    edited.write_text(json.dumps(document))
+    with pytest.raises((InputError, UsageError), match=words):
+        bench(replay=edited)
+    assert not (tmp_path / "started").exists()
+    with pytest.raises(UsageError, match="it was not there"):
+        bench(replay=saved, on=["python:/another"])
+
+
+def test_a_program_that_is_typed_too_is_started(saved: Path, tmp_path: Path) -> None:
+    """The interpreter of the first run, under its own name."""
+    document = json.loads(saved.read_text())
+    here = f"python:{sys.executable}"
+    document["protocol"]["options"]["on"] = [here]
+    edited = tmp_path / "edited.json"
+    edited.write_text(json.dumps(document))
+    with pytest.raises(UsageError, match="the baseline has no result of these cells"):  # they ran elsewhere
+        bench(replay=edited, on=[here])

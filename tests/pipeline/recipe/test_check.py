@@ -13,7 +13,7 @@ from edgekit.models.checkpoint import save_checkpoint, weights_sha256
 
 from edgekit import registry
 from edgekit.cli import VERBS
-from edgekit.errors import RecipeError
+from edgekit.errors import LimitError, RecipeError
 from edgekit.pipeline.recipe import check, show
 from edgekit.pipeline.recipe.api import ShowResult, shipped
 from edgekit.pipeline.recipe.verbs import arguments, long_name, verb, wrong
@@ -322,3 +322,17 @@ def test_a_file_goes_before_a_shipped_name(written: Callable[[str], Path], tmp_p
     assert check("cnn").plan.recipe.source.value == "mlp"
     with pytest.raises(RecipeError, match="did you mean 'gru'"):
         show("gruu")
+
+
+def test_runs_are_counted_before_they_are_made(written: Callable[[str], Path]) -> None:
+    """Each list of values multiplies the runs of every step behind it."""
+    step = '[[step]]\ndo = "quantize"\nname = "q{}"\nscheme = ["fp16", "int8-dynamic"]\n'
+    opsets = EXPORT.replace("]]\n", f"]]\nopset = {list(range(600))}\n")
+    for steps in (EXPORT + "".join(map(step.format, range(40))), opsets):
+        with pytest.raises(LimitError, match="EDGEKIT_LIMIT_RECIPE_RUNS"):
+            check(written(HEAD + steps))
+
+
+def test_many_steps_of_the_source_take_no_time(mistakes: Callable[[str], list[tuple[int, str]]]) -> None:
+    found = mistakes(HEAD + "".join(f'[[step]]\ndo = "exprt"\nname = "n{k}"\nfrom = "source"\n' for k in range(490)))
+    assert len(found) == 490

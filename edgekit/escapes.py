@@ -1,0 +1,42 @@
+"""What strangers wrote, made visible where it leaves: names, notes and messages must not speak to the terminal.
+
+A control sequence in the name of a layer could set the window's title, write to the clipboard, or repaint what was
+printed before. Everything that is printed, logged or written as text goes through here once, at the place where it
+leaves: :func:`edgekit.report.text.show`, the handler of the log, the message of an error, bars, CSV, Markdown, plots.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_CONTROLS: Final = r"\x00-\x08\x0b-\x1f\x7f-\x9f"
+"""C0 but for newline and tab, DEL, and C1, which terminals take for escape sequences, too."""
+_TURNS: Final = r"\u202a-\u202e\u2066-\u2069"
+"""Overrides of the direction of writing, which show one text where another one stands."""
+_HALVES: Final = r"\ud800-\udfff"
+"""Halves of a character, which cannot be written at all; bytes of file names that are no UTF-8 come as such."""
+_UNSAFE: Final = re.compile(f"[{_CONTROLS}{_TURNS}{_HALVES}]")
+
+
+def visible(text: str) -> str:
+    r"""``text`` with every control character spelled out, as in Python: ``\x1b``, ``\u202e``."""
+    return _UNSAFE.sub(_spelled, text)
+
+
+def in_json(text: str) -> str:
+    r"""A JSON document with the control characters in its texts as escapes of JSON (``\u009b``).
+
+    JSON itself escapes those of ASCII. Half a character has no escape that every reader takes: it is spelled out.
+    """
+    return _UNSAFE.sub(_escaped, text)
+
+
+def _spelled(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\\\u{code:04x}" if 0xD800 <= code < 0xE000 else f"\\u{code:04x}"

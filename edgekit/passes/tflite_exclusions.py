@@ -1,0 +1,50 @@
+"""Operators of a TFLite file that a scheme leaves in float, see :mod:`edgekit.passes.exclusions`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from edgekit.converters.recurrent.flatbuffer import Editor, Graph
+from edgekit.errors import UnsupportedError
+from edgekit.passes.exclusions import MASKED, Ranged
+from edgekit.passes.histogram import Range
+from edgekit.passes.onnx_weights import fits_half
+from edgekit.passes.tflite_integers import builtin, name_of
+
+HALF = "half precision is too coarse or too small for its weights"
+_AXES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "EMBEDDING_LOOKUP": 0, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0}
+"""Operators whose second input holds weights -> the axis of its outputs."""
+
+
+def exclusions(content: bytes, scheme: str, integer_io: bool, ranges: Mapping[str, Range]) -> dict[str, str]:
+    """Name of an operator -> why ``scheme`` leaves it in float.
+
+    Args:
+        ranges: of the file's tensors, for the static schemes ``int8`` and ``int16x8``.
+
+    Raises:
+        UnsupportedError: ``fp16``, and no weights of the file can be float16.
+    """
+    if scheme == "fp16":
+        return _beyond_half(content)
+    found = Ranged.tflite(content, ranges).exclusions(integer_io)
+    static = scheme in ("int8", "int16x8")
+    return {name: why for name, why in found.items() if static or why == MASKED}
+
+
+def _beyond_half(content: bytes) -> dict[str, str]:
+    fits = dict(_weighted(content))
+    if fits and not any(fits.values()):
+        raise UnsupportedError(f"no weight can be float16: {HALF.replace('its', 'all')}; use int8-weights, with scales")
+    return {name: HALF for name, held in fits.items() if not held}
+
+
+def _weighted(content: bytes) -> Iterator[tuple[str, bool]]:
+    """Every operator with constant weights, in all graphs, and whether float16 holds these."""
+    editor = Editor(content)
+    for graph in (Graph(editor, raw) for raw in editor.model.subgraphs):
+        for node in graph.raw.operators:
+            axis = _AXES.get(builtin(graph, node))
+            weight = graph.data(int(node.inputs[1])) if axis is not None else None
+            if weight is not None and axis is not None:
+                yield name_of(graph, int(node.outputs[0])), fits_half(weight, (axis,))

@@ -1,0 +1,49 @@
+"""The operators of a TFLite file, each with integers and in float, as files to be timed on the target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from edgekit.passes.kernel_choice import Pair
+from edgekit.passes.quantize_recurrent import WEIGHTS as RECURRENT
+from edgekit.passes.tflite_single import CONTROL, Cutter, Single
+
+_INSERTED = ("QUANTIZE", "DEQUANTIZE")
+
+
+def pairs(
+    parent: Cutter, quantized: Cutter, parts: Mapping[str, tuple[str, ...]], scaled: Mapping[str, str]
+) -> list[Pair]:
+    """Every operator of ``parent`` beside what became of it in ``quantized``, in which all that can be is on integers.
+
+    Args:
+        parts: operators of the parent that became several, as names of their outputs.
+        scaled: name of a tensor of the parent -> its name in ``quantized``, where that is another.
+    """
+    made = {one.name: one for one in quantized.singles if one.kind not in _INSERTED}
+    found = []
+    for one in parent.singles:
+        if one.kind in CONTROL or one.kind in RECURRENT:
+            continue
+        names = parts.get(one.name) or (scaled.get(one.name, one.name),)
+        twins = [_twin(made, name) for name in names]
+        found.append(_pair(one, parent, quantized, twins))
+    return found
+
+
+def _twin(made: Mapping[str, Single], name: str) -> Single | None:
+    return made.get(name) or made.get(f"{name}_inside")
+
+
+def _pair(one: Single, parent: Cutter, quantized: Cutter, twins: list[Single | None]) -> Pair:
+    there = [twin for twin in twins if twin is not None and quantized.on_integers(twin.place)]
+    integer = partial(quantized.alone, *(twin.place for twin in there)) if len(there) == len(twins) else None
+    signature = one.signature if len(twins) == 1 else f"{one.signature}/{len(twins)}"
+    return Pair(
+        *(one.name, one.kind, signature, one.weights),
+        integer=integer,
+        float=partial(parent.alone, one.place),
+        reads=one.reads,
+        writes=one.writes,
+    )

@@ -1,0 +1,90 @@
+"""What a compressed file has to be before it is published: as good, smaller, and not slower than its parent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgekit.artifact import size_bytes
+from edgekit.devices import parse_device
+from edgekit.errors import DataError, QualityError
+from edgekit.pipeline.quantize.options import GATED, INTEGERS_ONLY, QuantizeOptions
+from edgekit.quality.evaluate import Evaluation, drop
+from edgekit.types import Artifact, Verdict
+
+GAIN = 0.1
+"""Share of the bytes that an int8 file which is not faster has to save."""
+
+
+def is_timed(options: QuantizeOptions) -> bool:
+    """Whether the file is timed on its target."""
+    return options.seconds is not None and options.for_ == "cpu" and parse_device(options.on).evidence.has_time
+
+
+def check_time(options: QuantizeOptions, time: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """What is to be said of the time of the file.
+
+    Args:
+        time: what :func:`edgekit.pipeline.quantize.timing.time_ratio` gives; None where it was not timed.
+
+    Raises:
+        QualityError: the scheme is there to make files faster, and this one is called slower than its parent.
+    """
+    if time is None or time["verdict"] != Verdict.SLOWER.value:
+        return ()
+    found = f"{time['ratio_p50']:.2f} times its parent's time on {options.on}"
+    if options.scheme not in GATED:
+        return (f"slower: it takes {found}",)
+    if options.allow_slower:
+        return (f"slower: it takes {found}; published since slower files are allowed",)
+    raise QualityError(
+        f"the file takes {found} and is called slower; nothing was published. Another format or runtime may have "
+        "faster integer kernels (--scheme auto tries them), int8-weights is as small; --allow-slower publishes it"
+    )
+
+
+def check_gain(options: QuantizeOptions, parent: Artifact, made: Path, time: Mapping[str, Any] | None) -> None:
+    """Raises QualityError for an int8 file that is neither a tenth smaller than its parent nor called faster.
+
+    A target that computes on integers only gains by it what no float file has: it may even grow there.
+    """
+    if options.scheme != "int8" or options.for_ in INTEGERS_ONLY or options.allow_slower:
+        return
+    before, after = size_bytes(parent.path), made.stat().st_size
+    if after > (1 - GAIN) * before and (time is None or time["verdict"] != Verdict.FASTER.value):
+        raise QualityError(
+            f"the file has {after:,} bytes, its parent {before:,}, and it is not called faster: nothing was gained and "
+            "nothing was published. Ship the float file, or try --scheme int8-weights; --for mcu makes a file for a "
+            "device without floating point"
+        )
+
+
+def check_drop(options: QuantizeOptions, before: Evaluation | None, after: Evaluation | None) -> None:
+    """Raises QualityError for a loss of quality beyond ``max_drop``.
+
+    Raises:
+        DataError: there is no quality to compare.
+    """
+    allowed = options.max_drop
+    if allowed is None:
+        return
+    if before is None or after is None:
+        raise DataError("--max-drop needs labelled data to measure the drop on; this data has no labels")
+    lost = drop(before, after)
+    if lost > allowed:
+        raise QualityError(
+            f"{after.metric} on {after.data} went from {before.value:.4f} to {after.value:.4f}, down {lost:.4f}; "
+            f"--max-drop allows {allowed:g}; nothing was published. Try --mixed, another --calibration, more "
+            "--samples, or --scheme int8-weights"
+        )
+
+
+def check_growth(options: QuantizeOptions, parent: Artifact, made: Path) -> None:
+    """Raises QualityError for a file that is larger than its parent, unless its target wants integers at any size."""
+    before, after = size_bytes(parent.path), made.stat().st_size
+    if after > before and options.for_ not in INTEGERS_ONLY:
+        raise QualityError(
+            f"the quantized file has {after:,} bytes, its parent {before:,}: it grew, nothing was published. Files so "
+            "small gain nothing from quantization: ship the float one"
+        )

@@ -1,0 +1,59 @@
+"""ONNX files as protobuf messages; what protobuf and onnx raise over them becomes a ModelError."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from edgekit.errors import ModelError
+from edgekit.reading import reading
+
+
+def load_onnx(path: Path, *, weights: bool = True) -> Any:
+    """The ``ModelProto`` in ``path``, with what lies in other files beside it unless ``weights`` is False.
+
+    Raises:
+        ModelError: it cannot be read, or its weights lie outside its folder.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    with reading(path, ModelError, "ONNX", DecodeError, onnx.checker.ValidationError):
+        return onnx.load(str(path), load_external_data=weights)
+
+
+_OF_ONNXRUNTIME: Mapping[str, tuple[int, tuple[str, ...]]] = {
+    "MatMulNBits": (3, ("K", "N")), "GatherBlockQuantized": (3, ()), "DynamicQuantizeLSTM": (3, ()),
+}  # fmt: skip
+"""Operator -> the inputs it has at least, and attributes that it must have."""
+
+
+def check_graph(path: Path, graph: Any) -> None:
+    """Raises ModelError unless the operators of ``graph`` have their inputs, and none waits for its own output."""
+    makers = {name: number for number, node in enumerate(graph.node) for name in node.output}
+    for node in graph.node:
+        least, needed = _OF_ONNXRUNTIME.get(node.op_type) or (_least_inputs(node.op_type, node.domain), ())
+        lacking = [name for name in needed if all(attribute.name != name for attribute in node.attribute)]
+        if len(node.input) < least or not node.output or lacking:
+            raise ModelError(
+                f"{path} cannot be read as ONNX: its operator {node.op_type[:60]} ({node.name[:60]}) has "
+                f"{len(node.input)} inputs and {len(node.output)} outputs{f', and no {lacking[0]}' if lacking else ''}"
+            )
+    waits = {number: {makers[name] for name in node.input if name in makers} for number, node in enumerate(graph.node)}
+    try:
+        TopologicalSorter(waits).prepare()
+    except CycleError as error:
+        raise ModelError(f"{path} cannot be read as ONNX: its operators wait for each other in a circle") from error
+
+
+@cache
+def _least_inputs(kind: str, domain: str) -> int:
+    import onnx
+
+    try:
+        return int(onnx.defs.get_schema(kind, domain="" if domain == "ai.onnx" else domain).min_input)
+    except onnx.defs.SchemaError:  # an operator of somebody else's
+        return 0

@@ -1,0 +1,150 @@
+"""Which integer inputs of a model file are rows of a constant table, and how many rows that has.
+
+Read from the bytes (:mod:`edgekit.wire_onnx`, :mod:`edgekit.wire_tflite`), so that a board can do it: an index beyond
+the table is refused by some runtimes, and read from foreign memory by others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from edgekit import wire_onnx, wire_tflite
+from edgekit.errors import ModelError
+from edgekit.types import Format
+
+Shape = tuple[int, ...]
+_TABLES: Mapping[str, tuple[tuple[int, int], ...]] = {
+    "Gather": ((1, 0),),
+    "GatherBlockQuantized": ((1, 0),),
+    "EmbedLayerNormalization": ((0, 2), (1, 4)),
+    "GATHER": ((1, 0),),
+    "EMBEDDING_LOOKUP": ((0, 1),),
+}
+"""Operator -> (input that holds indices, input that holds the table they count in)."""
+_SAME_INDICES = frozenset(
+    (
+        *("Cast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice"),
+        *("CAST", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE"),
+    )
+)
+_SAME_TABLE = frozenset(("Cast", "Identity", "Mul", "DequantizeLinear", "DEQUANTIZE"))
+"""Operators behind which indices, or a table held in fewer bits, are still the same."""
+_CODES = {7: "EMBEDDING_LOOKUP", 36: "GATHER", 6: "DEQUANTIZE", 53: "CAST", 22: "RESHAPE", 43: "SQUEEZE",
+          70: "EXPAND_DIMS", 39: "TRANSPOSE", 65: "SLICE", 45: "STRIDED_SLICE"}  # fmt: skip
+"""``BuiltinOperator`` of schema.fbs, of those above."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """An operator: its type, the names of its inputs and outputs, and the axis along which it looks up."""
+
+    kind: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    axis: int = 0
+
+
+def index_bounds(data: bytes, format: Format) -> dict[str, int]:
+    """Input of a file's main graph -> rows of the smallest constant table that its values are looked up in.
+
+    Args:
+        data: the file; one of another format than ONNX and TFLite has no such inputs.
+    """
+    if format is Format.ONNX:
+        return _bounds(*_onnx(data))
+    return _bounds(*_tflite(data)) if format is Format.TFLITE else {}
+
+
+def _bounds(nodes: Iterable[_Node], tables: dict[str, Shape], inputs: Mapping[str, str]) -> dict[str, int]:
+    """``inputs``: name in the graph -> name of the input."""
+    sources, bounds = dict(inputs), dict[str, int]()
+    for node in nodes:
+        first = node.inputs[0] if node.inputs else ""
+        if node.kind in _SAME_TABLE and first in tables:
+            tables[node.outputs[0]] = tables[first]
+        if node.kind in _SAME_INDICES and first in sources:
+            sources[node.outputs[0]] = sources[first]
+        for indices, table in _TABLES.get(node.kind, ()):
+            if max(indices, table) >= len(node.inputs):
+                continue
+            source, shape = sources.get(node.inputs[indices]), tables.get(node.inputs[table], ())
+            if source is not None and -len(shape) <= node.axis < len(shape):
+                bounds[source] = min(shape[node.axis], bounds.get(source, shape[node.axis]))
+    return bounds
+
+
+def _onnx(data: bytes) -> tuple[list[_Node], dict[str, Shape], dict[str, str]]:
+    """Source: ``ModelProto`` graph 7; ``GraphProto`` node 1, initializer 5, input 11 (``ValueInfoProto`` name 1)."""
+    nodes: list[_Node] = []
+    tables: dict[str, Shape] = {}
+    inputs: list[str] = []
+    for graph, _, _, start, end in wire_onnx.fields(data):
+        if graph != 7:
+            continue
+        for number, _, _, begin, close in wire_onnx.fields(data, start, end):
+            if number == 1:
+                node, constant = _onnx_node(data, begin, close)
+                nodes.append(node)
+                tables.update({node.outputs[0]: constant} if constant is not None else {})
+            elif number == 5:
+                name, shape = _onnx_tensor(data, begin, close)
+                tables[name] = shape
+            elif number == 11:
+                inputs.append(_text(data, begin, close, 1))
+    return nodes, tables, {name: name for name in inputs if name not in tables}
+
+
+def _onnx_node(data: bytes, begin: int, close: int) -> tuple[_Node, Shape | None]:
+    """An operator, and the shape of what it gives where it is a Constant.
+
+    Source: ``NodeProto`` input 1, output 2, op_type 4, attribute 5; ``AttributeProto`` name 1, i 3, t 5.
+    """
+    texts: dict[int, list[str]] = {1: [], 2: [], 4: []}
+    axis, constant = 0, None
+    for number, _, _, start, end in wire_onnx.fields(data, begin, close):
+        if number in texts:
+            texts[number].append(data[start:end].decode("utf-8", "replace"))
+        if number != 5:
+            continue
+        name = _text(data, start, end, 1)
+        for inner, _, _, at, stop in wire_onnx.fields(data, start, end):
+            if inner == 3 and name in ("axis", "gather_axis"):
+                axis = wire_onnx.signed(data, at, stop)[0]
+            elif inner == 5 and name == "value" and texts[4] == ["Constant"]:
+                constant = _onnx_tensor(data, at, stop)[1]
+    return _Node("".join(texts[4]), tuple(texts[1]), tuple(texts[2]), axis), constant
+
+
+def _onnx_tensor(data: bytes, begin: int, close: int) -> tuple[str, Shape]:
+    """Name and shape. Source: ``TensorProto`` dims 1 (one number a field, or all in one), name 8."""
+    shape: list[int] = []
+    for number, _, _, start, end in wire_onnx.fields(data, begin, close):
+        while number == 1 and start < end:
+            size, start = wire_onnx.signed(data, start, end)
+            shape.append(size)
+    return _text(data, begin, close, 8), tuple(shape)
+
+
+def _text(data: bytes, begin: int, close: int, wanted: int) -> str:
+    found = (data[b:c] for number, _, _, b, c in wire_onnx.fields(data, begin, close) if number == wanted)
+    return next(found, b"").decode("utf-8", "replace")
+
+
+def _tflite(data: bytes) -> tuple[list[_Node], dict[str, Shape], dict[str, str]]:
+    graphs = wire_tflite.graphs(data)
+    if not graphs:
+        raise ModelError("the TFLite file has no graph")
+    main = graphs[0]
+    nodes = [
+        _Node(_CODES.get(op.code, ""), tuple(map(str, op.inputs)), tuple(map(str, op.outputs)), _gather_axis(op))
+        for op in main.operators
+    ]
+    tables = {str(number): tensor.shape for number, tensor in enumerate(main.tensors) if tensor.constant}
+    return nodes, tables, {str(number): name for number, name in wire_tflite.input_names(data).items()}
+
+
+def _gather_axis(operator: wire_tflite.GraphOperator) -> int:
+    """``GatherOptions`` axis 0; other operators look up along the first axis."""
+    axis = operator.options[0] if _CODES.get(operator.code) == "GATHER" and operator.options else 0
+    return axis - (1 << 32) if axis >> 31 else axis

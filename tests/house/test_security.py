@@ -1,0 +1,43 @@
+"""SECURITY.md and docs/security.md: every promise names a test that exists; the table of limits is that of the code."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from edgekit.limits import LIMITS, PREFIX
+
+ROW = re.compile(r"^\| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def page(root: Path) -> ModuleType:
+    sys.path.insert(0, str(root / "scripts"))
+    try:
+        return importlib.import_module("fuzz_page")
+    finally:
+        sys.path.remove(str(root / "scripts"))
+
+
+def test_every_promise_has_a_test(root: Path) -> None:
+    _, _, rest = (root / "SECURITY.md").read_text(encoding="utf-8").partition("## What holds")
+    rows = ROW.findall(rest.partition("\n## ")[0])[1:]
+    assert len(rows) >= 1
+    for promise, tests in rows:
+        paths = re.findall(r"`([^`]+)`", tests)
+        assert paths, f"no test stands behind {promise!r}"
+        for path in paths:
+            file, _, name = path.partition("::")
+            text = (root / file).read_text(encoding="utf-8")
+            assert not name or f"def {name}(" in text, f"{file} has no test {name}"
+
+
+def test_the_limits_are_those_of_the_code(root: Path, page: ModuleType) -> None:
+    document = (root / "docs" / "security.md").read_text(encoding="utf-8")
+    assert page.limits() in document, "run scripts/fuzz --write, or copy fuzz_page.limits() into docs/security.md"
+    assert document.count(f"| `{PREFIX}") == len(LIMITS)

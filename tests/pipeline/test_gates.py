@@ -1,0 +1,80 @@
+"""What keeps a compressed file from being published: its time, its size; and the targets that want something else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekit.artifact import open_artifact
+from edgekit.errors import QualityError, UsageError
+from edgekit.pipeline.quantize.gates import check_gain, check_growth, check_time, is_timed
+from edgekit.pipeline.quantize.options import QuantizeOptions, read_options
+from edgekit.types import Artifact
+
+from ..passes.tflite_files import swish_file
+
+
+def timed(verdict: str, ratio: float = 1.5) -> dict[str, Any]:
+    return {"ratio_p50": ratio, "verdict": verdict}
+
+
+@pytest.fixture
+def parent(tmp_path: Path) -> Artifact:
+    return open_artifact(swish_file(tmp_path / "parent.tflite"))
+
+
+def sized(parent: Artifact, share: float) -> Path:
+    place = parent.path.with_name("made.tflite")
+    place.write_bytes(bytes(int(share * parent.path.stat().st_size)))
+    return place
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int8-dynamic", "int16x8"])
+def test_a_slower_file_of_a_scheme_for_speed_is_refused(scheme: str) -> None:
+    with pytest.raises(
+        QualityError, match=r"1\.50 times its parent's time on cpu and is called slower.*--allow-slower"
+    ):
+        check_time(QuantizeOptions(scheme, seconds=1), timed("slower"))
+    (said,) = check_time(QuantizeOptions(scheme, seconds=1, allow_slower=True), timed("slower"))
+    assert "1.50 times" in said
+
+
+@pytest.mark.parametrize("scheme", ["fp16", "int8-weights", "int4-weights"])
+def test_a_slower_file_of_a_scheme_for_size_is_a_note(scheme: str) -> None:
+    (said,) = check_time(QuantizeOptions(scheme, seconds=1), timed("slower"))
+    assert said.startswith("slower: it takes 1.50 times")
+
+
+@pytest.mark.parametrize("verdict", ["same", "inconclusive", "faster"])
+def test_any_other_verdict_is_published(verdict: str) -> None:
+    assert check_time(QuantizeOptions("int8", seconds=1), timed(verdict)) == ()
+    assert check_time(QuantizeOptions("int8"), None) == ()
+
+
+def test_an_int8_file_has_to_be_smaller_or_faster(parent: Artifact) -> None:
+    options = QuantizeOptions("int8", seconds=1)
+    with pytest.raises(QualityError, match="nothing was gained"):
+        check_gain(options, parent, sized(parent, 0.95), timed("same"))
+    with pytest.raises(QualityError, match="nothing was gained"):
+        check_gain(options, parent, sized(parent, 0.95), None)
+    check_gain(options, parent, sized(parent, 0.95), timed("faster"))
+    check_gain(options, parent, sized(parent, 0.85), timed("inconclusive"))
+    check_gain(QuantizeOptions("int8", allow_slower=True), parent, sized(parent, 0.95), None)
+
+
+def test_a_target_that_wants_integers_takes_them_at_any_size(parent: Artifact) -> None:
+    mcu, _ = read_options("int8", {"for_": "mcu"})
+    assert mcu.integer_io
+    assert not is_timed(mcu)
+    check_growth(mcu, parent, sized(parent, 1.2))
+    check_gain(mcu, parent, sized(parent, 1.2), None)
+    with pytest.raises(QualityError, match="it grew"):
+        check_growth(QuantizeOptions("int8"), parent, sized(parent, 1.2))
+
+
+@pytest.mark.parametrize("target", ["arm", "mcu", "npu"])
+def test_a_target_and_a_device_are_two_answers_to_one_question(target: str) -> None:
+    with pytest.raises(UsageError, match=f"--for {target}.*--on pi"):
+        read_options("int8", {"for_": target, "on": "pi"})
