@@ -55,6 +55,12 @@ def parse_toml(text: str, error: type[InputError], subject: object) -> dict[str,
     with reading(subject, error, "TOML"):
         document = tomllib.loads(text)
     _check_depth(document, subject)
+    level: list[Any] = [document]
+    while level:  # 0xFFFF… may have any number of digits, which Python then cannot write in tens
+        value = level.pop()
+        if isinstance(value, int) and abs(value) >= _LARGEST_WHOLE:
+            raise error(f"{subject} cannot be read as TOML: a whole number has more than 64 bits")
+        level += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return document
 
 

@@ -15,6 +15,7 @@ from typing import Final
 from edgekit.errors import EdgekitError, InputError, LimitError
 
 _SHOWN: Final = 300
+_DIGITS: Final = 18
 _BUILT_IN: Final = (
     OSError,  # of the file itself; Pillow, gzip and tarfile derive theirs from it
     EOFError,
@@ -91,3 +92,11 @@ def why(cause: BaseException) -> str:
     if isinstance(cause, KeyError):
         return f"{text} is missing"
     return text or type(cause).__name__
+
+
+def whole_number(text: str) -> int | None:
+    """The number that ``text`` holds in up to 18 digits from 0 to 9; None for anything else.
+
+    ``str.isdigit`` takes superscripts, and ``int`` raises over 4,300 digits.
+    """
+    return int(text) if 0 < len(text) <= _DIGITS and text.isascii() and text.isdigit() else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from edgekit.errors import UnsupportedError, UsageError
+from edgekit.reading import whole_number
 from edgekit.types import Feed, Signature, TensorSpec
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -20,7 +21,7 @@ def parse_shapes(texts: Sequence[str]) -> Shapes:
     for text in texts:
         name, equals, numbers = text.partition("=")
         parts = numbers.lower().split("x")
-        if not (name and equals and all(part.isdigit() and int(part) > 0 for part in parts)):
+        if not (name and equals and all(whole_number(part) for part in parts)):
             raise UsageError(f"--shape {text!r} is not understood; write INPUT=1x576 or DIMENSION=576, numbers from 1")
         shapes[name] = tuple(int(part) for part in parts)
     return shapes

@@ -20,6 +20,7 @@ from typing import Any, ParamSpec, Protocol, TextIO, TypeVar
 import click
 
 from edgekit.escapes import visible
+from edgekit.reading import whole_number
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -305,7 +306,7 @@ def listed(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 def thread_counts(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
     """``1,2``: numbers from 1."""
     parts = listed(ctx, param, values)
-    if not parts or not all(part.isdigit() and int(part) > 0 for part in parts):
+    if not parts or not all(whole_number(part) for part in parts):
         raise click.BadParameter(f"{','.join(values)!r} is not N or N,N,… with numbers from 1")
     return tuple(int(part) for part in parts)
 

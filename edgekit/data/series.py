@@ -22,6 +22,7 @@ from edgekit.data.dataset import Dataset
 from edgekit.data.kind import Kind, affine
 from edgekit.data.timetable import Timetable, read_timetable
 from edgekit.errors import DataError, UsageError
+from edgekit.reading import whole_number
 from edgekit.types import Array, InputContract
 
 log = logging.getLogger("edgekit")
@@ -240,8 +241,8 @@ def _options(argument: str) -> tuple[Path, dict[str, str]]:
 
 def _rows(options: Mapping[str, str], name: str, default: int) -> int:
     text = options.get(name, str(default))
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"{name}={text} is no number of rows; give 1 or more")
+    if not whole_number(text):
+        raise UsageError(f"{name}={text[:60]} is no number of rows; give 1 or more")
     return int(text)
 
 

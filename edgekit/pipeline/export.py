@@ -180,7 +180,7 @@ def parse_dynamic(given: Sequence[str] | Mapping[str, Mapping[int, str]]) -> dic
         return {name: dict(axes) for name, axes in given.items()}
     found: dict[str, dict[int, str]] = {}
     for text in [given] if isinstance(given, str) else given:
-        match = re.fullmatch(r"(.+):(\d+)=(\w+)", text)
+        match = re.fullmatch(r"(.+):([0-9]{1,9})=(\w+)", text)
         if match is None:
             raise UsageError(f"--dynamic {text!r} is not INPUT:AXIS=NAME; for example image:0=batch")
         axes = found.setdefault(match[1], {})

@@ -236,3 +236,13 @@ def test_few_open_files_are_named(most: int) -> None:
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
     assert done.returncode in (3, 4), done.stderr
     assert "Traceback" not in done.stderr and "internal error" not in done.stderr
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "²", "-1", "", "1_0"])
+def test_numbers_that_no_integer_is_made_of(text: str) -> None:
+    from edgekit.bench.shapes import parse_shapes
+    from edgekit.reading import whole_number
+
+    assert whole_number(text) is None and whole_number("17") == 17
+    with pytest.raises(errors.UsageError, match="is not understood"):
+        parse_shapes([f"x=1x{text}"])

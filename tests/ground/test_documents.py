@@ -32,7 +32,10 @@ def test_limits(monkeypatch):
         monkeypatch.delenv(f"EDGEKIT_LIMIT_{name}")
 
 
-@pytest.mark.parametrize("text", ["a", "a = ", "a = " + "[" * 5000, "a = " + "1" * 5000, "[a]\n[a]", "a = 2020-13-01"])
+@pytest.mark.parametrize(
+    "text",
+    ["a", "a = ", "a = " + "[" * 5000, "a = " + "1" * 5000, "[a]\n[a]", "a = 2020-13-01", "a = [0x" + "F" * 5000 + "]"],
+)
 def test_what_is_not_toml(text):
     with pytest.raises(DataError, match=r"^a\.toml cannot be read as TOML: "):
         parse_toml(text, DataError, "a.toml")

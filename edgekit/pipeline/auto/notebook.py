@@ -14,10 +14,12 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from edgekit.bench.noisefloor import state_folder
+from edgekit.documents import typed
 from edgekit.errors import InputError, StorageError, UsageError
 from edgekit.locks import hold
 from edgekit.outputs import writable_folder, writing
@@ -51,10 +53,16 @@ class Notebook:
         self._file = _locked(path)
         self._values: dict[str, Value] = {}
         rows, whole = read_lines(path)
+        try:
+            trials = [typed(_Trial, row, "a line") for row in rows[1:]]
+            begun = typed(_Begun, rows[0], "the first line").time if rows else 0.0
+        except ValueError as error:
+            log.info("%s is damaged: %s", path, error)
+            rows, trials, begun = [], [], 0.0
         same = bool(rows) and rows[0].get("schema") == SCHEMA and rows[0].get("what") == what
-        age = time.time() - float(rows[0].get("time", 0)) if same else 0.0
+        age = time.time() - begun if same else 0.0
         if same and resume is not False and (resume or 0 <= age <= FRESH_S):
-            self._values = {str(row["key"]): dict(row["value"]) for row in rows[1:]}
+            self._values = {trial.key: trial.value for trial in trials}
             log.info("going on with an interrupted run: %d trials are there (%s)", len(self._values), self.folder)
             self._file.truncate(whole)
             return
@@ -103,6 +111,17 @@ class Notebook:
         with writing(self.folder):
             self._file.write(json.dumps(row) + "\n")
             self._file.flush()  # to the system: it outlives this process, whatever ends it
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    time: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    key: str
+    value: dict[str, Any]
 
 
 def _locked(path: Path) -> TextIO:

@@ -22,11 +22,11 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from edgekit.bench.clock import WarmupRule
 from edgekit.bench.noisefloor import state_folder
 from edgekit.bench.schedule import Plan
 from edgekit.bench.session import TakenBlock
 from edgekit.bench.tools import ToolRun
+from edgekit.documents import parse_json, typed
 from edgekit.errors import EdgekitError, InputError
 from edgekit.locks import hold
 
@@ -206,8 +206,13 @@ class Journal:
 
     def _read(self, resume: bool | None) -> None:
         rows, whole = read_lines(self.path)
+        try:
+            found = [typed(_Row, row, "a line") for row in rows]
+        except ValueError as error:
+            log.info("%s is damaged: %s", self.path, error)
+            rows = found = []
         same = bool(rows) and rows[0].get("schema") == SCHEMA and rows[0].get("what") == self._what
-        age = time.time() - float(rows[0].get("time", 0)) if same else 0.0
+        age = time.time() - found[0].time if same else 0.0
         planned = same and any("plan" in row for row in rows)
         if not planned or (resume is None and not 0 <= age <= FRESH_S):
             if resume:
@@ -220,18 +225,16 @@ class Journal:
                 log.info("%s of an interrupted run is %s and begun again (--resume goes on)", self.path, why)
             return
         self._whole_bytes = whole
-        for row in rows:
-            if "plan" in row:
-                part, body = str(row["part"]), row["plan"]
-                self._forget(part)
-                self._plans[part] = Plan(**{**body, "rewarm": WarmupRule(**body["rewarm"])}), row["cells"]
-            if "samples_ns" in row:
-                samples = np.array(row["samples_ns"], dtype=np.int64)
-                block = TakenBlock(samples, str(row["owner"]), bool(row["disturbed"]))
-                self._blocks[str(row["part"]), int(row["cell"]), int(row["place"])] = block
-            if "invocation" in row:
-                self._runs[str(row["part"]), int(row["cell"]), int(row["place"])] = ToolRun(**row["invocation"])
-            self.generation = max(self.generation, int(row.get("generation", 0)))
+        for row in found:
+            if row.plan is not None:
+                self._forget(row.part)
+                self._plans[row.part] = row.plan, row.cells
+            if row.samples_ns is not None:
+                block = TakenBlock(np.array(row.samples_ns, dtype=np.int64), str(row.owner), row.disturbed)
+                self._blocks[row.part, row.cell, row.place] = block
+            if row.invocation is not None:
+                self._runs[row.part, row.cell, row.place] = row.invocation
+            self.generation = max(self.generation, row.generation)
         self.generation += 1
         log.info("going on with an interrupted run: %d blocks are there (%s)", self.found, self.path)
 
@@ -239,6 +242,23 @@ class Journal:
         """Another plan, or other cells, have begun in ``part``."""
         self._blocks = {key: block for key, block in self._blocks.items() if key[0] != part}
         self._runs = {key: run for key, run in self._runs.items() if key[0] != part}
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One line of a journal: how it begins, a plan, a block or a tool's run, whichever are there."""
+
+    time: float = 0.0
+    generation: int = 0
+    part: str = ""
+    cell: int = 0
+    place: int = 0
+    plan: Plan | None = None
+    cells: Any = None
+    samples_ns: list[int] | None = None
+    owner: str | int = ""
+    disturbed: bool = False
+    invocation: ToolRun | None = None
 
 
 def journal_in_state(what: Mapping[str, Any]) -> Path:
@@ -273,8 +293,8 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     rows, whole = [], 0
     for line in data.split(b"\n")[:-1]:  # what follows the last end of line was cut off
         try:
-            row = json.loads(line)
-        except ValueError:
+            row = parse_json(line, InputError, path)
+        except InputError:
             break
         if not isinstance(row, dict):
             break

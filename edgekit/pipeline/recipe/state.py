@@ -17,7 +17,8 @@ from typing import Any
 
 from edgekit.artifact import library_versions, sha256_file
 from edgekit.bench.environment import environment
-from edgekit.errors import UsageError
+from edgekit.documents import parse_json, typed
+from edgekit.errors import InputError, UsageError
 from edgekit.locks import hold
 from edgekit.outputs import publishing, remove_output, writable_folder
 from edgekit.pipeline.recipe.contents import Contents, is_code, is_model
@@ -113,9 +114,9 @@ class Folder:
     def record(self, unit: Unit) -> Record | None:
         """The record of ``unit``; None where there is none that can be read (it is then done again)."""
         try:
-            row = json.loads(self._place(unit).read_text(encoding="utf-8"))
-            return Record(**row)
-        except (OSError, ValueError, TypeError):
+            data = self._place(unit).read_bytes()
+            return typed(Record, parse_json(data, InputError, self._place(unit)), "the record")
+        except (OSError, ValueError, InputError):
             return None
 
     def why(self, record: Record | None, parts: Parts) -> str:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -217,3 +218,15 @@ def test_without_a_document_it_lies_in_the_state_folder_until_delivered(models: 
     assert len(list(state.iterdir())) == 1
     result.delivered()
     assert list(state.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"samples_ns": [10**30]}, {"samples_ns": "many"}, {"cell": 10**30}, {"plan": {"rounds": 1}}, {"generation": "x"}],
+)
+def test_a_journal_of_other_values_is_begun_again(part: Path, change: dict[str, Any]) -> None:
+    """Whole lines of valid JSON that no run wrote."""
+    lines = part.read_text().splitlines()
+    lines[-1] = json.dumps(json.loads(lines[-1]) | change)
+    part.write_text("\n".join(lines) + "\n")
+    assert Journal(part, WHAT).found == 0
