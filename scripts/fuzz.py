@@ -243,7 +243,8 @@ def warm_up(readers: Mapping[str, Reader], seeds: Mapping[str, list[Path]], fold
                 except Exception as error:
                     refused.append(f"{name}, {seed.name}: {error}")
     if refused:
-        raise SystemExit("fuzz: good files are refused:\n" + "\n".join(refused))
+        remedy = "; where another version of edgekit made them, remove the folder of the corpus"
+        raise SystemExit("fuzz: good files are refused:\n" + "\n".join(refused) + remedy)
 
 
 def within(seconds: float | None, jobs: Iterator[Job]) -> Iterator[Job]:

@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgekit.artifact import sha256_file
 from edgekit.errors import SourceError, UnsupportedError
 from edgekit.inputs import require_regular
+from edgekit.leftovers import scratch_folder
 from edgekit.reading import reading
 from edgekit.runtime.noise import quiet
 from edgekit.source.assemble import assemble
@@ -56,7 +58,8 @@ def _loaded(path: Path) -> Any:
     _check(path)
     keras = _package(path)
     try:
-        model = keras.saving.load_model(path, compile=False)
+        with scratch_folder() as folder, _temporary_files_in(folder):
+            model = keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras raises ValueError, TypeError, KeyError and h5py's OSError
         raise SourceError(
             f"{path}: keras {keras.__version__} cannot load it: {' '.join(str(error).split())[:300]}. For layers of "
@@ -89,6 +92,16 @@ def _package(path: Path) -> Any:
             f"edgekit export {path}. A SavedModel folder (model.export) needs neither"
         )
     return keras
+
+
+@contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Keras unpacks a file's assets to where it leaves them if the file is damaged."""
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 @contextmanager
