@@ -70,18 +70,22 @@ def members(archive: Path, wanted: Callable[[str], bool] = lambda name: True) ->
     """The members whose names are ``wanted``, in the order of the archive; others may be of any kind.
 
     Raises:
-        DataError: it cannot be read, or a member is a link, a device, packed by another method than deflate, or would
-            land outside.
+        DataError: it cannot be read, a file is in it twice, or a member is a link, a device, packed by another method
+            than deflate, or would land outside.
         LimitError: too many members, or too large ones.
     """
+    seen: set[str] = set()
     with open_regular(archive, DataError, "an archive (.tar.gz, .tar or .zip)") as file, _reading(archive):
         start, packed = file.read(2), file.seek(0, 2)
         file.seek(0)
-        if start == _ZIP:
-            yield from _of_zip(archive, file, packed, wanted)
-        else:
-            plain = gzip.GzipFile(fileobj=file) if start == _GZIP else file
-            yield from _of_tar(archive, plain, packed, wanted)
+        plain = gzip.GzipFile(fileobj=file) if start == _GZIP else file
+        found = _of_zip(archive, file, packed, wanted) if start == _ZIP else _of_tar(archive, plain, packed, wanted)
+        for member in found:
+            name = str(PurePosixPath(member.name))
+            if not member.is_folder and name in seen:
+                raise DataError(f"{archive}: {name!r} is in it twice; pack it anew")
+            seen.add(name)
+            yield member
 
 
 def _reading(archive: Path) -> AbstractContextManager[None]:
