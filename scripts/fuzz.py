@@ -23,9 +23,11 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from random import Random
 
+from fuzz_archives import prepare
 from fuzz_child import Formats, quiet
 from fuzz_commands import PROGRAM, Maker, fresh, run
 from fuzz_corpus import GROUPS
@@ -34,6 +36,8 @@ from fuzz_page import made_on, written
 from fuzz_page import table as page_table
 from fuzz_pool import Job, Outcome, Pool, deck
 from fuzz_readers import READERS, Reader, planted
+
+from edgekit import registry
 
 HERE = Path(__file__).parent
 CORPUS = HERE.parent / "runs" / "fuzz" / "corpus"
@@ -224,6 +228,8 @@ def warm_up(readers: Mapping[str, Reader], seeds: Mapping[str, list[Path]], fold
         "HF_HUB_OFFLINE": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
+    vars(registry)["entry_points"] = cache(registry.entry_points)  # a third of all time; no package comes meanwhile
+    prepare()
     os.environ |= {"EDGEKIT_CACHE": str(folder / "cache"), "XDG_STATE_HOME": str(folder / "state")}
     log = logging.getLogger("edgekit")
     log.setLevel(logging.INFO)

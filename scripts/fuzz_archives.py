@@ -237,6 +237,12 @@ def _deflated_zeros() -> bytes:
     return maker.compress(bytes(_PIECE)) + maker.flush(zlib.Z_FULL_FLUSH)
 
 
+def prepare() -> None:
+    """Makes what many inputs share; otherwise every process makes it for itself."""
+    _deflated_zeros()
+    _packed_zeros("gz")
+
+
 # ---------------------------------------------------------------- gzip and its like
 
 
