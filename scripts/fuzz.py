@@ -41,7 +41,8 @@ from edgekit import registry
 
 HERE = Path(__file__).parent
 CORPUS = HERE.parent / "runs" / "fuzz" / "corpus"
-SHOWN = 40
+TOLD = 500
+"""Inputs after which it is said how many there were."""
 COLUMNS = ("inputs", "refused", "accepted", "untyped", "over time", "over 1 GB", "other faults")
 
 
@@ -283,6 +284,8 @@ class Table:
         name = found.job.reader
         row = self.rows[name]
         row["inputs"] += 1
+        if self.total % TOLD == 0:
+            print(f"fuzz: {self.total:,} inputs", file=sys.stderr, flush=True)
         if found.outcome in ("refused", "accepted"):
             row[found.outcome] += 1
         self.slowest[name] = max(self.slowest[name], found.seconds)

@@ -24,6 +24,7 @@ from random import Random
 from typing import Any
 
 from fuzz_inputs import make, seeds_of
+from fuzz_pool import crowding
 from fuzz_readers import READERS
 
 SECONDS = 60.0
@@ -99,7 +100,7 @@ LIMITS: tuple[Mapping[str, int], ...] = (
     {}, {}, {}, {}, {"NOFILE": 8}, {"NOFILE": 16}, {"NOFILE": 40}, {"FSIZE": 0}, {"FSIZE": 4096}, {"AS": 500 << 20},
     {"AS": 1 << 30}, {"AS": 3 << 30}, {"NPROC": 1}, {"CORE": 0}, {"STACK": 1 << 20},
 )  # fmt: skip
-HEAVY = ("verify", "recipe", "export", "quantize", "prune", "train", "finetune")
+HEAVY = ("models", "verify", "recipe", "export", "quantize", "prune", "train", "finetune")
 """Commands that import torch, TensorFlow or LiteRT's converter: with less memory those end the process themselves."""
 SIGNALS = (0,) * 12 + (signal.SIGTERM, signal.SIGINT)
 
@@ -245,7 +246,7 @@ def run(case: Case, folder: Path) -> Ended:
             ending(process)
         timer = threading.Timer(case.after_s, process.send_signal, (case.sent,))  # 0: nothing is sent
         timer.start()
-        late = not (_ended(process, SECONDS) or _ended(process, SECONDS * (_crowding() - 1)))
+        late = not (_ended(process, SECONDS) or _ended(process, SECONDS * (crowding() - 1)))
         timer.cancel()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -265,11 +266,6 @@ def _ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
     return process.poll() is not None
-
-
-def _crowding() -> float:
-    """How many programs share a processor of this machine, 1 or more."""
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def _begin(case: Case) -> None:
