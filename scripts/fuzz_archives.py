@@ -104,7 +104,7 @@ def write_zip(
     for member in members:
         entries.append(member.entry(len(body) - len(around[0])))
         body += member.header() + around[1]
-    entries += [entries[index] for index in again]
+    entries += [entries[index] for index in again if index < len(members)]
     directory = b"".join(entries)
     values = {"disk": 0, "first": 0, "here": len(entries), "all": len(entries), "size": len(directory)}
     values |= {"offset": len(body) - len(around[0]), "note": len(comment)} | dict(end or {})
