@@ -33,13 +33,12 @@ def whole(work: Work, target: Path) -> Attempt:
     """The file with everything quantized; int8 leaves in float by itself what ruins the outputs, if that helps."""
     made = make(work, target)
     proof = prove(work, made)
-    own = Floor(FLOORS[work.options.scheme])
-    fine = not own.failures(proof.fidelity.outputs) or (_loss_allowed(work, made) and work.options.min_snr is None)
+    fine = not proof.failures or (_loss_allowed(work, made) and work.options.min_snr is None)
     if work.options.scheme != "int8" or work.options.for_ in INTEGERS_ONLY or fine:
         return None, made, proof
     plan = ranked(work, proof)
     plan = replace(plan, keep=tuple(one.name for one in plan.layers if one.ruinous), by_itself=True)
-    if not plan.keep:
+    if not plan.keep or len(plan.keep) == len(plan.layers):  # nothing would be left on integers
         return None, made, proof
     log.info("what ruins the outputs by itself stays in float: %s", listed(list(plan.keep)))
     return _attempt(work, target, plan)
