@@ -13,7 +13,7 @@ from edgekit.passes.saturation import Clipping, clipping, saturates
 from edgekit.types import Artifact, Feed, PassResult
 
 SAMPLES = 16
-"""Calibration samples on which clipping is looked for: together they have hundreds of places, which meet all weights."""
+"""Calibration samples on which clipping is looked for: together they have hundreds of places."""
 
 
 def isa_of(device: str) -> tuple[str, ...]:
