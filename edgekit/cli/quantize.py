@@ -30,8 +30,10 @@ from edgekit.cli.options import (
 @click.option("--save-calibration", metavar="FILE.json", help="Keep the ranges that were found.")
 @click.option("--max-drop", type=float, metavar="D",
               help="Largest loss of quality to publish, as a fraction (0.01: one point of accuracy).")  # fmt: skip
+@click.option("--min-snr", type=float, metavar="DB",
+              help="Decibels each output has to reach beside the parent's.  [default: by scheme]")  # fmt: skip
 @click.option("--mixed", is_flag=True,
-              help="The layers that lose most stay in float until --max-drop holds; -o X.json: the plan.")  # fmt: skip
+              help="The worst operators stay in float until --max-drop or --min-snr hold; -o X.json.")  # fmt: skip
 @click.option(
     "--keep-float", metavar="NAMES", help="What stays in float: names or operator types with commas, or a plan's .json."
 )
@@ -68,6 +70,7 @@ def command(
     calibration: str | None,
     save_calibration: str | None,
     max_drop: float | None,
+    min_snr: float | None,
     mixed: bool,
     keep_float: str | None,
     limit: int | None,
@@ -90,8 +93,8 @@ def command(
     """Makes a smaller file with integer or half-precision weights.
 
     MODEL is a float .onnx or .tflite file. Ranges come from the train split of --data, quality before and after from
-    its test split; the time ratio to its parent comes with a verdict. A file that grew, lost more than --max-drop, or
-    is slower than its parent is not published (exit 1).
+    its test split; the time ratio to its parent comes with a verdict. A file that grew, lost more than --max-drop, is
+    slower than its parent, wrong, or too far from its parent (--min-snr) is not published (exit 1).
 
     --scheme auto tries every scheme in every runtime of a device and publishes the fastest file within --max-drop, the
     float one where none is faster. There MODEL is a float file, one of each format, or a network (exported to both). An
@@ -111,6 +114,7 @@ def command(
     own["mixed"] = asked_mixed(mixed, keep_float)
     if mixed and out.lower().endswith(".json"):
         told = {"data": data, "samples": samples, "calibration": calibration, "max_drop": max_drop, "limit": limit}
+        told["min_snr"] = min_snr
         emit("quantize", plan_mixed(models, scheme=scheme, out=out, **told), render=render_plan)
         return
     result = (plan_quantize if dry_run else quantize)(
@@ -122,6 +126,7 @@ def command(
         calibration=calibration,
         save_calibration=save_calibration,
         max_drop=max_drop,
+        min_snr=min_snr,
         limit=limit,
         stateful=stateful,
         integer_io=integer_io,

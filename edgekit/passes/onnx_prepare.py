@@ -10,7 +10,7 @@ import numpy as np
 
 from edgekit.errors import ModelError
 from edgekit.leftovers import scratch_folder
-from edgekit.passes.onnx_graphs import Names, graphs, nodes, reads
+from edgekit.passes.onnx_graphs import Names, graphs, nodes, reads, with_shapes
 from edgekit.passes.onnx_opset import converted, opset_of
 from edgekit.passes.onnx_weights import use_of, weights
 from edgekit.types import Array
@@ -50,7 +50,11 @@ def prepared(path: Path) -> Any:
     drop_unused(model)
     _name_nodes(model)
     del model.graph.value_info[:]  # rewritten nodes change shapes; stale ones stop the quantizer
-    return onnx.shape_inference.infer_shapes(model)
+    inferred = with_shapes(model)
+    model.graph.value_info.extend(inferred.value_info)
+    for value, known in zip(model.graph.output, inferred.output, strict=True):
+        value.CopyFrom(known)
+    return model
 
 
 def _folded(model: Any, path: Path) -> Any:
@@ -132,7 +136,9 @@ def _mean_to_pooling(model: Any) -> None:
     """ReduceMean over height and width -> GlobalAveragePool, for which onnxruntime has an integer kernel."""
     import onnx
 
-    inferred = onnx.shape_inference.infer_shapes(model).graph
+    if all(node.op_type != "ReduceMean" for node in model.graph.node):
+        return
+    inferred = with_shapes(model)
     values = [
         v for v in [*inferred.value_info, *inferred.input] if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     ]

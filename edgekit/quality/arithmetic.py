@@ -102,9 +102,9 @@ def compare(pair: Pair, calls: Iterable[Call]) -> Arithmetic:
             run = runs.of(call.feed)
             findings += (*_tensors_off(pair, run), *_outputs_off(pair, run, call.found))
             if biases:
-                own = runs.with_own_constants(run)
+                rounded, own = runs.in_float(call.feed)
                 for bias in biases:
-                    bias.add(run.exact[bias.key], own[bias.key])
+                    bias.add(rounded[bias.key], own[bias.key])
             if run.bytes > LARGE_BYTES and count == LARGE_SAMPLES:
                 break
     findings += [found for bias in biases if (found := bias.finding(count)) is not None]
@@ -129,13 +129,11 @@ class _Run:
         seen: what the file has, by its keys.
         exact: what it should have, by key of the parent's tensor.
         noisy: the same with noise on what kernels quantize as they run; empty where none do.
-        fed: what the cut parent was given.
     """
 
     seen: Mapping[str, Array]
     exact: Mapping[str, Array]
     noisy: Mapping[str, Array]
-    fed: Mapping[str, Array]
 
     @property
     def bytes(self) -> int:
@@ -173,15 +171,21 @@ class _Runs:
         noisy = {name: _with_noise(value) if name in self.noisy else value for name, value in fed.items()}
         exact = self._cut(own_constants=False).run(fed)
         noisy = self._cut(own_constants=False).run(noisy) if self.noisy else {}
-        return _Run(seen, {**fed, **exact}, noisy, fed)
+        return _Run(seen, {**fed, **exact}, noisy)
 
-    def with_own_constants(self, run: _Run) -> dict[str, Array]:
-        """``exact`` of a run with the parent's constants in place of the file's."""
-        return self._cut(own_constants=True).run(run.fed)
+    def in_float(self, feed: Feed) -> tuple[dict[str, Array], dict[str, Array]]:
+        """What each operator gives of what it reads in the float file: with the file's constants, and with its own."""
+        own = self._cut(own_constants=True).run(self.pair.cut_feed(feed, {}))
+        known, given = {**self.pair.cut_feed(feed, {}), **own}, {}
+        for reading in self.pair.readings:
+            if reading.other in self.given:
+                value = known[reading.tensor]  # infinite where a maximum is padded: there the file has its least step
+                given[reading.other] = np.where(np.isfinite(value), value, self.given[reading.other])
+        return self._cut(own_constants=False).run(self.pair.cut_feed(feed, given)), own
 
     def _cut(self, *, own_constants: bool) -> Runner:
         if own_constants not in self.open:
-            content = self.pair.cut(self.given, own_constants=own_constants)
+            content = self.pair.cut({} if own_constants else self.given, own_constants=own_constants)
             self.open[own_constants] = self._open(f"cut{int(own_constants)}", content)
         return self.open[own_constants]
 
@@ -310,7 +314,7 @@ class _Bias:
         self.low = self.high = 0.0
 
     def add(self, exact: Array, plain: Array) -> None:
-        """One sample: what the operator gives with the file's constants, and with the parent's."""
+        """One sample: what the operator gives in the float file with the constants of the other, and with its own."""
         found, own = (self.pair.channels(side).astype(np.float64) for side in (exact, plain))
         active = (found != 0) & (own != 0)  # where a fused activation lets it through
         weights = np.where(active, found - own - self.change, 0)

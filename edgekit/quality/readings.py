@@ -152,6 +152,15 @@ class Pair(Protocol):
         """What :meth:`cut` takes."""
         ...
 
+    def simulated(self, steps: Mapping[int, Steps]) -> bytes:
+        """The parent with quantization that can be switched on and off while it runs.
+
+        Its inputs are its own, as :meth:`cut_feed` names them, and booleans of one value: :func:`switch` of a reading
+        rounds what is read there to ``steps`` (by the number of the reading), that of a constant takes the file's.
+        Its outputs are the results, by their keys.
+        """
+        ...
+
     def rounded_while_running(self) -> frozenset[str]:
         """Keys of :meth:`cut_feed` that kernels of the file quantize as they run."""
         ...
@@ -164,6 +173,11 @@ class Pair(Protocol):
 def given_key(other: str) -> str:
     """What the input of the cut parent is called that takes the place of a reading."""
     return f"given/{other}"
+
+
+def switch(what: str, number: int) -> str:
+    """The name of the input of the simulation that turns on the ``reading`` or the ``constant`` of this number."""
+    return f"on/{what}/{number}"
 
 
 def hybrid_inputs(pair: Pair, inputs: Iterable[str]) -> frozenset[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.quality.readings import Constant, Operator, Reading, Steps, given_key, hybrid_inputs
+from edgekit.quality.readings import Constant, Operator, Reading, Steps, given_key, hybrid_inputs, switch
 from edgekit.types import Array, Feed
 
 _FLOAT = 1
@@ -57,6 +57,38 @@ class OnnxPair:
             value.name: (value.name, other, self._steps(other))
             for value, other in zip(parent.graph.output, outputs, strict=True)
         }
+
+    def simulated(self, steps: Mapping[int, Steps]) -> bytes:
+        from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+        model = ModelProto()
+        model.CopyFrom(self.parent)
+        graph = model.graph
+        del model.metadata_props[:], graph.value_info[:]
+        nodes, before = list(graph.node), [[] for _ in graph.node]  # type: ignore[var-annotated]
+
+        def switched(operator: int, place: int, on: str, rounded: str) -> None:
+            graph.input.append(helper.make_tensor_value_info(on, TensorProto.BOOL, [1]))
+            node = nodes[operator]
+            before[operator].append(helper.make_node("Where", [on, rounded, node.input[place]], [f"{on}/read"]))
+            node.input[place] = f"{on}/read"
+
+        for number, own in steps.items():
+            reading, on = self.readings[number], switch("reading", number)
+            for name, value in (("step", own.step), ("low", own.low), ("high", own.high)):
+                graph.initializer.append(numpy_helper.from_array(np.float32(value), f"{on}/{name}"))
+            names = [reading.tensor, *(f"{on}/{part}" for part in ("steps", "whole", "real", "clipped"))]
+            operands = {"Div": [f"{on}/step"], "Round": [], "Mul": [f"{on}/step"], "Clip": [f"{on}/low", f"{on}/high"]}
+            for kind, source, result in zip(operands, names, names[1:], strict=False):
+                before[reading.operator].append(helper.make_node(kind, [source, *operands[kind]], [result]))
+            switched(reading.operator, reading.place, on, names[-1])
+        for number, constant in enumerate(self.constants):
+            on = switch("constant", number)
+            graph.initializer.append(numpy_helper.from_array(constant.found, f"{on}/held"))
+            switched(constant.operator, constant.place, on, f"{on}/held")
+        del graph.node[:]
+        graph.node.extend(one for number, node in enumerate(nodes) for one in (*before[number], node))
+        return bytes(model.SerializeToString())
 
     def held(self, name: str) -> Array:
         """The values of a constant of the file."""
@@ -150,7 +182,7 @@ class OnnxPair:
             if held is not None and wanted.dtype == np.float32:
                 bias = place == 2 and node.op_type in _BIASED and wanted.ndim == 1
                 self.constants.append(Constant(number, place, tensor, wanted, held.values, held.allowed, bias))
-        elif isinstance(source, str) and tensor in self._float and source not in (*self._inputs, *self.constant):
+        elif isinstance(source, str) and tensor in self._float and source not in self.constant:
             other = source if self._levels(source) is None else _real(source)
             self.readings.append(Reading(number, place, tensor, other, self._steps(source)))
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgekit.converters.recurrent.flatbuffer import NONE, Editor, Graph
 from edgekit.quality.account_tflite import text
-from edgekit.quality.readings import Constant, Operator, Reading, Steps, given_key, hybrid_inputs
+from edgekit.quality.readings import Constant, Operator, Reading, Steps, given_key, hybrid_inputs, switch
 from edgekit.types import Array, Feed
 
 _CONVERSIONS = frozenset(("QUANTIZE", "DEQUANTIZE"))
@@ -51,8 +51,7 @@ class TflitePair:
             if partner is not None:
                 for place, tensor, other in _places(op, partner):
                     constants += _constant(mine, theirs, (number, place, tensor, other), 0)
-                    given = other in theirs.raw.inputs and theirs.steps(other) is None
-                    if mine.flows(tensor) and theirs.flows(other) and not given:
+                    if mine.flows(tensor) and theirs.flows(other):
                         readings.append(Reading(number, place, key(tensor), key(other), theirs.steps(other)))
         self.operators: Sequence[Operator] = operators
         self.readings: Sequence[Reading] = readings
@@ -91,6 +90,43 @@ class TflitePair:
     def cut_feed(self, feed: Feed, given: Mapping[str, Array]) -> dict[str, Array]:
         own = dict(zip(map(key, map(int, self._sides[0].raw.inputs)), self._in_order(feed), strict=True))
         return own | {given_key(other): value for other, value in given.items()}
+
+    def simulated(self, steps: Mapping[int, Steps]) -> bytes:
+        editor = Editor(self._parent)
+        sides = {0: _Side(editor, 0)}
+        graph, operators = sides[0].graph, list(sides[0].raw.operators)
+        before: list[list[Any]] = [[] for _ in operators]
+        switches: list[int] = []
+
+        def switched(operator: int, place: int, on: str, rounded: int) -> None:
+            op = operators[operator]
+            tensor = op.inputs[place]
+            switches.append(graph.tensor(on, [1], "bool"))
+            made = graph.tensor(f"{on}/read", graph.shape(tensor))
+            graph.operator("SELECT_V2", [switches[-1], rounded, tensor], [made])
+            op.inputs[place] = made
+
+        for number, own in steps.items():
+            reading, on = self.readings[number], switch("reading", number)
+            graph.insert_at(before[reading.operator])
+            tensor = operators[reading.operator].inputs[reading.place]
+            for kind, value in (
+                ("MUL", 1 / own.step), ("ROUND", None), ("MUL", own.step), ("MINIMUM", own.high), ("MAXIMUM", own.low),
+            ):  # fmt: skip
+                operands = [] if value is None else [graph.constant(f"{on}/{kind}", [value])]
+                made = graph.tensor(f"{on}/{kind}/made", graph.shape(tensor))
+                graph.operator(kind, [tensor, *operands], [made])
+                tensor = made
+            switched(reading.operator, reading.place, on, tensor)
+        for number, constant in enumerate(self.constants):
+            if not constant.graph:
+                graph.insert_at(before[constant.operator])
+                held = graph.tensor(f"held/{number}", constant.found.shape)
+                graph.raw.tensors[held].buffer = editor.buffer(constant.found.astype(np.float32))
+                switched(constant.operator, constant.place, switch("constant", number), held)
+        sides[0].raw.operators = [op for number, own in enumerate(operators) for op in (*before[number], own)]
+        sides[0].raw.inputs = [*map(int, sides[0].raw.inputs), *switches]
+        return sides[0].with_outputs([], keep=set(switches))
 
     def rounded_while_running(self) -> frozenset[str]:
         return hybrid_inputs(self, self._float_inputs())

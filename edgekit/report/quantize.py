@@ -72,7 +72,7 @@ def render_plan(result: Documented) -> Parts:
 
 
 def plan_parts(plan: Mapping[str, Any]) -> Parts:
-    """Every layer by what it loses alone, worst first, and which stay in float."""
+    """The operators that cost most by themselves, worst first, and which stay in float."""
     kept = set(plan["keep"])
     parts: Parts = []
     if plan["layers"]:
@@ -80,15 +80,18 @@ def plan_parts(plan: Mapping[str, Any]) -> Parts:
             (
                 one["name"],
                 one["operator"],
-                None if one["drop"] is None else share(one["drop"]),
-                one["reason"] or share(one["error"]),
+                None if one["snr_db"] is None else f"{one['snr_db']:.1f} dB",
+                one["dead_channels"] or None,
                 "float" if one["name"] in kept else plan["scheme"],
             )
-            for one in plan["layers"]
+            for number, one in enumerate(plan["layers"])
+            if number < _SHOWN or one["name"] in kept
         ]
-        title = f"Each layer alone in {plan['scheme']}, on {plan['samples']} samples of {plan['data']}"
-        columns = ("layer", "operator", "quality lost", "outputs change by", "plan")
-        parts.append(table(columns, rows, title=title, right=("quality lost",)))
+        title = f"Each operator alone in {plan['scheme']}, {plan['samples']} samples"
+        columns = ("operator", "type", "signal to noise", "dead channels", "plan")
+        parts.append(table(columns, rows, title=title))
     limit = "" if plan["max_drop"] is None else f", {share(plan['max_drop'])} allowed"
     lost = "" if plan["drop"] is None else f"; together they lose {share(plan['drop'])} of the quality{limit}"
-    return [*parts, f"{len(kept)} of the layers stay in float{lost}"]
+    one = len(kept) == 1
+    said = f"{len(kept)} operator{'' if one else 's'} {'stays' if one else 'stay'} in float"
+    return [*parts, f"{said}{', which ruined the outputs' if plan['by_itself'] else ''}{lost}"]

@@ -69,10 +69,40 @@ def data(hostile: dict[str, Path]) -> str:
 
 @pytest.mark.parametrize("format_", FORMATS)
 def test_without_it_the_gate_says_no(hostile: dict[str, Path], data: str, tmp_path: Path, format_: str) -> None:
+    options = {"scheme": "int8-weights", "data": data, "max_drop": MAX_DROP}
     with pytest.raises(QualityError, match="Try --mixed") as caught:
-        edgekit.quantize(hostile[format_], scheme="int8", data=data, max_drop=MAX_DROP, out=tmp_path / f"q.{format_}")
+        edgekit.quantize(hostile[format_], out=tmp_path / f"q.{format_}", **options)  # type: ignore[arg-type]
     assert caught.value.exit_code == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_int8_leaves_in_float_by_itself_what_ruins_the_outputs(
+    hostile: dict[str, Path], tmp_path: Path, format_: str
+) -> None:
+    made = edgekit.quantize(hostile[format_], scheme="int8", data=_bare(tmp_path), out=tmp_path / f"q.{format_}")
+    assert made.mixed is not None and made.mixed.by_itself
+    (kept,) = made.mixed.keep
+    (left,) = (row for row in made.account.left_float if row.name == kept)
+    assert left.reason.startswith("kept in float: alone in int8 ")
+    document = made.document()["fidelity"]
+    assert document["gate"] == {"min_snr_db": 15.0, "min_channel_db": 5.0, "passed": True, "binding": True}
+    show(render_quantize(made), told := io.StringIO())
+    assert "1 operator stays in float, which ruined the outputs" in told.getvalue()
+
+
+def test_where_the_labels_hold_nothing_stays_in_float(hostile: dict[str, Path], data: str, tmp_path: Path) -> None:
+    made = edgekit.quantize(hostile["onnx"], scheme="int8", data=data, max_drop=0.99, out=tmp_path / "q.onnx")
+    assert made.mixed is None
+    gate = made.document()["fidelity"]["gate"]
+    assert (gate["passed"], gate["binding"]) == (False, False)
+    assert any("below the floor; the loss of quality on labelled data is what decides" in note for note in made.notes)
+
+
+def _bare(folder: Path) -> str:
+    """Samples without labels."""
+    np.savez(folder / "bare.npz", x=np.random.default_rng(1).normal(size=(100, 16)).astype(np.float32))
+    return f"npz:{folder / 'bare.npz'}"
 
 
 @pytest.mark.parametrize("format_", FORMATS)
@@ -85,15 +115,14 @@ def test_the_hostile_layer_alone_stays_in_float(
     worst, *others = plan.layers
     assert plan.keep == (worst.name,)
     assert len(others) == 3
-    assert worst.drop is not None
-    assert worst.drop > 0.2
-    assert all(one.drop is not None and one.drop < MAX_DROP for one in others)
+    assert worst.ruinous
+    assert not any(one.ruinous for one in others)
     made = edgekit.quantize(hostile[format_], mixed="auto", out=tmp_path / f"q.{format_}", **options)  # type: ignore[arg-type]
     assert made.drop is not None
     assert made.drop <= MAX_DROP
     products = [left for left in made.account.left_float if left.operator in ("Gemm", "MatMul", "FULLY_CONNECTED")]
     assert [left.name for left in products] == [worst.name]
-    assert "kept in float by mixed precision: alone in int8 it loses" in products[0].reason
+    assert "kept in float: alone in int8" in products[0].reason
     assert made.account.integer_operators >= 3
     again = edgekit.quantize(
         hostile[format_],
@@ -106,18 +135,31 @@ def test_the_hostile_layer_alone_stays_in_float(
     assert json.loads(json.dumps(made.document()))["mixed"]["keep"] == [worst.name]
     show(render_quantize(made), told := io.StringIO())
     show(render_plan(plan), told)
-    assert "1 of the layers stay in float" in told.getvalue()
+    assert "1 operator stays in float; together they lose" in told.getvalue()
 
 
-def test_without_labels_the_outputs_rank(hostile: dict[str, Path], tmp_path: Path) -> None:
-    inputs = np.random.default_rng(1).normal(size=(100, 16)).astype(np.float32)
-    np.savez(tmp_path / "bare.npz", x=inputs)
-    plan = plan_mixed(
-        hostile["onnx"], scheme="int8-weights", data=f"npz:{tmp_path / 'bare.npz'}", out=tmp_path / "plan.json"
+@pytest.mark.parametrize("scheme", ["int8", "int8-weights"])
+def test_without_labels_as_many_as_hold_the_floor(hostile: dict[str, Path], tmp_path: Path, scheme: str) -> None:
+    plan = plan_mixed(hostile["onnx"], scheme=scheme, data=_bare(tmp_path), out=tmp_path / "plan.json")
+    worst, second, *_ = plan.layers
+    assert plan.keep == (worst.name,)
+    assert worst.snr_db is not None and second.snr_db is not None
+    assert worst.snr_db < 15 < second.snr_db
+    asked = second.snr_db + 1  # more than that one leaves by itself
+    higher = plan_mixed(
+        hostile["onnx"], scheme=scheme, data=_bare(tmp_path), min_snr=asked, out=tmp_path / "higher.json"
     )
-    assert plan.keep == ()
-    assert plan.layers[0].drop is None
-    assert plan.layers[0].error > 10 * plan.layers[1].error
+    assert set(plan.keep) < set(higher.keep)
+
+
+def test_the_gate_names_what_costs_most(hostile: dict[str, Path], data: str, tmp_path: Path) -> None:
+    said = r"dB, the floor is 15 dB.*What costs most: \S+ \(Gemm\) alone leaves"
+    with pytest.raises(QualityError, match=said) as caught:
+        edgekit.quantize(hostile["onnx"], scheme="int8-weights", data=_bare(tmp_path), out=tmp_path / "q.onnx")
+    assert caught.value.exit_code == 1
+    assert not (tmp_path / "q.onnx").exists()
+    made = edgekit.quantize(hostile["onnx"], scheme="int8-weights", data=data, max_drop=0.99, out=tmp_path / "q.onnx")
+    assert made.document()["fidelity"]["gate"]["passed"] is False
 
 
 def test_a_full_disk_is_no_property_of_a_layer(
@@ -142,10 +184,9 @@ def test_an_operator_type_stands_for_all_of_them(hostile: dict[str, Path], tmp_p
 
 def test_what_does_not_go_together(hostile: dict[str, Path], data: str, tmp_path: Path) -> None:
     onnx, out = hostile["onnx"], tmp_path / "q.onnx"
-    with pytest.raises(UsageError, match="--mixed needs --max-drop"):
-        edgekit.quantize(onnx, scheme="int8", data=data, mixed="auto", out=out)
-    with pytest.raises(UsageError, match="--mixed needs --data"):
-        edgekit.quantize(onnx, scheme="int8-weights", mixed="auto", out=out)
+    for value in (-1, 121, float("nan")):
+        with pytest.raises(UsageError, match="--min-snr is"):
+            edgekit.quantize(onnx, scheme="int8-weights", min_snr=value, out=out)
     with pytest.raises(UsageError, match="has none"):
         edgekit.quantize(onnx, scheme="fp16", data=data, mixed="auto", max_drop=0.1, out=out)
     with pytest.raises(UsageError, match="no operator is called nothing; layers of this file: "):

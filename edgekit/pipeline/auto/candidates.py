@@ -118,6 +118,7 @@ def _making(candidate: Candidate, place: Path, samples: Samples, options: AutoOp
             samples=options.samples,
             calibration=None if candidate.calibration in ("", LEARNT) else candidate.calibration,
             on=options.on,
+            min_snr=options.min_snr,
         )
         judged = None
         if candidate.mixed:

@@ -13,6 +13,7 @@ from edgekit.errors import DataError, UsageError
 from edgekit.inputs import require_regular
 from edgekit.outputs import is_stream
 from edgekit.passes.calibration import check_method
+from edgekit.pipeline.quantize.options import check_min_snr
 from edgekit.types import DeviceSpec
 
 SUFFIXES = (".onnx", ".tflite")
@@ -29,6 +30,7 @@ class AutoOptions:
         seconds: time of each file in the last match; the race before it takes a third of that.
         threads: thread counts, each tried.
         runtime: runtimes to try (``litert:cpu`` and other variants, too); empty: every one that is installed.
+        min_snr: decibels that each output has to reach; None: the limit of the drop alone decides.
         smaller: where no file is faster than the float file, take the smallest that takes the ``same`` time.
         samples: calibration samples; None: 300.
         calibration: the one way to find ranges, or a saved file of them; None: those that the file carries from its
@@ -48,6 +50,7 @@ class AutoOptions:
     smaller: bool = False
     samples: int | None = None
     calibration: str | None = None
+    min_snr: float | None = None
     limit: int | None = None
     resume: bool | None = None
     seed: int = 0
@@ -82,6 +85,7 @@ def read_options(given: Mapping[str, Any]) -> AutoOptions:
     for name, value in (("--samples", options.samples), ("--limit", options.limit)):
         if value is not None and value < 1:
             raise UsageError(f"{name} is {value}; give 1 or more")
+    check_min_snr(options.min_snr)
     if not options.threads or min(options.threads) < 1:
         raise UsageError("--threads: give 1 or more")
     if options.calibration is not None:

@@ -95,7 +95,7 @@ def quantize_auto(
     for name, given in of_one.items():
         if given:
             raise UsageError(f"{name}: of one scheme, and --scheme auto tries them all; name a scheme with it")
-    shared = {name: getattr(asked, name) for name in ("data", "max_drop", "samples", "calibration", "limit")}
+    shared = {name: getattr(asked, name) for name in ("data", "max_drop", "min_snr", "samples", "calibration", "limit")}
     return auto(models, out=out, **shared, **own)
 
 

@@ -72,6 +72,11 @@ class Made:
     notes: tuple[str, ...]
     quantizer: Pass
 
+    def with_notes(self, notes: tuple[str, ...]) -> Made:
+        """A copy that says more, on its card, too."""
+        card = replace(self.card, notes=(*self.card.notes, *notes))
+        return replace(self, notes=(*self.notes, *notes), card=card)
+
 
 def prepare(parent: Artifact, options: QuantizeOptions, samples: Samples, folder: Path) -> Work:
     """Measures the float file, finds its ranges, and the float file that is quantized by them.

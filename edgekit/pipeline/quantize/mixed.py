@@ -3,35 +3,68 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from edgekit.artifact import sha256_model
+from edgekit.passes.calibration_doctor import listed
 from edgekit.passes.operators import check_names, named, operators
-from edgekit.pipeline.quantize.make import Made, Work, make, quantizer_of
-from edgekit.pipeline.quantize.options import QuantizeOptions
-from edgekit.pipeline.quantize.sensitivity import SAMPLES, Plan, load_plan, sensitivities
+from edgekit.pipeline.quantize.make import Made, Work, make
+from edgekit.pipeline.quantize.options import INTEGERS_ONLY, QuantizeOptions
+from edgekit.pipeline.quantize.plan import Plan, Sensitivity, load_plan
+from edgekit.pipeline.quantize.proof import Proof, prove
 from edgekit.quality.evaluate import drop
+from edgekit.quality.fidelity import FLOORS, Fidelity, Floor
+from edgekit.quality.simulate import Simulation
 from edgekit.types import Artifact
 
 log = logging.getLogger("edgekit")
+SAMPLES = 4
+"""Samples on which every operator is tried by itself: of each the parent runs once an operator."""
+MARGIN_DB = 1.0
+"""By how much the simulation has to be above the floor for its choice to be tried: it was within 0.1 dB of the file,
+but for operators that round inside."""
+
+Attempt = tuple[Plan | None, Made, Proof]
 
 
-def mixed(work: Work, target: Path, given: Plan | None) -> tuple[Plan, Made]:
-    """The file with the worst layers in float: as few as hold ``max_drop``, or those of the plan that was given."""
-    plan = given or _ranked(work)
-    made = make(work, target, plan.keep, plan.reasons())
-    while given is None and (lost := _lost_too_much(work, made)) is not None:
-        left = [one for one in plan.layers if one.name not in plan.keep and not one.reason]
-        if not left:
-            break
-        log.info("down %.4f; %s stays in float", lost, left[0].name)
-        plan = replace(plan, keep=(*plan.keep, left[0].name))
-        made = make(work, target, plan.keep, plan.reasons())
+def whole(work: Work, target: Path) -> Attempt:
+    """The file with everything quantized; int8 leaves in float by itself what ruins the outputs, if that helps."""
+    made = make(work, target)
+    proof = prove(work, made)
+    fine = not proof.failures or (_loss_allowed(work, made) and work.options.min_snr is None)
+    if work.options.scheme != "int8" or work.options.for_ in INTEGERS_ONLY or fine:
+        return None, made, proof
+    plan = ranked(work, proof)
+    plan = replace(plan, keep=tuple(one.name for one in plan.layers if one.ruinous), by_itself=True)
+    if not plan.keep or len(plan.keep) == len(plan.layers):  # nothing would be left on integers
+        return None, made, proof
+    log.info("what ruins the outputs by itself stays in float: %s", listed(list(plan.keep)))
+    return _attempt(work, target, plan)
+
+
+def mixed(work: Work, target: Path, given: Plan | None) -> Attempt:
+    """The file with the worst operators in float: as few as hold ``max_drop``, or without it the floor; or those of the
+    plan that was given."""
+    if given is not None:
+        return _attempt(work, target, given)
+    made = make(work, target)
+    proof = prove(work, made)
+    plan, floor = ranked(work, proof), proof.floor
+    if not _holds(work, made, proof):
+        order = [one.name for one in plan.layers]
+        count = 1 if work.options.max_drop is not None else _fewest(proof, order, Floor(floor.output_db + MARGIN_DB))
+        while count <= len(order):
+            plan = replace(plan, keep=tuple(order[:count]))
+            log.info("kept in float: %s", listed(list(plan.keep)))
+            _, made, proof = _attempt(work, target, plan)
+            if _holds(work, made, proof):
+                break
+            count += 1
     if work.before.quality is not None and made.after.quality is not None:
         plan = replace(plan, drop=drop(work.before.quality, made.after.quality))
-    return plan, made
+    return plan, made, proof
 
 
 def given_plan(artifact: Artifact, options: QuantizeOptions) -> Plan | None:
@@ -48,19 +81,55 @@ def given_plan(artifact: Artifact, options: QuantizeOptions) -> Plan | None:
     return plan
 
 
-def _ranked(work: Work) -> Plan:
-    fit = work.samples.fit
-    assert fit is not None
-    known = operators(work.parent)
-    layers = sensitivities(work.source, work.before.signature, known, fit, partial(quantizer_of, work))
-    digest = sha256_model(work.parent.path)
-    return Plan(work.options.scheme, digest, fit.label, min(SAMPLES, len(fit)), layers, (), work.options.max_drop)
+def ranked(work: Work, proof: Proof) -> Plan:
+    """What every operator on integers costs by itself, simulated; those without weights as well. Worst first."""
+    calls = proof.calls[:SAMPLES]
+    with Simulation(proof.pair, calls) as simulation:
+        log.info("what each of %d operators costs by itself", len(simulation.integers))
+        own = Floor(FLOORS[work.options.scheme])
+        found = [_sensitivity(proof, own, number, simulation.fidelity((number,))) for number in simulation.integers]
+    found.sort(key=lambda one: one.rank, reverse=True)
+    digest, options = sha256_model(work.parent.path), work.options
+    return Plan(options.scheme, digest, work.samples.said, len(calls), tuple(found), (), options.max_drop)
 
 
-def _lost_too_much(work: Work, made: Made) -> float | None:
-    """The drop where it is beyond ``max_drop``; None where it is not, or where there is no limit."""
-    allowed, before, after = work.options.max_drop, work.before.quality, made.after.quality
-    if allowed is None or before is None or after is None:
-        return None
-    lost = drop(before, after)
-    return lost if lost > allowed else None
+def _sensitivity(proof: Proof, own: Floor, number: int, alone: Fidelity) -> Sensitivity:
+    operator, dead = proof.pair.operators[number], sum(len(one.dead) for one in alone.outputs)
+    ruinous = bool(own.failures(alone.outputs))
+    least = None if alone.least_db is None else round(alone.least_db, 2)
+    return Sensitivity(operator.name, operator.kind, least, dead, ruinous)
+
+
+def _attempt(work: Work, target: Path, plan: Plan) -> Attempt:
+    made = make(work, target, plan.keep, plan.reasons())
+    return plan, made, prove(work, made)
+
+
+def _holds(work: Work, made: Made, proof: Proof) -> bool:
+    """Whether a file is good enough: by labels where a drop is allowed, by the floor where none is, or it was asked."""
+    allowed = _loss_allowed(work, made)
+    if allowed is None or work.options.min_snr is not None:
+        return allowed is not False and not proof.failures
+    return allowed
+
+
+def _loss_allowed(work: Work, made: Made) -> bool | None:
+    """Whether ``max_drop`` holds; None where there is no limit, or nothing to measure it on."""
+    limit, before, after = work.options.max_drop, work.before.quality, made.after.quality
+    return None if limit is None or before is None or after is None else drop(before, after) <= limit
+
+
+def _fewest(proof: Proof, order: Sequence[str], floor: Floor) -> int:
+    """How many of the worst operators have to stay in float for the simulation to reach the floor, at least one."""
+    with Simulation(proof.pair, proof.calls[:SAMPLES]) as simulation:
+        numbers = {proof.pair.operators[number].name: number for number in simulation.integers}
+
+        def reaches(count: int) -> bool:
+            left = [numbers[name] for name in order[count:]]
+            return not floor.failures(simulation.fidelity(left).outputs)
+
+        low, high = 1, len(order)
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if reaches(middle) else (middle + 1, high)
+    return low

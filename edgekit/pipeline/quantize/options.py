@@ -33,6 +33,8 @@ class QuantizeOptions:
         calibration: how ranges are chosen (``minmax``, ``percentile``, ``entropy``, ``mse``), or a file of ranges that
             ``save_calibration`` wrote.
         max_drop: largest loss of quality that is published, as a fraction.
+        min_snr: decibels that each output has to reach beside the parent's, see :mod:`edgekit.quality.fidelity`; None
+            takes the scheme's own floor, which is only a note where ``max_drop`` holds.
         limit: measure quality on the first N test samples.
         shape: sizes of free axes at which the file is timed, ``INPUT=1x576`` or ``DIMENSION=576``; without it those of
             the calibration samples.
@@ -46,8 +48,8 @@ class QuantizeOptions:
         allow_slower: publish a file that is slower than its parent, or that gained nothing.
         seconds: how long the file and its parent are timed, interleaved; None: not at all.
         on: the device of these times, whose CPU also decides which layers of an int8 .onnx file get 7-bit weights.
-        mixed: which operators stay in float: ``auto`` (the worst layers, until ``max_drop`` holds), a plan that
-            :func:`plan_mixed` wrote, or names, separated by commas; None: none.
+        mixed: which operators stay in float: ``auto`` (the worst, until ``max_drop`` holds, or without it the floor), a
+            plan that :func:`plan_mixed` wrote, or names, separated by commas; None: those that int8 finds ruinous.
     """
 
     scheme: str
@@ -56,6 +58,7 @@ class QuantizeOptions:
     calibration: str | None = None
     save_calibration: Path | None = None
     max_drop: float | None = None
+    min_snr: float | None = None
     limit: int | None = None
     integer_io: bool = False
     stateful: bool = False
@@ -178,6 +181,7 @@ def check_request(
         raise UsageError(f"--stateful is for .tflite files, whose operators may keep a state; {name} is {format_}")
     if options.max_drop is not None and options.data is None:
         raise UsageError("--max-drop needs --data to measure the drop on")
+    check_min_snr(options.min_snr)
     for name, value in (("--samples", options.samples), ("--limit", options.limit)):
         if value is not None and value < 1:
             raise UsageError(f"{name} is {value}; give 1 or more")
@@ -194,6 +198,12 @@ def check_request(
     _check_mixed(options, planned=planned)
 
 
+def check_min_snr(value: float | None) -> None:
+    """Raises UsageError for decibels that no file can be asked for."""
+    if value is not None and not 0 <= value <= 120:
+        raise UsageError(f"--min-snr is {value:g}; give decibels from 0 to 120 (15: the noise has 3% of the power)")
+
+
 def _check_mixed(options: QuantizeOptions, *, planned: bool) -> None:
     if options.mixed is None:
         return
@@ -203,7 +213,3 @@ def _check_mixed(options: QuantizeOptions, *, planned: bool) -> None:
         if planned:
             raise UsageError("-o names a plan to write, so --mixed has to find one: give --mixed auto")
         return
-    if options.data is None:
-        raise UsageError("--mixed needs --data to see which layers lose most on it")
-    if options.max_drop is None and not planned:
-        raise UsageError("--mixed needs --max-drop: layers stay in float until it holds. -o FILE.json only ranks them")

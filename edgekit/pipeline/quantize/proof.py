@@ -17,7 +17,7 @@ from edgekit.pipeline.quantize.make import Made, Work
 from edgekit.pipeline.quantize.samples import held_feeds
 from edgekit.quality.arithmetic import compare, first_not_finite
 from edgekit.quality.as_app import Call, NotFiniteError, run_as_app
-from edgekit.quality.fidelity import Fidelity
+from edgekit.quality.fidelity import FLOORS, Fidelity, Floor
 from edgekit.quality.readings import Pair
 from edgekit.types import Array, Artifact
 
@@ -29,13 +29,28 @@ more, which gave 1e-6, and deep networks amplify it."""
 
 @dataclass(frozen=True)
 class Proof:
-    """What a file showed. ``fidelity``: its outputs beside its parent's, on samples that did not calibrate."""
+    """What a file showed.
+
+    Attributes:
+        fidelity: its outputs beside its parent's, on samples that did not calibrate.
+        floor: what they have to reach.
+        pair, calls: the two files, and some of the samples with what both gave.
+    """
 
     fidelity: Fidelity
+    floor: Floor
+    pair: Pair
+    calls: tuple[Call, ...]
 
-    def document(self) -> dict[str, Any]:
-        """As CONTRACT has it under ``fidelity``."""
-        return self.fidelity.document()
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """What misses the floor, one sentence an output."""
+        return self.floor.failures(self.fidelity.outputs)
+
+    def document(self, *, binding: bool) -> dict[str, Any]:
+        """The figures and the gate, as JSON values; ``binding``: a file that misses the floor is not published."""
+        gate = {"min_snr_db": self.floor.output_db, "min_channel_db": self.floor.channel_db}
+        return {**self.fidelity.document(), "gate": {**gate, "passed": not self.failures, "binding": binding}}
 
 
 def prove(work: Work, made: Made) -> Proof:
@@ -61,7 +76,8 @@ def prove(work: Work, made: Made) -> Proof:
     if work.source is not parent or prepared != parent.path.read_bytes():
         _require_same_in_float(prepared, pair.suffix, run.calls)
     compare(pair, run.calls).require("the compressed file")
-    return Proof(run.fidelity)
+    asked, scheme = work.options.min_snr, work.options.scheme
+    return Proof(run.fidelity, Floor(FLOORS[scheme] if asked is None else asked), pair, run.calls)
 
 
 def _located(error: NotFiniteError, pair: Pair) -> QualityError:

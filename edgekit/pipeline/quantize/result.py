@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.pipeline.quantize.kernels import KernelPlan
-from edgekit.pipeline.quantize.sensitivity import Plan
+from edgekit.pipeline.quantize.plan import Plan
 from edgekit.quality.account import Account
 from edgekit.quality.evaluate import Evaluation, drop
 from edgekit.quality.lengths import LengthError

@@ -13,14 +13,14 @@ from edgekit.devices import kept_workers
 from edgekit.errors import UsageError
 from edgekit.leftovers import scratch_folder
 from edgekit.outputs import publishing
+from edgekit.pipeline.quantize.floor import check_floor
 from edgekit.pipeline.quantize.gates import check_drop, check_gain, check_growth, check_time
-from edgekit.pipeline.quantize.make import Made, Work, float_reasons, make, prepare, quantizer_of
-from edgekit.pipeline.quantize.mixed import given_plan, mixed
+from edgekit.pipeline.quantize.make import Made, Work, float_reasons, prepare, quantizer_of
+from edgekit.pipeline.quantize.mixed import given_plan, mixed, whole
 from edgekit.pipeline.quantize.options import QuantizeOptions, check_options, one_model, read_options
-from edgekit.pipeline.quantize.proof import Proof, prove
+from edgekit.pipeline.quantize.plan import Plan
 from edgekit.pipeline.quantize.result import QuantizePlan, QuantizeResult
 from edgekit.pipeline.quantize.samples import Samples, divided, held_feeds, samples_of
-from edgekit.pipeline.quantize.sensitivity import Plan
 from edgekit.pipeline.quantize.timing import time_ratio
 from edgekit.quality.account import account
 from edgekit.quality.lengths import length_errors
@@ -49,7 +49,9 @@ def quantize(
             :class:`edgekit.pipeline.auto.AutoOptions`.
 
     Raises:
-        QualityError: the file grew, or quality dropped by more than ``max_drop``; nothing is published.
+        QualityError: the file grew, quality dropped by more than ``max_drop``, the outputs miss their floor, or it
+            fails as an app runs it; nothing is published.
+        ParityError: it does not compute what its own scales say; nothing is published.
         ModelError, DataError, UnsupportedError, UsageError: what was given does not work; nothing is published.
     """
     options, auto = read_options(scheme, {"data": data, "max_drop": max_drop, **keywords})
@@ -76,7 +78,8 @@ def plan_mixed(model: str | Path | Sequence[str | Path], *, scheme: str, out: st
     check_options(artifact, Path(out), options, suffix=".json")
     with kept_workers(), scratch_folder() as folder:
         work = prepare(artifact, options, samples_of(options.data, options.samples), folder)
-        plan, _ = mixed(work, folder / f"mixed.{artifact.format}", None)
+        plan, _, _ = mixed(work, folder / f"mixed.{artifact.format}", None)
+        assert plan is not None
     plan.save(Path(out))
     return plan
 
@@ -109,25 +112,28 @@ def plan_quantize(
 def quantize_on(
     artifact: Artifact, target: Path, options: QuantizeOptions, fit: Dataset, test: Dataset | None = None
 ) -> QuantizeResult:
-    """Like :func:`quantize`, with the samples given: ``fit`` for the ranges, ``test`` (None: nothing) to measure on."""
+    """Like :func:`quantize`, with the samples given: ``fit`` for the ranges, ``test`` (None: nothing) to measure on.
+
+    The caller measures the loss of quality where the file will run, so that the scheme's own floor is only a note.
+    """
     check_options(artifact, target, options)
-    return _quantized(artifact, target, options, divided(fit, test, options.samples))
+    return _quantized(artifact, target, options, divided(fit, test, options.samples), by_labels=True)
 
 
-def _quantized(artifact: Artifact, target: Path, options: QuantizeOptions, samples: Samples) -> QuantizeResult:
+def _quantized(
+    artifact: Artifact, target: Path, options: QuantizeOptions, samples: Samples, *, by_labels: bool = False
+) -> QuantizeResult:
     """Each stage hands on what it found; the file is published when all of them passed."""
     plan = given_plan(artifact, options)
     suffix = f".{artifact.format}"
     with kept_workers(), scratch_folder() as folder, publishing(target, suffix) as temporary:
         work = prepare(artifact, options, samples, folder)
-        if options.mixed is None:
-            made = make(work, temporary)
-        else:
-            plan, made = mixed(work, temporary, plan)
+        plan, made, proof = whole(work, temporary) if options.mixed is None else mixed(work, temporary, plan)
         check_growth(options, artifact, temporary)
-        proof = prove(work, made)
         check_drop(options, work.before.quality, made.after.quality)
-        against = _against(work, made, proof)
+        binding = options.min_snr is not None or not (by_labels or options.max_drop is not None)
+        made = made.with_notes(check_floor(work, proof, binding=binding))
+        against = _against(work, made, proof.document(binding=binding))
         made = replace(made, notes=(*made.notes, *check_time(options, against["time"])))
         made = replace(made, card=replace(made.card, parent=against))
         write_card(temporary, made.card)
@@ -156,7 +162,7 @@ def _result(work: Work, made: Made, target: Path, content: tuple[int, str], plan
     )
 
 
-def _against(work: Work, made: Made, proof: Proof) -> dict[str, Any]:
+def _against(work: Work, made: Made, fidelity: dict[str, Any]) -> dict[str, Any]:
     """How the file compares with its parent: what the card says of both."""
     parent = work.parent
     before, after = work.before.quality, made.after.quality
@@ -165,7 +171,7 @@ def _against(work: Work, made: Made, proof: Proof) -> dict[str, Any]:
         "bytes": size_bytes(parent.path),
         "inserted": made.account.inserted(account(parent)),
         "quality": None if before is None or after is None else quality_document(before, after),
-        "fidelity": proof.document(),
+        "fidelity": fidelity,
         "time": _time(work, made),
     }
 

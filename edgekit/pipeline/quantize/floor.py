@@ -1,0 +1,31 @@
+"""The floor of a compressed file's outputs: what is said, or refused, where they miss it."""
+
+from __future__ import annotations
+
+from edgekit.errors import QualityError
+from edgekit.pipeline.quantize.make import Work
+from edgekit.pipeline.quantize.mixed import ranked
+from edgekit.pipeline.quantize.proof import Proof
+
+COSTLIEST = 3
+"""Operators that a refusal names."""
+
+
+def check_floor(work: Work, proof: Proof, *, binding: bool) -> tuple[str, ...]:
+    """What is to be said of a file that misses a floor that does not bind.
+
+    Raises:
+        QualityError: it misses one that does.
+    """
+    if not proof.failures:
+        return ()
+    said = "; ".join(proof.failures)
+    if not binding:
+        return (f"{said}. That is below the floor; the loss of quality on labelled data is what decides",)
+    costs = "; ".join(str(one) for one in ranked(work, proof).layers[:COSTLIEST])
+    raise QualityError(
+        f"the compressed file is too far from its parent on {work.samples.said}: {said}. Nothing was published. What "
+        f"costs most: {costs}. Try --mixed, which keeps the worst operators in float, or --keep-float NAMES, another "
+        "--calibration, --scheme int8-weights or fp16; --min-snr DB sets another floor, --max-drop with labelled data "
+        "decides by these instead"
+    )
