@@ -10,10 +10,13 @@ from typing import Any
 
 from edgekit.errors import ModelError
 from edgekit.reading import reading
+from edgekit.runtime.ports import PLACEHOLDERS
 
 
 def load_onnx(path: Path, *, weights: bool = True) -> Any:
     """The ``ModelProto`` in ``path``, with what lies in other files beside it unless ``weights`` is False.
+
+    Dimensions that are called ``?`` are left nameless: onnxruntime takes two of one name for equal and reuses memory.
 
     Raises:
         ModelError: it cannot be read, or its weights lie outside its folder.
@@ -22,7 +25,19 @@ def load_onnx(path: Path, *, weights: bool = True) -> Any:
     from google.protobuf.message import DecodeError
 
     with reading(path, ModelError, "ONNX", DecodeError, onnx.checker.ValidationError):
-        return onnx.load(str(path), load_external_data=weights)
+        model = onnx.load(str(path), load_external_data=weights)
+    _without_placeholders(model.graph)
+    return model
+
+
+def _without_placeholders(graph: Any) -> None:
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.HasField("dim_param") and dim.dim_param in PLACEHOLDERS:
+                dim.ClearField("dim_param")
+    for attribute in (attribute for node in graph.node for attribute in node.attribute):
+        for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            _without_placeholders(inner)
 
 
 _OF_ONNXRUNTIME: Mapping[str, tuple[int, tuple[str, ...]]] = {
