@@ -1,7 +1,8 @@
 """ONNX below the operator set that torch's translation is written in: converted by onnx, mended where it forgets.
 
 onnx's converter goes down from 18 with an adapter for most operators. It leaves a reduction the attribute
-``noop_with_empty_axes`` that only the newer one has, and has no adapter for Split, of which slices are made before.
+``noop_with_empty_axes`` that only the newer one has. For Split it has no adapter: slices are made of it before. Nor for
+some that are the same from 13 on in what is used of them: they are put aside meanwhile, under a domain of their own.
 What comes out is proved like every export.
 """
 
@@ -12,6 +13,11 @@ from typing import Any
 
 from edgekit.errors import UnsupportedError
 
+_ASIDE = "edgekit.aside"
+_WIDER_TYPES = ("Add", "Sub", "Mul", "Div", "Relu", "Identity", "CumSum")
+"""Operators that since set 13 have become able to take more types, and nothing else."""
+_WITH_AXES = 4
+"""Inputs of a Pad that names the axes it pads."""
 _ADVICE = "use --opset 18, or an operator that the older set has"
 
 
@@ -25,11 +31,20 @@ def lowered(model: Any, opset: int) -> Any:
 
     made = onnx.shape_inference.infer_shapes(model)
     _splits_to_slices(made)
+    made.opset_import.append(onnx.helper.make_opsetid(_ASIDE, 1))
+    for node in _nodes(made.graph):
+        if _is_the_same(node):
+            node.domain = _ASIDE
     try:
         made = onnx.version_converter.convert_version(made, opset)
     except Exception as error:  # of C++, without a class of its own
         said = str(error).rpartition("failed: ")[2] or str(error)
         raise UnsupportedError(f"this network cannot be written in ONNX opset {opset}: {said}; {_ADVICE}") from error
+    for node in _nodes(made.graph):
+        node.domain = "" if node.domain == _ASIDE else node.domain
+    kept_domains = [entry for entry in made.opset_import if entry.domain != _ASIDE]
+    del made.opset_import[:]
+    made.opset_import.extend(kept_domains)
     origin = {name: node.metadata_props for node in model.graph.node for name in node.output}
     for node in _nodes(made.graph):
         if node.op_type.startswith("Reduce"):
@@ -42,6 +57,19 @@ def lowered(model: Any, opset: int) -> Any:
                 node.metadata_props.extend(origin[name])
     made.ir_version = min(made.ir_version, onnx.helper.find_min_ir_version_for(list(made.opset_import)))
     return made
+
+
+def _is_the_same(node: Any) -> bool:
+    """Whether ``node`` reads the same in set 13: a Pad of all axes, a Reshape in which 0 stands for the size there is.
+    An attribute that says so goes, since set 13 has none."""
+    if node.op_type == "Pad":
+        return len(node.input) < _WITH_AXES or not node.input[_WITH_AXES - 1]
+    if node.op_type in _WIDER_TYPES:
+        return True
+    if node.op_type != "Reshape" or any(one.name == "allowzero" and one.i for one in node.attribute):
+        return False
+    del node.attribute[:]
+    return True
 
 
 def _nodes(graph: Any) -> Iterator[Any]:

@@ -139,8 +139,10 @@ class _Edit:
         return any(self._is_float(node) for node in self.graph.raw.operators)
 
     def _is_float(self, node: Any) -> bool:
+        if builtin(self.graph, node) not in WEIGHTS:
+            return False
         kept = name_of(self.graph, int(node.outputs[0])) in self.keep_float
-        return not kept and builtin(self.graph, node) in WEIGHTS and self.graph.data(int(node.inputs[2])) is not None
+        return not kept and self.graph.data(int(node.inputs[2])) is not None
 
     def run(self) -> None:
         """Rewrites the operators."""

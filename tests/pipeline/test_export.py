@@ -139,10 +139,10 @@ def test_a_format_that_cannot_begin_leaves_the_others(
 ) -> None:
     real = registry.lookup
     monkeypatch.setattr(registry, "lookup", lambda table, name: Failing if name == "onnx" else real(table, name))
-    with pytest.raises(GateError, match="onnx failed, and no .onnx file was published: no such operator"):
+    with pytest.raises(GateError, match=r"onnx failed, and no \.onnx file was published: no such operator"):
         export(factory, to=["onnx", "pt2"], out=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["network.pt2"]
-    with pytest.raises(UnsupportedError, match="^no such operator$"):
+    with pytest.raises(UnsupportedError, match=r"^no such operator$"):
         export(factory, to=["onnx"], out=tmp_path)
 
 
