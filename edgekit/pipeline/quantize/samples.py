@@ -98,8 +98,9 @@ def is_whole(artifact: Artifact, chosen: Dataset, signature: Signature) -> bool:
 
 
 def calibration_feeds(artifact: Artifact, chosen: Dataset, signature: Signature) -> Iterator[Feed]:
-    """The samples as the file takes them, one a feed where it leaves that free: every activation of a feed is held at once.
-    For a file of one step, every step of every sample with its state.
+    """The samples as the file takes them; for a file of one step, every step of every sample with its state.
+
+    A feed is one sample where the file leaves that free: all of its activations are held at once.
     """
     card = artifact.card
     contract = card.contract if card is not None else {}
