@@ -32,8 +32,8 @@ LIKELY = 0.25
 """Probabilities (values in 0..1) are judged by their ratio from here on, whatever stands beside them, and counted as
 dead from :data:`STILL` on."""
 SUM_TO_ONE = 1e-3
-"""How far the channels of a place may be from 1 in sum to be a distribution, as a softmax gives it. Of many classes most
-are near zero at every place, and so is the typical channel: there the channels that are :data:`LIKELY` are judged."""
+"""How far the channels of a place may be from 1 in sum to be a distribution, as a softmax gives it. Of many classes
+most are near zero at every place, and so is the typical channel: those that are :data:`LIKELY` are judged."""
 FEWEST = 8
 """Values of a channel below which it is not judged: of one value the ratio says nothing."""
 
