@@ -18,7 +18,7 @@ from edgekit.errors import ParityError
 from edgekit.passes import onnx_prepare, quantize_onnx
 from edgekit.pipeline.inspect import inspect
 from edgekit.pipeline.quantize import quantize
-from edgekit.pipeline.quantize.samples import HELD_MOST, INVENTED, samples_of
+from edgekit.pipeline.quantize.samples import HELD_MOST, INVENTED, calibration_feeds, samples_of
 from edgekit.report.quantize import render_quantize
 from edgekit.report.text import show
 from edgekit.report.verbs import render_inspect
@@ -112,6 +112,15 @@ def test_a_quarter_is_held_back(tmp_path: Path, there: int, asked: int | None, h
     one, other = ({float(row[0]) for row in np.asarray(side.arrays["x"])} for side in (found.fit, found.held))
     assert len(other) == held <= HELD_MOST
     assert one | other == set(range(there)) and not one & other
+
+
+def test_a_free_batch_is_calibrated_one_sample_at_a_time(net: Path, tmp_path: Path) -> None:
+    """All activations of a feed are held at once: 64 of a network with large ones took 17 GB."""
+    artifact, chosen = open_artifact(net), samples_of(samples(tmp_path / "d.npz", 100), None).fit
+    assert chosen is not None
+    with edgekit.load(net) as runner:
+        shapes = [feed["x"].shape for feed in calibration_feeds(artifact, chosen, runner.signature)]
+    assert shapes == [(1, 16)] * len(chosen)
 
 
 def test_a_wire_that_was_moved_is_not_published(net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
