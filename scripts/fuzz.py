@@ -1,9 +1,9 @@
 """Files that a stranger made, given to every reader of edgekit; see scripts/fuzz.
 
 Each input is made of the corpus and a seed, the same every time, and read in a child process. A fault is an exception
-that is not an EdgekitError, more than 5 s (without what other programs took of the processor), more than 1 GB of memory
-or disk, a crash, a file written, a program started or a pickle opened, and a file left behind. With --commands whole
-command lines are run. Exit code 1 when there is a fault.
+that is not an EdgekitError, more than 5 s (without what other programs took of the processor, and again when it is
+tried a second time), more than 1 GB of memory or disk, a crash, a file written, a program started or a pickle opened,
+and a file left behind. With --commands whole command lines are run. Exit code 1 when there is a fault.
 """
 
 from __future__ import annotations
@@ -243,7 +243,8 @@ def warm_up(readers: Mapping[str, Reader], seeds: Mapping[str, list[Path]], fold
                 except Exception as error:
                     refused.append(f"{name}, {seed.name}: {error}")
     if refused:
-        raise SystemExit("fuzz: good files are refused:\n" + "\n".join(refused))
+        remedy = "; where another version of edgekit made them, remove the folder of the corpus"
+        raise SystemExit("fuzz: good files are refused:\n" + "\n".join(refused) + remedy)
 
 
 def within(seconds: float | None, jobs: Iterator[Job]) -> Iterator[Job]:

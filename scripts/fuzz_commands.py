@@ -106,10 +106,11 @@ SIGNALS = (0,) * 12 + (signal.SIGTERM, signal.SIGINT)
 
 @dataclass(frozen=True)
 class Output:
-    """A file that a command line names: what it held before, and the exit codes with which it may be written."""
+    """A file that a command line names: what it held before (None: it is an empty folder), and the exit codes with
+    which it may be written."""
 
     place: Path
-    before: bytes
+    before: bytes | None
     codes: tuple[int, ...]
 
 
@@ -206,7 +207,8 @@ def _output(rng: Random, word: str, folder: Path, case: Case) -> bytes:
         case.outputs.append(Output(place, b"", codes))
     elif kind == "descriptor":
         case.descriptors.append(os.open(target, os.O_WRONLY | os.O_CREAT))
-    case.outputs.append(Output(target, target.read_bytes() if kind == "link" else b"", codes))
+    before = None if kind == "folder" else target.read_bytes() if kind == "link" else b""
+    case.outputs.append(Output(target, before, codes))
     if kind == "descriptor":
         return b"/dev/fd/%d" % case.descriptors[-1]
     return os.fsencode(place) if rng.random() < 0.5 else os.fsencode(place.name)
@@ -354,8 +356,10 @@ def _left(case: Case, code: int, folder: Path) -> Iterator[str]:
             yield f"{place.name} outside of its folder"
 
 
-def _as_before(path: Path, before: bytes) -> bool:
+def _as_before(path: Path, before: bytes | None) -> bool:
     mode = path.lstat().st_mode
+    if before is None:
+        return stat.S_ISDIR(mode) and not any(path.iterdir())
     return (not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)) or (stat.S_ISREG(mode) and path.read_bytes() == before)
 
 

@@ -129,6 +129,23 @@ def _leave_properly_when_terminated() -> None:
         signal.signal(signal.SIGTERM, leave)
 
 
+def settle(code: int) -> int:
+    """The exit code of a program that has done its work with ``code``: another where standard output cannot take what
+    is left. Neither stream then has anything that the interpreter could not write at its end."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _discard(sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _discard(sys.stdout)
+        if code == 0:
+            code, message = (BROKEN_PIPE, "") if isinstance(error, BrokenPipeError) else explain(error)
+            say(message) if message else None
+    return code
+
+
 def _discard(*streams: TextIO) -> None:
     """Streams are flushed once more when the interpreter ends: gives them a place where that works."""
     nowhere = os.open(os.devnull, os.O_WRONLY)

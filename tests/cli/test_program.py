@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -190,6 +191,17 @@ def test_full_standard_output(tiny_onnx: Path, edgekit_program: str) -> None:
     assert done.returncode == 3
     assert "No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("words", "code"), [("--help", 3), ("models", 3), ("models --nonsense", 2)])
+def test_streams_that_take_nothing(words: str, code: int, edgekit_program: str, tmp_path: Path) -> None:
+    """Of Python's own exit code 120, with which it says that it could not write what was left, there is no trace."""
+    with open(tmp_path / "printed", "w") as out:
+        done = subprocess.run(
+            [edgekit_program, *words.split()], stdout=out, stderr=out, check=False,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
+        )  # fmt: skip
+    assert done.returncode == code
 
 
 SLEEPER = """
