@@ -38,7 +38,7 @@ def _texts(message: Any) -> Iterator[str | bytes]:
     from google.protobuf.message import Message
 
     for field, value in message.ListFields():
-        parts = (value,) if isinstance(value, str | bytes | Message) else value
+        parts: Any = (value,) if isinstance(value, str | bytes | Message) else value
         if field.type == field.TYPE_STRING and field.name not in _FREE:
             yield from parts
         elif field.type == field.TYPE_MESSAGE and field.message_type.name == "TensorProto":
