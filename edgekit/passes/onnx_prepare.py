@@ -13,6 +13,7 @@ from edgekit.leftovers import scratch_folder
 from edgekit.passes.onnx_graphs import Names, graphs, nodes, reads, with_shapes
 from edgekit.passes.onnx_opset import converted, opset_of
 from edgekit.passes.onnx_weights import use_of, weights
+from edgekit.quality.onnxfile import load_onnx
 from edgekit.types import Array
 
 CONTRIB = "com.microsoft"
@@ -30,9 +31,7 @@ def prepared(path: Path) -> Any:
         ModelError: onnx cannot bring it to opset 17 (:func:`edgekit.passes.onnx_opset.converted`), or onnxruntime
             cannot fold it.
     """
-    import onnx
-
-    model = onnx.load(str(path))
+    model = load_onnx(path)
     if opset_of(model) < OPSET:
         model = converted(model, OPSET, path)
     model.ir_version = max(model.ir_version, _IR_VERSION)
