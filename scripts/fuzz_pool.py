@@ -175,7 +175,7 @@ class Pool:
                 assert slot.job is not None
                 seconds = slot.seconds()
                 job, slot.job, slot.reading = slot.job, None, False
-                if seconds > self._readers[job.reader].seconds:
+                if seconds > _allowed(self._readers[job.reader]):
                     message["faults"].append(too_long(self._readers[job.reader]))
                 yield Outcome(job, message["outcome"], message["told"], message["faults"], seconds, message["peak"])
 
@@ -189,7 +189,7 @@ class Pool:
                 raise RuntimeError(f"fuzz: making {slot.job} takes too long")
             return None
         reader = self._readers[slot.job.reader]
-        if seconds > reader.seconds:
+        if seconds > _allowed(reader):
             return Outcome(slot.job, "killed", faults=[too_long(reader)], seconds=seconds)
         memory = _resident(slot.pid) - slot.resident
         if memory > MOST_MEMORY:
@@ -204,6 +204,16 @@ class Pool:
         status = _end(slot)
         self._start(number, selector, trace)
         return status
+
+
+def crowding() -> float:
+    """How many programs share a processor of this machine, 1 or more."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+def _allowed(reader: Reader) -> float:
+    """Seconds that an input may take; what the programs a reader starts wait for a processor is not known exactly."""
+    return reader.seconds * (crowding() if reader.starts else 1.0)
 
 
 def too_long(reader: Reader) -> str:

@@ -236,6 +236,22 @@ def test_interrupted_run_publishes_nothing(number: signal.Signals, code: int, tm
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_library_that_makes_an_error_of_the_end(tmp_path: Path) -> None:
+    """As one does that is ended while it is imported."""
+    program = SLEEPER.replace(
+        "        time.sleep(60)\n",
+        "        try: time.sleep(60)\n        except BaseException: raise AttributeError('half imported') from None\n",
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "inspect", "x.onnx"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == "ready\n"
+    process.terminate()
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (143, "")
+
+
 def test_verbs_are_in_the_order_of_the_flow() -> None:
     assert list(VERBS)[:7] == ["models", "train", "finetune", "export", "prune", "quantize", "eval"]
 

@@ -14,7 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 from onnx import TensorProto, helper
 
 from edgekit import wire_onnx
-from edgekit.artifact import open_artifact
+from edgekit.artifact import contract_of, open_artifact
 from edgekit.errors import LimitError, ModelError
 from edgekit.quality.account import account, quantized_already
 from edgekit.quality.contents import file_signature, operators
@@ -141,6 +141,20 @@ def tflite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 READERS: tuple[Callable[[Any], Any], ...] = (operators, file_signature, account, quantized_already)
+
+
+def test_operators_without_inputs_or_outputs(tmp_path: Path, tflite: Path) -> None:
+    content = schema.ModelT.InitFromPackedBuf(tflite.read_bytes(), 0)
+    content.subgraphs[0].operators[0].inputs = []
+    builder = flatbuffers.Builder()
+    builder.Finish(content.Pack(builder), file_identifier=b"TFL3")
+    (tmp_path / "a.tflite").write_bytes(builder.Output())
+    with pytest.raises(ModelError, match=r"a\.tflite cannot be read as a graph of tflite"):
+        account(open_artifact(tmp_path / "a.tflite"))
+    value = helper.make_tensor("v", TensorProto.FLOAT, [1], [1.0])
+    (tmp_path / "a.onnx").write_bytes(model([helper.make_node("Constant", [], [], value=value)]))
+    with pytest.raises(ModelError, match=r"a\.onnx cannot be read as a graph of onnx"):
+        contract_of(open_artifact(tmp_path / "a.onnx"))
 
 
 @pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
