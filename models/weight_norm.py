@@ -52,7 +52,7 @@ def weight_norms(module: nn.Module) -> list[WeightNorm]:
         for hook in layer._forward_pre_hooks.values():
             if isinstance(hook, Hook):
                 found.append(WeightNorm(name, hook.name, hook.dim if hook.dim != -1 else None, True))
-        held = dict(layer.parametrizations.items()) if parametrize.is_parametrized(layer) else {}  # type: ignore[operator,union-attr]
+        held = dict(layer.parametrizations.items()) if parametrize.is_parametrized(layer) else {}
         if all(len(row) == 1 and isinstance(row[0], parametrizations._WeightNorm) for row in held.values()):
             found += [
                 WeightNorm(name, key, row[0].dim if row[0].dim != -1 else None, False) for key, row in held.items()

@@ -219,8 +219,8 @@ class _Probe:
                     some = columns[start : start + step]
                     chosen = torch.zeros((len(some), *value.shape))  # one column each
                     for k in range(len(some)):
-                        column = chosen[k].select(axis, start + k)
-                        column.copy_(torch.rand(column.shape, generator=self._generator))
+                        one = chosen[k].select(axis, start + k)
+                        one.copy_(torch.rand(one.shape, generator=self._generator))
                     for node, behind in zip(some, self._behind(value, chosen), strict=True):
                         links.join([node, *behind])
 

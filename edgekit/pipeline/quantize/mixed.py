@@ -21,7 +21,9 @@ from edgekit.types import Artifact
 
 log = logging.getLogger("edgekit")
 SAMPLES = 4
-"""Samples on which every operator is tried by itself: of each the parent runs once an operator."""
+"""Samples on which an operator is tried by itself: of each the parent runs once an operator."""
+SURE_DB = 15.0
+"""By how much an operator has to be above its floor on the first of them not to be tried on the others."""
 MARGIN_DB = 1.0
 """By how much the simulation has to be above the floor for its choice to be tried: it was within 0.1 dB of the file,
 but for operators that round inside."""
@@ -87,7 +89,12 @@ def ranked(work: Work, proof: Proof) -> Plan:
     with Simulation(proof.pair, calls) as simulation:
         log.info("what each of %d operators costs by itself", len(simulation.integers))
         own = Floor(FLOORS[work.options.scheme])
-        found = [_sensitivity(proof, own, number, simulation.fidelity((number,))) for number in simulation.integers]
+        found = []
+        for number in simulation.integers:
+            alone = simulation.fidelity((number,), calls[:1])
+            if Floor(own.output_db + SURE_DB).failures(alone.outputs):
+                alone = simulation.fidelity((number,))
+            found.append(_sensitivity(proof, own, number, alone))
     found.sort(key=lambda one: one.rank, reverse=True)
     digest, options = sha256_model(work.parent.path), work.options
     return Plan(options.scheme, digest, work.samples.said, len(calls), tuple(found), (), options.max_drop)
