@@ -143,7 +143,7 @@ def _enum_names(enum: str) -> dict[int, str]:
 
 
 def _counts(graph: Any, op: Any, types: Mapping[int, str]) -> bool:
-    """True for an operator on plain integers: steps of a loop, shapes, masks, handles. A quantized tensor has a scale."""
+    """True for an operator on plain integers or handles: steps of a loop, shapes. A quantized tensor has a scale."""
     tensors = [graph.tensors[i] for i in (*op.inputs, *op.outputs) if i >= 0]
     return all(types[t.type] in _PLAIN and not _scaled(t) for t in tensors)
 

@@ -9,6 +9,7 @@ import pytest
 
 import edgekit
 from edgekit.artifact import open_artifact
+from edgekit.errors import UnsupportedError
 from edgekit.quality.account import account, quantized_already
 
 
@@ -33,3 +34,10 @@ def test_what_moves_a_variable_is_no_work(handles: Path) -> None:
     assert (found.operators, found.integer_operators) == (1, 0)
     assert [left.operator for left in found.left_float] == ["ADD"]
     assert not quantized_already(artifact)
+
+
+@pytest.mark.parametrize("scheme", ["fp16", "int8-weights", "int8-dynamic"])
+def test_it_is_not_quantized_and_that_is_said(handles: Path, scheme: str) -> None:
+    with pytest.raises(UnsupportedError, match="keeps its state in resource variables"):
+        edgekit.quantize(handles, scheme=scheme, out=handles.with_name("q.tflite"), seconds=None)
+    assert not handles.with_name("q.tflite").exists()

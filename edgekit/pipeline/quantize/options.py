@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -155,10 +155,16 @@ def check_options(artifact: Artifact, target: Path, options: QuantizeOptions, su
     check_output(target)
     if options.save_calibration is not None:
         check_output(options.save_calibration)
-    _check_integers(artifact, options)
+    kinds = operators(artifact)
+    if "VAR_HANDLE" in kinds:
+        raise UnsupportedError(
+            f"{artifact.path} keeps its state in resource variables (VAR_HANDLE), beside which edgekit quantizes "
+            "nothing yet; export the network with its state as inputs and outputs (--streaming), or keep the float file"
+        )
+    _check_integers(artifact, options, kinds)
 
 
-def _check_integers(artifact: Artifact, options: QuantizeOptions) -> None:
+def _check_integers(artifact: Artifact, options: QuantizeOptions, kinds: Iterable[str]) -> None:
     """Refuses a recurrent network for a target without floating point, except for LSTM in one direction in TFLite.
 
     Raises:
@@ -166,7 +172,7 @@ def _check_integers(artifact: Artifact, options: QuantizeOptions) -> None:
     """
     if options.for_ not in INTEGERS_ONLY:
         return
-    found = [kind for kind in operators(artifact) if kind in _WITHOUT_INTEGER_FORM[artifact.format]]
+    found = [kind for kind in kinds if kind in _WITHOUT_INTEGER_FORM[artifact.format]]
     if found:
         as_gru = " (a loop, as a GRU is)" if "WHILE" in found else ""
         raise QualityError(
