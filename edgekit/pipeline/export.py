@@ -166,7 +166,7 @@ def export(
         _check_replaced([folder / f"{file_name}.{c.format}" for c in converters.values()], network)
     from edgekit.quality.reproduce import Named, located
 
-    named = Named(str(source), factory)
+    origin_of = Named(str(source), factory)
     try:
         with _staging(folder, file_name, converters.values()) as stage:
             made, failed = _convert_all(converters, capture, proof, stage, file_name)
@@ -174,10 +174,10 @@ def export(
                 raise next(iter(failed.values()))
             published = [_publish(item, folder) for item in made]
     except ConversionError as error:
-        raise located(error, capture, named, folder) from error
-    for key, error in failed.items():
-        if isinstance(error, ConversionError):
-            failed[key] = located(error, capture, named, folder)
+        raise located(error, capture, origin_of, folder) from error
+    for key, failure in failed.items():
+        if isinstance(failure, ConversionError):
+            failed[key] = located(failure, capture, origin_of, folder)
     if failed:
         raise _failure(published, failed)
     return ExportResult(str(source), network.name, capture.signature, tuple(published), origin(network.card))
