@@ -133,7 +133,8 @@ def _least_bytes(spec: TensorSpec) -> int:
 def output_bytes(signature: Signature, feed: Feed) -> int:
     """What the outputs of one run on ``feed`` may take: as much as their shapes say, where these say it.
 
-    Where an input has a free axis beside its batch, the sizes of outputs may be those of an example: TFLite files have no others.
+    Where an input has a free axis beside its batch, the sizes of outputs may be those of an example: TFLite files have
+    no others.
     """
     if _has_free_inputs(signature):
         return limit("REPLY_ARRAY_BYTES")
@@ -156,8 +157,8 @@ def check_outputs(arrays: Mapping[str, Array], signature: Signature, feed: Feed,
     """Raises ValueError unless ``arrays`` are the outputs of a run on ``feed``.
 
     A shape without axes says nothing (runtimes give it for outputs whose rank is not known), and the first axis may be
-    that of the feed: exporters write the batch of their example into the file, and where an input has another free axis,
-    all sizes of it. ``named``: the names of free dimensions
+    that of the feed: exporters write the batch of their example into the file, and where an input has another free
+    axis, all sizes of it. ``named``: the names of free dimensions
     are those of a card, and mean the same in inputs and outputs.
     """
     _check_names(arrays, tuple(spec.name for spec in signature.outputs))
