@@ -46,6 +46,12 @@ def python(script: str, *arguments: str) -> Done:
     return run([sys.executable, str(SCRIPTS / script), *arguments])
 
 
+def openvino(*arguments: str) -> Done | None:
+    """real_openvino.py in its own environment; None where there is none."""
+    interpreter = os.environ.get("EDGEKIT_OPENVINO_PYTHON", "")
+    return run([interpreter, str(SCRIPTS / "real_openvino.py"), *arguments]) if interpreter else None
+
+
 def run(command: list[str], environment: dict[str, str] | None = None) -> Done:
     """The command, ended after :data:`TIMEOUT_S`, in an empty folder, where some tools leave files."""
     started = time.monotonic()
