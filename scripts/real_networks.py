@@ -45,12 +45,12 @@ def main() -> int:
     unknown = set(options.names) - set(subjects)
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(subjects)}")
-    known = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.is_file() else {"networks": {}}
     for name in options.names or subjects:
         work = ROOT / "runs" / "real-networks" / name
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         network = _network(subjects[name], options, work)
+        known = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.is_file() else {"networks": {}}
         known["networks"][name] = {**network, "date": datetime.date.today().isoformat(), "load": os.getloadavg()[0]}
         known["networks"] = {each: known["networks"][each] for each in subjects if each in known["networks"]}
         known["environment"] = environment()
