@@ -19,6 +19,7 @@ from edgekit.errors import InputError, ModelError, UsageError
 from edgekit.inputs import open_regular, read_regular, require_regular_inside
 from edgekit.limits import check
 from edgekit.outputs import publishing
+from edgekit.reading import reading
 from edgekit.tables import index_bounds
 from edgekit.types import Artifact, Card, Format, InputContract
 
@@ -90,7 +91,8 @@ def contract_of(artifact: Artifact) -> dict[str, InputContract]:
         ModelError: the file is damaged.
     """
     contract = dict(artifact.card.contract) if artifact.card is not None else {}
-    bounds = {} if artifact.path.is_dir() else index_bounds(artifact.path.read_bytes(), artifact.format)
+    with reading(artifact.path, ModelError, f"a graph of {artifact.format}"):
+        bounds = {} if artifact.path.is_dir() else index_bounds(artifact.path.read_bytes(), artifact.format)
     for name, rows in bounds.items():
         rule = contract.get(name, InputContract())
         if rule.kind == "array" and "most" not in rule.params:

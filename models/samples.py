@@ -30,6 +30,7 @@ class Samples:
     """The samples as tensors in memory, split into those that train and those that choose the best epoch."""
 
     def __init__(self, network: Network, data: Dataset, options: TrainOptions) -> None:
+        self.spec, self.label = network.signature.inputs[0], data.label
         (name, contract), *_ = network.card.contract.items() or [("", InputContract())]
         self.objective = objective(network.task.kind)
         share = min(options.validation, MAX_VALIDATION / len(data))
@@ -53,6 +54,14 @@ class Samples:
             self.augment = options.augment if options.augment in meant else ""
             arrays = arranged(arrays, data.columns, contract)
             self.values = torch.from_numpy(apply_contract(arrays, contract, network.signature.inputs[0].dtype))
+
+    def misfit(self, inputs: Tensor) -> str:
+        """What of a batch is not as the network's signature has it; empty where all of it is."""
+        wanted, got = self.spec.shape[1:], tuple(inputs.shape[1:])
+        pairs = zip(wanted, got, strict=False)
+        if len(wanted) == len(got) and all(size == extent for size, extent in pairs if isinstance(size, int)):
+            return ""
+        return f"{self.label} has samples of shape {got}, the network takes {wanted}"
 
     def steps(self, options: TrainOptions, world: int) -> int:
         """Optimizer steps of one epoch."""

@@ -25,7 +25,8 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from edgekit.data import Dataset
-from edgekit.errors import DeviceError, GateError, UsageError
+from edgekit.errors import DataError, DeviceError, GateError, UsageError
+from edgekit.reading import why
 from edgekit.types import Network
 
 log = logging.getLogger("edgekit")
@@ -259,7 +260,7 @@ class _Loop:
         return float(total) / max(count, 1)
 
     def _loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        outputs = self.module(inputs).float()
+        outputs = self._outputs(inputs).float()
         hard = self.samples.objective.loss(outputs, targets, inputs, self.options)
         if self.teacher is None or self.options.distil == 0:
             return hard
@@ -268,6 +269,15 @@ class _Loop:
         return (1 - self.options.distil) * hard + self.options.distil * distilled(
             outputs, soft, self.options.temperature
         )
+
+    def _outputs(self, inputs: Tensor) -> Any:
+        try:
+            return self.module(inputs)
+        except Exception as error:  # of the network's own code, whatever that is
+            misfit = self.samples.misfit(inputs)
+            if not misfit:
+                raise
+            raise DataError(f"{misfit}: {why(error)}; give data of its shape") from error
 
     def noise(self, best: float) -> float:
         """One standard error of an accuracy on the held-out samples; 0 for other scores.

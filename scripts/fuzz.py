@@ -1,9 +1,9 @@
 """Files that a stranger made, given to every reader of edgekit; see scripts/fuzz.
 
 Each input is made of the corpus and a seed, the same every time, and read in a child process. A fault is an exception
-that is not an EdgekitError, more than 5 s (without what other programs took of the processor), more than 1 GB of memory
-or disk, a crash, a file written, a program started or a pickle opened, and a file left behind. With --commands whole
-command lines are run. Exit code 1 when there is a fault.
+that is not an EdgekitError, more than 5 s (without what other programs took of the processor, and again when it is
+tried a second time), more than 1 GB of memory or disk, a crash, a file written, a program started or a pickle opened,
+and a file left behind. With --commands whole command lines are run. Exit code 1 when there is a fault.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from random import Random
 
+from fuzz_archives import prepare
 from fuzz_child import Formats, quiet
 from fuzz_commands import PROGRAM, Maker, fresh, run
 from fuzz_corpus import GROUPS
@@ -35,9 +37,12 @@ from fuzz_page import table as page_table
 from fuzz_pool import Job, Outcome, Pool, deck
 from fuzz_readers import READERS, Reader, planted
 
+from edgekit import registry
+
 HERE = Path(__file__).parent
 CORPUS = HERE.parent / "runs" / "fuzz" / "corpus"
-SHOWN = 40
+TOLD = 500
+"""Inputs after which it is said how many there were."""
 COLUMNS = ("inputs", "refused", "accepted", "untyped", "over time", "over 1 GB", "other faults")
 
 
@@ -224,6 +229,8 @@ def warm_up(readers: Mapping[str, Reader], seeds: Mapping[str, list[Path]], fold
         "HF_HUB_OFFLINE": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
+    vars(registry)["entry_points"] = cache(registry.entry_points)  # a third of all time; no package comes meanwhile
+    prepare()
     os.environ |= {"EDGEKIT_CACHE": str(folder / "cache"), "XDG_STATE_HOME": str(folder / "state")}
     log = logging.getLogger("edgekit")
     log.setLevel(logging.INFO)
@@ -243,7 +250,8 @@ def warm_up(readers: Mapping[str, Reader], seeds: Mapping[str, list[Path]], fold
                 except Exception as error:
                     refused.append(f"{name}, {seed.name}: {error}")
     if refused:
-        raise SystemExit("fuzz: good files are refused:\n" + "\n".join(refused))
+        remedy = "; where another version of edgekit made them, remove the folder of the corpus"
+        raise SystemExit("fuzz: good files are refused:\n" + "\n".join(refused) + remedy)
 
 
 def within(seconds: float | None, jobs: Iterator[Job]) -> Iterator[Job]:
@@ -276,6 +284,8 @@ class Table:
         name = found.job.reader
         row = self.rows[name]
         row["inputs"] += 1
+        if self.total % TOLD == 0:
+            print(f"fuzz: {self.total:,} inputs", file=sys.stderr, flush=True)
         if found.outcome in ("refused", "accepted"):
             row[found.outcome] += 1
         self.slowest[name] = max(self.slowest[name], found.seconds)

@@ -104,7 +104,7 @@ def write_zip(
     for member in members:
         entries.append(member.entry(len(body) - len(around[0])))
         body += member.header() + around[1]
-    entries += [entries[index] for index in again]
+    entries += [entries[index] for index in again if index < len(members)]
     directory = b"".join(entries)
     values = {"disk": 0, "first": 0, "here": len(entries), "all": len(entries), "size": len(directory)}
     values |= {"offset": len(body) - len(around[0]), "note": len(comment)} | dict(end or {})
@@ -235,6 +235,12 @@ def _deflated_zeros() -> bytes:
     """Zeros in blocks of their own, which can stand one behind the other any number of times."""
     maker = zlib.compressobj(9, zlib.DEFLATED, -15)
     return maker.compress(bytes(_PIECE)) + maker.flush(zlib.Z_FULL_FLUSH)
+
+
+def prepare() -> None:
+    """Makes what many inputs share; otherwise every process makes it for itself."""
+    _deflated_zeros()
+    _packed_zeros("gz")
 
 
 # ---------------------------------------------------------------- gzip and its like

@@ -1,7 +1,7 @@
 """Command lines for ``scripts/fuzz --commands``: mutated files, odd names and outputs, closed streams, tight limits.
 
 A fault is a traceback, "internal error", an exit code that README does not name, a control character in what is
-printed, a file that was left behind, and more than a minute.
+printed, a file that was left behind, and more than a minute (as many as there are programs for each processor).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from random import Random
 from typing import Any
 
 from fuzz_inputs import make, seeds_of
+from fuzz_pool import crowding
 from fuzz_readers import READERS
 
 SECONDS = 60.0
@@ -99,17 +100,18 @@ LIMITS: tuple[Mapping[str, int], ...] = (
     {}, {}, {}, {}, {"NOFILE": 8}, {"NOFILE": 16}, {"NOFILE": 40}, {"FSIZE": 0}, {"FSIZE": 4096}, {"AS": 500 << 20},
     {"AS": 1 << 30}, {"AS": 3 << 30}, {"NPROC": 1}, {"CORE": 0}, {"STACK": 1 << 20},
 )  # fmt: skip
-HEAVY = ("verify", "recipe", "export", "quantize", "prune", "train", "finetune")
+HEAVY = ("models", "verify", "recipe", "export", "quantize", "prune", "train", "finetune")
 """Commands that import torch, TensorFlow or LiteRT's converter: with less memory those end the process themselves."""
 SIGNALS = (0,) * 12 + (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True)
 class Output:
-    """A file that a command line names: what it held before, and the exit codes with which it may be written."""
+    """A file that a command line names: what it held before (None: it is an empty folder), and the exit codes with
+    which it may be written."""
 
     place: Path
-    before: bytes
+    before: bytes | None
     codes: tuple[int, ...]
 
 
@@ -185,7 +187,9 @@ def _output(rng: Random, word: str, folder: Path, case: Case) -> bytes:
     number = len(case.words)
     place = target = folder / f"out-{number}{word[3:].removeprefix('DIR')}"
     kind = "file" if word.endswith("DIR") else rng.choice(OUTPUTS)
-    codes = FINISHED if case.words[-1] == b"--json" else (0,)
+    codes: tuple[int, ...] = (0,)
+    if case.words[-1] == b"--json":  # 3: it stands before the table is printed, for which there may be no space
+        codes = (*FINISHED, 3) if case.streams == "full" or "FSIZE" in case.limits else FINISHED
     if kind == "-":
         return b"-"
     if kind in ("null", "full") and os.geteuid() == 0:
@@ -206,7 +210,8 @@ def _output(rng: Random, word: str, folder: Path, case: Case) -> bytes:
         case.outputs.append(Output(place, b"", codes))
     elif kind == "descriptor":
         case.descriptors.append(os.open(target, os.O_WRONLY | os.O_CREAT))
-    case.outputs.append(Output(target, target.read_bytes() if kind == "link" else b"", codes))
+    before = None if kind == "folder" else target.read_bytes() if kind == "link" else b""
+    case.outputs.append(Output(target, before, codes))
     if kind == "descriptor":
         return b"/dev/fd/%d" % case.descriptors[-1]
     return os.fsencode(place) if rng.random() < 0.5 else os.fsencode(place.name)
@@ -241,11 +246,7 @@ def run(case: Case, folder: Path) -> Ended:
             ending(process)
         timer = threading.Timer(case.after_s, process.send_signal, (case.sent,))  # 0: nothing is sent
         timer.start()
-        late = False
-        try:
-            process.wait(SECONDS)
-        except subprocess.TimeoutExpired:
-            late = True
+        late = not (_ended(process, SECONDS) or _ended(process, SECONDS * (crowding() - 1)))
         timer.cancel()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -259,6 +260,12 @@ def run(case: Case, folder: Path) -> Ended:
     text = log.read_bytes().decode("utf-8", "backslashreplace")
     faults = [f"over {SECONDS:g} s"] if late else list(_faults(case, code, text, folder))
     return Ended(code, time.monotonic() - started, text, faults)
+
+
+def _ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    return process.poll() is not None
 
 
 def _begin(case: Case) -> None:
@@ -354,8 +361,10 @@ def _left(case: Case, code: int, folder: Path) -> Iterator[str]:
             yield f"{place.name} outside of its folder"
 
 
-def _as_before(path: Path, before: bytes) -> bool:
+def _as_before(path: Path, before: bytes | None) -> bool:
     mode = path.lstat().st_mode
+    if before is None:
+        return stat.S_ISDIR(mode) and not any(path.iterdir())
     return (not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)) or (stat.S_ISREG(mode) and path.read_bytes() == before)
 
 

@@ -75,11 +75,15 @@ class Pool:
         self._readers, self._seeds, self._folder, self._seed, self._jobs = readers, seeds, folder, seed, jobs
         self._slots: list[_Slot] = []
         self._again: list[Job] = []
+        self._late: dict[Job, bool] = {}  # inputs that took too long -> whether they have been given out again
         gc.collect()
         gc.freeze()  # what is there now need not be looked at again by every child
 
     def run(self, deck: Iterator[Job], told: Callable[[Outcome], None], *, trace: bool = False) -> None:
-        """All inputs of ``deck``; ``told`` is called with what became of each. ``trace``: with tracebacks, loudly."""
+        """All inputs of ``deck``; ``told`` is called with what became of each. ``trace``: with tracebacks, loudly.
+
+        What takes too long is tried once more when all others are done: it may have been the machine.
+        """
         selector = selectors.DefaultSelector()
         try:
             for number in range(self._jobs):
@@ -88,14 +92,29 @@ class Pool:
                 for key, _ in selector.select(TICK_S):
                     slot: _Slot = key.data
                     for outcome in self._heard(slot, selector, trace):
-                        told(outcome)
+                        self._tell(outcome, told)
                 for slot in list(self._slots):
                     if (over := self._over(slot)) is not None:
                         self._replace(slot, selector, trace)
-                        told(over)
+                        self._tell(over, told)
         finally:
             for slot in self._slots:
                 _end(slot)
+
+    def _tell(self, outcome: Outcome, told: Callable[[Outcome], None]) -> None:
+        late = any(fault == too_long(self._readers[outcome.job.reader]) for fault in outcome.faults)
+        if late and outcome.job not in self._late:
+            self._late[outcome.job] = False
+        else:
+            told(outcome)
+
+    def _next(self, deck: Iterator[Job]) -> Job | None:
+        if self._again:
+            return self._again.pop()
+        job = next(deck, None) or next((job for job, given in self._late.items() if not given), None)
+        if job in self._late:
+            self._late[job] = True
+        return job
 
     def _start(self, number: int, selector: selectors.BaseSelector, trace: bool) -> None:
         ours, theirs = socket.socketpair()
@@ -124,7 +143,7 @@ class Pool:
 
     def _deal(self, slot: _Slot, deck: Iterator[Job], trace: bool) -> bool:
         """Gives an idle child the next input; whether it has one."""
-        if slot.job is None and (job := self._again.pop() if self._again else next(deck, None)) is not None:
+        if slot.job is None and (job := self._next(deck)) is not None:
             slot.job, slot.reading, slot.since = job, False, time.monotonic()
             order = {"name": job.reader, "seed": self._seed, "index": job.index, "trace": trace}
             with contextlib.suppress(BrokenPipeError):  # its end is heard in a moment
@@ -156,8 +175,8 @@ class Pool:
                 assert slot.job is not None
                 seconds = slot.seconds()
                 job, slot.job, slot.reading = slot.job, None, False
-                if seconds > self._readers[job.reader].seconds:
-                    message["faults"].append(f"over {self._readers[job.reader].seconds:g} s")
+                if seconds > _allowed(self._readers[job.reader]):
+                    message["faults"].append(too_long(self._readers[job.reader]))
                 yield Outcome(job, message["outcome"], message["told"], message["faults"], seconds, message["peak"])
 
     def _over(self, slot: _Slot) -> Outcome | None:
@@ -169,9 +188,9 @@ class Pool:
             if seconds > MAKING_S:
                 raise RuntimeError(f"fuzz: making {slot.job} takes too long")
             return None
-        limit = self._readers[slot.job.reader].seconds
-        if seconds > limit:
-            return Outcome(slot.job, "killed", faults=[f"over {limit:g} s"], seconds=seconds)
+        reader = self._readers[slot.job.reader]
+        if seconds > _allowed(reader):
+            return Outcome(slot.job, "killed", faults=[too_long(reader)], seconds=seconds)
         memory = _resident(slot.pid) - slot.resident
         if memory > MOST_MEMORY:
             return Outcome(slot.job, "killed", faults=["over 1 GB"], seconds=seconds, peak=memory)
@@ -185,6 +204,21 @@ class Pool:
         status = _end(slot)
         self._start(number, selector, trace)
         return status
+
+
+def crowding() -> float:
+    """How many programs share a processor of this machine, 1 or more."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+def _allowed(reader: Reader) -> float:
+    """Seconds that an input may take; what the programs a reader starts wait for a processor is not known exactly."""
+    return reader.seconds * (crowding() if reader.starts else 1.0)
+
+
+def too_long(reader: Reader) -> str:
+    """The fault of an input that took longer than it may."""
+    return f"over {reader.seconds:g} s"
 
 
 def _end(slot: _Slot) -> int:

@@ -41,7 +41,7 @@ class Reader:
     main: str
     seeds: str = ""
     mutator: Callable[[str], Mutator] = field(default=mutator_of)
-    weight: int = 4
+    weight: int = 8
     seconds: float = SECONDS
     starts: bool = False
     bytes_only: bool = False
@@ -319,21 +319,21 @@ def card_or_file(name: str) -> Mutator:
 
 
 READERS: dict[str, Reader] = {
-    "onnx": Reader(inspect, "model.onnx", weight=8), "tflite": Reader(inspect, "model.tflite", weight=8),
-    "pt2": Reader(pt2, "model.pt2", weight=6), "savedmodel": Reader(inspect, ".", weight=2, needs="tensorflow"),
-    "card": Reader(card, "model", mutator=card_or_file, weight=12),
-    "checkpoint": Reader(source, "net.safetensors", weight=6),
-    "checkpoint card": Reader(source, "net.safetensors", "checkpoint", lambda name: mutate_card, weight=6),
-    "keras": Reader(source, "net.keras", weight=2, needs="keras"),
-    "hf": Reader(hf, ".", weight=2, needs="transformers"), "npz": Reader(npz, "arrays.npz", weight=6),
-    "npy": Reader(npy, "array.npy"), "wav": Reader(wav, "sound.wav"), "image": Reader(image, "photo", weight=8),
+    "onnx": Reader(inspect, "model.onnx", weight=16), "tflite": Reader(inspect, "model.tflite", weight=16),
+    "pt2": Reader(pt2, "model.pt2", weight=12), "savedmodel": Reader(inspect, ".", weight=4, needs="tensorflow"),
+    "card": Reader(card, "model", mutator=card_or_file, weight=24),
+    "checkpoint": Reader(source, "net.safetensors", weight=12),
+    "checkpoint card": Reader(source, "net.safetensors", "checkpoint", lambda name: mutate_card, weight=12),
+    "keras": Reader(source, "net.keras", weight=4, needs="keras"),
+    "hf": Reader(hf, ".", weight=4, needs="transformers"), "npz": Reader(npz, "arrays.npz", weight=12),
+    "npy": Reader(npy, "array.npy"), "wav": Reader(wav, "sound.wav"), "image": Reader(image, "photo", weight=16),
     "series": Reader(data("series", one=True), "series"), "table": Reader(data("table", one=True), "table.csv"),
-    "text": Reader(data("text"), "text"), "images": Reader(data("images"), "data", weight=8),
-    "audio": Reader(data("audio"), "data"), "recipe": Reader(recipe, "recipe.toml", weight=6),
-    "devices": Reader(devices, "edgekit/devices.toml"), "bench": Reader(bench, "bench.json", weight=6),
+    "text": Reader(data("text"), "text"), "images": Reader(data("images"), "data", weight=16),
+    "audio": Reader(data("audio"), "data"), "recipe": Reader(recipe, "recipe.toml", weight=12),
+    "devices": Reader(devices, "edgekit/devices.toml"), "bench": Reader(bench, "bench.json", weight=12),
     "calibration": Reader(calibration, "ranges.json"), "plan": Reader(plan, "plan.json"),
-    "frames": Reader(frames, "reply.frame", bytes_only=True), "tool": Reader(tool, "", weight=2, bytes_only=True),
-    "state": Reader(state, "", weight=6, bytes_only=True),
+    "frames": Reader(frames, "reply.frame", bytes_only=True), "tool": Reader(tool, "", weight=4, bytes_only=True),
+    "state": Reader(state, "", weight=12, bytes_only=True),
     "onnx in a worker": Reader(in_a_worker, "model.onnx", "onnx", weight=1, seconds=30, starts=True),
     "tflite in a worker": Reader(in_a_worker, "model.tflite", "tflite", weight=1, seconds=30, starts=True),
     "pt2 in a worker": Reader(in_a_worker, "model.pt2", "pt2", weight=1, seconds=30, starts=True),

@@ -22,7 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.errors import EdgekitError
+from edgekit.documents import parse_json, typed
+from edgekit.errors import EdgekitError, InputError
+from edgekit.inputs import read_regular
 from edgekit.locks import locked
 from edgekit.outputs import publishing
 
@@ -58,6 +60,7 @@ two thirds of what the next two minutes then needed.
 NOISY = " noisy"
 """Ends the key of a visit at which the machine was noisy: such visits are learned from apart."""
 SCHEMA = "edgekit.noise-floor/1"
+_LARGEST = 1e12
 MOST_RECORDS = 200
 MOST_OCCASIONS = 5
 _SPREADS = np.geomspace(0.0005, 0.5, 73)
@@ -203,6 +206,15 @@ def occasion_record(visits: Sequence[Sequence[float]]) -> Record | None:
     return Record(float(centres.var(ddof=1)), float(np.mean(variances)), len(visits) - 1)
 
 
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    """The file: rows of :class:`Record`, and by name of a file rows of ``(time, log p50, variance of that)``."""
+
+    schema: str
+    process: list[tuple[float, float, float]]
+    occasions: Mapping[str, list[tuple[float, float, float]]]
+
+
 class Ledger:
     """The records of this machine and these libraries, in one small file of the state folder.
 
@@ -270,21 +282,23 @@ class Ledger:
             target.write_text(json.dumps(body), encoding="utf-8")
 
     def _read(self) -> None:
-        try:
-            body = json.loads(self.path.read_text(encoding="utf-8"))
-            if body["schema"] != SCHEMA:
-                raise ValueError(f"schema {body['schema']!r}, wanted {SCHEMA!r}")
-            process = [[float(v) for v in row] for row in body["process"]]
-            occasions = {str(k): [[float(v) for v in row] for row in rows] for k, rows in body["occasions"].items()}
-            every = [row for rows in (process, *occasions.values()) for row in rows]
-            if not all(len(row) == 3 and np.isfinite(row).all() for row in every):
-                raise ValueError("a record is not three numbers")
-        except FileNotFoundError:
+        if not self.path.exists():
             return
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        try:
+            data = read_regular(self.path, InputError, "the noise floor of this machine", "DOCUMENT_BYTES")
+            saved = typed(_Saved, parse_json(data, InputError, self.path), "it")
+            if saved.schema != SCHEMA:
+                raise ValueError(f"schema {saved.schema!r}, wanted {SCHEMA!r}")
+            every = (row for rows in (saved.process, *saved.occasions.values()) for row in rows)
+            if not all(abs(value) < _LARGEST for row in every for value in row):
+                raise ValueError(f"a number of it is {_LARGEST:g} or more")
+            if not all(seen >= 0 and within >= 0 and degrees > 0 for seen, within, degrees in saved.process):
+                raise ValueError("a variance is negative, or has no degrees of freedom")
+        except (ValueError, EdgekitError) as error:
             log.info("%s is not read (%s): the noise floor is learned anew", self.path, error)
             return
-        self._process, self._occasions = process, occasions
+        self._process = [list(row) for row in saved.process]
+        self._occasions = {key: [list(row) for row in rows] for key, rows in saved.occasions.items()}
 
 
 def state_folder() -> Path:

@@ -47,6 +47,9 @@ VERBS: Mapping[str, tuple[str, str]] = {
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """The entry point of the ``edgekit`` program."""
-    from edgekit.cli.program import run
+    from edgekit.cli.program import run, settle
+    from edgekit.libraries import keep_in_the_cache
 
-    sys.exit(run(sys.argv[1:] if args is None else args))
+    keep_in_the_cache()
+    code = run(sys.argv[1:] if args is None else args)
+    sys.exit(settle(code))

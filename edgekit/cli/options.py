@@ -44,12 +44,14 @@ Render = Callable[[Any], Any]
 
 @dataclass
 class State:
-    """What ``--json``, ``-q`` and ``--debug`` said, and the standard output that results are written to."""
+    """What ``--json``, ``-q`` and ``--debug`` said, the standard output that results are written to, and the number of
+    the signal that ended the command, if one did."""
 
     json: str | None = None
     quiet: bool = False
     debug: bool = False
     stdout: TextIO = field(default_factory=lambda: sys.stdout)
+    signal: int = 0
 
 
 def _state() -> State:

@@ -91,7 +91,7 @@ def run(args: Sequence[str]) -> int:
         if getattr(sys, name) is None:  # closed by the shell (>&-); a file opened later must not take its descriptor
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # lives as long as the program
     state = State()
-    _leave_properly_when_terminated()
+    _leave_properly_when_terminated(state)
     try:
         with group.make_context("edgekit", list(args), obj=state) as context:
             group.invoke(context)
@@ -105,6 +105,8 @@ def run(args: Sequence[str]) -> int:
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 4
     except BaseException as error:
+        if state.signal:  # it came within an import, where a library made another error of it
+            return 128 + state.signal
         code, message = explain(error)
         if isinstance(error, FactoryNeededError):
             verb, *rest = args
@@ -117,16 +119,34 @@ def run(args: Sequence[str]) -> int:
         return code
 
 
-def _leave_properly_when_terminated() -> None:
+def _leave_properly_when_terminated(state: State) -> None:
     """SIGTERM ends the program like an error: half-written files are removed and workers are closed."""
     import signal
     import threading
 
     def leave(number: int, frame: object) -> None:
+        state.signal = number
         raise SystemExit(128 + number)
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, leave)
+
+
+def settle(code: int) -> int:
+    """The exit code of a program that has done its work with ``code``: another where standard output cannot take what
+    is left. Neither stream then has anything that the interpreter could not write at its end."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _discard(sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _discard(sys.stdout)
+        if code == 0:
+            code, message = (BROKEN_PIPE, "") if isinstance(error, BrokenPipeError) else explain(error)
+            say(message) if message else None
+    return code
 
 
 def _discard(*streams: TextIO) -> None:

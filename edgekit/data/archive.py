@@ -26,6 +26,8 @@ SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 _LIMIT: Final = "ARCHIVE_BYTES"
 _GZIP, _ZIP, _BLOCK = b"\x1f\x8b", b"PK", 1 << 16
 _LONGEST_NAME = 255
+_DEEPEST = 50
+"""Folders around a member; each is made and removed again by itself."""
 _LONGEST_HEADER = 1 << 20
 """Bytes of a name or of a list of attributes in a tar; Python reads each at once."""
 _HEADERS = (
@@ -68,18 +70,22 @@ def members(archive: Path, wanted: Callable[[str], bool] = lambda name: True) ->
     """The members whose names are ``wanted``, in the order of the archive; others may be of any kind.
 
     Raises:
-        DataError: it cannot be read, or a member is a link, a device, packed by another method than deflate, or would
-            land outside.
+        DataError: it cannot be read, a file is in it twice, or a member is a link, a device, packed by another method
+            than deflate, or would land outside.
         LimitError: too many members, or too large ones.
     """
+    seen: set[str] = set()
     with open_regular(archive, DataError, "an archive (.tar.gz, .tar or .zip)") as file, _reading(archive):
         start, packed = file.read(2), file.seek(0, 2)
         file.seek(0)
-        if start == _ZIP:
-            yield from _of_zip(archive, file, packed, wanted)
-        else:
-            plain = gzip.GzipFile(fileobj=file) if start == _GZIP else file
-            yield from _of_tar(archive, plain, packed, wanted)
+        plain = gzip.GzipFile(fileobj=file) if start == _GZIP else file
+        found = _of_zip(archive, file, packed, wanted) if start == _ZIP else _of_tar(archive, plain, packed, wanted)
+        for member in found:
+            name = str(PurePosixPath(member.name))
+            if not member.is_folder and name in seen:
+                raise DataError(f"{archive}: {name!r} is in it twice; pack it anew")
+            seen.add(name)
+            yield member
 
 
 def _reading(archive: Path) -> AbstractContextManager[None]:
@@ -148,6 +154,8 @@ def _inside(archive: Path, name: str) -> str:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         raise DataError(f"{archive}: {name!r} would land outside the folder it is unpacked to; use relative names")
+    if len(path.parts) > _DEEPEST:
+        raise DataError(f"{archive}: {name[:60]!r} … lies in more than {_DEEPEST} folders; pack it with fewer")
     if "\0" in name or any(len(os.fsencode(part)) > _LONGEST_NAME for part in path.parts):
         raise DataError(f"{archive}: {name[:60]!r} … is not a name that a file can have; use other names")
     return name

@@ -19,6 +19,7 @@ from edgekit.artifact import sha256_file
 from edgekit.data.archive import members
 from edgekit.errors import DataError, StorageError
 from edgekit.leftovers import sweep, temporary_name
+from edgekit.libraries import cache_place
 from edgekit.outputs import publishing, writable_folder
 
 log = logging.getLogger("edgekit")
@@ -38,10 +39,7 @@ class Download:
 
 def cache_folder() -> Path:
     """``$EDGEKIT_CACHE``, else ``$XDG_CACHE_HOME/edgekit``, else ``~/.cache/edgekit``; made if it is not there."""
-    chosen = os.environ.get("EDGEKIT_CACHE")
-    if chosen:
-        return writable_folder(chosen)
-    return writable_folder(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgekit")
+    return writable_folder(cache_place())
 
 
 def data_folder() -> Path | None:

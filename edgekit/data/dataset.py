@@ -156,7 +156,13 @@ def _reader(name: str) -> object:
 
 
 def choose_split(whole: Dataset, split: str, default_split: str) -> Dataset:
-    """Applies a split to a set that has none of its own (``split`` is empty when the user named none)."""
+    """Applies a split to a set that has none of its own (``split`` is empty when the user named none).
+
+    Raises:
+        DataError: the set is empty.
+    """
+    if not len(whole):
+        raise DataError(f"{whole.name} holds no samples")
     wanted = split or ("train" if default_split == "train" else "all")
     if wanted == "all":
         return replace(whole, split="all", own_split=False)

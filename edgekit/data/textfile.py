@@ -31,7 +31,8 @@ def lines(path: Path, wanted: str, newline: str = "") -> Iterator[str]:
         if path.suffix == ".gz":
             unpacked = cast(IO[bytes], gzip.GzipFile(fileobj=file))
             stream = io.BufferedReader(Bounded(unpacked, os.fstat(file.fileno()).st_size, "TEXT_BYTES", path))
-        for number, line in enumerate(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=newline), 1):
+        text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline=newline)
+        for number, line in enumerate(iter(lambda: text.readline(longest + 1), ""), 1):  # of a longer one, no more
             if number > most or len(line) > longest:
                 check("TEXT_LINES", number, path)
                 check("LINE_CHARACTERS", len(line), f"{path}, line {number}")

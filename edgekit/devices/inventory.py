@@ -80,6 +80,14 @@ def address_of(name: str) -> str | None:
     return None
 
 
+def require_name(name: str) -> None:
+    """Raises UsageError where ``name`` is no name, or that of a kind of device."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no name for a device; use letters, digits, '-', '_' and '.'")
+    if name in names("devices") or name == "cuda":
+        raise UsageError(f"{name!r} is a kind of device; choose another name")
+
+
 def save(name: str, address: str) -> Path:
     """Gives ``address`` a name, in place of what had it before; the file.
 
@@ -87,10 +95,7 @@ def save(name: str, address: str) -> Path:
         UsageError: the name is no name, or that of a kind of device.
         InputError: the file cannot be read.
     """
-    if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is no name for a device; use letters, digits, '-', '_' and '.'")
-    if name in names("devices") or name == "cuda":
-        raise UsageError(f"{name!r} is a kind of device; choose another name")
+    require_name(name)
     key = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
     table = f"[{key}]\naddress = {json.dumps(address, ensure_ascii=False)}\n"
     with _alone():

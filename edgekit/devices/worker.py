@@ -35,6 +35,7 @@ from edgekit.devices.measures import MEASURES, TOOLS, Measure
 from edgekit.devices.protocol import VERSION, Message, decode, encode
 from edgekit.devices.store import Store
 from edgekit.errors import DeviceError, EdgekitError, WorkerMemoryError
+from edgekit.libraries import keep_in_the_cache
 from edgekit.runtime import Runner, load
 from edgekit.runtime.base import is_out_of_memory
 from edgekit.version import __version__
@@ -308,6 +309,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--memory-limit", type=int, default=0, metavar="BYTES")
     parser.add_argument("--idle-limit", type=float, metavar="SECONDS", help="end when nothing was asked for so long")
     options = parser.parse_args(arguments)
+    keep_in_the_cache()
     os.umask(0o077)  # whatever is written here is for its user alone
     incoming, outgoing = take_pipes()
     faulthandler.enable(file=sys.stderr, all_threads=False)

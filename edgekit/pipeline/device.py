@@ -12,7 +12,7 @@ from typing import Any
 from edgekit import registry
 from edgekit.devices import open_worker, parse_device
 from edgekit.devices.adb import Adb
-from edgekit.devices.inventory import Named, config_file, entries, forget, save, saved
+from edgekit.devices.inventory import Named, config_file, entries, forget, require_name, save, saved
 from edgekit.devices.lease import holder
 from edgekit.errors import DeviceError, EdgekitError, InputError
 from edgekit.pipeline.bench.tools import KINDS as KINDS_OF_TOOLS
@@ -151,6 +151,7 @@ def add(name: str, address: str) -> SavedResult:
         UsageError: the address or the name makes no sense.
         DeviceError: it cannot be reached, or no runtime works there; it has no name then.
     """
+    require_name(name)
     spec = parse_device(address)
     save_as = f"{spec.kind}:{spec.address}" if spec.address else spec.kind
     if spec.kind == "emulator":

@@ -169,10 +169,10 @@ def _opened(path: Path, runtime: str | None, on: str) -> Iterator[Runner]:
     """The converted file in a worker, on the device ``on`` where it needs ``runtime``.
 
     Raises:
-        ConversionError: no runtime takes the file.
+        ConversionError: no runtime takes the file, and a part of the network may be why.
         UnsupportedError: the runtime it was made for does not.
     """
-    if runtime is None:
+    if runtime is None and path.suffix != ".pt2":
         from edgekit.quality.failing import opened
 
         with opened(path, path.suffix[1:]) as runner:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edgekit.errors import UnsupportedError
+from edgekit.errors import ModelError, UnsupportedError
 from edgekit.quality.account_base import Account, LeftFloat
 from edgekit.quality.account_onnx import onnx_account
 from edgekit.quality.account_tflite import holds_data, read_tflite, tflite_account
 from edgekit.quality.onnxfile import load_onnx
+from edgekit.reading import reading
 from edgekit.types import Artifact, Format
 
 __all__ = ["Account", "LeftFloat", "account", "quantized_already"]
@@ -30,10 +31,11 @@ def account(artifact: Artifact, reasons: Mapping[str, str] | None = None) -> Acc
         UnsupportedError: a format without quantized operators (.pt2, SavedModel).
         ModelError: the file cannot be read.
     """
-    if artifact.format is Format.ONNX:
-        return onnx_account(artifact.path, reasons or {})
-    if artifact.format is Format.TFLITE:
-        return tflite_account(artifact.path, reasons or {})
+    with reading(artifact.path, ModelError, f"a graph of {artifact.format}"):
+        if artifact.format is Format.ONNX:
+            return onnx_account(artifact.path, reasons or {})
+        if artifact.format is Format.TFLITE:
+            return tflite_account(artifact.path, reasons or {})
     raise UnsupportedError(
         f"{artifact.path} is a {artifact.format} model; an integer account is had for .onnx and .tflite"
     )

@@ -13,6 +13,7 @@ from edgekit.errors import ModelError
 from edgekit.quality import saved_model
 from edgekit.quality.account_tflite import holds_data, read_tflite, text
 from edgekit.quality.onnxfile import load_onnx
+from edgekit.reading import reading
 from edgekit.types import Artifact, Dim, Format, Signature, TensorSpec
 
 PT2_DTYPES = {
@@ -35,7 +36,8 @@ def operators(artifact: Artifact) -> dict[str, int]:
         Format.ONNX: _onnx_names, Format.TFLITE: _tflite_names, Format.PT2: _pt2_names,
         Format.SAVED_MODEL: saved_model.operator_names,
     }  # fmt: skip
-    found = Counter(read[artifact.format](artifact.path))
+    with reading(artifact.path, ModelError, f"a graph of {artifact.format}"):
+        found = Counter(read[artifact.format](artifact.path))
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -49,7 +51,8 @@ def file_signature(artifact: Artifact) -> Signature:
         Format.ONNX: _onnx_signature, Format.TFLITE: _tflite_signature, Format.PT2: _pt2_signature,
         Format.SAVED_MODEL: saved_model.signature,
     }  # fmt: skip
-    return read[artifact.format](artifact.path)
+    with reading(artifact.path, ModelError, f"a graph of {artifact.format}"):
+        return read[artifact.format](artifact.path)
 
 
 # ---------------------------------------------------------------- ONNX

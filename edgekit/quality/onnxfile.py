@@ -2,27 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from edgekit.errors import ModelError
 from edgekit.reading import reading
+from edgekit.runtime.ports import PLACEHOLDERS
 
 
 def load_onnx(path: Path, *, weights: bool = True) -> Any:
     """The ``ModelProto`` in ``path``, with what lies in other files beside it unless ``weights`` is False.
 
+    Dimensions that are called ``?`` are left nameless: onnxruntime takes two of one name for equal and reuses memory.
+
     Raises:
-        ModelError: it cannot be read, or its weights lie outside its folder.
+        ModelError: it cannot be read, a name in it is no text, or its weights lie outside its folder.
     """
     import onnx
     from google.protobuf.message import DecodeError
 
     with reading(path, ModelError, "ONNX", DecodeError, onnx.checker.ValidationError):
-        return onnx.load(str(path), load_external_data=weights)
+        model = onnx.load(str(path), load_external_data=weights)
+    damaged = next((text for text in _texts(model) if not isinstance(text, str)), None)
+    if damaged is not None:
+        raise ModelError(f"{path} cannot be read as ONNX: it has the name {damaged[:60]!r}, which is not UTF-8")
+    _without_placeholders(model.graph)
+    return model
+
+
+_FREE: Final = ("doc_string", "value")
+"""Texts of the format for people, and those of ``metadata_props``: nothing is looked up by them."""
+
+
+def _texts(message: Any) -> Iterator[str | bytes]:
+    """Every name in ``message``; protobuf gives those that are not UTF-8 as bytes."""
+    from google.protobuf.message import Message
+
+    for field, value in message.ListFields():
+        parts: Any = (value,) if isinstance(value, str | bytes | Message) else value
+        if field.type == field.TYPE_STRING and field.name not in _FREE:
+            yield from parts
+        elif field.type == field.TYPE_MESSAGE and field.message_type.name == "TensorProto":
+            yield from (tensor.name for tensor in parts)  # without a copy of their values
+        elif field.type == field.TYPE_MESSAGE:
+            for part in parts:
+                yield from _texts(part)
+
+
+def _without_placeholders(graph: Any) -> None:
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.HasField("dim_param") and dim.dim_param in PLACEHOLDERS:
+                dim.ClearField("dim_param")
+    for attribute in (attribute for node in graph.node for attribute in node.attribute):
+        for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            _without_placeholders(inner)
 
 
 _OF_ONNXRUNTIME: Mapping[str, tuple[int, tuple[str, ...]]] = {

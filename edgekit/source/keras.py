@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,10 +20,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgekit.artifact import sha256_file
 from edgekit.errors import SourceError, UnsupportedError
 from edgekit.inputs import require_regular
+from edgekit.leftovers import scratch_folder
+from edgekit.reading import reading
 from edgekit.runtime.noise import quiet
 from edgekit.source.assemble import assemble
 from edgekit.source.base import Source
 from edgekit.types import Network
+from edgekit.unpacking import check_zip
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +58,8 @@ def _loaded(path: Path) -> Any:
     _check(path)
     keras = _package(path)
     try:
-        model = keras.saving.load_model(path, compile=False)
+        with scratch_folder() as folder, _temporary_files_in(folder):
+            model = keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras raises ValueError, TypeError, KeyError and h5py's OSError
         raise SourceError(
             f"{path}: keras {keras.__version__} cannot load it: {' '.join(str(error).split())[:300]}. For layers of "
@@ -67,12 +72,10 @@ def _loaded(path: Path) -> Any:
 
 def _check(path: Path) -> None:
     require_regular(path, SourceError, "a .keras file", "MODEL_BYTES")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if "config.json" not in archive.namelist():
-                raise SourceError(f"{path} is a zip archive without a config.json: no model that Keras 3 saved")
-    except zipfile.BadZipFile as error:
-        raise SourceError(f"{path} is no .keras file, or cut short ({error}); save or copy it again") from error
+    with reading(path, SourceError, ".keras", advice="save or copy it again"), zipfile.ZipFile(path) as archive:
+        if "config.json" not in archive.namelist():
+            raise SourceError(f"{path} is a zip archive without a config.json: no model that Keras 3 saved")
+        check_zip(archive.infolist(), path.stat().st_size, "ARCHIVE_BYTES", SourceError, path)
 
 
 def _package(path: Path) -> Any:
@@ -89,6 +92,16 @@ def _package(path: Path) -> Any:
             f"edgekit export {path}. A SavedModel folder (model.export) needs neither"
         )
     return keras
+
+
+@contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Keras unpacks a file's assets to where it leaves them if the file is damaged."""
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 @contextmanager

@@ -199,7 +199,11 @@ def test_it_does_not_grow_without_end() -> None:
     assert "new" in kept["occasions"]
 
 
-BROKEN = ("", "{", "[]", '{"schema": "x"}', '{"schema": "edgekit.noise-floor/1", "process": [[1]]}')
+_HEAD = '{"schema": "edgekit.noise-floor/1", "occasions": {}, "process": '
+BROKEN = (
+    "", "{", "[]", '{"schema": "x"}', f"{_HEAD}[[1]]}}", "[" * 9000, f"{_HEAD}[[1, 1, 0]]}}", f"{_HEAD}[[1, -1, 3]]}}",
+    f"{_HEAD}[[1, 1, 1e300]]}}", f"{_HEAD}[[1, 1, {'9' * 400}]]}}",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("text", BROKEN)

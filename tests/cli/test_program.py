@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -192,6 +193,17 @@ def test_full_standard_output(tiny_onnx: Path, edgekit_program: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(("words", "code"), [("--help", 3), ("models", 3), ("models --nonsense", 2)])
+def test_streams_that_take_nothing(words: str, code: int, edgekit_program: str, tmp_path: Path) -> None:
+    """Of Python's own exit code 120, with which it says that it could not write what was left, there is no trace."""
+    with open(tmp_path / "printed", "w") as out:
+        done = subprocess.run(
+            [edgekit_program, *words.split()], stdout=out, stderr=out, check=False,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
+        )  # fmt: skip
+    assert done.returncode == code
+
+
 SLEEPER = """
 import sys, time
 import edgekit.pipeline.inspect as room
@@ -222,6 +234,22 @@ def test_interrupted_run_publishes_nothing(number: signal.Signals, code: int, tm
     assert process.returncode == code
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_library_that_makes_an_error_of_the_end(tmp_path: Path) -> None:
+    """As one does that is ended while it is imported."""
+    program = SLEEPER.replace(
+        "        time.sleep(60)\n",
+        "        try: time.sleep(60)\n        except BaseException: raise AttributeError('half imported') from None\n",
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "inspect", "x.onnx"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == "ready\n"
+    process.terminate()
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (143, "")
 
 
 def test_verbs_are_in_the_order_of_the_flow() -> None:

@@ -93,6 +93,7 @@ BAD = {
     "absolute": ({"/tmp/edgekit-evil": b"1"}, "would land outside"),
     "climbs": ({"set/../../evil": b"1"}, "would land outside"),
     "long part": ({"x" * 300: b"1"}, "not a name that a file can have"),
+    "deep": ({"a/" * 60 + "x": b"1"}, "more than 50 folders"),
     "file as folder": ({"set/a": b"1", "set/a/b": b"1"}, "cannot be unpacked"),
     "folder as file": ({"set/a/b": b"1", "set/a": b"1"}, "cannot be unpacked"),
 }
@@ -224,3 +225,15 @@ def test_damage_is_a_data_error(tmp_path, form):
             continue
         except LimitError:
             continue
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_file_that_is_in_it_twice(tmp_path, cache):
+    with tarfile.open(tmp_path / "a.tar", "w") as out, zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        for name in ("set/a", "set/./a"):
+            out.addfile(header(name))
+            packed.writestr(name, b"")
+    for name in ("a.tar", "a.zip"):
+        with pytest.raises(DataError, match=r"'set/a' is in it twice"):
+            unpacked(tmp_path / name)
+        assert not left(cache)

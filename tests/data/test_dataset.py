@@ -90,6 +90,14 @@ def test_bad_npz(npz, arrays, words):
         open_data(npz(**arrays))
 
 
+@pytest.mark.parametrize("split", ["", "@train", "@test", "@all"])
+def test_no_samples_in_any_split(npz, tmp_path, split):
+    (tmp_path / "t.tsv").write_text("label\tsentence\n")
+    for spec in (npz(x=np.zeros((0, 2)), labels=np.zeros(0, int)), f"text:{tmp_path / 't.tsv'}"):
+        with pytest.raises(DataError, match="no samples"):
+            open_data(f"{spec}{split}")
+
+
 def test_npz_that_is_none(tmp_path):
     np.save(tmp_path / "one.npy", np.zeros(3))
     (tmp_path / "text.npz").write_text("hello")

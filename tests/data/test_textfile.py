@@ -121,3 +121,10 @@ def test_damage_is_a_data_error(tmp_path, kind, packed):
             opened(kind, path)
         except DataError:
             continue
+
+
+def test_of_a_line_that_is_too_long_no_more_is_read(tmp_path, monkeypatch):
+    (tmp_path / "a.csv").write_text("a" * 100_000)
+    monkeypatch.setenv("EDGEKIT_LIMIT_LINE_CHARACTERS", "1000")
+    with pytest.raises(LimitError, match="1,001 characters"):
+        list(lines(tmp_path / "a.csv", "a CSV file"))

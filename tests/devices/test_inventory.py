@@ -11,7 +11,7 @@ import pytest
 
 from edgekit.devices import inventory, parse_device
 from edgekit.errors import InputError, LimitError, UsageError
-from edgekit.pipeline.device import devices
+from edgekit.pipeline.device import add, devices
 
 GOOD = '[good]\naddress = "python:/good"\n'
 
@@ -35,6 +35,12 @@ def test_names_come_and_go(file: Path) -> None:
     assert inventory.saved() == {"pi": "ssh://other"}
     with pytest.raises(UsageError, match="there are: pi"):
         inventory.forget("a.b")
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda", "a b", ""])
+def test_a_name_is_refused_before_the_device_is_asked(file: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=r"is a kind of device|is no name for a device"):
+        add(name, "ssh:nobody@192.0.2.1")
 
 
 def test_a_change_leaves_the_rest_as_it_is_written(file: Path) -> None:

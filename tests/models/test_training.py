@@ -17,7 +17,7 @@ from edgekit.models.family import TrainOptions, family, new_network
 from edgekit.models.training import fit, one_cycle
 
 from edgekit.data import Dataset, open_data
-from edgekit.errors import DeviceError, GateError, UsageError
+from edgekit.errors import DataError, DeviceError, GateError, UsageError
 
 QUICK = TrainOptions(epochs=3, batch=64, lr=0.1, average=0.9, augment="shift", validation=0.1)
 
@@ -218,3 +218,18 @@ def test_two_processes_train_one_network(tmp_path):
     assert first == second != other
     assert diverged.startswith("GateError training diverged")
     assert done.stderr.count("epoch 5 of 5") == 3  # the first process of each run tells
+
+
+def test_data_of_another_shape_are_named_and_an_error_of_the_network_is_its_own(monkeypatch):
+    labels, rng = np.arange(40) % 2, np.random.default_rng(0)
+    wide, narrow = (
+        Dataset("d", "all", "table", {"table": rng.normal(size=(40, n))}, labels, ("a", "b"), tuple("wxyz")[:n])
+        for n in (4, 2)
+    )
+    network = new_network("mlp", wide)
+    network = replace(network, card=replace(network.card, contract={}))
+    with pytest.raises(DataError, match=r"d@all has samples of shape \(2,\), the network takes \(4,\).*its shape"):
+        fit(network, narrow, QUICK)
+    monkeypatch.setattr(network.module, "forward", lambda x: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fit(network, wide, QUICK)

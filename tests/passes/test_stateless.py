@@ -23,6 +23,7 @@ from edgekit.quality.account import account
 from edgekit.runtime import load
 from edgekit.types import Array, Format
 
+from ..combinations import pairs
 from .tflite_files import FEATURES, HIDDEN, recurrent_file, weights
 
 FLOAT = 5e-6
@@ -134,8 +135,7 @@ def test_sequences_of_any_length(tmp_path: Path, case: str) -> None:
             assert np.abs(call(files[0], x) - call(files[1], x)).max() <= FLOAT
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "scheme"), pairs(CASES, SCHEMES))
 def test_quantized_files_stay_stateless(tmp_path: Path, case: str, scheme: str) -> None:
     """The quantized file alone is compared: what the scheme costs is measured elsewhere. The state that a tanh layer of
     int8 weights begins with is 1 / (4 * 127 * 127) of what the weights of the state add up to, at most, and not 0."""

@@ -154,3 +154,26 @@ def test_a_rewrite_of_the_float_file_that_changes_it_is_not_published(
     with pytest.raises(ParityError, match="as it is rewritten before it is quantized gives another output 'y'"):
         quantize(net, scheme="int8-weights", out=tmp_path / "q.onnx", allow_slower=True)
     assert not (tmp_path / "q.onnx").exists()
+
+
+def test_made_up_integers_stay_within_the_tables(tmp_path: Path) -> None:
+    """Rows of two tables, in a file that says nothing of them: an index beyond the smaller one ends the runtime."""
+    rng = np.random.default_rng(0)
+    shapes = {"words": (1000, 16), "types": (2, 16), "w": (16, 64)}
+    held = [numpy_helper.from_array(rng.normal(0, 0.3, s).astype(np.float32), n) for n, s in shapes.items()]
+    nodes = [
+        helper.make_node("Gather", ["words", "ids"], ["a"]),
+        helper.make_node("Gather", ["types", "kinds"], ["b"]),
+        helper.make_node("Add", ["a", "b"], ["c"]),
+        helper.make_node("MatMul", ["c", "w"], ["y"]),
+    ]
+    inputs = [helper.make_tensor_value_info(n, TensorProto.INT64, [1, 12]) for n in ("ids", "kinds")]
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 12, 64])
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", inputs, [output], held),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    onnx.save(model, tmp_path / "m.onnx")
+    made = quantize(tmp_path / "m.onnx", scheme="int8-dynamic", out=tmp_path / "q.onnx")
+    assert made.against["fidelity"]["samples"] == INVENTED

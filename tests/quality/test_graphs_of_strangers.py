@@ -14,7 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 from onnx import TensorProto, helper
 
 from edgekit import wire_onnx
-from edgekit.artifact import open_artifact
+from edgekit.artifact import contract_of, open_artifact
 from edgekit.errors import LimitError, ModelError
 from edgekit.quality.account import account, quantized_already
 from edgekit.quality.contents import file_signature, operators
@@ -82,6 +82,20 @@ def test_operators_that_cannot_be(tmp_path: Path, nodes: list[Any]) -> None:
         account(open_artifact(tmp_path / "a.onnx"))
 
 
+@pytest.mark.parametrize("name", [b"cat_x", b"cat_out", b"cat_own", b"cat_size"])
+def test_names_that_are_no_text(tmp_path: Path, name: bytes) -> None:
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["cat_size"]) for n in ("cat_x", "cat_out")]
+    graph = helper.make_graph([helper.make_node("Relu", ["cat_x"], ["cat_out"], "cat_own")], "g", ends[:1], ends[1:])
+    data: bytes = helper.make_model(graph, doc_string="caf\u00e9").SerializeToString()
+    (tmp_path / "a.onnx").write_bytes(data.replace("caf\u00e9".encode(), b"caf\xe9\xe9"))
+    for read in READERS:
+        read(open_artifact(tmp_path / "a.onnx"))  # a remark may be in any encoding
+    (tmp_path / "a.onnx").write_bytes(data.replace(name, b"\xff" + name[1:]))
+    for read in READERS:
+        with pytest.raises(ModelError, match=r"a\.onnx cannot be read as ONNX: it has the name .* not UTF-8"):
+            read(open_artifact(tmp_path / "a.onnx"))
+
+
 def test_a_long_row_of_activations(tmp_path: Path) -> None:
     names = ["x", *(f"t{k}" for k in range(1999)), "y"]
     nodes = [helper.make_node("Relu", [a], [b]) for a, b in pairwise(names)]
@@ -127,6 +141,20 @@ def tflite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 READERS: tuple[Callable[[Any], Any], ...] = (operators, file_signature, account, quantized_already)
+
+
+def test_operators_without_inputs_or_outputs(tmp_path: Path, tflite: Path) -> None:
+    content = schema.ModelT.InitFromPackedBuf(tflite.read_bytes(), 0)
+    content.subgraphs[0].operators[0].inputs = []
+    builder = flatbuffers.Builder()
+    builder.Finish(content.Pack(builder), file_identifier=b"TFL3")
+    (tmp_path / "a.tflite").write_bytes(builder.Output())
+    with pytest.raises(ModelError, match=r"a\.tflite cannot be read as a graph of tflite"):
+        account(open_artifact(tmp_path / "a.tflite"))
+    value = helper.make_tensor("v", TensorProto.FLOAT, [1], [1.0])
+    (tmp_path / "a.onnx").write_bytes(model([helper.make_node("Constant", [], [], value=value)]))
+    with pytest.raises(ModelError, match=r"a\.onnx cannot be read as a graph of onnx"):
+        contract_of(open_artifact(tmp_path / "a.onnx"))
 
 
 @pytest.mark.parametrize("suffix", [".tflite", ".onnx"])

@@ -54,7 +54,6 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tmp_path_factory.mktemp("corpus"))
 
 
-@pytest.mark.sweep  # until what the fuzzer finds is mended, see .ci/run
 def test_sixty_inputs_do_no_harm(root: Path, corpus: str) -> None:
     done = _fuzz(root, "--inputs", "60", "--readers", READERS, "--corpus", corpus, "--seed", "1")
     assert done.returncode == 0, done.stdout + done.stderr

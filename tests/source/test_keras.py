@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 from edgekit.models.checkpoint import save_checkpoint
 
 import edgekit
-from edgekit.errors import SourceError, UnsupportedError
+from edgekit.errors import LimitError, SourceError, UnsupportedError
 from edgekit.runtime.torch import TorchModuleRunner
 from edgekit.source import resolve
 from edgekit.source.keras import _package
@@ -67,8 +69,9 @@ def test_names_shapes_and_values_are_those_of_keras(keras: Any, two: Path) -> No
         assert np.allclose(got[name], wanted[name].detach().numpy(), atol=1e-6)  # the same kernels in another call
 
 
-def test_both_formats_with_an_open_batch(convolutions: Path, tmp_path: Path) -> None:
-    result = edgekit.export(convolutions, to=["onnx", "tflite"], out=tmp_path, dynamic=["image:0=batch"])
+def test_every_format_with_an_open_batch(convolutions: Path, tmp_path: Path) -> None:
+    """The names of its weights have a slash."""
+    result = edgekit.export(convolutions, to=["onnx", "tflite", "pt2"], out=tmp_path, dynamic=["image:0=batch"])
     for made in result.artifacts:
         assert made.parity.passed
         with edgekit.load(made.artifact.path) as runner:
@@ -93,7 +96,7 @@ def test_a_checkpoint_of_it_comes_back(convolutions: Path, tmp_path: Path) -> No
 def test_what_is_wrong_with_a_file_is_said(keras: Any, convolutions: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.keras"
     cut.write_bytes(convolutions.read_bytes()[:-200])
-    with pytest.raises(SourceError, match=r"no \.keras file, or cut short"):
+    with pytest.raises(SourceError, match=r"cannot be read as \.keras.*save or copy it again"):
         resolve(cut)
     with pytest.raises(SourceError, match="does not exist"):
         resolve(tmp_path / "nothing.keras")
@@ -105,6 +108,29 @@ def test_what_is_wrong_with_a_file_is_said(keras: Any, convolutions: Path, tmp_p
     ragged.save(tmp_path / "ragged.keras")
     with pytest.raises(SourceError, match="open axes besides the batch"):
         resolve(tmp_path / "ragged.keras")
+
+
+def test_a_small_file_that_unpacks_to_a_large_one(keras: Any, convolutions: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(convolutions) as good, zipfile.ZipFile(tmp_path / "a.keras", "w", zipfile.ZIP_DEFLATED) as bad:
+        for name in good.namelist():
+            bad.writestr(name, good.read(name) + (b" " * (70 << 20) if name == "config.json" else b""))
+    with pytest.raises(LimitError, match="EDGEKIT_LIMIT_UNPACKED_RATIO"):
+        resolve(tmp_path / "a.keras")
+
+
+def test_a_damaged_file_leaves_nothing(
+    keras: Any, convolutions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With assets: Keras unpacks them first, and leaves them where one of them is damaged."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    with zipfile.ZipFile(convolutions) as good, zipfile.ZipFile(tmp_path / "a.keras", "w") as bad:
+        for name in (*good.namelist(), "assets/words.txt"):
+            bad.writestr(name, good.read(name) if name in good.namelist() else b"one two")
+    (tmp_path / "a.keras").write_bytes((tmp_path / "a.keras").read_bytes().replace(b"one two", b"one tw!"))
+    with pytest.raises(SourceError, match=r"a\.keras"):
+        resolve(tmp_path / "a.keras")
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_code_inside_a_file_is_not_run(keras: Any, tmp_path: Path) -> None:

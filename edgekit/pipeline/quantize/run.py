@@ -138,7 +138,7 @@ def _quantized(
         made = replace(made, card=replace(made.card, parent=against))
         write_card(temporary, made.card)
         check_growth(options, artifact, temporary)  # the card itself takes a few bytes
-        check_gain(options, artifact, temporary, against["time"])
+        made = replace(made, notes=(*made.notes, *check_gain(options, artifact, temporary, against["time"])))
         size, digest = temporary.stat().st_size, sha256_file(temporary)  # the target may be a pipe
     return _result(work, made, target, (size, digest), plan)
 

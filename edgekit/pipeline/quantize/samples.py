@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgekit.artifact import contract_of
 from edgekit.data.dataset import Dataset, held_out_splits, open_data, splits_of, stratified_indices
 from edgekit.data.preprocess import feeds, whole_samples
 from edgekit.data.seeded import seeded_feed
@@ -123,7 +124,7 @@ def held_feeds(artifact: Artifact, samples: Samples, signature: Signature) -> It
     """The samples that are held back, one a feed where the file allows it; seeded inputs where there is no data."""
     if samples.held is not None:
         return calibration_feeds(artifact, samples.held, signature)
-    contract = artifact.card.contract if artifact.card is not None else {}
+    contract = contract_of(artifact)
     return (seeded_feed(signature, contract, SEED + 1 + number) for number in range(INVENTED))
 
 
