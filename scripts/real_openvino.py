@@ -21,7 +21,7 @@ ROUNDS, SECONDS = 20, 0.05
 def quantize(model: str, feeds: list[Feed], target: str) -> None:
     """NNCF with its defaults."""
     import nncf  # type: ignore[import-not-found]
-    import openvino  # type: ignore[import-not-found]
+    import openvino
 
     read = openvino.Core().read_model(model)
     made = nncf.quantize(read, nncf.Dataset(feeds), subset_size=len(feeds))

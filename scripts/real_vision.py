@@ -34,7 +34,7 @@ def crops(package: Path, size: int, count: int, seed: int) -> Arrays:
     for number in range(count):
         about = number % 10 == 0
         if not about and number % 3 == 2:
-            image = Image.fromarray(small[random.integers(len(small))])
+            image = Image.fromarray(small[int(random.integers(len(small)))])
             box = (0, 0, *image.size)
         else:
             image = images[0] if about else images[random.integers(len(images))]
