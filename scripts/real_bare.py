@@ -73,7 +73,7 @@ def _real(value: Any, detail: Any) -> Any:
 
 def openvino(path: str) -> tuple[dict[str, int], Call]:
     """Ranks of the inputs by name, and one call."""
-    import openvino  # type: ignore[import-not-found]
+    import openvino
 
     settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.Core().compile_model(path, "CPU", settings)
