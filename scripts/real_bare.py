@@ -37,18 +37,38 @@ def tflite(path: str) -> tuple[dict[str, int], Call]:
     signatures = interpreter.get_signature_list()
     if signatures:
         run = interpreter.get_signature_runner(next(iter(signatures)))
-        details = run.get_input_details()
-        return {name: len(detail["shape"]) for name, detail in details.items()}, lambda feed: run(**feed)
+        details, results = run.get_input_details(), run.get_output_details()
+
+        def signature(feed: Feed) -> Feed:
+            outputs = run(**{name: _held(feed[name], detail) for name, detail in details.items()})
+            return {name: _real(value, results[name]) for name, value in outputs.items()}
+
+        return {name: len(detail["shape"]) for name, detail in details.items()}, signature
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     interpreter.allocate_tensors()
 
     def call(feed: Feed) -> Feed:
         for detail in inputs:
-            interpreter.set_tensor(detail["index"], feed[detail["name"]])
+            interpreter.set_tensor(detail["index"], _held(feed[detail["name"]], detail))
         interpreter.invoke()
-        return {detail["name"]: interpreter.get_tensor(detail["index"]) for detail in outputs}
+        return {detail["name"]: _real(interpreter.get_tensor(detail["index"]), detail) for detail in outputs}
 
     return {detail["name"]: len(detail["shape"]) for detail in inputs}, call
+
+
+def _held(value: Any, detail: Any) -> Any:
+    """A real value as an input of integers holds it."""
+    step, zero = detail["quantization"]
+    if not step or value.dtype.kind != "f":
+        return value
+    limits = np.iinfo(detail["dtype"])
+    return np.clip(np.round(value / step) + zero, limits.min, limits.max).astype(detail["dtype"])
+
+
+def _real(value: Any, detail: Any) -> Any:
+    """What the integers of an output stand for."""
+    step, zero = detail["quantization"]
+    return np.float32(step) * (value.astype(np.float32) - zero) if step and value.dtype.kind in "iu" else value
 
 
 def openvino(path: str) -> tuple[dict[str, int], Call]:

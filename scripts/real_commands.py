@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -45,6 +46,12 @@ def python(script: str, *arguments: str) -> Done:
     return run([sys.executable, str(SCRIPTS / script), *arguments])
 
 
+def openvino(*arguments: str) -> Done | None:
+    """real_openvino.py in its own environment; None where there is none."""
+    interpreter = os.environ.get("EDGEKIT_OPENVINO_PYTHON", "")
+    return run([interpreter, str(SCRIPTS / "real_openvino.py"), *arguments]) if interpreter else None
+
+
 def run(command: list[str], environment: dict[str, str] | None = None) -> Done:
     """The command, ended after :data:`TIMEOUT_S`, in an empty folder, where some tools leave files."""
     started = time.monotonic()
@@ -70,9 +77,10 @@ def run(command: list[str], environment: dict[str, str] | None = None) -> Done:
 
 
 def _reason(text: str, code: int) -> str:
-    """edgekit's message, or the last line of what a program said before it ended."""
+    """edgekit's message, or the last line of what a program said before it ended; without folders of this machine."""
     if code < 0:
         return f"ended by {signal.Signals(-code).name}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    messages = [number for number, line in enumerate(lines) if line.startswith("error")]
-    return " ".join(lines[messages[-1] :] if messages else lines[-1:])[:600]
+    messages = [number for number, line in enumerate(lines) if line.startswith("edgekit:")]
+    said = " ".join(lines[messages[-1] :] if messages else lines[-1:])
+    return re.sub(r"(?<![\w.])/(?:[\w.+-]+/)+", "", said)[:600]

@@ -25,7 +25,7 @@ def prepare(package: Path, work: Path) -> Prepared:
 
 
 def _files(count: int, smallest: int) -> Iterator[Path]:
-    folders = [sysconfig.get_path("stdlib"), sysconfig.get_path("platlib"), Path(__file__).parent.parent]
+    folders = [*map(sysconfig.get_path, ("stdlib", "platlib")), str(Path(__file__).parent.parent)]
     found = [path for folder in folders for path in Path(folder).rglob("*") if "__pycache__" not in path.parts]
     found.sort(key=lambda path: sha256(path.name.encode()).digest())
     kinds: dict[str, int] = {}

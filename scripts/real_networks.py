@@ -16,9 +16,9 @@ import real_audio
 import real_files
 import real_page
 import real_vision
-from real_commands import Done, edgekit, python
+from real_commands import Done, edgekit, openvino, python
 from real_packages import unpacked
-from real_subject import Arrays, Subject, decibels
+from real_subject import Arrays, Subject, aligned, decibels
 
 from edgekit.bench.environment import environment
 
@@ -45,12 +45,12 @@ def main() -> int:
     unknown = set(options.names) - set(subjects)
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(subjects)}")
-    known = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.is_file() else {"networks": {}}
     for name in options.names or subjects:
         work = ROOT / "runs" / "real-networks" / name
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         network = _network(subjects[name], options, work)
+        known = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.is_file() else {"networks": {}}
         known["networks"][name] = {**network, "date": datetime.date.today().isoformat(), "load": os.getloadavg()[0]}
         known["networks"] = {each: known["networks"][each] for each in subjects if each in known["networks"]}
         known["environment"] = environment()
@@ -131,7 +131,27 @@ def _format(
         row["wrong"] = real_page.faults(row, subject.bar)
         rows.append(row)
         print(f"  {kind} {name}: {json.dumps(row)[:400]}", file=sys.stderr)
+    if options.peers:
+        rows += _openvino(subject, model, work, reference)
     return rows, bench
+
+
+def _openvino(subject: Subject, model: Path, work: Path, reference: Arrays) -> list[dict[str, Any]]:
+    """NNCF's file in OpenVINO, its time relative to the float file there; no row where OpenVINO is not installed."""
+    kind = model.suffix[1:]
+    target, out, times = (work / f"openvino-{kind}{suffix}" for suffix in (".xml", ".npz", ".json"))
+    samples = (str(work / "calibration.npz"), str(work / "test.npz"))
+    done = openvino(str(model), *samples, str(target), str(out), str(times), subject.carry)
+    if done is None:
+        return []
+    row = {"file": "NNCF in OpenVINO", **done.document(), "wrong": []}
+    if done.code == 0:
+        outputs = aligned(reference, _load(out))
+        measured = subject.measure(reference, outputs, _load(work / "facts.npz"))
+        row |= {"snr_db": decibels(reference, outputs), "measure": measured.value, "measured": measured.text}
+        row |= {"bytes": sum(path.stat().st_size for path in (target, target.with_suffix(".bin")))}
+        row |= json.loads(times.read_text())
+    return [row]
 
 
 def _answers(subject: Subject, model: Path, work: Path, reference: Arrays) -> dict[str, Any]:
@@ -140,7 +160,7 @@ def _answers(subject: Subject, model: Path, work: Path, reference: Arrays) -> di
     done = python("real_bare.py", str(model), str(work / "test.npz"), str(target), subject.carry)
     if done.code:
         return {"crash": done.reason}
-    outputs = _load(target)
+    outputs = _load(target) if reference is None else aligned(reference, _load(target))
     expected = outputs if reference is None else reference
     measured = subject.measure(expected, outputs, _load(work / "facts.npz"))
     return {"snr_db": decibels(expected, outputs), "measure": measured.value, "measured": measured.text}

@@ -25,7 +25,8 @@ an `int8` file that `bench` calls slower than its float parent."""
 COLUMNS = """dB: signal to noise of the worst output against the reference, which is the package's own network where it
 is PyTorch, else the float file. Time: relative to the float file of the format, with a 95% interval, all files of a
 format interleaved in one run; it is as noisy as the load was high, which stands at each network. Seconds and memory (of
-the largest process) are those of the command that made the file."""
+the largest process) are those of the command that made the file. The time of NNCF's files is relative to the float file
+in OpenVINO."""
 
 
 def faults(row: Row, bar: float) -> list[str]:
@@ -100,7 +101,8 @@ def _cells(row: Row, parent: int) -> list[str]:
     if row["exit"]:
         return [f"{name}: exit {row['exit']}, {_cell(row['reason'])}", "", "", "", "", "", *taken]
     low, high = row.get("ci95") or (0, 0)
-    time = f"{row['time']:.2f} ({low:.2f}–{high:.2f})" if "time" in row else ""
+    interval = f" ({low:.2f}–{high:.2f})" if "ci95" in row else ""
+    time = f"{row['time']:.2f}{interval}" if "time" in row else ""
     told = f"**wrong: {', '.join(row['wrong'])}**" if row["wrong"] else row.get("verdict", "")
     return [name, f"{size(row['bytes'])} ({row['bytes'] / parent:.2f})", *_quality(row), time, told, *taken]
 

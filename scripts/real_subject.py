@@ -56,6 +56,17 @@ class Subject:
     """``output=input`` pairs that a caller hands to the next call."""
 
 
+def aligned(reference: Arrays, outputs: Arrays) -> Arrays:
+    """Outputs under the names of the reference; by shape, then by place, where a runtime has names of its own."""
+    if set(outputs) == set(reference):
+        return outputs
+    left, found = list(outputs.values()), {}
+    for name, expected in reference.items():
+        place = next((k for k, value in enumerate(left) if value.shape == expected.shape), 0)
+        found[name] = left.pop(place)
+    return found
+
+
 def decibels(reference: Arrays, outputs: Arrays) -> float:
     """Signal to noise of the worst output, over all samples."""
     worst = np.inf

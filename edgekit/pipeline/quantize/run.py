@@ -132,7 +132,7 @@ def _quantized(
         check_growth(options, artifact, temporary)
         check_drop(options, work.before.quality, made.after.quality)
         binding = options.min_snr is not None or not (by_labels or options.max_drop is not None)
-        made = made.with_notes(check_floor(work, proof, binding=binding))
+        made = made.with_notes(check_floor(work, proof, plan, binding=binding))
         against = _against(work, made, proof.document(binding=binding))
         made = replace(made, notes=(*made.notes, *check_time(options, against["time"])))
         made = replace(made, card=replace(made.card, parent=against))
