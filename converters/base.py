@@ -113,7 +113,7 @@ class Converter(ABC):
         """
 
 
-_LEAST = (2, 3, 4, 8)
+_LEAST = (2, 3, 4, 8, 16, 32)
 """Smallest sizes of a dynamic dimension that are tried in turn when torch.export finds that a smaller one takes another
 path in the network (a convolution with stride on one pixel, say)."""
 
@@ -226,6 +226,7 @@ class Capture:
     def _captured(self) -> ExportedProgram:
         import torch
         from edgekit.converters.attention import as_nested, guard_masks
+        from edgekit.converters.pooling import RoundingUp
         from edgekit.converters.recurrent.holding import Hold
         from edgekit.converters.recurrent.marking import Marking, unmark
         from edgekit.converters.recurrent.packing import contracts, settle
@@ -241,7 +242,7 @@ class Capture:
         hold = Hold(self.module)
 
         def exported() -> tuple[ExportedProgram, Packed]:
-            with quiet(), torch.no_grad(), as_nested(self.module), Marking(hold):
+            with quiet(), torch.no_grad(), as_nested(self.module), Marking(hold), RoundingUp():
                 spread = _spread(self.module, shapes) if known else None
                 return settle(unmark(torch.export.export(self.module, self.examples, dynamic_shapes=spread)))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from edgekit.converters.base import Capture, Converter, ExportOptions, cause, detail, quiet
+from edgekit.converters.older_opset import lowered
 
 from edgekit.errors import ConversionError, UnsupportedError
 from edgekit.types import Format, Network
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 DEFAULT_OPSET = 18
 """The set that torch's translation is written in, so that nothing is converted twice; read since onnxruntime 1.14."""
-OPSETS = range(18, 26)
-"""Sets that onnxscript's version converter reaches from 18; onnxruntime 1.31 reads all of them."""
+OPSETS = range(13, 26)
+"""Sets that onnxscript's version converter reaches from 18, and below 18 onnx's own; onnxruntime 1.31 reads all."""
 LIMIT_BYTES = 2**31 - 2**20
 """Protobuf holds less than 2 GiB in one message; a MiB is left for the graph."""
 WORTH = 0.1
@@ -64,7 +65,7 @@ class TorchToOnnx(Converter):
                     dynamo=True,
                     input_names=[spec.name for spec in signature.inputs],
                     output_names=[spec.name for spec in signature.outputs],
-                    opset_version=opset,
+                    opset_version=max(opset, DEFAULT_OPSET),
                     verbose=False,
                     external_data=False,
                 )
@@ -78,12 +79,14 @@ class TorchToOnnx(Converter):
                 detail(error),
             ) from error
         found = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
-        if found.get("ai.onnx") != opset:
+        if found.get("ai.onnx") != max(opset, DEFAULT_OPSET):
             raise UnsupportedError(
                 f"{capture.network.name!r} cannot be written in ONNX opset {opset}: the exporter stopped at "
                 f"{found.get('ai.onnx')}; use --opset {DEFAULT_OPSET}"
             )
         model = _simplified(model)
+        if opset < DEFAULT_OPSET:
+            model = lowered(model, opset)
         _tidy(model, capture)
         target.write_bytes(model.SerializeToString())
         return tuple(notes)

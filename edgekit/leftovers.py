@@ -71,6 +71,15 @@ def sweep(folder: str | Path | None = None) -> None:
     _sweep(str(folder or tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp"), os.getpid())
 
 
+def holds_only_temporaries(folder: Path) -> bool:
+    """Whether there is something in ``folder``, and nothing but what running commands have made for the time being."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return False
+    return bool(names) and all(_NAME.fullmatch(name) for name in names)
+
+
 def _new_folder() -> Path:
     sweep()
     try:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from edgekit.errors import StorageError, UsageError
-from edgekit.leftovers import scratch_folder, sweep, temporary_name
+from edgekit.leftovers import holds_only_temporaries, scratch_folder, sweep, temporary_name
 
 _MOST_LINKS: Final = 40
 """As many as the kernel follows."""
@@ -183,6 +183,8 @@ def output_folder(path: str | Path) -> Iterator[Path]:
     """
     folder = Path(path)
     made = [one for one in (folder, *folder.parents) if not one.exists()]
+    if not made and holds_only_temporaries(folder):
+        made = [folder]  # of another run, which has just made it
     try:
         yield writable_folder(folder)
     except BaseException:

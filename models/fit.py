@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from edgekit.models.weight_norm import put_back, take_off, weight_norms
 from torch import Tensor, nn
 
 
@@ -12,8 +13,17 @@ def fit_shapes(module: nn.Module, state: Mapping[str, Tensor]) -> tuple[str, ...
     """Gives the layers of ``module`` the widths that the tensors of ``state`` have; returns the names of those changed.
 
     Knows convolutions (grouped and transposed too), linear and recurrent layers, batch, layer and group normalisation,
-    embeddings. A layer it does not know keeps its shape, and loading the weights then says so.
+    embeddings, with weight normalisation or without. A layer it does not know keeps its shape, and loading the weights
+    then says so.
     """
+    norms = weight_norms(module)
+    take_off(module, norms)
+    changed = _fit_plain(module, {**state, **{n.plain: state[n.direction] for n in norms if n.direction in state}})
+    put_back(module, norms)
+    return changed
+
+
+def _fit_plain(module: nn.Module, state: Mapping[str, Tensor]) -> tuple[str, ...]:
     changed = []
     for name, layer in module.named_modules():
         prefix = f"{name}." if name else ""

@@ -96,3 +96,19 @@ make_timm() {
     fi
     echo "$PWD/.venv-timm"
 }
+
+make_openvino_venv() {
+    # OpenVINO and NNCF, whose pins are not ours: for the tables that compare with them. Prints the interpreter's path;
+    # nothing when it cannot be made.
+    stamp=$(cksum < constraints-openvino.txt)
+    if [ "$(cat .venv-openvino/.edgekit-stamp 2>/dev/null)" != "$stamp" ]; then
+        python=$(find_python) || return 0
+        "$python" -m venv .venv-openvino || return 0
+        if ! .venv-openvino/bin/python -m pip install --quiet --disable-pip-version-check -r constraints-openvino.txt; then
+            say "OpenVINO could not be installed: it is left out of the tables"
+            return 0
+        fi
+        echo "$stamp" > .venv-openvino/.edgekit-stamp
+    fi
+    echo "$PWD/.venv-openvino/bin/python"
+}

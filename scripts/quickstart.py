@@ -53,7 +53,7 @@ def build() -> dict[tuple[str, str], Path]:
     )
     step("export to ONNX and TFLite, each proved against the network")
     for name in ("cnn", "cnn-pruned"):
-        edgekit.export(OUT / f"{name}.safetensors", to=FORMATS, data=DATA, out=OUT, name=name)
+        edgekit.export(OUT / f"{name}.safetensors", to=FORMATS, data=DATA, out=OUT, name=name, overwrite=True)
     step("quantize the pruned network to int8")
     for suffix in FORMATS:
         edgekit.quantize(OUT / f"cnn-pruned.{suffix}", scheme="int8", data=DATA, out=OUT / f"cnn-pruned-int8.{suffix}")

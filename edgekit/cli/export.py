@@ -32,6 +32,7 @@ from edgekit.cli.options import (
 @shape_option("INPUT=1x576, or NAME=576 for a --dynamic NAME: other sizes than those of its examples.")
 @input_option()
 @tolerance_option
+@click.option("--overwrite", is_flag=True, help="Replace files that were made from other weights.")
 @out_option("Folder for the files.", "DIR")
 @output_options
 def command(
@@ -48,6 +49,7 @@ def command(
     shape: tuple[str, ...],
     input: str | None,
     tolerance: float | None,
+    overwrite: bool,
     out: str,
 ) -> None:
     """Converts a network to ONNX, TFLite or PT2, proves it, publishes it.
@@ -71,6 +73,7 @@ def command(
         factory=factory,
         name=name,
         tolerance=tolerance,
+        overwrite=overwrite,
         shape=shape,
         input=input,
     )

@@ -131,7 +131,13 @@ def _least_bytes(spec: TensorSpec) -> int:
 
 
 def output_bytes(signature: Signature, feed: Feed) -> int:
-    """What the outputs of one run on ``feed`` may take: as much as their shapes say, where these say it."""
+    """What the outputs of one run on ``feed`` may take: as much as their shapes say, where these say it.
+
+    Where an input has a free axis beside its batch, the sizes of outputs may be those of an example: TFLite files have
+    no others.
+    """
+    if _has_free_inputs(signature):
+        return limit("REPLY_ARRAY_BYTES")
     batch = max((array.shape[0] for array in feed.values() if array.ndim), default=1)
     total, most = 0, limit("REPLY_ARRAY_BYTES")
     for spec in signature.outputs:
@@ -142,17 +148,24 @@ def output_bytes(signature: Signature, feed: Feed) -> int:
     return min(total, most)
 
 
+def _has_free_inputs(signature: Signature) -> bool:
+    """Whether an axis of an input is free that is not the batch."""
+    return any(isinstance(size, str) for spec in signature.inputs for size in spec.shape[1:])
+
+
 def check_outputs(arrays: Mapping[str, Array], signature: Signature, feed: Feed, *, named: bool) -> None:
     """Raises ValueError unless ``arrays`` are the outputs of a run on ``feed``.
 
     A shape without axes says nothing (runtimes give it for outputs whose rank is not known), and the first axis may be
-    that of the feed: exporters write the batch of their example into the file. ``named``: the names of free dimensions
+    that of the feed: exporters write the batch of their example into the file, and where an input has another free
+    axis, all sizes of it. ``named``: the names of free dimensions
     are those of a card, and mean the same in inputs and outputs.
     """
     _check_names(arrays, tuple(spec.name for spec in signature.outputs))
     bound: dict[int | str, int] = {}
     for spec in signature.inputs if named else ():
         bound.update(zip(spec.shape, feed[spec.name].shape, strict=False))
+    example = not named and _has_free_inputs(signature)
     batches = {array.shape[0] for array in feed.values() if array.ndim}
     for spec in signature.outputs:
         found = arrays[spec.name]
@@ -161,6 +174,7 @@ def check_outputs(arrays: Mapping[str, Array], signature: Signature, feed: Feed,
             and all(
                 (isinstance(wanted, str) and bound.get(wanted, size) == size)
                 or wanted == size
+                or example
                 or (axis == 0 and isinstance(wanted, int) and size in batches)
                 for axis, (wanted, size) in enumerate(zip(spec.shape, found.shape, strict=True))
             )

@@ -18,6 +18,7 @@ from edgekit.passes.calibration import Calibration, check_method, checked_feeds,
 from edgekit.passes.calibration_doctor import InputWatch, findings
 from edgekit.passes.cell_states import cell_states
 from edgekit.passes.fingerprint import Probes, layouts_of, prints_of, probe_feeds
+from edgekit.passes.onnx_graphs import with_shapes
 from edgekit.passes.tflite_integers import builtin, name_of
 from edgekit.passes.tflite_prepare import prepared
 from edgekit.quality.onnxfile import load_onnx
@@ -117,8 +118,7 @@ def _add_outputs(model: Any) -> list[str]:
     """Makes every float tensor an output of the graph; returns their names."""
     import onnx
 
-    inferred = onnx.shape_inference.infer_shapes(model)
-    types = {value.name: value.type.tensor_type.elem_type for value in inferred.graph.value_info}
+    types = {value.name: value.type.tensor_type.elem_type for value in with_shapes(model).value_info}
     types |= {value.name: value.type.tensor_type.elem_type for value in model.graph.output}
     present = {value.name for value in model.graph.output}
     names = [value.name for value in model.graph.output]

@@ -18,6 +18,26 @@ def graphs(graph: Any) -> Iterator[Any]:
                 yield from graphs(inner)
 
 
+LARGE = 1024
+"""Bytes of a constant from which on no shape hangs on its values."""
+
+
+def with_shapes(model: Any) -> Any:
+    """A copy of the graph of ``model`` with the shapes and types that onnx infers, without the values of large
+    constants: these would be copied several times for it."""
+    import onnx
+
+    light = onnx.ModelProto()
+    light.CopyFrom(model)
+    for tensor in light.graph.initializer:
+        if tensor.ByteSize() > LARGE:
+            bare = onnx.TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
+            bare.data_location = onnx.TensorProto.EXTERNAL
+            bare.external_data.add(key="location", value="left out")
+            tensor.CopyFrom(bare)
+    return onnx.shape_inference.infer_shapes(light).graph
+
+
 def nodes(graph: Any) -> Iterator[Any]:
     """The nodes of ``graph`` and of all graphs inside it."""
     for one in graphs(graph):

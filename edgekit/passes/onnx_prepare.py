@@ -10,9 +10,10 @@ import numpy as np
 
 from edgekit.errors import ModelError
 from edgekit.leftovers import scratch_folder
-from edgekit.passes.onnx_graphs import Names, graphs, nodes, reads
+from edgekit.passes.onnx_graphs import Names, graphs, nodes, reads, with_shapes
 from edgekit.passes.onnx_opset import converted, opset_of
 from edgekit.passes.onnx_weights import use_of, weights
+from edgekit.quality.onnxfile import load_onnx
 from edgekit.types import Array
 
 CONTRIB = "com.microsoft"
@@ -30,9 +31,7 @@ def prepared(path: Path) -> Any:
         ModelError: onnx cannot bring it to opset 17 (:func:`edgekit.passes.onnx_opset.converted`), or onnxruntime
             cannot fold it.
     """
-    import onnx
-
-    model = onnx.load(str(path))
+    model = load_onnx(path)
     if opset_of(model) < OPSET:
         model = converted(model, OPSET, path)
     model.ir_version = max(model.ir_version, _IR_VERSION)
@@ -50,7 +49,11 @@ def prepared(path: Path) -> Any:
     drop_unused(model)
     _name_nodes(model)
     del model.graph.value_info[:]  # rewritten nodes change shapes; stale ones stop the quantizer
-    return onnx.shape_inference.infer_shapes(model)
+    inferred = with_shapes(model)
+    model.graph.value_info.extend(inferred.value_info)
+    for value, known in zip(model.graph.output, inferred.output, strict=True):
+        value.CopyFrom(known)
+    return model
 
 
 def _folded(model: Any, path: Path) -> Any:
@@ -132,7 +135,9 @@ def _mean_to_pooling(model: Any) -> None:
     """ReduceMean over height and width -> GlobalAveragePool, for which onnxruntime has an integer kernel."""
     import onnx
 
-    inferred = onnx.shape_inference.infer_shapes(model).graph
+    if all(node.op_type != "ReduceMean" for node in model.graph.node):
+        return
+    inferred = with_shapes(model)
     values = [
         v for v in [*inferred.value_info, *inferred.input] if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     ]

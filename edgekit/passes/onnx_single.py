@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from edgekit.passes.kernel_choice import Pair
+from edgekit.passes.onnx_graphs import with_shapes
 from edgekit.passes.onnx_prepare import OPSET
 
 _ACTIVATIONS = ("Relu", "Clip")
@@ -20,7 +21,6 @@ class Onnx:
     """A graph with its producers, readers, constants and shapes."""
 
     def __init__(self, model: Any) -> None:
-        import onnx
 
         self.model, self.graph = model, model.graph
         self.maker = {name: node for node in self.graph.node for name in node.output}
@@ -31,7 +31,7 @@ class Onnx:
         self.constants = {tensor.name: tensor for tensor in self.graph.initializer}
         self.outputs = [value.name for value in self.graph.output]
         self.inputs = [value.name for value in self.graph.input if value.name not in self.constants]
-        inferred = onnx.shape_inference.infer_shapes(model).graph
+        inferred = with_shapes(model)
         self.values = {v.name: v for v in (*inferred.value_info, *inferred.input, *inferred.output)}
 
     def shape(self, name: str) -> list[int] | None:

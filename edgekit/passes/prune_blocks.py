@@ -18,8 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.artifact import library_versions
+from edgekit.converters.base import own_prefix
 from edgekit.errors import UnsupportedError, UsageError
 from edgekit.models.skipped import skip_blocks
+from edgekit.models.weight_norm import without_weight_norms
 from edgekit.passes.base import Model, Pass, PassContext, with_params
 from edgekit.passes.macs import layer_macs
 from edgekit.passes.prune_channels import examples, network_of
@@ -37,7 +39,7 @@ class Block:
     """A block that can leave.
 
     Attributes:
-        name: of the module.
+        name: of the module, as in the user's own network.
         left: what stands in its place, see :data:`~edgekit.models.skipped.LEFT`.
         macs: multiply-accumulates that leave with it.
         change: how far it moves what goes through it; see :data:`KINDS`.
@@ -92,14 +94,16 @@ class PruneBlocks(Pass):
     def apply(self, model: Model, context: PassContext) -> PassResult:
         network = network_of(model)
         module, inputs = network.module, examples(network)
-        gone = {block.name: block.left for block in self.chosen(network)}
+        prefix = own_prefix(module)
+        gone = {f"{prefix}{block.name}": block.left for block in self.chosen(network)}
+        names = [name.removeprefix(prefix) for name in gone]
         pruned = copy.deepcopy(module).eval()
         skip_blocks(pruned, gone)
         try:
-            agree(without_branches(module, gone), pruned, inputs, self.name)
+            agree(without_branches(without_weight_norms(module), gone), pruned, inputs, self.name)
         except (RuntimeError, AttributeError, TypeError) as error:  # torch's, and those of a forward that looks inside
             raise UnsupportedError(
-                f"without {', '.join(gone)} the network fails: {error}. Its forward looks inside a block; --keep "
+                f"without {', '.join(names)} the network fails: {error}. Its forward looks inside a block; --keep "
                 "leaves the block where it is"
             ) from error
         step = with_params(
@@ -108,7 +112,7 @@ class PruneBlocks(Pass):
             macs_after=sum(layer_macs(pruned, inputs).values()),
             parameters_before=sum(p.numel() for p in module.parameters()),
             parameters_after=sum(p.numel() for p in pruned.parameters()),
-            blocks=list(gone),
+            blocks=names,
         )
         config = {**network.card.config, "skipped": {**network.card.config.get("skipped", {}), **gone}}
         card = replace(network.card.with_step(step), config=config, quality=(), selftest=None, source_sha256="")
@@ -155,7 +159,7 @@ class PruneBlocks(Pass):
         Raises:
             UnsupportedError, UsageError: see :meth:`chosen`.
         """
-        module, inputs = network_of(network).module, examples(network)
+        module, inputs = without_weight_norms(network_of(network).module), examples(network)
         macs = layer_macs(module, inputs)
         feed = noise(inputs, self.seed) if self.feed is None else list(self.feed)
         found, others = residual_blocks(module, feed, macs)
@@ -191,6 +195,7 @@ class _Call:
 def residual_blocks(module: nn.Module, feed: Sequence[Tensor], macs: dict[str, int]) -> tuple[list[Block], list[str]]:
     """The innermost modules that hold layers with multiply-accumulates and pass on their input when these are zero;
     and, of blocks that keep their input's shape, or look like one that could not leave, why it cannot."""
+    prefix = own_prefix(module)
     twin = copy.deepcopy(module).eval().requires_grad_(True)  # so that an input knows what made it
     calls = _calls(twin, feed)
     found: list[Block] = []
@@ -205,12 +210,13 @@ def residual_blocks(module: nn.Module, feed: Sequence[Tensor], macs: dict[str, i
         layer = module.get_submodule(name)
         left = _left(layer, call) if x.shape == y.shape and call.times == 1 else None
         if left is None:
-            others.append(f"{name} ({type(layer).__name__}) {_why(call, x, y)}")
+            others.append(f"{name.removeprefix(prefix)} ({type(layer).__name__}) {_why(call, x, y)}")
             continue
         stays = torch.relu(x) if left == "relu" else x
         found.append(Block(name, "identity" if call.rectified else left, sum(inside), _change(stays, y)))
     order = list(calls)
-    return sorted(found, key=lambda block: order.index(block.name)), others
+    found.sort(key=lambda block: order.index(block.name))
+    return [replace(block, name=block.name.removeprefix(prefix)) for block in found], others
 
 
 @torch.no_grad()
@@ -249,8 +255,9 @@ def _calls(module: nn.Module, feed: Sequence[Tensor]) -> dict[str, _Call]:
 
         return hook
 
+    prefix = own_prefix(module)
     for name, layer in module.named_modules():
-        if name and any(layer.children()):
+        if name and name.startswith(prefix) and any(layer.children()):
             hooks.append(layer.register_forward_pre_hook(begun(name), with_kwargs=True))
             hooks.append(layer.register_forward_hook(ended(name)))
     try:

@@ -1,9 +1,8 @@
 """Structured pruning: whole channels, hidden units and heads leave, and any runtime is faster for it.
 
-What leaves together is found by :mod:`prune_trace` (Torch-Pruning) or, where there are recurrent layers or
-``nn.Unflatten``, :mod:`prune_probe`; what matters least by :mod:`prune_importance`; how many leave follows from the
-multiply-accumulates to be saved (:mod:`prune_groups`), in steps that keep widths multiples of 8; :mod:`prune_layers`
-takes them out.
+What leaves together is found by :mod:`prune_find`; what matters least by :mod:`prune_importance`; how many leave
+follows from the multiply-accumulates to be saved (:mod:`prune_groups`), in steps that keep widths multiples of 8;
+:mod:`prune_layers` takes them out. A weight that is normalised is plain meanwhile (:mod:`edgekit.models.weight_norm`).
 """
 
 from __future__ import annotations
@@ -18,14 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.artifact import library_versions
+from edgekit.converters.base import own_prefix
 from edgekit.errors import UnsupportedError, UsageError
-from edgekit.passes.base import Model, Pass, PassContext, with_params
+from edgekit.models.weight_norm import put_back, weight_norms, without_weight_norms
+from edgekit.passes.base import Model, Pass, PassContext, PassError, with_params
 from edgekit.passes.macs import layer_macs
-from edgekit.passes.prune_groups import SPREADS, Budget, Group, Unit, removed
-from edgekit.passes.prune_importance import Gradients, Related, check_kind, ranked
+from edgekit.passes.prune_find import difference, label, what_can_leave
+from edgekit.passes.prune_groups import SPREADS, Budget, Group, removed
+from edgekit.passes.prune_importance import Gradients, check_kind, ranked
 from edgekit.passes.prune_layers import prove, smaller
-from edgekit.passes.prune_probe import probed
-from edgekit.passes.prune_trace import traced
 from edgekit.types import Network, PassResult, Step
 
 
@@ -79,25 +79,26 @@ class PruneChannels(Pass):
 
     def apply(self, model: Model, context: PassContext) -> PassResult:
         network = network_of(model)
-        module, inputs = network.module, examples(network)
+        inputs = examples(network)
         budget, notes = self.budget(network)
-        kept = self._kept(budget)
+        module, kept = budget.module, self._kept(budget)
         gone = removed(budget.groups, kept)
         try:
             pruned = smaller(module, gone)
             prove(module, pruned, gone, inputs)
-        except (RuntimeError, IndexError) as error:  # torch's shape errors
-            raise UnsupportedError(
-                f"without the channels that left, the network fails: {error}. Its forward takes a width for granted; a "
-                "module with the attribute keeps_widths = True is left whole"
-            ) from error
+        except (RuntimeError, IndexError, PassError) as error:  # torch's shape errors, and another output
+            raise PassError(_culprits(budget, kept, inputs) or str(error)) from error
+        put_back(pruned, weight_norms(network.module))
         step = with_params(
             self.describe(model),
             macs_before=budget.total,
             macs_after=sum(layer_macs(pruned, inputs).values()),
-            parameters_before=_parameters(module),
+            parameters_before=_parameters(network.module),
             parameters_after=_parameters(pruned),
-            kept={name: [_width(pruned, name), _width(module, name)] for name in sorted(budget.macs)},
+            kept={
+                name.removeprefix(own_prefix(module)): [_width(pruned, name), _width(module, name)]
+                for name in sorted(budget.macs)
+            },
         )
         card = replace(network.card.with_step(step, *notes), quality=(), selftest=None, source_sha256="")
         return PassResult(Network(pruned, network.example_inputs, card), True, tuple(notes))
@@ -130,25 +131,35 @@ class PruneChannels(Pass):
             UnsupportedError: it cannot be traced, or nothing can leave it.
             UsageError: a pattern of ``keep`` is the name of no layer, or all layers are kept.
         """
-        module, inputs = network_of(network).module, examples(network)
-        whole, notes = _whole(module)
-        asked = any(isinstance(m, (nn.RNNBase, nn.Unflatten)) for m in module.modules())
-        found = (probed if asked else traced)(module, inputs, whole)
-        groups = ranked(module, [*found, *_heads(module)], self.importance, self.gradients, self.seed)
+        module, inputs = without_weight_norms(network_of(network).module), examples(network)
+        found, notes = what_can_leave(module, inputs)
+        groups = ranked(module, found, self.importance, self.gradients, self.seed)
         if not groups:
             raise UnsupportedError(
                 "no channels can leave this network: pruning needs a convolution, linear or recurrent layer whose "
                 f"outputs another one reads{''.join(f'; {note}' for note in notes)}"
             )
-        notes += _kept_whole(module, groups)
         if self.keep:
-            groups = _without(groups, self.keep)
+            groups = _without(groups, self.keep, own_prefix(module))
         return Budget(module, layer_macs(module, inputs), groups), notes
 
 
-def _without(groups: Sequence[Group], keep: Sequence[str]) -> tuple[Group, ...]:
-    """``groups`` less those that change the width of a layer that is kept."""
-    widths = [{name for name, side in group.units[0] if side != "in"} for group in groups]
+def _culprits(budget: Budget, kept: Sequence[int], inputs: Sequence[Tensor]) -> str:
+    """The layers that cannot lose what they would, each with the reason; empty where each of them alone can."""
+    said = []
+    for k, group in enumerate(budget.groups):
+        alone = [row.channels for row in budget.groups]
+        alone[k] = kept[k]
+        why = difference(budget.module, removed(budget.groups, alone), inputs)
+        if why:
+            names = sorted({name for name, side in group.units[0] if side != "in"})
+            said.append(f"{label(budget.module, names)}: with {kept[k]} of {group.channels} channels {why}")
+    return f"{'; '.join(said)}. --keep leaves a layer as wide as it is; nothing is published" if said else ""
+
+
+def _without(groups: Sequence[Group], keep: Sequence[str], prefix: str) -> tuple[Group, ...]:
+    """``groups`` less those that change the width of a layer that is kept; ``prefix`` is none of the user's."""
+    widths = [{name.removeprefix(prefix) for name, side in group.units[0] if side != "in"} for group in groups]
     layers = sorted(set().union(*widths))
     for pattern in keep:
         if not fnmatch.filter(layers, pattern):
@@ -196,69 +207,3 @@ def _width(module: nn.Module, name: str) -> int:
     return int(
         getattr(layer, "out_channels", 0) or getattr(layer, "out_features", 0) or getattr(layer, "hidden_size", 0)
     )
-
-
-def _is_headed(module: nn.Module) -> bool:
-    """Attention that loses whole heads: ``qkv`` and ``out`` are linear layers, and the width of a head is fixed."""
-    return all(isinstance(getattr(module, part, None), nn.Linear) for part in ("qkv", "out")) and isinstance(
-        getattr(module, "head_width", None), int
-    )
-
-
-def _is_cut(module: nn.Module) -> bool:
-    """Attention of others, that reshapes to a number of heads it was built with."""
-    numbers = (getattr(module, name, None) for name in ("num_heads", "num_attention_heads", "n_heads", "n_head"))
-    own = any(isinstance(child, nn.Linear) for child in module.children())
-    return own and not _is_headed(module) and any(isinstance(number, int) for number in numbers)
-
-
-def _heads(module: nn.Module) -> list[Related]:
-    """The heads of each attention: their rows in queries, keys and values, and their columns in what mixes them."""
-    found = []
-    for name, layer in module.named_modules():
-        if not _is_headed(layer):
-            continue
-        prefix, width = f"{name}." if name else "", int(layer.head_width)
-        total = int(layer.out.in_features)
-        units: list[Unit] = []
-        for start in range(0, total, width):
-            columns = tuple(range(start, start + width))
-            rows = tuple(part * total + k for part in range(3) for k in columns)
-            units.append({(f"{prefix}qkv", "out"): rows, (f"{prefix}out", "in"): columns})
-        if len(units) > 1:
-            found.append(Related((tuple(units),)))
-    return found
-
-
-def _whole(module: nn.Module) -> tuple[list[nn.Module], list[str]]:
-    """Layers that are left as they are, and why."""
-    layers, notes = [], []
-    for name, layer in module.named_modules():
-        reason = ""
-        if isinstance(layer, nn.MultiheadAttention):
-            reason = "torch's own attention is not taken apart"
-        elif isinstance(layer, nn.RNNCellBase):
-            reason = "a single cell is not traced through its steps; nn.RNN, nn.LSTM and nn.GRU are pruned"
-        elif isinstance(layer, nn.LSTM) and layer.proj_size:
-            reason = "it projects its hidden state"
-        elif _is_cut(layer):
-            reason = "its widths are cut into heads"
-        elif getattr(layer, "keeps_widths", False) and not _is_headed(layer):
-            reason = "it says keeps_widths"
-        elif not getattr(layer, "keeps_widths", False):
-            continue
-        if reason:
-            notes.append(f"{name} ({type(layer).__name__}) is left as it is: {reason}")
-        layers += list(layer.modules())
-    return layers, notes
-
-
-def _kept_whole(module: nn.Module, groups: Sequence[Group]) -> list[str]:
-    """Notes on recurrent layers that lose nothing."""
-    found = {name for group in groups for name, side in group.units[0] if side != "in"}
-    return [
-        f"{name} ({type(layer).__name__}) is left as it is: its states reach an output, or what reads them is not a "
-        "linear, recurrent, convolution or normalisation layer"
-        for name, layer in module.named_modules()
-        if isinstance(layer, nn.RNNBase) and name not in found
-    ]

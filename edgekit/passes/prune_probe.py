@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,12 +27,15 @@ Node = tuple[str, str, int]
 """Layer, side, index."""
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
 CELLS = (nn.RNNCellBase, nn.MultiheadAttention, nn.Embedding, nn.EmbeddingBag)
+AT_ONCE = 2**22
+"""Numbers of gradients that are taken at once: 16 MB."""
 DRAWS = (1.0, -1.0, 0.0)
 """Signs of the made-up numbers (0: both): a rectifier passes no gradient for the negative ones."""
 
 
 def probed(module: nn.Module, inputs: Sequence[Tensor], whole: Sequence[nn.Module]) -> list[Related]:
-    """The sets of units of ``module``; the layers ``whole`` keep their channels.
+    """The sets of units of ``module``, with those that are one unit, because something mixes all channels of a layer;
+    the layers ``whole`` keep their channels.
 
     Raises:
         UnsupportedError: the network fails on made-up numbers.
@@ -202,28 +205,44 @@ class _Probe:
                             links.inner(node)
         for end in (*results, *self.ends):
             if end.requires_grad:
-                for node in self._behind(torch.rand(end.shape, generator=self._generator) * end):
-                    links.keep(node)
+                for row in self._behind(end, torch.rand((1, *end.shape), generator=self._generator)):
+                    for node in row:
+                        links.keep(node)
         for name, value, axis in self.reads:
             side = "out" if _depthwise(self.module.get_submodule(name)) else "in"
-            for k in range(value.shape[axis]):
-                column = (name, side, k)
+            columns = _nodes(name, side, range(value.shape[axis]))
+            for column in columns:
                 links.root(column)
-                behind: list[Node] = []
-                if value.requires_grad:
-                    picked = value.select(axis, k)
-                    behind = list(self._behind(torch.rand(picked.shape, generator=self._generator) * picked))
-                links.join([column, *behind])
+            if value.requires_grad:
+                step = max(1, AT_ONCE // sum(source.value.numel() for source in self.sources))
+                for start in range(0, len(columns), step):
+                    some = columns[start : start + step]
+                    chosen = torch.zeros((len(some), *value.shape))  # one column each
+                    for k in range(len(some)):
+                        one = chosen[k].select(axis, start + k)
+                        one.copy_(torch.rand(one.shape, generator=self._generator))
+                    for node, behind in zip(some, self._behind(value, chosen), strict=True):
+                        links.join([node, *behind])
 
-    def _behind(self, value: Tensor) -> Iterator[Node]:
-        values = [source.value for source in self.sources]
-        total = value.sum()
-        found: Sequence[Tensor | None] = torch.autograd.grad(total, values, retain_graph=True, allow_unused=True)
+    def _behind(self, value: Tensor, weights: Tensor) -> list[list[Node]]:
+        """For each of ``weights`` (N, *shape of ``value``): the nodes that ``value`` depends on where it is not 0."""
+        made: list[list[Node]] = [[] for _ in weights]
+        found: Sequence[Tensor | None] = torch.autograd.grad(
+            value,
+            [source.value for source in self.sources],
+            weights,
+            retain_graph=True,
+            allow_unused=True,
+            is_grads_batched=True,
+        )
         for source, gradient in zip(self.sources, found, strict=True):
-            if gradient is None:
+            if gradient is None or not source.nodes:
                 continue
-            hit = gradient.movedim(source.axis, 0).flatten(1).ne(0).any(1) if gradient.ndim > 1 else gradient.ne(0)
-            yield from (source.nodes[k] for k in hit.nonzero().flatten().tolist() if source.nodes)
+            axis = source.axis + 1 if source.axis >= 0 else source.axis
+            hit = gradient.movedim(axis, 1).unsqueeze(-1).flatten(2).ne(0).any(2)  # (N, channels)
+            for row, k in hit.nonzero().tolist():
+                made[row].append(source.nodes[k])
+        return made
 
 
 def _depthwise(layer: nn.Module) -> bool:
@@ -260,7 +279,12 @@ def _related(module: nn.Module, links: _Links) -> list[Related]:
         for parts in joined:
             found.remove(parts)
         found.append([*(row for parts in joined for row in parts), units])
-    return [Related(tuple(parts)) for parts in found if _complete(module, parts)]
+    return [Related(tuple(parts)) for parts in found if _mixed(parts) or _complete(module, parts)]
+
+
+def _mixed(parts: Sequence[Sequence[Unit]]) -> bool:
+    """Whether there is one unit only, of several channels."""
+    return len(parts) == 1 == len(parts[0]) and all(len(rows) > 1 for rows in parts[0][0].values())
 
 
 def _layers(module: nn.Module, unit: Unit) -> set[str]:

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.artifact import library_versions
+from edgekit.converters.base import own_prefix
 from edgekit.errors import UnsupportedError, UsageError
+from edgekit.models.weight_norm import put_back, take_off, weight_norms, without_weight_norms
 from edgekit.passes.base import Model, Pass, PassContext, PassError, with_params
 from edgekit.passes.prune_channels import network_of
 from edgekit.passes.prune_groups import SPREADS
@@ -54,7 +56,7 @@ class PruneMagnitude(Pass):
 
     def apply(self, model: Model, context: PassContext) -> PassResult:
         network = network_of(model)
-        weights = _matrices(network.module)
+        weights = _matrices(without_weight_norms(network.module))
         if self.spread == "global":
             every = torch.cat([w.detach().abs().flatten() for w in weights.values()])
             kept = torch.split(_largest(every, self.amount), [w.numel() for w in weights.values()])
@@ -79,9 +81,10 @@ class PruneTwoOfFour(Pass):
     def apply(self, model: Model, context: PassContext) -> PassResult:
         network = network_of(model)
         masks, left = {}, []
-        for name, weight in _matrices(network.module).items():
+        prefix = own_prefix(network.module)
+        for name, weight in _matrices(without_weight_norms(network.module)).items():
             if weight.shape[1] % 4:
-                left.append(name)
+                left.append(name.removeprefix(prefix))
             else:
                 masks[name] = two_of_four(weight.detach())
         if not masks:
@@ -100,18 +103,21 @@ def two_of_four(weight: Tensor) -> Tensor:
 
 
 def _matrices(module: nn.Module) -> dict[str, nn.Parameter]:
-    """The weights of convolutions, linear and recurrent layers and embeddings.
+    """The weights of convolutions, linear and recurrent layers and embeddings; of a normalised one its direction.
 
     Raises:
         UnsupportedError: there are none.
     """
     kinds = (nn.modules.conv._ConvNd, nn.Linear, nn.RNNBase, nn.Embedding)
-    found = {}
-    for prefix, layer in module.named_modules():
-        if isinstance(layer, kinds):
-            for own, value in layer.named_parameters(recurse=False):
-                if own.startswith("weight") and value.ndim > 1:
-                    found[f"{prefix}.{own}" if prefix else own] = value
+    norms, layers = weight_norms(module), {name: m for name, m in module.named_modules() if isinstance(m, kinds)}
+    parameters = dict(module.named_parameters())
+    found = {norm.direction: parameters[norm.direction] for norm in norms if norm.layer in layers}
+    lengths = {f"{norm.plain}_g" for norm in norms}
+    for prefix, layer in layers.items():
+        for own, value in layer.named_parameters(recurse=False):
+            name = f"{prefix}.{own}" if prefix else own
+            if own.startswith("weight") and value.ndim > 1 and name not in lengths:
+                found[name] = value
     if not found:
         raise UnsupportedError(
             "no weights can be pruned: there is no convolution, linear, recurrent or embedding layer"
@@ -128,10 +134,21 @@ def _largest(values: Tensor, amount: float) -> Tensor:
 
 @torch.no_grad()
 def _masked(what: Pass, network: Network, masks: Masks, notes: tuple[str, ...]) -> PassResult:
+    norms = weight_norms(network.module)
     module = copy.deepcopy(network.module).eval()
+    take_off(module, norms)
     parameters = dict(module.named_parameters())
     for name, kept in masks.items():
         parameters[name].mul_(kept)
+    for norm in norms:
+        if not torch.norm_except_dim(parameters[norm.plain], 2, -1 if norm.dim is None else norm.dim).all():
+            layer = norm.layer.removeprefix(own_prefix(module))
+            raise PassError(
+                f"pass {what.name}: every weight of a channel of {layer} would be zero, and its weight normalisation "
+                "divides by their norm; nothing is published. Prune less, or take the normalisation off in the code "
+                "that makes the network (torch.nn.utils.remove_weight_norm)"
+            )
+    put_back(module, norms)
     total = sum(w.numel() for w in _matrices(module).values())
     step = with_params(what.describe(network), weights=total, zeros=zeros(module))
     card = replace(network.card.with_step(step, *notes), quality=(), selftest=None, source_sha256="")
@@ -175,4 +192,6 @@ def kept_at_zero(module: nn.Module) -> Iterator[None]:
     now = dict(module.named_parameters())
     moved = [name for name, kept in masks.items() if bool((now[name].detach().cpu()[~kept] != 0).any())]
     if moved:
-        raise PassError(f"fine-tuning brought pruned weights back in {', '.join(moved)}; nothing is published")
+        prefix = own_prefix(module)
+        names = ", ".join(name.removeprefix(prefix) for name in moved)
+        raise PassError(f"fine-tuning brought pruned weights back in {names}; nothing is published")

@@ -2,8 +2,9 @@
 
 Sources: TensorFlow Lite, ``kernels/lstm_eval.cc``, ``kernels/unidirectional_sequence_rnn.cc``. Three forms:
 
-- *stored*: int8 weights (one scale a matrix; one a row would need a sixth more bytes), or float16 ones, behind
-  DEQUANTIZE, which runtimes compute once, when a file is opened; the operator computes in float.
+- *stored*: int8 weights, or float16 ones, behind DEQUANTIZE, which runtimes compute once, when a file is opened; the
+  operator computes in float. One scale a matrix: one a row needs a sixth more bytes in layers of 64 units. Matrices of
+  an LSTM whose rows differ much (:data:`ROWS_GAIN`) have one a row.
 - *hybrid*: int8 weights with one scale a matrix, float activations; the kernel quantizes input and state at every step
   with a scale of their own. For LSTM and RNN, in one or both directions.
 - *integer* (``EvalInteger8x8_16``), for UNIDIRECTIONAL_SEQUENCE_LSTM only: int8 input, output and state, int32 biases
@@ -28,12 +29,14 @@ from edgekit.passes.tflite_integers import (
     Scale,
     builtin,
     constant,
+    constant_by_row,
     half,
     made,
     name_of,
     rescaled,
     scale_of,
 )
+from edgekit.types import Array
 
 INTEGER = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 """The only recurrent operator with an integer kernel."""
@@ -52,6 +55,11 @@ _SPECIAL = (*range(9, 12), 16, 17, *range(20, 24))
 _GATE = Scale(2.0**-12, 0, "int16")
 MOST_BITS = 6
 """Integer bits of a cell state that the kernel's tanh takes: it holds 64."""
+ROWS_GAIN = 4.0
+"""How many times the power of the rounding error of one scale a row that of one scale for the matrix has to be for the
+rows to get theirs. Rows of one distribution give 2 to 3; one weight of 61 left nothing of those of 0.2."""
+_BY_ROW_VERSION = 5
+"""Of DEQUANTIZE."""
 _HYBRID_VERSION = 2
 _HYBRID = "it is hybrid (int8 weights, input and state quantized at every step)"
 NOTES = {
@@ -139,8 +147,10 @@ class _Edit:
         return any(self._is_float(node) for node in self.graph.raw.operators)
 
     def _is_float(self, node: Any) -> bool:
+        if builtin(self.graph, node) not in WEIGHTS:
+            return False
         kept = name_of(self.graph, int(node.outputs[0])) in self.keep_float
-        return not kept and builtin(self.graph, node) in WEIGHTS and self.graph.data(int(node.inputs[2])) is not None
+        return not kept and self.graph.data(int(node.inputs[2])) is not None
 
     def run(self) -> None:
         """Rewrites the operators."""
@@ -186,9 +196,15 @@ class _Edit:
             if half_wide and not fits_half(value, (0,)):
                 self.reasons.setdefault("half precision is too coarse or too small for its weights", []).append(name)
                 continue
-            held = half(graph, name, value) if half_wide else self._weight(node.inputs[place])[0]
-            real = graph.tensor(f"{name}_real", value.shape)
-            graph.operator("DEQUANTIZE", [held], [real], version=3 if half_wide else 2)
+            real, version = graph.tensor(f"{name}_real", value.shape), 3 if half_wide else 2
+            if half_wide:
+                held = half(graph, name, value)
+            elif "LSTM" in builtin(graph, node) and _rows_differ(value):
+                integers, steps = symmetric_int8(value, (0,))
+                held, version = constant_by_row(graph, name, integers, steps.reshape(-1)), _BY_ROW_VERSION
+            else:
+                held = self._weight(node.inputs[place])[0]
+            graph.operator("DEQUANTIZE", [held], [real], version=version)
             node.inputs[place] = real
         operators.append(node)
         self.notes += [NOTES[form] for form in ("int4", "int16") if self.scheme.startswith(form)]
@@ -325,6 +341,17 @@ class _Edit:
         most = 2**31 - 1
         integers = np.clip(np.round(value.astype(np.float64) / scale.step), -most, most)
         return constant(self.graph, name_of(self.graph, tensor), integers, scale)
+
+
+def _rows_differ(value: Array) -> bool:
+    """Whether a matrix with one scale is rounded much more coarsely than with one a row."""
+    if value.ndim != 2 or not np.isfinite(value).all():
+        return False
+    errors = []
+    for axes in ((), (0,)):
+        integers, scale = symmetric_int8(value, axes)
+        errors.append(float(np.square(integers * scale.astype(np.float64) - value).sum()))
+    return errors[0] > ROWS_GAIN * errors[1]
 
 
 def _code(kind: str) -> int:

@@ -31,7 +31,7 @@ _MADE = re.compile(rf"({COLUMNS}|{TURNED}|_quantized)(_\d+)?$")
 """Behind the name of float weights: that of their integers, with a number where the name was taken."""
 _X86 = frozenset(("sse4_2", "avx", "avx2"))
 _WIDE = frozenset(("avx_vnni", "avx512_vnni", "amx_int8"))
-ROWS = 256
+ROWS = 32
 """Places of one sample's output that are looked at, evenly spread."""
 MATTERS = 1 / 255
 """Largest error of a layer, as a share of the span of its products' sums, that is left alone: one step of an output

@@ -4,7 +4,8 @@ A layer that keeps its state between calls takes ``k`` steps more, in front of t
 which are zero in every step but these and have columns of weights of their own. B: batch, I: inputs, H: hidden units.
 
 - LSTM, real inputs: one step, one input. Its weights are minus the largest weight of each matrix of the input, forget
-  and output gate, so that a matrix with one scale is quantized as before; its value is so large that these gates shut
+  and output gate, so that a matrix with one scale is quantized as before (with one a row: minus what the row's integers
+  reach); its value is so large that these gates shut
   whatever the state is: c = f c + i g and h = o tanh(c) are 0 exactly.
 - RNN with ReLU: the same, where the sum below zero gives 0.
 - RNN with tanh, which is 0 at one place only: a step that makes every h -1, and one whose inputs cancel what the
@@ -58,13 +59,18 @@ class Reset:
     rows: Array
 
 
-def shut(sums: Mapping[int, Weights], beyond: float) -> Reset:
-    """One step whose one input takes all ``sums``, by the place of their weights, to ``-beyond`` or less."""
+def shut(sums: Mapping[int, Weights], beyond: float, reaches: Mapping[int, Array] | None = None) -> Reset:
+    """One step whose one input takes all ``sums``, by the place of their weights, to ``-beyond`` or less.
+
+    Args:
+        reaches: place -> (H,), the largest weight that the scale of each row can hold, where each has its own.
+    """
     columns, value = {}, 0.0
     for place, (w, r, b) in sums.items():
-        largest = max(float(np.abs(w).max()), _LEAST)
-        columns[place] = np.full((len(w), 1), -largest)
-        value = max(value, (float((np.abs(r).sum(1) + b).max()) + beyond) / largest)
+        one = np.full(len(w), max(float(np.abs(w).max()), _LEAST))
+        largest = one if reaches is None else reaches.get(place, one)
+        columns[place] = -largest[:, None]
+        value = max(value, float(((np.abs(r).sum(1) + b + beyond) / largest).max()))
     return Reset(columns, np.array([[_power(value)]]))
 
 

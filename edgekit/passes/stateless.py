@@ -13,7 +13,7 @@ first, and the steps joined to them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,17 @@ import numpy as np
 from edgekit.converters.recurrent.flatbuffer import NONE, Editor, Graph
 from edgekit.errors import GateError
 from edgekit.passes.state_reset import BEYOND, SHUT, Reset, Weights, cancelled, cancelling, shut, shut_integers
-from edgekit.passes.tflite_integers import Scale, builtin, constant, half, made, name_of, scale_of
+from edgekit.passes.tflite_integers import (
+    Scale,
+    builtin,
+    constant,
+    constant_by_row,
+    half,
+    made,
+    name_of,
+    scale_of,
+    steps_of,
+)
 from edgekit.quality.state import rule
 from edgekit.types import Array
 from edgekit.wire_tflite import keeps_variables, without_prefix
@@ -179,7 +189,7 @@ class _Edit:
         gates = {1 + k: self._weights(node, 1 + k, 5 + k, 12 + k) for k in range(_GATES) if k != _CELL}
         taken, given = scale_of(self.graph, node.inputs[0]), scale_of(self.graph, node.inputs[_H])
         if taken is None or given is None:
-            found = shut(gates, SHUT)
+            found = shut(gates, SHUT, self._reaches(node, gates))
         else:
             in_integers = shut_integers(gates, taken, given, self._step(node.inputs[_C]))
             if in_integers is None:
@@ -188,6 +198,14 @@ class _Edit:
             found = in_integers
             self._count(node, found)
         return Reset({**found.columns, 1 + _CELL: np.zeros_like(found.columns[1])}, found.rows)
+
+    def _reaches(self, node: Any, places: Iterable[int]) -> dict[int, Array]:
+        """What the rows of matrices with a scale a row can hold, by the places of these."""
+        steps = {place: self._row_steps(node.inputs[place]) for place in places}
+        return {place: 127 * found for place, found in steps.items() if found is not None}
+
+    def _row_steps(self, tensor: int) -> Array | None:
+        return steps_of(self.graph, int(self.makers[tensor].inputs[0]) if tensor in self.makers else tensor)
 
     def _count(self, node: Any, reset: Reset) -> None:
         """Adds the multiply-adds of an integer layer, for one unit and one of the batch."""
@@ -285,6 +303,9 @@ class _Edit:
             raise _refused(
                 f"the layer with the weights {name_of(self.graph, tensor)!r}", "they are computed in the file"
             )
+        steps = steps_of(self.graph, tensor)
+        if steps is not None:
+            return value * steps[:, None]
         return value.astype(np.float64) * (self._step(tensor) if value.dtype.kind == "i" else 1.0)
 
     def _rounding(self, tensor: int) -> Callable[[Array], Array]:
@@ -310,6 +331,9 @@ class _Edit:
         assert value is not None  # _real came first
         if scale is not None:
             return constant(graph, name, np.concatenate([value, np.round(columns / scale.step)], 1), scale)
+        steps = steps_of(graph, tensor)
+        if steps is not None:
+            return constant_by_row(graph, name, np.concatenate([value, np.round(columns / steps[:, None])], 1), steps)
         wider = np.concatenate([value, columns], 1)
         return half(graph, name, wider) if value.dtype == np.float16 else graph.constant(name, wider)
 

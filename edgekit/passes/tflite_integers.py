@@ -93,6 +93,24 @@ def constant(graph: Graph, name: str, integers: Array, scale: Scale) -> int:
     return tensor
 
 
+def constant_by_row(graph: Graph, name: str, integers: Array, steps: Array) -> int:
+    """A new int8 constant with a step for each index of its first axis."""
+    tensor = constant(graph, name, integers, Scale(1.0, 0))
+    how = graph.raw.tensors[tensor].quantization
+    how.scale, how.zeroPoint = steps.astype(np.float32), np.zeros(len(steps), np.int64)
+    how.quantizedDimension = 0
+    return tensor
+
+
+def steps_of(graph: Graph, tensor: int) -> Array | None:
+    """The steps of an int8 tensor with one for each index of its first axis; None for any other."""
+    raw = graph.raw.tensors[tensor]
+    how = raw.quantization
+    if raw.type != _CODES["int8"] or how is None or how.scale is None or len(how.scale) < 2 or how.quantizedDimension:
+        return None
+    return np.asarray(how.scale, np.float64)
+
+
 def half(graph: Graph, name: str, value: Array) -> int:
     """A new float16 constant."""
     tensor = graph.tensor(name, value.shape)

@@ -83,8 +83,8 @@ def as_products(graph: Graph, names: frozenset[str]) -> Rewritten:
     """Rewrites the HARD_SWISH operators called ``names`` (of their outputs) in place."""
     done = Rewritten()
     taken = {name_of(graph, k) for k in range(len(graph.raw.tensors))}
-    nodes = {name_of(graph, int(node.outputs[0])): node for node in graph.raw.operators}
-    chosen = {name: node for name, node in nodes.items() if name in names and builtin(graph, node) == HARD_SWISH}
+    nodes = {name_of(graph, int(n.outputs[0])): n for n in graph.raw.operators if builtin(graph, n) == HARD_SWISH}
+    chosen = {name: node for name, node in nodes.items() if name in names}
     folds = _foldable(graph, {name: _reached(graph, int(node.outputs[0])) for name, node in chosen.items()})
     for weights, times in _powers(folds).items():
         value = graph.data(weights)

@@ -1,4 +1,4 @@
-"""``edgekit export``: a network becomes one file a format, each proved against the network, all published or none."""
+"""``edgekit export``: a network becomes one file a format, each proved against the network before it is published."""
 
 from __future__ import annotations
 
@@ -13,18 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from edgekit import registry
-from edgekit.artifact import is_saved_model, library_versions, sha256_file, write_card
+from edgekit.artifact import is_saved_model, library_versions, read_card, sha256_file, write_card
 from edgekit.bench.shapes import parse_shapes
 from edgekit.converters.base import Capture, Converter, ExportOptions, Finish
-from edgekit.errors import (
-    ConversionError,
-    UsageError,
-)
+from edgekit.errors import ConversionError, EdgekitError, GateError, ModelError, UsageError
 from edgekit.leftovers import sweep, temporary_name
-from edgekit.outputs import check_output, output_folder, publish, writing
+from edgekit.outputs import check_output, is_stream, output_folder, publish, writing
 from edgekit.pipeline.proof import Proof
 from edgekit.pipeline.real_inputs import RealInputs
-from edgekit.types import Artifact, Card, Format, Signature, Step
+from edgekit.types import Artifact, Card, Format, Network, Signature, Step
 from edgekit.wire_tflite import keeps_variables
 
 if TYPE_CHECKING:
@@ -86,12 +83,14 @@ class More(TypedDict, total=False):
         stateful: LSTM and RNN layers of a TFLite file keep their state between calls; without it every call starts from
             zeros.
         factory: what builds the network, where ``source`` is a checkpoint of the user's own one.
+        overwrite: replace files that were made from other weights.
     """
 
     opset: int | None
     channels_last: bool
     stateful: bool
     factory: str | None
+    overwrite: bool
 
 
 def export(
@@ -108,7 +107,7 @@ def export(
     input: str | None = None,
     **more: Unpack[More],
 ) -> ExportResult:
-    """Converts ``source`` to every format of ``to`` and publishes ``OUT/NAME.FORMAT``, once all of them are proved.
+    """Converts ``source`` to every format of ``to`` and publishes each ``OUT/NAME.FORMAT`` that is proved.
 
     Args:
         source: anything :func:`edgekit.source.resolve` takes.
@@ -125,14 +124,17 @@ def export(
         more: see :class:`More`.
 
     Raises:
-        UsageError: an option makes no sense, or the folder cannot be written.
+        UsageError: an option makes no sense, the folder cannot be written, or holds a file of that name that was made
+            from other weights.
         SourceError, DataError: the network or the samples cannot be had.
         UnsupportedError: the network cannot be written in one of the formats. Where a tool failed on it, the message
             names the smallest part that fails by itself, and ``OUT/repro_PART.py`` shows it.
         ParityError: a file's outputs differ; the message names the first layer that does. Nothing is published.
+        GateError: one format failed, and another is published; the message names both.
     """
     formats = _formats(to)
-    options, factory = _options(dynamic, more)
+    options = _options(dynamic, more)
+    factory = more.get("factory")
     _check_options(options, formats, name, streaming)
     folder = _folder(Path(out))
     real = RealInputs(data, input)
@@ -159,14 +161,10 @@ def export(
         converter.check(network, options)
     capture = Capture(network, options)
     proof = Proof(capture, real, tolerance, sequence)
-    try:
-        with _staging(folder, _file_name(network.name), converters.values()) as stage:
-            made = _convert_all(converters, capture, proof, stage, _file_name(network.name))
-            published = [_publish(item, folder) for item in made]
-    except ConversionError as error:
-        from edgekit.quality.reproduce import Named, located
-
-        raise located(error, capture, Named(str(source), factory), folder) from error
+    file_name = _file_name(network.name)
+    if not more.get("overwrite", False):
+        _check_replaced([folder / f"{file_name}.{c.format}" for c in converters.values()], network)
+    published = _proved(converters, capture, proof, folder, file_name, (str(source), factory))
     return ExportResult(str(source), network.name, capture.signature, tuple(published), origin(network.card))
 
 
@@ -212,10 +210,70 @@ def _folder(out: Path) -> Path:
     return out
 
 
-def _options(dynamic: Sequence[str] | Mapping[str, Mapping[int, str]], more: More) -> tuple[ExportOptions, str | None]:
-    """What the converters are told, and what builds the network."""
-    layout: dict[str, Any] = {name: value for name, value in more.items() if name != "factory"}
-    return ExportOptions(parse_dynamic(dynamic), **layout), more.get("factory")
+def _proved(
+    converters: Mapping[str, Converter], capture: Capture, proof: Proof, folder: Path, name: str,
+    named: tuple[str, str | None],
+) -> list[ExportedArtifact]:  # fmt: skip
+    """What was converted, proved and published; ``named``: the source, and what builds its network.
+
+    Raises:
+        EdgekitError: a format failed, see :func:`export`.
+    """
+    from edgekit.quality.reproduce import Named, located
+
+    try:
+        with _staging(folder, name, converters.values()) as stage:
+            made, failed = _convert_all(converters, capture, proof, stage, name)
+            if not made:
+                raise next(iter(failed.values()))
+            published = [_publish(item, folder) for item in made]
+    except ConversionError as error:
+        raise located(error, capture, Named(*named), folder) from error
+    for key, failure in failed.items():
+        if isinstance(failure, ConversionError):
+            failed[key] = located(failure, capture, Named(*named), folder)
+    if failed:
+        raise _failure(published, failed)
+    return published
+
+
+def _failure(published: Sequence[ExportedArtifact], failed: Mapping[str, EdgekitError]) -> GateError:
+    """What to raise where one format is published and another failed: what became of each."""
+    paths = " and ".join(str(item.artifact.path) for item in published)
+    said = "; ".join(
+        f"{key} failed, and no .{key} file was published: {str(error).replace('. Nothing was published', '')}"
+        for key, error in failed.items()
+    )
+    made = GateError(f"{paths} {'was' if len(published) == 1 else 'were'} proved and published; {said}")
+    made.__cause__ = next(iter(failed.values()))
+    return made
+
+
+def _check_replaced(targets: Sequence[Path], network: Network) -> None:
+    """Refuses to replace a file whose card says that it was made from other weights.
+
+    Raises:
+        UsageError: with what to do.
+    """
+    own = network.card.source_sha256
+    for target in targets:
+        if not own or is_stream(target) or not target.is_file():
+            continue
+        try:
+            card = read_card(target)
+        except ModelError:  # of no format that has a card: nothing is known of it
+            continue
+        if card is not None and card.source_sha256 and card.source_sha256 != own:
+            raise UsageError(
+                f"{target} was made from other weights, of {card.name!r} ({card.source_sha256[:12]}…, these are "
+                f"{own[:12]}…); give --overwrite to replace it, or another -o or --name"
+            )
+
+
+def _options(dynamic: Sequence[str] | Mapping[str, Mapping[int, str]], more: More) -> ExportOptions:
+    """What the converters are told."""
+    layout: dict[str, Any] = {name: value for name, value in more.items() if name not in ("factory", "overwrite")}
+    return ExportOptions(parse_dynamic(dynamic), **layout)
 
 
 def _check_options(options: ExportOptions, formats: Sequence[str], name: str | None, streaming: bool) -> None:
@@ -252,7 +310,7 @@ def _staging(folder: Path, name: str, converters: Iterable[Converter]) -> Iterat
     with writing(folder), output_folder(folder):
         sweep(folder)
         stage = folder / temporary_name("export")
-        stage.mkdir(0o700)
+        stage.mkdir(0o700, parents=True)  # another run that failed may have taken the empty folder away
         try:
             yield stage
         finally:
@@ -272,33 +330,53 @@ class _Made:
 
 def _convert_all(
     converters: Mapping[str, Converter], capture: Capture, proof: Proof, stage: Path, name: str
-) -> list[_Made]:
-    """Begins every conversion, then finishes and proves them: those that run here first, while the others run."""
-    from edgekit.pipeline.learned_ranges import taken_along
+) -> tuple[list[_Made], dict[str, EdgekitError]]:
+    """Begins every conversion, then finishes and proves them: those that run here first, while the others run.
 
+    Gives the proved files, and the errors of the formats that failed.
+    """
     begun: dict[str, tuple[float, Path, Finish]] = {}
+    finished: dict[str, _Made] = {}
+    failed: dict[str, EdgekitError] = {}
     for key in sorted(converters, key=lambda k: not converters[k].background):
         started, target = time.monotonic(), stage / f"{name}.{converters[key].format}"
-        begun[key] = (started, target, converters[key].begin(capture, target))
-    finished: dict[str, _Made] = {}
-    for key in sorted(converters, key=lambda k: converters[k].background):
-        started, target, finish = begun[key]
-        here = time.monotonic()
-        notes = (*finish(), *capture.notes)
-        card, state = _state(target, converters[key].card(capture), capture.options.stateful)
-        write_card(target, card)
-        ledger = proof.of(target, card, converters[key])
-        card, said = taken_along(capture.network, Artifact(target, converters[key].format, card))
-        notes = (*notes, *ledger.notes, *proof.notes, *said, *state)
-        begin = started if converters[key].background else here
-        seconds = time.monotonic() - begin
-        card = _finish_card(
-            Artifact(target, converters[key].format, card), capture, proof, ledger, notes, converters[key]
-        )
-        write_card(target, card)
-        log.info("%s proved on %d inputs, largest difference %.1e", target.name, len(ledger.cases), ledger.max_abs)
-        finished[key] = _Made(target, card, seconds, ledger, notes)
-    return [finished[key] for key in converters]
+        with _noting(failed, key):
+            begun[key] = (started, target, converters[key].begin(capture, target))
+    for key in sorted(begun, key=lambda k: converters[k].background):
+        with _noting(failed, key):
+            finished[key] = _finished(converters[key], capture, proof, *begun[key])
+    return [finished[key] for key in converters if key in finished], {k: failed[k] for k in converters if k in failed}
+
+
+@contextmanager
+def _noting(failed: dict[str, EdgekitError], key: str) -> Iterator[None]:
+    """The other formats go on where this one fails; wrong usage ends them all."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except EdgekitError as error:
+        failed[key] = error
+
+
+def _finished(
+    converter: Converter, capture: Capture, proof: Proof, started: float, target: Path, finish: Finish
+) -> _Made:
+    """Waits for one conversion, proves its file, and writes the card."""
+    from edgekit.pipeline.learned_ranges import taken_along
+
+    here = time.monotonic()
+    notes = (*finish(), *capture.notes)
+    card, state = _state(target, converter.card(capture), capture.options.stateful)
+    write_card(target, card)
+    ledger = proof.of(target, card, converter)
+    card, said = taken_along(capture.network, Artifact(target, converter.format, card))
+    notes = (*notes, *ledger.notes, *proof.notes, *said, *state)
+    seconds = time.monotonic() - (started if converter.background else here)
+    card = _finish_card(Artifact(target, converter.format, card), capture, proof, ledger, notes, converter)
+    write_card(target, card)
+    log.info("%s proved on %d inputs, largest difference %.1e", target.name, len(ledger.cases), ledger.max_abs)
+    return _Made(target, card, seconds, ledger, notes)
 
 
 def _state(target: Path, card: Card, stateful: bool) -> tuple[Card, tuple[str, ...]]:

@@ -25,9 +25,9 @@ HYBRID = frozenset(
     ]
 )
 """Operators with a kernel for integer weights and real inputs."""
-_CONTROL = frozenset(("WHILE", "IF", "CALL", "CALL_ONCE"))
-"""Run other subgraphs, whose operators are counted."""
-_PLAIN = frozenset(("int32", "int64", "bool", "uint32", "uint64"))
+_CONTROL = frozenset(("WHILE", "IF", "CALL", "CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"))
+"""Run other subgraphs, whose operators are counted, or move a value in and out of a variable."""
+_PLAIN = frozenset(("int32", "int64", "bool", "uint32", "uint64", "resource", "variant", "string"))
 _REAL = "its inputs are float"
 
 
@@ -143,7 +143,7 @@ def _enum_names(enum: str) -> dict[int, str]:
 
 
 def _counts(graph: Any, op: Any, types: Mapping[int, str]) -> bool:
-    """True for an operator on plain integers: steps of a loop, shapes, masks. A quantized tensor has a scale."""
+    """True for an operator on plain integers or handles: steps of a loop, shapes. A quantized tensor has a scale."""
     tensors = [graph.tensors[i] for i in (*op.inputs, *op.outputs) if i >= 0]
     return all(types[t.type] in _PLAIN and not _scaled(t) for t in tensors)
 
@@ -181,9 +181,11 @@ def _dequantized_weight(model: Any, graph: Any, op: Any) -> bool:
     names = _enum_names("BuiltinOperator")
     for index in op.inputs:
         maker = makers.get(int(index))
-        if maker is None or not holds_data(model, graph.tensors[maker.inputs[0]]):
+        if maker is None or not len(maker.inputs):  # a handle of a variable has none
             continue
-        if names[model.operatorCodes[maker.opcodeIndex].builtinCode] == "DEQUANTIZE":
+        code = model.operatorCodes[maker.opcodeIndex]
+        held = holds_data(model, graph.tensors[maker.inputs[0]])
+        if held and names[max(code.builtinCode, code.deprecatedBuiltinCode)] == "DEQUANTIZE":
             return True
     return False
 

@@ -176,8 +176,11 @@ class _Runs:
     def in_float(self, feed: Feed) -> tuple[dict[str, Array], dict[str, Array]]:
         """What each operator gives of what it reads in the float file: with the file's constants, and with its own."""
         own = self._cut(own_constants=True).run(self.pair.cut_feed(feed, {}))
-        known = {**self.pair.cut_feed(feed, {}), **own}
-        given = {r.other: known[r.tensor] for r in self.pair.readings if r.other in self.given}
+        known, given = {**self.pair.cut_feed(feed, {}), **own}, {}
+        for reading in self.pair.readings:
+            if reading.other in self.given:
+                value = known[reading.tensor]  # infinite where a maximum is padded: there the file has its least step
+                given[reading.other] = np.where(np.isfinite(value), value, self.given[reading.other])
         return self._cut(own_constants=False).run(self.pair.cut_feed(feed, given)), own
 
     def _cut(self, *, own_constants: bool) -> Runner:

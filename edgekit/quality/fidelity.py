@@ -31,6 +31,9 @@ by less than 16 of 255 steps of the others."""
 LIKELY = 0.25
 """Probabilities (values in 0..1) are judged by their ratio from here on, whatever stands beside them, and counted as
 dead from :data:`STILL` on."""
+SUM_TO_ONE = 1e-3
+"""How far the channels of a place may be from 1 in sum to be a distribution, as a softmax gives it. Of many classes
+most are near zero at every place, and so is the typical channel: those that are :data:`LIKELY` are judged."""
 FEWEST = 8
 """Values of a channel below which it is not judged: of one value the ratio says nothing."""
 
@@ -169,12 +172,14 @@ class _Channels:
         self.signal, self.noise = np.zeros(count), np.zeros(count)
         self.low, self.high = np.full(count, np.inf), np.full(count, -np.inf)
         self.found_low, self.found_high = self.low.copy(), self.high.copy()
+        self.distribution = True
 
     def add(self, a: Array, b: Array) -> None:
         """(places, C) of the parent and of the file."""
         self.places += len(a)
         self.signal += (a**2).sum(0)
         self.noise += ((a - b) ** 2).sum(0)
+        self.distribution &= bool((np.abs(a.sum(1) - 1) <= SUM_TO_ONE).all() and (a >= 0).all())
         self.low, self.high = np.minimum(self.low, a.min(0)), np.maximum(self.high, a.max(0))
         self.found_low, self.found_high = np.minimum(self.found_low, b.min(0)), np.maximum(self.found_high, b.max(0))
 
@@ -183,7 +188,7 @@ class _Channels:
         if self.places < FEWEST:
             return None
         power = self.signal / self.places
-        judged = power >= QUIET**2 * np.median(power)
+        judged = (power >= QUIET**2 * np.median(power)) & (not self.distribution)
         judged |= self._likely() & (self.high - self.low >= LIKELY)
         judged &= self.high > self.low  # what is always the same says nothing of a ratio
         rows = [(decibels(float(self.signal[c]), float(self.noise[c])), int(c)) for c in np.flatnonzero(judged)]
@@ -193,7 +198,7 @@ class _Channels:
         if self.places < FEWEST:
             return ()
         span = self.high - self.low
-        moves = (span > 0) & (span >= STILL * np.median(span))
+        moves = (span > 0) & (span >= STILL * np.median(span)) & (not self.distribution)
         moves |= self._likely() & (span >= STILL)
         return tuple(np.flatnonzero(moves & (self.found_high == self.found_low)).tolist())
 

@@ -19,8 +19,8 @@ SELFTEST_VALUES = 64
 
 
 def selftest_of(outputs: Feed, integers: bool, steps: Iterable[float] = ()) -> SelfTest | None:
-    """The self-test of a quantized file: its own outputs, and how far another device may be from them; None where these
-    are not finite, as where a random mask hides everything.
+    """The self-test of a quantized file: its own outputs, and how far another device may be from them; None where there
+    are none, or none that are finite, as where a random mask hides everything.
 
     Integer arithmetic: :data:`STEPS` steps of the outputs. Such a step is the scale that the file itself gives an
     output, which covers what calibration saw and so may be larger than what one sample fills; or 1/255 of the range of
@@ -32,6 +32,8 @@ def selftest_of(outputs: Feed, integers: bool, steps: Iterable[float] = ()) -> S
         integers: whether an operator of the file computes on integers.
         steps: scales of the outputs that come out of integers, in the units of the outputs.
     """
+    if not outputs:
+        return None
     values = np.concatenate([np.asarray(v, np.float64).ravel() for v in outputs.values()])
     if not np.isfinite(values).all():
         return None

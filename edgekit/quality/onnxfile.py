@@ -10,10 +10,13 @@ from typing import Any, Final
 
 from edgekit.errors import ModelError
 from edgekit.reading import reading
+from edgekit.runtime.ports import PLACEHOLDERS
 
 
 def load_onnx(path: Path, *, weights: bool = True) -> Any:
     """The ``ModelProto`` in ``path``, with what lies in other files beside it unless ``weights`` is False.
+
+    Dimensions that are called ``?`` are left nameless: onnxruntime takes two of one name for equal and reuses memory.
 
     Raises:
         ModelError: it cannot be read, a name in it is no text, or its weights lie outside its folder.
@@ -26,6 +29,7 @@ def load_onnx(path: Path, *, weights: bool = True) -> Any:
     damaged = next((text for text in _texts(model) if not isinstance(text, str)), None)
     if damaged is not None:
         raise ModelError(f"{path} cannot be read as ONNX: it has the name {damaged[:60]!r}, which is not UTF-8")
+    _without_placeholders(model.graph)
     return model
 
 
@@ -46,6 +50,16 @@ def _texts(message: Any) -> Iterator[str | bytes]:
         elif field.type == field.TYPE_MESSAGE:
             for part in parts:
                 yield from _texts(part)
+
+
+def _without_placeholders(graph: Any) -> None:
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.HasField("dim_param") and dim.dim_param in PLACEHOLDERS:
+                dim.ClearField("dim_param")
+    for attribute in (attribute for node in graph.node for attribute in node.attribute):
+        for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            _without_placeholders(inner)
 
 
 _OF_ONNXRUNTIME: Mapping[str, tuple[int, tuple[str, ...]]] = {

@@ -240,8 +240,11 @@ class _Side:
 
     def result_names(self) -> list[str]:
         """The outputs, as a user sees them."""
-        named = {tensor: name for name, tensor in self._signature("outputs").items()}
-        return [named.get(int(k), self.name(int(k))) for k in self.raw.outputs]
+        left: dict[int, list[str]] = {}  # a tensor may be given twice, under two names
+        for name, tensor in self._signature("outputs").items():
+            left.setdefault(tensor, []).append(name)
+        tensors = [int(k) for k in self.raw.outputs]
+        return [left[k].pop() if left.get(k) else f"{self.name(k)}:{place}" for place, k in enumerate(tensors)]
 
     def _signature(self, side: str) -> dict[str, int]:
         first = (self.editor.model.signatureDefs or [None])[0]

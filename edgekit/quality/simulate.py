@@ -55,8 +55,8 @@ class Simulation:
     ) -> None:
         self._stack.close()
 
-    def fidelity(self, operators: Collection[int]) -> Fidelity:
-        """The outputs with these operators quantized, beside the parent's."""
+    def fidelity(self, operators: Collection[int], calls: Sequence[Call] | None = None) -> Fidelity:
+        """The outputs with these operators quantized, beside the parent's; on all samples, or on those given."""
         pair, on = self.pair, set(operators)
         active = {
             switch("reading", number)
@@ -68,7 +68,7 @@ class Simulation:
         }
         switches = {name: np.array([name in active]) for name in self._names}
         meter = FidelityMeter(pair.suffix == "tflite")
-        for call in self.calls:
+        for call in self.calls if calls is None else calls:
             outputs = self._runner.run({**pair.cut_feed(call.feed, {}), **switches})
             found = self._results(call, outputs, on)
             meter.add(*finite_where(Call(call.feed, call.wanted, found), "a sample"))

@@ -14,7 +14,7 @@ from edgekit.runtime.base import Delegation, LeftNode, Runner
 from edgekit.runtime.cuda_driver import gpu_name
 from edgekit.runtime.noise import heard
 from edgekit.runtime.ort_binding import Binding
-from edgekit.runtime.ports import Port, unnamed
+from edgekit.runtime.ports import PLACEHOLDERS, Port, unnamed
 from edgekit.types import Array, Artifact, Dim, Format, TensorSpec
 
 _RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
@@ -213,7 +213,10 @@ class OnnxRuntimeRunner(Runner):
             )
         shape: list[Dim] = []
         for axis, dim in enumerate(node.shape):
-            shape.append(dim if isinstance(dim, int) and dim >= 0 else str(dim or unnamed(node.name, axis, alone)))
+            if isinstance(dim, int) and dim >= 0:
+                shape.append(dim)
+            else:
+                shape.append(unnamed(node.name, axis, alone) if str(dim or "") in PLACEHOLDERS else str(dim))
         return Port(TensorSpec(node.name, _DTYPES[kind[1]], tuple(shape)), node.name)
 
     def _reason(self, text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import numpy as np
 
 from edgekit.artifact import read_card, sha256_file
-from edgekit.errors import SourceError
+from edgekit.errors import LimitError, SourceError
 from edgekit.limits import check
 from edgekit.source.base import Source
 from edgekit.types import Array, Card, Dim, Network, Signature, Task, TensorSpec
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch.export import ExportedProgram
 
+log = logging.getLogger("edgekit")
 _BY_FACTORY: Final = "name the network as file.py:factory"
 
 
@@ -53,8 +55,10 @@ def _from_program(path: Path) -> Network:
         raise SourceError(f"{path}: its card names {len(names)} inputs, its program has {len(shown)}; export it again")
     arrays = _examples(dict(zip(names, tensors.values(), strict=True)), card, path)
     args, kwargs = _arguments(program, dict(zip(shown, map(torch.from_numpy, arrays.values()), strict=True)))
+    captured = _still(program.module())
+    _check_sizes(captured, args, kwargs, path)
     try:
-        module, examples, signature = adapt(_still(program.module()), args, kwargs, names)
+        module, examples, signature = adapt(captured, args, kwargs, names)
     except SourceError as error:
         raise SourceError(f"{path}: {error}") from error
     if card is not None:
@@ -131,6 +135,36 @@ def _arguments(program: ExportedProgram, tensors: Mapping[str, torch.Tensor]) ->
     leaves = [arg.value if isinstance(arg, ConstantArgument) else tensors[arg.name] for arg in given]
     args, kwargs = torch.utils._pytree.tree_unflatten(leaves, program.call_spec.in_spec)
     return tuple(args), dict(kwargs)
+
+
+def _check_sizes(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: Path) -> None:
+    """Runs the program on sizes alone, before it runs in this process: a short one can ask for any amount of memory.
+
+    Where sizes hang on values, what comes after them is not known.
+
+    Raises:
+        LimitError: one of its values is larger than is allowed.
+    """
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Sizes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            results = func(*args, **(kwargs or {}))
+            for one in torch.utils._pytree.tree_leaves(results):
+                if isinstance(one, torch.Tensor):
+                    check("VALUE_BYTES", one.numel() * one.element_size(), f"{path}: {func}")
+            return results
+
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake, Sizes(), torch.no_grad():  # type: ignore[no-untyped-call]
+        given = torch.utils._pytree.tree_map_only(torch.Tensor, fake.from_tensor, (args, kwargs))
+        try:
+            module(*given[0], **given[1])
+        except LimitError:
+            raise
+        except Exception as stop:  # sizes that hang on values; or a fault, which the run itself will show
+            log.debug("%s: the sizes of its values are known up to %s", path, stop)
 
 
 def _still(module: Any) -> Any:

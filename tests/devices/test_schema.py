@@ -174,3 +174,17 @@ def test_what_a_card_names_means_the_same_in_inputs_and_outputs() -> None:
     with pytest.raises(ValueError, match="the signature says y"):
         check_outputs(found, signature, FEED, named=True)
     check_outputs({"y": np.ones((2, 3), np.float32)}, signature, FEED, named=True)
+
+
+def test_outputs_of_the_exporters_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A TFLite file with a free height gives an output the sizes of the example that it was made with."""
+    signature = Signature((TensorSpec("x", "float32", (1, "h")),), (TensorSpec("y", "float32", (1, 4)),))
+    feed = {"x": np.ones((1, 9), np.float32)}
+    check_outputs({"y": np.ones((1, 7), np.float32)}, signature, feed, named=False)
+    for wrong in (np.ones(7, np.float32), np.ones((1, 7), np.float64)):
+        with pytest.raises(ValueError, match="the signature says"):
+            check_outputs({"y": wrong}, signature, feed, named=False)
+    with pytest.raises(ValueError, match="the signature says"):  # of a card, which knows better
+        check_outputs({"y": np.ones((1, 7), np.float32)}, signature, feed, named=True)
+    monkeypatch.setenv("EDGEKIT_LIMIT_REPLY_ARRAY_BYTES", "1000")
+    assert output_bytes(signature, feed) == 1000

@@ -69,6 +69,7 @@ def test_every_dependency_is_pinned(root: Path) -> None:
         "scripts/bench_startup",
         "scripts/bench_transport",
         "scripts/fuzz",
+        "scripts/real_networks",
         "scripts/verify_on_arm",
         "scripts/test-system-packages",
         ".ci/run",

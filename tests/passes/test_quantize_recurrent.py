@@ -26,6 +26,7 @@ from edgekit.quality.contents import operators
 from edgekit.runtime import load
 from edgekit.types import Array, Format, PassResult
 
+from ..combinations import pairs
 from .tflite_files import FEATURES, HIDDEN, recurrent_file, weights
 
 INT8, INT16, INT32, FLOAT16 = 9, 7, 2, 1
@@ -76,8 +77,7 @@ def made(folder: Path, case: str) -> tuple[Path, bool]:
     return path, batch_first
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "scheme"), pairs(CASES, SCHEMES))
 def test_every_scheme_gives_what_the_float_file_gives(tmp_path: Path, case: str, scheme: str) -> None:
     path, batch_first = made(tmp_path, case)
     seen, new = sequences(16, batch_first=batch_first)[:12], sequences(16, batch_first=batch_first)[12:]
@@ -88,8 +88,9 @@ def test_every_scheme_gives_what_the_float_file_gives(tmp_path: Path, case: str,
     assert account(open_artifact(tmp_path / "q.tflite")).weight_bytes_integer_share > 0.4 or scheme == "fp16"
 
 
-@pytest.mark.parametrize("case", ["lstm_both", "rnn", "gru"])
-@pytest.mark.parametrize("scheme", ["int8", "int8-dynamic", "int8-weights", "fp16"])
+@pytest.mark.parametrize(
+    ("case", "scheme"), pairs(["lstm_both", "rnn", "gru"], ["int8", "int8-dynamic", "int8-weights", "fp16"])
+)
 def test_the_old_runtime_gives_the_same(tmp_path: Path, other_python: str, case: str, scheme: str) -> None:
     """tflite-runtime 2.14. Its kernels are the same but for sums in another order; where integers are rounded while a
     file runs, one that falls the other way moves an output by some steps of 1/127."""

@@ -1,4 +1,4 @@
-"""``edgekit export``: proved, published all or none, quiet."""
+"""``edgekit export``: proved, published, quiet."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ import edgekit
 from edgekit import registry
 from edgekit.artifact import read_card, sha256_file
 from edgekit.data.seeded import seeded_feed
-from edgekit.errors import InputError, ParityError, SourceError, UnsupportedError, UsageError
+from edgekit.errors import GateError, InputError, ParityError, SourceError, UnsupportedError, UsageError
+from edgekit.leftovers import temporary_name
+from edgekit.outputs import output_folder
 from edgekit.pipeline.export import ExportResult, export, parse_dynamic
 from edgekit.pipeline.proof import SELFTEST_VALUES
 from edgekit.types import Format
@@ -105,9 +107,92 @@ def test_a_file_that_differs_is_refused_by_layer_and_nothing_is_published(factor
     with pytest.raises(
         ParityError, match=r"First to differ: block\.conv, block\.norm \(Conv\)\. Nothing was published"
     ):
-        export(factory, to=["pt2", "onnx"], out=out)
+        export(factory, to="onnx", out=out)
     assert [path.name for path in out.iterdir()] == ["network.onnx"]
     assert (out / "network.onnx").read_text() == "what was there before"
+
+
+@pytest.mark.usefixtures("wrong")
+@pytest.mark.parametrize("formats", [["pt2", "onnx"], ["onnx", "pt2"]])
+def test_the_proved_file_of_one_format_is_kept_where_another_fails(
+    factory: str, tmp_path: Path, formats: list[str]
+) -> None:
+    said = rf"{tmp_path}/network\.pt2 was proved and published; onnx failed, and no \.onnx file was published: .*"
+    with pytest.raises(GateError, match=rf"{said}First to differ: block\.conv, block\.norm \(Conv\)$") as raised:
+        export(factory, to=formats, out=tmp_path)
+    assert raised.value.exit_code == 1
+    assert "Nothing was published" not in str(raised.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["network.pt2"]
+    with edgekit.load(tmp_path / "network.pt2") as runner:
+        assert runner.run(seeded_feed(runner.signature, {}, 0))["logits"].shape == (1, 4)
+
+
+class Failing(TorchToOnnx):
+    """A format whose tool fails at once, before the others have begun."""
+
+    def begin(self, capture: Capture, target: Path) -> Finish:
+        raise UnsupportedError("no such operator")
+
+
+def test_a_format_that_cannot_begin_leaves_the_others(
+    factory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = registry.lookup
+    monkeypatch.setattr(registry, "lookup", lambda table, name: Failing if name == "onnx" else real(table, name))
+    with pytest.raises(GateError, match=r"onnx failed, and no \.onnx file was published: no such operator"):
+        export(factory, to=["onnx", "pt2"], out=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["network.pt2"]
+    with pytest.raises(UnsupportedError, match=r"^no such operator$"):
+        export(factory, to=["onnx"], out=tmp_path)
+
+
+def test_a_file_of_another_network_is_replaced_only_when_asked(edgekit_cli: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "def net(seed=0):\n    torch.manual_seed(seed)\n    return nn.Linear(4, 2), torch.zeros(1, 4)\n"
+        "def other():\n    return net(1)\n"
+    )
+    asked = ("--to", "onnx", "--name", "m", "-o", "out")
+    assert edgekit_cli("export", "net.py:net", *asked).code == 0
+    before = (tmp_path / "out" / "m.onnx").read_bytes()
+    assert edgekit_cli("export", "net.py:net", *asked).code == 0  # the same network: its file is made anew
+    ended = edgekit_cli("export", "net.py:other", *asked)
+    assert ended.code == 2
+    assert "out/m.onnx was made from other weights, of 'm'" in ended.err and "--overwrite" in ended.err
+    assert (tmp_path / "out" / "m.onnx").read_bytes() == before
+    assert edgekit_cli("export", "net.py:other", *asked, "--overwrite").code == 0
+    assert (tmp_path / "out" / "m.onnx").read_bytes() != before
+    (tmp_path / "out" / "m.onnx").write_bytes(b"of nobody")
+    assert edgekit_cli("export", "net.py:net", *asked).code == 0
+
+
+def test_failing_exports_into_one_new_folder_leave_none(factory: str, tmp_path: Path) -> None:
+    """The folder is that of the run that made it, and of those that came while there was nothing else in it."""
+    out = tmp_path / "new" / "out"
+    with pytest.raises(ValueError, match="first"), output_folder(out):
+        (out / temporary_name("export")).mkdir()
+        with pytest.raises(ValueError, match="second"), output_folder(out):
+            (out / temporary_name("export")).mkdir()
+            for stage in out.iterdir():
+                if stage != sorted(out.iterdir())[0]:
+                    stage.rmdir()
+            raise ValueError("second")
+        assert out.is_dir()
+        for stage in out.iterdir():
+            stage.rmdir()
+        raise ValueError("first")
+    assert not (tmp_path / "new").exists()
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    with pytest.raises(ValueError, match="third"), output_folder(mine):
+        raise ValueError("third")
+    assert mine.is_dir()  # the user's own, empty as it is
+    out.mkdir(parents=True)
+    (out / temporary_name("export")).mkdir()  # of another run, which ends first
+    with pytest.raises(ValueError, match="late"), output_folder(out):
+        next(out.iterdir()).rmdir()
+        raise ValueError("late")
+    assert not out.exists()
 
 
 class WrongTflite(TorchToTflite):
@@ -172,7 +257,7 @@ def test_real_samples_take_part(factory: str, tmp_path: Path) -> None:
         ({"to": []}, UsageError, "no format was named"),
         ({"to": "gguf"}, UsageError, "no format 'gguf'.*onnx, tflite, pt2"),
         ({"to": "tflite", "opset": 18}, UsageError, "--opset is for ONNX"),
-        ({"to": "onnx", "opset": 7}, UnsupportedError, "opset 7 cannot be written; there are 18 to 25"),
+        ({"to": "onnx", "opset": 7}, UnsupportedError, "opset 7 cannot be written; there are 13 to 25"),
         ({"to": "onnx", "dynamic": ["image=batch"]}, UsageError, "INPUT:AXIS=NAME"),
         ({"to": "onnx", "dynamic": ["picture:0=n"]}, UsageError, "names the input 'picture'"),
         ({"to": "onnx", "name": "../up"}, UsageError, "no plain file name"),

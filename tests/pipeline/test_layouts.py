@@ -59,7 +59,8 @@ def test_quantized_and_measured(tmp_path: Path, scheme: str) -> None:
     assert evaluate(path, data=data).evaluation.value == 1.0  # the labels are its own answers
     made = quantize(path, scheme=scheme, out=tmp_path / "q.onnx", data=data, max_drop=0.2)
     if scheme == "int8":
-        assert made.step.params["calibration"]["samples"] == SAMPLES - made.after.total
+        fit = SAMPLES - made.after.total
+        assert made.step.params["calibration"]["samples"] == fit - fit // 4  # a quarter is held back for the proof
     for k in range(3):
         wanted, found = answer(path, arrays, k), answer(tmp_path / "q.onnx", arrays, k)
         assert ((wanted - found) ** 2).sum() < 0.01 * (wanted**2).sum()

@@ -69,22 +69,23 @@ def data(hostile: dict[str, Path]) -> str:
 
 @pytest.mark.parametrize("format_", FORMATS)
 def test_without_it_the_gate_says_no(hostile: dict[str, Path], data: str, tmp_path: Path, format_: str) -> None:
-    options = {"scheme": "int8-weights", "data": data, "max_drop": MAX_DROP}
+    options = {"scheme": "int8-dynamic", "data": data, "max_drop": MAX_DROP}
     with pytest.raises(QualityError, match="Try --mixed") as caught:
         edgekit.quantize(hostile[format_], out=tmp_path / f"q.{format_}", **options)  # type: ignore[arg-type]
     assert caught.value.exit_code == 1
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("scheme", ["int8", "int8-weights"])
 @pytest.mark.parametrize("format_", FORMATS)
-def test_int8_leaves_in_float_by_itself_what_ruins_the_outputs(
-    hostile: dict[str, Path], tmp_path: Path, format_: str
+def test_it_leaves_in_float_by_itself_what_ruins_the_outputs(
+    hostile: dict[str, Path], tmp_path: Path, format_: str, scheme: str
 ) -> None:
-    made = edgekit.quantize(hostile[format_], scheme="int8", data=_bare(tmp_path), out=tmp_path / f"q.{format_}")
+    made = edgekit.quantize(hostile[format_], scheme=scheme, data=_bare(tmp_path), out=tmp_path / f"q.{format_}")
     assert made.mixed is not None and made.mixed.by_itself
     (kept,) = made.mixed.keep
     (left,) = (row for row in made.account.left_float if row.name == kept)
-    assert left.reason.startswith("kept in float: alone in int8 ")
+    assert left.reason.startswith(f"kept in float: alone in {scheme} ")
     document = made.document()["fidelity"]
     assert document["gate"] == {"min_snr_db": 15.0, "min_channel_db": 5.0, "passed": True, "binding": True}
     show(render_quantize(made), told := io.StringIO())
@@ -155,7 +156,7 @@ def test_without_labels_as_many_as_hold_the_floor(hostile: dict[str, Path], tmp_
 def test_the_gate_names_what_costs_most(hostile: dict[str, Path], data: str, tmp_path: Path) -> None:
     said = r"dB, the floor is 15 dB.*What costs most: \S+ \(Gemm\) alone leaves"
     with pytest.raises(QualityError, match=said) as caught:
-        edgekit.quantize(hostile["onnx"], scheme="int8-weights", data=_bare(tmp_path), out=tmp_path / "q.onnx")
+        edgekit.quantize(hostile["onnx"], scheme="int8-dynamic", data=_bare(tmp_path), out=tmp_path / "q.onnx")
     assert caught.value.exit_code == 1
     assert not (tmp_path / "q.onnx").exists()
     made = edgekit.quantize(hostile["onnx"], scheme="int8-weights", data=data, max_drop=0.99, out=tmp_path / "q.onnx")

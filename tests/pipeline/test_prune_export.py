@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import edgekit
-from edgekit.pipeline.prune import prune
+from edgekit.pipeline.prune import PruneOptions, prune
 from edgekit.source import builder_of, resolve
 
 MINE = """
@@ -26,12 +27,26 @@ class Net(nn.Module):
         states, _ = self.gru(torch.relu(self.conv(x.transpose(1, 2))).transpose(1, 2))
         return self.head(self.norm(states).mean(1))
 
+class Voice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.utils.weight_norm(nn.Conv1d(6, 32, 3, padding=1))
+        self.b = nn.utils.parametrizations.weight_norm(nn.Conv1d(32, 32, 3, padding=1))
+        self.up, self.head = nn.utils.weight_norm(nn.ConvTranspose1d(32, 16, 4, 2, 1)), nn.Linear(9 * 16 * 2, 4)
+
+    def forward(self, x):
+        y = torch.relu(self.b(torch.relu(self.a(x.transpose(1, 2)))))
+        return self.head(torch.relu(self.up(y)).transpose(1, 2).flatten(1))
+
 def make():
     return Net(), torch.zeros(1, 9, 6)
+
+def voice():
+    return Voice(), torch.zeros(1, 9, 6)
 """
 
 
-@pytest.mark.parametrize("source", ["transformer", "autoencoder", "mine.py:make"])
+@pytest.mark.parametrize("source", ["transformer", "autoencoder", "mine.py:make", "mine.py:voice"])
 def test_into_both_formats(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(MINE)
@@ -43,3 +58,20 @@ def test_into_both_formats(source: str, tmp_path: Path, monkeypatch: pytest.Monk
     assert all(torch.equal(again[name], value) for name, value in result.network.module.state_dict().items())
     made = edgekit.export("p.safetensors", to=["onnx", "tflite"], out=".", name="n", factory=factory)
     assert [str(row.artifact.format) for row in made.artifacts if row.parity.passed] == ["onnx", "tflite"]
+
+
+@pytest.mark.parametrize("method", ["channels", "magnitude"])
+def test_normalised_weights_are_fine_tuned_in_steps(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(MINE)
+    rng = np.random.default_rng(0)
+    np.savez("data.npz", inputs=rng.standard_normal((40, 9, 6)).astype(np.float32), labels=rng.integers(0, 4, 40))
+    options = PruneOptions(steps=2, importance="taylor" if method == "channels" else "magnitude")
+    result = prune("mine.py:voice", amount=0.5, out="p.safetensors", method=method, data="npz:data.npz", epochs=2,
+                   options=options)  # fmt: skip
+    assert [step.name for step in result.network.card.steps] == ["prune", "finetune"] * 2
+    assert {"a.weight_v", "b.parametrizations.weight.original1"} <= resolve(
+        "p.safetensors", factory="mine.py:voice"
+    ).module.state_dict().keys()

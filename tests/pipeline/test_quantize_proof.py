@@ -18,7 +18,7 @@ from edgekit.errors import ParityError
 from edgekit.passes import onnx_prepare, quantize_onnx
 from edgekit.pipeline.inspect import inspect
 from edgekit.pipeline.quantize import quantize
-from edgekit.pipeline.quantize.samples import HELD_MOST, INVENTED, samples_of
+from edgekit.pipeline.quantize.samples import HELD_MOST, INVENTED, calibration_feeds, samples_of
 from edgekit.report.quantize import render_quantize
 from edgekit.report.text import show
 from edgekit.report.verbs import render_inspect
@@ -114,6 +114,15 @@ def test_a_quarter_is_held_back(tmp_path: Path, there: int, asked: int | None, h
     assert one | other == set(range(there)) and not one & other
 
 
+def test_a_free_batch_is_calibrated_one_sample_at_a_time(net: Path, tmp_path: Path) -> None:
+    """All activations of a feed are held at once: 64 of a network with large ones took 17 GB."""
+    artifact, chosen = open_artifact(net), samples_of(samples(tmp_path / "d.npz", 100), None).fit
+    assert chosen is not None
+    with edgekit.load(net) as runner:
+        shapes = [feed["x"].shape for feed in calibration_feeds(artifact, chosen, runner.signature)]
+    assert shapes == [(1, 16)] * len(chosen)
+
+
 def test_a_wire_that_was_moved_is_not_published(net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = quantize_onnx.real_outputs
 
@@ -145,3 +154,26 @@ def test_a_rewrite_of_the_float_file_that_changes_it_is_not_published(
     with pytest.raises(ParityError, match="as it is rewritten before it is quantized gives another output 'y'"):
         quantize(net, scheme="int8-weights", out=tmp_path / "q.onnx", allow_slower=True)
     assert not (tmp_path / "q.onnx").exists()
+
+
+def test_made_up_integers_stay_within_the_tables(tmp_path: Path) -> None:
+    """Rows of two tables, in a file that says nothing of them: an index beyond the smaller one ends the runtime."""
+    rng = np.random.default_rng(0)
+    shapes = {"words": (1000, 16), "types": (2, 16), "w": (16, 64)}
+    held = [numpy_helper.from_array(rng.normal(0, 0.3, s).astype(np.float32), n) for n, s in shapes.items()]
+    nodes = [
+        helper.make_node("Gather", ["words", "ids"], ["a"]),
+        helper.make_node("Gather", ["types", "kinds"], ["b"]),
+        helper.make_node("Add", ["a", "b"], ["c"]),
+        helper.make_node("MatMul", ["c", "w"], ["y"]),
+    ]
+    inputs = [helper.make_tensor_value_info(n, TensorProto.INT64, [1, 12]) for n in ("ids", "kinds")]
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 12, 64])
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", inputs, [output], held),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    onnx.save(model, tmp_path / "m.onnx")
+    made = quantize(tmp_path / "m.onnx", scheme="int8-dynamic", out=tmp_path / "q.onnx")
+    assert made.against["fidelity"]["samples"] == INVENTED

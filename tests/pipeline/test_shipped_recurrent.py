@@ -93,8 +93,17 @@ def bare_accuracy(path: Path) -> float:
     return right / len(words)
 
 
-def test_an_lstm_is_integer_throughout(made: dict[str, QuantizeResult]) -> None:
-    found = made["lstm-int8.tflite"].account
+def test_an_lstm_for_a_chip_is_integer_throughout(made: dict[str, QuantizeResult], files: Path) -> None:
+    asked = {"scheme": "int8", "data": "fsdd", "for_": "mcu", "seconds": None}
+    found = edgekit.quantize(files / "lstm.tflite", out=files / "lstm-mcu.tflite", **asked).account
     assert (found.integer_operators, found.hybrid_operators, found.left_float) == (found.operators, 0, ())
     kinds = {left.operator for left in made["lstm-int8.onnx"].account.left_float}
     assert "LSTM" not in kinds and kinds <= {"Transpose", "Reshape", "Gather"}
+
+
+def test_on_a_cpu_an_lstm_holds_integers_and_computes_in_float(made: dict[str, QuantizeResult]) -> None:
+    """Its integer kernel takes several times the time of its float one."""
+    left = [
+        one for one in made["lstm-int8.tflite"].account.left_float if one.operator == "UNIDIRECTIONAL_SEQUENCE_LSTM"
+    ]
+    assert len(left) == 2 and all(one.reason.startswith("weight-only") for one in left)

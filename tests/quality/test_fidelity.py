@@ -99,6 +99,23 @@ def test_a_quiet_channel_is_not_judged_by_its_ratio() -> None:
     assert "channel 5 of 16 has" in Floor(10).failures((ruined,))[0]
 
 
+def _softmax(logits: Array) -> Array:
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
+
+
+def test_of_a_softmax_over_many_classes_those_that_occur_are_judged() -> None:
+    """200 classes of which 8 occur: rounding to 1/256 leaves nothing of the others, and that is no fault."""
+    rng = np.random.default_rng(4)
+    logits = rng.normal(size=(64, 200)) + 12 * (np.arange(200) == rng.integers(0, 8, (64, 1)))
+    wanted = _softmax(logits)
+    one = _figures(wanted, np.round(wanted * 256) / 256)
+    assert one.dead == () and one.worst_channel is not None and one.worst_channel < 8
+    assert Floor(15).failures((one,)) == ()
+    silent = np.where(np.arange(200) == 3, 0, wanted)
+    assert _figures(wanted, silent).dead == (3,)
+
+
 def test_the_floor_of_an_output() -> None:
     wanted = np.random.default_rng(3).normal(size=(16, 8))
     one = _figures(wanted, wanted * 0.8)  # 10 log10(1 / 0.04) = 13.98 dB

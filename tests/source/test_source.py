@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from edgekit import registry
-from edgekit.errors import InputError, ModelError, SourceError
+from edgekit.errors import InputError, LimitError, ModelError, SourceError
 from edgekit.runtime.torch import TorchModuleRunner
 from edgekit.source import Source, resolve
 from edgekit.source.assemble import assemble
@@ -313,3 +313,15 @@ def test_a_program_with_pickled_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="pickle"):
         resolve(str(path))
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_program_may_not_ask_for_any_amount_of_memory(tmp_path: Path) -> None:
+    """40 GB of zeros, in a file of 7 kB: refused before anything runs."""
+
+    class Greedy(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + torch.zeros(200_000, 50_000).sum()
+
+    torch.export.save(torch.export.export(Greedy(), (torch.zeros(2),)), tmp_path / "greedy.pt2")
+    with pytest.raises(LimitError, match=r"greedy.pt2: aten.zeros.*40,000,000,000 bytes.*EDGEKIT_LIMIT_VALUE_BYTES"):
+        resolve(str(tmp_path / "greedy.pt2"))

@@ -102,10 +102,11 @@ def float_files(given: Given, notebook: Notebook, notes: list[str]) -> tuple[Art
 
 def _exporting(given: Given, format_: str, folder: Path) -> Callable[[], Value]:
     def work() -> Value:
-        from edgekit.pipeline.export import export
+        from edgekit.pipeline.export import More, export
 
         assert given.source is not None  # files are not exported
-        made = export(given.source, to=[format_], out=folder, name="float", factory=given.factory).artifacts[0]
+        options: More = {"factory": given.factory, "overwrite": True}  # the folder is this command's own
+        made = export(given.source, to=[format_], out=folder, name="float", **options).artifacts[0]
         return {"file": made.artifact.path.name, "sha256": made.sha256}
 
     return work

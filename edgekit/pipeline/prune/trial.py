@@ -22,6 +22,7 @@ from edgekit.models.checkpoint import save_checkpoint, weights_sha256
 from edgekit.models.family import TrainOptions
 from edgekit.models.samples import Samples
 from edgekit.models.training import Fit, Progress
+from edgekit.models.weight_norm import without_weight_norms
 from edgekit.passes.base import Pass, with_params
 from edgekit.passes.macs import layer_macs
 from edgekit.passes.prune_blocks import PruneBlocks
@@ -222,7 +223,9 @@ def _cleaned(works: list[Path]) -> Iterator[None]:
 
 def gradients_of(network: Network, samples: Dataset, options: TrainOptions) -> Mapping[str, Tensor]:
     """Parameter name -> root mean square, over batches, of the gradient of the training loss."""
-    module = copy.deepcopy(network.module).eval()  # statistics and dropout as they are when it is used
+    module = copy.deepcopy(
+        without_weight_norms(network.module)
+    ).eval()  # statistics and dropout as they are when it is used
     for parameter in module.parameters():
         parameter.requires_grad_(True)
     loader = Samples(network, samples, options)

@@ -5,14 +5,18 @@ from __future__ import annotations
 from edgekit.errors import QualityError
 from edgekit.pipeline.quantize.make import Work
 from edgekit.pipeline.quantize.mixed import ranked
+from edgekit.pipeline.quantize.plan import Plan
 from edgekit.pipeline.quantize.proof import Proof
 
 COSTLIEST = 3
 """Operators that a refusal names."""
 
 
-def check_floor(work: Work, proof: Proof, *, binding: bool) -> tuple[str, ...]:
+def check_floor(work: Work, proof: Proof, plan: Plan | None, *, binding: bool) -> tuple[str, ...]:
     """What is to be said of a file that misses a floor that does not bind.
+
+    Args:
+        plan: what each operator costs, where that was found already.
 
     Raises:
         QualityError: it misses one that does.
@@ -22,7 +26,9 @@ def check_floor(work: Work, proof: Proof, *, binding: bool) -> tuple[str, ...]:
     said = "; ".join(proof.failures)
     if not binding:
         return (f"{said}. That is below the floor; the loss of quality on labelled data is what decides",)
-    costs = "; ".join(str(one) for one in ranked(work, proof).layers[:COSTLIEST])
+    layers = plan.layers if plan is not None and plan.layers else ranked(work, proof).layers
+    kept = plan.keep if plan is not None else ()
+    costs = "; ".join([str(one) for one in layers if one.name not in kept][:COSTLIEST])
     raise QualityError(
         f"the compressed file is too far from its parent on {work.samples.said}: {said}. Nothing was published. What "
         f"costs most: {costs}. Try --mixed, which keeps the worst operators in float, or --keep-float NAMES, another "

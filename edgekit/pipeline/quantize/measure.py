@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,11 +11,15 @@ from edgekit.data.dataset import Dataset
 from edgekit.data.preprocess import feeds
 from edgekit.data.seeded import seeded_feed
 from edgekit.devices import open_runner
+from edgekit.errors import DeviceError
 from edgekit.quality.evaluate import Evaluation, evaluate, measurable
 from edgekit.quality.integer_selftest import SEED
 from edgekit.quality.lengths import Probe, probes
+from edgekit.runtime.base import Runner
 from edgekit.runtime.stream import sequences, streaming_of
 from edgekit.types import Artifact, Card, Feed, Signature
+
+log = logging.getLogger("edgekit")
 
 _PROBED = 4
 """Test samples on which the error by length of a recurrent file is looked at."""
@@ -26,7 +31,7 @@ class Measured:
 
     Attributes:
         quality: on the test samples, None where they do not say what is right.
-        outputs: for the seeded feed :data:`SEED`.
+        outputs: for the seeded feed :data:`SEED`; none where the file does not run at sizes of 1.
         by_length: for each of ``probes``, inputs of several lengths; none for a file without recurrent operators.
     """
 
@@ -57,7 +62,7 @@ def measure(
     """
     with open_runner(artifact.path) as runner:
         feed = seeded_feed(runner.signature, contract_of(replace(artifact, card=card)), SEED)
-        outputs = runner.run(feed)
+        outputs = _seeded(runner, feed)
         found = None
         if test is not None and measurable(test, card):
             found = evaluate(sequences(runner), test, card, limit=limit)
@@ -65,6 +70,17 @@ def measure(
             probed = _probes(artifact, card, runner.signature, test)
         by_length = [runner.run(probe.feed) for probe in probed]
         return Measured(found, runner.signature, outputs, probed, by_length, runner.name)
+
+
+def _seeded(runner: Runner, feed: Feed) -> Feed:
+    """The outputs for the seeded feed; none where free axes are there whose size must be above 1."""
+    try:
+        return runner.run(feed)
+    except DeviceError as error:
+        if type(error) is not DeviceError or not runner.signature.dynamic_dims:
+            raise  # a crash, or a file that does not run at all
+        log.info("no self-test: the file does not run with sizes of 1 (%s)", error)
+        return {}
 
 
 def _probes(artifact: Artifact, card: Card | None, signature: Signature, test: Dataset | None) -> tuple[Probe, ...]:

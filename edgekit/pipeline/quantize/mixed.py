@@ -21,25 +21,30 @@ from edgekit.types import Artifact
 
 log = logging.getLogger("edgekit")
 SAMPLES = 4
-"""Samples on which every operator is tried by itself: of each the parent runs once an operator."""
+"""Samples on which an operator is tried by itself: of each the parent runs once an operator."""
+SURE_DB = 15.0
+"""By how much an operator has to be above its floor on the first of them not to be tried on the others."""
 MARGIN_DB = 1.0
 """By how much the simulation has to be above the floor for its choice to be tried: it was within 0.1 dB of the file,
 but for operators that round inside."""
+_LEAVES = ("int8", "int8-weights")
+"""Schemes that leave operators in float by themselves."""
 
 Attempt = tuple[Plan | None, Made, Proof]
 
 
 def whole(work: Work, target: Path) -> Attempt:
-    """The file with everything quantized; int8 leaves in float by itself what ruins the outputs, if that helps."""
+    """The file with everything quantized; int8 and int8-weights leave in float what ruins the outputs."""
     made = make(work, target)
     proof = prove(work, made)
-    own = Floor(FLOORS[work.options.scheme])
-    fine = not own.failures(proof.fidelity.outputs) or (_loss_allowed(work, made) and work.options.min_snr is None)
-    if work.options.scheme != "int8" or work.options.for_ in INTEGERS_ONLY or fine:
+    fine = not proof.failures or (_loss_allowed(work, made) and work.options.min_snr is None)
+    if work.options.scheme not in _LEAVES or work.options.for_ in INTEGERS_ONLY or fine:
         return None, made, proof
     plan = ranked(work, proof)
-    plan = replace(plan, keep=tuple(one.name for one in plan.layers if one.ruinous), by_itself=True)
-    if not plan.keep:
+    order = [one.name for one in plan.layers]
+    count = _fewest(proof, order, _wanted(proof), sum(one.ruinous for one in plan.layers))
+    plan = replace(plan, keep=tuple(order[:count]), by_itself=True)
+    if not plan.keep or len(plan.keep) == len(plan.layers):  # nothing would be left on integers
         return None, made, proof
     log.info("what ruins the outputs by itself stays in float: %s", listed(list(plan.keep)))
     return _attempt(work, target, plan)
@@ -52,10 +57,10 @@ def mixed(work: Work, target: Path, given: Plan | None) -> Attempt:
         return _attempt(work, target, given)
     made = make(work, target)
     proof = prove(work, made)
-    plan, floor = ranked(work, proof), proof.floor
+    plan = ranked(work, proof)
     if not _holds(work, made, proof):
         order = [one.name for one in plan.layers]
-        count = 1 if work.options.max_drop is not None else _fewest(proof, order, Floor(floor.output_db + MARGIN_DB))
+        count = 1 if work.options.max_drop is not None else _fewest(proof, order, _wanted(proof), 1)
         while count <= len(order):
             plan = replace(plan, keep=tuple(order[:count]))
             log.info("kept in float: %s", listed(list(plan.keep)))
@@ -88,7 +93,12 @@ def ranked(work: Work, proof: Proof) -> Plan:
     with Simulation(proof.pair, calls) as simulation:
         log.info("what each of %d operators costs by itself", len(simulation.integers))
         own = Floor(FLOORS[work.options.scheme])
-        found = [_sensitivity(proof, own, number, simulation.fidelity((number,))) for number in simulation.integers]
+        found = []
+        for number in simulation.integers:
+            alone = simulation.fidelity((number,), calls[:1])
+            if Floor(own.output_db + SURE_DB).failures(alone.outputs):
+                alone = simulation.fidelity((number,))
+            found.append(_sensitivity(proof, own, number, alone))
     found.sort(key=lambda one: one.rank, reverse=True)
     digest, options = sha256_model(work.parent.path), work.options
     return Plan(options.scheme, digest, work.samples.said, len(calls), tuple(found), (), options.max_drop)
@@ -120,8 +130,12 @@ def _loss_allowed(work: Work, made: Made) -> bool | None:
     return None if limit is None or before is None or after is None else drop(before, after) <= limit
 
 
-def _fewest(proof: Proof, order: Sequence[str], floor: Floor) -> int:
-    """How many of the worst operators have to stay in float for the simulation to reach the floor, at least one."""
+def _wanted(proof: Proof) -> Floor:
+    return Floor(proof.floor.output_db + MARGIN_DB)
+
+
+def _fewest(proof: Proof, order: Sequence[str], floor: Floor, least: int) -> int:
+    """How many of the worst operators, ``least`` or more, stay in float for the simulation to reach the floor."""
     with Simulation(proof.pair, proof.calls[:SAMPLES]) as simulation:
         numbers = {proof.pair.operators[number].name: number for number in simulation.integers}
 
@@ -129,7 +143,9 @@ def _fewest(proof: Proof, order: Sequence[str], floor: Floor) -> int:
             left = [numbers[name] for name in order[count:]]
             return not floor.failures(simulation.fidelity(left).outputs)
 
-        low, high = 1, len(order)
+        low, high = least, len(order)
+        if reaches(low):
+            return low
         while low < high:
             middle = (low + high) // 2
             low, high = (low, middle) if reaches(middle) else (middle + 1, high)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from edgekit.errors import ModelError, UnsupportedError, UsageError
+from edgekit.errors import ModelError, QualityError, UnsupportedError, UsageError
 from edgekit.outputs import check_output, output_suffix
 from edgekit.passes import quantize_onnx, quantize_tflite
 from edgekit.passes.calibration import check_method
 from edgekit.quality.account import quantized_already
+from edgekit.quality.contents import operators
 from edgekit.quality.integer_selftest import CALIBRATED
 from edgekit.quality.state import keeps_state
 from edgekit.types import Artifact, Format
@@ -19,6 +20,13 @@ from edgekit.types import Artifact, Format
 TARGETS = ("cpu", "arm", "mcu", "npu")
 INTEGERS_ONLY = ("mcu", "npu")
 """Targets that compute on integers only, inputs and outputs included."""
+_WITHOUT_INTEGER_FORM = {
+    Format.TFLITE: (
+        "UNIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_LSTM", "RNN", "WHILE",
+    ),
+    Format.ONNX: ("RNN", "GRU", "LSTM", "Loop", "Scan"),
+}  # fmt: skip
+"""Recurrent operators that compute in float whatever their weights are; a GRU is a WHILE in TFLite."""
 GATED = ("int8", "int8-dynamic", "int16x8")
 """Schemes whose files are made to be faster: one that is slower than its parent is not published."""
 
@@ -127,6 +135,7 @@ def check_options(artifact: Artifact, target: Path, options: QuantizeOptions, su
     Raises:
         UsageError: options that make no sense, or a place that cannot be written.
         UnsupportedError, ModelError: the file has no such scheme, or is quantized already.
+        QualityError: a target without floating point, and operators that would compute in it.
     """
     learned = options.calibration is None and artifact.card is not None and artifact.card.ranges is not None
     planned = suffix is not None
@@ -146,6 +155,31 @@ def check_options(artifact: Artifact, target: Path, options: QuantizeOptions, su
     check_output(target)
     if options.save_calibration is not None:
         check_output(options.save_calibration)
+    kinds = operators(artifact)
+    if "VAR_HANDLE" in kinds:
+        raise UnsupportedError(
+            f"{artifact.path} keeps its state in resource variables (VAR_HANDLE), beside which edgekit quantizes "
+            "nothing yet; export the network with its state as inputs and outputs (--streaming), or keep the float file"
+        )
+    _check_integers(artifact, options, kinds)
+
+
+def _check_integers(artifact: Artifact, options: QuantizeOptions, kinds: Iterable[str]) -> None:
+    """Refuses a recurrent network for a target without floating point, except for LSTM in one direction in TFLite.
+
+    Raises:
+        QualityError: operators that would compute in float are in it.
+    """
+    if options.for_ not in INTEGERS_ONLY:
+        return
+    found = [kind for kind in kinds if kind in _WITHOUT_INTEGER_FORM[artifact.format]]
+    if found:
+        as_gru = " (a loop, as a GRU is)" if "WHILE" in found else ""
+        raise QualityError(
+            f"--for {options.for_} computes on integers only, and {artifact.path} holds {', '.join(found)}{as_gru}, "
+            "whose full-integer form edgekit does not write yet; nothing was published. Take an nn.LSTM in one "
+            "direction, exported to TFLite, or leave --for out for a CPU: --scheme int8-weights"
+        )
 
 
 def check_request(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.artifact import contract_of
 from edgekit.devices import open_runner
 from edgekit.errors import ParityError, QualityError
 from edgekit.leftovers import scratch_folder
@@ -63,7 +64,7 @@ def prove(work: Work, made: Made) -> Proof:
     """
     parent = work.parent
     log.info("proving it: as an app runs it, and operator by operator")
-    contract = parent.card.contract if parent.card is not None else {}
+    contract = contract_of(parent)
     feeds = held_feeds(parent, work.samples, work.before.signature)
     prepared = prepared_bytes(work.source, made.quantizer)
     with scratch_folder() as folder:

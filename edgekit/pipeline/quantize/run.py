@@ -132,13 +132,13 @@ def _quantized(
         check_growth(options, artifact, temporary)
         check_drop(options, work.before.quality, made.after.quality)
         binding = options.min_snr is not None or not (by_labels or options.max_drop is not None)
-        made = made.with_notes(check_floor(work, proof, binding=binding))
+        made = made.with_notes(check_floor(work, proof, plan, binding=binding))
         against = _against(work, made, proof.document(binding=binding))
         made = replace(made, notes=(*made.notes, *check_time(options, against["time"])))
         made = replace(made, card=replace(made.card, parent=against))
         write_card(temporary, made.card)
         check_growth(options, artifact, temporary)  # the card itself takes a few bytes
-        check_gain(options, artifact, temporary, against["time"])
+        made = replace(made, notes=(*made.notes, *check_gain(options, artifact, temporary, against["time"])))
         size, digest = temporary.stat().st_size, sha256_file(temporary)  # the target may be a pipe
     return _result(work, made, target, (size, digest), plan)
 

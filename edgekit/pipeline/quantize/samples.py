@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgekit.artifact import contract_of
 from edgekit.data.dataset import Dataset, held_out_splits, open_data, splits_of, stratified_indices
 from edgekit.data.preprocess import feeds, whole_samples
 from edgekit.data.seeded import seeded_feed
@@ -97,21 +98,16 @@ def is_whole(artifact: Artifact, chosen: Dataset, signature: Signature) -> bool:
     return whole_samples(chosen, sequence_signature(signature, artifact.card), contract)
 
 
-def calibration_feeds(
-    artifact: Artifact, chosen: Dataset, signature: Signature, size: int | None = None
-) -> Iterator[Feed]:
+def calibration_feeds(artifact: Artifact, chosen: Dataset, signature: Signature) -> Iterator[Feed]:
     """The samples as the file takes them; for a file of one step, every step of every sample with its state.
 
-    Args:
-        size: samples of a feed where the file leaves that free; None for as many as are run at once.
+    A feed is one sample where the file leaves that free: all of its activations are held at once.
     """
     card = artifact.card
     contract = card.contract if card is not None else {}
     whole = sequence_signature(signature, card)
     one_each = whole_samples(chosen, whole, contract)
-    batch = (
-        1 if one_each else min(size if size is not None and batch_is_free(whole) else batch_size(whole), len(chosen))
-    )
+    batch = 1 if one_each or batch_is_free(whole) else min(batch_size(whole), len(chosen))
     given = feeds(chosen, whole, contract, batch=batch)
     batches = given if one_each else _filled(given, batch, whole)
     if whole is signature:
@@ -127,8 +123,8 @@ def calibration_feeds(
 def held_feeds(artifact: Artifact, samples: Samples, signature: Signature) -> Iterator[Feed]:
     """The samples that are held back, one a feed where the file allows it; seeded inputs where there is no data."""
     if samples.held is not None:
-        return calibration_feeds(artifact, samples.held, signature, size=1)
-    contract = artifact.card.contract if artifact.card is not None else {}
+        return calibration_feeds(artifact, samples.held, signature)
+    contract = contract_of(artifact)
     return (seeded_feed(signature, contract, SEED + 1 + number) for number in range(INVENTED))
 
 

@@ -13,7 +13,7 @@ from edgekit.passes.saturation import Clipping, clipping, saturates
 from edgekit.types import Artifact, Feed, PassResult
 
 SAMPLES = 16
-"""Calibration samples on which clipping is looked for: each has hundreds of places, which meet all weights."""
+"""Calibration samples on which clipping is looked for: together they have hundreds of places."""
 
 
 def isa_of(device: str) -> tuple[str, ...]:
@@ -35,19 +35,14 @@ def relieved(
 ) -> tuple[QuantizeOnnx, PassResult, tuple[str, ...]]:
     """The quantizer and its result for a CPU with the flags ``isa``, and what to say of layers that clip.
 
-    Where that CPU adds pairs of products in 16 bits, the layers that lose by it are quantized again with 7-bit weights;
-    elsewhere they are named, for whoever runs the file on such a CPU.
+    Where that CPU adds pairs of products in 16 bits, the layers that lose by it are quantized again with 7-bit weights.
     """
+    if not saturates(isa):
+        return quantizer, made, ()
     assert isinstance(made.model, Artifact)
     found = [one for one in clipping(made.model.path, feeds) if one.matters]
     if not found:
         return quantizer, made, ()
-    if not saturates(isa):
-        note = (
-            f"simulated: on x86 CPUs without VNNI (not this one) would clip: {_said(found)}. For such a CPU "
-            "quantize with --on DEVICE, which gives them 7-bit weights"
-        )
-        return quantizer, made, (note,)
     fitting = replace(quantizer, reduce_range={one.weight: one.axis for one in found})
     again = fitting.run(artifact, PassContext(made.model.path))
     note = f"the CPU has no VNNI, so these layers have 7-bit weights, as they would clip: {_said(found)}"

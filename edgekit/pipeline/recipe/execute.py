@@ -92,6 +92,7 @@ class _Job:
         words = arguments({**unit.options, **supplied(unit, self.plan.recipe.source.value), **files}, unit.verb)
         if unit.verb.gives == "files":
             words += ["--name", unit.label, "-o", str(self.folder.path)]
+            words += ["--overwrite"] if "overwrite" in unit.verb.options else []  # the folder is the recipe's own
         elif unit.gives:
             words += ["-o", str(self.folder.path / unit.title)]
         return [*words, "--", *(str(self._file(given.writer)) for given in usable)]

@@ -198,7 +198,11 @@ def test_an_interrupted_fleet_goes_on(models: tuple[str, str], elsewhere: Callab
     document = json.loads((tmp_path / "out.json").read_text())
     assert kept == {"cpu", board} and all(row["kept_blocks"] > 0 for row in document["protocol"]["machines"])
     workers = {(entry["device"]["name"], owner) for entry in document["results"] for owner in entry["block_workers"]}
-    assert workers == {(device, owner) for device in ("cpu", board) for owner in ("0.0", "1.0")}
+    assert workers >= {("cpu", "0.0"), (board, "0.0")}
+    assert {owner for _, owner in workers} == {
+        "0.0",
+        "1.0",
+    }  # one of the machines may have been through at the interrupt
     assert not part.exists() and _with(mark) == []
 
 

@@ -88,7 +88,7 @@ def _titles(result: ShowResult) -> list[str]:
         (EXPORT + '[[step]]\ndo = "verify"\nagainst = "cnnn"', 8, "against: no network is called 'cnnn'"),
         (EXPORT + '[[step]]\ndo = "quantize"\nscheme = "int16x8"', 8, "not to be had for .onnx files"),
         (EXPORT + '[[step]]\ndo = "quantize"\nscheme = "int9"', 8, "no scheme is called 'int9'"),
-        (EXPORT + '[[step]]\ndo = "quantize"\nscheme = "int8"\nmixed = true', 9, "--mixed needs --max-drop"),
+        (EXPORT + '[[step]]\ndo = "quantize"\nscheme = "int8"\nmin-snr = 200', 9, "--min-snr is 200; give decibels"),
         (EXPORT + '[[step]]\ndo = "quantize"\nscheme = "int8"\nmixed = true\nkeep-float = "a"', 9, "drop one"),
         (EXPORT + '[[step]]\ndo = "prune"\namount = 0.5', 6, "prune takes a network, not a finished file"),
         ('[[step]]\ndo = "eval"', 3, "eval takes model files: put an export between"),

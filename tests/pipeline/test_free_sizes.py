@@ -1,0 +1,38 @@
+"""Quantizing files with a free height and width: at the size that the samples have, which need not be 1 or above."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgekit
+from edgekit.artifact import read_card
+
+NET = """
+import torch
+from torch import nn
+
+def net():
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 32, 3), nn.ReLU(), nn.MaxPool2d(2, 2), nn.Conv2d(32, 32, 3), nn.ReLU(), nn.Conv2d(32, 4, 1)
+    return nn.Sequential(*layers), torch.randn(1, 3, 24, 24)
+"""
+
+
+def test_a_network_that_takes_no_size_of_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The size of a self-test is 1; there is none here, and everything else is done at the size of the samples."""
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(NET)
+    edgekit.export("net.py:net", to="onnx", out=".", name="m", dynamic=["input:2=h", "input:3=w"])
+    samples = np.random.default_rng(0).standard_normal((12, 3, 28, 32)).astype(np.float32)
+    np.savez("d.npz", input=samples)
+    edgekit.quantize("m.onnx", scheme="int8", data="npz:d.npz", out="q.onnx", seconds=None, allow_slower=True)
+    card = read_card(Path("q.onnx"))
+    assert card is not None and card.selftest is None
+    with edgekit.load("m.onnx") as whole, edgekit.load("q.onnx") as made:
+        for size in (28, 40):
+            feed = {"input": np.random.default_rng(1).standard_normal((1, 3, size, 32)).astype(np.float32)}
+            wanted, found = whole.run(feed)["output"], made.run(feed)["output"]
+            assert np.square(wanted - found).sum() < 0.03 * np.square(wanted).sum()  # 15 dB
