@@ -164,22 +164,7 @@ def export(
     file_name = _file_name(network.name)
     if not more.get("overwrite", False):
         _check_replaced([folder / f"{file_name}.{c.format}" for c in converters.values()], network)
-    from edgekit.quality.reproduce import Named, located
-
-    origin_of = Named(str(source), factory)
-    try:
-        with _staging(folder, file_name, converters.values()) as stage:
-            made, failed = _convert_all(converters, capture, proof, stage, file_name)
-            if not made:
-                raise next(iter(failed.values()))
-            published = [_publish(item, folder) for item in made]
-    except ConversionError as error:
-        raise located(error, capture, origin_of, folder) from error
-    for key, failure in failed.items():
-        if isinstance(failure, ConversionError):
-            failed[key] = located(failure, capture, origin_of, folder)
-    if failed:
-        raise _failure(published, failed)
+    published = _proved(converters, capture, proof, folder, file_name, (str(source), factory))
     return ExportResult(str(source), network.name, capture.signature, tuple(published), origin(network.card))
 
 
@@ -223,6 +208,33 @@ def _folder(out: Path) -> Path:
         )
     check_output(out / "file")
     return out
+
+
+def _proved(
+    converters: Mapping[str, Converter], capture: Capture, proof: Proof, folder: Path, name: str,
+    named: tuple[str, str | None],
+) -> list[ExportedArtifact]:  # fmt: skip
+    """What was converted, proved and published; ``named``: the source, and what builds its network.
+
+    Raises:
+        EdgekitError: a format failed, see :func:`export`.
+    """
+    from edgekit.quality.reproduce import Named, located
+
+    try:
+        with _staging(folder, name, converters.values()) as stage:
+            made, failed = _convert_all(converters, capture, proof, stage, name)
+            if not made:
+                raise next(iter(failed.values()))
+            published = [_publish(item, folder) for item in made]
+    except ConversionError as error:
+        raise located(error, capture, Named(*named), folder) from error
+    for key, failure in failed.items():
+        if isinstance(failure, ConversionError):
+            failed[key] = located(failure, capture, Named(*named), folder)
+    if failed:
+        raise _failure(published, failed)
+    return published
 
 
 def _failure(published: Sequence[ExportedArtifact], failed: Mapping[str, EdgekitError]) -> GateError:
