@@ -229,14 +229,8 @@ def warm_up(readers: Mapping[str, Reader], seeds: Mapping[str, list[Path]], fold
         "HF_HUB_OFFLINE": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-<<<<<<< HEAD
-    vars(registry)["entry_points"] = cache(
-        vars(registry)["entry_points"]
-    )  # a third of all time; no package comes meanwhile
-=======
     # a third of all time; no package comes meanwhile
     vars(registry)["entry_points"] = cache(vars(registry)["entry_points"])
->>>>>>> main
     prepare()
     os.environ |= {"EDGEKIT_CACHE": str(folder / "cache"), "XDG_STATE_HOME": str(folder / "state")}
     log = logging.getLogger("edgekit")
