@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from real_subject import Arrays, Measured, Prepared, Subject
 
-CALIBRATION, TEST = 128, 500
+CALIBRATION, TEST = 500, 500
 PER_KIND = 40
 """Files with one suffix, at most: most of what lies on a disk is Python."""
 

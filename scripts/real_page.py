@@ -14,6 +14,8 @@ MIN_SNR_DB = 15.0
 """Of every output of a published file."""
 MAX_REFUSED = 0.25
 """Share of the networks that may have a format without any compressed file."""
+REFUSED = (1, 3)
+"""Exit codes of a file that is refused with its reason: a gate said no, or it is nothing that can be quantized."""
 OURS = ("int8", "int8-weights")
 """edgekit's rows; slower is a fault of the first and a note on the second, as ``quantize`` has it."""
 
@@ -31,7 +33,7 @@ in OpenVINO."""
 
 def faults(row: Row, bar: float) -> list[str]:
     """Why a file of edgekit that was published is wrong; none where it is right or was refused."""
-    if row["file"] not in OURS or row["exit"] == 1:
+    if row["file"] not in OURS or row["exit"] in REFUSED:
         return []
     if row["exit"]:
         return [f"exit code {row['exit']}"]

@@ -44,6 +44,7 @@ def row(**changed: Any) -> dict[str, Any]:
         ({"crash": "ended by SIGFPE"}, ["it crashes in the bare runtime"]),
         ({"exit": 4, "reason": "it crashed"}, ["exit code 4"]),
         ({"exit": 1, "reason": "too far from its parent"}, []),
+        ({"exit": 3, "reason": "its weights are float16"}, []),
         ({"file": "onnxruntime-static", "snr_db": 1.0}, []),
     ],
 )
