@@ -167,5 +167,5 @@ def _bounded(feed: Feed, examples: Feed | None) -> Feed:
         bounded[name] = array
         if array.dtype.kind in "iu" and name in examples and examples[name].size:
             top = max(int(np.max(examples[name])), 0)
-            bounded[name] = array % np.asarray(top + 1, array.dtype)
+            bounded[name] = np.asarray(array % np.asarray(top + 1, array.dtype))  # of 0-d arrays numpy makes scalars
     return bounded

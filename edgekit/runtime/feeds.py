@@ -166,6 +166,8 @@ def _within(array: Array, most: int) -> bool:
 
 def _of_dtype(owner: str, spec: TensorSpec, dtype: np.dtype[Any], value: object) -> Array:
     """``value`` as an array of ``dtype``, when that changes nothing."""
+    if isinstance(value, np.generic):
+        value = np.asarray(value)  # what numpy makes of an array without axes as soon as it is computed with
     if not isinstance(value, np.ndarray):
         raise FeedError(
             f"input {spec.name!r} of {owner}: got {type(value).__name__}, wanted a numpy array of {spec.dtype}; "

@@ -62,24 +62,27 @@ def measure(
     """
     with open_runner(artifact.path) as runner:
         feed = seeded_feed(runner.signature, contract_of(replace(artifact, card=card)), SEED)
-        outputs = _seeded(runner, feed)
+        outputs = _taken(runner, feed, "no self-test", "sizes of 1")
         found = None
         if test is not None and measurable(test, card):
             found = evaluate(sequences(runner), test, card, limit=limit)
         if probed is None:
             probed = _probes(artifact, card, runner.signature, test)
-        by_length = [runner.run(probe.feed) for probe in probed]
+            by_length = [_taken(runner, probe.feed, "no errors by length", "all lengths") for probe in probed]
+            probed = probed if all(by_length) else ()
+        else:
+            by_length = [runner.run(probe.feed) for probe in probed]
         return Measured(found, runner.signature, outputs, probed, by_length, runner.name)
 
 
-def _seeded(runner: Runner, feed: Feed) -> Feed:
-    """The outputs for the seeded feed; none where free axes are there whose size must be above 1."""
+def _taken(runner: Runner, feed: Feed, without: str, sizes: str) -> Feed:
+    """The outputs; none where free axes are there, and the file does not run with every size of them."""
     try:
         return runner.run(feed)
     except DeviceError as error:
         if type(error) is not DeviceError or not runner.signature.dynamic_dims:
             raise  # a crash, or a file that does not run at all
-        log.info("no self-test: the file does not run with sizes of 1 (%s)", error)
+        log.info("%s: the file does not run with %s (%s)", without, sizes, error)
         return {}
 
 
