@@ -52,6 +52,7 @@ LIMITS: Final[dict[str, Limit]] = {
     "INPUT_BYTES": Limit(256 << 20, "bytes", "size of one input of a model as its card or its shape describes it"),
     "VALUE_BYTES": Limit(4 << 30, "bytes", "size of one value that a .pt2 program computes"),
     "PARAMETERS": Limit(10_000_000, "parameters", "size of a network of the zoo that a checkpoint's card describes"),
+    "LAYERS": Limit(2_000, "layers", "number of layers that a configuration of Hugging Face asks for"),
     "GRAPH_NODES": Limit(200_000, "nodes", "number of operators in a model file, those of subgraphs included"),
     "RECIPE_BYTES": Limit(128 << 10, "bytes", "size of a recipe file"),
     "RECIPE_LINES": Limit(2_000, "lines", "length of a recipe file"),

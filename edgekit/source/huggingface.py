@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgekit.errors import SourceError, UnsupportedError
 from edgekit.inputs import require_regular_inside
+from edgekit.limits import check
 from edgekit.source.assemble import assemble, seeded
 from edgekit.source.base import Source
 from edgekit.source.hfinputs import classifier, example_inputs, image_contract, tokenizer_facts
@@ -91,6 +92,7 @@ def _made(text: str, *, pretrained: bool) -> _Made:
     transformers = _package(text)
     with hub() as online, _quiet(), _told(text):
         config = _config(transformers, name, online)
+        _check_layers(config.to_dict(), f"hf:{name}")
         for key, value in SETTINGS.items():
             setattr(config, key, value)
         kind = _class(transformers, config)
@@ -136,6 +138,15 @@ def _config(transformers: Any, name: str, online: bool) -> Any:
         raise SourceError(
             f"hf:{name}: no such model {where}: {_line(error)}; a folder with its config.json will do: hf:FOLDER"
         ) from error
+
+
+def _check_layers(config: Mapping[str, Any], subject: str) -> None:
+    """Raises LimitError where a configuration, or one within it, asks for more layers than are made."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            _check_layers(value, subject)
+        elif isinstance(value, int) and ("layer" in key or key == "depth"):
+            check("LAYERS", value, f"{subject}: {key}")
 
 
 def _class(transformers: Any, config: Any) -> Any:

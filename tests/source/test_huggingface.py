@@ -13,7 +13,7 @@ import torch
 from edgekit.models.checkpoint import save_checkpoint
 
 import edgekit
-from edgekit.errors import SourceError, UnsupportedError
+from edgekit.errors import LimitError, SourceError, UnsupportedError
 from edgekit.source import origin, resolve
 
 transformers = pytest.importorskip("transformers")
@@ -187,3 +187,9 @@ def test_a_model_that_takes_something_else_asks_for_a_factory(folder: Folder) ->
     place = folder("TimeSeriesTransformer", "TimeSeriesTransformerModel", {"prediction_length": 4})
     with pytest.raises(SourceError, match=r"takes 'past_values', of which edgekit makes no example.*file\.py:factory"):
         resolve(f"hf:{place}")
+
+
+def test_more_layers_than_are_made(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "num_hidden_layers": 2147483648}')
+    with pytest.raises(LimitError, match=r"num_hidden_layers.*EDGEKIT_LIMIT_LAYERS"):
+        resolve(f"hf:{tmp_path}")

@@ -210,7 +210,8 @@ class Journal:
             found = [typed(_Row, row, "a line") for row in rows]
         except ValueError as error:
             log.info("%s is damaged: %s", self.path, error)
-            rows, found = [], []
+            rows = []
+            found = []
         same = bool(rows) and rows[0].get("schema") == SCHEMA and rows[0].get("what") == self._what
         age = time.time() - found[0].time if same else 0.0
         planned = same and any("plan" in row for row in rows)
