@@ -98,7 +98,7 @@ def store_int8(model: Any, skip: frozenset[str] = frozenset()) -> int:
         ]
         return tensors, behind
 
-    return sum(_replace(graph, made, skip) for graph in list(graphs(model.graph)))
+    return sum(_replace(graph, made, skip) for graph in graphs(model.graph))
 
 
 def weights_of(model: Any, names: frozenset[str]) -> frozenset[str]:
@@ -123,7 +123,7 @@ def store_float16(model: Any) -> tuple[int, tuple[str, ...]]:
         tensors = [onnx.numpy_helper.from_array(values.astype(np.float16), held)]
         return tensors, [onnx.helper.make_node("Cast", [held], [name], name=real, to=_FLOAT)]
 
-    count = sum(_replace(graph, made, frozenset()) for graph in list(graphs(model.graph)))
+    count = sum(_replace(graph, made, frozenset()) for graph in graphs(model.graph))
     return count, tuple(left)
 
 

@@ -111,7 +111,8 @@ def test_weights_that_are_constant_nodes(tmp_path: Path, scheme: str) -> None:
     least = 12.0 if scheme == "int4-weights" else LEAST
     assert judged(path, scheme, feeds(1, 64), feeds(1, 64, seed=900, count=4)) > least
     made = quantized_onnx(path, scheme, feeds(1, 64))
-    assert made.stat().st_size < 0.75 * path.stat().st_size
+    share = 0.6 if scheme == "fp16" else 0.4
+    assert made.stat().st_size < share * path.stat().st_size  # those inside the branches, too
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -136,7 +137,8 @@ def test_weights_of_branches(tmp_path: Path, scheme: str) -> None:
     least = 12.0 if scheme == "int4-weights" else LEAST
     assert judged(path, scheme, feeds(1, 64), feeds(1, 64, seed=900, count=8)) > least
     made = quantized_onnx(path, scheme, feeds(1, 64))
-    assert made.stat().st_size < 0.75 * path.stat().st_size
+    share = 0.6 if scheme == "fp16" else 0.4
+    assert made.stat().st_size < share * path.stat().st_size  # those inside the branches, too
 
 
 def test_a_domain_that_only_a_branch_uses(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from edgekit.artifact import contract_of
@@ -68,8 +68,9 @@ def measure(
             found = evaluate(sequences(runner), test, card, limit=limit)
         if probed is None:
             probed = _probes(artifact, card, runner.signature, test)
-            by_length = [_taken(runner, probe.feed, "no errors by length", "all lengths") for probe in probed]
-            probed = probed if all(by_length) else ()
+            by_length = list(_all_taken(runner, probed))
+            if len(by_length) < len(probed):
+                probed, by_length = (), []
         else:
             by_length = [runner.run(probe.feed) for probe in probed]
         return Measured(found, runner.signature, outputs, probed, by_length, runner.name)
@@ -82,8 +83,17 @@ def _taken(runner: Runner, feed: Feed, without: str, sizes: str) -> Feed:
     except DeviceError as error:
         if type(error) is not DeviceError or not runner.signature.dynamic_dims:
             raise  # a crash, or a file that does not run at all
-        log.info("%s: the file does not run with %s (%s)", without, sizes, error)
+        log.info("%s: the file does not run with %s (%.200s)", without, sizes, error)
         return {}
+
+
+def _all_taken(runner: Runner, probed: tuple[Probe, ...]) -> Iterator[Feed]:
+    """The outputs for each of the probes, up to one that the file does not take."""
+    for probe in probed:
+        outputs = _taken(runner, probe.feed, "no errors by length", "all lengths")
+        if not outputs:
+            return
+        yield outputs
 
 
 def _probes(artifact: Artifact, card: Card | None, signature: Signature, test: Dataset | None) -> tuple[Probe, ...]:
