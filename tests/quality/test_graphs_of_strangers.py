@@ -145,12 +145,12 @@ READERS: tuple[Callable[[Any], Any], ...] = (operators, file_signature, account,
 
 def test_operators_without_inputs_or_outputs(tmp_path: Path, tflite: Path) -> None:
     content = schema.ModelT.InitFromPackedBuf(tflite.read_bytes(), 0)
-    content.subgraphs[0].operators[0].inputs = []
+    content.subgraphs[0].operators[0].inputs = []  # as VAR_HANDLE has none
+    content.subgraphs[0].operators[-1].outputs = []
     builder = flatbuffers.Builder()
     builder.Finish(content.Pack(builder), file_identifier=b"TFL3")
     (tmp_path / "a.tflite").write_bytes(builder.Output())
-    with pytest.raises(ModelError, match=r"a\.tflite cannot be read as a graph of tflite"):
-        account(open_artifact(tmp_path / "a.tflite"))
+    assert account(open_artifact(tmp_path / "a.tflite")).operators == account(open_artifact(tflite)).operators
     value = helper.make_tensor("v", TensorProto.FLOAT, [1], [1.0])
     (tmp_path / "a.onnx").write_bytes(model([helper.make_node("Constant", [], [], value=value)]))
     with pytest.raises(ModelError, match=r"a\.onnx cannot be read as a graph of onnx"):
