@@ -311,6 +311,8 @@ def _changed_png(rng: Random, data: bytes) -> bytes:
         size = int.from_bytes(data[at : at + 4], "big")
         chunks.append((data[at + 4 : at + 8], data[at + 8 : at + 8 + size]))
         at += 12 + size
+    if not chunks:  # what an earlier change left is too short for one
+        return mutate_bytes(rng, data)
     index = rng.randrange(len(chunks))
     name, body = chunks[index]
     action = rng.randrange(6)
