@@ -6,6 +6,7 @@ the zoo, ``timm:``, ``hf:``, a ``.keras`` file. The code of a user's own network
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -62,7 +63,7 @@ class Checkpoint(Source):
             python = self.option.strip("-").replace("-", "_")
             raise FactoryNeededError(
                 f"{text} was made from {spelled!r}, and edgekit runs no code because a file names it. If you trust "
-                f"that code, name it yourself: {self.option} {known} (in Python {python}={known!r})",
+                f"that code, name it yourself: {self.option} {shlex.quote(known)} (in Python {python}={known!r})",
                 self.option,
                 known,
             )

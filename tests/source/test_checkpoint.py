@@ -114,6 +114,8 @@ def test_no_source_of_a_card_runs_or_recurs(tmp_path: Path, code: Path, mine: Pa
     for factory in (*own, *map(str, files)):
         with pytest.raises(FactoryNeededError):
             resolve(str(forged(tmp_path / "self.safetensors", factory)))
+    with pytest.raises(FactoryNeededError, match=r"--factory 'a.py:make; touch x' \("):  # as a shell has to be told
+        resolve(str(forged(tmp_path / "self.safetensors", "a.py:make; touch x")))
     for factory in (
         "",
         "banana",
