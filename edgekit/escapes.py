@@ -24,6 +24,17 @@ def visible(text: str) -> str:
     return _UNSAFE.sub(_spelled, text)
 
 
+def in_one_line(text: str) -> str:
+    r"""As :func:`visible`, newlines too (``\n``): for what is a name, a cell or a sentence, and forges no line."""
+    return visible(text).replace("\n", r"\n")
+
+
+def set_off(text: str) -> str:
+    """As :func:`visible`, of a message that may have several lines: only the first begins at the margin, so that none
+    behind it, whoever wrote it, passes for a message of its own."""
+    return visible(text).replace("\n", "\n  ")
+
+
 def in_json(text: str) -> str:
     r"""A JSON document with the control characters in its texts as escapes of JSON (``\u009b``).
 

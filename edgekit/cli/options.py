@@ -19,7 +19,7 @@ from typing import Any, ParamSpec, Protocol, TextIO, TypeVar
 
 import click
 
-from edgekit.escapes import visible
+from edgekit.escapes import set_off
 from edgekit.reading import whole_number
 
 P = ParamSpec("P")
@@ -165,7 +165,7 @@ def _logging(state: State) -> Iterator[None]:
 
     class Visible(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
-            return visible(super().format(record))
+            return set_off(super().format(record))
 
     logger = logging.getLogger("edgekit")
     before = logger.level, logger.propagate

@@ -15,7 +15,7 @@ import click
 from edgekit.cli import VERBS
 from edgekit.cli.options import State
 from edgekit.errors import EdgekitError, FactoryNeededError
-from edgekit.escapes import visible
+from edgekit.escapes import set_off, visible
 from edgekit.reading import why
 from edgekit.version import __version__
 
@@ -115,7 +115,7 @@ def run(args: Sequence[str]) -> int:
             import traceback
 
             say("".join(traceback.format_exception(error)).rstrip())
-        say(message)
+        say(message, usage=isinstance(error, click.ClickException))
         return code
 
 
@@ -156,10 +156,13 @@ def _discard(*streams: TextIO) -> None:
         os.dup2(nowhere, stream.fileno())
 
 
-def say(message: str) -> None:
-    """One message on standard error, in which nothing speaks to the terminal; nothing when nobody listens there."""
+def say(message: str, *, usage: bool = False) -> None:
+    """One message on standard error, in which nothing speaks to the terminal; nothing when nobody listens there.
+
+    ``usage``: its lines are click's and the user's own words.
+    """
     try:
-        click.echo(visible(message), err=True)
+        click.echo(visible(message) if usage else set_off(message), err=True)
     except OSError:
         return  # standard error is closed; the exit code still tells
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from edgekit.escapes import visible
+from edgekit.escapes import in_one_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,7 +34,7 @@ def show(parts: Any, stream: TextIO) -> None:
         console = PlainConsole(file=stream, width=PIPE_WIDTH, highlight=False, emoji=False, markup=False)
     for part in parts if isinstance(parts, list | tuple) else [parts]:
         if isinstance(part, str):
-            console.print(visible(part), soft_wrap=True)
+            console.print(in_one_line(part), soft_wrap=True)
         else:
             console.print(part)
 
@@ -47,12 +47,12 @@ def table(
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(title=title and visible(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(title=title and in_one_line(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     aligned = set(right)
     for column in columns:
-        made.add_column(visible(column), justify="right" if column in aligned else "left", overflow="fold")
+        made.add_column(in_one_line(column), justify="right" if column in aligned else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(Text(NONE if cell is None else visible(str(cell))) for cell in row))
+        made.add_row(*(Text(NONE if cell is None else in_one_line(str(cell))) for cell in row))
     return made
 
 

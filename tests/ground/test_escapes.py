@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from edgekit.escapes import in_json, visible
+from edgekit.escapes import in_json, in_one_line, set_off, visible
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,8 @@ def test_json_reads_back_as_it_was() -> None:
     written = in_json(json.dumps(text, ensure_ascii=False))
     assert json.loads(written) == text and visible(written) == written
     assert json.loads(in_json(json.dumps("\udcff", ensure_ascii=False))) == r"\udcff"  # what no reader takes is text
+
+
+def test_a_newline_forges_no_line() -> None:
+    assert in_one_line("mlp\nedgekit: proved\x1b[2J") == r"mlp\nedgekit: proved\x1b[2J"
+    assert set_off("edgekit: no\nedgekit: fine\x07") == "edgekit: no\n  edgekit: fine\\x07"
