@@ -174,7 +174,7 @@ def explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, click.ClickException):
         return 2, usage_message(error)
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        return INTERRUPTED, f"edgekit: interrupted; {error or 'nothing was published'}"
+        return INTERRUPTED, f"edgekit: interrupted; {str(error) or 'nothing was published'}"
     if isinstance(error, MemoryError):
         return 4, "edgekit: out of memory; close other programs or use a smaller batch or --limit"
     if isinstance(error, ImportError):

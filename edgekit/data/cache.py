@@ -12,6 +12,9 @@ import os
 import shutil
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +26,23 @@ from edgekit.libraries import cache_place
 from edgekit.outputs import publishing, writable_folder
 
 log = logging.getLogger("edgekit")
+
+
+_MAY_DOWNLOAD: ContextVar[bool] = ContextVar("_MAY_DOWNLOAD", default=True)
+
+
+class NotHereError(DataError):
+    """Data that would have to be downloaded, where that is not wanted."""
+
+
+@contextmanager
+def without_downloads() -> Iterator[None]:
+    """Nothing is fetched meanwhile: :func:`fetch` raises NotHereError for what is not on this machine."""
+    token = _MAY_DOWNLOAD.set(False)
+    try:
+        yield
+    finally:
+        _MAY_DOWNLOAD.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +107,13 @@ def fetch(download: Download, timeout_s: float = 30.0) -> Path:
     ``$EDGEKIT_MIRROR`` (a URL) replaces everything before the file name, for networks with a mirror of their own.
 
     Raises:
-        DataError: it cannot be fetched, or its checksum differs.
+        DataError: it cannot be fetched, or its checksum differs; NotHereError, see :func:`without_downloads`.
     """
     target = cache_folder() / download.filename
     if target.is_file():
         return target
+    if not _MAY_DOWNLOAD.get():
+        raise NotHereError(f"{download.filename} is not on this machine; it is downloaded when it is needed")
     mirror = os.environ.get("EDGEKIT_MIRROR")
     url = f"{mirror.rstrip('/')}/{download.filename}" if mirror else download.url
     log.info("downloading %s", url)

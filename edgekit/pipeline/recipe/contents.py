@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.artifact import card_to_json, open_artifact, sha256_file, sha256_model
+from edgekit.data.cache import NotHereError, without_downloads
 from edgekit.data.dataset import Dataset, open_data, splits_of
 from edgekit.errors import DataError, EdgekitError, FactoryNeededError
 from edgekit.types import Card, Format, Network
@@ -86,10 +87,12 @@ class Contents:
     def data(self, text: str) -> str:
         """Of the whole data set, labels and every split of it; of the file or folder that ``KIND:PATH`` names.
 
+        Empty for what would have to be downloaded, where the recipe is only looked at.
+
         Raises:
             DataError, UsageError: as :func:`edgekit.data.dataset.open_data`.
         """
-        return self._once("data", text, _data)
+        return self._once("data", text, _data if self.runs else _data_here)
 
     def has_learned_ranges(self, text: str) -> bool:
         """Whether a SOURCE or model file carries ranges that quantization-aware training learnt; False for one that
@@ -161,6 +164,15 @@ def _of_network(network: Network) -> str:
 
     card = json.dumps(card_to_json(network.card), sort_keys=True, default=str)
     return hashlib.sha256(f"{card}\n{weights_sha256(network.module.state_dict())}".encode()).hexdigest()
+
+
+def _data_here(text: str) -> str:
+    try:
+        with without_downloads():
+            return _data(text)
+    except NotHereError as error:
+        log.info("data %s is not looked at: %s", text, error)
+        return ""
 
 
 def _data(text: str) -> str:

@@ -336,3 +336,14 @@ def test_runs_are_counted_before_they_are_made(written: Callable[[str], Path]) -
 def test_many_steps_of_the_source_take_no_time(mistakes: Callable[[str], list[tuple[int, str]]]) -> None:
     found = mistakes(HEAD + "".join(f'[[step]]\ndo = "exprt"\nname = "n{k}"\nfrom = "source"\n' for k in range(490)))
     assert len(found) == 490
+
+
+def test_to_look_at_a_recipe_downloads_nothing(
+    written: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody listens at the mirror: to ask there would be an error."""
+    monkeypatch.delenv("EDGEKIT_DATA", raising=False)
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("EDGEKIT_MIRROR", "http://127.0.0.1:9")
+    recipe = 'source = "lstm"\ndata = "fsdd"\n[[step]]\ndo = "export"\nto = ["onnx"]\n'
+    assert check(written(recipe)).recipe.data is not None
