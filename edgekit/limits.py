@@ -57,6 +57,7 @@ LIMITS: Final[dict[str, Limit]] = {
     "RECIPE_BYTES": Limit(128 << 10, "bytes", "size of a recipe file"),
     "RECIPE_LINES": Limit(2_000, "lines", "length of a recipe file"),
     "RECIPE_RUNS": Limit(500, "runs", "number of runs that the steps of a recipe stand for"),
+    "ANSWER_SECONDS": Limit(60, "seconds", "time that a worker has for one answer; what is timed takes its own on top"),
     "REPLY_BYTES": Limit(16 << 20, "bytes", "size of the text of a device's reply"),
     "REPLY_ARRAY_BYTES": Limit(1 << 30, "bytes", "size of the arrays of a device's reply"),
     "INVENTORY_BYTES": Limit(1 << 20, "bytes", "size of the file with the names of devices"),

@@ -103,7 +103,7 @@ def check_output(target: str | Path) -> None:
         StorageError: the disk is full.
     """
     if "\0" in str(target):
-        raise UsageError(f"{str(target)!r} is not a file name; choose another place with -o")
+        raise UsageError(f"{str(target)!r} is not a file name; choose another place")
     with writing(target):
         stream = _stream(Path(target))
         if isinstance(stream, int):
@@ -121,7 +121,7 @@ def check_output(target: str | Path) -> None:
             return
         folder = next(folder for folder in place.parents if os.path.lexists(folder))
         if not folder.is_dir():
-            raise UsageError(f"{folder} is a file, a folder is needed; choose another place with -o")
+            raise UsageError(f"{folder} is a file, a folder is needed; choose another place")
         with tempfile.TemporaryFile(dir=folder):
             return
 
@@ -206,7 +206,7 @@ def writable_folder(path: str | Path) -> Path:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
-            raise UsageError(f"{folder} is a file, a folder is needed; choose another place with -o") from error
+            raise UsageError(f"{folder} is a file, a folder is needed; choose another place") from error
         with tempfile.TemporaryFile(dir=folder):
             return folder
 
@@ -220,7 +220,7 @@ def writing(target: str | Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise StorageError(
                 f"no space left while writing {target}: {error.strerror}; nothing was published. Free some space, or "
-                "choose another folder with -o"
+                "choose another place"
             ) from error
         if error.errno in (
             errno.EACCES,
@@ -233,7 +233,7 @@ def writing(target: str | Path) -> Iterator[None]:
             errno.ENXIO,
             errno.ELOOP,
         ):
-            raise UsageError(f"cannot write {target}: {error.strerror}; choose another place with -o") from error
+            raise UsageError(f"cannot write {target}: {error.strerror}; choose another place") from error
         raise
 
 

@@ -32,17 +32,27 @@ _MAY_DOWNLOAD: ContextVar[bool] = ContextVar("_MAY_DOWNLOAD", default=True)
 
 
 class NotHereError(DataError):
-    """Data that would have to be downloaded, where that is not wanted."""
+    """Data or weights that would have to be downloaded, where that is not wanted."""
 
 
 @contextmanager
 def without_downloads() -> Iterator[None]:
-    """Nothing is fetched meanwhile: :func:`fetch` raises NotHereError for what is not on this machine."""
+    """Nothing is fetched meanwhile: NotHereError is raised for what is not on this machine."""
     token = _MAY_DOWNLOAD.set(False)
     try:
         yield
     finally:
         _MAY_DOWNLOAD.reset(token)
+
+
+def may_download() -> bool:
+    return _MAY_DOWNLOAD.get()
+
+
+def require_downloads(what: str) -> None:
+    """Raises NotHereError within :func:`without_downloads`; ``what`` is not on this machine."""
+    if not may_download():
+        raise NotHereError(f"{what} is not on this machine; it is downloaded when it is needed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +122,7 @@ def fetch(download: Download, timeout_s: float = 30.0) -> Path:
     target = cache_folder() / download.filename
     if target.is_file():
         return target
-    if not _MAY_DOWNLOAD.get():
-        raise NotHereError(f"{download.filename} is not on this machine; it is downloaded when it is needed")
+    require_downloads(download.filename)
     mirror = os.environ.get("EDGEKIT_MIRROR")
     url = f"{mirror.rstrip('/')}/{download.filename}" if mirror else download.url
     log.info("downloading %s", url)

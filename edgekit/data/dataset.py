@@ -124,6 +124,17 @@ def open_data(spec: str, *, default_split: str = "test") -> Dataset:
     kind, colon, argument = name.partition(":")
     if kind not in registry.names("data"):
         known = ", ".join(registry.names("data"))
+        path = next((text for text in (base, spec) if text and Path(text).exists()), None)
+        if path is not None:
+            kinds = (
+                ("images", "text", "audio")
+                if Path(path).is_dir()
+                else ("table", "series")
+                if ".csv" in path
+                else ("npz",)
+            )
+            example = ", ".join(f"{one}:{path}" for one in kinds)
+            raise UsageError(f"say what kind of data {path} holds, one of {known}; for example {example}")
         raise UsageError(
             f"no data set is called {spec!r}; there are: {known} (those of files take a path: images:DIR, npz:FILE)"
         )

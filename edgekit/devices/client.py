@@ -25,7 +25,7 @@ from edgekit.devices.schema import ENVELOPE, REPLIES, Reply, check_outputs, chec
 from edgekit.devices.transport import Start, Transport
 from edgekit.errors import DeviceError, EdgekitError, ModelError, ProtocolError, UsageError, WorkerTimeoutError
 from edgekit.inputs import require_regular
-from edgekit.limits import limit
+from edgekit.limits import PREFIX, limit
 from edgekit.runtime import Delegation, candidates
 from edgekit.types import Array, Card, Feed, Format, Signature
 
@@ -71,7 +71,8 @@ class WorkerClient:
 
     Args:
         transport: how the program is started.
-        timeout_s: longest wait for an answer (a timed block may take its own time on top).
+        timeout_s: longest wait for an answer (a timed block may take its own time on top); None: the limit
+            ``ANSWER_SECONDS`` (:mod:`edgekit.limits`).
         memory_limit_bytes: limit on the worker's data (RLIMIT_DATA); None sets none.
         padding: characters of an environment variable without meaning: it moves the worker's stack and heap.
 
@@ -87,15 +88,15 @@ class WorkerClient:
         self,
         transport: Transport,
         *,
-        timeout_s: float = 60.0,
+        timeout_s: float | None = None,
         memory_limit_bytes: int | None = None,
         padding: int = 0,
     ) -> None:
-        if timeout_s <= 0:
-            raise UsageError(f"the time-out is {timeout_s} s; give more than 0")
+        self._timeout_s = limit("ANSWER_SECONDS") if timeout_s is None else timeout_s
+        if self._timeout_s <= 0:
+            raise UsageError(f"the time-out is {self._timeout_s} s; give more than 0")
         self.name = transport.spec.name
         self._transport = transport
-        self._timeout_s = timeout_s
         self._count = 0
         self._ended: EdgekitError | None = None
         self._sent: dict[str, Path] = {}
@@ -107,7 +108,7 @@ class WorkerClient:
         self._channel = Channel(transport.command(start), transport.environment(start), self.name)
         try:
             self._greet(start)
-            self.hello: Mapping[str, Any] = self._ask("hello", timeout_s=timeout_s + transport.start_s).header
+            self.hello: Mapping[str, Any] = self._ask("hello", timeout_s=self._timeout_s + transport.start_s).header
         except BaseException:
             self.close()
             raise
@@ -381,7 +382,7 @@ class WorkerClient:
             raise self._end(
                 WorkerTimeoutError(
                     f"the worker on {self.name} gave no answer to {command!r} within {limit_s:g} s and was killed; "
-                    "allow more time, or see its log with --debug"
+                    f"if you trust it, set {PREFIX}ANSWER_SECONDS to a larger number, or see its log with --debug"
                 )
             ) from None
         except EdgekitError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 from edgekit.artifact import open_artifact
 from edgekit.devices.client import WorkerClient
@@ -16,14 +15,11 @@ from edgekit.runtime.base import Delegation, Runner
 from edgekit.runtime.ports import Port
 from edgekit.types import Array, Artifact, DeviceSpec
 
-DEFAULT_TIMEOUT_S: Final = 60.0
-"""How long an answer of a worker is waited for, in seconds."""
-
 
 def open_worker(
     device: DeviceSpec | str = "cpu",
     *,
-    timeout_s: float = DEFAULT_TIMEOUT_S,
+    timeout_s: float | None = None,
     memory_limit_bytes: int | None = None,
     padding: int = 0,
 ) -> WorkerClient:
@@ -31,7 +27,7 @@ def open_worker(
 
     Args:
         device: a device, or its spelling.
-        timeout_s: longest wait for an answer, in seconds.
+        timeout_s: longest wait for an answer, in seconds; None: the limit ``ANSWER_SECONDS``.
         memory_limit_bytes: limit on the worker's data; None sets none.
         padding: moves the worker's memory layout, see :class:`WorkerClient`; the bench draws one for each worker.
 
@@ -53,7 +49,7 @@ def open_runner(
     raw: bool = False,
     stateful: bool = False,
     carded: bool = True,
-    timeout_s: float = DEFAULT_TIMEOUT_S,
+    timeout_s: float | None = None,
     memory_limit_bytes: int | None = None,
 ) -> Runner:
     """Opens a model file in a worker; otherwise like :func:`edgekit.runtime.load`.
@@ -69,7 +65,7 @@ def open_runner(
     """
     artifact = open_artifact(path)  # a bad file needs no worker to be refused
     artifact = artifact if carded else replace(artifact, card=None)
-    pool = current_pool() if (device, timeout_s, memory_limit_bytes) == ("cpu", DEFAULT_TIMEOUT_S, None) else None
+    pool = current_pool() if (device, timeout_s, memory_limit_bytes) == ("cpu", None, None) else None
     client = pool.take() if pool is not None else None
     if client is None:
         client = open_worker(device, timeout_s=timeout_s, memory_limit_bytes=memory_limit_bytes)

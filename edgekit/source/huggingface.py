@@ -20,7 +20,7 @@ from edgekit.limits import check
 from edgekit.source.assemble import assemble, seeded
 from edgekit.source.base import Source
 from edgekit.source.hfinputs import classifier, example_inputs, image_contract, tokenizer_facts
-from edgekit.source.weights import PARTLY, PRETRAINED, RANDOM, hub, say_random
+from edgekit.source.weights import PARTLY, PRETRAINED, RANDOM, Hub, hub, say_random
 from edgekit.types import Network
 
 if TYPE_CHECKING:
@@ -90,14 +90,14 @@ class _Made:
 def _made(text: str, *, pretrained: bool) -> _Made:
     name = text.removesuffix(PART)
     transformers = _package(text)
-    with hub() as online, _quiet(), _told(text):
-        config = _config(transformers, name, online)
+    with hub() as access, _quiet(), _told(text):
+        config = _config(transformers, name, access)
         _check_layers(config.to_dict(), f"hf:{name}")
         for key, value in SETTINGS.items():
             setattr(config, key, value)
         kind = _class(transformers, config)
         with seeded():
-            module, weights, why = _weights(kind, name, config, online) if pretrained else (kind(config), RANDOM, "")
+            module, weights, why = _weights(kind, name, config, access) if pretrained else (kind(config), RANDOM, "")
         processor, tokenizer = _json(name, "preprocessor_config.json"), _json(name, "tokenizer_config.json")
     if text.endswith(PART) and not config.is_encoder_decoder:
         raise SourceError(f"hf:{text}: {type(module).__name__} has no encoder apart; write hf:{name}")
@@ -119,7 +119,7 @@ def _package(text: str) -> Any:
         ) from error
 
 
-def _config(transformers: Any, name: str, online: bool) -> Any:
+def _config(transformers: Any, name: str, access: Hub) -> Any:
     folder = Path(name)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -129,12 +129,13 @@ def _config(transformers: Any, name: str, online: bool) -> Any:
         raise SourceError(f"hf:{name}: there is no such folder, and it is no name of the hub (OWNER/MODEL)")
     try:
         return transformers.AutoConfig.from_pretrained(
-            name, trust_remote_code=False, local_files_only=not online, attn_implementation=ATTENTION
+            name, trust_remote_code=False, local_files_only=not access.online, attn_implementation=ATTENTION
         )
     except (OSError, ValueError, KeyError) as error:
         if folder.is_dir():
             raise SourceError(f"hf:{name}: its config.json is not valid: {_line(error)}") from error
-        where = "on the hub" if online else "in the cache, and the hub cannot be reached"
+        access.missing(f"hf:{name}")
+        where = "on the hub" if access.online else "in the cache, and the hub cannot be reached"
         raise SourceError(
             f"hf:{name}: no such model {where}: {_line(error)}; a folder with its config.json will do: hf:FOLDER"
         ) from error
@@ -164,7 +165,7 @@ def _class(transformers: Any, config: Any) -> Any:
         ) from error
 
 
-def _weights(kind: Any, name: str, config: Any, online: bool) -> tuple[Any, str, str]:
+def _weights(kind: Any, name: str, config: Any, access: Hub) -> tuple[Any, str, str]:
     folder = Path(name)
     if folder.is_dir() and not any(folder.glob("*.safetensors")):
         pickles = sorted(path.name for path in (*folder.glob("*.bin"), *folder.glob("*.pt")))
@@ -176,13 +177,14 @@ def _weights(kind: Any, name: str, config: Any, online: bool) -> tuple[Any, str,
         return kind(config), RANDOM, "the folder has no .safetensors file"
     try:
         module, info = kind.from_pretrained(
-            name, config=config, use_safetensors=True, output_loading_info=True, local_files_only=not online,
+            name, config=config, use_safetensors=True, output_loading_info=True, local_files_only=not access.online,
             trust_remote_code=False, dtype="float32",
         )  # fmt: skip
     except (OSError, ValueError, RuntimeError) as error:
         if folder.is_dir():
             raise SourceError(f"hf:{name}: its weights cannot be read: {_line(error)}") from error
-        why = _line(error) if online else "not cached, and the hub cannot be reached"
+        access.missing(f"the weights of hf:{name}")
+        why = _line(error) if access.online else "not cached, and the hub cannot be reached"
         return kind(config), RANDOM, why
     missing = sorted(info["missing_keys"])
     if missing:

@@ -15,13 +15,14 @@ from edgekit.artifact import read_card, sha256_file
 from edgekit.errors import LimitError, SourceError
 from edgekit.limits import check
 from edgekit.source.base import Source
-from edgekit.types import Array, Card, Dim, Network, Signature, Task, TensorSpec
+from edgekit.types import Array, Card, Dim, Feed, Network, Signature, Task, TensorSpec
 
 if TYPE_CHECKING:
     import torch
     from torch.export import ExportedProgram
 
 log = logging.getLogger("edgekit")
+WHILE_LOOP: Final = "while_loop"
 _BY_FACTORY: Final = "name the network as file.py:factory"
 
 
@@ -57,6 +58,7 @@ def _from_program(path: Path) -> Network:
     args, kwargs = _arguments(program, dict(zip(shown, map(torch.from_numpy, arrays.values()), strict=True)))
     captured = _still(program.module())
     _check_sizes(captured, args, kwargs, path)
+    _check_loops(program, path, dict(zip(names, arrays.values(), strict=True)))
     try:
         module, examples, signature = adapt(captured, args, kwargs, names)
     except SourceError as error:
@@ -165,6 +167,20 @@ def _check_sizes(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], pat
             raise
         except Exception as stop:  # sizes that hang on values; or a fault, which the run itself will show
             log.debug("%s: the sizes of its values are known up to %s", path, stop)
+
+
+def _check_loops(program: ExportedProgram, path: Path, feed: Feed) -> None:
+    """Runs a program that loops in a worker, before it runs in this process, where nothing could end it.
+
+    Raises:
+        WorkerTimeoutError: it has not ended within the limit ``ANSWER_SECONDS``.
+    """
+    from edgekit.devices import open_runner
+
+    graphs = (module.graph for module in program.graph_module.modules() if hasattr(module, "graph"))
+    if any(str(node.target) == WHILE_LOOP for graph in graphs for node in graph.nodes):
+        with open_runner(path) as runner:
+            runner.run(feed)
 
 
 def _still(module: Any) -> Any:

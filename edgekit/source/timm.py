@@ -84,10 +84,11 @@ def _made(timm: Any, name: str) -> tuple[torch.nn.Module, str, str]:
         why = "timm has none for it"
     else:
         try:
-            with hub() as online:
+            with hub() as found:
                 return timm.create_model(name, pretrained=True), PRETRAINED, ""
         except Exception as error:  # the hub's client, urllib and torch.hub share no base class
-            why = f"{type(error).__name__}" if online else "not cached, and the hub cannot be reached"
+            found.missing(f"the weights of timm:{name}")
+            why = f"{type(error).__name__}" if found.online else "not cached, and the hub cannot be reached"
     say_random(f"timm:{name}", why)
     return module, RANDOM, why
 

@@ -6,9 +6,11 @@ import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from urllib.parse import urlparse
 from urllib.request import getproxies
 
+from edgekit.data.cache import may_download, require_downloads
 from edgekit.types import Card
 
 log = logging.getLogger("edgekit")
@@ -38,20 +40,35 @@ def say_random(spelled: str, why: str) -> None:
     log.warning("%s: its weights are RANDOM (%s): sizes and times hold, answers mean nothing", spelled, why)
 
 
-@contextmanager
-def hub() -> Iterator[bool]:
-    """Access to the Hugging Face hub: whether it may be asked. Where it cannot be reached only its cache is used.
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """Access to the Hugging Face hub. ``reachable``: it would answer; ``online``: it is asked."""
 
-    Its client tries each file for most of a minute before it gives up; a host whose name does not resolve, without a
-    proxy, needs no try.
+    reachable: bool
+    online: bool
+
+    def missing(self, what: str) -> None:
+        """Raises NotHereError where ``what`` is missing only since the hub is not asked."""
+        if self.reachable:
+            require_downloads(what)
+
+
+@contextmanager
+def hub() -> Iterator[Hub]:
+    """The Hugging Face hub; only its cache is used unless ``online``.
+
+    It is not asked where it cannot be reached, nor within :func:`edgekit.data.cache.without_downloads`. Its client
+    tries each file for most of a minute before it gives up; a host whose name does not resolve, without a proxy, needs
+    no try.
     """
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
-    online = not before and _reachable(constants.ENDPOINT)
-    constants.HF_HUB_OFFLINE = not online
+    reachable = not before and _reachable(constants.ENDPOINT)
+    found = Hub(reachable, reachable and may_download())
+    constants.HF_HUB_OFFLINE = not found.online
     try:
-        yield online
+        yield found
     finally:
         constants.HF_HUB_OFFLINE = before
 

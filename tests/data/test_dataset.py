@@ -33,6 +33,15 @@ def test_unknown_spellings_are_wrong_usage(spec):
         open_data(spec)
 
 
+def test_a_file_without_its_kind_is_named_as_the_user_wrote_it(tmp_path):
+    (tmp_path / "x.npz").touch()
+    (tmp_path / "d").mkdir()
+    with pytest.raises(UsageError, match=rf"data {tmp_path}/x.npz holds.*; for example npz:{tmp_path}/x.npz$"):
+        open_data(f"{tmp_path}/x.npz@train")
+    with pytest.raises(UsageError, match=rf"for example images:{tmp_path}/d, "):
+        open_data(f"{tmp_path}/d")
+
+
 def test_every_class_is_in_both_parts():
     labels = np.array([0] * 100 + [1] * 2 + [2] * 10)
     train, test = split_indices(len(labels), labels)

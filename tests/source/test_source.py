@@ -9,13 +9,14 @@ import zipfile
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from edgekit import registry
-from edgekit.errors import InputError, LimitError, ModelError, SourceError
+from edgekit.errors import InputError, LimitError, ModelError, SourceError, WorkerTimeoutError
 from edgekit.runtime.torch import TorchModuleRunner
 from edgekit.source import Source, resolve
 from edgekit.source.assemble import assemble
@@ -325,3 +326,36 @@ def test_a_program_may_not_ask_for_any_amount_of_memory(tmp_path: Path) -> None:
     torch.export.save(torch.export.export(Greedy(), (torch.zeros(2),)), tmp_path / "greedy.pt2")
     with pytest.raises(LimitError, match=r"greedy.pt2: aten.zeros.*40,000,000,000 bytes.*EDGEKIT_LIMIT_VALUE_BYTES"):
         resolve(str(tmp_path / "greedy.pt2"))
+
+
+class Halved(torch.nn.Module):
+    """Halves its input until ``enough`` says so."""
+
+    def __init__(self, enough: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.enough = enough
+
+    def forward(self, x: torch.Tensor) -> Any:
+        from torch._higher_order_ops import while_loop
+
+        return while_loop(lambda y: ~self.enough(y), lambda y: (y * 0.5,), (x,))[0]
+
+
+def halved(path: Path, enough: Callable[[torch.Tensor], torch.Tensor]) -> str:
+    torch.export.save(torch.export.export(Halved(enough), (torch.ones(1, 4),)), path)
+    return str(path)
+
+
+def test_a_program_that_loops_for_ever_ends_in_its_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process nothing could end it."""
+    monkeypatch.setenv("EDGEKIT_LIMIT_ANSWER_SECONDS", "5")
+    path = halved(tmp_path / "endless.pt2", lambda y: (y.sum() != y.sum()).all())
+    with pytest.raises(WorkerTimeoutError, match=r"'run' within 5 s.*EDGEKIT_LIMIT_ANSWER_SECONDS"):
+        resolve(path)
+
+
+def test_a_program_that_loops_and_ends_is_a_network(tmp_path: Path) -> None:
+    network = resolve(halved(tmp_path / "good.pt2", lambda y: (y < 0.3).all()))
+    got = TorchModuleRunner(network.module, network.signature).run({"x": np.full((1, 4), 0.9, np.float32)})
+    (output,) = got.values()
+    assert output == pytest.approx(np.full((1, 4), 0.225), abs=1e-7)  # 0.9, 0.45, 0.225

@@ -15,10 +15,11 @@ from PIL import Image
 from safetensors.torch import save
 
 import edgekit
+from edgekit.data.cache import NotHereError, without_downloads
 from edgekit.data.pixels import encode
 from edgekit.errors import DataError, SourceError, UnsupportedError
 from edgekit.runtime.torch import TorchModuleRunner
-from edgekit.source import origin, resolve
+from edgekit.source import origin, resolve, weights
 from edgekit.source.timm import image_contract
 from edgekit.types import InputContract, Step
 
@@ -35,6 +36,16 @@ def test_without_weights_it_says_that_they_are_random(timm: Any, caplog: pytest.
     assert network.task.labels == ()  # names would lend random answers a meaning
     again = resolve(f"timm:{SMALL}")
     assert again.card.source_sha256 == network.card.source_sha256
+
+
+def test_nothing_is_downloaded_where_that_is_not_wanted(timm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random weights would be taken for the network's own."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(weights, "_reachable", lambda url: True)
+    with without_downloads(), pytest.raises(NotHereError, match=f"the weights of timm:{SMALL}"):
+        resolve(f"timm:{SMALL}")
 
 
 def test_the_export_says_it_too(timm: Any, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ CHECKPOINT = ".safetensors"
 class Contents:
     """Hashes, each taken once; what cannot be had raises the error of the command that would take it.
 
-    ``runs``: the recipe is being run, so the user's own code may be. It never is to check or to show one.
+    ``runs``: the recipe is being run, so the user's own code may be. It never is to check or to show one, for which
+    nothing is downloaded: what is not here has an empty hash.
     """
 
     def __init__(self, *, runs: bool = False) -> None:
@@ -59,7 +61,8 @@ class Contents:
         if Path(text).suffix.lower() != CHECKPOINT:
             return None
         try:
-            resolve(text)
+            with self._access():
+                resolve(text)
         except FactoryNeededError as error:
             return error
         except EdgekitError as error:
@@ -87,18 +90,17 @@ class Contents:
     def data(self, text: str) -> str:
         """Of the whole data set, labels and every split of it; of the file or folder that ``KIND:PATH`` names.
 
-        Empty for what would have to be downloaded, where the recipe is only looked at.
-
         Raises:
             DataError, UsageError: as :func:`edgekit.data.dataset.open_data`.
         """
-        return self._once("data", text, _data if self.runs else _data_here)
+        return self._once("data", text, _data)
 
     def has_learned_ranges(self, text: str) -> bool:
         """Whether a SOURCE or model file carries ranges that quantization-aware training learnt; False for one that
         cannot be opened, which is refused on its own."""
         try:
-            card = _card_of(text)
+            with self._access():
+                card = _card_of(text)
         except EdgekitError as error:
             log.debug("%s is not asked for ranges: %s", text, error)
             return False
@@ -107,9 +109,20 @@ class Contents:
     def file(self, text: str) -> str:
         return self._once("file", text, sha256_file)
 
+    def _access(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.runs else without_downloads()
+
+    def _taken(self, text: str, take: Callable[[str], str]) -> str:
+        try:
+            with self._access():
+                return take(text)
+        except NotHereError as error:
+            log.info("%s is not looked at: %s", text, error)
+            return ""
+
     def _once(self, kind: str, text: str, take: Any) -> str:
         if (kind, text) not in self._known:
-            self._known[kind, text] = take(text)
+            self._known[kind, text] = self._taken(text, take)
         return self._known[kind, text]
 
 
@@ -164,15 +177,6 @@ def _of_network(network: Network) -> str:
 
     card = json.dumps(card_to_json(network.card), sort_keys=True, default=str)
     return hashlib.sha256(f"{card}\n{weights_sha256(network.module.state_dict())}".encode()).hexdigest()
-
-
-def _data_here(text: str) -> str:
-    try:
-        with without_downloads():
-            return _data(text)
-    except NotHereError as error:
-        log.info("data %s is not looked at: %s", text, error)
-        return ""
 
 
 def _data(text: str) -> str:

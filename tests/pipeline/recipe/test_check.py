@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -347,3 +348,17 @@ def test_to_look_at_a_recipe_downloads_nothing(
     monkeypatch.setenv("EDGEKIT_MIRROR", "http://127.0.0.1:9")
     recipe = 'source = "lstm"\ndata = "fsdd"\n[[step]]\ndo = "export"\nto = ["onnx"]\n'
     assert len(check(written(recipe)).runs) == 1
+
+
+def test_to_look_at_a_recipe_asks_no_hub(written: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers")
+    from huggingface_hub import constants
+
+    with socket.create_server(("127.0.0.1", 0)) as hub:
+        hub.setblocking(False)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{hub.getsockname()[1]}")
+        recipe = 'source = "hf:nobody/nothing"\n[[step]]\ndo = "export"\nto = ["onnx"]\n'
+        assert len(check(written(recipe)).runs) == 1
+        with pytest.raises(BlockingIOError):  # nobody knocked
+            hub.accept()
