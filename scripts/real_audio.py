@@ -164,6 +164,7 @@ SUBJECTS = (
     Subject(
         "basic-pitch", "basic-pitch==0.4.0", f"{FSDD} at 22,050 Hz in windows of 2 s (the package ships no music)",
         "overlap of active notes with float's", 0.9, basic_pitch, notes,
+        options={"int8-weights": ("--mixed", "--min-snr", "27")},
     ),
     Subject(
         "Resemblyzer", "Resemblyzer==0.1.4", f"{FSDD} of each of six speakers in stretches of 1.6 s",

@@ -108,7 +108,8 @@ def _format(
     for scheme in SCHEMES:
         target = work / f"{scheme}.{kind}"
         data = f"npz:{work / 'calibration.npz'}"
-        done = edgekit("quantize", model, "--scheme", scheme, "--data", data, "-o", target)
+        options_of = subject.options.get(scheme, ())
+        done = edgekit("quantize", model, "--scheme", scheme, *options_of, "--data", data, "-o", target)
         made[scheme] = (target, done)
     for peer in PEERS[kind] if options.peers else ():
         target = work / f"{peer}.{kind}"
@@ -124,7 +125,7 @@ def _format(
     if reference is None:
         reference = _load(work / f"{model.stem}.{kind}.npz")
     for name, (target, done) in made.items():
-        row = {"file": name, **done.document()}
+        row = {"file": name, "options": " ".join(subject.options.get(name, ())), **done.document()}
         if done.code == 0:
             row |= {"bytes": target.stat().st_size, **_answers(subject, target, work, reference)}
             row |= _time(measured, model, target)

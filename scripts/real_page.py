@@ -23,7 +23,8 @@ ABOUT = f"""Networks that others trained, whose weights lie in packages of the i
 edgekit's command line and measured on the bare runtimes (`onnxruntime`, `ai_edge_litert`; one thread, one sample a
 call, nothing reset between calls) with samples that did not calibrate. Made by `scripts/real_networks`, which fails
 where a published file is wrong: an output below {MIN_SNR_DB:g} dB, the network's own measure below its bar, a crash, or
-an `int8` file that `bench` calls slower than its float parent."""
+an `int8` file that `bench` calls slower than its float parent. Options of `quantize` other than the scheme and the data
+stand with the file: networks whose own measure wants more than the floor of 15 dB are given `--min-snr`."""
 COLUMNS = """dB: signal to noise of the worst output against the reference, which is the package's own network where it
 is PyTorch, else the float file. Time: relative to the float file of the format, with a 95% interval, all files of a
 format interleaved in one run; it is as noisy as the load was high, which stands at each network. Seconds and memory (of
@@ -96,7 +97,7 @@ def _network(network: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _cells(row: Row, parent: int) -> list[str]:
-    name = f"{row['format']} {row['file']}"
+    name = " ".join(filter(None, (row["format"], row["file"], row.get("options"))))
     if row["file"] == "float":
         return [name, size(row["bytes"]), *_quality(row), "1", "", "", ""]
     taken = [f"{row['seconds']:.0f}", size(row["peak_bytes"])]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,8 @@ class Subject:
     measure: Callable[[Arrays, Arrays, Arrays], Measured]
     carry: str = ""
     """``output=input`` pairs that a caller hands to the next call."""
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of ``quantize`` by scheme, for a measure that wants more than the floor."""
 
 
 def aligned(reference: Arrays, outputs: Arrays) -> Arrays:

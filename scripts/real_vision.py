@@ -63,7 +63,8 @@ def _mtcnn(name: str, size: int, calibration: int, test: int) -> Subject:
     samples = "crops of scikit-image's photographs, a tenth about the face in them, and of cifar10"
     title = f"mtcnn-{name}"
     wanted = "decisions (face or not, 0.7) as the package's network"
-    return Subject(title, "facenet-pytorch==2.6.0", samples, wanted, 0.999, prepare, decisions)
+    more = {"int8": ("--mixed", "--min-snr", "30")}
+    return Subject(title, "facenet-pytorch==2.6.0", samples, wanted, 0.999, prepare, decisions, options=more)
 
 
 def decisions(reference: Arrays, outputs: Arrays, facts: Arrays) -> Measured:

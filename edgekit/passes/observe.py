@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from edgekit.artifact import contract_of, open_artifact, sha256_model
 from edgekit.bench.profile.layers import onnx_layers, tflite_layer
 from edgekit.converters.recurrent.flatbuffer import Editor, Graph
-from edgekit.errors import DataError
+from edgekit.errors import DataError, UnsupportedError
 from edgekit.passes.calibration import Calibration, check_method, checked_feeds, gather
 from edgekit.passes.calibration_doctor import InputWatch, findings
 from edgekit.passes.cell_states import cell_states
@@ -135,6 +136,9 @@ def tflite_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iter
 
     A cell state of an LSTM is that of every step. What happens inside a loop is not seen, nor the steps of stateless
     layers.
+
+    Raises:
+        UnsupportedError: the file does not run on TFLite's own kernels, of which each writes a tensor.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -146,26 +150,39 @@ def tflite_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iter
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
         experimental_preserve_all_tensors=True,
     )
-    interpreter.allocate_tensors()
+    with _refusing(path):
+        interpreter.allocate_tensors()
     rows = _signature_inputs(interpreter)
     own = matched(list(rows), inputs)
     wanted = _activations(content)  # the interpreter adds scratch tensors of its own kernels
     cells = cell_states(content)
     for feed in feeds:
-        for name in inputs:
-            row = rows[own[name]]
-            if list(row["shape"]) != list(feed[name].shape):
-                interpreter.resize_tensor_input(row["index"], feed[name].shape)
-                interpreter.allocate_tensors()
-                row["shape"] = np.asarray(feed[name].shape)
-            interpreter.set_tensor(row["index"], feed[name])
-        interpreter.reset_all_variables()
-        interpreter.invoke()
+        with _refusing(path):
+            for name in inputs:
+                row = rows[own[name]]
+                if list(row["shape"]) != list(feed[name].shape):
+                    interpreter.resize_tensor_input(row["index"], feed[name].shape)
+                    interpreter.allocate_tensors()
+                    row["shape"] = np.asarray(feed[name].shape)
+                interpreter.set_tensor(row["index"], feed[name])
+            interpreter.reset_all_variables()
+            interpreter.invoke()
         tensors = {}
         for row in interpreter.get_tensor_details():
             if row["dtype"] is np.float32 and row["index"] in wanted:
                 tensors[row["name"]] = interpreter.get_tensor(row["index"])
         yield _samples(feed), {**tensors, **cells(interpreter.get_tensor)}
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:  # as the interpreter has them
+        raise UnsupportedError(
+            f"{path} does not run on TFLite's own kernels, on which its ranges are observed: "
+            f"{' '.join(str(error).split())}. int8-weights and fp16 need no ranges"
+        ) from error
 
 
 def matched(own: list[str], given: list[str]) -> dict[str, str]:

@@ -107,13 +107,16 @@ def _constants_to_initializers(graph: Any) -> None:
 
 def _constant(node: Any, source: Any, readers: int) -> Array | None:
     """What a Constant gives, or a Transpose of the initializer ``source``, which has so many readers: turned round for
-    one of several it would stand in the file twice."""
+    one of several it would stand in the file twice; or what widens a float16 one."""
     import onnx
 
     attributes = {attribute.name: attribute for attribute in node.attribute}
     if node.op_type == "Transpose" and source is not None and readers == 1:
         axes = list(attributes["perm"].ints) if "perm" in attributes else None
         return np.asarray(onnx.numpy_helper.to_array(source).transpose(axes), order="C")
+    if node.op_type == "Cast" and source is not None and attributes["to"].i == onnx.TensorProto.FLOAT:
+        half = source.data_type == onnx.TensorProto.FLOAT16
+        return onnx.numpy_helper.to_array(source).astype(np.float32) if half else None
     name = next((name for name in _CONSTANTS if node.op_type == "Constant" and name in attributes), "")
     if not name:
         return None

@@ -28,6 +28,7 @@ from edgekit.passes.quantize_onnx import check_scheme
 from edgekit.passes.quantize_recurrent import Recurrent, holds_recurrent, quantize_recurrent
 from edgekit.passes.stateless import is_stateless, stateless, why_not_in_integers
 from edgekit.passes.tflite_attention import around_attention
+from edgekit.passes.tflite_constants import narrowed, unshared
 from edgekit.passes.tflite_exclusions import exclusions
 from edgekit.passes.tflite_finish import finished
 from edgekit.passes.tflite_integers import holds, name_of
@@ -115,14 +116,14 @@ class QuantizeTflite(Pass):
         used = "int8-weights" if stored else self.scheme
         keep = rewritten.named(self.keep_float | slow | unfit.keys())
         calibration = None if self.calibration is None else rewritten.calibration(self.calibration)
-        recipe = self._recipe(
-            used, _scopes(given, keep), _scopes(given, rewritten.named(self.float_kernels or frozenset()))
-        )
+        stored_only = rewritten.named(self.float_kernels or frozenset())
+        recipe = self._recipe(used, _scopes(given, keep), _scopes(given, stored_only))
         calibrated = _library_ranges(calibration) if self.scheme in _STATIC and calibration is not None else None
-        content = _quantized(model.path, self._corrected(given, calibration, keep), recipe, calibrated)
+        apart = unshared(self._corrected(given, calibration, keep), (keep, stored_only))
+        content = _quantized(model.path, apart, recipe, calibrated)
         ranges = calibration.ranges if calibration is not None else {}
         done = self._with_recurrent(content, ranges, given, anew=not self.stateful and is_stateless(model.path))
-        context.target.write_bytes(done.content)
+        context.target.write_bytes(narrowed(done.content, model.path))
         said = {AROUND_ATTENTION: len(slow), **Counter(unfit.values())}
         left = [f"{count} operators stay in float: {why}" for why, count in said.items() if count]
         notes = (*filter(None, [_NOTES.get(self.scheme)]), *left, *done.notes, *_refused_by_old(done.content, used))

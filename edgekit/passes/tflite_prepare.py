@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.converters.recurrent.flatbuffer import Editor
 from edgekit.passes.stateless import stateful
 from edgekit.wire_tflite import without_prefix
 
@@ -20,7 +21,8 @@ def prepared(path: Path) -> bytes:
     A batch norm behind a transposed convolution becomes a bias of shape (1, 1, 1, channels). The quantizer gives a bias
     one scale a channel on its first axis, which has one channel then, and no runtime opens the result. It also refuses
     a file in which two tensors share a name, as those of two loops do, and reads operators' numbers in the new schema.
-    The steps of stateless layers are left out: who needs them puts them in again, as the quantized weights want them.
+    Float16 weights that are widened when the file is loaded become float32. The steps of stateless layers are left out:
+    who needs them puts them in again, as the quantized weights want them.
     """
     content = stateful(without_prefix(path.read_bytes()))  # the library would copy the parent's card into the result
     from ai_edge_litert import schema_py_generated as schema
@@ -28,10 +30,32 @@ def prepared(path: Path) -> bytes:
 
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     turned = [_flatten_bias(graph, node) for graph in model.subgraphs for node in _transposed(model, graph, schema)]
+    widened = [_widen(model, graph, schema) for graph in model.subgraphs]
     old = [_newest_code(code) for code in model.operatorCodes]
-    changed = _rename(model) or any(turned) or any(old) or model.signatureDefs is None
+    changed = _rename(model) or any(turned) or any(widened) or any(old) or model.signatureDefs is None
     model.signatureDefs = model.signatureDefs or []  # the library counts on a list
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model)) if changed else content
+    model.metadataBuffer = None  # of old files; the flatbuffer tools drop buffers and leave its numbers as they were
+    content = bytes(flatbuffer_utils.convert_object_to_bytearray(model)) if changed else content
+    return Editor(content).content() if any(widened) else content  # without what was widened
+
+
+def _widen(model: Any, graph: Any, schema: Any) -> bool:
+    """Puts float32 constants in place of float16 ones behind DEQUANTIZE; whether there were any."""
+    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+    kept: list[Any] = []
+    for node in graph.operators:
+        source = graph.tensors[node.inputs[0]] if codes[node.opcodeIndex] == schema.BuiltinOperator.DEQUANTIZE else None
+        data = None if source is None else model.buffers[source.buffer].data
+        if source is None or source.type != schema.TensorType.FLOAT16 or data is None or not len(data):
+            kept.append(node)
+            continue
+        buffer = schema.BufferT()
+        buffer.data = np.frombuffer(np.asarray(data).tobytes(), np.float16).astype(np.float32).view(np.uint8)
+        model.buffers.append(buffer)
+        graph.tensors[node.outputs[0]].buffer = len(model.buffers) - 1
+    found = len(kept) < len(graph.operators)
+    graph.operators = kept
+    return found
 
 
 def _newest_code(code: Any) -> bool:

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from edgekit.errors import ModelError, UnsupportedError
 from edgekit.quality.account_base import Account, LeftFloat
 from edgekit.quality.account_onnx import onnx_account
-from edgekit.quality.account_tflite import holds_data, read_tflite, tflite_account
+from edgekit.quality.account_tflite import read_tflite, tflite_account
+from edgekit.quality.half_weights import half_weights
 from edgekit.quality.onnxfile import load_onnx
 from edgekit.reading import reading
 from edgekit.types import Artifact, Format
@@ -42,7 +43,10 @@ def account(artifact: Artifact, reasons: Mapping[str, str] | None = None) -> Acc
 
 
 def quantized_already(artifact: Artifact) -> str:
-    """What shows that a file is quantized already; the empty string for a float file."""
+    """What shows that a file is quantized already; the empty string for a float file.
+
+    Weights that are float16 in the file and float32 when it runs leave it a float file, as MediaPipe ships them.
+    """
     for step in artifact.card.steps if artifact.card is not None else ():
         if step.name == "quantize":
             return f"its card has a step quantize, scheme {step.params.get('scheme', 'unknown')}"
@@ -52,7 +56,7 @@ def quantized_already(artifact: Artifact) -> str:
     share = found.weight_bytes_integer_share
     if (scaled and found.conversions and share > 0) or share > 0.5:
         return f"{share:.0%} of its weight bytes are integers"
-    if _holds_half(artifact):
+    if not all(half_weights(artifact).values()):
         return "its weights are float16"
     return ""
 
@@ -65,15 +69,3 @@ def _has_scales(artifact: Artifact) -> bool:
         return any(q.scale is not None and len(q.scale) > 0 for q in held)
     kinds = {node.op_type for node in load_onnx(artifact.path, weights=False).graph.node}
     return any(kind.startswith(("Q", "Dequantize", "DynamicQuantize")) or "Integer" in kind for kind in kinds)
-
-
-def _holds_half(artifact: Artifact) -> bool:
-    if artifact.format is Format.TFLITE:
-        model = read_tflite(artifact.path)
-        return any(
-            t.type == 1 and holds_data(model, t) and t.shape is not None for g in model.subgraphs for t in g.tensors
-        )
-    import onnx
-
-    model = load_onnx(artifact.path, weights=False)
-    return any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in model.graph.initializer)

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
+from edgekit.artifact import open_artifact
 from edgekit.errors import UnsupportedError
 from edgekit.passes.onnx_prepare import prepared
+from edgekit.quality.account import quantized_already
 from edgekit.types import Array, Feed
 
 from .onnx_files import FLOAT, INT64, decibels, normal, onnx_file, quantized_onnx, run_onnx
@@ -273,3 +275,26 @@ def test_constants_among_the_inputs_as_old_files_have_them(tmp_path: Path, liste
     assert judged(path, "int8", feeds(1, 64), feeds(1, 64, seed=900, count=4)) > LEAST
     kinds = Counter(one.op_type for one in onnx.load(str(quantized_onnx(path, "int8", feeds(1, 64)))).graph.node)
     assert kinds["DequantizeLinear"] + kinds["MatMulIntegerToFloat"] > 0
+
+
+@pytest.mark.parametrize("scheme", [scheme for scheme in SCHEMES if scheme != "fp16"])
+def test_weights_of_half_precision_are_those_of_a_float_file(tmp_path: Path, scheme: str) -> None:
+    """Behind a Cast, as converters write files for storage; one that computes in half precision is refused."""
+    weights = {name: normal(k, 64, 64, by=0.125).astype(np.float16) for k, name in enumerate("vw")}
+    widening = [node("Cast", [name], [f"{name}32"], to=FLOAT) for name in weights]
+    nodes = [
+        *widening,
+        node("MatMul", ["x", "v32"], ["a"]),
+        node("Relu", ["a"], ["b"]),
+        node("MatMul", ["b", "w32"], ["y"]),
+    ]
+    path = onnx_file(tmp_path / "m.onnx", nodes, {"x": (FLOAT, [1, 64])}, ["y"], weights)
+    assert quantized_already(open_artifact(path)) == ""
+    least = 12.0 if scheme == "int4-weights" else LEAST
+    assert judged(path, scheme, feeds(1, 64), feeds(1, 64, seed=900, count=4)) > least
+    assert quantized_onnx(path, scheme, feeds(1, 64)).stat().st_size < 0.75 * path.stat().st_size
+    halves = [node("MatMul", ["x", "v"], ["y"])]
+    computing = onnx_file(
+        tmp_path / "h.onnx", halves, {"x": (TensorProto.FLOAT16, [1, 64])}, ["y"], {"v": weights["v"]}
+    )
+    assert quantized_already(open_artifact(computing)) == "its weights are float16"

@@ -20,9 +20,11 @@ from edgekit.artifact import open_artifact
 from edgekit.errors import UnsupportedError
 from edgekit.passes.base import PassContext
 from edgekit.passes.exclusions import DIVIDES, LAST, MASKED, UNEVEN
-from edgekit.passes.observe import calibrate
+from edgekit.passes.observe import calibrate, tflite_tensors
 from edgekit.passes.quantize_tflite import SCHEMES, QuantizeTflite, float_reasons
-from edgekit.quality.account import account
+from edgekit.passes.tflite_integers import half
+from edgekit.quality.account import account, quantized_already
+from edgekit.quality.half_weights import half_weights
 from edgekit.runtime import load
 from edgekit.types import Array, Feed
 
@@ -287,3 +289,88 @@ def test_weights_of_infinity_stay_in_float(tmp_path: Path, scheme: str) -> None:
     made = quantized(path, scheme, given)
     for feed in given[:3]:
         assert decibels(run_tflite(path, feed), run_tflite(made, feed)) > (12 if scheme == "int4-weights" else LEAST)
+
+
+def widened(graph: Graph, name: str, weights: Array) -> int:
+    """A float16 constant behind DEQUANTIZE."""
+    made = graph.tensor(name, weights.shape)
+    graph.operator("DEQUANTIZE", [half(graph, f"{name}_half", weights)], [made], version=2)
+    return made
+
+
+def halves(graph: Graph) -> None:
+    """``x`` -> two products with weights in float16, as MediaPipe's files have them -> ``y``."""
+    x = graph.tensor("x", [1, 64])
+    first, second = (widened(graph, name, normal(k, 64, 64, by=0.125)) for k, name in enumerate("vw"))
+    a = put(graph, "FULLY_CONNECTED", [x, first], "a", [1, 64], "FullyConnectedOptions")
+    b = put(graph, "RELU", [a], "b", [1, 64])
+    graph.raw.inputs = [x]
+    graph.raw.outputs = [put(graph, "FULLY_CONNECTED", [b, second], "y", [1, 64], "FullyConnectedOptions")]
+
+
+@pytest.mark.parametrize("scheme", [scheme for scheme in SCHEMES if scheme != "fp16"])
+def test_weights_of_half_precision_are_those_of_a_float_file(tmp_path: Path, scheme: str) -> None:
+    path = tflite_file(tmp_path / "m.tflite", halves)
+    assert quantized_already(open_artifact(path)) == ""
+    assert judged(path, scheme, 1, 64) > (12 if scheme == "int4-weights" else LEAST)
+    made = quantized(path, scheme, feeds(1, 64))
+    assert account(open_artifact(made)).document()["weight_bytes_integer_share"] == 1.0
+    assert made.stat().st_size < 0.75 * path.stat().st_size
+
+
+def test_weights_that_stay_in_float_stay_in_half_precision(tmp_path: Path) -> None:
+    path = tflite_file(tmp_path / "m.tflite", halves)
+    made = quantized(path, "int8-weights", [], keep_float=frozenset({"a"}))
+    assert made.stat().st_size < path.stat().st_size  # in float32 they alone are as large as the parent
+    kept = half_weights(open_artifact(made))
+    assert [widened for _, widened in kept.items()] == [True]
+    assert judged(path, "int8-weights", 1, 64, keep_float=frozenset({"a"})) > LEAST
+
+
+def test_what_computes_in_half_precision_is_no_float_file(tmp_path: Path) -> None:
+    def build(graph: Graph) -> None:
+        x, w = graph.tensor("x", [64, 64], "float16"), half(graph, "w", normal(0, 64, 64))
+        graph.raw.inputs, graph.raw.outputs = [x], [graph.made("ADD", [x, w], "y", [64, 64])]
+
+    path = tflite_file(tmp_path / "m.tflite", build)
+    assert quantized_already(open_artifact(path)) == "its weights are float16"
+
+
+@pytest.mark.parametrize("kept", ["keep_float", "float_kernels"])
+def test_a_constant_that_is_read_in_float_and_on_integers(tmp_path: Path, kept: str) -> None:
+    """The library's copy for one of them has a name that it cannot extend."""
+
+    def build(graph: Graph) -> None:
+        x = graph.tensor("x", [1, 32])
+        w = graph.constant("w", normal(0, 32, 32, by=0.2))
+        for name in "aby":
+            put(graph, "FULLY_CONNECTED", [x, w], name, [1, 32], "FullyConnectedOptions")
+            x = len(graph.raw.tensors) - 1
+        graph.raw.inputs, graph.raw.outputs = [0], [x]
+
+    path = tflite_file(tmp_path / "m.tflite", build)
+    assert judged(path, "int8", 1, 32, **{kept: frozenset({"b"})}) > LEAST
+
+
+def test_the_list_of_metadata_of_old_files(tmp_path: Path) -> None:
+    """It numbers buffers that move when others are dropped."""
+    editor = Editor(tflite_file(tmp_path / "m.tflite", halves).read_bytes())
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = b"min_runtime_version", editor.buffer(np.zeros(16, np.uint8))
+    editor.model.metadata, editor.model.metadataBuffer = [entry], [entry.buffer]
+    (tmp_path / "m.tflite").write_bytes(editor.content())
+    assert judged(tmp_path / "m.tflite", "int8", 1, 64, keep_float=frozenset({"a"})) > LEAST
+
+
+def test_an_operator_that_only_a_delegate_has(tmp_path: Path) -> None:
+    """MediaPipe's custom operators run inside XNNPACK, where no tensor can be seen."""
+
+    def build(graph: Graph) -> None:
+        x, y = graph.tensor("x", [1, 4]), graph.tensor("y", [1, 4])
+        graph.operator("CUSTOM", [x], [y])
+        graph.editor.model.operatorCodes[-1].customCode = b"Convolution2DTransposeBias"
+        graph.raw.inputs, graph.raw.outputs = [x], [y]
+
+    path = tflite_file(tmp_path / "m.tflite", build)
+    with pytest.raises(UnsupportedError, match=r"own kernels.*Convolution2DTransposeBias.*int8-weights"):
+        list(tflite_tensors(path, ["x"], feeds(1, 4, count=1)))

@@ -13,6 +13,7 @@ from edgekit.passes import quantize_onnx, quantize_tflite
 from edgekit.passes.calibration import check_method
 from edgekit.quality.account import quantized_already
 from edgekit.quality.contents import operators
+from edgekit.quality.half_weights import half_weights
 from edgekit.quality.integer_selftest import CALIBRATED
 from edgekit.quality.state import keeps_state
 from edgekit.types import Artifact, Format
@@ -150,6 +151,8 @@ def check_options(artifact: Artifact, target: Path, options: QuantizeOptions, su
     evidence = quantized_already(artifact)
     if evidence:
         raise ModelError(f"{artifact.path} is quantized already ({evidence}); give the float file it was made from")
+    if options.scheme == "fp16" and half_weights(artifact):
+        raise ModelError(f"the weights of {artifact.path} are float16 already; int8-weights halves them once more")
     if options.stateful and keeps_state(artifact) is None:
         raise UsageError(f"--stateful: no operator of {artifact.path} keeps a state in variables; leave it out")
     check_output(target)
