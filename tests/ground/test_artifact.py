@@ -18,7 +18,7 @@ from edgekit.artifact import (
     size_bytes,
     write_card,
 )
-from edgekit.errors import ModelError, UsageError
+from edgekit.errors import LimitError, ModelError, UsageError
 from edgekit.types import (
     Card,
     Format,
@@ -148,6 +148,16 @@ def test_the_card_survives_and_can_be_replaced(model_file, tmp_path):
     write_card(moved, CARD)
     assert read_card(moved) == CARD
     assert moved.stat().st_size == size  # replacing leaves nothing of the old card behind
+
+
+def test_a_limit_names_the_file(model_file, tmp_path, monkeypatch):
+    """Of several files on a command line the message says which one is too large."""
+    path = write_card(model_file, CARD, tmp_path / f"carded{model_file.suffix}").path
+    monkeypatch.setenv("EDGEKIT_LIMIT_CARD_BYTES", "10")
+    with pytest.raises(
+        LimitError, match=rf"carded\{path.suffix}: the card inside the file: .*EDGEKIT_LIMIT_CARD_BYTES"
+    ):
+        read_card(path)
 
 
 def test_models_still_run_with_a_card(onnx_file, tflite_file, tmp_path):
