@@ -154,9 +154,7 @@ def test_a_limit_names_the_file(model_file, tmp_path, monkeypatch):
     """Of several files on a command line the message says which one is too large."""
     path = write_card(model_file, CARD, tmp_path / f"carded{model_file.suffix}").path
     monkeypatch.setenv("EDGEKIT_LIMIT_CARD_BYTES", "10")
-    with pytest.raises(
-        LimitError, match=rf"carded\{path.suffix}: the card inside the file: .*EDGEKIT_LIMIT_CARD_BYTES"
-    ):
+    with pytest.raises(LimitError, match=rf"carded\{path.suffix}: the .*EDGEKIT_LIMIT_CARD_BYTES"):
         read_card(path)
 
 
