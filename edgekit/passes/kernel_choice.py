@@ -43,7 +43,8 @@ class Kernel:
 class Pair:
     """One operator as two files: with integers (None where the quantizer has none for it) and in float.
 
-    ``signature`` names the work: equal ones are timed once.
+    ``signature`` names the work: equal ones are timed once. ``folded``: the runtime makes it a part of its reader,
+    whose files hold it; it takes no time of its own.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Pair:
     float: Callable[[], bytes]
     reads: tuple[str, ...]
     writes: tuple[str, ...]
+    folded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

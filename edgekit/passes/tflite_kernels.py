@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 from edgekit.passes.kernel_choice import Pair
@@ -22,28 +23,38 @@ def pairs(
         scaled: name of a tensor of the parent -> its name in ``quantized``, where that is another.
     """
     made = {one.name: one for one in quantized.singles if one.kind not in _INSERTED}
-    found = []
+    found: dict[str, Pair] = {}
+    twins: dict[str, list[Single | None]] = {}
     for one in parent.singles:
         if one.kind in CONTROL or one.kind in RECURRENT:
             continue
         names = parts.get(one.name) or (scaled.get(one.name, one.name),)
-        twins = [_twin(made, name) for name in names]
-        found.append(_pair(one, parent, quantized, twins))
-    return found
+        twins[one.name] = [_twin(made, name) for name in names]
+        found[one.name] = _pair([one], parent, quantized, twins[one.name])
+    singles = {one.name: one for one in parent.singles}
+    for name, pad in parent.folded().items():
+        both = _pair([pad, singles[name]], parent, quantized, [*twins[pad.name], *twins[name]])
+        tie = {f"folded {pad.name}": 0}  # they share a side, as those do that share weights
+        found[name] = replace(both, weights={**found[name].weights, **tie}, reads=found[name].reads)
+        found[pad.name] = replace(found[pad.name], weights=tie, folded=True)
+    return list(found.values())
 
 
 def _twin(made: Mapping[str, Single], name: str) -> Single | None:
     return made.get(name) or made.get(f"{name}_inside")
 
 
-def _pair(one: Single, parent: Cutter, quantized: Cutter, twins: list[Single | None]) -> Pair:
+def _pair(singles: list[Single], parent: Cutter, quantized: Cutter, twins: list[Single | None]) -> Pair:
+    """The last of ``singles``, whose files hold all of them."""
+    one = singles[-1]
     there = [twin for twin in twins if twin is not None and quantized.on_integers(twin.place)]
     integer = partial(quantized.alone, *(twin.place for twin in there)) if len(there) == len(twins) else None
-    signature = one.signature if len(twins) == 1 else f"{one.signature}/{len(twins)}"
+    signature = "+".join(single.signature for single in singles)
+    signature += "" if len(twins) == len(singles) else f"/{len(twins)}"
     return Pair(
         *(one.name, one.kind, signature, one.weights),
         integer=integer,
-        float=partial(parent.alone, one.place),
+        float=partial(parent.alone, *(single.place for single in singles)),
         reads=one.reads,
         writes=one.writes,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from edgekit.passes.tflite_integers import Scale, builtin, made, name_of
 
 CONTROL = ("", "WHILE", "IF", "CALL_ONCE")
 """Custom operators and those that run subgraphs: never cut out."""
+CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,32 @@ class Cutter:
         """Whether the operator at ``place`` computes on integers that stand for real values."""
         node = self._graph.raw.operators[place]
         return any(_is_quantized(self._graph.raw.tensors[tensor]) for tensor in _tensors(node))
+
+    def folded(self) -> dict[str, Single]:
+        """Name of a convolution -> the PAD that XNNPACK makes a part of it: of height and width, read by nothing else.
+
+        A convolution of 1 x 1 becomes a matrix product, which has no padding.
+
+        Source: XNNPACK, ``src/subgraph.c``, fusion of static constant pads.
+        """
+        from ai_edge_litert import schema_py_generated as schema
+
+        graph, readers = self._graph, Counter(name for one in self.singles for name in one.reads)
+        readers.update(self.sides[1])
+        makers = {one.writes[0]: one for one in self.singles if one.kind == "PAD"}
+        found = {}
+        for one in self.singles:
+            pad = makers.get(one.reads[0]) if one.kind in CONVOLUTIONS and one.reads else None
+            if pad is None or readers[pad.writes[0]] > 1:
+                continue
+            sizes = _data(graph, int(graph.raw.operators[pad.place].inputs[1]))
+            outer = None if sizes is None else np.asarray(sizes).view(np.int32).reshape(-1, 2)[[0, -1]]
+            node = graph.raw.operators[one.place]
+            product = one.kind == "CONV_2D" and _shape(graph.raw.tensors[int(node.inputs[1])])[1:3] == (1, 1)
+            valid = node.builtinOptions.padding == schema.Padding.VALID
+            if valid and not product and outer is not None and not outer.any():
+                found[one.name] = pad
+        return found
 
     def alone(self, *places: int) -> bytes:
         """The operators at ``places``, in order, as a file: what they read from others are its inputs, what they do not

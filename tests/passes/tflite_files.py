@@ -105,6 +105,23 @@ def swish_file(path: Path, tail: str = "CONV_2D") -> Path:
     return path
 
 
+def padded_file(path: Path, axis: int = 1, *, twice: bool = False, kernel: int = 3) -> Path:
+    """``x`` (1, 4, 4, 3) -> PAD of two on ``axis`` -> CONV_2D ``y``; ``twice``: the PAD is an output, too."""
+    editor = Editor.empty()
+    _, graph = editor.graph("main")
+    shape, sizes = [1, 4, 4, 3], np.zeros((4, 2), np.int32)
+    shape[axis], sizes[axis] = shape[axis] + 2, (1, 1)
+    graph.raw.inputs = [graph.tensor("x", [1, 4, 4, 3])]
+    padded = graph.made("PAD", [int(graph.raw.inputs[0]), graph.constant("sizes", sizes, "int32")], "padded", shape)
+    weights = np.random.default_rng(0).standard_normal((2, kernel, kernel, shape[3]))
+    y = _convolved(graph, padded, "y", weights)
+    graph.raw.operators[-1].builtinOptions.padding = schema.Padding.VALID
+    graph.raw.tensors[y].shape = [1, shape[1] - kernel + 1, shape[2] - kernel + 1, 2]
+    graph.raw.outputs = [y, padded] if twice else [y]
+    path.write_bytes(editor.content())
+    return path
+
+
 def _two(graph: Graph, tail: str, before: int, swish: int) -> int:
     weights = np.random.default_rng(3).standard_normal((64, 1, 1, 8))
     other = graph.made("TANH" if tail == "half shared" else "HARD_SWISH", [before], "other", [1, 4, 4, 8])

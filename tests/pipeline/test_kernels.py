@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from edgekit.artifact import open_artifact
+from edgekit.bench.profile.litert import library_rows
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.histogram import Range
 from edgekit.passes.quantize_tflite import QuantizeTflite
 from edgekit.passes.tflite_single import Cutter, conversion
 from edgekit.pipeline.quantize.kernels import KernelPlan, Stopwatch, plan_kernels
+from edgekit.runtime import load
+from edgekit.runtime.litert import LiteRtRunner
 from edgekit.types import Artifact, Format
 
-from ..passes.tflite_files import swish_file
+from ..passes.tflite_files import padded_file, swish_file
 
 NAMES = ("x", "before", "swish", "mean", "gate", "product", "y")
 
@@ -98,3 +102,36 @@ def test_equal_work_has_one_signature(tmp_path: Path) -> None:
     assert len(set(names.values())) == len(names)
     again = Cutter(swish_file(tmp_path / "b.tflite").read_bytes())
     assert {one.name: one.signature for one in again.singles} == names
+
+
+def test_a_pad_that_becomes_a_part_of_the_convolution_is_timed_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By itself it took as long as the convolution, and stayed in float, where nothing can take it in."""
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+    source = open_artifact(padded_file(tmp_path / "a.tflite"))
+    ranges = Calibration("minmax", "made up", 1, dict.fromkeys(("x", "padded", "y"), Range(-4.0, 4.0)), {})
+
+    def make(keep: frozenset[str], products: frozenset[str]) -> QuantizeTflite:
+        return QuantizeTflite("int8", ranges, float_kernels=keep)
+
+    pad, convolution = plan_kernels(source, make, "cpu").kernels
+    assert (pad.integer_ns, pad.float_ns) == (0.0, 0.0)
+    assert convolution.integer_ns and convolution.float_ns
+    assert set(pad.weights) < set(convolution.weights)  # so they share a side
+    assert convolution.reads == ("padded",)
+
+
+@pytest.mark.parametrize(
+    ("given", "folded"),
+    [({"axis": 1}, True), ({"axis": 2}, True), ({"axis": 3}, False), ({"twice": True}, False), ({"kernel": 1}, False)],
+)
+def test_which_pads_become_a_part_of_the_convolution(tmp_path: Path, given: dict[str, Any], folded: bool) -> None:
+    """Those of height and width that nothing else reads; held against the operators that XNNPACK says it runs."""
+    path = padded_file(tmp_path / "a.tflite", **given)
+    assert set(Cutter(path.read_bytes()).folded()) == ({"y"} if folded else set())
+    with load(path, raw=True) as runner:
+        assert isinstance(runner, LiteRtRunner)
+        arrays = [(int(port.key), array) for port, array in runner.bound({"x": np.ones((1, 4, 4, 3), np.float32)})]
+        rows, _, _ = library_rows(runner, arrays, 0.05)
+    assert any("Pad" in row.type for row in rows) is not folded
