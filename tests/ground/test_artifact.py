@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -261,6 +262,14 @@ def test_a_card_that_is_no_card_is_refused(onnx_file, tmp_path):
         bad.write_bytes(wire_onnx.with_metadata(onnx_file.read_bytes(), "edgekit", payload))
         with pytest.raises(ModelError, match="card"):
             open_artifact(bad)
+
+
+@pytest.mark.parametrize("pixels", [(0, 0), (8, -8)])
+def test_images_of_no_pixels_are_refused(onnx_file, tmp_path, pixels):
+    rule = InputContract("image", "NCHW", (32, 32), 3, params={"resize": pixels})
+    path = write_card(onnx_file, replace(CARD, contract={"x": rule}), tmp_path / "a.onnx").path
+    with pytest.raises(ModelError, match="a size of 0 pixels"):
+        open_artifact(path)
 
 
 def test_external_data_is_listed(tmp_path):
