@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edgekit import wire_onnx, wire_pt2, wire_tflite
 from edgekit.cardfile import card_from_json, card_to_json, decode_card, encode_card, library_versions
-from edgekit.errors import InputError, ModelError, UsageError
+from edgekit.errors import InputError, LimitError, ModelError, UsageError
 from edgekit.inputs import open_regular, read_regular, require_regular_inside
 from edgekit.limits import check
 from edgekit.outputs import publishing
@@ -76,6 +76,8 @@ def open_artifact(path: str | Path) -> Artifact:
         return Artifact(file, wanted, _card_in(wanted, data))
     except ModelError as error:
         raise ModelError(f"{file}: {error}; export or copy it again") from error
+    except LimitError as error:
+        raise LimitError(f"{file}: {error}") from error
 
 
 def read_card(path: str | Path) -> Card | None:
@@ -213,6 +215,8 @@ def _open_folder(folder: Path) -> Artifact:
         return Artifact(folder, Format.SAVED_MODEL, None if payload is None else decode_card(payload))
     except ModelError as error:
         raise ModelError(f"{folder}: {error}") from error
+    except LimitError as error:
+        raise LimitError(f"{folder}: {error}") from error
 
 
 def onnx_external_data(path: str | Path) -> list[str]:

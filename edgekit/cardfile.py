@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 
 from edgekit.documents import parse_json, typed
 from edgekit.errors import ModelError
@@ -55,12 +55,15 @@ def signature_from_json(document: Mapping[str, Any]) -> Signature:
     return typed(Signature, document, "signature")
 
 
+_ALWAYS: Final = ("name", "family", "task", "signature")
+
+
 def card_to_json(card: Card) -> dict[str, Any]:
-    """The card as plain JSON values; empty fields are left out."""
+    """The card as plain JSON values; empty fields are left out, but for those that every card has."""
     document: dict[str, Any] = {"schema": SCHEMA, **asdict(card), "signature": signature_to_json(card.signature)}
     if card.streaming is not None:
         document["streaming"] = _streaming_to_json(card.streaming)
-    return {key: value for key, value in document.items() if value not in (None, "", (), {}, [])}
+    return {key: value for key, value in document.items() if key in _ALWAYS or value not in (None, "", (), {}, [])}
 
 
 def card_from_json(document: Mapping[str, Any]) -> Card:
@@ -151,8 +154,8 @@ def _contract(rule: InputContract, where: str) -> InputContract:
     if rule.layout not in (_LAYOUTS if rule.kind == "image" else (*_LAYOUTS, "")):
         raise ValueError(f"{where}.layout is {rule.layout[:60]!r}, one of {', '.join(_LAYOUTS)} was expected")
     sizes = rule.size or (1, 1)
-    if min(sizes) < 1 or min(rule.channels, *numbers.values(), 0) < 0:
-        raise ValueError(f"{where} has a size below 0")
+    if min(*sizes, *params.get("resize", ())) < 1 or min(rule.channels, *numbers.values(), 0) < 0:
+        raise ValueError(f"{where} has a size of 0 pixels, or one below 0")
     if 0 in rule.std:
         raise ValueError(f"{where}.std holds 0, by which nothing can be divided")
     frames, transform = numbers.get("frames", 0), numbers.get("n_fft", 0)

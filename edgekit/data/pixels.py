@@ -11,6 +11,7 @@ import numpy as np
 from edgekit.data.images import SUFFIXES, decode
 from edgekit.data.kind import Kind, affine
 from edgekit.errors import DataError
+from edgekit.limits import check
 from edgekit.types import Array, InputContract
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def _resized(picture: Image.Image, size: tuple[int, int], params: Mapping[str, A
 
     Raises:
         DataError: the contract names an interpolation that Pillow has not.
+        LimitError: what is resized before the centre is cut out has too many pixels, as a narrow strip may have.
     """
     from PIL import Image
 
@@ -77,11 +79,14 @@ def _resized(picture: Image.Image, size: tuple[int, int], params: Mapping[str, A
         known = ", ".join(Image.Resampling.__members__).lower()
         raise DataError(f"the model's contract resizes images by {name.lower()!r}; known are: {known}")
     height, width = size
+    subject = f"an image of {picture.height} x {picture.width}, resized as the model's contract says"
     if "shorter" in params:
+        check("IMAGE_PIXELS", int(params["shorter"]) ** 2, subject)
         factor = int(params["shorter"]) / min(picture.size)
         height, width = (max(least, int(side * factor)) for least, side in zip(size, picture.size[::-1], strict=True))
     elif "resize" in params:
         height, width = params["resize"]
+    check("IMAGE_PIXELS", height * width, subject)
     picture = picture.resize((width, height), Image.Resampling[name])
     left, top = round((width - size[1]) / 2), round((height - size[0]) / 2)
     return picture.crop((left, top, left + size[1], top + size[0]))

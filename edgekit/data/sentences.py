@@ -64,7 +64,7 @@ def open_text(name: str, argument: str, split: str, default_split: str) -> Datas
         DataError: no such file, not UTF-8, a line with another number of columns, an empty sentence or label.
     """
     path = Path(argument)
-    if not argument or not path.is_file():
+    if not argument or not path.exists():
         raise DataError(f"{argument or 'text:'} does not exist; text:FILE.tsv takes the path of a tab-separated file")
     rows = _rows(path)
     texts, labels = _columns(path, rows)

@@ -234,7 +234,7 @@ def _options(argument: str) -> tuple[Path, dict[str, str]]:
     while (match := _OPTION.search(argument)) is not None:
         options[match[1]] = match[2]
         argument = argument[: match.start()]
-    if not argument or not Path(argument).is_file():
+    if not argument or not Path(argument).exists():
         raise DataError(f"{argument or 'series:'} does not exist; series:FILE.csv takes the path of a CSV file")
     return Path(argument), options
 

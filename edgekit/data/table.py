@@ -111,7 +111,7 @@ def open_table(name: str, argument: str, split: str, default_split: str) -> Data
             table is to be trained on, a column with the same value in every row.
     """
     path = Path(argument)
-    if not argument or not path.is_file():
+    if not argument or not path.exists():
         raise DataError(f"{argument or 'table:'} does not exist; table:FILE.csv takes the path of a CSV file")
     (head,) = _first(path, 1)
     names = _header(path, head)

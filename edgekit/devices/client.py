@@ -93,6 +93,9 @@ class WorkerClient:
         padding: int = 0,
     ) -> None:
         self._timeout_s = limit("ANSWER_SECONDS") if timeout_s is None else timeout_s
+        self._longer = "allow more time with --timeout (in Python timeout_s)"
+        if timeout_s is None:
+            self._longer = f"if you trust it, set {PREFIX}ANSWER_SECONDS to a larger number"
         if self._timeout_s <= 0:
             raise UsageError(f"the time-out is {self._timeout_s} s; give more than 0")
         self.name = transport.spec.name
@@ -382,7 +385,7 @@ class WorkerClient:
             raise self._end(
                 WorkerTimeoutError(
                     f"the worker on {self.name} gave no answer to {command!r} within {limit_s:g} s and was killed; "
-                    f"if you trust it, set {PREFIX}ANSWER_SECONDS to a larger number, or see its log with --debug"
+                    f"{self._longer}, or see its log with --debug"
                 )
             ) from None
         except EdgekitError as error:

@@ -46,7 +46,7 @@ class InspectResult:
             "operators": self.operators,
             "stateful": self.stateful,
             "account": self.account,
-            "steps": [] if described is None else list(described["steps"]),
+            "steps": [] if described is None else list(described.get("steps", ())),
             "card": described,
         }
 

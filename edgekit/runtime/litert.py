@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgekit.errors import ModelError, RuntimeMissingError, UnsupportedError, WorkerMemoryError
+from edgekit.reading import reading
 from edgekit.runtime.base import Delegation, LeftNode, Runner
 from edgekit.runtime.noise import quiet
 from edgekit.runtime.ports import INTEGERS, Port, natural, unnamed
@@ -98,7 +99,9 @@ class InterpreterRunner(Runner):
     def _ready(self) -> None:
         self._in = [int(port.key) for port in self._inputs]
         self._out = [int(port.key) for port in self._outputs]
-        self._resources = any(op["op_name"] == _ASSIGN for op in self._interpreter._get_ops_details())
+        with reading(self.artifact.path, ModelError, "a TFLite model"):  # the names of all tensors are decoded
+            operators = self._interpreter._get_ops_details()
+        self._resources = any(op["op_name"] == _ASSIGN for op in operators)
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -283,8 +286,10 @@ def ports_of(interpreter: Any, path: str) -> tuple[list[Port], list[Port]]:
 
     Raises:
         UnsupportedError: one holds something else than numbers.
+        ModelError: a name is damaged.
     """
-    inputs, outputs = _details(interpreter)
+    with reading(path, ModelError, "a TFLite model"):
+        inputs, outputs = _details(interpreter)
     alone = len(inputs) == 1
     return [_port(n, d, alone, path) for n, d in inputs], [_port(n, d, alone, path) for n, d in outputs]
 

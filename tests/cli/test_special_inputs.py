@@ -40,6 +40,9 @@ LINES = (
     "prune {}.safetensors --amount 0.3 -o o.safetensors",
     "finetune {}.safetensors --data digits -o o.safetensors",
     "recipe check given.toml",
+    "eval tiny.onnx --data table:{}.csv",
+    "eval tiny.onnx --data series:{}.csv",
+    "eval tiny.onnx --data text:{}.csv",
 )
 RECIPE = 'source = "mlp"\n[[step]]\ndo = "export"\nto = ["onnx"]\ninput = "{}.json"\n'
 
@@ -49,7 +52,7 @@ def special(tmp_path: Path, tiny_onnx: Path, request: pytest.FixtureRequest) -> 
     """The name, without suffix, under which something of the asked kind lies with any suffix."""
     np.savez(tmp_path / "x.npz", x=np.ones((1, 4), np.float32))
     listening = socket.socket(socket.AF_UNIX)
-    for suffix in ("onnx", "tflite", "pt2", "keras", "safetensors", "py", "json"):
+    for suffix in ("onnx", "tflite", "pt2", "keras", "safetensors", "py", "json", "csv"):
         place = tmp_path / f"{request.param}.{suffix}"
         if request.param == "fifo":
             os.mkfifo(place)
@@ -77,6 +80,7 @@ def _too_long(*_: object) -> None:
 def test_refused_at_once(line: str, special: str, refused: Callable[..., str]) -> None:
     message = refused(*line.format(special).split())
     assert special in message or "nothing was run" in message
+    assert "does not exist" not in message
     assert "{}.pt2" not in line or "regular files" in message or special == "socket"
 
 

@@ -2,12 +2,16 @@
 
 import io
 import random
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from edgekit.data.images import FORMATS, decode
+from edgekit.data.preprocess import apply_contract
 from edgekit.errors import DataError, LimitError
+from edgekit.types import InputContract
 
 
 def packed(form, size=(16, 12), mode="RGB", **options):
@@ -91,3 +95,16 @@ def test_damage_is_a_data_error(form):
         except LimitError:
             refused += 1
     assert refused > 0  # else nothing was damaged
+
+
+@pytest.mark.parametrize(
+    ("side", "params"),
+    [((1, 8000), {"shorter": 256}), ((9, 9), {"shorter": 30_000}), ((9, 9), {"shorter": 10**400}),
+     ((9, 9), {"resize": (8000, 8000)})],
+)  # fmt: skip
+def test_what_is_resized_before_the_centre_is_cut_out_is_bounded(side, params):
+    contract = InputContract("image", "NCHW", (32, 32), 3, params=params)
+    with pytest.raises(LimitError, match="IMAGE_PIXELS"):
+        apply_contract([np.zeros((*side, 3), np.uint8)], contract)
+    small = replace(contract, params={"shorter": 40})
+    assert apply_contract([np.zeros((1, 8000, 3), np.uint8)], small).shape == (1, 3, 32, 32)

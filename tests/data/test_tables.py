@@ -78,9 +78,11 @@ def test_a_constant_column_is_refused_where_it_would_be_trained_on(csv):
 
 
 def test_files_that_are_none(tmp_path):
-    for spec in ("table:", f"table:{tmp_path / 'none.csv'}", f"table:{tmp_path}"):
+    for spec in ("table:", f"table:{tmp_path / 'none.csv'}"):
         with pytest.raises(DataError, match=r"does not exist; table:FILE\.csv"):
             open_data(spec)
+    with pytest.raises(DataError, match=r"is a folder.*a CSV file"):
+        open_data(f"table:{tmp_path}")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(DataError, match="cannot be read as UTF-8 text"):
         open_data(f"table:{tmp_path / 'binary.csv'}")

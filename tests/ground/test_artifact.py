@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from edgekit.artifact import (
     size_bytes,
     write_card,
 )
-from edgekit.errors import ModelError, UsageError
+from edgekit.errors import LimitError, ModelError, UsageError
 from edgekit.types import (
     Card,
     Format,
@@ -150,6 +151,14 @@ def test_the_card_survives_and_can_be_replaced(model_file, tmp_path):
     assert moved.stat().st_size == size  # replacing leaves nothing of the old card behind
 
 
+def test_a_limit_names_the_file(model_file, tmp_path, monkeypatch):
+    """Of several files on a command line the message says which one is too large."""
+    path = write_card(model_file, CARD, tmp_path / f"carded{model_file.suffix}").path
+    monkeypatch.setenv("EDGEKIT_LIMIT_CARD_BYTES", "10")
+    with pytest.raises(LimitError, match=rf"carded\{path.suffix}: the .*EDGEKIT_LIMIT_CARD_BYTES"):
+        read_card(path)
+
+
 def test_models_still_run_with_a_card(onnx_file, tflite_file, tmp_path):
     write_card(onnx_file, CARD, tmp_path / "b.onnx")
     write_card(tflite_file, CARD, tmp_path / "b.tflite")
@@ -253,6 +262,14 @@ def test_a_card_that_is_no_card_is_refused(onnx_file, tmp_path):
         bad.write_bytes(wire_onnx.with_metadata(onnx_file.read_bytes(), "edgekit", payload))
         with pytest.raises(ModelError, match="card"):
             open_artifact(bad)
+
+
+@pytest.mark.parametrize("pixels", [(0, 0), (8, -8)])
+def test_images_of_no_pixels_are_refused(onnx_file, tmp_path, pixels):
+    rule = InputContract("image", "NCHW", (32, 32), 3, params={"resize": pixels})
+    path = write_card(onnx_file, replace(CARD, contract={"x": rule}), tmp_path / "a.onnx").path
+    with pytest.raises(ModelError, match="a size of 0 pixels"):
+        open_artifact(path)
 
 
 def test_external_data_is_listed(tmp_path):

@@ -36,6 +36,12 @@ def test_without_card(model: Path) -> None:
     assert document["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
 
 
+def test_a_card_of_as_little_as_can_be(model: Path, edgekit_cli: Callable[..., Any]) -> None:
+    write_card(model, Card("", "", Task("", (), ""), SIGNATURE))
+    assert edgekit.inspect(model).document()["steps"] == []
+    assert edgekit_cli("inspect", model).code == 0
+
+
 def test_with_card(model: Path, edgekit_cli: Callable[..., Any]) -> None:
     card = Card(
         "insects", "cnn", Task("classification", ("ant", "bee"), "accuracy"), SIGNATURE,

@@ -211,3 +211,12 @@ def test_information_lines_go_to_the_log_and_others_stay(files: ModuleType, tmp_
     assert (done.stdout, done.stderr) == ("", "ERROR: kept\n")
     logged = (tmp_path / "log").read_text()
     assert "XNNPACK" in logged and "INFO: logged" in logged
+
+
+def test_a_name_that_is_no_text_is_a_damaged_file(files: ModuleType, tmp_path: Path) -> None:
+    path = files.dense_tflite(tmp_path / "m.tflite")
+    content = path.read_bytes()
+    assert b"the_y" in content
+    path.write_bytes(content.replace(b"the_y", b"\xff\xfe\xff_y"))
+    with pytest.raises(ModelError, match="cannot be read as a TFLite model"):
+        load(path)

@@ -63,7 +63,7 @@ LIMIT = "resource.setrlimit(resource.RLIMIT_DATA, (1 << 28, 1 << 28)); np.ones(1
         (KILL, "WorkerCrashError", "SIGKILL"),
         ("ctypes.string_at(0)", "WorkerCrashError", "SIGSEGV"),
         ("os._exit(0)", "WorkerCrashError", "exit status 0"),
-        ("time.sleep(600)", "WorkerTimeoutError", "gave no answer"),
+        ("time.sleep(600)", "WorkerTimeoutError", "allow more time with --timeout"),
         (LIMIT, "WorkerMemoryError", "allocate"),
     ],
 )
