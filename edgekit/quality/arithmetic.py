@@ -128,12 +128,13 @@ class _Run:
     Attributes:
         seen: what the file has, by its keys.
         exact: what it should have, by key of the parent's tensor.
-        noisy: the same with noise on what kernels quantize as they run; empty where none do.
+        rounding: by how much a tensor may be off since kernels quantize what they read as they run; empty where none
+            do.
     """
 
     seen: Mapping[str, Array]
     exact: Mapping[str, Array]
-    noisy: Mapping[str, Array]
+    rounding: Mapping[str, float]
 
     @property
     def bytes(self) -> int:
@@ -168,10 +169,21 @@ class _Runs:
                 runner.close()
             self.open, self.shapes = {}, shapes
         fed = pair.cut_feed(feed, self.given)
-        noisy = {name: _with_noise(value) if name in self.noisy else value for name, value in fed.items()}
         exact = self._cut(own_constants=False).run(fed)
-        noisy = self._cut(own_constants=False).run(noisy) if self.noisy else {}
-        return _Run(seen, {**fed, **exact}, noisy)
+        return _Run(seen, {**fed, **exact}, self._rounding(fed, exact) if self.noisy else {})
+
+    def _rounding(self, fed: Feed, exact: Mapping[str, Array]) -> dict[str, float]:
+        """What rounding the inputs of kernels adds, at most: errors that are independent, or all of one sign, as those
+        of a constant image are."""
+        found = dict.fromkeys(exact, 0.0)
+        for error in (_independent, _of_one_sign):
+            given = {name: error(value) if name in self.noisy else value for name, value in fed.items()}
+            for name, value in self._cut(own_constants=False).run(given).items():
+                there = np.isfinite(exact[name]) & np.isfinite(value)
+                change = np.where(there, value, 0) - np.where(there, exact[name], 0).astype(np.float64)
+                largest = float(np.abs(change).max(initial=0.0))
+                found[name] += NOISE * _root(change) if error is _independent else largest
+        return found
 
     def in_float(self, feed: Feed) -> tuple[dict[str, Array], dict[str, Array]]:
         """What each operator gives of what it reads in the float file: with the file's constants, and with its own."""
@@ -206,11 +218,18 @@ def first_not_finite(pair: Pair, feed: Feed) -> Operator | None:
     return next((one for one in pair.operators if broken.intersection(one.outputs)), None)
 
 
-def _with_noise(values: Array) -> Array:
-    """What rounding to 8 bits may make of values that a kernel quantizes as it runs, with one scale for both signs."""
-    half = float(np.abs(values).max(initial=0.0)) / 127 / 2
-    noise = np.random.default_rng(0).uniform(-half, half, values.shape)
-    return (values + noise).astype(np.float32)
+def _half_step(values: Array) -> float:
+    """Of 8 bits that a kernel quantizes values to as it runs, with one scale for both signs."""
+    return float(np.abs(values).max(initial=0.0)) / 127 / 2
+
+
+def _independent(values: Array) -> Array:
+    half = _half_step(values)
+    return (values + np.random.default_rng(0).uniform(-half, half, values.shape)).astype(np.float32)
+
+
+def _of_one_sign(values: Array) -> Array:
+    return (values + _half_step(values)).astype(np.float32)
 
 
 def _tensors_off(pair: Pair, run: _Run) -> Iterator[Finding]:
@@ -231,13 +250,13 @@ def _tensors_off(pair: Pair, run: _Run) -> Iterator[Finding]:
         if exact.shape != seen.shape:
             yield Finding(f"{name}, of shape {seen.shape} in place of {exact.shape},", writer, np.inf, 0.0)
             continue
-        found = _off_by(exact, seen, steps, writer.inexact if tensor in maker else "", run.noisy.get(tensor))
+        found = _off_by(exact, seen, steps, writer.inexact if tensor in maker else "", run.rounding.get(tensor, 0.0))
         if found is not None:
             yield Finding(name, writer, *found, steps)
 
 
 def _off_by(
-    exact: Array, seen: Array, steps: Steps | None, inexact: str, noisy: Array | None
+    exact: Array, seen: Array, steps: Steps | None, inexact: str, rounding: float
 ) -> tuple[float, float] | None:
     """(error, allowed) where a tensor is off by more than is allowed; None where it is right."""
     there = np.isfinite(exact)
@@ -245,14 +264,13 @@ def _off_by(
     within = wanted if steps is None else steps.within(wanted)
     error = np.where(there, np.abs(within - seen), 0)
     step = 0.0 if steps is None else max(STEPS * steps.step, SHARE * (steps.high - steps.low) if steps.fine else 0.0)
-    noise = 0.0 if noisy is None else _root(np.where(there, noisy, 0) - wanted)
     if inexact == "loop":
         share = 10 ** (-LOOP_DB / 20)
-        found, allowed = _root(error), max(share * _root(within), NOISE * noise) + step
+        found, allowed = _root(error), max(share * _root(within), rounding) + step
         return None if found <= allowed else (found, allowed)
     allowed = max(REAL * float(np.abs(within).max(initial=0.0)), step)
     if inexact == "hybrid":
-        allowed += NOISE * noise
+        allowed += rounding
     worst = float(error.max(initial=0.0))
     return None if worst <= allowed else (worst, allowed)
 

@@ -28,6 +28,8 @@ from edgekit.quality.arithmetic import Arithmetic, compare
 from edgekit.quality.as_app import Call
 from edgekit.types import Array, Artifact, Feed, Signature, TensorSpec
 
+from ..passes.tflite_files import dense_file
+
 WIDTH = 32
 SIGNATURE = Signature((TensorSpec("x", "float32", (1, WIDTH)),), (TensorSpec("y", "float32", (1, WIDTH)),))
 
@@ -241,3 +243,17 @@ def test_the_runtime_fusing_wrongly_is_seen(parents: dict[str, Artifact], int8: 
         calls = [Call(feed, {}, {name: 1.1 * value for name, value in runner.run(feed).items()}) for feed in _feeds()]
         found = compare(pair, calls)
     assert "the output 'y'" in str(found.findings[0])
+
+
+def test_rounding_of_one_sign_adds_up(tmp_path: Path) -> None:
+    """A constant image: every product has the same error, and they add up in a kernel that quantizes as it runs."""
+    wide = 4096
+    weights = np.random.default_rng(0).uniform(0.4, 0.6, (8, wide)).astype(np.float32)
+    parent, made = open_artifact(dense_file(tmp_path / "p.tflite", weights)), tmp_path / "q.tflite"
+    QuantizeTflite("int8-dynamic").run(parent, PassContext(made))
+    x = np.full((1, wide), 88.45 / 127, np.float32)  # nearly half a step off, of the scale that the largest value sets
+    x[0, 0] = 1.0
+    with open_runner(made) as runner:
+        found = runner.run({"x": x})
+    assert np.abs(found["y"] - x.astype(np.float64) @ weights.T).max() > 1.0  # of some 1,400
+    compare(pair_of(prepared_bytes(parent), made, parent.format), [Call({"x": x}, {}, found)]).require("the file")

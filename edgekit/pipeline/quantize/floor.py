@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekit.errors import QualityError
+from edgekit.errors import ModelError, QualityError
 from edgekit.pipeline.quantize.make import Work
 from edgekit.pipeline.quantize.mixed import ranked
 from edgekit.pipeline.quantize.plan import Plan
@@ -26,12 +26,19 @@ def check_floor(work: Work, proof: Proof, plan: Plan | None, *, binding: bool) -
     said = "; ".join(proof.failures)
     if not binding:
         return (f"{said}. That is below the floor; the loss of quality on labelled data is what decides",)
-    layers = plan.layers if plan is not None and plan.layers else ranked(work, proof).layers
-    kept = plan.keep if plan is not None else ()
-    costs = "; ".join([str(one) for one in layers if one.name not in kept][:COSTLIEST])
     raise QualityError(
-        f"the compressed file is too far from its parent on {work.samples.said}: {said}. Nothing was published. What "
-        f"costs most: {costs}. Try --mixed, which keeps the worst operators in float, or --keep-float NAMES, another "
-        "--calibration, --scheme int8-weights or fp16; --min-snr DB sets another floor, --max-drop with labelled data "
-        "decides by these instead"
+        f"the compressed file is too far from its parent on {work.samples.said}: {said}. Nothing was published. "
+        f"{_costs(work, proof, plan)}. Try --mixed, which keeps the worst operators in float, or --keep-float NAMES, "
+        "another --calibration, --scheme int8-weights or fp16; --min-snr DB sets another floor, --max-drop with "
+        "labelled data decides by these instead"
     )
+
+
+def _costs(work: Work, proof: Proof, plan: Plan | None) -> str:
+    """Which operators cost most, or why that is not known: some run in a delegate alone."""
+    kept = plan.keep if plan is not None else ()
+    try:
+        layers = plan.layers if plan is not None and plan.layers else ranked(work, proof).layers
+    except ModelError as error:
+        return f"What each operator costs is not known ({error})"
+    return f"What costs most: {'; '.join([str(one) for one in layers if one.name not in kept][:COSTLIEST])}"

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgekit.artifact import sha256_model
+from edgekit.errors import ModelError
 from edgekit.passes.calibration_doctor import listed
 from edgekit.passes.operators import check_names, named, operators
 from edgekit.pipeline.quantize.make import Made, Work, make
@@ -40,7 +41,11 @@ def whole(work: Work, target: Path) -> Attempt:
     fine = not proof.failures or (_loss_allowed(work, made) and work.options.min_snr is None)
     if work.options.scheme not in _LEAVES or work.options.for_ in INTEGERS_ONLY or fine:
         return None, made, proof
-    plan = ranked(work, proof)
+    try:
+        plan = ranked(work, proof)
+    except ModelError as error:
+        log.info("what each operator costs is not known, so that none stays in float for it: %s", error)
+        return None, made, proof
     order = [one.name for one in plan.layers]
     count = _fewest(proof, order, _wanted(proof), sum(one.ruinous for one in plan.layers))
     plan = replace(plan, keep=tuple(order[:count]), by_itself=True)
