@@ -75,14 +75,14 @@ class Converter(ABC):
         """The converter of this format for ``network``: this one, where it is of torch.
 
         Raises:
-            UnsupportedError: the network comes from elsewhere, and there is none for it.
+            UnsupportedError: the network is not a torch module, and no converter of this format reads it.
         """
         from edgekit.source.foreign import is_foreign
 
         if is_foreign(network.module):
             raise UnsupportedError(
                 f"{network.name} is a SavedModel, which edgekit writes as tflite only, by TensorFlow's own converter; "
-                f"there is no {self.format} to be had: use --to tflite"
+                f"it cannot be converted to {self.format}: use --to tflite"
             )
         return self
 

@@ -72,7 +72,7 @@ def open_artifact(path: str | Path) -> Artifact:
         elif wanted is Format.TFLITE:
             wire_tflite.check(data)
         elif found is not Format.PT2:
-            raise ModelError("not a .pt2 archive (torch.export.save writes one): it is no zip file, or cut short")
+            raise ModelError("not a .pt2 archive (torch.export.save writes one): it is not a zip file, or cut short")
         return Artifact(file, wanted, _card_in(wanted, data))
     except ModelError as error:
         raise ModelError(f"{file}: {error}; export or copy it again") from error

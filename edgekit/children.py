@@ -59,7 +59,7 @@ def run(
     command: Sequence[str | os.PathLike[str]], *, input: str | None = None, timeout: float | None = None, **options: Any
 ) -> subprocess.CompletedProcess[Any]:
     """Like :func:`subprocess.run`, through :func:`start`: what the program writes comes back as text, its input is
-    empty unless given, an exit status is no error.
+    empty unless given, an exit status is not an error.
 
     Raises:
         OSError: as :func:`start`.

@@ -15,7 +15,7 @@ _CONTROLS: Final = r"\x00-\x08\x0b-\x1f\x7f-\x9f"
 _TURNS: Final = r"\u202a-\u202e\u2066-\u2069"
 """Overrides of the direction of writing, which show one text where another one stands."""
 _HALVES: Final = r"\ud800-\udfff"
-"""Halves of a character, which cannot be written at all; bytes of file names that are no UTF-8 come as such."""
+"""Halves of a character, which cannot be written at all; bytes of file names that are not UTF-8 come as such."""
 _UNSAFE: Final = re.compile(f"[{_CONTROLS}{_TURNS}{_HALVES}]")
 
 

@@ -72,7 +72,7 @@ def require_regular_inside(folder: str | Path, error: type[InputError]) -> Path:
     """``folder`` for a library that opens what is in it.
 
     Raises:
-        InputError: of the class ``error``: something in it, or in a folder below, is no regular file.
+        InputError: of the class ``error``: something in it, or in a folder below, is not a regular file.
     """
     for place, _, names in os.walk(folder):
         for name in names:

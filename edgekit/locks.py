@@ -30,7 +30,9 @@ def hold(path: Path, *, wait: bool = False) -> int | None:
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise UsageError(f"{path} is no regular file, so it cannot be locked; remove it, or name another place")
+                raise UsageError(
+                    f"{path} is not a regular file, so it cannot be locked; remove it or name another place"
+                )
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             if os.path.samestat(os.fstat(handle), os.stat(path)):
                 return handle

@@ -135,7 +135,7 @@ def read_recipe(path: Path) -> tuple[Recipe, list[Problem]]:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise RecipeError(f"{path} is no text: byte {error.start} is not UTF-8; a recipe is a TOML file") from error
+        raise RecipeError(f"{path} is not text: byte {error.start} is not UTF-8; a recipe is a TOML file") from error
     return parse_recipe(text, path)
 
 
@@ -155,7 +155,7 @@ def parse_recipe(text: str, path: Path) -> tuple[Recipe, list[Problem]]:
     ]
     name = _text(table, "name", lines, problems, path.stem)
     if not _NAME.fullmatch(name):
-        problems.append(Problem(lines.get(("name",), 1), f"{name!r} is no name for a folder; use letters and digits"))
+        problems.append(Problem(lines.get(("name",), 1), f"{name!r} is not a folder name; use letters and digits"))
     if SOURCE not in table:
         problems.append(Problem(1, 'no source; write for example source = "cnn" at the top'))
     source = Entry(_text(table, SOURCE, lines, problems, ""), lines.get((SOURCE,), 1))

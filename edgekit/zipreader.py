@@ -131,7 +131,7 @@ class Archive:
         """How many members the archive states, where its directory starts, and where it ends."""
         length = self._file.seek(0, 2)
         if length < 22:
-            raise self._refused("it is no zip archive, or cut short")
+            raise self._refused("it is not a zip archive, or cut short")
         end = length - 22
         sign, disk, first, here, count, size, start, comment = struct.unpack("<4s4H2IH", self._at(end, 22))
         if sign != _END or comment:
@@ -181,10 +181,10 @@ class Archive:
         try:
             name = raw.decode("utf-8" if flags & _UTF8 else "ascii")
         except UnicodeDecodeError as error:
-            raise self._refused(f"a member has a name that is no text: {raw[:60]!r}") from error
+            raise self._refused(f"a member has a name that is not text: {raw[:60]!r}") from error
         parts = name.split("/")
         if not name.isprintable() or "\\" in name or any(part in ("", ".", "..") for part in parts):
-            raise self._refused(f"{name[:60]!r} is no plain name of a file in it")
+            raise self._refused(f"{name[:60]!r} is not a plain name of a file in it")
         return name
 
     def _wide(self, extra: bytes, name: str) -> tuple[int, ...]:

@@ -55,7 +55,7 @@ def fit_adversarial(
     discriminator's loss and the share of images, real and generated, that it tells rightly (0.5: it is guessing).
 
     Raises:
-        DataError: samples that are no images, or fewer than a batch needs.
+        DataError: samples that are not images, or fewer than a batch needs.
         GateError: a loss is no longer a finite number, or the discriminator has won for good.
         DeviceError: no such device here.
         UsageError: a teacher, or numbers that make no sense.

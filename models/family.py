@@ -128,7 +128,7 @@ def family(name: str) -> Family:
     """The family called ``name``.
 
     Raises:
-        UsageError: there is none.
+        UsageError: no family has this name.
     """
     found = registry.lookup("families", name)
     if not isinstance(found, Family):

@@ -71,7 +71,7 @@ def generator(*, latent: int = LATENT, channels: int = 1, width: int = 32, size:
         size: height and width of the image: 8, 16, 32, 64, ...
 
     Raises:
-        ValueError: a number below 1, or a size that is no power of two from 8.
+        ValueError: a number below 1, or a size that is not a power of two from 8.
     """
     model = Generator(latent, channels, _widths(width, size, latent, channels)[::-1])
     return _initialised(model)

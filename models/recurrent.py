@@ -82,7 +82,7 @@ def recurrent(
             last step, so that the level it has drifted to does not matter (NLinear; Zeng et al. 2023).
 
     Raises:
-        ValueError: a number below 1, an unknown cell or pooling, dropout outside [0, 1), a residual that is no column.
+        ValueError: a number below 1, an unknown cell or pooling, dropout outside [0, 1), a residual that is not one.
     """
     if cell not in CELLS or pooling not in POOLINGS:
         raise ValueError(

@@ -137,7 +137,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Stem, positions, blocks, mean over the places that are no padding, linear classifier.
+    """Stem, positions, blocks, mean over the places that are not padding, linear classifier.
 
     The mean is taken of what the blocks added up, without a normalisation of each place, so that a word can count more
     than another from the first step on.
@@ -217,7 +217,7 @@ def transformer(
     else:
         (high, wide), patch = input["size"], int(input["patch"])
         if high % patch or wide % patch:
-            raise ValueError(f"the image's {high}x{wide} is no multiple of the patch of {patch}x{patch}")
+            raise ValueError(f"the image's {high}x{wide} is not a multiple of the patch of {patch}x{patch}")
         length = (high // patch) * (wide // patch)
         stem = PatchStem(int(input["channels"]), patch, width, stem_dropout)
     places = Positions(length, width, learned_positions, std=0.02 if text else 1.0)

@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def measured(name: str, folder: Path, limit: int, seconds: float) -> Iterator[dict[str, Any]]:
-    """The document of each quantization of one network, or why there is none."""
+    """The document of each quantization of one network, or why it failed."""
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{name}.{format_}" for format_ in FORMATS]
     if not all(file.exists() for file in files):

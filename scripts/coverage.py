@@ -79,7 +79,7 @@ def _one(source: str, dynamic: list[str]) -> dict[str, Any]:
     from edgekit.errors import EdgekitError
     from edgekit.source import resolve
 
-    TorchToTflite().warm_up()  # its start of seconds is no part of a conversion
+    TorchToTflite().warm_up()  # its start of seconds is not part of a conversion
     if source.startswith("timm:"):
         use_timm()
     try:

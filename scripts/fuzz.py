@@ -169,7 +169,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 8), help="processes")
     parser.add_argument("--plant", action="append", default=[], metavar="MODULE:FUNCTION",
-                        help="a reader that is none of edgekit's: shows that faults are seen")  # fmt: skip
+                        help="a reader that is not one of edgekit's: shows that faults are seen")  # fmt: skip
     options = parser.parse_args(arguments)
     if options.inputs is None:
         alone = options.commands or options.devices or (options.only or "").startswith(("command:", "device:"))

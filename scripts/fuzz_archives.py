@@ -347,7 +347,7 @@ def _tar_info(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfi
 
 
 def _linked(rng: Random, name: str) -> tarfile.TarInfo:
-    """Something that is no file, mostly a link, under a name that a file has or anywhere."""
+    """Something that is not a file, mostly a link, under a name that a file has or anywhere."""
     place = name if rng.random() < 0.5 else _text(rng.choice((*NAMES, b"outside")))
     made = _tar_info(place, rng.choice(_KINDS), _text(rng.choice(_LINKS)))
     made.devmajor, made.devminor = 1, 7

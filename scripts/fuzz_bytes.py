@@ -9,7 +9,7 @@ from typing import Any
 
 Mutator = Callable[[Random, bytes], bytes]
 MOST_BYTES = 4 << 20
-"""An input is no larger: what a large file may cost is another question than what a small one may."""
+"""Largest input: what a large file may cost is another question than what a small one may."""
 EDGES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1)
 """Numbers at which a length, an index or a count stops to fit."""
 

@@ -34,7 +34,7 @@ Field = tuple[int, int, Any]
 
 
 def fields_of(data: bytes) -> list[Field] | None:
-    """The fields of a protobuf message, None where it is none."""
+    """The fields of a protobuf message, None if it is not a message."""
     found: list[Field] = []
     at = 0
     while at < len(data):
@@ -60,7 +60,7 @@ def fields_of(data: bytes) -> list[Field] | None:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number and the place behind it, -1 where there is none."""
+    """A number and the place behind it, -1 if there is no number."""
     value = shift = 0
     while 0 <= at < len(data) and shift < 64:
         value |= (data[at] & 0x7F) << shift
@@ -91,7 +91,7 @@ def message(fields: list[Field]) -> bytes:
 
 
 def mutate_protobuf(rng: Random, data: bytes) -> bytes:
-    """One to three changes of fields at any depth; of the bytes where it is no message."""
+    """One to three changes of fields at any depth; of the bytes where it is not a message."""
     if rng.random() < 0.15:
         return mutate_bytes(rng, data)
     for _ in range(rng.choice((1, 1, 2, 3))):
@@ -348,7 +348,7 @@ def _zlib_zeros() -> bytes:
 
 
 def _json_of(data: bytes) -> tuple[bytes, Callable[[bytes], bytes]] | None:
-    """The card in a file, and what writes the file with another one; None where there is none."""
+    """The card in a file, and what writes the file with another one; None if there is no card."""
     if data[4:8] == b"TFL3":
         return _tflite_card(data)
     if data[:2] == b"PK":

@@ -33,7 +33,7 @@ class Reader:
         seconds: what one input may take.
         starts: it may start programs (the worker that runs a model).
         bytes_only: edgekit is given the bytes of the file: there is never a FIFO or a folder in its place.
-        planted: it is none of edgekit's, and is not tried on good files first.
+        planted: it is not one of edgekit's, and is not tried on good files first.
         needs: package without which there are no seeds.
     """
 

@@ -47,7 +47,7 @@ def python(script: str, *arguments: str) -> Done:
 
 
 def openvino(*arguments: str) -> Done | None:
-    """real_openvino.py in its own environment; None where there is none."""
+    """real_openvino.py in its own environment; None if there is no such environment."""
     interpreter = os.environ.get("EDGEKIT_OPENVINO_PYTHON", "")
     return run([interpreter, str(SCRIPTS / "real_openvino.py"), *arguments]) if interpreter else None
 

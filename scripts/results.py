@@ -46,7 +46,7 @@ MAX_DROP = 0.01
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of a network's table: how it was made, and the file, or why there is none."""
+    """One file of a network's table: how it was made, and the file, or why it could not be made."""
 
     name: str
     path: Path | None = None

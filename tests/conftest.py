@@ -90,7 +90,7 @@ def run_program(
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of downloaded data sets ($EDGEKIT_DATA); skips where there is none."""
+    """The folder of downloaded data sets ($EDGEKIT_DATA); skips if it is not set."""
     folder = os.environ.get("EDGEKIT_DATA", "")
     if not folder or not Path(folder).is_dir():
         pytest.skip("needs $EDGEKIT_DATA with the downloaded data sets")
@@ -171,7 +171,7 @@ def saved_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked ``needs_data`` or ``gpu`` are skipped, with the reason, where there is none."""
+    """Tests marked ``needs_data`` or ``gpu`` are skipped, with the reason, where the data or the GPU is missing."""
     folder = os.environ.get("EDGEKIT_DATA", "")
     without_data = pytest.mark.skip(reason="needs $EDGEKIT_DATA with the downloaded data sets")
     without_gpu = pytest.mark.skip(reason="needs a CUDA device")

@@ -20,7 +20,7 @@ from edgekit.converters.recurrent.flatbuffer import Graph
 
 Array = np.ndarray[Any, Any]
 SHORT = 128
-"""Steps that are run without blocks, which are no faster there (64 units: 0.17 ms for 100 steps both ways)."""
+"""Steps that are run without blocks, which are not faster there (64 units: 0.17 ms for 100 steps both ways)."""
 BLOCK = 32
 """Steps of a block of a sequence of any length; of one that is known, about the root of its length."""
 

@@ -186,7 +186,7 @@ def cell_notes(graph: torch.fx.Graph) -> list[str]:
         f"{count} steps of {name} are unrolled, one set of operators each: they do not step through the rows of one "
         "tensor in order, each from the state before; use the layer of whole sequences where it does the same"
         for name, count in counts.items()
-        if count > 1  # one step alone, as in a streaming file, is no loop
+        if count > 1  # one step alone, as in a streaming file, is not a loop
     ]
 
 

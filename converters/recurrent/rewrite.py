@@ -18,7 +18,7 @@ def rewrite(content: bytes) -> bytes:
     """The file with every call of ours replaced; a file without one is returned as it is.
 
     Raises:
-        ValueError: the weights of a call are no constants of the file.
+        ValueError: the weights of a call are not constants of the file.
     """
     if PREFIX.encode() not in content:
         return content
@@ -82,6 +82,6 @@ def _values(graph: Graph, name: str, tensors: list[int]) -> list[Array]:
     for tensor in tensors:
         value = graph.data(tensor)
         if value is None:
-            raise ValueError(f"the weights of the recurrent layer at {name!r} are no float32 constants of the file")
+            raise ValueError(f"the weights of the recurrent layer at {name!r} are not float32 constants of the file")
         values.append(value)
     return values

@@ -2,7 +2,8 @@
 
 torch.export writes such a loop as one cell a step. Steps are one layer where each takes its state from the one before,
 all have the same weights, and step t takes row t of one tensor. A loop that feeds a step with what came out of an
-earlier one is none, nor one that runs backwards; such loops stay, and the export says so (:func:`.marking.cell_notes`).
+earlier one is not a layer, nor is one that runs backwards; such loops stay, and the export says so
+(:func:`.marking.cell_notes`).
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def _loops(graph: fx.Graph) -> list[_Loop]:
 
 
 def _next(cell: fx.Node) -> fx.Node | None:
-    """The one cell of the same weights that takes the whole state of ``cell``; None where there is none, or several."""
+    """The one cell of the same weights that takes the whole state of ``cell``; None if there is not just one."""
     users = [user for state in _states(cell) for user in state.users if user.target is cell.target]
     same = {user for user in users if user.args[2:] == cell.args[2:] and _given(user) == _states(cell)}
     return same.pop() if len(same) == 1 else None

@@ -27,7 +27,7 @@ process or the whole machine stood still."""
 _FIRST_BUFFER = 4096
 _LARGEST_BUFFER = 1 << 21
 _SLEEP_SEEN_NS = 1_000_000
-"""The two clocks are read one after the other; less than this between them is no sleep."""
+"""The two clocks are read one after the other; less than this between them is not a sleep."""
 
 
 def now_ns() -> int:

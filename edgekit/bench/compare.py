@@ -141,7 +141,7 @@ def check_comparable(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
     """Refuses results whose figures mean different things. ``a``, ``b``: entries of ``results`` of a bench document.
 
     Raises:
-        UnsupportedError: different evidence class, different CPU, or figures that are no measured times.
+        UnsupportedError: different evidence class, different CPU, or figures that are not measured times.
     """
     for key, name, way_out in (
         ("evidence", "evidence class", "measure both the same way"),

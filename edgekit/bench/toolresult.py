@@ -15,7 +15,7 @@ from edgekit.bench.result import CellResult
 from edgekit.bench.statistics import REPORTED, percentile_key
 from edgekit.bench.tools import ToolRun
 
-HOW = "median over the invocations of what the tool gives; its samples are not to be had"
+HOW = "median over the invocations of what the tool reports; it does not report its samples"
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ TOOLS: Final = (
 
 
 def tool_of(file_name: str) -> Tool:
-    """Which tool a file is, by its name: what is no ``onnxruntime_perf_test`` is taken for a ``benchmark_model``."""
+    """Which tool a file is, by its name: all but ``onnxruntime_perf_test`` are taken for ``benchmark_model``."""
     return next((tool for tool in TOOLS if tool.name in file_name), TOOLS[-1])
 
 

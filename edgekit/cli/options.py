@@ -141,7 +141,7 @@ def _quiet_stdout(state: State) -> Iterator[None]:
             os.dup2(2, 1)
             state.stdout = os.fdopen(os.dup(saved), "w", encoding=real.encoding, errors="backslashreplace")
     except (io.UnsupportedOperation, OSError):
-        saved = None  # standard output is no descriptor (a test's buffer), or it is closed
+        saved = None  # standard output is not a descriptor (a test's buffer), or it is closed
     sys.stdout = sys.stderr
     try:
         with nullcontext() if saved is None else moved_descriptor(1, saved):

@@ -53,7 +53,7 @@ class LazyGroup(click.Group):
         if cmd_name not in VERBS:
             return None
         command = importlib.import_module(VERBS[cmd_name][0]).command
-        assert isinstance(command, click.Command), f"{VERBS[cmd_name][0]}.command is no click command"
+        assert isinstance(command, click.Command), f"{VERBS[cmd_name][0]}.command is not a click command"
         command.name = cmd_name
         return command
 

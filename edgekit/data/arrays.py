@@ -99,7 +99,7 @@ def open_npz(name: str, argument: str, split: str, default_split: str) -> Datase
     """Reader of ``npz:FILE``.
 
     Raises:
-        DataError: see :func:`read_npz`; or arrays of different length, labels that are no class indices.
+        DataError: see :func:`read_npz`; or arrays of different length, labels that are not class indices.
     """
     arrays = read_npz(Path(argument))
     labels = arrays.pop("labels", None)

@@ -47,7 +47,7 @@ def encode(raw: Sequence[Array] | Array, contract: InputContract) -> Array:
     """N recordings -> float32 (N, frames, bands).
 
     Raises:
-        DataError: a recording without samples, samples that are no waveform, or a contract that lacks a number.
+        DataError: a recording without samples, samples that are not a waveform, or a contract that lacks a number.
     """
     features, frames = from_params(contract.params), _frames(contract)
     peak, back = contract.params.get("level") == "peak", contract.params.get("pad") == "back"

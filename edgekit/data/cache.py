@@ -59,7 +59,7 @@ def require_downloads(what: str) -> None:
 class Download:
     """A file on the network, with the checksum of its content (``md5:...`` or ``sha256:...``).
 
-    Empty where there is none that lasts (archives the host packs on request): its reader then checks what is in it.
+    Empty if no checksum lasts (archives the host packs on request): its reader then checks what is in it.
     """
 
     filename: str
@@ -76,7 +76,7 @@ def data_folder() -> Path | None:
     """``$EDGEKIT_DATA`` as a folder, or None when it is not set.
 
     Raises:
-        DataError: it is set and is no folder.
+        DataError: it is set and is not a folder.
     """
     text = os.environ.get("EDGEKIT_DATA")
     if not text:

@@ -161,7 +161,7 @@ def held_out_splits(name: str) -> tuple[str, ...]:
 
 
 def _reader(name: str) -> object:
-    """The reader of the data set spelled ``name``; None where there is none."""
+    """The reader of the data set spelled ``name``; None if there is no such reader."""
     kind = name.partition(":")[0]
     return registry.lookup("data", kind) if kind in registry.names("data") else None
 
@@ -201,7 +201,7 @@ def class_indices(source: Path, labels: Sequence[str]) -> tuple[tuple[str, ...],
     if len(names) > max(20, len(stripped) // 2):
         raise DataError(
             f"{source} has {len(names):,} different labels on {len(stripped):,} lines, for example {names[0]!r}: that "
-            "is no column of classes; call the right one 'label'"
+            "is not a column of classes; call the right one 'label'"
         )
     if all(_WHOLE.fullmatch(name) for name in names):
         names.sort(key=int)

@@ -44,7 +44,7 @@ def decode(source: Path | bytes) -> Array:
         try:
             opened = Image.open(io.BytesIO(content), formats=FORMATS)
         except UnidentifiedImageError as error:
-            raise DataError(f"{name} cannot be read as an image: it is none of {known}; convert it") from error
+            raise DataError(f"{name} cannot be read as an image: it is not one of {known}; convert it") from error
         check("IMAGE_PIXELS", opened.width * opened.height, name)
         if opened.format == "JPEG":
             check("IMAGE_SCANS", content.count(_SCAN), name)

@@ -48,7 +48,7 @@ def normal(seed: int, count: int, shape: tuple[int, ...]) -> Array:
 
 
 def spelled(given: str) -> tuple[int, int] | None:
-    """(samples, seed) of ``noise``, ``noise:64`` or ``noise:64@7``; None for text that is none of these.
+    """(samples, seed) of ``noise``, ``noise:64`` or ``noise:64@7``; None for any other text.
 
     Raises:
         DataError: a number of samples that makes no sense.

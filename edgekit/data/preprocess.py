@@ -74,7 +74,7 @@ def _bind(dataset: Dataset, signature: Signature, contract: Mapping[str, InputCo
     for stream, spec in enumerate(signature.inputs):
         rule = contract.get(spec.name)
         if rule is not None and rule.kind == "noise" and dataset.kind != "array":
-            # a generator's input is no sample of the data: as many rows of noise as there are samples
+            # a generator's input is not a sample of the data: as many rows of noise as there are samples
             bound.append(_Bound(spec, rule, noise.normal(stream, len(dataset), spec.resolved()[1:])))
             continue
         key = _key_for(dataset, spec.name, len(signature.inputs))

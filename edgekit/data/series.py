@@ -64,13 +64,13 @@ def encode(raw: Sequence[Array] | Array, contract: InputContract) -> Array:
     """N stretches -> float32 (N, history, columns); of a longer one the last rows are taken.
 
     Raises:
-        DataError: fewer rows than the history, other columns than the contract's, values that are no finite numbers.
+        DataError: fewer rows than the history, other columns than the contract's, values that are not finite numbers.
     """
     history = int(contract.params.get("history", 0))
     batch = np.stack([_last(np.asarray(sample), history) for sample in raw])
     factor, offset = affine(contract, batch.shape[-1])
     if not np.isfinite(batch).all():
-        raise DataError("the series holds a value that is no finite number; fill it in")
+        raise DataError("the series holds a value that is not a finite number; fill it in")
     return batch.astype(np.float32) * factor + offset
 
 
@@ -134,7 +134,7 @@ def open_series(name: str, argument: str, split: str, default_split: str) -> Dat
 
     Raises:
         DataError: see :func:`~edgekit.data.timetable.read_timetable` and :func:`windows`; no such column.
-        UsageError: an option is no number of rows, or inputs neither all nor target.
+        UsageError: an option is not a number of rows, or inputs neither all nor target.
     """
     path, options = _options(argument)
     table = read_timetable(path)
@@ -242,7 +242,7 @@ def _options(argument: str) -> tuple[Path, dict[str, str]]:
 def _rows(options: Mapping[str, str], name: str, default: int) -> int:
     text = options.get(name, str(default))
     if not whole_number(text):
-        raise UsageError(f"{name}={text[:60]} is no number of rows; give 1 or more")
+        raise UsageError(f"{name}={text[:60]} is not a number of rows; give 1 or more")
     return int(text)
 
 

@@ -39,7 +39,7 @@ def encode(raw: Sequence[Array] | Array, contract: InputContract) -> Array:
     if bad.any():
         column = int(np.flatnonzero(bad.any(0))[0])
         name = repr(contract.columns[column]) if len(contract.columns) == values.shape[1] else str(column + 1)
-        raise DataError(f"the column {name} holds a value that is no finite number; give a number there")
+        raise DataError(f"the column {name} holds a value that is not a finite number; give a number there")
     return values * factor + offset
 
 
@@ -70,7 +70,7 @@ def arrange(raw: Sequence[Array] | Array, columns: tuple[str, ...], contract: In
 
 
 def read(given: str) -> Array:
-    """The first row of a CSV file, with or without a header, as float32; under a header, what is no number is NaN.
+    """The first row of a CSV file, with or without a header, as float32; under a header, what is not a number is NaN.
 
     Raises:
         DataError: the file cannot be read, or has no row of numbers in its first two lines.
@@ -107,7 +107,7 @@ def open_table(name: str, argument: str, split: str, default_split: str) -> Data
     The label is the column called ``label`` or ``class``, else the last one; it may be words or numbers.
 
     Raises:
-        DataError: no such file, no header, a missing cell, a cell that is no number; and, where the
+        DataError: no such file, no header, a missing cell, a cell that is not a number; and, where the
             table is to be trained on, a column with the same value in every row.
     """
     path = Path(argument)
@@ -160,8 +160,8 @@ def _values(path: Path, names: tuple[str, ...], label: int) -> tuple[Array, list
                 )
             if math.isnan(value):
                 raise DataError(
-                    f"{path}, line {line}: column {names[k]!r} holds {cell.strip()[:60]!r}, which is no finite number; "
-                    "turn words into numbers (one column a word), or leave the column out"
+                    f"{path}, line {line}: column {names[k]!r} holds {cell.strip()[:60]!r}, which is not a finite "
+                    "number; turn words into numbers (one column a word), or leave the column out"
                 )
             if k != label:
                 numbers.append(value)

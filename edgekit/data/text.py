@@ -139,7 +139,7 @@ def encode(raw: Sequence[Array] | Array, contract: InputContract) -> Array:
     """N sentences -> int32 (N, length) of token numbers.
 
     Raises:
-        DataError: a sentence without a word, samples that are no text, or a contract without vocabulary or length.
+        DataError: a sentence without a word, samples that are not text, or a contract without vocabulary or length.
     """
     length, numbers = _length(contract), _words(_vocabulary(contract)).numbers
     batch = np.full((len(raw), length), PADDING, np.int32)

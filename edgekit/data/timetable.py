@@ -100,11 +100,12 @@ def _values(
         column = repr(names[k - timed]) if names else str(k + 1)
         if missing:
             raise DataError(
-                f"{path}: {missing:,} cells are missing, the first in line {line}, column {column}; fill them in "
+                f"{path}: {'1 cell is' if missing == 1 else f'{missing:,} cells are'} missing, the first in line "
+                f"{line}, column {column}; fill them in "
                 "(the value before, or between its neighbours), or leave the rows or the column out"
             )
         raise DataError(
-            f"{path}, line {line}: column {column} holds {cell[:60]!r}, which is no finite number; leave the column "
+            f"{path}, line {line}: column {column} holds {cell[:60]!r}, which is not a finite number; leave the column "
             "out or turn it into numbers"
         )
     return np.frombuffer(numbers, np.float32).reshape(-1, width - timed), times

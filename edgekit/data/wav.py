@@ -70,7 +70,7 @@ def _chunks(content: bytes, name: str) -> tuple[int, int, int, int, memoryview]:
         raise DataError(f"{name} is empty (0 bytes); record or copy it again")
     if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
         told = next((f", it is {kind}" for start, kind in _OTHERS.items() if content.startswith(start)), "")
-        raise DataError(f"{name} is no WAV file{told}; convert it, for example: ffmpeg -i {Path(name).name} out.wav")
+        raise DataError(f"{name} is not a WAV file{told}; convert it, for example: ffmpeg -i {Path(name).name} out.wav")
     described: tuple[int, int, int, int] | None = None
     place = 12
     for _ in range(_MOST_CHUNKS):

@@ -69,7 +69,7 @@ def parse_serial(text: str) -> str:
     """The serial number after ``adb:``.
 
     Raises:
-        UsageError: it is none.
+        UsageError: ``text`` is not a serial number.
     """
     if not _SERIAL.fullmatch(text):
         raise UsageError(f"device 'adb:{text}': give adb:SERIAL; run: adb devices")

@@ -76,7 +76,7 @@ class WorkerClient:
         memory_limit_bytes: limit on the worker's data (RLIMIT_DATA); None sets none.
         padding: characters of an environment variable without meaning: it moves the worker's stack and heap.
 
-    The device is not trusted: an answer that is none to what was asked (:mod:`edgekit.devices.schema`) ends the worker,
+    The device is not trusted: an answer that does not fit the request (:mod:`edgekit.devices.schema`) ends the worker,
     too, and how long is waited is decided here alone.
 
     Raises (every method):

@@ -75,7 +75,7 @@ def emulator_with_plugins() -> str:
     """``$EDGEKIT_QEMU``, else the ``qemu-aarch64`` of the search path, if it loads plugins.
 
     Raises:
-        RuntimeMissingError: there is none, or it loads none.
+        RuntimeMissingError: no emulator is installed, or it loads no plugins.
     """
     found = os.environ.get("EDGEKIT_QEMU") or shutil.which("qemu-aarch64")
     way = (

@@ -32,7 +32,7 @@ _HOW: Final = "correct it, or remove it and add the devices again"
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A name in the file: its address, or the ``fault`` for which there is none."""
+    """A name in the file: its address, or the ``fault`` that leaves it without one."""
 
     name: str
     address: str = ""
@@ -81,9 +81,9 @@ def address_of(name: str) -> str | None:
 
 
 def require_name(name: str) -> None:
-    """Raises UsageError where ``name`` is no name, or that of a kind of device."""
+    """Raises UsageError where ``name`` is not a name, or that of a kind of device."""
     if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is no name for a device; use letters, digits, '-', '_' and '.'")
+        raise UsageError(f"{name!r} is not a name for a device; use letters, digits, '-', '_' and '.'")
     if name in names("devices") or name == "cuda":
         raise UsageError(f"{name!r} is a kind of device; choose another name")
 
@@ -92,7 +92,7 @@ def save(name: str, address: str) -> Path:
     """Gives ``address`` a name, in place of what had it before; the file.
 
     Raises:
-        UsageError: the name is no name, or that of a kind of device.
+        UsageError: the name is not a name, or that of a kind of device.
         InputError: the file cannot be read.
     """
     require_name(name)
@@ -126,7 +126,7 @@ def _alone() -> AbstractContextManager[None]:
 
 
 def _text() -> str:
-    """The file as it is, empty where there is none."""
+    """The file as it is, empty if there is no file."""
     file = config_file()
     try:
         return read_regular(file, InputError, "a file of names of devices", "INVENTORY_BYTES").decode()

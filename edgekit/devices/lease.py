@@ -109,7 +109,7 @@ def _open(place: Path) -> int:
         raise DeviceError(f"the lease {place} cannot be locked: {error.strerror}; remove what lies there") from error
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise DeviceError(f"the lease {place} cannot be locked: it is no regular file; remove what lies there")
+        raise DeviceError(f"the lease {place} cannot be locked: it is not a regular file; remove what lies there")
     return handle
 
 

@@ -16,7 +16,7 @@ class WorkerPool:
         self._idle: list[WorkerClient] = []
 
     def take(self) -> WorkerClient | None:
-        """An idle worker, None where there is none."""
+        """An idle worker, None if there is no idle worker."""
         return self._idle.pop() if self._idle else None
 
     def give(self, client: WorkerClient) -> None:

@@ -100,7 +100,7 @@ def decode(
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _rows(rows: Any) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]:

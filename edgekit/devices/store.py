@@ -237,7 +237,7 @@ class _Part:
 
 
 def _held(place: Path) -> BinaryIO | None:
-    """The file, open and kept from being removed as long as it is; None where there is none."""
+    """The file, open and kept from being removed as long as it is; None if there is no such file."""
     while True:
         try:
             held = open(str(place), "rb")  # noqa: SIM115  its lock may live as long as the worker

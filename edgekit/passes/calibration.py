@@ -106,7 +106,7 @@ class Calibration:
         """Reads what :meth:`save` wrote.
 
         Raises:
-            DataError: not a calibration, or a range that is no range.
+            DataError: not a calibration, or a range that is not a range.
             LimitError: larger than is allowed.
         """
         data = read_regular(path, DataError, f"a calibration; {_WRITES}", "DOCUMENT_BYTES")
@@ -131,7 +131,7 @@ class Calibration:
             probes = document.get("probes")
             found = replace(found, probes=None if probes is None else Probes.from_document(probes))
         except ValueError as error:
-            raise DataError(f"{where} is no calibration: {error}") from error
+            raise DataError(f"{where} is not a calibration: {error}") from error
         for name, one in found.ranges.items():
             if not (one.low <= 0 <= one.high) or max(-one.low, one.high) > _LARGEST:
                 raise DataError(

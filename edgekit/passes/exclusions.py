@@ -66,7 +66,7 @@ class Ranged:
         known = {**ranges, **{tensor.name: range_of(onnx.numpy_helper.to_array(tensor)) for tensor in held}}
         operators = []
         for node in graph.node:
-            read = node.input[:1] if node.op_type == "Clip" else node.input  # its bounds are no values
+            read = node.input[:1] if node.op_type == "Clip" else node.input  # its bounds are not values
             operators.append(Operator(node.op_type, node.name, tuple(read), tuple(node.output)))
         return cls(operators, known, (v.name for v in graph.input), (v.name for v in graph.output))
 

@@ -195,7 +195,7 @@ def _packed(array: Array) -> dict[str, Any]:
 
 
 def _unpacked(row: _PackedArray) -> Array:
-    """The array; ValueError where it is none, LimitError where it is too large."""
+    """The array; ValueError if it is not an array, LimitError where it is too large."""
     if row.dtype not in _DTYPES or min(row.shape, default=0) < 0:
         raise ValueError(f"an input of type {row.dtype[:60]} and shape {row.shape[:8]}")
     dtype = np.dtype(row.dtype)

@@ -45,7 +45,7 @@ class Onnx:
         return list(dict.fromkeys(name for name in node.input if name and name not in self.constants))
 
     def after(self, node: Any) -> Any | None:
-        """The only reader of a node with one output that is no output of the graph."""
+        """The only reader of a node with one output that is not an output of the graph."""
         name = node.output[0]
         found = self.readers.get(name, [])
         return found[0] if len(node.output) == 1 and len(found) == 1 and name not in self.outputs else None

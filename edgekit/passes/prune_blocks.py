@@ -203,7 +203,7 @@ def residual_blocks(module: nn.Module, feed: Sequence[Tensor], macs: dict[str, i
     for name, call in sorted(calls.items(), key=lambda row: -row[0].count(".")):  # inner ones first
         inside = [count for layer, count in macs.items() if layer.startswith(f"{name}.")]
         if len(inside) < 2 or any(block.name.startswith(f"{name}.") for block in found):
-            continue  # a layer is no block; a stage of blocks is no smallest one
+            continue  # a layer is not a block; a stage of blocks is not the smallest one
         x, y = call.given[0] if call.given else None, call.result
         if not (isinstance(x, Tensor) and isinstance(y, Tensor) and x.is_floating_point()):
             continue

@@ -158,7 +158,7 @@ def _culprits(budget: Budget, kept: Sequence[int], inputs: Sequence[Tensor]) -> 
 
 
 def _without(groups: Sequence[Group], keep: Sequence[str], prefix: str) -> tuple[Group, ...]:
-    """``groups`` less those that change the width of a layer that is kept; ``prefix`` is none of the user's."""
+    """``groups`` less those that change the width of a layer that is kept; ``prefix`` is not part of a user's name."""
     widths = [{name.removeprefix(prefix) for name, side in group.units[0] if side != "in"} for group in groups]
     layers = sorted(set().union(*widths))
     for pattern in keep:

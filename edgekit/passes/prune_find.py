@@ -104,14 +104,14 @@ def _numbers(found: Sequence[Related]) -> list[int]:
 
 
 def difference(module: nn.Module, gone: Removed, inputs: Sequence[Tensor]) -> str:
-    """How ``module`` without the channels ``gone`` is another network than with them at zero; empty if it is none."""
+    """How ``module`` without the channels ``gone`` is another network than with them at zero; empty if not."""
     try:
         prove(module, smaller(module, gone), gone, inputs)
     except Exception as error:  # a forward of anyone's may raise anything when a width is another: it is the answer
         told = str(error).partition("; nothing is published")[0]
         if isinstance(error, UnsupportedError) or "outputs differ" in told:
             return told.removeprefix("pass prune-channels: ")
-        return f"the network fails ({type(error).__name__}: {told}): its forward takes a width for granted"
+        return f"the network fails ({type(error).__name__}: {told}): its forward() hard-codes a channel count"
     return ""
 
 

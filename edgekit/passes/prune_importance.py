@@ -28,7 +28,7 @@ class Related(NamedTuple):
 
 
 def check_kind(kind: str) -> None:
-    """Raises UsageError for an importance that is none."""
+    """Raises UsageError for an unknown importance."""
     if kind not in KINDS:
         raise UsageError(f"no importance is called {kind!r}; there are: {', '.join(KINDS)}")
 

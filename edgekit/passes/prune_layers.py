@@ -193,7 +193,7 @@ def leaves(result: Any) -> list[Tensor]:
     """The tensors of what a network gives.
 
     Raises:
-        SourceError: there is none.
+        SourceError: it gives no tensor.
     """
     found = [leaf for leaf in torch.utils._pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
     if not found:

@@ -70,7 +70,7 @@ class PruneMagnitude(Pass):
 class PruneTwoOfFour(Pass):
     """Makes the two smaller ones of every four weights zero that lie side by side along a layer's inputs.
 
-    Layers whose number of inputs is no multiple of 4 are left as they are, and named.
+    Layers whose number of inputs is not a multiple of 4 are left as they are, and named.
     """
 
     name: ClassVar[str] = "prune-2-of-4"
@@ -88,8 +88,8 @@ class PruneTwoOfFour(Pass):
             else:
                 masks[name] = two_of_four(weight.detach())
         if not masks:
-            raise UnsupportedError("2:4 needs a layer whose number of inputs is a multiple of 4; here is none")
-        notes = (f"left dense, their inputs are no multiple of 4: {', '.join(left)}",) if left else ()
+            raise UnsupportedError("2:4 needs a layer whose number of inputs is a multiple of 4; no layer has one")
+        notes = (f"left dense, the number of inputs is not a multiple of 4: {', '.join(left)}",) if left else ()
         return _masked(self, network, masks, notes)
 
 

@@ -197,7 +197,7 @@ def _int4(graph: Any, keep_float: frozenset[str]) -> tuple[str, ...]:
 
 
 def check_scheme(scheme: str, format_: Format, known: tuple[str, ...] = SCHEMES) -> None:
-    """Refuses a scheme that is not to be had for ``format_``.
+    """Refuses a scheme that is not supported for ``format_``.
 
     Raises:
         UsageError: no scheme has this name.
@@ -209,7 +209,7 @@ def check_scheme(scheme: str, format_: Format, known: tuple[str, ...] = SCHEMES)
         raise UsageError(f"no scheme is called {scheme!r}; for .{format_} files there are: {', '.join(known)}")
     reason = _NOT_HERE.get(scheme, "not for this format")
     raise UnsupportedError(
-        f"scheme {scheme!r} is not to be had for .{format_} files: {reason}. There are: {', '.join(known)}"
+        f"scheme {scheme!r} is not supported for .{format_} files: {reason}. There are: {', '.join(known)}"
     )
 
 

@@ -56,7 +56,7 @@ def compare(a: str | Path, b: str | Path, *, fail_slower: float | None = None) -
     runtime, device, threads, batch and scenario are.
 
     Raises:
-        InputError: a file that is no saved bench result, or nothing in common.
+        InputError: a file that is not a saved bench result, or nothing in common.
         UnsupportedError: different evidence class or CPU.
     """
     first, second = read_document(a), read_document(b)
@@ -98,7 +98,7 @@ def read_document(path: str | Path) -> dict[str, Any]:
     """A saved bench document, of whose ``results`` only those that finished are left.
 
     Raises:
-        InputError: it cannot be read, is no JSON, or is no bench document with a finished result.
+        InputError: it cannot be read, is not JSON, or is not a bench document with a finished result.
     """
     document = parse_json(read_regular(path, InputError, f"a saved result; {HOW}", "DOCUMENT_BYTES"), InputError, path)
     schema = document.get("schema") if isinstance(document, dict) else None
@@ -109,7 +109,7 @@ def read_document(path: str | Path) -> dict[str, Any]:
         entries = [entry for entry in found.get("results", []) if "error" not in entry]
         entries = [typed(_Entry, entry, f"it.results[{k}]") for k, entry in enumerate(entries)]
     except ValueError as error:
-        raise InputError(f"{path} is no result of the bench: {error}; {HOW}") from error
+        raise InputError(f"{path} is not a result of the bench: {error}; {HOW}") from error
     if not entries:
         raise InputError(f"{path} holds no finished result; run the bench again")
     return {**found, "results": entries}

@@ -59,7 +59,7 @@ def build_root() -> Path:
     """The root, built if it is not there: about 150 MB are downloaded and 400 MB stay.
 
     Raises:
-        RuntimeMissingError: this machine has no apt, dpkg or pip, or is no x86-64 Linux.
+        RuntimeMissingError: this machine has no apt, dpkg or pip, or is not an x86-64 Linux.
         DeviceError: a download failed, or what came does not run.
         StorageError: there is no room.
     """
@@ -103,7 +103,7 @@ def _build(target: Path) -> None:
         os.rename(root, target)
     shutil.rmtree(building, ignore_errors=True)
     if not (target / "manifest.json").is_file():
-        raise DeviceError(f"{target} is in the way and is no ARM system of edgekit; remove it and try again")
+        raise DeviceError(f"{target} is in the way and is not an ARM system of edgekit; remove it and try again")
     log.info("the ARM system is in %s", target)
 
 
@@ -248,7 +248,7 @@ def _run(command: Sequence[str], failed: str, *, cwd: Path | None = None, env: M
 
 
 def main() -> int:
-    """Builds the root for the tests (``scripts/test``); a machine where it cannot be built is no failure."""
+    """Builds the root for the tests (``scripts/test``); a machine where it cannot be built is not a failure."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         build_root()

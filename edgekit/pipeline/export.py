@@ -288,7 +288,7 @@ def _check_options(options: ExportOptions, formats: Sequence[str], name: str | N
     if options.stateful and str(Format.TFLITE) not in formats:
         raise UsageError(f"--stateful is for TFLite, but the formats are: {', '.join(formats)}; add --to tflite")
     if name is not None and _file_name(name) != name:
-        raise UsageError(f"the name {name!r} is no plain file name; use letters, digits, '-', '_' and '.'")
+        raise UsageError(f"the name {name!r} is not a plain file name; use letters, digits, '-', '_' and '.'")
 
 
 def _file_name(name: str) -> str:

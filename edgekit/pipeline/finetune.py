@@ -170,7 +170,7 @@ def _words_for(network: Network, data: Dataset) -> InputContract:
     """A vocabulary of ``data`` that fits the embedding of a user's network, and its fixed length.
 
     Raises:
-        DataError: the network's input is no row of token numbers, or nothing looks them up.
+        DataError: the network's input is not a row of token numbers, or nothing looks them up.
     """
     spec = network.signature.inputs[0]
     rows = [m.num_embeddings for m in network.module.modules() if isinstance(m, torch.nn.Embedding)]
@@ -228,7 +228,7 @@ def replace_head(module: torch.nn.Module, outputs: int, classes: int) -> str:
     """Puts a fresh linear layer (or 1x1 convolution) with ``classes`` outputs in place of the last one; gives its name.
 
     Raises:
-        DataError: the last such layer does not have ``outputs`` outputs, so it is no classifier.
+        DataError: the last such layer does not have ``outputs`` outputs, so it is not a classifier.
     """
     layers = [(n, m) for n, m in module.named_modules() if isinstance(m, (torch.nn.Linear, torch.nn.Conv2d))]
     if not layers:
@@ -237,8 +237,8 @@ def replace_head(module: torch.nn.Module, outputs: int, classes: int) -> str:
     found = last.out_features if isinstance(last, torch.nn.Linear) else last.out_channels
     if outputs and found != outputs:
         raise DataError(
-            f"the last layer {name!r} has {found} outputs, the network {outputs}: it is no classifier whose last layer "
-            "can be replaced; give the network a last layer for your classes in its factory"
+            f"the last layer {name!r} has {found} outputs, the network {outputs}: it is not a classifier whose "
+            "last layer can be replaced; give the network a last layer for your classes in its factory"
         )
     fresh: torch.nn.Module
     if isinstance(last, torch.nn.Linear):

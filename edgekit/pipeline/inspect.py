@@ -81,7 +81,7 @@ def inspect(model: str | Path) -> InspectResult | CalibrationResult:
 
     Raises:
         ModelError: the file is missing or not valid.
-        DataError: a .json that is no calibration.
+        DataError: a .json that is not a calibration.
     """
     if Path(model).suffix.lower() == ".json":
         return CalibrationResult(Path(model), Calibration.load(Path(model)))

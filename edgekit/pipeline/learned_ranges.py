@@ -36,7 +36,7 @@ def learned_in(artifact: Artifact) -> Learned | None:
     """The learnt ranges that a file carries; None where it carries none.
 
     Raises:
-        DataError: what its card holds are no ranges.
+        DataError: what its card holds are not ranges.
     """
     document = artifact.card.ranges if artifact.card is not None else None
     if document is None:

@@ -56,7 +56,7 @@ def with_learned_ranges(taught: Network, card: Card, data: Dataset) -> Card:
     """``card`` with the ranges that ``taught`` learnt, under the names of the plain module's tensors.
 
     Raises:
-        GateError: the weights or ranges are no finite numbers.
+        GateError: the weights or ranges are not finite numbers.
     """
     module = taught.module
     assert isinstance(module, FakeQuantized)

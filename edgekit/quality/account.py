@@ -38,7 +38,7 @@ def account(artifact: Artifact, reasons: Mapping[str, str] | None = None) -> Acc
         if artifact.format is Format.TFLITE:
             return tflite_account(artifact.path, reasons or {})
     raise UnsupportedError(
-        f"{artifact.path} is a {artifact.format} model; an integer account is had for .onnx and .tflite"
+        f"{artifact.path} is a {artifact.format} model; coverage is only available for .onnx and .tflite files"
     )
 
 

@@ -184,7 +184,7 @@ def _onnx_float_reason(graph: OnnxGraph, node: Any) -> str:
 
 
 def _is_shape_input(graph: OnnxGraph, node: Any, name: str) -> bool:
-    """True for inputs that carry shapes, axes or indices: everything constant that is no float."""
+    """True for inputs that carry shapes, axes or indices: everything constant that is not a float."""
     if name in graph.initializers:
         return int(graph.initializers[name].data_type) not in (1, 10, 16)
     return name in graph.folded and node.op_type not in ("Conv", "Gemm", "MatMul")
@@ -248,7 +248,7 @@ def _onnx_integer_share(graph: OnnxGraph) -> float:
     scales = {name for node in graph.nodes for name in node.input[_SCALES.get(node.op_type, len(node.input)) :]}
     for name, tensor in graph.initializers.items():
         if name in scales or name not in graph.readers or int(tensor.data_type) == 7:
-            continue  # scales and zero points are no weights; int64 holds shapes
+            continue  # scales and zero points are not weights; int64 holds shapes
         count = 1
         for extent in tensor.dims:
             count *= extent

@@ -35,7 +35,7 @@ def read_tflite(path: Path) -> Any:
     """The flatbuffer of a TFLite file as the schema's objects (``ModelT``), its lists never None.
 
     Raises:
-        ModelError: the bytes are no TFLite model, or one of operators and types that the schema does not have.
+        ModelError: the bytes are not a TFLite model, or one of operators and types that the schema does not have.
         LimitError: more operators than a model may have.
     """
     from ai_edge_litert import schema_py_generated as schema

@@ -23,7 +23,7 @@ def score(feed: Feed, outputs: Mapping[str, Array]) -> Array:
     """Mean squared difference between the first input and the first output, one a sample: float64 (B,).
 
     Raises:
-        UnsupportedError: they are not of one size, so that the output is no reconstruction of the input.
+        UnsupportedError: they are not of one size, so that the output is not a reconstruction of the input.
     """
     given, back = (np.asarray(next(iter(side.values())), np.float64) for side in (feed, outputs))
     if given.ndim == 4 and given.shape != back.shape and given.transpose(0, 3, 1, 2).shape == back.shape:

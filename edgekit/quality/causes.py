@@ -81,7 +81,7 @@ _RULES: tuple[tuple[str, str, str | Callable[[re.Match[str]], str]], ...] = (
     (
         "constant outside of the module",
         r"Please convert all Tensors to FakeTensors|allow_non_fake_inputs|Mixing fake modes",
-        "a tensor that is no parameter, no buffer and no input takes part: register it as a buffer",
+        "a tensor that is neither a parameter, a buffer nor an input takes part: register it as a buffer",
     ),
     (
         "side effect",

@@ -178,7 +178,7 @@ def class_output(signature: Signature, card: Card | None) -> tuple[str, int]:
     """Name and number of classes of the output that answers: the one as wide as the card's labels, else the first.
 
     Raises:
-        UnsupportedError: there is none with a fixed last axis of 2 or more.
+        UnsupportedError: no output has a fixed last axis of 2 or more.
     """
     labels = len(card.task.labels) if card is not None else 0
     wide = [spec for spec in signature.outputs if spec.shape and isinstance(spec.shape[-1], int) and spec.shape[-1] > 1]

@@ -242,7 +242,7 @@ class _Output:
         if self.axis is None or self.channels is None or not a.size:
             return
         if a.ndim <= self.axis or a.shape[self.axis] != len(self.channels.signal):
-            self.channels = None  # a free size: these are no channels
+            self.channels = None  # a free size: these are not channels
             return
         rows, others = (np.moveaxis(x, self.axis, -1).reshape(-1, x.shape[self.axis]) for x in (a, b))
         self.channels.add(rows, others)

@@ -43,7 +43,7 @@ def frechet(runner: Runs, dataset: Dataset, card: Card | None, limit: int | None
 
     Raises:
         ModelError: the model gives NaN, or its card does not say what its images are.
-        DataError: samples that are no images.
+        DataError: samples that are not images.
         SourceError: the feature network cannot be had.
     """
     task = card.task if card is not None else Task()

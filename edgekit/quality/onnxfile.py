@@ -19,7 +19,7 @@ def load_onnx(path: Path, *, weights: bool = True) -> Any:
     Dimensions that are called ``?`` are left nameless: onnxruntime takes two of one name for equal and reuses memory.
 
     Raises:
-        ModelError: it cannot be read, a name in it is no text, or its weights lie outside its folder.
+        ModelError: it cannot be read, a name in it is not text, or its weights lie outside its folder.
     """
     import onnx
     from google.protobuf.message import DecodeError

@@ -24,7 +24,7 @@ from edgekit.wire_tflite import keeps_variables
 
 KIND = "state"
 FEEDS = 3
-"""Inputs that are run twice and in another order: enough for an order that is no plain repetition."""
+"""Inputs that are run twice and in another order: enough for an order that is not a plain repetition."""
 WHERE = "no layer, since the first run is right; state has to be an input and an output, or to start anew"
 RULE = "call allocate_tensors() first, and reset_all_variables() between two sequences"
 RESOURCES = "open the file anew for each sequence: reset_all_variables() leaves resource variables as they are"

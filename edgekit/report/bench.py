@@ -72,7 +72,9 @@ def evidence_lines(document: Document) -> list[str]:
     for name, cpu, evidence in sorted(places):
         here = [entry for entry in finished if entry["device"]["name"] == name]
         if not Evidence(evidence).has_time:
-            lines.append(f"{evidence} on {name}, {cpu}: the files load and run there; how fast cannot be told")
+            lines.append(
+                f"{evidence} on {name}, {cpu}: the files load and run; latency is not measured under emulation"
+            )
             continue
         if evidence == Evidence.CONSTRAINED:
             lines.append(
@@ -82,7 +84,8 @@ def evidence_lines(document: Document) -> list[str]:
             tool = here[0]["tool"]
             lines.append(
                 f"{evidence} on {name}, {cpu}; timed by {tool['name']}, {len(tool['invocations'])} invocations of "
-                f"each in turns, seed {document['seed']}; its samples, and so the noise within one, are not to be had"
+                f"each in turns, seed {document['seed']}; the tool does not report its samples, "
+                "so the noise within an invocation is unknown"
             )
             continue
         noisy = [short(entry["model"]) for entry in here if (entry["noise"] or {}).get("verdict") == "noisy"]
@@ -98,6 +101,10 @@ def evidence_lines(document: Document) -> list[str]:
             where = f"{entry['device']['name']}, {entry['threads']} threads"
             lines.append(f"failed: {entry['model']} ({where}): {entry['error']['type']}: {entry['error']['message']}")
     return lines
+
+
+def _blocks(count: int, one: str, many: str) -> str:
+    return f"1 block {one}" if count == 1 else f"{count} blocks {many}"
 
 
 def _machine(document: Document, device: str) -> Entry:
@@ -117,10 +124,10 @@ def _disturbance(protocol: Mapping[str, Any]) -> list[str]:
     if heat.get("slow"):
         lines.append(
             f"the machine was slow at {heat['slow']} of {heat['readings']} readings; "
-            f"{heat['repeated_blocks']} blocks were taken again"
+            f"{_blocks(heat['repeated_blocks'], 'was', 'were')} repeated"
         )
     if protocol.get("kept_blocks"):
-        lines.append(f"{protocol['kept_blocks']} blocks are of an earlier run that was interrupted")
+        lines.append(f"{_blocks(protocol['kept_blocks'], 'is', 'are')} from an earlier run that was interrupted")
     return lines
 
 
@@ -170,7 +177,7 @@ def bench_csv(document: Document) -> str:
 
 
 def _beside(entry: Entry) -> tuple[object, ...]:
-    """The figures of the other passes that are one number, None where there is none."""
+    """The figures of the other passes that are one number, None if there is no such number."""
     delegation, roofline = entry.get("delegation") or {}, entry.get("roofline") or {}
     memory = (entry.get("load_memory_bytes"), entry.get("arena_bytes"))
     operators = (delegation.get("nodes"), delegation.get("delegated"))

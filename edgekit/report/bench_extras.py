@@ -163,7 +163,7 @@ def stage_lines(entry: Entry) -> list[str]:
 
 
 def energy_lines(entry: Entry) -> list[str]:
-    """Joules of a run by each meter, or why there is none."""
+    """Joules of a run by each meter, or why it was not measured."""
     found = entry.get("energy")
     if not found or "error" in found:
         return _failed(entry, "energy")

@@ -53,7 +53,7 @@ def draw(document: Document, target: Path, suffix: str) -> None:
 
     timed = [entry for entry in document["results"] if entry["samples_ns"] and "error" not in entry]
     long = [entry for entry in timed if "windows" in entry.get("sustain", {})]
-    with rc_context({"svg.hashsalt": "edgekit", "font.size": 9, "text.parse_math": False}):  # a name is no formula
+    with rc_context({"svg.hashsalt": "edgekit", "font.size": 9, "text.parse_math": False}):  # a name is not a formula
         figure = Figure(figsize=(10, 4.2 * (2 if long else 1)), layout="constrained")
         panels = figure.subplot_mosaic([["spread", "time"], ["long", "long"]] if long else [["spread", "time"]])
         _histogram(panels["spread"], timed)

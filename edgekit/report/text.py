@@ -1,4 +1,4 @@
-"""Results as text for people: ``rich`` tables on standard output, plain when it is no terminal.
+"""Results as text for people: ``rich`` tables on standard output, plain when it is not a terminal.
 
 A verb's renderer takes its result and returns what :func:`show` can print: a string, a table of :func:`table`,
 or a list of them. Verbs keep their renderer here in ``report/`` (one module a verb where it is more than a table).

@@ -229,8 +229,8 @@ class Runner(ABC):
         return None
 
     def device_ns(self, runs: int) -> list[int]:
-        """Nanoseconds of each of so many runs on what was copied in last, by the accelerator's own clock; empty where
-        there is none."""
+        """Nanoseconds of each of so many runs on what was copied in last, by the accelerator's own clock; empty if
+        there is no such clock."""
         return []
 
     def transfer_bytes(self) -> tuple[int, int] | None:

@@ -79,7 +79,7 @@ class CompiledModelRunner(Runner):
         return inputs, outputs
 
     def _compiled(self) -> tuple[Any, EdgekitError | None]:
-        """The model, or why there is none."""
+        """The model, or why it cannot be compiled."""
         said: list[bytes] = []
         try:
             with heard() as said:

@@ -136,7 +136,7 @@ def _plugin_device(chosen: Provider, library: Any) -> Any:
     """The NPU that a plugin drives.
 
     Raises:
-        DeviceError: there is none. Qualcomm's library would then simulate one on the CPU, whose times are nobody's.
+        DeviceError: there is no NPU. Qualcomm's library would then simulate one on the CPU, whose times are nobody's.
     """
     plugin = import_module(chosen.plugin)
     if chosen.name not in library.get_available_providers():

@@ -32,7 +32,7 @@ _NUMBERS: Final = ("Infinity", "-Infinity", "NaN")
 _TAKEN: Final = ("self", "torch", "pytree", "fx_pytree")
 """Names that the source code torch makes of a program uses itself."""
 _PATH = re.compile(r"[\w:+@/-]{1,200}(\.[\w:+@/-]{1,200}){0,99}")
-"""Attributes, which torch writes as text where they are no identifiers; Keras' have a slash (``dense/bias``)."""
+"""Attributes, which torch writes as text where they are not identifiers; Keras' have a slash (``dense/bias``)."""
 _PAYLOAD = re.compile(r"(weight|tensor)_\d{1,9}")
 _VERSION = re.compile(r"[\w.+<=-]{0,60}")
 _MODULES = "nn_module_stack"

@@ -48,7 +48,7 @@ def refusal(text: str) -> str | None:
 
 
 class _NotASize(Exception):
-    """Why a text is no size."""
+    """Why a text is not a size."""
 
 
 def _bounded(bits: int, terms: int) -> tuple[int, int]:

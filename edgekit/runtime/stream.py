@@ -38,7 +38,7 @@ class Stream:
         how = streaming_of(runner.artifact.card)
         if how is None:
             raise ModelError(
-                f"{runner.artifact.path} is no file of one step; export the network with --streaming, or give whole "
+                f"{runner.artifact.path} is not a file of one step; export the network with --streaming, or give whole "
                 "sequences to run()"
             )
         self.runner = runner

@@ -52,7 +52,7 @@ def resolve(
     if isinstance(source, Checkpoint):
         source = Checkpoint(factory, option)
     elif factory is not None:
-        raise UsageError(f"{option} goes with a checkpoint (.safetensors), and {text} is none; leave it out")
+        raise UsageError(f"{option} goes with a checkpoint (.safetensors); {text} is not a checkpoint; leave it out")
     network = source.sized(rest, shapes) if shapes else source.resolve(rest)
     return network if name is None else replace(network, card=replace(network.card, name=name))
 

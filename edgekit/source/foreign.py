@@ -33,7 +33,7 @@ def is_foreign(module: Any) -> bool:
 
 
 def require_torch(network: Network, doing: str) -> None:
-    """Raises UnsupportedError where ``network`` is none of torch."""
+    """Raises UnsupportedError where ``network`` is not a torch module."""
     if is_foreign(network.module):
         raise UnsupportedError(
             f"{network.name} is a SavedModel: edgekit can run it and export it to tflite, but not {doing} it; name the "

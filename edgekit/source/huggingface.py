@@ -126,7 +126,7 @@ def _config(transformers: Any, name: str, access: Hub) -> Any:
             raise SourceError(f"hf:{name}: the folder has no config.json, so it holds no model of transformers")
         require_regular_inside(folder, SourceError)
     elif name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise SourceError(f"hf:{name}: there is no such folder, and it is no name of the hub (OWNER/MODEL)")
+        raise SourceError(f"hf:{name}: there is no such folder, and it is not a name of the hub (OWNER/MODEL)")
     try:
         return transformers.AutoConfig.from_pretrained(
             name, trust_remote_code=False, local_files_only=not access.online, attn_implementation=ATTENTION

@@ -78,7 +78,7 @@ def invented(module: torch.nn.Module, shapes: Shapes, spelled: str) -> dict[str,
 
     Raises:
         SourceError: an argument of forward has no shape in ``shapes``.
-        UsageError: a shape for something that is no argument of forward.
+        UsageError: a shape for something that is not an argument of forward.
     """
     import torch
 

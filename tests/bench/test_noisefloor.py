@@ -148,7 +148,7 @@ def test_noisy_occasions_are_learned_from_apart() -> None:
 
 
 def test_runs_that_follow_each_other_are_one_occasion() -> None:
-    """A calm quarter of an hour is no evidence of what the machine does tomorrow."""
+    """A calm quarter of an hour is not evidence of what the machine does tomorrow."""
     ledger = Ledger(MACHINE)
     for run in range(9):
         ledger.add(None, {f"file{k}": (run * APART_S / 10, 14 + 1e-5 * run, 1e-8) for k in range(10)})

@@ -76,7 +76,7 @@ def test_interval_holds_every_state_of_the_machine_that_was_seen() -> None:
     steady_low, steady_high = interval_p50_ms(blocks(*[fast] * 44))
     assert low == steady_low
     assert steady_high < 1.05 < 1.3 < high < 1.35
-    # one in 100 is no state of the machine, and a longer run does not widen the interval by its accidents
+    # one in 100 is not a state of the machine, and a longer run does not widen the interval by its accidents
     assert interval_p50_ms(blocks(*[fast] * 99, slow)) == [steady_low, steady_high]
 
 

@@ -62,7 +62,7 @@ def test_a_newer_benchmark_model() -> None:
     assert run.percentiles == {"p50": 51.891} and run.told["p95"] == 68628
     assert (run.load_ms, run.first_ms, run.std_ms) == (119.515, 87.112, 60.716)
     assert (run.nodes, run.delegated, run.by) == (2168, 2168, "TfLiteXNNPackDelegate")
-    assert run.memory_bytes is None and run.told["memory_mb"] == 55.4961  # a difference is no peak
+    assert run.memory_bytes is None and run.told["memory_mb"] == 55.4961  # a difference is not a peak
 
 
 def test_an_older_one_gives_no_median() -> None:

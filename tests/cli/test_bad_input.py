@@ -37,7 +37,7 @@ BAD_FILES: dict[str, tuple[bytes | None, str]] = {
     "short.tflite": (TINY_TFLITE[:200], ""),
     "noise.onnx": (NOISE, ""),
     "noise.tflite": (NOISE, ""),
-    "text.onnx": (b"this is no model\n" * 20, ""),
+    "text.onnx": (b"this is not a model\n" * 20, ""),
     "really-tflite.onnx": (TINY_TFLITE, "TFLite"),
     "really-onnx.tflite": (TINY_ONNX, "ONNX"),
     "pickle.pt": (pickle.dumps({"a": 1}), "pickle"),

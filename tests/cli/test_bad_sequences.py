@@ -45,7 +45,7 @@ def hears(tmp_path: Path) -> Path:
         (None, "does not exist; give the path of a .wav"),
         (b"", "is empty (0 bytes)"),
         (b"fLaC" + b"\0" * 60, "it is FLAC; convert it"),
-        (b"RIFF" + b"\0" * 60, "is no WAV file"),
+        (b"RIFF" + b"\0" * 60, "is not a WAV file"),
         ("cut", "is cut short"),
         ("silent", "holds no sound (0 samples)"),
     ],
@@ -72,7 +72,7 @@ def test_folders_of_recordings(tmp_path: Path, refused: Refused) -> None:
     for data, words in (
         ("audio:nowhere", "nowhere does not exist"),
         ("audio:one", "1 class folder"),
-        ("audio:damaged", "a.wav is no WAV file"),
+        ("audio:damaged", "a.wav is not a WAV file"),
         ("audio:hollow", "holds no recording"),
         ("audio:slow", "1,000 Hz, too low"),
         ("breast-cancer", "takes audio"),
@@ -86,7 +86,7 @@ ROWS = [f"{k},{k % 7}" for k in range(400)]
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        (["a,b", *ROWS[:50], "7,", *ROWS[50:]], "1 cells are missing, the first in line 52, column 'b'"),
+        (["a,b", *ROWS[:50], "7,", *ROWS[50:]], "1 cell is missing, the first in line 52, column 'b'"),
         (["a,b", *ROWS[:50], "7,x", *ROWS[50:]], "line 52: column 'b' holds 'x'"),
         (["a,b", *(f"{k},3" for k in range(400))], "'b' is 3 in every row"),
         (["a,b", *ROWS[:60]], "one window takes 96 + 24"),

@@ -118,7 +118,7 @@ def test_what_is_said_of_one_recording():
         "the recording: nothing but silence; the answer tells nothing",
     )
     assert remarks([Waveform(np.ones(800, np.float32), 8000)], CONTRACT) == ()
-    assert len(remarks([wave] * 500, CONTRACT)) == 2  # each thing once, and lengths are no news in a data set
+    assert len(remarks([wave] * 500, CONTRACT)) == 2  # each thing once, and lengths are not news in a data set
 
 
 def test_one_file_through_the_contract(sounds, tmp_path, caplog):

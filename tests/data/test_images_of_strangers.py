@@ -28,14 +28,14 @@ def test_no_other_program_is_started(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{fake.parent}:/usr/bin:/bin")
     monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)  # looked for again
     (tmp_path / "a.png").write_bytes(packed("EPS"))
-    with pytest.raises(DataError, match=r"a\.png cannot be read as an image: it is none of JPEG, PNG"):
+    with pytest.raises(DataError, match=r"a\.png cannot be read as an image: it is not one of JPEG, PNG"):
         decode(tmp_path / "a.png")
     assert not marker.exists()
 
 
 @pytest.mark.parametrize("form", ["TIFF", "ICO", "PDF", "PCX", "TGA"])
 def test_formats_that_are_not_listed_are_refused(form):
-    with pytest.raises(DataError, match="none of"):
+    with pytest.raises(DataError, match="not one of"):
         decode(packed(form))
 
 

@@ -60,9 +60,9 @@ def test_the_same_numbers_in_other_forms(tmp_path):
         ("a,b\n", "no row below"),
         ("a,b\n1,2\n3\n", "line 3: 1 cells, the first line has 2"),
         ("a,b\n1,2\n,4\n5,\n", r"2 cells are missing, the first in line 3, column 'a'; fill them in"),
-        ("a,b\n1,2\n3,NaN\n", "1 cells are missing, the first in line 3, column 'b'"),
+        ("a,b\n1,2\n3,NaN\n", "1 cell is missing, the first in line 3, column 'b'"),
         ("a,b\n1,2\n3,four\n", "line 3: column 'b' holds 'four'"),
-        ("a,b\n1,2\n3,inf\n", "holds 'inf', which is no finite number"),
+        ("a,b\n1,2\n3,inf\n", "holds 'inf', which is not a finite number"),
         ("a,b\n1,2\n3,1e39\n", "holds '1e39'"),
         ("a,a\n1,2\n", "without a name of their own"),
         ("date\n2020-01-01\n", "no column of numbers"),
@@ -143,8 +143,8 @@ def test_series_that_are_refused(tmp_path, caplog):
         ("series:", DataError, "takes the path of a CSV"),
         (f"series:{tmp_path / 'none.csv'}", DataError, "does not exist"),
         (f"series:{path},target=heat", DataError, "no column 'heat' to forecast; it has: load, price"),
-        (f"series:{path},history=0", UsageError, "history=0 is no number of rows"),
-        (f"series:{path},horizon=x", UsageError, "horizon=x is no number of rows"),
+        (f"series:{path},history=0", UsageError, "history=0 is not a number of rows"),
+        (f"series:{path},horizon=x", UsageError, "horizon=x is not a number of rows"),
         (f"series:{path},inputs=some", UsageError, "neither all"),
         (f"series:{path},history=190,horizon=20", DataError, r"all has \d+ rows, one window takes 190 \+ 20"),
         (f"series:{path},horizon=50@test", DataError, r"test has 40 rows, one window takes 96 \+ 50"),
@@ -171,7 +171,7 @@ def test_the_contract_normalises_the_last_rows():
         (np.zeros((2, 2)), "has 2 rows, the model takes 3"),
         (np.zeros(3), r"time x columns, got shape \(3,\)"),
         (np.zeros((3, 5)), "5 columns, the model was made for 2"),
-        (np.full((3, 2), np.nan), "no finite number"),
+        (np.full((3, 2), np.nan), "not a finite number"),
     ):
         with pytest.raises(DataError, match=words):
             apply_contract([sample], CONTRACT)

@@ -58,9 +58,9 @@ def test_the_label_is_named_or_last(csv, text):
         ("a,b,label\n1,2,x\n3,,y\n", "line 3: the cell of column 'b' is missing"),
         ("a,b,label\n\n1,2,x\n3,NaN,y\n", "line 4: the cell of column 'b' is missing"),
         ("a,b,label\n1,2,\n3,4,y\n", "line 2: the cell of column 'label' is missing"),
-        ("a,b,label\n1,red,x\n3,blue,y\n", "line 2: column 'b' holds 'red', which is no finite number"),
-        ("a,b,label\n1,inf,x\n", "no finite number"),
-        ("a,b,label\n1,1e39,x\n", "no finite number"),  # beyond float32
+        ("a,b,label\n1,red,x\n3,blue,y\n", "line 2: column 'b' holds 'red', which is not a finite number"),
+        ("a,b,label\n1,inf,x\n", "not a finite number"),
+        ("a,b,label\n1,1e39,x\n", "not a finite number"),  # beyond float32
         ("a,b,label\n1,2\n", "line 2: 2 cells, the header has 3"),
         ("a,target\n" + "".join(f"{k},{k / 3:.2f}\n" for k in range(40)), "40 different labels"),
     ],
@@ -125,7 +125,7 @@ def test_one_row_of_a_file(csv, text):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("height,weight\n1,?\n", "the column 'weight' holds a value that is no finite number"),
+        ("height,weight\n1,?\n", "the column 'weight' holds a value that is not a finite number"),
         ("height,weight\n", "no row of as many below it"),
         ("height,weight\nhello,world\n", "no row of numbers in its first two lines"),
         ("1,2,3\n", "the samples have 3 columns, the model was made for 2"),

@@ -58,7 +58,7 @@ def test_files_that_are_refused(sounds, tmp_path):
     nan = np.array([0, np.nan], "<f4").tobytes()
     for content, words in (
         (b"", r"is empty \(0 bytes\)"),
-        (good[:10], "no WAV file"),
+        (good[:10], "not a WAV file"),
         (b"ID3" + b"\0" * 40, "it is MP3; convert it"),
         (b"fLaC" + b"\0" * 40, "it is FLAC"),
         (good[:14], "ends before its description"),

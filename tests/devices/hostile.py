@@ -159,7 +159,7 @@ def end_with(status: int) -> bytes:
 
 
 def not_frames() -> Iterator[Behaviour]:
-    """What is no frame at all, or ends in the middle of one."""
+    """What is not a frame at all, or ends in the middle of one."""
     texts: dict[str, bytes | Callable[[], bytes]] = {
         "a text": b"Segmentation fault (core dumped)\n" * 3,
         "http": b"HTTP/1.1 400 Bad Request\r\n\r\n" + bytes(64),
@@ -170,8 +170,8 @@ def not_frames() -> Iterator[Behaviour]:
         "a body of 16 EB": PREFIX.pack(MAGIC, 2, (1 << 64) - 1) + b"{}",
         "a body of 8 GB": PREFIX.pack(MAGIC, 2, 8 << 30) + b"{}",
         "an empty header": PREFIX.pack(MAGIC, 0, 0),
-        "a header that is no JSON": frame(b"{x}"),
-        "a header that is no UTF-8": frame(b"\xff\xfe\xfd\xfc"),
+        "a header that is not JSON": frame(b"{x}"),
+        "a header that is not UTF-8": frame(b"\xff\xfe\xfd\xfc"),
         "a header that is a list": frame([]),
         "a header that is a number": frame(5),
         "a header that is null": frame(None),
@@ -203,7 +203,7 @@ def not_frames() -> Iterator[Behaviour]:
 
 
 def envelopes() -> Iterator[Behaviour]:
-    """Frames whose header is no answer."""
+    """Frames whose header is not an answer."""
     for value in (0, -1, 1.5, True, "1", None, [], 1 << 70, int("9" * 4000)):
         yield Behaviour(f"an answer to {str(value)[:12]}", "environment", edited("id", value))
     yield Behaviour("an answer without a number", "environment", edited("id", ...))
@@ -261,7 +261,7 @@ def bodies() -> Iterator[Behaviour]:
         "a shape of texts": arrays(("y", "<f4", ["1", "4"], four)),
         "a shape of floats": arrays(("y", "<f4", [1.0, 4.0], four)),
         "a shape of truths": arrays(("y", "<f4", [True, 4], four)),
-        "a shape that is none": arrays(("y", "<f4", "14", four)),
+        "a shape that is not one": arrays(("y", "<f4", "14", four)),
         "a name that is a number": arrays((5, "<f4", [1, 4], four)),
         "a body that is too short": arrays(("y", "<f4", [1, 4], four[:8])),
         "a body that is too long": arrays(("y", "<f4", [1, 4], four + four)),

@@ -65,7 +65,7 @@ class Sshd(NamedTuple):
 
 
 def start_sshd(folder: Path) -> Sshd:
-    """Starts the server; skips where there is none."""
+    """Starts the server; skips where sshd is not installed."""
     program = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if program is None or shutil.which("ssh") is None or shutil.which("ssh-keygen") is None:
         pytest.skip("needs ssh and sshd (Debian: openssh-server): run scripts/test-system-packages")

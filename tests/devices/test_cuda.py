@@ -1,5 +1,5 @@
 """``--on cuda``: each thing that can be missing told apart. The driver's answers come from a stand-in library that the
-test compiles, since a driver without a GPU is not to be had; the runtimes in the worker are real."""
+test compiles, since a driver cannot be installed without a GPU; the runtimes in the worker are real."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def test_native_code_out_of_memory(files: ModuleType, tmp_path: Path) -> None:
 
 
 def test_rubbish_in_is_refused_by_the_worker() -> None:
-    """What is no frame ends the worker, with a word on standard error and a status of its own."""
+    """What is not a frame ends the worker, with a word on standard error and a status of its own."""
     done = subprocess.run(
         [sys.executable, "-m", "edgekit.devices.worker"],
         input=b"GET / HTTP/1.1\r\n\r\n",

@@ -17,7 +17,7 @@ sys.path.pop(0)
 
 CATALOGUE = dict(hostile_runs.catalogue())
 QUICK = [name for name in CATALOGUE if ": " not in name or name.split(": ")[0] in ("times", "ssh", "stages", "serve")]
-"""All that is no wrong value of an otherwise honest answer."""
+"""All that is not a wrong value of an otherwise honest answer."""
 FIRST = list({CATALOGUE[name].command: name for name in reversed(CATALOGUE) if name not in QUICK}.values())
 """One wrong value a command; the others are as many again and show the same."""
 TYPED = [

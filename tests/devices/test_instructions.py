@@ -56,7 +56,7 @@ def test_a_qemu_that_loads_no_plugins(
 
 def test_only_an_emulated_device_counts(files: ModuleType, tmp_path: Path, edgekit_cli: Callable[..., Any]) -> None:
     ended = edgekit_cli("bench", files.dense_tflite(tmp_path / "m.tflite"), "--instructions")
-    assert ended.code == 3 and "counts on emulated devices (emulator:CORE); cpu is none" in ended.err
+    assert ended.code == 3 and "counts on emulated devices (emulator:CORE); cpu is not emulated" in ended.err
 
 
 @pytest.fixture(scope="module")

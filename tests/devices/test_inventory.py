@@ -39,7 +39,7 @@ def test_names_come_and_go(file: Path) -> None:
 
 @pytest.mark.parametrize("name", ["cpu", "cuda", "a b", ""])
 def test_a_name_is_refused_before_the_device_is_asked(file: Path, name: str) -> None:
-    with pytest.raises(UsageError, match=r"is a kind of device|is no name for a device"):
+    with pytest.raises(UsageError, match=r"is a kind of device|is not a name for a device"):
         add(name, "ssh:nobody@192.0.2.1")
 
 

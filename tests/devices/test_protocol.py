@@ -1,4 +1,4 @@
-"""Frames: there and back, and everything that is none."""
+"""Frames: there and back, and everything that is not a frame."""
 
 from __future__ import annotations
 

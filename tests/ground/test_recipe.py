@@ -67,7 +67,7 @@ def test_lines_after_every_kind_of_statement(newline: str) -> None:
     assert [(p.line, p.text.split(";")[0]) for p in problems] == [
         (6, "a recipe has no 'colour'"),
         (7, "a recipe has no 'odd key'"),
-        (1, "'a\\n[[step]]' is no name for a folder"),
+        (1, "'a\\n[[step]]' is not a folder name"),
     ]
     recipe, problems = _parsed(newline.join(['source = "x"', "", "[[step]]", 'do = "a"', "[step.b]", "c = 1"]))
     assert problems == []
@@ -115,7 +115,7 @@ def test_no_toml(text: str, words: str) -> None:
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     binary = tmp_path / "model.onnx"
     binary.write_bytes(b"\x08\x0a\xff\xfe")
-    for place, words in ((tmp_path / "none.toml", "does not exist"), (tmp_path, "is a folder"), (binary, "no text")):
+    for place, words in ((tmp_path / "none.toml", "does not exist"), (tmp_path, "is a folder"), (binary, "not text")):
         with pytest.raises(RecipeError, match=words):
             read_recipe(place)
 

@@ -33,7 +33,7 @@ REFUSED = {
     ("CRNN-width", "onnx"): "a size that was asked to be dynamic is fixed in the network",
     ("CRNN-width", "tflite"): "a size that was asked to be dynamic is fixed in the network",
 }
-"""Reasons are quoted in docs/coverage.md; a network that goes through after all is no fault."""
+"""Reasons are quoted in docs/coverage.md; a network that goes through after all is not a fault."""
 
 
 def _cases() -> list[object]:

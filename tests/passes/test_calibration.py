@@ -192,7 +192,7 @@ def _whole() -> dict[str, Any]:
     (("probes", "feeds", 0, "x", "shape"), [-2, -3], "shape"),
     (("probes", "feeds", 0, "x", "shape"), [10**9, 10**9], "EDGEKIT_LIMIT_INPUT_BYTES"),
     (("probes", "feeds", 0, "x", "zlib"), "eJw=", "a probe of 24 bytes has others"),
-    (("probes", "feeds", 0, "x", "zlib"), "!!", "no calibration"),
+    (("probes", "feeds", 0, "x", "zlib"), "!!", "not a calibration"),
     (("probes", "feeds", 0, "x", "zlib"), "AAAA", "damaged probes"),
     (("probes", "prints", "t"), [[1, 2]], "has 2 values, 6 were expected"),
 ])  # fmt: skip

@@ -20,7 +20,7 @@ from edgekit.runtime import load
 from edgekit.types import Array, Artifact
 
 RNG = np.random.default_rng(0)
-WIDTH, HIDDEN, WORDS = 48, 80, 50  # 48 and 80 are no multiples of the block
+WIDTH, HIDDEN, WORDS = 48, 80, 50  # 48 and 80 are not multiples of the block
 
 
 def test_by_hand() -> None:

@@ -76,7 +76,7 @@ def test_free_sizes_and_integers_of_a_table_are_tried(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_run_cannot_be_compared(tmp_path: Path) -> None:
-    nodes = [node("Reshape", ["x", "shape"], ["y"])]  # random numbers are no shape of 8 values
+    nodes = [node("Reshape", ["x", "shape"], ["y"])]  # random numbers are not a shape of 8 values
     inputs = {"x": (FLOAT, [8]), "shape": (INT64, [2])}
     path = onnx_file(tmp_path / "m.onnx", nodes, inputs, ["y"], {}, opset=11)
     with pytest.raises(ModelError, match="cannot be compared with its conversion"):

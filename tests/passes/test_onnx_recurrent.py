@@ -133,7 +133,7 @@ def test_an_lstm_with_computed_weights_is_left_alone(tmp_path: Path) -> None:
 
 def test_what_onnxruntime_has_no_kernels_for_is_refused(tmp_path: Path) -> None:
     path = layer_file(tmp_path / "m.onnx", "GRU")
-    with pytest.raises(UnsupportedError, match=r"not to be had for \.onnx"):
+    with pytest.raises(UnsupportedError, match=r"not supported for \.onnx"):
         QuantizeOnnx("int16x8").run(open_artifact(path), PassContext(tmp_path / "q.onnx"))
 
 

@@ -350,7 +350,7 @@ class Attention(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Keeps the number of heads for its attention, and is none itself."""
+    """Keeps the number of heads for its attention, and is not an attention itself."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -379,7 +379,7 @@ def test_a_number_of_heads_alone_makes_no_attention() -> None:
 
 
 class Keywords(nn.Module):
-    """An adapter stands in front of it, whose name is none of the user's."""
+    """An adapter stands in front of it, whose name is not the user's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -400,7 +400,7 @@ def test_names_are_those_of_the_users_network() -> None:
     result = PruneBlocks(0.1).run(made)
     assert isinstance(result.model, Network)
     assert result.model.card.steps[-1].params["blocks"] == ["block"]
-    assert "left dense, their inputs are no multiple of 4: block.b.weight" in PruneTwoOfFour().run(made).notes
+    assert "left dense, the number of inputs is not a multiple of 4: block.b.weight" in PruneTwoOfFour().run(made).notes
 
 
 def test_a_layer_that_fails_at_its_width_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -222,7 +222,7 @@ def test_states_that_are_the_output_stay() -> None:
 
 
 def test_what_cannot_be_traced_is_refused_with_the_reason() -> None:
-    with pytest.raises(UnsupportedError, match="takes a width for granted"):
+    with pytest.raises(UnsupportedError, match="hard-codes a channel count"):
         PruneChannels(0.5).run(as_network(Fixed()))
     with pytest.raises(UnsupportedError, match="no channels can leave"):
         PruneChannels(0.5).run(as_network(Mixed()))

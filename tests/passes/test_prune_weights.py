@@ -49,7 +49,7 @@ def test_two_of_four_by_hand() -> None:
 def test_layers_that_do_not_divide_are_named() -> None:
     module = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
     result = PruneTwoOfFour().run(as_network(module, (1, 6)))
-    assert result.notes == ("left dense, their inputs are no multiple of 4: 0.weight",)
+    assert result.notes == ("left dense, the number of inputs is not a multiple of 4: 0.weight",)
     assert isinstance(result.model, Network)
     assert zeros(result.model.module) == 12
     with pytest.raises(UnsupportedError, match="multiple of 4"):

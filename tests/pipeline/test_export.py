@@ -260,7 +260,7 @@ def test_real_samples_take_part(factory: str, tmp_path: Path) -> None:
         ({"to": "onnx", "opset": 7}, UnsupportedError, "opset 7 cannot be written; there are 13 to 25"),
         ({"to": "onnx", "dynamic": ["image=batch"]}, UsageError, "INPUT:AXIS=NAME"),
         ({"to": "onnx", "dynamic": ["picture:0=n"]}, UsageError, "names the input 'picture'"),
-        ({"to": "onnx", "name": "../up"}, UsageError, "no plain file name"),
+        ({"to": "onnx", "name": "../up"}, UsageError, "not a plain file name"),
         ({"to": "onnx", "data": "npz:missing.npz"}, InputError, "missing.npz"),
     ],
 )

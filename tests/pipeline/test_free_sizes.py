@@ -22,7 +22,7 @@ def net():
 
 
 def test_a_network_that_takes_no_size_of_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The size of a self-test is 1; there is none here, and everything else is done at the size of the samples."""
+    """The size of a self-test is 1; no self-test runs here, and everything else is done at the size of the samples."""
     monkeypatch.chdir(tmp_path)
     Path("net.py").write_text(NET)
     edgekit.export("net.py:net", to="onnx", out=".", name="m", dynamic=["input:2=h", "input:3=w"])

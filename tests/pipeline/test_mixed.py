@@ -197,7 +197,7 @@ def test_what_does_not_go_together(hostile: dict[str, Path], data: str, tmp_path
     with pytest.raises(UsageError, match="quantize has no option mixd"):
         edgekit.quantize(onnx, scheme="int8", mixd="auto", out=out)
     (tmp_path / "broken.json").write_text("{}")
-    with pytest.raises(DataError, match="no plan of mixed precision"):
+    with pytest.raises(DataError, match="not a plan of mixed precision"):
         edgekit.quantize(onnx, scheme="int8-weights", mixed=str(tmp_path / "broken.json"), out=out)
     Plan("int8", "other", "", 0, ()).save(tmp_path / "other.json")
     with pytest.raises(DataError, match="plan of another file or scheme"):

@@ -282,7 +282,7 @@ def test_a_file_that_grew_is_not_published(tmp_path: Path) -> None:
     [
         ({"scheme": "int8"}, UsageError, "give --data"),
         ({"scheme": "auto"}, UsageError, "needs --data"),
-        ({"scheme": "int16x8"}, UnsupportedError, "not to be had for .onnx"),
+        ({"scheme": "int16x8"}, UnsupportedError, "not supported for .onnx"),
         ({"scheme": "float3"}, UsageError, "no scheme is called"),
         ({"scheme": "int8", "data": DATA, "calibration": "average"}, UsageError, "no calibration is called"),
         (
@@ -422,7 +422,7 @@ def test_on_the_screen(mlp: dict[str, Path], int8: dict[str, QuantizeResult], tm
 @pytest.mark.slow
 @pytest.mark.parametrize("format_", FORMATS)
 def test_the_shipped_cnn_stays_within_its_bar(tmp_path: Path, format_: str) -> None:
-    """int8 within 0.6 points of float on 2,000 test images; 0.4 more because 2,000 are no 10,000 (one sigma of a paired
+    """int8 within 0.6 points of float on 2,000 test images; 0.4 more than for 10,000 (one sigma of a paired
     difference of 2% of the answers)."""
     made = edgekit.export("cnn", to=[format_], out=tmp_path)
     path = made.artifacts[0].artifact.path

@@ -94,7 +94,7 @@ def test_wrong_use(trained, tmp_path):
 def test_a_head_that_is_none():
     with pytest.raises(DataError, match="no linear"):
         replace_head(torch.nn.ReLU(), 0, 3)
-    with pytest.raises(DataError, match="is no classifier"):
+    with pytest.raises(DataError, match="is not a classifier"):
         replace_head(torch.nn.Linear(4, 5), 6, 3)
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 7, 1), torch.nn.Flatten())
     assert replace_head(network, 7, 2) == "0"

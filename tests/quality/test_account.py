@@ -111,7 +111,7 @@ def test_a_reason_of_the_pass_goes_first(tmp_path: Path) -> None:
 
 
 def test_the_share_counts_bytes(tmp_path: Path) -> None:
-    """12 bytes of int8 beside 36 bytes of float32; scales and zero points are no weights."""
+    """12 bytes of int8 beside 36 bytes of float32; scales and zero points are not weights."""
     nodes = [*quantize("x", "xd"), *WEIGHT, conv("xd", "c"), helper.make_node("Mul", ["c", "f"], ["y"], name="mul")]
     found = counted(tmp_path, nodes, f=np.ones(9, np.float32))
     assert found.weight_bytes_integer_share == pytest.approx(12 / 48)

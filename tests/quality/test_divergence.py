@@ -1,4 +1,4 @@
-"""The first layer that differs: found among fused, transposed and padded tensors, and not found where there is none."""
+"""The first layer that differs: found among fused, transposed and padded tensors, and not found in equal files."""
 
 from __future__ import annotations
 

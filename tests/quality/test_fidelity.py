@@ -105,7 +105,7 @@ def _softmax(logits: Array) -> Array:
 
 
 def test_of_a_softmax_over_many_classes_those_that_occur_are_judged() -> None:
-    """200 classes of which 8 occur: rounding to 1/256 leaves nothing of the others, and that is no fault."""
+    """200 classes of which 8 occur: rounding to 1/256 leaves nothing of the others, and that is not a fault."""
     rng = np.random.default_rng(4)
     logits = rng.normal(size=(64, 200)) + 12 * (np.arange(200) == rng.integers(0, 8, (64, 1)))
     wanted = _softmax(logits)

@@ -1,4 +1,4 @@
-"""Boolean inputs in a proof: a mask that hides everything is no input that attention has an answer to."""
+"""Boolean inputs in a proof: a mask that hides everything is not an input that attention has an answer to."""
 
 from __future__ import annotations
 

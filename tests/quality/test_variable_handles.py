@@ -1,4 +1,4 @@
-"""TFLite files with variable handles: operators without inputs or without outputs, tensors that are no numbers."""
+"""TFLite files with variable handles: operators without inputs or without outputs, tensors that are not numbers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_it_is_inspected(handles: Path) -> None:
         "ASSIGN_VARIABLE": 2, "VAR_HANDLE": 2, "ADD": 1, "CALL_ONCE": 1, "READ_VARIABLE": 1,
     }  # fmt: skip
     assert document["stateful"]
-    assert document["account"] is None  # nothing is quantized: a handle is no integer
+    assert document["account"] is None  # nothing is quantized: a handle is not an integer
 
 
 def test_what_moves_a_variable_is_no_work(handles: Path) -> None:

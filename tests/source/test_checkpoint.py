@@ -135,7 +135,7 @@ def test_a_factory_that_is_not_needed_is_an_error(tmp_path: Path, code: Path, mi
     save_checkpoint(resolve("mlp"), tmp_path / "zoo.safetensors")
     with pytest.raises(UsageError, match="is a mlp of the zoo; leave --factory out"):
         resolve(str(tmp_path / "zoo.safetensors"), factory=f"{code}:make")
-    with pytest.raises(UsageError, match=r"--factory goes with a checkpoint \(.safetensors\), and mlp is none"):
+    with pytest.raises(UsageError, match=r"--factory goes with a checkpoint \(.safetensors\); mlp is not a checkpoint"):
         resolve("mlp", factory=f"{code}:make")
     with pytest.raises(UsageError, match="name the code that makes the network"):
         resolve(str(mine), factory=str(mine))

@@ -66,7 +66,7 @@ def test_a_changed_weight_trips_the_proof(exported: ExportResult, saved_models: 
 
 def test_other_formats_are_refused(network: Network) -> None:
     for converter in (TorchToOnnx(), TorchToPt2()):
-        with pytest.raises(UnsupportedError, match=f"no {converter.format} to be had: use --to tflite"):
+        with pytest.raises(UnsupportedError, match=f"cannot be converted to {converter.format}: use --to tflite"):
             converter.suited(network)
 
 

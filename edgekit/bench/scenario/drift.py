@@ -28,7 +28,7 @@ class Change:
 
     @property
     def real(self) -> bool:
-        """Whether it is no accident and large enough to matter."""
+        """Whether it is not an accident and large enough to matter."""
         return self.p < SIGNIFICANCE and abs(self.ratio - 1) > LEAST_CHANGE
 
 

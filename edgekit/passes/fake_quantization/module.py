@@ -97,7 +97,7 @@ class FakeQuantized(nn.Module):
         """Point -> its range, which holds zero.
 
         Raises:
-            GateError: a range that is no finite number.
+            GateError: a range that is not a finite number.
         """
         found = {}
         for name, (low, high) in zip(self.plan.points, self.ranges.tolist(), strict=True):

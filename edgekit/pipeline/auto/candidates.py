@@ -87,7 +87,7 @@ def mixed_candidate(failed: Candidate) -> list[Candidate]:
 
 
 def make(candidate: Candidate, samples: Samples, options: AutoOptions, notebook: Notebook) -> Made | str:
-    """The candidate's file, or why there is none. Made once, however often the run is begun.
+    """The candidate's file, or why it could not be made. Made once, however often the run is begun.
 
     Raises:
         StorageError: the disk is full.

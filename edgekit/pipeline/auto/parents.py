@@ -62,7 +62,7 @@ def read_given(models: Sequence[str | Path], factory: str | None = None) -> Give
     files: list[Artifact] = []
     for model in models:
         if Path(model).suffix.lower() not in SUFFIXES:
-            raise UsageError(f"{model} is no .onnx or .tflite file; give a network by itself, it is exported to both")
+            raise UsageError(f"{model} is not a .onnx or .tflite file; give a network alone, it is exported to both")
         artifact = open_artifact(model)
         evidence = quantized_already(artifact)
         if evidence:
@@ -126,6 +126,6 @@ def _check_one_network(files: Sequence[Artifact]) -> None:
     if len(hashes) > 1:
         first, second, *_ = hashes.values()
         raise UsageError(
-            f"{first.path} and {second.path} were made from different weights, so that the better of the two is no "
-            "question of speed; give files of one network"
+            f"{first.path} and {second.path} were made from different weights, so speed alone cannot "
+            "decide between them; give files of one network"
         )

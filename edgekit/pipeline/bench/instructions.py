@@ -31,7 +31,7 @@ def count_instructions(cell: Cell) -> dict[str, Any]:
     plan = cell.plan
     transport = transport_for(plan.device)
     if not isinstance(transport, EmulatorTransport):
-        raise UnsupportedError(f"--instructions counts on an emulated device; {plan.device.name} is none")
+        raise UnsupportedError(f"--instructions counts on an emulated device; {plan.device.name} is not emulated")
     with scratch_folder() as folder:
         file = folder / "counts"
         transport.count_into(file)

@@ -36,7 +36,7 @@ SCHEMA = "edgekit.bench.journal/2"
 KEPT_S = 7 * 86_400.0
 """Journals in the state folder that are older than this are removed."""
 FRESH_S = 3600.0
-"""An interrupted run is gone on with unasked up to this age; later only with ``--resume``."""
+"""An interrupted run is resumed automatically if it is younger than this; later only with ``--resume``."""
 
 
 @dataclass

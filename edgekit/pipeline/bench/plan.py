@@ -53,7 +53,7 @@ def make_plans(models: Sequence[str], options: BenchOptions) -> list[CellPlan]:
 
 
 def _check_time(devices: Sequence[DeviceSpec], options: BenchOptions) -> None:
-    """Refuses to measure time where there is none.
+    """Refuses to measure time on a device whose latency cannot be measured.
 
     Raises:
         UnsupportedError: an option whose answer is a time, on an emulated device.
@@ -65,7 +65,7 @@ def _check_time(devices: Sequence[DeviceSpec], options: BenchOptions) -> None:
     asked += ["--baseline"] if options.baseline is not None else []
     real = [device.name for device in devices if device.kind != "emulator"]
     if options.instructions and real:
-        raise UnsupportedError(f"--instructions counts on emulated devices (emulator:CORE); {real[0]} is none")
+        raise UnsupportedError(f"--instructions counts on emulated devices (emulator:CORE); {real[0]} is not emulated")
     if without and asked:
         raise UnsupportedError(
             f"{without[0]} is emulated and has no time to measure: leave out {', '.join(asked)}. It shows that a file "
@@ -87,7 +87,7 @@ def _runtimes(artifact: Artifact, wanted: Sequence[str]) -> list[str | None]:
     """Those of ``wanted`` that read this file; ``[None]`` when none is wanted.
 
     Raises:
-        UsageError: none of them does, or a name is no runtime.
+        UsageError: none of them does, or a name is not a runtime.
     """
     if not wanted:
         return [None]

@@ -1,4 +1,4 @@
-"""``--probe``: things that make a time another one than it seems: denormal weights, made-up input, state to reset."""
+"""``--probe``: factors that distort latency: denormal weights, made-up input, state to reset."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class BenchResult:
         """The comparison of ``model`` (as it was given) with the first model, in the first group that has it.
 
         Raises:
-            UsageError: there is none.
+            UsageError: no comparison of ``model`` exists.
         """
         for found in self.comparisons:
             if found.a == str(model) and to in (None, found.b):

@@ -99,7 +99,7 @@ def check_tools(plans: Sequence[CellPlan], options: BenchOptions) -> None:
     """
     timed = [plan for plan in plans if plan.device.kind in KINDS]
     if options.tool and not timed:
-        raise UsageError(f"--tool {options.tool[0]} is for adb: devices; there is none here")
+        raise UsageError(f"--tool {options.tool[0]} is for adb: devices; no such device is named")
     for file in options.tool:
         if not Path(file).is_file():
             raise UsageError(f"--tool {file}: there is no such file; get {GET}")

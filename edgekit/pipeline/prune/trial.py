@@ -244,7 +244,7 @@ def gradients_of(network: Network, samples: Dataset, options: TrainOptions) -> M
 
 
 def measured(network: Network, samples: Dataset | None) -> Quality | None:
-    """Quality on the test split; on what was given where it is no train split."""
+    """Quality on the test split; on what was given where it is not a train split."""
     if samples is None:
         return None
     return module_quality(network, open_data(f"{samples.name}@test") if samples.split == "train" else samples)

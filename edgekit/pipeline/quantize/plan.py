@@ -86,11 +86,11 @@ def load_plan(path: Path, artifact: Artifact, scheme: str) -> Plan:
     """
     document = parse_json(read_regular(path, DataError, "a plan", "DOCUMENT_BYTES"), DataError, path)
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise DataError(f"{path} is no plan of mixed precision; --mixed with -o FILE.json writes one")
+        raise DataError(f"{path} is not a plan of mixed precision; --mixed with -o FILE.json writes one")
     try:
         plan = typed(Plan, document, "it")
     except ValueError as error:
-        raise DataError(f"{path} is no plan of mixed precision: {error}") from error
+        raise DataError(f"{path} is not a plan of mixed precision: {error}") from error
     if plan.model_sha256 != sha256_model(artifact.path) or plan.scheme != scheme:
         raise DataError(f"{path} is a plan of another file or scheme ({plan.scheme}) than {artifact.path}, {scheme}")
     return plan

@@ -112,7 +112,7 @@ class Folder:
         self.path = path
 
     def record(self, unit: Unit) -> Record | None:
-        """The record of ``unit``; None where there is none that can be read (it is then done again)."""
+        """The record of ``unit``; None if no record can be read (the unit then runs again)."""
         try:
             data = self._place(unit).read_bytes()
             return typed(Record, parse_json(data, InputError, self._place(unit)), "the record")

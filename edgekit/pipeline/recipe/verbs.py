@@ -62,7 +62,7 @@ def verb(name: str) -> Verb:
 
     Raises:
         UsageError: no such step.
-        TypeError: what an entry point brings is no command that could be a step.
+        TypeError: what an entry point brings is not a command that could be a step.
     """
     command = registry.lookup("steps", name)
     arguments = [p for p in command.params if isinstance(p, click.Argument)]
@@ -109,7 +109,7 @@ def writes_file(option: click.Option) -> bool:
 def wrong(kind: Verb, option: click.Option, value: object) -> str | None:
     """What is wrong with one ``value`` of ``option``; None if nothing is.
 
-    Kinds are those of TOML (5 is no text, "5" no number); ranges and choices are those of the option.
+    Kinds are those of TOML (5 is not text, "5" not a number); ranges and choices are those of the option.
     """
     wanted = _kind(option)
     if not _is(value, option):

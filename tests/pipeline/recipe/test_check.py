@@ -87,7 +87,7 @@ def _titles(result: ShowResult) -> list[str]:
         (EXPORT + '[[step]]\ndo = "quantize"\nscheme = "int8"\nmax-drop = 5', 9, "--max-drop is 5"),
         (EXPORT + '[[step]]\ndo = "quantize"\nscheme = "int8"\nsave-calibration = "c.json"', 9, "2 runs"),
         (EXPORT + '[[step]]\ndo = "verify"\nagainst = "cnnn"', 8, "against: no network is called 'cnnn'"),
-        (EXPORT + '[[step]]\ndo = "quantize"\nscheme = "int16x8"', 8, "not to be had for .onnx files"),
+        (EXPORT + '[[step]]\ndo = "quantize"\nscheme = "int16x8"', 8, "not supported for .onnx files"),
         (EXPORT + '[[step]]\ndo = "quantize"\nscheme = "int9"', 8, "no scheme is called 'int9'"),
         (EXPORT + '[[step]]\ndo = "quantize"\nscheme = "int8"\nmin-snr = 200', 9, "--min-snr is 200; give decibels"),
         (EXPORT + '[[step]]\ndo = "quantize"\nscheme = "int8"\nmixed = true\nkeep-float = "a"', 9, "drop one"),
