@@ -60,7 +60,7 @@ class Comparison:
     setting: Mapping[str, Any] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
-        """The JSON form of CONTRACT, and what the verdict stands on."""
+        """The entry of ``comparisons`` in a JSON document, and what the verdict stands on."""
         body: dict[str, Any] = {
             "a": self.a,
             "b": self.b,

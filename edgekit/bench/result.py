@@ -89,7 +89,7 @@ class CellResult:
         return compare_paired(*names, self.blocks, first.blocks, (self.owners, first.owners), self.floor)
 
     def document(self) -> dict[str, Any]:
-        """The entry of ``results`` (CONTRACT), with the sizes of the blocks so that it can be compared again."""
+        """The entry of ``results`` of ``bench``, with the sizes of the blocks so that it can be compared again."""
         samples = self.samples_ns
         measured = self.noise
         setting = self.setting

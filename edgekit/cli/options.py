@@ -33,7 +33,7 @@ class Decorator(Protocol):
 
 
 class Result(Protocol):
-    """What a pipeline verb gives back: ``document()`` is the body of its JSON document (CONTRACT), no envelope."""
+    """What a pipeline verb gives back: ``document()`` is the body of its JSON document, without envelope."""
 
     def document(self) -> dict[str, Any]: ...
 

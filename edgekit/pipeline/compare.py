@@ -40,7 +40,7 @@ class CompareResult:
         return gate_error(self.comparisons, self.fail_slower)
 
     def document(self) -> dict[str, Any]:
-        """The body of CONTRACT's compare document."""
+        """The body of the ``compare`` document."""
         body: dict[str, Any] = {
             "comparisons": [comparison.document() for comparison in self.comparisons],
             "verdict": self.verdict.value,

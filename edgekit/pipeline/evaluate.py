@@ -28,7 +28,7 @@ class EvalResult:
     """What the file's card says was measured before, for comparison."""
 
     def document(self) -> dict[str, Any]:
-        """CONTRACT's ``eval`` document, without the envelope."""
+        """The ``eval`` document, without the envelope."""
         found = self.evaluation
         return {
             "model": str(self.model),

@@ -65,7 +65,7 @@ class ExportResult:
     """``trained``, ``pretrained``, ``partly random`` or ``random``; None where the source does not say."""
 
     def document(self) -> dict[str, Any]:
-        """CONTRACT's ``export`` document, without the envelope."""
+        """The ``export`` document, without the envelope."""
         return {
             "source": self.source,
             "network": self.network,

@@ -62,7 +62,7 @@ class VerifyResult:
         return ""
 
     def document(self) -> dict[str, Any]:
-        """CONTRACT's ``verify`` document, without the envelope."""
+        """The ``verify`` document, without the envelope."""
         rows = [*self.ledger.cases, *([self.selftest] if self.selftest is not None else [])]
         return {
             "model": str(self.model),

@@ -67,7 +67,7 @@ class Account:
         return self.integer_operators > 0 or self.weight_bytes_integer_share > 0
 
     def document(self) -> dict[str, Any]:
-        """The account as JSON values, with the names of CONTRACT."""
+        """The account as JSON values, with the names of the ``quantize`` document."""
         left = [{"operator": f.operator, "name": f.name, "reason": f.reason} for f in self.left_float]
         return {**self._figures(), "left_float": left}
 

@@ -1,4 +1,4 @@
-"""Bench results as text, CSV and Markdown. All read the JSON document (CONTRACT ``bench`` and ``compare``)."""
+"""Bench results as text, CSV and Markdown. All read the JSON documents ``bench`` and ``compare``."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ SCHEMA_VERSION = 1
 
 
 def envelope(verb: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    """``body`` with ``schema``, ``edgekit`` and ``environment`` in front (CONTRACT: every document has the three)."""
+    """``body`` with ``schema``, ``edgekit`` and ``environment`` in front (in every document: README.md)."""
     from edgekit.bench.environment import environment
 
     head = {"schema": f"edgekit.{verb}/{SCHEMA_VERSION}", "edgekit": __version__, "environment": environment()}

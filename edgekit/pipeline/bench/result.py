@@ -118,7 +118,7 @@ class BenchResult:
         return gate_error(self.comparisons, self.options.fail_slower)
 
     def document(self) -> dict[str, Any]:
-        """The body of CONTRACT's bench document, with the protocol and the order the blocks ran in."""
+        """The body of the ``bench`` document, with the protocol and the order the blocks ran in."""
         body: dict[str, Any] = {
             "results": [result.document() for result in self.results],
             "comparisons": [comparison.document() for comparison in self.comparisons],

@@ -26,7 +26,7 @@ class QuantizePlan:
     notes: tuple[str, ...]
 
     def document(self) -> dict[str, Any]:
-        """CONTRACT's ``quantize`` document of a dry run, without the envelope."""
+        """The ``quantize`` document of a dry run, without the envelope."""
         return {
             "dry_run": True,
             "model": str(self.model),
@@ -62,7 +62,7 @@ class QuantizeResult:
         return None if self.before is None or self.after is None else drop(self.before, self.after)
 
     def document(self) -> dict[str, Any]:
-        """CONTRACT's ``quantize`` document, without the envelope."""
+        """The ``quantize`` document, without the envelope."""
         return {
             "artifact": {
                 "path": str(self.artifact.path),
