@@ -57,10 +57,10 @@ class HuggingFace(Source):
         with _told(text):
             inputs = example_inputs(module, made.processor)
             if made.weights == RANDOM:
-                from edgekit.source.enliven import enliven
+                from edgekit.source.randomize import randomize_degenerate_parameters
 
                 with seeded():
-                    enliven(module, (), inputs)
+                    randomize_degenerate_parameters(module, (), inputs)
         own = text.removesuffix(PART)
         name = Path(own).name or "network"
         network = assemble(module, (), inputs, name, config, f"hf:{text}")

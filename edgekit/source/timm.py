@@ -39,10 +39,10 @@ class Timm(Source):
 
         example = torch.zeros(1, *about["input_size"])
         if weights == RANDOM:
-            from edgekit.source.enliven import enliven
+            from edgekit.source.randomize import randomize_degenerate_parameters
 
             with seeded():
-                enliven(module, (example,))
+                randomize_degenerate_parameters(module, (example,))
         network = assemble(module, (example,), {}, text, config, f"timm:{text}")
         labels = _labels(timm, module) if weights == PRETRAINED else ()
         task = Task("classification", labels, "accuracy") if getattr(module, "num_classes", 0) else Task()

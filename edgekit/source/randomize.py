@@ -17,8 +17,10 @@ SMALL = 1e-3
 """A vector of factors that are all at most this far from zero switches its branch off."""
 
 
-def enliven(module: nn.Module, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> None:
-    """Draws what a fresh network has at zero or one, and measures the statistics of its batch normalisations.
+def randomize_degenerate_parameters(
+    module: nn.Module, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+) -> None:
+    """Draws parameters that a fresh network has at zero or one; measures the statistics of batch normalisations.
 
     Factors of normalisations, and other vectors that are constant and close to zero, become uniform in 0.5..1.5; the
     statistics are those of one pass over noise in the shapes of the example arguments. ``module`` is left in eval mode.
