@@ -230,7 +230,7 @@ class Adb:
             raise ProtocolError(f"{self.name} says {error} to adb {arguments[0]}; what runs there?") from None
         finally:
             channel.kill()
-        return _Answer(1 if status is None else status, out.replace("\r\n", "\n"), channel.words.text())
+        return _Answer(1 if status is None else status, out.replace("\r\n", "\n"), channel.stderr_tail.text())
 
     def _unreachable(self, answer: _Answer) -> DeviceError:
         said = answer.said

@@ -24,33 +24,33 @@ _TOO_OLD = re.compile(r"needs Python ([\d.]+), this is ([\d.]+)")
 
 def autopsy(channel: Channel, transport: Transport, command: str, limit_bytes: int | None) -> EdgekitError:
     """The error for a worker that has ended while it was asked ``command``. ``limit_bytes``: of its memory, if any."""
-    words, where = channel.words, f"the worker on {transport.spec.name}"
-    ending = transport.ending(channel.status, words.text())
+    tail, where = channel.stderr_tail, f"the worker on {transport.spec.name}"
+    ending = transport.ending(channel.status, tail.text())
     if ending.lost and command == "hello":
         return UnreachableError(f"{transport.spec.name} cannot be reached: {ending.words}")
     if ending.lost:
         return UnreachableError(f"{where} was lost during {command!r}: {ending.words}")
-    if (limit_bytes and ending.killed) or (ending.status and words.out_of_memory()):
+    if (limit_bytes and ending.killed) or (ending.status and tail.out_of_memory()):
         limit = f" (limit {limit_bytes:,} bytes)" if limit_bytes else ""
         return WorkerMemoryError(
             f"{where} ran out of memory during {command!r}{limit}; use a smaller model or batch, or allow it more"
         )
     advice = "try another runtime with --runtime, or see its log with --debug"
     if command == "hello":
-        missing = _missing(words.last(), where, transport)
+        missing = _missing(tail.last(), where, transport)
         if missing is not None:
             return missing
-        if _NO_ROOM in words.last():
-            return TransferError(f"{where} cannot start{words.last()}; free some space there")
+        if _NO_ROOM in tail.last():
+            return TransferError(f"{where} cannot start{tail.last()}; free some space there")
         if ending.status == _NOT_FOUND:
             return RuntimeMissingError(
-                f"{where} cannot start{words.last()}; there is no such Python. "
+                f"{where} cannot start{tail.last()}; there is no such Python. "
                 "Run there: sudo apt install python3 python3-venv, or name one with ?python=/path/to/python"
             )
         advice = "it should be a Python 3.11 or newer with numpy and a runtime"
     if ending.killed:
         advice = "it was killed from outside, by the system for want of memory or by someone; try it again"
-    return WorkerCrashError(f"{where} died during {command!r}: {ending}{words.last()}; {advice}")
+    return WorkerCrashError(f"{where} died during {command!r}: {ending}{tail.last()}; {advice}")
 
 
 def _missing(last: str, where: str, transport: Transport) -> RuntimeMissingError | None:

@@ -1,4 +1,4 @@
-"""A program at the other end of three pipes: bytes in, bytes out, its last words, and its end. It knows no frames."""
+"""A program at the other end of three pipes: bytes in, bytes out, standard error, and its end. It knows no frames."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Final
 
 from edgekit import children
-from edgekit.devices.lastwords import Lastwords
+from edgekit.devices.stderr_tail import StderrTail
 from edgekit.devices.stop import Stopped, current
 from edgekit.errors import DeviceError
 
@@ -28,7 +28,7 @@ class Channel:
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], name: str) -> None:
-        self.words = Lastwords(name)
+        self.stderr_tail = StderrTail(name)
         self._sending: list[memoryview] = []
         self._stop = current()
         try:
@@ -118,7 +118,7 @@ class Channel:
     def drain(self) -> None:
         """Takes what it has said on standard error."""
         if self._process.stderr is not None and not self._process.stderr.closed:
-            self.words.drain(self._errors)
+            self.stderr_tail.drain(self._errors)
 
     def leave(self, last: bytes, within_s: float) -> None:
         """Sends a last word and waits for the program's end, at most ``within_s``."""
@@ -141,7 +141,7 @@ class Channel:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         self.drain()
-        self.words.tell()
+        self.stderr_tail.tell()
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
@@ -153,14 +153,14 @@ class Channel:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
-            readers = [self._from] if self.words.ended else [self._from, self._errors]
+            readers = [self._from] if self.stderr_tail.ended else [self._from, self._errors]
             readable, writable, _ = select.select(readers + stop, [self._to] if self._sending else [], [], left)
             if self._stop is not None and self._stop.descriptor in readable:
                 raise Stopped
             if writable:
                 self._send_some()
             if self._errors in readable:
-                self.words.drain(self._errors)
+                self.stderr_tail.drain(self._errors)
             if self._from in readable:
                 return
 

@@ -67,7 +67,7 @@ class WorkerClient:
 
     The worker is a process group of its own, killed as a whole on a time-out, on an interrupt and on anything that is
     not an answer; after that every call raises the error that ended it. What it wrote to standard error goes to the
-    DEBUG log, and its last words into the message of the error.
+    DEBUG log, and its last line into the message of the error.
 
     Args:
         transport: how the program is started.

@@ -118,7 +118,7 @@ def test_what_libraries_print_breaks_nothing(
 def test_a_flood_of_errors_blocks_nothing_and_is_not_kept(broken: Callable[..., WorkerClient]) -> None:
     with broken("for k in range(20000): sys.stderr.write('x' * 500 + '\\n')") as client:  # 10 MB
         client.reset()
-        assert len(client._channel.words._kept) <= 64 << 10
+        assert len(client._channel.stderr_tail._kept) <= 64 << 10
 
 
 def test_waiting_costs_the_parent_nothing(broken: Callable[..., WorkerClient]) -> None:

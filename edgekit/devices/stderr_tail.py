@@ -21,7 +21,7 @@ _FAULT: Final = "Fatal Python error: "
 """How faulthandler begins; what was said before it tells more than the stack behind it."""
 
 
-class Lastwords:
+class StderrTail:
     """The tail of one worker's standard error. ``ended``: its other end is closed."""
 
     def __init__(self, name: str) -> None:
