@@ -17,8 +17,8 @@ import numpy as np
 from edgekit.artifact import onnx_parts, sha256_file
 from edgekit.bench.clock import Block, WarmupRule
 from edgekit.cardfile import signature_from_json
-from edgekit.devices.autopsy import autopsy
 from edgekit.devices.channel import Channel
+from edgekit.devices.classify_exit import classify_exit
 from edgekit.devices.progress import sending
 from edgekit.devices.protocol import Message, decode, encode
 from edgekit.devices.schema import ENVELOPE, REPLIES, Reply, check_outputs, check_signature, output_bytes
@@ -380,7 +380,7 @@ class WorkerClient:
             yield
         except EOFError:
             self._channel.wait(_LEAVE_S)  # it may have closed its output and live on: killed with what follows
-            raise self._end(autopsy(self._channel, self._transport, command, self._memory_limit_bytes)) from None
+            raise self._end(classify_exit(self._channel, self._transport, command, self._memory_limit_bytes)) from None
         except TimeoutError:
             raise self._end(
                 WorkerTimeoutError(

@@ -22,7 +22,7 @@ _NOT_FOUND = 127
 _TOO_OLD = re.compile(r"needs Python ([\d.]+), this is ([\d.]+)")
 
 
-def autopsy(channel: Channel, transport: Transport, command: str, limit_bytes: int | None) -> EdgekitError:
+def classify_exit(channel: Channel, transport: Transport, command: str, limit_bytes: int | None) -> EdgekitError:
     """The error for a worker that has ended while it was asked ``command``. ``limit_bytes``: of its memory, if any."""
     tail, where = channel.stderr_tail, f"the worker on {transport.spec.name}"
     ending = transport.ending(channel.status, tail.text())
