@@ -22,7 +22,7 @@ from typing import ClassVar, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from edgekit import children
-from edgekit.devices import doorman
+from edgekit.devices import bootstrap
 from edgekit.devices.archive import OLDEST_PYTHON, floor_archive
 from edgekit.devices.channel import Channel
 from edgekit.devices.transport import Ending, Start, Transport
@@ -40,10 +40,10 @@ REMOTE: Final = (
     f'for c in {_PLACES}; do "$c" -c "{_GOOD}" </dev/null >/dev/null 2>&1 && p=$c && break; done; fi; '
     f'exec "$p" -c "{_FIRST}"\''
 )
-"""What the login shell there is given, always the same. It reads the Python to use, then the doorman, as lines."""
+"""What the login shell there is given, always the same: it reads the Python to use, then the bootstrap, as lines."""
 _HOST: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*|[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?")
 _USER: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+-]*")
-_ENDED: Final = re.compile(rf"^{doorman.ENDED} (-?\d{{1,3}})$", re.MULTILINE)
+_ENDED: Final = re.compile(rf"^{bootstrap.ENDED} (-?\d{{1,3}})$", re.MULTILINE)
 IDLE_S: Final = 6 * 3600
 """A worker that is asked nothing for so long ends: a network that dies without a word leaves its server waiting."""
 _LOST: Final = 255
@@ -145,10 +145,10 @@ class SshTransport(Transport):
             "arguments": [*start.arguments, "--idle-limit", str(IDLE_S)],
             "environment": start.environment,
         }
-        lines = [self.address.python.encode() or b"-", _doorman(), json.dumps(order).encode(), b""]
+        lines = [self.address.python.encode() or b"-", _bootstrap(), json.dumps(order).encode(), b""]
         channel.send([memoryview(b"\n".join(lines))])
         try:
-            answer = bytes(channel.read_after(doorman.MARK, 5, deadline))
+            answer = bytes(channel.read_after(bootstrap.MARK, 5, deadline))
         except ValueError as error:
             raise ProtocolError(
                 f"{self.spec.name} talks and does not start a worker: {error}; its login shell should print nothing"
@@ -178,8 +178,8 @@ class SshTransport(Transport):
 
 
 @functools.cache
-def _doorman() -> bytes:
-    return base64.b64encode(Path(doorman.__file__).read_bytes())
+def _bootstrap() -> bytes:
+    return base64.b64encode(Path(bootstrap.__file__).read_bytes())
 
 
 @functools.cache

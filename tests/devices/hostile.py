@@ -1,7 +1,7 @@
 """A device that speaks the protocol wrongly, in a hundred ways: a program, and the catalogue of what it does.
 
     hostile.py NAME …          in the place of a Python (``python:``): a worker that speaks frames on its pipes
-    hostile.py NAME … -- HOST  in the place of ssh (``$EDGEKIT_SSH``): the doorman's words first, then the worker
+    hostile.py NAME … -- HOST  in the place of ssh (``$EDGEKIT_SSH``): the bootstrap's words first, then the worker
 
 It answers every command as a real worker does (:mod:`honest`), until the one whose turn it is. Standard library only,
 so that it starts in no time. ``hostile_runs.py`` brings it together with edgekit.
@@ -388,7 +388,7 @@ def main(name: str, arguments: list[str]) -> None:
         send(b"host x\ncontrolpersist no\n\xff\xfe\n")
         return
     if "--" in arguments:
-        for _ in range(3):  # the Python, the doorman, the order
+        for _ in range(3):  # the Python, the bootstrap program, the order
             line()
         send(behaviour.act({"id": 0}, b"") if behaviour.command == "door" else b"EKD1 have\n")
     if not behaviour.command:

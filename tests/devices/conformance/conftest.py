@@ -113,8 +113,8 @@ class Ssh(Place):
 
     def cut(self, client: WorkerClient) -> None:
         """Kills the server's process of this session; the worker is told by nobody."""
-        doorman = _parent(int(client.hello["pid"]))
-        os.kill(_parent(doorman), signal.SIGKILL)
+        bootstrap = _parent(int(client.hello["pid"]))
+        os.kill(_parent(bootstrap), signal.SIGKILL)
 
 
 def _parent(pid: int) -> int:
