@@ -1,6 +1,6 @@
 """Times several cells in interleaved blocks, one at a time; a cell that fails loses only itself.
 
-Between two blocks the thermometer is read. A block with a slow reading before or after it, or in which the machine
+Between blocks the reference workload is read. A block with a slow reading before or after it, or in which the machine
 stood still, is disturbed: it is taken again after a pause, as long as the time set aside for that lasts; what could
 not be taken again is kept and marked.
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from edgekit.bench.clock import Block, Samples, WarmupRule, now_ns, time_calls
 from edgekit.bench.compare import Comparison, compare_paired
+from edgekit.bench.reference_workload import ReferenceReadings
 from edgekit.bench.schedule import (
     FEWEST_ROUNDS,
     MIN_SAMPLES,
@@ -29,7 +30,6 @@ from edgekit.bench.schedule import (
     plan,
     spare_ns,
 )
-from edgekit.bench.thermometer import Thermometer
 from edgekit.errors import EdgekitError
 
 log = logging.getLogger("edgekit")
@@ -81,7 +81,7 @@ class Session:
 
     Attributes:
         order: per round, the cells (their index) in the order they ran.
-        thermometer: see :meth:`edgekit.bench.thermometer.Thermometer.document`; empty without one.
+        reference: see :meth:`edgekit.bench.reference_workload.ReferenceReadings.document`; empty without one.
         kept: blocks that an interrupted run had taken before.
         parent_share: share of a core that this process took from the first block to the last.
     """
@@ -89,7 +89,7 @@ class Session:
     taken: tuple[Taken, ...]
     plan: Plan
     order: tuple[tuple[int, ...], ...]
-    thermometer: Mapping[str, Any] = field(default_factory=dict)
+    reference: Mapping[str, Any] = field(default_factory=dict)
     kept: int = 0
     parent_share: float = 0.0
 
@@ -116,7 +116,7 @@ def time_interleaved(
     *,
     seconds: float,
     seed: int,
-    thermometer: Thermometer | None = None,
+    reference: ReferenceReadings | None = None,
     keeper: Keeper | None = None,
     fixed: Plan | None = None,
     note: Callable[[int, int], None] | None = None,
@@ -128,7 +128,7 @@ def time_interleaved(
             rounds to the next. Empty for a cell that failed before; its place in the result stays empty.
         seconds: time for each cell, its warm-up included.
         seed: of the order.
-        thermometer: read between blocks; None: no block is repeated for a slow machine.
+        reference: read between blocks; None: no block is repeated for a slow machine.
         keeper: where blocks are kept as they finish; None: nowhere.
         fixed: the plan of another run that is to be repeated to the last round; None: it follows from ``seconds``.
         note: called after each round, with the number of rounds that are done and of those that are planned.
@@ -136,14 +136,14 @@ def time_interleaved(
     began = now_ns()
     taken = tuple(Taken() for _ in cells)
     spent = [_warm_up(replicas, record, seconds) for replicas, record in zip(cells, taken, strict=True)]
-    reading = min(thermometer.take() for _ in range(3)) if thermometer is not None else 0
+    reading = min(reference.take() for _ in range(3)) if reference is not None else 0
     typical = [float(np.median(record.warmup_ns[-16:])) for record in taken if record.warmup_ns.size]
     most = max((len(c) for c in cells), default=1)
     chosen = fixed or plan(seconds, max(typical, default=0.0), max(spent, default=0.0), most, 3.0 * reading)
     if keeper is not None:
         chosen = keeper.begin(chosen)
     order = orders(len(cells), chosen.rounds, seed)
-    run = _Run(chosen, thermometer, spare_ns(seconds, len(cells)), keeper)
+    run = _Run(chosen, reference, spare_ns(seconds, len(cells)), keeper)
     kept, started, busy = 0, now_ns(), time.process_time_ns()
     allowed_ns = seconds * len(cells) * 1e9 + MOST_EXTRA_NS
     for place, round_ in enumerate(order):
@@ -160,7 +160,7 @@ def time_interleaved(
         if note is not None:
             note(place + 1, chosen.rounds)
     share = (time.process_time_ns() - busy) / max(now_ns() - started, 1)
-    told = thermometer.document() if thermometer is not None else {}
+    told = reference.document() if reference is not None else {}
     return Session(taken, chosen, tuple(tuple(round_) for round_ in order), told, kept, share)
 
 
@@ -173,13 +173,13 @@ class _Run:
     """Takes blocks, with what is left of the time for repeating them."""
 
     def __init__(
-        self, chosen: Plan, thermometer: Thermometer | None, spare: float, keeper: Keeper | None = None
+        self, chosen: Plan, reference: ReferenceReadings | None, spare: float, keeper: Keeper | None = None
     ) -> None:
         self._plan = chosen
         self._keeper = keeper
-        self._thermometer = thermometer
+        self._reference = reference
         self._spare_ns = spare
-        self._before = thermometer.take() if thermometer is not None else 0
+        self._before = reference.take() if reference is not None else 0
 
     def one(self, index: int, place: int, replicas: Sequence[Timed], record: Taken) -> bool:
         """The block of one cell in one round into ``record``; True if an interrupted run had taken it before."""
@@ -211,8 +211,8 @@ class _Run:
                 self._wait_for_quiet()
                 block = self._once(cell, owner)
                 self._spare_ns -= now_ns() - started
-                if self._thermometer is not None:
-                    self._thermometer.repeated += 1
+                if self._reference is not None:
+                    self._reference.repeated += 1
         except EdgekitError as error:
             return block, error
         return block, None
@@ -223,22 +223,22 @@ class _Run:
             warmup=chosen.rewarm, min_runs=chosen.min_runs, min_ns=chosen.block_ns, max_ns=chosen.max_block_ns
         )
         disturbed = block.stood_still
-        if self._thermometer is not None:
-            after = self._thermometer.take()
-            disturbed = disturbed or self._thermometer.slow(max(self._before, after))
+        if self._reference is not None:
+            after = self._reference.take()
+            disturbed = disturbed or self._reference.slow(max(self._before, after))
             self._before = after
         return TakenBlock(block.samples_ns, owner, disturbed)
 
     def _wait_for_quiet(self) -> None:
         """Pauses, longer each time, until a reading is quiet again or half of the spare time is gone."""
-        if self._thermometer is None:
+        if self._reference is None:
             return
         started, pause = now_ns(), _FIRST_PAUSE_S
-        while self._thermometer.slow(self._before) and now_ns() - started < self._spare_ns / 2:
+        while self._reference.slow(self._before) and now_ns() - started < self._spare_ns / 2:
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
-            self._before = self._thermometer.take()
-        self._thermometer.paused_ns += now_ns() - started
+            self._before = self._reference.take()
+        self._reference.paused_ns += now_ns() - started
 
 
 def _warm_up(replicas: Sequence[Timed], record: Taken, seconds: float) -> float:

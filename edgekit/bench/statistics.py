@@ -26,7 +26,7 @@ NOISY_DRIFT = 0.05
 NOISY_INTERRUPTED = 0.1
 """Above this share of the time in calls beyond three times the p50 a result is ``noisy``: others took the core."""
 NOISY_DISTURBED = 0.1
-"""Above this share of blocks with a slow thermometer, taken again in vain, a result is ``noisy``."""
+"""Above this share of blocks with a slow reference workload, taken again in vain, a result is ``noisy``."""
 
 REPORTED = (50.0, 90.0, 99.0, 99.9)
 _RESAMPLES = 1000
@@ -42,7 +42,7 @@ class Noise:
         cv_blocks: the same of the block medians, which single outliers do not move.
         drift: median of the last third of the block medians over that of the first third, minus one.
         interrupted: share of the time that went into calls of more than three times the p50.
-        disturbed: share of the blocks in which the thermometer was slow and which could not be saved.
+        disturbed: share of the blocks in which the reference workload was slow and which could not be saved.
         verdict: ``noisy`` if one of the last four is above its limit, else ``stable``.
     """
 

@@ -280,7 +280,7 @@ class WorkerClient:
         return Block(arrays["samples_ns"], arrays["warmup_ns"], header["suspended_ns"], header["discarded"])
 
     def reference_ns(self) -> int:
-        """Nanoseconds of the fixed reference work on the device; see :mod:`edgekit.bench.thermometer`."""
+        """Nanoseconds of the fixed reference work on the device; see :mod:`edgekit.bench.reference_workload`."""
         return int(self._ask("reference").header["ns"])
 
     def measure(self, name: str, feed: Feed | None = None, *, timeout_s: float, **values: Any) -> Message:

@@ -41,7 +41,7 @@ from edgekit.runtime.base import is_out_of_memory
 from edgekit.version import __version__
 
 if TYPE_CHECKING:
-    from edgekit.bench.thermometer import Reference
+    from edgekit.bench.reference_workload import ReferenceWorkload
 
 _MODULES = {
     "onnxruntime": ("onnxruntime", ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")),
@@ -60,7 +60,7 @@ class Worker:
         self._runner: Runner | None = None
         self._store: Store | None = None
         self._lease = Lease()
-        self._reference: Reference | None = None
+        self._reference: ReferenceWorkload | None = None
         self.commands: dict[str, Callable[[Message], Message]] = {
             "hello": self.hello,
             "find": self.find,
@@ -212,10 +212,10 @@ class Worker:
         return Message({"suspended_ns": block.suspended_ns, "discarded": block.discarded}, arrays)
 
     def reference(self, message: Message) -> Message:
-        from edgekit.bench.thermometer import Reference
+        from edgekit.bench.reference_workload import ReferenceWorkload
 
         if self._reference is None:
-            self._reference = Reference()
+            self._reference = ReferenceWorkload()
         return Message({"ns": self._reference.read_ns()})
 
     def environment(self, message: Message) -> Message:

@@ -1,4 +1,4 @@
-"""The machine a bench runs on: its thermometer, what is known of its noise, and who else uses it."""
+"""The machine a bench runs on: its reference workload, what is known of its noise, and who else uses it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import numpy as np
 from edgekit.bench.environment import environment
 from edgekit.bench.noisefloor import NOISY, Ledger, NoiseFloor, process_record
 from edgekit.bench.others import between, snapshot
+from edgekit.bench.reference_workload import ReferenceReadings
 from edgekit.bench.replicas import replicated
 from edgekit.bench.result import CellResult
 from edgekit.bench.statistics import block_medians
-from edgekit.bench.thermometer import Thermometer
 from edgekit.devices import open_worker
 from edgekit.errors import DeviceError
 from edgekit.types import DeviceSpec
@@ -30,8 +30,8 @@ log = logging.getLogger("edgekit")
 
 
 @contextmanager
-def thermometer_on(device: DeviceSpec, timeout_s: float) -> Iterator[Callable[[], Thermometer | None]]:
-    """A thermometer in a process of its own on ``device``, which starts beside what is done meanwhile.
+def reference_on(device: DeviceSpec, timeout_s: float) -> Iterator[Callable[[], ReferenceReadings | None]]:
+    """A reference workload in a process of its own on ``device``, which starts beside what is done meanwhile.
     ``timeout_s``: longest wait for one of its answers.
 
     The call that this gives waits until it is there. None where it cannot be started, which is said, and on an emulated
@@ -43,13 +43,15 @@ def thermometer_on(device: DeviceSpec, timeout_s: float) -> Iterator[Callable[[]
     with ThreadPoolExecutor(1) as pool:
         starting = pool.submit(copy_context().run, partial(open_worker, device, timeout_s=timeout_s))
 
-        def there() -> Thermometer | None:
+        def there() -> ReferenceReadings | None:
             try:
                 client = starting.result()
             except DeviceError as error:
-                log.warning("no thermometer on %s, so no block is repeated for a slow machine: %s", device.name, error)
+                log.warning(
+                    "no reference workload on %s, blocks are not repeated on a slow machine: %s", device.name, error
+                )
                 return None
-            return Thermometer(client.reference_ns, int(client.hello["pid"]))
+            return ReferenceReadings(client.reference_ns, int(client.hello["pid"]))
 
         try:
             yield there

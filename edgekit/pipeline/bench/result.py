@@ -54,7 +54,7 @@ class MachineRun:
             "order": [[self.cells[index] for index in round_] for round_ in session.order],
             "plan": asdict(plan),
             "noise_floor": self.floor.document(),
-            "thermometer": dict(session.thermometer),
+            "thermometer": dict(session.reference),
             "others": dict(self.others),
             "parent_cores": round(session.parent_share, 4),
             "kept_blocks": session.kept,

@@ -22,7 +22,7 @@ from edgekit.pipeline.bench.extras import check_extras, extend
 from edgekit.pipeline.bench.journal import Journal, Part
 from edgekit.pipeline.bench.leases import leased
 from edgekit.pipeline.bench.loads import under_load
-from edgekit.pipeline.bench.machine import Watch, learn, machine_ledger, thermometer_on
+from edgekit.pipeline.bench.machine import Watch, learn, machine_ledger, reference_on
 from edgekit.pipeline.bench.options import LOADS, BenchOptions
 from edgekit.pipeline.bench.result import MachineRun
 from edgekit.pipeline.compare import Entry, match
@@ -114,15 +114,15 @@ def _interleaved(
     (began, here, devices), options = where, order.options
     with ExitStack() as stack:
         timed = [cell.plan.device for cell in cells if cell.plan.device.evidence.has_time and cell.error is None]
-        starting = stack.enter_context(thermometer_on((timed or [cells[0].plan.device])[0], options.timeout))
+        starting = stack.enter_context(reference_on((timed or [cells[0].plan.device])[0], options.timeout))
         replicate(cells, None if options.workers is not None else began + START_LIMIT_NS)
-        thermometer = starting()
-        watch = Watch([thermometer.pid if thermometer else None, *(pid for cell in cells for pid in cell.pids)])
+        reference = starting()
+        watch = Watch([reference.pid if reference else None, *(pid for cell in cells for pid in cell.pids)])
         session = time_interleaved(
             [cell.replicas for cell in cells],
             seconds=options.seconds,
             seed=options.seed,
-            thermometer=thermometer,
+            reference=reference,
             keeper=_part(order.journal, devices, cells),
             fixed=_fixed(order.plans, devices),
             note=lambda done, rounds: note("timing", done, rounds),

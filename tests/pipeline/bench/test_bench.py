@@ -75,7 +75,7 @@ def test_the_protocol_says_how_it_was_measured(result: BenchResult, models: tupl
     assert {owner for entry in result.document()["results"] for owner in entry["block_workers"]} == {"0.0", "0.1"}
 
 
-def test_without_a_thermometer_the_times_are_there(
+def test_without_a_reference_workload_the_times_are_there(
     models: tuple[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from edgekit.pipeline.bench import machine
@@ -87,7 +87,7 @@ def test_without_a_thermometer_the_times_are_there(
     found = bench(models[0], **QUICK).document()
     assert found["results"][0]["latency_ms"]["p50"] > 0
     assert found["protocol"]["thermometer"] == {}
-    assert "no thermometer on cpu" in caplog.text
+    assert "no reference workload on cpu" in caplog.text
 
 
 def test_comparison_is_of_the_second_against_the_first(result: BenchResult, models: tuple[str, str]) -> None:

@@ -128,7 +128,7 @@ def test_a_process_that_stood_still(faulty: Callable[..., str], models: tuple[st
         start += size
     assert set(stalled) <= marked
     if not stalled:
-        assert found.session.thermometer["repeated_blocks"] >= 1
+        assert found.session.reference["repeated_blocks"] >= 1
 
 
 def test_a_full_disk_loses_neither_the_table_nor_the_finished_blocks(
@@ -169,6 +169,6 @@ def test_an_interrupt_leaves_no_worker_behind(models: tuple[str, str], edgekit_p
         os.kill(parent.pid, signal.SIGINT)
         parent.communicate(timeout=60)
     assert parent.returncode == 130
-    assert len(children) >= 2  # the worker and the thermometer
+    assert len(children) >= 2  # the worker and the reference workload
     for child in children:
         assert not Path(f"/proc/{child}/cmdline").exists() or not Path(f"/proc/{child}/cmdline").read_text()

@@ -1,4 +1,4 @@
-"""The thermometer and what the session does with it: readings are made up here, the repeats are real."""
+"""The reference workload and what the session does with it: readings are made up here, the repeats are real."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from edgekit.bench.clock import STALL_NS, Block, WarmupRule
+from edgekit.bench.reference_workload import LIMIT, ReferenceReadings, ReferenceWorkload
 from edgekit.bench.session import MOST_REPEATS, TakenBlock, time_interleaved
-from edgekit.bench.thermometer import LIMIT, Reference, Thermometer
 from edgekit.errors import WorkerCrashError
 
 MS = 1_000_000
@@ -30,20 +30,20 @@ class Cell:
         return Block(samples, np.full(3, MS, np.int64), self.suspended_ns if self.count > 1 else 0)
 
 
-def thermometer(slow: Sequence[int]) -> Thermometer:
+def reference(slow: Sequence[int]) -> ReferenceReadings:
     """Reads 1 ms, and twice that for the readings whose numbers are in ``slow``."""
     numbers: Iterator[int] = iter(range(100_000))
-    return Thermometer(lambda: 2 * MS if next(numbers) in slow else MS)
+    return ReferenceReadings(lambda: 2 * MS if next(numbers) in slow else MS)
 
 
-def take(cell: Cell, thermometer: Thermometer | None, seconds: float = 60.0) -> list[TakenBlock]:
-    session = time_interleaved([[cell]], seconds=seconds, seed=0, thermometer=thermometer)
+def take(cell: Cell, reference: ReferenceReadings | None, seconds: float = 60.0) -> list[TakenBlock]:
+    session = time_interleaved([[cell]], seconds=seconds, seed=0, reference=reference)
     assert session.taken[0].error is None
     return session.taken[0].finished
 
 
 def test_quiet_readings_repeat_nothing() -> None:
-    quiet = thermometer([])
+    quiet = reference([])
     cell = Cell()
     found = take(cell, quiet)
     assert not any(block.disturbed for block in found)
@@ -55,7 +55,7 @@ def test_quiet_readings_repeat_nothing() -> None:
 
 
 def test_a_block_with_a_slow_reading_is_taken_again_after_a_pause() -> None:
-    one = thermometer([6])  # 3 for the plan, one before the first block, one after each: after the third block
+    one = reference([6])  # 3 for the plan, one before the first block, one after each: after the third block
     cell = Cell()
     found = take(cell, one)
     assert not any(block.disturbed for block in found)
@@ -65,7 +65,7 @@ def test_a_block_with_a_slow_reading_is_taken_again_after_a_pause() -> None:
 
 
 def test_what_cannot_be_saved_is_kept_and_marked() -> None:
-    always = thermometer(range(8, 10_000))
+    always = reference(range(8, 10_000))
     found = take(Cell(), always, seconds=0.5)
     marked = [block.disturbed for block in found]
     assert not marked[0]
@@ -75,7 +75,7 @@ def test_what_cannot_be_saved_is_kept_and_marked() -> None:
 
 def test_repeats_end_with_the_time_set_aside() -> None:
     cell = Cell(stalls=range(1, 10_000))
-    found = take(cell, thermometer([]), seconds=60)
+    found = take(cell, reference([]), seconds=60)
     assert all(block.disturbed for block in found)
     assert cell.count <= 1 + len(found) * (1 + MOST_REPEATS)
 
@@ -99,7 +99,7 @@ def test_a_slow_model_is_no_stall(longest: int, each: int, still: bool) -> None:
     assert Block(np.array([each] * 9 + [longest]), np.empty(0, np.int64)).stood_still is still
 
 
-def test_a_lost_thermometer_costs_only_itself(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lost_reference_workload_costs_only_itself(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "edgekit")
     left = iter([MS] * 6)
 
@@ -108,17 +108,17 @@ def test_a_lost_thermometer_costs_only_itself(caplog: pytest.LogCaptureFixture) 
             return value
         raise WorkerCrashError("killed by signal 9")
 
-    lost = Thermometer(read)
+    lost = ReferenceReadings(read)
     found = take(Cell(), lost)
     assert not any(block.disturbed for block in found)
     assert lost.document()["lost"] == "killed by signal 9"
-    assert caplog.text.count("thermometer is lost") == 1
+    assert caplog.text.count("reference workload is lost") == 1
 
 
 def test_the_reference_work_takes_time_and_allocates_nothing() -> None:
     import tracemalloc
 
-    reference = Reference()
+    reference = ReferenceWorkload()
     reference.read_ns()
     tracemalloc.start()
     try:

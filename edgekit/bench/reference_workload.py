@@ -28,7 +28,7 @@ _COPIED = 1 << 21
 _REPEATS = 3
 
 
-class Reference:
+class ReferenceWorkload:
     """The fixed work: exponentials of 16 KiB that stay in the first cache, then a copy of 8 MiB that leaves the second.
 
     About half a millisecond on a server core. All memory is laid out once; a reading allocates nothing.
@@ -52,7 +52,7 @@ class Reference:
         return now_ns() - started
 
 
-class Thermometer:
+class ReferenceReadings:
     """Readings of one run and what they say.
 
     Args:
@@ -76,7 +76,7 @@ class Thermometer:
             self.readings.append(self._read())
         except DeviceError as error:
             self.lost = str(error)
-            log.warning("the thermometer is lost, so no block is repeated for a slow machine: %s", error)
+            log.warning("the reference workload is lost, so no block is repeated for a slow machine: %s", error)
             return 0
         return self.readings[-1]
 
