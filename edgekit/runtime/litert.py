@@ -13,7 +13,7 @@ import numpy as np
 from edgekit.errors import ModelError, RuntimeMissingError, UnsupportedError, WorkerMemoryError
 from edgekit.reading import reading
 from edgekit.runtime.base import Delegation, LeftNode, Runner
-from edgekit.runtime.noise import quiet
+from edgekit.runtime.native_stderr import filter_stderr
 from edgekit.runtime.ports import INTEGERS, Port, natural, unnamed
 from edgekit.types import Array, Format, QuantizedTensor, TensorSpec
 from edgekit.wire_tflite import custom_operators
@@ -73,7 +73,7 @@ class InterpreterRunner(Runner):
 
     def _open_interpreter(self) -> None:
         try:
-            with quiet():
+            with filter_stderr():
                 self._interpreter = self._interpreter_class(
                     model_path=str(self.artifact.path), num_threads=self.threads
                 )

@@ -16,7 +16,7 @@ import numpy as np
 from edgekit.errors import DeviceError, EdgekitError, ModelError, UnsupportedError
 from edgekit.runtime.base import Delegation, Runner
 from edgekit.runtime.litert import LiteRtRunner, ports_of
-from edgekit.runtime.noise import heard, quiet
+from edgekit.runtime.native_stderr import capture_stderr, filter_stderr
 from edgekit.runtime.ports import Port
 from edgekit.types import Array, Format
 
@@ -68,7 +68,7 @@ class CompiledModelRunner(Runner):
 
     def _open(self) -> tuple[Sequence[Port], Sequence[Port]]:
         inputs, outputs = self._read()
-        with quiet():
+        with filter_stderr():
             place = str(Path(self._library.__file__).parent)  # where its accelerators lie
             self._environment = self._library.Environment.create(runtime_path=place)
         self._model, refusal = self._compiled()
@@ -82,7 +82,7 @@ class CompiledModelRunner(Runner):
         """The model, or why it cannot be compiled."""
         said: list[bytes] = []
         try:
-            with heard() as said:
+            with capture_stderr() as said:
                 given = {"environment": self._environment, "options": self._options()}
                 model = self._library.CompiledModel.from_file(str(self.artifact.path), **given)
                 for key in model.get_signature_list():
@@ -100,7 +100,7 @@ class CompiledModelRunner(Runner):
         """
         path = str(self.artifact.path)
         try:
-            with quiet():
+            with filter_stderr():
                 reader = self._interpreter_class(model_path=path, num_threads=1)
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"{path}: litert {self.version} does not accept it: {error}; convert it again") from error
@@ -176,7 +176,7 @@ class CompiledModelRunner(Runner):
 
     def _lay_out(self) -> None:
         """Buffers for the shapes that are bound; they are kept from run to run."""
-        with quiet():
+        with filter_stderr():
             self._buffers_in = self._model.create_input_buffers(self._signature_index)
             self._buffers_out = self._model.create_output_buffers(self._signature_index)
             for place, shape, port in zip(self._in, self._shapes, self._inputs, strict=True):
@@ -229,5 +229,5 @@ class CompiledModelRunner(Runner):
         self._leave()
 
     def _leave(self) -> None:
-        with quiet():  # it tells of every accelerator that it lets go
+        with filter_stderr():  # it tells of every accelerator that it lets go
             self._environment.close()

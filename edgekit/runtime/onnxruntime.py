@@ -12,7 +12,7 @@ from edgekit.errors import ModelError, UnsupportedError
 from edgekit.runtime import providers
 from edgekit.runtime.base import Delegation, LeftNode, Runner
 from edgekit.runtime.cuda_driver import gpu_name
-from edgekit.runtime.noise import heard
+from edgekit.runtime.native_stderr import capture_stderr
 from edgekit.runtime.ort_binding import Binding
 from edgekit.runtime.ports import PLACEHOLDERS, Port, unnamed
 from edgekit.types import Array, Artifact, Dim, Format, TensorSpec
@@ -112,7 +112,7 @@ class OnnxRuntimeRunner(Runner):
                 raise ModelError(f"{path}: {self._reason(str(error))}") from error
         said: list[bytes] = []
         try:
-            with heard() as said:
+            with capture_stderr() as said:
                 rows = providers.prepare(
                     self.variant, self._library, options, threads=self.threads, index=self._gpu_index
                 )

@@ -11,7 +11,7 @@ import numpy as np
 from edgekit.errors import ModelError, UnsupportedError, UsageError
 from edgekit.runtime.base import Runner
 from edgekit.runtime.litert import InterpreterRunner
-from edgekit.runtime.noise import quiet
+from edgekit.runtime.native_stderr import filter_stderr
 from edgekit.runtime.ports import Port, natural, unnamed
 from edgekit.types import Array, Artifact, Format, TensorSpec
 
@@ -41,7 +41,7 @@ class TensorflowRunner(Runner):
     def _import(self) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else its start prints a page
         try:
-            with quiet():
+            with filter_stderr():
                 import tensorflow as tf
         except ImportError as error:
             raise self._missing(str(self.artifact.path), error) from error
@@ -67,7 +67,7 @@ class SavedModelRunner(TensorflowRunner):
         self._use_threads()
         path = self.artifact.path
         try:
-            with quiet():
+            with filter_stderr():
                 self._model = self._tf.saved_model.load(str(path))
         except Exception as error:  # TensorFlow raises what its parts raise: OSError, KeyError, its own classes
             raise ModelError(

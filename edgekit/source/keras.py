@@ -22,7 +22,7 @@ from edgekit.errors import SourceError, UnsupportedError
 from edgekit.inputs import require_regular
 from edgekit.leftovers import scratch_folder
 from edgekit.reading import reading
-from edgekit.runtime.noise import quiet
+from edgekit.runtime.native_stderr import filter_stderr
 from edgekit.source.assemble import assemble
 from edgekit.source.base import Source
 from edgekit.types import Network
@@ -82,7 +82,7 @@ def _package(path: Path) -> Any:
     if importlib.util.find_spec("keras") is None:
         raise UnsupportedError(f"{path} needs the package keras, which is not installed: pip install 'edgekit[keras]'")
     if "keras" not in sys.modules:
-        with _environment(), quiet():  # it imports TensorFlow where that is installed, which prints
+        with _environment(), filter_stderr():  # it imports TensorFlow where that is installed, which prints
             importlib.import_module("keras")
     keras = sys.modules["keras"]
     if keras.backend.backend() != "torch":

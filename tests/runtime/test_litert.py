@@ -202,8 +202,8 @@ def test_information_lines_go_to_the_log_and_others_stay(files: ModuleType, tmp_
     program = (
         "import logging, os, sys; log = logging.getLogger('edgekit')\n"
         "log.setLevel(logging.DEBUG); log.addHandler(logging.FileHandler(sys.argv[2]))\n"
-        "import edgekit.runtime, edgekit.runtime.noise as noise; edgekit.runtime.load(sys.argv[1])\n"
-        "with noise.quiet(): os.write(2, b'ERROR: kept\\nINFO: logged\\n')\n"
+        "import edgekit.runtime, edgekit.runtime.native_stderr as native_stderr; edgekit.runtime.load(sys.argv[1])\n"
+        "with native_stderr.filter_stderr(): os.write(2, b'ERROR: kept\\nINFO: logged\\n')\n"
     )
     path = files.dense_tflite(tmp_path / "m.tflite")
     command = [sys.executable, "-c", program, str(path), str(tmp_path / "log")]

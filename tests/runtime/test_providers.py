@@ -17,7 +17,7 @@ from onnx import helper
 from edgekit.devices import open_runner
 from edgekit.errors import DeviceError, RuntimeMissingError, UnsupportedError, UsageError
 from edgekit.runtime import load, runner_class
-from edgekit.runtime.noise import heard
+from edgekit.runtime.native_stderr import capture_stderr
 from edgekit.runtime.providers import PROVIDERS, prepare, require_started
 
 BRINGS = {
@@ -89,7 +89,7 @@ def test_what_a_provider_is_started_with() -> None:
 
 
 def test_native_lines_are_heard_and_kept_off(capfd: pytest.CaptureFixture[str]) -> None:
-    with heard() as said:
+    with capture_stderr() as said:
         os.write(2, b"one\ntwo\n")
     assert said == [b"one\n", b"two\n"] and capfd.readouterr().err == ""
 

@@ -18,7 +18,7 @@ from edgekit.bench.profile.layers import tflite_layer
 from edgekit.bench.profile.rows import Row
 from edgekit.errors import UnsupportedError
 from edgekit.runtime.litert import LiteRtRunner
-from edgekit.runtime.noise import quiet
+from edgekit.runtime.native_stderr import filter_stderr
 from edgekit.types import Array
 
 SHARE_NS = 20_000_000
@@ -44,7 +44,7 @@ def operator_rows(runner: LiteRtRunner, arrays: list[tuple[int, Array]]) -> list
     values = _values(Interpreter, runner, arrays)
     rows = []
     for operator, data in _files(schema, Builder, runner.artifact.path.read_bytes(), values):
-        with quiet():
+        with filter_stderr():
             interpreter = Interpreter(model_content=data, num_threads=runner.threads)
         made = [(int(row["index"]), str(row["name"])) for row in interpreter.get_input_details()]
         for index, shape in [(i, values[i].shape) for i, _ in made]:
@@ -63,7 +63,7 @@ def operator_rows(runner: LiteRtRunner, arrays: list[tuple[int, Array]]) -> list
 
 def _values(interpreter_class: Any, runner: LiteRtRunner, arrays: list[tuple[int, Array]]) -> dict[int, Array]:
     """What each tensor of the main graph holds after a run."""
-    with quiet(), warnings.catch_warnings():
+    with filter_stderr(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that keeping all tensors takes memory, which is meant here
         interpreter = interpreter_class(
             model_path=str(runner.artifact.path), num_threads=runner.threads, experimental_preserve_all_tensors=True

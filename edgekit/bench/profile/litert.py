@@ -20,7 +20,7 @@ from edgekit.bench.profile.rows import Row, document
 from edgekit.errors import DeviceError
 from edgekit.runtime import Runner
 from edgekit.runtime.litert import TFLITE_KERNELS, XNNPACK, FileOperator, LiteRtRunner
-from edgekit.runtime.noise import quiet
+from edgekit.runtime.native_stderr import filter_stderr
 from edgekit.types import Array, Feed
 
 MOST_RUNS, MOST_EVENTS = 1000, 400_000
@@ -99,7 +99,7 @@ def _unfit(total_ms: float, run_ms: float, bare_ms: float) -> str:
 
 def library_rows(runner: LiteRtRunner, arrays: list[tuple[int, Array]], seconds: float) -> tuple[list[Row], int, float]:
     """Rows, runs and milliseconds a run, by the profiler in LiteRT's library."""
-    with quiet():
+    with filter_stderr():
         model = CompiledModel(runner.artifact.path, runner.threads)
     try:
         model.bind(arrays)
@@ -111,7 +111,7 @@ def library_rows(runner: LiteRtRunner, arrays: list[tuple[int, Array]], seconds:
         runs = int(max(1, min(seconds / each_s, MOST_RUNS, MOST_EVENTS / events_a_run)))
         events = model.profiled(runs)
     finally:
-        with quiet():
+        with filter_stderr():
             model.close()
     rows, run_ms = read_rows(events, runs)
     return place(rows, runner.operators()), runs, run_ms

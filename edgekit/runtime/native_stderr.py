@@ -1,4 +1,4 @@
-"""Native code's lines on standard error: heard, and kept off the terminal where they only inform."""
+"""Native code's lines on standard error: captured, and kept off the terminal where they only inform."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _INFORMATION = (
 
 
 @contextmanager
-def heard() -> Iterator[list[bytes]]:
+def capture_stderr() -> Iterator[list[bytes]]:
     """The lines that are written to descriptor 2 meanwhile: in the list once it is over, and nowhere else.
 
     Native code writes there itself and offers Python no switch. Where there is no descriptor 2, nothing is done.
@@ -46,11 +46,11 @@ def heard() -> Iterator[list[bytes]]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def filter_stderr() -> Iterator[None]:
     """While a model is being opened, TensorFlow Lite's lines that only inform are logged; the others are passed on."""
     said: list[bytes] = []
     try:
-        with heard() as said:
+        with capture_stderr() as said:
             yield
     finally:
         for line in said:
