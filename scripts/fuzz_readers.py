@@ -268,14 +268,14 @@ def _journal(path: Path) -> None:
 
 
 def _trials(path: Path) -> None:
-    from edgekit.pipeline.auto.notebook import Notebook
+    from edgekit.pipeline.auto.trial_store import TrialStore
 
     what = {"models": ["a.onnx"]}
-    first = Notebook(what)
+    first = TrialStore(what)
     first.close()
     (first.folder / "trials.jsonl").write_bytes(path.read_bytes())
     try:
-        Notebook(what, resume=True).close()
+        TrialStore(what, resume=True).close()
     finally:
         first.discard()
 

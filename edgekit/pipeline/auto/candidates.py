@@ -11,9 +11,9 @@ from edgekit.artifact import open_artifact, sha256_file, sha256_model, size_byte
 from edgekit.errors import EdgekitError, StorageError, UnreachableError
 from edgekit.passes import quantize_onnx, quantize_tflite
 from edgekit.passes.histogram import METHODS
-from edgekit.pipeline.auto.notebook import Notebook, Value
 from edgekit.pipeline.auto.options import AutoOptions
 from edgekit.pipeline.auto.samples import Samples
+from edgekit.pipeline.auto.trial_store import TrialStore, Value
 from edgekit.pipeline.quantize.options import QuantizeOptions
 from edgekit.pipeline.quantize.ranges import METHOD
 from edgekit.pipeline.quantize.run import quantize_on
@@ -86,7 +86,7 @@ def mixed_candidate(failed: Candidate) -> list[Candidate]:
     return [replace(failed, mixed=True)] if failed.scheme == "int8" else []
 
 
-def make(candidate: Candidate, samples: Samples, options: AutoOptions, notebook: Notebook) -> Made | str:
+def make(candidate: Candidate, samples: Samples, options: AutoOptions, store: TrialStore) -> Made | str:
     """The candidate's file, or why it could not be made. Made once, however often the run is begun.
 
     Raises:
@@ -96,16 +96,16 @@ def make(candidate: Candidate, samples: Samples, options: AutoOptions, notebook:
     if candidate.is_float:
         path = candidate.parent.path
         return Made(candidate, candidate.parent, sha256_model(path), size_bytes(path))
-    place = notebook.folder / f"{candidate.name.replace(' ', '-')}.{candidate.parent.format}"
+    place = store.folder / f"{candidate.name.replace(' ', '-')}.{candidate.parent.format}"
     key = f"make {candidate.name}"
     if candidate.mixed:
         key += f" {options.max_drop:g}"  # the limit says which layers stay in float
-    row = notebook.once(key, _making(candidate, place, samples, options))
+    row = store.once(key, _making(candidate, place, samples, options))
     if "error" in row:
         return str(row["error"])
     if not place.exists() or sha256_file(place) != row["sha256"]:  # somebody tidied up
-        notebook.forget(key)
-        return make(candidate, samples, options, notebook)
+        store.forget(key)
+        return make(candidate, samples, options, store)
     return Made(candidate, open_artifact(place), row["sha256"], row["bytes"], tuple(row["notes"]))
 
 

@@ -10,13 +10,13 @@ import numpy as np
 
 from edgekit.data.dataset import Dataset
 from edgekit.devices import open_runner
-from edgekit.pipeline.auto.notebook import Notebook, Value
 from edgekit.pipeline.auto.trial import Trial
+from edgekit.pipeline.auto.trial_store import TrialStore, Value
 from edgekit.quality.evaluate import Evaluation, Outcomes, evaluate
 from edgekit.runtime.stream import sequences
 
 
-def quality_of(trial: Trial, samples: Dataset, notebook: Notebook, limit: int | None = None) -> Evaluation:
+def quality_of(trial: Trial, samples: Dataset, store: TrialStore, limit: int | None = None) -> Evaluation:
     """The figure of merit of the trial's file in its runtime on its device, measured once for all thread counts.
 
     Raises:
@@ -31,7 +31,7 @@ def quality_of(trial: Trial, samples: Dataset, notebook: Notebook, limit: int | 
         return {**asdict(replace(found, outcomes=None)), "outcomes": _kept(found.outcomes)}
 
     key = f"quality {made.sha256} {way.runtime} {way.device.name} {samples.label} {len(samples)} {limit}"
-    row = dict(notebook.once(key, work))
+    row = dict(store.once(key, work))
     kept = row.pop("outcomes", None)
     return Evaluation(**row, outcomes=None if kept is None else _read(kept))
 

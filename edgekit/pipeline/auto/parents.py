@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from edgekit.artifact import open_artifact, sha256_model
 from edgekit.errors import GateError, ModelError, UnsupportedError, UsageError
-from edgekit.pipeline.auto.notebook import Notebook, Value
 from edgekit.pipeline.auto.options import SUFFIXES
+from edgekit.pipeline.auto.trial_store import TrialStore, Value
 from edgekit.quality.account import quantized_already
 from edgekit.types import Artifact, Card, Format
 
@@ -28,7 +28,7 @@ class Given:
 
     Attributes:
         stem: what a file in a folder is called after.
-        identity: what tells these parents from others, for the notebook.
+        identity: what tells these parents from others, for the trial store.
         card: of the first file, or the network.
         factory: what builds the network of ``source``, where that is a checkpoint of the user's own one.
     """
@@ -62,7 +62,7 @@ def read_given(models: Sequence[str | Path], factory: str | None = None) -> Give
     files: list[Artifact] = []
     for model in models:
         if Path(model).suffix.lower() not in SUFFIXES:
-            raise UsageError(f"{model} is not a .onnx or .tflite file; give a network alone, it is exported to both")
+            raise UsageError(f"{model} is not .onnx or .tflite; give a network by itself, it is exported to both")
         artifact = open_artifact(model)
         evidence = quantized_already(artifact)
         if evidence:
@@ -77,7 +77,7 @@ def read_given(models: Sequence[str | Path], factory: str | None = None) -> Give
     )
 
 
-def float_files(given: Given, notebook: Notebook, notes: list[str]) -> tuple[Artifact, ...]:
+def float_files(given: Given, store: TrialStore, notes: list[str]) -> tuple[Artifact, ...]:
     """The float files, exported where a network was named. A format that it cannot be had in is noted.
 
     Raises:
@@ -89,12 +89,12 @@ def float_files(given: Given, notebook: Notebook, notes: list[str]) -> tuple[Art
     refused: list[UnsupportedError | GateError] = []
     for format_ in FORMATS:
         try:
-            row = notebook.once(f"export {format_}", _exporting(given, str(format_), notebook.folder))
+            row = store.once(f"export {format_}", _exporting(given, str(format_), store.folder))
         except (UnsupportedError, GateError) as error:
             notes.append(f"no .{format_} file of {given.source}: {error}")
             refused.append(error)
             continue
-        made.append(open_artifact(notebook.folder / row["file"]))
+        made.append(open_artifact(store.folder / row["file"]))
     if not made:
         raise refused[0]
     return tuple(made)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgekit.pipeline.auto.notebook import Notebook
 from edgekit.pipeline.auto.trial import Trial
+from edgekit.pipeline.auto.trial_store import TrialStore
 from edgekit.pipeline.quantize.result import QuantizeResult
 
 
@@ -24,7 +24,7 @@ class AutoResult(QuantizeResult):
     trials: tuple[Trial, ...] = ()
     device: Mapping[str, Any] = field(default_factory=dict)
     best_float: str = ""
-    notebook: Notebook | None = None
+    store: TrialStore | None = None
 
     @property
     def chosen(self) -> Trial:
@@ -32,8 +32,8 @@ class AutoResult(QuantizeResult):
 
     def delivered(self) -> None:
         """To be called when the result has been handed over: what was kept for an interruption goes."""
-        if self.notebook is not None:
-            self.notebook.discard()
+        if self.store is not None:
+            self.store.discard()
 
     def document(self) -> dict[str, Any]:
         """The ``quantize`` document, with the table of trials."""

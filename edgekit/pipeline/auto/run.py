@@ -1,4 +1,4 @@
-"""The order of it: make, a few calls, race, judge, match, publish. Every finished trial is kept in the notebook."""
+"""The order of it: make, a few calls, race, judge, match, publish. Every finished trial is kept in the trial store."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from edgekit.pipeline.auto.candidates import (
 )
 from edgekit.pipeline.auto.choice import FINALISTS, drop_slower, far_off, pick, shortest_float, undecided
 from edgekit.pipeline.auto.judge import quality_of
-from edgekit.pipeline.auto.notebook import Notebook, Value
 from edgekit.pipeline.auto.options import AutoOptions, device_of, place_of, read_options, target_of
 from edgekit.pipeline.auto.parents import Given, float_files, read_given
 from edgekit.pipeline.auto.publish import Choice, publish
@@ -33,6 +32,7 @@ from edgekit.pipeline.auto.result import AutoResult
 from edgekit.pipeline.auto.samples import Samples, real_samples, take_samples
 from edgekit.pipeline.auto.timing import FAR_OFF, Inputs, compared, failed, fill_in, match, shortest_ms
 from edgekit.pipeline.auto.trial import Trial
+from edgekit.pipeline.auto.trial_store import TrialStore, Value
 from edgekit.pipeline.auto.ways import TFLITE_PYTHON, Way, find_ways
 from edgekit.pipeline.quantize.options import QuantizeOptions
 from edgekit.quality.evaluate import Evaluation
@@ -73,9 +73,9 @@ def auto(models: str | Path | Sequence[str | Path], *, out: str | Path, **given:
     for file in named.files:  # any of them may be what is shipped
         require_beside(file.path, place_of(target, named.stem, str(file.format)))
     samples = take_samples(options.data, named.card, options.limit)
-    notebook = Notebook(_identity(named, options, device, samples), options.resume)
-    with _told_when_interrupted(notebook):
-        return _Auto(named, device, options, samples, notebook).result(target)
+    store = TrialStore(_identity(named, options, device, samples), options.resume)
+    with _told_when_interrupted(store):
+        return _Auto(named, device, options, samples, store).result(target)
 
 
 def quantize_auto(
@@ -120,13 +120,13 @@ def _identity(named: Given, options: AutoOptions, device: DeviceSpec, samples: S
 
 
 @contextmanager
-def _told_when_interrupted(notebook: Notebook) -> Iterator[None]:
+def _told_when_interrupted(store: TrialStore) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        notebook.close()
-        if notebook.found and isinstance(error, KeyboardInterrupt | SystemExit | DeviceError | StorageError):
-            log.warning("%d finished trials are kept in %s; the same command goes on", notebook.found, notebook.folder)
+        store.close()
+        if store.found and isinstance(error, KeyboardInterrupt | SystemExit | DeviceError | StorageError):
+            log.warning("%d finished trials are kept in %s; the same command goes on", store.found, store.folder)
         raise
 
 
@@ -138,18 +138,18 @@ class _Auto:
     device: DeviceSpec
     options: AutoOptions
     samples: Samples
-    notebook: Notebook
+    store: TrialStore
     trials: list[Trial] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     where: Value = field(default_factory=dict)
 
     def result(self, target: Path) -> AutoResult:
         self.notes += self.samples.notes
-        parents = float_files(self.named, self.notebook, self.notes)
+        parents = float_files(self.named, self.store, self.notes)
         ways = find_ways(parents, self.device, self.options, self.notes)
         self._try_data(parents, ways)
         self._make(parents, ways)
-        inputs = Inputs(self.options.seed, real_samples(parents, self.samples.choose, self.notebook.folder))
+        inputs = Inputs(self.options.seed, real_samples(parents, self.samples.choose, self.store.folder))
         self._call(inputs)
         best = self._timed("race", [t for t in self.trials if not t.out], inputs, self.options.seconds * RACE_SHARE)
         drop_slower(self.trials, best)
@@ -166,9 +166,9 @@ class _Auto:
         first = next(((parent, ways[parent.format][0]) for parent in parents if ways[parent.format]), None)
         if first is None:
             raise DeviceError(f"no runtime on {self.device.name} runs the float files: {'; '.join(self.notes)}")
-        made = make(Candidate(first[0], FLOAT), self.samples, self.options, self.notebook)
+        made = make(Candidate(first[0], FLOAT), self.samples, self.options, self.store)
         assert not isinstance(made, str)
-        quality_of(Trial(made.candidate, made, first[1]), self.samples.choose, self.notebook)
+        quality_of(Trial(made.candidate, made, first[1]), self.samples.choose, self.store)
 
     def _make(self, parents: Sequence[Artifact], ways: dict[Format, tuple[Way, ...]]) -> None:
         for parent in parents:
@@ -177,7 +177,7 @@ class _Auto:
                 self.trials.append(Trial(first, why=f"no runtime on {self.device.name} was tried for .{parent.format}"))
                 continue
             for candidate in candidates:
-                made = make(candidate, self.samples, self.options, self.notebook)
+                made = make(candidate, self.samples, self.options, self.store)
                 if isinstance(made, str):
                     self.trials.append(Trial(candidate, why=f"it cannot be made: {made}"))
                     continue
@@ -216,11 +216,11 @@ class _Auto:
 
         def work() -> Value:
             log.info("%s of %d, %.3g s each", stage, len(entrants), seconds)
-            journal = self.notebook.folder / f"{stage.replace(' ', '-')}.part"
+            journal = self.store.folder / f"{stage.replace(' ', '-')}.part"
             return compared(entrants, match(entrants, inputs, seconds, workers, journal))
 
         names = " | ".join(trial.name for trial in entrants)
-        found = self.notebook.once(f"{stage} {seconds:g} {names}", work)
+        found = self.store.once(f"{stage} {seconds:g} {names}", work)
         best = fill_in(entrants, found, stage.partition(" ")[0])
         if best is None:
             why = next((t.why for t in entrants if t.candidate.is_float), "")
@@ -230,7 +230,7 @@ class _Auto:
 
     def _judged(self, best: Trial) -> list[Trial]:
         """The fastest candidates that lose no more than is allowed; others are tried in place of those that do."""
-        before = quality_of(best, self.samples.choose, self.notebook)
+        before = quality_of(best, self.samples.choose, self.store)
         best.quality, best.drop = before, 0.0
         kept: list[Trial] = []
         for trial in sorted((t for t in self._running() if not t.candidate.is_float), key=lambda t: t.ratio):
@@ -244,7 +244,7 @@ class _Auto:
 
     def _keeps_limit(self, trial: Trial, before: Evaluation) -> bool:
         try:
-            trial.quality = quality_of(trial, self.samples.choose, self.notebook)
+            trial.quality = quality_of(trial, self.samples.choose, self.store)
         except ENDS_THE_RUN:
             raise
         except EdgekitError as error:
@@ -264,7 +264,7 @@ class _Auto:
     def _least(self, candidates: Sequence[Candidate], lost: Trial, before: Evaluation) -> list[Trial]:
         found: list[Trial] = []
         for candidate in candidates:
-            made = make(candidate, self.samples, self.options, self.notebook)
+            made = make(candidate, self.samples, self.options, self.store)
             if isinstance(made, str):
                 self.trials.append(Trial(candidate, why=f"it cannot be made: {made}"))
                 continue
@@ -289,8 +289,8 @@ class _Auto:
     def _published(self, chosen: Trial, best: Trial, target: Path) -> AutoResult:
         """The result; the float file where the chosen one loses too much on the samples that it was not chosen on."""
         limit, report = self.options.limit, self.samples.report
-        before = quality_of(best, report, self.notebook, limit)
-        after = quality_of(chosen, report, self.notebook, limit)
+        before = quality_of(best, report, self.store, limit)
+        after = quality_of(chosen, report, self.store, limit)
         lost = before.drop_to(after)
         if chosen is not best and lost > self.options.max_drop:
             chosen.why = f"loses {lost:.4f} of {after.metric} on {report.label}, {self.options.max_drop:g} is allowed"
@@ -315,7 +315,7 @@ class _Auto:
             trials=tuple(self.trials),
             device=self.where,
             best_float=best.name,
-            notebook=self.notebook,
+            store=self.store,
         )
 
     def _or_error(self, key: str, work: Callable[[], Value]) -> Value:
@@ -329,7 +329,7 @@ class _Auto:
             except EdgekitError as error:
                 return {"error": failed(error)}
 
-        return self.notebook.once(key, tried)
+        return self.store.once(key, tried)
 
     def _running(self) -> list[Trial]:
         return [trial for trial in self.trials if not trial.out]

@@ -18,8 +18,8 @@ from edgekit.bench.environment import environment
 from edgekit.bench.result import CellResult
 from edgekit.errors import DeviceError, EdgekitError
 from edgekit.pipeline.auto.candidates import ENDS_THE_RUN
-from edgekit.pipeline.auto.notebook import Value
 from edgekit.pipeline.auto.trial import Trial
+from edgekit.pipeline.auto.trial_store import Value
 from edgekit.pipeline.bench.cell import Cell, CellPlan
 from edgekit.pipeline.bench.fleet import run_fleet
 from edgekit.pipeline.bench.journal import Journal
@@ -97,7 +97,7 @@ def match(trials: Sequence[Trial], inputs: Inputs, seconds: float, workers: int,
 
 
 def compared(trials: Sequence[Trial], results: Sequence[CellResult]) -> Value:
-    """The times of ``trials`` relative to the fastest float file among them, as the notebook keeps them.
+    """The times of ``trials`` relative to the fastest float file among them, as the trial store keeps them.
 
     ``best`` is that float file's name, None where no float file was timed; ``rows`` are by name.
     """

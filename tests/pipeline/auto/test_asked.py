@@ -17,10 +17,10 @@ from edgekit.errors import DataError, EdgekitError, ModelError, SourceError, Usa
 from edgekit.passes.histogram import METHODS
 from edgekit.pipeline.auto import auto
 from edgekit.pipeline.auto.candidates import Candidate, first_candidates, further_candidates
-from edgekit.pipeline.auto.notebook import Notebook
 from edgekit.pipeline.auto.options import place_of, read_options, target_of
 from edgekit.pipeline.auto.parents import float_files, read_given
 from edgekit.pipeline.auto.samples import real_samples, take_samples
+from edgekit.pipeline.auto.trial_store import TrialStore
 from edgekit.pipeline.auto.ways import TFLITE_PYTHON, find_ways
 from edgekit.types import Artifact, Card, DeviceSpec, Format, Signature, Task, TensorSpec
 
@@ -206,11 +206,11 @@ def test_a_network_is_exported_to_both_formats_once(factory: str, monkeypatch: A
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     given, notes = read_given([factory]), []
     assert given.formats == ("onnx", "tflite")
-    book = Notebook({"source": given.identity})
-    files = float_files(given, book, notes)
+    store = TrialStore({"source": given.identity})
+    files = float_files(given, store, notes)
     assert [str(file.format) for file in files] == ["onnx", "tflite"]
     stamps = [file.path.stat().st_mtime_ns for file in files]
-    again = float_files(given, book, notes)
+    again = float_files(given, store, notes)
     assert [file.path.stat().st_mtime_ns for file in again] == stamps
     assert notes == []
-    book.discard()
+    store.discard()

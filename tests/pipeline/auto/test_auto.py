@@ -93,10 +93,10 @@ def test_the_fastest_that_answers_rightly_is_chosen(
     text = io.StringIO()
     show(render_auto(result), text)
     assert "best.onnx: onnx fp16, onnxruntime" in text.getvalue()
-    assert result.notebook is not None
-    assert result.notebook.folder.exists()
+    assert result.store is not None
+    assert result.store.folder.exists()
     result.delivered()
-    assert not result.notebook.folder.exists()
+    assert not result.store.folder.exists()
 
 
 def test_where_nothing_is_faster_the_float_file_is_shipped_and_that_is_said(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from edgekit.errors import InputError, StorageError, UsageError
-from edgekit.pipeline.auto.notebook import Notebook
+from edgekit.pipeline.auto.trial_store import TrialStore
 
 WHAT = {"models": ["a"], "max": 1}
 
@@ -25,13 +25,13 @@ def _state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
-def begun() -> Notebook:
-    """The notebook of a run that was ended after two trials."""
-    book = Notebook(WHAT)
-    assert book.once("a", lambda: {"ms": 1.5}) == {"ms": 1.5}
-    assert book.once("b", lambda: {"error": "no"}) == {"error": "no"}
-    book.close()
-    return book
+def begun() -> TrialStore:
+    """The trial store of a run that was ended after two trials."""
+    store = TrialStore(WHAT)
+    assert store.once("a", lambda: {"ms": 1.5}) == {"ms": 1.5}
+    assert store.once("b", lambda: {"error": "no"}) == {"error": "no"}
+    store.close()
+    return store
 
 
 def never() -> dict[str, Any]:
@@ -40,28 +40,28 @@ def never() -> dict[str, Any]:
 
 def test_what_was_finished_is_not_done_again() -> None:
     first = begun()
-    again = Notebook(WHAT)
+    again = TrialStore(WHAT)
     assert (again.found, again.folder) == (2, first.folder)
     assert again.once("a", never) == {"ms": 1.5}
     again.forget("b")
     assert again.once("b", lambda: {"ms": 2.0}) == {"ms": 2.0}
     again.close()
-    third = Notebook(WHAT)
+    third = TrialStore(WHAT)
     assert third.once("b", never) == {"ms": 2.0}
     third.discard()
     assert not third.folder.exists()
 
 
 def test_a_trial_that_raises_is_not_kept() -> None:
-    book = Notebook(WHAT)
+    store = TrialStore(WHAT)
     with pytest.raises(ZeroDivisionError):
-        book.once("a", lambda: {"ms": 1 / 0})
-    assert book.once("a", lambda: {"ms": 1.0}) == {"ms": 1.0}
-    book.discard()
+        store.once("a", lambda: {"ms": 1 / 0})
+    assert store.once("a", lambda: {"ms": 1.0}) == {"ms": 1.0}
+    store.discard()
 
 
 def test_another_run_has_another_folder() -> None:
-    first, other = begun(), Notebook({**WHAT, "max": 2})
+    first, other = begun(), TrialStore({**WHAT, "max": 2})
     assert other.folder != first.folder
     assert other.found == 0
     other.discard()
@@ -72,20 +72,20 @@ def test_a_line_that_was_cut_off_is_left_out_and_written_over(cut: int) -> None:
     path = begun().folder / "trials.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole[:-cut])
-    book = Notebook(WHAT)
-    assert book.found == 1
-    book.once("b", lambda: {"error": "no"})
-    book.close()
+    store = TrialStore(WHAT)
+    assert store.found == 1
+    store.once("b", lambda: {"error": "no"})
+    store.close()
     assert path.read_bytes() == whole
 
 
 def test_fresh_begins_again_and_clears_the_files() -> None:
     first = begun()
     (first.folder / "candidate.onnx").write_text("x")
-    book = Notebook(WHAT, resume=False)
-    assert book.found == 0
-    assert [file.name for file in book.folder.iterdir()] == ["trials.jsonl"]
-    book.discard()
+    store = TrialStore(WHAT, resume=False)
+    assert store.found == 0
+    assert [file.name for file in store.folder.iterdir()] == ["trials.jsonl"]
+    store.discard()
 
 
 def test_an_old_run_is_gone_on_with_only_when_asked() -> None:
@@ -93,43 +93,43 @@ def test_an_old_run_is_gone_on_with_only_when_asked() -> None:
     rows = path.read_text().splitlines()
     rows[0] = json.dumps({**json.loads(rows[0]), "time": time.time() - 7200})
     path.write_text("\n".join(rows) + "\n")
-    asked = Notebook(WHAT, resume=True)
+    asked = TrialStore(WHAT, resume=True)
     assert asked.found == 2
     asked.close()
-    unasked = Notebook(WHAT)
+    unasked = TrialStore(WHAT)
     assert unasked.found == 0
     unasked.discard()
     with pytest.raises(InputError, match="leave --resume out"):
-        Notebook(WHAT, resume=True)
+        TrialStore(WHAT, resume=True)
 
 
 def test_two_at_the_same_time() -> None:
-    book = Notebook(WHAT)
+    store = TrialStore(WHAT)
     with pytest.raises(UsageError, match="at work already"):
-        Notebook(WHAT)
-    book.discard()
+        TrialStore(WHAT)
+    store.discard()
 
 
 def test_runs_that_nobody_went_on_with_are_cleared_away() -> None:
     old = begun().folder
     os.utime(old / "trials.jsonl", (0, 0))
-    other = Notebook({**WHAT, "max": 3})
+    other = TrialStore({**WHAT, "max": 3})
     assert not old.exists()
     other.discard()
 
 
 def test_a_full_disk_is_said() -> None:
-    book = Notebook(WHAT)
+    store = TrialStore(WHAT)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (book.folder.joinpath("trials.jsonl").stat().st_size, hard))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (store.folder.joinpath("trials.jsonl").stat().st_size, hard))
         with pytest.raises(StorageError, match="no space left"):
-            book.once("a", lambda: {"ms": 1.0})
+            store.once("a", lambda: {"ms": 1.0})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, handler)
-    book.discard()
+    store.discard()
 
 
 def trials_in(state: Path) -> list[str]:

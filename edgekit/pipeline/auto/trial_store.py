@@ -31,7 +31,7 @@ SCHEMA = "edgekit.auto.trials/1"
 Value = dict[str, Any]
 
 
-class Notebook:
+class TrialStore:
     """The trials of one run. ``what`` names all that they depend on; another ``what`` is another run.
 
     ``resume``: True goes on whatever the age, False begins again, None goes on when they are of the last hour.
