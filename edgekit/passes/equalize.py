@@ -17,7 +17,7 @@ import numpy as np
 from edgekit.artifact import write_card
 from edgekit.errors import GateError, UsageError
 from edgekit.passes.base import Model, Pass, PassContext, signature_of
-from edgekit.passes.linear_graph import Joint, Kind, LinearGraph, linear_graph
+from edgekit.passes.linear_graph import Kind, LinearGraph, ScalingGroup, linear_graph
 from edgekit.passes.observe import file_tensors
 from edgekit.types import Array, Artifact, Feed, PassResult, Step
 
@@ -55,11 +55,11 @@ class Equalize(Pass):
             raise UsageError("equalizing works on .onnx and .tflite files and writes a target")
         graph, target = linear_graph(model.path, model.format), context.target
         graph.save(target)
-        joints = graph.joints()
-        if joints:
+        groups = graph.scaling_groups()
+        if groups:
             tensors = file_tensors(target, model.format, signature_of(model), self.feeds)
-            seen = observe(joints, (values for _, values in tensors))
-            self.scaled[:] = equalize(graph, joints, seen)
+            seen = observe(groups, (values for _, values in tensors))
+            self.scaled[:] = equalize(graph, groups, seen)
             graph.save(target)
         made = Artifact(target, model.format, model.card)
         if model.card is not None:
@@ -138,9 +138,9 @@ class Scaled:
     noise: float
 
 
-def observe(joints: Iterable[Joint], batches: Iterable[Mapping[str, Array]]) -> dict[str, Seen]:
-    """Tensor -> what its channels were, for every tensor that a reader of ``joints`` reads."""
-    axes = {one.inputs[0]: one.axis or -1 for joint in joints for one in joint.readers}
+def observe(groups: Iterable[ScalingGroup], batches: Iterable[Mapping[str, Array]]) -> dict[str, Seen]:
+    """Tensor -> what its channels were, for every tensor that a reader of ``groups`` reads."""
+    axes = {one.inputs[0]: one.axis or -1 for group in groups for one in group.readers}
     seen = {name: Seen() for name in axes}
     for tensors in batches:
         for name, axis in axes.items():
@@ -148,29 +148,29 @@ def observe(joints: Iterable[Joint], batches: Iterable[Mapping[str, Array]]) -> 
     return seen
 
 
-def equalize(graph: LinearGraph, joints: Iterable[Joint], seen: Mapping[str, Seen]) -> list[Scaled]:
-    """Scales the channels of ``joints`` in ``graph`` where that is worth it; what was scaled.
+def equalize(graph: LinearGraph, groups: Iterable[ScalingGroup], seen: Mapping[str, Seen]) -> list[Scaled]:
+    """Scales the channels of ``groups`` in ``graph`` where that is worth it; what was scaled.
 
     From the last to the first: what a reader gives is then scaled already, and noise counts where it will be.
     """
     done = []
-    for joint in reversed(list(joints)):
-        found = best(graph, joint, seen)
+    for group in reversed(list(groups)):
+        found = best(graph, group, seen)
         if found is None:
             continue
         scale, noise = found
-        scale_channels(graph, joint, scale)
-        peaks = np.max([seen[one.inputs[0]].peak for one in joint.readers], axis=0)
+        scale_channels(graph, group, scale)
+        peaks = np.max([seen[one.inputs[0]].peak for one in group.readers], axis=0)
         spread = float(peaks.max() / peaks[peaks > 0].min())
-        source, readers = joint.source, tuple(one.name for one in joint.readers)
+        source, readers = group.source, tuple(one.name for one in group.readers)
         done.append(Scaled(source.name, source.outputs[0], readers, spread, noise))
     return done[::-1]
 
 
-def best(graph: LinearGraph, joint: Joint, seen: Mapping[str, Seen]) -> tuple[Array, float] | None:
+def best(graph: LinearGraph, group: ScalingGroup, seen: Mapping[str, Seen]) -> tuple[Array, float] | None:
     """(channels,) what to divide by, and the share of the noise power that is left; None where it is not worth it."""
     # channels that are always zero stay as they are: nothing says how large they may become
-    sides = [(graph.rows(one), one.groups, seen[one.inputs[0]]) for one in joint.readers]
+    sides = [(graph.rows(one), one.groups, seen[one.inputs[0]]) for one in group.readers]
     peak = np.max([side.peak for _, _, side in sides], axis=0)
     reach = np.max([_columns(np.abs(rows).max(2), groups, np.max) for rows, groups, _ in sides], axis=0)
     live = (peak > 0) & (reach > 0)
@@ -182,12 +182,12 @@ def best(graph: LinearGraph, joint: Joint, seen: Mapping[str, Seen]) -> tuple[Ar
 
     tried = []
     for strength in STRENGTHS:
-        scale = np.ones(joint.channels)
+        scale = np.ones(group.channels)
         scale[live] = peak[live] ** strength / reach[live] ** (1 - strength)
         scale[live] /= np.exp(np.log(scale[live]).mean())
         tried.append((noise(scale), scale))
     least, scale = min(tried, key=lambda one: one[0])
-    left = least / max(noise(np.ones(joint.channels)), 1e-300)
+    left = least / max(noise(np.ones(group.channels)), 1e-300)
     return (scale, left) if left < WORTH else None
 
 
@@ -207,15 +207,15 @@ def _columns(values: Array, groups: int, how: Callable[..., Any]) -> Array:
     return np.concatenate([how(part, axis=0) for part in np.split(values, groups)])
 
 
-def scale_channels(graph: LinearGraph, joint: Joint, scale: Array) -> None:
-    """Divides the channels of ``joint`` by (channels,) ``scale``, and multiplies the weights that read them."""
-    if joint.source.kind is Kind.LAYER:
-        graph.change_rows(joint.source, graph.rows(joint.source) / scale[:, None, None])
-    for name in joint.shifts:
+def scale_channels(graph: LinearGraph, group: ScalingGroup, scale: Array) -> None:
+    """Divides the channels of ``group`` by (channels,) ``scale``, and multiplies the weights that read them."""
+    if group.source.kind is Kind.LAYER:
+        graph.change_rows(group.source, graph.rows(group.source) / scale[:, None, None])
+    for name in group.shifts:
         value = graph.constant(name)
         assert value is not None
         graph.change(name, (value.reshape(-1) / scale).reshape(value.shape).astype(np.float32))
-    for reader in joint.readers:
+    for reader in group.readers:
         rows = graph.rows(reader)
         per_row = np.repeat(scale.reshape(reader.groups, -1), len(rows) // reader.groups, axis=0)[:, :, None]
         graph.change_rows(reader, rows * per_row)

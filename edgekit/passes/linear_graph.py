@@ -55,7 +55,7 @@ class Operator:
 
 
 @dataclass(frozen=True)
-class Joint:
+class ScalingGroup:
     """One set of channels between the operators that make them and those that read them.
 
     ``(x / s) @ (s * W)`` is ``x @ W``: what ``source`` and ``shifts`` hold is divided by a positive number a channel,
@@ -108,13 +108,13 @@ class LinearGraph(ABC):
         turned = rows.reshape([weight.shape[axis] for axis in layer.order])
         self.change(layer.weight, turned.transpose(np.argsort(layer.order)).astype(np.float32))
 
-    def joints(self) -> list[Joint]:
+    def scaling_groups(self) -> list[ScalingGroup]:
         """Every set of channels that can be scaled, in the order of the graph."""
         makers = [one for one in self.operators if one.kind in (Kind.LAYER, Kind.SCALE)]
-        found = [self._joint(one) for one in makers if not one.fixed]
-        return [joint for joint in found if joint is not None]
+        found = [self._scaling_group(one) for one in makers if not one.fixed]
+        return [group for group in found if group is not None]
 
-    def _joint(self, source: Operator) -> Joint | None:
+    def _scaling_group(self, source: Operator) -> ScalingGroup | None:
         """What hangs on the channels of ``source``; None where a reader, or the user, would see them scaled."""
         channels = self._channels(source)
         shifts, readers, waiting = list(source.shifts), [], [(source.outputs[0], source.axis)]
@@ -133,24 +133,24 @@ class LinearGraph(ABC):
                     waiting.append((reader.outputs[0], axis or reader.axis))
                 else:
                     return None
-        joint = Joint(channels, source, tuple(shifts), tuple(readers))
-        return joint if self._whole(joint) else None
+        group = ScalingGroup(channels, source, tuple(shifts), tuple(readers))
+        return group if self._whole(group) else None
 
     def _channels(self, source: Operator) -> int:
         value = self.constant(source.weight if source.kind is Kind.LAYER else source.shifts[0])
         assert value is not None
         return int(value.shape[source.order[0]]) if source.kind is Kind.LAYER else value.size
 
-    def _whole(self, joint: Joint) -> bool:
+    def _whole(self, group: ScalingGroup) -> bool:
         """Whether every constant has a number for each channel, and is read here alone."""
-        weights = [reader.weight for reader in joint.readers]
-        weights += [joint.source.weight] if joint.source.kind is Kind.LAYER else []
-        touched = [*weights, *joint.shifts]
+        weights = [reader.weight for reader in group.readers]
+        weights += [group.source.weight] if group.source.kind is Kind.LAYER else []
+        touched = [*weights, *group.shifts]
         if len(set(touched)) < len(touched) or any(self.users[name] != 1 for name in touched):
             return False
-        values = [self.constant(name) for name in joint.shifts]
-        fit = all(value is not None and value.size == joint.channels for value in values)
-        return fit and all(self.rows(one).shape[1] * one.groups == joint.channels for one in joint.readers)
+        values = [self.constant(name) for name in group.shifts]
+        fit = all(value is not None and value.size == group.channels for value in values)
+        return fit and all(self.rows(one).shape[1] * one.groups == group.channels for one in group.readers)
 
 
 def linear_graph(path: Path, format_: Format) -> LinearGraph:

@@ -51,8 +51,8 @@ def error(path: Path, exact: Array, feeds: list[Feed]) -> float:
 def hostile(artifact: Artifact, target: Path) -> Artifact:
     """The same function, its channels between two layers from e^-4 to e^4 of what they were."""
     graph = linear_graph(artifact.path, artifact.format)
-    for joint in graph.joints():
-        scale_channels(graph, joint, np.exp(RNG.uniform(-4, 4, joint.channels)))
+    for group in graph.scaling_groups():
+        scale_channels(graph, group, np.exp(RNG.uniform(-4, 4, group.channels)))
     graph.save(target)
     assert artifact.card is not None
     return write_card(target, artifact.card)
@@ -99,14 +99,14 @@ def test_the_proof_sees_a_wrong_scale(
 ) -> None:
     """One weight of one reader that was not scaled as the others."""
     graph = linear_graph(files[format_].path, format_)
-    joint = graph.joints()[0]
-    scale_channels(graph, joint, np.full(joint.channels, 2.0))
+    group = graph.scaling_groups()[0]
+    scale_channels(graph, group, np.full(group.channels, 2.0))
     target = tmp_path / f"scaled.{format_}"
     graph.save(target)
     prove_equal(files[format_], open_artifact(target), digit_feeds)
-    rows = graph.rows(joint.readers[0])
+    rows = graph.rows(group.readers[0])
     rows[0, 0, 0] += 0.01 * np.abs(rows).max()
-    graph.change_rows(joint.readers[0], rows)
+    graph.change_rows(group.readers[0], rows)
     graph.save(target)
     with pytest.raises(GateError, match="differs from its parent's by"):
         prove_equal(files[format_], open_artifact(target), digit_feeds)
@@ -115,17 +115,17 @@ def test_the_proof_sees_a_wrong_scale(
 def test_by_hand() -> None:
     """Peaks 100 and 1, equal weights: at full strength the scales are 10 and 0.1, and both peaks are 10."""
     graph = OnnxGraph(two_products("Relu", np.ones((2, 2), np.float32)))
-    (joint,) = graph.joints()
+    (group,) = graph.scaling_groups()
     seen = Seen()
     seen.update(np.array([[100.0, 1.0], [0.0, 0.5]]), axis=-1)
     assert seen.peak.tolist() == [100, 1]
     assert seen.square == pytest.approx([5000, 0.625])
-    found = best(graph, joint, {joint.readers[0].inputs[0]: seen})
+    found = best(graph, group, {group.readers[0].inputs[0]: seen})
     assert found is None  # the noise of the large channel is there with any scale, and equal weights count it as much
     quiet = np.array([[0.001, 0.001], [1.0, 1.0]], np.float32)  # the large channel hardly counts
     graph = OnnxGraph(two_products("Relu", quiet))
-    (joint,) = graph.joints()
-    found = best(graph, joint, {joint.readers[0].inputs[0]: seen})
+    (group,) = graph.scaling_groups()
+    found = best(graph, group, {group.readers[0].inputs[0]: seen})
     assert found is not None
     scale, left = found
     assert scale[0] > 10 * scale[1]
@@ -159,10 +159,10 @@ def model(nodes: list[Any], constants: Mapping[str, Array], given: list[Any], ma
 
 
 @pytest.mark.parametrize(
-    ("between", "joints"), [("Relu", 1), ("LeakyRelu", 1), ("Sigmoid", 0), ("Tanh", 0), ("Neg", 0)]
+    ("between", "groups"), [("Relu", 1), ("LeakyRelu", 1), ("Sigmoid", 0), ("Tanh", 0), ("Neg", 0)]
 )
-def test_only_what_keeps_a_positive_factor_lies_between(between: str, joints: int) -> None:
-    assert len(OnnxGraph(two_products(between, np.ones((4, 4), np.float32))).joints()) == joints
+def test_only_what_keeps_a_positive_factor_lies_between(between: str, groups: int) -> None:
+    assert len(OnnxGraph(two_products(between, np.ones((4, 4), np.float32))).scaling_groups()) == groups
 
 
 def _second_reader(model: Any) -> None:
@@ -185,9 +185,9 @@ def _one_number_for_all(model: Any) -> None:
 @pytest.mark.parametrize("change", [_second_reader, _seen_by_the_user, _shared_weight, _one_number_for_all])
 def test_channels_that_something_else_sees_are_left_alone(change: Callable[[Any], None]) -> None:
     built = two_products("Relu", np.ones((4, 4), np.float32))
-    assert len(OnnxGraph(built).joints()) == 1
+    assert len(OnnxGraph(built).scaling_groups()) == 1
     change(built)
-    assert OnnxGraph(built).joints() == []
+    assert OnnxGraph(built).scaling_groups() == []
 
 
 def _bounded(graph: Graph, node: Any) -> None:
@@ -201,15 +201,15 @@ def _output(graph: Graph, node: Any) -> None:
 @pytest.mark.parametrize("change", [_bounded, _output])
 def test_the_same_in_tflite(files: Mapping[Format, Artifact], change: Callable[[Graph, Any], None]) -> None:
     content = without_prefix(files[Format.TFLITE].path.read_bytes())
-    joints = TfliteGraph(content).joints()
-    assert len(joints) == 2
+    groups = TfliteGraph(content).scaling_groups()
+    assert len(groups) == 2
     editor = Editor(content)
     graph = Graph(editor, editor.model.subgraphs[0])
     names = [one.name for one in TfliteGraph(content).operators]
-    node = graph.raw.operators[names.index(joints[0].source.name)]
+    node = graph.raw.operators[names.index(groups[0].source.name)]
     assert builtin(graph, node) == "CONV_2D"
     change(graph, node)
-    assert [one.source.name for one in TfliteGraph(editor.content()).joints()] == [joints[1].source.name]
+    assert [one.source.name for one in TfliteGraph(editor.content()).scaling_groups()] == [groups[1].source.name]
 
 
 def test_smoothing_behind_a_layer_norm(tmp_path: Path) -> None:
@@ -269,9 +269,9 @@ def test_a_chain_of_layers_is_scaled_in_one_go() -> None:
         return value.astype(np.float64)
 
     before = run()
-    joints = graph.joints()
-    assert [(one.source.name, [r.name for r in one.readers]) for one in joints] == [("m0", ["m1"]), ("m1", ["m2"])]
-    scaled = equalize(graph, joints, observe(joints, [before]))
+    groups = graph.scaling_groups()
+    assert [(one.source.name, [r.name for r in one.readers]) for one in groups] == [("m0", ["m1"]), ("m1", ["m2"])]
+    scaled = equalize(graph, groups, observe(groups, [before]))
     assert [one.source for one in scaled] == ["m0", "m1"]
     after, largest = run(), float(np.abs(before["y"]).max())
     assert after["y"] == pytest.approx(before["y"], rel=1e-4, abs=1e-5 * largest)  # weights are float32
@@ -289,4 +289,4 @@ def test_slopes_that_are_computed_are_no_constants(computed: bool) -> None:
     if computed:
         built.graph.node.insert(0, helper.make_node("Identity", ["x"], ["x_slope"], name="slope_of_x"))
     built.graph.node[3 if computed else 2].input.append("x_slope" if computed else "slope")
-    assert len(OnnxGraph(built).joints()) == (0 if computed else 1)
+    assert len(OnnxGraph(built).scaling_groups()) == (0 if computed else 1)

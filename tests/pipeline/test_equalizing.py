@@ -24,8 +24,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hostile")
     made = edgekit.export("mlp", to=["onnx"], out=folder).artifacts[0].artifact
     graph, generator = linear_graph(made.path, made.format), np.random.default_rng(0)
-    for joint in graph.joints():
-        scale_channels(graph, joint, np.exp(generator.uniform(-5, 5, joint.channels)))
+    for group in graph.scaling_groups():
+        scale_channels(graph, group, np.exp(generator.uniform(-5, 5, group.channels)))
     graph.save(folder / "hostile.onnx")
     assert made.card is not None
     return write_card(folder / "hostile.onnx", made.card).path
