@@ -24,7 +24,7 @@ from edgekit.pipeline.quantize.measure import Measured, measure
 from edgekit.pipeline.quantize.options import QuantizeOptions
 from edgekit.pipeline.quantize.ranges import find_ranges
 from edgekit.pipeline.quantize.samples import Samples, calibration_feeds
-from edgekit.pipeline.quantize.saturating import SAMPLES, isa_of, relieved
+from edgekit.pipeline.quantize.saturating import SAMPLES, isa_of, reduce_range_where_saturating
 from edgekit.quality.account import Account, account
 from edgekit.quality.anomaly import refit_threshold
 from edgekit.quality.as_app import refusing
@@ -153,7 +153,7 @@ def make(work: Work, target: Path, keep: Collection[str] = (), why: Mapping[str,
         some = calibration_feeds(work.source, stratified(work.samples.fit, SAMPLES, SEED), signature)
         isa = isa_of(options.on)
         with refusing("the compressed file"):
-            quantizer, result, said = relieved(quantizer, work.source, result, some, isa)
+            quantizer, result, said = reduce_range_where_saturating(quantizer, work.source, result, some, isa)
         notes += said
     notes += result.notes
     unpublished = Artifact(target, parent.format)

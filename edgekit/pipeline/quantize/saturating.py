@@ -26,7 +26,7 @@ def isa_of(device: str) -> tuple[str, ...]:
         return tuple(client.environment()["isa"])
 
 
-def relieved(
+def reduce_range_where_saturating(
     quantizer: QuantizeOnnx,
     artifact: Artifact,
     made: PassResult,
