@@ -16,7 +16,7 @@ from edgekit.bench.profile.layers import onnx_layers, tflite_layer
 from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from edgekit.errors import DataError, UnsupportedError
 from edgekit.passes.calibration import Calibration, check_method, checked_feeds, gather
-from edgekit.passes.calibration_doctor import InputWatch, findings
+from edgekit.passes.calibration_checks import InputWatch, findings
 from edgekit.passes.cell_states import cell_states
 from edgekit.passes.fingerprint import Probes, layouts_of, prints_of, probe_feeds
 from edgekit.passes.onnx_graphs import with_shapes

@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 
 from edgekit.errors import DataError, ModelError
 from edgekit.passes.calibration import Calibration, checked_feeds, gather
-from edgekit.passes.calibration_doctor import InputWatch, findings
+from edgekit.passes.calibration_checks import InputWatch, findings
 from edgekit.passes.fingerprint import Probes, layouts_of, prints_of, probe_feeds
 from edgekit.passes.operator_parts import parts_of
 from edgekit.passes.recurrent_layers import inner_states

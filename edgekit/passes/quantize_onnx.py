@@ -16,7 +16,7 @@ from edgekit.errors import ModelError, UnsupportedError, UsageError
 from edgekit.passes.base import AROUND_ATTENTION, Model, Pass, PassContext
 from edgekit.passes.bias_correction import correct_biases
 from edgekit.passes.calibration import Calibration, describe
-from edgekit.passes.calibration_doctor import listed
+from edgekit.passes.calibration_checks import listed
 from edgekit.passes.exclusions import LAST, Ranged
 from edgekit.passes.linear_graph_onnx import OnnxGraph
 from edgekit.passes.onnx_attention import around_attention, integer_products

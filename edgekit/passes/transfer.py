@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from edgekit.artifact import contract_of, sha256_model
 from edgekit.errors import DataError, UsageError
 from edgekit.passes.calibration import Calibration
-from edgekit.passes.calibration_doctor import listed
+from edgekit.passes.calibration_checks import listed
 from edgekit.passes.fingerprint import ROUNDING, Book, Print, Probes, prints_of
 from edgekit.passes.histogram import METHODS, Range
 from edgekit.passes.observe import calibrate, file_tensors, layers_of

@@ -13,7 +13,7 @@ from edgekit.data.dataset import Dataset, stratified
 from edgekit.errors import GateError
 from edgekit.passes.base import Pass, PassContext
 from edgekit.passes.calibration import Calibration
-from edgekit.passes.calibration_doctor import listed
+from edgekit.passes.calibration_checks import listed
 from edgekit.passes.equalize import Equalize, Scaled
 from edgekit.passes.histogram import METHODS
 from edgekit.pipeline.quantize.options import QuantizeOptions

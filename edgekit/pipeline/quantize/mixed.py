@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgekit.artifact import sha256_model
 from edgekit.errors import ModelError
-from edgekit.passes.calibration_doctor import listed
+from edgekit.passes.calibration_checks import listed
 from edgekit.passes.operators import check_names, named, operators
 from edgekit.pipeline.quantize.make import Made, Work, make
 from edgekit.pipeline.quantize.options import INTEGERS_ONLY, QuantizeOptions

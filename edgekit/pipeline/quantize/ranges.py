@@ -12,7 +12,7 @@ from edgekit.data.dataset import Dataset, stratified
 from edgekit.errors import DataError
 from edgekit.outputs import publishing
 from edgekit.passes.calibration import Calibration
-from edgekit.passes.calibration_doctor import missing_classes
+from edgekit.passes.calibration_checks import missing_classes
 from edgekit.passes.histogram import METHODS
 from edgekit.passes.observe import calibrate
 from edgekit.passes.transfer import transfer

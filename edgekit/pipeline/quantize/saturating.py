@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from edgekit.bench.environment import environment
 from edgekit.passes.base import PassContext
-from edgekit.passes.calibration_doctor import listed
+from edgekit.passes.calibration_checks import listed
 from edgekit.passes.quantize_onnx import QuantizeOnnx
 from edgekit.passes.saturation import Clipping, clipping, saturates
 from edgekit.types import Artifact, Feed, PassResult

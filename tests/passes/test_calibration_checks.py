@@ -1,4 +1,4 @@
-"""Each finding of the calibration doctor: data that makes it, and data beside it that does not."""
+"""Each finding of the calibration checks: data that makes it, and data beside it that does not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from edgekit.data.dataset import Dataset
 from edgekit.errors import DataError
 from edgekit.passes.calibration import Calibration, gather
-from edgekit.passes.calibration_doctor import InputWatch, findings, missing_classes
+from edgekit.passes.calibration_checks import InputWatch, findings, missing_classes
 from edgekit.passes.observe import calibrate
 from edgekit.runtime import load
 from edgekit.types import Array, Artifact, Feed, Format, InputContract, Signature, TensorSpec
