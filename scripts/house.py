@@ -157,8 +157,8 @@ def import_cycles(modules: Modules, trees: Trees) -> Found:
 
 
 def _imports(name: str, tree: ast.Module, modules: Modules) -> Iterator[str]:
-    skipped = {id(n) for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-               for n in ast.walk(node)}  # fmt: skip
+    for_types = [n for n in ast.walk(tree) if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test)]
+    skipped = {id(inner) for node in for_types for inner in ast.walk(node)}
     for node in ast.walk(tree):
         if id(node) in skipped:
             continue
