@@ -12,8 +12,8 @@ from typing import Any, TextIO
 
 import click
 
-from edgekit.cli import VERBS
 from edgekit.cli.options import State
+from edgekit.cli.verbs import VERBS
 from edgekit.errors import EdgekitError, FactoryNeededError
 from edgekit.escapes import set_off, visible
 from edgekit.reading import why
@@ -44,7 +44,7 @@ PACKAGES = {
 
 
 class LazyGroup(click.Group):
-    """A group that imports a verb only when it is called; its own help comes from :data:`edgekit.cli.VERBS`."""
+    """A group that imports a verb only when it is called; its own help comes from :data:`edgekit.cli.verbs.VERBS`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
