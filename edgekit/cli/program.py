@@ -192,6 +192,7 @@ def usage_message(error: click.ClickException) -> str:
 
 
 def internal(error: BaseException) -> tuple[int, str]:
+    """The exit code and the message for an error that edgekit does not expect."""
     text = " ".join(str(error).split())
     detail = f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
     return 4, f"edgekit: internal error: {detail} (run with --debug for the traceback)"
@@ -209,6 +210,7 @@ def explain_import(error: ImportError) -> tuple[int, str]:
 
 
 def explain_os(error: OSError) -> tuple[int, str]:
+    """The exit code and the message for an error of the operating system."""
     place = f" {error.filename!r}" if error.filename else ""
     reason = error.strerror or str(error)
     if error.errno in (errno.EMFILE, errno.ENFILE):
