@@ -22,6 +22,7 @@ from typing import Any
 
 
 def main() -> None:
+    """Answers requests on standard input, one JSON document a line, until it is closed."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     sys.stdout = sys.stderr

@@ -17,6 +17,7 @@ SERVING = "serving_default"
 
 
 def main() -> None:
+    """Converts one SavedModel and answers on standard output with one JSON document."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     sys.stdout = sys.stderr

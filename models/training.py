@@ -163,6 +163,17 @@ def check_options(options: TrainOptions) -> None:
 
 
 def open_fabric(device: str, precision: str, module: nn.Module, processes: int = 1) -> Fabric:
+    """Lightning Fabric for one training, in as many processes as were asked for.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+        precision: as Fabric spells it; ``auto`` is ``bf16-mixed`` for a ``module`` with convolutions where the device
+            computes in bfloat16 itself, else ``32-true``.
+
+    Raises:
+        UsageError: another device.
+        DeviceError: torch sees no CUDA device.
+    """
     if device not in ("cpu", "cuda"):
         raise UsageError(f"training runs on cpu or cuda, got {device!r}")
     if device == "cuda" and not torch.cuda.is_available():

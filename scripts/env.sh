@@ -32,53 +32,38 @@ make_venv() {
     echo "$stamp" > .venv/.edgekit-stamp
 }
 
-make_tflite_venv() {
-    # tflite-runtime exists for Python 3.11 and numpy 1 only: a second environment, when that Python is at hand.
-    # Prints the interpreter's path; nothing when it cannot be made (the tests that need it say so and are skipped).
-    stamp=$(cksum < constraints-tflite-runtime.txt)
-    if [ "$(cat .venv-tflite/.edgekit-stamp 2>/dev/null)" != "$stamp" ]; then
-        for candidate in "${PYTHON311:-}" python3.11 .venv/bin/python python3; do
+make_second_venv() {
+    # FOLDER CONSTRAINTS MINORS LACKING: an environment beside .venv for packages that cannot be in it, made by the first Python
+    # 3.MINOR that starts. Prints the interpreter's path; nothing when it cannot be made, and LACKING says what is left out then.
+    stamp=$(cksum < "$2")
+    if [ "$(cat "$1/.edgekit-stamp" 2>/dev/null)" != "$stamp" ]; then
+        for candidate in "${PYTHON311:-}" python3.11 python3.12 python3.13 .venv/bin/python python3; do
             [ -n "$candidate" ] || continue
-            "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && break
+            "$candidate" -c "import sys, venv, ensurepip; sys.exit(sys.version_info[1] not in ($3,))" 2>/dev/null && break
             candidate=
         done
         if [ -z "$candidate" ]; then
-            say "no Python 3.11: the tests of tflite-runtime are skipped"
+            say "no Python 3.x with x in $3: $4"
             return 0
         fi
-        "$candidate" -m venv .venv-tflite || return 0
-        if ! .venv-tflite/bin/python -m pip install --quiet --disable-pip-version-check -r constraints-tflite-runtime.txt; then
-            say "tflite-runtime could not be installed: its tests are skipped"
+        "$candidate" -m venv "$1" || return 0
+        if ! "$1/bin/python" -m pip install --quiet --disable-pip-version-check -r "$2"; then
+            say "the packages of $2 could not be installed: $4"
             return 0
         fi
-        echo "$stamp" > .venv-tflite/.edgekit-stamp
+        echo "$stamp" > "$1/.edgekit-stamp"
     fi
-    echo "$PWD/.venv-tflite/bin/python"
+    echo "$PWD/$1/bin/python"
+}
+
+make_tflite_venv() {
+    # tflite-runtime exists for Python 3.11 and numpy 1 only.
+    make_second_venv .venv-tflite constraints-tflite-runtime.txt 11 "the tests of tflite-runtime are skipped"
 }
 
 make_flex_venv() {
     # TensorFlow with Flex operators, which later releases than that of .venv no longer bring: for files that need them.
-    # Prints the interpreter's path; nothing when it cannot be made (the tests that need it say so and are skipped).
-    stamp=$(cksum < constraints-flex.txt)
-    if [ "$(cat .venv-flex/.edgekit-stamp 2>/dev/null)" != "$stamp" ]; then
-        for candidate in "${PYTHON311:-}" python3.11 python3.12 .venv/bin/python python3; do
-            [ -n "$candidate" ] || continue
-            "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' \
-                2>/dev/null && break
-            candidate=
-        done
-        if [ -z "$candidate" ]; then
-            say "no Python 3.11 or 3.12: the tests of Flex operators are skipped"
-            return 0
-        fi
-        "$candidate" -m venv .venv-flex || return 0
-        if ! .venv-flex/bin/python -m pip install --quiet --disable-pip-version-check -r constraints-flex.txt; then
-            say "tensorflow 2.18 could not be installed: the tests of Flex operators are skipped"
-            return 0
-        fi
-        echo "$stamp" > .venv-flex/.edgekit-stamp
-    fi
-    echo "$PWD/.venv-flex/bin/python"
+    make_second_venv .venv-flex constraints-flex.txt "11, 12" "the tests of Flex operators are skipped"
 }
 
 make_timm() {
@@ -98,17 +83,6 @@ make_timm() {
 }
 
 make_openvino_venv() {
-    # OpenVINO and NNCF, whose pins are not ours: for the tables that compare with them. Prints the interpreter's path;
-    # nothing when it cannot be made.
-    stamp=$(cksum < constraints-openvino.txt)
-    if [ "$(cat .venv-openvino/.edgekit-stamp 2>/dev/null)" != "$stamp" ]; then
-        python=$(find_python) || return 0
-        "$python" -m venv .venv-openvino || return 0
-        if ! .venv-openvino/bin/python -m pip install --quiet --disable-pip-version-check -r constraints-openvino.txt; then
-            say "OpenVINO could not be installed: it is left out of the tables"
-            return 0
-        fi
-        echo "$stamp" > .venv-openvino/.edgekit-stamp
-    fi
-    echo "$PWD/.venv-openvino/bin/python"
+    # OpenVINO and NNCF, whose pins are not ours: for the tables that compare with them.
+    make_second_venv .venv-openvino constraints-openvino.txt "11, 12, 13" "OpenVINO is left out of the tables"
 }

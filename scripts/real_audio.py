@@ -177,5 +177,6 @@ SUBJECTS = (
     Subject(
         "silero-vad", "silero-vad==6.2.3", f"{FSDD} and noise between them in windows of 32 ms",
         "windows decided as float decides them", 0.99, silero, voice, "stateN=state",
+        dict.fromkeys(("int8", "int8-weights"), ("--mixed", "--min-snr", "30")),
     ),
 )  # fmt: skip

@@ -68,7 +68,7 @@ def _prepare(subject: Subject, package: Path, work: Path) -> int:
         np.savez(work / f"{name}.npz", **getattr(prepared, name))
     if prepared.reference is not None:
         np.savez(work / "reference.npz", **prepared.reference)
-    first = {name: values[:1] if values.ndim > 1 else values[0] for name, values in prepared.test.items()}
+    first = {name: values[0] for name, values in prepared.test.items()}
     np.savez(work / "one.npz", **first)
     (work / "sources.json").write_text(json.dumps({kind: str(place) for kind, place in prepared.sources.items()}))
     return 0

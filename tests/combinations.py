@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-EVERY = 3
+EVERY = 4
 
 
 def pairs(first: Iterable[str], second: Iterable[str]) -> list[Any]:
-    """Every pair; each third one, and with them each case of both lists, is run every time."""
+    """Every pair; each fourth one, and with them each case of both lists, is run every time."""
     rows = list(second)
     return [
         pytest.param(one, other, marks=() if (k + j) % EVERY == 0 else pytest.mark.sweep)

@@ -19,30 +19,12 @@ A gate that said no after its document was emitted raises :class:`edgekit.errors
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
-VERBS: Mapping[str, tuple[str, str]] = {
-    "models": ("edgekit.cli.models", "Lists the network families, their size, task and shipped quality."),
-    "train": ("edgekit.cli.train", "Trains a network family from scratch and keeps the best weights."),
-    "finetune": ("edgekit.cli.finetune", "Goes on from trained weights: new classes, recovery, distillation."),
-    "export": ("edgekit.cli.export", "Converts a network to ONNX, TFLite or PT2, proves it, publishes it."),
-    "prune": (
-        "edgekit.cli.prune",
-        "Removes whole channels, hidden units, heads or residual blocks from a network and fine-tunes what is left.",
-    ),
-    "quantize": ("edgekit.cli.quantize", "Makes a smaller file with integer or half-precision weights."),
-    "eval": ("edgekit.cli.eval", "Measures the task's metric of a model file on a data set."),
-    "verify": ("edgekit.cli.verify", "Compares a model's outputs with another model or its source, case by case."),
-    "bench": ("edgekit.cli.bench", "Times models, several of them in interleaved blocks."),
-    "compare": ("edgekit.cli.compare", "Compares two saved bench results."),
-    "run": ("edgekit.cli.run", "Runs one inference on real input: prints labels or writes arrays."),
-    "inspect": ("edgekit.cli.inspect", "Shows what a model file is: card, signature, operators, size, history."),
-    "recipe": ("edgekit.cli.recipe", "Several steps, formats and devices in one run that can be continued."),
-    "device": ("edgekit.cli.device", "Lists, names and checks the places models can run."),
-    "doctor": ("edgekit.cli.doctor", "Says what is installed, which backends work, and how to get the rest."),
-}
-"""Verb -> its module and the line ``edgekit --help`` prints for it, in the order of the flow."""
+from edgekit.cli.verbs import VERBS
+
+__all__ = ["VERBS", "main"]
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

@@ -231,6 +231,7 @@ def data_option(*, required: bool = False) -> Decorator:
 
 
 def seed_option(function: Callable[P, R]) -> Callable[P, R]:
+    """``--seed N``, passed as ``seed``."""
     return click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed.")(function)
 
 
@@ -262,6 +263,7 @@ def training_overrides(**given: float | None) -> dict[str, Any]:
 
 
 def limit_option(function: Callable[P, R]) -> Callable[P, R]:
+    """``--limit N``, passed as ``limit``; None means all samples."""
     return click.option("--limit", type=click.IntRange(1), help="Use the first N samples only.")(function)
 
 
@@ -296,6 +298,7 @@ def factory_option(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def threads_option(function: Callable[P, R]) -> Callable[P, R]:
+    """``--threads N``, passed as ``threads``."""
     return click.option("--threads", type=click.IntRange(1), default=1, show_default=True,
                         help="Threads of the runtime.")(function)  # fmt: skip
 
@@ -321,6 +324,7 @@ def optional_thread_counts(
 
 
 def tolerance_option(function: Callable[P, R]) -> Callable[P, R]:
+    """``--tolerance T``, passed as ``tolerance``; None means the default of the comparison."""
     return click.option("--tolerance", type=click.FloatRange(min=0), metavar="T",
                         help="Largest absolute difference that passes.")(function)  # fmt: skip
 

@@ -12,8 +12,8 @@ from typing import Any, TextIO
 
 import click
 
-from edgekit.cli import VERBS
 from edgekit.cli.options import State
+from edgekit.cli.verbs import VERBS
 from edgekit.errors import EdgekitError, FactoryNeededError
 from edgekit.escapes import set_off, visible
 from edgekit.reading import why
@@ -44,7 +44,7 @@ PACKAGES = {
 
 
 class LazyGroup(click.Group):
-    """A group that imports a verb only when it is called; its own help comes from :data:`edgekit.cli.VERBS`."""
+    """A group that imports a verb only when it is called; its own help comes from :data:`edgekit.cli.verbs.VERBS`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
@@ -192,6 +192,7 @@ def usage_message(error: click.ClickException) -> str:
 
 
 def internal(error: BaseException) -> tuple[int, str]:
+    """The exit code and the message for an error that edgekit does not expect."""
     text = " ".join(str(error).split())
     detail = f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
     return 4, f"edgekit: internal error: {detail} (run with --debug for the traceback)"
@@ -209,6 +210,7 @@ def explain_import(error: ImportError) -> tuple[int, str]:
 
 
 def explain_os(error: OSError) -> tuple[int, str]:
+    """The exit code and the message for an error of the operating system."""
     place = f" {error.filename!r}" if error.filename else ""
     reason = error.strerror or str(error)
     if error.errno in (errno.EMFILE, errno.ENFILE):

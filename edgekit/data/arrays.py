@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
@@ -119,6 +120,14 @@ def open_npz(name: str, argument: str, split: str, default_split: str) -> Datase
         classes = tuple(str(k) for k in range(int(labels.max(initial=-1)) + 1))
     whole = Dataset(name, "all", "array", arrays, labels, classes)
     return choose_split(whole, split, default_split)
+
+
+def save_npz(file: Path, arrays: Mapping[str, Array]) -> None:
+    """Writes arrays by name. numpy.savez takes names as keywords, of which it has some itself: ``file``."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, values in arrays.items():
+            with archive.open(f"{name}{_SUFFIX}", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(values), allow_pickle=False)
 
 
 def _class_indices(argument: str, labels: Array) -> Array:

@@ -46,6 +46,7 @@ def without_downloads() -> Iterator[None]:
 
 
 def may_download() -> bool:
+    """Whether something may be fetched; see :func:`without_downloads`."""
     return _MAY_DOWNLOAD.get()
 
 

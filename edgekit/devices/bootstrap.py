@@ -29,6 +29,7 @@ HANG_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0x2000)
 
 
 def main() -> None:
+    """Reads the order, receives the archive of edgekit where it is missing, and becomes the worker."""
     os.umask(0o077)
     order = json.loads(read_line(0).decode())
     if sys.version_info < tuple(order["oldest"]):
@@ -147,6 +148,7 @@ def read_line(descriptor: int) -> bytes:
 
 
 def read_exactly(descriptor: int, count: int) -> bytes:
+    """``count`` bytes; the process ends if the connection does."""
     data = b""
     while len(data) < count:
         some = os.read(descriptor, count - len(data))

@@ -285,6 +285,7 @@ def read_exactly(descriptor: int, count: int) -> bytearray:
 
 
 def write_all(descriptor: int, parts: list[memoryview]) -> None:
+    """Writes all of ``parts``, however few bytes the system takes at once."""
     for part in parts:
         done = 0
         while done < part.nbytes:

@@ -17,7 +17,8 @@ import numpy as np
 from edgekit.artifact import write_card
 from edgekit.errors import GateError, UsageError
 from edgekit.passes.base import Model, Pass, PassContext, signature_of
-from edgekit.passes.linear_graph import Kind, LinearGraph, ScalingGroup, linear_graph
+from edgekit.passes.linear_graph import Kind, LinearGraph, ScalingGroup
+from edgekit.passes.linear_graphs import linear_graph
 from edgekit.passes.observe import file_tensors
 from edgekit.types import Array, Artifact, Feed, PassResult, Step
 

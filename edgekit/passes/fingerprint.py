@@ -105,7 +105,10 @@ class _Document:
 
 def probe_feeds(signature: Signature, contract: Mapping[str, InputContract], sample: Feed) -> tuple[Feed, ...]:
     """The seeded inputs by which tensors of a model with this signature are known, of the sizes of ``sample``; a free
-    first axis, which is the batch, is 1."""
+    first axis, which is the batch, is 1.
+
+    Integers that no contract describes are those of the sample: a rate, a length or a mode chooses what is computed.
+    """
     batch = {spec.shape[0] for spec in signature.inputs if spec.shape}
     dims = {
         dim: size
@@ -113,7 +116,18 @@ def probe_feeds(signature: Signature, contract: Mapping[str, InputContract], sam
         for dim, size in zip(spec.shape, sample[spec.name].shape, strict=True)
         if isinstance(dim, str) and dim not in batch
     }
-    return tuple(seeded_feed(signature, contract, seed, dims=dims) for seed in SEEDS)
+    found = tuple(seeded_feed(signature, contract, seed, dims=dims) for seed in SEEDS)
+    chosen = [spec.name for spec in signature.inputs if spec.name not in contract and _is_whole(sample[spec.name])]
+    return tuple({**feed, **{name: _of_shape(sample[name], feed[name]) for name in chosen}} for feed in found)
+
+
+def _is_whole(values: Array) -> bool:
+    return values.dtype.kind in "iub"
+
+
+def _of_shape(values: Array, like: Array) -> Array:
+    """``values``, or the first of a batch of them."""
+    return values if values.shape == like.shape else values[: len(like)]
 
 
 def layouts_of(contract: Mapping[str, InputContract]) -> dict[str, str]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.quality.account_tflite import read_tflite
 from edgekit.quality.onnxfile import load_onnx
+from edgekit.quality.tflitefile import read_tflite
 from edgekit.types import Artifact, Format, QuantizedTensor
 
 _ONNX_TYPES = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16"}

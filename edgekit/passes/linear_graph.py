@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekit.types import Array, Format
+from edgekit.types import Array
 
 
 class Kind(StrEnum):
@@ -151,18 +151,3 @@ class LinearGraph(ABC):
         values = [self.constant(name) for name in group.shifts]
         fit = all(value is not None and value.size == group.channels for value in values)
         return fit and all(self.rows(one).shape[1] * one.groups == group.channels for one in group.readers)
-
-
-def linear_graph(path: Path, format_: Format) -> LinearGraph:
-    """The file at ``path`` taken apart.
-
-    Raises:
-        ModelError: it cannot be prepared to be quantized.
-    """
-    if format_ is Format.ONNX:
-        from edgekit.passes.linear_graph_onnx import OnnxGraph
-
-        return OnnxGraph(path)
-    from edgekit.passes.linear_graph_tflite import TfliteGraph
-
-    return TfliteGraph(path)

@@ -110,7 +110,8 @@ def onnx_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iterat
     own = matched([value.name for value in session.get_inputs()], inputs)
     for feed in feeds:
         bound = {own[name]: value for name, value in feed.items() if name in own}
-        outputs = session.run(names, bound)
+        with _refusing(path, "onnxruntime without fusions", Exception):  # its errors share no other class
+            outputs = session.run(names, bound)
         tensors = {**bound, **dict(zip(names, outputs, strict=True))}
         yield _samples(bound), {name: value for name, value in tensors.items() if value.dtype == np.float32}
 
@@ -150,14 +151,14 @@ def tflite_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iter
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
         experimental_preserve_all_tensors=True,
     )
-    with _refusing(path):
+    with _refusing(path, "TFLite's own kernels", RuntimeError, ValueError):
         interpreter.allocate_tensors()
     rows = _signature_inputs(interpreter)
     own = matched(list(rows), inputs)
     wanted = _activations(content)  # the interpreter adds scratch tensors of its own kernels
     cells = cell_states(content)
     for feed in feeds:
-        with _refusing(path):
+        with _refusing(path, "TFLite's own kernels", RuntimeError, ValueError):
             for name in inputs:
                 row = rows[own[name]]
                 if list(row["shape"]) != list(feed[name].shape):
@@ -175,13 +176,13 @@ def tflite_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iter
 
 
 @contextmanager
-def _refusing(path: Path) -> Iterator[None]:
+def _refusing(path: Path, runtime: str, *errors: type[Exception]) -> Iterator[None]:
     try:
         yield
-    except (RuntimeError, ValueError) as error:  # as the interpreter has them
+    except errors as error:
         raise UnsupportedError(
-            f"{path} does not run on TFLite's own kernels, on which its ranges are observed: "
-            f"{' '.join(str(error).split())}. int8-weights and fp16 need no ranges"
+            f"{path} does not run on {runtime}, where its ranges are observed: {' '.join(str(error).split())}. "
+            "int8-weights and fp16 need no ranges"
         ) from error
 
 
@@ -202,7 +203,7 @@ def _signature_inputs(interpreter: Any) -> dict[str, Any]:
 
 def _activations(content: bytes) -> set[int]:
     """Indices of a file's own tensors whose values do not stand in the file, and are there after a run."""
-    from edgekit.quality.account_tflite import holds_data
+    from edgekit.quality.tflitefile import holds_data
 
     model = Editor(content).model
     graph = model.subgraphs[0]

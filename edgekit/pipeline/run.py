@@ -12,6 +12,7 @@ import numpy as np
 
 from edgekit.artifact import open_artifact
 from edgekit.data import Dataset, noise, png
+from edgekit.data.arrays import save_npz
 from edgekit.data.preprocess import sample_feed
 from edgekit.devices import open_runner
 from edgekit.errors import DataError, UsageError
@@ -133,7 +134,7 @@ def run(
     if target is not None:
         arrays = stacked([answer.outputs for answer in answers])
         with publishing(target, suffix) as temporary:
-            np.savez(temporary, **arrays)  # type: ignore[arg-type]  # numpy's stub takes **kwds for its own option
+            save_npz(temporary, arrays)
     return RunResult(str(model), used, on, tuple(answers), None if target is None else str(target))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgekit.bench.roofline.work import Call, Tensor, macs
 from edgekit.errors import ModelError
+from edgekit.quality.tflitefile import holds_data
 from edgekit.reading import reading
 
 _RECURRENT = ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM")
@@ -78,7 +79,6 @@ def _plain(graph: Any, node: Any) -> None:
 
 def tflite_macs(model: Any, graph: Any, op: Any, kind: str, rounds: int | None) -> int | None:
     """Multiply-accumulates of one operator of a TFLite model that runs ``rounds`` times (None: not known)."""
-    from edgekit.quality.account_tflite import holds_data
 
     def tensor(index: int) -> Tensor:
         raw = graph.tensors[index]

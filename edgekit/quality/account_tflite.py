@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from edgekit.bench.roofline.tflite import loop_rounds
-from edgekit.errors import ModelError
 from edgekit.quality.account_base import CONVERSIONS, PLUMBING, Account, LeftFloat
 from edgekit.quality.account_macs import tflite_macs, whole
-from edgekit.reading import reading
-from edgekit.wire_tflite import check, graphs
+from edgekit.quality.tflitefile import enum_names, held_bytes, holds_data, read_tflite, text
+from edgekit.wire_tflite import graphs
 
 INTEGER_WEIGHTS = frozenset(("int8", "uint8", "int4", "uint4", "int16", "int32"))
 
@@ -31,72 +29,11 @@ _PLAIN = frozenset(("int32", "int64", "bool", "uint32", "uint64", "resource", "v
 _REAL = "its inputs are float"
 
 
-def read_tflite(path: Path) -> Any:
-    """The flatbuffer of a TFLite file as the schema's objects (``ModelT``), its lists never None.
-
-    Raises:
-        ModelError: the bytes are not a TFLite model, or one of operators and types that the schema does not have.
-        LimitError: more operators than a model may have.
-    """
-    from ai_edge_litert import schema_py_generated as schema
-
-    data = path.read_bytes()
-    try:
-        check(data)
-    except ModelError as error:
-        raise ModelError(f"{path} cannot be read as TFLite: {error}") from error
-    with reading(path, ModelError, "TFLite", struct.error):
-        model = schema.ModelT.InitFromPackedBuf(data, 0)
-    _complete(path, model)
-    return model
-
-
-def _complete(path: Path, model: Any) -> None:
-    """Empty lists for those that the file leaves out; ModelError for what the schema does not have."""
-    kinds, types = _enum_names("BuiltinOperator"), _enum_names("TensorType")
-    for name in ("operatorCodes", "subgraphs", "buffers"):
-        setattr(model, name, getattr(model, name) or [])
-    for code in model.operatorCodes:
-        number = max(code.builtinCode, code.deprecatedBuiltinCode)
-        if number not in kinds:
-            raise ModelError(f"{path} cannot be read as TFLite: it has an operator {number}, which the schema has not")
-    for graph in model.subgraphs:
-        graph.tensors, graph.operators = graph.tensors or [], graph.operators or []
-        graph.inputs, graph.outputs = _listed(graph.inputs), _listed(graph.outputs)
-        for operator in graph.operators:
-            operator.inputs, operator.outputs = _listed(operator.inputs), _listed(operator.outputs)
-        unknown = next((tensor.type for tensor in graph.tensors if tensor.type not in types), None)
-        if unknown is not None:
-            raise ModelError(f"{path} cannot be read as TFLite: it has a tensor of the unknown type {unknown}")
-
-
-def _listed(numbers: Any) -> Any:
-    return () if numbers is None or isinstance(numbers, int) else numbers
-
-
-def holds_data(model: Any, tensor: Any) -> bool:
-    """True when the values of ``tensor`` stand in the file (a weight, a shape)."""
-    return held_bytes(model, tensor) > 0
-
-
-def held_bytes(model: Any, tensor: Any) -> int:
-    """Bytes of the values of ``tensor`` in the file, in its flatbuffer or behind it; 0 for one that is computed."""
-    buffer = model.buffers[tensor.buffer]
-    if buffer.offset > 1:  # schema.fbs: data behind the flatbuffer, as Google's quantizer writes large constants
-        return int(buffer.size)
-    return 0 if buffer.data is None else len(buffer.data)
-
-
-def text(value: Any) -> str:
-    """A flatbuffer string as text."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value or "")
-
-
 def tflite_account(path: Path, reasons: Mapping[str, str]) -> Account:
     """The account of a TFLite file; see :func:`account`. Operators in loops and branches count like any other."""
     model = read_tflite(path)
-    names = _enum_names("BuiltinOperator")
-    types = {value: name.lower() for value, name in _enum_names("TensorType").items()}
+    names = enum_names("BuiltinOperator")
+    types = {value: name.lower() for value, name in enum_names("TensorType").items()}
     operators = conversions = integer = hybrid = 0
     left: list[LeftFloat] = []
     plumbing: Counter[str] = Counter()
@@ -135,13 +72,6 @@ def tflite_account(path: Path, reasons: Mapping[str, str]) -> Account:
     return Account(operators, integer, share, conversions, tuple(left), hybrid, *sums, made)
 
 
-def _enum_names(enum: str) -> dict[int, str]:
-    from ai_edge_litert import schema_py_generated as schema
-
-    table = getattr(schema, enum)
-    return {value: name for name, value in vars(table).items() if isinstance(value, int)}
-
-
 def _counts(graph: Any, op: Any, types: Mapping[int, str]) -> bool:
     """True for an operator on plain integers or handles: steps of a loop, shapes. A quantized tensor has a scale."""
     tensors = [graph.tensors[i] for i in (*op.inputs, *op.outputs) if i >= 0]
@@ -178,7 +108,7 @@ def _float_reason(model: Any, graph: Any, op: Any, kind: str, types: Mapping[int
 
 def _dequantized_weight(model: Any, graph: Any, op: Any) -> bool:
     makers = {int(i): maker for maker in graph.operators for i in maker.outputs}
-    names = _enum_names("BuiltinOperator")
+    names = enum_names("BuiltinOperator")
     for index in op.inputs:
         maker = makers.get(int(index))
         if maker is None or not len(maker.inputs):  # a handle of a variable has none

@@ -11,8 +11,8 @@ from typing import Any
 from edgekit import wire_pt2
 from edgekit.errors import ModelError
 from edgekit.quality import saved_model
-from edgekit.quality.account_tflite import holds_data, read_tflite, text
 from edgekit.quality.onnxfile import load_onnx
+from edgekit.quality.tflitefile import holds_data, read_tflite, text
 from edgekit.reading import reading
 from edgekit.types import Artifact, Dim, Format, Signature, TensorSpec
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgekit.quality.account_tflite import holds_data, read_tflite, text
 from edgekit.quality.onnxfile import load_onnx
+from edgekit.quality.tflitefile import holds_data, read_tflite, text
 from edgekit.types import Artifact, Format
 
 

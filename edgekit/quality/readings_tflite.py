@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from edgekit.converters.recurrent.flatbuffer import NONE, Editor, Graph
-from edgekit.quality.account_tflite import text
 from edgekit.quality.readings import Constant, Operator, Reading, Steps, given_key, hybrid_inputs, switch
+from edgekit.quality.tflitefile import text
 from edgekit.types import Array, Feed
 
 _CONVERSIONS = frozenset(("QUANTIZE", "DEQUANTIZE"))

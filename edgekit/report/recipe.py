@@ -10,6 +10,7 @@ from edgekit.report.verbs import Documented, Parts
 
 
 def render_check(result: Documented) -> Parts:
+    """The text of ``recipe check``."""
     document = result.document()
     steps = len({row["step"] for row in document["runs"]})
     return [f"{document['recipe']}: right; {steps} steps, {len(document['runs'])} runs"]

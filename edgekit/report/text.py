@@ -99,6 +99,7 @@ def worse(drop: float) -> str:
 
 
 def ratio(value: float | None) -> str:
+    """A factor with two decimals, for example ``0.42×``."""
     return NONE if value is None else f"{value:.2f}×"
 
 

@@ -120,6 +120,7 @@ def sequences(runner: Runner) -> Runner | Stream:
 
 
 def streaming_of(card: Card | None) -> Streaming | None:
+    """How the model of a card is run step by step; None if it is not."""
     return None if card is None else card.streaming
 
 

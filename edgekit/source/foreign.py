@@ -29,6 +29,7 @@ class RunnerModule(torch.nn.Module):
 
 
 def is_foreign(module: Any) -> bool:
+    """Whether a network is run by its own runtime, not by torch."""
     return isinstance(module, RunnerModule)
 
 

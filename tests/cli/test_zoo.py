@@ -107,7 +107,15 @@ def test_training_on_embedded_data(name: str, cli: Cli) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mlp", "cnn", "rnn", "lstm", "gru", "transformer", "gan", "autoencoder"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cnn",
+        "lstm",
+        "transformer",
+        *(pytest.param(n, marks=pytest.mark.sweep) for n in ["mlp", "rnn", "gru", "gan", "autoencoder"]),
+    ],
+)
 def test_the_bench_tells_all_it_can_of_every_family(name: str, cli: Cli, tmp_path: Path) -> None:
     cli("export", name, "--to", "onnx", "--to", "tflite", "-o", "out")
     files = [f"out/{name}.{suffix}" for suffix in FORMATS]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgekit.data import open_data
-from edgekit.data.arrays import read_npy, read_npz
+from edgekit.data.arrays import read_npy, read_npz, save_npz
 from edgekit.errors import DataError, LimitError
 
 
@@ -154,3 +154,15 @@ def test_damage_is_a_data_error(tmp_path):
         except LimitError:
             refused += 1
     assert refused > 0  # else nothing was damaged
+
+
+def test_arrays_of_any_name_are_written_as_numpy_does(tmp_path):
+    """An output may be called ``file``, which is what numpy's own function calls its first argument."""
+    arrays = {"file": np.arange(6.0).reshape(2, 3), "a/b:0": np.array(7), "args": np.zeros((0, 2), np.int8)}
+    save_npz(tmp_path / "x.npz", arrays)
+    with np.load(tmp_path / "x.npz") as found:
+        assert set(found) == set(arrays)
+        assert all(
+            np.array_equal(found[name], value) and found[name].dtype == value.dtype for name, value in arrays.items()
+        )
+    assert set(read_npz(tmp_path / "x.npz")) == set(arrays)

@@ -12,8 +12,9 @@ import pytest
 from edgekit.passes.base import PassContext
 from edgekit.passes.bias_correction import correct_biases, mean_error
 from edgekit.passes.calibration import Calibration
-from edgekit.passes.linear_graph import Kind, linear_graph
+from edgekit.passes.linear_graph import Kind
 from edgekit.passes.linear_graph_onnx import OnnxGraph
+from edgekit.passes.linear_graphs import linear_graph
 from edgekit.passes.quantize_onnx import QuantizeOnnx
 from edgekit.passes.quantize_tflite import QuantizeTflite
 from edgekit.runtime import load

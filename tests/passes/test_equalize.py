@@ -16,9 +16,10 @@ from edgekit.errors import GateError
 from edgekit.passes.base import Pass, PassContext
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.equalize import Equalize, Seen, best, equalize, observe, prove_equal, scale_channels
-from edgekit.passes.linear_graph import Kind, LinearGraph, linear_graph
+from edgekit.passes.linear_graph import Kind, LinearGraph
 from edgekit.passes.linear_graph_onnx import OnnxGraph
 from edgekit.passes.linear_graph_tflite import TfliteGraph
+from edgekit.passes.linear_graphs import linear_graph
 from edgekit.passes.observe import calibrate
 from edgekit.passes.quantize_onnx import QuantizeOnnx
 from edgekit.passes.quantize_tflite import QuantizeTflite

@@ -21,8 +21,8 @@ from edgekit.passes.observe import calibrate
 from edgekit.passes.quantize_recurrent import cell_scale, quantize_recurrent
 from edgekit.passes.quantize_tflite import SCHEMES, QuantizeTflite
 from edgekit.quality.account import account
-from edgekit.quality.account_tflite import read_tflite
 from edgekit.quality.contents import operators
+from edgekit.quality.tflitefile import read_tflite
 from edgekit.runtime import load
 from edgekit.types import Array, Format, PassResult
 

@@ -20,8 +20,8 @@ from edgekit.passes.histogram import METHODS
 from edgekit.passes.integer_io import integer_io
 from edgekit.passes.quantize_tflite import SCHEMES, QuantizeTflite
 from edgekit.quality.account import account
-from edgekit.quality.account_tflite import read_tflite
 from edgekit.quality.evaluate import evaluate
+from edgekit.quality.tflitefile import read_tflite
 from edgekit.runtime import load
 from edgekit.types import Artifact, Feed, Format
 

@@ -12,7 +12,7 @@ from edgekit.artifact import open_artifact, sha256_file, write_card
 from edgekit.passes import equalize
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.equalize import scale_channels
-from edgekit.passes.linear_graph import linear_graph
+from edgekit.passes.linear_graphs import linear_graph
 from edgekit.pipeline.quantize import equalizing, plan_mixed
 
 DATA = "breast-cancer"

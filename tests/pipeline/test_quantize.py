@@ -22,8 +22,8 @@ from edgekit.pipeline.doctor import TINY_ONNX
 from edgekit.pipeline.inspect import inspect
 from edgekit.pipeline.quantize import QuantizeResult, quantize
 from edgekit.pipeline.verify import replay
-from edgekit.quality.account_tflite import read_tflite
 from edgekit.quality.integer_selftest import selftest_of
+from edgekit.quality.tflitefile import read_tflite
 from edgekit.report.bench import bench_report
 from edgekit.report.quantize import render_quantize
 from edgekit.report.text import show

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
+from onnx import TensorProto, helper, numpy_helper
 
 import edgekit
 from edgekit.types import Array
@@ -96,3 +98,39 @@ def _tflite(path: Path) -> Callable[[Array], list[Array]]:
         return [interpreter.get_tensor(one["index"]).copy() for one in interpreter.get_output_details()]
 
     return call
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int8-weights"])
+def test_what_chooses_the_branch_is_a_samples_own(scheme: str, tmp_path: Path) -> None:
+    """A rate that the network asks for: for any other it takes a branch that its inputs do not fit, as silero-vad's."""
+    random = np.random.default_rng(0)
+    held = {"w": random.normal(0, 0.2, (64, 64)), "v": random.normal(0, 0.2, (32, 64))}
+    weights = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in held.items()]
+    branches = {}
+    for branch, name in (("then_branch", "w"), ("else_branch", "v")):
+        sides = [], [helper.make_tensor_value_info(f"y_{branch}", TensorProto.FLOAT, None)]
+        branches[branch] = helper.make_graph([helper.make_node("MatMul", ["x", name], [f"y_{branch}"])], branch, *sides)
+    nodes = [
+        helper.make_node("Equal", ["rate", "known"], ["right"]),
+        helper.make_node("If", ["right"], ["a"], **branches),
+        helper.make_node("MatMul", ["a", "w"], ["y"]),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", "m"]),
+        helper.make_tensor_value_info("rate", TensorProto.INT64, []),
+    ]
+    weights.append(numpy_helper.from_array(np.array(16_000), "known"))
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 64])]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "m.onnx")
+    samples = random.normal(size=(SAMPLES, 1, 64)).astype(np.float32)
+    np.savez(tmp_path / "d.npz", x=samples, rate=np.full(SAMPLES, 16_000))
+    target = tmp_path / "q.onnx"
+    result = edgekit.quantize(
+        tmp_path / "m.onnx", scheme=scheme, data=f"npz:{tmp_path / 'd.npz'}", out=target, seconds=0.1, allow_slower=True
+    )
+    assert result.document()["time"]["ratio_p50"] > 0
+    fresh = {"x": random.normal(size=(1, 64)).astype(np.float32), "rate": np.array(16_000)}
+    one, other = (onnxruntime.InferenceSession(str(path)).run(None, fresh)[0] for path in (tmp_path / "m.onnx", target))
+    assert 10 * np.log10((one**2).mean() / ((one - other) ** 2).mean()) > LEAST_DB

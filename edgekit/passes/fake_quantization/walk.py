@@ -7,6 +7,7 @@ call in one forward. Operations are seen as functions of torch (``TorchFunctionM
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -55,7 +56,7 @@ def kind_of(function: Any) -> str | None:
     return name if name in KINDS else None
 
 
-class Walk(TorchFunctionMode):
+class Walk(TorchFunctionMode, ABC):
     """Hands every operation of a forward to :meth:`call`, which a subclass writes. To be used once, by ``with``."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -64,11 +65,11 @@ class Walk(TorchFunctionMode):
         self._within = [""]
         self._calls: Counter[str] = Counter()
 
+    @abstractmethod
     def call(
         self, site: str | None, kind: str | None, function: Callable[..., Any], args: Sequence[Any], named: Any
     ) -> Any:
         """One operation; ``site`` and ``kind`` are None for one that makes no new values."""
-        raise NotImplementedError
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None

@@ -13,7 +13,7 @@ from edgekit.errors import DataError, UsageError
 from edgekit.inputs import require_regular
 from edgekit.outputs import is_stream
 from edgekit.passes.calibration import check_method
-from edgekit.pipeline.quantize.options import check_min_snr
+from edgekit.quality.fidelity import check_min_snr
 from edgekit.types import DeviceSpec
 
 SUFFIXES = (".onnx", ".tflite")

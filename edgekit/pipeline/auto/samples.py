@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgekit.data.arrays import save_npz
 from edgekit.data.dataset import Dataset, split_indices, stratified
 from edgekit.data.preprocess import feeds
 from edgekit.errors import DataError
@@ -88,6 +89,6 @@ def real_samples(parents: Sequence[Artifact], samples: Dataset, folder: Path) ->
             continue
         path = folder / f"sample-{parent.format}.npz"
         sample = dict(next(feeds(samples, card.signature, card.contract, limit=1)))
-        np.savez(path, **sample)  # type: ignore[arg-type]  # numpy's stub takes the first keyword for another
+        save_npz(path, sample)
         found[parent.format] = str(path)
     return found

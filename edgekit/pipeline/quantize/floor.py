@@ -26,9 +26,10 @@ def check_floor(work: Work, proof: Proof, plan: Plan | None, *, binding: bool) -
     said = "; ".join(proof.failures)
     if not binding:
         return (f"{said}. That is below the floor; the loss of quality on labelled data is what decides",)
+    mixed = "" if work.options.mixed else "--mixed, which keeps the worst operators in float, or "
     raise QualityError(
         f"the compressed file is too far from its parent on {work.samples.said}: {said}. Nothing was published. "
-        f"{_costs(work, proof, plan)}. Try --mixed, which keeps the worst operators in float, or --keep-float NAMES, "
+        f"{_costs(work, proof, plan)}. Try {mixed}--keep-float NAMES, "
         "another --calibration, --scheme int8-weights or fp16; --min-snr DB sets another floor, --max-drop with "
         "labelled data decides by these instead"
     )
@@ -41,4 +42,7 @@ def _costs(work: Work, proof: Proof, plan: Plan | None) -> str:
         layers = plan.layers if plan is not None and plan.layers else ranked(work, proof).layers
     except ModelError as error:
         return f"What each operator costs is not known ({error})"
-    return f"What costs most: {'; '.join([str(one) for one in layers if one.name not in kept][:COSTLIEST])}"
+    worst = [str(one) for one in layers if one.name not in kept][:COSTLIEST]
+    if not worst:
+        return "No operator on integers is left in the main graph; those in loops and branches are not taken apart"
+    return f"What costs most: {'; '.join(worst)}"

@@ -13,6 +13,7 @@ from edgekit.passes import quantize_onnx, quantize_tflite
 from edgekit.passes.calibration import check_method
 from edgekit.quality.account import quantized_already
 from edgekit.quality.contents import operators
+from edgekit.quality.fidelity import check_min_snr
 from edgekit.quality.half_weights import half_weights
 from edgekit.quality.integer_selftest import CALIBRATED
 from edgekit.quality.state import keeps_state
@@ -233,12 +234,6 @@ def check_request(
             "data there are int8-dynamic, int8-weights and fp16"
         )
     _check_mixed(options, planned=planned)
-
-
-def check_min_snr(value: float | None) -> None:
-    """Raises UsageError for decibels that no file can be asked for."""
-    if value is not None and not 0 <= value <= 120:
-        raise UsageError(f"--min-snr is {value:g}; give decibels from 0 to 120 (15: the noise has 3% of the power)")
 
 
 def _check_mixed(options: QuantizeOptions, *, planned: bool) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgekit.artifact import open_artifact, sha256_file, sha256_model, size_bytes, write_card
+from edgekit.data.arrays import save_npz
 from edgekit.data.dataset import Dataset
 from edgekit.devices import kept_workers
 from edgekit.errors import UsageError
@@ -177,18 +179,25 @@ def _against(work: Work, made: Made, fidelity: dict[str, Any]) -> dict[str, Any]
 
 
 def _time(work: Work, made: Made) -> dict[str, Any] | None:
-    """How long the file takes relative to its parent, at the size of the calibration samples where sizes are free."""
+    """How long the file takes relative to its parent, on a sample of the calibration data where there is any."""
     options = work.options
     if options.seconds is None or options.for_ != "cpu":
         return None
-    return time_ratio(made.path, work.parent.path, options.seconds, options.on, shape=_shape(work), input=options.input)
+    with _sample(work) as sample:
+        return time_ratio(
+            made.path, work.parent.path, options.seconds, options.on, shape=options.shape, input=options.input or sample
+        )
 
 
-def _shape(work: Work) -> tuple[str, ...]:
-    """``INPUT=1x576`` for every input with free sizes: as the user says, else as a calibration sample has it."""
-    options, signature = work.options, work.before.signature
-    if options.shape or options.input is not None or work.samples.held is None or not signature.dynamic_dims:
-        return options.shape
-    feed = next(iter(held_feeds(work.parent, work.samples, signature)))
-    free = [spec.name for spec in signature.inputs if any(isinstance(size, str) for size in spec.shape)]
-    return tuple(f"{name}={'x'.join(map(str, feed[name].shape))}" for name in free)
+@contextmanager
+def _sample(work: Work) -> Iterator[str | None]:
+    """A file with a sample that did not calibrate; None where the user gives sizes or an input, or there is no data."""
+    options = work.options
+    if options.shape or options.input is not None or options.integer_io or work.samples.held is None:
+        yield None
+        return
+    feed = next(iter(held_feeds(work.parent, work.samples, work.before.signature)))
+    with scratch_folder() as folder:
+        path = folder / "sample.npz"
+        save_npz(path, feed)
+        yield str(path)

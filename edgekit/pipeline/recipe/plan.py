@@ -131,6 +131,7 @@ def _builder(unit: Unit, source: str) -> str | None:
 
 
 def is_model_suffix(suffix: str) -> bool:
+    """Whether a step that gives ``suffix`` gives a finished model file."""
     return suffix in MODEL_SUFFIXES or suffix == ANY
 
 

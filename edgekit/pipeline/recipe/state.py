@@ -58,6 +58,7 @@ class Record:
 
 
 def key_of(parts: Parts) -> str:
+    """The SHA-256 of what a run depends on, in hexadecimal."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -78,6 +78,7 @@ def verb(name: str) -> Verb:
 
 @cache
 def names() -> tuple[str, ...]:
+    """The names of all steps that a recipe may have."""
     return registry.names("steps")
 
 
@@ -129,6 +130,7 @@ def prepared(option: click.Option, value: Any) -> Any:
 
 
 def listed(value: Any) -> list[Any]:
+    """A list or tuple as a list; one value as a list of it."""
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
