@@ -101,7 +101,8 @@ def autoencoder(
     """An autoencoder of samples of ``shape``: ``conv`` for images (channels, height, width), ``dense`` for any shape.
 
     Raises:
-        ValueError: a number below 1 (``bottleneck`` of ``conv`` may be 0), or for ``conv`` a shape not of an image.
+        ValueError: a number below 1 (``bottleneck`` of ``conv`` may be 0), or, for ``conv``, a shape that is
+            not that of an image.
     """
     if not widths or min(*shape, *widths) < 1 or bottleneck < (0 if layers == "conv" else 1):
         raise ValueError(f"shape, widths and bottleneck must be 1 or more, got {shape}, {widths}, {bottleneck}")

@@ -82,7 +82,8 @@ def recurrent(
             last step, so that the level it has drifted to does not matter (NLinear; Zeng et al. 2023).
 
     Raises:
-        ValueError: a number below 1, an unknown cell or pooling, dropout outside [0, 1), a residual that is not one.
+        ValueError: a number below 1, an unknown cell or pooling, dropout outside [0, 1), a residual that is
+            not a column.
     """
     if cell not in CELLS or pooling not in POOLINGS:
         raise ValueError(

@@ -69,7 +69,7 @@ def _loops(graph: fx.Graph) -> list[_Loop]:
 
 
 def _next(cell: fx.Node) -> fx.Node | None:
-    """The one cell of the same weights that takes the whole state of ``cell``; None if there is not just one."""
+    """The one cell of the same weights that takes the whole state of ``cell``; None unless there is exactly one."""
     users = [user for state in _states(cell) for user in state.users if user.target is cell.target]
     same = {user for user in users if user.args[2:] == cell.args[2:] and _given(user) == _states(cell)}
     return same.pop() if len(same) == 1 else None

@@ -104,7 +104,7 @@ def _numbers(found: Sequence[Related]) -> list[int]:
 
 
 def difference(module: nn.Module, gone: Removed, inputs: Sequence[Tensor]) -> str:
-    """How ``module`` without the channels ``gone`` is another network than with them at zero; empty if not."""
+    """How ``module`` without the channels ``gone`` is another network than with them at zero; empty if it is not."""
     try:
         prove(module, smaller(module, gone), gone, inputs)
     except Exception as error:  # a forward of anyone's may raise anything when a width is another: it is the answer

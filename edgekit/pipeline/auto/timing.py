@@ -1,6 +1,6 @@
 """How long the candidates take: a few calls, then the bench's interleaved blocks, every file in workers of its own.
 
-The clock, order, reference workload, noise records and journal of ``edgekit bench`` (:mod:`edgekit.pipeline.bench`);
+Clock, order, reference workload, noise records and journal are the bench's (:mod:`edgekit.pipeline.bench`);
 here files of different formats, runtimes and interpreters of one device stand in one comparison.
 """
 
