@@ -143,7 +143,7 @@ def string_lookups(modules: Modules, trees: Trees) -> Found:
             ):
                 key = node.args[0]
             if isinstance(key, ast.Constant) and isinstance(key.value, str):
-                places.append(f"{_short(modules[name])}:{node.lineno}")
+                places.append(f"{_short(modules[name])}:{key.lineno}")
     return Measure("look-ups by string in reports", len(places), most=60), places
 
 
