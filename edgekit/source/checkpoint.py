@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgekit.errors import FactoryNeededError, InputError, SourceError, UsageError
 from edgekit.source.base import Source
 from edgekit.source.factory import Factory
+from edgekit.source.spelling import find
 from edgekit.types import Network
 
 if TYPE_CHECKING:
@@ -51,8 +52,6 @@ class Checkpoint(Source):
         return replace(network, card=replace(network.card, config={**network.card.config, **used}))
 
     def _named_by_the_card(self, text: str, config: Mapping[str, Any]) -> torch.nn.Module:
-        from edgekit.source import find
-
         spelled = str(config.get("factory", ""))
         try:
             source, rest = find(spelled)
@@ -74,8 +73,6 @@ class Checkpoint(Source):
 
     def _named_by_the_user(self, spelled: str, config: Mapping[str, Any]) -> tuple[torch.nn.Module, dict[str, Any]]:
         """The module, and what the card says of its source from now on."""
-        from edgekit.source import find
-
         source, rest = find(spelled)
         if isinstance(source, Checkpoint):
             raise UsageError(f"{self.option} {spelled}: name the code that makes the network, as file.py:factory")
