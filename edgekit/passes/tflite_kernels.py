@@ -35,7 +35,7 @@ def pairs(
     for name, pad in parent.folded().items():
         both = _pair([pad, singles[name]], parent, quantized, [*twins[pad.name], *twins[name]])
         tie = {f"folded {pad.name}": 0}  # they share a side, as those do that share weights
-        found[name] = replace(both, weights={**found[name].weights, **tie}, reads=found[name].reads)
+        found[name] = replace(both, weights={**both.weights, **tie})
         found[pad.name] = replace(found[pad.name], weights=tie, folded=True)
     return list(found.values())
 

@@ -29,9 +29,9 @@ def prepared(path: Path) -> bytes:
     from ai_edge_litert.tools import flatbuffer_utils
 
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    old = [_newest_code(code) for code in model.operatorCodes]
     turned = [_flatten_bias(graph, node) for graph in model.subgraphs for node in _transposed(model, graph, schema)]
     widened = [_widen(model, graph, schema) for graph in model.subgraphs]
-    old = [_newest_code(code) for code in model.operatorCodes]
     changed = _rename(model) or any(turned) or any(widened) or any(old) or model.signatureDefs is None
     model.signatureDefs = model.signatureDefs or []  # the library counts on a list
     model.metadataBuffer = None  # of old files; the flatbuffer tools drop buffers and leave its numbers as they were
@@ -41,10 +41,10 @@ def prepared(path: Path) -> bytes:
 
 def _widen(model: Any, graph: Any, schema: Any) -> bool:
     """Puts float32 constants in place of float16 ones behind DEQUANTIZE; whether there were any."""
-    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
     kept: list[Any] = []
     for node in graph.operators:
-        source = graph.tensors[node.inputs[0]] if codes[node.opcodeIndex] == schema.BuiltinOperator.DEQUANTIZE else None
+        widens = model.operatorCodes[node.opcodeIndex].builtinCode == schema.BuiltinOperator.DEQUANTIZE
+        source = graph.tensors[node.inputs[0]] if widens else None
         data = None if source is None else model.buffers[source.buffer].data
         if source is None or source.type != schema.TensorType.FLOAT16 or data is None or not len(data):
             kept.append(node)
@@ -87,9 +87,8 @@ def _rename(model: Any) -> bool:
 
 
 def _transposed(model: Any, graph: Any, schema: Any) -> list[Any]:
-    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
     wanted = schema.BuiltinOperator.TRANSPOSE_CONV
-    return [node for node in graph.operators if codes[node.opcodeIndex] == wanted]
+    return [node for node in graph.operators if model.operatorCodes[node.opcodeIndex].builtinCode == wanted]
 
 
 def _flatten_bias(graph: Any, node: Any) -> bool:

@@ -36,3 +36,17 @@ def test_a_network_that_takes_no_size_of_1(tmp_path: Path, monkeypatch: pytest.M
             feed = {"input": np.random.default_rng(1).standard_normal((1, 3, size, 32)).astype(np.float32)}
             wanted, found = whole.run(feed)["output"], made.run(feed)["output"]
             assert np.square(wanted - found).sum() < 0.03 * np.square(wanted).sum()  # 15 dB
+
+
+@pytest.mark.parametrize("integer_io", [False, True])
+def test_it_is_timed_at_the_size_of_the_samples(
+    integer_io: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At sizes of 1 this network does not run."""
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(NET)
+    edgekit.export("net.py:net", to="onnx", out=".", name="m", dynamic=["input:2=h", "input:3=w"])
+    np.savez("d.npz", input=np.random.default_rng(0).standard_normal((12, 3, 28, 32)).astype(np.float32))
+    given = {"data": "npz:d.npz", "integer_io": integer_io, "seconds": 0.1, "allow_slower": True}
+    result = edgekit.quantize("m.onnx", scheme="int8", out="q.onnx", **given)
+    assert result.document()["time"]["ratio_p50"] > 0

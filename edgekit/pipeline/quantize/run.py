@@ -193,7 +193,7 @@ def _time(work: Work, made: Made) -> dict[str, Any] | None:
 def _sample(work: Work) -> Iterator[str | None]:
     """A file with a sample that did not calibrate; None where the user gives sizes or an input, or there is no data."""
     options = work.options
-    if options.shape or options.input is not None or options.integer_io or work.samples.held is None:
+    if options.shape or options.input is not None or work.samples.held is None:
         yield None
         return
     feed = next(iter(held_feeds(work.parent, work.samples, work.before.signature)))
