@@ -136,7 +136,8 @@ def open_data(spec: str, *, default_split: str = "test") -> Dataset:
             example = ", ".join(f"{one}:{path}" for one in kinds)
             raise UsageError(f"say what kind of data {path} holds, one of {known}; for example {example}")
         raise UsageError(
-            f"no data set is called {spec!r}; there are: {known} (those of files take a path: images:DIR, npz:FILE)"
+            f"no data set is called {kind.partition('@')[0]!r}; there are: {known} (those of files take a path: "
+            "images:DIR, npz:FILE)"
         )
     reader = registry.lookup("data", kind)
     if colon:

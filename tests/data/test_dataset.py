@@ -42,6 +42,12 @@ def test_a_file_without_its_kind_is_named_as_the_user_wrote_it(tmp_path):
         open_data(f"{tmp_path}/d")
 
 
+def test_an_unknown_name_is_said_as_the_user_wrote_it():
+    """The commands add the split that they take."""
+    with pytest.raises(UsageError, match=r"no data set is called 'digitz'; there are: digits"):
+        open_data("digitz@train")
+
+
 def test_every_class_is_in_both_parts():
     labels = np.array([0] * 100 + [1] * 2 + [2] * 10)
     train, test = split_indices(len(labels), labels)
