@@ -23,6 +23,8 @@ from edgekit.devices import open_runner, open_worker, parse_device
 from edgekit.devices.device import transport_for
 from edgekit.errors import DeviceError, EdgekitError, RuntimeMissingError
 from edgekit.leftovers import scratch_folder
+from edgekit.options.base import with_options
+from edgekit.options.manage import DoctorOptions
 from edgekit.version import __version__
 
 TINY_ONNX = base64.b64decode(
@@ -136,6 +138,13 @@ class DoctorResult:
     def usable(self) -> bool:
         return any(backend.state in ("works", "installed") for backend in self.backends)
 
+    def failure(self) -> DeviceError | None:
+        """What the command ends with where no runtime works."""
+        if self.trouble is not None:
+            return DeviceError(self.trouble)
+        hint = "install one, for example: pip install 'edgekit[onnx,litert]'"
+        return None if self.usable else DeviceError(f"no runtime works on {self.device}; {hint}")
+
     def document(self) -> dict[str, Any]:
         return {
             "device": self.device,
@@ -148,24 +157,21 @@ class DoctorResult:
         }
 
 
-def doctor(*, on: str = "cpu", quick: bool = False) -> DoctorResult:
+@with_options(DoctorOptions)
+def doctor(options: DoctorOptions) -> DoctorResult:
     """Tries every runtime on the device ``on`` with a tiny model, and lists the packages of this environment.
-
-    Args:
-        on: a device's spelling or name.
-        quick: what is installed is listed and not tried: a second, where torch and TensorFlow take ten to be imported.
 
     Raises:
         UsageError: no such device.
     """
     python, packages = f"{platform.python_version()} ({sys.executable})", installed_packages()
     try:
-        with open_worker(on) as client:
+        with open_worker(options.on) as client:
             installed = client.hello["runtimes"]
     except DeviceError as error:
-        return DoctorResult(on, python, packages, (), str(error))
-    backends = listed_backends(installed) if quick else try_backends(on, installed)
-    return DoctorResult(on, python, packages, backends)
+        return DoctorResult(options.on, python, packages, (), str(error))
+    backends = listed_backends(installed) if options.quick else try_backends(options.on, installed)
+    return DoctorResult(options.on, python, packages, backends)
 
 
 def installed_packages() -> tuple[Package, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 from edgekit.artifact import size_bytes
 from edgekit.devices import parse_device
 from edgekit.errors import DataError, QualityError
-from edgekit.pipeline.quantize.options import GATED, INTEGERS_ONLY, QuantizeOptions
+from edgekit.options.quantize import GATED, INTEGERS_ONLY, QuantizeOptions
 from edgekit.quality.evaluate import Evaluation, drop
 from edgekit.types import Artifact, Verdict
 
@@ -19,7 +19,7 @@ GAIN = 0.1
 
 def is_timed(options: QuantizeOptions) -> bool:
     """Whether the file is timed on its target."""
-    return options.seconds is not None and options.for_ == "cpu" and parse_device(options.on).evidence.has_time
+    return bool(options.seconds) and options.for_ == "cpu" and parse_device(options.device).evidence.has_time
 
 
 def check_time(options: QuantizeOptions, time: Mapping[str, Any] | None) -> tuple[str, ...]:
@@ -33,7 +33,7 @@ def check_time(options: QuantizeOptions, time: Mapping[str, Any] | None) -> tupl
     """
     if time is None or time["verdict"] != Verdict.SLOWER.value:
         return ()
-    found = f"{time['ratio_p50']:.2f} times its parent's time on {options.on}"
+    found = f"{time['ratio_p50']:.2f} times its parent's time on {options.device}"
     if options.scheme not in GATED:
         return (f"slower: it takes {found}",)
     if options.allow_slower:

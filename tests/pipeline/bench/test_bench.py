@@ -289,10 +289,10 @@ def test_compare_of_saved_results(saved: Path, tmp_path: Path) -> None:
 
 def test_gate_of_compare(saved: Path, tmp_path: Path) -> None:
     slow = compare(scaled(saved, tmp_path / "a.json", FAR), saved, fail_slower=3)
-    assert isinstance(slow.gate(), GateError)
+    assert isinstance(slow.failure(), GateError)
     assert slow.document()["gate"] == {"fail_slower": 3, "outcome": "slower"}
     fast = compare(scaled(saved, tmp_path / "b.json", 1 / FAR), saved, fail_slower=3)
-    assert fast.gate() is None
+    assert fast.failure() is None
     assert fast.document()["gate"]["outcome"] == "passed"
 
 
