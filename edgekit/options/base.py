@@ -93,7 +93,7 @@ class OptionField:
     Attributes:
         name: of the field.
         option: what else is known of it.
-        kind: of its value, or of each of several.
+        kind: of its value, or of each of several; ``object`` for what is checked where it is used.
         several: whether it may be repeated.
         nullable: whether None is a value.
         mapping: whether a mapping is one.
@@ -265,7 +265,8 @@ def _option_field(one: Field[Any], hint: Any) -> OptionField:
     inner = {part for kind in kinds for part in (get_args(kind)[0] if get_origin(kind) is Sequence else kind,)}
     inner |= {part for kind in inner if get_origin(kind) in (Union, types.UnionType) for part in get_args(kind)}
     names: dict[Any, Kind] = {bool: "flag", int: "integer", float: "number", str: "text"}
-    kind_name: Kind = next((name for type_, name in names.items() if type_ in inner), "object")
+    own = [name for type_, name in names.items() if type_ in inner]
+    kind_name: Kind = own[0] if len(own) == 1 else "object"
     default = one.default if one.default_factory is MISSING else one.default_factory()
     mapping = any(get_origin(kind) is Mapping for kind in kinds)
     return OptionField(one.name, one.metadata[_KEY], kind_name, several, type(None) in kinds, mapping, default)

@@ -30,6 +30,7 @@ class Brew(Options):
     milk: str = field(default="none", metadata=option("What else.", choices=("none", "oat", "cow")))
     shots: int | Sequence[int] = field(default=(1,), metadata=option("Each size.", at_least=1, commas=True))
     note: Sequence[str] = field(default=(), metadata=option("Said.", names="output"))
+    wait: str | float | None = field(default=None, metadata=option("How long: 30s, or seconds."))
     decaf: bool = field(default=False, metadata=option("Without.", off="--strong"))
 
 
@@ -72,6 +73,7 @@ def test_values_come_in_one_shape() -> None:
     assert brew("arabica", shots=3).shots == (3,)
     assert brew("arabica", note="hot").note == ("hot",)
     assert brew(Path("a"), mugs=2).cups == 2  # type: ignore[call-arg]  # an older name
+    assert (brew("arabica", wait=30).wait, brew("arabica", wait="30s").wait) == (30, "30s")
     assert brew("arabica", cups=None).named == {"beans"}
     assert brew("arabica", cups=2).changed() == {"beans": "arabica", "cups": 2}
 
@@ -92,8 +94,11 @@ def test_the_command_line_is_the_same() -> None:
         got.update(options)
 
     run = CliRunner().invoke
-    assert run(command, ["arabica", "--mugs=2", "--shots", "1,2", "--shots", "3", "--strong"]).exit_code == 0
-    assert brew(**got) == brew("arabica", cups=2, shots=(1, 2, 3), decaf=False)
+    assert (
+        run(command, ["arabica", "--mugs=2", "--shots", "1,2", "--shots", "3", "--strong", "--wait", "9m"]).exit_code
+        == 0
+    )
+    assert brew(**got) == brew("arabica", cups=2, shots=(1, 2, 3), decaf=False, wait="9m")
     assert got["decaf"] is False
     refused = run(command, ["arabica", "--grams", "61"])
     assert refused.exit_code == 2
