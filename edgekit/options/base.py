@@ -186,15 +186,12 @@ class OptionField:
         )
 
     def _is_kind(self, value: Any) -> bool:
-        if self.kind == "flag":
-            return isinstance(value, bool)
+        if self.kind in ("flag", "object"):
+            return self.kind == "object" or isinstance(value, bool)
         if self.kind == "text":
             return isinstance(value, str | os.PathLike)
-        if isinstance(value, bool):
-            return False
-        if self.kind == "integer":
-            return isinstance(value, numbers.Integral)
-        return self.kind == "object" or isinstance(value, numbers.Real)
+        wanted = numbers.Integral if self.kind == "integer" else numbers.Real
+        return isinstance(value, wanted) and not isinstance(value, bool)
 
 
 def _number(value: Any) -> Any:
