@@ -9,7 +9,8 @@ from typing import Any
 from edgekit.artifact import size_bytes
 from edgekit.devices import parse_device
 from edgekit.errors import DataError, QualityError
-from edgekit.options.quantize import GATED, INTEGERS_ONLY, QuantizeOptions
+from edgekit.options.quantize import INTEGERS_ONLY, QuantizeOptions
+from edgekit.passes.schemes import scheme
 from edgekit.quality.evaluate import Evaluation, drop
 from edgekit.types import Artifact, Verdict
 
@@ -34,7 +35,7 @@ def check_time(options: QuantizeOptions, time: Mapping[str, Any] | None) -> tupl
     if time is None or time["verdict"] != Verdict.SLOWER.value:
         return ()
     found = f"{time['ratio_p50']:.2f} times its parent's time on {options.device}"
-    if options.scheme not in GATED:
+    if not scheme(options.scheme).for_speed:
         return (f"slower: it takes {found}",)
     if options.allow_slower:
         return (f"slower: it takes {found}; published since slower files are allowed",)
