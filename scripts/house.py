@@ -28,8 +28,14 @@ root, target = sys.argv[1], sys.argv[2]
 seen = set()
 def note(frame, event, argument):
     code = frame.f_code
-    if event == "call" and code.co_name != "<module>" and code.co_filename.startswith(root):
-        seen.add(code.co_filename)
+    if event != "call" or not code.co_flags & 1 or not code.co_filename.startswith(root) or code.co_filename in seen:
+        return  # 1: a function; the body of a class runs as its module is imported
+    back = frame.f_back
+    while back is not None:
+        if back.f_code.co_name == "<module>" and back.f_code.co_filename.startswith(root):
+            return  # a default, a decorator: imported, not run
+        back = back.f_back
+    seen.add(code.co_filename)
 from edgekit.cli import main
 sys.setprofile(note); threading.setprofile(note)
 try:
