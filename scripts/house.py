@@ -92,14 +92,21 @@ def _modules() -> Iterator[tuple[str, Path]]:
 
 
 def option_places(modules: Modules, trees: Trees) -> Found:
-    """Lines that name one option of quantize, its spelling on the command line included."""
-    pattern = re.compile(OPTION.replace("_", "[_-]"))
-    files = {path: path.read_text(encoding="utf-8").splitlines() for path in modules.values()}
-    lines = [
-        f"{_short(path)}:{k + 1}" for path, text in files.items() for k, line in enumerate(text) if pattern.search(line)
-    ]
-    count = len({line.partition(":")[0] for line in lines})
-    return Measure(f"files that name {OPTION} ({len(lines)} lines)", count, most=3), lines
+    """Places that have to know one option of quantize for it to be there: a field, a parameter, a keyword, a key. Where
+    its value is used (``options.max_drop``), and texts, are not among them."""
+    places = []
+    for name, tree in trees.items():
+        for node in ast.walk(tree):
+            named = {
+                ast.arg: lambda one: one.arg,
+                ast.keyword: lambda one: one.arg,
+                ast.Name: lambda one: one.id,
+                ast.Constant: lambda one: one.value,
+            }.get(type(node))
+            if named is not None and named(node) in (OPTION, OPTION.replace("_", "-"), f"--{OPTION.replace('_', '-')}"):
+                places.append(f"{_short(modules[name])}:{getattr(node, 'lineno', 0)}")
+    count = len({place.partition(":")[0] for place in places})
+    return Measure(f"files that have to know the option {OPTION} ({len(places)} places)", count, most=3), places
 
 
 def traced_modules(modules: Modules, trees: Trees) -> Found:
