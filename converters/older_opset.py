@@ -12,10 +12,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from edgekit.errors import UnsupportedError
+from edgekit.graph import ops
+from edgekit.graph.ops import Trait
+from edgekit.types import Format
 
 _ASIDE = "edgekit.aside"
-_WIDER_TYPES = ("Add", "Sub", "Mul", "Div", "Relu", "Identity", "CumSum")
-"""Operators that since set 13 have become able to take more types, and nothing else."""
+_WIDER_TYPES = ops.names(Format.ONNX, trait=Trait.TYPES_SINCE_13)
 _WITH_AXES = 4
 """Inputs of a Pad that names the axes it pads."""
 _ADVICE = "use --opset 18, or an operator that the older set has"

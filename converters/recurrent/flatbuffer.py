@@ -9,6 +9,9 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from edgekit.graph import ops
+from edgekit.types import Format
+
 IDENTIFIER = b"TFL3"
 ALIGNMENT = 16
 """Of constant data, as schema.fbs asks (``data:[ubyte] (force_align: 16)``), which the Python object API ignores."""
@@ -179,10 +182,10 @@ class Graph:
         made = schema.OperatorT()
         made.opcodeIndex = self.editor.code(getattr(schema.BuiltinOperator, builtin), version)
         made.inputs, made.outputs = list(inputs), list(outputs)
-        kind = _OPTIONS.get(builtin)
-        if kind is not None:
-            made.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
-            made.builtinOptions = getattr(schema, f"{kind}T")()
+        known = ops.get(Format.TFLITE, builtin)
+        if known is not None and known.options:
+            made.builtinOptionsType = getattr(schema.BuiltinOptions, known.options)
+            made.builtinOptions = getattr(schema, f"{known.options}T")()
             for name, value in options.items():
                 setattr(made.builtinOptions, name, value)
         self._into(made)
@@ -227,35 +230,6 @@ class Graph:
         if data is None or not len(data):
             return None
         return np.frombuffer(np.asarray(data, np.uint8).tobytes(), self.dtype(tensor)).reshape(self.shape(tensor))
-
-
-_OPTIONS = {
-    "ADD": "AddOptions",
-    "BIDIRECTIONAL_SEQUENCE_LSTM": "BidirectionalSequenceLSTMOptions",
-    "CONCATENATION": "ConcatenationOptions",
-    "FILL": "FillOptions",
-    "FULLY_CONNECTED": "FullyConnectedOptions",
-    "FLOOR_MOD": "FloorModOptions",
-    "GATHER": "GatherOptions",
-    "GREATER": "GreaterOptions",
-    "LESS": "LessOptions",
-    "MAXIMUM": "MaximumMinimumOptions",
-    "MEAN": "ReducerOptions",
-    "MUL": "MulOptions",
-    "PACK": "PackOptions",
-    "PAD": "PadOptions",
-    "RESHAPE": "ReshapeOptions",
-    "REVERSE_V2": "ReverseV2Options",
-    "SHAPE": "ShapeOptions",
-    "SLICE": "SliceOptions",
-    "SPLIT": "SplitOptions",
-    "SPLIT_V": "SplitVOptions",
-    "STRIDED_SLICE": "StridedSliceOptions",
-    "SUB": "SubOptions",
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTMOptions",
-    "UNIDIRECTIONAL_SEQUENCE_RNN": "SequenceRNNOptions",
-    "WHILE": "WhileOptions",
-}
 
 
 def _operands(operator: Any) -> list[Any]:

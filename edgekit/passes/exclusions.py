@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from edgekit.converters.recurrent.flatbuffer import NONE, Editor, Graph
+from edgekit.graph import ops
+from edgekit.graph.ops import Family, Kernel
 from edgekit.passes.histogram import UNBOUNDED, Range
 from edgekit.passes.tflite_integers import builtin, name_of
 from edgekit.types import Array
@@ -19,13 +21,10 @@ LAST = "it adds an input to an output, or scales one by it: a range from older d
 DIVIDES = "TFLite's integer DIV ends the process when the divisor rounds to zero"
 STEPS = 32
 """Least steps of 255 that each tensor must have for several to share one scale: 24 dB for evenly spread values."""
-_JOINS = frozenset(("Concat", "CONCATENATION"))
-_MOVES = _JOINS | {
-    *("Flatten", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"),
-    *("EXPAND_DIMS", "RESHAPE", "SLICE", "SPLIT", "SPLIT_V", "SQUEEZE", "STRIDED_SLICE", "TRANSPOSE", "UNPACK"),
-}
-"""Operators that change no value."""
-_ARITHMETIC = frozenset(("Add", "Mul", "ADD", "MUL", "SUB"))
+_JOINS = ops.names(None, Family.JOIN)
+_MOVES = ops.names(None, Family.RESHAPE, Family.SLICE, Family.SPLIT)
+"""Operators that give values of their first input and change none."""
+_ARITHMETIC = ops.names(None, Family.ARITHMETIC, kernel=Kernel.STATIC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +116,7 @@ class Ranged:
 
     def _moved(self, name: str) -> str:
         """The tensor that ``name`` was before it was moved about."""
-        while (maker := self.maker.get(name)) is not None and maker.kind in _MOVES - _JOINS:
+        while (maker := self.maker.get(name)) is not None and maker.kind in _MOVES:
             name = maker.inputs[0]
         return name
 
@@ -135,7 +134,8 @@ class Ranged:
             found.append(part)
             for name in part.outputs:
                 readers = self.readers.get(name, [])
-                if any(reader.kind not in _MOVES for reader in readers) or not (readers or name in self.outputs):
+                moved = all(reader.kind in (*_MOVES, *_JOINS) for reader in readers)
+                if not moved or not (readers or name in self.outputs):
                     return []
                 waiting += readers
         return found

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.graph import ops
+from edgekit.graph.ops import Family, Trait
 from edgekit.passes.linear_graph import Kind, LinearGraph, Operator
 from edgekit.passes.onnx_prepare import prepared
-from edgekit.types import Array
+from edgekit.types import Array, Format
 
-_THROUGH = ("Relu", "LeakyRelu", "PRelu", "Identity", "Dropout", "MaxPool", "AveragePool", "GlobalAveragePool")
-_POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool")
+_THROUGH = ops.names(Format.ONNX, trait=Trait.SCALES_CHANNELS)
+_POOLS = ops.names(Format.ONNX, Family.POOLING)
 _SUMS = ("Add", "Sub")
 
 

@@ -9,19 +9,14 @@ from typing import Any
 import numpy as np
 
 from edgekit.converters.recurrent.flatbuffer import NONE, Editor, Graph
+from edgekit.graph import ops
+from edgekit.graph.ops import Op, Trait
 from edgekit.passes.linear_graph import Kind, LinearGraph, Operator
 from edgekit.passes.tflite_integers import builtin, name_of
-from edgekit.types import Array
+from edgekit.types import Array, Format
 from edgekit.wire_tflite import without_prefix
 
-_LAYERS = {
-    "CONV_2D": (0, (0, 3, 1, 2)),
-    "DEPTHWISE_CONV_2D": (0, (3, 0, 1, 2)),
-    "FULLY_CONNECTED": (0, (0, 1)),
-    "TRANSPOSE_CONV": (2, (0, 3, 1, 2)),
-}
-"""Operator -> which input is the activation, axes of the weight (input 1) as (outputs, inputs of a group, kernel)."""
-_THROUGH = ("RELU", "LEAKY_RELU", "PRELU", "MAX_POOL_2D", "AVERAGE_POOL_2D")
+_THROUGH = ops.names(Format.TFLITE, trait=Trait.SCALES_CHANNELS)
 _SCALED_BY = (0, 1)  # schema.ActivationFunctionType: NONE, RELU
 Made = tuple[str, tuple[str, ...], tuple[str, ...]]
 
@@ -65,8 +60,9 @@ class TfliteGraph(LinearGraph):
         outputs = tuple(name_of(graph, int(k)) for k in node.outputs)
         made = (outputs[0], computed, outputs)
         kind = builtin(graph, node)
-        if kind in _LAYERS:
-            found = self._layer(kind, node, made)
+        known = ops.get(Format.TFLITE, kind)
+        if known is not None and known.layout:
+            found = self._layer(known, node, made)
         elif getattr(node.builtinOptions, "fusedActivationFunction", 0) in _SCALED_BY:
             found = self._elementwise(kind, node, made)
         else:
@@ -77,8 +73,8 @@ class TfliteGraph(LinearGraph):
         data = self._editor.model.buffers[self._graph.raw.tensors[tensor].buffer].data
         return data is not None and len(data) > 0
 
-    def _layer(self, kind: str, node: Any, made: Made) -> Operator | None:
-        place, order = _LAYERS[kind]
+    def _layer(self, op: Op, node: Any, made: Made) -> Operator | None:
+        kind, place, order = op.name, op.data, op.layout
         graph, inputs, options = self._graph, [int(k) for k in node.inputs], node.builtinOptions
         weight = graph.data(inputs[1])
         bias = inputs[place + 1 + (place == 0) :][:1]

@@ -15,6 +15,8 @@ from edgekit.artifact import contract_of, open_artifact, sha256_model
 from edgekit.bench.profile.layers import onnx_layers, tflite_layer
 from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from edgekit.errors import DataError, UnsupportedError
+from edgekit.graph import ops
+from edgekit.graph.ops import Family
 from edgekit.passes.calibration import Calibration, check_method, checked_feeds, gather
 from edgekit.passes.calibration_checks import InputWatch, findings
 from edgekit.passes.cell_states import cell_states
@@ -25,8 +27,6 @@ from edgekit.passes.tflite_prepare import prepared
 from edgekit.quality.onnxfile import load_onnx
 from edgekit.types import Array, Feed, Format, Signature
 
-_WEIGHTED = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 0, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 2}
-"""TFLite operators with weights -> which of their inputs is the activation."""
 _FLOAT = 1  # onnx.TensorProto.FLOAT
 
 
@@ -73,11 +73,12 @@ def weighted_inputs(path: Path, format: Format) -> set[str]:
     if format is Format.ONNX:
         graph = load_onnx(path).graph
         constants = {tensor.name for tensor in graph.initializer}
-        nodes = [n for n in graph.node if n.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")]
+        nodes = [n for n in graph.node if n.op_type in ops.names(format, Family.CONVOLUTION, Family.MATMUL)]
         return {n.input[0] for n in nodes if n.input[1] in constants}
     editor = Editor(prepared(path))
     main = Graph(editor, editor.model.subgraphs[0])
-    read = [(node, _WEIGHTED.get(builtin(main, node))) for node in main.raw.operators]
+    places = {op.name: op.data for op in ops.weighted(format) if op.layout}
+    read = [(node, places.get(builtin(main, node))) for node in main.raw.operators]
     return {name_of(main, int(node.inputs[place])) for node, place in read if place is not None}
 
 

@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.graph import ops
+from edgekit.graph.ops import Family
 from edgekit.passes.onnx_graphs import Names, nodes
 from edgekit.passes.onnx_prepare import CONTRIB, allow_contrib, drop_unused
 from edgekit.passes.onnx_weights import is_finite
-from edgekit.types import Array
+from edgekit.types import Array, Format
 
-BOUNDARY = ("Conv", "ConvTranspose", "Gather", "LSTM", "GRU", "RNN")
-"""Operators with weights, beside the products, at which the neighbourhood of attention ends."""
+BOUNDARY = frozenset(op.name for op in ops.weighted(Format.ONNX) if op.family is not Family.MATMUL)
+"""Operators with weights, other than products, at which the neighbourhood of attention ends."""
 LEVELS = "_levels"
 """Behind the name of an input: that of its integers."""
 COLUMNS, TURNED = "_columns", "_turned"
@@ -37,7 +39,7 @@ def around_attention(model: Any) -> frozenset[str]:
     joined: list[list[int]] = [[] for _ in given]
     for place, node in enumerate(given):
         for other in (writer[name] for name in node.input if name in writer):
-            if not {node.op_type, given[other].op_type} & set(BOUNDARY):
+            if not {node.op_type, given[other].op_type} & BOUNDARY:
                 joined[place].append(other)
                 joined[other].append(place)
     waiting = [

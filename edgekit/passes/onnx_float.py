@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgekit.graph import ops
+from edgekit.graph.ops import Trait
 from edgekit.passes.onnx_graphs import Names
+from edgekit.types import Format
 
-_QUANTIZED_AT_LOAD = ("Conv", "ConvTranspose", "Gemm")
+_QUANTIZED_AT_LOAD = ops.names(Format.ONNX, trait=Trait.QUANTIZED_AT_LOAD)
 SUFFIX = "_stays_float"
 """Behind the name of a layer: that of the copy after it."""
 

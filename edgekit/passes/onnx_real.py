@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from edgekit.graph import ops
+from edgekit.graph.ops import Family, Trait
 from edgekit.passes.onnx_graphs import inner_reads, reads
 from edgekit.passes.onnx_prepare import drop_unused
+from edgekit.types import Format
 
-STATIC_OPERATORS = (
-    *("Add", "AveragePool", "Clip", "Concat", "Conv", "Flatten", "Gemm", "GlobalAveragePool", "LeakyRelu", "MatMul"),
-    *("MaxPool", "Mul", "Pad", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Split", "Squeeze", "Transpose"),
-    "Unsqueeze",
-)
+STATIC_OPERATORS = ops.names(Format.ONNX, trait=Trait.STATIC_SCHEME)
 """Operators that onnxruntime runs on integers when they stand between DequantizeLinear and QuantizeLinear."""
-PRODUCTS = ("Gemm", "MatMul")
+PRODUCTS = ops.names(Format.ONNX, Family.MATMUL)
 """Those of them that give float as well, at no cost."""
-ACTIVATIONS = ("Relu", "Clip")
+ACTIVATIONS = ops.names(Format.ONNX, trait=Trait.CLAMP)
 """What the quantizer takes out where the QuantizeLinear behind has the same bounds."""
 
 

@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from edgekit.graph import ops
+from edgekit.graph.ops import Family, Trait
 from edgekit.passes.kernel_choice import Pair
 from edgekit.passes.onnx_graphs import with_shapes
 from edgekit.passes.onnx_prepare import OPSET
+from edgekit.types import Format
 
-_ACTIVATIONS = ("Relu", "Clip")
+_ACTIVATIONS = ops.names(Format.ONNX, trait=Trait.CLAMP)
 """Operators that onnxruntime and its quantizer fuse into the layer before them."""
-_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_WEIGHTED = ops.names(Format.ONNX, Family.CONVOLUTION, Family.MATMUL)
 
 
 class Onnx:

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.graph import ops
+from edgekit.graph.ops import Family, Kernel
 from edgekit.passes.onnx_graphs import Names, graphs, nodes
-from edgekit.types import Array
+from edgekit.types import Array, Format
 
 SMALLEST = 256
 """Elements below which a tensor is left alone: scales and nodes would cost more bytes than are saved."""
@@ -21,19 +23,6 @@ HALF_ERROR = 1e-3
 """Largest rounding error of a channel in float16, relative to its values (root mean square); within its range it is
 2e-4 to 3e-4."""
 _FLOAT = 1
-_CHANNEL_AXES: dict[str, tuple[int, ...]] = {
-    "Conv": (0,),
-    "ConvTranspose": (1,),
-    "MatMul": (-1,),
-    "Gather": (0,),
-    "LSTM": (0, 1),
-    "GRU": (0, 1),
-    "RNN": (0, 1),
-}
-"""Axes that keep a scale of their own, by operator."""
-_LAYERS = ("Conv", "Gemm", "MatMul")
-_WEIGHT_INPUTS = {"Conv": (1,), "ConvTranspose": (1,), "MatMul": (0, 1), "Gemm": (1,), "Gather": (0,), "LSTM": (1, 2),
-                  "GRU": (1, 2), "RNN": (1, 2)}  # fmt: skip
 
 
 def weights(graph: Any) -> dict[str, tuple[int, ...]]:
@@ -42,7 +31,7 @@ def weights(graph: Any) -> dict[str, tuple[int, ...]]:
     constants = {tensor.name: tensor for tensor in graph.initializer}
     found: dict[str, tuple[int, ...]] = {}
     for node in nodes(graph):
-        for index in _WEIGHT_INPUTS.get(node.op_type, ()):
+        for index in _weight_inputs(node):
             name = node.input[index] if index < len(node.input) else ""
             tensor = constants.get(name)
             if tensor is None or len(tensor.dims) < 2 or name in found or not is_finite(tensor):
@@ -54,9 +43,10 @@ def weights(graph: Any) -> dict[str, tuple[int, ...]]:
 
 def use_of(node: Any, place: int) -> tuple[object, ...]:
     """What tells one use of a weight from another: the axes that keep a scale, and whether products read it there."""
-    if place not in _WEIGHT_INPUTS.get(node.op_type, ()):
+    if place not in _weight_inputs(node):
         return ("value",)
-    return (node.op_type in _LAYERS, *_axes_of(node))
+    products = ops.names(Format.ONNX, Family.CONVOLUTION, Family.MATMUL, kernel=Kernel.STATIC)
+    return (node.op_type in products, *_axes_of(node))
 
 
 def is_finite(tensor: Any) -> bool:
@@ -66,11 +56,17 @@ def is_finite(tensor: Any) -> bool:
     return tensor.data_type == _FLOAT and bool(np.isfinite(onnx.numpy_helper.to_array(tensor)).all())
 
 
+def _weight_inputs(node: Any) -> tuple[int, ...]:
+    op = ops.get(Format.ONNX, node.op_type)
+    return () if op is None else op.weights
+
+
 def _axes_of(node: Any) -> tuple[int, ...]:
     if node.op_type == "Gemm":
         transposed = next((a.i for a in node.attribute if a.name == "transB"), 0)
         return (0,) if transposed else (1,)
-    return _CHANNEL_AXES[node.op_type]
+    op = ops.get(Format.ONNX, node.op_type)
+    return () if op is None else op.scale_axes
 
 
 def symmetric_int8(values: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from edgekit.artifact import library_versions
 from edgekit.errors import ModelError, UnsupportedError, UsageError
+from edgekit.graph import ops
 from edgekit.passes.base import AROUND_ATTENTION, Model, Pass, PassContext
 from edgekit.passes.bias_correction import correct_biases
 from edgekit.passes.calibration import Calibration, describe
@@ -37,7 +38,9 @@ _NOT_HERE = {
 }
 _WEIGHTS = {"fp16": "float16", "int4-weights": "int4 symmetric in products and tables, else int8"}
 _NO_KERNEL = {
-    kind: f"onnxruntime has no integer {kind}; its weights are held in int8" for kind in ("ConvTranspose", "GRU", "RNN")
+    op.name: f"onnxruntime has no integer {op.name}; its weights are held in int8"
+    for op in ops.weighted(Format.ONNX)
+    if not op.kernels
 }
 FLOAT_REASONS = {
     "Conv": "onnxruntime's dynamic integer convolution takes 8 times as long as float; its weights are held in int8",

@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 
 from edgekit.converters.recurrent.flatbuffer import NONE, Editor, Graph
+from edgekit.graph import ops
+from edgekit.graph.ops import Family
 from edgekit.passes.histogram import Range
 from edgekit.passes.onnx_weights import fits_half, symmetric_int8
 from edgekit.passes.tflite_integers import (
@@ -36,18 +38,11 @@ from edgekit.passes.tflite_integers import (
     rescaled,
     scale_of,
 )
-from edgekit.types import Array
+from edgekit.types import Array, Format
 
 INTEGER = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 """The only recurrent operator with an integer kernel."""
-_LSTM, _BOTH = (*range(1, 12), 16), (*range(1, 12), 16, *range(18, 29), 33, *range(40, 48))
-WEIGHTS: Mapping[str, tuple[int, ...]] = {
-    INTEGER: _LSTM,
-    "BIDIRECTIONAL_SEQUENCE_LSTM": _BOTH,
-    "UNIDIRECTIONAL_SEQUENCE_RNN": (1, 2),
-    "BIDIRECTIONAL_SEQUENCE_RNN": (1, 2, 5, 6, 10, 11),
-}
-"""Inputs that hold weights, by operator (``kernels/lstm_shared.h``, ``kernels/bidirectional_sequence_lstm.cc``)."""
+_RECURRENT = ops.layers(Format.TFLITE, Family.RECURRENT)
 _GATES, _BIASES, _H, _C = 4, 12, 18, 19
 """Of an LSTM: gates, first bias, hidden and cell state. Weights of the input stand from 1, of the state from 5."""
 _SPECIAL = (*range(9, 12), 16, 17, *range(20, 24))
@@ -147,7 +142,7 @@ class _Edit:
         return any(self._is_float(node) for node in self.graph.raw.operators)
 
     def _is_float(self, node: Any) -> bool:
-        if builtin(self.graph, node) not in WEIGHTS:
+        if builtin(self.graph, node) not in _RECURRENT:
             return False
         kept = name_of(self.graph, int(node.outputs[0])) in self.keep_float
         return not kept and self.graph.data(int(node.inputs[2])) is not None
@@ -223,8 +218,8 @@ class _Edit:
 
     def _weights_of(self, node: Any) -> list[int]:
         """Places of the inputs that hold weights."""
-        places = WEIGHTS[builtin(self.graph, node)]
-        return [k for k in places if k < len(node.inputs) and node.inputs[k] != NONE]
+        op = ops.get(Format.TFLITE, builtin(self.graph, node))
+        return [k for k in (op.weights if op else ()) if k < len(node.inputs) and node.inputs[k] != NONE]
 
     def _not_integer(self, node: Any) -> str:
         """Why an operator cannot be integer throughout; the empty string when it can."""

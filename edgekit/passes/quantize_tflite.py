@@ -19,6 +19,8 @@ import numpy as np
 from edgekit.artifact import library_versions
 from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from edgekit.errors import RuntimeMissingError, UnsupportedError, UsageError
+from edgekit.graph import ops
+from edgekit.graph.ops import Trait
 from edgekit.passes.base import AROUND_ATTENTION, Model, Pass, PassContext, quiet_stderr
 from edgekit.passes.bias_correction import correct_biases
 from edgekit.passes.calibration import Calibration, describe
@@ -39,10 +41,10 @@ from edgekit.types import Artifact, Format, PassResult, Step
 SCHEMES = ("int8", "int8-dynamic", "int8-weights", "fp16", "int16x8", "int4-weights")
 PACKAGES = ("ai_edge_quantizer", "litert_quantizer")
 """Import names of the same library, old and new."""
-_ONE_SCALE = ("EMBEDDING_LOOKUP", "FULLY_CONNECTED", "BATCH_MATMUL")
-"""Operators whose hybrid kernels have no scale per channel in tflite-runtime 2.14: it is read as zero there, and the
-bias is all that is left of the result, without a word. One scale a matrix is right on every runtime, and as fast."""
-_LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "CONV_2D_TRANSPOSE")
+_ONE_SCALE = ops.names(Format.TFLITE, trait=Trait.ONE_SCALE)
+_LAYERS = tuple(
+    op.name.replace("TRANSPOSE_CONV", "CONV_2D_TRANSPOSE") for op in ops.weighted(Format.TFLITE) if op.layout
+)
 """Operators that can hold int8 weights and compute in float, by the library's names."""
 _STATIC = {"int8": 8, "int16x8": 16}
 _NOTES = {

@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from edgekit.converters.recurrent.flatbuffer import Editor, Graph
+from edgekit.graph import ops
+from edgekit.graph.ops import Family, Trait
 from edgekit.passes.tflite_integers import builtin, name_of
+from edgekit.types import Format
 
-SEEDS = ("BATCH_MATMUL", "SQUARED_DIFFERENCE", "SOFTMAX")
-WEIGHTED = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "EMBEDDING_LOOKUP", "GATHER")
+SEEDS = ops.names(Format.TFLITE, trait=Trait.MARKS_ATTENTION)
+WEIGHTED = frozenset(op.name for op in ops.weighted(Format.TFLITE) if op.family is not Family.RECURRENT)
 """Operators whose integer kernels win: where attention ends."""
 
 

@@ -6,13 +6,15 @@ from collections.abc import Iterator, Mapping
 
 from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from edgekit.errors import UnsupportedError
+from edgekit.graph import ops
 from edgekit.passes.exclusions import MASKED, Ranged
 from edgekit.passes.histogram import Range
 from edgekit.passes.onnx_weights import fits_half
 from edgekit.passes.tflite_integers import builtin, name_of
+from edgekit.types import Format
 
 HALF = "half precision is too coarse or too small for its weights"
-_AXES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "EMBEDDING_LOOKUP": 0, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0}
+_AXES = {op.name: op.scale_axes[0] for op in ops.weighted(Format.TFLITE) if 1 in op.weights and op.scale_axes}
 """Operators whose second input holds weights -> the axis of its outputs."""
 
 

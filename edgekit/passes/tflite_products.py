@@ -14,19 +14,23 @@ from typing import Any
 import numpy as np
 
 from edgekit.converters.recurrent.flatbuffer import Editor, Graph
+from edgekit.graph import ops
+from edgekit.graph.ops import Family, Trait
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.histogram import Range
 from edgekit.passes.tflite_integers import builtin, name_of
+from edgekit.types import Format
 
 HARD_SWISH = "HARD_SWISH"
 FACTOR = 6.0
 SUFFIX = "/times_6"
 """Ends the name of a tensor that holds six times what it holds in the parent."""
-_ABSORBS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+_ABSORBS = tuple(op.name for op in ops.weighted(Format.TFLITE) if op.layout and op.data == 0)
 """Operators with weights as their second input, which take the factor."""
-_PASSES = (
-    *("MEAN", "RESHAPE", "TRANSPOSE", "PAD", "MAX_POOL_2D", "AVERAGE_POOL_2D", "SQUEEZE", "EXPAND_DIMS", "SLICE"),
-    "STRIDED_SLICE",
+_PASSES = tuple(
+    name
+    for name in ops.names(Format.TFLITE, trait=Trait.HOMOGENEOUS)
+    if name not in ops.names(Format.TFLITE, Family.ACTIVATION)
 )
 """Operators of one computed input through which a factor passes unchanged."""
 

@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 
 from edgekit.converters.recurrent.flatbuffer import NONE, Editor, Graph
+from edgekit.graph import ops
+from edgekit.graph.ops import Family
 from edgekit.passes.tflite_integers import Scale, builtin, made, name_of
+from edgekit.types import Format
 
-CONTROL = ("", "WHILE", "IF", "CALL_ONCE")
+CONTROL = ("", *ops.names(Format.TFLITE, Family.LOOP, Family.BRANCH, Family.CALL))
 """Custom operators and those that run subgraphs: never cut out."""
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 

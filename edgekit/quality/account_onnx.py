@@ -7,31 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgekit.graph import ops
+from edgekit.graph.ops import Kernel, Trait
 from edgekit.quality.account_base import CONVERSIONS, PLUMBING, Account, LeftFloat
 from edgekit.quality.account_macs import onnx_macs, whole
 from edgekit.quality.onnxfile import check_graph, load_onnx
+from edgekit.types import Format
 
-QDQ_KERNELS = frozenset(
-    (
-        *("Add", "ArgMax", "AveragePool", "Concat", "Conv", "Expand", "Flatten", "Gather", "Gemm", "GlobalAveragePool"),
-        *("LeakyRelu", "MatMul", "MaxPool", "Mul", "Pad", "Reshape", "Resize", "Sigmoid", "Slice", "Softmax", "Split"),
-        *("Squeeze", "Transpose", "Unsqueeze", "Where"),
-    )
-)
-"""Operators that onnxruntime's CPU provider fuses between DequantizeLinear and QuantizeLinear (1.31)."""
-INTEGER_ONNX = frozenset(
-    (
-        *("QLinearConv", "QLinearMatMul", "QLinearAdd", "QLinearMul", "QLinearAveragePool", "QLinearGlobalAveragePool"),
-        *("QLinearConcat", "QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax", "QLinearWhere", "QGemm"),
-        *("ConvInteger", "MatMulInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "DynamicQuantizeLSTM"),
-        "QAttention",
-    )
-)
-"""Operators that compute on integers by definition."""
 _INT8_SUMS = 4
 """``accuracy_level`` of MatMulNBits at which it adds up integers."""
-ROUTINE = frozenset(["Shape", "Constant", "Identity", "ConstantOfShape", "Range"])
-"""Operators on shapes and constants, done at load time; not counted."""
+_INTEGER = frozenset(op.name for op in ops.of(Format.ONNX) if op.integer)
+_AT_LOAD = ops.names(Format.ONNX, trait=Trait.AT_LOAD)
 
 
 class OnnxGraph:
@@ -63,7 +49,8 @@ class OnnxGraph:
         return [
             node
             for node in self.nodes
-            if node.op_type not in CONVERSIONS | ROUTINE
+            if node.op_type not in CONVERSIONS
+            and node.op_type not in _AT_LOAD
             and not all(name in self.folded for name in node.output)
             and not self._rescales(node)
         ]
@@ -76,7 +63,7 @@ class OnnxGraph:
             return False
         casts = [maker for maker in makers if maker is not None and maker.op_type == "Cast"]
         products = [self.maker.get(cast.input[0]) for cast in casts]
-        return "DynamicQuantizeLinear" in kinds or any(p is not None and p.op_type in INTEGER_ONNX for p in products)
+        return "DynamicQuantizeLinear" in kinds or any(p is not None and p.op_type in _INTEGER for p in products)
 
 
 def onnx_account(path: Path, reasons: Mapping[str, str]) -> Account:
@@ -152,7 +139,7 @@ def _writes_float(graph: OnnxGraph, node: Any) -> str:
 
 def _onnx_float_reason(graph: OnnxGraph, node: Any) -> str:
     """Why ``node`` runs in float; the empty string when it runs on integers."""
-    if node.op_type in INTEGER_ONNX:
+    if node.op_type in _INTEGER:
         return ""
     if node.op_type == "MatMulNBits":
         sums = next((a.i for a in node.attribute if a.name == "accuracy_level"), 0)
@@ -162,7 +149,7 @@ def _onnx_float_reason(graph: OnnxGraph, node: Any) -> str:
     data = [name for name in node.input if name and not _is_shape_input(graph, node, name)]
     if not any(_from_dequantize(graph, name) for name in data):
         return _unquantized_reason(graph, node)
-    if node.op_type not in QDQ_KERNELS:
+    if node.op_type not in ops.names(Format.ONNX, kernel=Kernel.STATIC):
         return f"onnxruntime has no integer kernel for {node.op_type} between DequantizeLinear and QuantizeLinear"
     activation = data[0]
     if not _from_dequantize(graph, activation):

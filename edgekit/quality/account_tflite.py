@@ -8,22 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.bench.roofline.tflite import loop_rounds
+from edgekit.graph import ops
+from edgekit.graph.ops import Family, Kernel
 from edgekit.quality.account_base import CONVERSIONS, PLUMBING, Account, LeftFloat
 from edgekit.quality.account_macs import tflite_macs, whole
 from edgekit.quality.tflitefile import enum_names, held_bytes, holds_data, read_tflite, text
+from edgekit.types import Format
 from edgekit.wire_tflite import graphs
 
 INTEGER_WEIGHTS = frozenset(("int8", "uint8", "int4", "uint4", "int16", "int32"))
 
-HYBRID = frozenset(
-    [
-        *("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL", "EMBEDDING_LOOKUP"),
-        *("UNIDIRECTIONAL_SEQUENCE_RNN", "UNIDIRECTIONAL_SEQUENCE_LSTM", "RNN", "LSTM", "SVDF"),
-        *("BIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_LSTM"),
-    ]
-)
+HYBRID = ops.names(Format.TFLITE, kernel=Kernel.DYNAMIC)
 """Operators with a kernel for integer weights and real inputs."""
-_CONTROL = frozenset(("WHILE", "IF", "CALL", "CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"))
+_CONTROL = ops.names(Format.TFLITE, Family.LOOP, Family.BRANCH, Family.CALL, Family.VARIABLE)
 """Run other subgraphs, whose operators are counted, or move a value in and out of a variable."""
 _PLAIN = frozenset(("int32", "int64", "bool", "uint32", "uint64", "resource", "variant", "string"))
 _REAL = "its inputs are float"

@@ -9,14 +9,20 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.graph import ops
+from edgekit.graph.ops import Family
 from edgekit.quality.readings import Constant, Operator, Reading, Steps, given_key, hybrid_inputs, switch
-from edgekit.types import Array, Feed
+from edgekit.types import Array, Feed, Format
 
 _FLOAT = 1
 _REAL = "/real"
 """Behind the name of a tensor of integers: that of its real values in the file that is shown."""
-_LOOPS = frozenset(("DynamicQuantizeLSTM", "If", "Loop", "Scan"))
-_BIASED = frozenset(("Conv", "ConvTranspose", "Gemm"))
+_LOOPS = frozenset(
+    op.name
+    for op in ops.of(Format.ONNX, Family.LOOP, Family.BRANCH, Family.RECURRENT)
+    if op.integer or op.family is not Family.RECURRENT
+)
+_BIASED = {op.name: op.bias for op in ops.of(Format.ONNX) if op.bias is not None}
 """Operators whose third input is added to each channel."""
 
 
@@ -180,7 +186,7 @@ class OnnxPair:
             held = self.constant.get(source) if isinstance(source, str) else source
             wanted = self._wanted[tensor].values
             if held is not None and wanted.dtype == np.float32:
-                bias = place == 2 and node.op_type in _BIASED and wanted.ndim == 1
+                bias = _BIASED.get(node.op_type) == place and wanted.ndim == 1
                 self.constants.append(Constant(number, place, tensor, wanted, held.values, held.allowed, bias))
         elif isinstance(source, str) and tensor in self._float and source not in self.constant:
             other = source if self._levels(source) is None else _real(source)

@@ -9,20 +9,17 @@ from typing import Any
 import numpy as np
 
 from edgekit.converters.recurrent.flatbuffer import NONE, Editor, Graph
+from edgekit.graph import ops
+from edgekit.graph.ops import Family
 from edgekit.quality.readings import Constant, Operator, Reading, Steps, given_key, hybrid_inputs, switch
 from edgekit.quality.tflitefile import text
-from edgekit.types import Array, Feed
+from edgekit.types import Array, Feed, Format
 
 _CONVERSIONS = frozenset(("QUANTIZE", "DEQUANTIZE"))
 _SUFFIXES = ("", "_quantized", "_int8")
 """What may stand behind the name of a tensor whose real values nothing reads any more."""
-_LOOPS = frozenset(
-    (
-        *("WHILE", "IF", "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM"),
-        *("UNIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_RNN"),
-    )
-)
-_BIASED: Mapping[str, int] = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "TRANSPOSE_CONV": 3}
+_LOOPS = (*ops.names(Format.TFLITE, Family.LOOP, Family.BRANCH), *ops.layers(Format.TFLITE, Family.RECURRENT))
+_BIASED = {op.name: op.bias for op in ops.of(Format.TFLITE) if op.bias is not None}
 """Operator -> its input that is added to each channel."""
 _DTYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 7: "int16", 9: "int8"}
 _INT4 = 17

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.errors import ModelError, QualityError, UnsupportedError, UsageError
+from edgekit.graph import ops
+from edgekit.graph.ops import Family, Kernel
 from edgekit.outputs import check_output, output_suffix
 from edgekit.passes import quantize_onnx, quantize_tflite
 from edgekit.passes.calibration import check_method
@@ -23,11 +25,11 @@ TARGETS = ("cpu", "arm", "mcu", "npu")
 INTEGERS_ONLY = ("mcu", "npu")
 """Targets that compute on integers only, inputs and outputs included."""
 _WITHOUT_INTEGER_FORM = {
-    Format.TFLITE: (
-        "UNIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_LSTM", "RNN", "WHILE",
-    ),
-    Format.ONNX: ("RNN", "GRU", "LSTM", "Loop", "Scan"),
-}  # fmt: skip
+    format_: tuple(
+        op.name for op in ops.of(format_, Family.RECURRENT, Family.LOOP) if op.plain and Kernel.STATIC not in op.kernels
+    )
+    for format_ in (Format.ONNX, Format.TFLITE)
+}
 """Recurrent operators that compute in float whatever their weights are; a GRU is a WHILE in TFLite."""
 GATED = ("int8", "int8-dynamic", "int16x8")
 """Schemes whose files are made to be faster: one that is slower than its parent is not published."""
