@@ -24,7 +24,7 @@ MATCH = 1e-3
 """Two values are the same numbers when they differ by less than this share of their largest magnitude: ten times the
 proof's own tolerance, so that rounding that adds up is not taken for a fault."""
 _MAX_RANK = 5
-_MOVES = frozenset(ops.names(None, Family.RESHAPE, Family.PAD)) - {"Flatten"}
+_MOVES = ops.names(None, Family.RESHAPE, Family.PAD)
 
 
 def first_divergence(reference: Iterable[Array], trace: Trace, match: float = MATCH) -> Node | None:
