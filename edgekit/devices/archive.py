@@ -11,7 +11,7 @@ from edgekit.leftovers import process_folder
 
 FLOOR = ("graph", "runtime", "data", "bench", "devices")
 """Rooms that a worker without edgekit is given, beside the ground: the modules that lie in the package itself."""
-HOST = ("adapter.py", "graph/onnx.py", "graph/tflite.py")
+HOST = ("adapter.py", "graph/tflite.py", "graph/tflite_editor.py")
 """Modules of the ground that belong to the host floor."""
 OLDEST_PYTHON = (3, 11)
 

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.converters.recurrent.flatbuffer import NONE, Editor, Graph
 from edgekit.graph import ops
 from edgekit.graph.ops import Family, Kernel
+from edgekit.graph.tflite_editor import NONE, Editor
 from edgekit.passes.histogram import UNBOUNDED, Range
-from edgekit.passes.tflite_integers import builtin, name_of
 from edgekit.types import Array
 
 MASKED = "it reads or writes infinity (a mask), which no integer stands for beside other values"
@@ -72,18 +71,17 @@ class Ranged:
     @classmethod
     def tflite(cls, content: bytes, ranges: Mapping[str, Range]) -> Ranged:
         """Of a TFLite file; operators are called by their first output."""
-        editor = Editor(content)
-        graph = Graph(editor, editor.model.subgraphs[0])
-        values = ((name_of(graph, place), graph.data(place)) for place in range(len(graph.raw.tensors)))
+        graph = Editor(content).main()
+        values = ((graph.name(place), graph.data(place)) for place in range(len(graph.raw.tensors)))
         known = {**ranges, **{name: range_of(value) for name, value in values if value is not None}}
 
         def names(tensors: Any) -> tuple[str, ...]:
-            return tuple(name_of(graph, int(tensor)) for tensor in tensors if int(tensor) != NONE)
+            return tuple(graph.name(tensor) for tensor in tensors if int(tensor) != NONE)
 
         operators = []
         for node in graph.raw.operators:
             written = names(node.outputs)  # a variable is written without any
-            operators.append(Operator(builtin(graph, node), (written or ("",))[0], names(node.inputs), written))
+            operators.append(Operator(graph.kind(node), (written or ("",))[0], names(node.inputs), written))
         return cls(operators, known, names(graph.raw.inputs), names(graph.raw.outputs))
 
     def exclusions(self, integer_io: bool = False) -> dict[str, str]:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from edgekit.graph import ops
+from edgekit.graph.onnx import OnnxGraph, graphs, nodes, numeric_attributes
+from edgekit.graph.onnx_editor import Names, replace_nodes
 from edgekit.graph.ops import Family, Kernel
-from edgekit.passes.onnx_graphs import Names, graphs, nodes
 from edgekit.types import Array, Format
 
 SMALLEST = 256
@@ -28,7 +29,7 @@ _FLOAT = 1
 def weights(graph: Any) -> dict[str, tuple[int, ...]]:
     """Finite float32 constants of ``graph`` that operators use as weights, there or in branches and loops inside it:
     name -> axes that keep a scale of their own."""
-    constants = {tensor.name: tensor for tensor in graph.initializer}
+    constants = OnnxGraph(graph).constants
     found: dict[str, tuple[int, ...]] = {}
     for node in nodes(graph):
         for index in _weight_inputs(node):
@@ -63,8 +64,7 @@ def _weight_inputs(node: Any) -> tuple[int, ...]:
 
 def _axes_of(node: Any) -> tuple[int, ...]:
     if node.op_type == "Gemm":
-        transposed = next((a.i for a in node.attribute if a.name == "transB"), 0)
-        return (0,) if transposed else (1,)
+        return (0,) if numeric_attributes(node).get("transB") else (1,)
     op = ops.get(Format.ONNX, node.op_type)
     return () if op is None else op.scale_axes
 
@@ -99,7 +99,7 @@ def store_int8(model: Any, skip: frozenset[str] = frozenset()) -> int:
 
 def weights_of(model: Any, names: frozenset[str]) -> frozenset[str]:
     """Constants that the nodes called ``names`` read."""
-    held = {tensor.name for tensor in model.graph.initializer}
+    held = OnnxGraph(model.graph).constants
     return frozenset(name for node in model.graph.node if node.name in names for name in node.input if name in held)
 
 
@@ -148,8 +148,8 @@ def _replace(
             front += behind
         if not tensors:
             kept.append(tensor)
-    count, rest = len(graph.initializer) - len(kept), list(graph.node)
-    del graph.initializer[:], graph.node[:]
+    count = len(graph.initializer) - len(kept)
+    del graph.initializer[:]
     graph.initializer.extend([*kept, *added])
-    graph.node.extend([*front, *rest])
+    replace_nodes(graph, [*front, *graph.node])
     return count

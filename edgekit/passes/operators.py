@@ -25,12 +25,10 @@ def operators(artifact: Artifact) -> tuple[Operator, ...]:
     if artifact.format is Format.ONNX:
         nodes = onnx_prepare.prepared(artifact.path).graph.node
         return tuple(Operator(node.op_type, node.name, node.op_type in layers) for node in nodes)
-    from edgekit.converters.recurrent.flatbuffer import Editor, Graph
-    from edgekit.passes.tflite_integers import builtin, name_of
+    from edgekit.graph.tflite_editor import Editor
 
-    editor = Editor(tflite_prepare.prepared(artifact.path))
-    graph = Graph(editor, editor.model.subgraphs[0])
-    found = [(builtin(graph, node), name_of(graph, int(node.outputs[0]))) for node in graph.raw.operators]
+    graph = Editor(tflite_prepare.prepared(artifact.path)).main()
+    found = [(graph.kind(node), graph.name(node.outputs[0])) for node in graph.raw.operators]
     return tuple(Operator(kind, name, kind in layers) for kind, name in found)
 
 

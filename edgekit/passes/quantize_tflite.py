@@ -17,15 +17,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgekit.artifact import library_versions
-from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from edgekit.errors import RuntimeMissingError, UnsupportedError, UsageError
 from edgekit.graph import ops
 from edgekit.graph.ops import Trait
+from edgekit.graph.tflite_editor import Editor
 from edgekit.passes.base import AROUND_ATTENTION, Model, Pass, PassContext, quiet_stderr
 from edgekit.passes.bias_correction import correct_biases
 from edgekit.passes.calibration import Calibration, describe
 from edgekit.passes.histogram import Range
-from edgekit.passes.linear_graph_tflite import TfliteGraph
+from edgekit.passes.linear_graph_tflite import LinearTflite
 from edgekit.passes.quantize_onnx import check_scheme
 from edgekit.passes.quantize_recurrent import Recurrent, holds_recurrent, quantize_recurrent
 from edgekit.passes.stateless import is_stateless, stateless, why_not_in_integers
@@ -33,7 +33,6 @@ from edgekit.passes.tflite_attention import around_attention
 from edgekit.passes.tflite_constants import narrowed, unshared
 from edgekit.passes.tflite_exclusions import exclusions
 from edgekit.passes.tflite_finish import finished
-from edgekit.passes.tflite_integers import holds, name_of
 from edgekit.passes.tflite_prepare import INNER, prepared
 from edgekit.passes.tflite_products import Rewritten, with_products
 from edgekit.types import Artifact, Format, PassResult, Step
@@ -163,7 +162,7 @@ class QuantizeTflite(Pass):
         """The float file with its biases corrected for int8 weights."""
         if self.scheme not in _STATIC or calibration is None:
             return content
-        graph = TfliteGraph(content)
+        graph = LinearTflite(content)
         return graph.content() if correct_biases(graph, calibration.means, (), keep) else content
 
     def _recipe(self, scheme: str, keep: Sequence[str], stored: Sequence[str]) -> list[dict[str, Any]]:
@@ -207,9 +206,8 @@ class QuantizeTflite(Pass):
 def _scopes(content: bytes, names: frozenset[str]) -> list[str]:
     """What the library calls the operators called ``names``: the names of all outputs, each with a semicolon behind it.
     A name may have one in itself, so that only the whole scope tells ``conv`` from ``conv;1``."""
-    editor = Editor(content)
-    graph = Graph(editor, editor.model.subgraphs[0])
-    scopes = ([name_of(graph, int(tensor)) for tensor in node.outputs] for node in graph.raw.operators)
+    graph = Editor(content).main()
+    scopes = ([graph.name(tensor) for tensor in node.outputs] for node in graph.raw.operators)
     return ["".join(f"{name};" for name in scope) for scope in scopes if scope and scope[0] in names]
 
 
@@ -236,7 +234,7 @@ def _slow(content: bytes, scheme: str, integer_io: bool) -> frozenset[str]:
 
 def _refused_by_old(content: bytes, scheme: str) -> tuple[str, ...]:
     """What tflite-runtime 2.14 does not open, in words."""
-    if scheme != "int8-dynamic" or not holds(content, "TRANSPOSE_CONV"):
+    if scheme != "int8-dynamic" or not Editor(content).holds("TRANSPOSE_CONV"):
         return ()
     return (
         "TRANSPOSE_CONV with int8 weights and real inputs needs LiteRT; tflite-runtime 2.14 refuses the file. int8 and "

@@ -9,8 +9,9 @@ from typing import Any
 from edgekit.errors import ModelError
 from edgekit.graph import ops
 from edgekit.graph.macs import Tensor
+from edgekit.graph.onnx import numeric_attributes
 from edgekit.graph.ops import Family
-from edgekit.quality.tflitefile import holds_data
+from edgekit.graph.tflite import holds_data
 from edgekit.reading import reading
 from edgekit.types import Format
 
@@ -68,7 +69,7 @@ def _plain(graph: Any, node: Any) -> None:
     """Turns a product or a table of 4 bits into one of float weights."""
     import onnx
 
-    numbers = {a.name: a.i for a in node.attribute}
+    numbers = numeric_attributes(node)
     product = node.op_type == "MatMulNBits"
     held = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     shape = (numbers["K"], numbers["N"]) if product else held.get(node.input[0], ())
