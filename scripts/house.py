@@ -22,6 +22,8 @@ OPTION = "max_drop"
 PHRASES = r"\bto be had\b|\bis none\b|\bgone on with\b|(?<![Tt]here )\b(?:is|are|was|were) no (?!longer|more)"
 LEAST_NAMES = 3
 """Names of operators that make a literal a table."""
+OF_SYMPY = ("edgekit.runtime.pt2_sizes",)
+"""Modules that list functions of sympy, some of which are called like operators of ONNX."""
 TRACED = """
 import json, sys, threading
 root, target = sys.argv[1], sys.argv[2]
@@ -127,7 +129,7 @@ def operator_tables(modules: Modules, trees: Trees) -> Found:
     known = _operator_names()
     tables = []
     for name, tree in trees.items():
-        if name.startswith("edgekit.graph."):
+        if name.startswith("edgekit.graph.") or name in OF_SYMPY:
             continue
         for node in ast.walk(tree):
             if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.col_offset == 0 and node.value is not None:

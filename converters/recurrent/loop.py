@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 from edgekit.converters.recurrent.cells import CELLS
-from edgekit.converters.recurrent.flatbuffer import Graph
+
+from edgekit.graph.tflite_editor import Graph
 
 Array = np.ndarray[Any, Any]
 SHORT = 128

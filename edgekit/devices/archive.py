@@ -9,10 +9,10 @@ from pathlib import Path
 
 from edgekit.leftovers import process_folder
 
-FLOOR = ("runtime", "data", "bench", "devices")
+FLOOR = ("graph", "runtime", "data", "bench", "devices")
 """Rooms that a worker without edgekit is given, beside the ground: the modules that lie in the package itself."""
-HOST = ("adapter.py",)
-"""Those of them that belong to the host floor."""
+HOST = ("adapter.py", *(f"graph/{name}.py" for name in ("onnx", "onnx_editor", "tflite", "tflite_editor")))
+"""Modules of the ground that belong to the host floor."""
 OLDEST_PYTHON = (3, 11)
 
 
@@ -42,8 +42,8 @@ def floor_archive(main: str = worker_main()) -> Path:
     archive = process_folder() / f"worker-{hashlib.sha256(main.encode()).hexdigest()[:8]}.pyz"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
         out.writestr(zipfile.ZipInfo("__main__.py", _STAMP), main)
-        ground = [file for file in root.glob("*.py") if file.name not in HOST]
-        for file in sorted([*ground, *(file for name in FLOOR for file in (root / name).rglob("*.py"))]):
+        files = {*root.glob("*.py"), *(file for name in FLOOR for file in (root / name).rglob("*.py"))}
+        for file in sorted(files - {root / name for name in HOST}):
             member = zipfile.ZipInfo(f"edgekit/{file.relative_to(root).as_posix()}", _STAMP)
             member.compress_type = zipfile.ZIP_DEFLATED
             out.writestr(member, file.read_bytes())

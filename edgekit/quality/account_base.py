@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-CONVERSIONS = frozenset(
-    ["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast", "QUANTIZE", "DEQUANTIZE", "CAST"]
-)
+from edgekit.graph import ops
+
+CONVERSIONS = ops.conversions()
 """Operators that only change the number format; counted apart from the work."""
 PLUMBING = CONVERSIONS | {"Transpose", "TRANSPOSE"}
 """Operators that only change the number format or the layout."""

@@ -96,11 +96,6 @@ class Runner(ABC):
         return cls.install or f"pip install 'edgekit[{cls.extra}]'"
 
     @classmethod
-    def of(cls, variant: str) -> type[Runner]:
-        """The class that runs ``variant``, one of :attr:`variants` or empty: this one, unless it is another."""
-        return cls
-
-    @classmethod
     def check_request(cls, variant: str, device: str, threads: int) -> None:
         """Refuses what no file can be run with. Needs nothing of the backend: the host of a device asks as well.
 

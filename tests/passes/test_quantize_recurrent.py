@@ -13,6 +13,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from edgekit.artifact import open_artifact
 from edgekit.devices import open_runner
+from edgekit.graph.tflite import read_tflite
 from edgekit.passes.base import PassContext
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.cell_states import cell_states
@@ -22,7 +23,6 @@ from edgekit.passes.quantize_recurrent import cell_scale, quantize_recurrent
 from edgekit.passes.quantize_tflite import SCHEMES, QuantizeTflite
 from edgekit.quality.account import account
 from edgekit.quality.contents import operators
-from edgekit.quality.tflitefile import read_tflite
 from edgekit.runtime import load
 from edgekit.types import Array, Format, PassResult
 

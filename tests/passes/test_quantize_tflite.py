@@ -14,6 +14,7 @@ from edgekit.artifact import open_artifact, read_card
 from edgekit.data import Dataset
 from edgekit.devices import open_runner
 from edgekit.errors import EdgekitError, RuntimeMissingError, UnsupportedError, UsageError
+from edgekit.graph.tflite import read_tflite
 from edgekit.passes.base import PassContext
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.histogram import METHODS
@@ -21,7 +22,6 @@ from edgekit.passes.integer_io import integer_io
 from edgekit.passes.quantize_tflite import SCHEMES, QuantizeTflite
 from edgekit.quality.account import account
 from edgekit.quality.evaluate import evaluate
-from edgekit.quality.tflitefile import read_tflite
 from edgekit.runtime import load
 from edgekit.types import Artifact, Feed, Format
 

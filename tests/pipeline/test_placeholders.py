@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import edgekit
-from edgekit.quality.onnxfile import load_onnx
+from edgekit.graph.onnx import load_onnx
 
 
 def written(path: Path, rows: str | None) -> Path:

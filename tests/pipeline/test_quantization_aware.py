@@ -120,7 +120,7 @@ def _scales(artifact: Artifact) -> list[float]:
         constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
         names = {node.input[1] for node in model.graph.node if node.op_type == "QuantizeLinear"}
         return [float(constants[name]) for name in names]
-    from edgekit.quality.tflitefile import holds_data, read_tflite
+    from edgekit.graph.tflite import holds_data, read_tflite
 
     read = read_tflite(artifact.path)
     return [
