@@ -27,6 +27,7 @@ from edgekit.errors import EdgekitError, InputError
 from edgekit.inputs import read_regular
 from edgekit.locks import locked
 from edgekit.outputs import publishing
+from edgekit.results.bench import BenchRecord
 
 log = logging.getLogger("edgekit")
 
@@ -123,9 +124,9 @@ class Record:
     degrees: float
 
 
-def floor_of(document: Mapping[str, Any]) -> NoiseFloor:
-    """The floor that a saved bench document was made with; the built-in one where it says nothing usable."""
-    said = (document.get("protocol") or {}).get("noise_floor") or {}
+def floor_of(saved: BenchRecord) -> NoiseFloor:
+    """The floor that a saved result was made with; the built-in one where it says nothing usable."""
+    said = saved.protocol.timing.noise_floor or {}
     names = ("process_spread", "process_weight", "occasion_spread")
     values = [_usable(said.get(name)) for name in names]
     if None in values:

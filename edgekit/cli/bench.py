@@ -133,15 +133,14 @@ def command(
         keywords["on"] = places
     with fleet_bars(len(set(places)) > 1) as progress:
         result = bench(models, progress=progress, **keywords)
-    document = result.document()
-    emit("bench", result, render=lambda _: bench_report(document))
+    emit("bench", result, render=lambda found: bench_report(found.record))
     for path, text in ((csv_path, bench_csv), (markdown_path, bench_markdown)):
         if path is not None:
             with publishing(Path(path)) as place:
-                place.write_text(text(document), encoding="utf-8")
+                place.write_text(text(result.record), encoding="utf-8")
     if plot is not None and suffix is not None:
         with publishing(plot, suffix) as place:
-            draw(document, place, suffix)
+            draw(result.record, place, suffix)
     result.delivered()
     failure = result.failure()
     if failure is not None:

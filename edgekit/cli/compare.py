@@ -27,7 +27,7 @@ def command(a: str, b: str, fail_slower: float | None) -> None:
     from edgekit.report.bench import compare_report
 
     result = compare(a, b, fail_slower=fail_slower)
-    emit("compare", result, render=lambda found: compare_report(found.document()))
-    failure = result.gate()
+    emit("compare", result, render=compare_report)
+    failure = result.failure()
     if failure is not None:
         raise failure

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgekit.leftovers import process_folder
 
-FLOOR = ("runtime", "data", "bench", "devices")
+FLOOR = ("results", "runtime", "data", "bench", "devices")
 """Rooms that a worker without edgekit is given, beside the ground: the modules that lie in the package itself."""
 HOST = ("adapter.py",)
 """Those of them that belong to the host floor."""

@@ -17,7 +17,8 @@ from edgekit.errors import DataError, UsageError
 from edgekit.models.family import TrainOptions, family, measure_contract, require_labels
 from edgekit.models.training import Progress
 from edgekit.outputs import as_file
-from edgekit.pipeline.train import SUFFIX, TrainResult, checkpoint_path, train_network, train_options, training_versions
+from edgekit.pipeline.train import SUFFIX, at, checkpoint_path, train_network, train_options, training_versions
+from edgekit.results.train import TrainResult
 from edgekit.source import resolve
 from edgekit.source.foreign import require_torch
 from edgekit.types import InputContract, Network, Signature, Step, Task, TensorSpec
@@ -100,7 +101,7 @@ def finetune(
     step = Step("finetune", params, training_versions())
     with as_file(place, SUFFIX) as file:
         result = train_network(network, samples, options, file, step, device=device, teacher=teacher, progress=progress)
-    return replace(result, path=place)
+    return at(result, place)
 
 
 def finetune_options(network: Network, kind: str = "") -> TrainOptions:

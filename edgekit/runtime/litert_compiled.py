@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgekit.errors import DeviceError, EdgekitError, ModelError, UnsupportedError
-from edgekit.runtime.base import Delegation, Runner
+from edgekit.results.bench import Delegation
+from edgekit.runtime.base import Runner
 from edgekit.runtime.litert import LiteRtRunner, ports_of
 from edgekit.runtime.native_stderr import capture_stderr, filter_stderr
 from edgekit.runtime.ports import Port

@@ -24,10 +24,10 @@ from edgekit.errors import InputError, StorageError, UsageError
 from edgekit.locks import hold
 from edgekit.outputs import writable_folder, writing
 from edgekit.pipeline.bench.journal import FRESH_S, KEPT_S, changed, read_lines
-from edgekit.report.document import plain
+from edgekit.results.base import to_json
 
 log = logging.getLogger("edgekit")
-SCHEMA = "edgekit.auto.trials/1"
+SCHEMA = "edgekit.auto.trials/2"
 Value = dict[str, Any]
 
 
@@ -90,7 +90,7 @@ class TrialStore:
             StorageError: the disk is full.
         """
         if key not in self._values:
-            value: Value = plain(work())
+            value: Value = to_json(work())
             self._write({"key": key, "value": value})
             self._values[key] = value
         return self._values[key]

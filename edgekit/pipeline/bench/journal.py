@@ -25,10 +25,11 @@ import numpy as np
 from edgekit.bench.noisefloor import state_folder
 from edgekit.bench.schedule import Plan
 from edgekit.bench.session import TakenBlock
-from edgekit.bench.tools import ToolRun
 from edgekit.documents import parse_json, typed
 from edgekit.errors import EdgekitError, InputError
 from edgekit.locks import hold
+from edgekit.results.base import to_json
+from edgekit.results.measures import ToolRun
 
 log = logging.getLogger("edgekit")
 
@@ -72,7 +73,7 @@ class Part:
 
     def keep_run(self, cell: int, place: int, run: ToolRun) -> None:
         row = {"part": self.name, "cell": self.places[cell], "place": place}
-        self.journal.write(row | {"invocation": run.document()})
+        self.journal.write(row | {"invocation": to_json(run)})
 
 
 class Journal:

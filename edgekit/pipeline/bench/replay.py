@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from edgekit.bench.schedule import MOST_ROUNDS, Plan
 from edgekit.documents import typed
 from edgekit.errors import InputError, UsageError
 from edgekit.pipeline.bench.options import BenchOptions
-from edgekit.pipeline.compare import HOW, read_document
+from edgekit.pipeline.compare import HOW, read_record
+from edgekit.results.bench import Entry, Machine
 
 ALLOWED = frozenset({"fail_slower", "journal", "resume"})
 """What may be asked anew: it changes nothing of what is timed."""
@@ -45,42 +46,39 @@ def read_replay(path: str | Path, asked: Mapping[str, Any]) -> Replay:
             f"--replay runs the same again; leave out {', '.join('--' + name.replace('_', '-') for name in others)}, "
             "or run the bench with --baseline"
         )
-    document = read_document(path)
-    protocol = document.get("protocol") or {}
-    options = protocol.get("options")
+    record = read_record(path)
+    options, timing = record.protocol.options, record.protocol.timing
     if options is None:
         raise InputError(f"{path} does not hold the options it was made with; it is of an older edgekit; {HOW}")
     try:
         models = typed(_Models, options, "its options").models
         known = asdict(typed(BenchOptions, options, "its options"))
-        alone: Any = {"devices": [text.strip() for text in known["on"]], **protocol}
-        machines = protocol.get("machines") or [alone]
-        timed = [typed(_Machine, row, "its machine") for row in machines if isinstance(row.get("plan"), dict)]
+        alone = Machine(devices=tuple(text.strip() for text in known["on"]), timing=timing)
+        plans = dict(_plans(record.protocol.machines or (alone,)))
     except ValueError as error:
         raise InputError(f"{path}: its options are not those of this edgekit ({error}); {HOW}") from error
-    if not timed:
+    if not plans:
         raise InputError(f"{path} does not hold the plan it was made with; it is of an older edgekit; {HOW}")
     if not models:
         raise InputError(f"{path} names no models; {HOW}")
     _check_programs(path, known, asked)
     keywords = {key: known[key] for key in options if key in known.keys() - ALLOWED - {"replay", "baseline"}}
-    keywords["workers"] = max((entry.get("workers", 1) for entry in document["results"]), default=1)
-    for entry in document["results"]:
+    keywords["workers"] = max(entry.workers for entry in record.results)
+    for entry in record.results:
         _check_same_file(entry, path)
-    plans = {row.devices: replace(row.plan, rounds=min(row.rounds, MOST_ROUNDS)) for row in timed}
     return Replay(models, {**keywords, **{k: asked[k] for k in ALLOWED & asked.keys()}}, plans)
+
+
+def _plans(machines: Sequence[Machine]) -> Iterator[tuple[tuple[str, ...], Plan]]:
+    for machine in machines:
+        if machine.timing.plan is not None and machine.timing.rounds is not None:
+            plan = typed(Plan, machine.timing.plan, "its machine.plan")
+            yield machine.devices, replace(plan, rounds=min(machine.timing.rounds, MOST_ROUNDS))
 
 
 @dataclass(frozen=True, slots=True)
 class _Models:
     models: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Machine:
-    devices: tuple[str, ...]
-    plan: Plan
-    rounds: int
 
 
 def _check_programs(path: str | Path, options: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
@@ -100,9 +98,9 @@ def _check_programs(path: str | Path, options: Mapping[str, Any], asked: Mapping
             )
 
 
-def _check_same_file(entry: Mapping[str, Any], path: str | Path) -> None:
-    model = Path(str(entry.get("model")))
-    if model.is_file() and sha256_model(model) != entry.get("sha256"):
+def _check_same_file(entry: Entry, path: str | Path) -> None:
+    model = Path(entry.model)
+    if model.is_file() and sha256_model(model) != entry.sha256:
         raise InputError(
             f"{model} is not the file that {path} was made with (another checksum); "
             f"to compare the two: edgekit bench {model} --baseline {path}"

@@ -2,5 +2,5 @@
 the result."""
 
 from edgekit.pipeline.prune.options import PruneOptions as PruneOptions
-from edgekit.pipeline.prune.result import PruneResult as PruneResult
 from edgekit.pipeline.prune.run import prune as prune
+from edgekit.results.train import PruneResult as PruneResult

@@ -15,7 +15,7 @@ from edgekit.pipeline.bench import bench
 from edgekit.pipeline.export import export
 from edgekit.pipeline.prune.options import STRUCTURED
 from edgekit.pipeline.prune.trial import Job, Trial, run_trial, structured_pass
-from edgekit.quality.evaluate import drop
+from edgekit.results.eval import drop
 from edgekit.types import Network, Quality
 
 log = logging.getLogger("edgekit")
@@ -173,7 +173,7 @@ def timed(network: Network, format_: str, on: str) -> float:
         failure = result.failure()
         if failure is not None:
             raise failure
-        took = result.results[0].latency()["p50"]
+        took = result.results[0].latency().p50
     if took is None:
         raise GateError(f"too few runs in {SECONDS:g} s for a median; the network is too slow to be looked for so")
     return float(took)

@@ -21,7 +21,7 @@ from edgekit.errors import GateError, InputError, UsageError
 from edgekit.models.checkpoint import save_checkpoint, weights_sha256
 from edgekit.models.family import TrainOptions
 from edgekit.models.samples import Samples
-from edgekit.models.training import Fit, Progress
+from edgekit.models.training import Progress
 from edgekit.models.weight_norm import without_weight_norms
 from edgekit.passes.base import Pass, with_params
 from edgekit.passes.macs import layer_macs
@@ -31,6 +31,7 @@ from edgekit.passes.prune_weights import PruneMagnitude, PruneTwoOfFour, kept_at
 from edgekit.pipeline.finetune import finetune_options
 from edgekit.pipeline.prune.options import STRUCTURED, Asked
 from edgekit.pipeline.train import module_quality, train_network, train_options, training_versions
+from edgekit.results.train import Fit
 from edgekit.source import resolve
 from edgekit.types import Network, PassResult, Quality, Step
 
@@ -192,7 +193,7 @@ def _tuned(job: Job, pruned: Network, work: Path, k: int) -> tuple[Network, Qual
         trained = train_network(
             pruned, job.samples, plan, work, tuning, device=options.device, teacher=teacher, progress=job.progress
         )
-    return trained.network, trained.quality, trained.fit
+    return trained.network, trained.quality, trained.training.fit
 
 
 def _finished(work: Path, steps: tuple[Step, ...], builder: str | None) -> Network | None:

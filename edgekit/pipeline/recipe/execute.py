@@ -21,7 +21,8 @@ from edgekit.pipeline.recipe.result import Outcome, RecipeResult
 from edgekit.pipeline.recipe.state import STATE, Folder, Record, key_of, parts_of
 from edgekit.pipeline.recipe.verbs import arguments
 from edgekit.recipe import SINK
-from edgekit.report.document import dumps, envelope, plain
+from edgekit.report.document import dumps, envelope
+from edgekit.results.base import to_json
 
 log = logging.getLogger("edgekit")
 
@@ -154,13 +155,13 @@ class _Job:
         except StorageError:
             raise
         except EdgekitError as error:
-            raise _Refused(error, plain(given[-1]) if given else None) from error
+            raise _Refused(error, to_json(given[-1]) if given else None) from error
         except click.ClickException as error:
             raise _Refused(UsageError(error.format_message())) from error
         except (ImportError, MemoryError) as error:
             text = f"{type(error).__name__}: {error}; 'edgekit doctor' says what is missing and how to get it"
             raise _Refused(DeviceError(text)) from error
-        document: dict[str, Any] = plain(given[-1])
+        document: dict[str, Any] = to_json(given[-1])
         return document
 
     def _well(self, unit: Unit, record: Record, ended: Any, why: str, without: tuple[str, ...]) -> Outcome:

@@ -14,6 +14,7 @@ import pytest
 
 from edgekit.bench.clock import Block, WarmupRule
 from edgekit.cli.program import run as program
+from edgekit.documents import typed
 from edgekit.errors import (
     DeviceError,
     GateError,
@@ -29,6 +30,7 @@ from edgekit.pipeline.bench import timing as verb
 from edgekit.pipeline.bench.cell import Replica
 from edgekit.pipeline.compare import compare
 from edgekit.report.bench import bench_csv, bench_markdown, bench_report
+from edgekit.results.bench import BenchRecord
 from edgekit.types import Verdict
 
 WIDTH = 64
@@ -178,10 +180,10 @@ def test_threads_devices_and_runtimes_are_cells(models: tuple[str, str]) -> None
     assert [(Path(r.setting.model).stem, r.setting.threads) for r in found.results] == [
         ("light", 1), ("light", 2), ("heavy", 1), ("heavy", 2),
     ]  # fmt: skip
-    assert [(c.setting["threads"], c.b == models[0]) for c in found.comparisons] == [(1, True), (2, True)]
+    assert [(c.threads, c.b == models[0]) for c in found.comparisons] == [(1, True), (2, True)]
     document = found.document()
     assert [[point["threads"] for point in curve["points"]] for curve in document["thread_curves"]] == [[1, 2]] * 2
-    tables = [part for part in bench_report(document) if hasattr(part, "columns")]
+    tables = [part for part in bench_report(found.record) if hasattr(part, "columns")]
     assert [table.columns[2].header for table in tables[1:]] == ["speed-up [95%]"] * 2
 
 
@@ -289,10 +291,10 @@ def test_compare_of_saved_results(saved: Path, tmp_path: Path) -> None:
 
 def test_gate_of_compare(saved: Path, tmp_path: Path) -> None:
     slow = compare(scaled(saved, tmp_path / "a.json", FAR), saved, fail_slower=3)
-    assert isinstance(slow.gate(), GateError)
+    assert isinstance(slow.failure(), GateError)
     assert slow.document()["gate"] == {"fail_slower": 3, "outcome": "slower"}
     fast = compare(scaled(saved, tmp_path / "b.json", 1 / FAR), saved, fail_slower=3)
-    assert fast.gate() is None
+    assert fast.failure() is None
     assert fast.document()["gate"]["outcome"] == "passed"
 
 
@@ -342,8 +344,9 @@ def test_command_line(models: tuple[str, str], saved: Path, tmp_path: Path, caps
     assert "slower by more than 3%" in shown.err
     document = json.loads(out[0].read_text())
     assert document["baseline"]["gate"]["outcome"] == "slower"
-    assert out[1].read_text() == bench_csv(document)
-    assert out[2].read_text() == bench_markdown(document)
+    record = typed(BenchRecord, document, "it")
+    assert out[1].read_text() == bench_csv(record)
+    assert out[2].read_text() == bench_markdown(record)
     assert program(["compare", str(out[0]), str(saved), "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out)["schema"] == "edgekit.compare/1"
 
@@ -353,7 +356,7 @@ def test_tables_say_what_is_missing(result: BenchResult) -> None:
     document["results"][0]["latency_ms"] |= {"p99": None}
     document["results"][0]["needs"] = {"p99": {"samples": 662, "seconds": 1.0}}
     document["results"][1] |= {"error": {"type": "WorkerCrashError", "message": "signal SIGKILL"}, "latency_ms": None}
-    text = bench_markdown(document)
+    text = bench_markdown(typed(BenchRecord, document, "it"))
     assert "needs 662 runs" in text
     assert "failed" in text
     assert "WorkerCrashError: signal SIGKILL" in text
