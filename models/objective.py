@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from edgekit.models.family import TrainOptions, require_labels
+from edgekit.models.family import Hyperparameters, require_labels
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,7 +28,7 @@ class Objective:
     """
 
     targets: Callable[[Dataset, Network], Tensor]
-    loss: Callable[[Tensor, Tensor, Tensor, TrainOptions], Tensor]
+    loss: Callable[[Tensor, Tensor, Tensor, Hyperparameters], Tensor]
     score: Callable[[Tensor, Tensor, Tensor], float]
     name: str
 
@@ -63,15 +63,15 @@ def _nothing(data: Dataset, network: Network) -> Tensor:
     return torch.zeros(len(data))
 
 
-def _cross_entropy(outputs: Tensor, targets: Tensor, inputs: Tensor, options: TrainOptions) -> Tensor:
+def _cross_entropy(outputs: Tensor, targets: Tensor, inputs: Tensor, options: Hyperparameters) -> Tensor:
     return F.cross_entropy(outputs, targets, label_smoothing=options.smoothing)
 
 
-def _squared_error(outputs: Tensor, targets: Tensor, inputs: Tensor, options: TrainOptions) -> Tensor:
+def _squared_error(outputs: Tensor, targets: Tensor, inputs: Tensor, options: Hyperparameters) -> Tensor:
     return F.mse_loss(outputs, targets)
 
 
-def _reconstruction(outputs: Tensor, targets: Tensor, inputs: Tensor, options: TrainOptions) -> Tensor:
+def _reconstruction(outputs: Tensor, targets: Tensor, inputs: Tensor, options: Hyperparameters) -> Tensor:
     return F.mse_loss(outputs, inputs)
 
 

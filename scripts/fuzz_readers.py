@@ -202,6 +202,7 @@ def devices(path: Path) -> None:
 
 def bench(path: Path) -> None:
     import edgekit
+    from edgekit.options.bench import BenchOptions
     from edgekit.pipeline.bench.replay import read_replay
     from edgekit.report.document import dumps
 
@@ -210,7 +211,7 @@ def bench(path: Path) -> None:
     def compare(a: Path, b: Path) -> None:
         dumps(edgekit.compare(a, b, fail_slower=5).document())
 
-    every((lambda: compare(path, other), lambda: compare(other, path), lambda: read_replay(path, {})))
+    every((lambda: compare(path, other), lambda: compare(other, path), lambda: read_replay(BenchOptions(replay=path))))
 
 
 def calibration(path: Path) -> None:
@@ -224,12 +225,12 @@ def calibration(path: Path) -> None:
 
 def plan(path: Path) -> None:
     from edgekit.artifact import open_artifact
-    from edgekit.pipeline.quantize.plan import load_plan
+    from edgekit.pipeline.quantize.plan import load_plan, reasons
     from edgekit.report.document import dumps
 
     found = load_plan(path, open_artifact(path.parent / "mlp.onnx"), "int8")
     dumps(found.document())
-    found.reasons()
+    reasons(found)
 
 
 def frames(path: Path) -> None:
@@ -252,7 +253,7 @@ def frames(path: Path) -> None:
 def tool(path: Path) -> None:
     from edgekit.bench.tools import tool_of
 
-    tool_of(path.name).read(path.read_bytes().decode("utf-8", "replace")).document()
+    tool_of(path.name).read(path.read_bytes().decode("utf-8", "replace"))
 
 
 def state(path: Path) -> None:

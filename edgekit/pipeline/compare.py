@@ -13,6 +13,8 @@ from edgekit.bench.result import blocks_of, owners_of
 from edgekit.documents import parse_json, typed
 from edgekit.errors import InputError
 from edgekit.inputs import read_regular
+from edgekit.options.base import with_options
+from edgekit.options.measure import CompareOptions
 from edgekit.results.bench import BenchRecord, Entry
 from edgekit.results.compare import CompareResult
 
@@ -20,7 +22,8 @@ SCHEMA = "edgekit.bench/1"
 HOW = "give a file of 'edgekit bench … --json FILE'"
 
 
-def compare(a: str | Path, b: str | Path, *, fail_slower: float | None = None) -> CompareResult:
+@with_options(CompareOptions)
+def compare(options: CompareOptions) -> CompareResult:
     """Compares the results saved in ``a`` with those in ``b`` (the baseline): ratio 0.5 means A takes half the time.
 
     With one result in each file the two are compared whatever they are called; else results of one model name,
@@ -30,9 +33,10 @@ def compare(a: str | Path, b: str | Path, *, fail_slower: float | None = None) -
         InputError: a file that is not a saved bench result, or nothing in common.
         UnsupportedError: different evidence class or CPU.
     """
-    first, second = read_record(a), read_record(b)
+    first, second = read_record(options.a), read_record(options.b)
     floor = wider(floor_of(first), floor_of(second))
-    return compare_entries(first.results, second.results, (str(a), str(b)), fail_slower, floor)
+    names = str(options.a), str(options.b)
+    return compare_entries(first.results, second.results, names, options.fail_slower, floor)
 
 
 def compare_entries(

@@ -14,6 +14,8 @@ from edgekit.devices.adb import Adb
 from edgekit.devices.inventory import Named, config_file, entries, forget, require_name, save, saved
 from edgekit.devices.lease import holder
 from edgekit.errors import DeviceError, EdgekitError, InputError
+from edgekit.options.base import with_options
+from edgekit.options.manage import DeviceAddOptions, DeviceRemoveOptions, DevicesOptions
 from edgekit.pipeline.bench.tools import KINDS as KINDS_OF_TOOLS
 from edgekit.pipeline.bench.tools import lease_of
 from edgekit.pipeline.device_check import check
@@ -52,18 +54,15 @@ STATE_S = 20.0
 """How long a device may take to say how it is."""
 
 
-def devices(*, state: bool = False) -> DevicesResult:
-    """The kinds of device this installation knows, and the saved devices.
-
-    Args:
-        state: every saved device is asked how it is, several at the same time.
-    """
+@with_options(DevicesOptions)
+def devices(options: DevicesOptions) -> DevicesResult:
+    """The kinds of device this installation knows, and the saved devices."""
     rows = []
     for name in registry.names("devices"):
         spelling, description = KINDS.get(name, (name, "from another package"))
         rows.append(DeviceKind(name, spelling, description, EVIDENCE.get(name, Evidence.MEASURED).value))
     named = _named()
-    if state and named:
+    if options.state and named:
         with ThreadPoolExecutor(min(len(named), AT_ONCE)) as pool:
             named = list(pool.map(_asked, named))
     return DevicesResult(tuple(rows), tuple(named))
@@ -86,7 +85,8 @@ def _looked_at(one: Named) -> SavedDevice:
         return SavedDevice(one.name, one.address, "", "invalid", str(error))
 
 
-def add(name: str, address: str) -> SavedResult:
+@with_options(DeviceAddOptions)
+def add(options: DeviceAddOptions) -> SavedResult:
     """Looks at the device at ``address`` and, where a model can run on it, gives it a name.
 
     The emulator's ARM system is built first, once. Where an ssh address names no Python, the one that was found there
@@ -96,27 +96,28 @@ def add(name: str, address: str) -> SavedResult:
         UsageError: the address or the name makes no sense.
         DeviceError: it cannot be reached, or no runtime works there; it has no name then.
     """
-    require_name(name)
-    spec = parse_device(address)
+    require_name(options.name)
+    spec = parse_device(options.address)
     save_as = f"{spec.kind}:{spec.address}" if spec.address else spec.kind
     if spec.kind == "emulator":
         build_root()
-    checked = _android(spec) if spec.kind in KINDS_OF_TOOLS else check(address)
+    checked = _android(spec) if spec.kind in KINDS_OF_TOOLS else check(options.address)
     if not checked.usable and spec.kind not in KINDS_OF_TOOLS:
-        raise DeviceError(f"{address} was not added: {'; '.join(checked.advice)}")
+        raise DeviceError(f"{options.address} was not added: {'; '.join(checked.advice)}")
     if spec.kind == "ssh" and "?" not in save_as:
         save_as = f"{save_as}?python={checked.facts['executable']}"
-    return SavedResult(name, save_as, save(name, save_as), replace(checked, device=name))
+    return SavedResult(options.name, save_as, save(options.name, save_as), replace(checked, device=options.name))
 
 
-def remove(name: str) -> SavedResult:
+@with_options(DeviceRemoveOptions)
+def remove(options: DeviceRemoveOptions) -> SavedResult:
     """Takes a device's name away. Nothing is done to the device.
 
     Raises:
         UsageError: no saved device has it.
     """
-    address = saved().get(name, "")
-    return SavedResult(name, address, forget(name))
+    address = saved().get(options.name, "")
+    return SavedResult(options.name, address, forget(options.name))
 
 
 def _android(spec: DeviceSpec) -> CheckResult:

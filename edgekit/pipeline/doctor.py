@@ -21,6 +21,8 @@ from edgekit.devices import open_runner, open_worker, parse_device
 from edgekit.devices.device import transport_for
 from edgekit.errors import DeviceError, EdgekitError, RuntimeMissingError
 from edgekit.leftovers import scratch_folder
+from edgekit.options.base import with_options
+from edgekit.options.manage import DoctorOptions
 from edgekit.results.doctor import Backend, DoctorResult, Package
 
 TINY_ONNX = base64.b64decode(
@@ -91,24 +93,21 @@ PACKAGES = {
 """Distribution -> what it is for, and the extra that brings it."""
 
 
-def doctor(*, on: str = "cpu", quick: bool = False) -> DoctorResult:
+@with_options(DoctorOptions)
+def doctor(options: DoctorOptions) -> DoctorResult:
     """Tries every runtime on the device ``on`` with a tiny model, and lists the packages of this environment.
-
-    Args:
-        on: a device's spelling or name.
-        quick: what is installed is listed and not tried: a second, where torch and TensorFlow take ten to be imported.
 
     Raises:
         UsageError: no such device.
     """
     python, packages = f"{platform.python_version()} ({sys.executable})", installed_packages()
     try:
-        with open_worker(on) as client:
+        with open_worker(options.on) as client:
             installed = client.hello["runtimes"]
     except DeviceError as error:
-        return DoctorResult(device=on, python=python, packages=packages, backends=(), trouble=str(error))
-    backends = listed_backends(installed) if quick else try_backends(on, installed)
-    return DoctorResult(device=on, python=python, packages=packages, backends=backends)
+        return DoctorResult(device=options.on, python=python, packages=packages, backends=(), trouble=str(error))
+    backends = listed_backends(installed) if options.quick else try_backends(options.on, installed)
+    return DoctorResult(device=options.on, python=python, packages=packages, backends=backends)
 
 
 def installed_packages() -> tuple[Package, ...]:

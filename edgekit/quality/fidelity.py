@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgekit.errors import UsageError
 from edgekit.results.compressed import FidelityFigures, FidelityGate, OutputFigures
 from edgekit.types import Array
 
@@ -269,9 +268,3 @@ class _Output:
 
 def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
-
-
-def check_min_snr(value: float | None) -> None:
-    """Raises UsageError for decibels that no file can be asked for."""
-    if value is not None and not 0 <= value <= 120:
-        raise UsageError(f"--min-snr is {value:g}; give decibels from 0 to 120 (15: the noise has 3% of the power)")

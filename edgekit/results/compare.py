@@ -14,7 +14,7 @@ MARGIN = 0.03
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Comparison(Result):
     """Time of ``a`` relative to ``b``: ratio 0.5 means half the time.
 
     Attributes:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgekit.errors import DeviceError
 from edgekit.results.base import Result, derived, optional
 from edgekit.version import __version__
 
@@ -52,6 +53,13 @@ class DoctorResult(Result):
     version: str = __version__
     backends: tuple[Backend, ...]
     packages: tuple[Package, ...]
+
+    def failure(self) -> DeviceError | None:
+        """What the command ends with where no runtime works."""
+        if self.trouble is not None:
+            return DeviceError(self.trouble)
+        hint = "install one, for example: pip install 'edgekit[onnx,litert]'"
+        return None if self.usable else DeviceError(f"no runtime works on {self.device}; {hint}")
 
 
 @dataclass(frozen=True)
@@ -118,6 +126,14 @@ class CheckResult(Result):
     backends: tuple[Backend, ...]
     trials: tuple[DeviceTrial, ...]
     advice: tuple[str, ...] = ()
+
+    def failure(self) -> DeviceError | None:
+        """What the command ends with unless all of it held."""
+        if not self.usable:
+            return DeviceError("; ".join(self.advice))
+        failed = [f"{trial.name}: {trial.detail}" for trial in self.trials if not trial.passed]
+        what = f"{self.device} failed {len(failed)} of {len(self.trials)} trials: {'; '.join(failed)}"
+        return DeviceError(what) if failed else None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgekit.errors import ParityError
 from edgekit.results.base import PublishedFile, Result, derived, hidden, optional, rounded
 from edgekit.types import Artifact, Signature
 
@@ -112,6 +113,10 @@ class VerifyResult(Result):
         if self.selftest is not None and not self.selftest.passed:
             return f"{self.model} does not give the outputs its own card promises: {self.selftest.reason}"
         return ""
+
+    def failure(self) -> ParityError | None:
+        """What the command ends with where the comparison failed."""
+        return None if self.passed else ParityError(self.reason)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import types
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from functools import cache
 from pathlib import PurePath
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -124,7 +123,6 @@ def _rows(inner: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "prefixItems": items, "minItems": count, "maxItems": count}
 
 
-@cache
 def _described(kind: type[Any]) -> tuple[str, dict[str, str]]:
     """The summary of a docstring, and field -> what its ``Attributes:`` (those of its bases, too) say of it."""
     told: dict[str, str] = {}

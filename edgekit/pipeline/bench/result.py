@@ -15,8 +15,8 @@ from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor, wider
 from edgekit.bench.result import CellResult
 from edgekit.bench.session import Session
 from edgekit.errors import DeviceError, EdgekitError, GateError, UsageError
+from edgekit.options.bench import BenchOptions
 from edgekit.pipeline.bench.journal import Journal
-from edgekit.pipeline.bench.options import BenchOptions
 from edgekit.results.bench import Baseline, BenchRecord, Compressed, Lease, Machine, Nothing, Others, Protocol, Timing
 from edgekit.results.compare import MARGIN, CompareResult, Comparison, gate_error, gate_of
 
@@ -71,7 +71,6 @@ class BenchResult:
     options: BenchOptions
     clock_cost_ns: int
     against: CompareResult | None = None
-    models: tuple[str, ...] = ()
     journal: Journal | None = None
 
     @property
@@ -139,7 +138,7 @@ class BenchResult:
                 seconds=options.seconds,
                 clock_cost_ns=self.clock_cost_ns,
                 margin=MARGIN,
-                options={"models": list(self.models), **_plain(options)},
+                options=options.protocol(),
                 leases=tuple(lease for machine in self.machines for lease in machine.leases),
                 machines=self._machines() if len(self.machines) > 1 else None,
                 timing=self._timing(),
@@ -208,9 +207,3 @@ def _compared(a: CellResult, b: CellResult) -> Comparison:
     found = a.compared_with(b, (a.setting.model, b.setting.model))
     runtimes = (a.setting.runtime, b.setting.runtime)
     return replace(found, device=a.setting.device.name, threads=a.setting.threads, runtimes=runtimes)
-
-
-def _plain(options: BenchOptions) -> dict[str, Any]:
-    """The options as JSON; what was not given and where the run was kept are left out."""
-    rows = {name: value for name, value in asdict(options).items() if name not in ("journal", "resume", "replay")}
-    return {name: str(value) if isinstance(value, Path) else value for name, value in rows.items() if value is not None}

@@ -26,9 +26,10 @@ from edgekit.devices.adb import Adb
 from edgekit.devices.lease import PLACE, Lease
 from edgekit.devices.stop import pause
 from edgekit.errors import DeviceError, EdgekitError, UnsupportedError, UsageError
+from edgekit.options.bench import BenchOptions
 from edgekit.pipeline.bench.cell import CellPlan
+from edgekit.pipeline.bench.checks import EXTRAS
 from edgekit.pipeline.bench.journal import Part
-from edgekit.pipeline.bench.options import EXTRAS, BenchOptions
 from edgekit.pipeline.bench.result import MachineRun
 from edgekit.pipeline.bench.timing import Note, Order
 from edgekit.results.base import to_json

@@ -13,7 +13,7 @@ from edgekit.leftovers import scratch_folder
 from edgekit.models.checkpoint import save_checkpoint
 from edgekit.pipeline.bench import bench
 from edgekit.pipeline.export import export
-from edgekit.pipeline.prune.options import STRUCTURED
+from edgekit.pipeline.prune.checks import STRUCTURED
 from edgekit.pipeline.prune.trial import Job, Trial, run_trial, structured_pass
 from edgekit.results.eval import drop
 from edgekit.types import Network, Quality
@@ -56,7 +56,7 @@ def amount_for_latency(job: Job, target: float) -> tuple[float, Found]:
         GateError: the smallest network is slower.
         DeviceError: the device cannot be used.
     """
-    options = job.asked.options
+    options = job.options
     found: Found = []
 
     def time_of(amount: float) -> float:
@@ -112,7 +112,7 @@ def trial_within_drop(job: Job, before: Quality, limit: float, place: Path) -> t
         return True
 
     try:
-        bisected(fits, 0.0, _most(job) if job.asked.method in STRUCTURED else 0.99, TRIALS, least=False)
+        bisected(fits, 0.0, _most(job) if job.options.method in STRUCTURED else 0.99, TRIALS, least=False)
         if not best:
             raise GateError(
                 f"--max-drop {limit:g} cannot be kept: with {found[-1]['amount']:.1%} pruned the drop is "
@@ -148,7 +148,7 @@ def _most(job: Job) -> float:
 
 def _choice(job: Job, amount: float) -> Sequence[object] | None:
     """What leaves for ``amount``; None where that does not say all of the network."""
-    if job.asked.method not in STRUCTURED or job.asked.steps > 1:
+    if job.options.method not in STRUCTURED or job.schedule.steps > 1:
         return None
     return structured_pass(job, job.network, amount).choice(job.network)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from edgekit.artifact import size_bytes
 from edgekit.devices import parse_device
 from edgekit.errors import DataError, QualityError
-from edgekit.pipeline.quantize.options import GATED, INTEGERS_ONLY, QuantizeOptions
+from edgekit.options.quantize import GATED, INTEGERS_ONLY, QuantizeOptions
 from edgekit.results.compressed import TimeRatio
 from edgekit.results.eval import Evaluation, drop
 from edgekit.types import Artifact, Verdict
@@ -18,7 +18,7 @@ GAIN = 0.1
 
 def is_timed(options: QuantizeOptions) -> bool:
     """Whether the file is timed on its target."""
-    return options.seconds is not None and options.for_ == "cpu" and parse_device(options.on).evidence.has_time
+    return bool(options.seconds) and options.for_ == "cpu" and parse_device(options.device).evidence.has_time
 
 
 def check_time(options: QuantizeOptions, time: TimeRatio | None) -> tuple[str, ...]:
@@ -32,7 +32,7 @@ def check_time(options: QuantizeOptions, time: TimeRatio | None) -> tuple[str, .
     """
     if time is None or time.verdict is not Verdict.SLOWER:
         return ()
-    found = f"{time.ratio_p50:.2f} times its parent's time on {options.on}"
+    found = f"{time.ratio_p50:.2f} times its parent's time on {options.device}"
     if options.scheme not in GATED:
         return (f"slower: it takes {found}",)
     if options.allow_slower:

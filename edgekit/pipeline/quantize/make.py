@@ -11,6 +11,7 @@ from pathlib import Path
 from edgekit.artifact import write_card
 from edgekit.data.dataset import stratified
 from edgekit.devices import open_runner
+from edgekit.options.quantize import QuantizeOptions
 from edgekit.passes import quantize_onnx, quantize_tflite
 from edgekit.passes.base import Pass, PassContext
 from edgekit.passes.calibration import Calibration
@@ -21,7 +22,6 @@ from edgekit.pipeline.quantize.equalizing import Equalized, equalized
 from edgekit.pipeline.quantize.gates import is_timed
 from edgekit.pipeline.quantize.kernels import KernelPlan, plan_kernels
 from edgekit.pipeline.quantize.measure import Measured, measure
-from edgekit.pipeline.quantize.options import QuantizeOptions
 from edgekit.pipeline.quantize.ranges import find_ranges
 from edgekit.pipeline.quantize.samples import Samples, calibration_feeds
 from edgekit.pipeline.quantize.saturating import SAMPLES, isa_of, reduce_range_where_saturating
@@ -104,7 +104,7 @@ def _weighed(work: Work) -> KernelPlan:
     options, source = work.options, work.source
     if options.scheme != "int8" or options.integer_io:
         return KernelPlan()
-    on = options.on if is_timed(options) and not _is_free(work.before.signature) else None
+    on = options.device if is_timed(options) and not _is_free(work.before.signature) else None
     log.info("weighing kernels %s", f"on {on}" if on else "by what XNNPACK has for integers")
 
     def with_plan(keep: frozenset[str], products: frozenset[str]) -> Pass:
@@ -151,7 +151,7 @@ def make(work: Work, target: Path, keep: Collection[str] = (), why: Mapping[str,
     notes = work.notes
     if isinstance(quantizer, quantize_onnx.QuantizeOnnx) and options.scheme == "int8" and work.samples.fit:
         some = calibration_feeds(work.source, stratified(work.samples.fit, SAMPLES, SEED), signature)
-        isa = isa_of(options.on)
+        isa = isa_of(options.device)
         with refusing("the compressed file"):
             quantizer, result, said = reduce_range_where_saturating(quantizer, work.source, result, some, isa)
         notes += said

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from edgekit.artifact import sha256_model
 from edgekit.errors import ModelError
+from edgekit.options.quantize import INTEGERS_ONLY, QuantizeOptions
 from edgekit.passes.calibration_checks import listed
 from edgekit.passes.operators import check_names, named, operators
 from edgekit.pipeline.quantize.make import Made, Work, make
-from edgekit.pipeline.quantize.options import INTEGERS_ONLY, QuantizeOptions
 from edgekit.pipeline.quantize.plan import load_plan, reasons
 from edgekit.pipeline.quantize.proof import Proof, prove
 from edgekit.quality.fidelity import FLOORS, Fidelity, Floor
@@ -81,7 +81,7 @@ def mixed(work: Work, target: Path, given: MixedPlan | None) -> Attempt:
 
 def given_plan(artifact: Artifact, options: QuantizeOptions) -> MixedPlan | None:
     """What the user wants in float, checked against the file; None where that is to be found."""
-    how = options.mixed
+    how = options.keep
     if how is None or how == "auto":
         return None
     known = operators(artifact)

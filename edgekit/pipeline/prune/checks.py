@@ -1,0 +1,107 @@
+"""What makes no sense about the options of ``edgekit prune``, and the schedule that follows from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgekit.errors import UsageError
+from edgekit.options.prune import ROUND_TO, PruneOptions
+from edgekit.passes.prune_blocks import KINDS
+from edgekit.passes.prune_groups import SPREADS
+from edgekit.passes.prune_importance import check_kind
+
+METHODS = ("channels", "blocks", "magnitude", "2:4")
+STRUCTURED = ("channels", "blocks")
+"""Methods that leave a smaller network, not zeros."""
+EPOCHS = 10
+STEPS = {"magnitude": 4}
+"""Steps of a method where the user does not say; 1 of the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How much leaves, and in how many steps.
+
+    Attributes:
+        amount: share to remove; None where it is looked for.
+        epochs: of fine-tuning in all; 0 for none.
+        steps: 4 for ``magnitude`` with fine-tuning of as many epochs where the user does not say, else 1.
+    """
+
+    amount: float | None
+    epochs: int
+    steps: int
+
+
+def check(options: PruneOptions) -> Schedule:
+    """Refuses what makes no sense, before anything is read.
+
+    Raises:
+        UsageError: an unknown name, or options that exclude each other.
+    """
+    method, epochs = options.method, options.epochs
+    if method not in METHODS:
+        raise UsageError(f"no pruning method is called {method!r}; there are: {', '.join(METHODS)}")
+    if epochs and options.data is None:
+        raise UsageError("--epochs fine-tunes, which needs --data")
+    _check_options(options)
+    amount = _amount(options)
+    tuned = 0 if options.data is None else EPOCHS if epochs is None else epochs
+    steps = options.steps or (min(STEPS.get(method, 1), max(tuned, 1)))
+    if steps > 1 and tuned < steps:
+        raise UsageError(f"--steps {steps} fine-tunes after each step: give --data and --epochs {steps} or more")
+    if steps > 1 and method == "2:4":
+        raise UsageError("--method 2:4 has one step: two of four leave, or none")
+    return Schedule(amount, tuned, steps)
+
+
+def _check_options(options: PruneOptions) -> None:
+    method = options.method
+    check_kind(options.importance)
+    if method == "blocks":
+        _check_blocks(options)
+    if options.spread not in SPREADS:
+        raise UsageError(f"no spread is called {options.spread!r}; there are: {', '.join(SPREADS)}")
+    if options.importance == "taylor" and options.data is None:
+        raise UsageError("--importance taylor measures gradients on training samples, which needs --data")
+    if options.importance != "magnitude" and method not in STRUCTURED:
+        raise UsageError(f"--importance is for --method channels and blocks; {method} goes by magnitude")
+    if options.keep and method not in STRUCTURED:
+        raise UsageError(
+            f"--keep is about what gets smaller, with --method channels or blocks; {method} keeps all layers"
+        )
+    if options.max_drop is not None and options.data is None:
+        raise UsageError("--max-drop is measured, which needs --data")
+
+
+def _check_blocks(options: PruneOptions) -> None:
+    if options.importance not in KINDS:
+        raise UsageError(
+            f"--importance {options.importance} ranks channels, and whole blocks go by one of: {', '.join(KINDS)}"
+        )
+    if options.spread != "even" or options.round_to != ROUND_TO:
+        raise UsageError("--spread and --round-to are about widths, for --method channels; blocks leave whole")
+
+
+def _amount(options: PruneOptions) -> float | None:
+    """The amount; None where it is looked for."""
+    method, amount = options.method, options.amount
+    targets = {"--target-macs": options.target_macs, "--target-latency": options.target_latency}
+    given = [name for name, value in targets.items() if value is not None]
+    if method == "2:4":
+        if given or amount not in (None, 0.5):
+            raise UsageError("--method 2:4 makes half of the weights zero: leave --amount and the targets out")
+        return 0.5
+    if given and method not in STRUCTURED:
+        raise UsageError(
+            f"{given[0]} is for --method channels and blocks: zeros save no multiply-accumulates in any runtime here"
+        )
+    if len(given) + (amount is not None) > 1:
+        every = [*(["--amount"] if amount is not None else []), *given]
+        raise UsageError(f"{' and '.join(every)} exclude each other: give one")
+    if amount is None and not given and options.max_drop is None:
+        raise UsageError(
+            "how much shall leave? give --amount A, --target-macs N, --target-latency MS, or --max-drop D to have as "
+            "much taken as stays within it"
+        )
+    return amount
