@@ -3,37 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Protocol
+from typing import Protocol
 
-from edgekit.documents import typed
 from edgekit.report.text import Parts, figure, ms, ratio, size, table
 from edgekit.results.recipe import FileRow, RecipePlan, RecipeRecord
 
 
-class Documented(Protocol):
-    """A result that holds the plan of a recipe, whose document has its values."""
+class Ran(Protocol):
+    """A recipe that was run."""
 
-    def document(self) -> dict[str, Any]: ...
+    @property
+    def record(self) -> RecipeRecord: ...
 
 
-def render_check(result: Documented) -> Parts:
+def render_check(plan: RecipePlan) -> Parts:
     """The text of ``recipe check``."""
-    plan = typed(RecipePlan, result.document(), "it")
     steps = len({row.step for row in plan.runs})
     return [f"{plan.recipe}: right; {steps} steps, {len(plan.runs)} runs"]
 
 
-def render_show(result: Documented) -> Parts:
+def render_show(plan: RecipePlan) -> Parts:
     """Every run with its command line and its state."""
-    plan = typed(RecipePlan, result.document(), "it")
     parts: Parts = [f"{plan.recipe} in {plan.folder}: from {_origin(plan)}"]
     rows = [(n, row.run, row.command, "done" if row.done else row.why) for n, row in enumerate(plan.runs, 1)]
     return [*parts, table(("", "run", "does", "state"), rows)]
 
 
-def render_run(result: Documented) -> Parts:
+def render_run(result: Ran) -> Parts:
     """What every run ended with, and one table over all files and devices."""
-    record = typed(RecipeRecord, result.document(), "it")
+    record = result.record
     ends = Counter(row.ended for row in record.runs)
     told = ", ".join(f"{count} {name}" for name, count in ends.items())
     parts: Parts = [f"{record.name} from {_origin(record)}: {told}; everything is in {record.folder}"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgekit.results.base import Result
+from edgekit.results.base import Result, rounded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class FinishedRun:
     ended: str
     reason: str
     exit_code: int
-    seconds: float
+    seconds: float = rounded(3)
     file: str | None
     sha256: str | None
     without: tuple[str, ...]
@@ -76,19 +76,19 @@ class FileRow:
     step: str
     format: str
     bytes: int
-    metric: str | None
-    quality: float | None
-    samples: int | None
-    data: str | None
-    device: str | None
-    evidence: str | None
-    runtime: str | None
-    threads: int | None
-    p50_ms: float | None
-    ratio: float | None
-    ci95: tuple[float, float] | None
-    verdict: str | None
-    against: str | None
+    metric: str | None = None
+    quality: float | None = None
+    samples: int | None = None
+    data: str | None = None
+    device: str | None = None
+    evidence: str | None = None
+    runtime: str | None = None
+    threads: int | None = None
+    p50_ms: float | None = None
+    ratio: float | None = None
+    ci95: tuple[float, float] | None = None
+    verdict: str | None = None
+    against: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ class RecipeRecord(Result):
     source: str
     data: str | None
     folder: str
-    seconds: float
+    seconds: float = rounded(3)
     exit_code: int
     runs: tuple[FinishedRun, ...]
     table: tuple[FileRow, ...]
