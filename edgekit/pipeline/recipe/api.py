@@ -120,7 +120,7 @@ def _shown(plan: Plan, folder: Path, reasons: Mapping[Unit, str]) -> RecipePlan:
         recipe=str(recipe.path),
         name=recipe.name,
         source=recipe.source.value,
-        data=recipe.data and recipe.data.value,
+        data=None if recipe.data is None else recipe.data.value,
         folder=str(folder),
         runs=tuple(_planned(unit, plan, reasons[unit]) for unit in plan.units),
     )

@@ -101,7 +101,7 @@ class RecipeResult:
             recipe=str(recipe.path),
             name=recipe.name,
             source=recipe.source.value,
-            data=recipe.data and recipe.data.value,
+            data=None if recipe.data is None else recipe.data.value,
             folder=str(self.folder),
             seconds=self.seconds,
             exit_code=failure.exit_code if failure else 0,
