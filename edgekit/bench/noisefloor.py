@@ -136,7 +136,8 @@ def floor_of(saved: BenchRecord) -> NoiseFloor:
     defaults = (NOISY_OCCASION_SPREAD, OCCASION_WEIGHT, OCCASION_WEIGHT)
     rest = [_usable(said.get(name)) or default for name, default in zip(later, defaults, strict=True)]
     process, weight, occasion = (float(value) for value in values if value is not None)
-    return NoiseFloor(process, weight, occasion, int(said.get("runs", 0)), int(said.get("revisits", 0)), *rest)
+    counts = (count if type(count := said.get(name)) is int else 0 for name in ("runs", "revisits"))
+    return NoiseFloor(process, weight, occasion, *counts, *rest)
 
 
 def _usable(value: object) -> float | None:

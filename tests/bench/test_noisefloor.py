@@ -254,6 +254,7 @@ def test_a_document_says_what_it_was_made_with() -> None:
     older = {key: said[key] for key in ("process_spread", "process_weight", "occasion_spread")}
     assert floor_of(record({"protocol": {"noise_floor": older}})) == NoiseFloor(0.02, 3.0, 0.01)
     assert floor_of(record({})) == BUILT_IN
+    assert floor_of(record({"protocol": {"noise_floor": {**older, "runs": [1]}}})) == NoiseFloor(0.02, 3.0, 0.01)
     assert floor_of(record({"protocol": {"noise_floor": {"process_spread": "x"}}})) == BUILT_IN
     assert wider(floor, BUILT_IN) == NoiseFloor(0.02, 2.0, 0.01, 0, 0, 0.2, 4.0, 3.0)
     assert BUILT_IN.occasion == OCCASION_SPREAD

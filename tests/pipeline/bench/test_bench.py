@@ -31,7 +31,7 @@ from edgekit.pipeline.bench.cell import Replica
 from edgekit.pipeline.compare import compare
 from edgekit.report.bench import bench_csv, bench_markdown, bench_report
 from edgekit.results.bench import BenchRecord
-from edgekit.types import Verdict
+from edgekit.types import Evidence, Verdict
 
 WIDTH = 64
 QUICK = {"seconds": 0.3, "workers": 2}
@@ -168,7 +168,8 @@ def test_errors_of_several_kinds_are_a_device_error(result: BenchResult) -> None
 
 def test_no_milliseconds_from_an_emulator(result: BenchResult) -> None:
     cell = result.results[0]
-    emulated = replace(cell, setting=replace(cell.setting, device={**cell.setting.device, "evidence": "emulated"}))
+    device = replace(cell.setting.device, evidence=Evidence.EMULATED)
+    emulated = replace(cell, setting=replace(cell.setting, device=device))
     document = emulated.document()
     assert document["latency_ms"] is None
     assert document["throughput_per_s"] is None
