@@ -338,7 +338,7 @@ def test_refused_before_anything_is_written(
 ) -> None:
     target = tmp_path / options.pop("out", "q.onnx")
     with pytest.raises(error, match=said):
-        quantize(mlp["onnx"], out=target, **options, seconds=0)
+        quantize(mlp["onnx"], out=target, **{"seconds": 0, **options})
     assert list(tmp_path.iterdir()) == []
 
 
