@@ -12,8 +12,6 @@ from edgekit.options.shared import DATA, FACTORY, INPUT, LIMIT, MAX_DROP, ON, RU
 TARGETS = ("cpu", "arm", "mcu", "npu")
 INTEGERS_ONLY = ("mcu", "npu")
 """Targets that compute on integers only, inputs and outputs included."""
-GATED = ("int8", "int8-dynamic", "int16x8")
-"""Schemes whose files are made to be faster: one that is slower than its parent is not published."""
 AUTO = "auto"
 
 

@@ -11,43 +11,18 @@ from typing import Any
 from edgekit import registry
 from edgekit.devices import open_worker, parse_device
 from edgekit.devices.adb import Adb
+from edgekit.devices.device import transport_class
 from edgekit.devices.inventory import Named, config_file, entries, forget, require_name, save, saved
 from edgekit.devices.lease import holder
 from edgekit.errors import DeviceError, EdgekitError, InputError
 from edgekit.options.base import with_options
 from edgekit.options.manage import DeviceAddOptions, DeviceRemoveOptions, DevicesOptions
-from edgekit.pipeline.bench.tools import KINDS as KINDS_OF_TOOLS
 from edgekit.pipeline.bench.tools import lease_of
 from edgekit.pipeline.device_check import check
 from edgekit.pipeline.emulator_root import build_root
 from edgekit.results.doctor import CheckResult, DeviceKind, DevicesResult, DeviceTrial, SavedDevice, SavedResult
-from edgekit.types import DeviceSpec, Evidence
+from edgekit.types import DeviceSpec
 
-KINDS = {
-    "cpu": ("cpu", "this machine, a worker with this interpreter"),
-    "python": (
-        "python:/path/to/python",
-        "this machine, a worker in another environment (numpy and a runtime are enough)",
-    ),
-    "ssh": (
-        "ssh://user@host[:port][?python=/path]",
-        "a board or server with Python 3.11, numpy and a runtime, through the system's ssh",
-    ),
-    "class": (
-        "class:phone-2gb",
-        "this machine held to the memory and cores of a class of devices: what fits there, not how fast",
-    ),
-    "emulator": (
-        "emulator:cortex-a53|a72|a76",
-        "an ARM core, emulated, with the real ARM runtimes: what a file computes there, never how fast",
-    ),
-    "adb": (
-        "adb:SERIAL",
-        "an Android device, through the system's adb and a timing program of yours (bench --tool), nothing else",
-    ),
-}
-"""Kind -> how it is spelled after --on, and what it is."""
-EVIDENCE = {"emulator": Evidence.EMULATED, "class": Evidence.CONSTRAINED}
 AT_ONCE = 32
 """Devices that are asked at the same time."""
 STATE_S = 20.0
@@ -59,8 +34,8 @@ def devices(options: DevicesOptions) -> DevicesResult:
     """The kinds of device this installation knows, and the saved devices."""
     rows = []
     for name in registry.names("devices"):
-        spelling, description = KINDS.get(name, (name, "from another package"))
-        rows.append(DeviceKind(name, spelling, description, EVIDENCE.get(name, Evidence.MEASURED).value))
+        kind = transport_class(name)
+        rows.append(DeviceKind(name, kind.spelling or name, kind.description, kind.evidence.value))
     named = _named()
     if options.state and named:
         with ThreadPoolExecutor(min(len(named), AT_ONCE)) as pool:
@@ -101,8 +76,9 @@ def add(options: DeviceAddOptions) -> SavedResult:
     save_as = f"{spec.kind}:{spec.address}" if spec.address else spec.kind
     if spec.kind == "emulator":
         build_root()
-    checked = _android(spec) if spec.kind in KINDS_OF_TOOLS else check(options.address)
-    if not checked.usable and spec.kind not in KINDS_OF_TOOLS:
+    by_tools = transport_class(spec.kind).timed_by_tools
+    checked = _android(spec) if by_tools else check(options.address)
+    if not checked.usable and not by_tools:
         raise DeviceError(f"{options.address} was not added: {'; '.join(checked.advice)}")
     if spec.kind == "ssh" and "?" not in save_as:
         save_as = f"{save_as}?python={checked.facts['executable']}"
@@ -158,7 +134,7 @@ def _held(device: SavedDevice, held: Mapping[str, Any], told: str) -> SavedDevic
 def _asked(device: SavedDevice) -> SavedDevice:
     if device.state == "invalid":
         return device
-    if parse_device(device.name).kind in KINDS_OF_TOOLS:
+    if transport_class(parse_device(device.name).kind).timed_by_tools:
         return _asked_adb(device)
     try:
         with open_worker(device.name, timeout_s=STATE_S) as client:

@@ -20,8 +20,6 @@ MOST_DB = 200.0
 CHANNEL_BELOW_DB = 10.0
 """By how much a channel may be below the floor of its output: the noise of a layer is about the same in all of its
 channels, and a channel with a tenth of their power is as far below them."""
-FLOORS = {"int8": 15.0, "int8-dynamic": 15.0, "int8-weights": 15.0, "int16x8": 15.0, "int4-weights": 10.0, "fp16": 30.0}
-"""Decibels of an output that a file of each scheme has to reach; docs/quantization.md has what was measured."""
 QUIET = 0.3
 """A channel with less than this share of the typical (median) root mean square is not judged by its ratio: it has less
 than a tenth of the power, and with it :data:`CHANNEL_BELOW_DB` are used up."""

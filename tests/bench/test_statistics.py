@@ -86,7 +86,7 @@ def test_interval_of_the_run_sees_blocks_that_differ_and_is_the_same_for_a_seed(
     assert low <= 0.9
     assert high >= 1.1
     assert interval_of_run_ms(apart, seed=3) == (low, high)
-    assert interval_of_run_ms(blocks(*[[1e6] * 20] * 6)) == [1.0, 1.0]
+    assert interval_of_run_ms(blocks(*[[1e6] * 20] * 6)) == (1.0, 1.0)
 
 
 def test_interval_of_the_run_sees_workers_that_differ() -> None:

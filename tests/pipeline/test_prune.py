@@ -76,7 +76,7 @@ def test_pruned_only(digits: Path, tmp_path: Path) -> None:
         ({"amount": 0.99}, UsageError, "cannot be reached"),
         ({"amount": float("nan")}, UsageError, "above 0 and below 1"),
         ({}, UsageError, "how much shall leave"),
-        ({"amount": 0.3, "method": "2:4"}, UsageError, "makes half of the weights zero"),
+        ({"amount": 0.3, "method": "2:4"}, UsageError, "--method 2:4 has one amount, 0.5"),
         ({"amount": 0.5, "target_macs": 1000}, UsageError, "exclude each other"),
         (
             {"method": "magnitude", "target_macs": 1000},

@@ -10,14 +10,13 @@ from pathlib import Path
 from edgekit.artifact import open_artifact, sha256_file, sha256_model, size_bytes
 from edgekit.errors import EdgekitError, StorageError, UnreachableError
 from edgekit.options.quantize import QuantizeOptions
-from edgekit.passes import quantize_onnx, quantize_tflite
 from edgekit.passes.histogram import METHODS
+from edgekit.passes.schemes import scheme, schemes
 from edgekit.pipeline.auto.samples import Samples
 from edgekit.pipeline.auto.trial_store import TrialStore, Value
 from edgekit.pipeline.quantize.ranges import METHOD
 from edgekit.pipeline.quantize.run import quantize_on
-from edgekit.quality.integer_selftest import CALIBRATED
-from edgekit.types import Artifact, Format
+from edgekit.types import Artifact
 
 log = logging.getLogger("edgekit")
 FLOAT = "float"
@@ -66,15 +65,14 @@ def first_candidates(parent: Artifact, options: QuantizeOptions) -> list[Candida
     a file carries from its training, else :data:`METHOD`. :func:`further_candidates` are the others.
     """
     carries = parent.card is not None and parent.card.ranges is not None
-    schemes = quantize_onnx.SCHEMES if parent.format is Format.ONNX else quantize_tflite.SCHEMES
     method = options.calibration or (LEARNT if carries else METHOD)
-    found = [Candidate(parent, scheme, method if scheme in CALIBRATED else "") for scheme in schemes]
+    found = [Candidate(parent, one.name, method if one.calibrated else "") for one in schemes(parent.format)]
     return [Candidate(parent, FLOAT), *found]
 
 
 def further_candidates(failed: Candidate, options: QuantizeOptions) -> list[Candidate]:
     """What is tried in place of ``failed``, which lost too much: other ways to find its ranges."""
-    if failed.scheme not in CALIBRATED or options.calibration is not None:
+    if not scheme(failed.scheme).calibrated or options.calibration is not None:
         return []
     return [Candidate(failed.parent, failed.scheme, method) for method in METHODS if method != failed.calibration]
 

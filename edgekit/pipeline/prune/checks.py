@@ -6,16 +6,12 @@ from dataclasses import dataclass
 
 from edgekit.errors import UsageError
 from edgekit.options.prune import ROUND_TO, PruneOptions
+from edgekit.passes.methods import PruningMethod, method
 from edgekit.passes.prune_blocks import KINDS
 from edgekit.passes.prune_groups import SPREADS
 from edgekit.passes.prune_importance import check_kind
 
-METHODS = ("channels", "blocks", "magnitude", "2:4")
-STRUCTURED = ("channels", "blocks")
-"""Methods that leave a smaller network, not zeros."""
 EPOCHS = 10
-STEPS = {"magnitude": 4}
-"""Steps of a method where the user does not say; 1 of the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,36 +35,33 @@ def check(options: PruneOptions) -> Schedule:
     Raises:
         UsageError: an unknown name, or options that exclude each other.
     """
-    method, epochs = options.method, options.epochs
-    if method not in METHODS:
-        raise UsageError(f"no pruning method is called {method!r}; there are: {', '.join(METHODS)}")
+    how, epochs = method(options.method), options.epochs
     if epochs and options.data is None:
         raise UsageError("--epochs fine-tunes, which needs --data")
-    _check_options(options)
-    amount = _amount(options)
+    _check_options(options, how)
+    amount = _amount(options, how)
     tuned = 0 if options.data is None else EPOCHS if epochs is None else epochs
-    steps = options.steps or (min(STEPS.get(method, 1), max(tuned, 1)))
+    steps = options.steps or (min(how.steps, max(tuned, 1)))
     if steps > 1 and tuned < steps:
         raise UsageError(f"--steps {steps} fine-tunes after each step: give --data and --epochs {steps} or more")
-    if steps > 1 and method == "2:4":
-        raise UsageError("--method 2:4 has one step: two of four leave, or none")
+    if steps > 1 and how.amount is not None:
+        raise UsageError(f"--method {how.name} has one step: it has one amount")
     return Schedule(amount, tuned, steps)
 
 
-def _check_options(options: PruneOptions) -> None:
-    method = options.method
+def _check_options(options: PruneOptions, how: PruningMethod) -> None:
     check_kind(options.importance)
-    if method == "blocks":
+    if how.name == "blocks":
         _check_blocks(options)
     if options.spread not in SPREADS:
         raise UsageError(f"no spread is called {options.spread!r}; there are: {', '.join(SPREADS)}")
     if options.importance == "taylor" and options.data is None:
         raise UsageError("--importance taylor measures gradients on training samples, which needs --data")
-    if options.importance != "magnitude" and method not in STRUCTURED:
-        raise UsageError(f"--importance is for --method channels and blocks; {method} goes by magnitude")
-    if options.keep and method not in STRUCTURED:
+    if options.importance != "magnitude" and not how.structured:
+        raise UsageError(f"--importance is for --method channels and blocks; {how.name} goes by magnitude")
+    if options.keep and not how.structured:
         raise UsageError(
-            f"--keep is about what gets smaller, with --method channels or blocks; {method} keeps all layers"
+            f"--keep is about what gets smaller, with --method channels or blocks; {how.name} keeps all layers"
         )
     if options.max_drop is not None and options.data is None:
         raise UsageError("--max-drop is measured, which needs --data")
@@ -83,16 +76,16 @@ def _check_blocks(options: PruneOptions) -> None:
         raise UsageError("--spread and --round-to are about widths, for --method channels; blocks leave whole")
 
 
-def _amount(options: PruneOptions) -> float | None:
+def _amount(options: PruneOptions, how: PruningMethod) -> float | None:
     """The amount; None where it is looked for."""
-    method, amount = options.method, options.amount
+    amount = options.amount
     targets = {"--target-macs": options.target_macs, "--target-latency": options.target_latency}
     given = [name for name, value in targets.items() if value is not None]
-    if method == "2:4":
-        if given or amount not in (None, 0.5):
-            raise UsageError("--method 2:4 makes half of the weights zero: leave --amount and the targets out")
-        return 0.5
-    if given and method not in STRUCTURED:
+    if how.amount is not None:
+        if given or amount not in (None, how.amount):
+            raise UsageError(f"--method {how.name} has one amount, {how.amount:g}: leave --amount and the targets out")
+        return how.amount
+    if given and not how.structured:
         raise UsageError(
             f"{given[0]} is for --method channels and blocks: zeros save no multiply-accumulates in any runtime here"
         )

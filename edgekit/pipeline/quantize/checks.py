@@ -10,12 +10,11 @@ from typing import cast
 from edgekit.errors import ModelError, QualityError, UnsupportedError, UsageError
 from edgekit.options.quantize import INTEGERS_ONLY, QuantizeOptions
 from edgekit.outputs import check_output, output_suffix
-from edgekit.passes import quantize_onnx, quantize_tflite
 from edgekit.passes.calibration import check_method
+from edgekit.passes.schemes import check_scheme
 from edgekit.quality.account import quantized_already
 from edgekit.quality.contents import operators
 from edgekit.quality.half_weights import half_weights
-from edgekit.quality.integer_selftest import CALIBRATED
 from edgekit.quality.state import keeps_state
 from edgekit.types import Artifact, Format
 
@@ -127,8 +126,7 @@ def check_request(
     """
     if format_ not in (Format.ONNX, Format.TFLITE):
         raise UnsupportedError(f"{name} is a {format_} model; export it first (--to onnx or tflite) and quantize that")
-    known = quantize_onnx.SCHEMES if format_ is Format.ONNX else quantize_tflite.SCHEMES
-    quantize_onnx.check_scheme(options.scheme, format_, known)
+    scheme = check_scheme(options.scheme, format_)
     if options.for_ in INTEGERS_ONLY and options.scheme not in ("int8", "int16x8"):
         raise UsageError(
             f"--for {options.for_} computes on integers only, and --scheme {options.scheme} computes in float: give "
@@ -141,7 +139,7 @@ def check_request(
     from_file = options.calibration is not None and options.calibration.endswith(".json")
     if options.calibration is not None and not from_file:
         check_method(options.calibration)
-    if options.scheme in CALIBRATED and options.data is None and not from_file and not learned:
+    if scheme.calibrated and options.data is None and not from_file and not learned:
         raise UsageError(
             f"scheme {options.scheme} calibrates on real samples: give --data (cifar10, images:DIR, npz:FILE). Without "
             "data there are int8-dynamic, int8-weights and fp16"

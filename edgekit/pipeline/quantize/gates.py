@@ -7,7 +7,8 @@ from pathlib import Path
 from edgekit.artifact import size_bytes
 from edgekit.devices import parse_device
 from edgekit.errors import DataError, QualityError
-from edgekit.options.quantize import GATED, INTEGERS_ONLY, QuantizeOptions
+from edgekit.options.quantize import INTEGERS_ONLY, QuantizeOptions
+from edgekit.passes.schemes import scheme
 from edgekit.results.compressed import TimeRatio
 from edgekit.results.eval import Evaluation, drop
 from edgekit.types import Artifact, Verdict
@@ -33,7 +34,7 @@ def check_time(options: QuantizeOptions, time: TimeRatio | None) -> tuple[str, .
     if time is None or time.verdict is not Verdict.SLOWER:
         return ()
     found = f"{time.ratio_p50:.2f} times its parent's time on {options.device}"
-    if options.scheme not in GATED:
+    if not scheme(options.scheme).for_speed:
         return (f"slower: it takes {found}",)
     if options.allow_slower:
         return (f"slower: it takes {found}; published since slower files are allowed",)

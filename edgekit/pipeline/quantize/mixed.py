@@ -15,7 +15,7 @@ from edgekit.passes.operators import check_names, named, operators
 from edgekit.pipeline.quantize.make import Made, Work, make
 from edgekit.pipeline.quantize.plan import load_plan, reasons
 from edgekit.pipeline.quantize.proof import Proof, prove
-from edgekit.quality.fidelity import FLOORS, Fidelity, Floor
+from edgekit.quality.fidelity import Fidelity, Floor
 from edgekit.quality.simulate import Simulation
 from edgekit.results.eval import drop
 from edgekit.results.quantize import MixedPlan, Sensitivity
@@ -29,8 +29,6 @@ SURE_DB = 15.0
 MARGIN_DB = 1.0
 """By how much the simulation has to be above the floor for its choice to be tried: it was within 0.1 dB of the file,
 but for operators that round inside."""
-_LEAVES = ("int8", "int8-weights")
-"""Schemes that leave operators in float by themselves."""
 
 Attempt = tuple[MixedPlan | None, Made, Proof]
 
@@ -40,7 +38,7 @@ def whole(work: Work, target: Path) -> Attempt:
     made = make(work, target)
     proof = prove(work, made)
     fine = not proof.failures or (_loss_allowed(work, made) and work.options.min_snr is None)
-    if work.options.scheme not in _LEAVES or work.options.for_ in INTEGERS_ONLY or fine:
+    if not work.scheme.adapts or work.options.for_ in INTEGERS_ONLY or fine:
         return None, made, proof
     try:
         plan = ranked(work, proof)
@@ -98,7 +96,7 @@ def ranked(work: Work, proof: Proof) -> MixedPlan:
     calls = proof.calls[:SAMPLES]
     with Simulation(proof.pair, calls) as simulation:
         log.info("what each of %d operators costs by itself", len(simulation.integers))
-        own = Floor(FLOORS[work.options.scheme])
+        own = Floor(work.scheme.floor_db)
         found = []
         for number in simulation.integers:
             alone = simulation.fidelity((number,), calls[:1])

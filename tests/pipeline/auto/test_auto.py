@@ -14,8 +14,8 @@ import pytest
 
 import edgekit
 from edgekit.artifact import open_artifact, sha256_file
-from edgekit.passes import quantize_onnx
-from edgekit.pipeline.auto import AutoResult
+from edgekit.passes.schemes import schemes
+from edgekit.pipeline.auto import AutoResult, candidates
 from edgekit.report.auto import render_auto
 from edgekit.report.document import dumps
 from edgekit.report.text import show
@@ -49,7 +49,9 @@ def device(tmp_path: Path) -> str:
 @pytest.fixture
 def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """``only(scheme, …)``: the schemes that are tried from now on; every one of them costs starts of workers."""
-    return lambda *schemes: monkeypatch.setattr(quantize_onnx, "SCHEMES", schemes)
+    return lambda *wanted: monkeypatch.setattr(
+        candidates, "schemes", lambda format_: [one for one in schemes(format_) if one.name in wanted]
+    )
 
 
 def rows(document: dict[str, Any]) -> dict[str, Any]:
