@@ -10,7 +10,9 @@ import types
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
+from enum import Enum
 from functools import cache
+from pathlib import PurePath
 from typing import Any, Final, TypeVar, Union, cast, get_args, get_origin, get_type_hints, is_typeddict
 
 from edgekit.errors import InputError
@@ -81,9 +83,10 @@ def typed(kind: type[T], value: Any, where: str) -> T:
     """``value``, parsed from JSON or TOML, as ``kind``.
 
     Args:
-        kind: a dataclass (fields that it does not name are left out), a TypedDict (they are kept), ``str``, ``int``,
-            ``float`` (finite; a whole number is one, too), ``bool``, ``Any``, or ``tuple``, ``list``,
-            ``Sequence`` (a tuple), ``Mapping[str, …]`` and unions of these.
+        kind: a dataclass (fields that it does not name are left out; see :mod:`edgekit.results.base`), a TypedDict
+            (they are kept), ``str``, an enumeration of texts, a path, ``int``, ``float`` (finite; a whole number is
+            one, too), ``bool``, ``Any``, or ``tuple``, ``list``, ``Sequence`` (a tuple), ``Mapping[str, …]`` and
+            unions of these.
         value: what stands in the document.
         where: its place in the document, for messages.
 
@@ -106,6 +109,10 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         return {key: _typed(inner[1], item, f"{where}.{key}") for key, item in named.items()}
     if is_dataclass(hint) or is_typeddict(hint):
         return _record(hint, value, where)
+    if isinstance(hint, type) and issubclass(hint, Enum | PurePath):
+        with suppress(ValueError):
+            return hint(_typed(str, value, where))
+        raise _unfit(str, value, where)
     if hint is float and type(value) is int and abs(value) < _LARGEST_WHOLE:
         return float(value)
     fits = type(value) is hint and not (hint is int and abs(value) >= _LARGEST_WHOLE)
@@ -129,6 +136,8 @@ def _union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
 def _sequence(made: Any, inner: tuple[Any, ...], value: Any, where: str) -> Any:
     if not isinstance(value, list | tuple):
         raise _unfit(list, value, where)
+    if inner == (int, ...) and all(type(item) is int and abs(item) < _LARGEST_WHOLE for item in value):
+        return made(value)  # samples: hundreds of thousands
     kinds = inner if made is tuple and len(inner) > 1 and Ellipsis not in inner else (inner[0],) * len(value)
     if len(kinds) != len(value):
         raise ValueError(f"{where} has {len(value)} values, {len(kinds)} were expected")
@@ -143,10 +152,16 @@ def _record(kind: Any, value: Any, where: str) -> Any:
         if absent:
             raise ValueError(f"{where} has no {absent[0]!r}")
         return table | {name: _typed(hints[name], table[name], f"{where}.{name}") for name in hints if name in table}
-    lacking = [f.name for f in fields(kind) if f.name not in table and f.default is f.default_factory is MISSING]
+    known = {one.metadata.get("key", one.name): one for one in fields(kind) if one.init}
+    lacking = [key for key, f in known.items() if key not in table and f.default is f.default_factory is MISSING]
     if lacking:
         raise ValueError(f"{where} has no {lacking[0]!r}")
-    return kind(**{name: _typed(hints[name], table[name], f"{where}.{name}") for name in hints if name in table})
+    found = {f.name: _typed(hints[f.name], table[key], f"{where}.{key}") for key, f in known.items() if key in table}
+    for one in known.values():
+        if one.metadata.get("beside"):
+            rest = {key: value for key, value in table.items() if key not in known}
+            found[one.name] = _typed(hints[one.name], rest, where)
+    return kind(**found)
 
 
 _hints = cache(get_type_hints)

@@ -27,22 +27,12 @@ from torch import Tensor, nn
 from edgekit.data import Dataset
 from edgekit.errors import DataError, DeviceError, GateError, UsageError
 from edgekit.reading import why
+from edgekit.results.train import Fit
 from edgekit.types import Network
 
 log = logging.getLogger("edgekit")
 Progress = Callable[[int, int, float, float, str], None]
 """Called after each epoch with (epoch, epochs, mean training loss, validation score, what the score is)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """Epochs run in this process, the best one (from 1), its validation score (see Objective), samples."""
-
-    epochs_run: int
-    best_epoch: int
-    validation_score: float
-    validation_samples: int
-    samples: int
 
 
 def fit(

@@ -153,7 +153,8 @@ def stateless(folder: Path, source: str, name: str) -> list[str]:
             for path in paths
         )
         _, _, ratio, low, high = latency(own.artifact.path, other.artifact.path)
-        print(f"  {scheme}: bytes {own.bytes / other.bytes:.3f}, time {ratio:.3f} ({low:.3f} to {high:.3f})")
+        size = own.artifact.bytes / other.artifact.bytes
+        print(f"  {scheme}: bytes {size:.3f}, time {ratio:.3f} ({low:.3f} to {high:.3f})")
     missed = [f"{name}: {what} {found[what]:.3f}, not {most}" for what, most in STATELESS.items() if found[what] > most]
     return missed + ([f"{name}: {apart:.1e} from torch"] if apart > RELATIVE else [])
 
@@ -192,9 +193,10 @@ def compressed(folder: Path, kind: str, parent: Path, steps: int) -> None:
         target = folder / f"{kind}-{scheme}.tflite"
         made = edgekit.quantize(parent, scheme=scheme, out=target, data=data, seconds=0)
         _, _, ratio, low, high = latency(target, parent)
-        worst = max(made.lengths, key=lambda one: one.relative)
+        worst = max(made.length_errors, key=lambda one: one.relative)
         print(
-            f"  {scheme}: bytes {made.bytes / made.parent_bytes:.2f}, time {ratio:.3f} (95%: {low:.3f} to {high:.3f}), "
+            f"  {scheme}: bytes {made.artifact.bytes / made.parent.bytes:.2f}, "
+            f"time {ratio:.3f} (95%: {low:.3f} to {high:.3f}), "
             f"{made.account.integer_operators} of {made.account.operators} operators on integers, error at most "
             f"{worst.relative:.2%} of the largest output, at step {worst.steps}"
         )

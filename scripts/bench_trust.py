@@ -16,8 +16,8 @@ import bench_trust_parts as parts
 import numpy as np
 from bench_trust_parts import Row
 
-from edgekit.bench.compare import MARGIN
 from edgekit.bench.environment import environment
+from edgekit.results.compare import MARGIN
 
 Verdict = tuple[bool, str]
 PARENT_CORES = 0.02

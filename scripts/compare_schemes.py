@@ -18,11 +18,13 @@ from results import DATA, FORMATS
 from results_page import machine
 
 import edgekit
+from edgekit.documents import typed
 from edgekit.errors import EdgekitError
 from edgekit.passes import quantize_onnx, quantize_tflite
 from edgekit.report.against import change, time_said
 from edgekit.report.document import dumps, envelope
 from edgekit.report.text import figure
+from edgekit.results.compressed import QualityChange, TimeRatio
 
 SCHEMES = {"onnx": quantize_onnx.SCHEMES, "tflite": quantize_tflite.SCHEMES}
 PAGE = Path("docs/quantization.md")
@@ -111,7 +113,8 @@ def _line(name: str, row: Row) -> str:
         integer += f", {account['integer_macs_share']:.0%}"
     metric = quality["metric"]
     values = f"{metric} {figure(metric, quality['before'])} → {figure(metric, quality['after'])}"
-    cells = [name, f"`{row['scheme']}`", size, integer, values, change(quality), time_said(time), time["verdict"]]
+    changed, took = change(typed(QualityChange, quality, name)), time_said(typed(TimeRatio, time, name))
+    cells = [name, f"`{row['scheme']}`", size, integer, values, changed, took, time["verdict"]]
     return f"| {' | '.join(cells)} |"
 
 

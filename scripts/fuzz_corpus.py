@@ -248,7 +248,7 @@ def state(work: Path) -> Seeds:
         part.keep(0, place, TakenBlock(np.arange(1, 6) * 100, "worker", False))
     journal.close()
     yield "state", "journal", {"run.part": path.read_bytes()}
-    head = {"schema": "edgekit.auto.trials/1", "what": {"models": ["a.onnx"]}, "time": 0.0}
+    head = {"schema": "edgekit.auto.trials/2", "what": {"models": ["a.onnx"]}, "time": 0.0}
     rows = [head, {"key": "int8", "value": {"p50_ms": 1.5, "path": "a.onnx"}}, {"key": "float", "value": {"p50_ms": 2}}]
     yield "state", "trials", {"trials.jsonl": b"".join(json.dumps(row).encode() + b"\n" for row in rows)}
     floor = {"schema": "edgekit.noise-floor/1", "machine": {"cpu": "x"}, "process": [[0.01, 0.001, 5]] * 3}

@@ -225,12 +225,12 @@ def calibration(path: Path) -> None:
 
 def plan(path: Path) -> None:
     from edgekit.artifact import open_artifact
-    from edgekit.pipeline.quantize.plan import load_plan
+    from edgekit.pipeline.quantize.plan import load_plan, reasons
     from edgekit.report.document import dumps
 
     found = load_plan(path, open_artifact(path.parent / "mlp.onnx"), "int8")
     dumps(found.document())
-    found.reasons()
+    reasons(found)
 
 
 def frames(path: Path) -> None:
@@ -253,7 +253,7 @@ def frames(path: Path) -> None:
 def tool(path: Path) -> None:
     from edgekit.bench.tools import tool_of
 
-    tool_of(path.name).read(path.read_bytes().decode("utf-8", "replace")).document()
+    tool_of(path.name).read(path.read_bytes().decode("utf-8", "replace"))
 
 
 def state(path: Path) -> None:

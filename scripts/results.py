@@ -29,8 +29,8 @@ from edgekit.data.dataset import stratified
 from edgekit.data.preprocess import feeds
 from edgekit.errors import EdgekitError
 from edgekit.pipeline.quantize import SAMPLES
-from edgekit.quality.evaluate import drop
 from edgekit.report.document import dumps, envelope
+from edgekit.results.eval import drop
 from edgekit.runtime import load
 from edgekit.types import Card
 

@@ -15,9 +15,7 @@ interval lies on one side of 1, else ``inconclusive``.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,52 +25,13 @@ from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor
 from edgekit.bench.replicas import Estimate, between_occasions, replicated, turns
 from edgekit.bench.statistics import block_medians, pooled
 from edgekit.errors import UnsupportedError
-from edgekit.types import SUPPORTED_SAMPLES, Evidence, Verdict
+from edgekit.results.bench import Entry
+from edgekit.results.compare import MARGIN, Comparison
+from edgekit.types import SUPPORTED_SAMPLES, Verdict
 
-MARGIN = 0.03
-"""Two files whose times differ by less than this share are the ``same`` for whoever has to choose."""
 POWER_80 = 0.84
 """The normal quantile of 80%: how many standard errors beyond the threshold are called four times in five."""
 Owners = Sequence[Hashable]
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Time of ``a`` relative to ``b``: ratio 0.5 means half the time.
-
-    Attributes:
-        ratio: None when the samples of one of the two do not support a p50.
-        low, high: 95% interval of the ratio; None with fewer than two pairs of rounds.
-        smallest_detectable: share by which ``a`` would have to be slower to be called so four times in five.
-        method: ``paired`` (one interleaved run) or ``occasions`` (two runs).
-        setting: what the two have in common (device, threads, batch) and their runtimes.
-    """
-
-    a: str
-    b: str
-    ratio: float | None
-    low: float | None
-    high: float | None
-    verdict: Verdict
-    smallest_detectable: float | None
-    method: str
-    reason: str = ""
-    setting: Mapping[str, Any] = field(default_factory=dict)
-
-    def document(self) -> dict[str, Any]:
-        """The entry of ``comparisons`` in a JSON document, and what the verdict stands on."""
-        body: dict[str, Any] = {
-            "a": self.a,
-            "b": self.b,
-            "ratio_p50": self.ratio,
-            "ci95": None if self.low is None else [self.low, self.high],
-            "verdict": self.verdict.value,
-            "margin": MARGIN,
-            "smallest_detectable": self.smallest_detectable,
-            "method": self.method,
-        }
-        body |= self.setting
-        return body | ({"reason": self.reason} if self.reason else {})
 
 
 def compare_paired(
@@ -110,7 +69,7 @@ def compare_centres(
     logs = np.log(p50_a[:rounds]) - np.log(p50_b[:rounds])
     if rounds < 2 or not np.isfinite(logs).all():
         reason = "the tool gives no median, or of too few runs; take a newer one, or more --seconds"
-        return Comparison(a, b, None, None, None, Verdict.INCONCLUSIVE, None, "invocations", reason)
+        return _inconclusive(a, b, "invocations", reason)
     return _verdict(a, b, replicated(logs, range(rounds), floor, factor=float(np.sqrt(2))), "invocations")
 
 
@@ -137,47 +96,29 @@ def compare_occasions(
     return _verdict(a, b, Estimate(first.centre - second.centre, error, half), "occasions")
 
 
-def check_comparable(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
-    """Refuses results whose figures mean different things. ``a``, ``b``: entries of ``results`` of a bench document.
+def check_comparable(a: Entry, b: Entry) -> None:
+    """Refuses results whose figures mean different things.
 
     Raises:
         UnsupportedError: different evidence class, different CPU, or figures that are not measured times.
     """
-    for key, name, way_out in (
-        ("evidence", "evidence class", "measure both the same way"),
-        ("cpu", "CPU", "measure both on one machine"),
-        ("cpu_id", "CPU", "measure both on one machine"),
-        ("chip", "accelerator", "measure both on the same one"),
+    one, other = a.device, b.device
+    for first, second, name, way_out in (
+        (one.evidence, other.evidence, "evidence class", "measure both the same way"),
+        (one.cpu, other.cpu, "CPU", "measure both on one machine"),
+        (one.cpu_id, other.cpu_id, "CPU", "measure both on one machine"),
+        (one.chip, other.chip, "accelerator", "measure both on the same one"),
     ):
-        first, second = a["device"].get(key), b["device"].get(key)
         if first != second:
             raise UnsupportedError(
-                f"{a['model']} and {b['model']} are not compared: {name} {first!r} against {second!r}; {way_out}"
+                f"{a.model} and {b.model} are not compared: {name} {first and str(first)!r} against "
+                f"{second and str(second)!r}; {way_out}"
             )
-    if a["device"]["evidence"] in (Evidence.EMULATED, Evidence.ESTIMATED):
+    if not one.evidence.has_time:
         raise UnsupportedError(
-            f"{a['model']} and {b['model']} are not compared: {a['device']['evidence']} results hold no times; "
+            f"{a.model} and {b.model} are not compared: {one.evidence} results hold no times; "
             "measure both on the device"
         )
-
-
-def overall(verdicts: Sequence[Verdict]) -> Verdict:
-    """One verdict for several: any ``slower`` wins, then ``inconclusive``, then ``faster``; else ``same``."""
-    for verdict in (Verdict.SLOWER, Verdict.INCONCLUSIVE, Verdict.FASTER):
-        if verdict in verdicts:
-            return verdict
-    return Verdict.SAME
-
-
-def gate_slower(comparison: Comparison, percent: float) -> Verdict:
-    """``slower`` if even the lower end of the interval is beyond ``percent``, ``same`` (passed) if the upper end is
-    not, else ``inconclusive``: the noise does not allow to say on which side of the limit the time lies."""
-    limit = 1 + percent / 100
-    if comparison.low is None or comparison.high is None:
-        return Verdict.INCONCLUSIVE
-    if comparison.low > limit:
-        return Verdict.SLOWER
-    return Verdict.SAME if comparison.high <= limit else Verdict.INCONCLUSIVE
 
 
 def _lacking(
@@ -187,8 +128,12 @@ def _lacking(
         count = pooled(blocks).size
         if count < SUPPORTED_SAMPLES[50]:
             reason = f"{name} has {count} samples, a p50 needs {SUPPORTED_SAMPLES[50]}"
-            return Comparison(a, b, None, None, None, Verdict.INCONCLUSIVE, None, method, reason)
+            return _inconclusive(a, b, method, reason)
     return None
+
+
+def _inconclusive(a: str, b: str, method: str, reason: str, ratio: float | None = None) -> Comparison:
+    return Comparison(a=a, b=b, ratio_p50=ratio, verdict=Verdict.INCONCLUSIVE, method=method, reason=reason)
 
 
 def _in_turn(blocks: Sequence[Samples], replicas: int) -> list[int]:
@@ -199,7 +144,7 @@ def _verdict(a: str, b: str, found: Estimate, method: str) -> Comparison:
     ratio = float(np.exp(found.centre))
     if not np.isfinite(found.half):
         reason = "fewer than two pairs of rounds; give more --seconds"
-        return Comparison(a, b, ratio, None, None, Verdict.INCONCLUSIVE, None, method, reason)
+        return _inconclusive(a, b, method, reason, ratio)
     low, high = float(np.exp(found.centre - found.half)), float(np.exp(found.centre + found.half))
     if low >= 1 - MARGIN and high <= 1 + MARGIN:
         verdict = Verdict.SAME
@@ -209,4 +154,6 @@ def _verdict(a: str, b: str, found: Estimate, method: str) -> Comparison:
         verdict = Verdict.SLOWER if low > 1 else Verdict.INCONCLUSIVE
     # called slower: the estimate lies above half the interval, and not within the margin with all of it
     detectable = max(found.half, MARGIN - found.half) + POWER_80 * found.error
-    return Comparison(a, b, ratio, low, high, verdict, detectable, method)
+    return Comparison(
+        a=a, b=b, ratio_p50=ratio, ci95=(low, high), verdict=verdict, smallest_detectable=detectable, method=method
+    )

@@ -7,9 +7,10 @@ from typing import Any
 
 from edgekit.bench.compare import compare_paired
 from edgekit.bench.result import CellResult
+from edgekit.results.bench import CurvePoint, ThreadCurve
 
 
-def thread_curves(results: Sequence[CellResult]) -> list[dict[str, Any]]:
+def thread_curves(results: Sequence[CellResult]) -> list[ThreadCurve]:
     """For each file, runtime and device that was timed with several thread counts: one point a count, fewest first.
 
     ``speedup`` is the time of the fewest threads over the time of these, with its 95% interval; ``efficiency`` is the
@@ -20,28 +21,30 @@ def thread_curves(results: Sequence[CellResult]) -> list[dict[str, Any]]:
     for result in results:
         if result.timed:
             setting = result.setting
-            key = (setting.model, setting.runtime, setting.device["name"], setting.batch)
+            key = (setting.model, setting.runtime, setting.device.name, setting.batch)
             groups.setdefault(key, []).append(result)
     curves = []
     for (model, runtime, device, _), group in groups.items():
         group.sort(key=lambda result: result.setting.threads)
         if len(group) > 1:
-            points = [_point(result, group[0]) for result in group]
-            timed = [point for point in points if point["p50_ms"] is not None]
-            best = min(timed, key=lambda point: point["p50_ms"])["threads"] if timed else None
-            curves.append({"model": model, "runtime": runtime, "device": device, "points": points, "best": best})
+            points = tuple(_point(result, group[0]) for result in group)
+            timed = [(point.p50_ms, point.threads) for point in points if point.p50_ms is not None]
+            best = min(timed, key=lambda point: point[0])[1] if timed else None
+            curves.append(ThreadCurve(model=model, runtime=runtime, device=device, points=points, best=best))
     return curves
 
 
-def _point(result: CellResult, first: CellResult) -> dict[str, Any]:
-    threads, p50 = result.setting.threads, result.latency().get("p50")
-    point: dict[str, Any] = {"threads": threads, "p50_ms": p50, "speedup": 1.0, "ci95": None, "efficiency": 1.0}
+def _point(result: CellResult, first: CellResult) -> CurvePoint:
+    threads, p50 = result.setting.threads, result.latency().p50
     if result is first:
-        return point
+        return CurvePoint(threads=threads, p50_ms=p50)
     owners = (first.owners, result.owners) if first.owners and result.owners else 1
     found = compare_paired("fewest", "these", first.blocks, result.blocks, owners, result.floor)
     share = first.setting.threads / threads
-    point["speedup"] = found.ratio
-    point["ci95"] = None if found.low is None else [found.low, found.high]
-    point["efficiency"] = None if found.ratio is None else found.ratio * share
-    return point
+    return CurvePoint(
+        threads=threads,
+        p50_ms=p50,
+        speedup=found.ratio,
+        ci95=found.ci95,
+        efficiency=None if found.ratio is None else found.ratio * share,
+    )

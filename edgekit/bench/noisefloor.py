@@ -27,6 +27,7 @@ from edgekit.errors import EdgekitError, InputError
 from edgekit.inputs import read_regular
 from edgekit.locks import locked
 from edgekit.outputs import publishing
+from edgekit.results.bench import BenchRecord
 
 log = logging.getLogger("edgekit")
 
@@ -123,9 +124,9 @@ class Record:
     degrees: float
 
 
-def floor_of(document: Mapping[str, Any]) -> NoiseFloor:
-    """The floor that a saved bench document was made with; the built-in one where it says nothing usable."""
-    said = (document.get("protocol") or {}).get("noise_floor") or {}
+def floor_of(saved: BenchRecord) -> NoiseFloor:
+    """The floor that a saved result was made with; the built-in one where it says nothing usable."""
+    said = saved.protocol.timing.noise_floor or {}
     names = ("process_spread", "process_weight", "occasion_spread")
     values = [_usable(said.get(name)) for name in names]
     if None in values:
@@ -135,7 +136,8 @@ def floor_of(document: Mapping[str, Any]) -> NoiseFloor:
     defaults = (NOISY_OCCASION_SPREAD, OCCASION_WEIGHT, OCCASION_WEIGHT)
     rest = [_usable(said.get(name)) or default for name, default in zip(later, defaults, strict=True)]
     process, weight, occasion = (float(value) for value in values if value is not None)
-    return NoiseFloor(process, weight, occasion, int(said.get("runs", 0)), int(said.get("revisits", 0)), *rest)
+    counts = (count if type(count := said.get(name)) is int else 0 for name in ("runs", "revisits"))
+    return NoiseFloor(process, weight, occasion, *counts, *rest)
 
 
 def _usable(value: object) -> float | None:

@@ -6,10 +6,10 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edgekit.bench.clock import now_ns
 from edgekit.bench.environment import UNKNOWN
+from edgekit.results.bench import Busy, Others
 
 TOP = 5
 LEAST_SHARE = 0.01
@@ -41,7 +41,7 @@ def snapshot() -> Snapshot:
     return Snapshot(now_ns(), processes, _steal())
 
 
-def between(before: Snapshot, after: Snapshot, own: Collection[int]) -> dict[str, Any]:
+def between(before: Snapshot, after: Snapshot, own: Collection[int]) -> Others:
     """Shares of one core that processes other than ``own`` (pids) used: the :data:`TOP` busiest, and all together.
 
     ``steal``: share of one core that the machine's host gave to others; it is ``unknown`` on a machine without one.
@@ -49,7 +49,7 @@ def between(before: Snapshot, after: Snapshot, own: Collection[int]) -> dict[str
     seconds = (after.at_ns - before.at_ns) / 1e9
     ticks = os.sysconf("SC_CLK_TCK") * seconds
     if not after.processes or ticks <= 0:
-        return {"seconds": seconds, "cores": UNKNOWN, "busiest": UNKNOWN, "steal": UNKNOWN}
+        return Others(seconds=seconds, cores=UNKNOWN, busiest=UNKNOWN, steal=UNKNOWN)
     used: list[tuple[float, str, int]] = []
     for pid, (name, total) in after.processes.items():
         if pid not in own:
@@ -59,12 +59,12 @@ def between(before: Snapshot, after: Snapshot, own: Collection[int]) -> dict[str
     steal: float | str = UNKNOWN
     if before.steal is not None and after.steal is not None:
         steal = round((after.steal - before.steal) / ticks, 3)
-    return {
-        "seconds": round(seconds, 3),
-        "cores": round(sum(share for share, _, _ in used), 3),
-        "busiest": [{"name": name, "pid": pid, "cores": round(share, 3)} for share, name, pid in top],
-        "steal": steal,
-    }
+    return Others(
+        seconds=round(seconds, 3),
+        cores=round(sum(share for share, _, _ in used), 3),
+        busiest=tuple(Busy(name=name, pid=pid, cores=round(share, 3)) for share, name, pid in top),
+        steal=steal,
+    )
 
 
 def _steal() -> int | None:

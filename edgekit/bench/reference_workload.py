@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from edgekit.bench.clock import now_ns
 from edgekit.errors import DeviceError
+from edgekit.results.bench import Thermometer
 
 log = logging.getLogger("edgekit")
 
@@ -87,14 +87,14 @@ class ReferenceReadings:
     def slow(self, reading: int) -> bool:
         return reading > (1 + LIMIT) * self.quiet_ns
 
-    def document(self) -> dict[str, Any]:
+    def figures(self) -> Thermometer:
         """How often it read slow, what was waited and repeated for that."""
-        slow = sum(self.slow(reading) for reading in self.readings)
-        return {
-            "readings": len(self.readings),
-            "quiet_ms": self.quiet_ns / 1e6 if self.readings else None,
-            "slow": slow,
-            "limit": LIMIT,
-            "paused_ms": self.paused_ns / 1e6,
-            "repeated_blocks": self.repeated,
-        } | ({"lost": self.lost} if self.lost else {})
+        return Thermometer(
+            readings=len(self.readings),
+            quiet_ms=self.quiet_ns / 1e6 if self.readings else None,
+            slow=sum(self.slow(reading) for reading in self.readings),
+            limit=LIMIT,
+            paused_ms=self.paused_ns / 1e6,
+            repeated_blocks=self.repeated,
+            lost=self.lost or None,
+        )

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 
 from edgekit.bench.clock import Samples
-from edgekit.bench.compare import Comparison, compare_paired
+from edgekit.bench.compare import compare_paired
 from edgekit.bench.ledger import ledger
 from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor
 from edgekit.bench.replicas import turns
-from edgekit.bench.statistics import Noise, latency_document, missing_runs, noise, pooled
+from edgekit.bench.statistics import latency_figures, missing_runs, noise, pooled
 from edgekit.errors import EdgekitError, InputError
-from edgekit.types import Evidence
+from edgekit.results.base import to_json
+from edgekit.results.bench import ColdStart, Delegation, Entry, LatencyFigures, Need, Noise, Replayed, Warmup
+from edgekit.results.compare import Comparison
+from edgekit.results.compressed import Device
+from edgekit.results.measures import Failure, Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class Setting:
     format: str
     bytes: int
     runtime: str | None
-    device: Mapping[str, Any]
+    device: Device
     threads: int
     batch: int
     scenario: str
@@ -43,12 +47,12 @@ class CellResult:
         disturbed: for each block, whether the machine was disturbed then and it could not be taken again.
         floor: what is known of this machine; it is in every interval.
         load_ns, first_ns: loading the file in its worker; the first inference after that.
-        delegation: ``{"nodes", "delegated", "by", "left"}`` as the runtime tells it, None where it does not.
+        delegation: as the runtime tells it, None where it does not.
         peak_memory_bytes, load_memory_bytes: resident memory of the worker at its highest, over the whole run and until
             the file was loaded, interpreter and libraries included.
         arena_bytes: what the runtime set aside for activations, None where it does not tell.
-        selftest: ``{"passed", "max_abs", "tolerance"}`` of the card's vectors, None when the card has none.
-        extras: what was measured in passes of their own, by name (``profile``), each as it stands in the document.
+        selftest: the replay of the card's vectors, None when the card has none.
+        extras: what was measured in passes of their own, by field of :class:`~edgekit.results.bench.Entry`.
     """
 
     setting: Setting
@@ -60,8 +64,8 @@ class CellResult:
     load_memory_bytes: int | None = None
     arena_bytes: int | None = None
     runtime_version: str | None = None
-    delegation: Mapping[str, Any] | None = None
-    selftest: Mapping[str, Any] | None = None
+    delegation: Delegation | None = None
+    selftest: Replayed | None = None
     extras: Mapping[str, Any] = field(default_factory=dict)
     error: EdgekitError | None = None
     seed: int = 0
@@ -77,8 +81,7 @@ class CellResult:
     @property
     def timed(self) -> bool:
         """Whether there are times that may be shown and compared: a whole cell, of no emulated device."""
-        real = Evidence(self.setting.device["evidence"]).has_time
-        return self.error is None and real and self.samples_ns.size > 0
+        return self.error is None and self.setting.device.evidence.has_time and self.samples_ns.size > 0
 
     @property
     def noise(self) -> Noise | None:
@@ -88,89 +91,84 @@ class CellResult:
         """This cell relative to ``first``, which was timed in the same rounds; ``names``: of the two."""
         return compare_paired(*names, self.blocks, first.blocks, (self.owners, first.owners), self.floor)
 
-    def document(self) -> dict[str, Any]:
+    def entry(self) -> Entry:
         """The entry of ``results`` of ``bench``, with the sizes of the blocks so that it can be compared again."""
-        samples = self.samples_ns
-        measured = self.noise
-        setting = self.setting
-        body: dict[str, Any] = {
-            "model": setting.model, "sha256": setting.sha256, "format": setting.format, "bytes": setting.bytes,
-            "runtime": setting.runtime, "runtime_version": self.runtime_version, "device": dict(setting.device),
-            "threads": setting.threads, "batch": setting.batch, "scenario": setting.scenario,
-            "samples": int(samples.size),
-            "latency_ms": self.latency() if self.timed else None,
-            "needs": self._needs(samples),
-            "cold_start_ms": {"load": _ms(self.load_ns), "first": _ms(self.first_ns)},
-            "peak_memory_bytes": self.peak_memory_bytes,
-            "load_memory_bytes": self.load_memory_bytes,
-            "arena_bytes": self.arena_bytes,
-            "throughput_per_s": self.throughput() if self.timed else None,
-            "noise": None if measured is None else measured.document(),
-            "delegation": None if self.delegation is None else ledger(self.delegation, self.extras.get("profile")),
-            "selftest": self.selftest,
-            "warmup": {"runs": int(self.warmup_ns.size), "ms": _total_ms(self.warmup_ns)},
-            "workers": len(set(self.owners)) or 1,
-            "blocks": [int(block.size) for block in self.blocks],
-            "block_workers": [str(owner) for owner in self.owners],
-            "disturbed_blocks": [place for place, was in enumerate(self.disturbed) if was],
-            "samples_ns": samples.tolist(),
-        }  # fmt: skip
-        body |= self.extras
-        if self.error is not None:
-            body["error"] = {"type": type(self.error).__name__, "message": str(self.error)}
-        return body
+        samples, profile = self.samples_ns, self.extras.get("profile")
+        shares = profile if isinstance(profile, Profile) else None
+        setting = {one.name: getattr(self.setting, one.name) for one in fields(self.setting)}
+        entry = Entry(
+            **setting,
+            runtime_version=self.runtime_version,
+            samples=int(samples.size),
+            latency_ms=self.latency() if self.timed else None,
+            needs=self._needs(samples),
+            cold_start_ms=ColdStart(_ms(self.load_ns), _ms(self.first_ns)),
+            peak_memory_bytes=self.peak_memory_bytes,
+            load_memory_bytes=self.load_memory_bytes,
+            arena_bytes=self.arena_bytes,
+            throughput_per_s=self.throughput() if self.timed else None,
+            noise=self.noise,
+            delegation=None if self.delegation is None else ledger(self.delegation, shares),
+            selftest=self.selftest,
+            warmup=Warmup(int(self.warmup_ns.size), _total_ms(self.warmup_ns)),
+            workers=len(set(self.owners)) or 1,
+            blocks=tuple(int(block.size) for block in self.blocks),
+            block_workers=tuple(str(owner) for owner in self.owners),
+            disturbed_blocks=tuple(place for place, was in enumerate(self.disturbed) if was),
+            samples_ns=tuple(samples.tolist()),
+            error=None if self.error is None else Failure(type(self.error).__name__, str(self.error)),
+        )
+        return replace(entry, **self.extras)
+
+    def document(self) -> dict[str, Any]:
+        """:meth:`entry` as it stands in the document."""
+        document: dict[str, Any] = to_json(self.entry())
+        return document
 
     def throughput(self) -> float | None:
         """Samples a second; ValueError where nothing was timed."""
         return self.setting.batch / (float(self.samples_ns.mean()) / 1e9)
 
-    def latency(self) -> dict[str, Any]:
-        """The body of ``latency_ms``; ValueError where nothing was timed."""
+    def latency(self) -> LatencyFigures:
+        """Milliseconds; ValueError where nothing was timed."""
         floor = self.floor.when(noise(self.blocks, self.disturbed).verdict == "noisy")
-        return latency_document(self.blocks, seed=self.seed, owners=self.owners, floor=floor)
+        return latency_figures(self.blocks, seed=self.seed, owners=self.owners, floor=floor)
 
-    def _needs(self, samples: Samples) -> dict[str, Any]:
+    def _needs(self, samples: Samples) -> dict[str, Need]:
         """For each percentile that is None: samples it needs in all, and about how many seconds a cell that takes."""
         if not self.timed:
             return {}
         each = float(samples.mean()) / 1e9
         lacking = missing_runs(samples.size)
-        return {key: {"samples": n, "seconds": round(1.1 * n * each, 1)} for key, n in lacking.items()}
+        return {key: Need(n, round(1.1 * n * each, 1)) for key, n in lacking.items()}
 
 
-def blocks_of(entry: Mapping[str, Any], where: str) -> Sequence[Samples]:
+def blocks_of(entry: Entry, where: str) -> Sequence[Samples]:
     """The blocks of a saved entry of ``results``.
 
     Raises:
         InputError: the samples are missing or do not fit the sizes of the blocks.
     """
-    samples, sizes, model = entry.get("samples_ns"), entry.get("blocks"), entry.get("model")
-    if not _counts(samples):
+    samples, sizes = entry.samples_ns, entry.blocks
+    if not samples or min(samples) <= 0:
         raise InputError(
-            f"{where}: the result of {model} holds no samples (samples_ns: whole numbers above 0); save it again with "
-            "'edgekit bench … --json FILE'"
+            f"{where}: the result of {entry.model} holds no samples (samples_ns: whole numbers above 0); save it again "
+            "with 'edgekit bench … --json FILE'"
         )
     values = np.array(samples, dtype=np.int64)
     if sizes is None:
         return np.array_split(values, max(min(20, values.size // 4), 1))
-    if not _counts(sizes) or sum(sizes) != values.size:
-        raise InputError(f"{where}: its blocks do not hold the {values.size} samples of {model}; it was edited")
+    if not sizes or min(sizes) <= 0 or sum(sizes) != values.size:
+        raise InputError(f"{where}: its blocks do not hold the {values.size} samples of {entry.model}; it was edited")
     return np.split(values, np.cumsum(sizes)[:-1])
 
 
-def _counts(values: object) -> bool:
-    """Whether ``values`` is a list of one or more whole numbers above 0 that fit into 64 bits."""
-    if not isinstance(values, list) or not values or any(type(value) is not int for value in values):
-        return False
-    return bool(min(values) > 0 and max(values) < 2**63)
-
-
-def owners_of(entry: Mapping[str, Any], blocks: int) -> Sequence[Hashable]:
+def owners_of(entry: Entry, blocks: int) -> Sequence[Hashable]:
     """The worker process of each block of a saved entry; where it does not say, they took turns, pair by pair."""
-    labels, workers = entry.get("block_workers"), entry.get("workers", 1)
-    if isinstance(labels, list) and len(labels) == blocks:
-        return [str(label) for label in labels]
-    return turns(blocks, workers if isinstance(workers, int) and 0 < workers <= blocks // 2 else 1)
+    labels, workers = entry.block_workers, entry.workers
+    if labels is not None and len(labels) == blocks:
+        return labels
+    return turns(blocks, workers if 0 < workers <= blocks // 2 else 1)
 
 
 def _ms(value_ns: int | None) -> float | None:

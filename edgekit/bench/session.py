@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from edgekit.bench.clock import Block, Samples, WarmupRule, now_ns, time_calls
-from edgekit.bench.compare import Comparison, compare_paired
+from edgekit.bench.compare import compare_paired
 from edgekit.bench.reference_workload import ReferenceReadings
 from edgekit.bench.schedule import (
     FEWEST_ROUNDS,
@@ -31,6 +31,8 @@ from edgekit.bench.schedule import (
     spare_ns,
 )
 from edgekit.errors import EdgekitError
+from edgekit.results.bench import Nothing, Thermometer
+from edgekit.results.compare import Comparison
 
 log = logging.getLogger("edgekit")
 
@@ -81,7 +83,7 @@ class Session:
 
     Attributes:
         order: per round, the cells (their index) in the order they ran.
-        reference: see :meth:`edgekit.bench.reference_workload.ReferenceReadings.document`; empty without one.
+        reference: how often the machine was slow; nothing without a reference workload.
         kept: blocks that an interrupted run had taken before.
         parent_share: share of a core that this process took from the first block to the last.
     """
@@ -89,7 +91,7 @@ class Session:
     taken: tuple[Taken, ...]
     plan: Plan
     order: tuple[tuple[int, ...], ...]
-    reference: Mapping[str, Any] = field(default_factory=dict)
+    reference: Thermometer | Nothing = field(default_factory=Nothing)
     kept: int = 0
     parent_share: float = 0.0
 
@@ -160,7 +162,7 @@ def time_interleaved(
         if note is not None:
             note(place + 1, chosen.rounds)
     share = (time.process_time_ns() - busy) / max(now_ns() - started, 1)
-    told = reference.document() if reference is not None else {}
+    told = reference.figures() if reference is not None else Nothing()
     return Session(taken, chosen, tuple(tuple(round_) for round_ in order), told, kept, share)
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 from edgekit.bench.clock import Samples
 from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor
 from edgekit.bench.replicas import between_occasions, replicated
+from edgekit.results.bench import LatencyFigures, Noise
 from edgekit.types import SUPPORTED_SAMPLES, Latency
 
 NOISY_CV = 0.05
@@ -33,39 +32,15 @@ _RESAMPLES = 1000
 _SKETCH = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Noise:
-    """How steady the machine was.
-
-    Attributes:
-        cv: standard deviation over mean of all samples.
-        cv_blocks: the same of the block medians, which single outliers do not move.
-        drift: median of the last third of the block medians over that of the first third, minus one.
-        interrupted: share of the time that went into calls of more than three times the p50.
-        disturbed: share of the blocks in which the reference workload was slow and which could not be saved.
-        verdict: ``noisy`` if one of the last four is above its limit, else ``stable``.
-    """
-
-    cv: float
-    cv_blocks: float
-    drift: float
-    interrupted: float
-    disturbed: float
-    verdict: str
-
-    def document(self) -> dict[str, Any]:
-        return asdict(self)
-
-
 def percentile_key(percent: float) -> str:
     """``50`` -> ``p50``, ``99.9`` -> ``p99_9``."""
     return "p" + f"{percent:g}".replace(".", "_")
 
 
-def latency_document(
+def latency_figures(
     blocks: Sequence[Samples], *, seed: int = 0, owners: Sequence[Hashable] = (), floor: NoiseFloor = BUILT_IN
-) -> dict[str, Any]:
-    """The body of ``latency_ms``: percentiles (None where the count does not support them), mean, min, max, std,
+) -> LatencyFigures:
+    """``latency_ms``: percentiles (None where the count does not support them), mean, min, max, std,
     and two 95% intervals of the p50: ``ci95_p50``, where it lies the next time (:func:`interval_p50_ms`), and within
     it ``ci95_p50_run``, how well this run alone settles it (:func:`interval_of_run_ms`). Milliseconds. ``blocks``:
     int64 arrays in the order they were taken; ``owners``: the worker process of each, empty for one that took all.
@@ -77,17 +52,19 @@ def latency_document(
     if samples.size == 0:
         raise ValueError("no samples")
     latency = Latency(samples)
-    figures: dict[str, Any] = {percentile_key(p): latency.percentile_ms(p) for p in REPORTED}
-    supported = figures["p50"] is not None
-    figures |= {
-        "mean": float(samples.mean()) / 1e6,
-        "min": int(samples.min()) / 1e6,
-        "max": int(samples.max()) / 1e6,
-        "std": float(samples.std()) / 1e6,
-        "ci95_p50": interval_p50_ms(blocks, owners=owners, floor=floor) if supported else None,
-        "ci95_p50_run": interval_of_run_ms(blocks, seed=seed, owners=owners) if supported else None,
-    }
-    return figures
+    supported = latency.p50_ms is not None
+    return LatencyFigures(
+        p50=latency.p50_ms,
+        p90=latency.p90_ms,
+        p99=latency.p99_ms,
+        p99_9=latency.percentile_ms(99.9),
+        mean=float(samples.mean()) / 1e6,
+        min=int(samples.min()) / 1e6,
+        max=int(samples.max()) / 1e6,
+        std=float(samples.std()) / 1e6,
+        ci95_p50=interval_p50_ms(blocks, owners=owners, floor=floor) if supported else None,
+        ci95_p50_run=interval_of_run_ms(blocks, seed=seed, owners=owners) if supported else None,
+    )
 
 
 def missing_runs(count: int) -> dict[str, int]:
@@ -97,7 +74,7 @@ def missing_runs(count: int) -> dict[str, int]:
 
 def interval_p50_ms(
     blocks: Sequence[Samples], *, owners: Sequence[Hashable] = (), floor: NoiseFloor = BUILT_IN
-) -> list[float]:
+) -> tuple[float, float]:
     """95% interval of the p50 in milliseconds: where the p50 of this file on this machine lies the next time.
 
     A prediction interval, since it is held against another figure of its kind: both occasions have the spread, so it
@@ -117,10 +94,12 @@ def interval_p50_ms(
     low, high = np.quantile(medians, [0.025, 0.975], method="weibull")
     below = math.hypot(math.log(centre / min(low, centre)), beyond)
     above = math.hypot(math.log(max(high, centre) / centre), beyond)
-    return [centre * math.exp(-below) / 1e6, centre * math.exp(above) / 1e6]
+    return centre * math.exp(-below) / 1e6, centre * math.exp(above) / 1e6
 
 
-def interval_of_run_ms(blocks: Sequence[Samples], *, seed: int = 0, owners: Sequence[Hashable] = ()) -> list[float]:
+def interval_of_run_ms(
+    blocks: Sequence[Samples], *, seed: int = 0, owners: Sequence[Hashable] = ()
+) -> tuple[float, float]:
     """95% interval of the p50 in milliseconds from this run alone: bootstrap over workers and over their blocks.
 
     Whole blocks are drawn with replacement, since samples within a block share the machine's state, of workers that are
@@ -137,7 +116,7 @@ def interval_of_run_ms(blocks: Sequence[Samples], *, seed: int = 0, owners: Sequ
         mine = [index for index, label in enumerate(labels) if label == worker]
         drawn[:, mine] = generator.multinomial(counts[:, place] * len(mine), np.full(len(mine), 1 / len(mine)))
     low, high = np.quantile(_p50_of(full, drawn), [0.025, 0.975])
-    return [float(low) / 1e6, float(high) / 1e6]
+    return float(low) / 1e6, float(high) / 1e6
 
 
 def noise(blocks: Sequence[Samples], disturbed: Sequence[bool] = ()) -> Noise:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.bench.compare import Comparison, compare_centres
+from edgekit.bench.compare import compare_centres
 from edgekit.bench.replicas import between_occasions, replicated
 from edgekit.bench.result import CellResult
 from edgekit.bench.statistics import REPORTED, percentile_key
-from edgekit.bench.tools import ToolRun
+from edgekit.results.bench import ColdStart, Entry, LatencyFigures, Need
+from edgekit.results.compare import Comparison
+from edgekit.results.measures import Tool, ToolRun
 
 HOW = "median over the invocations of what the tool reports; it does not report its samples"
 
@@ -24,11 +25,11 @@ class ToolResult(CellResult):
 
     Attributes:
         runs: one an invocation, in the order they ran.
-        tool: its name and the SHA-256 of its file.
+        tool: its name, its file and the SHA-256 of that.
     """
 
     runs: tuple[ToolRun, ...] = ()
-    tool: Mapping[str, Any] | None = None
+    tool: tuple[str, str, str] = ("", "", "")
 
     @property
     def timed(self) -> bool:
@@ -44,34 +45,37 @@ class ToolResult(CellResult):
             raise TypeError("what a tool timed is compared with what a tool timed")
         return compare_centres(*names, self._medians(), first._medians(), self.floor)
 
-    def document(self) -> dict[str, Any]:
-        body = super().document()
-        count = sum(run.count for run in self.runs)
-        body |= {
-            "samples": count,
-            "cold_start_ms": {"load": self._median("load_ms"), "first": self._median("first_ms")},
-            "workers": max(len(self.runs), 1),
-            "tool": {**(self.tool or {}), "how": HOW, "invocations": [run.document() for run in self.runs]},
-        }
-        return body
+    def entry(self) -> Entry:
+        name, file, digest = self.tool
+        return replace(
+            super().entry(),
+            samples=sum(run.count for run in self.runs),
+            cold_start_ms=ColdStart(self._median("load_ms"), self._median("first_ms")),
+            workers=max(len(self.runs), 1),
+            tool=Tool(name=name, file=file, sha256=digest, how=HOW, invocations=self.runs),
+        )
 
     def throughput(self) -> float | None:
         mean = self._mean()
         return None if mean is None else 1000 * self.setting.batch / mean
 
-    def latency(self) -> dict[str, Any]:
-        """The body of ``latency_ms``; a percentile that one of the invocations does not give is None."""
-        figures: dict[str, Any] = {percentile_key(p): self._percentile(percentile_key(p)) for p in REPORTED}
-        return figures | {
-            "mean": self._mean(),
-            "min": self._over("min_ms", min),
-            "max": self._over("max_ms", max),
-            "std": self._median("std_ms"),
-            "ci95_p50": self._interval() if figures["p50"] is not None else None,
-            "ci95_p50_run": None,  # of the samples behind its figures a tool says nothing
-        }
+    def latency(self) -> LatencyFigures:
+        """Milliseconds; a percentile that one of the invocations does not give is None. Of the samples behind its
+        figures a tool says nothing, so that there is no ``ci95_p50_run``."""
+        p50, p90, p99, p99_9 = (self._percentile(percentile_key(percent)) for percent in REPORTED)
+        return LatencyFigures(
+            p50=p50,
+            p90=p90,
+            p99=p99,
+            p99_9=p99_9,
+            mean=self._mean(),
+            min=self._over("min_ms", min),
+            max=self._over("max_ms", max),
+            std=self._median("std_ms"),
+            ci95_p50=None if p50 is None else self._interval(),
+        )
 
-    def _needs(self, samples: object) -> dict[str, Any]:
+    def _needs(self, samples: object) -> dict[str, Need]:
         return {}
 
     def _medians(self) -> NDArray[np.float64]:
@@ -95,7 +99,7 @@ class ToolResult(CellResult):
             return None
         return float(np.average([run.mean_ms for run in self.runs], weights=[run.count for run in self.runs]))
 
-    def _interval(self) -> list[float] | None:
+    def _interval(self) -> tuple[float, float] | None:
         """Where the p50 lies the next time, as in :func:`edgekit.bench.statistics.interval_p50_ms`.
 
         Invocations are processes; what lies within one is not to be seen.
@@ -105,4 +109,4 @@ class ToolResult(CellResult):
         half = float(np.sqrt(2) * np.hypot(found.half, between_occasions(self.floor)))
         if not np.isfinite(half):
             return None
-        return [float(np.exp(found.centre - half)), float(np.exp(found.centre + half))]
+        return float(np.exp(found.centre - half)), float(np.exp(found.centre + half))

@@ -7,11 +7,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 from edgekit.errors import DeviceError
+from edgekit.results.measures import ToolRun
 from edgekit.types import SUPPORTED_SAMPLES, Format
 
 _NUMBER: Final = r"(\d{1,15}(?:\.\d{0,15})?(?:e[+-]?\d{1,2})?)(?![\w.])"
@@ -39,35 +39,6 @@ _ONNX: Final = {
 MB: Final = 1 << 20
 _READ, _LINE = 1 << 20, 2000
 """Characters that are read of what a tool says, its last ones, and of each line."""
-
-
-@dataclass(frozen=True)
-class ToolRun:
-    """What one invocation of a tool said. Milliseconds and bytes; None: it does not say.
-
-    Attributes:
-        percentiles: by name (``p50``), those that the number of runs supports.
-        told: everything it said of the timed runs, as it said it.
-        nodes, delegated, by: operators of the model, those a delegate took, and its name.
-        memory_bytes: largest resident memory, of a run that was asked for it.
-    """
-
-    count: int
-    mean_ms: float
-    min_ms: float | None = None
-    max_ms: float | None = None
-    std_ms: float | None = None
-    load_ms: float | None = None
-    first_ms: float | None = None
-    percentiles: Mapping[str, float] = field(default_factory=dict)
-    told: Mapping[str, float] = field(default_factory=dict)
-    nodes: int | None = None
-    delegated: int | None = None
-    by: str | None = None
-    memory_bytes: int | None = None
-
-    def document(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)

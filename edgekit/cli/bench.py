@@ -29,4 +29,4 @@ def command(**options: Any) -> None:
     several = len({*options.get("on", ()), *options.get("class_", ())}) > 1
     with fleet_bars(several) as progress:
         result = bench(journal=journal, progress=progress, **options)
-    emit("bench", result, render=lambda result: bench_report(result.document()))
+    emit("bench", result, render=lambda result: bench_report(result.record))

@@ -19,4 +19,4 @@ def command(**options: Any) -> None:
     from edgekit.pipeline.compare import compare
     from edgekit.report.bench import compare_report
 
-    emit("compare", compare(**options), render=lambda result: compare_report(result.document()))
+    emit("compare", compare(**options), render=compare_report)

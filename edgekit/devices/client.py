@@ -23,10 +23,12 @@ from edgekit.devices.progress import sending
 from edgekit.devices.protocol import Message, decode, encode
 from edgekit.devices.schema import ENVELOPE, REPLIES, Reply, check_outputs, check_signature, output_bytes
 from edgekit.devices.transport import Start, Transport
+from edgekit.documents import typed
 from edgekit.errors import DeviceError, EdgekitError, ModelError, ProtocolError, UsageError, WorkerTimeoutError
 from edgekit.inputs import require_regular
 from edgekit.limits import PREFIX, limit
-from edgekit.runtime import Delegation, candidates
+from edgekit.results.bench import Delegation
+from edgekit.runtime import candidates
 from edgekit.types import Array, Card, Feed, Format, Signature
 
 _LEAVE_S: Final = 2.0
@@ -150,7 +152,7 @@ class WorkerClient:
             load_ns=value["load_ns"],
             runtime=value["runtime"],
             runtime_version=value["runtime_version"],
-            delegation=None if delegation is None else Delegation.from_json(delegation),
+            delegation=None if delegation is None else typed(Delegation, delegation, "delegation"),
             peak_memory_bytes=value["peak_memory_bytes"],
             resident=value["resident"],
             chip=value["chip"],

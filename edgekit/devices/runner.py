@@ -11,7 +11,8 @@ from edgekit.devices.client import WorkerClient
 from edgekit.devices.device import parse_device, transport_for
 from edgekit.devices.pool import WorkerPool, current_pool
 from edgekit.errors import EdgekitError
-from edgekit.runtime.base import Delegation, Runner
+from edgekit.results.bench import Delegation
+from edgekit.runtime.base import Runner
 from edgekit.runtime.ports import Port
 from edgekit.types import Array, Artifact, DeviceSpec
 

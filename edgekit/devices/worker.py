@@ -22,7 +22,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NoReturn
@@ -36,6 +35,7 @@ from edgekit.devices.protocol import VERSION, Message, decode, encode
 from edgekit.devices.store import Store
 from edgekit.errors import DeviceError, EdgekitError, WorkerMemoryError
 from edgekit.libraries import keep_in_the_cache
+from edgekit.results.base import to_json
 from edgekit.runtime import Runner, load
 from edgekit.runtime.base import is_out_of_memory
 from edgekit.version import __version__
@@ -182,7 +182,7 @@ class Worker:
                 "load_ns": runner.load_ns,
                 "runtime": runner.name,
                 "runtime_version": runner.version,
-                "delegation": None if delegation is None else asdict(delegation),
+                "delegation": to_json(delegation),
                 "peak_memory_bytes": peak_memory_bytes(),
                 "resident": runner.resident,
                 "chip": runner.chip,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from edgekit import registry
@@ -19,8 +18,9 @@ from edgekit.errors import DeviceError, EdgekitError, InputError
 from edgekit.options.base import with_options
 from edgekit.options.manage import DeviceAddOptions, DeviceRemoveOptions, DevicesOptions
 from edgekit.pipeline.bench.tools import lease_of
-from edgekit.pipeline.device_check import CheckResult, Trial, check
+from edgekit.pipeline.device_check import check
 from edgekit.pipeline.emulator_root import build_root
+from edgekit.results.doctor import CheckResult, DeviceKind, DevicesResult, DeviceTrial, SavedDevice, SavedResult
 from edgekit.types import DeviceSpec
 
 AT_ONCE = 32
@@ -29,68 +29,13 @@ STATE_S = 20.0
 """How long a device may take to say how it is."""
 
 
-@dataclass(frozen=True)
-class Kind:
-    """One kind of device: its spelling, what it is, and what its figures are worth."""
-
-    name: str
-    spelling: str
-    description: str
-    evidence: str
-
-
-@dataclass(frozen=True)
-class Saved:
-    """A device with a name.
-
-    ``state``: ``ready``, ``leased`` (somebody times there), ``unreachable``, ``unknown`` (not asked) or ``invalid``
-    (what is kept of it cannot be used); ``detail`` says more. ``holder``: of the lease, its ``owner``, ``held_s``,
-    ``left_s`` and ``until`` (local time of this machine).
-    """
-
-    name: str
-    address: str
-    evidence: str
-    state: str = "unknown"
-    detail: str = ""
-    holder: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class DevicesResult:
-    """Every kind of device there is, third parties' included, and the devices that have names."""
-
-    devices: tuple[Kind, ...]
-    saved: tuple[Saved, ...] = ()
-
-    def document(self) -> dict[str, Any]:
-        return {
-            "devices": [asdict(device) for device in self.devices],
-            "saved": [asdict(device) for device in self.saved],
-        }
-
-
-@dataclass(frozen=True)
-class SavedResult:
-    """What ``add`` or ``remove`` did to the file of names; ``check`` is what was found on a device that was added."""
-
-    name: str
-    address: str
-    file: Path
-    check: CheckResult | None = None
-
-    def document(self) -> dict[str, Any]:
-        body: dict[str, Any] = {"name": self.name, "address": self.address, "file": str(self.file)}
-        return body if self.check is None else {**body, "check": self.check.document()}
-
-
 @with_options(DevicesOptions)
 def devices(options: DevicesOptions) -> DevicesResult:
     """The kinds of device this installation knows, and the saved devices."""
     rows = []
     for name in registry.names("devices"):
         kind = transport_class(name)
-        rows.append(Kind(name, kind.spelling or name, kind.description, kind.evidence.value))
+        rows.append(DeviceKind(name, kind.spelling or name, kind.description, kind.evidence.value))
     named = _named()
     if options.state and named:
         with ThreadPoolExecutor(min(len(named), AT_ONCE)) as pool:
@@ -98,21 +43,21 @@ def devices(options: DevicesOptions) -> DevicesResult:
     return DevicesResult(tuple(rows), tuple(named))
 
 
-def _named() -> list[Saved]:
+def _named() -> list[SavedDevice]:
     """The saved devices; what cannot be used is one of them, with the reason."""
     try:
         return [_looked_at(one) for one in entries()]
     except InputError as error:
-        return [Saved(config_file().name, "", "", "invalid", str(error))]
+        return [SavedDevice(config_file().name, "", "", "invalid", str(error))]
 
 
-def _looked_at(one: Named) -> Saved:
+def _looked_at(one: Named) -> SavedDevice:
     if one.fault:
-        return Saved(one.name, one.address, "", "invalid", one.fault)
+        return SavedDevice(one.name, one.address, "", "invalid", one.fault)
     try:
-        return Saved(one.name, one.address, parse_device(one.name).evidence.value)
+        return SavedDevice(one.name, one.address, parse_device(one.name).evidence.value)
     except EdgekitError as error:
-        return Saved(one.name, one.address, "", "invalid", str(error))
+        return SavedDevice(one.name, one.address, "", "invalid", str(error))
 
 
 @with_options(DeviceAddOptions)
@@ -155,12 +100,20 @@ def _android(spec: DeviceSpec) -> CheckResult:
     """What adb tells of a device: no runtime can be tried there."""
     with Adb(spec) as device:
         facts = device.properties()
-    reached = Trial("adb reaches it", True, facts["model"])
+    reached = DeviceTrial("adb reaches it", True, facts["model"])
     advice = f"bench it with a timing program built for {facts['abi']}: --tool benchmark_model"
-    return CheckResult(spec.name, f"adb:{spec.address}", spec.evidence.value, facts, (), (reached,), (advice,))
+    return CheckResult(
+        device=spec.name,
+        address=f"adb:{spec.address}",
+        evidence=spec.evidence.value,
+        facts=facts,
+        backends=(),
+        trials=(reached,),
+        advice=(advice,),
+    )
 
 
-def _asked_adb(device: Saved) -> Saved:
+def _asked_adb(device: SavedDevice) -> SavedDevice:
     spec = parse_device(device.name)
     try:
         with Adb(spec, STATE_S) as there:
@@ -172,13 +125,13 @@ def _asked_adb(device: Saved) -> Saved:
     return replace(device, state="ready", detail=told) if held is None else _held(device, held, told)
 
 
-def _held(device: Saved, held: Mapping[str, Any], told: str) -> Saved:
+def _held(device: SavedDevice, held: Mapping[str, Any], told: str) -> SavedDevice:
     until = (datetime.now().astimezone() + timedelta(seconds=held["left_s"])).isoformat(timespec="seconds")
     told = f"by {held['owner']} until {until[11:19]} at the latest, for {held['held_s']:.0f} s now; {told}"
     return replace(device, state="leased", detail=told, holder={**held, "until": until})
 
 
-def _asked(device: Saved) -> Saved:
+def _asked(device: SavedDevice) -> SavedDevice:
     if device.state == "invalid":
         return device
     if transport_class(parse_device(device.name).kind).timed_by_tools:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -17,8 +16,9 @@ from edgekit.errors import DeviceError, EdgekitError, ModelError, TransferError,
 from edgekit.leftovers import scratch_folder
 from edgekit.options.base import with_options
 from edgekit.options.manage import DeviceCheckOptions
-from edgekit.pipeline.doctor import Backend, try_backends
+from edgekit.pipeline.doctor import try_backends
 from edgekit.pipeline.verify import replay
+from edgekit.results.doctor import CheckResult, DeviceTrial
 from edgekit.types import Artifact
 
 HOSTILE_NAME = "größe; $(rm -rf nothing) \n`x`.bin"
@@ -26,58 +26,6 @@ FILE_BYTES = 1_500_000
 HANG_S = 1.0
 PACKAGES = "numpy ai-edge-litert onnxruntime"
 LOW_DISK_BYTES = 1 << 30
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One thing that was tried: what it was, whether it held, and what was seen."""
-
-    name: str
-    passed: bool
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """A device as it was found. ``facts``: Python, CPU, memory, disk; ``advice``: what to do there, in order."""
-
-    device: str
-    address: str
-    evidence: str
-    facts: Mapping[str, Any]
-    backends: tuple[Backend, ...]
-    trials: tuple[Trial, ...]
-    advice: tuple[str, ...] = field(default=())
-
-    @property
-    def usable(self) -> bool:
-        """Whether at least one runtime works there."""
-        return any(backend.state == "works" for backend in self.backends)
-
-    @property
-    def passed(self) -> bool:
-        return self.usable and all(trial.passed for trial in self.trials)
-
-    def failure(self) -> DeviceError | None:
-        """What the command ends with unless all of it held."""
-        if not self.usable:
-            return DeviceError("; ".join(self.advice))
-        failed = [f"{trial.name}: {trial.detail}" for trial in self.trials if not trial.passed]
-        what = f"{self.device} failed {len(failed)} of {len(self.trials)} trials: {'; '.join(failed)}"
-        return DeviceError(what) if failed else None
-
-    def document(self) -> dict[str, Any]:
-        return {
-            "device": self.device,
-            "address": self.address,
-            "evidence": self.evidence,
-            "usable": self.usable,
-            "passed": self.passed,
-            "facts": dict(self.facts),
-            "backends": [asdict(backend) for backend in self.backends],
-            "trials": [asdict(trial) for trial in self.trials],
-            "advice": list(self.advice),
-        }
 
 
 @with_options(DeviceCheckOptions)
@@ -93,7 +41,9 @@ def check(options: DeviceCheckOptions) -> CheckResult:
     with open_worker(spec) as client:
         facts, installed = _facts(client), client.hello["runtimes"]
         trials = [
-            Trial("a worker starts", True, f"edgekit {client.hello['edgekit']}, protocol {client.hello['protocol']}")
+            DeviceTrial(
+                "a worker starts", True, f"edgekit {client.hello['edgekit']}, protocol {client.hello['protocol']}"
+            )
         ]
         trials += [_tried("a file arrives whole, and once", lambda: _sends(client))]
         trials += [_tried("a damaged file is refused", lambda: _refuses_damage(client))]
@@ -105,8 +55,15 @@ def check(options: DeviceCheckOptions) -> CheckResult:
     for artifact in artifacts:
         trials += [_tried(f"self-test of {artifact.path.name}", partial(_selftest, options.device, artifact))]
     name = f"{spec.kind}:{spec.address}" if spec.address else spec.kind
-    advice = _advice(options.device, facts, bool(working))
-    return CheckResult(options.device, name, spec.evidence.value, facts, backends, tuple(trials), advice)
+    return CheckResult(
+        device=options.device,
+        address=name,
+        evidence=spec.evidence.value,
+        facts=facts,
+        backends=backends,
+        trials=tuple(trials),
+        advice=_advice(options.device, facts, bool(working)),
+    )
 
 
 def _facts(client: WorkerClient) -> dict[str, Any]:
@@ -129,11 +86,11 @@ def _facts(client: WorkerClient) -> dict[str, Any]:
     }
 
 
-def _tried(name: str, trial: Callable[[], str]) -> Trial:
+def _tried(name: str, trial: Callable[[], str]) -> DeviceTrial:
     try:
-        return Trial(name, True, trial())
+        return DeviceTrial(name, True, trial())
     except EdgekitError as error:
-        return Trial(name, False, str(error))
+        return DeviceTrial(name, False, str(error))
 
 
 def _sends(client: WorkerClient) -> str:

@@ -11,9 +11,7 @@ import sys
 import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,9 +23,9 @@ from edgekit.errors import DeviceError, EdgekitError, RuntimeMissingError
 from edgekit.leftovers import scratch_folder
 from edgekit.options.base import with_options
 from edgekit.options.manage import DoctorOptions
+from edgekit.results.doctor import Backend, DoctorResult, Package
 from edgekit.runtime import runner_class
 from edgekit.runtime.base import Runner
-from edgekit.version import __version__
 
 TINY_ONNX = base64.b64decode(
     "CAgSADo+CgwKAXgSAXkiBFJlbHUSBHRpbnlaEwoBeBIOCgwIARIICgIIAQoCCARiEwoBeRIOCgwIARIICgIIAQoCCARCBAoAEA0="
@@ -82,68 +80,6 @@ PACKAGES = {
 """Distribution -> what it is for, and the extra that brings it."""
 
 
-@dataclass(frozen=True)
-class Package:
-    """One distribution: its version (None: not installed), what it is for, how to get it."""
-
-    name: str
-    version: str | None
-    used_for: str
-    install: str
-
-
-@dataclass(frozen=True)
-class Backend:
-    """One runtime, tried with a model of one operator in a worker.
-
-    ``state``: ``works``, ``missing`` (not installed), ``broken`` (``detail`` says how it failed and what to do), or
-    ``installed`` where it was not tried.
-    """
-
-    runtime: str
-    format: str
-    state: str
-    detail: str
-    install: str
-
-
-@dataclass(frozen=True)
-class DoctorResult:
-    """What is there on ``device``.
-
-    ``usable`` is True when at least one runtime works, or is installed where none was tried. ``trouble``: why no worker
-    starts on the device; then nothing is known of its runtimes.
-    """
-
-    device: str
-    python: str
-    packages: tuple[Package, ...]
-    backends: tuple[Backend, ...]
-    trouble: str | None = None
-
-    @property
-    def usable(self) -> bool:
-        return any(backend.state in ("works", "installed") for backend in self.backends)
-
-    def failure(self) -> DeviceError | None:
-        """What the command ends with where no runtime works."""
-        if self.trouble is not None:
-            return DeviceError(self.trouble)
-        hint = "install one, for example: pip install 'edgekit[onnx,litert]'"
-        return None if self.usable else DeviceError(f"no runtime works on {self.device}; {hint}")
-
-    def document(self) -> dict[str, Any]:
-        return {
-            "device": self.device,
-            "usable": self.usable,
-            "trouble": self.trouble,
-            "python": self.python,
-            "version": __version__,
-            "backends": [asdict(backend) for backend in self.backends],
-            "packages": [asdict(package) for package in self.packages],
-        }
-
-
 @with_options(DoctorOptions)
 def doctor(options: DoctorOptions) -> DoctorResult:
     """Tries every runtime on the device ``on`` with a tiny model, and lists the packages of this environment.
@@ -156,9 +92,9 @@ def doctor(options: DoctorOptions) -> DoctorResult:
         with open_worker(options.on) as client:
             installed = client.hello["runtimes"]
     except DeviceError as error:
-        return DoctorResult(options.on, python, packages, (), str(error))
+        return DoctorResult(device=options.on, python=python, packages=packages, backends=(), trouble=str(error))
     backends = listed_backends(installed) if options.quick else try_backends(options.on, installed)
-    return DoctorResult(options.on, python, packages, backends)
+    return DoctorResult(device=options.on, python=python, packages=packages, backends=backends)
 
 
 def installed_packages() -> tuple[Package, ...]:

@@ -2,48 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 from edgekit.artifact import open_artifact, sha256_model
 from edgekit.data.dataset import open_data
 from edgekit.options.base import with_options
 from edgekit.options.measure import EvalOptions
-from edgekit.quality.evaluate import Evaluation
 from edgekit.quality.evaluate import evaluate as measure
+from edgekit.results.eval import EvalResult
 from edgekit.runtime.stream import sequences
-from edgekit.types import Quality
-
-
-@dataclass(frozen=True)
-class EvalResult:
-    """What ``edgekit eval`` found."""
-
-    model: Path
-    sha256: str
-    evaluation: Evaluation
-    runtime: str
-    device: str
-    recorded: tuple[Quality, ...] = ()
-    """What the file's card says was measured before, for comparison."""
-
-    def document(self) -> dict[str, Any]:
-        """The ``eval`` document, without the envelope."""
-        found = self.evaluation
-        return {
-            "model": str(self.model),
-            "sha256": self.sha256,
-            "data": found.data,
-            "metric": found.metric,
-            "value": found.value,
-            "correct": found.correct,
-            "total": found.total,
-            "per_class": dict(found.per_class),
-            "details": dict(found.details),
-            "runtime": self.runtime,
-            "device": self.device,
-        }
 
 
 @with_options(EvalOptions)
@@ -63,4 +28,7 @@ def evaluate(options: EvalOptions) -> EvalResult:
         found = measure(sequences(runner), dataset, artifact.card, limit=options.limit)
         name = runner.name
     recorded = artifact.card.quality if artifact.card is not None else ()
-    return EvalResult(artifact.path, sha256_model(artifact.path), found, name, options.on, recorded)
+    digest = sha256_model(artifact.path)
+    return EvalResult(
+        model=artifact.path, sha256=digest, runtime=name, device=options.on, evaluation=found, recorded=recorded
+    )

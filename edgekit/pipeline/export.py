@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgekit import registry
 from edgekit.artifact import is_saved_model, library_versions, read_card, sha256_file, write_card
@@ -23,57 +23,11 @@ from edgekit.options.export import ExportOptions
 from edgekit.outputs import check_output, is_stream, output_folder, publish, writing
 from edgekit.pipeline.proof import Proof
 from edgekit.pipeline.real_inputs import RealInputs
-from edgekit.types import Artifact, Card, Format, Network, Signature, Step
+from edgekit.results.proof import ExportedArtifact, ExportResult, Ledger
+from edgekit.types import Artifact, Card, Format, Network, Step
 from edgekit.wire_tflite import keeps_variables
 
-if TYPE_CHECKING:
-    from edgekit.quality.parity import Ledger
-
 log = logging.getLogger("edgekit")
-
-
-@dataclass(frozen=True, slots=True)
-class ExportedArtifact:
-    """One published file and its proof. ``seconds``: conversion and proof, which overlap between formats."""
-
-    artifact: Artifact
-    bytes: int
-    sha256: str
-    seconds: float
-    parity: Ledger
-    notes: tuple[str, ...]
-
-    def document(self) -> dict[str, Any]:
-        return {
-            "path": str(self.artifact.path),
-            "format": str(self.artifact.format),
-            "bytes": self.bytes,
-            "sha256": self.sha256,
-            "seconds": round(self.seconds, 3),
-            "parity": self.parity.document(),
-            "notes": list(self.notes),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class ExportResult:
-    """What ``edgekit export`` published."""
-
-    source: str
-    network: str
-    signature: Signature
-    artifacts: tuple[ExportedArtifact, ...]
-    weights: str | None = None
-    """``trained``, ``pretrained``, ``partly random`` or ``random``; None where the source does not say."""
-
-    def document(self) -> dict[str, Any]:
-        """The ``export`` document, without the envelope."""
-        return {
-            "source": self.source,
-            "network": self.network,
-            "weights": self.weights,
-            "artifacts": [item.document() for item in self.artifacts],
-        }
 
 
 @with_options(ExportOptions)
@@ -126,7 +80,13 @@ def export(options: ExportOptions) -> ExportResult:
     if not options.overwrite:
         _check_replaced([folder / f"{file_name}.{c.format}" for c in converters.values()], network)
     published = _proved(converters, capture, proof, folder, file_name, (source, options.factory))
-    return ExportResult(source, network.name, capture.signature, tuple(published), origin(network.card))
+    return ExportResult(
+        source=source,
+        network=network.name,
+        weights=origin(network.card),
+        artifacts=tuple(published),
+        signature=capture.signature,
+    )
 
 
 def parse_dynamic(given: Sequence[str] | Mapping[str, Mapping[int, str]]) -> dict[str, dict[int, str]]:
@@ -396,5 +356,5 @@ def _publish(item: _Made, folder: Path) -> ExportedArtifact:
     target = folder / item.staged.name
     size, digest = item.staged.stat().st_size, sha256_file(item.staged)
     publish(item.staged, target)
-    artifact = Artifact(target, Format(target.suffix[1:]), item.card)
-    return ExportedArtifact(artifact, size, digest, item.seconds, item.parity, item.notes)
+    format_ = Format(target.suffix[1:])
+    return ExportedArtifact(target, format_, item.card, size, digest, item.seconds, item.parity, item.notes)

@@ -16,14 +16,8 @@ from edgekit.models.family import Hyperparameters, family, measure_contract, req
 from edgekit.options.base import with_options
 from edgekit.options.train import FinetuneOptions
 from edgekit.outputs import as_file
-from edgekit.pipeline.train import (
-    SUFFIX,
-    TrainResult,
-    checkpoint_path,
-    hyperparameters,
-    train_network,
-    training_versions,
-)
+from edgekit.pipeline.train import SUFFIX, at, checkpoint_path, hyperparameters, train_network, training_versions
+from edgekit.results.train import TrainResult
 from edgekit.source import resolve
 from edgekit.source.foreign import require_torch
 from edgekit.types import InputContract, Network, Signature, Step, Task, TensorSpec
@@ -82,7 +76,7 @@ def finetune(options: FinetuneOptions) -> TrainResult:
         result = train_network(
             network, samples, settings, file, step, device=options.on, teacher=teacher, progress=options.progress
         )
-    return replace(result, path=place)
+    return at(result, place)
 
 
 def finetune_options(network: Network, kind: str = "") -> Hyperparameters:

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from edgekit import registry
 from edgekit.models.checkpoint import load_checkpoint
 from edgekit.models.family import family, parameter_count, shipped
-
-
-@dataclass(frozen=True, slots=True)
-class ModelsResult:
-    """One row a family, and one for each network that is shipped for further data."""
-
-    rows: tuple[dict[str, Any], ...]
-
-    def document(self) -> dict[str, Any]:
-        """The body of the JSON document ``edgekit.models/1``."""
-        return {"models": list(self.rows)}
+from edgekit.results.inspect import ModelRow, ModelsResult
 
 
 def models() -> ModelsResult:
@@ -30,23 +19,20 @@ def models() -> ModelsResult:
     return ModelsResult(tuple(_row(name, weights.get(name)) for name in (*names, *further)))
 
 
-def _row(name: str, weights: Path | None) -> dict[str, Any]:
+def _row(name: str, weights: Path | None) -> ModelRow:
     names = registry.names("families")
     kin = family(name if name in names else name.partition("-")[0])
-    row: dict[str, Any] = {
-        "name": name,
-        "description": kin.description,
-        "data": kin.data,
-        "weights": weights is not None,
-    }
-    if weights is not None:
-        network = load_checkpoint(weights)
-        row |= {
-            "data": network.card.quality[0].data.partition("@")[0] if network.card.quality else kin.data,
-            "parameters": parameter_count(network.module),
-            "bytes": weights.stat().st_size,
-            "task": asdict(network.task),
-            "quality": [asdict(quality) for quality in network.card.quality],
-            "steps": [asdict(step) for step in network.card.steps],
-        }
-    return row
+    row = ModelRow(name=name, description=kin.description, data=kin.data, weights=weights is not None)
+    if weights is None:
+        return row
+    network = load_checkpoint(weights)
+    quality = network.card.quality
+    return replace(
+        row,
+        data=quality[0].data.partition("@")[0] if quality else kin.data,
+        parameters=parameter_count(network.module),
+        bytes=weights.stat().st_size,
+        task=network.task,
+        quality=quality,
+        steps=network.card.steps,
+    )

@@ -19,7 +19,8 @@ from edgekit.types import TIME, Array, Artifact, Card, Feed, Network, SelfTest
 
 if TYPE_CHECKING:
     from edgekit.quality.cases import Case
-    from edgekit.quality.parity import CaseResult, Function, Ledger
+    from edgekit.quality.parity import Function
+    from edgekit.results.proof import CaseResult, Ledger
     from edgekit.runtime.base import Runner
 
 SELFTEST_SEED = 0

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,74 +20,10 @@ from edgekit.outputs import check_output, output_suffix, publishing
 from edgekit.quality.anomaly import score
 from edgekit.quality.evaluate import model_batches
 from edgekit.quality.frechet import as_pixels
+from edgekit.results.inspect import Anomaly, Answer, Forecast, Label, RunResult
 from edgekit.runtime.base import Runner
 from edgekit.runtime.stream import Stream, sequences
 from edgekit.types import Array, Card, InputContract, Task
-
-SHOWN_VALUES = 8
-"""Values of an output that a document and the screen show where the model has no labels."""
-
-
-@dataclass(frozen=True, slots=True)
-class Anomaly:
-    """The anomaly score of one input and the limit from the card, if it has one."""
-
-    score: float
-    threshold: float | None
-
-    @property
-    def verdict(self) -> str | None:
-        """``anomaly`` above the threshold, else ``normal``."""
-        if self.threshold is None:
-            return None
-        return "anomaly" if self.score > self.threshold else "normal"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the model said to one input: its outputs, for a classifier (label, probability), likeliest first, for a
-    forecast its target's name and values in the units of the data, for an anomaly detector what it thinks."""
-
-    input: str
-    outputs: Mapping[str, Array]
-    top: tuple[tuple[str, float], ...]
-    forecast: tuple[str, tuple[float, ...]] | None = None
-    anomaly: Anomaly | None = None
-
-    def document(self) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "input": self.input,
-            "top": [{"label": label, "probability": probability} for label, probability in self.top],
-            "outputs": [_summary(name, array) for name, array in self.outputs.items()],
-        }
-        if self.forecast is not None:
-            body["forecast"] = {"target": self.forecast[0], "values": list(self.forecast[1])}
-        if self.anomaly is not None:
-            body["anomaly"] = {**asdict(self.anomaly), "verdict": self.anomaly.verdict}
-        return body
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """The answers to all inputs, in order; ``out`` is the .npz that holds the whole outputs, if one was wanted, and
-    ``image`` the .png that shows a generator's images side by side."""
-
-    model: str
-    runtime: str
-    device: str
-    answers: tuple[Answer, ...]
-    out: str | None = None
-    image: str | None = None
-
-    def document(self) -> dict[str, Any]:
-        return {
-            "model": self.model,
-            "runtime": self.runtime,
-            "device": self.device,
-            "results": [answer.document() for answer in self.answers],
-            "out": self.out,
-            "image": self.image,
-        }
 
 
 @with_options(RunOptions)
@@ -114,19 +48,22 @@ def run(options: RunOptions) -> RunResult:
         images = [next(iter(answer.outputs.values())) for answer in answers]
         with publishing(target, suffix) as temporary:
             temporary.write_bytes(png.encode(png.grid(as_pixels(np.concatenate(images), task))))
-        return RunResult(str(options.model), used, options.on, tuple(answers), image=str(target))
+        return RunResult(
+            model=str(options.model), runtime=used, device=options.on, answers=tuple(answers), image=str(target)
+        )
     if target is not None:
         arrays = stacked([answer.outputs for answer in answers])
         with publishing(target, suffix) as temporary:
             save_npz(temporary, arrays)
-    return RunResult(str(options.model), used, options.on, tuple(answers), None if target is None else str(target))
+    written = None if target is None else str(target)
+    return RunResult(model=str(options.model), runtime=used, device=options.on, answers=tuple(answers), out=written)
 
 
 def _answer(name: str, runner: Runner | Stream, card: Card | None, top: int) -> Answer:
     """Runs the model on one input, or on all samples that ``noise:N`` stands for."""
     contract = card.contract if card is not None else {}
     if any(rule.kind == "noise" for rule in contract.values()) and (asked := noise.spelled(name)) is not None:
-        return Answer(name, _from_noise(runner, contract, *asked), ())
+        return Answer(input=name, outputs=_from_noise(runner, contract, *asked))
     feed = sample_feed(name, runner.signature, contract)
     runner.reset()
     outputs = runner.run(feed)
@@ -134,7 +71,8 @@ def _answer(name: str, runner: Runner | Stream, card: Card | None, top: int) -> 
     if card is not None and card.task.kind == "anomaly":
         limit = card.task.params.get("threshold")
         anomaly = Anomaly(float(score(feed, outputs)[0]), None if limit is None else float(limit))
-    return Answer(name, outputs, likeliest(outputs, card, top), foreseen(outputs, card), anomaly)
+    labels, forecast = likeliest(outputs, card, top), foreseen(outputs, card)
+    return Answer(input=name, outputs=outputs, top=labels, forecast=forecast, anomaly=anomaly)
 
 
 def _from_noise(
@@ -152,7 +90,7 @@ def _from_noise(
     return stacked(made)
 
 
-def likeliest(outputs: Mapping[str, Array], card: Card | None, top: int) -> tuple[tuple[str, float], ...]:
+def likeliest(outputs: Mapping[str, Array], card: Card | None, top: int) -> tuple[Label, ...]:
     """The ``top`` likeliest labels with their probabilities (softmax of the first output); empty without a card
     that says the task is classification."""
     if card is None or card.task.kind != "classification" or not outputs:
@@ -164,10 +102,10 @@ def likeliest(outputs: Mapping[str, Array], card: Card | None, top: int) -> tupl
     probabilities = shifted / shifted.sum()
     labels = card.task.labels if len(card.task.labels) == logits.size else tuple(map(str, range(logits.size)))
     order = np.argsort(-probabilities, kind="stable")[:top]
-    return tuple((labels[index], float(probabilities[index])) for index in order)
+    return tuple(Label(labels[index], float(probabilities[index])) for index in order)
 
 
-def foreseen(outputs: Mapping[str, Array], card: Card | None) -> tuple[str, tuple[float, ...]] | None:
+def foreseen(outputs: Mapping[str, Array], card: Card | None) -> Forecast | None:
     """Name of the target and its next values, in the units of the data; None unless the card says that the task is
     forecasting."""
     if card is None or card.task.kind != "forecasting" or not outputs:
@@ -175,7 +113,7 @@ def foreseen(outputs: Mapping[str, Array], card: Card | None) -> tuple[str, tupl
     params = card.task.params
     mean, std = float(params.get("mean", 0.0)), float(params.get("std", 1.0))
     values = np.asarray(next(iter(outputs.values())), np.float64).reshape(-1) * std + mean
-    return str(params.get("target", "value")), tuple(float(value) for value in values)
+    return Forecast(str(params.get("target", "value")), tuple(float(value) for value in values))
 
 
 def stacked(samples: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
@@ -215,8 +153,3 @@ def _target(out: str | Path | None, model: Path, task: Task) -> tuple[Path | Non
         raise UsageError(f"-o {target} does not end in .npz; {wanted}")
     check_output(target)
     return target, suffix
-
-
-def _summary(name: str, array: Array) -> dict[str, Any]:
-    flat = np.asarray(array).reshape(-1)
-    return {"name": name, "dtype": array.dtype.name, "shape": list(array.shape), "first": flat[:SHOWN_VALUES].tolist()}

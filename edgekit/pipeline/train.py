@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,48 +18,18 @@ from edgekit.models.autoencoder import normal_only
 from edgekit.models.checkpoint import save_checkpoint
 from edgekit.models.family import Hyperparameters, family, new_network, parameter_count
 from edgekit.models.samples import MAX_VALIDATION
-from edgekit.models.training import Fit, Progress, fit
+from edgekit.models.training import Progress, fit
 from edgekit.options.base import with_options
 from edgekit.options.train import TrainOptions
 from edgekit.outputs import as_file, check_output, output_suffix
 from edgekit.pipeline.quantization_aware import with_learned_ranges, with_roundings
 from edgekit.quality.anomaly import refit_threshold
 from edgekit.quality.evaluate import evaluate
+from edgekit.results.train import Fit, TrainedFile, Training, TrainResult
 from edgekit.runtime.torch import TorchModuleRunner, free_batch
 from edgekit.types import Card, Network, Quality, Step
 
 SUFFIX = ".safetensors"
-
-
-@dataclass(frozen=True, slots=True)
-class TrainResult:
-    """A trained checkpoint: where it is, how it was trained, how good it is on data it has not seen (the first of the
-    figures in its card). ``rounded``: the same figure with the roundings of int8, of quantization-aware training."""
-
-    path: Path
-    bytes: int
-    sha256: str
-    network: Network
-    fit: Fit
-    quality: Quality | None
-    seconds: float
-    rounded: Quality | None = None
-
-    def document(self) -> dict[str, Any]:
-        """The body of the JSON document ``edgekit.train/1``."""
-        return {
-            "checkpoint": {
-                "path": str(self.path),
-                "bytes": self.bytes,
-                "sha256": self.sha256,
-                "parameters": parameter_count(self.network.module),
-            },
-            "family": self.network.card.family,
-            "training": {**asdict(self.fit), "seconds": self.seconds},
-            "quality": None if self.quality is None else asdict(self.quality),
-            "simulated_int8": None if self.rounded is None else asdict(self.rounded),
-            "steps": [asdict(step) for step in self.network.card.steps],
-        }
 
 
 @with_options(TrainOptions)
@@ -93,7 +63,7 @@ def train(options: TrainOptions) -> TrainResult:
     step = Step("train", {"data": samples.label, "device": options.on, **asdict(settings)}, training_versions())
     with as_file(place, SUFFIX) as file:
         result = train_network(network, samples, settings, file, step, device=options.on, progress=options.progress)
-    return replace(result, path=place)
+    return at(result, place)
 
 
 def train_network(
@@ -128,16 +98,19 @@ def train_network(
     figures = held_out_quality(network, samples)
     trained = replace(network, card=replace(card, quality=figures))
     save_checkpoint(trained, out)
+    count = parameter_count(trained.module)
     return TrainResult(
-        out,
-        out.stat().st_size,
-        sha256_file(out),
-        trained,
-        outcome,
-        figures[0] if figures else None,
-        time.monotonic() - start,
-        rounded,
+        checkpoint=TrainedFile(path=out, bytes=out.stat().st_size, sha256=sha256_file(out), parameters=count),
+        training=Training(outcome, time.monotonic() - start),
+        quality=figures[0] if figures else None,
+        simulated_int8=rounded,
+        network=trained,
     )
+
+
+def at(result: TrainResult, place: Path) -> TrainResult:
+    """``result`` whose checkpoint was moved to ``place``."""
+    return replace(result, checkpoint=replace(result.checkpoint, path=place))
 
 
 def _with_threshold(network: Network, learnt: Dataset, options: Hyperparameters, card: Card) -> Card:

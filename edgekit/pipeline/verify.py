@@ -7,20 +7,21 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgekit.artifact import contract_of, is_saved_model, open_artifact, sha256_model
 from edgekit.bench.shapes import Shapes, free_dims, parse_shapes
-from edgekit.errors import ParityError, UsageError
+from edgekit.errors import UsageError
 from edgekit.options.base import with_options
 from edgekit.options.measure import VerifyOptions
 from edgekit.pipeline.real_inputs import RealInputs
 from edgekit.quality.alignment import Alignment, align
 from edgekit.quality.cases import Case, cases, with_possible_masks
-from edgekit.quality.parity import CaseResult, Ledger, prove, with_rows
+from edgekit.quality.parity import prove, with_rows
 from edgekit.quality.state import WHERE, has_recurrent_layers, is_recurrent, state_cases
+from edgekit.results.proof import CaseResult, VerifyResult
 from edgekit.runtime.stream import sequences, streaming_of
 from edgekit.types import Array, Artifact, Feed, InputContract, Network, Signature, TensorSpec
 
@@ -29,60 +30,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edgekit")
 _FILES = (".onnx", ".tflite", ".pt2")
-
-
-@dataclass(frozen=True, slots=True)
-class VerifyResult:
-    """What ``edgekit verify`` found. ``selftest``: the replay of the card's vectors, None where it has none."""
-
-    model: Path
-    sha256: str
-    against: str
-    runtime: str
-    device: str
-    ledger: Ledger
-    selftest: CaseResult | None
-    notes: tuple[str, ...]
-
-    @property
-    def passed(self) -> bool:
-        return self.ledger.passed and (self.selftest is None or self.selftest.passed)
-
-    @property
-    def reason(self) -> str:
-        """Why it failed, in one sentence; empty when it passed."""
-        bad = self.ledger.first_failure
-        if bad is not None:
-            failed = sum(not case.passed for case in self.ledger.cases)
-            layer = self.ledger.first_divergence or "not found"
-            return (
-                f"{self.model} does not compute what {self.against} does: {bad.reason} on the case {bad.kind!r} ("
-                f"{failed} of {len(self.ledger.cases)} cases failed); first layer to differ: {layer}"
-            )
-        if self.selftest is not None and not self.selftest.passed:
-            return f"{self.model} does not give the outputs its own card promises: {self.selftest.reason}"
-        return ""
-
-    def failure(self) -> ParityError | None:
-        """What the command ends with where the comparison failed."""
-        return None if self.passed else ParityError(self.reason)
-
-    def document(self) -> dict[str, Any]:
-        """The ``verify`` document, without the envelope."""
-        rows = [*self.ledger.cases, *([self.selftest] if self.selftest is not None else [])]
-        return {
-            "model": str(self.model),
-            "sha256": self.sha256,
-            "against": self.against,
-            "runtime": self.runtime,
-            "device": self.device,
-            "passed": self.passed,
-            "max_abs": self.ledger.max_abs,
-            "tolerance": self.ledger.tolerance,
-            "cases": [case.document() for case in rows],
-            "first_divergence": self.ledger.first_divergence,
-            "notes": list(self.notes),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +94,14 @@ def verify(options: VerifyOptions) -> VerifyResult:
         name = runner.name
     digest = sha256_model(artifact.path)
     return VerifyResult(
-        artifact.path, digest, str(options.against), name, options.on, ledger, selftest, (*side.notes, *said)
+        model=artifact.path,
+        sha256=digest,
+        against=str(options.against),
+        runtime=name,
+        device=options.on,
+        notes=(*side.notes, *said),
+        ledger=ledger,
+        selftest=selftest,
     )
 
 

@@ -8,20 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgekit.graph import ops
+from edgekit.results.compressed import CoverageReport
+from edgekit.results.compressed import LeftFloat as LeftFloat
 
 CONVERSIONS = ops.conversions()
 """Operators that only change the number format; counted apart from the work."""
 PLUMBING = CONVERSIONS | {"Transpose", "TRANSPOSE"}
 """Operators that only change the number format or the layout."""
-
-
-@dataclass(frozen=True, slots=True)
-class LeftFloat:
-    """One operator that runs in float: its type, its name in the file, and why."""
-
-    operator: str
-    name: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -66,10 +59,9 @@ class Account:
         """True when anything in the file is held or computed in integers."""
         return self.integer_operators > 0 or self.weight_bytes_integer_share > 0
 
-    def document(self) -> dict[str, Any]:
-        """The account as JSON values, with the names of the ``quantize`` document."""
-        left = [{"operator": f.operator, "name": f.name, "reason": f.reason} for f in self.left_float]
-        return {**self._figures(), "left_float": left}
+    def report(self) -> CoverageReport:
+        """The account as it stands in documents."""
+        return CoverageReport(**self._figures(), left_float=self.left_float)
 
     def card_document(self) -> dict[str, Any]:
         """The account as a file carries it: what stayed in float by type and reason, with counts instead of names.

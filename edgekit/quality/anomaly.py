@@ -11,7 +11,8 @@ import numpy as np
 
 from edgekit.data.dataset import Dataset, split_indices
 from edgekit.errors import DataError, ModelError, UnsupportedError
-from edgekit.quality.evaluate import Evaluation, Outcomes, Runs, checked, model_batches
+from edgekit.quality.evaluate import Runs, checked, model_batches
+from edgekit.results.eval import Evaluation, Outcomes
 from edgekit.types import Array, Card, Feed, Task
 
 log = logging.getLogger("edgekit")

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
+from edgekit.results.compressed import FidelityFigures, FidelityGate, OutputFigures
 from edgekit.types import Array
 
 MOST_DB = 200.0
@@ -60,18 +60,18 @@ class OutputFidelity:
     dead: tuple[int, ...] = ()
     channels: int = 0
 
-    def document(self) -> dict[str, Any]:
-        """As JSON values, rounded as they are printed."""
-        return {
-            "name": self.name,
-            "snr_db": _rounded(self.snr_db, 2),
-            "cosine": _rounded(self.cosine, 6),
-            "top1_agreement": _rounded(self.top1_agreement, 4),
-            "worst_channel_db": _rounded(self.worst_channel_db, 2),
-            "worst_channel": self.worst_channel,
-            "channels": self.channels,
-            "dead_channels": len(self.dead),
-        }
+    def figures(self) -> OutputFigures:
+        """Rounded as they are printed."""
+        return OutputFigures(
+            name=self.name,
+            snr_db=_rounded(self.snr_db, 2),
+            cosine=_rounded(self.cosine, 6),
+            top1_agreement=_rounded(self.top1_agreement, 4),
+            worst_channel_db=_rounded(self.worst_channel_db, 2),
+            worst_channel=self.worst_channel,
+            channels=self.channels,
+            dead_channels=len(self.dead),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,10 @@ class Fidelity:
         """The ratio of the worst output; None where none has one."""
         return min((one.snr_db for one in self.outputs if one.snr_db is not None), default=None)
 
-    def document(self) -> dict[str, Any]:
-        return {"outputs": [one.document() for one in self.outputs], "samples": self.samples, "data": self.data}
+    def figures(self, gate: FidelityGate | None = None) -> FidelityFigures:
+        """As they stand in documents and cards."""
+        outputs = tuple(one.figures() for one in self.outputs)
+        return FidelityFigures(outputs=outputs, samples=self.samples, data=self.data, gate=gate)
 
 
 @dataclass

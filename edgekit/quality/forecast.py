@@ -8,7 +8,8 @@ import numpy as np
 
 from edgekit.data.dataset import Dataset
 from edgekit.errors import DataError, UnsupportedError
-from edgekit.quality.evaluate import Evaluation, Outcomes, Runs, checked, model_batches
+from edgekit.quality.evaluate import Runs, checked, model_batches
+from edgekit.results.eval import Evaluation, Outcomes
 from edgekit.types import Array, Card, Signature, Task
 
 

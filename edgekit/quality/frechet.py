@@ -22,7 +22,8 @@ from edgekit.data.dataset import Dataset, open_data, stratified
 from edgekit.data.noise import normal
 from edgekit.data.preprocess import apply_contract
 from edgekit.errors import DataError, EdgekitError, ModelError, SourceError
-from edgekit.quality.evaluate import Evaluation, Outcomes, Runs, checked, model_batches
+from edgekit.quality.evaluate import Runs, checked, model_batches
+from edgekit.results.eval import Evaluation, Outcomes
 from edgekit.types import Array, Card, InputContract, Task
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from edgekit.data.seeded import seeded_feed
 from edgekit.graph import ops
 from edgekit.graph.ops import Family
 from edgekit.quality.contents import operators
+from edgekit.results.quantize import LengthError
 from edgekit.types import Array, Artifact, Feed, Format, InputContract, Signature, TensorSpec
 
 LENGTHS = (8, 32, 128, 512)
@@ -23,21 +24,6 @@ LENGTHS = (8, 32, 128, 512)
 SEEDS = (0, 1, 2, 3)
 """Random sequences where there are no real ones."""
 _RECURRENT = (*ops.names(Format.ONNX, Family.RECURRENT, Family.LOOP), *ops.names(Format.TFLITE, Family.LOOP))
-
-
-@dataclass(frozen=True, slots=True)
-class LengthError:
-    """Error of a quantized file at one length, or at one step of a fixed length.
-
-    Attributes:
-        steps: the length, or the step, counted from 1.
-        max_abs: largest difference of an output from the float file's.
-        relative: the same, of the largest output of the float file there.
-    """
-
-    steps: int
-    max_abs: float
-    relative: float
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 
 from edgekit.quality.anomaly import placements
-from edgekit.quality.evaluate import Evaluation, Outcomes, drop
 from edgekit.quality.frechet import distance, moments
+from edgekit.results.compressed import QualityChange
+from edgekit.results.eval import Evaluation, Outcomes, drop
 from edgekit.types import Array
 
 Z95 = 1.959964
@@ -46,20 +46,20 @@ def drop_interval(before: Evaluation, after: Evaluation) -> tuple[float, float] 
     return (low, high) if math.isfinite(low) and math.isfinite(high) else None
 
 
-def quality_document(before: Evaluation, after: Evaluation) -> dict[str, Any]:
-    """Metric, both values, the drop and its interval, as JSON."""
+def quality_change(before: Evaluation, after: Evaluation) -> QualityChange:
+    """Metric, both values, the drop and its interval."""
     interval = drop_interval(before, after)
     how = None if before.outcomes is None or interval is None else _NAMES[before.outcomes.kind]
-    return {
-        "metric": after.metric,
-        "before": before.value,
-        "after": after.value,
-        "drop": drop(before, after),
-        "drop_ci95": None if interval is None else list(interval),
-        "interval": how,
-        "data": after.data,
-        "total": after.total,
-    }
+    return QualityChange(
+        metric=after.metric,
+        before=before.value,
+        after=after.value,
+        drop=drop(before, after),
+        drop_ci95=interval,
+        interval=how,
+        data=after.data,
+        total=after.total,
+    )
 
 
 def _hits(a: Outcomes, b: Outcomes) -> tuple[float, float]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from edgekit.errors import ParityError
 from edgekit.quality.cases import Case
+from edgekit.results.proof import CaseResult, Ledger
 from edgekit.types import Array, Feed
 
 Function = Callable[[Feed], Mapping[str, Array]]
@@ -28,89 +28,6 @@ MOST = 1e-3
 else at every run, is not measured by its own error."""
 FLOOR = 1e-6
 """Smallest limit: below it float32 rounding of intermediate values near 1 is all that is seen."""
-
-
-@dataclass(frozen=True, slots=True)
-class CaseResult:
-    """One line of the ledger.
-
-    Attributes:
-        kind: of :class:`~edgekit.quality.cases.Case`.
-        max_abs: largest absolute difference of any value of any output; None when shapes or finiteness fail.
-        limit: largest that passes here.
-        cosine: smallest cosine similarity over the outputs; None where an output is all zero or not finite.
-        output: the output with the largest share of its limit.
-        reason: why it failed, in words; empty when it passed.
-    """
-
-    kind: str
-    max_abs: float | None
-    limit: float
-    cosine: float | None
-    output: str
-    passed: bool
-    reason: str = ""
-    reference_failed: bool = False
-    """The reference itself gave NaN or infinity: nothing can be proved on this input."""
-    rounding: float | None = None
-    """The reference's own rounding error here, where the limit was taken from it."""
-
-    def document(self) -> dict[str, Any]:
-        row = {
-            "kind": self.kind,
-            "max_abs": self.max_abs,
-            "tolerance": self.limit,
-            "cosine": self.cosine,
-            "output": self.output,
-            "passed": self.passed,
-        }
-        return {**row, "reason": self.reason} if self.reason else row
-
-
-@dataclass(frozen=True, slots=True)
-class Ledger:
-    """All cases of one proof. ``tolerance`` is the largest absolute difference that was allowed in any case."""
-
-    cases: tuple[CaseResult, ...]
-    scale: Mapping[str, float]
-    """Largest magnitude of each output of the reference on typical inputs."""
-    first_divergence: str | None = None
-
-    @property
-    def passed(self) -> bool:
-        return bool(self.cases) and all(case.passed for case in self.cases)
-
-    @property
-    def max_abs(self) -> float | None:
-        """Largest difference of all cases; None when one could not be measured."""
-        found = [case.max_abs for case in self.cases]
-        return None if None in found or not found else max(value for value in found if value is not None)
-
-    @property
-    def tolerance(self) -> float:
-        return max((case.limit for case in self.cases), default=0.0)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """One line for every case whose limit is the reference's own rounding."""
-        return tuple(
-            f"case {case.kind!r}: float32 itself rounds by {case.rounding:.1e} there (against float64), so "
-            f"{case.limit:.1e} was allowed"
-            for case in self.cases
-            if case.rounding is not None
-        )
-
-    @property
-    def first_failure(self) -> CaseResult | None:
-        return next((case for case in self.cases if not case.passed), None)
-
-    def document(self) -> dict[str, Any]:
-        return {
-            "passed": self.passed,
-            "max_abs": self.max_abs,
-            "tolerance": self.tolerance,
-            "cases": [case.document() for case in self.cases],
-        }
 
 
 @dataclass(slots=True)
@@ -156,7 +73,7 @@ def prove(
             if not judged[k].passed and not row.reason:
                 again = _judge(row, scale, tolerance, rounding(row.case.feed))
                 judged[k] = again if again.passed else judged[k]
-    return Ledger(tuple(judged), scale)
+    return Ledger(cases=tuple(judged), scale=scale)
 
 
 def with_rows(ledger: Ledger, rows: tuple[CaseResult, ...], where: str) -> Ledger:

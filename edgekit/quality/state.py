@@ -19,7 +19,7 @@ import numpy as np
 from edgekit.graph import ops
 from edgekit.quality.cases import Case
 from edgekit.quality.contents import may_write_buffers, operators
-from edgekit.quality.parity import CaseResult
+from edgekit.results.proof import CaseResult
 from edgekit.types import Array, Artifact, Feed, Format
 from edgekit.wire_tflite import keeps_variables
 

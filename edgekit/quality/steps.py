@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from edgekit.quality.parity import CaseResult, Function
+from edgekit.quality.parity import Function
+from edgekit.results.proof import CaseResult
 from edgekit.runtime.stream import Stream
 from edgekit.types import TIME, Array, Feed, Signature
 

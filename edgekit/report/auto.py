@@ -2,56 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from textwrap import shorten
-from typing import Any
 
 from edgekit.report.against import NOT_TIMED
 from edgekit.report.quantize import render_quantize
-from edgekit.report.text import SHARES, figure, ms, points, size, table, worse
-from edgekit.report.verbs import Documented, Parts
+from edgekit.report.text import SHARES, Parts, figure, ms, points, size, table, worse
+from edgekit.results.quantize import AutoResult, ComparedTime, TrialRow
+from edgekit.types import Verdict
 
 _WIDE = 120
 """Characters of a reason on the screen; the JSON document has all of it."""
 
 
-def render_auto(result: Documented) -> Parts:
+def render_auto(result: AutoResult) -> Parts:
     """The choice in one line, every trial, then what every quantized file shows."""
-    document = result.document()
-    rows = [_row(trial) for trial in document["trials"]]
     columns = ("candidate", "bytes", "quality", "lost", "p50 ms", "time / float", "verdict", "")
-    judged = next((trial["quality"] for trial in document["trials"] if trial["quality"]), None)
-    title = judged and f"Quality on {judged['total']} samples of {judged['data']}, by which the choice is made"
-    trials = table(columns, rows, title=title, right=("bytes", "quality", "lost", "p50 ms", "time / float"))
+    judged = next((trial.quality for trial in result.trials if trial.quality), None)
+    title = (
+        None if judged is None else f"Quality on {judged.total} samples of {judged.data}, by which the choice is made"
+    )
+    right = ("bytes", "quality", "lost", "p50 ms", "time / float")
+    trials = table(columns, [_row(trial) for trial in result.trials], title=title, right=right)
     _, *rest = render_quantize(result)  # its first line names the file and the scheme, as ours does
-    if document["chosen"]["name"] == document["best_float"]:  # it is its own parent
+    if result.chosen.name == result.best_float:  # it is its own parent
         rest = [part for part in rest if part != NOT_TIMED]
-    return [trials, chosen_line(document), *rest]
+    return [trials, chosen_line(result), *rest]
 
 
-def chosen_line(document: Mapping[str, Any]) -> str:
+def chosen_line(result: AutoResult) -> str:
     """What was published, and why: the figures it stands on."""
-    chosen, device = document["chosen"], document["device"]
-    path, best = document["artifact"]["path"], document["best_float"]
-    where = f"on {device['name']} ({device['evidence']})"
-    if chosen["name"] == best:
-        return f"{path}: {chosen['name']}: nothing within the limit is faster {where}, so the float file is shipped"
-    low, high = chosen["time"]["ci95"]
-    same = ", the smallest in the same time" if chosen["time"]["verdict"] == "same" else ""
-    ratio = f"{chosen['time']['ratio_p50']:.2f} ({low:.2f}–{high:.2f}) of the time of {best}"
-    return f"{path}: {chosen['name']}: {ratio} {where}{same}"
+    chosen, device, path = result.chosen, result.device, result.artifact.path
+    where, time = f"on {device.name} ({device.evidence})", chosen.time
+    if not isinstance(time, ComparedTime) or time.ratio_p50 is None or time.ci95 is None:
+        return f"{path}: {chosen.name}: nothing within the limit is faster {where}, so the float file is shipped"
+    same = ", the smallest in the same time" if time.verdict is Verdict.SAME else ""
+    ratio = f"{time.ratio_p50:.2f} ({time.ci95[0]:.2f}–{time.ci95[1]:.2f}) of the time of {result.best_float}"
+    return f"{path}: {chosen.name}: {ratio} {where}{same}"
 
 
-def _row(trial: Mapping[str, Any]) -> tuple[object, ...]:
-    time, quality = trial["time"] or {}, trial["quality"]
-    ratio = time.get("ratio_p50")
-    interval = time.get("ci95")
-    told = None if ratio is None else f"{ratio:.2f}" + (f" ({interval[0]:.2f}–{interval[1]:.2f})" if interval else "")
-    value = lost = None
+def _row(trial: TrialRow) -> tuple[object, ...]:
+    time, quality = trial.time, trial.quality
+    ratio = verdict = value = lost = shown = None
+    if isinstance(time, ComparedTime):
+        verdict = time.verdict
+        interval = f" ({time.ci95[0]:.2f}–{time.ci95[1]:.2f})" if time.ci95 else ""
+        ratio = None if time.ratio_p50 is None else f"{time.ratio_p50:.2f}{interval}"
     if quality is not None:
-        value = figure(quality["metric"], quality["value"])
-        lost = points(quality["drop"]) if quality["metric"] in SHARES else worse(quality["drop"])
-    p50 = time.get("p50_ms")
-    shown = ms(p50) if p50 is not None else None if not time.get("shortest_ms") else f">{ms(time['shortest_ms'])}"
-    why = "chosen" if trial["chosen"] else shorten(trial["why"], _WIDE, placeholder=" …")
-    return (trial["name"], size(trial["bytes"]), value, lost, shown, told, time.get("verdict"), why)
+        value = figure(quality.metric, quality.value)
+        lost = points(quality.drop or 0.0) if quality.metric in SHARES else worse(quality.drop or 0.0)
+    if time is not None:
+        shown = ms(time.p50_ms) if time.p50_ms is not None else time.shortest_ms and f">{ms(time.shortest_ms)}"
+    why = "chosen" if trial.chosen else shorten(trial.why, _WIDE, placeholder=" …")
+    return (trial.name, size(trial.bytes), value, lost, shown, ratio, verdict, why)

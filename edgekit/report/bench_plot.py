@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,12 +13,12 @@ from edgekit.errors import UsageError
 from edgekit.escapes import visible
 from edgekit.outputs import check_output, output_suffix
 from edgekit.report.bench_extras import short
+from edgekit.results.bench import BenchRecord, Entry
+from edgekit.results.measures import Sustain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Document = Mapping[str, Any]
-Entry = Mapping[str, Any]
 FORMATS = (".png", ".svg")
 BINS = 80
 MOST_POINTS = 4000
@@ -43,7 +43,7 @@ def check_plot(path: Path) -> str:
     return suffix
 
 
-def draw(document: Document, target: Path, suffix: str) -> None:
+def draw(record: BenchRecord, target: Path, suffix: str) -> None:
     """Draws the histogram, the times against time, and latency over hours where there is ``--sustain``.
 
     ``suffix`` is the format, whatever ``target`` is called.
@@ -51,8 +51,8 @@ def draw(document: Document, target: Path, suffix: str) -> None:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    timed = [entry for entry in document["results"] if entry["samples_ns"] and "error" not in entry]
-    long = [entry for entry in timed if "windows" in entry.get("sustain", {})]
+    timed = [entry for entry in record.results if entry.samples_ns and entry.error is None]
+    long = [(entry, entry.sustain) for entry in timed if isinstance(entry.sustain, Sustain)]
     with rc_context({"svg.hashsalt": "edgekit", "font.size": 9, "text.parse_math": False}):  # a name is not a formula
         figure = Figure(figsize=(10, 4.2 * (2 if long else 1)), layout="constrained")
         panels = figure.subplot_mosaic([["spread", "time"], ["long", "long"]] if long else [["spread", "time"]])
@@ -60,9 +60,9 @@ def draw(document: Document, target: Path, suffix: str) -> None:
         _series(panels["time"], timed)
         if long:
             _sustained(panels["long"], long)
-        places = sorted({f"{entry['device']['name']}, {entry['device']['cpu']}" for entry in timed})
-        evidence = ", ".join(sorted({entry["device"]["evidence"] for entry in timed})) or "nothing was timed"
-        scenario = ", ".join(sorted({entry["scenario"] for entry in timed}))
+        places = sorted({f"{entry.device.name}, {entry.device.cpu}" for entry in timed})
+        evidence = ", ".join(sorted({str(entry.device.evidence) for entry in timed})) or "nothing was timed"
+        scenario = ", ".join(sorted({entry.scenario for entry in timed}))
         title = f"{evidence} on {'; '.join(places)}; {scenario}" if places else evidence
         figure.suptitle(visible(title), fontsize=9)
         metadata = {"Date": None} if suffix.lower() == ".svg" else None
@@ -71,7 +71,7 @@ def draw(document: Document, target: Path, suffix: str) -> None:
 
 def _histogram(panel: Axes, entries: Sequence[Entry]) -> None:
     """Share of the runs over latency, on a logarithmic axis; a dashed line at each p50."""
-    times = [np.asarray(entry["samples_ns"], np.float64) / 1e6 for entry in entries]
+    times = [np.asarray(entry.samples_ns, np.float64) / 1e6 for entry in entries]
     if times:
         low = min(float(ms.min()) for ms in times)
         high = max(_WIDEST * float(np.median(ms)) for ms in times)
@@ -93,7 +93,7 @@ def _histogram(panel: Axes, entries: Sequence[Entry]) -> None:
 def _series(panel: Axes, entries: Sequence[Entry]) -> None:
     """Latency over the time that the cell itself has run, blocks one after the other."""
     for number, entry in enumerate(entries):
-        ms = np.asarray(entry["samples_ns"], np.float64) / 1e6
+        ms = np.asarray(entry.samples_ns, np.float64) / 1e6
         at_s = np.cumsum(ms) / 1e3
         kept = np.unique(np.linspace(0, ms.size - 1, min(ms.size, MOST_POINTS)).astype(int))
         panel.plot(at_s[kept], ms[kept], ".", markersize=2, color=f"C{number % 10}", label=_label(entry))
@@ -102,21 +102,20 @@ def _series(panel: Axes, entries: Sequence[Entry]) -> None:
     panel.set_ylabel("latency, ms")
 
 
-def _sustained(panel: Axes, entries: Sequence[Entry]) -> None:
+def _sustained(panel: Axes, entries: Sequence[tuple[Entry, Sustain]]) -> None:
     """p50 and p90 of each window against time; a line where the model became slower."""
-    for number, entry in enumerate(entries):
-        windows, color = entry["sustain"]["windows"], f"C{number % 10}"
-        at_s = [window["at_s"] for window in windows]
-        panel.plot(at_s, [window["p50_ms"] for window in windows], color=color, label=f"{_label(entry)}, p50")
-        highs = [(at, w["p90_ms"]) for at, w in zip(at_s, windows, strict=True) if w["p90_ms"] is not None]
+    for number, (entry, found) in enumerate(entries):
+        windows, color = found.windows, f"C{number % 10}"
+        panel.plot([w.at_s for w in windows], [w.p50_ms for w in windows], color=color, label=f"{_label(entry)}, p50")
+        highs = [(w.at_s, w.p90_ms) for w in windows if w.p90_ms is not None]
         panel.plot([at for at, _ in highs], [ms for _, ms in highs], ":", color=color, label="p90")
-        if entry["sustain"]["throttled_at_s"] is not None:
-            panel.axvline(entry["sustain"]["throttled_at_s"], color=color, linestyle="--", linewidth=0.8)
+        if found.throttled_at_s is not None:
+            panel.axvline(found.throttled_at_s, color=color, linestyle="--", linewidth=0.8)
     panel.set_xlabel("time, s")
     panel.set_ylabel("latency, ms")
     panel.legend(fontsize=7)
 
 
 def _label(entry: Entry) -> str:
-    threads = f", {entry['threads']} threads" if entry["threads"] > 1 else ""
-    return visible(f"{short(entry['model'])} ({entry['runtime']}{threads})")
+    threads = f", {entry.threads} threads" if entry.threads > 1 else ""
+    return visible(f"{short(entry.model)} ({entry.runtime}{threads})")

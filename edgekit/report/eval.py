@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgekit.report.text import figure, size, table
-from edgekit.report.verbs import Documented, Parts
+from edgekit.report.text import Parts, figure, size, table
+from edgekit.results.eval import EvalResult
 
 
-def render_eval(result: Documented) -> Parts:
+def render_eval(result: EvalResult) -> Parts:
     """The metric, what it is to be read against, and the classes from worst to best."""
-    document = result.document()
-    metric = document["metric"]
-    total, correct = document["total"], document["correct"]
+    metric, total, correct = result.metric, result.total, result.correct
     count = f"{total} samples" if correct is None else f"{correct} of {total}"
     parts: Parts = [
-        f"{document['model']}: {metric} {figure(metric, document['value'])} ({count}) on {document['data']}, "
-        f"{document['runtime']} on {document['device']}"
+        f"{result.model}: {metric} {figure(metric, result.value)} ({count}) on {result.data}, "
+        f"{result.runtime} on {result.device}"
     ]
-    if document["details"]:
-        parts.append(table(("", ""), [(name.replace("_", " "), _shown(v)) for name, v in document["details"].items()]))
-    rows = sorted(document["per_class"].items(), key=lambda row: row[1])
+    if result.details:
+        parts.append(table(("", ""), [(name.replace("_", " "), _shown(v)) for name, v in result.details.items()]))
+    rows = sorted(result.per_class.items(), key=lambda row: row[1])
     if rows:
         parts.append(table(("class", metric), [(n, figure(metric, v)) for n, v in rows], right=(metric,)))
     return parts

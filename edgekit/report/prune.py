@@ -2,51 +2,46 @@
 
 from __future__ import annotations
 
-from edgekit.report.text import points, share, size, table
-from edgekit.report.verbs import Documented, Parts
+from edgekit.report.text import Parts, points, share, size, table
+from edgekit.results.train import Counts, PruneResult
 
 
-def render_prune(result: Documented) -> Parts:
+def render_prune(result: PruneResult) -> Parts:
     """Work, parameters and quality before and after, and the widths that changed."""
-    document = result.document()
-    macs, parameters, quality = document["macs"], document["parameters"], document["quality"]
+    macs, quality, sparsity = result.macs, result.quality, result.sparsity
     rows: list[tuple[object, ...]] = [
-        ("multiply-accumulates", size(macs["before"]), size(macs["after"]), f"{-100 * macs['removed']:+.1f}%"),
-        (
-            "parameters",
-            size(parameters["before"]),
-            size(parameters["after"]),
-            f"{100 * (parameters['after'] / parameters['before'] - 1):+.1f}%",
-        ),
+        ("multiply-accumulates", size(macs.before), size(macs.after), f"{-100 * macs.removed:+.1f}%"),
+        _changed("parameters", result.parameters),
     ]
-    if document["sparsity"]:
-        zeros, weights = document["sparsity"]["zeros"], document["sparsity"]["weights"]
-        packed = document["compressed_bytes"]
+    if sparsity is not None:
+        zeros = f"{100 * sparsity.zeros / sparsity.weights:.1f}%"
         rows = [
-            ("weights that are zero", None, size(zeros), f"{100 * zeros / weights:.1f}%"),
-            ("bytes, deflated", size(packed["before"]), size(packed["after"]),
-             f"{100 * (packed['after'] / packed['before'] - 1):+.1f}%"),
-        ]  # fmt: skip
-    if quality:
-        last = quality["after_finetuning"]
-        rows.append(("after pruning", share(quality["before"]), share(quality["after_pruning"]), None))
+            ("weights that are zero", None, size(sparsity.zeros), zeros),
+            _changed("bytes, deflated", result.compressed_bytes),
+        ]
+    if quality is not None:
+        before, last = share(quality.before), quality.after_finetuning
+        rows.append(("after pruning", before, share(quality.after_pruning), None))
         if last is not None:
-            change = points(quality["drop"])
-            rows.append((f"after fine-tuning, {quality['metric']}", share(quality["before"]), share(last), change))
-    widths = [(name, of, kept) for name, (kept, of) in document["kept"].items() if kept != of]
-    parts: Parts = [f"{document['checkpoint']['path']}: {document['method']}, amount {document['amount']:g}"]
+            rows.append((f"after fine-tuning, {quality.metric}", before, share(last), points(quality.drop)))
+    widths = [(name, of, kept) for name, (kept, of) in result.kept.items() if kept != of]
+    parts: Parts = [f"{result.path}: {result.method}, amount {result.amount:g}"]
     parts.append(table(("", "before", "after", ""), rows, right=("before", "after")))
     parts.append(table(("layer", "channels", "kept"), widths, right=("channels", "kept")))
-    if document["blocks"]:
-        parts.append(f"blocks that left: {', '.join(document['blocks'])}")
-    if document["sparsity"]:
+    if result.blocks:
+        parts.append(f"blocks that left: {', '.join(result.blocks)}")
+    if sparsity is not None:
         parts.append("no runtime here skips zeros: a run takes as long as before (see docs/pruning.md, or bench both)")
-    if document["candidates"]:
-        names = list(document["candidates"][0])
-        parts.append(table(names, [[_figure(row.get(name)) for name in names] for row in document["candidates"]]))
-    if not quality:
+    if result.candidates:
+        names = list(result.candidates[0])
+        parts.append(table(names, [[_figure(row.get(name)) for name in names] for row in result.candidates]))
+    if quality is None:
         parts.append("quality was not measured and nothing was fine-tuned: give --data")
-    return [*parts, *(f"note: {note}" for note in document["notes"])]
+    return [*parts, *(f"note: {note}" for note in result.notes)]
+
+
+def _changed(name: str, counts: Counts) -> tuple[object, ...]:
+    return name, size(counts.before), size(counts.after), f"{100 * (counts.after / counts.before - 1):+.1f}%"
 
 
 def _figure(value: object) -> object:

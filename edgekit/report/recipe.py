@@ -2,44 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter
+from typing import Protocol
 
-from edgekit.report.text import figure, ms, ratio, size, table
-from edgekit.report.verbs import Documented, Parts
+from edgekit.report.text import Parts, figure, ms, ratio, size, table
+from edgekit.results.recipe import FileRow, RecipePlan, RecipeRecord
 
 
-def render_check(result: Documented) -> Parts:
+class Ran(Protocol):
+    """A recipe that was run."""
+
+    @property
+    def record(self) -> RecipeRecord: ...
+
+
+def render_check(plan: RecipePlan) -> Parts:
     """The text of ``recipe check``."""
-    document = result.document()
-    steps = len({row["step"] for row in document["runs"]})
-    return [f"{document['recipe']}: right; {steps} steps, {len(document['runs'])} runs"]
+    steps = len({row.step for row in plan.runs})
+    return [f"{plan.recipe}: right; {steps} steps, {len(plan.runs)} runs"]
 
 
-def render_show(result: Documented) -> Parts:
+def render_show(plan: RecipePlan) -> Parts:
     """Every run with its command line and its state."""
-    document = result.document()
-    parts: Parts = [f"{document['recipe']} in {document['folder']}: from {_origin(document)}"]
-    rows = [
-        (number, row["run"], row["command"], "done" if row["done"] else row["why"])
-        for number, row in enumerate(document["runs"], 1)
-    ]
+    parts: Parts = [f"{plan.recipe} in {plan.folder}: from {_origin(plan)}"]
+    rows = [(n, row.run, row.command, "done" if row.done else row.why) for n, row in enumerate(plan.runs, 1)]
     return [*parts, table(("", "run", "does", "state"), rows)]
 
 
-def render_run(result: Documented) -> Parts:
+def render_run(result: Ran) -> Parts:
     """What every run ended with, and one table over all files and devices."""
-    document = result.document()
-    ends: dict[str, int] = {}
-    for row in document["runs"]:
-        ends[row["ended"]] = ends.get(row["ended"], 0) + 1
+    record = result.record
+    ends = Counter(row.ended for row in record.runs)
     told = ", ".join(f"{count} {name}" for name, count in ends.items())
-    parts: Parts = [f"{document['name']} from {_origin(document)}: {told}; everything is in {document['folder']}"]
-    rows = [_row(row) for row in document["table"]]
-    if rows:
+    parts: Parts = [f"{record.name} from {_origin(record)}: {told}; everything is in {record.folder}"]
+    if record.table:
         columns = ("file", "format", "bytes", "quality", "device", "runtime", "p50 ms", "time", "verdict", "against")
+        rows = [_row(row) for row in record.table]
         parts.append(table(columns, rows, right=("bytes", "quality", "p50 ms", "time")))
-    wrong = [(row["run"], row["ended"], row["reason"]) for row in document["runs"] if row["ended"] in _WRONG]
+    wrong = [(row.run, row.ended, row.reason) for row in record.runs if row.ended in _WRONG]
     if wrong:
         parts.append(table(("run", "ended", "why"), wrong))
     return parts
@@ -48,21 +48,21 @@ def render_run(result: Documented) -> Parts:
 _WRONG = ("failed", "left out")
 
 
-def _origin(document: Mapping[str, Any]) -> str:
-    return f"{document['source']} on {document['data']}" if document["data"] else str(document["source"])
+def _origin(record: RecipePlan | RecipeRecord) -> str:
+    return f"{record.source} on {record.data}" if record.data else record.source
 
 
-def _row(row: Mapping[str, Any]) -> tuple[object, ...]:
-    threads = f", {row['threads']} threads" if (row["threads"] or 1) > 1 else ""
+def _row(row: FileRow) -> tuple[object, ...]:
+    threads = f", {row.threads} threads" if (row.threads or 1) > 1 else ""
     return (
-        row["file"],
-        row["format"],
-        size(row["bytes"]),
-        row["metric"] and f"{row['metric']} {figure(row['metric'], row['quality'])} ({row['samples']})",
-        row["device"],
-        row["runtime"] and f"{row['runtime']}{threads}",
-        ms(row["p50_ms"]),
-        ratio(row["ratio"]),
-        row["verdict"],
-        row["against"],
+        row.file,
+        row.format,
+        size(row.bytes),
+        row.metric and f"{row.metric} {figure(row.metric, row.quality)} ({row.samples})",
+        row.device,
+        row.runtime and f"{row.runtime}{threads}",
+        ms(row.p50_ms),
+        ratio(row.ratio),
+        row.verdict,
+        row.against,
     )

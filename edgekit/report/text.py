@@ -14,6 +14,8 @@ from edgekit.escapes import in_one_line
 if TYPE_CHECKING:
     from rich.table import Table
 
+Parts = list[Any]
+"""Strings and tables, as :func:`show` takes them."""
 NONE = "–"
 """Stands where there is no figure."""
 PIPE_WIDTH = 160

@@ -1,54 +1,40 @@
-"""How the results of ``models train finetune run inspect doctor`` look on the screen.
-
-Each takes a result and reads its ``document()``, so that the screen shows what the JSON says.
-"""
+"""How the results of ``models train finetune run inspect doctor`` look on the screen."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from edgekit.quality.state import rule
 from edgekit.report.against import COLUMNS, account_line, against_rows, fidelity_parts, inserted_line, missing_lines
-from edgekit.report.text import figure, share, size, table
+from edgekit.report.text import Parts, figure, share, size, table
+from edgekit.results.compressed import Parent, of_card
+from edgekit.results.doctor import Backend, DoctorResult
+from edgekit.results.inspect import Anomaly, CalibrationResult, InspectResult, ModelsResult, OutputSummary, RunResult
+from edgekit.results.train import TrainResult
+from edgekit.types import Card, Streaming, Task
 
 _TENSOR = 40
 """Letters of a tensor's name that are shown, its last: those of TFLite files hold every class on the way."""
-
-
 _ANEW = "state: every call starts from zeros by itself"
 
 
-class Documented(Protocol):
-    """A result of a pipeline verb."""
-
-    def document(self) -> dict[str, Any]: ...
-
-
-Parts = list[Any]
-"""Strings and tables, as :func:`edgekit.report.text.show` takes them."""
-
-
-def render_models(result: Documented) -> Parts:
+def render_models(result: ModelsResult) -> Parts:
     """One line a family: size, task, quality of the shipped weights."""
     rows = []
-    for row in result.document()["models"]:
-        quality = row.get("quality") or []
-        shown = ", ".join(f"{q['metric']} {figure(q['metric'], q['value'])} on {q['data']}" for q in quality)
-        rows.append(
-            (row["name"], size(row.get("parameters")), _task(row.get("task")), shown or None, row.get("description"))
-        )
+    for row in result.models:
+        shown = ", ".join(f"{q.metric} {figure(q.metric, q.value)} on {q.data}" for q in row.quality or ())
+        rows.append((row.name, size(row.parameters), _task(row.task), shown or None, row.description))
     return [table(("family", "parameters", "task", "shipped weights", "what it is"), rows, right=("parameters",))]
 
 
-def _task(task: Any) -> str | None:
-    if isinstance(task, Mapping):
-        labels = task.get("labels") or ()
-        return f"{task.get('kind')}, {len(labels)} classes" if labels else str(task.get("kind"))
-    return None if task is None else str(task)
+def _task(task: Task | None) -> str | None:
+    if task is None:
+        return None
+    return f"{task.kind}, {len(task.labels)} classes" if task.labels else task.kind
 
 
-def render_training(result: Documented) -> Parts:
+def render_training(result: TrainResult) -> Parts:
     """What was trained, one line a figure."""
     return [table(("", ""), _scalars(result.document()))]
 
@@ -69,152 +55,131 @@ def _scalars(document: Mapping[str, Any], prefix: str = "") -> list[tuple[str, o
     return rows
 
 
-def render_run(result: Documented) -> Parts:
+def render_run(result: RunResult) -> Parts:
     """Labels with probabilities for a classifier; shapes and first values otherwise."""
-    document = result.document()
     parts: Parts = []
-    for answer in document["results"]:
-        if len(document["results"]) > 1:
-            parts.append(answer["input"])
-        if answer["top"]:
-            rows = [(entry["label"], share(entry["probability"])) for entry in answer["top"]]
+    for answer in result.answers:
+        if len(result.answers) > 1:
+            parts.append(answer.input)
+        if answer.top:
+            rows = [(entry.label, share(entry.probability)) for entry in answer.top]
             parts.append(table(("label", "probability"), rows, right=("probability",)))
-        elif "forecast" in answer:
-            target, values = answer["forecast"]["target"], answer["forecast"]["values"]
+        elif answer.forecast is not None:
+            target, values = answer.forecast.target, answer.forecast.values
             parts.append(f"{target}, the next {len(values)} rows: {', '.join(f'{value:.5g}' for value in values)}")
-        elif "anomaly" in answer:
-            parts.append(_verdict(answer["anomaly"]))
-        elif document["out"] is None and document["image"] is None:
-            parts.append(
-                table(("output", "dtype", "shape", "first values"), [_output_row(o) for o in answer["outputs"]])
-            )
-    if document["out"]:
-        parts.append(f"outputs of {len(document['results'])} input(s) written to {document['out']}")
-    if document["image"]:
-        parts.append(f"images written to {document['image']}")
+        elif answer.anomaly is not None:
+            parts.append(_verdict(answer.anomaly))
+        elif result.out is None and result.image is None:
+            outputs = [_output_row(output) for output in answer.summaries]
+            parts.append(table(("output", "dtype", "shape", "first values"), outputs))
+    if result.out:
+        parts.append(f"outputs of {len(result.answers)} input(s) written to {result.out}")
+    if result.image:
+        parts.append(f"images written to {result.image}")
     return parts
 
 
-def _verdict(anomaly: Mapping[str, Any]) -> str:
-    score, limit = f"anomaly score {anomaly['score']:.4g}", anomaly["threshold"]
-    if limit is None:
+def _verdict(anomaly: Anomaly) -> str:
+    score = f"anomaly score {anomaly.score:.4g}"
+    if anomaly.threshold is None:
         return f"{score}; the card has no threshold to judge it by"
-    return f"{anomaly['verdict']}: {score}, threshold {limit:.4g}"
+    return f"{anomaly.verdict}: {score}, threshold {anomaly.threshold:.4g}"
 
 
-def _output_row(output: Mapping[str, Any]) -> tuple[object, ...]:
-    values = ", ".join(f"{value:.5g}" for value in output["first"])
-    return (output["name"], output["dtype"], "x".join(map(str, output["shape"])), values)
+def _output_row(output: OutputSummary) -> tuple[object, ...]:
+    values = ", ".join(f"{value:.5g}" for value in output.first)
+    return (output.name, output.dtype, "x".join(map(str, output.shape)), values)
 
 
-def render_inspect(result: Documented) -> Parts:
+def render_inspect(result: InspectResult | CalibrationResult) -> Parts:
     """Size, signature, operators, integer account, history; of a calibration, its ranges."""
-    document = result.document()
-    if "calibration" in document:
-        return _calibration(document)
-    card = document["card"]
-    head = (
-        f"{document['model']}: {document['format']}, {size(document['bytes'])} bytes, sha256 {document['sha256'][:16]}…"
-    )
-    if document["parts"]:
-        head += f", with the weights in {', '.join(document['parts'])}"
-    parts: Parts = [head, _origin(card)]
-    rows = []
-    for role in ("inputs", "outputs"):
-        for spec in document["signature"][role]:
-            integer = ((card or {}).get("quantized_io") or {}).get(spec["name"])
-            held = (
-                f"{integer['dtype']}, scale {integer['scale']:.6g}, zero point {integer['zero_point']}"
-                if integer
-                else ""
-            )
-            rows.append((role[:-1], spec["name"], spec["dtype"], "x".join(map(str, spec["shape"])), held))
-    parts.append(table(("", "name", "dtype", "shape", "held as"), rows))
-    if card and card.get("streaming"):
-        parts.append(_streaming(card["streaming"]))
-    if document["stateful"] is not None:
-        parts.append(f"state: kept between calls; {rule(document['operators'])}" if document["stateful"] else _ANEW)
-    parts.append(table(("operator", "count"), document["operators"].items(), right=("count",)))
-    if document["account"]:
-        parts.extend(_account(document["account"]))
-    if card and card.get("parent"):
-        title = f"Against its parent, sha256 {card['parent']['sha256'][:16]}…"
-        rows_ = against_rows(document["bytes"], card["parent"])
-        parts.append(table(COLUMNS, rows_, title=title, right=("before", "after")))
-        parts += [
-            *fidelity_parts(card["parent"].get("fidelity")),
-            inserted_line(card["parent"]),
-            *missing_lines(card["parent"]),
-        ]
-    if document["steps"]:
-        steps = [(s["name"], _joined(s["params"]), _joined(s["versions"])) for s in document["steps"]]
+    if isinstance(result, CalibrationResult):
+        return _calibration(result)
+    card = result.artifact.card
+    head = f"{result.model}: {result.format}, {size(result.bytes)} bytes, sha256 {result.sha256[:16]}…"
+    if result.parts:
+        head += f", with the weights in {', '.join(result.parts)}"
+    parts: Parts = [head, _origin(card), _signature(result)]
+    if card is not None and card.streaming is not None:
+        parts.append(_streaming(card.streaming))
+    if result.stateful is not None:
+        parts.append(f"state: kept between calls; {rule(result.operators)}" if result.stateful else _ANEW)
+    parts.append(table(("operator", "count"), result.operators.items(), right=("count",)))
+    if result.account is not None:
+        parts.append(account_line(result.account))
+        left = [(row.operator, row.name, row.reason) for row in result.account.left_float]
+        parts += [table(("left in float", "name", "why"), left)] if left else []
+    if card is not None and card.parent is not None:
+        parent = of_card(Parent, card.parent, "parent")
+        title = f"Against its parent, sha256 {parent.sha256[:16]}…"
+        parts.append(table(COLUMNS, against_rows(result.bytes, parent), title=title, right=("before", "after")))
+        parts += [*fidelity_parts(parent.fidelity), inserted_line(parent), *missing_lines(parent)]
+    if result.steps:
+        steps = [(step.name, _joined(step.params), _joined(step.versions)) for step in result.steps]
         parts.append(table(("step", "parameters", "made with"), steps))
-    if card and card.get("quality"):
-        figures = [(q["metric"], figure(q["metric"], q["value"]), q["data"], size(q["total"])) for q in card["quality"]]
+    if card is not None and card.quality:
+        figures = [(q.metric, figure(q.metric, q.value), q.data, size(q.total)) for q in card.quality]
         parts.append(table(("metric", "value", "data", "samples"), figures, right=("value", "samples")))
-    parts.extend(f"note: {note}" for note in (card or {}).get("notes") or ())
-    return parts
+    return [*parts, *(f"note: {note}" for note in (card.notes if card is not None else ()))]
 
 
-def _calibration(document: Mapping[str, Any]) -> Parts:
-    halves = document["halves"]
+def _signature(result: InspectResult) -> Any:
+    card, rows = result.artifact.card, []
+    for role, specs in (("input", result.signature.inputs), ("output", result.signature.outputs)):
+        for spec in specs:
+            held, integer = "", card.quantized_io.get(spec.name) if card is not None else None
+            if integer is not None:
+                held = f"{integer.dtype}, scale {integer.scale:.6g}, zero point {integer.zero_point}"
+            rows.append((role, spec.name, spec.dtype, "x".join(map(str, spec.shape)), held))
+    return table(("", "name", "dtype", "shape", "held as"), rows)
+
+
+def _calibration(result: CalibrationResult) -> Parts:
+    halves = result.halves
     apart = "" if halves is None else f"; scales of two halves of the samples are {share(halves)} apart (median)"
-    head = (
-        f"{document['calibration']}: {document['method']} on {size(document['samples'])} samples of {document['data']}"
-    )
+    head = f"{result.calibration}: {result.method} on {size(result.samples)} samples of {result.data}"
     rows = [
-        (row["layer"], row["tensor"].rpartition("/")[2][-_TENSOR:], f"{row['low']:.4g}", f"{row['high']:.4g}")
-        for row in document["ranges"]
+        (row.layer, row.tensor.rpartition("/")[2][-_TENSOR:], f"{row.low:.4g}", f"{row.high:.4g}")
+        for row in result.ranges
     ]
     ranges = table(("layer", "tensor", "from", "to"), rows, right=("from", "to"))
-    return [head + apart, ranges, *(f"note: {note}" for note in document["notes"])]
+    return [head + apart, ranges, *(f"note: {note}" for note in result.notes)]
 
 
-def _streaming(streaming: Mapping[str, Any]) -> str:
+def _streaming(streaming: Streaming) -> str:
     """How the steps of a file make a sequence, in words."""
-    pairs = ", ".join(f"{state['input']} <- {state['output']}" for state in streaming["states"])
-    whole = ", ".join(f"{spec['name']} {'x'.join(map(str, spec['shape']))}" for spec in streaming["sequence"]["inputs"])
+    pairs = ", ".join(f"{before} <- {after}" for before, after in streaming.states.items())
+    whole = ", ".join(f"{spec.name} {'x'.join(map(str, spec.shape))}" for spec in streaming.sequence.inputs)
     return f"streaming: one run is one step of {whole}; state, zero at first: {pairs}"
 
 
-def _origin(card: Mapping[str, Any] | None) -> str:
+def _origin(card: Card | None) -> str:
     if card is None:
         return "no card: made elsewhere; signature and operators are read from the file"
-    return f"{card['name']} ({card['family']}), task {_task(card['task'])}"
-
-
-def _account(account: Mapping[str, Any]) -> Parts:
-    line = account_line(account)
-    left = [(row["operator"], row["name"], row["reason"]) for row in account["left_float"]]
-    return [line, table(("left in float", "name", "why"), left)] if left else [line]
+    return f"{card.name} ({card.family}), task {_task(card.task)}"
 
 
 def _joined(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in values.items())
 
 
-def render_backends(result: Documented) -> Parts:
+def backend_parts(backends: tuple[Backend, ...], device: str) -> Parts:
     """One line a runtime: whether it ran a tiny model, and why not."""
-    document = result.document()
     told = {"works": "", "missing": "not installed there"}
-    if not document["backends"]:
+    if not backends:
         return []
-    rows = [
-        (b["runtime"], f".{b['format']}", b["state"], told.get(b["state"], b["detail"])) for b in document["backends"]
-    ]
-    return [table(("runtime", "runs", "state", "detail"), rows, title=f"Runtimes on {document['device']}")]
+    rows = [(b.runtime, f".{b.format}", b.state, told.get(b.state, b.detail)) for b in backends]
+    return [table(("runtime", "runs", "state", "detail"), rows, title=f"Runtimes on {device}")]
 
 
-def render_doctor(result: Documented) -> Parts:
+def render_doctor(result: DoctorResult) -> Parts:
     """Runtimes as they were tried, packages, and how to get what is missing."""
-    document = result.document()
-    parts: Parts = [f"edgekit {document['version']}, Python {document['python']}", *render_backends(result)]
-    packages = [(p["name"], p["version"] or "not installed", p["used_for"]) for p in document["packages"]]
+    parts: Parts = [f"edgekit {result.version}, Python {result.python}"]
+    parts += backend_parts(result.backends, result.device)
+    packages = [(p.name, p.version or "not installed", p.used_for) for p in result.packages]
     parts.append(table(("package", "version", "used for"), packages, title="Packages of this environment"))
-    missing = {b["runtime"]: b["install"] for b in document["backends"] if b["state"] == "missing"}
-    missing |= {
-        p["name"]: p["install"] for p in document["packages"] if p["version"] is None and p["name"] not in missing
-    }
+    missing = {b.runtime: b.install for b in result.backends if b.state == "missing"}
+    missing |= {p.name: p.install for p in result.packages if p.version is None and p.name not in missing}
     if missing:
         parts.append(table(("to get", "do"), missing.items()))
     return parts

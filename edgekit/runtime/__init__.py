@@ -8,10 +8,10 @@ from pathlib import Path
 from edgekit.artifact import open_artifact
 from edgekit.errors import RuntimeMissingError, UsageError
 from edgekit.registry import lookup, names
-from edgekit.runtime.base import Delegation, Runner
+from edgekit.runtime.base import Runner
 from edgekit.types import Format
 
-__all__ = ["DEFAULTS", "Delegation", "Runner", "load", "runner_class"]
+__all__ = ["DEFAULTS", "Runner", "load", "runner_class"]
 
 DEFAULTS: dict[Format, tuple[str, ...]] = {
     Format.ONNX: ("onnxruntime",),

@@ -9,13 +9,13 @@ from __future__ import annotations
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from edgekit.errors import DeviceError, EdgekitError, RuntimeMissingError, UnsupportedError, UsageError
+from edgekit.results.bench import Delegation
 from edgekit.runtime.feeds import FeedPlan
 from edgekit.runtime.ports import Port, meet_card
 from edgekit.runtime.quantization import dequantize, quantize
@@ -27,34 +27,6 @@ if TYPE_CHECKING:
 Stages = tuple[Callable[[], None], Callable[[], None], Callable[[], dict[str, Array]]]
 """Copy in, run, copy out."""
 _OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "failed to allocate memory", "out of memory", "can't allocate memory")
-
-
-@dataclass(frozen=True, slots=True)
-class LeftNode:
-    """An operator that the delegate did not take: its name, type, and who runs it in its place."""
-
-    name: str
-    type: str
-    by: str
-
-
-@dataclass(frozen=True, slots=True)
-class Delegation:
-    """How much of the graph ``by`` took over: ``delegated`` of ``nodes`` operators of the loaded graph, not ``left``.
-
-    Operators in the bodies of loops and branches are not counted: they belong to the ``WHILE`` or ``If`` around them.
-    """
-
-    nodes: int
-    delegated: int
-    by: str
-    left: tuple[LeftNode, ...] = ()
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """Inverse of ``dataclasses.asdict``."""
-        left = tuple(LeftNode(**row) for row in document.get("left", ()))
-        return cls(int(document["nodes"]), int(document["delegated"]), str(document["by"]), left)
 
 
 class Runner(ABC):

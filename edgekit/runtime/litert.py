@@ -12,7 +12,8 @@ import numpy as np
 
 from edgekit.errors import ModelError, RuntimeMissingError, UnsupportedError, WorkerMemoryError
 from edgekit.reading import reading
-from edgekit.runtime.base import Delegation, LeftNode, Runner
+from edgekit.results.bench import Delegation, Operator
+from edgekit.runtime.base import Runner
 from edgekit.runtime.native_stderr import filter_stderr
 from edgekit.runtime.ports import INTEGERS, Port, natural, unnamed
 from edgekit.types import Array, Format, QuantizedTensor, TensorSpec
@@ -182,7 +183,7 @@ class InterpreterRunner(Runner):
 
     def delegation(self) -> Delegation:
         operators = self.operators()
-        left = tuple(LeftNode(op.output, op.type, op.by) for op in operators if op.by != XNNPACK)
+        left = tuple(Operator(name=op.output, type=op.type, by=op.by) for op in operators if op.by != XNNPACK)
         taken = len(operators) - len(left)
         return Delegation(len(operators), taken, XNNPACK if taken else "", left)
 

@@ -16,7 +16,8 @@ import numpy as np
 from edgekit.errors import DeviceError, EdgekitError, ModelError, UnsupportedError
 from edgekit.graph import ops
 from edgekit.graph.ops import Family
-from edgekit.runtime.base import Delegation, Runner
+from edgekit.results.bench import Delegation
+from edgekit.runtime.base import Runner
 from edgekit.runtime.litert import LiteRtRunner, ports_of
 from edgekit.runtime.native_stderr import capture_stderr, filter_stderr
 from edgekit.runtime.ports import Port

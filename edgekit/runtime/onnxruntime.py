@@ -9,8 +9,9 @@ from typing import Any
 
 from edgekit.artifact import onnx_parts
 from edgekit.errors import ModelError, UnsupportedError
+from edgekit.results.bench import Delegation, Operator
 from edgekit.runtime import providers
-from edgekit.runtime.base import Delegation, LeftNode, Runner
+from edgekit.runtime.base import Runner
 from edgekit.runtime.cuda_driver import gpu_name
 from edgekit.runtime.native_stderr import capture_stderr
 from edgekit.runtime.ort_binding import Binding
@@ -191,7 +192,9 @@ class OnnxRuntimeRunner(Runner):
             return None
         nodes = [(node, str(group.ep_name)) for group in tell() for node in group.get_nodes()]
         provider = providers.PROVIDERS[self.variant].name if self.variant else providers.CPU
-        left = tuple(LeftNode(str(node.name), str(node.op_type), by) for node, by in nodes if by != provider)
+        left = tuple(
+            Operator(name=str(node.name), type=str(node.op_type), by=by) for node, by in nodes if by != provider
+        )
         return Delegation(len(nodes), len(nodes) - len(left), provider, left)
 
     def save_compiled(self, target: str) -> None:

@@ -5,17 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgekit.bench.compare import (
-    MARGIN,
-    Comparison,
-    check_comparable,
-    compare_occasions,
-    compare_paired,
-    gate_slower,
-    overall,
-)
+from edgekit.bench.compare import check_comparable, compare_occasions, compare_paired
 from edgekit.bench.session import time_pair
+from edgekit.documents import typed
 from edgekit.errors import UnsupportedError
+from edgekit.results.base import to_json
+from edgekit.results.bench import Entry
+from edgekit.results.compare import MARGIN, Comparison, gate_slower, overall
 from edgekit.types import Verdict
 
 
@@ -99,7 +95,7 @@ def test_too_few_samples_give_no_ratio() -> None:
     assert found.ratio is None
     assert found.verdict is Verdict.INCONCLUSIVE
     assert "10 samples" in found.reason
-    assert found.document()["ci95"] is None
+    assert to_json(found)["ci95"] is None
 
 
 def test_one_pair_of_rounds_gives_no_interval() -> None:
@@ -107,8 +103,10 @@ def test_one_pair_of_rounds_gives_no_interval() -> None:
     assert (found.low, found.verdict) == (None, Verdict.INCONCLUSIVE)
 
 
-def entry(**device: str) -> dict[str, object]:
-    return {"model": "m.onnx", "device": {"name": "cpu", "evidence": "measured", "cpu": "X", "cpu_id": "1", **device}}
+def entry(**device: str) -> Entry:
+    where = {"name": "cpu", "evidence": "measured", "cpu": "X", "cpu_id": "1", **device}
+    row = {"model": "m.onnx", "runtime": "onnxruntime", "device": where, "threads": 1, "batch": 1, "scenario": ""}
+    return typed(Entry, row, "it")
 
 
 @pytest.mark.parametrize("changed", [{"evidence": "constrained"}, {"cpu": "Y"}, {"cpu_id": "2"}])
@@ -129,7 +127,8 @@ def test_emulated_is_refused() -> None:
      (None, None, Verdict.INCONCLUSIVE)],
 )  # fmt: skip
 def test_the_gate_at_three_percent(low: float | None, high: float | None, outcome: Verdict) -> None:
-    found = Comparison("a", "b", 1.0, low, high, Verdict.SAME, 0.04, "paired")
+    ci95 = None if low is None or high is None else (low, high)
+    found = Comparison(a="a", b="b", ratio_p50=1.0, ci95=ci95, verdict=Verdict.SAME, method="paired")
     assert gate_slower(found, 3.0) is outcome
 
 

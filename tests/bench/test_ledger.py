@@ -1,34 +1,32 @@
 from __future__ import annotations
 
-from typing import Any
-
 from edgekit.bench.ledger import ledger, not_delegated
+from edgekit.results.bench import DelegateShare, Delegation, Operator
+from edgekit.results.measures import Profile, Times
 
-MIXED: dict[str, Any] = {
-    "nodes": 4,
-    "delegated": 3,
-    "by": "XNNPACK",
-    "left": [{"name": "s", "type": "CUMSUM", "by": "TFLite kernels"}],
-}
+MIXED = Delegation(4, 3, "XNNPACK", (Operator(name="s", type="CUMSUM", by="TFLite kernels"),))
 
 
 def test_shares_of_nodes_and_of_time() -> None:
-    profile = {"by": [{"by": "TFLite kernels", "share": 0.9}, {"by": "XNNPACK", "share": 0.1}]}
-    assert ledger(MIXED, profile)["shares"] == [
-        {"by": "XNNPACK", "nodes": 3, "share_nodes": 0.75, "share_time": 0.1},
-        {"by": "TFLite kernels", "nodes": 1, "share_nodes": 0.25, "share_time": 0.9},
-    ]
-    assert [row["share_time"] for row in ledger(MIXED)["shares"]] == [None, None]
+    by = (("TFLite kernels", 0.9), ("XNNPACK", 0.1))
+    times = tuple(Times(by=name, nodes=1, calls=1.0, ms=share, share=share) for name, share in by)
+    figures = {"tool": "t", "runs": 1, "run_ms": 1.0, "total_ms": 1.0, "unattributed_ms": 0.0, "resolution_us": 1.0}
+    profile = Profile(**figures, types=(), layers=(), by=times, nodes=())
+    assert ledger(MIXED, profile).shares == (
+        DelegateShare("XNNPACK", 3, 0.75, 0.1),
+        DelegateShare("TFLite kernels", 1, 0.25, 0.9),
+    )
+    assert [row.share_time for row in ledger(MIXED).shares] == [None, None]
 
 
 def test_nothing_delegated_names_nobody() -> None:
-    left = [{"name": str(k), "type": "ADD", "by": "TFLite kernels"} for k in range(2)]
-    found = ledger({"nodes": 2, "delegated": 0, "by": "", "left": left})
-    assert [(row["by"], row["nodes"]) for row in found["shares"]] == [("TFLite kernels", 2)]
+    left = tuple(Operator(name=str(k), type="ADD", by="TFLite kernels") for k in range(2))
+    found = ledger(Delegation(2, 0, "", left))
+    assert [(row.by, row.nodes) for row in found.shares] == [("TFLite kernels", 2)]
     assert not_delegated(found) == "2 of 2 operators were not taken by the delegate: 2 ADD"
 
 
 def test_what_was_left_is_named() -> None:
     assert not_delegated(MIXED) == "1 of 4 operators were not taken by XNNPACK: CUMSUM"
-    assert not_delegated({"nodes": 4, "delegated": 4, "by": "XNNPACK", "left": []}) == ""
+    assert not_delegated(Delegation(4, 4, "XNNPACK")) == ""
     assert "does not tell" in not_delegated(None)

@@ -29,6 +29,8 @@ from edgekit.bench.noisefloor import (
     wider,
 )
 from edgekit.bench.replicas import turns
+from edgekit.documents import typed
+from edgekit.results.bench import BenchRecord
 
 
 def records(spread: float, count: int, seed: int = 0, within: float = 0.002, weight: float = 4.0) -> list[Record]:
@@ -241,13 +243,18 @@ def test_the_state_folder_of_a_user(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert state_folder() == tmp_path / ".local" / "state" / "edgekit"
 
 
+def record(document: dict[str, object]) -> BenchRecord:
+    return typed(BenchRecord, {"results": [], **document}, "it")
+
+
 def test_a_document_says_what_it_was_made_with() -> None:
     floor = NoiseFloor(0.02, 3.0, 0.01, 7, 2, 0.2, 8.0, 3.0)
     said = floor.document()
-    assert floor_of({"protocol": {"noise_floor": said}}) == floor
+    assert floor_of(record({"protocol": {"noise_floor": said}})) == floor
     older = {key: said[key] for key in ("process_spread", "process_weight", "occasion_spread")}
-    assert floor_of({"protocol": {"noise_floor": older}}) == NoiseFloor(0.02, 3.0, 0.01)
-    assert floor_of({}) == BUILT_IN
-    assert floor_of({"protocol": {"noise_floor": {"process_spread": "x"}}}) == BUILT_IN
+    assert floor_of(record({"protocol": {"noise_floor": older}})) == NoiseFloor(0.02, 3.0, 0.01)
+    assert floor_of(record({})) == BUILT_IN
+    assert floor_of(record({"protocol": {"noise_floor": {**older, "runs": [1]}}})) == NoiseFloor(0.02, 3.0, 0.01)
+    assert floor_of(record({"protocol": {"noise_floor": {"process_spread": "x"}}})) == BUILT_IN
     assert wider(floor, BUILT_IN) == NoiseFloor(0.02, 2.0, 0.01, 0, 0, 0.2, 4.0, 3.0)
     assert BUILT_IN.occasion == OCCASION_SPREAD

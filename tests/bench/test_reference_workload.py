@@ -12,6 +12,7 @@ from edgekit.bench.clock import STALL_NS, Block, WarmupRule
 from edgekit.bench.reference_workload import LIMIT, ReferenceReadings, ReferenceWorkload
 from edgekit.bench.session import MOST_REPEATS, TakenBlock, time_interleaved
 from edgekit.errors import WorkerCrashError
+from edgekit.results.base import to_json
 
 MS = 1_000_000
 
@@ -48,7 +49,7 @@ def test_quiet_readings_repeat_nothing() -> None:
     found = take(cell, quiet)
     assert not any(block.disturbed for block in found)
     assert cell.count == 1 + len(found)  # the warm-up and each round once
-    assert quiet.document() == {
+    assert to_json(quiet.figures()) == {
         "readings": 3 + 1 + len(found), "quiet_ms": 1.0, "slow": 0, "limit": LIMIT, "paused_ms": 0.0,
         "repeated_blocks": 0,
     }  # fmt: skip
@@ -111,7 +112,7 @@ def test_a_lost_reference_workload_costs_only_itself(caplog: pytest.LogCaptureFi
     lost = ReferenceReadings(read)
     found = take(Cell(), lost)
     assert not any(block.disturbed for block in found)
-    assert lost.document()["lost"] == "killed by signal 9"
+    assert lost.figures().lost == "killed by signal 9"
     assert caplog.text.count("reference workload is lost") == 1
 
 

@@ -9,7 +9,7 @@ from edgekit.bench.noisefloor import OCCASION_SPREAD, PROCESS_SPREAD
 from edgekit.bench.statistics import (
     interval_of_run_ms,
     interval_p50_ms,
-    latency_document,
+    latency_figures,
     missing_runs,
     noise,
     percentile_key,
@@ -40,24 +40,24 @@ def test_nearest_rank_of_few() -> None:
      (661, ["p90"], ["p99"]), (662, ["p99"], ["p99_9"]), (6635, ["p99"], ["p99_9"]), (6636, ["p99_9"], [])],
 )  # fmt: skip
 def test_percentiles_only_with_the_samples_that_support_them(count: int, given: list[str], withheld: list[str]) -> None:
-    figures = latency_document([np.arange(1, count + 1, dtype=np.int64)])
-    assert all(figures[key] is not None for key in given)
-    assert all(figures[key] is None for key in withheld)
+    figures = latency_figures([np.arange(1, count + 1, dtype=np.int64)])
+    assert all(getattr(figures, key) is not None for key in given)
+    assert all(getattr(figures, key) is None for key in withheld)
     assert set(withheld) <= set(missing_runs(count))
     assert not set(given) & set(missing_runs(count))
-    assert (figures["ci95_p50"] is None) == (count < 11)
+    assert (figures.ci95_p50 is None) == (count < 11)
 
 
 def test_mean_min_max_std_by_hand() -> None:
-    figures = latency_document(blocks([1e6, 3e6], [5e6, 7e6]))
-    assert (figures["mean"], figures["min"], figures["max"]) == (4.0, 1.0, 7.0)
-    assert figures["std"] == pytest.approx(np.sqrt(5.0))  # (9 + 1 + 1 + 9) / 4
-    assert figures["p50"] is None
+    figures = latency_figures(blocks([1e6, 3e6], [5e6, 7e6]))
+    assert (figures.mean, figures.min, figures.max) == (4.0, 1.0, 7.0)
+    assert figures.std == pytest.approx(np.sqrt(5.0))  # (9 + 1 + 1 + 9) / 4
+    assert figures.p50 is None
 
 
 def test_no_samples_is_an_error() -> None:
     with pytest.raises(ValueError, match="no samples"):
-        latency_document([])
+        latency_figures([])
     with pytest.raises(ValueError, match="no samples"):
         noise([])
 
@@ -77,7 +77,7 @@ def test_interval_holds_every_state_of_the_machine_that_was_seen() -> None:
     assert low == steady_low
     assert steady_high < 1.05 < 1.3 < high < 1.35
     # one in 100 is not a state of the machine, and a longer run does not widen the interval by its accidents
-    assert interval_p50_ms(blocks(*[fast] * 99, slow)) == [steady_low, steady_high]
+    assert interval_p50_ms(blocks(*[fast] * 99, slow)) == (steady_low, steady_high)
 
 
 def test_interval_of_the_run_sees_blocks_that_differ_and_is_the_same_for_a_seed() -> None:
@@ -85,14 +85,14 @@ def test_interval_of_the_run_sees_blocks_that_differ_and_is_the_same_for_a_seed(
     low, high = interval_of_run_ms(apart, seed=3)
     assert low <= 0.9
     assert high >= 1.1
-    assert interval_of_run_ms(apart, seed=3) == [low, high]
-    assert interval_of_run_ms(blocks(*[[1e6] * 20] * 6)) == [1.0, 1.0]
+    assert interval_of_run_ms(apart, seed=3) == (low, high)
+    assert interval_of_run_ms(blocks(*[[1e6] * 20] * 6)) == (1.0, 1.0)
 
 
 def test_interval_of_the_run_sees_workers_that_differ() -> None:
     """Two workers, each steady: blocks drawn one by one would nearly always hold both, workers often one alone."""
     apart = blocks(*[[0.9e6] * 20] * 15, *[[1.1e6] * 20] * 16)
-    assert interval_of_run_ms(apart, owners=[0] * 15 + [1] * 16) == [0.9, 1.1]
+    assert interval_of_run_ms(apart, owners=[0] * 15 + [1] * 16) == (0.9, 1.1)
 
 
 def test_interval_of_the_run_covers_the_true_median_about_as_often_as_it_says() -> None:

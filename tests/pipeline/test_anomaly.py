@@ -104,7 +104,7 @@ def test_a_full_integer_tflite_file_opens(exported, tmp_path):
     opens."""
     out = tmp_path / "integer.tflite"
     result = quantize(exported["tflite"], scheme="int8", data="digits", samples=50, out=out, seconds=0)
-    assert result.account.document()["left_float"] == []
+    assert result.account.left_float == ()
     assert isinstance(result.artifact, Artifact) and abs(result.drop) < 0.1
 
 

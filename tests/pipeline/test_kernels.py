@@ -46,10 +46,10 @@ def test_every_operator_has_two_times_which_are_kept(source: Artifact, tmp_path:
     first = plan(source, "cpu")
     assert [one.name for one in first.kernels] == [name for name in NAMES if name != "x"]
     assert all(one.integer_ns and one.float_ns for one in first.kernels)
-    assert {row["kept"] for row in first.document()} <= {"integer", "float"}
+    assert {row.kept for row in first.rows()} <= {"integer", "float"}
     assert len(list((tmp_path / "cache" / "kernels").glob("*.json"))) == 1
     second = plan(source, "cpu")
-    assert second.document() == first.document()  # not timed again
+    assert second.rows() == first.rows()  # not timed again
 
 
 def test_damaged_times_are_taken_again_with_a_warning(
@@ -66,7 +66,7 @@ def test_xnnpack_is_asked_where_there_is_no_target(source: Artifact) -> None:
     found = plan(source, None)
     assert found.products == {"swish"}  # a sum and a product, which XNNPACK takes on integers
     assert found.keep_float == frozenset()
-    assert {row["integer_ns"] for row in found.document()} == {None}
+    assert {row.integer_ns for row in found.rows()} == {None}
 
 
 def test_a_kernel_that_crashes_costs_the_operator_its_integers(source: Artifact, tmp_path: Path) -> None:

@@ -12,9 +12,11 @@ import pytest
 import edgekit
 from edgekit.errors import DataError, QualityError, StorageError, UsageError
 from edgekit.passes.quantize_onnx import QuantizeOnnx
-from edgekit.pipeline.quantize import Plan, make, plan_mixed
+from edgekit.pipeline.quantize import make, plan_mixed
+from edgekit.pipeline.quantize.plan import save_plan
 from edgekit.report.quantize import render_plan, render_quantize
 from edgekit.report.text import show
+from edgekit.results.quantize import MixedPlan
 
 HOSTILE = """
 import numpy as np
@@ -227,7 +229,7 @@ def test_what_does_not_go_together(hostile: dict[str, Path], data: str, tmp_path
     (tmp_path / "broken.json").write_text("{}")
     with pytest.raises(DataError, match="not a plan of mixed precision"):
         edgekit.quantize(onnx, scheme="int8-weights", keep_float=str(tmp_path / "broken.json"), out=out, seconds=0)
-    Plan("int8", "other", "", 0, ()).save(tmp_path / "other.json")
+    save_plan(MixedPlan(scheme="int8", model_sha256="other"), tmp_path / "other.json")
     with pytest.raises(DataError, match="plan of another file or scheme"):
         edgekit.quantize(onnx, scheme="int8", data=data, keep_float=str(tmp_path / "other.json"), out=out, seconds=0)
     assert not out.exists()

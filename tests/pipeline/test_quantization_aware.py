@@ -197,7 +197,7 @@ def test_a_killed_run_ends_with_the_same_bits(parent: Path, tmp_path: Path) -> N
         finetune(parent, data="digits", epochs=3, qat=True, out=out, progress=stop)
     assert [path.name for path in tmp_path.glob("stopped*")] == ["stopped.resume.safetensors"]
     stopped = finetune(parent, data="digits", epochs=3, qat=True, out=out)
-    assert stopped.fit.epochs_run == 1
+    assert stopped.training.fit.epochs_run == 1
     assert (tmp_path / "stopped.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
     assert whole.network.card.ranges == stopped.network.card.ranges
 

@@ -102,13 +102,14 @@ def test_the_comparison_with_the_parent(
 
 def test_bench_tells_a_compressed_file_from_its_parent(mlp: dict[str, Path], int8: dict[str, QuantizeResult]) -> None:
     made = int8["onnx"].artifact.path
-    document = edgekit.bench([made, mlp["onnx"]], seconds=0.2, workers=1).document()
+    result = edgekit.bench([made, mlp["onnx"]], seconds=0.2, workers=1)
+    document = result.document()
     (found,) = document["parents"]
     assert (found["a"], found["b"]) == (str(made), str(mlp["onnx"]))
     compressed, plain = document["results"]
     assert compressed["compressed"]["account"]["integer_operators"] > 0
     assert "compressed" not in plain
-    show(bench_report(document), told := io.StringIO())
+    show(bench_report(result.record), told := io.StringIO())
     assert "each compressed file against its parent" in told.getvalue()
     assert "operators run on integers" in told.getvalue()
 
@@ -220,7 +221,7 @@ def test_integer_io(mlp: dict[str, Path], tmp_path: Path, format_: str) -> None:
 def test_schemes_without_calibration(mlp: dict[str, Path], tmp_path: Path, format_: str, scheme: str) -> None:
     made = quantize(mlp[format_], scheme=scheme, out=tmp_path / f"q.{format_}", seconds=0)
     assert made.document()["quality"] is None
-    assert made.bytes < made.parent_bytes
+    assert made.artifact.bytes < made.parent.bytes
 
 
 def test_saved_ranges_give_the_same_file(mlp: dict[str, Path], tmp_path: Path) -> None:
@@ -466,7 +467,7 @@ def test_the_shipped_cnn_stays_within_its_bar(tmp_path: Path, format_: str) -> N
     assert result.before.value > 0.83
     assert result.drop is not None
     assert result.drop <= 0.01
-    assert result.bytes < 0.4 * result.parent_bytes
+    assert result.artifact.bytes < 0.4 * result.parent.bytes
 
 
 def test_the_cpu_of_a_device_decides_on_seven_bits(

@@ -180,4 +180,4 @@ def test_made_up_integers_stay_within_the_tables(tmp_path: Path) -> None:
     )
     onnx.save(model, tmp_path / "m.onnx")
     made = quantize(tmp_path / "m.onnx", scheme="int8-dynamic", out=tmp_path / "q.onnx", seconds=0)
-    assert made.against["fidelity"]["samples"] == INVENTED
+    assert made.fidelity.samples == INVENTED

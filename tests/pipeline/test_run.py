@@ -48,8 +48,8 @@ def test_labels_and_probabilities(classifier: Path, tmp_path: Path) -> None:
     # relu((0, 2, 1, -6)) = (0, 2, 1, 0); softmax by hand; 1e-6: one rounding of float32
     weights = np.exp([2.0, 1.0, 0.0])
     total = weights.sum() + 1.0
-    assert [label for label, _ in answer.top] == ["bee", "cat", "ant"]
-    np.testing.assert_allclose([p for _, p in answer.top], weights / total, atol=1e-6)
+    assert [one.label for one in answer.top] == ["bee", "cat", "ant"]
+    np.testing.assert_allclose([one.probability for one in answer.top], weights / total, atol=1e-6)
 
 
 def test_several_inputs_become_rows_of_one_file(model: Path, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_wrong_use(model: Path, tmp_path: Path) -> None:
 
 def test_labels_that_do_not_fit_are_numbers() -> None:
     card = Card("c", "custom", Task("classification", ("a", "b")), Signature((), ()))
-    assert [label for label, _ in likeliest({"y": np.array([[0.0, 9.0, 1.0]])}, card, 2)] == ["1", "2"]
+    assert [one.label for one in likeliest({"y": np.array([[0.0, 9.0, 1.0]])}, card, 2)] == ["1", "2"]
     assert likeliest({"y": np.zeros((1, 2))}, None, 5) == ()
 
 

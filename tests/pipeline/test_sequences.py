@@ -13,6 +13,7 @@ import edgekit
 from edgekit.artifact import read_card
 from edgekit.errors import DataError
 from edgekit.pipeline.run import foreseen
+from edgekit.results.inspect import Forecast
 from edgekit.types import Card, Signature, Task
 
 SMALL = {"hidden": 8, "layers": 1, "dropout": 0.0}
@@ -54,7 +55,7 @@ def test_a_word_is_printed(tones: str, tmp_path: Path, caplog: pytest.LogCapture
         with caplog.at_level(logging.INFO, "edgekit"):
             heard = [_tone(tmp_path / "a.wav", 300, 44100, 2), _tone(tmp_path / "b.wav", 2200, 16000, 1, 2.0)]
             answers = edgekit.run(tmp_path / file, heard).answers
-        assert [answer.top[0][0] for answer in answers] == ["low", "high"]
+        assert [answer.top[0].label for answer in answers] == ["low", "high"]
         for words in ("a.wav: 2 channels, mixed down", "a.wav: 44,100 Hz, resampled", "b.wav: 2.00 s, the model takes"):
             assert words in caplog.text
     tuned = edgekit.finetune(tmp_path / "kws.safetensors", data=tones, out=tmp_path / "again.safetensors", epochs=1)
@@ -87,7 +88,7 @@ def test_a_forecast_in_the_units_of_the_data(waves: Path, tmp_path: Path) -> Non
     assert found.value < found.details["mse_repeating_last_value"]
     (answer,) = edgekit.run(tmp_path / "heat.onnx", waves).answers
     assert answer.forecast is not None
-    target, values = answer.forecast
+    target, values = answer.forecast.target, answer.forecast.values
     ahead = np.arange(400, 406)
     truth = 20 + 0.02 * ahead + 3 * np.sin(2 * np.pi * ahead / 24)
     assert target == "heat" and len(values) == 6
@@ -126,7 +127,7 @@ def test_shipped_weights_hold_in_both_formats(name: str, data: str, tmp_path: Pa
 def test_a_forecast_has_the_units_of_the_target() -> None:
     task = Task("forecasting", (), "mse", {"target": "OT", "mean": 10.0, "std": 2.0})
     card = Card("f", "custom", task, Signature((), ()))
-    assert foreseen({"y": np.array([[0.0, 1.5]])}, card) == ("OT", (10.0, 13.0))
+    assert foreseen({"y": np.array([[0.0, 1.5]])}, card) == Forecast("OT", (10.0, 13.0))
     assert foreseen({"y": np.zeros((1, 2))}, None) is None
     assert foreseen({"y": np.zeros((1, 2))}, Card("c", "custom", Task(), Signature((), ()))) is None
 

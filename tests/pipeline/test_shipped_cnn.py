@@ -77,8 +77,8 @@ def test_a_real_jpeg_gets_its_label(files: dict[str, Path], tmp_path: Path) -> N
     for file in files.values():
         top = edgekit.run(file, picture).answers[0].top
         assert len(top) == 5
-        assert sum(p for _, p in top) <= 1.0 + 1e-9
-    assert edgekit.run(files["cnn.onnx"], picture).answers[0].top[0][0] == "ship"
+        assert sum(one.probability for one in top) <= 1.0 + 1e-9
+    assert edgekit.run(files["cnn.onnx"], picture).answers[0].top[0].label == "ship"
 
 
 def test_all_four_are_timed_together(files: dict[str, Path]) -> None:

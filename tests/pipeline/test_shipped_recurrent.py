@@ -48,7 +48,7 @@ def test_the_words_are_still_understood_in_far_fewer_bytes(made: dict[str, Quant
     for name, result in made.items():
         assert result.before is not None and result.before.value > 0.97
         assert result.drop is not None and result.drop <= MAX_DROP, name
-        assert result.bytes < 0.4 * result.parent_bytes, name
+        assert result.artifact.bytes < 0.4 * result.parent.bytes, name
         assert result.account.weight_bytes_integer_share > 0.85, name
 
 

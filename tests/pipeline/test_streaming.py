@@ -227,7 +227,7 @@ def test_a_file_of_one_step_is_quantized_on_whole_sequences(source: str, tmp_pat
     assert done.before is not None and done.before.value == 1.0 and done.after is not None
     assert done.after.value > 0.8  # of an untrained network, whose classes lie close together
     card = read_card(target)
-    assert card is not None and card.streaming is not None and done.account.document()["integer_operators"] > 20
+    assert card is not None and card.streaming is not None and done.account.integer_operators > 20
     with edgekit.load(target) as runner:
         again = [runner.stream().run({"x": row[None]})["output"] for row in x[:5]]
     off = np.abs(np.concatenate(again) - np.concatenate(answers[:5]))

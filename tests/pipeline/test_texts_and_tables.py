@@ -62,7 +62,7 @@ def test_a_sentence_is_answered(reviews: str, reviewer: Path, tmp_path: Path, ca
         caplog.clear()
         with caplog.at_level(logging.INFO, "edgekit"):
             answers = edgekit.run(file, ["A lovely film!", "the plot is awful", "goodness was xyz"]).answers
-        assert [answer.top[0][0] for answer in answers][:2] == ["yes", "no"]
+        assert [answer.top[0].label for answer in answers][:2] == ["yes", "no"]
         assert "2 of 3 words are not among the" in caplog.text and ": goodness, xyz" in caplog.text
         with pytest.raises(DataError, match="holds no word"):
             edgekit.run(file, "")
@@ -143,7 +143,7 @@ def test_a_table_of_ones_own(table: str, tmp_path: Path) -> None:
     for name, text in rows.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     answers = edgekit.run(tmp_path / "pets.onnx", [tmp_path / name for name in rows]).answers
-    assert [answer.top[0][0] for answer in answers] == ["dog", "cat", "dog"]
+    assert [answer.top[0].label for answer in answers] == ["dog", "cat", "dog"]
     tuned = finetune(place, data=table, out=tmp_path / "again.safetensors", epochs=1)
     assert tuned.quality is not None and tuned.quality.value > 0.95
     with pytest.raises(DataError, match="cnn takes image data"):
@@ -164,4 +164,4 @@ def test_the_shipped_transformer(tmp_path: Path) -> None:
         found = edgekit.evaluate(item.artifact.path, data="sst2@dev").evaluation
         assert found.value == pytest.approx(claimed["sst2@dev"].value, abs=1.5 / 872)  # one sentence on the edge
         answers = edgekit.run(item.artifact.path, ["a fine film", "It isn't funny, it's dull and boring."]).answers
-        assert [answer.top[0][0] for answer in answers] == ["positive", "negative"]
+        assert [answer.top[0].label for answer in answers] == ["positive", "negative"]

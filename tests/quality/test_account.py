@@ -15,6 +15,7 @@ from edgekit.errors import ModelError, UnsupportedError
 from edgekit.graph.tflite import read_tflite
 from edgekit.quality.account import Account, LeftFloat, account, quantized_already
 from edgekit.quality.account_onnx import onnx_account
+from edgekit.results.base import to_json
 from edgekit.types import Artifact, Card, Format, Signature, Step, Task
 
 SCALE, ZERO = np.float32(0.1), np.uint8(128)
@@ -115,7 +116,7 @@ def test_the_share_counts_bytes(tmp_path: Path) -> None:
     nodes = [*quantize("x", "xd"), *WEIGHT, conv("xd", "c"), helper.make_node("Mul", ["c", "f"], ["y"], name="mul")]
     found = counted(tmp_path, nodes, f=np.ones(9, np.float32))
     assert found.weight_bytes_integer_share == pytest.approx(12 / 48)
-    assert found.document()["weight_bytes_integer_share"] == 0.25
+    assert found.report().weight_bytes_integer_share == 0.25
 
 
 def test_a_float_file_is_not_quantized(tmp_path: Path) -> None:
@@ -148,7 +149,7 @@ def test_files_that_have_no_account(tmp_path: Path) -> None:
 def test_a_file_carries_counts_where_the_document_has_names() -> None:
     left = tuple(LeftFloat("ADD", f"{'a/long/path/' * 40}{k}", "reason") for k in range(100))
     found = Account(103, 2, 0.5, 4, (*left, LeftFloat("ADD", "other", "another")))
-    held, whole = found.card_document(), found.document()
+    held, whole = found.card_document(), to_json(found.report())
     assert held["left_float"] == [
         {"operator": "ADD", "count": 100, "reason": "reason"},
         {"operator": "ADD", "count": 1, "reason": "another"},

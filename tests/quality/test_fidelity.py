@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgekit.quality.fidelity import MOST_DB, FidelityMeter, Floor, OutputFidelity, channel_axis, decibels
+from edgekit.results.base import to_json
 from edgekit.types import Array
 
 
@@ -170,7 +171,7 @@ def test_a_free_size_has_no_channels() -> None:
 def test_document() -> None:
     meter = FidelityMeter()
     meter.add({"y": np.array([[1.0, 2.0]])}, {"y": np.array([[1.0, 2.5]])})
-    document = json.loads(json.dumps(meter.result("a sample").document()))
+    document = json.loads(json.dumps(to_json(meter.result("a sample").figures())))
     assert document["samples"] == 1
     (row,) = document["outputs"]
     assert row["dead_channels"] == 0

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from edgekit.quality.anomaly import area
-from edgekit.quality.evaluate import Evaluation, Outcomes
 from edgekit.quality.frechet import distance, moments
-from edgekit.quality.paired import drop_interval, newcombe, quality_document
+from edgekit.quality.paired import drop_interval, newcombe, quality_change
+from edgekit.results.eval import Evaluation, Outcomes
 
 RNG = np.random.default_rng(0)
 
@@ -131,6 +131,6 @@ def test_no_interval_without_ten_common_samples() -> None:
     assert drop_interval(few, few) is None
     assert drop_interval(hits(np.ones(20, bool)), hits(np.ones(21, bool))) is None
     assert drop_interval(evaluation(1, None), evaluation(1, None)) is None
-    document = quality_document(few, few)
-    assert document["drop_ci95"] is None
-    assert document["interval"] is None
+    found = quality_change(few, few)
+    assert found.drop_ci95 is None
+    assert found.interval is None

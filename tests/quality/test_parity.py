@@ -10,6 +10,7 @@ import pytest
 from edgekit.errors import ParityError
 from edgekit.quality.cases import SEEDS, Case, again, cases
 from edgekit.quality.parity import FLOOR, RELATIVE, prove, require
+from edgekit.results.base import to_json
 from edgekit.types import InputContract, Signature, TensorSpec
 
 RANDOM = [Case("random", {"x": np.array([1.0, -2.0], np.float32)}, typical=True)]
@@ -105,7 +106,7 @@ def test_a_reference_that_gives_nan_is_what_the_error_speaks_of() -> None:
 
 
 def test_the_document_is_the_contract_s() -> None:
-    document = prove(same, off_by(1.0), RANDOM).document()
+    document = to_json(prove(same, off_by(1.0), RANDOM))
     assert set(document) == {"passed", "max_abs", "tolerance", "cases"}
     assert {"kind", "max_abs", "passed"} <= set(document["cases"][0])
     assert document["passed"] is False

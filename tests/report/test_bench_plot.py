@@ -10,26 +10,36 @@ import numpy as np
 import pytest
 
 from edgekit.cli.program import run as program
+from edgekit.documents import typed
 from edgekit.errors import UsageError
 from edgekit.report import bench_plot
 from edgekit.report.bench_plot import check_plot, draw
+from edgekit.results.bench import BenchRecord
+
+
+def record(*entries: dict[str, Any]) -> BenchRecord:
+    return typed(BenchRecord, {"results": entries}, "it")
 
 
 def entry(name: str, ms: float, **more: Any) -> dict[str, Any]:
     samples = np.random.default_rng(0).normal(ms * 1e6, ms * 2e4, 9000).astype(int).tolist()
     device = {"name": "cpu", "cpu": "Some CPU", "evidence": "measured"}
-    where = {"device": device, "threads": 1, "runtime": "litert", "scenario": "single-stream"}
+    where = {"device": device, "threads": 1, "runtime": "litert", "batch": 1, "scenario": "single-stream"}
     return {"model": f"dir/{name}", "samples_ns": samples, **where, **more}
 
 
+STATE = {"runs": 9, "p99_ms": None, "max_ms": 3.0, "temperature_c": "unknown", "frequency_mhz": 2000.0, "busy": 1}
 SUSTAIN = {
-    "windows": [{"at_s": float(k), "p50_ms": 1 + 0.5 * (k > 5), "p90_ms": None if k == 3 else 2.0} for k in range(12)],
-    "throttled_at_s": 6.0,
-}
+    "windows": [
+        {"at_s": float(k), "p50_ms": 1 + 0.5 * (k > 5), "p90_ms": None if k == 3 else 2.0, **STATE} for k in range(12)
+    ],
+    "seconds": 12.0, "window_s": 1.0, "first_ms": 1.0, "last_ms": 1.5,
+    "throttled_at_s": 6.0, "change": {"at_s": 6.0, "ratio": 1.5, "p": 0.0}, "reason": None,
+}  # fmt: skip
 
 
 def test_svg_says_what_it_shows(tmp_path: Path) -> None:
-    document = {"results": [entry("a.tflite", 1.0), entry("b.onnx", 2.0, sustain=SUSTAIN), entry("c", 1.0, error={})]}
+    document = record(entry("a.tflite", 1.0), entry("b.onnx", 2.0, sustain=SUSTAIN), entry("c", 1.0, error={}))
     draw(document, tmp_path / "p.tmp", ".svg")
     text = (tmp_path / "p.tmp").read_text()
     assert text.startswith("<?xml")
@@ -41,16 +51,16 @@ def test_svg_says_what_it_shows(tmp_path: Path) -> None:
 
 
 def test_png_of_one_cell_and_of_none(tmp_path: Path) -> None:
-    draw({"results": [entry("a.tflite", 1.0)]}, tmp_path / "one", ".png")
+    draw(record(entry("a.tflite", 1.0)), tmp_path / "one", ".png")
     assert struct.unpack(">II", (tmp_path / "one").read_bytes()[16:24]) == (1500, 630)
-    draw({"results": [entry("a.tflite", 1.0, error={})]}, tmp_path / "none", ".PNG")
+    draw(record(entry("a.tflite", 1.0, error={})), tmp_path / "none", ".PNG")
     assert (tmp_path / "none").read_bytes().startswith(b"\x89PNG")
 
 
 def test_runs_that_are_not_shown_are_counted(tmp_path: Path) -> None:
     slow = entry("a", 1.0)
     slow["samples_ns"][:7] = [10**9] * 7
-    draw({"results": [slow]}, tmp_path / "p", ".svg")
+    draw(record(slow), tmp_path / "p", ".svg")
     assert "<!-- 7 slower runs are not shown" in (tmp_path / "p").read_text()
 
 

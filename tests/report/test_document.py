@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit.report.document import dumps, envelope, plain
+from edgekit.report.document import dumps, envelope
+from edgekit.results.base import to_json
 from edgekit.types import Format, Verdict
 from edgekit.version import __version__
 
@@ -53,4 +54,4 @@ def test_values_have_their_json_form() -> None:
 
 def test_what_has_no_json_form_is_refused() -> None:
     with pytest.raises(TypeError, match="no JSON form for object"):
-        plain({"a": object()})
+        to_json({"a": object()})

@@ -11,6 +11,7 @@ from typing import Any
 
 from edgekit.bench.roofline.work import Call, total
 from edgekit.errors import UnsupportedError
+from edgekit.results.measures import Peaks, Roofline, Work
 from edgekit.runtime import Runner
 from edgekit.types import Feed
 
@@ -36,23 +37,28 @@ def work(runner: Runner, feed: Feed) -> dict[str, Any]:
     return total(counter(runner, feed))
 
 
-def position(work: Mapping[str, Any], peaks: Mapping[str, float], p50_ms: float) -> dict[str, Any]:
-    """Where a model that takes ``p50_ms`` stands under the roof of ``peaks`` (``flops_per_s``, ``bytes_per_s``).
+def position(work: Work, peaks: Peaks, p50_ms: float) -> Roofline:
+    """Where a model that takes ``p50_ms`` stands under the roof of ``peaks``.
 
     ``intensity`` is operations a byte, ``roof_flops_per_s`` the lower of the two roofs there, ``bound`` which one that
     is, ``share_of_roof`` what the model reaches of it.
     """
-    flops, moved = 2.0 * work["macs"], float(work["bytes"])
-    intensity = flops / moved if moved else 0.0
-    roofs = {"compute": peaks["flops_per_s"], "memory": intensity * peaks["bytes_per_s"]}
+    flops = 2.0 * work.macs
+    intensity = flops / work.bytes if work.bytes else 0.0
+    roofs = {"compute": peaks.flops_per_s, "memory": intensity * peaks.bytes_per_s}
     bound = min(roofs, key=lambda name: roofs[name])
     attained = flops / (p50_ms / 1e3)
-    return {
-        "flops": flops,
-        "intensity": intensity,
-        "attained_flops_per_s": attained,
-        "roof_flops_per_s": roofs[bound],
-        "bound": bound,
-        "share_of_roof": attained / roofs[bound] if roofs[bound] else None,
-        "share_of_compute_peak": attained / peaks["flops_per_s"],
-    }
+    return Roofline(
+        macs=work.macs,
+        bytes=work.bytes,
+        types=work.types,
+        uncounted=work.uncounted,
+        peaks=peaks,
+        flops=flops,
+        intensity=intensity,
+        attained_flops_per_s=attained,
+        roof_flops_per_s=roofs[bound],
+        bound=bound,
+        share_of_roof=attained / roofs[bound] if roofs[bound] else None,
+        share_of_compute_peak=attained / peaks.flops_per_s,
+    )

@@ -129,6 +129,6 @@ def _making(candidate: Candidate, place: Path, samples: Samples, options: Quanti
             raise
         except EdgekitError as error:
             return {"error": f"{type(error).__name__}: {error}"}
-        return {"sha256": made.sha256, "bytes": made.bytes, "notes": list(made.notes)}
+        return {"sha256": made.artifact.sha256, "bytes": made.artifact.bytes, "notes": list(made.notes)}
 
     return work

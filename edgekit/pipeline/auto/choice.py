@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgekit.bench.compare import MARGIN
 from edgekit.pipeline.auto.trial import Trial
+from edgekit.results.compare import MARGIN
 from edgekit.types import Verdict
 
 FINALISTS = 3

@@ -12,7 +12,8 @@ from edgekit.data.dataset import Dataset
 from edgekit.devices import open_runner
 from edgekit.pipeline.auto.trial import Trial
 from edgekit.pipeline.auto.trial_store import TrialStore, Value
-from edgekit.quality.evaluate import Evaluation, Outcomes, evaluate
+from edgekit.quality.evaluate import evaluate
+from edgekit.results.eval import Evaluation, Outcomes
 from edgekit.runtime.stream import sequences
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,25 +11,28 @@ from edgekit.artifact import library_versions, sha256_model, size_bytes, write_c
 from edgekit.devices import open_runner
 from edgekit.outputs import as_file
 from edgekit.passes.quantize_onnx import float_reasons
-from edgekit.pipeline.auto.result import AutoResult
 from edgekit.pipeline.auto.trial import Trial
 from edgekit.quality.account import account
-from edgekit.quality.evaluate import Evaluation
-from edgekit.quality.paired import quality_document
-from edgekit.types import Artifact, Card, Format, Step, Task
+from edgekit.quality.paired import quality_change
+from edgekit.results.base import PublishedFile, to_json
+from edgekit.results.compressed import Device, FidelityFigures, MatchRatio, Parent, of_card
+from edgekit.results.eval import Evaluation
+from edgekit.results.quantize import AutoResult, ParentFile
+from edgekit.types import Card, Format, Step, Task
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The chosen trial, the fastest float file, their quality on the samples that were not chosen on, the device."""
+    """The chosen trial, the fastest float file, their quality on the samples that were not chosen on, the device, and
+    all that was tried."""
 
     chosen: Trial
     best: Trial
     before: Evaluation
     after: Evaluation
-    device: dict[str, Any]
+    device: Device
     max_drop: float
-    tried: int
+    trials: Sequence[Trial]
 
     def step(self) -> Step:
         """The step of the card. Its figures are of the device named there, with the kind of evidence it gives."""
@@ -38,21 +42,21 @@ class Choice:
             "scheme": chosen.candidate.scheme,
             "runtime": way.runtime,
             "threads": way.threads,
-            "device": self.device,
+            "device": to_json(self.device),
             "evidence": way.device.evidence.value,
             "max_drop": self.max_drop,
-            "candidates": self.tried,
+            "candidates": len(self.trials),
             "fastest_float": self.best.name,
         }
-        if found is not None and found.low is not None:
-            params |= {"ratio_p50": found.ratio, "ci95": [found.low, found.high], "verdict": found.verdict.value}
+        if found is not None and found.ci95 is not None:
+            params |= {"ratio_p50": found.ratio, "ci95": list(found.ci95), "verdict": found.verdict.value}
         if chosen.quality is not None:
             params["chosen_on"] = {"data": chosen.quality.data, "total": chosen.quality.total, "drop": chosen.drop}
         return Step("auto", params, library_versions("onnxruntime", "ai-edge-litert"))
 
 
-def publish(choice: Choice, place: Path, notes: tuple[str, ...]) -> AutoResult:
-    """Writes the file under its name, with its card.
+def publish(choice: Choice, place: Path, notes: tuple[str, ...], parent: Path | None) -> AutoResult:
+    """Writes the file under its name, with its card. ``parent``: the checkpoint that was given, if it was one.
 
     Raises:
         StorageError, UsageError: the place cannot be written; nothing is published.
@@ -62,7 +66,7 @@ def publish(choice: Choice, place: Path, notes: tuple[str, ...]) -> AutoResult:
     step = choice.step()
     card = (chosen.artifact.card or _card_of(choice.chosen)).with_step(step, *notes)
     against = _against(choice)
-    card = replace(card, quality=(choice.after.quality(way.runtime, way.device.name),), parent=against)
+    card = replace(card, quality=(choice.after.quality(way.runtime, way.device.name),), parent=to_json(against))
     tried = choice.chosen.candidate
     onnx = chosen.artifact.format is Format.ONNX and not tried.is_float
     found = account(chosen.artifact, float_reasons(tried.parent.path, tried.scheme) if onnx else {})
@@ -70,44 +74,44 @@ def publish(choice: Choice, place: Path, notes: tuple[str, ...]) -> AutoResult:
         write_card(chosen.artifact.path, card, file)
         size, digest = size_bytes(file), sha256_model(file)
     return AutoResult(
-        Artifact(place, chosen.artifact.format, card),
-        size,
-        digest,
-        best.artifact.path,
-        best.bytes,
-        step,
-        found,
-        choice.before,
-        choice.after,
-        (*chosen.notes, *notes),
+        artifact=PublishedFile(place, chosen.artifact.format, card, size, digest),
+        parent=ParentFile(path=parent or best.artifact.path, sha256=against.sha256, bytes=best.bytes),
+        step=step,
+        account=found.report(),
+        notes=(*chosen.notes, *notes),
         against=against,
+        before=choice.before,
+        after=choice.after,
+        best_float=choice.best.name,
+        device=choice.device,
+        trials=tuple(trial.row() for trial in choice.trials),
     )
 
 
-def _against(choice: Choice) -> dict[str, Any]:
+def _against(choice: Choice) -> Parent:
     """How the chosen file compares with the fastest float one, as every compressed file's card says it."""
     chosen, best, found, way = choice.chosen.made, choice.best.made, choice.chosen.comparison, choice.chosen.way
     assert chosen is not None and best is not None and way is not None
     same_format = chosen.artifact.format is best.artifact.format  # else every operator has another name
     parent = account(best.artifact) if same_format else None
-    time: dict[str, Any] | None = None
+    time = None
     if found is not None:
-        time = {"ratio_p50": found.ratio, "ci95": None if found.low is None else [found.low, found.high]}
-        time |= {"verdict": found.verdict.value, "device": choice.device, "threads": way.threads}
-    return {
-        "sha256": sha256_model(best.artifact.path),
-        "bytes": best.bytes,
-        "inserted": {} if parent is None else account(chosen.artifact).inserted(parent),
-        "quality": quality_document(choice.before, choice.after),
-        "fidelity": _fidelity(chosen.artifact.card),
-        "time": time,
-    }
+        device, ratio = choice.device, found.ratio_p50
+        time = MatchRatio(ratio_p50=ratio, ci95=found.ci95, verdict=found.verdict, device=device, threads=way.threads)
+    return Parent(
+        sha256=sha256_model(best.artifact.path),
+        bytes=best.bytes,
+        inserted={} if parent is None else account(chosen.artifact).inserted(parent),
+        quality=quality_change(choice.before, choice.after),
+        fidelity=_fidelity(chosen.artifact.card),
+        time=time,
+    )
 
 
-def _fidelity(card: Card | None) -> dict[str, Any] | None:
+def _fidelity(card: Card | None) -> FidelityFigures | None:
     """What the chosen file showed beside its own float file when it was made; None for a float file."""
     parent = card.parent if card is not None else None
-    return None if parent is None else parent.get("fidelity")
+    return None if parent is None else of_card(Parent, parent, "parent").fidelity
 
 
 def _card_of(trial: Trial) -> Card:

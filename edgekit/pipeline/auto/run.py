@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edgekit.artifact import require_beside, sha256_file
 from edgekit.bench.environment import environment
+from edgekit.documents import typed
 from edgekit.errors import DeviceError, EdgekitError, StorageError, UsageError
 from edgekit.options.quantize import QuantizeOptions
 from edgekit.outputs import check_output
@@ -28,13 +29,14 @@ from edgekit.pipeline.auto.choice import FINALISTS, drop_slower, far_off, pick, 
 from edgekit.pipeline.auto.judge import quality_of
 from edgekit.pipeline.auto.parents import Given, float_files, read_given
 from edgekit.pipeline.auto.publish import Choice, publish
-from edgekit.pipeline.auto.result import AutoResult
 from edgekit.pipeline.auto.samples import Samples, real_samples, take_samples
 from edgekit.pipeline.auto.timing import FAR_OFF, Inputs, compared, failed, fill_in, match, shortest_ms
 from edgekit.pipeline.auto.trial import Trial
 from edgekit.pipeline.auto.trial_store import TrialStore, Value
 from edgekit.pipeline.auto.ways import TFLITE_PYTHON, Way, find_ways
-from edgekit.quality.evaluate import Evaluation
+from edgekit.results.compressed import Device
+from edgekit.results.eval import Evaluation
+from edgekit.results.quantize import AutoResult
 from edgekit.types import Artifact, DeviceSpec, Format, Verdict
 from edgekit.version import __version__
 
@@ -294,17 +296,10 @@ class _Auto:
         chosen.chosen = True
         assert chosen.made is not None
         place = place_of(target, self.named.stem, str(chosen.made.artifact.format))
-        choice = Choice(chosen, best, before, after, self.where, self.allowed, len(self.trials))
-        made = publish(choice, place, tuple(self.notes))
-        parent = made.parent if self.named.source is None else Path(self.named.source)
-        return replace(
-            made,
-            parent=parent,
-            trials=tuple(self.trials),
-            device=self.where,
-            best_float=best.name,
-            store=self.store,
-        )
+        where = typed(Device, self.where, "the device")
+        choice = Choice(chosen, best, before, after, where, self.allowed, self.trials)
+        source = None if self.named.source is None else Path(self.named.source)
+        return replace(publish(choice, place, tuple(self.notes), source), delivered=self.store.discard)
 
     def _or_error(self, key: str, work: Callable[[], Value]) -> Value:
         """What ``work`` gives, or how a row says that it failed; both are kept."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit.bench.clock import WarmupRule
-from edgekit.bench.compare import Comparison, compare_paired
+from edgekit.bench.compare import compare_paired
 from edgekit.bench.environment import environment
 from edgekit.bench.result import CellResult
+from edgekit.documents import typed
 from edgekit.errors import DeviceError, EdgekitError
 from edgekit.options.bench import BenchOptions
 from edgekit.pipeline.auto.candidates import ENDS_THE_RUN
@@ -25,7 +26,9 @@ from edgekit.pipeline.bench.cell import Cell, CellPlan
 from edgekit.pipeline.bench.fleet import run_fleet
 from edgekit.pipeline.bench.journal import Journal
 from edgekit.pipeline.bench.timing import Order
-from edgekit.types import Format, Verdict
+from edgekit.results.base import to_json
+from edgekit.results.compare import Comparison
+from edgekit.types import Format
 
 log = logging.getLogger("edgekit")
 FAR_OFF = 3.0
@@ -104,7 +107,7 @@ def compared(trials: Sequence[Trial], results: Sequence[CellResult]) -> Value:
     rows: dict[str, Value] = {}
     timed: list[tuple[Trial, CellResult, float]] = []
     for trial, result in zip(trials, results, strict=True):
-        p50 = result.latency()["p50"] if result.timed else None
+        p50 = result.latency().p50 if result.timed else None
         if result.error is not None or p50 is None:
             rows[trial.name] = {"why": "too few calls for a median" if result.error is None else failed(result.error)}
             continue
@@ -117,8 +120,8 @@ def compared(trials: Sequence[Trial], results: Sequence[CellResult]) -> Value:
     for trial, result, _ in timed:
         if trial is not best:
             blocks, owners = (result.blocks, reference.blocks), (result.owners, reference.owners)
-            rows[trial.name] |= asdict(compare_paired(trial.name, best.name, *blocks, owners, reference.floor))
-    return {"best": best.name, "rows": rows, "device": dict(reference.setting.device)}
+            rows[trial.name] |= to_json(compare_paired(trial.name, best.name, *blocks, owners, reference.floor))
+    return {"best": best.name, "rows": rows, "device": to_json(reference.setting.device)}
 
 
 def fill_in(trials: Sequence[Trial], found: Value, stage: str) -> Trial | None:
@@ -128,9 +131,8 @@ def fill_in(trials: Sequence[Trial], found: Value, stage: str) -> Trial | None:
         trial.stage, trial.p50_ms = stage, row.get("p50_ms")
         trial.why = row.get("why", trial.why)
         trial.comparison = None
-        if "ratio" in row:
-            told = {field.name: row[field.name] for field in fields(Comparison)}
-            trial.comparison = Comparison(**{**told, "verdict": Verdict(row["verdict"])})
+        if "ratio_p50" in row:
+            trial.comparison = typed(Comparison, row, trial.name)
     return next((trial for trial in trials if trial.name == found["best"]), None)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from edgekit.bench.compare import Comparison
 from edgekit.pipeline.auto.candidates import Candidate, Made
 from edgekit.pipeline.auto.ways import Way
-from edgekit.quality.evaluate import Evaluation
+from edgekit.results.compare import Comparison
+from edgekit.results.eval import Evaluation
+from edgekit.results.quantize import ComparedTime, TrialQuality, TrialRow, TrialTime
 from edgekit.types import Verdict
 
 
@@ -57,39 +56,43 @@ class Trial:
         found = None if self.comparison is None else self.comparison.ratio
         return float("inf") if found is None else found
 
-    def document(self) -> dict[str, Any]:
+    def row(self) -> TrialRow:
+        """The trial as it stands in the result."""
         made, way, quality = self.made, self.way, self.quality
-        return {
-            "name": self.name,
-            "format": str(self.candidate.parent.format),
-            "scheme": self.candidate.scheme,
-            "calibration": self.candidate.calibration or None,
-            "runtime": None if way is None else way.runtime,
-            "device": None if way is None else way.device.name,
-            "threads": None if way is None else way.threads,
-            "bytes": None if made is None else made.bytes,
-            "sha256": None if made is None else made.sha256,
-            "quality": None
+        judged = (
+            None
             if quality is None
-            else {
-                "metric": quality.metric,
-                "value": quality.value,
-                "drop": self.drop,
-                "data": quality.data,
-                "total": quality.total,
-            },
-            "time": self._time(),
-            "chosen": self.chosen,
-            "why": self.why,
-        }
+            else TrialQuality(
+                metric=quality.metric, value=quality.value, drop=self.drop, data=quality.data, total=quality.total
+            )
+        )
+        return TrialRow(
+            name=self.name,
+            format=self.candidate.parent.format,
+            scheme=self.candidate.scheme,
+            calibration=self.candidate.calibration or None,
+            runtime=None if way is None else way.runtime,
+            device=None if way is None else way.device.name,
+            threads=None if way is None else way.threads,
+            bytes=None if made is None else made.bytes,
+            sha256=None if made is None else made.sha256,
+            quality=judged,
+            time=self._time(),
+            chosen=self.chosen,
+            why=self.why,
+        )
 
-    def _time(self) -> Mapping[str, Any] | None:
+    def _time(self) -> TrialTime | None:
         if not self.stage:
             return None
-        body: dict[str, Any] = {"stage": self.stage, "shortest_ms": self.shortest_ms, "p50_ms": self.p50_ms}
-        found = self.comparison
-        if found is not None:
-            interval = None if found.low is None else [found.low, found.high]
-            body |= {"ratio_p50": found.ratio, "ci95": interval, "verdict": found.verdict.value}
-            body["against"] = found.b
-        return body
+        found, times = self.comparison, {"shortest_ms": self.shortest_ms, "p50_ms": self.p50_ms}
+        if found is None:
+            return TrialTime(stage=self.stage, **times)
+        return ComparedTime(
+            stage=self.stage,
+            **times,
+            ratio_p50=found.ratio_p50,
+            ci95=found.ci95,
+            verdict=found.verdict,
+            against=found.b,
+        )

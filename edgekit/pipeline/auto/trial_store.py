@@ -19,10 +19,10 @@ from edgekit.documents import typed
 from edgekit.errors import InputError, StorageError, UsageError
 from edgekit.outputs import writable_folder
 from edgekit.pipeline.checkpoint_log import CheckpointLog, InUseError, clear_old, digest_of
-from edgekit.report.document import plain
+from edgekit.results.base import to_json
 
 log = logging.getLogger("edgekit")
-SCHEMA = "edgekit.auto.trials/1"
+SCHEMA = "edgekit.auto.trials/2"
 Value = dict[str, Any]
 
 
@@ -81,7 +81,7 @@ class TrialStore:
             StorageError: the disk is full.
         """
         if key not in self._values:
-            value: Value = plain(work())
+            value: Value = to_json(work())
             self._log.write({"key": key, "value": value})
             self._values[key] = value
         return self._values[key]

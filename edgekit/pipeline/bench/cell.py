@@ -6,7 +6,7 @@ import logging
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from edgekit.data.seeded import seeded_feed
 from edgekit.devices import LoadedInfo, WorkerClient, open_worker
 from edgekit.errors import EdgekitError, ParityError, UsageError
 from edgekit.pipeline.bench.transfer import transfer
+from edgekit.results.bench import Replayed
+from edgekit.results.compressed import Device
 from edgekit.runtime.precision import allowance, precision_of
 from edgekit.runtime.stream import from_zeros
 from edgekit.types import Artifact, DeviceSpec, Feed, InputContract, SelfTest, Signature
@@ -94,7 +96,7 @@ class Cell:
         self.runs = 1
         self.environment: Mapping[str, Any] = {}
         self._first_ns: int | None = None
-        self._selftest: Mapping[str, Any] | None = None
+        self._selftest: Replayed | None = None
         self._peak: int | None = None
         self._arena: int | None = None
         self._extras: dict[str, Any] = {}
@@ -176,7 +178,7 @@ class Cell:
             load_memory_bytes=loaded.peak_memory_bytes if loaded is not None and timed else None,
             arena_bytes=self._arena,
             runtime_version=None if loaded is None else loaded.runtime_version,
-            delegation=None if loaded is None or loaded.delegation is None else asdict(loaded.delegation),
+            delegation=None if loaded is None else loaded.delegation,
             selftest=self._selftest,
             extras=self._extras,
             error=error,
@@ -192,15 +194,14 @@ class Cell:
         """What this cell is, as far as it is known now: runtime and CPU after :meth:`open`."""
         plan, device = self.plan, self.plan.device
         path = plan.artifact.path
-        where = {
-            "name": device.name,
-            "kind": device.kind,
-            "evidence": device.evidence.value,
-            "cpu": self.environment.get("cpu", "unknown"),
-            "cpu_id": self.environment.get("cpu_id", "unknown"),
-        }
-        if self._loaded is not None and self._loaded.chip is not None:
-            where["chip"] = self._loaded.chip
+        where = Device(
+            name=device.name,
+            kind=device.kind,
+            evidence=device.evidence,
+            cpu=self.environment.get("cpu", "unknown"),
+            cpu_id=self.environment.get("cpu_id", "unknown"),
+            chip=None if self._loaded is None else self._loaded.chip,
+        )
         return Setting(
             model=plan.model,
             sha256=self._sha256,
@@ -247,7 +248,7 @@ class Cell:
 
     def _replay(
         self, client: WorkerClient, signature: Signature, contract: Mapping[str, InputContract], selftest: SelfTest
-    ) -> Mapping[str, Any]:
+    ) -> Replayed:
         """Runs the card's vectors and checks the outputs against what the file must give.
 
         Raises:
@@ -272,5 +273,5 @@ class Cell:
                 f"largest difference {worst:.3g}, {allowed} {tolerance:.3g}; it was not timed. "
                 "Export it again, or check the runtime's version"
             )
-        told = {} if precision == "float32" else {"precision": precision}
-        return {"passed": True, "max_abs": worst, "tolerance": tolerance, **told}
+        told = None if precision == "float32" else precision
+        return Replayed(passed=True, max_abs=worst, tolerance=tolerance, precision=told)

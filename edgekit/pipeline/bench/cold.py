@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,16 +13,16 @@ from edgekit.devices import open_worker
 from edgekit.errors import UnsupportedError
 from edgekit.leftovers import scratch_folder
 from edgekit.pipeline.bench.cell import Cell
+from edgekit.results.measures import Absent, Cold, Start
 from edgekit.types import Format
 
 STARTS = 5
 """Processes for each way; figures are medians over them."""
-PARTS = ("process", "import", "load", "first")
 _ONCE = WarmupRule(0, 0, 0)
 _LIMIT_S = 120.0
 
 
-def cold_starts(cell: Cell) -> dict[str, Any]:
+def cold_starts(cell: Cell) -> Cold:
     """Medians in milliseconds of the parts of a start, each way in processes of its own, and ``total`` of them.
 
     ``process``: until the worker answers (the interpreter, numpy); ``import``: the runtime's package and what the
@@ -47,24 +46,31 @@ def cold_starts(cell: Cell) -> dict[str, Any]:
         ways = {"first_process": (path, True), "warm_disk": (path, False)}
         if not absent:
             ways["compiled_cache"] = (target, False)
-        starts: dict[str, list[Mapping[str, Any]]] = {way: [] for way in ways}
+        starts: dict[str, list[Start]] = {way: [] for way in ways}
         for _ in range(STARTS):  # taking turns, so that a busy machine weighs on all of them
             for way, (file, drop) in ways.items():
                 starts[way].append(_start(cell, file, drop))
-    found: dict[str, Any] = {way: _medians(rows) for way, rows in starts.items()}
-    if absent:
-        found["compiled_cache"] = {"absent": absent}
-    return found
+    found = {way: _medians(rows) for way, rows in starts.items()}
+    compiled = found.get("compiled_cache", Absent(absent))
+    return Cold(first_process=found["first_process"], warm_disk=found["warm_disk"], compiled_cache=compiled)
 
 
-def _medians(starts: list[Mapping[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {part: float(np.median([start[part] for start in starts])) for part in PARTS}
-    found["total"] = float(np.median([sum(start[part] for part in PARTS) for start in starts]))
-    shares = [start["resident"] for start in starts if start["resident"] is not None]
-    return {**found, "starts": len(starts), **({"resident_share": max(shares)} if shares else {})}
+def _medians(starts: Sequence[Start]) -> Start:
+    def median(of: Callable[[Start], float]) -> float:
+        return float(np.median([of(start) for start in starts]))
+
+    return Start(
+        process=median(lambda start: start.process),
+        imports=median(lambda start: start.imports),
+        load=median(lambda start: start.load),
+        first=median(lambda start: start.first),
+        total=median(lambda start: start.total),
+        starts=len(starts),
+        resident_share=max((s.resident_share for s in starts if s.resident_share is not None), default=None),
+    )
 
 
-def _start(cell: Cell, path: Path, drop: bool) -> Mapping[str, Any]:
+def _start(cell: Cell, path: Path, drop: bool) -> Start:
     plan = cell.plan
     started = now_ns()
     with open_worker(plan.device, timeout_s=plan.timeout_s) as client:
@@ -79,13 +85,22 @@ def _start(cell: Cell, path: Path, drop: bool) -> Mapping[str, Any]:
         loaded = client.load(path, runtime=plan.runtime, threads=plan.threads)
         answered = now_ns()
         block = client.time_block(cell.feed, warmup=_ONCE, min_runs=1, min_ns=0, max_ns=1)
-    return {
-        "process": (ready - started) / 1e6,
-        "import": max(answered - asked - loaded.load_ns, 0) / 1e6,
-        "load": loaded.load_ns / 1e6,
-        "first": int(block.samples_ns[0]) / 1e6,
-        "resident": resident,
-    }
+    parts = (
+        (ready - started) / 1e6,
+        max(answered - asked - loaded.load_ns, 0) / 1e6,
+        loaded.load_ns / 1e6,
+        int(block.samples_ns[0]) / 1e6,
+    )
+    process, imports, load, first = parts
+    return Start(
+        process=process,
+        imports=imports,
+        load=load,
+        first=first,
+        total=sum(parts),
+        starts=1,
+        resident_share=resident,
+    )
 
 
 def _beside(format_: Format, path: Path) -> list[str]:

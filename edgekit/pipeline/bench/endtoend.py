@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from edgekit.errors import UsageError
 from edgekit.pipeline.bench.cell import Cell
+from edgekit.results.measures import EndToEnd, Percentiles, Stage
 from edgekit.types import Latency
 
 SECONDS = 1.0
 _LIMIT_S = 120.0
 
 
-def end_to_end(cell: Cell) -> dict[str, Any]:
+def end_to_end(cell: Cell) -> EndToEnd:
     """Medians of each stage in milliseconds, of all of them together, and the bare run they are to be read beside.
 
     Raises:
@@ -30,8 +30,8 @@ def end_to_end(cell: Cell) -> dict[str, Any]:
         stages = client.measure("stages", timeout_s=_LIMIT_S, input=place, seconds=SECONDS).arrays
     whole = np.sum(list(stages.values()), axis=0)
     latency = Latency(whole)
-    return {
-        "runs": int(whole.size),
-        "stages": [{"stage": name, "p50_ms": float(np.median(ns)) / 1e6} for name, ns in stages.items()],
-        "total_ms": {"p50": latency.p50_ms, "p90": latency.p90_ms, "p99": latency.p99_ms},
-    }
+    return EndToEnd(
+        runs=int(whole.size),
+        stages=tuple(Stage(name, float(np.median(ns)) / 1e6) for name, ns in stages.items()),
+        total_ms=Percentiles(p50=latency.p50_ms, p90=latency.p90_ms, p99=latency.p99_ms),
+    )

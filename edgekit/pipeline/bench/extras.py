@@ -10,6 +10,7 @@ from typing import Any
 from edgekit.bench.profile import check_profile
 from edgekit.bench.result import CellResult
 from edgekit.devices.instructions import emulator_with_plugins, plugin
+from edgekit.documents import typed
 from edgekit.errors import EdgekitError
 from edgekit.options.bench import BenchOptions
 from edgekit.pipeline.bench.cell import Cell
@@ -21,9 +22,13 @@ from edgekit.pipeline.bench.instructions import count_instructions
 from edgekit.pipeline.bench.probes import probe
 from edgekit.pipeline.bench.roofline import roofline
 from edgekit.pipeline.bench.sustain import sustain
+from edgekit.results.bench import Compressed, CompressedCoverage
+from edgekit.results.compressed import Parent, of_card
+from edgekit.results.measures import Absent, Energy, Failed, Failure, Profile, Sustain
 
 log = logging.getLogger("edgekit")
-Pass = Callable[[CellResult, Cell, BenchOptions], Mapping[str, Any]]
+Pass = Callable[[CellResult, Cell, BenchOptions], object]
+"""Gives what stands in the field of its name of :class:`edgekit.results.bench.Entry`."""
 PROFILE_SECONDS = 1.0
 ENERGY_SECONDS = 4.0
 """Meters are coarse: RAPL counts in milliseconds, board sensors in tens of them."""
@@ -59,7 +64,7 @@ def extend(result: CellResult, cell: Cell, options: BenchOptions) -> CellResult:
             extras[name] = run(result, cell, options)
         except EdgekitError as error:
             log.warning("%s: %s: %s", cell.plan.model, name, error)
-            extras[name] = {"error": {"type": type(error).__name__, "message": str(error)}}
+            extras[name] = Failed(Failure(type(error).__name__, str(error)))
     return replace(result, extras=extras)
 
 
@@ -67,25 +72,26 @@ def _compressed(cell: Cell) -> dict[str, Any]:
     card = cell.plan.artifact.card
     if card is None or card.account is None:
         return {}
-    account = {name: value for name, value in card.account.items() if name != "left_float"}
-    account["left_float"] = len(card.account.get("left_float", ()))
-    return {"compressed": {"account": account, "parent": card.parent}}
+    account = {**card.account, "left_float": len(card.account.get("left_float", ()))}
+    parent = None if card.parent is None else of_card(Parent, card.parent, "parent")
+    return {"compressed": Compressed(account=of_card(CompressedCoverage, account, "account"), parent=parent)}
 
 
-def _profile(result: CellResult, cell: Cell, options: BenchOptions) -> Mapping[str, Any]:
+def _profile(result: CellResult, cell: Cell, options: BenchOptions) -> Profile:
     with cell.worker() as client:
         found = client.measure("profile", cell.feed, timeout_s=_PASS_LIMIT_S, seconds=PROFILE_SECONDS)
-    return dict(found.header)
+    return typed(Profile, found.header, "the profile")
 
 
-def _sustain(result: CellResult, cell: Cell, options: BenchOptions) -> Mapping[str, Any]:
+def _sustain(result: CellResult, cell: Cell, options: BenchOptions) -> Sustain:
     assert options.sustain is not None
     return sustain(cell, duration_s(options.sustain))
 
 
-def _energy(result: CellResult, cell: Cell, options: BenchOptions) -> Mapping[str, Any]:
+def _energy(result: CellResult, cell: Cell, options: BenchOptions) -> Absent | Energy:
     with cell.worker() as client:
-        return dict(client.measure("energy", cell.feed, timeout_s=_PASS_LIMIT_S, seconds=ENERGY_SECONDS).header)
+        found = client.measure("energy", cell.feed, timeout_s=_PASS_LIMIT_S, seconds=ENERGY_SECONDS).header
+    return typed(Absent, found, "the energy") if "absent" in found else typed(Energy, found, "the energy")
 
 
 PASSES: Mapping[str, Pass] = {

@@ -25,11 +25,10 @@ def check_files(options: BenchOptions) -> str:
 
 def write_files(result: BenchResult, options: BenchOptions, suffix: str) -> None:
     """Writes the files that ``options`` name; ``suffix``: of the plot."""
-    document = result.document()
     for path, text in ((options.csv, bench_csv), (options.markdown, bench_markdown)):
         if path is not None:
             with publishing(Path(path)) as place:
-                place.write_text(text(document), encoding="utf-8")
+                place.write_text(text(result.record), encoding="utf-8")
     if options.plot is not None:
         with publishing(Path(options.plot), suffix) as place:
-            draw(document, place, suffix)
+            draw(result.record, place, suffix)

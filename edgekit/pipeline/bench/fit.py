@@ -8,6 +8,7 @@ from typing import Any
 
 from edgekit.errors import DeviceError, EdgekitError
 from edgekit.pipeline.bench.cell import Cell
+from edgekit.results.measures import MemoryFit
 from edgekit.types import Evidence
 
 log = logging.getLogger("edgekit")
@@ -23,7 +24,7 @@ _RUNS = 2
 _LIMIT_S = 60.0
 
 
-def would_fit(cell: Cell) -> dict[str, Any]:
+def would_fit(cell: Cell) -> MemoryFit:
     """``limit_bytes``, the smallest limit under which the model loaded and ran, with every ``probe`` on the way.
 
     It is a limit on this machine, not the memory of another one: evidence ``constrained``.
@@ -45,15 +46,15 @@ def would_fit(cell: Cell) -> dict[str, Any]:
         return not why
 
     limit = smallest(fits, high, RESOLUTION)
-    return {
-        "limit_bytes": limit,
-        "kind": KIND,
-        "counts": COUNTS,
-        "evidence": Evidence.CONSTRAINED.value,
-        "resolution_bytes": RESOLUTION,
-        "unlimited_bytes": high,
-        "probes": probes,
-    }
+    return MemoryFit(
+        limit_bytes=limit,
+        kind=KIND,
+        counts=COUNTS,
+        evidence=Evidence.CONSTRAINED,
+        resolution_bytes=RESOLUTION,
+        unlimited_bytes=high,
+        probes=tuple(probes),
+    )
 
 
 def smallest(fits: Callable[[int], bool], guess: int, resolution: int) -> int:

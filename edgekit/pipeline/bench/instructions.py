@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from edgekit.devices import WorkerClient
 from edgekit.devices.device import transport_for
@@ -11,6 +10,7 @@ from edgekit.devices.emulator import EmulatorTransport
 from edgekit.errors import DeviceError, UnsupportedError, WorkerCrashError
 from edgekit.leftovers import scratch_folder
 from edgekit.pipeline.bench.cell import Cell
+from edgekit.results.measures import Instructions
 from edgekit.types import Evidence
 
 RUNS = 10
@@ -21,7 +21,7 @@ COUNTS = (
 )
 
 
-def count_instructions(cell: Cell) -> dict[str, Any]:
+def count_instructions(cell: Cell) -> Instructions:
     """``per_run``: the count of 2N runs less that of N runs, over N, so that what both have in common falls out.
 
     Raises:
@@ -49,7 +49,7 @@ def count_instructions(cell: Cell) -> dict[str, Any]:
     return per_run(marks, RUNS)
 
 
-def per_run(marks: list[int], runs: int) -> dict[str, Any]:
+def per_run(marks: list[int], runs: int) -> Instructions:
     """From the counts before N runs, after them, and after 2N more.
 
     Raises:
@@ -58,10 +58,10 @@ def per_run(marks: list[int], runs: int) -> dict[str, Any]:
     if len(marks) != 3 or not marks[0] < marks[1] < marks[2]:
         raise DeviceError(f"the plugin of qemu wrote {marks}, wanted three counts that grow")
     once, twice = marks[1] - marks[0], marks[2] - marks[1]
-    return {
-        "per_run": round((twice - once) / runs),
-        "runs": [runs, 2 * runs],
-        "counted": [once, twice],
-        "counts": COUNTS,
-        "evidence": Evidence.EMULATED.value,
-    }
+    return Instructions(
+        per_run=round((twice - once) / runs),
+        runs=(runs, 2 * runs),
+        counted=(once, twice),
+        counts=COUNTS,
+        evidence=Evidence.EMULATED,
+    )

@@ -20,10 +20,11 @@ import numpy as np
 from edgekit.bench.noisefloor import state_folder
 from edgekit.bench.schedule import Plan
 from edgekit.bench.session import TakenBlock
-from edgekit.bench.tools import ToolRun
 from edgekit.documents import typed
 from edgekit.errors import EdgekitError, InputError
 from edgekit.pipeline.checkpoint_log import CheckpointLog, InUseError, clear_old, digest_of, read_lines
+from edgekit.results.base import to_json
+from edgekit.results.measures import ToolRun
 
 log = logging.getLogger("edgekit")
 
@@ -63,7 +64,7 @@ class Part:
 
     def keep_run(self, cell: int, place: int, run: ToolRun) -> None:
         row = {"part": self.name, "cell": self.places[cell], "place": place}
-        self.journal.write(row | {"invocation": run.document()})
+        self.journal.write(row | {"invocation": to_json(run)})
 
 
 class Journal:

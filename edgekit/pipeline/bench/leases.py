@@ -8,11 +8,13 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 from edgekit.devices import WorkerClient
 from edgekit.devices.stop import pause
 from edgekit.errors import DeviceError
+from edgekit.results.bench import Lease
 
 log = logging.getLogger("edgekit")
 SHARED: Final = ("ssh",)
@@ -29,7 +31,7 @@ def leased(
     seconds: float,
     waiting: Callable[[], None] = lambda: None,
     wait_s: float = WAIT_S,
-) -> Iterator[list[dict[str, Any]]]:
+) -> Iterator[list[Lease]]:
     """Holds the lease of one machine; what became of it stands in the list once it is given up.
 
     Args:
@@ -41,7 +43,7 @@ def leased(
     Raises:
         DeviceError: somebody else holds it, and did so all the time.
     """
-    told: list[dict[str, Any]] = []
+    told: list[Lease] = []
     if not doors:
         yield told
         return
@@ -49,17 +51,15 @@ def leased(
     row = _take(client, name, seconds, (waiting, wait_s))
     yield told
     try:
-        row |= {"busy_after": client.environment()["busy"], "kept": client.lease_is_mine()}
+        row = replace(row, busy_after=client.environment()["busy"], kept=client.lease_is_mine())
     except DeviceError as error:  # what was timed before is still what it is
-        row |= {"busy_after": None, "kept": False, "lost": str(error)}
+        row = replace(row, busy_after=None, kept=False, lost=str(error))
     client.close()  # the lease goes with its worker: others need not wait for the rest of a fleet
     told.append(row)
     _warn(row, name)
 
 
-def _take(
-    client: WorkerClient, name: str, seconds: float, patience: tuple[Callable[[], None], float]
-) -> dict[str, Any]:
+def _take(client: WorkerClient, name: str, seconds: float, patience: tuple[Callable[[], None], float]) -> Lease:
     waiting, wait_s = patience
     owner = f"{getpass.getuser()}@{socket.gethostname()}"
     started, said = time.monotonic(), False
@@ -78,13 +78,8 @@ def _take(
             said = True
         pause(min(ASK_EVERY_S, wait_s))
     there = client.environment()
-    return {
-        "device": name,
-        "owner": owner,
-        "waited_s": round(waited, 1),
-        "cores": there["cores"],
-        "busy_before": there["busy"],
-    }
+    cores, busy = there["cores"], there["busy"]
+    return Lease(device=name, owner=owner, waited_s=round(waited, 1), cores=cores, busy_before=busy)
 
 
 def _told(holder: Mapping[str, Any]) -> str:
@@ -92,14 +87,14 @@ def _told(holder: Mapping[str, Any]) -> str:
     return f"{holder['owner']} for {holder['held_s']:.0f} s, and for at most {left:.0f} s more"
 
 
-def _warn(row: Mapping[str, Any], name: str) -> None:
+def _warn(row: Lease, name: str) -> None:
     """Says what may have spoilt the figures: a lease that was taken over, and threads that ran beside the bench."""
-    if "lost" in row:
-        log.warning("%s: lost before it could be given up: %s", name, row["lost"])
-    elif not row["kept"]:
+    if row.lost is not None:
+        log.warning("%s: lost before it could be given up: %s", name, row.lost)
+    elif not row.kept:
         log.warning("%s: somebody took the lease over while this ran; time it again", name)
-    for when in ("before", "after"):
-        busy, cores = row[f"busy_{when}"], row["cores"]
+    cores = row.cores
+    for when, busy in (("before", row.busy_before), ("after", row.busy_after)):
         if isinstance(busy, int) and isinstance(cores, int) and 2 * busy >= cores:
             log.warning(
                 "%s: %d other threads ran on its %d cores %s the run; its times may be too long",

@@ -16,6 +16,7 @@ from edgekit.bench.session import Session, Taken, TakenBlock
 from edgekit.errors import DeviceError, EdgekitError
 from edgekit.options.bench import BenchOptions
 from edgekit.pipeline.bench.cell import Cell
+from edgekit.results.measures import Load
 from edgekit.types import SUPPORTED_SAMPLES, Latency, percentile_ns
 
 log = logging.getLogger("edgekit")
@@ -50,7 +51,7 @@ class _Pass:
 
 
 def under_load(cells: Sequence[Cell], options: BenchOptions) -> tuple[Session, list[Mapping[str, Any]]]:
-    """The latencies of every cell, and what belongs into its document beside them."""
+    """The latencies of every cell, and what belongs into its entry beside them."""
     taken: list[Taken] = []
     extras: list[Mapping[str, Any]] = []
     for cell in cells:
@@ -74,14 +75,14 @@ def under_load(cells: Sequence[Cell], options: BenchOptions) -> tuple[Session, l
 def _at_rate(cell: Cell, options: BenchOptions, rate: float) -> tuple[_Pass, dict[str, Any]]:
     duration_ns = int(options.seconds * 1e9)
     found = _serve(cell, options, rate, duration_ns, give_up_ns=duration_ns, seed=options.seed)
-    document = _document(found, options)
+    more: dict[str, Any] = {}
     if options.scenario == "fixed-rate":
         deadline_ms = 1000 / rate if options.latency_bound is None else options.latency_bound
         missed = int((found.latency_ns > deadline_ms * 1e6).sum()) + found.given_up
-        document |= {"deadline_ms": deadline_ms, "missed": missed, "share_missed": missed / found.queries}
+        more = {"deadline_ms": deadline_ms, "missed": missed, "share_missed": missed / found.queries}
     elif options.latency_bound is not None:
-        document |= {"latency_bound_ms": options.latency_bound, "passed": found.passes(options.latency_bound).passed}
-    return found, {options.scenario.replace("-", "_"): document}
+        more = {"latency_bound_ms": options.latency_bound, "passed": found.passes(options.latency_bound).passed}
+    return found, {options.scenario.replace("-", "_"): _load(found, options, **more)}
 
 
 def _search(cell: Cell, options: BenchOptions) -> tuple[_Pass, dict[str, Any]]:
@@ -119,10 +120,16 @@ def _search(cell: Cell, options: BenchOptions) -> tuple[_Pass, dict[str, Any]]:
         found = _serve(cell, options, rate, int(seconds * 1e9), give_up_ns=int(10e6 * bound), seed=seed)
         trials.append(found.passes(bound))
         if trials[-1].passed:
-            document = _document(found, options) | {"latency_bound_ms": bound, "passed": True}
-            document |= {"highest_rate_per_s": rate, "capacity_per_s": capacity}
-            document["trials"] = [{"rate_per_s": t.rate, "passed": t.passed, "p99_ms": t.latency_ms} for t in trials]
-            return found, {"server": document}
+            load = _load(
+                found,
+                options,
+                latency_bound_ms=bound,
+                passed=True,
+                highest_rate_per_s=rate,
+                capacity_per_s=capacity,
+                trials=tuple({"rate_per_s": t.rate, "passed": t.passed, "p99_ms": t.latency_ms} for t in trials),
+            )
+            return found, {"server": load}
     why = f"one query takes {service_ms:.3g} ms by itself"
     if any(trial.latency_ms is None and not trial.passed for trial in trials):
         why += f", and a p{PERCENT} needs {SUPPORTED_SAMPLES[PERCENT]} queries, too many for --seconds at low rates"
@@ -132,19 +139,20 @@ def _search(cell: Cell, options: BenchOptions) -> tuple[_Pass, dict[str, Any]]:
     )
 
 
-def _document(found: _Pass, options: BenchOptions) -> dict[str, Any]:
-    return {
-        "rate_per_s": found.rate,
-        "queries": found.queries,
-        "given_up": found.given_up,
-        "longest_line": found.longest_line,
-        "utilisation": float(found.service_ns.sum()) / found.wall_ns,
-        "service_ms": {
+def _load(found: _Pass, options: BenchOptions, **more: Any) -> Load:
+    return Load(
+        rate_per_s=found.rate,
+        queries=found.queries,
+        given_up=found.given_up,
+        longest_line=found.longest_line,
+        utilisation=float(found.service_ns.sum()) / found.wall_ns,
+        service_ms={
             "mean": float(found.service_ns.mean()) / 1e6,
             "p50": percentile_ns(found.service_ns, 50) / 1e6,
         },
-        "arrivals": "fixed" if options.scenario == "fixed-rate" else "poisson",
-    }
+        arrivals="fixed" if options.scenario == "fixed-rate" else "poisson",
+        **more,
+    )
 
 
 def _serve(cell: Cell, options: BenchOptions, rate: float, duration_ns: int, *, give_up_ns: int, seed: int) -> _Pass:

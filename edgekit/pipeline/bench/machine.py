@@ -23,6 +23,7 @@ from edgekit.bench.result import CellResult
 from edgekit.bench.statistics import block_medians
 from edgekit.devices import open_worker
 from edgekit.errors import DeviceError
+from edgekit.results.bench import Others
 from edgekit.types import DeviceSpec
 from edgekit.version import __version__
 
@@ -82,7 +83,7 @@ def learn(ledger: Ledger, results: Sequence[CellResult], floor: NoiseFloor) -> N
         if noise is None or len(set(result.owners)) < 2:
             continue
         found = replicated(np.log(block_medians(result.blocks)), result.owners, floor)
-        where = setting.runtime, setting.device["name"], setting.threads, setting.batch, setting.scenario
+        where = setting.runtime, setting.device.name, setting.threads, setting.batch, setting.scenario
         visits.setdefault(
             " ".join(map(str, (setting.sha256, *where))) + (NOISY if noise.verdict == "noisy" else ""),
             (time.time(), found.centre, found.error**2),
@@ -91,11 +92,12 @@ def learn(ledger: Ledger, results: Sequence[CellResult], floor: NoiseFloor) -> N
 
 
 class Watch:
-    """Who else used the processor from its making to :meth:`document`; ``own``: the pids that are ours."""
+    """Who else used the processor from its making to :meth:`others`; ``own``: the pids that are ours."""
 
     def __init__(self, own: Iterable[int | None]) -> None:
         self._own = {os.getpid(), *(pid for pid in own if pid is not None)}
         self._before = snapshot()
 
-    def document(self) -> Mapping[str, Any]:
+    def others(self) -> Others:
+        """What they used."""
         return between(self._before, snapshot(), self._own)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from edgekit.documents import typed
 from edgekit.errors import InputError, UsageError
 from edgekit.options.base import flag_of, option_fields
 from edgekit.options.bench import NOT_TIMED, BenchOptions
-from edgekit.pipeline.compare import HOW, read_document
+from edgekit.pipeline.compare import HOW, read_record
+from edgekit.results.bench import Entry, Machine
 
 _PROGRAMS = ("on", "tool")
 """Options that start programs or reach other machines: what a file says of them has to be typed, too."""
@@ -44,37 +45,34 @@ def read_replay(options: BenchOptions) -> Replay:
             f"--replay runs the same again; leave out {', '.join(flag_of(BenchOptions, name) for name in others)}, "
             "or run the bench with --baseline"
         )
-    document = read_document(path)
-    protocol = document.get("protocol") or {}
-    rows = protocol.get("options")
+    record = read_record(path)
+    rows, timing = record.protocol.options, record.protocol.timing
     if rows is None:
         raise InputError(f"{path} does not hold the options it was made with; it is of an older edgekit; {HOW}")
     try:
         saved = typed(BenchOptions, rows, "its options")
-        alone: Any = {"devices": [text.strip() for text in saved.on], **protocol}
-        machines = protocol.get("machines") or [alone]
-        timed = [typed(_Machine, row, "its machine") for row in machines if isinstance(row.get("plan"), dict)]
+        alone = Machine(devices=tuple(text.strip() for text in saved.on), timing=timing)
+        plans = dict(_plans(record.protocol.machines or (alone,)))
     except (ValueError, UsageError) as error:
         raise InputError(f"{path}: its options are not those of this edgekit ({error}); {HOW}") from error
-    if not timed:
+    if not plans:
         raise InputError(f"{path} does not hold the plan it was made with; it is of an older edgekit; {HOW}")
     if not saved.paths:
         raise InputError(f"{path} names no models; {HOW}")
     _check_programs(path, saved, options)
     own = {one.name for one in option_fields(BenchOptions)} - NOT_TIMED - {"replay", "baseline"}
     keywords = {name: getattr(saved, name) for name in rows if name in own}
-    keywords["workers"] = max((entry.get("workers", 1) for entry in document["results"]), default=1)
-    for entry in document["results"]:
+    keywords["workers"] = max(entry.workers for entry in record.results)
+    for entry in record.results:
         _check_same_file(entry, path)
-    plans = {row.devices: replace(row.plan, rounds=min(row.rounds, MOST_ROUNDS)) for row in timed}
     return Replay(keywords, plans)
 
 
-@dataclass(frozen=True, slots=True)
-class _Machine:
-    devices: tuple[str, ...]
-    plan: Plan
-    rounds: int
+def _plans(machines: Sequence[Machine]) -> Iterator[tuple[tuple[str, ...], Plan]]:
+    for machine in machines:
+        if machine.timing.plan is not None and machine.timing.rounds is not None:
+            plan = typed(Plan, machine.timing.plan, "its machine.plan")
+            yield machine.devices, replace(plan, rounds=min(machine.timing.rounds, MOST_ROUNDS))
 
 
 def _check_programs(path: str, saved: BenchOptions, options: BenchOptions) -> None:
@@ -93,9 +91,9 @@ def _check_programs(path: str, saved: BenchOptions, options: BenchOptions) -> No
             )
 
 
-def _check_same_file(entry: Mapping[str, Any], path: str | Path) -> None:
-    model = Path(str(entry.get("model")))
-    if model.is_file() and sha256_model(model) != entry.get("sha256"):
+def _check_same_file(entry: Entry, path: str | Path) -> None:
+    model = Path(entry.model)
+    if model.is_file() and sha256_model(model) != entry.sha256:
         raise InputError(
             f"{model} is not the file that {path} was made with (another checksum); "
             f"to compare the two: edgekit bench {model} --baseline {path}"

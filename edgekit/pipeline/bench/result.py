@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgekit.bench.compare import MARGIN, Comparison
 from edgekit.bench.curve import thread_curves
 from edgekit.bench.ledger import not_delegated
 from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor, wider
@@ -18,7 +17,8 @@ from edgekit.bench.session import Session
 from edgekit.errors import DeviceError, EdgekitError, GateError, UsageError
 from edgekit.options.bench import BenchOptions
 from edgekit.pipeline.bench.journal import Journal
-from edgekit.pipeline.compare import CompareResult, gate_document, gate_error
+from edgekit.results.bench import Baseline, BenchRecord, Compressed, Lease, Machine, Nothing, Others, Protocol, Timing
+from edgekit.results.compare import MARGIN, CompareResult, Comparison, gate_error, gate_of
 
 log = logging.getLogger("edgekit")
 
@@ -32,7 +32,7 @@ class MachineRun:
         cells: places of its cells in the whole run; ``results`` are theirs.
         session: None where no cell could be opened.
         floor: what is known of its noise.
-        others: who else used its processor; empty on a machine other than this one.
+        others: who else used its processor; nothing on a machine other than this one.
     """
 
     devices: tuple[str, ...]
@@ -40,25 +40,25 @@ class MachineRun:
     results: tuple[CellResult, ...]
     session: Session | None = None
     floor: NoiseFloor = BUILT_IN
-    others: Mapping[str, Any] = field(default_factory=dict)
-    leases: tuple[Mapping[str, Any], ...] = ()
+    others: Others | Nothing = field(default_factory=Nothing)
+    leases: tuple[Lease, ...] = ()
 
-    def document(self) -> dict[str, Any]:
+    def timing(self) -> Timing:
         """How its cells were timed; ``order`` names them by their places in the whole run."""
         if self.session is None:
-            return {"rounds": 0, "order": []}
+            return Timing(rounds=0, order=())
         session, plan = self.session, self.session.plan
-        return {
-            "rounds": len(session.order),
-            "block_ms": plan.block_ns / 1e6,
-            "order": [[self.cells[index] for index in round_] for round_ in session.order],
-            "plan": asdict(plan),
-            "noise_floor": self.floor.document(),
-            "thermometer": dict(session.reference),
-            "others": dict(self.others),
-            "parent_cores": round(session.parent_share, 4),
-            "kept_blocks": session.kept,
-        }
+        return Timing(
+            rounds=len(session.order),
+            block_ms=plan.block_ns / 1e6,
+            order=tuple(tuple(self.cells[index] for index in round_) for round_ in session.order),
+            plan=asdict(plan),
+            noise_floor=self.floor.document(),
+            thermometer=session.reference,
+            others=self.others,
+            parent_cores=round(session.parent_share, 4),
+            kept_blocks=session.kept,
+        )
 
 
 @dataclass(frozen=True)
@@ -116,42 +116,52 @@ class BenchResult:
             return self.against.failure()
         return gate_error(self.comparisons, self.options.fail_slower)
 
-    def document(self) -> dict[str, Any]:
-        """The body of the ``bench`` document, with the protocol and the order the blocks ran in."""
-        body: dict[str, Any] = {
-            "results": [result.document() for result in self.results],
-            "comparisons": [comparison.document() for comparison in self.comparisons],
-            "seed": self.options.seed,
-            "protocol": {
-                "seconds": self.options.seconds,
-                "clock_cost_ns": self.clock_cost_ns,
-                "margin": MARGIN,
-                "options": self.options.protocol(),
-                "leases": [dict(lease) for machine in self.machines for lease in machine.leases],
-                **self._timing(),
-            },
-        }
-        parents = compare_with_parents(self.results)
-        if parents:
-            body["parents"] = [comparison.document() for comparison in parents]
-        curves = thread_curves(self.results)
-        if curves:
-            body["thread_curves"] = curves
-        if self.against is None:
-            return body | gate_document(self.comparisons, self.options.fail_slower)
-        path = str(self.options.replay or self.options.baseline)
-        return body | {"baseline": {"path": path, **self.against.document()}}
+    @functools.cached_property
+    def record(self) -> BenchRecord:
+        """The ``bench`` document, with the protocol and the order the blocks ran in."""
+        options, against = self.options, self.against
+        baseline = None
+        if against is not None:
+            path = str(options.replay or options.baseline)
+            baseline = Baseline(
+                path=path,
+                comparisons=against.comparisons,
+                verdict=against.verdict,
+                unmatched=against.unmatched,
+                gate=against.gate,
+            )
+        return BenchRecord(
+            results=tuple(result.entry() for result in self.results),
+            comparisons=self.comparisons,
+            seed=options.seed,
+            protocol=Protocol(
+                seconds=options.seconds,
+                clock_cost_ns=self.clock_cost_ns,
+                margin=MARGIN,
+                options=options.protocol(),
+                leases=tuple(lease for machine in self.machines for lease in machine.leases),
+                machines=self._machines() if len(self.machines) > 1 else None,
+                timing=self._timing(),
+            ),
+            parents=compare_with_parents(self.results) or None,
+            thread_curves=tuple(thread_curves(self.results)) or None,
+            gate=gate_of(self.comparisons, options.fail_slower) if against is None else None,
+            baseline=baseline,
+        )
 
-    def _timing(self) -> dict[str, Any]:
-        """How the cells were timed: of one machine as it is, of several under ``machines``, each with its devices."""
+    def document(self) -> dict[str, Any]:
+        """The body of the ``bench`` document."""
+        return self.record.document()
+
+    def _machines(self) -> tuple[Machine, ...]:
+        return tuple(Machine(devices=one.devices, cells=one.cells, timing=one.timing()) for one in self.machines)
+
+    def _timing(self) -> Timing:
+        """How the cells were timed: of one machine as it is, of several what holds for all of them."""
         if len(self.machines) == 1:
-            return self.machines[0].document()
-        rows = [
-            {"devices": list(machine.devices), "cells": list(machine.cells), **machine.document()}
-            for machine in self.machines
-        ]
-        kept = sum(row.get("kept_blocks", 0) for row in rows)
-        return {"machines": rows, "noise_floor": self.floor.document(), "kept_blocks": kept}
+            return self.machines[0].timing()
+        kept = sum(machine.session.kept for machine in self.machines if machine.session is not None)
+        return Timing(noise_floor=self.floor.document(), kept_blocks=kept)
 
 
 def compare_cells(results: Sequence[CellResult]) -> tuple[Comparison, ...]:
@@ -161,7 +171,7 @@ def compare_cells(results: Sequence[CellResult]) -> tuple[Comparison, ...]:
     """
     groups: dict[tuple[str, int], list[CellResult]] = {}
     for result in results:
-        groups.setdefault((result.setting.device["name"], result.setting.threads), []).append(result)
+        groups.setdefault((result.setting.device.name, result.setting.threads), []).append(result)
     comparisons = []
     for (device, _), group in groups.items():
         first = group[0]
@@ -180,13 +190,14 @@ def compare_with_parents(results: Sequence[CellResult]) -> tuple[Comparison, ...
     and threads, in the same runtime."""
 
     def place(result: CellResult) -> tuple[Any, ...]:
-        return result.setting.device["name"], result.setting.threads, result.setting.runtime, result.setting.sha256
+        return result.setting.device.name, result.setting.threads, result.setting.runtime, result.setting.sha256
 
     timed = {place(result): result for result in results if result.timed}
     found = []
     for result in results:
-        parent = (result.extras.get("compressed") or {}).get("parent") or {}
-        other = timed.get((*place(result)[:3], parent.get("sha256")))
+        compressed = result.extras.get("compressed")
+        parent = compressed.parent if isinstance(compressed, Compressed) else None
+        other = None if parent is None else timed.get((*place(result)[:3], parent.sha256))
         if result.timed and other is not None:
             found.append(_compared(result, other))
     return tuple(found)
@@ -194,7 +205,5 @@ def compare_with_parents(results: Sequence[CellResult]) -> tuple[Comparison, ...
 
 def _compared(a: CellResult, b: CellResult) -> Comparison:
     found = a.compared_with(b, (a.setting.model, b.setting.model))
-    runtimes = [a.setting.runtime, b.setting.runtime]
-    return replace(
-        found, setting={"device": a.setting.device["name"], "threads": a.setting.threads, "runtimes": runtimes}
-    )
+    runtimes = (a.setting.runtime, b.setting.runtime)
+    return replace(found, device=a.setting.device.name, threads=a.setting.threads, runtimes=runtimes)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 from edgekit.bench.result import CellResult
 from edgekit.bench.roofline import position
+from edgekit.documents import typed
 from edgekit.errors import DeviceError
 from edgekit.pipeline.bench.cell import Cell
+from edgekit.results.measures import Peaks, Roofline, Work
 from edgekit.types import SUPPORTED_SAMPLES, percentile_ns
 
 _LIMIT_S = 120.0
-_measured: dict[tuple[str, int, int], dict[str, float]] = {}
+_measured: dict[tuple[str, int, int], Peaks] = {}
 """Peaks that this process has measured: device, threads, working set as a power of two."""
 
 
-def roofline(result: CellResult, cell: Cell) -> dict[str, Any]:
+def roofline(result: CellResult, cell: Cell) -> Roofline:
     """Work, peaks and position of a cell; see :mod:`edgekit.bench.roofline`.
 
     Raises:
@@ -27,14 +29,13 @@ def roofline(result: CellResult, cell: Cell) -> dict[str, Any]:
         raise DeviceError(f"--roofline needs a p50: {samples.size} runs, {SUPPORTED_SAMPLES[50]} are needed")
     plan = cell.plan
     with cell.worker() as client:
-        work = dict(client.measure("work", cell.feed, timeout_s=_LIMIT_S).header)
-        size = 1 << (int(work["bytes"]) - 1).bit_length()
+        work = typed(Work, client.measure("work", cell.feed, timeout_s=_LIMIT_S).header, "the work")
+        size = 1 << (work.bytes - 1).bit_length()
         key = (plan.device.name, plan.threads, size)
         if key not in _measured:
             told = client.measure("peaks", timeout_s=_LIMIT_S, threads=plan.threads, working_set_bytes=size)
-            _measured[key] = {name: float(value) for name, value in told.header.items()}
+            _measured[key] = typed(Peaks, told.header, "the peaks")
     peaks = _measured[key]
     # the calls of one sample are as many as its runs: what multi-stream does several times counts several times
-    runs = cell.runs
-    work["macs"], work["bytes"] = runs * work["macs"], runs * work["bytes"]
-    return {**work, "peaks": peaks, **position(work, peaks, percentile_ns(samples, 50) / 1e6)}
+    work = replace(work, macs=cell.runs * work.macs, bytes=cell.runs * work.bytes)
+    return position(work, peaks, percentile_ns(samples, 50) / 1e6)

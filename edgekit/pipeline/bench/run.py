@@ -8,11 +8,10 @@ end with.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from edgekit.artifact import sha256_file, sha256_model
 from edgekit.bench.clock import clock_cost_ns
@@ -31,7 +30,8 @@ from edgekit.pipeline.bench.replay import Replay, read_replay
 from edgekit.pipeline.bench.result import BenchResult, MachineRun, compare_cells
 from edgekit.pipeline.bench.timing import Order
 from edgekit.pipeline.bench.tools import check_tools
-from edgekit.pipeline.compare import compare_entries, read_document
+from edgekit.pipeline.compare import compare_entries, read_record
+from edgekit.results.bench import BenchRecord
 from edgekit.version import __version__
 
 log = logging.getLogger("edgekit")
@@ -50,7 +50,7 @@ def bench(options: BenchOptions) -> BenchResult:
     check(options)
     suffix = check_files(options)
     earlier = options.replay if replay is not None else options.baseline
-    baseline = None if earlier is None else read_document(earlier)
+    baseline = None if earlier is None else read_record(earlier)
     plans = make_plans(options.paths, options)
     check_tools(plans, options)
     with ExitStack() as stack:
@@ -61,7 +61,7 @@ def bench(options: BenchOptions) -> BenchResult:
         order = Order(
             options,
             journal,
-            None if baseline is None else baseline["results"],
+            None if baseline is None else baseline.results,
             None if replay is None else replay.plans,
         )
         runs = run_fleet(plans, lambda alone: replace(order, alone=alone), options.progress or _silent)
@@ -119,12 +119,12 @@ def _told_when_interrupted(journal: Journal) -> Iterator[None]:
         raise
 
 
-def _against(result: BenchResult, baseline: Mapping[str, Any], name: str) -> BenchResult:
-    mine = [entry.document() for entry in result.results if entry.timed]
+def _against(result: BenchResult, baseline: BenchRecord, name: str) -> BenchResult:
+    mine = [cell.entry() for cell in result.results if cell.timed]
     if not mine:
         return result
     floor = wider(result.floor, floor_of(baseline))
-    against = compare_entries(mine, baseline["results"], ("this run", name), result.options.fail_slower, floor)
+    against = compare_entries(mine, baseline.results, ("this run", name), result.options.fail_slower, floor)
     return replace(result, against=against)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from contextvars import copy_context
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,9 @@ from edgekit.pipeline.bench.leases import leased
 from edgekit.pipeline.bench.loads import under_load
 from edgekit.pipeline.bench.machine import Watch, learn, machine_ledger, reference_on
 from edgekit.pipeline.bench.result import MachineRun
-from edgekit.pipeline.compare import Entry, match
+from edgekit.pipeline.compare import match
+from edgekit.results.base import to_json
+from edgekit.results.bench import Entry, Nothing, Others
 
 log = logging.getLogger("edgekit")
 
@@ -88,7 +90,7 @@ def time_machine(
         if options.scenario in LOADS:
             note("timing", 0, 0)
             session, extras = under_load(cells, options)
-            others: Mapping[str, Any] = {}
+            others: Others | Nothing = Nothing()
         else:
             session, others = _interleaved(cells, order, note, (began, here, devices))
             extras = [{}] * len(cells)
@@ -110,7 +112,7 @@ def failed(devices: Sequence[str], plans: Sequence[CellPlan], error: DeviceError
 
 def _interleaved(
     cells: Sequence[Cell], order: Order, note: Note, where: tuple[int, bool, Sequence[str]]
-) -> tuple[Session, Mapping[str, Any]]:
+) -> tuple[Session, Others | Nothing]:
     """The timed blocks, and who else used the processor meanwhile. ``where``: see :func:`time_machine`."""
     (began, here, devices), options = where, order.options
     with ExitStack() as stack:
@@ -128,13 +130,13 @@ def _interleaved(
             fixed=_fixed(order.plans, devices),
             note=lambda done, rounds: note("timing", done, rounds),
         )
-        return session, watch.document() if here else {}
+        return session, watch.others() if here else Nothing()
 
 
 def _part(journal: Journal | None, devices: Sequence[str], cells: Sequence[Cell]) -> Part | None:
     if journal is None:
         return None
-    settings = [asdict(cell.setting()) for cell in cells]
+    settings = [to_json(cell.setting()) for cell in cells]
     return journal.part("+".join(devices), [cell.plan.number for cell in cells], settings)
 
 
@@ -182,7 +184,7 @@ def _check_baseline(cells: Sequence[Cell], baseline: Sequence[Entry], devices: S
     ``devices``: of several machines, those of this one, whose entries of the baseline alone count.
     """
     mine = [_entry(cell) for cell in cells if cell.error is None]
-    theirs = [entry for entry in baseline if devices is None or entry["device"]["name"] in devices]
+    theirs = [entry for entry in baseline if devices is None or entry.device.name in devices]
     pairs, unmatched = match(mine, theirs)
     if not pairs and devices is None:
         raise UsageError(f"the baseline has no result of these cells; only in one of the two: {'; '.join(unmatched)}")
@@ -192,4 +194,8 @@ def _check_baseline(cells: Sequence[Cell], baseline: Sequence[Entry], devices: S
 
 def _entry(cell: Cell) -> Entry:
     setting = cell.setting()
-    return {key: getattr(setting, key) for key in ("model", "runtime", "device", "threads", "batch", "scenario")}
+    where = setting.device, setting.threads, setting.batch, setting.scenario
+    device, threads, batch, scenario = where
+    return Entry(
+        model=setting.model, runtime=setting.runtime, device=device, threads=threads, batch=batch, scenario=scenario
+    )

@@ -9,7 +9,7 @@ import getpass
 import logging
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -21,7 +21,7 @@ from edgekit.bench.result import Setting
 from edgekit.bench.schedule import Plan, orders
 from edgekit.bench.session import Session, Taken
 from edgekit.bench.toolresult import ToolResult
-from edgekit.bench.tools import Tool, ToolRun, last_words, tool_of
+from edgekit.bench.tools import Tool, last_words, tool_of
 from edgekit.devices.adb import Adb
 from edgekit.devices.device import transport_class
 from edgekit.devices.lease import PLACE, Lease
@@ -33,6 +33,10 @@ from edgekit.pipeline.bench.checks import EXTRAS
 from edgekit.pipeline.bench.journal import Part
 from edgekit.pipeline.bench.result import MachineRun
 from edgekit.pipeline.bench.timing import Note, Order
+from edgekit.results.base import to_json
+from edgekit.results.bench import Delegation, Operator
+from edgekit.results.compressed import Device
+from edgekit.results.measures import ToolRun
 from edgekit.types import DeviceSpec, Format
 
 log = logging.getLogger("edgekit")
@@ -63,26 +67,22 @@ class ToolCell:
         spec = plan.device
         cpu = properties.get("soc", "unknown")
         cpu = properties.get("hardware", "unknown") if cpu == "unknown" else cpu
-        device = {
-            "name": spec.name,
-            "kind": spec.kind,
-            "evidence": spec.evidence.value,
-            "cpu": cpu,
-            "cpu_id": "unknown",
-        }
+        device = Device(
+            name=spec.name, kind=spec.kind, evidence=spec.evidence, cpu=cpu, cpu_id="unknown", properties=properties
+        )
         setting = Setting(
             plan.model, sha256_model(path), plan.artifact.format.value, size_bytes(path), self.tool.name,
-            {**device, **properties}, plan.threads, 1, plan.scenario,
+            device, plan.threads, 1, plan.scenario,
         )  # fmt: skip
         last = self.runs[-1] if self.runs else None
         delegation = None
         if last is not None and last.nodes is not None and last.delegated is not None:
-            left = [{"type": "unknown", "by": "the runtime's own kernels"}] * (last.nodes - last.delegated)
-            delegation = {"nodes": last.nodes, "delegated": last.delegated, "by": last.by, "left": left}
+            left = (Operator(type="unknown", by="the runtime's own kernels"),) * (last.nodes - last.delegated)
+            delegation = Delegation(last.nodes, last.delegated, last.by, left)
         return ToolResult(
             setting=setting,
             runs=tuple(self.runs),
-            tool={"name": self.tool.name, "file": self.file, "sha256": sha256_file(self.file)},
+            tool=(self.tool.name, self.file, sha256_file(self.file)),
             peak_memory_bytes=self.memory_bytes,
             delegation=delegation,
             error=self.error,
@@ -155,7 +155,7 @@ def time_with_tools(devices: Sequence[str], plans: Sequence[CellPlan], asked: Or
             for index, cell in enumerate(cells):
                 note("loading", index, len(cells))
                 _try(cell, partial(_bring, device))
-            settings = [asdict(cell.result(properties).setting) for cell in cells]
+            settings = [to_json(cell.result(properties).setting) for cell in cells]
             part = asked.journal.part("+".join(devices), places, settings) if asked.journal else None
             if part is not None:
                 part.begin(chosen)

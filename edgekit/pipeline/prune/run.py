@@ -17,11 +17,12 @@ from edgekit.outputs import as_file
 from edgekit.passes.base import with_params
 from edgekit.pipeline.finetune import fitted_to
 from edgekit.pipeline.prune.checks import check
-from edgekit.pipeline.prune.result import PruneResult
+from edgekit.pipeline.prune.result import result_of
 from edgekit.pipeline.prune.search import amount_for_latency, amount_for_macs, trial_within_drop
 from edgekit.pipeline.prune.trial import Job, Trial, measured, run_trial
 from edgekit.pipeline.train import SUFFIX, checkpoint_path
-from edgekit.quality.evaluate import drop
+from edgekit.results.eval import drop
+from edgekit.results.train import CheckpointFile, PruneResult
 from edgekit.source import builder_of, resolve
 from edgekit.source.foreign import require_torch
 from edgekit.types import Network, Quality
@@ -57,10 +58,8 @@ def prune(options: PruneOptions) -> PruneResult:
         trial, candidates = _made(job, before, file)
         size, digest = file.stat().st_size, sha256_file(file)
     step = with_params(trial.step, steps=schedule.steps)
-    return PruneResult(
-        place, size, digest, network, trial.network, step, before, trial.after_pruning, trial.after_finetuning,
-        trial.fit, trial.notes, tuple(candidates),
-    )  # fmt: skip
+    written = CheckpointFile(path=place, bytes=size, sha256=digest)
+    return result_of(written, network, trial, step, before, candidates)
 
 
 def _made(job: Job, before: Quality | None, place: Path) -> tuple[Trial, list[Mapping[str, Any]]]:

@@ -15,7 +15,7 @@ from edgekit.passes.methods import Structured
 from edgekit.pipeline.bench import bench
 from edgekit.pipeline.export import export
 from edgekit.pipeline.prune.trial import Job, Trial, pass_of, run_trial
-from edgekit.quality.evaluate import drop
+from edgekit.results.eval import drop
 from edgekit.types import Network, Quality
 
 log = logging.getLogger("edgekit")
@@ -184,7 +184,7 @@ def timed(network: Network, format_: str, on: str) -> float:
         failure = result.failure()
         if failure is not None:
             raise failure
-        took = result.results[0].latency()["p50"]
+        took = result.results[0].latency().p50
     if took is None:
         raise GateError(f"too few runs in {SECONDS:g} s for a median; the network is too slow to be looked for so")
     return float(took)

@@ -22,7 +22,6 @@ from edgekit.errors import GateError, InputError, UsageError
 from edgekit.models.checkpoint import save_checkpoint, weights_sha256
 from edgekit.models.family import Hyperparameters
 from edgekit.models.samples import Samples
-from edgekit.models.training import Fit
 from edgekit.models.weight_norm import without_weight_norms
 from edgekit.options.prune import PruneOptions
 from edgekit.passes.base import Pass, with_params
@@ -33,6 +32,7 @@ from edgekit.passes.prune_weights import kept_at_zero
 from edgekit.pipeline.finetune import finetune_options
 from edgekit.pipeline.prune.checks import Schedule
 from edgekit.pipeline.train import hyperparameters, module_quality, train_network, training_versions
+from edgekit.results.train import Fit
 from edgekit.source import resolve
 from edgekit.types import Network, PassResult, Quality, Step
 
@@ -189,7 +189,7 @@ def _tuned(job: Job, pruned: Network, work: Path, k: int) -> tuple[Network, Qual
         trained = train_network(
             pruned, job.samples, plan, work, tuning, device=options.train_on, teacher=teacher, progress=options.progress
         )
-    return trained.network, trained.quality, trained.fit
+    return trained.network, trained.quality, trained.training.fit
 
 
 def _finished(work: Path, steps: tuple[Step, ...], builder: str | None) -> Network | None:

@@ -2,13 +2,11 @@
 
 Checks of the options (checks), the samples (samples), the ranges found on them (ranges), a file as it runs (measure),
 what its operators take on the target (kernels), one compressed file (make), its proof (proof), what each operator
-costs by itself (plan, mixed), what it has to be (gates, floor), the order of all that (run), what came of it
-(result)."""
+costs by itself (plan, mixed), what it has to be (gates, floor), the order of all that (run)."""
 
-from edgekit.pipeline.quantize.plan import Plan as Plan
-from edgekit.pipeline.quantize.result import QuantizePlan as QuantizePlan
-from edgekit.pipeline.quantize.result import QuantizeResult as QuantizeResult
 from edgekit.pipeline.quantize.run import plan_mixed as plan_mixed
 from edgekit.pipeline.quantize.run import plan_quantize as plan_quantize
 from edgekit.pipeline.quantize.run import quantize_one as quantize_one
 from edgekit.pipeline.quantize.samples import SAMPLES as SAMPLES
+from edgekit.results.quantize import QuantizePlan as QuantizePlan
+from edgekit.results.quantize import QuantizeResult as QuantizeResult

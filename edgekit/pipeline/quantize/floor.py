@@ -5,14 +5,14 @@ from __future__ import annotations
 from edgekit.errors import ModelError, QualityError
 from edgekit.pipeline.quantize.make import Work
 from edgekit.pipeline.quantize.mixed import ranked
-from edgekit.pipeline.quantize.plan import Plan
 from edgekit.pipeline.quantize.proof import Proof
+from edgekit.results.quantize import MixedPlan
 
 COSTLIEST = 3
 """Operators that a refusal names."""
 
 
-def check_floor(work: Work, proof: Proof, plan: Plan | None, *, binding: bool) -> tuple[str, ...]:
+def check_floor(work: Work, proof: Proof, plan: MixedPlan | None, *, binding: bool) -> tuple[str, ...]:
     """What is to be said of a file that misses a floor that does not bind.
 
     Args:
@@ -35,7 +35,7 @@ def check_floor(work: Work, proof: Proof, plan: Plan | None, *, binding: bool) -
     )
 
 
-def _costs(work: Work, proof: Proof, plan: Plan | None) -> str:
+def _costs(work: Work, proof: Proof, plan: MixedPlan | None) -> str:
     """Which operators cost most, or why that is not known: some run in a delegate alone."""
     kept = plan.keep if plan is not None else ()
     try:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from edgekit.artifact import size_bytes
 from edgekit.devices import parse_device
 from edgekit.errors import DataError, QualityError
 from edgekit.options.quantize import INTEGERS_ONLY, QuantizeOptions
 from edgekit.passes.schemes import scheme
-from edgekit.quality.evaluate import Evaluation, drop
+from edgekit.results.compressed import TimeRatio
+from edgekit.results.eval import Evaluation, drop
 from edgekit.types import Artifact, Verdict
 
 GAIN = 0.1
@@ -23,7 +22,7 @@ def is_timed(options: QuantizeOptions) -> bool:
     return bool(options.seconds) and options.for_ == "cpu" and parse_device(options.device).evidence.has_time
 
 
-def check_time(options: QuantizeOptions, time: Mapping[str, Any] | None) -> tuple[str, ...]:
+def check_time(options: QuantizeOptions, time: TimeRatio | None) -> tuple[str, ...]:
     """What is to be said of the time of the file.
 
     Args:
@@ -32,9 +31,9 @@ def check_time(options: QuantizeOptions, time: Mapping[str, Any] | None) -> tupl
     Raises:
         QualityError: the scheme is there to make files faster, and this one is called slower than its parent.
     """
-    if time is None or time["verdict"] != Verdict.SLOWER.value:
+    if time is None or time.verdict is not Verdict.SLOWER:
         return ()
-    found = f"{time['ratio_p50']:.2f} times its parent's time on {options.device}"
+    found = f"{time.ratio_p50:.2f} times its parent's time on {options.device}"
     if not scheme(options.scheme).for_speed:
         return (f"slower: it takes {found}",)
     if options.allow_slower:
@@ -45,9 +44,7 @@ def check_time(options: QuantizeOptions, time: Mapping[str, Any] | None) -> tupl
     )
 
 
-def check_gain(
-    options: QuantizeOptions, parent: Artifact, made: Path, time: Mapping[str, Any] | None
-) -> tuple[str, ...]:
+def check_gain(options: QuantizeOptions, parent: Artifact, made: Path, time: TimeRatio | None) -> tuple[str, ...]:
     """What is to be said of an int8 file that is less than a tenth smaller than its parent, where nobody timed it.
 
     A target that computes on integers only gains by it what no float file has: it may even grow there.
@@ -59,7 +56,7 @@ def check_gain(
         return ()
     before, after = size_bytes(parent.path), made.stat().st_size
     found = f"the file has {after:,} bytes, its parent {before:,}"
-    if after <= (1 - GAIN) * before or (time is not None and time["verdict"] == Verdict.FASTER.value):
+    if after <= (1 - GAIN) * before or (time is not None and time.verdict is Verdict.FASTER):
         return ()
     if time is None:
         return (f"{found}, and it was not timed: whether anything was gained is not known",)

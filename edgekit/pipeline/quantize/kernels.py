@@ -32,6 +32,7 @@ from edgekit.passes.tflite_kernels import pairs
 from edgekit.passes.tflite_prepare import prepared
 from edgekit.passes.tflite_products import HARD_SWISH, with_products
 from edgekit.passes.tflite_single import Cutter, conversion
+from edgekit.results.quantize import KernelTimes
 from edgekit.types import Artifact, Feed, Format, Signature
 
 log = logging.getLogger("edgekit")
@@ -59,18 +60,18 @@ class KernelPlan:
     why: str = ""
     weighed: bool = False
 
-    def document(self) -> list[dict[str, Any]]:
-        """``[{"operator", "kind", "integer_ns", "float_ns", "kept"}]``; times are null where none was taken."""
-        return [
-            {
-                "operator": one.name,
-                "kind": one.kind,
-                "integer_ns": _whole(one.integer_ns),
-                "float_ns": _whole(one.float_ns),
-                "kept": FLOAT if one.name in self.keep_float else INTEGERS,
-            }
+    def rows(self) -> tuple[KernelTimes, ...]:
+        """The operators as they stand in documents."""
+        return tuple(
+            KernelTimes(
+                one.name,
+                one.kind,
+                _whole(one.integer_ns),
+                _whole(one.float_ns),
+                FLOAT if one.name in self.keep_float else INTEGERS,
+            )
             for one in self.kernels
-        ]
+        )
 
     def reasons(self) -> dict[str, str]:
         """Operator name -> why it stays in float."""

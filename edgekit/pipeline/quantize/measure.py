@@ -12,9 +12,10 @@ from edgekit.data.preprocess import feeds
 from edgekit.data.seeded import seeded_feed
 from edgekit.devices import open_runner
 from edgekit.errors import DeviceError
-from edgekit.quality.evaluate import Evaluation, evaluate, measurable
+from edgekit.quality.evaluate import evaluate, measurable
 from edgekit.quality.integer_selftest import SEED
 from edgekit.quality.lengths import Probe, probes
+from edgekit.results.eval import Evaluation
 from edgekit.runtime.base import Runner
 from edgekit.runtime.stream import sequences, streaming_of
 from edgekit.types import Artifact, Card, Feed, Signature

@@ -13,11 +13,12 @@ from edgekit.options.quantize import INTEGERS_ONLY, QuantizeOptions
 from edgekit.passes.calibration_checks import listed
 from edgekit.passes.operators import check_names, named, operators
 from edgekit.pipeline.quantize.make import Made, Work, make
-from edgekit.pipeline.quantize.plan import Plan, Sensitivity, load_plan
+from edgekit.pipeline.quantize.plan import load_plan, reasons
 from edgekit.pipeline.quantize.proof import Proof, prove
-from edgekit.quality.evaluate import drop
 from edgekit.quality.fidelity import Fidelity, Floor
 from edgekit.quality.simulate import Simulation
+from edgekit.results.eval import drop
+from edgekit.results.quantize import MixedPlan, Sensitivity
 from edgekit.types import Artifact
 
 log = logging.getLogger("edgekit")
@@ -29,7 +30,7 @@ MARGIN_DB = 1.0
 """By how much the simulation has to be above the floor for its choice to be tried: it was within 0.1 dB of the file,
 but for operators that round inside."""
 
-Attempt = tuple[Plan | None, Made, Proof]
+Attempt = tuple[MixedPlan | None, Made, Proof]
 
 
 def whole(work: Work, target: Path) -> Attempt:
@@ -53,7 +54,7 @@ def whole(work: Work, target: Path) -> Attempt:
     return _attempt(work, target, plan)
 
 
-def mixed(work: Work, target: Path, given: Plan | None) -> Attempt:
+def mixed(work: Work, target: Path, given: MixedPlan | None) -> Attempt:
     """The file with the worst operators in float: as few as hold ``max_drop``, or without it the floor; or those of the
     plan that was given."""
     if given is not None:
@@ -76,7 +77,7 @@ def mixed(work: Work, target: Path, given: Plan | None) -> Attempt:
     return plan, made, proof
 
 
-def given_plan(artifact: Artifact, options: QuantizeOptions) -> Plan | None:
+def given_plan(artifact: Artifact, options: QuantizeOptions) -> MixedPlan | None:
     """What the user wants in float, checked against the file; None where that is to be found."""
     how = options.keep
     if how is None or how == "auto":
@@ -85,12 +86,12 @@ def given_plan(artifact: Artifact, options: QuantizeOptions) -> Plan | None:
     if how.endswith(".json"):
         plan = load_plan(Path(how), artifact, options.scheme)
     else:
-        plan = Plan(options.scheme, sha256_model(artifact.path), "", 0, (), named(how, known))
+        plan = MixedPlan(scheme=options.scheme, model_sha256=sha256_model(artifact.path), keep=named(how, known))
     check_names(frozenset(plan.keep), known)
     return plan
 
 
-def ranked(work: Work, proof: Proof) -> Plan:
+def ranked(work: Work, proof: Proof) -> MixedPlan:
     """What every operator on integers costs by itself, simulated; those without weights as well. Worst first."""
     calls = proof.calls[:SAMPLES]
     with Simulation(proof.pair, calls) as simulation:
@@ -104,7 +105,14 @@ def ranked(work: Work, proof: Proof) -> Plan:
             found.append(_sensitivity(proof, own, number, alone))
     found.sort(key=lambda one: one.rank, reverse=True)
     digest, options = sha256_model(work.parent.path), work.options
-    return Plan(options.scheme, digest, work.samples.said, len(calls), tuple(found), (), options.max_drop)
+    return MixedPlan(
+        scheme=options.scheme,
+        model_sha256=digest,
+        data=work.samples.said,
+        samples=len(calls),
+        layers=tuple(found),
+        max_drop=options.max_drop,
+    )
 
 
 def _sensitivity(proof: Proof, own: Floor, number: int, alone: Fidelity) -> Sensitivity:
@@ -114,8 +122,8 @@ def _sensitivity(proof: Proof, own: Floor, number: int, alone: Fidelity) -> Sens
     return Sensitivity(operator.name, operator.kind, least, dead, ruinous)
 
 
-def _attempt(work: Work, target: Path, plan: Plan) -> Attempt:
-    made = make(work, target, plan.keep, plan.reasons())
+def _attempt(work: Work, target: Path, plan: MixedPlan) -> Attempt:
+    made = make(work, target, plan.keep, reasons(plan))
     return plan, made, prove(work, made)
 
 

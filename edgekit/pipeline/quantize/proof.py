@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from edgekit.quality.arithmetic import compare, first_not_finite
 from edgekit.quality.as_app import Call, NotFiniteError, run_as_app
 from edgekit.quality.fidelity import Fidelity, Floor
 from edgekit.quality.readings import Pair
+from edgekit.results.compressed import FidelityFigures, FidelityGate
 from edgekit.types import Array, Artifact
 
 log = logging.getLogger("edgekit")
@@ -48,10 +48,11 @@ class Proof:
         """What misses the floor, one sentence an output."""
         return self.floor.failures(self.fidelity.outputs)
 
-    def document(self, *, binding: bool) -> dict[str, Any]:
-        """The figures and the gate, as JSON values; ``binding``: a file that misses the floor is not published."""
-        gate = {"min_snr_db": self.floor.output_db, "min_channel_db": self.floor.channel_db}
-        return {**self.fidelity.document(), "gate": {**gate, "passed": not self.failures, "binding": binding}}
+    def figures(self, *, binding: bool) -> FidelityFigures:
+        """The figures and the gate; ``binding``: a file that misses the floor is not published."""
+        passed, floor = not self.failures, self.floor
+        gate = FidelityGate(min_snr_db=floor.output_db, min_channel_db=floor.channel_db, passed=passed, binding=binding)
+        return self.fidelity.figures(gate)
 
 
 def prove(work: Work, made: Made) -> Proof:

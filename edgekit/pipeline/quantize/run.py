@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from edgekit.artifact import open_artifact, sha256_file, sha256_model, size_bytes, write_card
 from edgekit.data.arrays import save_npz
@@ -22,13 +21,15 @@ from edgekit.pipeline.quantize.floor import check_floor
 from edgekit.pipeline.quantize.gates import check_drop, check_gain, check_growth, check_time
 from edgekit.pipeline.quantize.make import Made, Work, float_reasons, prepare, quantizer_of
 from edgekit.pipeline.quantize.mixed import given_plan, mixed, whole
-from edgekit.pipeline.quantize.plan import Plan
-from edgekit.pipeline.quantize.result import QuantizePlan, QuantizeResult
+from edgekit.pipeline.quantize.plan import reasons, save_plan
 from edgekit.pipeline.quantize.samples import Samples, divided, held_feeds, samples_of
 from edgekit.pipeline.quantize.timing import time_ratio
 from edgekit.quality.account import account
 from edgekit.quality.lengths import length_errors
-from edgekit.quality.paired import quality_document
+from edgekit.quality.paired import quality_change
+from edgekit.results.base import PublishedFile, to_json
+from edgekit.results.compressed import FidelityFigures, Parent, TimeRatio
+from edgekit.results.quantize import LeftReason, MixedPlan, ParentFile, QuantizePlan, QuantizeResult
 from edgekit.types import Artifact
 
 
@@ -42,7 +43,7 @@ def quantize_one(options: QuantizeOptions) -> QuantizeResult:
 
 
 @with_options(QuantizeOptions)
-def plan_mixed(options: QuantizeOptions) -> Plan:
+def plan_mixed(options: QuantizeOptions) -> MixedPlan:
     """The plan of mixed precision that :func:`quantize_one` with ``mixed`` would apply, written to ``out`` (.json).
 
     No model is written.
@@ -58,7 +59,7 @@ def plan_mixed(options: QuantizeOptions) -> Plan:
         work = prepare(artifact, options, samples_of(options.data, options.samples), folder)
         plan, _, _ = mixed(work, folder / f"mixed.{artifact.format}", None)
         assert plan is not None
-    plan.save(target)
+    save_plan(plan, target)
     return plan
 
 
@@ -79,8 +80,14 @@ def plan_quantize(options: QuantizeOptions) -> QuantizePlan:
     with kept_workers(), scratch_folder() as folder:
         work = prepare(artifact, options, samples_of(options.data, options.samples), folder)
         keep = frozenset() if plan is None else frozenset(plan.keep)
-        why = {**float_reasons(work), **work.kernels.reasons(), **({} if plan is None else plan.reasons())}
-        return QuantizePlan(artifact.path, quantizer_of(work, keep).describe(artifact), work.kernels, why, work.notes)
+        why = {**float_reasons(work), **work.kernels.reasons(), **({} if plan is None else reasons(plan))}
+        return QuantizePlan(
+            model=artifact.path,
+            step=quantizer_of(work, keep).describe(artifact),
+            kernels=work.kernels.rows(),
+            left_float=tuple(LeftReason(name, reason) for name, reason in why.items()),
+            notes=work.notes,
+        )
 
 
 def quantize_on(
@@ -107,50 +114,49 @@ def _quantized(
         check_drop(options, work.before.quality, made.after.quality)
         binding = options.min_snr is not None or not (by_labels or options.max_drop is not None)
         made = made.with_notes(check_floor(work, proof, plan, binding=binding))
-        against = _against(work, made, proof.document(binding=binding))
-        made = replace(made, notes=(*made.notes, *check_time(options, against["time"])))
-        made = replace(made, card=replace(made.card, parent=against))
+        time = _time(work, made)
+        against = _against(work, made, proof.figures(binding=binding), time)
+        made = replace(made, notes=(*made.notes, *check_time(options, time)))
+        made = replace(made, card=replace(made.card, parent=to_json(against)))
         write_card(temporary, made.card)
         check_growth(options, artifact, temporary)  # the card itself takes a few bytes
-        made = replace(made, notes=(*made.notes, *check_gain(options, artifact, temporary, against["time"])))
+        made = replace(made, notes=(*made.notes, *check_gain(options, artifact, temporary, time)))
         size, digest = temporary.stat().st_size, sha256_file(temporary)  # the target may be a pipe
-    return _result(work, made, target, (size, digest), plan)
+    return _result(work, made, PublishedFile(target, artifact.format, made.card, size, digest), against, plan)
 
 
-def _result(work: Work, made: Made, target: Path, content: tuple[int, str], plan: Plan | None) -> QuantizeResult:
+def _result(work: Work, made: Made, file: PublishedFile, against: Parent, plan: MixedPlan | None) -> QuantizeResult:
     before, after = work.before, made.after
     return QuantizeResult(
-        Artifact(target, work.parent.format, made.card),
-        *content,
-        work.parent.path,
-        size_bytes(work.parent.path),
-        made.step,
-        made.account,
-        before.quality,
-        after.quality,
-        (*work.notes, *made.notes),
-        length_errors(before.probes, before.by_length, after.by_length),
-        made.card.parent or {},
-        plan,
-        work.kernels,
+        artifact=file,
+        parent=ParentFile(path=work.parent.path, sha256=against.sha256, bytes=against.bytes),
+        step=made.step,
+        length_errors=length_errors(before.probes, before.by_length, after.by_length),
+        account=made.account.report(),
+        mixed=plan,
+        kernels=work.kernels.rows(),
+        notes=(*work.notes, *made.notes),
+        against=against,
+        before=before.quality,
+        after=after.quality,
     )
 
 
-def _against(work: Work, made: Made, fidelity: dict[str, Any]) -> dict[str, Any]:
+def _against(work: Work, made: Made, fidelity: FidelityFigures, time: TimeRatio | None) -> Parent:
     """How the file compares with its parent: what the card says of both."""
     parent = work.parent
     before, after = work.before.quality, made.after.quality
-    return {
-        "sha256": sha256_model(parent.path),
-        "bytes": size_bytes(parent.path),
-        "inserted": made.account.inserted(account(parent)),
-        "quality": None if before is None or after is None else quality_document(before, after),
-        "fidelity": fidelity,
-        "time": _time(work, made),
-    }
+    return Parent(
+        sha256=sha256_model(parent.path),
+        bytes=size_bytes(parent.path),
+        inserted=made.account.inserted(account(parent)),
+        quality=None if before is None or after is None else quality_change(before, after),
+        fidelity=fidelity,
+        time=time,
+    )
 
 
-def _time(work: Work, made: Made) -> dict[str, Any] | None:
+def _time(work: Work, made: Made) -> TimeRatio | None:
     """How long the file takes relative to its parent, on a sample of the calibration data where there is any."""
     options = work.options
     if not options.seconds or options.for_ != "cpu":

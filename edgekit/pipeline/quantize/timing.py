@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from edgekit.pipeline.bench import bench
+from edgekit.results.compressed import TimeRatio
 from edgekit.types import Verdict
 
 log = logging.getLogger("edgekit")
@@ -15,8 +15,8 @@ log = logging.getLogger("edgekit")
 
 def time_ratio(
     made: Path, parent: Path, seconds: float, on: str, *, shape: Sequence[str] = (), input: str | None = None
-) -> dict[str, Any]:
-    """Ratio of the typical times of ``made`` and ``parent`` with its 95% interval and verdict, as JSON.
+) -> TimeRatio:
+    """Ratio of the typical times of ``made`` and ``parent`` with its 95% interval and verdict.
 
     Args:
         seconds: for each of the two, warm-up included.
@@ -31,11 +31,20 @@ def time_ratio(
     failure = result.failure()
     if failure is not None:
         raise failure
-    device = dict(result.results[0].setting.device)
-    setting = {"device": device, "seconds": seconds}
+    device = result.results[0].setting.device
     if not result.comparisons:
-        reason = f"an {device['evidence']} device has no times"
-        return {"ratio_p50": None, "ci95": None, "verdict": Verdict.INCONCLUSIVE.value, "reason": reason, **setting}
-    found = result.comparisons[0].document()
-    kept = ("ratio_p50", "ci95", "verdict", "smallest_detectable", "threads", "runtimes", "reason")
-    return {**{name: found[name] for name in kept if name in found}, **setting}
+        reason = f"an {device.evidence} device has no times"
+        unknown = Verdict.INCONCLUSIVE
+        return TimeRatio(ratio_p50=None, verdict=unknown, reason=reason, device=device, seconds=seconds)
+    found = result.comparisons[0]
+    return TimeRatio(
+        ratio_p50=found.ratio_p50,
+        ci95=found.ci95,
+        verdict=found.verdict,
+        smallest_detectable=found.smallest_detectable,
+        threads=found.threads,
+        runtimes=found.runtimes,
+        reason=found.reason,
+        device=device,
+        seconds=seconds,
+    )

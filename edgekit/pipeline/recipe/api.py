@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edgekit.errors import RecipeError
 from edgekit.models.family import RECIPES
@@ -20,62 +18,13 @@ from edgekit.pipeline.recipe.result import RecipeResult
 from edgekit.pipeline.recipe.state import WEIGHTS, Folder, parts_of
 from edgekit.pipeline.recipe.verbs import arguments
 from edgekit.recipe import near, read_recipe, refused
+from edgekit.results.recipe import PlannedRun, RecipePlan
 
 RUNS = Path("runs")
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """One run as it would be done.
-
-    Attributes:
-        unit: the run.
-        command: its command line, with steps in place of the files they have not made yet.
-        gives: the file it writes, by name in the folder; empty for one that only measures.
-        why: why it is to be done; empty if it is done already.
-    """
-
-    unit: Unit
-    command: str
-    gives: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class ShowResult:
-    """A recipe that is right, and what running it would do. ``runs``: in order."""
-
-    plan: Plan
-    folder: Path
-    runs: tuple[Planned, ...]
-
-    def document(self) -> dict[str, Any]:
-        recipe = self.plan.recipe
-        rows = [
-            {
-                "run": one.unit.title,
-                "step": one.unit.step.name,
-                "line": one.unit.step.line,
-                "command": one.command,
-                "from": [given.writer.title if given.writer else "source" for given in one.unit.inputs],
-                "gives": one.gives or None,
-                "done": not one.why,
-                "why": one.why or None,
-            }
-            for one in self.runs
-        ]
-        return {
-            "recipe": str(recipe.path),
-            "name": recipe.name,
-            "source": recipe.source.value,
-            "data": recipe.data and recipe.data.value,
-            "folder": str(self.folder),
-            "runs": rows,
-        }
-
-
 @with_options(RecipeCheckOptions)
-def check(options: RecipeCheckOptions) -> ShowResult:
+def check(options: RecipeCheckOptions) -> RecipePlan:
     """Whether ``recipe`` can be run: every step, option, file, data set and device; nothing is looked up in a folder,
     and none of the user's own code is run.
 
@@ -83,11 +32,11 @@ def check(options: RecipeCheckOptions) -> ShowResult:
         RecipeError: with every mistake and its line.
     """
     plan, _ = _checked(options.recipe)
-    return ShowResult(plan, RUNS / plan.recipe.name, tuple(_planned(unit, plan, "") for unit in plan.units))
+    return _shown(plan, RUNS / plan.recipe.name, dict.fromkeys(plan.units, ""))
 
 
 @with_options(RecipeShowOptions)
-def show(options: RecipeShowOptions) -> ShowResult:
+def show(options: RecipeShowOptions) -> RecipePlan:
     """What running ``recipe`` would do, and what of it is done in the folder ``out`` (``runs/NAME`` without it).
 
     None of the user's own code is run, so that a factory counts by its file alone.
@@ -112,7 +61,7 @@ def show(options: RecipeShowOptions) -> ShowResult:
         reasons[unit] = folder.why(record, parts)
         if record is not None and not reasons[unit]:
             hashes[unit] = record.sha256
-    return ShowResult(plan, folder.path, tuple(_planned(unit, plan, reasons[unit]) for unit in plan.units))
+    return _shown(plan, folder.path, reasons)
 
 
 @with_options(RecipeRunOptions)
@@ -164,10 +113,31 @@ def shipped() -> Mapping[str, Path]:
     return {path.stem: path for path in sorted(RECIPES.glob("*.toml"))}
 
 
-def _planned(unit: Unit, plan: Plan, why: str) -> Planned:
+def _shown(plan: Plan, folder: Path, reasons: Mapping[Unit, str]) -> RecipePlan:
+    """``plan`` as it would be done in ``folder``; ``reasons``: why each run is to be done, empty if it is done."""
+    recipe = plan.recipe
+    return RecipePlan(
+        recipe=str(recipe.path),
+        name=recipe.name,
+        source=recipe.source.value,
+        data=None if recipe.data is None else recipe.data.value,
+        folder=str(folder),
+        runs=tuple(_planned(unit, plan, reasons[unit]) for unit in plan.units),
+    )
+
+
+def _planned(unit: Unit, plan: Plan, why: str) -> PlannedRun:
     """``unit`` with its command line, where a run stands for its file."""
     refers = {name: other.title for name, other in unit.refers.items()}
     words = arguments({**unit.options, **supplied(unit, plan.recipe.source.value), **refers}, unit.verb)
     inputs = [given.writer.title if given.writer else plan.recipe.source.value for given in unit.inputs]
-    line = shlex.join(["edgekit", unit.verb.name, *inputs, *words])
-    return Planned(unit, line, unit.title if unit.gives else "", why)
+    return PlannedRun(
+        run=unit.title,
+        step=unit.step.name,
+        line=unit.step.line,
+        command=shlex.join(["edgekit", unit.verb.name, *inputs, *words]),
+        inputs=tuple(given.writer.title if given.writer else "source" for given in unit.inputs),
+        gives=unit.title if unit.gives else None,
+        done=not why,
+        why=why or None,
+    )

@@ -20,7 +20,8 @@ from edgekit.pipeline.recipe.plan import Input, Plan, Unit, supplied
 from edgekit.pipeline.recipe.result import Outcome, RecipeResult
 from edgekit.pipeline.recipe.state import STATE, Folder, Record, key_of, parts_of
 from edgekit.pipeline.recipe.verbs import arguments
-from edgekit.report.document import dumps, envelope, plain
+from edgekit.report.document import dumps, envelope
+from edgekit.results.base import to_json
 
 log = logging.getLogger("edgekit")
 
@@ -176,7 +177,7 @@ class _Job:
         try:
             with self.progress(unit.verb.name) if "progress" in known else nullcontext() as report:
                 result = kind.run(**keywords, **({} if report is None else {"progress": report}))
-            document = plain(result.document())
+            document = to_json(result.document())
             conclude(result)
         except StorageError:
             raise

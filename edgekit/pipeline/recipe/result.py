@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from edgekit.artifact import read_card, size_bytes
+from edgekit.documents import typed
 from edgekit.errors import DeviceError, EdgekitError, GateError, InconclusiveError, InputError, UsageError
 from edgekit.pipeline.recipe.contents import is_model
 from edgekit.pipeline.recipe.plan import MODEL_SUFFIXES, Plan, Unit
 from edgekit.recipe import SOURCE
+from edgekit.results.bench import BenchRecord
+from edgekit.results.recipe import FileRow, FinishedRun, RecipeRecord
 
 Ended = Literal["done", "kept", "failed", "left out"]
 WORST_FIRST: tuple[type[EdgekitError], ...] = (DeviceError, InputError, UsageError, GateError, InconclusiveError)
@@ -45,27 +49,27 @@ class Outcome:
     seconds: float = 0.0
     without: tuple[str, ...] = ()
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> FinishedRun:
         """Its place in the JSON document."""
         unit = self.unit
-        return {
-            "run": unit.title,
-            "step": unit.step.name,
-            "command": unit.verb.name,
-            "options": dict(unit.options),
-            "from": [given.writer.title if given.writer else "source" for given in unit.inputs],
-            "ended": self.ended,
-            "reason": self.reason,
-            "exit_code": self.exit_code,
-            "seconds": round(self.seconds, 3),
-            "file": None if self.file is None else str(self.file),
-            "sha256": self.sha256 or None,
-            "without": list(self.without),
-            "result": None if self.document is None else dict(self.document),
-        }
+        return FinishedRun(
+            run=unit.title,
+            step=unit.step.name,
+            command=unit.verb.name,
+            options=unit.options,
+            inputs=tuple(given.writer.title if given.writer else "source" for given in unit.inputs),
+            ended=self.ended,
+            reason=self.reason,
+            exit_code=self.exit_code,
+            seconds=self.seconds,
+            file=None if self.file is None else str(self.file),
+            sha256=self.sha256 or None,
+            without=self.without,
+            result=self.document,
+        )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RecipeResult:
     """A recipe that was run: ``outcomes`` in the order of its runs."""
 
@@ -89,22 +93,27 @@ class RecipeResult:
             "same command tries the others again"
         )
 
+    @cached_property
+    def record(self) -> RecipeRecord:
+        """Every run, and one table over all files and devices."""
+        recipe, failure = self.plan.recipe, self.failure()
+        return RecipeRecord(
+            recipe=str(recipe.path),
+            name=recipe.name,
+            source=recipe.source.value,
+            data=None if recipe.data is None else recipe.data.value,
+            folder=str(self.folder),
+            seconds=self.seconds,
+            exit_code=failure.exit_code if failure else 0,
+            runs=tuple(outcome.row() for outcome in self.outcomes),
+            table=tuple(self.table()),
+        )
+
     def document(self) -> dict[str, Any]:
         """The body of ``edgekit.recipe/1``."""
-        failure = self.failure()
-        return {
-            "recipe": str(self.plan.recipe.path),
-            "name": self.plan.recipe.name,
-            "source": self.plan.recipe.source.value,
-            "data": self.plan.recipe.data and self.plan.recipe.data.value,
-            "folder": str(self.folder),
-            "seconds": round(self.seconds, 3),
-            "exit_code": failure.exit_code if failure else 0,
-            "runs": [outcome.row() for outcome in self.outcomes],
-            "table": list(self.table()),
-        }
+        return self.record.document()
 
-    def table(self) -> Iterator[dict[str, Any]]:
+    def table(self) -> Iterator[FileRow]:
         """One row a model file and place it was timed in; one for a file that was not timed at all."""
         timed = [row for outcome in self._of("bench") for row in _timings(outcome)]
         source = self.plan.recipe.source.value
@@ -113,11 +122,10 @@ class RecipeResult:
         for step, file in files:
             if file.suffix not in MODEL_SUFFIXES:
                 continue
-            name = str(file)
-            figures = {"file": file.name, "step": step, "format": file.suffix.lstrip("."), "bytes": size_bytes(file)}
-            figures |= self._quality(name)
-            rows = [row for model, row in timed if model == name]
-            yield from ({**figures, **row} for row in rows or [_UNTIMED])
+            row = FileRow(file=file.name, step=step, format=file.suffix.lstrip("."), bytes=size_bytes(file))
+            row = replace(row, **self._quality(str(file)))
+            for figures in [found for model, found in timed if model == str(file)] or [{}]:
+                yield replace(row, **figures)
 
     def _of(self, command: str) -> list[Outcome]:
         return [outcome for outcome in self.outcomes if outcome.unit.verb.name == command and outcome.document]
@@ -125,42 +133,32 @@ class RecipeResult:
     def _quality(self, model: str) -> dict[str, Any]:
         """What an eval said of the file; else what its card says (of an exported file: what the network it was proved
         against was measured to have)."""
-        figures: tuple[Any, ...] = (None,) * len(_QUALITY)
         card = read_card(model)
+        figures = {}
         if card is not None and card.quality:
             said = card.quality[0]
-            figures = (said.metric, said.value, said.total, said.data)
+            figures = {"metric": said.metric, "quality": said.value, "samples": said.total, "data": said.data}
         for outcome in self._of("eval"):
             found = outcome.document or {}
             if found["model"] == model:
-                figures = (found["metric"], found["value"], found["total"], found["data"])
-                break
-        return dict(zip(_QUALITY, figures, strict=True))
-
-
-_QUALITY = ("metric", "quality", "samples", "data")
-_TIMING = ("device", "evidence", "runtime", "threads", "p50_ms", "ratio", "ci95", "verdict", "against")
-_UNTIMED: dict[str, Any] = dict.fromkeys(_TIMING)
+                value, total, data = found["value"], found["total"], found["data"]
+                return {"metric": found["metric"], "quality": value, "samples": total, "data": data}
+        return figures
 
 
 def _timings(outcome: Outcome) -> Iterator[tuple[str, dict[str, Any]]]:
     """(model file, figures) of every cell of a bench, beside how it compares with the first file there."""
-    document = outcome.document or {}
-    found = {
-        (row["a"], row["device"], row["threads"], row["runtimes"][0]): row for row in document.get("comparisons", ())
-    }
-    for cell in document.get("results", ()):
-        latency, device = cell.get("latency_ms"), cell["device"]["name"]
-        row = found.get((cell["model"], device, cell["threads"], cell["runtime"]), {})
-        figures = {
-            "device": device,
-            "evidence": cell["device"].get("evidence"),
-            "runtime": cell["runtime"],
-            "threads": cell["threads"],
-            "p50_ms": latency and latency["p50"],
-            "ratio": row.get("ratio_p50"),
-            "ci95": row.get("ci95"),
-            "verdict": row.get("verdict"),
-            "against": row.get("b") and Path(row["b"]).name,
+    record = typed(BenchRecord, outcome.document, outcome.unit.title)
+    found = {(row.a, row.device, row.threads, (row.runtimes or (None,))[0]): row for row in record.comparisons}
+    for cell in record.results:
+        row = found.get((cell.model, cell.device.name, cell.threads, cell.runtime))
+        figures: dict[str, Any] = {
+            "device": cell.device.name,
+            "evidence": cell.device.evidence,
+            "runtime": cell.runtime,
+            "threads": cell.threads,
+            "p50_ms": cell.p50_ms,
         }
-        yield cell["model"], figures
+        if row is not None:
+            figures |= {"ratio": row.ratio, "ci95": row.ci95, "verdict": row.verdict, "against": Path(row.b).name}
+        yield cell.model, figures

@@ -4,6 +4,7 @@ import pytest
 
 from edgekit.bench.roofline import position
 from edgekit.bench.roofline.work import UNKNOWN_LOOP, Call, Tensor, macs, total
+from edgekit.results.measures import Peaks, Work
 
 
 def call(kind: str, inputs: list[tuple[int, ...]], output: tuple[int, ...], times: int = 1) -> Call:
@@ -52,12 +53,12 @@ def test_totals() -> None:
 
 
 def test_position_under_either_roof() -> None:
-    peaks = {"flops_per_s": 100e9, "bytes_per_s": 10e9}
-    dense = position({"macs": 50e6, "bytes": 1e6}, peaks, 2.0)
-    assert (dense["bound"], dense["intensity"]) == ("compute", 100)
-    assert dense["attained_flops_per_s"] == pytest.approx(50e9)
-    assert dense["share_of_roof"] == pytest.approx(0.5)
-    thin = position({"macs": 0.5e6, "bytes": 1e6}, peaks, 1.0)
-    assert (thin["bound"], thin["roof_flops_per_s"]) == ("memory", pytest.approx(10e9))
-    assert thin["share_of_roof"] == pytest.approx(0.1)
-    assert position({"macs": 0, "bytes": 0}, peaks, 1.0)["share_of_roof"] is None
+    peaks = Peaks(flops_per_s=100e9, bytes_per_s=10e9, memory_bytes_per_s=10e9)
+    dense = position(Work(macs=50_000_000, bytes=1_000_000), peaks, 2.0)
+    assert (dense.bound, dense.intensity) == ("compute", 100)
+    assert dense.attained_flops_per_s == pytest.approx(50e9)
+    assert dense.share_of_roof == pytest.approx(0.5)
+    thin = position(Work(macs=500_000, bytes=1_000_000), peaks, 1.0)
+    assert (thin.bound, thin.roof_flops_per_s) == ("memory", pytest.approx(10e9))
+    assert thin.share_of_roof == pytest.approx(0.1)
+    assert position(Work(macs=0, bytes=0), peaks, 1.0).share_of_roof is None

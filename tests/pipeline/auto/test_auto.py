@@ -134,7 +134,7 @@ def test_where_ranges_lose_too_much_the_other_ways_to_find_them_are_tried(
     planted("int8 entropy", 0)
     planted("int8 mse", 0)
     result = edgekit.quantize(wasteful, scheme="auto", data=answers, out=tmp_path / "best", **QUICK)
-    tried = {trial.candidate.calibration: trial for trial in result.trials if trial.candidate.scheme == "int8"}
+    tried = {trial.calibration: trial for trial in result.trials if trial.scheme == "int8"}
     assert list(tried) == ["minmax", "percentile", "entropy", "mse"]
     assert result.chosen is tried["entropy"]
     assert "loses" in tried["minmax"].why
@@ -154,9 +154,9 @@ def test_where_no_ranges_keep_the_limit_mixed_precision_is_tried(
     _, plain, mixed = result.trials
     assert "loses" in plain.why
     assert mixed.name == "onnx int8 minmax mixed, onnxruntime"
-    assert mixed.drop is not None
-    assert mixed.drop <= 0.01
-    assert mixed.stage == "match"
+    assert mixed.quality is not None and mixed.quality.drop is not None
+    assert mixed.quality.drop <= 0.01
+    assert mixed.time is not None and mixed.time.stage == "match"
     result.delivered()
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from edgekit.bench.clock import Block, WarmupRule
 from edgekit.cli.program import run as program
+from edgekit.documents import typed
 from edgekit.errors import (
     DeviceError,
     GateError,
@@ -29,7 +30,8 @@ from edgekit.pipeline.bench import timing as verb
 from edgekit.pipeline.bench.cell import Replica
 from edgekit.pipeline.compare import compare
 from edgekit.report.bench import bench_csv, bench_markdown, bench_report
-from edgekit.types import Verdict
+from edgekit.results.bench import BenchRecord
+from edgekit.types import Evidence, Verdict
 
 WIDTH = 64
 QUICK = {"seconds": 0.3, "workers": 2}
@@ -166,7 +168,8 @@ def test_errors_of_several_kinds_are_a_device_error(result: BenchResult) -> None
 
 def test_no_milliseconds_from_an_emulator(result: BenchResult) -> None:
     cell = result.results[0]
-    emulated = replace(cell, setting=replace(cell.setting, device={**cell.setting.device, "evidence": "emulated"}))
+    device = replace(cell.setting.device, evidence=Evidence.EMULATED)
+    emulated = replace(cell, setting=replace(cell.setting, device=device))
     document = emulated.document()
     assert document["latency_ms"] is None
     assert document["throughput_per_s"] is None
@@ -178,10 +181,10 @@ def test_threads_devices_and_runtimes_are_cells(models: tuple[str, str]) -> None
     assert [(Path(r.setting.model).stem, r.setting.threads) for r in found.results] == [
         ("light", 1), ("light", 2), ("heavy", 1), ("heavy", 2),
     ]  # fmt: skip
-    assert [(c.setting["threads"], c.b == models[0]) for c in found.comparisons] == [(1, True), (2, True)]
+    assert [(c.threads, c.b == models[0]) for c in found.comparisons] == [(1, True), (2, True)]
     document = found.document()
     assert [[point["threads"] for point in curve["points"]] for curve in document["thread_curves"]] == [[1, 2]] * 2
-    tables = [part for part in bench_report(document) if hasattr(part, "columns")]
+    tables = [part for part in bench_report(found.record) if hasattr(part, "columns")]
     assert [table.columns[2].header for table in tables[1:]] == ["speed-up [95%]"] * 2
 
 
@@ -342,8 +345,9 @@ def test_command_line(models: tuple[str, str], saved: Path, tmp_path: Path, caps
     assert "slower by more than 3%" in shown.err
     document = json.loads(out[0].read_text())
     assert document["baseline"]["gate"]["outcome"] == "slower"
-    assert out[1].read_text() == bench_csv(document)
-    assert out[2].read_text() == bench_markdown(document)
+    record = typed(BenchRecord, document, "it")
+    assert out[1].read_text() == bench_csv(record)
+    assert out[2].read_text() == bench_markdown(record)
     assert program(["compare", str(out[0]), str(saved), "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out)["schema"] == "edgekit.compare/1"
 
@@ -353,7 +357,7 @@ def test_tables_say_what_is_missing(result: BenchResult) -> None:
     document["results"][0]["latency_ms"] |= {"p99": None}
     document["results"][0]["needs"] = {"p99": {"samples": 662, "seconds": 1.0}}
     document["results"][1] |= {"error": {"type": "WorkerCrashError", "message": "signal SIGKILL"}, "latency_ms": None}
-    text = bench_markdown(document)
+    text = bench_markdown(typed(BenchRecord, document, "it"))
     assert "needs 662 runs" in text
     assert "failed" in text
     assert "WorkerCrashError: signal SIGKILL" in text

@@ -26,7 +26,7 @@ def entry(models: tuple[str, str], conv_tflite: Path, tmp_path_factory: pytest.T
     result = bench(models[0], input=str(given), cold=True, fit=True, probe=True, end_to_end=True, **QUICK)
     document = result.document()
     found: dict[str, Any] = document["results"][0]
-    found["printed"] = "\n".join(part for part in bench_report(document) if isinstance(part, str))
+    found["printed"] = "\n".join(part for part in bench_report(result.record) if isinstance(part, str))
     return found
 
 
@@ -96,7 +96,7 @@ def test_a_pass_that_fails_costs_only_itself(models: tuple[str, str], monkeypatc
     assert found["latency_ms"]["p50"] > 0
     assert "error" not in found["probe"]
     assert result.failure() is None
-    lines = [part for part in bench_report(result.document()) if isinstance(part, str)]
+    lines = [part for part in bench_report(result.record) if isinstance(part, str)]
     assert any("--fit failed: the worker is gone" in line for line in lines)
 
 
@@ -132,18 +132,18 @@ def test_roofline(models: tuple[str, str], conv_tflite: Path) -> None:
         assert found["bound"] in ("compute", "memory")
         assert found["roof_flops_per_s"] <= found["peaks"]["flops_per_s"]
         assert found["share_of_roof"] == pytest.approx(found["attained_flops_per_s"] / found["roof_flops_per_s"])
-    rows = list(csv.DictReader(io.StringIO(bench_csv(result.document()))))
+    rows = list(csv.DictReader(io.StringIO(bench_csv(result.record))))
     assert [(int(row["macs"]), row["fit_bytes"]) for row in rows] == [(dense["macs"], ""), (conv["macs"], "")]
     assert [(row["operators"], row["delegated"]) for row in rows][1] == ("3", "2")
-    assert "- conv.tflite: 10.62 M multiply-accumulates" in bench_markdown(result.document())
-    assert any("multiply-accumulates" in part for part in bench_report(result.document()) if isinstance(part, str))
+    assert "- conv.tflite: 10.62 M multiply-accumulates" in bench_markdown(result.record)
+    assert any("multiply-accumulates" in part for part in bench_report(result.record) if isinstance(part, str))
 
 
 def test_energy_is_measured_or_absent_with_the_reason(models: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extras, "ENERGY_SECONDS", 0.4)
     result = bench(models[0], energy=True, **QUICK)
     found = result.document()["results"][0]["energy"]
-    lines = [part for part in bench_report(result.document()) if isinstance(part, str)]
+    lines = [part for part in bench_report(result.record) if isinstance(part, str)]
     if "absent" in found:  # a machine without a meter, as most virtual ones are
         assert "meter" in found["absent"] or "chmod" in found["absent"]
         assert any("energy: none" in line for line in lines)

@@ -128,7 +128,7 @@ def test_a_process_that_stood_still(faulty: Callable[..., str], models: tuple[st
         start += size
     assert set(stalled) <= marked
     if not stalled:
-        assert found.session.reference["repeated_blocks"] >= 1
+        assert found.session.reference.repeated_blocks >= 1
 
 
 def test_a_full_disk_loses_neither_the_table_nor_the_finished_blocks(

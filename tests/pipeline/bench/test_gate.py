@@ -133,6 +133,19 @@ def test_damaged_results_are_refused_or_compared(scaled: Scaled, tmp_path: Path)
             json.dumps(found.document())
 
 
+def test_a_result_of_an_older_edgekit_is_compared(scaled: Scaled) -> None:
+    """Of the keys that were there from the beginning alone, and with one that nobody knows any more."""
+    from edgekit.pipeline.compare import compare
+
+    new, base = scaled("new", 1.10), scaled("base", 1.0)
+    document = json.loads(base.read_text())
+    (whole,) = document["results"]
+    first = ("model", "runtime", "device", "threads", "batch", "scenario", "samples_ns")
+    entry = {"gone": {"x": 1}, **{key: whole[key] for key in first}}
+    base.write_text(json.dumps({"schema": document["schema"], "results": [entry]}))
+    assert compare(new, base).comparisons[0].ratio == pytest.approx(1.1, rel=0.01)  # the jitter is 0.1%
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -32,7 +32,7 @@ def test_server_at_a_rate(models: tuple[str, str]) -> None:
         assert entry["latency_ms"]["p50"] >= found["service_ms"]["p50"] * 0.9
         assert 0 < entry["throughput_per_s"] < 400
     assert result.document()["comparisons"] == []
-    assert any("queries at 200 a second" in part for part in bench_report(result.document()) if isinstance(part, str))
+    assert any("queries at 200 a second" in part for part in bench_report(result.record) if isinstance(part, str))
 
 
 def test_server_finds_a_rate(models: tuple[str, str]) -> None:
@@ -101,4 +101,4 @@ def test_sustain_notes_latency_against_time(models: tuple[str, str]) -> None:
     assert times[0] < 0.5 and times[-1] < 1
     assert all(window["runs"] > 0 and window["p50_ms"] <= window["max_ms"] for window in found["windows"])
     assert (found["throttled_at_s"] is None) == (found["reason"] is not None)
-    assert any("1 s of work" in part for part in bench_report(result.document()) if isinstance(part, str))
+    assert any("1 s of work" in part for part in bench_report(result.record) if isinstance(part, str))

@@ -38,7 +38,7 @@ def test_the_self_test_allows_what_the_precision_costs(tmp_path: Path) -> None:
         entry["selftest"]["precision"] == "fp16"
         and 1e-4 < entry["selftest"]["max_abs"] < entry["selftest"]["tolerance"]
     )
-    assert "m.pt2 in fp16: its self-test is off by" in str(bench_report(result.document()))
+    assert "m.pt2 in fp16: its self-test is off by" in str(bench_report(result.record))
     with pytest.raises(ParityError, match=r"the card allows 0\.0001"):
         bench(path, runtime="torch:eager", seconds=0.1, workers=1)
 

@@ -18,8 +18,11 @@ from edgekit import registry
 from edgekit.cli import VERBS
 from edgekit.errors import LimitError, RecipeError
 from edgekit.pipeline.recipe import check, show
-from edgekit.pipeline.recipe.api import ShowResult, shipped
+from edgekit.pipeline.recipe.api import shipped
+from edgekit.pipeline.recipe.plan import make_plan
 from edgekit.pipeline.recipe.verbs import arguments, verb, wrong
+from edgekit.recipe import read_recipe
+from edgekit.results.recipe import RecipePlan
 from edgekit.source import resolve
 
 HEAD = 'source = "mlp"\ndata = "breast-cancer"\n'
@@ -54,8 +57,8 @@ def mistakes(written: Callable[[str], Path]) -> Callable[[str], list[tuple[int, 
     return ask
 
 
-def _titles(result: ShowResult) -> list[str]:
-    return [one.unit.title for one in result.runs]
+def _titles(result: RecipePlan) -> list[str]:
+    return [one.run for one in result.runs]
 
 
 @pytest.mark.parametrize(
@@ -226,16 +229,16 @@ on = ["cpu", "class:phone-2gb"]
         "export-0.5.onnx",
         "export-0.5.tflite",
     ]
-    lines = {one.unit.title: one.command for one in result.runs}
+    lines = {one.run: one.command for one in result.runs}
     assert lines["verify-0.5.tflite"] == (
         "edgekit verify quantize-0.5.tflite --against export-0.5.tflite --tolerance 1 --data breast-cancer"
     )
     assert lines["eval-0.5-class-phone-2gb.onnx"].startswith("edgekit eval quantize-0.5.onnx --on class:phone-2gb")
     assert len(titles) == 2 + 4 + 4 + 4 + 8 + 1
-    bench = result.runs[-1]
-    files = [given.writer.title for given in bench.unit.inputs if given.writer]
+    bench, unit = result.runs[-1], make_plan(*read_recipe(written(text))).units[-1]
+    files = [given.writer.title for given in unit.inputs if given.writer]
     assert files == [f"{s}-{a}.{f}" for s in ("export", "quantize") for a in (0.3, 0.5) for f in ("onnx", "tflite")]
-    behind = {other.title for given in bench.unit.inputs for other in given.waits}
+    behind = {other.title for given in unit.inputs for other in given.waits}
     assert "eval-0.3-cpu.onnx" in behind and "export-0.3.onnx" in behind
     assert bench.command.endswith("--on cpu --on class:phone-2gb")
 
@@ -283,8 +286,8 @@ def test_older_names_of_options_still_work(written: Callable[[str], Path]) -> No
 @pytest.mark.needs_data
 def test_shipped_recipes_are_right(name: str) -> None:
     result = check(name)
-    assert result.plan.recipe.source.value == name
-    commands = {one.unit.verb.name for one in result.runs}
+    assert result.source == name
+    commands = {one.command.split()[1] for one in result.runs}
     assert {"export", "quantize", "bench"} <= commands
 
 
@@ -319,7 +322,7 @@ do = "finetune"
 from = "source"
 epochs = 1
 """
-    lines = {one.unit.title: one.command for one in check(written(HEAD + text)).runs}
+    lines = {one.run: one.command for one in check(written(HEAD + text)).runs}
     assert "--distil-from whole.safetensors" in lines["finetune-0.3.safetensors"]
     assert list(lines).index("whole.safetensors") < list(lines).index("finetune-0.3.safetensors")
     assert lines["quantize-0.5"].startswith("edgekit quantize export-0.5.onnx export-0.5.tflite --scheme auto")

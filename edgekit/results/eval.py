@@ -1,0 +1,101 @@
+"""What ``eval`` finds: a figure of merit of a file on data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgekit.results.base import Result, derived, hidden
+from edgekit.types import Array, Quality
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What each sample gave, to compare with another model on the same samples (:mod:`edgekit.quality.paired`).
+
+    Attributes:
+        kind: ``hits`` (bool), ``errors``, ``scores`` (higher is positive) or ``features`` (float, a row a sample).
+        values: (samples, …), in the order of the data set.
+        block: neighbours that overlap and so tell the same; 1 for independent samples.
+        positive: of ``scores``: which samples are; bool (samples,).
+        reference: of ``features``: mean and covariance of what is compared with.
+    """
+
+    kind: str
+    values: Array
+    block: int = 1
+    positive: Array | None = None
+    reference: tuple[Array, Array] | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A figure of merit and what it is made of.
+
+    Attributes:
+        metric: ``accuracy``, ``roc_auc``, ``frechet``, ``mse``.
+        value: in the metric's unit; an accuracy or an area is 0..1.
+        total: samples.
+        data: label of the data set.
+        correct: samples answered rightly, None where an answer is not right or wrong.
+        per_class: class name -> the metric of that class, classes without samples left out.
+        details: further figures by name, such as a baseline the value is to be read against.
+        lower_is_better: the value is an error or a distance.
+        outcomes: what each sample gave.
+    """
+
+    metric: str
+    value: float
+    total: int
+    data: str
+    correct: int | None = None
+    per_class: Mapping[str, float] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    lower_is_better: bool = False
+    outcomes: Outcomes | None = field(default=None, repr=False, compare=False)
+
+    def quality(self, runtime: str, device: str) -> Quality:
+        """The figure as a card keeps it."""
+        told = (self.metric, self.value, self.data, self.total, runtime, device, self.details, self.lower_is_better)
+        return Quality(*told)
+
+    def drop_to(self, after: Evaluation) -> float:
+        """Quality lost from here to ``after``, see :func:`drop`."""
+        return drop(self, after)
+
+
+def drop(before: Evaluation | Quality, after: Evaluation | Quality) -> float:
+    """Quality lost: the difference of a share (0.01 = one point), or the rise of an error or distance as a fraction of
+    itself (0.01 = one per cent); negative when quality rose."""
+    if before.lower_is_better:
+        return (after.value - before.value) / max(abs(before.value), 1e-12)
+    return before.value - after.value
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalResult(Result):
+    """What ``edgekit eval`` found.
+
+    Attributes:
+        value: in the metric's unit; an accuracy or an area is 0..1.
+        correct: samples answered rightly; null where an answer is not right or wrong.
+        per_class: class name -> the metric of that class.
+        details: further figures, such as a baseline the value is to be read against.
+        recorded: what the file's card says was measured before, for comparison.
+    """
+
+    model: Path
+    sha256: str
+    data: str = derived(lambda result: result.evaluation.data)
+    metric: str = derived(lambda result: result.evaluation.metric)
+    value: float = derived(lambda result: result.evaluation.value)
+    correct: int | None = derived(lambda result: result.evaluation.correct)
+    total: int = derived(lambda result: result.evaluation.total)
+    per_class: Mapping[str, float] = derived(lambda result: result.evaluation.per_class)
+    details: Mapping[str, Any] = derived(lambda result: result.evaluation.details)
+    runtime: str
+    device: str
+    evaluation: Evaluation = hidden()
+    recorded: tuple[Quality, ...] = hidden(())

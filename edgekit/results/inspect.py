@@ -1,0 +1,163 @@
+"""What ``inspect``, ``models`` and ``run`` find: what a file is, what the zoo has, what a model says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgekit.results.base import Result, derived, hidden, optional
+from edgekit.results.compressed import CoverageReport
+from edgekit.types import Array, Artifact, Format, Quality, Signature, Step, Task
+
+SHOWN_VALUES = 8
+"""Values of an output that a document and the screen show where the model has no labels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectResult(Result):
+    """What a model file is.
+
+    Attributes:
+        bytes, sha256: of all that is shipped.
+        parts: files beside an ONNX file that hold its weights.
+        operators: type -> how many.
+        stateful: whether state outlives a call; null without operators that keep it in variables.
+        account: null for a file with nothing quantized in it.
+        card: the description inside the file, null for one that was made elsewhere.
+    """
+
+    model: Path = derived(lambda result: result.artifact.path)
+    format: Format = derived(lambda result: result.artifact.format)
+    bytes: int
+    sha256: str
+    parts: tuple[str, ...] = ()
+    signature: Signature
+    operators: Mapping[str, int]
+    stateful: bool | None = None
+    account: CoverageReport | None
+    steps: tuple[Step, ...] = derived(lambda result: result.artifact.card.steps if result.artifact.card else ())
+    card: Mapping[str, Any] | None
+    artifact: Artifact = hidden()
+
+
+@dataclass(frozen=True, slots=True)
+class RangeRow:
+    """The range of one tensor."""
+
+    layer: str
+    tensor: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationResult(Result):
+    """What a saved calibration holds; ``halves``: how far apart the scales of two halves of the samples are."""
+
+    calibration: Path
+    method: str
+    data: str
+    samples: int
+    halves: float | None
+    model_sha256: str
+    ranges: tuple[RangeRow, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRow:
+    """One family, or a network that is shipped for further data; figures where weights are shipped."""
+
+    name: str
+    description: str
+    data: str
+    weights: bool
+    parameters: int | None = optional()
+    bytes: int | None = optional()
+    task: Task | None = optional()
+    quality: tuple[Quality, ...] | None = optional()
+    steps: tuple[Step, ...] | None = optional()
+
+
+@dataclass(frozen=True)
+class ModelsResult(Result):
+    """One row a family, and one for each network that is shipped for further data."""
+
+    models: tuple[ModelRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """An answer of a classifier."""
+
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """The next values of the target, in the units of the data."""
+
+    target: str
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Anomaly:
+    """The anomaly score of one input and the limit from the card, if it has one: ``anomaly`` above it, else
+    ``normal``."""
+
+    score: float
+    threshold: float | None
+    verdict: str | None = derived(
+        lambda found: None if found.threshold is None else "anomaly" if found.score > found.threshold else "normal"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSummary:
+    """An output and its first values."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    first: tuple[Any, ...]
+
+
+def _summaries(outputs: Mapping[str, Array]) -> tuple[OutputSummary, ...]:
+    return tuple(
+        OutputSummary(name, array.dtype.name, array.shape, tuple(array.reshape(-1)[:SHOWN_VALUES].tolist()))
+        for name, array in outputs.items()
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the model said to one input.
+
+    Attributes:
+        top: of a classifier, likeliest first.
+        outputs: the arrays by name; the document has their first values.
+    """
+
+    input: str
+    top: tuple[Label, ...] = ()
+    summaries: tuple[OutputSummary, ...] = derived(lambda answer: _summaries(answer.outputs), key="outputs")
+    forecast: Forecast | None = optional()
+    anomaly: Anomaly | None = optional()
+    outputs: Mapping[str, Array] = hidden()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult(Result):
+    """The answers to all inputs, in order; ``out`` is the .npz that holds the whole outputs, if one was wanted, and
+    ``image`` the .png that shows a generator's images side by side."""
+
+    model: str
+    runtime: str
+    device: str
+    answers: tuple[Answer, ...] = field(metadata={"key": "results"})
+    out: str | None = None
+    image: str | None = None
