@@ -70,6 +70,7 @@ def _members() -> dict[str, bytes]:
     for file in sorted([*ground, *(file for name in FLOOR for file in (root / name).rglob("*.py"))]):
         name = f"edgekit/{file.relative_to(root).as_posix()}"
         code = SourceFileLoader(name, str(file)).get_code(name)
+        assert code is not None  # a file of source always has code
         found[name] = file.read_bytes()
         found[f"{name}c"] = (
             importlib.util.MAGIC_NUMBER + _NEVER_CHECKED + marshal.dumps(_in_file(code, name), _WITHOUT_REFERENCES)

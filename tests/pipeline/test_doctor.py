@@ -96,7 +96,8 @@ def test_device_list() -> None:
     assert names[:2] == ["cpu", "python"]
 
 
-def test_device_check(edgekit_cli: Callable[..., Any]) -> None:
-    ended = edgekit_cli("device", "check", "cpu")
+def test_device_check(edgekit_cli: Callable[..., Any], other_python: str) -> None:
+    """On a device with one runtime: that each of this environment is tried is seen above."""
+    ended = edgekit_cli("device", "check", f"python:{other_python}")
     assert ended.code == 0, ended.err
-    assert "onnxruntime" in ended.out
+    assert "tflite-runtime" in ended.out and "works" in ended.out
