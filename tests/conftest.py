@@ -8,7 +8,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -170,8 +172,48 @@ def saved_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked ``needs_data`` or ``gpu`` are skipped, with the reason, where the data or the GPU is missing."""
+HEAVY = Path(__file__).with_name("heavy.txt")
+"""Seconds and name of every test function that takes longer than :data:`HEAVY_S`, with all its cases and what it shares
+with others: what ``--fast`` leaves out. ``scripts/test --record`` writes it."""
+HEAVY_S = 1.0
+
+
+def heavy_functions() -> dict[str, float]:
+    """``tests/room/test_file.py::test_function`` -> its seconds in :data:`HEAVY`."""
+    rows = (line.split() for line in HEAVY.read_text(encoding="utf-8").splitlines())
+    return {name: float(seconds) for seconds, name in rows}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("edgekit")
+    group.addoption("--fast", action="store_true", help="leave out what is slow or in tests/heavy.txt")
+    group.addoption("--record", action="store_true", help="write tests/heavy.txt anew (on a machine with nothing else)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--record"):
+        config.pluginmanager.register(Recorder(), "edgekit-recorder")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The longest files first, so that two processes end together; ``--fast``; what cannot run here is skipped.
+
+    Tests marked ``needs_data`` or ``gpu`` say the reason, where the data or the GPU is missing.
+    """
+    heavy = heavy_functions()
+    files: dict[str, float] = defaultdict(float)
+    for name, seconds in heavy.items():
+        files[name.partition("::")[0]] += seconds
+    items.sort(key=lambda item: -files.get(item.nodeid.partition("::")[0], 0.0))
+    if config.getoption("--fast"):
+        left_out = [
+            item
+            for item in items
+            if not item.get_closest_marker("thin")
+            and (item.get_closest_marker("slow") or _function(item.nodeid) in heavy)
+        ]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
     folder = os.environ.get("EDGEKIT_DATA", "")
     without_data = pytest.mark.skip(reason="needs $EDGEKIT_DATA with the downloaded data sets")
     without_gpu = pytest.mark.skip(reason="needs a CUDA device")
@@ -180,6 +222,66 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(without_data)
         if item.get_closest_marker("gpu") and not _has_cuda():
             item.add_marker(without_gpu)
+
+
+def _function(nodeid: str) -> str:
+    """The name of a test without the case of its parameters."""
+    return nodeid.partition("[")[0]
+
+
+class Recorder:
+    """Measures every test function, and every shared fixture once, and writes :data:`HEAVY` at the end."""
+
+    def __init__(self) -> None:
+        self._shared: dict[tuple[str, str], float] = {}
+        self._inside: list[float] = []
+        self._began = self._in_shared = 0.0
+        self._own: dict[str, float] = defaultdict(float)
+        self._needs: dict[str, dict[str, float]] = defaultdict(dict)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
+        began = time.monotonic()
+        self._inside.append(0.0)
+        try:
+            return (yield)
+        finally:
+            took = time.monotonic() - began
+            alone = took - self._inside.pop()
+            if self._inside:
+                self._inside[-1] += took
+            if fixturedef.scope != "function":
+                self._shared[fixturedef.baseid, fixturedef.argname] = alone
+                self._in_shared += alone
+
+    def pytest_runtest_setup(self) -> None:
+        self._began, self._in_shared = time.monotonic(), 0.0
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> None:
+        own = time.monotonic() - self._began - self._in_shared
+        nearest: dict[str, tuple[str, float]] = {}
+        for (base, name), seconds in self._shared.items():
+            if name in getattr(item, "fixturenames", ()) and item.nodeid.startswith(base):
+                nearest[name] = max(nearest.get(name, ("", 0.0)), (base, seconds), key=lambda one: len(one[0]))
+        needs = {f"{base}::{name}": seconds for name, (base, seconds) in nearest.items()}
+        item.user_properties.append(("seconds", [own, needs]))  # travels to the process that writes the file
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        for name, value in report.user_properties:
+            if name == "seconds" and report.when == "teardown":
+                own, needs = value  # type: ignore[misc]
+                self._own[_function(report.nodeid)] += own
+                self._needs[_function(report.nodeid)].update(needs)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if hasattr(session.config, "workerinput"):
+            return
+        known = heavy_functions()
+        for name, own in self._own.items():
+            known[name] = own + sum(self._needs[name].values())
+        lines = [f"{seconds:.1f} {name}\n" for name, seconds in sorted(known.items()) if seconds > HEAVY_S]
+        HEAVY.write_text("".join(lines), encoding="utf-8")
 
 
 def _has_cuda() -> bool:
