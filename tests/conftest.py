@@ -73,6 +73,26 @@ def edgekit_cli(edgekit_program: str, tmp_path: Path) -> Callable[..., Ended]:
     return run
 
 
+@pytest.fixture
+def edgekit_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Ended]:
+    """As :func:`edgekit_cli`, in this process: for all but signals, streams and what an import of edgekit costs."""
+    from edgekit.cli import main
+
+    def run(*arguments: str | Path, env: dict[str, str] | None = None) -> Ended:
+        monkeypatch.chdir(tmp_path)
+        for name, value in {**RUNTIME_NOISE, **(env or {})}.items():
+            monkeypatch.setenv(name, value)
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as leaving:
+            main([*map(str, arguments)])
+        out, err = capfd.readouterr()
+        return Ended(int(leaving.value.code or 0), out, err)
+
+    return run
+
+
 def run_program(
     command: Sequence[str], *, cwd: Path, env: dict[str, str] | None = None, timeout: float = 300, **options: Any
 ) -> Ended:

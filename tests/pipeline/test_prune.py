@@ -132,8 +132,8 @@ def test_the_same_widths_are_not_tried_twice(digits: Path, tmp_path: Path, monke
     assert len(amounts) == 5 > len(made)
 
 
-def test_command_line(digits: Path, edgekit_cli: Callable[..., Any], tmp_path: Path) -> None:
-    ended = edgekit_cli("prune", digits, "--amount", "0.4", "-o", tmp_path / "p.safetensors", "--json", "-")
+def test_command_line(digits: Path, edgekit_here: Callable[..., Any], tmp_path: Path) -> None:
+    ended = edgekit_here("prune", digits, "--amount", "0.4", "-o", tmp_path / "p.safetensors", "--json", "-")
     assert ended.code == 0, ended.err
     assert ended.document["schema"] == "edgekit.prune/1"
     assert ended.document["macs"]["removed"] >= 0.4
