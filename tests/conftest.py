@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -182,14 +184,36 @@ def flex_python(root: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def saved_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """``once(name, make)``: the folder ``name``, filled by ``make(folder)`` in one of the processes of this run."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        target = shared / name
+        shared.mkdir(exist_ok=True)
+        with open(shared / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not target.is_dir():
+                part = Path(tempfile.mkdtemp(dir=shared))
+                make(part)
+                part.rename(target)
+        return target
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def saved_models(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """A folder of SavedModel folders, made by TensorFlow (see saved_models.py); skips where it is not installed."""
     if importlib.util.find_spec("tensorflow") is None:
         pytest.skip("needs tensorflow: pip install 'edgekit[tensorflow]'")
-    folder = tmp_path_factory.mktemp("saved-models")
-    made = run_program([sys.executable, str(ROOT / "tests" / "saved_models.py"), str(folder)], cwd=folder)
-    assert made.code == 0, made.err
-    return folder
+
+    def make(folder: Path) -> None:
+        made = run_program([sys.executable, str(ROOT / "tests" / "saved_models.py"), str(folder)], cwd=folder)
+        assert made.code == 0, made.err
+
+    return once("saved-models", make)
 
 
 HEAVY = Path(__file__).with_name("heavy.txt")
