@@ -75,6 +75,16 @@ def edgekit_cli(edgekit_program: str, tmp_path: Path) -> Callable[..., Ended]:
     return run
 
 
+@pytest.fixture(scope="module")
+def kept_workers() -> Iterator[None]:
+    """What this file runs on the default device runs in workers kept from test to test: a start costs more than
+    a small file. Not for tests of workers, of their environment, or of what a verb starts."""
+    from edgekit.devices import pool
+
+    with pool.kept_workers():
+        yield
+
+
 @pytest.fixture
 def edgekit_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

@@ -16,6 +16,8 @@ from edgekit.cli import main
 from edgekit.data.dataset import open_data
 from edgekit.data.png import encode
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 FORMATS = ("onnx", "tflite")
 EMBEDDED = {"mlp": "breast-cancer"}
 """Data to train on without a download; digits for the others."""

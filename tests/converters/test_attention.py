@@ -18,6 +18,8 @@ import edgekit
 from edgekit import registry
 from edgekit.types import Network
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 
 class Padded(nn.Module):
     """Keys that a padding mask leaves out, as a boolean mask or as numbers that are added."""

@@ -13,6 +13,8 @@ from edgekit.converters import older_opset, torch_to_onnx
 import edgekit
 from edgekit.errors import UnsupportedError
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 NET = """
 import torch
 from torch import nn

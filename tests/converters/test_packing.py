@@ -27,6 +27,8 @@ from edgekit.quality.contents import operators
 from edgekit.runtime import load
 from edgekit.types import Artifact, Format, InputContract, Network
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 NetworkOf = Callable[..., Network]
 CONVERTERS = {"onnx": TorchToOnnx, "tflite": TorchToTflite}
 KINDS = ("LSTM", "GRU", "RNN")

@@ -25,6 +25,8 @@ from edgekit.errors import ParityError
 from edgekit.runtime import load
 from edgekit.types import Feed, Network
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 TOLERANCE = 2e-6
 """Float32 rounding of values below 1 (6e-8 each), carried through 7 steps of 2 layers, and tanh and sigmoid by
 polynomials that are good to some units in the last place."""

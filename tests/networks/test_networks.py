@@ -12,6 +12,8 @@ import pytest
 from edgekit.errors import ConversionError
 from edgekit.pipeline.export import export
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 
 def _load(name: str, path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)

@@ -28,6 +28,8 @@ from edgekit.runtime import load
 from edgekit.types import Array, Artifact, Feed, Format
 from edgekit.wire_tflite import without_prefix
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 RNG = np.random.default_rng(0)
 FORMATS = (Format.ONNX, Format.TFLITE)
 

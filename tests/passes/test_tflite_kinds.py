@@ -31,6 +31,8 @@ from edgekit.types import Array, Feed
 from .onnx_files import decibels, normal
 from .tflite_files import dense_file, put, tflite_file
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 LEAST = 20.0
 STATIC = ("int8", "int16x8")
 

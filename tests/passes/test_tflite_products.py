@@ -17,6 +17,8 @@ from edgekit.types import Array
 
 from .tflite_files import swish_file
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 
 def computed(content: bytes, x: Array) -> Array:
     interpreter = Interpreter(model_content=content)

@@ -17,6 +17,8 @@ from edgekit.pipeline.run import run
 from edgekit.pipeline.train import train
 from edgekit.types import Artifact
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):

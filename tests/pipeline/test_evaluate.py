@@ -17,6 +17,8 @@ from edgekit.pipeline.evaluate import evaluate
 from edgekit.report.eval import render_eval
 from edgekit.report.text import show
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 
 @pytest.fixture(scope="module")
 def mlp(tmp_path_factory: pytest.TempPathFactory) -> Path:

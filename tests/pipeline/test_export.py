@@ -26,6 +26,8 @@ from edgekit.pipeline.export import ExportResult, export, parse_dynamic
 from edgekit.pipeline.proof import SELFTEST_VALUES
 from edgekit.types import Format
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 
 def test_each_file_carries_its_card_its_proof_and_a_self_test(exported: ExportResult) -> None:
     assert [str(item.artifact.format) for item in exported.artifacts] == ["onnx", "tflite", "pt2"]

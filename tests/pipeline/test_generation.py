@@ -16,6 +16,8 @@ from edgekit.pipeline.quantize import quantize
 from edgekit.pipeline.run import run
 from edgekit.pipeline.train import train
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):

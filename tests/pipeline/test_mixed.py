@@ -16,6 +16,8 @@ from edgekit.pipeline.quantize import Plan, make, plan_mixed
 from edgekit.report.quantize import render_plan, render_quantize
 from edgekit.report.text import show
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 HOSTILE = """
 import numpy as np
 import torch

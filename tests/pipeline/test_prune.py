@@ -24,6 +24,8 @@ from edgekit.report.prune import render_prune
 from edgekit.report.text import show
 from edgekit.types import Network
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -20,6 +20,8 @@ from edgekit.report.prune import render_prune
 from edgekit.report.text import show
 from edgekit.source import resolve
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:

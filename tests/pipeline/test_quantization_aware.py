@@ -27,6 +27,8 @@ from edgekit.pipeline.train import TrainResult, train
 from edgekit.runtime import load
 from edgekit.types import Artifact, Format, Network
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 BOTH = pytest.mark.parametrize("format_", [Format.ONNX, Format.TFLITE])
 
 

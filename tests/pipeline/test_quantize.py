@@ -30,6 +30,8 @@ from edgekit.report.text import show
 from edgekit.report.verbs import render_inspect
 from edgekit.runtime import load
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 DATA = "breast-cancer"
 FORMATS = ("onnx", "tflite")
 

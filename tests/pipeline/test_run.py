@@ -16,6 +16,8 @@ from edgekit.pipeline.doctor import TINY_ONNX, TINY_TFLITE
 from edgekit.pipeline.run import likeliest, stacked
 from edgekit.types import Card, InputContract, Signature, Task, TensorSpec
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 LABELS = ("ant", "bee", "cat", "dog")
 
 

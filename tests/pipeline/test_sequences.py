@@ -15,6 +15,8 @@ from edgekit.errors import DataError
 from edgekit.pipeline.run import foreseen
 from edgekit.types import Card, Signature, Task
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 SMALL = {"hidden": 8, "layers": 1, "dropout": 0.0}
 QUICK = {"augment": "", "average": 0.0, "batch": 8, "lr": 2e-2}
 

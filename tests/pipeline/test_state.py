@@ -23,6 +23,8 @@ from edgekit.quality import failing
 from edgekit.report.verbs import render_inspect
 from edgekit.wire_tflite import without_prefix
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 SOURCE = '''
 import torch
 from torch import nn

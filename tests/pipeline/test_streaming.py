@@ -16,6 +16,8 @@ from edgekit.pipeline.export import ExportResult, export
 from edgekit.quality.contents import operators
 from edgekit.quality.steps import LIMIT
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 SOURCE = '''
 import torch
 from torch import nn

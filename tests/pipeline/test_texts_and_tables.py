@@ -18,6 +18,8 @@ from edgekit.errors import DataError
 from edgekit.pipeline.finetune import finetune
 from edgekit.pipeline.train import module_quality, train
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 GOOD, BAD = ("good", "fine", "great", "lovely"), ("bad", "dull", "poor", "awful")
 REST = ("the", "a", "film", "movie", "story", "plot", "is", "was", "very", "and", "with")
 

@@ -16,6 +16,8 @@ from edgekit.pipeline.finetune import finetune, replace_head
 from edgekit.pipeline.models import models
 from edgekit.pipeline.train import module_quality, train
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 SMALL = {"width": 8, "blocks": (1, 1)}
 
 

@@ -17,6 +17,8 @@ from edgekit.errors import DataError, ModelError, SourceError, UsageError
 from edgekit.pipeline.export import export
 from edgekit.pipeline.verify import verify
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 
 def change_onnx(source: Path, target: Path, weight: str) -> Path:
     """The file with one weight multiplied by 1.2, card and all else kept."""

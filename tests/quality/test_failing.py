@@ -16,6 +16,8 @@ from edgekit.pipeline.export import export
 from edgekit.quality import failing
 from edgekit.quality.causes import explain
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 SOURCE = '''
 import torch
 from torch import nn

@@ -15,6 +15,8 @@ from edgekit.quality.evaluate import evaluate
 from edgekit.quality.frechet import FeatureNetwork, as_pixels, distance, moments, real_images, square_root
 from edgekit.types import Card, InputContract, Signature, Task, TensorSpec
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 SIGNATURE = Signature((TensorSpec("noise", "float32", (1, 3)),), (TensorSpec("image", "float32", (1, 1, 8, 8)),))
 
 

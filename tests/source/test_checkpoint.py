@@ -16,6 +16,8 @@ from edgekit.errors import FactoryNeededError, InputError, SourceError, UsageErr
 from edgekit.source import builder_of, resolve
 from edgekit.types import Card, Network, Signature, Task, TensorSpec
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 CODE = """
 import pathlib
 import torch

@@ -16,6 +16,8 @@ import edgekit
 from edgekit.errors import LimitError, SourceError, UnsupportedError
 from edgekit.source import origin, resolve
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 transformers = pytest.importorskip("transformers")
 Folder = Callable[..., Path]
 

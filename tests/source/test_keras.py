@@ -18,6 +18,8 @@ from edgekit.runtime.torch import TorchModuleRunner
 from edgekit.source import resolve
 from edgekit.source.keras import _package
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 pytest.importorskip("h5py")
 
 

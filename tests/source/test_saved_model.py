@@ -22,6 +22,8 @@ from edgekit.source import resolve
 from edgekit.source.foreign import require_torch
 from edgekit.types import Artifact, Format, Network
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 FLEX_HERE = any(
     tuple(map(int, found.split(".")[:2])) < (2, 20)
     for found in library_versions("tensorflow", "tensorflow-cpu").values()

@@ -23,6 +23,8 @@ from edgekit.source import origin, resolve, weights
 from edgekit.source.timm import image_contract
 from edgekit.types import InputContract, Step
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 SMALL = "test_resnet"
 """timm's own network for tests: 13 layers, 160 x 160."""
 
