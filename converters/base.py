@@ -40,7 +40,7 @@ NARROWED = {"int64": "int32", "uint64": "uint32", "float64": "float32"}
 
 
 @dataclass(frozen=True, slots=True)
-class ExportOptions:
+class ConversionOptions:
     """How a file should present the network.
 
     Attributes:
@@ -90,7 +90,7 @@ class Converter(ABC):
         """The card of a file of this format, before it is proved."""
         return artifact_card(capture, self.format)
 
-    def check(self, network: Network, options: ExportOptions) -> None:  # noqa: B027  (nothing to refuse by default)
+    def check(self, network: Network, options: ConversionOptions) -> None:  # noqa: B027  (nothing to refuse by default)
         """Refuses options that this format cannot honour, before any work is done.
 
         Raises:
@@ -132,7 +132,7 @@ class Capture:
         lengths_computed: the network packs sequences by lengths that it computes itself, and may refuse some inputs.
     """
 
-    def __init__(self, network: Network, options: ExportOptions) -> None:
+    def __init__(self, network: Network, options: ConversionOptions) -> None:
         _check_dynamic(network.signature, options.dynamic)
         self.network, self.options = network, options
         flipped = tuple(options.channels_last and len(spec.shape) == 4 for spec in network.signature.inputs)

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
 
-from edgekit.converters.base import Capture, Converter, ExportOptions
+from edgekit.converters.base import Capture, ConversionOptions, Converter
 
 from edgekit import children
 from edgekit.errors import (
@@ -40,7 +40,7 @@ class TensorflowToTflite(Converter):
     format: ClassVar[Format] = Format.TFLITE
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tensorflow-cpu", "keras")
 
-    def check(self, network: Network, options: ExportOptions) -> None:
+    def check(self, network: Network, options: ConversionOptions) -> None:
         if importlib.util.find_spec("tensorflow") is None:
             raise RuntimeMissingError(
                 "conversion of a SavedModel needs tensorflow, which is not installed here: pip install "

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from edgekit.converters.base import Capture, Converter, ExportOptions, cause, detail, quiet
+from edgekit.converters.base import Capture, ConversionOptions, Converter, cause, detail, quiet
 from edgekit.converters.older_opset import lowered
 
 from edgekit.errors import ConversionError, UnsupportedError
@@ -36,7 +36,7 @@ class TorchToOnnx(Converter):
     format: ClassVar[Format] = Format.ONNX
     packages: ClassVar[tuple[str, ...]] = ("torch", "onnx", "onnxscript", "onnxslim", "onnxruntime")
 
-    def check(self, network: Network, options: ExportOptions) -> None:
+    def check(self, network: Network, options: ConversionOptions) -> None:
         opset = options.opset
         if opset is not None and opset not in OPSETS:
             raise UnsupportedError(

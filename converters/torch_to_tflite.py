@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any, ClassVar
 
-from edgekit.converters.base import Capture, Converter, ExportOptions, Finish, narrowing_notes, quiet
+from edgekit.converters.base import Capture, ConversionOptions, Converter, Finish, narrowing_notes, quiet
 
 from edgekit import children
 from edgekit.errors import (
@@ -54,7 +54,7 @@ class TorchToTflite(Converter):
             return TensorflowToTflite()
         return self
 
-    def check(self, network: Network, options: ExportOptions) -> None:
+    def check(self, network: Network, options: ConversionOptions) -> None:
         import importlib.util
 
         if importlib.util.find_spec("litert_torch") is None:

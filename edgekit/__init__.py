@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from edgekit.pipeline.inspect import inspect as inspect
     from edgekit.pipeline.models import models as models
     from edgekit.pipeline.prune import prune as prune
-    from edgekit.pipeline.quantize import quantize as quantize
     from edgekit.pipeline.run import run as run
+    from edgekit.pipeline.schemes import quantize as quantize
     from edgekit.pipeline.train import train as train
     from edgekit.pipeline.verify import verify as verify
     from edgekit.runtime.base import Runner
@@ -54,8 +54,8 @@ __all__ = [
     "train",
     "verify",
 ]
-VERBS = frozenset(__all__) - {"__version__", "load", "recipe"}
-"""The verbs that are functions of this package; each is ``edgekit.pipeline.<verb>.<verb>``. ``recipe`` is a module with
+VERBS = {name: name for name in set(__all__) - {"__version__", "load", "recipe"}} | {"quantize": "schemes"}
+"""The verbs that are functions of this package -> their module in ``edgekit.pipeline``. ``recipe`` is a module with
 three of them."""
 ROOMS_NAMED_LIKE_VERBS = frozenset({"bench", "models"})
 
@@ -100,7 +100,7 @@ def __getattr__(name: str) -> Any:
     if name in ROOMS_NAMED_LIKE_VERBS or name == "recipe":
         return importlib.import_module(f"edgekit.{name}")
     if name in VERBS:
-        return getattr(importlib.import_module(f"edgekit.pipeline.{name}"), name)
+        return getattr(importlib.import_module(f"edgekit.pipeline.{VERBS[name]}"), name)
     raise AttributeError(f"module 'edgekit' has no attribute {name!r}")
 
 
@@ -113,7 +113,7 @@ class _Room(ModuleType):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         verb = self.__name__.rpartition(".")[2]
-        return getattr(importlib.import_module(f"edgekit.pipeline.{verb}"), verb)(*args, **kwargs)
+        return getattr(importlib.import_module(f"edgekit.pipeline.{VERBS[verb]}"), verb)(*args, **kwargs)
 
 
 class _Package(ModuleType):

@@ -32,6 +32,7 @@ from edgekit import limits
 from edgekit.documents import parse_toml
 from edgekit.errors import RecipeError
 from edgekit.inputs import read_regular
+from edgekit.options.base import shown
 
 if TYPE_CHECKING:
     from edgekit.pipeline.recipe import check as check
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 
 SOURCE = "source"
 """What ``from`` says for the recipe's own source."""
-SINK = "edgekit.recipe.sink"
-"""Key of click's ``Context.meta`` under which a command that runs as a step finds what takes its document."""
 _TOP = ("name", "source", "data", "step")
 _OWN = ("do", "name", "from")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -178,15 +177,6 @@ def _text(
         return value
     problems.append(Problem(lines[(key,)], f"{key} is {shown(value)}; a text in quotes is wanted"))
     return other
-
-
-def shown(value: object) -> str:
-    """A value of the file and its kind, for messages."""
-    if isinstance(value, bool):
-        return f"{str(value).lower()} (a truth value)"
-    kinds = {str: "text", int: "an integer", float: "a number", list: "a list", dict: "a table"}
-    told = repr(value) if len(repr(value)) < 60 else f"{repr(value)[:57]}..."
-    return f"{told} ({kinds.get(type(value), type(value).__name__)})"
 
 
 def _steps(

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from edgekit.errors import UsageError
+from edgekit.errors import DeviceError, UsageError
 
 TABLES: Mapping[str, Mapping[str, str]] = {
     "runtimes": {
@@ -40,13 +40,16 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "pt2": "edgekit.converters.torch_to_pt2:TorchToPt2",
     },
     "passes": {
-        "channels": "edgekit.passes.prune_channels:PruneChannels",
-        "blocks": "edgekit.passes.prune_blocks:PruneBlocks",
-        "magnitude": "edgekit.passes.prune_weights:PruneMagnitude",
-        "2:4": "edgekit.passes.prune_weights:PruneTwoOfFour",
-        "equalize": "edgekit.passes.equalize:Equalize",
-        "onnx-quantize": "edgekit.passes.quantize_onnx:QuantizeOnnx",
-        "tflite-quantize": "edgekit.passes.quantize_tflite:QuantizeTflite",
+        "channels": "edgekit.passes.methods:CHANNELS",
+        "blocks": "edgekit.passes.methods:BLOCKS",
+        "magnitude": "edgekit.passes.methods:MAGNITUDE",
+        "2:4": "edgekit.passes.methods:TWO_OF_FOUR",
+        "int8": "edgekit.passes.schemes:INT8",
+        "int8-dynamic": "edgekit.passes.schemes:INT8_DYNAMIC",
+        "int8-weights": "edgekit.passes.schemes:INT8_WEIGHTS",
+        "int4-weights": "edgekit.passes.schemes:INT4_WEIGHTS",
+        "int16x8": "edgekit.passes.schemes:INT16X8",
+        "fp16": "edgekit.passes.schemes:FP16",
     },
     "sources": {
         "zoo": "edgekit.source.zoo:Zoo",
@@ -59,14 +62,14 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "savedmodel": "edgekit.source.savedmodel:SavedModel",
     },
     "steps": {
-        "train": "edgekit.cli.train:command",
-        "finetune": "edgekit.cli.finetune:command",
-        "prune": "edgekit.cli.prune:command",
-        "export": "edgekit.cli.export:command",
-        "quantize": "edgekit.cli.quantize:command",
-        "verify": "edgekit.cli.verify:command",
-        "eval": "edgekit.cli.eval:command",
-        "bench": "edgekit.cli.bench:command",
+        "train": "edgekit.pipeline.steps:TRAIN",
+        "finetune": "edgekit.pipeline.steps:FINETUNE",
+        "prune": "edgekit.pipeline.steps:PRUNE",
+        "export": "edgekit.pipeline.steps:EXPORT",
+        "quantize": "edgekit.pipeline.steps:QUANTIZE",
+        "verify": "edgekit.pipeline.steps:VERIFY",
+        "eval": "edgekit.pipeline.steps:EVAL",
+        "bench": "edgekit.pipeline.steps:BENCH",
     },
     "families": {
         "mlp": "edgekit.models.mlp:FAMILY",
@@ -77,6 +80,11 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "gru": "edgekit.models.recurrent:GRU",
         "gan": "edgekit.models.gan:FAMILY",
         "autoencoder": "edgekit.models.autoencoder:FAMILY",
+    },
+    "objectives": {
+        "classification": "edgekit.models.objective:CLASSIFICATION",
+        "forecasting": "edgekit.models.objective:FORECASTING",
+        "anomaly": "edgekit.models.objective:ANOMALY",
     },
     "metrics": {
         "classification": "edgekit.quality.evaluate:accuracy",
@@ -127,7 +135,8 @@ def lookup(table: str, name: str) -> Any:
 
     Raises:
         UsageError: no such name; the message lists the names there are.
-        ImportError: the module behind the name needs a package that is not installed.
+        ImportError: the module behind a name of edgekit's own needs a package that is not installed.
+        DeviceError: what another package brings under the name cannot be imported.
     """
     target = TABLES[table].get(name)
     if target is not None:
@@ -138,4 +147,10 @@ def lookup(table: str, name: str) -> Any:
         known = ", ".join(names(table))
         what = _ONE_OF.get(table, table.removesuffix("s"))
         raise UsageError(f"no {what} is called {name!r}; there are: {known}")
-    return point.load()
+    try:
+        return point.load()
+    except Exception as error:
+        raise DeviceError(
+            f"{point.value}, which an installed package names {name!r} in edgekit.{table}, cannot be imported: "
+            f"{type(error).__name__}: {error}. Mend that package, or uninstall it"
+        ) from error

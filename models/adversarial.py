@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from edgekit.models.augment import crop_and_flip, padded, padding_for
-from edgekit.models.family import TrainOptions
+from edgekit.models.family import Hyperparameters
 from edgekit.models.gan import discriminator
 from edgekit.models.resume import RunState
 from edgekit.models.samples import decoded
@@ -42,7 +42,7 @@ LAST = 0.5
 def fit_adversarial(
     network: Network,
     data: Dataset,
-    options: TrainOptions,
+    options: Hyperparameters,
     *,
     device: str = "cpu",
     state: Path | None = None,
@@ -96,7 +96,7 @@ def fit_adversarial(
     return Fit(options.epochs - first, run.best_epoch, run.best_score, 0, len(images))
 
 
-def _stop_if_lost(loss: float, won: int, epoch: int, options: TrainOptions, run: RunState) -> None:
+def _stop_if_lost(loss: float, won: int, epoch: int, options: Hyperparameters, run: RunState) -> None:
     """Raises GateError when going on makes no sense; the state is removed, since going on from it ends here again."""
     if not math.isfinite(loss):
         cause = f"the loss of epoch {epoch + 1} is {loss}"
@@ -117,7 +117,7 @@ def _stop_if_lost(loss: float, won: int, epoch: int, options: TrainOptions, run:
 class _Images:
     """The data's images as uint8 (N, H, W, C) of the generator's size, with room at the edges to move them."""
 
-    def __init__(self, network: Network, data: Dataset, options: TrainOptions) -> None:
+    def __init__(self, network: Network, data: Dataset, options: Hyperparameters) -> None:
         params = network.task.params
         if data.kind != "image":
             raise DataError(f"{data.label} holds {data.kind} samples; a generator of images learns from images")
@@ -136,7 +136,7 @@ class _Images:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def batches(self, epoch: int, options: TrainOptions) -> Iterator[tuple[Tensor, Tensor, torch.Generator]]:
+    def batches(self, epoch: int, options: Hyperparameters) -> Iterator[tuple[Tensor, Tensor, torch.Generator]]:
         """(real images (B, C, H, W) in the generator's range, noise (B, latent), a source of random moves)."""
         bits = np.random.PCG64(np.random.SeedSequence([options.seed, epoch]))
         order = torch.from_numpy(np.random.Generator(bits).permutation(len(self)))
@@ -169,7 +169,7 @@ class _Match:
     optimizer: Any
     average: Average
 
-    def epoch(self, epoch: int, images: _Images, options: TrainOptions) -> tuple[float, float]:
+    def epoch(self, epoch: int, images: _Images, options: Hyperparameters) -> tuple[float, float]:
         """Trains one epoch; gives the mean loss of the discriminator and the share of images it told rightly."""
         self.generator.train()
         self.discriminator.train()
@@ -188,7 +188,7 @@ class _Match:
             count += 1
         return losses / max(count, 1), told / max(count, 1)
 
-    def _set_rate(self, progress: float, options: TrainOptions) -> None:
+    def _set_rate(self, progress: float, options: Hyperparameters) -> None:
         rate = options.lr * min(1.0, (1.0 - progress) / LAST)
         for group in self.optimizer.param_groups:
             group["lr"] = rate

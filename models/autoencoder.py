@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-from edgekit.models.family import Family, Fitted, TrainOptions, input_shape, measure_contract, require_labels
+from edgekit.models.family import Family, Fitted, Hyperparameters, input_shape, measure_contract, require_labels
 from torch import Tensor, nn
 
 from edgekit.data import Dataset
@@ -157,7 +157,7 @@ FAMILY = Family(
     data="digits",
     kinds=("image", "table"),
     fit=_fit,
-    options=TrainOptions(
+    options=Hyperparameters(
         epochs=150, batch=32, lr=3e-3, optimizer="adamw", weight_decay=1e-4, average=0.99, validation=0.1
     ),
 )

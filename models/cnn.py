@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from edgekit.models.family import Family, Fitted, TrainOptions, classifier, measure_contract
+from edgekit.models.family import Family, Fitted, Hyperparameters, classifier, measure_contract
 from torch import Tensor, nn
 
 from edgekit.data import Dataset
@@ -96,7 +96,7 @@ FAMILY = Family(
     data="cifar10",
     kinds=("image",),
     fit=_fit,
-    options=TrainOptions(
+    options=Hyperparameters(
         epochs=20, batch=128, lr=0.2, weight_decay=3e-4, average=0.998, augment="auto", precision="auto", validation=0.1
     ),
 )

@@ -23,7 +23,7 @@ RECIPES = Path(__file__).parent / "recipes"
 
 
 @dataclass(frozen=True, slots=True)
-class TrainOptions:
+class Hyperparameters:
     """How a network is trained.
 
     Attributes:
@@ -104,10 +104,10 @@ class Family:
     data: str
     kinds: tuple[str, ...]
     fit: Callable[[Dataset], Fitted]
-    options: TrainOptions = field(default_factory=TrainOptions)
+    options: Hyperparameters = field(default_factory=Hyperparameters)
     special: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def options_for(self, kind: str) -> TrainOptions:
+    def options_for(self, kind: str) -> Hyperparameters:
         """How it is trained on data of ``kind`` where the user does not say."""
         return replace(self.options, **self.special.get(kind, {}))
 

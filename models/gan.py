@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TypeVar
 
-from edgekit.models.family import Family, Fitted, TrainOptions
+from edgekit.models.family import Family, Fitted, Hyperparameters
 from torch import Tensor, nn
 
 from edgekit.data import Dataset
@@ -131,7 +131,7 @@ FAMILY = Family(
     data="digits",
     kinds=("image",),
     fit=_fit,
-    options=TrainOptions(
+    options=Hyperparameters(
         epochs=200,
         batch=64,
         lr=4e-4,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgekit.models.family import Family, Fitted, TrainOptions, classifier, measure_contract
+from edgekit.models.family import Family, Fitted, Hyperparameters, classifier, measure_contract
 from torch import nn
 
 from edgekit.data import Dataset
@@ -40,7 +40,7 @@ FAMILY = Family(
     data="breast-cancer",
     kinds=("table",),
     fit=_fit,
-    options=TrainOptions(
+    options=Hyperparameters(
         epochs=60, batch=32, lr=5e-3, optimizer="adamw", weight_decay=1e-2, average=0.98, validation=0.15
     ),
 )

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from edgekit.models.family import TrainOptions, require_labels
+from edgekit.models.family import Hyperparameters, require_labels
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgekit import registry
 from edgekit.data import Dataset
 from edgekit.errors import DataError
 from edgekit.types import Network
@@ -28,7 +29,7 @@ class Objective:
     """
 
     targets: Callable[[Dataset, Network], Tensor]
-    loss: Callable[[Tensor, Tensor, Tensor, TrainOptions], Tensor]
+    loss: Callable[[Tensor, Tensor, Tensor, Hyperparameters], Tensor]
     score: Callable[[Tensor, Tensor, Tensor], float]
     name: str
 
@@ -39,9 +40,13 @@ def objective(kind: str) -> Objective:
     Raises:
         DataError: the loop does not train that kind (a GAN has a loop of its own).
     """
-    if kind not in OBJECTIVES:
-        raise DataError(f"a task of kind {kind!r} has no training objective; there are: {', '.join(OBJECTIVES)}")
-    return OBJECTIVES[kind]
+    known = registry.names("objectives")
+    if kind not in known:
+        raise DataError(f"a task of kind {kind!r} has no training objective; there are: {', '.join(known)}")
+    found = registry.lookup("objectives", kind)
+    if not isinstance(found, Objective):
+        raise DataError(f"the objective {kind!r} is a {type(found).__name__}, not an Objective")
+    return found
 
 
 def _class_indices(data: Dataset, network: Network) -> Tensor:
@@ -63,15 +68,15 @@ def _nothing(data: Dataset, network: Network) -> Tensor:
     return torch.zeros(len(data))
 
 
-def _cross_entropy(outputs: Tensor, targets: Tensor, inputs: Tensor, options: TrainOptions) -> Tensor:
+def _cross_entropy(outputs: Tensor, targets: Tensor, inputs: Tensor, options: Hyperparameters) -> Tensor:
     return F.cross_entropy(outputs, targets, label_smoothing=options.smoothing)
 
 
-def _squared_error(outputs: Tensor, targets: Tensor, inputs: Tensor, options: TrainOptions) -> Tensor:
+def _squared_error(outputs: Tensor, targets: Tensor, inputs: Tensor, options: Hyperparameters) -> Tensor:
     return F.mse_loss(outputs, targets)
 
 
-def _reconstruction(outputs: Tensor, targets: Tensor, inputs: Tensor, options: TrainOptions) -> Tensor:
+def _reconstruction(outputs: Tensor, targets: Tensor, inputs: Tensor, options: Hyperparameters) -> Tensor:
     return F.mse_loss(outputs, inputs)
 
 
@@ -87,12 +92,10 @@ def _minus_reconstruction(outputs: Tensor, targets: Tensor, inputs: Tensor) -> f
     return -float(((outputs - inputs) ** 2).flatten(1).mean(1).sum())
 
 
-OBJECTIVES = {
-    "classification": Objective(_class_indices, _cross_entropy, _correct, "accuracy"),
-    "forecasting": Objective(_future, _squared_error, _minus_squared_error, "minus MSE"),
-    "anomaly": Objective(_nothing, _reconstruction, _minus_reconstruction, "minus MSE"),
-}
-"""Kinds of task that the one loop trains; a distilled student adds its teacher's soft targets (classification only)."""
+CLASSIFICATION = Objective(_class_indices, _cross_entropy, _correct, "accuracy")
+"""A distilled student adds its teacher's soft targets, here only."""
+FORECASTING = Objective(_future, _squared_error, _minus_squared_error, "minus MSE")
+ANOMALY = Objective(_nothing, _reconstruction, _minus_reconstruction, "minus MSE")
 
 
 def distilled(logits: Tensor, soft: Tensor, temperature: float) -> Tensor:

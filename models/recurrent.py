@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from edgekit.models.family import Family, Fitted, TrainOptions, classifier, input_shape, measure_contract
+from edgekit.models.family import Family, Fitted, Hyperparameters, classifier, input_shape, measure_contract
 from torch import Tensor, nn
 
 from edgekit.data import Dataset
@@ -178,7 +178,7 @@ def _family(name: str, description: str, build: Any, lr: float, epochs: int = 40
         data="fsdd",
         kinds=("audio", "series", "image"),
         fit=_fit,
-        options=TrainOptions(
+        options=Hyperparameters(
             epochs=epochs, batch=64, lr=lr, optimizer="adamw", weight_decay=1e-2, smoothing=0.05, average=0.99,
             augment="shift", clip=1.0,
         ),

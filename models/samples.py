@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from edgekit.models.augment import crop_and_flip, padded, padding_for, shifted, words_dropped
-from edgekit.models.family import TrainOptions
+from edgekit.models.family import Hyperparameters
 from edgekit.models.objective import objective
 from torch import Tensor
 
@@ -29,7 +29,7 @@ WORDS_DROPPED = 0.2
 class Samples:
     """The samples as tensors in memory, split into those that train and those that choose the best epoch."""
 
-    def __init__(self, network: Network, data: Dataset, options: TrainOptions) -> None:
+    def __init__(self, network: Network, data: Dataset, options: Hyperparameters) -> None:
         self.spec, self.label = network.signature.inputs[0], data.label
         (name, contract), *_ = network.card.contract.items() or [("", InputContract())]
         self.objective = objective(network.task.kind)
@@ -63,12 +63,12 @@ class Samples:
             return ""
         return f"{self.label} has samples of shape {got}, the network takes {wanted}"
 
-    def steps(self, options: TrainOptions, world: int) -> int:
+    def steps(self, options: Hyperparameters, world: int) -> int:
         """Optimizer steps of one epoch."""
         return math.ceil(len(self.kept) // world / (options.batch // world))
 
     def batches(
-        self, epoch: int, options: TrainOptions, rank: int = 0, world: int = 1
+        self, epoch: int, options: Hyperparameters, rank: int = 0, world: int = 1
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Shuffled training batches of one epoch; order and augmentation follow from seed, epoch and process alone.
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from edgekit.models.family import TrainOptions
+from edgekit.models.family import Hyperparameters
 from edgekit.models.objective import distilled
 from edgekit.models.resume import RunState
 from edgekit.models.samples import Samples
@@ -48,7 +48,7 @@ class Fit:
 def fit(
     network: Network,
     data: Dataset,
-    options: TrainOptions,
+    options: Hyperparameters,
     *,
     device: str = "cpu",
     state: Path | None = None,
@@ -62,7 +62,7 @@ def fit(
     Args:
         network: its card's contract says how samples become inputs.
         data: raw samples with labels; a seeded share of it is held out to choose the best epoch.
-        options: see :class:`~edgekit.models.family.TrainOptions`; ``batch`` is over all processes.
+        options: see :class:`~edgekit.models.family.Hyperparameters`; ``batch`` is over all processes.
         device: ``cpu`` or ``cuda``.
         state: file that is written after each epoch and from which the same run goes on; removed at the end.
         teacher: its logits are a soft target (``options.distil`` and ``options.temperature``).
@@ -94,7 +94,7 @@ class _Job:
 
     network: Network
     data: Dataset
-    options: TrainOptions
+    options: Hyperparameters
     state: Path | None
     teacher: Network | None
     progress: Progress | None
@@ -133,7 +133,9 @@ def _train(fabric: Fabric, job: _Job) -> tuple[dict[str, Any], dict[str, Tensor]
     return asdict(fit), run.best
 
 
-def identity(network: Network, data: Dataset, options: TrainOptions, teacher: Network | None = None) -> dict[str, Any]:
+def identity(
+    network: Network, data: Dataset, options: Hyperparameters, teacher: Network | None = None
+) -> dict[str, Any]:
     """What makes two runs the same run: a state of another network, source, teacher or data is not taken up."""
     card = network.card
     return {
@@ -148,7 +150,7 @@ def identity(network: Network, data: Dataset, options: TrainOptions, teacher: Ne
     }
 
 
-def check_options(options: TrainOptions) -> None:
+def check_options(options: Hyperparameters) -> None:
     """Raises UsageError for numbers that make no sense."""
     if not 1 <= options.processes <= max(options.batch, 1):
         raise UsageError(f"processes must be 1 to the batch size ({options.batch}), got {options.processes}")
@@ -198,7 +200,7 @@ def _native_bf16(device: str) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def _optimizer(module: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
+def _optimizer(module: nn.Module, options: Hyperparameters) -> torch.optim.Optimizer:
     matrices = [p for p in module.parameters() if p.ndim > 1]
     vectors = [p for p in module.parameters() if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
@@ -242,7 +244,7 @@ class _Loop:
     optimizer: Any
     average: Average
     samples: Samples
-    options: TrainOptions
+    options: Hyperparameters
     teacher: nn.Module | None
 
     def epoch(self, epoch: int) -> float:
@@ -314,7 +316,7 @@ class _Loop:
         return total / count
 
 
-def one_cycle(progress: float, options: TrainOptions) -> float:
+def one_cycle(progress: float, options: Hyperparameters) -> float:
     """Learning rate at ``progress`` 0..1 of all steps: linear up to ``lr`` over ``warmup``, then linear down to 0."""
     if progress < options.warmup:
         return options.lr * (0.1 + 0.9 * progress / options.warmup)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from edgekit.models.family import Family, Fitted, TrainOptions, classifier, measure_contract
+from edgekit.models.family import Family, Fitted, Hyperparameters, classifier, measure_contract
 from torch import Tensor, nn
 
 from edgekit.data import Dataset
@@ -245,7 +245,7 @@ FAMILY = Family(
     data="sst2",
     kinds=("text", "image"),
     fit=_fit,
-    options=TrainOptions(
+    options=Hyperparameters(
         epochs=10,
         batch=64,
         lr=3e-3,

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import edgekit
-from edgekit.pipeline.prune import PruneOptions
 
 FORMATS = ("onnx", "tflite")
 
@@ -54,7 +53,7 @@ def _line(name: str, row: Row, out: Path, seconds: float) -> str:
     if not (checkpoint.is_file() and record.is_file()):
         result = edgekit.prune(
             row.family, amount=row.amount, method=row.method, data=row.data, epochs=row.epochs, out=checkpoint,
-            options=PruneOptions(spread=row.spread),
+            spread=row.spread,
         )  # fmt: skip
         record.write_text(json.dumps(result.document(), default=str), encoding="utf-8")
     document = json.loads(record.read_text(encoding="utf-8"))

@@ -147,7 +147,9 @@ def stateless(folder: Path, source: str, name: str) -> list[str]:
     data = walks_of(folder, STEPS)
     for scheme in SCHEMES if source == name else ():  # integers would cost untrained weights too much
         own, other = (
-            edgekit.quantize(path, scheme=scheme, out=folder / f"{path.parent.name}-{name}-{scheme}.tflite", data=data)
+            edgekit.quantize(
+                path, scheme=scheme, out=folder / f"{path.parent.name}-{name}-{scheme}.tflite", data=data, seconds=0
+            )
             for path in paths
         )
         _, _, ratio, low, high = latency(own.artifact.path, other.artifact.path)
@@ -188,7 +190,7 @@ def compressed(folder: Path, kind: str, parent: Path, steps: int) -> None:
     data = walks_of(folder, steps)
     for scheme in SCHEMES:
         target = folder / f"{kind}-{scheme}.tflite"
-        made = edgekit.quantize(parent, scheme=scheme, out=target, data=data)
+        made = edgekit.quantize(parent, scheme=scheme, out=target, data=data, seconds=0)
         _, _, ratio, low, high = latency(target, parent)
         worst = max(made.lengths, key=lambda one: one.relative)
         print(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgekit.pipeline.export import export
 from edgekit.pipeline.finetune import finetune
-from edgekit.pipeline.quantize import quantize
+from edgekit.pipeline.schemes import quantize
 
 FORMATS = ("onnx", "tflite")
 
@@ -18,7 +18,7 @@ def figures(source: str, data: str, folder: Path, limit: int | None) -> list[str
     found: list[float] = []
     for artifact in (row.artifact for row in export(source, to=FORMATS, out=folder).artifacts):
         made = quantize(
-            artifact.path, scheme="int8", data=data, out=folder / f"int8{artifact.path.suffix}", limit=limit
+            artifact.path, scheme="int8", data=data, out=folder / f"int8{artifact.path.suffix}", limit=limit, seconds=0
         )
         assert made.before is not None and made.after is not None  # the data has labels
         found += [made.before.value, made.after.value] if not found else [made.after.value]

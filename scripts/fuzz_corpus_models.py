@@ -53,8 +53,10 @@ def made_models(work: Path) -> Path:
             "save_calibration": work / f"ranges-{format_}.json",
             "out": work / f"int8.{format_}",
         }
-        edgekit.quantize(work / f"mlp.{format_}", scheme="int8", data="breast-cancer", samples=50, **keywords)
-    plan_mixed(work / "mlp.onnx", scheme="int8", data="breast-cancer", samples=50, out=work / "plan.json")
+        edgekit.quantize(
+            work / f"mlp.{format_}", scheme="int8", data="breast-cancer", samples=50, **keywords, seconds=0
+        )
+    plan_mixed(work / "mlp.onnx", scheme="int8", data="breast-cancer", samples=50, out=work / "plan.json", seconds=0)
     models = [str(work / name) for name in ("mlp.onnx", "int8.onnx", "mlp.tflite")]
     if program(["bench", *models, "--seconds", "0.3", "-q", "--json", str(work / "bench.json")]):
         raise SystemExit("fuzz: the bench that makes a seed failed")

@@ -202,6 +202,7 @@ def devices(path: Path) -> None:
 
 def bench(path: Path) -> None:
     import edgekit
+    from edgekit.options.bench import BenchOptions
     from edgekit.pipeline.bench.replay import read_replay
     from edgekit.report.document import dumps
 
@@ -210,7 +211,7 @@ def bench(path: Path) -> None:
     def compare(a: Path, b: Path) -> None:
         dumps(edgekit.compare(a, b, fail_slower=5).document())
 
-    every((lambda: compare(path, other), lambda: compare(other, path), lambda: read_replay(path, {})))
+    every((lambda: compare(path, other), lambda: compare(other, path), lambda: read_replay(BenchOptions(replay=path))))
 
 
 def calibration(path: Path) -> None:

@@ -56,7 +56,9 @@ def build() -> dict[tuple[str, str], Path]:
         edgekit.export(OUT / f"{name}.safetensors", to=FORMATS, data=DATA, out=OUT, name=name, overwrite=True)
     step("quantize the pruned network to int8")
     for suffix in FORMATS:
-        edgekit.quantize(OUT / f"cnn-pruned.{suffix}", scheme="int8", data=DATA, out=OUT / f"cnn-pruned-int8.{suffix}")
+        edgekit.quantize(
+            OUT / f"cnn-pruned.{suffix}", scheme="int8", data=DATA, out=OUT / f"cnn-pruned-int8.{suffix}", seconds=0
+        )
     names = dict(zip(STAGES, ("cnn", "cnn-pruned", "cnn-pruned-int8"), strict=True))
     return {(stage, suffix): OUT / f"{names[stage]}.{suffix}" for suffix in FORMATS for stage in STAGES}
 

@@ -97,7 +97,9 @@ def made(name: str, format_: str, integer: bool, out: Path) -> tuple[Path, str]:
         target = out / f"{name}-{scheme}.{format_}"
         try:
             if not target.exists():
-                edgekit.quantize(path, scheme=scheme, out=target, data=family(name).data, limit=100, samples=100)
+                edgekit.quantize(
+                    path, scheme=scheme, out=target, data=family(name).data, limit=100, samples=100, seconds=0
+                )
             return target, scheme
         except (InputError, QualityError) as error:
             refused = error

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
-
-from edgekit.cli.options import emit, factory_option, training_options, training_overrides
+from edgekit.cli.generate import verb_command
+from edgekit.cli.options import emit
 from edgekit.cli.progress import epoch_bar
+from edgekit.options.train import FinetuneOptions
 
 
-@click.command()
-@click.argument("source")
-@click.option("--qat", is_flag=True, help="Quantization-aware: learn with the roundings of int8 files in place.")
-@click.option("--distil-from", metavar="SOURCE", help="A teacher whose outputs are learned too.")
-@factory_option
-@click.option("--teacher-factory", metavar="file.py:NAME", help="The same as --factory for --distil-from.")
-@training_options
-def command(
-    source: str, qat: bool, distil_from: str | None, lr: float | None, processes: int | None, **shared: Any
-) -> None:
+@verb_command(FinetuneOptions)
+def command(**options: Any) -> None:
     """Goes on from trained weights: new classes, recovery, distillation.
 
     SOURCE is a zoo name, a checkpoint (.safetensors), file.py:factory or pkg.mod:factory. Classes that differ from
@@ -30,6 +22,5 @@ def command(
     from edgekit.report.verbs import render_training
 
     with epoch_bar() as progress:
-        overrides = training_overrides(lr=lr, processes=processes)
-        result = finetune(source, qat=qat, distil_from=distil_from, overrides=overrides, progress=progress, **shared)
+        result = finetune(progress=progress, **options)
     emit("finetune", result, render=render_training)

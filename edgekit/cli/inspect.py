@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import click
+from typing import Any
 
-from edgekit.cli.options import emit, output_options
+from edgekit.cli.generate import verb_command
+from edgekit.cli.options import emit
+from edgekit.options.measure import InspectOptions
 
 
-@click.command()
-@click.argument("model")
-@output_options
-def command(model: str) -> None:
+@verb_command(InspectOptions)
+def command(**options: Any) -> None:
     """Shows what a model file is: card, signature, operators, size, history.
 
     MODEL can be a saved calibration (.json): method, data, ranges by layer, and what is wrong with it.
@@ -18,4 +18,4 @@ def command(model: str) -> None:
     from edgekit.pipeline.inspect import inspect
     from edgekit.report.verbs import render_inspect
 
-    emit("inspect", inspect(model), render=render_inspect)
+    emit("inspect", inspect(**options), render=render_inspect)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import click
+from edgekit.cli.generate import verb_command
+from edgekit.cli.options import emit
+from edgekit.options.manage import ModelsOptions
 
-from edgekit.cli.options import emit, output_options
 
-
-@click.command()
-@output_options
+@verb_command(ModelsOptions)
 def command() -> None:
     """Lists the network families, their size, task and shipped quality."""
     from edgekit.pipeline.models import models

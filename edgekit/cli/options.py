@@ -1,4 +1,4 @@
-"""Option groups shared by the verbs, and :func:`emit`, through which every result leaves.
+"""What every command has (``--json``, ``-q``, ``--debug``), and :func:`emit`, through which every result leaves.
 
 Result tables and ``--json -`` go to standard output. While a verb runs, anything else that writes there (a library's
 ``print``, C++ code that writes to descriptor 1) is sent to standard error: a document on standard output is alone.
@@ -20,20 +20,13 @@ from typing import Any, ParamSpec, Protocol, TextIO, TypeVar
 import click
 
 from edgekit.escapes import set_off
-from edgekit.reading import whole_number
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Decorator(Protocol):
-    """What an option is: it gives back a function of the same arguments."""
-
-    def __call__(self, function: Callable[P, R], /) -> Callable[P, R]: ...
-
-
 class Result(Protocol):
-    """What a pipeline verb gives back: ``document()`` is the body of its JSON document, without envelope."""
+    """What a verb gives back: ``document()`` is the body of its JSON document, without envelope."""
 
     def document(self) -> dict[str, Any]: ...
 
@@ -56,15 +49,6 @@ class State:
 
 def _state() -> State:
     return click.get_current_context().ensure_object(State)
-
-
-def _sink() -> Callable[[dict[str, Any]], None] | None:
-    """What takes the document in place of file and screen, for a command that is a step of a recipe: standard output
-    and the logs are then guarded by the outer command, or by the program that called it."""
-    from edgekit.recipe import SINK
-
-    found: Callable[[dict[str, Any]], None] | None = click.get_current_context().meta.get(SINK)
-    return found
 
 
 def json_path() -> str | None:
@@ -105,8 +89,6 @@ def output_options(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        if _sink() is not None:
-            return function(*args, **kwargs)
         from edgekit.leftovers import sweep
 
         sweep()  # what commands that were killed have left
@@ -189,11 +171,18 @@ def emit(verb: str, result: Result, render: Render | None = None) -> None:
     """Gives ``result`` to the user: the JSON document where ``--json`` said, and the text of ``render`` unless ``-q``.
 
     With ``--json -`` the document alone goes to standard output; with ``--json PATH`` the text still does.
+
+    Raises:
+        EdgekitError: what the command ends with where a gate of the result says no, once it has been handed over.
     """
-    state, sink = _state(), _sink()
-    if sink is not None:
-        sink(result.document())
-        return
+    from edgekit.pipeline.ending import conclude
+
+    _deliver(verb, result, render)
+    conclude(result)
+
+
+def _deliver(verb: str, result: Result, render: Render | None) -> None:
+    state = _state()
     text = ""
     if state.json is not None:
         from edgekit.report.document import dumps, envelope
@@ -219,116 +208,3 @@ def _save(text: str, path: Path) -> None:
 
     with publishing(path) as target:
         target.write_text(text, encoding="utf-8")
-
-
-def data_option(*, required: bool = False) -> Decorator:
-    """``--data DATA``, passed as ``data``."""
-    text = (
-        "Data set: digits, breast-cancer, cifar10, fsdd, sst2, etth1, images:DIR, audio:DIR, text:FILE.tsv, "
-        "series:FILE.csv, table:FILE.csv, npz:FILE; @train or @test."
-    )
-    return click.option("--data", metavar="DATA", required=required, help=text)
-
-
-def seed_option(function: Callable[P, R]) -> Callable[P, R]:
-    """``--seed N``, passed as ``seed``."""
-    return click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed.")(function)
-
-
-def training_options(function: Callable[P, R]) -> Callable[P, R]:
-    """What ``train`` and ``finetune`` share, as their functions take it: ``data``, ``epochs``, ``seed``, ``device``,
-    ``out``; and ``lr`` and ``processes``, which :func:`training_overrides` puts together (None: the family's own)."""
-    shared = (
-        data_option(required=True),
-        click.option("--epochs", type=click.IntRange(1),
-                     help="Passes over the data; without it the family's own number, 10 for finetune."),
-        seed_option,
-        click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True,
-                     help="Where to train."),
-        click.option("--lr", type=click.FloatRange(min=0, min_open=True), metavar="RATE",
-                     help="Peak learning rate; the family's own without it."),
-        click.option("--processes", type=click.IntRange(1), metavar="N",
-                     help="Data-parallel processes, one a GPU on cuda."),
-        out_option("Checkpoint to write (.safetensors).", "OUT.safetensors"),
-        output_options,
-    )  # fmt: skip
-    for option in reversed(shared):
-        function = option(function)
-    return function
-
-
-def training_overrides(**given: float | None) -> dict[str, Any]:
-    """The options of :func:`training_options` that were given, as ``train`` and ``finetune`` take them."""
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def limit_option(function: Callable[P, R]) -> Callable[P, R]:
-    """``--limit N``, passed as ``limit``; None means all samples."""
-    return click.option("--limit", type=click.IntRange(1), help="Use the first N samples only.")(function)
-
-
-def device_option(function: Callable[P, R]) -> Callable[P, R]:
-    """``--on DEVICE``, passed as ``on``."""
-    return click.option("--on", metavar="DEVICE", default="cpu", show_default=True,
-                        help="cpu, python:/path/to/python, ssh://user@host, or a saved name.")(function)  # fmt: skip
-
-
-def runtime_option(function: Callable[P, R]) -> Callable[P, R]:
-    """``--runtime NAME``, passed as ``runtime`` (None: the first runtime for the file's format)."""
-    names = (
-        "onnxruntime[:PROVIDER], litert[:cpu|:gpu|:npu], tflite-runtime, torch[:eager|:compile|:cudagraph], tensorflow."
-    )
-    return click.option("--runtime", metavar="NAME", help=names)(function)
-
-
-def shape_option(help: str = "INPUT=1x576 or DIMENSION=576, for free axes.") -> Decorator:
-    """``--shape``, may be repeated, passed as ``shape``."""
-    return click.option("--shape", multiple=True, metavar="NAME=N[xN]", help=help)
-
-
-def input_option(help: str = "One real sample (.npz, .npy, .jpg, .wav, .csv), besides the others.") -> Decorator:
-    """``--input FILE``, passed as ``input``."""
-    return click.option("--input", metavar="FILE", help=help)
-
-
-def factory_option(function: Callable[P, R]) -> Callable[P, R]:
-    """``--factory``, passed as ``factory``."""
-    return click.option("--factory", metavar="file.py:NAME",
-                        help="What builds the network of a checkpoint of your own.")(function)  # fmt: skip
-
-
-def threads_option(function: Callable[P, R]) -> Callable[P, R]:
-    """``--threads N``, passed as ``threads``."""
-    return click.option("--threads", type=click.IntRange(1), default=1, show_default=True,
-                        help="Threads of the runtime.")(function)  # fmt: skip
-
-
-def listed(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """``a,b`` and ``a`` given several times, in one tuple."""
-    return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
-
-
-def thread_counts(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
-    """``1,2``: numbers from 1."""
-    parts = listed(ctx, param, values)
-    if not parts or not all(whole_number(part) for part in parts):
-        raise click.BadParameter(f"{','.join(values)!r} is not N or N,N,… with numbers from 1")
-    return tuple(int(part) for part in parts)
-
-
-def optional_thread_counts(
-    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
-) -> tuple[int, ...] | None:
-    """Like :func:`thread_counts`; None where the option was not given."""
-    return thread_counts(ctx, param, values) if values else None
-
-
-def tolerance_option(function: Callable[P, R]) -> Callable[P, R]:
-    """``--tolerance T``, passed as ``tolerance``; None means the default of the comparison."""
-    return click.option("--tolerance", type=click.FloatRange(min=0), metavar="T",
-                        help="Largest absolute difference that passes.")(function)  # fmt: skip
-
-
-def out_option(help: str = "Where to write.", metavar: str = "OUT") -> Decorator:
-    """``-o/--out``, required, passed as ``out``."""
-    return click.option("-o", "--out", metavar=metavar, required=True, help=help)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from edgekit.cli.options import emit, output_options
-
-_OUT = click.option("-o", "--out", metavar="DIR", help="Folder for the files; runs/NAME without it.")
+from edgekit.cli.generate import verb_command
+from edgekit.cli.options import emit
+from edgekit.cli.progress import epoch_bar, fleet_bars
+from edgekit.options.manage import RecipeCheckOptions, RecipeRunOptions, RecipeShowOptions
 
 
 @click.group()
@@ -14,35 +17,26 @@ def command() -> None:
     """Several steps, formats and devices in one run that can be continued."""
 
 
-@command.command()
-@click.argument("recipe")
-@output_options
-def check(recipe: str) -> None:
+@verb_command(RecipeCheckOptions)
+def check(**options: Any) -> None:
     """Says whether RECIPE can be run: all mistakes at once, each with its line; runs nothing."""
     from edgekit.pipeline.recipe import check as check_recipe
     from edgekit.report.recipe import render_check
 
-    emit("recipe", check_recipe(recipe), render=render_check)
+    emit("recipe", check_recipe(**options), render=render_check)
 
 
-@command.command()
-@click.argument("recipe")
-@_OUT
-@output_options
-def show(recipe: str, out: str | None) -> None:
+@verb_command(RecipeShowOptions)
+def show(**options: Any) -> None:
     """Prints the command lines that RECIPE stands for, which are done already, and why the others are not."""
     from edgekit.pipeline.recipe import show as show_recipe
     from edgekit.report.recipe import render_show
 
-    emit("recipe", show_recipe(recipe, out=out), render=render_show)
+    emit("recipe", show_recipe(**options), render=render_show)
 
 
-@command.command()
-@click.argument("recipe")
-@_OUT
-@click.option("--fresh", is_flag=True, help="Do everything again, finished or not.")
-@output_options
-def run(recipe: str, out: str | None, fresh: bool) -> None:
+@verb_command(RecipeRunOptions)
+def run(**options: Any) -> None:
     """Runs what is not done of RECIPE, a .toml file or a name of 'edgekit models'.
 
     Given again it goes on where it was stopped, and does again what depends on something that changed. A run that fails
@@ -51,8 +45,9 @@ def run(recipe: str, out: str | None, fresh: bool) -> None:
     from edgekit.pipeline.recipe import run as run_recipe
     from edgekit.report.recipe import render_run
 
-    result = run_recipe(recipe, out=out, fresh=fresh)
+    result = run_recipe(progress=lambda verb: fleet_bars(False) if verb == "bench" else epoch_bar(), **options)
     emit("recipe", result, render=render_run)
-    failure = result.failure()
-    if failure is not None:
-        raise failure
+
+
+for name, one in {"check": check, "show": show, "run": run}.items():
+    command.add_command(one, name)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import ClassVar, Final, NamedTuple, Self
 
 from edgekit import limits
 from edgekit.artifact import sha256_file
@@ -82,6 +82,16 @@ class AdbTransport(Transport):
     Raises:
         UnsupportedError: always, with what to do instead.
     """
+
+    spelling: ClassVar[str] = "adb:SERIAL"
+    description: ClassVar[str] = (
+        "an Android device, through the system's adb and a timing program of yours (bench --tool), nothing else"
+    )
+    timed_by_tools: ClassVar[bool] = True
+
+    @classmethod
+    def check_address(cls, address: str) -> None:
+        parse_serial(address)
 
     shares_files = False
 

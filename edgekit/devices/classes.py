@@ -11,13 +11,13 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from edgekit.devices.archive import floor_archive
 from edgekit.devices.local import LocalTransport
 from edgekit.devices.transport import Start
 from edgekit.errors import UnsupportedError, UsageError
-from edgekit.types import DeviceSpec
+from edgekit.types import DeviceSpec, Evidence
 
 _HELD: Final = """\
 import os, sys
@@ -63,6 +63,16 @@ class ClassTransport(LocalTransport):
     Raises:
         UnsupportedError: this machine has fewer cores than the class: a run with fewer would not be of that class.
     """
+
+    spelling: ClassVar[str] = "class:phone-2gb"
+    description: ClassVar[str] = (
+        "this machine held to the memory and cores of a class of devices: what fits there, not how fast"
+    )
+    evidence: ClassVar[Evidence] = Evidence.CONSTRAINED
+
+    @classmethod
+    def check_address(cls, address: str) -> None:
+        parse_class(address)
 
     def __init__(self, spec: DeviceSpec, archive: Callable[[], Path] = floor_archive) -> None:
         super().__init__(spec, archive)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 from edgekit.devices.archive import floor_archive
 from edgekit.devices.local import LocalTransport
@@ -33,6 +34,13 @@ class CudaTransport(LocalTransport):
     Raises:
         DeviceError: no driver, or no such GPU.
     """
+
+    spelling: ClassVar[str] = "cuda[:N]"
+    description: ClassVar[str] = "an NVIDIA GPU of this machine, a worker whose runtime runs on it"
+
+    @classmethod
+    def check_address(cls, address: str) -> None:
+        parse_index(address)
 
     start_s = 60.0
 

@@ -5,31 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from difflib import get_close_matches
 
-from edgekit.devices.adb import parse_serial
-from edgekit.devices.classes import parse_class
-from edgekit.devices.cuda import parse_index
-from edgekit.devices.emulator import parse_core
 from edgekit.devices.inventory import address_of, saved
-from edgekit.devices.ssh import parse_address
 from edgekit.devices.transport import Transport
 from edgekit.errors import UsageError
 from edgekit.registry import lookup, names
-from edgekit.types import DeviceSpec, Evidence
-
-SPELLINGS = {
-    "cpu": "cpu",
-    "python": "python:/path/to/python",
-    "ssh": "ssh://user@host[:port]",
-    "emulator": "emulator:cortex-a72",
-    "class": "class:phone-2gb",
-    "cuda": "cuda[:N]",
-    "adb": "adb:SERIAL",
-}
-"""Kind -> how it is spelled."""
+from edgekit.types import DeviceSpec
 
 
 def parse_device(text: str) -> DeviceSpec:
-    """A device by its spelling (:data:`SPELLINGS`, or a kind another package brings), or by the name it was given.
+    """A device by its spelling (:attr:`Transport.spelling`), or by the name it was given.
 
     Raises:
         UsageError: no such device; the message lists what there is.
@@ -43,35 +27,34 @@ def parse_device(text: str) -> DeviceSpec:
 
 
 def _spelled(text: str) -> DeviceSpec:
-    kind, colon, address = text.strip().partition(":")
+    kind, _, address = text.strip().partition(":")
     if "\0" in address:
         raise UsageError(f"device {text!r}: a name with a zero byte leads nowhere")
     if kind not in names("devices"):
         near = get_close_matches(kind, [*names("devices"), *saved()], n=1)
-        hint = f"did you mean {SPELLINGS.get(near[0], near[0])!r}? " if near else ""
+        hint = f"did you mean {_spelling(near[0])!r}? " if near else ""
         raise UsageError(f"no device is called {text!r}; {hint}there are: {_known()}")
-    if kind == "cpu" and colon:
-        raise UsageError(f"device {text!r}: cpu takes no address; give cpu")
-    if kind == "ssh":
-        parse_address(address)
-    if kind == "cuda":
-        parse_index(address)
-    if kind == "adb":
-        parse_serial(address)
-    if kind == "class":
-        parse_class(address)
-        return DeviceSpec(name=f"{kind}:{address}", kind=kind, address=address, evidence=Evidence.CONSTRAINED)
-    if kind == "emulator":
-        parse_core(address)
-        return DeviceSpec(name=f"{kind}:{address}", kind=kind, address=address, evidence=Evidence.EMULATED)
-    if kind == "python" and not address:
-        raise UsageError(f"device {text!r} names no interpreter; give python:/path/to/python")
-    return DeviceSpec(name=f"{kind}:{address}" if address else kind, kind=kind, address=address)
+    transport = transport_class(kind)
+    transport.check_address(address)
+    name = f"{kind}:{address}" if address else kind
+    return DeviceSpec(name, kind, address, transport.evidence)
+
+
+def transport_class(kind: str) -> type[Transport]:
+    """What starts workers on devices of a kind, and what there is to know of the kind.
+
+    Raises:
+        UsageError: no such kind, or its package brings no Transport.
+    """
+    found = lookup("devices", kind)
+    if not (isinstance(found, type) and issubclass(found, Transport)):
+        raise UsageError(f"device {kind!r}: its package brings no Transport")
+    return found
 
 
 def list_devices() -> tuple[str, ...]:
     """Spellings of every kind of device there is."""
-    return tuple(SPELLINGS.get(kind, kind) for kind in names("devices"))
+    return tuple(transport_class(kind).spelling or kind for kind in names("devices"))
 
 
 def transport_for(spec: DeviceSpec) -> Transport:
@@ -81,10 +64,11 @@ def transport_for(spec: DeviceSpec) -> Transport:
         UsageError: no such kind, or its address leads nowhere.
         DeviceError: ``cuda`` where there is no driver or no such GPU.
     """
-    transport = lookup("devices", spec.kind)(spec)
-    if not isinstance(transport, Transport):
-        raise UsageError(f"device {spec.name!r}: its package brings no Transport; there are: {_known()}")
-    return transport
+    return transport_class(spec.kind)(spec)
+
+
+def _spelling(name: str) -> str:
+    return transport_class(name).spelling or name if name in names("devices") else name
 
 
 def _known() -> str:

@@ -18,7 +18,7 @@ from edgekit.devices.archive import floor_archive
 from edgekit.devices.instructions import emulator_with_plugins, plugin
 from edgekit.devices.transport import Start, Transport
 from edgekit.errors import RuntimeMissingError, UsageError
-from edgekit.types import DeviceSpec
+from edgekit.types import DeviceSpec, Evidence
 
 CORES: Final = ("cortex-a53", "cortex-a72", "cortex-a76")
 """Raspberry Pi 3, 4 and 5. The first two know neither dot products nor half-precision arithmetic."""
@@ -64,6 +64,16 @@ class EmulatorTransport(Transport):
     Raises:
         RuntimeMissingError: the root is not there yet.
     """
+
+    spelling: ClassVar[str] = "emulator:cortex-a53|a72|a76"
+    description: ClassVar[str] = (
+        "an ARM core, emulated, with the real ARM runtimes: what a file computes there, never how fast"
+    )
+    evidence: ClassVar[Evidence] = Evidence.EMULATED
+
+    @classmethod
+    def check_address(cls, address: str) -> None:
+        parse_core(address)
 
     here: ClassVar[bool] = True
     start_s: ClassVar[float] = 120.0

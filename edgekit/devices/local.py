@@ -20,6 +20,14 @@ _OTHER_PYTHONS = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "_
 class LocalTransport(Transport):
     """``cpu``: a worker with this interpreter and its packages."""
 
+    spelling: ClassVar[str] = "cpu"
+    description: ClassVar[str] = "this machine, a worker with this interpreter"
+
+    @classmethod
+    def check_address(cls, address: str) -> None:
+        if address:
+            raise UsageError(f"device 'cpu:{address}': cpu takes no address; give cpu")
+
     here: ClassVar[bool] = True
 
     def command(self, start: Start) -> list[str]:
@@ -35,6 +43,14 @@ class PythonTransport(Transport):
     Raises:
         UsageError: there is no such program.
     """
+
+    spelling: ClassVar[str] = "python:/path/to/python"
+    description: ClassVar[str] = "this machine, a worker in another environment (numpy and a runtime are enough)"
+
+    @classmethod
+    def check_address(cls, address: str) -> None:
+        if not address:
+            raise UsageError("device 'python:' names no interpreter; give python:/path/to/python")
 
     here: ClassVar[bool] = True
 

@@ -109,6 +109,13 @@ class SshTransport(Transport):
         RuntimeMissingError: there is no ssh client here.
     """
 
+    spelling: ClassVar[str] = "ssh://user@host[:port][?python=/path]"
+    description: ClassVar[str] = "a board or server with Python 3.11, numpy and a runtime, through the system's ssh"
+
+    @classmethod
+    def check_address(cls, address: str) -> None:
+        parse_address(address)
+
     shares_files: ClassVar[bool] = False
     start_s: ClassVar[float] = 30.0
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from edgekit.devices.archive import floor_archive
 from edgekit.devices.channel import Channel
-from edgekit.types import DeviceSpec
+from edgekit.types import DeviceSpec, Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +69,26 @@ class Transport(ABC):
         start_s: longest wait for the first sign of a worker, on top of the client's time-out.
     """
 
+    spelling: ClassVar[str] = ""
+    """How it is spelled after ``--on``; the name of its kind where it is empty."""
+    description: ClassVar[str] = "from another package"
+    evidence: ClassVar[Evidence] = Evidence.MEASURED
+    """What figures taken there are worth."""
+    timed_by_tools: ClassVar[bool] = False
+    """No worker runs there: a program of the user times a model (``bench --tool``), and nothing else is done."""
     shares_files: ClassVar[bool] = True
     """The worker sees the files of this machine under the same names; otherwise they are sent, by content."""
     start_s: ClassVar[float] = 0.0
     here: ClassVar[bool] = False
     """Its workers are processes of this machine, emulated ones as well; otherwise a worker has to say where it is."""
+
+    @classmethod  # noqa: B027  a kind without addresses needs none
+    def check_address(cls, address: str) -> None:
+        """Refuses what stands behind the colon of the spelling where that makes no sense.
+
+        Raises:
+            UsageError: with what to give.
+        """
 
     def __init__(self, spec: DeviceSpec, archive: Callable[[], Path] = floor_archive) -> None:
         self.spec = spec

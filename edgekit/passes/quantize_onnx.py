@@ -30,11 +30,6 @@ from edgekit.passes.onnx_weights import store_float16, store_int8, weights_of
 from edgekit.types import Artifact, Format, PassResult, Step
 
 SCHEMES = ("int8", "int8-dynamic", "int8-weights", "fp16", "int4-weights")
-_NOT_HERE = {
-    "int16x8": "onnxruntime's CPU provider has no 16-bit kernels and would run every operator in float; int8 is there, "
-    "and .tflite files have int16x8",
-    "auto": "a choice among the schemes, by measurement: edgekit quantize --scheme auto makes it; name a scheme",
-}
 _WEIGHTS = {"fp16": "float16", "int4-weights": "int4 symmetric in products and tables, else int8"}
 _NO_KERNEL = {
     kind: f"onnxruntime has no integer {kind}; its weights are held in int8" for kind in ("ConvTranspose", "GRU", "RNN")
@@ -71,7 +66,6 @@ class QuantizeOnnx(Pass):
     name: ClassVar[str] = "quantize-onnx"
 
     def describe(self, model: Model) -> Step:
-        check_scheme(self.scheme, Format.ONNX)
         params: dict[str, Any] = {
             "scheme": self.scheme,
             "weights": _WEIGHTS.get(self.scheme, "int8 symmetric"),
@@ -90,7 +84,8 @@ class QuantizeOnnx(Pass):
 
     def apply(self, model: Model, context: PassContext) -> PassResult:
         artifact, target = onnx_input(model, context)
-        check_scheme(self.scheme, Format.ONNX)
+        if self.scheme not in SCHEMES:
+            raise UsageError(f"no scheme is called {self.scheme!r} for .onnx files; there are: {', '.join(SCHEMES)}")
         if self.integer_io and self.scheme != "int8":
             raise UsageError(f"integer inputs and outputs need --scheme int8, not {self.scheme}")
         graph = prepared(artifact.path)
@@ -194,23 +189,6 @@ def _int4(graph: Any, keep_float: frozenset[str]) -> tuple[str, ...]:
     if int4_weights(graph, keep_float):
         return ("4-bit products are for large layers: at 128 units they took longer than float, at 512 half the time",)
     return ("onnxruntime has 4-bit matrix products and tables only, and this file has none: its weights are int8",)
-
-
-def check_scheme(scheme: str, format_: Format, known: tuple[str, ...] = SCHEMES) -> None:
-    """Refuses a scheme that is not supported for ``format_``.
-
-    Raises:
-        UsageError: no scheme has this name.
-        UnsupportedError: with the reason and what there is.
-    """
-    if scheme in known:
-        return
-    if scheme not in (*SCHEMES, *_NOT_HERE):
-        raise UsageError(f"no scheme is called {scheme!r}; for .{format_} files there are: {', '.join(known)}")
-    reason = _NOT_HERE.get(scheme, "not for this format")
-    raise UnsupportedError(
-        f"scheme {scheme!r} is not supported for .{format_} files: {reason}. There are: {', '.join(known)}"
-    )
 
 
 def float_reasons(

@@ -24,7 +24,6 @@ from edgekit.passes.bias_correction import correct_biases
 from edgekit.passes.calibration import Calibration, describe
 from edgekit.passes.histogram import Range
 from edgekit.passes.linear_graph_tflite import TfliteGraph
-from edgekit.passes.quantize_onnx import check_scheme
 from edgekit.passes.quantize_recurrent import Recurrent, holds_recurrent, quantize_recurrent
 from edgekit.passes.stateless import is_stateless, stateless, why_not_in_integers
 from edgekit.passes.tflite_attention import around_attention
@@ -85,7 +84,6 @@ class QuantizeTflite(Pass):
     name: ClassVar[str] = "quantize-tflite"
 
     def describe(self, model: Model) -> Step:
-        check_scheme(self.scheme, Format.TFLITE, SCHEMES)
         params: dict[str, Any] = {"scheme": self.scheme, "weights": _weights(self.scheme)}
         if self.scheme != "fp16":
             params["granularity"] = _granularity(self.scheme)
@@ -104,7 +102,8 @@ class QuantizeTflite(Pass):
     def apply(self, model: Model, context: PassContext) -> PassResult:
         if not isinstance(model, Artifact) or model.format is not Format.TFLITE or context.target is None:
             raise UsageError("this pass works on .tflite files and writes a target")
-        check_scheme(self.scheme, Format.TFLITE, SCHEMES)
+        if self.scheme not in SCHEMES:
+            raise UsageError(f"no scheme is called {self.scheme!r} for .tflite files; there are: {', '.join(SCHEMES)}")
         if self.integer_io and self.scheme not in _STATIC:
             raise UsageError(f"integer inputs and outputs need --scheme int8, not {self.scheme}")
         if self.scheme in _STATIC and self.calibration is None:

@@ -13,6 +13,8 @@ from edgekit.bench.result import blocks_of, owners_of
 from edgekit.documents import parse_json, typed
 from edgekit.errors import EdgekitError, GateError, InconclusiveError, InputError
 from edgekit.inputs import read_regular
+from edgekit.options.base import with_options
+from edgekit.options.measure import CompareOptions
 from edgekit.types import Verdict
 
 SCHEMA = "edgekit.bench/1"
@@ -35,7 +37,7 @@ class CompareResult:
     def verdict(self) -> Verdict:
         return overall([comparison.verdict for comparison in self.comparisons])
 
-    def gate(self) -> EdgekitError | None:
+    def failure(self) -> EdgekitError | None:
         """The error that ``fail_slower`` calls for, or None when it lets the result pass."""
         return gate_error(self.comparisons, self.fail_slower)
 
@@ -49,7 +51,8 @@ class CompareResult:
         return body | gate_document(self.comparisons, self.fail_slower)
 
 
-def compare(a: str | Path, b: str | Path, *, fail_slower: float | None = None) -> CompareResult:
+@with_options(CompareOptions)
+def compare(options: CompareOptions) -> CompareResult:
     """Compares the results saved in ``a`` with those in ``b`` (the baseline): ratio 0.5 means A takes half the time.
 
     With one result in each file the two are compared whatever they are called; else results of one model name,
@@ -59,9 +62,11 @@ def compare(a: str | Path, b: str | Path, *, fail_slower: float | None = None) -
         InputError: a file that is not a saved bench result, or nothing in common.
         UnsupportedError: different evidence class or CPU.
     """
-    first, second = read_document(a), read_document(b)
+    first, second = read_document(options.a), read_document(options.b)
     floor = wider(floor_of(first), floor_of(second))
-    return compare_entries(first["results"], second["results"], (str(a), str(b)), fail_slower, floor)
+    return compare_entries(
+        first["results"], second["results"], (str(options.a), str(options.b)), options.fail_slower, floor
+    )
 
 
 def compare_entries(

@@ -12,40 +12,17 @@ from typing import Any
 from edgekit import registry
 from edgekit.devices import open_worker, parse_device
 from edgekit.devices.adb import Adb
+from edgekit.devices.device import transport_class
 from edgekit.devices.inventory import Named, config_file, entries, forget, require_name, save, saved
 from edgekit.devices.lease import holder
 from edgekit.errors import DeviceError, EdgekitError, InputError
-from edgekit.pipeline.bench.tools import KINDS as KINDS_OF_TOOLS
+from edgekit.options.base import with_options
+from edgekit.options.manage import DeviceAddOptions, DeviceRemoveOptions, DevicesOptions
 from edgekit.pipeline.bench.tools import lease_of
 from edgekit.pipeline.device_check import CheckResult, Trial, check
 from edgekit.pipeline.emulator_root import build_root
-from edgekit.types import DeviceSpec, Evidence
+from edgekit.types import DeviceSpec
 
-KINDS = {
-    "cpu": ("cpu", "this machine, a worker with this interpreter"),
-    "python": (
-        "python:/path/to/python",
-        "this machine, a worker in another environment (numpy and a runtime are enough)",
-    ),
-    "ssh": (
-        "ssh://user@host[:port][?python=/path]",
-        "a board or server with Python 3.11, numpy and a runtime, through the system's ssh",
-    ),
-    "class": (
-        "class:phone-2gb",
-        "this machine held to the memory and cores of a class of devices: what fits there, not how fast",
-    ),
-    "emulator": (
-        "emulator:cortex-a53|a72|a76",
-        "an ARM core, emulated, with the real ARM runtimes: what a file computes there, never how fast",
-    ),
-    "adb": (
-        "adb:SERIAL",
-        "an Android device, through the system's adb and a timing program of yours (bench --tool), nothing else",
-    ),
-}
-"""Kind -> how it is spelled after --on, and what it is."""
-EVIDENCE = {"emulator": Evidence.EMULATED, "class": Evidence.CONSTRAINED}
 AT_ONCE = 32
 """Devices that are asked at the same time."""
 STATE_S = 20.0
@@ -107,18 +84,15 @@ class SavedResult:
         return body if self.check is None else {**body, "check": self.check.document()}
 
 
-def devices(*, state: bool = False) -> DevicesResult:
-    """The kinds of device this installation knows, and the saved devices.
-
-    Args:
-        state: every saved device is asked how it is, several at the same time.
-    """
+@with_options(DevicesOptions)
+def devices(options: DevicesOptions) -> DevicesResult:
+    """The kinds of device this installation knows, and the saved devices."""
     rows = []
     for name in registry.names("devices"):
-        spelling, description = KINDS.get(name, (name, "from another package"))
-        rows.append(Kind(name, spelling, description, EVIDENCE.get(name, Evidence.MEASURED).value))
+        kind = transport_class(name)
+        rows.append(Kind(name, kind.spelling or name, kind.description, kind.evidence.value))
     named = _named()
-    if state and named:
+    if options.state and named:
         with ThreadPoolExecutor(min(len(named), AT_ONCE)) as pool:
             named = list(pool.map(_asked, named))
     return DevicesResult(tuple(rows), tuple(named))
@@ -141,7 +115,8 @@ def _looked_at(one: Named) -> Saved:
         return Saved(one.name, one.address, "", "invalid", str(error))
 
 
-def add(name: str, address: str) -> SavedResult:
+@with_options(DeviceAddOptions)
+def add(options: DeviceAddOptions) -> SavedResult:
     """Looks at the device at ``address`` and, where a model can run on it, gives it a name.
 
     The emulator's ARM system is built first, once. Where an ssh address names no Python, the one that was found there
@@ -151,27 +126,29 @@ def add(name: str, address: str) -> SavedResult:
         UsageError: the address or the name makes no sense.
         DeviceError: it cannot be reached, or no runtime works there; it has no name then.
     """
-    require_name(name)
-    spec = parse_device(address)
+    require_name(options.name)
+    spec = parse_device(options.address)
     save_as = f"{spec.kind}:{spec.address}" if spec.address else spec.kind
     if spec.kind == "emulator":
         build_root()
-    checked = _android(spec) if spec.kind in KINDS_OF_TOOLS else check(address)
-    if not checked.usable and spec.kind not in KINDS_OF_TOOLS:
-        raise DeviceError(f"{address} was not added: {'; '.join(checked.advice)}")
+    by_tools = transport_class(spec.kind).timed_by_tools
+    checked = _android(spec) if by_tools else check(options.address)
+    if not checked.usable and not by_tools:
+        raise DeviceError(f"{options.address} was not added: {'; '.join(checked.advice)}")
     if spec.kind == "ssh" and "?" not in save_as:
         save_as = f"{save_as}?python={checked.facts['executable']}"
-    return SavedResult(name, save_as, save(name, save_as), replace(checked, device=name))
+    return SavedResult(options.name, save_as, save(options.name, save_as), replace(checked, device=options.name))
 
 
-def remove(name: str) -> SavedResult:
+@with_options(DeviceRemoveOptions)
+def remove(options: DeviceRemoveOptions) -> SavedResult:
     """Takes a device's name away. Nothing is done to the device.
 
     Raises:
         UsageError: no saved device has it.
     """
-    address = saved().get(name, "")
-    return SavedResult(name, address, forget(name))
+    address = saved().get(options.name, "")
+    return SavedResult(options.name, address, forget(options.name))
 
 
 def _android(spec: DeviceSpec) -> CheckResult:
@@ -204,7 +181,7 @@ def _held(device: Saved, held: Mapping[str, Any], told: str) -> Saved:
 def _asked(device: Saved) -> Saved:
     if device.state == "invalid":
         return device
-    if parse_device(device.name).kind in KINDS_OF_TOOLS:
+    if transport_class(parse_device(device.name).kind).timed_by_tools:
         return _asked_adb(device)
     try:
         with open_worker(device.name, timeout_s=STATE_S) as client:

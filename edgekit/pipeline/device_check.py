@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,8 @@ from edgekit.artifact import open_artifact
 from edgekit.devices import WorkerClient, open_runner, open_worker, parse_device
 from edgekit.errors import DeviceError, EdgekitError, ModelError, TransferError, WorkerTimeoutError
 from edgekit.leftovers import scratch_folder
+from edgekit.options.base import with_options
+from edgekit.options.manage import DeviceCheckOptions
 from edgekit.pipeline.doctor import Backend, try_backends
 from edgekit.pipeline.verify import replay
 from edgekit.types import Artifact
@@ -57,6 +58,14 @@ class CheckResult:
     def passed(self) -> bool:
         return self.usable and all(trial.passed for trial in self.trials)
 
+    def failure(self) -> DeviceError | None:
+        """What the command ends with unless all of it held."""
+        if not self.usable:
+            return DeviceError("; ".join(self.advice))
+        failed = [f"{trial.name}: {trial.detail}" for trial in self.trials if not trial.passed]
+        what = f"{self.device} failed {len(failed)} of {len(self.trials)} trials: {'; '.join(failed)}"
+        return DeviceError(what) if failed else None
+
     def document(self) -> dict[str, Any]:
         return {
             "device": self.device,
@@ -71,19 +80,16 @@ class CheckResult:
         }
 
 
-def check(device: str, *, models: Sequence[str | Path] = ()) -> CheckResult:
+@with_options(DeviceCheckOptions)
+def check(options: DeviceCheckOptions) -> CheckResult:
     """Starts workers on ``device``, looks at what is there, and tries what can go wrong.
-
-    Args:
-        device: a device's spelling or name.
-        models: files whose cards' self-tests are replayed there.
 
     Raises:
         UsageError: no such device.
         DeviceError: it cannot be reached, or its Python has no numpy: nothing could be tried then.
     """
-    spec = parse_device(device)
-    artifacts = [open_artifact(model) for model in models]
+    spec = parse_device(options.device)
+    artifacts = [open_artifact(model) for model in options.models]
     with open_worker(spec) as client:
         facts, installed = _facts(client), client.hello["runtimes"]
         trials = [
@@ -92,15 +98,15 @@ def check(device: str, *, models: Sequence[str | Path] = ()) -> CheckResult:
         trials += [_tried("a file arrives whole, and once", lambda: _sends(client))]
         trials += [_tried("a damaged file is refused", lambda: _refuses_damage(client))]
         trials += [_tried("an error comes back as what it is", lambda: _tells_errors(client))]
-    trials += [_tried("two workers at once", lambda: _two(device))]
-    backends = try_backends(device, installed)
+    trials += [_tried("two workers at once", lambda: _two(options.device))]
+    backends = try_backends(options.device, installed)
     working = [backend for backend in backends if backend.state == "works"]
-    trials += [_tried("a hang is ended", lambda: _ends_a_hang(device))]
+    trials += [_tried("a hang is ended", lambda: _ends_a_hang(options.device))]
     for artifact in artifacts:
-        trials += [_tried(f"self-test of {artifact.path.name}", partial(_selftest, device, artifact))]
+        trials += [_tried(f"self-test of {artifact.path.name}", partial(_selftest, options.device, artifact))]
     name = f"{spec.kind}:{spec.address}" if spec.address else spec.kind
-    advice = _advice(device, facts, bool(working))
-    return CheckResult(device, name, spec.evidence.value, facts, backends, tuple(trials), advice)
+    advice = _advice(options.device, facts, bool(working))
+    return CheckResult(options.device, name, spec.evidence.value, facts, backends, tuple(trials), advice)
 
 
 def _facts(client: WorkerClient) -> dict[str, Any]:

@@ -23,6 +23,10 @@ from edgekit.devices import open_runner, open_worker, parse_device
 from edgekit.devices.device import transport_for
 from edgekit.errors import DeviceError, EdgekitError, RuntimeMissingError
 from edgekit.leftovers import scratch_folder
+from edgekit.options.base import with_options
+from edgekit.options.manage import DoctorOptions
+from edgekit.runtime import runner_class
+from edgekit.runtime.base import Runner
 from edgekit.version import __version__
 
 TINY_ONNX = base64.b64decode(
@@ -55,21 +59,6 @@ TINY_SAVED_MODEL = (
 """The same as the saved_model.pbtxt of a SavedModel folder."""
 PROBE = np.array([[-1.0, 2.0, -3.0, 4.0]], np.float32)
 
-FORMATS = {
-    "onnxruntime": "onnx",
-    "litert": "tflite",
-    "tflite-runtime": "tflite",
-    "torch": "pt2",
-    "tensorflow": "savedmodel",
-}
-GET_RUNTIME = {
-    "onnxruntime": "pip install 'edgekit[onnx]'",
-    "litert": "pip install 'edgekit[litert]'",
-    "tflite-runtime": "an environment of its own with Python 3.11 and numpy 1: python3.11 -m venv .venv-tflite && "
-    ".venv-tflite/bin/pip install tflite-runtime==2.14.0 'numpy<2', then --on python:.venv-tflite/bin/python",
-    "torch": "pip install 'edgekit[torch]'",
-    "tensorflow": "pip install 'edgekit[tensorflow]'",
-}
 PACKAGES = {
     "onnxruntime": ("run .onnx", "onnx"),
     "ai-edge-litert": ("run .tflite", "litert"),
@@ -136,6 +125,13 @@ class DoctorResult:
     def usable(self) -> bool:
         return any(backend.state in ("works", "installed") for backend in self.backends)
 
+    def failure(self) -> DeviceError | None:
+        """What the command ends with where no runtime works."""
+        if self.trouble is not None:
+            return DeviceError(self.trouble)
+        hint = "install one, for example: pip install 'edgekit[onnx,litert]'"
+        return None if self.usable else DeviceError(f"no runtime works on {self.device}; {hint}")
+
     def document(self) -> dict[str, Any]:
         return {
             "device": self.device,
@@ -148,24 +144,21 @@ class DoctorResult:
         }
 
 
-def doctor(*, on: str = "cpu", quick: bool = False) -> DoctorResult:
+@with_options(DoctorOptions)
+def doctor(options: DoctorOptions) -> DoctorResult:
     """Tries every runtime on the device ``on`` with a tiny model, and lists the packages of this environment.
-
-    Args:
-        on: a device's spelling or name.
-        quick: what is installed is listed and not tried: a second, where torch and TensorFlow take ten to be imported.
 
     Raises:
         UsageError: no such device.
     """
     python, packages = f"{platform.python_version()} ({sys.executable})", installed_packages()
     try:
-        with open_worker(on) as client:
+        with open_worker(options.on) as client:
             installed = client.hello["runtimes"]
     except DeviceError as error:
-        return DoctorResult(on, python, packages, (), str(error))
-    backends = listed_backends(installed) if quick else try_backends(on, installed)
-    return DoctorResult(on, python, packages, backends)
+        return DoctorResult(options.on, python, packages, (), str(error))
+    backends = listed_backends(installed) if options.quick else try_backends(options.on, installed)
+    return DoctorResult(options.on, python, packages, backends)
 
 
 def installed_packages() -> tuple[Package, ...]:
@@ -178,7 +171,7 @@ def installed_packages() -> tuple[Package, ...]:
 
 
 def try_backends(on: str, installed: Mapping[str, str | None]) -> tuple[Backend, ...]:
-    """Every known runtime, really tried on the device ``on``; those of third parties are left out.
+    """Every runtime, really tried on the device ``on``.
 
     ``installed``: what a worker there has said it has, with versions; what it has not is not tried. On this machine
     they are tried side by side, since imports take most of the time; another may have the memory for one only.
@@ -188,34 +181,42 @@ def try_backends(on: str, installed: Mapping[str, str | None]) -> tuple[Backend,
         scratch_folder() as folder,
         ThreadPoolExecutor(len(os.sched_getaffinity(0)) if here else 1) as pool,
     ):
-        there = [name for name in _known() if installed.get(name) is not None]
-        tried = dict(zip(there, pool.map(lambda name: _try(name, on, folder), there), strict=True))
-        return tuple(tried.get(name) or _missing(name) for name in _known())
+        runners = _runners()
+        there = [name for name in runners if _version(name, runners[name], installed) is not None]
+        tried = dict(zip(there, pool.map(lambda name: _try(runners[name], name, on, folder), there), strict=True))
+        return tuple(tried.get(name) or _missing(name, runner) for name, runner in runners.items())
 
 
 def listed_backends(installed: Mapping[str, str | None]) -> tuple[Backend, ...]:
-    """Every known runtime, by what a worker has said it has; none is tried."""
-    return tuple(
-        Backend(name, FORMATS[name], "installed", f"{installed[name]}, not tried", GET_RUNTIME[name])
-        if installed.get(name) is not None
-        else _missing(name)
-        for name in _known()
-    )
+    """Every runtime, by what a worker has said it has; none is tried."""
+    found = []
+    for name, runner in _runners().items():
+        version = _version(name, runner, installed)
+        here = Backend(name, str(runner.formats[0]), "installed", f"{version}, not tried", runner.how_to_get())
+        found.append(_missing(name, runner) if version is None else here)
+    return tuple(found)
 
 
-def _known() -> tuple[str, ...]:
-    return tuple(name for name in registry.names("runtimes") if name in FORMATS)
+def _version(name: str, runner: type[Runner], installed: Mapping[str, str | None]) -> str | None:
+    """Of a runtime's package, None without it: by what a worker has said, of another package's runtime by what is
+    installed here."""
+    if name in registry.TABLES["runtimes"]:
+        return installed.get(name)
+    return library_versions(runner.package).get(runner.package)
 
 
-def _missing(name: str) -> Backend:
-    return Backend(name, FORMATS[name], "missing", "not installed there", GET_RUNTIME[name])
+def _runners() -> dict[str, type[Runner]]:
+    return {name: runner_class(name) for name in registry.names("runtimes")}
 
 
-def _try(runtime: str, on: str, folder: Path) -> Backend:
-    format_ = FORMATS[runtime]
-    install = GET_RUNTIME[runtime]
+def _missing(name: str, runner: type[Runner]) -> Backend:
+    return Backend(name, str(runner.formats[0]), "missing", "not installed there", runner.how_to_get())
+
+
+def _try(kind: type[Runner], runtime: str, on: str, folder: Path) -> Backend:
+    format_, install = str(kind.formats[0]), kind.how_to_get()
     try:
-        path = _tiny_model(runtime, folder)
+        path = _tiny_model(runtime, format_, folder)
         with open_runner(path, device=on, runtime=runtime) as runner:
             (answer,) = runner.run({runner.signature.inputs[0].name: PROBE}).values()
     except RuntimeMissingError as error:
@@ -227,8 +228,7 @@ def _try(runtime: str, on: str, folder: Path) -> Backend:
     return Backend(runtime, format_, "works", "", install)
 
 
-def _tiny_model(runtime: str, folder: Path) -> Path:
-    format_ = FORMATS[runtime]
+def _tiny_model(runtime: str, format_: str, folder: Path) -> Path:
     path = folder / f"{runtime}.{format_}"
     if format_ == "pt2":
         _make_pt2(path)
@@ -248,7 +248,7 @@ def _make_pt2(path: Path) -> None:
         SubprocessError: torch is here and fails.
     """
     if importlib.util.find_spec("torch") is None:
-        raise RuntimeMissingError(f"torch is not installed; {GET_RUNTIME['torch']}")
+        raise RuntimeMissingError(f"torch is not installed; {runner_class('torch').how_to_get()}")
     command = [sys.executable, "-c", PT2_PROGRAM, str(path)]
     done = children.run(command, timeout=120)
     if done.returncode != 0:

@@ -8,7 +8,8 @@ from typing import Any
 
 from edgekit.artifact import open_artifact, sha256_model
 from edgekit.data.dataset import open_data
-from edgekit.errors import UsageError
+from edgekit.options.base import with_options
+from edgekit.options.measure import EvalOptions
 from edgekit.quality.evaluate import Evaluation
 from edgekit.quality.evaluate import evaluate as measure
 from edgekit.runtime.stream import sequences
@@ -45,15 +46,8 @@ class EvalResult:
         }
 
 
-def evaluate(
-    model: str | Path,
-    *,
-    data: str,
-    on: str = "cpu",
-    runtime: str | None = None,
-    limit: int | None = None,
-    threads: int = 1,
-) -> EvalResult:
+@with_options(EvalOptions)
+def evaluate(options: EvalOptions) -> EvalResult:
     """The metric of the model file ``model`` on ``data`` (its test split where none is named), run on ``on``.
 
     Raises:
@@ -61,14 +55,12 @@ def evaluate(
         DeviceError: the runtime failed; the worker died, hung or ran out of memory.
         UsageError: no such data set, runtime or device, or a limit below 1.
     """
-    if limit is not None and limit < 1:
-        raise UsageError(f"limit is {limit}; give 1 or more samples")
     from edgekit.devices import open_runner
 
-    artifact = open_artifact(model)
-    dataset = open_data(data, default_split="test")
-    with open_runner(artifact.path, device=on, runtime=runtime, threads=threads) as runner:
-        found = measure(sequences(runner), dataset, artifact.card, limit=limit)
+    artifact = open_artifact(options.model)
+    dataset = open_data(options.data, default_split="test")
+    with open_runner(artifact.path, device=options.on, runtime=options.runtime, threads=options.threads) as runner:
+        found = measure(sequences(runner), dataset, artifact.card, limit=options.limit)
         name = runner.name
     recorded = artifact.card.quality if artifact.card is not None else ()
-    return EvalResult(artifact.path, sha256_model(artifact.path), found, name, on, recorded)
+    return EvalResult(artifact.path, sha256_model(artifact.path), found, name, options.on, recorded)

@@ -10,14 +10,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any
 
 from edgekit import registry
 from edgekit.artifact import is_saved_model, library_versions, read_card, sha256_file, write_card
 from edgekit.bench.shapes import parse_shapes
-from edgekit.converters.base import Capture, Converter, ExportOptions, Finish
+from edgekit.converters.base import Capture, ConversionOptions, Converter, Finish
 from edgekit.errors import ConversionError, EdgekitError, GateError, ModelError, UsageError
 from edgekit.leftovers import sweep, temporary_name
+from edgekit.options.base import with_options
+from edgekit.options.export import ExportOptions
 from edgekit.outputs import check_output, is_stream, output_folder, publish, writing
 from edgekit.pipeline.proof import Proof
 from edgekit.pipeline.real_inputs import RealInputs
@@ -74,54 +76,9 @@ class ExportResult:
         }
 
 
-class More(TypedDict, total=False):
-    """Further keywords of :func:`export`.
-
-    Attributes:
-        opset: ONNX operator set.
-        channels_last: inputs of rank 4 are taken as (N, H, W, C).
-        stateful: LSTM and RNN layers of a TFLite file keep their state between calls; without it every call starts from
-            zeros.
-        factory: what builds the network, where ``source`` is a checkpoint of the user's own one.
-        overwrite: replace files that were made from other weights.
-    """
-
-    opset: int | None
-    channels_last: bool
-    stateful: bool
-    factory: str | None
-    overwrite: bool
-
-
-def export(
-    source: str | Path,
-    *,
-    to: str | Sequence[str],
-    out: str | Path,
-    dynamic: Sequence[str] | Mapping[str, Mapping[int, str]] = (),
-    data: str | None = None,
-    streaming: bool = False,
-    name: str | None = None,
-    tolerance: float | None = None,
-    shape: Sequence[str] = (),
-    input: str | None = None,
-    **more: Unpack[More],
-) -> ExportResult:
+@with_options(ExportOptions)
+def export(options: ExportOptions) -> ExportResult:
     """Converts ``source`` to every format of ``to`` and publishes each ``OUT/NAME.FORMAT`` that is proved.
-
-    Args:
-        source: anything :func:`edgekit.source.resolve` takes.
-        to: ``onnx``, ``tflite``, ``pt2``.
-        out: folder for the files.
-        dynamic: axes that may vary, ``image:0=batch`` each, or input -> axis -> name.
-        data: real samples to prove on, besides the made ones.
-        streaming: files of one step, with the state of recurrent layers as inputs and outputs; named NAME-step.
-        name: file name without suffix; the network's own without it.
-        tolerance: largest absolute difference that passes; see :func:`edgekit.quality.parity.prove`.
-        shape: sizes other than those of the network's own example inputs: ``INPUT=1x576``, or ``NAME=576`` for an axis
-            that ``dynamic`` names; a factory without example inputs needs one for each input.
-        input: one real sample to prove on, as ``edgekit run`` takes it.
-        more: see :class:`More`.
 
     Raises:
         UsageError: an option makes no sense, the folder cannot be written, or holds a file of that name that was made
@@ -132,40 +89,44 @@ def export(
         ParityError: a file's outputs differ; the message names the first layer that does. Nothing is published.
         GateError: one format failed, and another is published; the message names both.
     """
-    formats = _formats(to)
-    options = _options(dynamic, more)
-    factory = more.get("factory")
-    _check_options(options, formats, name, streaming)
-    folder = _folder(Path(out))
-    real = RealInputs(data, input)
+    formats = _formats(options.to)
+    conversion = ConversionOptions(
+        parse_dynamic(options.dynamic),
+        opset=options.opset,
+        channels_last=options.channels_last,
+        stateful=options.stateful,
+    )
+    _check_options(options, conversion, formats)
+    folder = _folder(Path(options.out))
+    real = RealInputs(options.data, None if options.input is None else str(options.input))
     converters = {item: _converter(item) for item in formats}
-    if not is_saved_model(source):
+    if not is_saved_model(options.source):
         for converter in converters.values():
             converter.warm_up()
     from edgekit.source import origin, resolve
     from edgekit.source.sizes import of_axes, resized
 
-    sizes = parse_shapes(shape)
-    named = {axis for axes in options.dynamic.values() for axis in axes.values()}
+    source, sizes = str(options.source), parse_shapes(options.shape)
+    named = {axis for axes in conversion.dynamic.values() for axis in axes.values()}
     shapes = {key: size for key, size in sizes.items() if key not in named}
-    network = resolve(str(source), name=name, shapes=shapes, factory=factory)
-    open_axes = of_axes(network, sizes, options.dynamic)
+    network = resolve(source, name=options.name, shapes=shapes, factory=options.factory)
+    open_axes = of_axes(network, sizes, conversion.dynamic)
     network, sequence = resized(network, open_axes), None
-    options = replace(options, shapes={**shapes, **open_axes})
-    if streaming:
+    conversion = replace(conversion, shapes={**shapes, **open_axes})
+    if options.streaming:
         from edgekit.converters.recurrent.streaming import one_step
 
-        network, sequence = one_step(network, name), network
+        network, sequence = one_step(network, options.name), network
     converters = {item: converter.suited(network) for item, converter in converters.items()}
     for converter in converters.values():
-        converter.check(network, options)
-    capture = Capture(network, options)
-    proof = Proof(capture, real, tolerance, sequence)
+        converter.check(network, conversion)
+    capture = Capture(network, conversion)
+    proof = Proof(capture, real, options.tolerance, sequence)
     file_name = _file_name(network.name)
-    if not more.get("overwrite", False):
+    if not options.overwrite:
         _check_replaced([folder / f"{file_name}.{c.format}" for c in converters.values()], network)
-    published = _proved(converters, capture, proof, folder, file_name, (str(source), factory))
-    return ExportResult(str(source), network.name, capture.signature, tuple(published), origin(network.card))
+    published = _proved(converters, capture, proof, folder, file_name, (source, options.factory))
+    return ExportResult(source, network.name, capture.signature, tuple(published), origin(network.card))
 
 
 def parse_dynamic(given: Sequence[str] | Mapping[str, Mapping[int, str]]) -> dict[str, dict[int, str]]:
@@ -189,8 +150,8 @@ def parse_dynamic(given: Sequence[str] | Mapping[str, Mapping[int, str]]) -> dic
     return found
 
 
-def _formats(to: str | Sequence[str]) -> tuple[str, ...]:
-    wanted = tuple(dict.fromkeys([to] if isinstance(to, str) else to))
+def _formats(to: Sequence[str]) -> tuple[str, ...]:
+    wanted = tuple(dict.fromkeys(to))
     known = registry.names("converters")
     for item in wanted:
         if item not in known:
@@ -270,15 +231,9 @@ def _check_replaced(targets: Sequence[Path], network: Network) -> None:
             )
 
 
-def _options(dynamic: Sequence[str] | Mapping[str, Mapping[int, str]], more: More) -> ExportOptions:
-    """What the converters are told."""
-    layout: dict[str, Any] = {name: value for name, value in more.items() if name not in ("factory", "overwrite")}
-    return ExportOptions(parse_dynamic(dynamic), **layout)
-
-
-def _check_options(options: ExportOptions, formats: Sequence[str], name: str | None, streaming: bool) -> None:
-    if streaming and (options.dynamic or options.channels_last or options.stateful):
-        given = "--dynamic" if options.dynamic else "--channels-last" if options.channels_last else "--stateful"
+def _check_options(options: ExportOptions, conversion: ConversionOptions, formats: Sequence[str]) -> None:
+    if options.streaming and (conversion.dynamic or options.channels_last or options.stateful):
+        given = "--dynamic" if conversion.dynamic else "--channels-last" if options.channels_last else "--stateful"
         raise UsageError(
             "--streaming takes one step of a fixed shape in the network's own layout, with the state as inputs and "
             f"outputs; leave {given} out"
@@ -287,8 +242,8 @@ def _check_options(options: ExportOptions, formats: Sequence[str], name: str | N
         raise UsageError(f"--opset is for ONNX, but the formats are: {', '.join(formats)}; add --to onnx")
     if options.stateful and str(Format.TFLITE) not in formats:
         raise UsageError(f"--stateful is for TFLite, but the formats are: {', '.join(formats)}; add --to tflite")
-    if name is not None and _file_name(name) != name:
-        raise UsageError(f"the name {name!r} is not a plain file name; use letters, digits, '-', '_' and '.'")
+    if options.name is not None and _file_name(options.name) != options.name:
+        raise UsageError(f"the name {options.name!r} is not a plain file name; use letters, digits, '-', '_' and '.'")
 
 
 def _file_name(name: str) -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -14,10 +12,18 @@ import torch
 from edgekit.data import Dataset, open_data
 from edgekit.data.text import FIRST_WORD, text_contract
 from edgekit.errors import DataError, UsageError
-from edgekit.models.family import TrainOptions, family, measure_contract, require_labels
-from edgekit.models.training import Progress
+from edgekit.models.family import Hyperparameters, family, measure_contract, require_labels
+from edgekit.options.base import with_options
+from edgekit.options.train import FinetuneOptions
 from edgekit.outputs import as_file
-from edgekit.pipeline.train import SUFFIX, TrainResult, checkpoint_path, train_network, train_options, training_versions
+from edgekit.pipeline.train import (
+    SUFFIX,
+    TrainResult,
+    checkpoint_path,
+    hyperparameters,
+    train_network,
+    training_versions,
+)
 from edgekit.source import resolve
 from edgekit.source.foreign import require_torch
 from edgekit.types import InputContract, Network, Signature, Step, Task, TensorSpec
@@ -27,90 +33,66 @@ EPOCHS = 10
 RATE = 0.1
 """Peak learning rate relative to training from scratch: trained weights need small steps."""
 QAT_RATE, QAT_CLIP = 0.1, 1.0
-CUSTOM = TrainOptions(
+CUSTOM = Hyperparameters(
     batch=64, lr=1e-2, optimizer="adamw", weight_decay=1e-2, average=0.99, augment="auto", precision="auto"
 )
 """For a network that is not of the zoo (its peak rate is then 1e-3)."""
 
 
-class Code(TypedDict, total=False):
-    """Keywords of :func:`finetune` that name the user's own code.
+@with_options(FinetuneOptions)
+def finetune(options: FinetuneOptions) -> TrainResult:
+    """Trains a network further on a data set and writes a checkpoint.
 
-    Attributes:
-        factory: what builds the network, where ``source`` is a checkpoint of the user's own one.
-        teacher_factory: the same for ``distil_from``.
-    """
-
-    factory: str | None
-    teacher_factory: str | None
-
-
-def finetune(
-    source: str | Path,
-    *,
-    data: str,
-    out: str | Path,
-    epochs: int | None = None,
-    distil_from: str | Path | None = None,
-    qat: bool = False,
-    seed: int = 0,
-    device: str = "cpu",
-    overrides: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
-    **code: Unpack[Code],
-) -> TrainResult:
-    """Trains the network ``source`` further on ``data`` and writes the checkpoint ``out``.
-
-    Classes other than those of ``source`` get a new last layer; the rest keeps its weights. The I/O contract of
-    ``source`` stays: images are brought to its size and normalised as it was trained.
-
-    Args:
-        source: zoo name, checkpoint, ``file.py:factory``, ``pkg.mod:factory``, ``model.pt2``.
-        data: its ``train`` split is used unless another is named.
-        out: the checkpoint to write.
-        epochs: passes over the data (10 where it is None).
-        distil_from: a teacher with the same classes.
-        qat: the network learns with the roundings of its int8 files, in float32; the checkpoint is a float one that
-            carries the ranges it learnt (see :mod:`edgekit.passes.fake_quantization`).
-        seed, device, overrides, progress: as in :func:`edgekit.pipeline.train.train`.
-        code: see :class:`Code`.
+    Classes other than those of the source get a new last layer; the rest keeps its weights. The I/O contract of the
+    source stays: images are brought to its size and normalised as it was trained. With ``qat`` the network learns with
+    the roundings of its int8 files, in float32; the checkpoint is a float one that carries the ranges it learnt (see
+    :mod:`edgekit.passes.fake_quantization`).
 
     Raises:
         SourceError, DataError, UsageError, GateError, DeviceError: as ``train``.
     """
-    place = checkpoint_path(out)
-    if distil_from is None and code.get("teacher_factory") is not None:
+    place, teacher_of = checkpoint_path(options.out), options.distil_from
+    if teacher_of is None and options.teacher_factory is not None:
         raise UsageError("--teacher-factory is for the checkpoint that --distil-from names; leave it out")
-    network = resolve(source, factory=code.get("factory"))
+    network = resolve(options.source, factory=options.factory)
     require_torch(network, "train")
-    samples = open_data(data, default_split="train")
+    samples = open_data(options.data, default_split="train")
     base = finetune_options(network, samples.kind)
-    if qat:
+    if options.qat:
         base = quantization_aware(base)
-    options = train_options(base, epochs or EPOCHS, seed, overrides)
-    torch.manual_seed(seed)
+    settings = hyperparameters(
+        base,
+        options.epochs or EPOCHS,
+        options.seed,
+        options.overrides,
+        lr=options.lr,
+        processes=options.processes,
+    )
+    torch.manual_seed(options.seed)
     network = fitted_to(network, samples)
-    if distil_from is not None and network.task.kind != "classification":
+    if teacher_of is not None and network.task.kind != "classification":
         raise UsageError(f"--distil-from teaches classifiers by their logits; {network.name} does {network.task.kind}")
-    teacher = None if distil_from is None else _teacher(distil_from, network, code.get("teacher_factory"))
+    teacher = None if teacher_of is None else _teacher(teacher_of, network, options.teacher_factory)
     if teacher is None:
-        options = replace(options, distil=0.0)
-    params = {"source": str(source), "data": samples.label, "distil_from": distil_from and str(distil_from)}
-    params |= {"device": device, **asdict(options)}
+        settings = replace(settings, distil=0.0)
+    params = {"source": str(options.source), "data": samples.label, "distil_from": teacher_of and str(teacher_of)}
+    params |= {"device": options.on, **asdict(settings)}
     step = Step("finetune", params, training_versions())
     with as_file(place, SUFFIX) as file:
-        result = train_network(network, samples, options, file, step, device=device, teacher=teacher, progress=progress)
+        result = train_network(
+            network, samples, settings, file, step, device=options.on, teacher=teacher, progress=options.progress
+        )
     return replace(result, path=place)
 
 
-def finetune_options(network: Network, kind: str = "") -> TrainOptions:
+def finetune_options(network: Network, kind: str = "") -> Hyperparameters:
     """How ``network`` is trained further on data of ``kind`` where the user does not say."""
     name = network.card.config.get("family")
     base = family(str(name)).options_for(kind) if name else CUSTOM
     return replace(base, lr=base.lr * RATE, epochs=EPOCHS)
 
 
-def quantization_aware(base: TrainOptions) -> TrainOptions:
+def quantization_aware(base: Hyperparameters) -> Hyperparameters:
     """How a network learns with its roundings in place, where it would learn by ``base`` without them.
 
     In float32: bfloat16 has the 8 bits of what is learnt here, and its own rounding would hide the one of the grid.

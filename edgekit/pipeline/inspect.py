@@ -8,6 +8,8 @@ from typing import Any
 
 from edgekit.artifact import card_to_json, onnx_parts, open_artifact, sha256_model, size_bytes
 from edgekit.cardfile import signature_to_json
+from edgekit.options.base import with_options
+from edgekit.options.measure import InspectOptions
 from edgekit.passes.calibration import Calibration
 from edgekit.quality.account import account
 from edgekit.quality.contents import file_signature, operators
@@ -75,7 +77,8 @@ class CalibrationResult:
         }
 
 
-def inspect(model: str | Path) -> InspectResult | CalibrationResult:
+@with_options(InspectOptions)
+def inspect(options: InspectOptions) -> InspectResult | CalibrationResult:
     """Reads a model file: card, signature, operators, size, integer account, history. Works on files from elsewhere.
     Of a saved calibration (.json): method, data, samples, ranges.
 
@@ -83,9 +86,9 @@ def inspect(model: str | Path) -> InspectResult | CalibrationResult:
         ModelError: the file is missing or not valid.
         DataError: a .json that is not a calibration.
     """
-    if Path(model).suffix.lower() == ".json":
-        return CalibrationResult(Path(model), Calibration.load(Path(model)))
-    artifact = open_artifact(model)
+    if Path(options.model).suffix.lower() == ".json":
+        return CalibrationResult(Path(options.model), Calibration.load(Path(options.model)))
+    artifact = open_artifact(options.model)
     signature = artifact.card.signature if artifact.card else file_signature(artifact)
     found = account(artifact) if artifact.format in (Format.ONNX, Format.TFLITE) else None
     return InspectResult(

@@ -13,7 +13,7 @@ from edgekit.data.dataset import Dataset, stratified
 from edgekit.data.preprocess import feeds
 from edgekit.errors import GateError, UnsupportedError
 from edgekit.models.checkpoint import weights_sha256
-from edgekit.models.family import TrainOptions
+from edgekit.models.family import Hyperparameters
 from edgekit.models.samples import MAX_VALIDATION, kept_and_held
 from edgekit.passes.fake_quantization.learned import learned_calibration
 from edgekit.passes.fake_quantization.module import FakeQuantized
@@ -29,7 +29,7 @@ MOVING = 0.5
 them at the end of training, Krishnamoorthi 2018, section 3.4, when the learning rate has fallen)."""
 
 
-def with_roundings(network: Network, data: Dataset, options: TrainOptions) -> Network:
+def with_roundings(network: Network, data: Dataset, options: Hyperparameters) -> Network:
     """``network`` with the roundings of its int8 files around the same module, ranges started on ``data``.
 
     Raises:

@@ -16,6 +16,8 @@ from edgekit.data.arrays import save_npz
 from edgekit.data.preprocess import sample_feed
 from edgekit.devices import open_runner
 from edgekit.errors import DataError, UsageError
+from edgekit.options.base import with_options
+from edgekit.options.measure import RunOptions
 from edgekit.outputs import check_output, output_suffix, publishing
 from edgekit.quality.anomaly import score
 from edgekit.quality.evaluate import model_batches
@@ -90,52 +92,34 @@ class RunResult:
         }
 
 
-def run(
-    model: str | Path,
-    inputs: str | Path | Sequence[str | Path] = (),
-    *,
-    on: str = "cpu",
-    runtime: str | None = None,
-    out: str | Path | None = None,
-    top: int = 5,
-) -> RunResult:
+@with_options(RunOptions)
+def run(options: RunOptions) -> RunResult:
     """Runs a model file once for each input, in a worker process.
-
-    Args:
-        model: the model file.
-        inputs: images (.jpg, .png …), recordings (.wav), sentences, .csv files (the first row of a table, the last rows
-            of a series), .npy or .npz files, one sample each. A generator takes ``noise:N`` or ``noise:N@SEED``, N
-            samples of seeded noise, and 64 of them where nothing is given.
-        on: device, see ``edgekit device list``.
-        runtime: None takes the first runtime for the format.
-        out: .npz file for the outputs by name, one row a sample; or .png for the images of a generator, which are
-            written to MODEL.png here where nothing is named.
-        top: how many labels a classifier gives.
 
     Raises:
         ModelError, DataError, FeedError: the model or an input cannot be read, or they do not fit.
         DeviceError: the runtime or the worker failed.
     """
-    given = [os.fspath(i) for i in ([inputs] if isinstance(inputs, str | Path) else inputs)]
-    artifact = open_artifact(model)
+    given = [os.fspath(i) for i in ([options.inputs] if isinstance(options.inputs, str | Path) else options.inputs)]
+    artifact = open_artifact(options.model)
     task = artifact.card.task if artifact.card else Task()
     if not given and task.kind != "generation":
         raise UsageError("no input was given; name an image, .csv, .npy or .npz file")
-    target, suffix = _target(out, artifact.path, task)
-    with open_runner(model, device=on, runtime=runtime) as opened:
+    target, suffix = _target(options.out, artifact.path, task)
+    with open_runner(options.model, device=options.on, runtime=options.runtime) as opened:
         runner = sequences(opened)
-        answers = [_answer(name, runner, artifact.card, top) for name in given or [f"noise:{noise.COUNT}"]]
+        answers = [_answer(name, runner, artifact.card, options.top) for name in given or [f"noise:{noise.COUNT}"]]
         used = opened.name
     if target is not None and suffix == ".png":
         images = [next(iter(answer.outputs.values())) for answer in answers]
         with publishing(target, suffix) as temporary:
             temporary.write_bytes(png.encode(png.grid(as_pixels(np.concatenate(images), task))))
-        return RunResult(str(model), used, on, tuple(answers), image=str(target))
+        return RunResult(str(options.model), used, options.on, tuple(answers), image=str(target))
     if target is not None:
         arrays = stacked([answer.outputs for answer in answers])
         with publishing(target, suffix) as temporary:
             save_npz(temporary, arrays)
-    return RunResult(str(model), used, on, tuple(answers), None if target is None else str(target))
+    return RunResult(str(options.model), used, options.on, tuple(answers), None if target is None else str(target))
 
 
 def _answer(name: str, runner: Runner | Stream, card: Card | None, top: int) -> Answer:

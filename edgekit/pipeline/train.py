@@ -16,9 +16,11 @@ from edgekit.data.dataset import held_out_splits
 from edgekit.errors import UsageError
 from edgekit.models.autoencoder import normal_only
 from edgekit.models.checkpoint import save_checkpoint
-from edgekit.models.family import TrainOptions, family, new_network, parameter_count
+from edgekit.models.family import Hyperparameters, family, new_network, parameter_count
 from edgekit.models.samples import MAX_VALIDATION
 from edgekit.models.training import Fit, Progress, fit
+from edgekit.options.base import with_options
+from edgekit.options.train import TrainOptions
 from edgekit.outputs import as_file, check_output, output_suffix
 from edgekit.pipeline.quantization_aware import with_learned_ranges, with_roundings
 from edgekit.quality.anomaly import refit_threshold
@@ -60,56 +62,44 @@ class TrainResult:
         }
 
 
-def train(
-    family_name: str,
-    *,
-    data: str,
-    out: str | Path,
-    epochs: int | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-    overrides: Mapping[str, Any] | None = None,
-    builder: Mapping[str, Any] | None = None,
-    hold_out: str | None = None,
-    progress: Progress | None = None,
-) -> TrainResult:
-    """Trains a fresh network of ``family_name`` on ``data``'s training split and writes the checkpoint ``out``.
+@with_options(TrainOptions)
+def train(options: TrainOptions) -> TrainResult:
+    """Trains a fresh network of a family on the training split of a data set and writes a checkpoint.
 
-    Args:
-        family_name: a name of the zoo.
-        data: data set; its ``train`` split is used unless another is named, and those it is never trained
-            on (``test``) for the figures in the card.
-        epochs: passes over the data; the family's default where it is None.
-        seed: of initial weights, order and augmentation.
-        device: ``cpu`` or ``cuda``.
-        overrides: fields of :class:`~edgekit.models.family.TrainOptions` to replace.
-        builder: keyword arguments of the family's builder (``{"width": 24}``).
-        hold_out: the class that stands for anomalies, for a network that learns what is normal.
-        progress: called after each epoch.
+    ``data``: its ``train`` split is used unless another is named, and those it is never trained on (``test``) for the
+    figures in the card.
 
     Raises:
         UsageError, DataError, GateError, DeviceError: see :func:`edgekit.models.training.fit`.
     """
-    place = checkpoint_path(out)
-    kin = family(family_name)
-    samples = open_data(data, default_split="train")
-    if hold_out is not None:
-        samples = replace(samples, params={**samples.params, "held_out": hold_out})
-    options = train_options(kin.options_for(samples.kind), epochs, seed, overrides)
-    torch.manual_seed(seed)
-    network = new_network(family_name, samples, builder)
-    if hold_out is not None and network.task.kind != "anomaly":
-        raise UsageError(f"--hold-out is for anomaly detection; {family_name} learns {network.task.kind}: leave it out")
-    step = Step("train", {"data": samples.label, "device": device, **asdict(options)}, training_versions())
+    place = checkpoint_path(options.out)
+    kin = family(options.family)
+    samples = open_data(options.data, default_split="train")
+    if options.hold_out is not None:
+        samples = replace(samples, params={**samples.params, "held_out": options.hold_out})
+    settings = hyperparameters(
+        kin.options_for(samples.kind),
+        options.epochs,
+        options.seed,
+        options.overrides,
+        lr=options.lr,
+        processes=options.processes,
+    )
+    torch.manual_seed(options.seed)
+    network = new_network(options.family, samples, options.builder)
+    if options.hold_out is not None and network.task.kind != "anomaly":
+        learns = f"{options.family} learns {network.task.kind}"
+        raise UsageError(f"--hold-out is for anomaly detection; {learns}: leave it out")
+    step = Step("train", {"data": samples.label, "device": options.on, **asdict(settings)}, training_versions())
     with as_file(place, SUFFIX) as file:
-        result = train_network(network, samples, options, file, step, device=device, progress=progress)
+        result = train_network(network, samples, settings, file, step, device=options.on, progress=options.progress)
     return replace(result, path=place)
 
 
 def train_network(
     network: Network,
     samples: Dataset,
-    options: TrainOptions,
+    options: Hyperparameters,
     out: Path,
     step: Step,
     *,
@@ -150,7 +140,7 @@ def train_network(
     )
 
 
-def _with_threshold(network: Network, learnt: Dataset, options: TrainOptions, card: Card) -> Card:
+def _with_threshold(network: Network, learnt: Dataset, options: Hyperparameters, card: Card) -> Card:
     """The card with the threshold that the scores of the normal samples held out of the training give."""
     share = min(options.validation, MAX_VALIDATION / len(learnt))
     unseen = {"data": learnt.label, "share": share, "seed": options.seed}
@@ -196,15 +186,19 @@ def module_runner(network: Network) -> TorchModuleRunner:
     return TorchModuleRunner(network.module, free_batch(network.signature), threads=torch.get_num_threads())
 
 
-def train_options(
-    base: TrainOptions, epochs: int | None, seed: int, overrides: Mapping[str, Any] | None
-) -> TrainOptions:
-    """``base`` with the user's own numbers."""
+def hyperparameters(
+    base: Hyperparameters, epochs: int | None, seed: int, overrides: Mapping[str, Any] | None, **named: float | None
+) -> Hyperparameters:
+    """``base`` with the user's own numbers: ``overrides``, and those that have an option of their own.
+
+    Raises:
+        UsageError: an override of another name than those of the fields.
+    """
+    own = {name: value for name, value in {"epochs": epochs, **named}.items() if value is not None}
     try:
-        options = replace(base, seed=seed, **dict(overrides or {}))
+        return replace(base, **{"seed": seed, **dict(overrides or {}), **own})
     except TypeError as error:
         raise UsageError(f"no such training option: {error}") from error
-    return options if epochs is None else replace(options, epochs=epochs)
 
 
 def checkpoint_path(out: str | Path) -> Path:

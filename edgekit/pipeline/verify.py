@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,9 @@ import numpy as np
 
 from edgekit.artifact import contract_of, is_saved_model, open_artifact, sha256_model
 from edgekit.bench.shapes import Shapes, free_dims, parse_shapes
-from edgekit.errors import UsageError
+from edgekit.errors import ParityError, UsageError
+from edgekit.options.base import with_options
+from edgekit.options.measure import VerifyOptions
 from edgekit.pipeline.real_inputs import RealInputs
 from edgekit.quality.alignment import Alignment, align
 from edgekit.quality.cases import Case, cases, with_possible_masks
@@ -61,6 +63,10 @@ class VerifyResult:
             return f"{self.model} does not give the outputs its own card promises: {self.selftest.reason}"
         return ""
 
+    def failure(self) -> ParityError | None:
+        """What the command ends with where the comparison failed."""
+        return None if self.passed else ParityError(self.reason)
+
     def document(self) -> dict[str, Any]:
         """The ``verify`` document, without the envelope."""
         rows = [*self.ledger.cases, *([self.selftest] if self.selftest is not None else [])]
@@ -90,33 +96,11 @@ class _Reference:
     artifact: Artifact | None = None
 
 
-def verify(
-    model: str | Path,
-    *,
-    against: str | Path,
-    data: str | None = None,
-    tolerance: float | None = None,
-    runtime: str | None = None,
-    on: str = "cpu",
-    shape: Sequence[str] = (),
-    input: str | None = None,
-    factory: str | None = None,
-) -> VerifyResult:
+@with_options(VerifyOptions)
+def verify(options: VerifyOptions) -> VerifyResult:
     """Runs ``model`` and ``against`` on the same inputs and compares their outputs; replays the card's self-test.
 
     Inputs and outputs are matched by name, else by position; (N, H, W, C) is turned where the other takes (N, C, H, W).
-
-    Args:
-        model: a model file; it needs no card.
-        against: a model file, or anything :func:`edgekit.source.resolve` takes.
-        data: real samples to compare on, besides the made ones.
-        tolerance: largest absolute difference that passes (an int8 file against its float parent needs one); without
-            it 1e-4 of each output's scale.
-        runtime, on: what runs ``model``, and where. The reference runs here.
-        shape: ``NAME=576`` or ``INPUT=1x576`` for free dimensions, which are run at this size only (else at 1, 2, 5 and
-            twice the example's); and the shapes of inputs that a factory gives no examples of.
-        input: one real sample to compare on, as ``edgekit run`` takes it.
-        factory: what builds the network of ``against``, where that is a checkpoint of the user's own one.
 
     Raises:
         ModelError, SourceError, DataError: a file, network or data set cannot be read.
@@ -125,13 +109,16 @@ def verify(
     """
     from edgekit.devices import open_runner
 
-    artifact = open_artifact(model)
-    real, shapes = RealInputs(data, input), parse_shapes(shape)
+    artifact = open_artifact(options.model)
+    real, shapes = (
+        RealInputs(options.data, None if options.input is None else str(options.input)),
+        parse_shapes(options.shape),
+    )
     with ExitStack() as stack:
-        opened = stack.enter_context(open_runner(artifact.path, device=on, runtime=runtime))
+        opened = stack.enter_context(open_runner(artifact.path, device=options.on, runtime=options.runtime))
         inputs = {spec.name for spec in opened.signature.inputs}
         of_inputs = {**_exported_at(artifact), **{name: size for name, size in shapes.items() if name in inputs}}
-        reference = _reference(str(against), stack, of_inputs, factory)
+        reference = _reference(str(options.against), stack, of_inputs, options.factory)
         both = reference.artifact is not None and streaming_of(reference.artifact.card) is not None
         runner = opened if both else sequences(opened)  # two files of one step are compared step by step
         own = contract_of(artifact)
@@ -147,7 +134,7 @@ def verify(
         checked, said = with_possible_masks(made, side.reference(run))
         for note in said:
             log.info("%s", note)
-        ledger = prove(side.reference(run), runner.run, checked, tolerance)
+        ledger = prove(side.reference(run), runner.run, checked, options.tolerance)
         recurrent = is_recurrent(artifact) or _is_recurrent(reference)
         state = state_cases(runner.run, checked) if recurrent else ()
         bad = ledger.first_failure
@@ -159,7 +146,9 @@ def verify(
         selftest = replay(opened, artifact)
         name = runner.name
     digest = sha256_model(artifact.path)
-    return VerifyResult(artifact.path, digest, str(against), name, on, ledger, selftest, (*side.notes, *said))
+    return VerifyResult(
+        artifact.path, digest, str(options.against), name, options.on, ledger, selftest, (*side.notes, *said)
+    )
 
 
 def replay(runner: Runner, artifact: Artifact) -> CaseResult | None:
@@ -236,12 +225,12 @@ def _examples(side: Alignment, reference: _Reference) -> Feed | None:
 
 
 def _first_divergence(artifact: Artifact, reference: _Reference, side: Alignment, feed: Feed) -> str | None:
-    from edgekit.converters.base import Capture, ExportOptions
+    from edgekit.converters.base import Capture, ConversionOptions
     from edgekit.quality.locate import locate, locate_between
 
     if reference.network is not None:
         turned = any(pair.order is not None for pair in side.inputs)
-        capture = Capture(reference.network, ExportOptions(channels_last=turned))
+        capture = Capture(reference.network, ConversionOptions(channels_last=turned))
         feed = {pair.theirs.name: feed[pair.mine.name].astype(pair.theirs.dtype) for pair in side.inputs}
         return locate(capture, artifact.path, feed, {p.theirs.name: p.mine.name for p in side.inputs})
     assert reference.artifact is not None  # a reference is a network or a file

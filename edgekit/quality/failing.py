@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit import registry
 from edgekit.adapter import adapt
-from edgekit.converters.base import Capture, ExportOptions, own_prefix
+from edgekit.converters.base import Capture, ConversionOptions, own_prefix
 from edgekit.devices import open_runner
 from edgekit.errors import ConversionError, InputError, ModelError
 from edgekit.leftovers import scratch_folder
@@ -134,7 +134,7 @@ def convert_alone(tool: str, module: torch.nn.Module, args: Any, kwargs: Any = N
     """
     adapted, examples, signature = adapt(module, args, kwargs or {})
     network = Network(adapted, examples, Card(type(module).__name__, "custom", Task(), signature))
-    capture = Capture(network, ExportOptions(opset=opset if tool == "onnx" else None))
+    capture = Capture(network, ConversionOptions(opset=opset if tool == "onnx" else None))
     if tool == "torch.export":
         _ = capture.program
         return

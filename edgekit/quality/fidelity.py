@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.errors import UsageError
 from edgekit.types import Array
 
 MOST_DB = 200.0
@@ -21,8 +20,6 @@ MOST_DB = 200.0
 CHANNEL_BELOW_DB = 10.0
 """By how much a channel may be below the floor of its output: the noise of a layer is about the same in all of its
 channels, and a channel with a tenth of their power is as far below them."""
-FLOORS = {"int8": 15.0, "int8-dynamic": 15.0, "int8-weights": 15.0, "int16x8": 15.0, "int4-weights": 10.0, "fp16": 30.0}
-"""Decibels of an output that a file of each scheme has to reach; docs/quantization.md has what was measured."""
 QUIET = 0.3
 """A channel with less than this share of the typical (median) root mean square is not judged by its ratio: it has less
 than a tenth of the power, and with it :data:`CHANNEL_BELOW_DB` are used up."""
@@ -267,9 +264,3 @@ class _Output:
 
 def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
-
-
-def check_min_snr(value: float | None) -> None:
-    """Raises UsageError for decibels that no file can be asked for."""
-    if value is not None and not 0 <= value <= 120:
-        raise UsageError(f"--min-snr is {value:g}; give decibels from 0 to 120 (15: the noise has 3% of the power)")

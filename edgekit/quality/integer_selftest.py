@@ -8,8 +8,6 @@ import numpy as np
 
 from edgekit.types import Feed, SelfTest
 
-CALIBRATED = ("int8", "int16x8")
-"""Schemes with integer activations, whose ranges come from data."""
 SEED = 0
 STEPS = 3
 """Tolerance of a quantized file's self-test, in steps of its outputs: kernels of other CPUs round elsewhere, and a

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgekit.artifact import library_versions
 from edgekit.bench.shapes import Shapes
-from edgekit.converters.base import Capture, ExportOptions
+from edgekit.converters.base import Capture, ConversionOptions
 from edgekit.converters.torch_to_onnx import DEFAULT_OPSET
 from edgekit.errors import ConversionError, InputError
 from edgekit.outputs import publishing
@@ -65,7 +65,7 @@ def located(error: ConversionError, capture: Capture, named: Named, folder: Path
     return ConversionError(error.tool, error.headline, advice, failing.error.detail)
 
 
-def write(folder: Path, named: Named, network: Network, failing: Failing, options: ExportOptions) -> Path:
+def write(folder: Path, named: Named, network: Network, failing: Failing, options: ConversionOptions) -> Path:
     """Writes ``repro_PART.py`` into ``folder`` and returns its path. Running it ends with the error of the part.
 
     The module is a layer of torch.nn written out where it is one, else it is taken out of the network that ``source``

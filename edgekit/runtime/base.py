@@ -83,10 +83,17 @@ class Runner(ABC):
     """Distribution that brings the backend; its version is :attr:`version`."""
     extra: ClassVar[str]
     """edgekit's extra that installs it."""
+    install: ClassVar[str] = ""
+    """How to get it; ``pip install 'edgekit[EXTRA]'`` where it is empty."""
     variants: ClassVar[tuple[str, ...]] = ()
     """What may follow the name after a colon: a provider, an accelerator, a way to run."""
     on_cuda: ClassVar[tuple[str, ...]] = ()
     """Those of them that run on an NVIDIA GPU, the one to take where none is named first; empty: none does."""
+
+    @classmethod
+    def how_to_get(cls) -> str:
+        """The command that brings the backend."""
+        return cls.install or f"pip install 'edgekit[{cls.extra}]'"
 
     @classmethod
     def of(cls, variant: str) -> type[Runner]:

@@ -262,6 +262,10 @@ class TfliteRuntimeRunner(InterpreterRunner):
     name = "tflite-runtime"
     package = "tflite-runtime"
     extra = "tflite-runtime"
+    install = (
+        "an environment of its own with Python 3.11 and numpy 1: python3.11 -m venv .venv-tflite && "
+        ".venv-tflite/bin/pip install tflite-runtime==2.14.0 'numpy<2', then --on python:.venv-tflite/bin/python"
+    )
 
     def _import(self) -> None:
         try:

@@ -25,7 +25,7 @@ def _all(verb: str) -> list[click.Command]:
 
 def test_every_module_of_the_room_is_a_verb_or_a_helper(root: Path) -> None:
     modules = {f"edgekit.cli.{file.stem}" for file in (root / "edgekit/cli").glob("*.py")}
-    helpers = {f"edgekit.cli.{name}" for name in ("__init__", "options", "program", "progress", "verbs")}
+    helpers = {f"edgekit.cli.{name}" for name in ("__init__", "generate", "options", "program", "progress", "verbs")}
     assert modules - helpers == {module for module, _ in VERBS.values()}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from edgekit.converters.attention import guard_masks
-from edgekit.converters.base import Capture, ExportOptions
+from edgekit.converters.base import Capture, ConversionOptions
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention as attention
 
@@ -52,7 +52,7 @@ class Causal(nn.Module):
 
 
 def written(network: Network, to: str, folder: Path, **options: Any) -> tuple[Capture, Path]:
-    capture, path = Capture(network, ExportOptions(**options)), folder / f"m.{to}"
+    capture, path = Capture(network, ConversionOptions(**options)), folder / f"m.{to}"
     registry.lookup("converters", to)().convert(capture, path)
     return capture, path
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from edgekit.converters.base import Capture, ExportOptions, artifact_card, cause, own_prefix, quiet
+from edgekit.converters.base import Capture, ConversionOptions, artifact_card, cause, own_prefix, quiet
 from torch import Tensor, nn
 
 from edgekit.errors import UnsupportedError, UsageError
@@ -15,7 +15,7 @@ from edgekit.types import Format, Network
 
 
 def test_channels_last_turns_inputs_signature_and_contract(small: Network) -> None:
-    capture = Capture(small, ExportOptions(channels_last=True))
+    capture = Capture(small, ConversionOptions(channels_last=True))
     assert capture.signature.inputs[0].shape == (1, 8, 8, 3)
     assert capture.contract["image"].layout == "NHWC"
     assert small.card.contract["image"].layout == "NCHW"
@@ -28,18 +28,18 @@ def test_channels_last_turns_inputs_signature_and_contract(small: Network) -> No
 
 def test_channels_last_without_an_image_is_refused(twelve: Network) -> None:
     with pytest.raises(UsageError, match="no input has rank 4"):
-        Capture(twelve, ExportOptions(channels_last=True))
+        Capture(twelve, ConversionOptions(channels_last=True))
 
 
 def test_dynamic_dimensions_are_named_in_inputs_and_outputs(small: Network) -> None:
-    capture = Capture(small, ExportOptions(dynamic={"image": {0: "batch", 2: "h", 3: "w"}}))
+    capture = Capture(small, ConversionOptions(dynamic={"image": {0: "batch", 2: "h", 3: "w"}}))
     assert capture.signature.inputs[0].shape == ("batch", 3, "h", "w")
     assert capture.signature.outputs[0].shape == ("batch", 4)
     assert capture.examples[0].shape == (2, 3, 8, 8)  # torch.export takes a size of 1 for a constant
 
 
 def test_a_dimension_that_does_not_go_down_to_one_says_so(small: Network) -> None:
-    capture = Capture(small, ExportOptions(dynamic={"image": {0: "batch", 2: "h", 3: "w"}}))
+    capture = Capture(small, ConversionOptions(dynamic={"image": {0: "batch", 2: "h", 3: "w"}}))
     assert capture.program is not None
     assert capture.minimum == {"h": 3, "w": 3}  # a stride of 2 on 1 or 2 pixels leaves one, which torch specialises
     assert [note.split(" is ")[0] for note in capture.notes] == ["dimension 'h'", "dimension 'w'"]
@@ -57,7 +57,7 @@ def test_a_dimension_that_ends_with_a_table_says_so(network_of: Callable[..., Ne
             """(B, T, 4) -> (B, T, 4), T up to 12"""
             return x + self.table[: x.shape[1]]
 
-    capture = Capture(network_of(Places(), torch.randn(1, 3, 4)), ExportOptions(dynamic={"x": {1: "time"}}))
+    capture = Capture(network_of(Places(), torch.randn(1, 3, 4)), ConversionOptions(dynamic={"x": {1: "time"}}))
     assert capture.program is not None
     assert capture.maximum == {"time": 12}
     assert capture.notes == ("dimension 'time' goes up to 12 in the network",)
@@ -68,7 +68,7 @@ def test_an_output_size_that_follows_from_a_dimension_is_an_expression(network_o
         def forward(self, x: Tensor) -> Tensor:
             return torch.cat((x, x), 0)
 
-    capture = Capture(network_of(Twice(), torch.zeros(1, 3)), ExportOptions(dynamic={"x": {0: "n"}}))
+    capture = Capture(network_of(Twice(), torch.zeros(1, 3)), ConversionOptions(dynamic={"x": {0: "n"}}))
     assert capture.signature.outputs[0].shape == ("2*n", 3)
 
 
@@ -82,7 +82,7 @@ def test_an_output_size_that_follows_from_a_dimension_is_an_expression(network_o
 )
 def test_wrong_dynamic_axes_are_refused(small: Network, dynamic: dict[str, dict[int, str]], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        Capture(small, ExportOptions(dynamic=dynamic))
+        Capture(small, ConversionOptions(dynamic=dynamic))
 
 
 def test_what_torch_cannot_capture_is_said_with_the_line(network_of: Callable[..., Network]) -> None:
@@ -91,7 +91,7 @@ def test_what_torch_cannot_capture_is_said_with_the_line(network_of: Callable[..
             return x if x.sum() > 0 else -x
 
     with pytest.raises(UnsupportedError, match=r"cannot capture 'net'.*test_base\.py:\d+"):
-        _ = Capture(network_of(Branch(), torch.zeros(1, 3)), ExportOptions()).program
+        _ = Capture(network_of(Branch(), torch.zeros(1, 3)), ConversionOptions()).program
 
 
 def test_an_axis_that_the_network_fixes_is_said(network_of: Callable[..., Network]) -> None:
@@ -99,13 +99,13 @@ def test_an_axis_that_the_network_fixes_is_said(network_of: Callable[..., Networ
         def forward(self, x: Tensor) -> Tensor:
             return x + torch.ones(4, 3)
 
-    capture = Capture(network_of(Fixed(), torch.zeros(4, 3)), ExportOptions(dynamic={"x": {0: "n"}}))
+    capture = Capture(network_of(Fixed(), torch.zeros(4, 3)), ConversionOptions(dynamic={"x": {0: "n"}}))
     with pytest.raises(UnsupportedError, match=r"n = 4|constant \(4\)|marked n as dynamic"):
         _ = capture.program
 
 
 def test_the_card_of_a_tflite_file_has_32_bit_integers(twelve: Network) -> None:
-    capture = Capture(twelve, ExportOptions())
+    capture = Capture(twelve, ConversionOptions())
     assert artifact_card(capture, Format.TFLITE).signature.inputs[0].dtype == "int32"
     assert artifact_card(capture, Format.TFLITE).signature.outputs[-1].dtype == "int32"
     assert artifact_card(capture, Format.ONNX).signature.inputs[0].dtype == "int64"
@@ -113,7 +113,7 @@ def test_the_card_of_a_tflite_file_has_32_bit_integers(twelve: Network) -> None:
 
 def test_prefixes_of_adapters_add_up(small: Network) -> None:
     assert own_prefix(small.module) == ""
-    assert own_prefix(Capture(small, ExportOptions(channels_last=True)).module) == "module."
+    assert own_prefix(Capture(small, ConversionOptions(channels_last=True)).module) == "module."
 
 
 def test_quiet_keeps_what_python_prints(capsys: pytest.CaptureFixture[str]) -> None:

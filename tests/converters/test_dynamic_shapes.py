@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from edgekit.converters.base import Capture, ExportOptions
+from edgekit.converters.base import Capture, ConversionOptions
 from edgekit.converters.torch_to_tflite import TorchToTflite
 from torch import Tensor, nn
 
@@ -56,7 +56,7 @@ def test_every_size_gives_what_the_network_gives(name: str, network_of: Callable
     module, example, axes = NETWORKS[name]
     network = network_of(module, example)
     spec = network.signature.inputs[0]
-    capture, path = Capture(network, ExportOptions({spec.name: axes})), tmp_path / "m.tflite"
+    capture, path = Capture(network, ConversionOptions({spec.name: axes})), tmp_path / "m.tflite"
     TorchToTflite().convert(capture, path)
     random = np.random.default_rng(0)
     with edgekit.load(path) as runner:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from edgekit.converters.base import Capture, ExportOptions
+from edgekit.converters.base import Capture, ConversionOptions
 from edgekit.converters.recurrent import packing
 from edgekit.converters.torch_to_onnx import TorchToOnnx
 from edgekit.converters.torch_to_tflite import TorchToTflite
@@ -85,7 +85,7 @@ def test_options_at_every_combination_of_lengths(kind: str, network_of: NetworkO
     every = itertools.product((kind,), (1, 2), (False, True), (False, True), (None, STEPS))
     options = [option for option in every if sum(map(bool, (option[1] - 1, *option[2:]))) % 2 == 0]
     module, (x, lengths) = Several(options).eval(), given()
-    run = Capture(network_of(module, x, lengths), ExportOptions()).program.module()
+    run = Capture(network_of(module, x, lengths), ConversionOptions()).program.module()
     for combination in COMBINATIONS:
         with torch.no_grad():
             wanted, got = module(x, torch.tensor(combination)), run(x, torch.tensor(combination))
@@ -105,7 +105,7 @@ def test_the_files_give_what_torch_gives(format_: str, network_of: NetworkOf, tm
     ]
     module, (x, lengths) = Several(options).eval(), given()
     path = tmp_path / f"m.{format_}"
-    notes = CONVERTERS[format_]().convert(Capture(network_of(module, x, lengths), ExportOptions()), path)
+    notes = CONVERTERS[format_]().convert(Capture(network_of(module, x, lengths), ConversionOptions()), path)
     assert not any("unrolled" in note or "is a loop" in note for note in notes)
     if format_ == "tflite":  # 4 + 2 of LSTM, 2 + 2 of RNN
         counts = operators(Artifact(path, Format.TFLITE))
@@ -201,7 +201,7 @@ def test_lengths_that_the_network_computes(factory: Path, tmp_path: Path) -> Non
 
 def test_lengths_that_are_fixed(network_of: NetworkOf) -> None:
     module = Sentence("RNN", "fixed").eval()
-    capture = Capture(network_of(module, IDS), ExportOptions())
+    capture = Capture(network_of(module, IDS), ConversionOptions())
     with torch.no_grad():
         assert torch.allclose(capture.program.module()(IDS), module(IDS), atol=TOLERANCE)
     assert capture.contract == {} and capture.notes == ()
@@ -211,7 +211,7 @@ def test_lengths_that_are_fixed(network_of: NetworkOf) -> None:
 def test_batch_and_time_stay_open(kind: str, network_of: NetworkOf, tmp_path: Path) -> None:
     module = Sentence(kind).eval()
     axes = {"ids": {0: "batch", 1: "words"}, "lengths": {0: "batch"}}
-    TorchToOnnx().convert(Capture(network_of(module, IDS, COUNTS), ExportOptions(axes)), tmp_path / "m.onnx")
+    TorchToOnnx().convert(Capture(network_of(module, IDS, COUNTS), ConversionOptions(axes)), tmp_path / "m.onnx")
     with load(tmp_path / "m.onnx") as runner:
         for lengths in ([3], [1, 9, 4], [7, 7, 7, 2]):
             ids = torch.randint(0, 10, (len(lengths), max(lengths)))
@@ -223,7 +223,7 @@ def test_batch_and_time_stay_open(kind: str, network_of: NetworkOf, tmp_path: Pa
 
 def test_what_the_network_asks_of_lengths_is_said(network_of: NetworkOf) -> None:
     def told(**more: Any) -> tuple[InputContract, tuple[str, ...]]:
-        capture = Capture(network_of(Packs("GRU", **more), *given()), ExportOptions())
+        capture = Capture(network_of(Packs("GRU", **more), *given()), ConversionOptions())
         _ = capture.program
         return capture.contract["lengths"], capture.notes
 
@@ -254,7 +254,7 @@ class Cells(nn.Module):
 @pytest.mark.parametrize("format_", CONVERTERS)
 def test_the_last_cell_state_is_held_behind_the_end(format_: str, network_of: NetworkOf, tmp_path: Path) -> None:
     module, (x, lengths) = Cells().eval(), given()
-    capture = Capture(network_of(module, x, lengths), ExportOptions())
+    capture = Capture(network_of(module, x, lengths), ConversionOptions())
     notes = CONVERTERS[format_]().convert(capture, tmp_path / f"m.{format_}")
     assert not any("unrolled" in note for note in notes)
     assert sum("one more column" in note for note in capture.notes) == 5
@@ -298,6 +298,6 @@ class Touches(nn.Module):
 )
 def test_what_cannot_be_followed_is_refused(how: str, said: str, network_of: NetworkOf) -> None:
     with pytest.raises(UnsupportedError, match=f"'net' cannot be captured: it .*{said}"):
-        _ = Capture(network_of(Touches(how), *given()), ExportOptions()).program
+        _ = Capture(network_of(Touches(how), *given()), ConversionOptions()).program
     packed = pack_padded_sequence(*given(), True, False)  # torch's own again, after a failure too
     assert isinstance(packed.data, Tensor) and packed.batch_sizes.tolist() == [3, 3, 2, 1, 1, 1]

@@ -7,7 +7,7 @@ from pathlib import Path
 import onnxruntime
 import pytest
 import torch
-from edgekit.converters.base import Capture, ExportOptions
+from edgekit.converters.base import Capture, ConversionOptions
 from edgekit.converters.torch_to_onnx import TorchToOnnx
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -38,7 +38,7 @@ POOLS = [
 def captured(module: nn.Module, free: bool = True) -> Capture:
     module, inputs, signature = adapt(module, (torch.randn(1, 2, 20, 23),), {})
     network = Network(module, inputs, Card("n", "custom", Task(), signature))
-    return Capture(network, ExportOptions({"input": {2: "h", 3: "w"}} if free else {}))
+    return Capture(network, ConversionOptions({"input": {2: "h", 3: "w"}} if free else {}))
 
 
 @pytest.mark.parametrize("module", POOLS, ids=str)

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from edgekit.converters.base import Capture, ExportOptions
+from edgekit.converters.base import Capture, ConversionOptions
 from edgekit.converters.torch_to_onnx import TorchToOnnx
 from torch import Tensor, nn
 
@@ -38,7 +38,7 @@ class Two(nn.Module):
 
 
 def convert(network: Network, target: Path, **options: Any) -> tuple[Counter[str], tuple[str, ...]]:
-    notes = TorchToOnnx().convert(Capture(network, ExportOptions(**options)), target)
+    notes = TorchToOnnx().convert(Capture(network, ConversionOptions(**options)), target)
     return Counter(node.op_type for node in onnx.load(target).graph.node), notes
 
 

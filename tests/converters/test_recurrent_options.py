@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from edgekit.converters.base import Capture, ExportOptions
+from edgekit.converters.base import Capture, ConversionOptions
 from edgekit.converters.torch_to_onnx import TorchToOnnx
 from edgekit.converters.torch_to_tflite import TorchToTflite
 from torch import Tensor, nn
@@ -74,7 +74,7 @@ class Options(nn.Module):
 def agree(network: Network, format_: str, folder: Path, **sizes: int) -> tuple[str, ...]:
     """Converts, runs and compares; the notes of the conversion."""
     target = folder / f"m.{format_}"
-    notes = CONVERTERS[format_]().convert(Capture(network, ExportOptions()), target)
+    notes = CONVERTERS[format_]().convert(Capture(network, ConversionOptions()), target)
     generator = np.random.default_rng(0)
     feed = {
         spec.name: generator.standard_normal(spec.resolved(sizes)).astype(np.float32)
@@ -245,7 +245,7 @@ def test_a_dynamic_batch_in_tflite(
     torch.manual_seed(0)
     network = network_of(Headed(kind, **more), torch.randn(1, 5, 3))
     dynamic = {"x": {0: "batch", **({1: "time"} if time else {})}}
-    notes = TorchToTflite().convert(Capture(network, ExportOptions(dynamic=dynamic)), tmp_path / "m.tflite")
+    notes = TorchToTflite().convert(Capture(network, ConversionOptions(dynamic=dynamic)), tmp_path / "m.tflite")
     assert [("the batch size is dynamic" in note) for note in notes] == ([] if kind == "GRU" else [True])
     with load(tmp_path / "m.tflite") as runner, torch.no_grad():
         for batch, steps in ((1, 5), (7, 5), (2, 9 if time else 5), (1, 1 if time else 5)):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
-from edgekit.converters.base import Capture, ExportOptions
+from edgekit.converters.base import Capture, ConversionOptions
 from edgekit.converters.recurrent.loop import BLOCK, SHORT
 from edgekit.converters.torch_to_tflite import TorchToTflite
 from torch import Tensor, nn
@@ -88,7 +88,7 @@ class Last(nn.Module):
 
 
 def convert(network: Network, target: Path, **options: Any) -> tuple[str, ...]:
-    return TorchToTflite().convert(Capture(network, ExportOptions(**options)), target)
+    return TorchToTflite().convert(Capture(network, ConversionOptions(**options)), target)
 
 
 def operators(path: Path) -> Counter[str]:

@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from edgekit.converters.base import Capture, ExportOptions
+from edgekit.converters.base import Capture, ConversionOptions
 from edgekit.converters.torch_to_onnx import LIMIT_BYTES, OPSETS, TorchToOnnx
 from torch import Tensor, nn
 
@@ -19,7 +19,7 @@ from edgekit.types import Network
 
 
 def convert(network: Network, target: Path, **options: object) -> tuple[Capture, onnx.ModelProto]:
-    capture = Capture(network, ExportOptions(**options))  # type: ignore[arg-type]
+    capture = Capture(network, ConversionOptions(**options))  # type: ignore[arg-type]
     TorchToOnnx().convert(capture, target)
     return capture, onnx.load(str(target))
 
@@ -97,14 +97,14 @@ def test_both_ends_of_the_opsets_are_written_and_run(small: Network, tmp_path: P
 @pytest.mark.parametrize("opset", [OPSETS.start - 1, OPSETS.stop, 0, 99])
 def test_other_opsets_are_refused_with_the_range(small: Network, opset: int) -> None:
     with pytest.raises(UnsupportedError, match=rf"opset {opset} cannot be written; there are 13 to 25"):
-        TorchToOnnx().check(small, ExportOptions(opset=opset))
+        TorchToOnnx().check(small, ConversionOptions(opset=opset))
 
 
 def test_more_than_two_gib_is_refused_before_any_work(small: Network) -> None:
     huge = nn.Linear(2**15, 2**14 + 1, device="meta")  # 2 GiB of weights that take no memory
     assert huge.weight.numel() * 4 > LIMIT_BYTES
     with pytest.raises(UnsupportedError, match="ends at 2 GiB"):
-        TorchToOnnx().check(Network(huge, small.example_inputs, small.card), ExportOptions())
+        TorchToOnnx().check(Network(huge, small.example_inputs, small.card), ConversionOptions())
 
 
 def test_an_operation_without_a_translation_is_named(network_of: Callable[..., Network], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
 from edgekit.converters import torch_to_tflite
-from edgekit.converters.base import Capture, ExportOptions
+from edgekit.converters.base import Capture, ConversionOptions
 from edgekit.converters.torch_to_tflite import LitertWorker, TorchToTflite
 from torch import Tensor, nn
 
@@ -23,7 +23,7 @@ from edgekit.types import Network
 
 
 def convert(network: Network, target: Path, **options: object) -> tuple[Capture, tuple[str, ...]]:
-    capture = Capture(network, ExportOptions(**options))  # type: ignore[arg-type]
+    capture = Capture(network, ConversionOptions(**options))  # type: ignore[arg-type]
     return capture, TorchToTflite().convert(capture, target)
 
 

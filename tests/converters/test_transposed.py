@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
-from edgekit.converters.base import Capture, ExportOptions
+from edgekit.converters.base import Capture, ConversionOptions
 from edgekit.converters.torch_to_tflite import TorchToTflite
 from edgekit.converters.transposed import flat_biases
 from torch import nn
@@ -34,7 +34,7 @@ def trained(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
 def convert(network_of: Callable[..., Network], layers: Layers, path: Path, **options: Any) -> tuple[Any, Interpreter]:
     torch.manual_seed(0)
     network = network_of(nn.Sequential(*layers()), torch.randn(1, 6, 1, 1))
-    capture = Capture(network, ExportOptions(**options))
+    capture = Capture(network, ConversionOptions(**options))
     TorchToTflite().convert(capture, path)
     return capture, Interpreter(model_path=str(path))
 
@@ -151,7 +151,7 @@ class Paddings(nn.Module):
 
 def test_every_padding_is_written(network_of: Callable[..., Network], tmp_path: Path) -> None:
     torch.manual_seed(0)
-    capture = Capture(network_of(Paddings(), torch.randn(1, 8, 6, 5)), ExportOptions())
+    capture = Capture(network_of(Paddings(), torch.randn(1, 8, 6, 5)), ConversionOptions())
     TorchToTflite().convert(capture, tmp_path / "m.tflite")
     interpreter = Interpreter(model_path=str(tmp_path / "m.tflite"))
     runner = interpreter.get_signature_runner()
@@ -167,7 +167,7 @@ def test_a_cut_convolution_takes_free_sizes(network_of: Callable[..., Network], 
     layer = nn.ConvTranspose2d(8, 4, 3, stride=2, padding=1, output_padding=1)
     network = network_of(nn.Sequential(layer), torch.randn(1, 8, 6, 6))
     (spec,) = network.signature.inputs
-    capture = Capture(network, ExportOptions(dynamic={spec.name: {0: "batch"}}))
+    capture = Capture(network, ConversionOptions(dynamic={spec.name: {0: "batch"}}))
     TorchToTflite().convert(capture, tmp_path / "m.tflite")
     x = np.random.default_rng(1).standard_normal((3, 8, 6, 6)).astype(np.float32)
     (wanted,) = capture.reference({spec.name: x}).values()

@@ -41,7 +41,9 @@ def test_public_names_are_pinned() -> None:
 def test_every_public_name_can_be_called_and_is_described(name: str) -> None:
     found = getattr(edgekit, name)
     assert callable(found)
-    verb = found if name == "load" else getattr(importlib.import_module(f"edgekit.pipeline.{name}"), name)
+    verb = (
+        found if name == "load" else getattr(importlib.import_module(f"edgekit.pipeline.{edgekit.VERBS[name]}"), name)
+    )
     assert (verb.__doc__ or "").strip()
 
 

@@ -9,7 +9,7 @@ import torch
 from edgekit.models import adversarial
 from edgekit.models.adversarial import fit_adversarial
 from edgekit.models.checkpoint import weights_sha256
-from edgekit.models.family import TrainOptions, new_network, parameter_count
+from edgekit.models.family import Hyperparameters, new_network, parameter_count
 from edgekit.models.gan import discriminator, generator
 
 from edgekit.data import Dataset, open_data
@@ -17,7 +17,7 @@ from edgekit.errors import DataError, GateError, UsageError
 from edgekit.quality.frechet import real_images
 from edgekit.types import InputContract
 
-QUICK = TrainOptions(
+QUICK = Hyperparameters(
     epochs=3, batch=16, lr=1e-3, optimizer="adam", momentum=0.5, average=0.9, augment="shift", validation=0.0
 )
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from edgekit.models.augment import shifted
 from edgekit.models.checkpoint import load_checkpoint, save_checkpoint
-from edgekit.models.family import TrainOptions, family, new_network, parameter_count
+from edgekit.models.family import Hyperparameters, family, new_network, parameter_count
 from edgekit.models.recurrent import CELLS, gru, lstm, recurrent, rnn
 from edgekit.models.samples import kept_and_held
 from edgekit.models.training import fit
@@ -150,7 +150,7 @@ def test_digits_row_by_row_are_learned(name, tmp_path):
     torch.manual_seed(0)
     data = open_data("digits@train")
     network = new_network(name, data)
-    fit(network, data, TrainOptions(epochs=8, batch=64, lr=1e-2, optimizer="adamw", average=0.9, clip=1.0))
+    fit(network, data, Hyperparameters(epochs=8, batch=64, lr=1e-2, optimizer="adamw", average=0.9, clip=1.0))
     quality = module_quality(network, open_data("digits@test"))
     assert quality.value > 0.85, quality  # chance is 0.1
     save_checkpoint(network, tmp_path / "n.safetensors")
@@ -165,7 +165,7 @@ def test_a_series_is_learned(waves):
     data = open_data(f"{waves}@train")
     network = new_network("gru", data, {"hidden": 16, "layers": 1, "dropout": 0.0})
     before = module_quality(network, open_data(f"{waves}@test"))
-    fit(network, data, TrainOptions(epochs=15, batch=32, lr=1e-2, optimizer="adamw", clip=1.0))
+    fit(network, data, Hyperparameters(epochs=15, batch=32, lr=1e-2, optimizer="adamw", clip=1.0))
     quality = module_quality(network, open_data(f"{waves}@test"))
     assert (quality.metric, quality.data) == ("mse", f"{waves}@test")
     assert quality.value < 0.5 * before.value

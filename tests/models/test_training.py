@@ -13,13 +13,13 @@ import pytest
 import torch
 from edgekit.models.augment import crop_and_flip, padded, padding_for
 from edgekit.models.checkpoint import weights_sha256
-from edgekit.models.family import TrainOptions, family, new_network
+from edgekit.models.family import Hyperparameters, family, new_network
 from edgekit.models.training import fit, one_cycle
 
 from edgekit.data import Dataset, open_data
 from edgekit.errors import DataError, DeviceError, GateError, UsageError
 
-QUICK = TrainOptions(epochs=3, batch=64, lr=0.1, average=0.9, augment="shift", validation=0.1)
+QUICK = Hyperparameters(epochs=3, batch=64, lr=0.1, average=0.9, augment="shift", validation=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def test_cuda_where_there_is_none(digits):
 
 
 def test_learning_rate_rises_and_falls():
-    options = TrainOptions(lr=1.0, warmup=0.2)
+    options = Hyperparameters(lr=1.0, warmup=0.2)
     rates = [one_cycle(p, options) for p in np.linspace(0, 1, 101)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[20] == pytest.approx(1.0)
@@ -196,11 +196,11 @@ def test_two_processes_train_one_network(tmp_path):
         from edgekit.data import open_data
         from edgekit.errors import EdgekitError
         from edgekit.models.checkpoint import weights_sha256
-        from edgekit.models.family import TrainOptions, new_network
+        from edgekit.models.family import Hyperparameters, new_network
         from edgekit.models.training import fit
         if __name__ == "__main__":
             data = open_data("breast-cancer@train")
-            options = TrainOptions(epochs=5, batch=32, lr=0.01, optimizer="adamw", validation=0.15, processes=2)
+            options = Hyperparameters(epochs=5, batch=32, lr=0.01, optimizer="adamw", validation=0.15, processes=2)
             for seed in (0, 0, 1):
                 torch.manual_seed(0)
                 network = new_network("mlp", data)

@@ -12,8 +12,8 @@ from edgekit.artifact import read_card, write_card
 from edgekit.data import open_data
 from edgekit.errors import DataError, GateError, UsageError
 from edgekit.pipeline.finetune import finetune
-from edgekit.pipeline.quantize import quantize
 from edgekit.pipeline.run import run
+from edgekit.pipeline.schemes import quantize
 from edgekit.pipeline.train import train
 from edgekit.types import Artifact
 
@@ -76,7 +76,7 @@ def _fields(card):
 def test_quantizing_fits_the_threshold_again(exported, format_, tmp_path):
     before = read_card(exported[format_]).task.params["threshold"]
     out = tmp_path / f"small.{format_}"
-    result = quantize(exported[format_], scheme="int8-weights", data="digits", out=out)
+    result = quantize(exported[format_], scheme="int8-weights", data="digits", out=out, seconds=0)
     task = read_card(out).task
     assert task.params["threshold"] != before
     assert task.params["threshold"] == pytest.approx(before, rel=0.2)  # int8 weights move scores by a few per cent
@@ -87,7 +87,7 @@ def test_quantizing_fits_the_threshold_again(exported, format_, tmp_path):
 
 
 def test_quantizing_without_data_says_that_the_threshold_is_the_float_files(exported, tmp_path):
-    result = quantize(exported["onnx"], scheme="int8-weights", out=tmp_path / "small.onnx")
+    result = quantize(exported["onnx"], scheme="int8-weights", out=tmp_path / "small.onnx", seconds=0)
     assert any("is that of the float file: give --data" in note for note in result.notes)
     assert result.before is None
 
@@ -95,7 +95,9 @@ def test_quantizing_without_data_says_that_the_threshold_is_the_float_files(expo
 def test_a_drop_that_is_not_allowed(exported, tmp_path, monkeypatch):
     monkeypatch.setattr("edgekit.pipeline.quantize.gates.drop", lambda before, after: 0.2)
     with pytest.raises(GateError, match=r"roc_auc on digits@test .* down 0\.2000; --max-drop allows 0\.1"):
-        quantize(exported["onnx"], scheme="int8-weights", data="digits", max_drop=0.1, out=tmp_path / "small.onnx")
+        quantize(
+            exported["onnx"], scheme="int8-weights", data="digits", max_drop=0.1, out=tmp_path / "small.onnx", seconds=0
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -103,7 +105,7 @@ def test_a_full_integer_tflite_file_opens(exported, tmp_path):
     """Its transposed convolutions have biases of four axes, which the quantizer alone makes a file of that no runtime
     opens."""
     out = tmp_path / "integer.tflite"
-    result = quantize(exported["tflite"], scheme="int8", data="digits", samples=50, out=out)
+    result = quantize(exported["tflite"], scheme="int8", data="digits", samples=50, out=out, seconds=0)
     assert result.account.document()["left_float"] == []
     assert isinstance(result.artifact, Artifact) and abs(result.drop) < 0.1
 

@@ -35,7 +35,9 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_the_result_says(hostile: Path, tmp_path: Path) -> None:
     before, saved = sha256_file(hostile), tmp_path / "ranges.json"
-    made = edgekit.quantize(hostile, scheme="int8", data=DATA, out=tmp_path / "q.onnx", save_calibration=saved)
+    made = edgekit.quantize(
+        hostile, scheme="int8", data=DATA, out=tmp_path / "q.onnx", save_calibration=saved, seconds=0
+    )
     (note,) = [note for note in made.notes if note.startswith("channels equalized behind ")]
     assert "calibration samples" in note
     assert len(made.step.params["equalized"]) == 2
@@ -47,7 +49,7 @@ def test_what_the_result_says(hostile: Path, tmp_path: Path) -> None:
     assert abs(made.drop or 0) <= 2 / 113  # two of the 113 test samples
     assert Calibration.load(saved).model_sha256 == before  # the ranges of the user's file, not of the equalized one
     again = edgekit.quantize(
-        hostile, scheme="int8", data=DATA, calibration=str(saved), out=tmp_path / "saved.onnx", min_snr=0
+        hostile, scheme="int8", data=DATA, calibration=str(saved), out=tmp_path / "saved.onnx", min_snr=0, seconds=0
     )
     assert not any("equal" in note for note in again.notes)  # saved ranges hold for the file as it is
     assert "equalized" not in again.step.params
@@ -56,18 +58,18 @@ def test_what_the_result_says(hostile: Path, tmp_path: Path) -> None:
 def test_mixed_precision_ranks_the_layers_of_the_equalized_file(
     hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = plan_mixed(hostile, scheme="int8", data=DATA, out=tmp_path / "plan.json")
+    plan = plan_mixed(hostile, scheme="int8", data=DATA, out=tmp_path / "plan.json", seconds=0)
     assert plan.model_sha256 == sha256_file(hostile)
     with monkeypatch.context() as without:
         without.setattr(equalizing, "BETTER", 0.0)
-        plain = plan_mixed(hostile, scheme="int8", data=DATA, out=tmp_path / "plain.json")
+        plain = plan_mixed(hostile, scheme="int8", data=DATA, out=tmp_path / "plain.json", seconds=0)
     worst, spoilt = (min(layer.snr_db or 0 for layer in one.layers) for one in (plan, plain))
     assert worst > spoilt + 6  # decibels: half the error
 
 
 def test_where_it_does_not_pay_it_is_left_out(hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(equalizing, "BETTER", 0.0)
-    made = edgekit.quantize(hostile, scheme="int8", data=DATA, out=tmp_path / "q.onnx", min_snr=0)
+    made = edgekit.quantize(hostile, scheme="int8", data=DATA, out=tmp_path / "q.onnx", min_snr=0, seconds=0)
     assert any(note.startswith("equalizing channels was tried and left out: error of") for note in made.notes)
     assert "equalized" not in made.step.params
 
@@ -76,6 +78,6 @@ def test_where_it_cannot_be_proved_it_is_left_out(
     hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(equalize, "TOLERANCE", 0.0)
-    made = edgekit.quantize(hostile, scheme="int8", data=DATA, out=tmp_path / "q.onnx", min_snr=0)
+    made = edgekit.quantize(hostile, scheme="int8", data=DATA, out=tmp_path / "q.onnx", min_snr=0, seconds=0)
     assert any(note.startswith("not equalized: ") and "differs from its parent's" in note for note in made.notes)
     assert "equalized" not in made.step.params

@@ -11,8 +11,9 @@ import pytest
 import edgekit
 from edgekit.artifact import open_artifact
 from edgekit.errors import QualityError, UsageError
+from edgekit.options.quantize import QuantizeOptions
+from edgekit.pipeline.quantize.checks import of_one_scheme
 from edgekit.pipeline.quantize.gates import check_gain, check_growth, check_time, is_timed
-from edgekit.pipeline.quantize.options import QuantizeOptions, read_options
 from edgekit.types import Artifact
 
 from ..passes.tflite_files import swish_file
@@ -56,6 +57,10 @@ def parent(tmp_path: Path) -> Artifact:
     return open_artifact(swish_file(tmp_path / "parent.tflite"))
 
 
+def asked(scheme: str, **options: Any) -> QuantizeOptions:
+    return QuantizeOptions("m.tflite", scheme=scheme, out="q.tflite", **options)
+
+
 def sized(parent: Artifact, share: float) -> Path:
     place = parent.path.with_name("made.tflite")
     place.write_bytes(bytes(int(share * parent.path.stat().st_size)))
@@ -67,48 +72,48 @@ def test_a_slower_file_of_a_scheme_for_speed_is_refused(scheme: str) -> None:
     with pytest.raises(
         QualityError, match=r"1\.50 times its parent's time on cpu and is called slower.*--allow-slower"
     ):
-        check_time(QuantizeOptions(scheme, seconds=1), timed("slower"))
-    (said,) = check_time(QuantizeOptions(scheme, seconds=1, allow_slower=True), timed("slower"))
+        check_time(asked(scheme, seconds=1), timed("slower"))
+    (said,) = check_time(asked(scheme, seconds=1, allow_slower=True), timed("slower"))
     assert "1.50 times" in said
 
 
 @pytest.mark.parametrize("scheme", ["fp16", "int8-weights", "int4-weights"])
 def test_a_slower_file_of_a_scheme_for_size_is_a_note(scheme: str) -> None:
-    (said,) = check_time(QuantizeOptions(scheme, seconds=1), timed("slower"))
+    (said,) = check_time(asked(scheme, seconds=1), timed("slower"))
     assert said.startswith("slower: it takes 1.50 times")
 
 
 @pytest.mark.parametrize("verdict", ["same", "inconclusive", "faster"])
 def test_any_other_verdict_is_published(verdict: str) -> None:
-    assert check_time(QuantizeOptions("int8", seconds=1), timed(verdict)) == ()
-    assert check_time(QuantizeOptions("int8"), None) == ()
+    assert check_time(asked("int8", seconds=1), timed(verdict)) == ()
+    assert check_time(asked("int8"), None) == ()
 
 
 def test_an_int8_file_has_to_be_smaller_or_faster(parent: Artifact) -> None:
-    options = QuantizeOptions("int8", seconds=1)
+    options = asked("int8", seconds=1)
     with pytest.raises(QualityError, match="nothing was gained"):
         check_gain(options, parent, sized(parent, 0.95), timed("same"))
     (note,) = check_gain(options, parent, sized(parent, 0.95), None)
     assert note.endswith("and it was not timed: whether anything was gained is not known")
     assert check_gain(options, parent, sized(parent, 0.95), timed("faster")) == ()
     assert check_gain(options, parent, sized(parent, 0.85), timed("inconclusive")) == ()
-    assert check_gain(QuantizeOptions("int8", allow_slower=True), parent, sized(parent, 0.95), timed("same")) == ()
+    assert check_gain(asked("int8", allow_slower=True), parent, sized(parent, 0.95), timed("same")) == ()
 
 
 def test_a_target_that_wants_integers_takes_them_at_any_size(parent: Artifact) -> None:
-    mcu, _ = read_options("int8", {"for_": "mcu"})
+    mcu = of_one_scheme(asked("int8", for_="mcu"))
     assert mcu.integer_io
     assert not is_timed(mcu)
     check_growth(mcu, parent, sized(parent, 1.2))
     check_gain(mcu, parent, sized(parent, 1.2), None)
     with pytest.raises(QualityError, match="it grew"):
-        check_growth(QuantizeOptions("int8"), parent, sized(parent, 1.2))
+        check_growth(asked("int8"), parent, sized(parent, 1.2))
 
 
 @pytest.mark.parametrize("target", ["arm", "mcu", "npu"])
 def test_a_target_and_a_device_are_two_answers_to_one_question(target: str) -> None:
     with pytest.raises(UsageError, match=f"--for {target}.*--on pi"):
-        read_options("int8", {"for_": target, "on": "pi"})
+        of_one_scheme(asked("int8", for_=target, on="pi"))
 
 
 @pytest.mark.parametrize(
@@ -139,8 +144,8 @@ def test_recurrent_networks_for_a_chip_without_floats(
         "out": f"q.{format_}",
     }
     if not operator:
-        assert edgekit.quantize("m.tflite", **asked, **state).account.left_float == ()
+        assert edgekit.quantize("m.tflite", **asked, **state, seconds=0).account.left_float == ()
         return
     with pytest.raises(QualityError, match=rf"--for mcu computes on integers only.*{operator}.*not write yet"):
-        edgekit.quantize(f"m.{format_}", **asked)
+        edgekit.quantize(f"m.{format_}", **asked, seconds=0)
     assert not Path(f"q.{format_}").exists()

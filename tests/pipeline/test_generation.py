@@ -12,8 +12,8 @@ import edgekit
 from edgekit.artifact import read_card
 from edgekit.data import noise
 from edgekit.errors import DataError, UsageError
-from edgekit.pipeline.quantize import quantize
 from edgekit.pipeline.run import run
+from edgekit.pipeline.schemes import quantize
 from edgekit.pipeline.train import train
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
@@ -109,7 +109,7 @@ def test_what_run_refuses(exported, tmp_path):
 def test_quantizing_calibrates_on_noise(exported, format_, scheme, tmp_path):
     """Whatever the data set holds. onnxruntime has no integer kernel for transposed convolutions: weights only."""
     out = tmp_path / f"small.{format_}"
-    result = quantize(exported[format_], scheme=scheme, data="digits", samples=40, limit=100, out=out)
+    result = quantize(exported[format_], scheme=scheme, data="digits", samples=40, limit=100, out=out, seconds=0)
     if format_ == "tflite":
         assert result.account.document()["left_float"] == []
     quality = result.document()["quality"]

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekit.pipeline.evaluate import evaluate
-from edgekit.pipeline.quantize import quantize
+from edgekit.pipeline.schemes import quantize
 from edgekit.types import Array
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
@@ -59,7 +59,7 @@ def test_quantized_and_measured(tmp_path: Path, scheme: str) -> None:
     np.savez(tmp_path / "d.npz", labels=labels, **arrays)
     data = f"npz:{tmp_path / 'd.npz'}"
     assert evaluate(path, data=data).evaluation.value == 1.0  # the labels are its own answers
-    made = quantize(path, scheme=scheme, out=tmp_path / "q.onnx", data=data, max_drop=0.2)
+    made = quantize(path, scheme=scheme, out=tmp_path / "q.onnx", data=data, max_drop=0.2, seconds=0)
     if scheme == "int8":
         fit = SAMPLES - made.after.total
         assert made.step.params["calibration"]["samples"] == fit - fit // 4  # a quarter is held back for the proof

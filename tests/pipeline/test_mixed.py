@@ -73,7 +73,12 @@ def data(hostile: dict[str, Path]) -> str:
 def test_without_it_the_gate_says_no(hostile: dict[str, Path], data: str, tmp_path: Path, format_: str) -> None:
     options = {"scheme": "int8-dynamic", "data": data, "max_drop": MAX_DROP}
     with pytest.raises(QualityError, match="Try --mixed") as caught:
-        edgekit.quantize(hostile[format_], out=tmp_path / f"q.{format_}", **options)  # type: ignore[arg-type]
+        edgekit.quantize(
+            hostile[format_],
+            out=tmp_path / f"q.{format_}",
+            **options,
+            seconds=0,
+        )  # type: ignore[arg-type]
     assert caught.value.exit_code == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -83,7 +88,9 @@ def test_without_it_the_gate_says_no(hostile: dict[str, Path], data: str, tmp_pa
 def test_it_leaves_in_float_by_itself_what_ruins_the_outputs(
     hostile: dict[str, Path], tmp_path: Path, format_: str, scheme: str
 ) -> None:
-    made = edgekit.quantize(hostile[format_], scheme=scheme, data=_bare(tmp_path), out=tmp_path / f"q.{format_}")
+    made = edgekit.quantize(
+        hostile[format_], scheme=scheme, data=_bare(tmp_path), out=tmp_path / f"q.{format_}", seconds=0
+    )
     assert made.mixed is not None and made.mixed.by_itself
     (kept,) = made.mixed.keep
     (left,) = (row for row in made.account.left_float if row.name == kept)
@@ -95,7 +102,9 @@ def test_it_leaves_in_float_by_itself_what_ruins_the_outputs(
 
 
 def test_where_the_labels_hold_nothing_stays_in_float(hostile: dict[str, Path], data: str, tmp_path: Path) -> None:
-    made = edgekit.quantize(hostile["onnx"], scheme="int8", data=data, max_drop=0.99, out=tmp_path / "q.onnx")
+    made = edgekit.quantize(
+        hostile["onnx"], scheme="int8", data=data, max_drop=0.99, out=tmp_path / "q.onnx", seconds=0
+    )
     assert made.mixed is None
     gate = made.document()["fidelity"]["gate"]
     assert (gate["passed"], gate["binding"]) == (False, False)
@@ -113,14 +122,20 @@ def test_the_hostile_layer_alone_stays_in_float(
     hostile: dict[str, Path], data: str, tmp_path: Path, format_: str
 ) -> None:
     options = {"scheme": "int8", "data": data, "max_drop": MAX_DROP}
-    plan = plan_mixed(hostile[format_], out=tmp_path / "plan.json", **options)  # type: ignore[arg-type]
+    plan = plan_mixed(hostile[format_], out=tmp_path / "plan.json", **options, seconds=0)  # type: ignore[arg-type]
     assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
     worst, *others = plan.layers
     assert plan.keep == (worst.name,)
     assert len(others) == 3
     assert worst.ruinous
     assert not any(one.ruinous for one in others)
-    made = edgekit.quantize(hostile[format_], mixed="auto", out=tmp_path / f"q.{format_}", **options)  # type: ignore[arg-type]
+    made = edgekit.quantize(
+        hostile[format_],
+        mixed=True,
+        out=tmp_path / f"q.{format_}",
+        **options,
+        seconds=0,
+    )  # type: ignore[arg-type]
     assert made.drop is not None
     assert made.drop <= MAX_DROP
     products = [left for left in made.account.left_float if left.operator in ("Gemm", "MatMul", "FULLY_CONNECTED")]
@@ -129,11 +144,14 @@ def test_the_hostile_layer_alone_stays_in_float(
     assert made.account.integer_operators >= 3
     again = edgekit.quantize(
         hostile[format_],
-        mixed=str(tmp_path / "plan.json"),
+        keep_float=str(tmp_path / "plan.json"),
         out=tmp_path / f"p.{format_}",
-        **options,  # type: ignore[arg-type]
+        **options,
+        seconds=0,  # type: ignore[arg-type]
     )
-    named = edgekit.quantize(hostile[format_], mixed=worst.name, out=tmp_path / f"n.{format_}", **options)  # type: ignore[arg-type]
+    named = edgekit.quantize(
+        hostile[format_], keep_float=worst.name, out=tmp_path / f"n.{format_}", **options, seconds=0
+    )  # type: ignore[arg-type]
     assert made.drop == again.drop == named.drop
     assert json.loads(json.dumps(made.document()))["mixed"]["keep"] == [worst.name]
     show(render_quantize(made), told := io.StringIO())
@@ -143,14 +161,14 @@ def test_the_hostile_layer_alone_stays_in_float(
 
 @pytest.mark.parametrize("scheme", ["int8", "int8-weights"])
 def test_without_labels_as_many_as_hold_the_floor(hostile: dict[str, Path], tmp_path: Path, scheme: str) -> None:
-    plan = plan_mixed(hostile["onnx"], scheme=scheme, data=_bare(tmp_path), out=tmp_path / "plan.json")
+    plan = plan_mixed(hostile["onnx"], scheme=scheme, data=_bare(tmp_path), out=tmp_path / "plan.json", seconds=0)
     worst, second, *_ = plan.layers
     assert plan.keep == (worst.name,)
     assert worst.snr_db is not None and second.snr_db is not None
     assert worst.snr_db < 15 < second.snr_db
     asked = second.snr_db + 1  # more than that one leaves by itself
     higher = plan_mixed(
-        hostile["onnx"], scheme=scheme, data=_bare(tmp_path), min_snr=asked, out=tmp_path / "higher.json"
+        hostile["onnx"], scheme=scheme, data=_bare(tmp_path), min_snr=asked, out=tmp_path / "higher.json", seconds=0
     )
     assert set(plan.keep) < set(higher.keep)
 
@@ -158,10 +176,14 @@ def test_without_labels_as_many_as_hold_the_floor(hostile: dict[str, Path], tmp_
 def test_the_gate_names_what_costs_most(hostile: dict[str, Path], data: str, tmp_path: Path) -> None:
     said = r"dB, the floor is 15 dB.*What costs most: \S+ \(Gemm\) alone leaves"
     with pytest.raises(QualityError, match=said) as caught:
-        edgekit.quantize(hostile["onnx"], scheme="int8-dynamic", data=_bare(tmp_path), out=tmp_path / "q.onnx")
+        edgekit.quantize(
+            hostile["onnx"], scheme="int8-dynamic", data=_bare(tmp_path), out=tmp_path / "q.onnx", seconds=0
+        )
     assert caught.value.exit_code == 1
     assert not (tmp_path / "q.onnx").exists()
-    made = edgekit.quantize(hostile["onnx"], scheme="int8-weights", data=data, max_drop=0.99, out=tmp_path / "q.onnx")
+    made = edgekit.quantize(
+        hostile["onnx"], scheme="int8-weights", data=data, max_drop=0.99, out=tmp_path / "q.onnx", seconds=0
+    )
     assert made.document()["fidelity"]["gate"]["passed"] is False
 
 
@@ -175,12 +197,18 @@ def test_a_full_disk_is_no_property_of_a_layer(
     monkeypatch.setattr(QuantizeOnnx, "run", full)
     with pytest.raises(StorageError):
         plan_mixed(
-            hostile["onnx"], scheme="int8-weights", data=f"npz:{tmp_path / 'bare.npz'}", out=tmp_path / "plan.json"
+            hostile["onnx"],
+            scheme="int8-weights",
+            data=f"npz:{tmp_path / 'bare.npz'}",
+            out=tmp_path / "plan.json",
+            seconds=0,
         )
 
 
 def test_an_operator_type_stands_for_all_of_them(hostile: dict[str, Path], tmp_path: Path) -> None:
-    made = edgekit.quantize(hostile["onnx"], scheme="int8-weights", mixed="Relu,node_linear_1", out=tmp_path / "q.onnx")
+    made = edgekit.quantize(
+        hostile["onnx"], scheme="int8-weights", keep_float="Relu,node_linear_1", out=tmp_path / "q.onnx", seconds=0
+    )
     assert made.mixed is not None
     assert set(made.mixed.keep) == {"node_relu", "node_relu_1", "node_relu_2", "node_linear_1"}
 
@@ -189,21 +217,21 @@ def test_what_does_not_go_together(hostile: dict[str, Path], data: str, tmp_path
     onnx, out = hostile["onnx"], tmp_path / "q.onnx"
     for value in (-1, 121, float("nan")):
         with pytest.raises(UsageError, match="--min-snr is"):
-            edgekit.quantize(onnx, scheme="int8-weights", min_snr=value, out=out)
+            edgekit.quantize(onnx, scheme="int8-weights", min_snr=value, out=out, seconds=0)
     with pytest.raises(UsageError, match="has none"):
-        edgekit.quantize(onnx, scheme="fp16", data=data, mixed="auto", max_drop=0.1, out=out)
+        edgekit.quantize(onnx, scheme="fp16", data=data, mixed=True, max_drop=0.1, out=out, seconds=0)
     with pytest.raises(UsageError, match="no operator is called nothing; layers of this file: "):
-        edgekit.quantize(onnx, scheme="int8-weights", mixed="nothing", out=out)
+        edgekit.quantize(onnx, scheme="int8-weights", keep_float="nothing", out=out, seconds=0)
     with pytest.raises(UsageError, match=r"must end in \.json"):
-        plan_mixed(onnx, scheme="int8", data=data, out=out)
+        plan_mixed(onnx, scheme="int8", data=data, out=out, seconds=0)
     with pytest.raises(UsageError, match="quantize has no option mixd"):
-        edgekit.quantize(onnx, scheme="int8", mixd="auto", out=out)
+        edgekit.quantize(onnx, scheme="int8", mixd="auto", out=out, seconds=0)
     (tmp_path / "broken.json").write_text("{}")
     with pytest.raises(DataError, match="not a plan of mixed precision"):
-        edgekit.quantize(onnx, scheme="int8-weights", mixed=str(tmp_path / "broken.json"), out=out)
+        edgekit.quantize(onnx, scheme="int8-weights", keep_float=str(tmp_path / "broken.json"), out=out, seconds=0)
     Plan("int8", "other", "", 0, ()).save(tmp_path / "other.json")
     with pytest.raises(DataError, match="plan of another file or scheme"):
-        edgekit.quantize(onnx, scheme="int8", data=data, mixed=str(tmp_path / "other.json"), out=out)
+        edgekit.quantize(onnx, scheme="int8", data=data, keep_float=str(tmp_path / "other.json"), out=out, seconds=0)
     assert not out.exists()
 
 
@@ -214,7 +242,11 @@ def test_an_unknown_name_is_refused_before_anything_is_calibrated(
     real = make.find_ranges
     monkeypatch.setattr(make, "find_ranges", lambda *given: begun.append(given) or real(*given))
     with pytest.raises(UsageError, match="no operator is called nothing"):
-        edgekit.quantize(hostile["onnx"], scheme="int8", data=data, mixed="nothing", out=tmp_path / "q.onnx")
+        edgekit.quantize(
+            hostile["onnx"], scheme="int8", data=data, keep_float="nothing", out=tmp_path / "q.onnx", seconds=0
+        )
     assert begun == []
-    edgekit.quantize(hostile["onnx"], scheme="int8", data=data, mixed="node_linear_1", out=tmp_path / "q.onnx")
+    edgekit.quantize(
+        hostile["onnx"], scheme="int8", data=data, keep_float="node_linear_1", out=tmp_path / "q.onnx", seconds=0
+    )
     assert len(begun) == 1

@@ -18,7 +18,7 @@ import edgekit
 from edgekit.errors import DataError, EdgekitError, GateError, QualityError, UnsupportedError, UsageError
 from edgekit.passes import prune_weights
 from edgekit.passes.macs import layer_macs
-from edgekit.pipeline.prune import PruneOptions, prune, search
+from edgekit.pipeline.prune import prune, search
 from edgekit.pipeline.train import train
 from edgekit.report.prune import render_prune
 from edgekit.report.text import show
@@ -78,26 +78,26 @@ def test_pruned_only(digits: Path, tmp_path: Path) -> None:
         ({"amount": 0.99}, UsageError, "cannot be reached"),
         ({"amount": float("nan")}, UsageError, "above 0 and below 1"),
         ({}, UsageError, "how much shall leave"),
-        ({"amount": 0.3, "method": "2:4"}, UsageError, "makes half of the weights zero"),
-        ({"amount": 0.5, "options": PruneOptions(target_macs=1000)}, UsageError, "exclude each other"),
+        ({"amount": 0.3, "method": "2:4"}, UsageError, "--method 2:4 has one amount, 0.5"),
+        ({"amount": 0.5, "target_macs": 1000}, UsageError, "exclude each other"),
         (
-            {"method": "magnitude", "options": PruneOptions(target_macs=1000)},
+            {"method": "magnitude", "target_macs": 1000},
             UsageError,
             "save no multiply-accumulates",
         ),
-        ({"options": PruneOptions(target_macs=10**9)}, UsageError, "give less"),
-        ({"options": PruneOptions(target_macs=10)}, GateError, "cannot be reached"),
-        ({"options": PruneOptions(max_drop=0.01)}, UsageError, "needs --data"),
-        ({"amount": 0.5, "options": PruneOptions(importance="taylor")}, UsageError, "needs --data"),
-        ({"amount": 0.5, "options": PruneOptions(importance="luck")}, UsageError, "taylor, bn-scale"),
-        ({"amount": 0.5, "method": "magnitude", "options": PruneOptions(importance="random")}, UsageError, "magnitude"),
-        ({"amount": 0.5, "options": PruneOptions(steps=3)}, UsageError, "fine-tunes after each step"),
-        ({"options": PruneOptions(target_latency=float("nan"))}, UsageError, "milliseconds above 0"),
-        ({"options": PruneOptions(target_latency=1, to="pt2")}, UsageError, "onnx, tflite"),
+        ({"target_macs": 10**9}, UsageError, "give less"),
+        ({"target_macs": 10}, GateError, "cannot be reached"),
+        ({"max_drop": 0.01}, UsageError, "needs --data"),
+        ({"amount": 0.5, "importance": "taylor"}, UsageError, "needs --data"),
+        ({"amount": 0.5, "importance": "luck"}, UsageError, "taylor, bn-scale"),
+        ({"amount": 0.5, "method": "magnitude", "importance": "random"}, UsageError, "magnitude"),
+        ({"amount": 0.5, "steps": 3}, UsageError, "fine-tunes after each step"),
+        ({"target_latency": float("nan")}, UsageError, "milliseconds above 0"),
+        ({"target_latency": 1, "to": "pt2"}, UsageError, "onnx, tflite"),
         ({"amount": 0.5, "method": "lottery"}, UsageError, "no pruning method"),
         ({"amount": 0.5, "epochs": 2}, UsageError, "needs --data"),
         ({"amount": 0.5, "data": "digits", "epochs": -1}, UsageError, "epochs is -1"),
-        ({"amount": 0.5, "options": PruneOptions(spread="wide")}, UsageError, "even, global"),
+        ({"amount": 0.5, "spread": "wide"}, UsageError, "even, global"),
         ({"amount": 0.5, "data": "breast-cancer"}, DataError, "breast-cancer"),
         ({"amount": 0.5, "out": "p.onnx"}, UsageError, ".safetensors"),
     ],
@@ -128,8 +128,8 @@ def test_the_same_widths_are_not_tried_twice(digits: Path, tmp_path: Path, monke
         return run(job, amount, place)
 
     monkeypatch.setattr(search, "run_trial", counted)
-    options = PruneOptions(max_drop=0.9, round_to=16)
-    tried = prune(str(digits), out=tmp_path / "p.safetensors", data="digits", epochs=0, options=options)
+    options: dict[str, Any] = {"max_drop": 0.9, "round_to": 16}
+    tried = prune(str(digits), out=tmp_path / "p.safetensors", data="digits", epochs=0, **options)
     amounts = [row["amount"] for row in tried.document()["candidates"]]
     assert len(amounts) == 5 > len(made)
 
@@ -150,7 +150,7 @@ def test_steps_go_on_where_they_were_stopped(digits: Path, tmp_path: Path) -> No
         if len(epochs) == 3:  # in the second step
             raise KeyboardInterrupt
 
-    asked = {"amount": 0.5, "data": "digits", "epochs": 7, "options": PruneOptions(steps=3, round_to=1)}
+    asked = {"amount": 0.5, "data": "digits", "epochs": 7, "steps": 3, "round_to": 1}
     with pytest.raises(KeyboardInterrupt):
         prune(str(digits), out=tmp_path / "p.safetensors", progress=stop, **asked)
     assert not (tmp_path / "p.safetensors").exists()
@@ -172,8 +172,7 @@ def test_steps_go_on_where_they_were_stopped(digits: Path, tmp_path: Path) -> No
 def test_other_importances_take_other_channels(digits: Path, tmp_path: Path, importance: str) -> None:
     states = []
     for name in ("magnitude", importance):
-        options = PruneOptions(importance=name)
-        prune(str(digits), amount=0.5, out=tmp_path / "p.safetensors", data="digits", epochs=0, options=options)
+        prune(str(digits), amount=0.5, out=tmp_path / "p.safetensors", data="digits", epochs=0, importance=name)
         states.append(load_checkpoint(tmp_path / "p.safetensors"))
     assert states[1].card.steps[-1].params["importance"] == importance
     assert any(not torch.equal(a, b) for a, b in zip(*(s.module.state_dict().values() for s in states), strict=True))
@@ -181,7 +180,7 @@ def test_other_importances_take_other_channels(digits: Path, tmp_path: Path, imp
 
 def test_a_target_of_multiply_accumulates(digits: Path, tmp_path: Path) -> None:
     whole = prune(str(digits), amount=0.1, out=tmp_path / "p.safetensors").document()["macs"]["before"]
-    result = prune(str(digits), out=tmp_path / "q.safetensors", options=PruneOptions(target_macs=whole // 2))
+    result = prune(str(digits), out=tmp_path / "q.safetensors", target_macs=whole // 2)
     assert result.document()["macs"]["after"] <= whole // 2
 
 
@@ -189,14 +188,14 @@ def test_a_drop_that_is_too_large_is_not_published(digits: Path, tmp_path: Path)
     before = digits.read_bytes()
     with pytest.raises(QualityError, match=r"--max-drop allows 0\.01; nothing is published"):
         prune(str(digits), amount=0.8, out=tmp_path / "p.safetensors", data="digits", epochs=0,
-              options=PruneOptions(max_drop=0.01))  # fmt: skip
+              max_drop=0.01)  # fmt: skip
     assert list(tmp_path.iterdir()) == []
     assert digits.read_bytes() == before
 
 
 def test_as_much_as_stays_within_the_drop(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = PruneOptions(max_drop=0.2, round_to=1)
-    result = prune(str(digits), out=tmp_path / "p.safetensors", data="digits", epochs=0, options=options)
+    options: dict[str, Any] = {"max_drop": 0.2, "round_to": 1}
+    result = prune(str(digits), out=tmp_path / "p.safetensors", data="digits", epochs=0, **options)
     document = result.document()
     assert document["quality"]["drop"] <= 0.2
     tried = document["candidates"]
@@ -208,7 +207,7 @@ def test_as_much_as_stays_within_the_drop(digits: Path, tmp_path: Path, monkeypa
     monkeypatch.setattr(search, "TRIALS", 1)  # the first amount tried is half of all that can leave
     with pytest.raises(GateError, match="cannot be kept"):
         prune(str(digits), out=tmp_path / "q.safetensors", data="digits", epochs=0,
-              options=PruneOptions(max_drop=0.0, importance="random"))  # fmt: skip
+              max_drop=0.0, importance="random")  # fmt: skip
 
 
 def test_a_latency_is_looked_for_on_the_device(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,12 +220,12 @@ def test_a_latency_is_looked_for_on_the_device(digits: Path, tmp_path: Path, mon
         return sum(layer_macs(candidate.module, [torch.zeros(1, 1, 8, 8)]).values()) / whole
 
     monkeypatch.setattr(search, "timed", clock)
-    result = prune(str(digits), out=tmp_path / "p.safetensors", options=PruneOptions(target_latency=0.6, round_to=1))
+    result = prune(str(digits), out=tmp_path / "p.safetensors", target_latency=0.6, round_to=1)
     assert 0.5 < clock(result.network, "onnx", "cpu") <= 0.6  # six halvings: within 1/64 of all, and widths are whole
     with pytest.raises(GateError, match="the smallest network still takes"):
-        prune(str(digits), out=tmp_path / "q.safetensors", options=PruneOptions(target_latency=1e-4))
+        prune(str(digits), out=tmp_path / "q.safetensors", target_latency=1e-4)
     with pytest.raises(UsageError, match="already"):
-        prune(str(digits), out=tmp_path / "q.safetensors", options=PruneOptions(target_latency=2))
+        prune(str(digits), out=tmp_path / "q.safetensors", target_latency=2)
     assert [path.name for path in tmp_path.iterdir()] == ["p.safetensors"]
 
 
@@ -259,9 +258,9 @@ def test_weights_stay_zero_through_fine_tuning_and_export(
 
 def test_a_fine_tuning_that_diverges_leaves_nothing(digits: Path, tmp_path: Path) -> None:
     before = digits.read_bytes()
-    options = PruneOptions(overrides={"lr": 1e20, "clip": 0.0, "average": 0.0})
+    options: dict[str, Any] = {"overrides": {"lr": 1e20, "clip": 0.0, "average": 0.0}}
     with pytest.raises(GateError, match="diverged"):
-        prune(str(digits), amount=0.5, out=tmp_path / "p.safetensors", data="digits", epochs=2, options=options)
+        prune(str(digits), amount=0.5, out=tmp_path / "p.safetensors", data="digits", epochs=2, **options)
     assert list(tmp_path.iterdir()) == []
     assert digits.read_bytes() == before
 

@@ -14,7 +14,7 @@ import edgekit
 from edgekit.errors import GateError, UnsupportedError, UsageError
 from edgekit.passes.macs import layer_macs
 from edgekit.passes.prune_channels import examples
-from edgekit.pipeline.prune import PruneOptions, prune
+from edgekit.pipeline.prune import prune
 from edgekit.pipeline.train import train
 from edgekit.report.prune import render_prune
 from edgekit.report.text import show
@@ -62,26 +62,25 @@ def test_pruned_recovered_and_into_both_formats(digits: Path, tmp_path: Path) ->
 
 def test_a_step_that_an_earlier_one_has_done_already(digits: Path, tmp_path: Path) -> None:
     """The first of two steps takes a whole block, which may be enough; what left in both is said."""
-    options = PruneOptions(steps=2)
     made = prune(str(digits), amount=0.2, method="blocks", out=tmp_path / "p.safetensors", data="digits", epochs=2,
-                 options=options).document()  # fmt: skip
+                 steps=2).document()  # fmt: skip
     assert len(made["blocks"]) == 1
     assert [step["name"] for step in made["steps"]] == ["train", "prune", "finetune", "finetune"]
     more = prune(str(digits), amount=0.4, method="blocks", out=tmp_path / "q.safetensors", data="digits", epochs=2,
-                 options=options)  # fmt: skip
+                 steps=2)  # fmt: skip
     assert len(more.document()["blocks"]) == 2
     assert sorted(more.document()["blocks"]) == sorted(load_checkpoint(more.path).card.config["skipped"])
 
 
 def test_budgets(digits: Path, tmp_path: Path) -> None:
     whole = prune(str(digits), amount=0.1, method="blocks", out=tmp_path / "p.safetensors").document()["macs"]
-    options = PruneOptions(target_macs=round(0.6 * whole["before"]))
-    result = prune(str(digits), method="blocks", out=tmp_path / "q.safetensors", options=options)
+    target = round(0.6 * whole["before"])
+    result = prune(str(digits), method="blocks", out=tmp_path / "q.safetensors", target_macs=target)
     assert result.document()["macs"]["after"] <= 0.6 * whole["before"] < whole["after"]
     with pytest.raises(GateError, match="cannot be reached"):
-        prune(str(digits), method="blocks", out=tmp_path / "r.safetensors", options=PruneOptions(target_macs=1))
+        prune(str(digits), method="blocks", out=tmp_path / "r.safetensors", target_macs=1)
     found = prune(str(digits), method="blocks", out=tmp_path / "r.safetensors", data="digits", epochs=0,
-                  options=PruneOptions(max_drop=0.9)).document()  # fmt: skip
+                  max_drop=0.9).document()  # fmt: skip
     assert found["quality"]["drop"] <= 0.9
     assert len({row["value"] for row in found["candidates"]}) <= 3  # five amounts, three blocks
 
@@ -99,15 +98,15 @@ def test_the_shipped_one_does_half_of_the_work_within_a_point() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (PruneOptions(importance="taylor"), "whole blocks go by one of: magnitude, random"),
-        (PruneOptions(round_to=16), "blocks leave whole"),
-        (PruneOptions(spread="global"), "blocks leave whole"),
-        (PruneOptions(keep=("head",)), "--keep head is the name of no block that can leave"),
+        ({"importance": "taylor"}, "whole blocks go by one of: magnitude, random"),
+        ({"round_to": 16}, "blocks leave whole"),
+        ({"spread": "global"}, "blocks leave whole"),
+        ({"keep": ("head",)}, "--keep head is the name of no block that can leave"),
     ],
 )
-def test_options_of_other_methods(digits: Path, tmp_path: Path, options: PruneOptions, said: str) -> None:
+def test_options_of_other_methods(digits: Path, tmp_path: Path, options: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        prune(str(digits), amount=0.2, method="blocks", out=tmp_path / "p.safetensors", options=options)
+        prune(str(digits), amount=0.2, method="blocks", out=tmp_path / "p.safetensors", **options)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import edgekit
-from edgekit.pipeline.prune import PruneOptions, prune
+from edgekit.pipeline.prune import prune
 from edgekit.source import builder_of, resolve
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
@@ -70,9 +70,9 @@ def test_normalised_weights_are_fine_tuned_in_steps(
     (tmp_path / "mine.py").write_text(MINE)
     rng = np.random.default_rng(0)
     np.savez("data.npz", inputs=rng.standard_normal((40, 9, 6)).astype(np.float32), labels=rng.integers(0, 4, 40))
-    options = PruneOptions(steps=2, importance="taylor" if method == "channels" else "magnitude")
+    importance = "taylor" if method == "channels" else "magnitude"
     result = prune("mine.py:voice", amount=0.5, out="p.safetensors", method=method, data="npz:data.npz", epochs=2,
-                   options=options)  # fmt: skip
+                   steps=2, importance=importance)  # fmt: skip
     assert [step.name for step in result.network.card.steps] == ["prune", "finetune"] * 2
     assert {"a.weight_v", "b.parametrizations.weight.original1"} <= resolve(
         "p.safetensors", factory="mine.py:voice"

@@ -22,7 +22,8 @@ from edgekit.passes.fake_quantization.module import FakeQuantized
 from edgekit.pipeline.export import export
 from edgekit.pipeline.finetune import finetune, finetune_options
 from edgekit.pipeline.quantization_aware import with_learned_ranges, with_roundings
-from edgekit.pipeline.quantize import QuantizeResult, quantize
+from edgekit.pipeline.quantize import QuantizeResult
+from edgekit.pipeline.schemes import quantize
 from edgekit.pipeline.train import TrainResult, train
 from edgekit.runtime import load
 from edgekit.types import Artifact, Format, Network
@@ -54,7 +55,7 @@ def files(learned: TrainResult) -> Mapping[Format, Artifact]:
 def quantized(files: Mapping[Format, Artifact]) -> Mapping[Format, QuantizeResult]:
     """int8 files by the learnt ranges alone: no data is given."""
     return {
-        format_: quantize(one.path, scheme="int8", out=one.path.with_name(f"int8.{format_}"))
+        format_: quantize(one.path, scheme="int8", out=one.path.with_name(f"int8.{format_}"), seconds=0)
         for format_, one in files.items()
     }
 
@@ -137,7 +138,7 @@ def _scales(artifact: Artifact) -> list[float]:
 @BOTH
 def test_the_simulation_is_what_the_file_computes(untrained: Rounded, tmp_path: Path, format_: Format) -> None:
     network, module = untrained.network, copy.deepcopy(untrained.module)
-    result = quantize(untrained.files[format_], scheme="int8", out=tmp_path / f"int8.{format_}")
+    result = quantize(untrained.files[format_], scheme="int8", out=tmp_path / f"int8.{format_}", seconds=0)
     apart, lost, agree = [], [], []
     with load(result.artifact.path) as runner:
         for feed in feeds(open_data("digits@test"), network.signature, network.card.contract, limit=100):
@@ -164,9 +165,14 @@ def test_the_simulation_is_what_the_file_computes(untrained: Rounded, tmp_path: 
 def test_another_calibration_is_had_for_the_asking(files: Mapping[Format, Artifact], tmp_path: Path) -> None:
     format_ = Format.ONNX
     with pytest.raises(UsageError, match="give --data"):
-        quantize(files[format_].path, scheme="int8", calibration="minmax", out=tmp_path / f"m.{format_}")
+        quantize(files[format_].path, scheme="int8", calibration="minmax", out=tmp_path / f"m.{format_}", seconds=0)
     result = quantize(
-        files[format_].path, scheme="int8", calibration="minmax", data="digits", out=tmp_path / f"m.{format_}"
+        files[format_].path,
+        scheme="int8",
+        calibration="minmax",
+        data="digits",
+        out=tmp_path / f"m.{format_}",
+        seconds=0,
     )
     assert result.step.params["calibration"]["method"] == "minmax"
     assert not any("quantization-aware" in note for note in result.notes)
@@ -226,10 +232,10 @@ def test_a_mutated_range_is_refused_or_seen(files: Mapping[Format, Artifact], tm
         return path
 
     with pytest.raises(DataError, match="must be finite"):
-        quantize(mutated({"low": 1.0, "high": 2.0}), scheme="int8", out=tmp_path / "q.onnx")
+        quantize(mutated({"low": 1.0, "high": 2.0}), scheme="int8", out=tmp_path / "q.onnx", seconds=0)
     small = mutated({"low": 0.0, "high": 0.01})
     with pytest.raises(QualityError, match="--max-drop allows"):
-        quantize(small, scheme="int8", data="digits", max_drop=0.05, out=tmp_path / "q.onnx")
+        quantize(small, scheme="int8", data="digits", max_drop=0.05, out=tmp_path / "q.onnx", seconds=0)
     assert not (tmp_path / "q.onnx").exists()
 
 
@@ -243,8 +249,8 @@ def test_tensors_without_a_range_need_data(files: Mapping[Format, Artifact], tmp
     path.write_bytes(source.path.read_bytes())
     write_card(path, replace(source.card, ranges={**source.card.ranges, "ranges": ranges, "missing": [gone]}))
     with pytest.raises(DataError, match="none for 1 of its tensors"):
-        quantize(path, scheme="int8", out=tmp_path / "q.tflite")
-    result = quantize(path, scheme="int8", data="digits", out=tmp_path / "q.tflite")
+        quantize(path, scheme="int8", out=tmp_path / "q.tflite", seconds=0)
+    result = quantize(path, scheme="int8", data="digits", out=tmp_path / "q.tflite", seconds=0)
     assert any("1 ranges that were not learnt" in note for note in result.notes)
 
 

@@ -20,7 +20,8 @@ from edgekit.errors import DataError, EdgekitError, ModelError, QualityError, Un
 from edgekit.passes.integer_io import output_steps
 from edgekit.pipeline.doctor import TINY_ONNX
 from edgekit.pipeline.inspect import inspect
-from edgekit.pipeline.quantize import QuantizeResult, quantize
+from edgekit.pipeline.quantize import QuantizeResult
+from edgekit.pipeline.schemes import quantize
 from edgekit.pipeline.verify import replay
 from edgekit.quality.integer_selftest import selftest_of
 from edgekit.quality.tflitefile import read_tflite
@@ -46,7 +47,9 @@ def mlp(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def int8(mlp: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, QuantizeResult]:
     folder = tmp_path_factory.mktemp("int8")
-    return {f: quantize(mlp[f], scheme="int8", out=folder / f"q.{f}", data=DATA, samples=100) for f in FORMATS}
+    return {
+        f: quantize(mlp[f], scheme="int8", out=folder / f"q.{f}", data=DATA, samples=100, seconds=0) for f in FORMATS
+    }
 
 
 @pytest.mark.parametrize("format_", FORMATS)
@@ -162,7 +165,7 @@ def test_products_of_4_bits_are_integer_arithmetic(mlp: dict[str, Path], tmp_pat
     """Their inputs are rounded while running, which other CPUs do elsewhere; with weights in int8 only, nothing is."""
     tolerances = {}
     for scheme in ("int4-weights", "int8-weights"):
-        card = quantize(mlp["onnx"], scheme=scheme, out=tmp_path / f"{scheme}.onnx").artifact.card
+        card = quantize(mlp["onnx"], scheme=scheme, out=tmp_path / f"{scheme}.onnx", seconds=0).artifact.card
         assert card is not None and card.selftest is not None
         tolerances[scheme] = card.selftest.tolerance
     assert tolerances["int4-weights"] > 10 * tolerances["int8-weights"]
@@ -171,7 +174,9 @@ def test_products_of_4_bits_are_integer_arithmetic(mlp: dict[str, Path], tmp_pat
 @pytest.mark.parametrize("integer_io", [False, True])
 def test_a_selftest_allows_three_steps_of_the_outputs(mlp: dict[str, Path], tmp_path: Path, integer_io: bool) -> None:
     """Outputs of a .tflite file differ by whole steps, however little of their range one sample fills."""
-    made = quantize(mlp["tflite"], scheme="int8", out=tmp_path / "q.tflite", data=DATA, integer_io=integer_io)
+    made = quantize(
+        mlp["tflite"], scheme="int8", out=tmp_path / "q.tflite", data=DATA, integer_io=integer_io, seconds=0
+    )
     card = made.artifact.card
     assert card is not None and card.selftest is not None
     (step,) = output_steps(made.artifact)
@@ -201,7 +206,7 @@ def _largest_buffer(path: Path) -> np.ndarray:
 
 @pytest.mark.parametrize("format_", FORMATS)
 def test_integer_io(mlp: dict[str, Path], tmp_path: Path, format_: str) -> None:
-    made = quantize(mlp[format_], scheme="int8", out=tmp_path / f"q.{format_}", data=DATA, integer_io=True)
+    made = quantize(mlp[format_], scheme="int8", out=tmp_path / f"q.{format_}", data=DATA, integer_io=True, seconds=0)
     card = made.artifact.card
     assert card is not None
     how = card.quantized_io["table"]
@@ -215,26 +220,36 @@ def test_integer_io(mlp: dict[str, Path], tmp_path: Path, format_: str) -> None:
 @pytest.mark.parametrize("scheme", ["int8-dynamic", "int8-weights", "fp16"])
 @pytest.mark.parametrize("format_", FORMATS)
 def test_schemes_without_calibration(mlp: dict[str, Path], tmp_path: Path, format_: str, scheme: str) -> None:
-    made = quantize(mlp[format_], scheme=scheme, out=tmp_path / f"q.{format_}")
+    made = quantize(mlp[format_], scheme=scheme, out=tmp_path / f"q.{format_}", seconds=0)
     assert made.document()["quality"] is None
     assert made.bytes < made.parent_bytes
 
 
 def test_saved_ranges_give_the_same_file(mlp: dict[str, Path], tmp_path: Path) -> None:
     first = quantize(
-        mlp["onnx"], scheme="int8", out=tmp_path / "a.onnx", data=DATA, save_calibration=tmp_path / "ranges.json"
+        mlp["onnx"],
+        scheme="int8",
+        out=tmp_path / "a.onnx",
+        data=DATA,
+        save_calibration=tmp_path / "ranges.json",
+        seconds=0,
     )
     second = quantize(
-        mlp["onnx"], scheme="int8", out=tmp_path / "b.onnx", data=DATA, calibration=str(tmp_path / "ranges.json")
+        mlp["onnx"],
+        scheme="int8",
+        out=tmp_path / "b.onnx",
+        data=DATA,
+        calibration=str(tmp_path / "ranges.json"),
+        seconds=0,
     )
     assert first.sha256 == second.sha256
 
 
 def test_ranges_of_one_format_serve_the_other(mlp: dict[str, Path], tmp_path: Path) -> None:
     ranges = tmp_path / "ranges.json"
-    quantize(mlp["onnx"], scheme="int8", out=tmp_path / "a.onnx", data=DATA, save_calibration=ranges)
-    made = quantize(mlp["tflite"], scheme="int8", out=tmp_path / "a.tflite", calibration=str(ranges))
-    own = quantize(mlp["tflite"], scheme="int8", out=tmp_path / "b.tflite", data=DATA)
+    quantize(mlp["onnx"], scheme="int8", out=tmp_path / "a.onnx", data=DATA, save_calibration=ranges, seconds=0)
+    made = quantize(mlp["tflite"], scheme="int8", out=tmp_path / "a.tflite", calibration=str(ranges), seconds=0)
+    own = quantize(mlp["tflite"], scheme="int8", out=tmp_path / "b.tflite", data=DATA, seconds=0)
     assert made.account.integer_operators == own.account.integer_operators > 0
     other = onnx.load(mlp["onnx"])
     for weight in other.graph.initializer:
@@ -242,18 +257,34 @@ def test_ranges_of_one_format_serve_the_other(mlp: dict[str, Path], tmp_path: Pa
             weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.5), weight.name))
     onnx.save(other, tmp_path / "other.onnx")
     with pytest.raises(DataError, match=r"ranges.json: .*another network"):
-        quantize(tmp_path / "other.onnx", scheme="int8", out=tmp_path / "c.onnx", calibration=str(ranges))
+        quantize(tmp_path / "other.onnx", scheme="int8", out=tmp_path / "c.onnx", calibration=str(ranges), seconds=0)
 
 
 def test_a_mutated_scale_trips_max_drop(mlp: dict[str, Path], tmp_path: Path) -> None:
     ranges = tmp_path / "ranges.json"
-    quantize(mlp["onnx"], scheme="int8", out=tmp_path / "a.onnx", data=DATA, save_calibration=ranges, max_drop=0.02)
+    quantize(
+        mlp["onnx"],
+        scheme="int8",
+        out=tmp_path / "a.onnx",
+        data=DATA,
+        save_calibration=ranges,
+        max_drop=0.02,
+        seconds=0,
+    )
     document = json.loads(ranges.read_text())
     for found in document["ranges"].values():
         found["high"] *= 300
     ranges.write_text(json.dumps(document))
     with pytest.raises(QualityError, match=r"accuracy on breast-cancer@test went from .* --max-drop allows 0\.02"):
-        quantize(mlp["onnx"], scheme="int8", out=tmp_path / "b.onnx", data=DATA, calibration=str(ranges), max_drop=0.02)
+        quantize(
+            mlp["onnx"],
+            scheme="int8",
+            out=tmp_path / "b.onnx",
+            data=DATA,
+            calibration=str(ranges),
+            max_drop=0.02,
+            seconds=0,
+        )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.onnx", "ranges.json"]
 
 
@@ -261,7 +292,7 @@ def test_weights_in_another_file_count_as_the_parents(mlp: dict[str, Path], tmp_
     """The graph alone is smaller than the quantized file, which did not grow."""
     model = tmp_path / "m.onnx"
     onnx.save(onnx.load(str(mlp["onnx"])), str(model), save_as_external_data=True, location="m.bin", size_threshold=0)
-    result = quantize(model, scheme="int8-weights", out=tmp_path / "q.onnx")
+    result = quantize(model, scheme="int8-weights", out=tmp_path / "q.onnx", seconds=0)
     document = result.document()
     assert model.stat().st_size < document["artifact"]["bytes"] < document["parent"]["bytes"]
     assert document["parent"]["bytes"] == model.stat().st_size + (tmp_path / "m.bin").stat().st_size
@@ -274,7 +305,7 @@ def test_a_file_that_grew_is_not_published(tmp_path: Path) -> None:
     tiny = tmp_path / "tiny.onnx"
     tiny.write_bytes(TINY_ONNX)
     with pytest.raises(QualityError, match="it grew"):
-        quantize(tiny, scheme="fp16", out=tmp_path / "out.onnx")
+        quantize(tiny, scheme="fp16", out=tmp_path / "out.onnx", seconds=0)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["tiny.onnx"]
     assert tiny.read_bytes() == TINY_ONNX
 
@@ -308,7 +339,7 @@ def test_refused_before_anything_is_written(
 ) -> None:
     target = tmp_path / options.pop("out", "q.onnx")
     with pytest.raises(error, match=said):
-        quantize(mlp["onnx"], out=target, **options)
+        quantize(mlp["onnx"], out=target, **{"seconds": 0, **options})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -316,16 +347,16 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_calibration(
     mlp: dict[str, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO", "edgekit"), pytest.raises(UsageError, match="cannot write /proc/none"):
-        quantize(mlp["onnx"], scheme="int8", data=DATA, out="/proc/none/q.onnx")
+        quantize(mlp["onnx"], scheme="int8", data=DATA, out="/proc/none/q.onnx", seconds=0)
     assert "calibrating" not in caplog.text
 
 
 def test_quantized_or_itself(mlp: dict[str, Path], int8: dict[str, QuantizeResult], tmp_path: Path) -> None:
     for format_ in FORMATS:
         with pytest.raises(ModelError, match="quantized already"):
-            quantize(int8[format_].artifact.path, scheme="fp16", out=tmp_path / f"q.{format_}")
+            quantize(int8[format_].artifact.path, scheme="fp16", out=tmp_path / f"q.{format_}", seconds=0)
     with pytest.raises(UsageError, match="the model itself"):
-        quantize(mlp["onnx"], scheme="fp16", out=mlp["onnx"])
+        quantize(mlp["onnx"], scheme="fp16", out=mlp["onnx"], seconds=0)
 
 
 def without_card(path: Path, target: Path) -> Path:
@@ -345,7 +376,9 @@ def test_a_file_from_elsewhere_on_bare_arrays(mlp: dict[str, Path], tmp_path: Pa
     rng = np.random.default_rng(0)
     data = arrays(tmp_path, rng.normal(size=(50, 30)), rng.integers(0, 2, 50))
     model = without_card(mlp["onnx"], tmp_path / "m.onnx")
-    made = quantize(model, scheme="int8", out=tmp_path / "q.onnx", data=data, allow_slower=True)  # hardly smaller
+    made = quantize(
+        model, scheme="int8", out=tmp_path / "q.onnx", data=data, allow_slower=True, seconds=0
+    )  # hardly smaller
     assert made.artifact.card is not None
     assert made.artifact.card.family == "custom"
     assert made.after is not None
@@ -353,7 +386,9 @@ def test_a_file_from_elsewhere_on_bare_arrays(mlp: dict[str, Path], tmp_path: Pa
 
 
 def test_one_sample_is_allowed_and_said(mlp: dict[str, Path], tmp_path: Path) -> None:
-    made = quantize(mlp["onnx"], scheme="int8", out=tmp_path / "q.onnx", data=arrays(tmp_path, np.ones((1, 30))))
+    made = quantize(
+        mlp["onnx"], scheme="int8", out=tmp_path / "q.onnx", data=arrays(tmp_path, np.ones((1, 30))), seconds=0
+    )
     assert any("single sample" in note for note in made.notes)
     assert made.document()["quality"] is None
     assert made.artifact.card is not None
@@ -370,7 +405,7 @@ def test_one_sample_is_allowed_and_said(mlp: dict[str, Path], tmp_path: Path) ->
 )
 def test_bad_calibration_data(mlp: dict[str, Path], tmp_path: Path, values: Any, said: str) -> None:
     with pytest.raises(DataError, match=said):
-        quantize(mlp["onnx"], scheme="int8", out=tmp_path / "q.onnx", data=arrays(tmp_path, values))
+        quantize(mlp["onnx"], scheme="int8", out=tmp_path / "q.onnx", data=arrays(tmp_path, values), seconds=0)
     assert not (tmp_path / "q.onnx").exists()
 
 
@@ -383,7 +418,7 @@ def test_a_batch_of_four_is_filled_up(mlp: dict[str, Path], tmp_path: Path) -> N
     rng = np.random.default_rng(0)
     data = arrays(tmp_path, rng.normal(size=(50, 30)), rng.integers(0, 2, 50))
     made = quantize(
-        tmp_path / "m.onnx", scheme="int8", out=tmp_path / "q.onnx", data=data, samples=30, allow_slower=True
+        tmp_path / "m.onnx", scheme="int8", out=tmp_path / "q.onnx", data=data, samples=30, allow_slower=True, seconds=0
     )
     assert made.after is not None
     assert made.after.total == 10
@@ -395,7 +430,7 @@ def test_a_card_from_another_file_is_refused(mlp: dict[str, Path], tmp_path: Pat
     (tmp_path / "tiny.onnx").write_bytes(TINY_ONNX)
     write_card(tmp_path / "tiny.onnx", card)
     with pytest.raises(ModelError):
-        quantize(tmp_path / "tiny.onnx", scheme="fp16", out=tmp_path / "q.onnx")
+        quantize(tmp_path / "tiny.onnx", scheme="fp16", out=tmp_path / "q.onnx", seconds=0)
 
 
 def test_command_line(mlp: dict[str, Path], edgekit_cli: Callable[..., Any], tmp_path: Path) -> None:
@@ -410,7 +445,7 @@ def test_command_line(mlp: dict[str, Path], edgekit_cli: Callable[..., Any], tmp
 
 
 def test_on_the_screen(mlp: dict[str, Path], int8: dict[str, QuantizeResult], tmp_path: Path) -> None:
-    dynamic = quantize(mlp["onnx"], scheme="int8-weights", out=tmp_path / "q.onnx")
+    dynamic = quantize(mlp["onnx"], scheme="int8-weights", out=tmp_path / "q.onnx", seconds=0)
     shown = [io.StringIO(), io.StringIO()]
     for result, stream in zip((int8["onnx"], dynamic), shown, strict=True):
         show(render_quantize(result), stream)
@@ -425,9 +460,9 @@ def test_the_cpu_of_a_device_decides_on_seven_bits(
 ) -> None:
     monkeypatch.setattr("edgekit.pipeline.quantize.make.SAMPLES", 400)  # a row of this table in a hundred clips
     monkeypatch.setattr("edgekit.pipeline.quantize.make.isa_of", lambda device: ("avx2",))
-    old = quantize(mlp["onnx"], scheme="int8", out=tmp_path / "old.onnx", data=DATA)
+    old = quantize(mlp["onnx"], scheme="int8", out=tmp_path / "old.onnx", data=DATA, seconds=0)
     monkeypatch.setattr("edgekit.pipeline.quantize.make.isa_of", lambda device: ("avx2", "avx_vnni"))
-    new = quantize(mlp["onnx"], scheme="int8", out=tmp_path / "new.onnx", data=DATA)
+    new = quantize(mlp["onnx"], scheme="int8", out=tmp_path / "new.onnx", data=DATA, seconds=0)
     assert old.step.params["reduce_range"] == ["0.weight", "3.weight"]
     assert new.step.params["reduce_range"] is False
     assert any("as they would clip" in note for note in old.notes) and not any("clip" in note for note in new.notes)

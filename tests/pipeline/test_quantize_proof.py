@@ -17,8 +17,8 @@ from edgekit.artifact import open_artifact
 from edgekit.errors import ParityError
 from edgekit.passes import onnx_prepare, quantize_onnx
 from edgekit.pipeline.inspect import inspect
-from edgekit.pipeline.quantize import quantize
 from edgekit.pipeline.quantize.samples import HELD_MOST, INVENTED, calibration_feeds, samples_of
+from edgekit.pipeline.schemes import quantize
 from edgekit.report.quantize import render_quantize
 from edgekit.report.text import show
 from edgekit.report.verbs import render_inspect
@@ -55,7 +55,7 @@ def samples(path: Path, count: int) -> str:
 
 def test_without_labels_the_outputs_are_compared(net: Path, tmp_path: Path) -> None:
     made = quantize(
-        net, scheme="int8", data=samples(tmp_path / "d.npz", 100), out=tmp_path / "q.onnx", allow_slower=True
+        net, scheme="int8", data=samples(tmp_path / "d.npz", 100), out=tmp_path / "q.onnx", allow_slower=True, seconds=0
     )
     document = json.loads(json.dumps(made.document()))
     fidelity = document["fidelity"]
@@ -80,7 +80,7 @@ def test_without_labels_the_outputs_are_compared(net: Path, tmp_path: Path) -> N
 def test_the_ratio_is_that_of_the_published_file(net: Path, tmp_path: Path) -> None:
     """Measured again here, on the same samples, from the files alone."""
     data = samples(tmp_path / "d.npz", 100)
-    made = quantize(net, scheme="int8", data=data, out=tmp_path / "q.onnx", allow_slower=True)
+    made = quantize(net, scheme="int8", data=data, out=tmp_path / "q.onnx", allow_slower=True, seconds=0)
     held = samples_of(data, None).held
     assert held is not None
     inputs = np.asarray(held.arrays["x"])
@@ -92,13 +92,17 @@ def test_the_ratio_is_that_of_the_published_file(net: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("scheme", ["int8-weights", "fp16"])
 def test_without_data_seeded_inputs_are_run(net: Path, tmp_path: Path, scheme: str) -> None:
-    fidelity = quantize(net, scheme=scheme, out=tmp_path / "q.onnx", allow_slower=True).document()["fidelity"]
+    fidelity = quantize(net, scheme=scheme, out=tmp_path / "q.onnx", allow_slower=True, seconds=0).document()[
+        "fidelity"
+    ]
     assert (fidelity["samples"], fidelity["data"]) == (INVENTED, f"{INVENTED} seeded inputs")
     assert fidelity["outputs"][0]["snr_db"] > (30 if scheme == "int8-weights" else 60)
 
 
 def test_a_single_sample_serves_both_and_that_is_said(net: Path, tmp_path: Path) -> None:
-    made = quantize(net, scheme="int8", data=samples(tmp_path / "d.npz", 1), out=tmp_path / "q.onnx", allow_slower=True)
+    made = quantize(
+        net, scheme="int8", data=samples(tmp_path / "d.npz", 1), out=tmp_path / "q.onnx", allow_slower=True, seconds=0
+    )
     assert made.document()["fidelity"]["samples"] == 1
     assert any("there is one sample: it calibrated, and" in note for note in made.notes)
 
@@ -138,7 +142,7 @@ def test_a_wire_that_was_moved_is_not_published(net: Path, tmp_path: Path, monke
     monkeypatch.setattr(quantize_onnx, "real_outputs", rewired)
     data, before = samples(tmp_path / "d.npz", 50), sorted(tmp_path.iterdir())
     with pytest.raises(ParityError, match=r"the tensor 'relu' as last \(Gemm\) reads it is off by"):
-        quantize(net, scheme="int8", data=data, out=tmp_path / "q.onnx", allow_slower=True)
+        quantize(net, scheme="int8", data=data, out=tmp_path / "q.onnx", allow_slower=True, seconds=0)
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -154,7 +158,7 @@ def test_a_rewrite_of_the_float_file_that_changes_it_is_not_published(
 
     monkeypatch.setattr(onnx_prepare, "_mean_to_pooling", wrong)
     with pytest.raises(ParityError, match="as it is rewritten before it is quantized gives another output 'y'"):
-        quantize(net, scheme="int8-weights", out=tmp_path / "q.onnx", allow_slower=True)
+        quantize(net, scheme="int8-weights", out=tmp_path / "q.onnx", allow_slower=True, seconds=0)
     assert not (tmp_path / "q.onnx").exists()
 
 
@@ -177,5 +181,5 @@ def test_made_up_integers_stay_within_the_tables(tmp_path: Path) -> None:
         ir_version=8,
     )
     onnx.save(model, tmp_path / "m.onnx")
-    made = quantize(tmp_path / "m.onnx", scheme="int8-dynamic", out=tmp_path / "q.onnx")
+    made = quantize(tmp_path / "m.onnx", scheme="int8-dynamic", out=tmp_path / "q.onnx", seconds=0)
     assert made.against["fidelity"]["samples"] == INVENTED

@@ -71,7 +71,7 @@ def test_int8_is_near_the_network(name: str, format_: str, tmp_path: Path) -> No
     source = edgekit.export(f"{tmp_path / 'nets.py'}:{name}", to=[format_], out=tmp_path).artifacts[0].artifact
     np.savez(tmp_path / "d.npz", x=rng.normal(size=(SAMPLES, *shape[1:])).astype(np.float32))
     target = tmp_path / f"q.{format_}"
-    edgekit.quantize(source.path, scheme="int8", data=f"npz:{tmp_path / 'd.npz'}", out=target)
+    edgekit.quantize(source.path, scheme="int8", data=f"npz:{tmp_path / 'd.npz'}", out=target, seconds=0)
     bare = _onnx(target) if format_ == "onnx" else _tflite(target)
     wanted, found = [], []
     for _ in range(CALLS):

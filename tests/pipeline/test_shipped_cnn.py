@@ -25,7 +25,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     out = tmp_path_factory.mktemp("cnn")
     edgekit.export("cnn", to=FORMATS, data="cifar10", out=out)
     for suffix in FORMATS:
-        edgekit.quantize(out / f"cnn.{suffix}", scheme="int8", data="cifar10", out=out / f"int8.{suffix}", limit=1000)
+        edgekit.quantize(
+            out / f"cnn.{suffix}", scheme="int8", data="cifar10", out=out / f"int8.{suffix}", limit=1000, seconds=0
+        )
     return {f"{name}.{suffix}": out / f"{name}.{suffix}" for name in ("cnn", "int8") for suffix in FORMATS}
 
 

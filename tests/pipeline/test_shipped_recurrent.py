@@ -32,7 +32,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(files: Path) -> dict[str, QuantizeResult]:
     return {
         f"{family}-{scheme}.{suffix}": edgekit.quantize(
-            files / f"{family}.{suffix}", scheme=scheme, data="fsdd", out=files / f"{family}-{scheme}.{suffix}"
+            files / f"{family}.{suffix}",
+            scheme=scheme,
+            data="fsdd",
+            out=files / f"{family}-{scheme}.{suffix}",
+            seconds=0,
         )
         for family in FAMILIES
         for scheme in SCHEMES
@@ -95,7 +99,7 @@ def bare_accuracy(path: Path) -> float:
 
 def test_an_lstm_for_a_chip_is_integer_throughout(made: dict[str, QuantizeResult], files: Path) -> None:
     asked = {"scheme": "int8", "data": "fsdd", "for_": "mcu", "seconds": None}
-    found = edgekit.quantize(files / "lstm.tflite", out=files / "lstm-mcu.tflite", **asked).account
+    found = edgekit.quantize(files / "lstm.tflite", out=files / "lstm-mcu.tflite", **asked, seconds=0).account
     assert (found.integer_operators, found.hybrid_operators, found.left_float) == (found.operators, 0, ())
     kinds = {left.operator for left in made["lstm-int8.onnx"].account.left_float}
     assert "LSTM" not in kinds and kinds <= {"Transpose", "Reshape", "Gather"}

@@ -17,7 +17,7 @@ from edgekit.errors import ParityError, UsageError
 from edgekit.passes import stateless
 from edgekit.pipeline.export import ExportResult, export
 from edgekit.pipeline.inspect import inspect
-from edgekit.pipeline.quantize import quantize
+from edgekit.pipeline.schemes import quantize
 from edgekit.pipeline.verify import verify
 from edgekit.quality import failing
 from edgekit.report.verbs import render_inspect
@@ -233,7 +233,7 @@ def test_what_is_quantized_is_stateless_unless_it_is_asked_not_to_be(source: str
     export(source.replace(":words", ":wide"), to="tflite", out=tmp_path)
     for stateful in (False, True):
         target = tmp_path / f"{stateful}.tflite"
-        made = quantize(tmp_path / "wide.tflite", scheme="int8-dynamic", out=target, stateful=stateful)
+        made = quantize(tmp_path / "wide.tflite", scheme="int8-dynamic", out=target, stateful=stateful, seconds=0)
         assert made.artifact.card is not None and made.artifact.card.stateful is stateful
         _, apart = in_a_row(target, 100)
         assert bool(apart.max() > 0) is stateful

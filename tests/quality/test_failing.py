@@ -212,7 +212,7 @@ def test_time_that_runs_out_is_said(
 
 
 def test_parts_that_are_alike_are_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgekit.converters.base import Capture, ExportOptions
+    from edgekit.converters.base import Capture, ConversionOptions
 
     from edgekit.adapter import adapt
     from edgekit.types import Card, Network, Task
@@ -226,7 +226,7 @@ def test_parts_that_are_alike_are_tried_once(monkeypatch: pytest.MonkeyPatch) ->
             return x if x.sum() > 0 else -x
 
     module, examples, signature = adapt(nn.Sequential(*(Half() for _ in range(20)), Last()), (torch.ones(2, 3),), {})
-    capture = Capture(Network(module, examples, Card("many", "custom", Task(), signature)), ExportOptions())
+    capture = Capture(Network(module, examples, Card("many", "custom", Task(), signature)), ConversionOptions())
     with pytest.raises(ConversionError) as caught:
         _ = capture.program
     found = failing.smallest(capture, caught.value)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from edgekit.converters.base import Capture, ExportOptions
+from edgekit.converters.base import Capture, ConversionOptions
 from torch import Tensor, nn
 
 from edgekit.adapter import adapt
@@ -29,7 +29,7 @@ class Steep(nn.Module):
 
 def captured() -> Capture:
     module, examples, signature = adapt(Steep(), (torch.rand(1, 50),), {})
-    return Capture(Network(module, examples, Card("steep", "custom", Task(), signature)), ExportOptions())
+    return Capture(Network(module, examples, Card("steep", "custom", Task(), signature)), ConversionOptions())
 
 
 def test_float64_tells_how_far_float32_is_off() -> None:
@@ -47,7 +47,7 @@ def test_a_module_that_makes_float32_of_its_own_is_allowed_nothing() -> None:
             return x @ torch.ones(4, 2, dtype=torch.float32)
 
     module, examples, signature = adapt(Stuck(), (torch.rand(1, 4),), {})
-    capture = Capture(Network(module, examples, Card("stuck", "custom", Task(), signature)), ExportOptions())
+    capture = Capture(Network(module, examples, Card("stuck", "custom", Task(), signature)), ConversionOptions())
     assert own_rounding(capture, examples) == {}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edgekit.converters.base import ExportOptions
+from edgekit.converters.base import ConversionOptions
 from edgekit.converters.tensorflow_to_tflite import FLEX_PYTHON, TensorflowToTflite
 from edgekit.converters.torch_to_onnx import TorchToOnnx
 from edgekit.converters.torch_to_pt2 import TorchToPt2
@@ -109,15 +109,15 @@ def test_flex_that_cannot_be_proved_is_refused(
 
 def test_options_that_cannot_be_honoured_are_refused(network: Network, saved_models: Path, tmp_path: Path) -> None:
     for options, name in (
-        (ExportOptions({"x": {0: "n"}}), "--dynamic"),
-        (ExportOptions(channels_last=True), "--channels-last"),
+        (ConversionOptions({"x": {0: "n"}}), "--dynamic"),
+        (ConversionOptions(channels_last=True), "--channels-last"),
     ):
         with pytest.raises(UnsupportedError, match=f"{name} cannot be honoured"):
             TensorflowToTflite().check(network, options)
     with pytest.raises(UnsupportedError, match="not prune it"):
         require_torch(network, "prune")
     with pytest.raises(UnsupportedError, match="savedmodel model; export it first"):
-        edgekit.quantize(saved_models / "two", scheme="int8-weights", out=tmp_path / "q.tflite")
+        edgekit.quantize(saved_models / "two", scheme="int8-weights", out=tmp_path / "q.tflite", seconds=0)
 
 
 def test_a_folder_of_something_else(tmp_path: Path) -> None:

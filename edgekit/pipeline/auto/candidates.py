@@ -9,16 +9,14 @@ from pathlib import Path
 
 from edgekit.artifact import open_artifact, sha256_file, sha256_model, size_bytes
 from edgekit.errors import EdgekitError, StorageError, UnreachableError
-from edgekit.passes import quantize_onnx, quantize_tflite
+from edgekit.options.quantize import QuantizeOptions
 from edgekit.passes.histogram import METHODS
-from edgekit.pipeline.auto.options import AutoOptions
+from edgekit.passes.schemes import scheme, schemes
 from edgekit.pipeline.auto.samples import Samples
 from edgekit.pipeline.auto.trial_store import TrialStore, Value
-from edgekit.pipeline.quantize.options import QuantizeOptions
 from edgekit.pipeline.quantize.ranges import METHOD
 from edgekit.pipeline.quantize.run import quantize_on
-from edgekit.quality.integer_selftest import CALIBRATED
-from edgekit.types import Artifact, Format
+from edgekit.types import Artifact
 
 log = logging.getLogger("edgekit")
 FLOAT = "float"
@@ -60,22 +58,21 @@ class Made:
     notes: tuple[str, ...] = ()
 
 
-def first_candidates(parent: Artifact, options: AutoOptions) -> list[Candidate]:
+def first_candidates(parent: Artifact, options: QuantizeOptions) -> list[Candidate]:
     """The float file itself and one candidate for each scheme of its format.
 
     Ranges do not change the time of a file, so that a calibrated scheme is tried with one way to find them: those that
     a file carries from its training, else :data:`METHOD`. :func:`further_candidates` are the others.
     """
     carries = parent.card is not None and parent.card.ranges is not None
-    schemes = quantize_onnx.SCHEMES if parent.format is Format.ONNX else quantize_tflite.SCHEMES
     method = options.calibration or (LEARNT if carries else METHOD)
-    found = [Candidate(parent, scheme, method if scheme in CALIBRATED else "") for scheme in schemes]
+    found = [Candidate(parent, one.name, method if one.calibrated else "") for one in schemes(parent.format)]
     return [Candidate(parent, FLOAT), *found]
 
 
-def further_candidates(failed: Candidate, options: AutoOptions) -> list[Candidate]:
+def further_candidates(failed: Candidate, options: QuantizeOptions) -> list[Candidate]:
     """What is tried in place of ``failed``, which lost too much: other ways to find its ranges."""
-    if failed.scheme not in CALIBRATED or options.calibration is not None:
+    if not scheme(failed.scheme).calibrated or options.calibration is not None:
         return []
     return [Candidate(failed.parent, failed.scheme, method) for method in METHODS if method != failed.calibration]
 
@@ -86,7 +83,7 @@ def mixed_candidate(failed: Candidate) -> list[Candidate]:
     return [replace(failed, mixed=True)] if failed.scheme == "int8" else []
 
 
-def make(candidate: Candidate, samples: Samples, options: AutoOptions, store: TrialStore) -> Made | str:
+def make(candidate: Candidate, samples: Samples, options: QuantizeOptions, store: TrialStore) -> Made | str:
     """The candidate's file, or why it could not be made. Made once, however often the run is begun.
 
     Raises:
@@ -109,11 +106,14 @@ def make(candidate: Candidate, samples: Samples, options: AutoOptions, store: Tr
     return Made(candidate, open_artifact(place), row["sha256"], row["bytes"], tuple(row["notes"]))
 
 
-def _making(candidate: Candidate, place: Path, samples: Samples, options: AutoOptions) -> Callable[[], Value]:
+def _making(candidate: Candidate, place: Path, samples: Samples, options: QuantizeOptions) -> Callable[[], Value]:
     def work() -> Value:
         log.info("making %s", candidate.name)
         asked = QuantizeOptions(
-            candidate.scheme,
+            models=candidate.parent.path,
+            scheme=candidate.scheme,
+            out=place,
+            seconds=0,
             data=options.data,
             samples=options.samples,
             calibration=None if candidate.calibration in ("", LEARNT) else candidate.calibration,
@@ -122,7 +122,7 @@ def _making(candidate: Candidate, place: Path, samples: Samples, options: AutoOp
         )
         judged = None
         if candidate.mixed:
-            asked, judged = replace(asked, mixed="auto", max_drop=options.max_drop), samples.choose
+            asked, judged = replace(asked, mixed=True, max_drop=options.max_drop), samples.choose
         try:
             made = quantize_on(candidate.parent, place, asked, samples.fit, judged)
         except ENDS_THE_RUN:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgekit.artifact import open_artifact, sha256_model
 from edgekit.errors import GateError, ModelError, UnsupportedError, UsageError
-from edgekit.pipeline.auto.options import SUFFIXES
+from edgekit.pipeline.auto.checks import SUFFIXES
 from edgekit.pipeline.auto.trial_store import TrialStore, Value
 from edgekit.quality.account import quantized_already
 from edgekit.types import Artifact, Card, Format
@@ -102,11 +102,17 @@ def float_files(given: Given, store: TrialStore, notes: list[str]) -> tuple[Arti
 
 def _exporting(given: Given, format_: str, folder: Path) -> Callable[[], Value]:
     def work() -> Value:
-        from edgekit.pipeline.export import More, export
+        from edgekit.pipeline.export import export
 
         assert given.source is not None  # files are not exported
-        options: More = {"factory": given.factory, "overwrite": True}  # the folder is this command's own
-        made = export(given.source, to=[format_], out=folder, name="float", **options).artifacts[0]
+        made = export(
+            given.source,
+            to=[format_],
+            out=folder,
+            name="float",
+            factory=given.factory,
+            overwrite=True,  # the folder is this command's own
+        ).artifacts[0]
         return {"file": made.artifact.path.name, "sha256": made.sha256}
 
     return work

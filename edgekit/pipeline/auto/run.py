@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from edgekit.artifact import require_beside, sha256_file
 from edgekit.bench.environment import environment
 from edgekit.errors import DeviceError, EdgekitError, StorageError, UsageError
+from edgekit.options.quantize import QuantizeOptions
 from edgekit.outputs import check_output
 from edgekit.pipeline.auto.candidates import (
     ENDS_THE_RUN,
@@ -23,9 +23,9 @@ from edgekit.pipeline.auto.candidates import (
     make,
     mixed_candidate,
 )
+from edgekit.pipeline.auto.checks import SECONDS, device_of, of_auto, place_of, target_of
 from edgekit.pipeline.auto.choice import FINALISTS, drop_slower, far_off, pick, shortest_float, undecided
 from edgekit.pipeline.auto.judge import quality_of
-from edgekit.pipeline.auto.options import AutoOptions, device_of, place_of, read_options, target_of
 from edgekit.pipeline.auto.parents import Given, float_files, read_given
 from edgekit.pipeline.auto.publish import Choice, publish
 from edgekit.pipeline.auto.result import AutoResult
@@ -34,7 +34,6 @@ from edgekit.pipeline.auto.timing import FAR_OFF, Inputs, compared, failed, fill
 from edgekit.pipeline.auto.trial import Trial
 from edgekit.pipeline.auto.trial_store import TrialStore, Value
 from edgekit.pipeline.auto.ways import TFLITE_PYTHON, Way, find_ways
-from edgekit.pipeline.quantize.options import QuantizeOptions
 from edgekit.quality.evaluate import Evaluation
 from edgekit.types import Artifact, DeviceSpec, Format, Verdict
 from edgekit.version import __version__
@@ -45,25 +44,23 @@ LONGER = 3.0
 """The second match, where the first shows no candidate to be faster though one seems so, takes this much longer."""
 
 
-def auto(models: str | Path | Sequence[str | Path], *, out: str | Path, **given: Any) -> AutoResult:
+def auto(options: QuantizeOptions) -> AutoResult:
     """Tries every scheme of every format in every runtime of a device, and publishes the fastest that loses little.
 
-    The float file where none is shown to be faster than the fastest float file of any runtime: that is said.
-
-    Args:
-        models: float ``.onnx`` and ``.tflite`` files of one network, or one network, which is exported to both.
-        out: without a suffix, that of the chosen format is added; a folder takes ``NAME-auto.FORMAT``.
-        given: fields of :class:`AutoOptions`; ``data`` and ``max_drop`` are needed.
+    The float file where none is shown to be faster than the fastest float file of any runtime: that is said. ``models``
+    are float ``.onnx`` and ``.tflite`` files of one network, or one network, which is exported to both; without a
+    suffix ``out`` gets that of the chosen format; a folder takes ``NAME-auto.FORMAT``.
 
     Raises:
         UsageError: an option makes no sense; an emulated device, which has no time.
         InputError: a model or the data cannot be used; the disk is full (finished trials are kept).
         DeviceError: the device cannot be used, or runs no float file.
     """
-    options = read_options(given)
+    options = of_auto(options)
     device = device_of(options)
-    named = read_given([models] if isinstance(models, str | Path) else list(models), options.factory)
-    target = target_of(out, named.formats)
+    models = options.models if isinstance(options.models, tuple) else (options.models,)
+    named = read_given(list(models), options.factory)
+    target = target_of(options.out, named.formats)
     parents = {file.path.resolve() for file in named.files}
     for format_ in named.formats:
         place = place_of(target, named.stem, format_)
@@ -72,40 +69,20 @@ def auto(models: str | Path | Sequence[str | Path], *, out: str | Path, **given:
         check_output(place)
     for file in named.files:  # any of them may be what is shipped
         require_beside(file.path, place_of(target, named.stem, str(file.format)))
+    assert options.data is not None  # of_auto has looked
     samples = take_samples(options.data, named.card, options.limit)
     store = TrialStore(_identity(named, options, device, samples), options.resume)
     with _told_when_interrupted(store):
         return _Auto(named, device, options, samples, store).result(target)
 
 
-def quantize_auto(
-    models: str | Path | Sequence[str | Path], out: str | Path, asked: QuantizeOptions, own: Mapping[str, Any]
-) -> AutoResult:
-    """:func:`auto` for :func:`edgekit.quantize`: what both take, and ``own``, what only ``auto`` does.
-
-    Raises:
-        UsageError: an option that ``auto`` cannot honour.
-    """
-    of_one = {
-        "--save-calibration": asked.save_calibration,
-        "--integer-io": asked.integer_io,
-        "--stateful": asked.stateful,
-        "--mixed and --keep-float": asked.mixed,
-    }
-    for name, given in of_one.items():
-        if given:
-            raise UsageError(f"{name}: of one scheme, and --scheme auto tries them all; name a scheme with it")
-    shared = {name: getattr(asked, name) for name in ("data", "max_drop", "min_snr", "samples", "calibration", "limit")}
-    return auto(models, out=out, **shared, **own)
-
-
-def _identity(named: Given, options: AutoOptions, device: DeviceSpec, samples: Samples) -> Value:
+def _identity(named: Given, options: QuantizeOptions, device: DeviceSpec, samples: Samples) -> Value:
     """All that a trial depends on. What only decides (the limit of the drop) changes no trial; a factory counts by the
     weights and the card of the network."""
     found = environment()
     saved = options.calibration or ""
-    without = ("resume", "max_drop", "smaller", "factory")
-    rows = {name: value for name, value in asdict(options).items() if name not in without}
+    without = ("models", "out", "resume", "max_drop", "smaller", "factory")
+    rows = {name: value for name, value in options.changed().items() if name not in without}
     return {
         "edgekit": __version__,
         "versions": found["versions"],
@@ -136,12 +113,23 @@ class _Auto:
 
     named: Given
     device: DeviceSpec
-    options: AutoOptions
+    options: QuantizeOptions
     samples: Samples
     store: TrialStore
     trials: list[Trial] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     where: Value = field(default_factory=dict)
+
+    @property
+    def allowed(self) -> float:
+        """The largest loss of quality."""
+        assert self.options.max_drop is not None  # of_auto has looked
+        return self.options.max_drop
+
+    @property
+    def seconds(self) -> float:
+        """Time of each file in the final."""
+        return self.options.seconds or SECONDS
 
     def result(self, target: Path) -> AutoResult:
         self.notes += self.samples.notes
@@ -149,9 +137,9 @@ class _Auto:
         ways = find_ways(parents, self.device, self.options, self.notes)
         self._try_data(parents, ways)
         self._make(parents, ways)
-        inputs = Inputs(self.options.seed, real_samples(parents, self.samples.choose, self.store.folder))
+        inputs = Inputs(self.options.seed or 0, real_samples(parents, self.samples.choose, self.store.folder))
         self._call(inputs)
-        best = self._timed("race", [t for t in self.trials if not t.out], inputs, self.options.seconds * RACE_SHARE)
+        best = self._timed("race", [t for t in self.trials if not t.out], inputs, self.seconds * RACE_SHARE)
         drop_slower(self.trials, best)
         finalists = self._judged(best)
         chosen = best
@@ -251,9 +239,9 @@ class _Auto:
             trial.why = failed(error)
             return False
         trial.drop = before.drop_to(trial.quality)
-        if trial.drop <= self.options.max_drop:
+        if trial.drop <= self.allowed:
             return True
-        trial.why = f"loses {trial.drop:.4f} of {before.metric}, {self.options.max_drop:g} is allowed"
+        trial.why = f"loses {trial.drop:.4f} of {before.metric}, {self.allowed:g} is allowed"
         return False
 
     def _instead_of(self, lost: Trial, before: Evaluation) -> list[Trial]:
@@ -279,7 +267,7 @@ class _Auto:
 
     def _matched(self, entrants: Sequence[Trial], inputs: Inputs) -> tuple[Trial, Trial]:
         """(chosen, fastest float file)."""
-        seconds = self.options.seconds
+        seconds = self.seconds
         best = self._timed("match", entrants, inputs, seconds, MATCH_WORKERS)
         again = undecided(entrants, best, smaller=self.options.smaller)
         if again:
@@ -292,8 +280,8 @@ class _Auto:
         before = quality_of(best, report, self.store, limit)
         after = quality_of(chosen, report, self.store, limit)
         lost = before.drop_to(after)
-        if chosen is not best and lost > self.options.max_drop:
-            chosen.why = f"loses {lost:.4f} of {after.metric} on {report.label}, {self.options.max_drop:g} is allowed"
+        if chosen is not best and lost > self.allowed:
+            chosen.why = f"loses {lost:.4f} of {after.metric} on {report.label}, {self.allowed:g} is allowed"
             self.notes.append(f"{chosen.name} was chosen on {self.samples.choose.label}, but {chosen.why}")
             chosen, after = best, before
         if chosen is best:
@@ -306,7 +294,7 @@ class _Auto:
         chosen.chosen = True
         assert chosen.made is not None
         place = place_of(target, self.named.stem, str(chosen.made.artifact.format))
-        choice = Choice(chosen, best, before, after, self.where, self.options.max_drop, len(self.trials))
+        choice = Choice(chosen, best, before, after, self.where, self.allowed, len(self.trials))
         made = publish(choice, place, tuple(self.notes))
         parent = made.parent if self.named.source is None else Path(self.named.source)
         return replace(

@@ -17,13 +17,13 @@ from edgekit.bench.compare import Comparison, compare_paired
 from edgekit.bench.environment import environment
 from edgekit.bench.result import CellResult
 from edgekit.errors import DeviceError, EdgekitError
+from edgekit.options.bench import BenchOptions
 from edgekit.pipeline.auto.candidates import ENDS_THE_RUN
 from edgekit.pipeline.auto.trial import Trial
 from edgekit.pipeline.auto.trial_store import Value
 from edgekit.pipeline.bench.cell import Cell, CellPlan
 from edgekit.pipeline.bench.fleet import run_fleet
 from edgekit.pipeline.bench.journal import Journal
-from edgekit.pipeline.bench.options import BenchOptions
 from edgekit.pipeline.bench.timing import Order
 from edgekit.types import Format, Verdict
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from edgekit.devices import open_runner, parse_device
 from edgekit.errors import ModelError, RuntimeMissingError, UnsupportedError, UsageError
-from edgekit.pipeline.auto.options import AutoOptions
+from edgekit.options.quantize import QuantizeOptions
 from edgekit.registry import names
 from edgekit.runtime import runner_class
 from edgekit.types import Artifact, DeviceSpec, Format
@@ -32,7 +32,7 @@ class Way:
 
 
 def find_ways(
-    parents: Sequence[Artifact], device: DeviceSpec, options: AutoOptions, notes: list[str]
+    parents: Sequence[Artifact], device: DeviceSpec, options: QuantizeOptions, notes: list[str]
 ) -> dict[Format, tuple[Way, ...]]:
     """Format -> the ways to run it on ``device``; a runtime that is not installed there is noted.
 
@@ -54,7 +54,7 @@ def find_ways(
             except (ModelError, UnsupportedError) as error:
                 notes.append(f"{runtime} on {place.name} does not take the float .{parent.format}: {error}")
                 continue
-            ways += [Way(place, runtime, count) for count in dict.fromkeys(options.threads)]
+            ways += [Way(place, runtime, count) for count in dict.fromkeys(options.thread_counts)]
         found[parent.format] = tuple(ways)
     return found
 

@@ -11,12 +11,13 @@ from edgekit.bench.profile import check_profile
 from edgekit.bench.result import CellResult
 from edgekit.devices.instructions import emulator_with_plugins, plugin
 from edgekit.errors import EdgekitError
+from edgekit.options.bench import BenchOptions
 from edgekit.pipeline.bench.cell import Cell
+from edgekit.pipeline.bench.checks import duration_s
 from edgekit.pipeline.bench.cold import cold_starts
 from edgekit.pipeline.bench.endtoend import end_to_end
 from edgekit.pipeline.bench.fit import would_fit
 from edgekit.pipeline.bench.instructions import count_instructions
-from edgekit.pipeline.bench.options import BenchOptions, duration_s
 from edgekit.pipeline.bench.probes import probe
 from edgekit.pipeline.bench.roofline import roofline
 from edgekit.pipeline.bench.sustain import sustain
@@ -98,4 +99,4 @@ PASSES: Mapping[str, Pass] = {
     "probe": lambda result, cell, options: probe(cell),
     "instructions": lambda result, cell, options: count_instructions(cell),
 }
-"""Option (see :data:`edgekit.pipeline.bench.options.EXTRAS`) -> pass; also its name in the document."""
+"""Option (see :data:`edgekit.pipeline.bench.checks.EXTRAS`) -> pass; also its name in the document."""

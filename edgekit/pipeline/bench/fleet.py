@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from edgekit.devices import WorkerClient, open_worker
-from edgekit.devices.device import transport_for
+from edgekit.devices.device import transport_class, transport_for
 from edgekit.devices.identity import machine_id
 from edgekit.devices.stop import Stop, stoppable
 from edgekit.errors import DeviceError
@@ -26,7 +26,7 @@ from edgekit.pipeline.bench.cell import CellPlan
 from edgekit.pipeline.bench.leases import SHARED
 from edgekit.pipeline.bench.result import MachineRun
 from edgekit.pipeline.bench.timing import Note, Order, failed, time_machine
-from edgekit.pipeline.bench.tools import KINDS, time_with_tools
+from edgekit.pipeline.bench.tools import time_with_tools
 from edgekit.types import DeviceSpec
 
 log = logging.getLogger("edgekit")
@@ -115,7 +115,7 @@ def _run(machine: Machine, plans: Sequence[CellPlan], order: Order, note: Note) 
     try:
         if machine.error is not None:
             raise machine.error
-        if mine[0].device.kind in KINDS:
+        if transport_class(mine[0].device.kind).timed_by_tools:
             run = time_with_tools(machine.devices, mine, order, note)
         else:
             run = time_machine(machine.devices, mine, machine.doors, order, note, machine.here)
@@ -175,7 +175,7 @@ def _grouped(
 def _ask(device: DeviceSpec, devices: int, timeout_s: float) -> tuple[str, WorkerClient | DeviceError | None]:
     """Which machine ``device`` is, and a worker on it where it is shared; else a name of its own, and the error."""
     alone = f"{device.kind}:{device.address}"
-    if device.kind in KINDS:
+    if transport_class(device.kind).timed_by_tools:
         return alone, None
     try:
         here = transport_for(device).here

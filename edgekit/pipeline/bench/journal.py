@@ -1,24 +1,19 @@
 """Finished blocks on disk as they finish: a run that is ended in the middle loses none of them.
 
-A file of lines, each one JSON object: first what is being run, then the plan of each machine, and one line a block. It
-lies beside the ``--json`` file, else in the state folder, and goes when the result has been handed over. The same
-command finds it and goes on after the last finished block; a line that was cut off in the middle of writing is left
-out. While a run lasts it holds a lock on its journal, so that the same command at the same time does not take it for an
-interrupted one.
+The log lies beside the ``--json`` file, else in the state folder, and goes when the result has been handed over. After
+its first line stand the plan of each machine, and one line a block; the same command goes on after the last one.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from hashlib import sha256
+from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -26,17 +21,13 @@ from edgekit.bench.noisefloor import state_folder
 from edgekit.bench.schedule import Plan
 from edgekit.bench.session import TakenBlock
 from edgekit.bench.tools import ToolRun
-from edgekit.documents import parse_json, typed
+from edgekit.documents import typed
 from edgekit.errors import EdgekitError, InputError
-from edgekit.locks import hold
+from edgekit.pipeline.checkpoint_log import CheckpointLog, InUseError, clear_old, digest_of, read_lines
 
 log = logging.getLogger("edgekit")
 
 SCHEMA = "edgekit.bench.journal/2"
-KEPT_S = 7 * 86_400.0
-"""Journals in the state folder that are older than this are removed."""
-FRESH_S = 3600.0
-"""An interrupted run is resumed automatically if it is younger than this; later only with ``--resume``."""
 
 
 @dataclass
@@ -76,11 +67,10 @@ class Part:
 
 
 class Journal:
-    """The journal of one run. ``what`` names all that its figures depend on; another ``what`` is another run.
+    """The finished blocks of one run, see :class:`edgekit.pipeline.checkpoint_log.CheckpointLog`.
 
-    The machines of a run keep their blocks in a :meth:`part` each, from threads of their own.
-
-    ``resume``: True goes on whatever the age, False begins again, None goes on when the journal is fresh.
+    The machines of a run keep their blocks in a :meth:`part` each, from threads of their own. A log that cannot be
+    written costs the journal, not the run.
 
     Raises:
         InputError: ``resume`` is True and there is nothing to go on with.
@@ -88,24 +78,17 @@ class Journal:
 
     def __init__(self, path: Path, what: Mapping[str, Any], resume: bool | None = None) -> None:
         self.path = path
-        self._what = _plain(what)
         self._plans: dict[str, tuple[Plan, Any]] = {}
         self._blocks: dict[tuple[str, int, int], TakenBlock] = {}
         self._runs: dict[tuple[str, int, int], ToolRun] = {}
-        self._whole_bytes = 0
         self._writing = threading.RLock()
         self.begun = False
         self.generation = 0
         if resume and not path.exists():
             raise InputError(f"--resume: {path} is not there; leave --resume out")
-        self._file: TextIO | None = None
-        self._file = self._lock()
-        if resume and self._file is None:
-            raise InputError(f"--resume: {path} is in use by another run, or cannot be written")
-        if self._file is not None and resume is not False:
-            self._read(resume)
-        elif self._file is not None and path.stat().st_size:
-            log.info("%s of an interrupted run is begun again", path)
+        self._log = self._opened(what, resume)
+        if self._log is not None:
+            self._read(self._log)
 
     @property
     def found(self) -> int:
@@ -114,12 +97,16 @@ class Journal:
 
     def part(self, name: str, places: Sequence[int], settings: Any = ()) -> Part:
         """Where one machine keeps its blocks. Its blocks of an interrupted run count if ``settings`` are the same."""
-        return Part(self, name, places, _plain(settings))
+        return Part(self, name, places, json.loads(json.dumps(settings)))
 
     def begin(self, part: Part, chosen: Plan) -> Plan:
         """The plan that ``part`` goes on with, else ``chosen``, which is written down."""
         with self._writing:
-            self._open_for_writing()
+            if not self.begun and self._log is not None:
+                self._kept(self._log.open_for_writing)
+                if self._log is not None and self._log.continued:
+                    self.write({"generation": self.generation})
+            self.begun = True
             plan, settings = self._plans.get(part.name, (chosen, None))
             if settings == part.settings:
                 return plan
@@ -138,95 +125,66 @@ class Journal:
     def write(self, row: Mapping[str, Any]) -> None:
         """One more line; a disk that is full ends the journal, not the run."""
         with self._writing:
-            if self._file is None:
-                return
-            try:
-                self._file.write(json.dumps(row) + "\n")
-                self._file.flush()  # to the system: it outlives this process, whatever ends it
-            except OSError as error:
-                self._give_up(error)
-
-    def _open_for_writing(self) -> None:
-        """Once, before the first line: cuts off what is of another run, or was not finished."""
-        if self.begun:
-            return
-        self.begun = True
-        try:
-            if self._file is not None:
-                self._file.truncate(self._whole_bytes)
-        except OSError as error:
-            self._give_up(error)
-        if self._plans:
-            self.write({"generation": self.generation})
-        else:
-            self.write({"schema": SCHEMA, "what": self._what, "time": time.time()})
+            if self._log is not None:
+                self._kept(partial(self._log.write, row))
 
     def close(self) -> None:
         """Lets go of the file, which stays, unless nothing was ever written into it."""
-        if self._file is None:
-            return
-        if not self.path.stat().st_size:
-            self.path.unlink()
-        self._file.close()
-        self._file = None
+        if self._log is not None:
+            self._log.close()
+            self._log = None
 
     def discard(self) -> None:
         """The result is in safe hands: the file goes."""
         if self._mine:
             self.path.unlink(missing_ok=True)
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self.close()
 
-    def _lock(self) -> TextIO | None:
-        """The open file, for as long as this run lasts; None where another run has it, or it cannot be written."""
+    def _opened(self, what: Mapping[str, Any], resume: bool | None) -> CheckpointLog | None:
+        """The log; None where another run has it, or it cannot be written."""
         self._mine = False
         try:
-            handle = hold(self.path)
+            opened = CheckpointLog(self.path, SCHEMA, what, resume)
+        except InputError:  # there is nothing to go on with
+            raise
         except EdgekitError as error:
-            self._give_up(error)
-            return None
-        if handle is None:
-            log.warning("another run keeps its blocks in %s; those of this one are not kept", self.path)
+            if resume:
+                raise InputError(f"--resume: {self.path} is in use by another run, or cannot be written") from error
+            if isinstance(error, InUseError):
+                log.warning("another run keeps its blocks in %s; those of this one are not kept", self.path)
+            else:
+                self._give_up(error)
             return None
         self._mine = True
-        return os.fdopen(handle, "a+", encoding="utf-8")  # until close() or discard()
+        return opened
+
+    def _kept(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except (EdgekitError, OSError) as error:
+            self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
         """A full disk costs the journal, not the run."""
         log.warning("finished blocks cannot be kept in %s (%s); an interrupted run would be lost", self.path, error)
-        handle, self._file = self._file, None
-        if handle is not None:
+        opened, self._log = self.__dict__.get("_log"), None
+        if opened is not None:
             if not read_lines(self.path)[0]:
                 self.path.unlink(missing_ok=True)
-            try:
-                handle.close()
-            except OSError:
-                log.debug("%s could not be closed", self.path)  # its last line could not be written either
+            opened.close()
 
-    def _read(self, resume: bool | None) -> None:
-        rows, whole = read_lines(self.path)
+    def _read(self, opened: CheckpointLog) -> None:
         try:
-            found = [typed(_Row, row, "a line") for row in rows]
+            rows = [typed(_Row, row, "a line") for row in opened.rows]
         except ValueError as error:
             log.info("%s is damaged: %s", self.path, error)
-            rows = []
-            found = []
-        same = bool(rows) and rows[0].get("schema") == SCHEMA and rows[0].get("what") == self._what
-        age = time.time() - found[0].time if same else 0.0
-        planned = same and any("plan" in row for row in rows)
-        if not planned or (resume is None and not 0 <= age <= FRESH_S):
-            if resume:
-                self.close()
-                raise InputError(
-                    f"--resume: {self.path} holds another run; give the same models and options, or leave --resume out"
-                )
-            if rows:
-                why = f"{age / 3600:.1f} hours old" if same else "of other models or options"
-                log.info("%s of an interrupted run is %s and begun again (--resume goes on)", self.path, why)
+            opened.begin_again()
             return
-        self._whole_bytes = whole
-        for row in found:
+        if opened.why:
+            log.info("%s of an interrupted run is %s and begun again (--resume goes on)", self.path, opened.why)
+        if not opened.continued:
+            return
+        for row in rows:
             if row.plan is not None:
                 self._forget(row.part)
                 self._plans[row.part] = row.plan, row.cells
@@ -247,9 +205,8 @@ class Journal:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One line of a journal: how it begins, a plan, a block or a tool's run, whichever are there."""
+    """One line of a journal: a plan, a block or a tool's run, whichever are there."""
 
-    time: float = 0.0
     generation: int = 0
     part: str = ""
     cell: int = 0
@@ -264,41 +221,4 @@ class _Row:
 
 def journal_in_state(what: Mapping[str, Any]) -> Path:
     """Its place in the state folder: one file for each ``what``. Old ones are cleared away."""
-    digest = sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
-    folder = state_folder() / "interrupted"
-    for old in folder.glob("*.part"):  # runs that nobody went on with
-        if time.time() - changed(old) > KEPT_S:
-            old.unlink(missing_ok=True)
-    return folder / f"{digest}.part"
-
-
-def changed(file: Path) -> float:
-    """When it was last written, in seconds since 1970; now, where another process has removed it."""
-    try:
-        return file.stat().st_mtime
-    except FileNotFoundError:
-        return time.time()
-
-
-def _plain(value: Any) -> Any:
-    """As it comes back from the file."""
-    return json.loads(json.dumps(value))
-
-
-def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The whole lines of a journal, and the bytes they take; nothing of a file that cannot be read."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return [], 0
-    rows, whole = [], 0
-    for line in data.split(b"\n")[:-1]:  # what follows the last end of line was cut off
-        try:
-            row = parse_json(line, InputError, path)
-        except InputError:
-            break
-        if not isinstance(row, dict):
-            break
-        rows.append(row)
-        whole += len(line) + 1
-    return rows, whole
+    return clear_old(state_folder() / "interrupted", "*.part") / f"{digest_of(what)}.part"

@@ -14,8 +14,8 @@ from edgekit.bench.scenario.search import Trial, best, highest_rate
 from edgekit.bench.schedule import MIN_SAMPLES, Plan, first_warmup
 from edgekit.bench.session import Session, Taken, TakenBlock
 from edgekit.errors import DeviceError, EdgekitError
+from edgekit.options.bench import BenchOptions
 from edgekit.pipeline.bench.cell import Cell
-from edgekit.pipeline.bench.options import BenchOptions
 from edgekit.types import SUPPORTED_SAMPLES, Latency, percentile_ns
 
 log = logging.getLogger("edgekit")

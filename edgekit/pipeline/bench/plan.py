@@ -11,8 +11,9 @@ from edgekit.bench.environment import environment, usable_cores
 from edgekit.bench.shapes import parse_shapes
 from edgekit.devices import parse_device
 from edgekit.errors import UnsupportedError, UsageError
+from edgekit.options.bench import BenchOptions
 from edgekit.pipeline.bench.cell import CellPlan
-from edgekit.pipeline.bench.options import EXTRAS, LOADS, STREAMS, BenchOptions
+from edgekit.pipeline.bench.checks import EXTRAS, LOADS, STREAMS
 from edgekit.runtime import runner_class
 from edgekit.types import Artifact, DeviceSpec, Format
 
@@ -30,22 +31,22 @@ def make_plans(models: Sequence[str], options: BenchOptions) -> list[CellPlan]:
         raise UsageError("no model was given; name at least one .onnx, .tflite or .pt2 file")
     if options.fail_slower is not None and options.baseline is None and len(models) < 2 and len(options.runtime) < 2:
         raise UsageError("--fail-slower has nothing to compare with; give --baseline FILE or a second model")
-    shapes = parse_shapes(options.shape)
-    devices = [parse_device(text) for text in dict.fromkeys(options.on)]
+    shapes, sample = parse_shapes(options.shape), None if options.input is None else str(options.input)
+    devices = [parse_device(text) for text in dict.fromkeys(options.devices)]
     _check_time(devices, options)
     plans: list[CellPlan] = []
     for model in models:
         artifact = open_artifact(model)
         for runtime in _runtimes(artifact, options.runtime):
             for device in devices:
-                for threads in dict.fromkeys(options.threads):
-                    rest = (options.batch, shapes, options.input, options.seed, options.workers or 1, len(plans))
+                for threads in dict.fromkeys(options.thread_counts):
+                    rest = (options.batch, shapes, sample, options.seed, options.workers or 1, len(plans))
                     streams = (options.streams or STREAMS) if options.scenario == "multi-stream" else 1
                     cell = CellPlan(model, artifact, device, runtime, threads, options.scenario, *rest)
                     plans.append(replace(cell, timeout_s=options.timeout, streams=streams))
     cores = usable_cores()
-    if max(options.threads) > cores:
-        log.info("%d threads on %d usable cores (affinity, cgroup quota)", max(options.threads), cores)
+    if max(options.thread_counts) > cores:
+        log.info("%d threads on %d usable cores (affinity, cgroup quota)", max(options.thread_counts), cores)
     if options.workers is not None:
         return plans
     workers = _default_workers(plans)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,10 @@ from edgekit.artifact import sha256_model
 from edgekit.bench.schedule import MOST_ROUNDS, Plan
 from edgekit.documents import typed
 from edgekit.errors import InputError, UsageError
-from edgekit.pipeline.bench.options import BenchOptions
+from edgekit.options.base import flag_of, option_fields
+from edgekit.options.bench import NOT_TIMED, BenchOptions
 from edgekit.pipeline.compare import HOW, read_document
 
-ALLOWED = frozenset({"fail_slower", "journal", "resume"})
-"""What may be asked anew: it changes nothing of what is timed."""
 _PROGRAMS = ("on", "tool")
 """Options that start programs or reach other machines: what a file says of them has to be typed, too."""
 
@@ -27,53 +26,48 @@ class Replay:
     ``plans``: by the devices that were one machine.
     """
 
-    models: tuple[str, ...]
     keywords: Mapping[str, Any]
     plans: Mapping[tuple[str, ...], Plan]
 
 
-def read_replay(path: str | Path, asked: Mapping[str, Any]) -> Replay:
-    """Reads ``path``; ``asked`` are the options given beside it.
+def read_replay(options: BenchOptions) -> Replay:
+    """Reads the saved result that ``options`` name.
 
     Raises:
         UsageError: an option that would make it another run.
         InputError: no saved result, one without its options, or a model file that is another one now.
     """
-    others = sorted(asked.keys() - ALLOWED - {"replay", *_PROGRAMS})
+    path = str(options.replay)
+    others = sorted(options.named - NOT_TIMED - {"replay", "class_", *_PROGRAMS})
     if others:
         raise UsageError(
-            f"--replay runs the same again; leave out {', '.join('--' + name.replace('_', '-') for name in others)}, "
+            f"--replay runs the same again; leave out {', '.join(flag_of(BenchOptions, name) for name in others)}, "
             "or run the bench with --baseline"
         )
     document = read_document(path)
     protocol = document.get("protocol") or {}
-    options = protocol.get("options")
-    if options is None:
+    rows = protocol.get("options")
+    if rows is None:
         raise InputError(f"{path} does not hold the options it was made with; it is of an older edgekit; {HOW}")
     try:
-        models = typed(_Models, options, "its options").models
-        known = asdict(typed(BenchOptions, options, "its options"))
-        alone: Any = {"devices": [text.strip() for text in known["on"]], **protocol}
+        saved = typed(BenchOptions, rows, "its options")
+        alone: Any = {"devices": [text.strip() for text in saved.on], **protocol}
         machines = protocol.get("machines") or [alone]
         timed = [typed(_Machine, row, "its machine") for row in machines if isinstance(row.get("plan"), dict)]
-    except ValueError as error:
+    except (ValueError, UsageError) as error:
         raise InputError(f"{path}: its options are not those of this edgekit ({error}); {HOW}") from error
     if not timed:
         raise InputError(f"{path} does not hold the plan it was made with; it is of an older edgekit; {HOW}")
-    if not models:
+    if not saved.paths:
         raise InputError(f"{path} names no models; {HOW}")
-    _check_programs(path, known, asked)
-    keywords = {key: known[key] for key in options if key in known.keys() - ALLOWED - {"replay", "baseline"}}
+    _check_programs(path, saved, options)
+    own = {one.name for one in option_fields(BenchOptions)} - NOT_TIMED - {"replay", "baseline"}
+    keywords = {name: getattr(saved, name) for name in rows if name in own}
     keywords["workers"] = max((entry.get("workers", 1) for entry in document["results"]), default=1)
     for entry in document["results"]:
         _check_same_file(entry, path)
     plans = {row.devices: replace(row.plan, rounds=min(row.rounds, MOST_ROUNDS)) for row in timed}
-    return Replay(models, {**keywords, **{k: asked[k] for k in ALLOWED & asked.keys()}}, plans)
-
-
-@dataclass(frozen=True, slots=True)
-class _Models:
-    models: tuple[str, ...] = ()
+    return Replay(keywords, plans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +77,13 @@ class _Machine:
     rounds: int
 
 
-def _check_programs(path: str | Path, options: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+def _check_programs(path: str, saved: BenchOptions, options: BenchOptions) -> None:
     """Refuses to start programs, or to send files to machines, that stand in the result and were not typed."""
-    for name in _PROGRAMS:
-        given = asked.get(name, ())
-        given = (given,) if isinstance(given, str) else tuple(given)
-        own = [text for text in options[name] if name == "tool" or ":" in text]
+    typed_devices = options.devices if {"on", "class_"} & options.named else ()
+    for name, there, given in (("on", saved.devices, typed_devices), ("tool", saved.tool, options.tool)):
+        own = [text for text in there if name == "tool" or ":" in text]
         lacking = [text for text in own if text not in given]
-        foreign = [text for text in given if text not in options[name]]
+        foreign = [text for text in given if text not in there]
         if foreign:
             raise UsageError(f"--replay runs the same again; leave out --{name} {foreign[0]}, it was not there")
         if lacking:

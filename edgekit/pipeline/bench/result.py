@@ -16,8 +16,8 @@ from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor, wider
 from edgekit.bench.result import CellResult
 from edgekit.bench.session import Session
 from edgekit.errors import DeviceError, EdgekitError, GateError, UsageError
+from edgekit.options.bench import BenchOptions
 from edgekit.pipeline.bench.journal import Journal
-from edgekit.pipeline.bench.options import BenchOptions
 from edgekit.pipeline.compare import CompareResult, gate_document, gate_error
 
 log = logging.getLogger("edgekit")
@@ -71,7 +71,6 @@ class BenchResult:
     options: BenchOptions
     clock_cost_ns: int
     against: CompareResult | None = None
-    models: tuple[str, ...] = ()
     journal: Journal | None = None
 
     @property
@@ -114,7 +113,7 @@ class BenchResult:
             if told:
                 return GateError(f"--require-full-delegation: {told}")
         if self.against is not None:
-            return self.against.gate()
+            return self.against.failure()
         return gate_error(self.comparisons, self.options.fail_slower)
 
     def document(self) -> dict[str, Any]:
@@ -127,7 +126,7 @@ class BenchResult:
                 "seconds": self.options.seconds,
                 "clock_cost_ns": self.clock_cost_ns,
                 "margin": MARGIN,
-                "options": {"models": list(self.models), **_plain(self.options)},
+                "options": self.options.protocol(),
                 "leases": [dict(lease) for machine in self.machines for lease in machine.leases],
                 **self._timing(),
             },
@@ -199,9 +198,3 @@ def _compared(a: CellResult, b: CellResult) -> Comparison:
     return replace(
         found, setting={"device": a.setting.device["name"], "threads": a.setting.threads, "runtimes": runtimes}
     )
-
-
-def _plain(options: BenchOptions) -> dict[str, Any]:
-    """The options as JSON; what was not given and where the run was kept are left out."""
-    rows = {name: value for name, value in asdict(options).items() if name not in ("journal", "resume", "replay")}
-    return {name: str(value) if isinstance(value, Path) else value for name, value in rows.items() if value is not None}

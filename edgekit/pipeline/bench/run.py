@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,13 @@ from edgekit.bench.clock import clock_cost_ns
 from edgekit.bench.noisefloor import floor_of, wider
 from edgekit.bench.result import CellResult
 from edgekit.errors import DeviceError, UsageError
+from edgekit.options.base import with_options
+from edgekit.options.bench import NOT_TIMED, BenchOptions
 from edgekit.pipeline.bench.cell import CellPlan
-from edgekit.pipeline.bench.fleet import Progress, run_fleet
+from edgekit.pipeline.bench.checks import EXTRAS, LOADS, check
+from edgekit.pipeline.bench.files import check_files, write_files
+from edgekit.pipeline.bench.fleet import run_fleet
 from edgekit.pipeline.bench.journal import Journal, journal_in_state
-from edgekit.pipeline.bench.options import EXTRAS, LOADS, BenchOptions, read_options
 from edgekit.pipeline.bench.plan import make_plans
 from edgekit.pipeline.bench.replay import Replay, read_replay
 from edgekit.pipeline.bench.result import BenchResult, MachineRun, compare_cells
@@ -34,25 +37,21 @@ from edgekit.version import __version__
 log = logging.getLogger("edgekit")
 
 
-def bench(
-    models: str | Path | Sequence[str | Path] = (), *, progress: Progress | None = None, **keywords: Any
-) -> BenchResult:
+@with_options(BenchOptions)
+def bench(options: BenchOptions) -> BenchResult:
     """Times model files against each other; the first is what the others are compared with.
-
-    Args:
-        models: ``.onnx``, ``.tflite`` or ``.pt2`` files; none with ``replay``.
-        progress: called from several threads, one call at a time (:data:`edgekit.pipeline.bench.fleet.Progress`).
-        keywords: fields of :class:`BenchOptions`; ``on``, ``runtime`` and ``threads`` may be one value.
 
     Raises:
         ModelError: a file is missing or not valid; nothing was timed then.
         UsageError, UnsupportedError: an option makes no sense, or is not there yet.
         DeviceError: no device can be used. Failures of single devices and cells stand in the result.
     """
-    given, options, replay = _asked(models, keywords)
+    options, replay = _replayed(options)
+    check(options)
+    suffix = check_files(options)
     earlier = options.replay if replay is not None else options.baseline
     baseline = None if earlier is None else read_document(earlier)
-    plans = make_plans(given, options)
+    plans = make_plans(options.paths, options)
     check_tools(plans, options)
     with ExitStack() as stack:
         journal = _journal(options, plans)
@@ -65,34 +64,33 @@ def bench(
             None if baseline is None else baseline["results"],
             None if replay is None else replay.plans,
         )
-        runs = run_fleet(plans, lambda alone: replace(order, alone=alone), progress or _silent)
+        runs = run_fleet(plans, lambda alone: replace(order, alone=alone), options.progress or _silent)
     _raise_if_nothing_ran(runs)
     results = _in_order(runs)
     compared = () if options.scenario in LOADS else compare_cells(results)
-    result = BenchResult(results, compared, tuple(runs), options, clock_cost_ns(), None, tuple(given), journal)
-    return result if baseline is None else _against(result, baseline, str(earlier))
+    result = BenchResult(results, compared, tuple(runs), options, clock_cost_ns(), None, journal)
+    result = result if baseline is None else _against(result, baseline, str(earlier))
+    write_files(result, options, suffix)
+    return result
 
 
-def _asked(
-    models: str | Path | Sequence[str | Path], keywords: dict[str, Any]
-) -> tuple[list[str], BenchOptions, Replay | None]:
-    """Models and options, those of the saved result where one is to be run again."""
-    given = [str(model) for model in ([models] if isinstance(models, str | Path) else models)]
-    path = keywords.get("replay")
-    if path is None:
-        return given, read_options(keywords), None
-    if given:
+def _replayed(options: BenchOptions) -> tuple[BenchOptions, Replay | None]:
+    """The options, those of the saved result where one is to be run again."""
+    if options.replay is None:
+        return options, None
+    if options.paths:
         raise UsageError("--replay runs the models of the saved result; leave the models out")
-    replay = read_replay(path, keywords)
-    return list(replay.models), read_options({**replay.keywords, "replay": path}), replay
+    replay = read_replay(options)
+    anew = {name: getattr(options, name) for name in (*NOT_TIMED, "replay")}
+    return BenchOptions(**{**replay.keywords, **anew}), replay
 
 
 def _journal(options: BenchOptions, plans: Sequence[CellPlan]) -> Journal | None:
     """Where finished blocks are kept, if anywhere; with those of the same run that was interrupted."""
     if options.journal is False or options.scenario in LOADS:
         return None
-    own = ("journal", "resume", "baseline", "fail_slower", "require_full_delegation", *EXTRAS)
-    rows = {name: str(value) for name, value in asdict(options).items() if name not in own}
+    own = ("models", "baseline", "fail_slower", "require_full_delegation", *EXTRAS)
+    rows = {name: str(value) for name, value in options.protocol().items() if name not in own}
     cells = [
         [
             plan.model,

@@ -17,13 +17,14 @@ from edgekit.bench.environment import usable_cores
 from edgekit.bench.schedule import Plan
 from edgekit.bench.session import Session, Taken, time_interleaved
 from edgekit.errors import DeviceError, InputError, UsageError
+from edgekit.options.bench import BenchOptions
 from edgekit.pipeline.bench.cell import Cell, CellPlan
+from edgekit.pipeline.bench.checks import LOADS
 from edgekit.pipeline.bench.extras import check_extras, extend
 from edgekit.pipeline.bench.journal import Journal, Part
 from edgekit.pipeline.bench.leases import leased
 from edgekit.pipeline.bench.loads import under_load
 from edgekit.pipeline.bench.machine import Watch, learn, machine_ledger, reference_on
-from edgekit.pipeline.bench.options import LOADS, BenchOptions
 from edgekit.pipeline.bench.result import MachineRun
 from edgekit.pipeline.compare import Entry, match
 

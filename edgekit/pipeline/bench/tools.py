@@ -23,19 +23,19 @@ from edgekit.bench.session import Session, Taken
 from edgekit.bench.toolresult import ToolResult
 from edgekit.bench.tools import Tool, ToolRun, last_words, tool_of
 from edgekit.devices.adb import Adb
+from edgekit.devices.device import transport_class
 from edgekit.devices.lease import PLACE, Lease
 from edgekit.devices.stop import pause
 from edgekit.errors import DeviceError, EdgekitError, UnsupportedError, UsageError
+from edgekit.options.bench import BenchOptions
 from edgekit.pipeline.bench.cell import CellPlan
+from edgekit.pipeline.bench.checks import EXTRAS
 from edgekit.pipeline.bench.journal import Part
-from edgekit.pipeline.bench.options import EXTRAS, BenchOptions
 from edgekit.pipeline.bench.result import MachineRun
 from edgekit.pipeline.bench.timing import Note, Order
 from edgekit.types import DeviceSpec, Format
 
 log = logging.getLogger("edgekit")
-KINDS: Final = ("adb",)
-"""Kinds of device that have no workers."""
 FEWEST: Final = 4
 """Invocations of a cell: two pairs of rounds, so that what differs between processes is seen."""
 START_S: Final = 60.0
@@ -97,7 +97,7 @@ def check_tools(plans: Sequence[CellPlan], options: BenchOptions) -> None:
         UsageError: no tool for a file, one that is not there, or one for nobody.
         UnsupportedError: an option that it does not know.
     """
-    timed = [plan for plan in plans if plan.device.kind in KINDS]
+    timed = [plan for plan in plans if transport_class(plan.device.kind).timed_by_tools]
     if options.tool and not timed:
         raise UsageError(f"--tool {options.tool[0]} is for adb: devices; no such device is named")
     for file in options.tool:

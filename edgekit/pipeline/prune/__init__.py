@@ -1,6 +1,5 @@
-"""``edgekit prune``: what is asked (options), one pruning with its fine-tuning (trial), how much (search),
+"""``edgekit prune``: what makes no sense (checks), one pruning with its fine-tuning (trial), how much (search),
 the result."""
 
-from edgekit.pipeline.prune.options import PruneOptions as PruneOptions
 from edgekit.pipeline.prune.result import PruneResult as PruneResult
 from edgekit.pipeline.prune.run import prune as prune

@@ -11,11 +11,12 @@ from typing import Any
 from edgekit.artifact import sha256_file
 from edgekit.data import Dataset, open_data
 from edgekit.errors import DataError, QualityError
-from edgekit.models.training import Progress
+from edgekit.options.base import with_options
+from edgekit.options.prune import PruneOptions
 from edgekit.outputs import as_file
 from edgekit.passes.base import with_params
 from edgekit.pipeline.finetune import fitted_to
-from edgekit.pipeline.prune.options import PruneOptions, asked
+from edgekit.pipeline.prune.checks import check
 from edgekit.pipeline.prune.result import PruneResult
 from edgekit.pipeline.prune.search import amount_for_latency, amount_for_macs, trial_within_drop
 from edgekit.pipeline.prune.trial import Job, Trial, measured, run_trial
@@ -28,32 +29,13 @@ from edgekit.types import Network, Quality
 log = logging.getLogger("edgekit")
 
 
-def prune(
-    source: str | Path,
-    *,
-    amount: float | None = None,
-    out: str | Path,
-    method: str = "channels",
-    data: str | None = None,
-    epochs: int | None = None,
-    seed: int = 0,
-    progress: Progress | None = None,
-    options: PruneOptions | None = None,
-    factory: str | None = None,
-) -> PruneResult:
-    """Prunes the network ``source`` and writes the checkpoint ``out``.
+@with_options(PruneOptions)
+def prune(options: PruneOptions) -> PruneResult:
+    """Prunes a network and writes a checkpoint.
 
-    Args:
-        source: zoo name, checkpoint, ``file.py:factory``, ``pkg.mod:factory``, ``model.pt2``.
-        amount: of ``channels`` and ``blocks`` the share of the multiply-accumulates to remove, above 0 and below 1
-            (widths are rounded and blocks leave whole, so more may leave; the result says how much); of ``magnitude``
-            the share of the weights to make zero. None with a target or a drop in ``options``, and with ``2:4``.
-        method: ``channels``, ``blocks``, ``magnitude`` or ``2:4``.
-        data: fine-tunes on its train split and measures on its test split; without it the network is pruned only.
-        epochs: of fine-tuning, over all steps (10 where it is None, 0 for none).
-        seed, progress: as in :func:`edgekit.pipeline.train.train`.
-        options: everything else.
-        factory: what builds the network, where ``source`` is a checkpoint of the user's own one.
+    ``amount`` is of ``channels`` and ``blocks`` the share of the multiply-accumulates to remove (widths are rounded and
+    blocks leave whole, so more may leave; the result says how much), of ``magnitude`` the share of the weights to make
+    zero. Without ``data`` the network is pruned only.
 
     Raises:
         UsageError: an amount that makes no sense or cannot be reached; epochs without data.
@@ -61,30 +43,29 @@ def prune(
         GateError: a target or drop cannot be kept, or the fine-tuning diverged.
         SourceError, DataError, DeviceError: as :func:`edgekit.pipeline.finetune.finetune`.
     """
-    request = asked(method, amount, data, epochs, seed, options or PruneOptions())
-    place = checkpoint_path(out)
-    network = resolve(source, factory=factory)
+    schedule, place, source = check(options), checkpoint_path(options.out), str(options.source)
+    network = resolve(source, factory=options.factory)
     require_torch(network, "prune")
-    samples = None if data is None else open_data(data, default_split="train")
+    samples = None if options.data is None else open_data(options.data, default_split="train")
     if samples is not None:
         network = _fitted(network, samples)
     if network.task.kind != "classification":  # there are no logits to learn from
-        request = replace(request, options=replace(request.options, distil=False))
+        options = replace(options, distil=False)
     before = measured(network, samples)
     with as_file(place, SUFFIX) as file:
-        job = Job(network, samples, request, str(source), progress, builder_of(str(source), factory))
-        trial, found = _made(job, before, file)
+        job = Job(network, samples, options, schedule, builder_of(source, options.factory))
+        trial, candidates = _made(job, before, file)
         size, digest = file.stat().st_size, sha256_file(file)
-    step = with_params(trial.step, steps=request.steps)
+    step = with_params(trial.step, steps=schedule.steps)
     return PruneResult(
         place, size, digest, network, trial.network, step, before, trial.after_pruning, trial.after_finetuning,
-        trial.fit, trial.notes, tuple(found),
+        trial.fit, trial.notes, tuple(candidates),
     )  # fmt: skip
 
 
 def _made(job: Job, before: Quality | None, place: Path) -> tuple[Trial, list[Mapping[str, Any]]]:
     """The trial that keeps the budget, written to ``place``, and the candidates looked at for it."""
-    options, amount = job.asked.options, job.asked.amount
+    options, amount = job.options, job.schedule.amount
     found: list[Mapping[str, Any]] = []
     if options.target_macs is not None:
         amount = amount_for_macs(job, options.target_macs)

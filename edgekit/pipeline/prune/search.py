@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgekit.errors import GateError, UsageError
+from edgekit.errors import GateError, UnsupportedError, UsageError
 from edgekit.leftovers import scratch_folder
 from edgekit.models.checkpoint import save_checkpoint
+from edgekit.passes.methods import Structured
 from edgekit.pipeline.bench import bench
 from edgekit.pipeline.export import export
-from edgekit.pipeline.prune.options import STRUCTURED
-from edgekit.pipeline.prune.trial import Job, Trial, run_trial, structured_pass
+from edgekit.pipeline.prune.trial import Job, Trial, pass_of, run_trial
 from edgekit.quality.evaluate import drop
 from edgekit.types import Network, Quality
 
@@ -56,7 +56,7 @@ def amount_for_latency(job: Job, target: float) -> tuple[float, Found]:
         GateError: the smallest network is slower.
         DeviceError: the device cannot be used.
     """
-    options = job.asked.options
+    options = job.options
     found: Found = []
 
     def time_of(amount: float) -> float:
@@ -112,7 +112,7 @@ def trial_within_drop(job: Job, before: Quality, limit: float, place: Path) -> t
         return True
 
     try:
-        bisected(fits, 0.0, _most(job) if job.asked.method in STRUCTURED else 0.99, TRIALS, least=False)
+        bisected(fits, 0.0, _most(job) if job.method.structured else 0.99, TRIALS, least=False)
         if not best:
             raise GateError(
                 f"--max-drop {limit:g} cannot be kept: with {found[-1]['amount']:.1%} pruned the drop is "
@@ -140,21 +140,32 @@ def bisected(holds: Callable[[float], bool], low: float, high: float, times: int
     return high if least else low
 
 
+def _structured(job: Job, amount: float) -> Structured:
+    """The pass of a structured method.
+
+    Raises:
+        UnsupportedError: it cannot say what leaves for an amount.
+    """
+    made = pass_of(job, job.network, amount)
+    if not isinstance(made, Structured):
+        raise UnsupportedError(f"--method {job.method.name} cannot say what an amount leaves; give --amount")
+    return made
+
+
 def _most(job: Job) -> float:
     """The largest amount that can leave."""
-    most = structured_pass(job, job.network, 0.5).most(job.network)
-    return min(most, 1.0) * (1 - 1e-9)  # so that rounding does not ask for more than there is
+    return min(_structured(job, 0.5).most(job.network), 1.0) * (1 - 1e-9)  # rounding asks for no more
 
 
 def _choice(job: Job, amount: float) -> Sequence[object] | None:
     """What leaves for ``amount``; None where that does not say all of the network."""
-    if job.asked.method not in STRUCTURED or job.asked.steps > 1:
+    if not job.method.structured or job.schedule.steps > 1:
         return None
-    return structured_pass(job, job.network, amount).choice(job.network)
+    return _structured(job, amount).choice(job.network)
 
 
 def _only_pruned(job: Job, amount: float) -> Network:
-    made = structured_pass(job, job.network, amount).run(job.network).model
+    made = pass_of(job, job.network, amount).run(job.network).model
     assert isinstance(made, Network)
     return made
 

@@ -6,9 +6,10 @@ import copy
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,19 @@ from torch import Tensor
 from edgekit.data import Dataset, open_data
 from edgekit.errors import GateError, InputError, UsageError
 from edgekit.models.checkpoint import save_checkpoint, weights_sha256
-from edgekit.models.family import TrainOptions
+from edgekit.models.family import Hyperparameters
 from edgekit.models.samples import Samples
-from edgekit.models.training import Fit, Progress
+from edgekit.models.training import Fit
 from edgekit.models.weight_norm import without_weight_norms
+from edgekit.options.prune import PruneOptions
 from edgekit.passes.base import Pass, with_params
 from edgekit.passes.macs import layer_macs
-from edgekit.passes.prune_blocks import PruneBlocks
-from edgekit.passes.prune_channels import PruneChannels, examples
-from edgekit.passes.prune_weights import PruneMagnitude, PruneTwoOfFour, kept_at_zero
+from edgekit.passes.methods import PruneRequest, PruningMethod, method
+from edgekit.passes.prune_channels import examples
+from edgekit.passes.prune_weights import kept_at_zero
 from edgekit.pipeline.finetune import finetune_options
-from edgekit.pipeline.prune.options import STRUCTURED, Asked
-from edgekit.pipeline.train import module_quality, train_network, train_options, training_versions
+from edgekit.pipeline.prune.checks import Schedule
+from edgekit.pipeline.train import hyperparameters, module_quality, train_network, training_versions
 from edgekit.source import resolve
 from edgekit.types import Network, PassResult, Quality, Step
 
@@ -43,15 +45,19 @@ GRADIENT_BATCHES = 32
 
 @dataclass(frozen=True)
 class Job:
-    """What is pruned: the parent, the samples it recovers on, the request, the source as the user spelled it, and the
-    code that builds its network, where a checkpoint needs the user to name it."""
+    """What is pruned: the parent, the samples it recovers on, how, and the code that builds its network, where a
+    checkpoint needs the user to name it."""
 
     network: Network
     samples: Dataset | None
-    asked: Asked
-    source: str
-    progress: Progress | None
+    options: PruneOptions
+    schedule: Schedule
     builder: str | None
+
+    @property
+    def method(self) -> PruningMethod:
+        """How it is pruned."""
+        return method(self.options.method)
 
     @property
     def macs(self) -> int:
@@ -86,13 +92,13 @@ def run_trial(job: Job, amount: float, place: Path) -> Trial:
         UsageError, UnsupportedError: the amount cannot be reached, or nothing can leave.
         GateError: the fine-tuning diverged; nothing is written.
     """
-    asked, network = job.asked, job.network
+    schedule, network = job.schedule, job.network
     notes: tuple[str, ...] = ()
     first: Step | None = None
     after, tuned, fit = None, None, None
-    last_only = asked.steps == 1 and asked.method in STRUCTURED
+    last_only = schedule.steps == 1 and job.method.structured
     works = [place if last_only else place.with_name(f"{place.stem}.step{k + 1}{place.suffix}")
-             for k in range(asked.steps)]  # fmt: skip
+             for k in range(schedule.steps)]  # fmt: skip
     for k, work in enumerate(works):
         made = _pruned(job, network, amount, k)
         pruned = made.model
@@ -102,7 +108,7 @@ def run_trial(job: Job, amount: float, place: Path) -> Trial:
         first = first or step
         log.info("%s", said(step))
         after = measured(pruned, job.samples)
-        if asked.epochs == 0:
+        if schedule.epochs == 0:
             network = replace(pruned, card=replace(pruned.card, quality=() if after is None else (after,)))
             save_checkpoint(network, work)
         else:
@@ -119,28 +125,24 @@ def run_trial(job: Job, amount: float, place: Path) -> Trial:
 def _share(job: Job, amount: float, k: int) -> float:
     """The share that has left after step ``k``: of channels the same factor a step; of weights Zhu & Gupta's cubic
     schedule (2017), fast at first and slow towards the end."""
-    progress = (k + 1) / job.asked.steps
-    if job.asked.method in STRUCTURED:
+    progress = (k + 1) / job.schedule.steps
+    if job.method.structured:
         return float(1 - (1 - amount) ** progress)
     return float(amount * (1 - (1 - progress) ** 3))
 
 
-def structured_pass(job: Job, network: Network, amount: float) -> PruneChannels | PruneBlocks:
-    """The pass that removes ``amount`` of the multiply-accumulates of ``network``, as the user asked for it."""
-    options, seed = job.asked.options, job.asked.seed
-    plan = train_options(finetune_options(network), 1, seed, {})
-    if job.asked.method == "blocks":
-        return PruneBlocks(amount, options.importance, _feed(job, network, plan), seed, options.keep)
-    gradients = None
-    if options.importance == "taylor":
-        assert job.samples is not None
-        gradients = gradients_of(network, job.samples, plan)
-    how = options.round_to, options.spread, options.importance
-    return PruneChannels(amount, *how, gradients, seed, options.keep)
+def pass_of(job: Job, network: Network, amount: float) -> Pass:
+    """The pass that prunes ``network`` by ``amount``, as the user asked for it."""
+    plan = hyperparameters(finetune_options(network), 1, job.options.seed, {})
+
+    def gradients() -> Mapping[str, Tensor] | None:
+        wanted = job.options.importance == "taylor" and job.samples is not None
+        return gradients_of(network, job.samples, plan) if wanted and job.samples is not None else None
+
+    return job.method.make(PruneRequest(network, amount, job.options, gradients, partial(_inputs, job, network, plan)))
 
 
-def _feed(job: Job, network: Network, plan: TrainOptions) -> list[Tensor] | None:
-    """Some of the samples as inputs; None where there are none, or the network makes samples out of noise."""
+def _inputs(job: Job, network: Network, plan: Hyperparameters) -> Sequence[Tensor] | None:
     if job.samples is None or network.task.kind == "generation":
         return None
     picked = np.linspace(0, len(job.samples) - 1, min(FEED, len(job.samples))).astype(np.int64)
@@ -149,48 +151,43 @@ def _feed(job: Job, network: Network, plan: TrainOptions) -> list[Tensor] | None
 
 
 def _pruned(job: Job, network: Network, amount: float, k: int) -> PassResult:
-    asked, options, share = job.asked, job.asked.options, _share(job, amount, k)
-    what: Pass
-    if asked.method == "2:4":
-        what = PruneTwoOfFour()
-    elif asked.method == "magnitude":
-        what = PruneMagnitude(share, options.spread)
-    else:
-        goal, now = (1 - share) * job.macs, sum(layer_macs(network.module, examples(network)).values())
-        if k and goal >= now:  # rounded widths of an earlier step have saved it already
-            return PassResult(network, False)
-        what = structured_pass(job, network, share if k == 0 else 1 - goal / now)
-    return what.run(network)
+    share = _share(job, amount, k)
+    if not job.method.structured:
+        return pass_of(job, network, share).run(network)
+    goal, now = (1 - share) * job.macs, sum(layer_macs(network.module, examples(network)).values())
+    if k and goal >= now:  # rounded widths of an earlier step have saved it already
+        return PassResult(network, False)
+    return pass_of(job, network, share if k == 0 else 1 - goal / now).run(network)
 
 
 def _tuned(job: Job, pruned: Network, work: Path, k: int) -> tuple[Network, Quality | None, Fit | None]:
     """The network after the fine-tuning of step ``k``, written to ``work``."""
-    asked, options = job.asked, job.asked.options
+    options, steps = job.options, job.schedule.steps
     assert job.samples is not None
-    epochs = asked.epochs // asked.steps + (asked.epochs % asked.steps if k == asked.steps - 1 else 0)
-    plan = train_options(finetune_options(pruned), epochs, asked.seed, options.overrides)
+    epochs = job.schedule.epochs // steps + (job.schedule.epochs % steps if k == steps - 1 else 0)
+    plan = hyperparameters(finetune_options(pruned), epochs, options.seed, options.overrides, lr=options.lr)
     plan = plan if options.distil else replace(plan, distil=0.0)
-    if plan.processes > 1 and asked.method not in STRUCTURED:
+    if plan.processes > 1 and not job.method.structured:
         raise UsageError("weights are kept at zero in one process only; leave --processes out")
     params = {
-        "source": job.source,
+        "source": str(options.source),
         "parent_sha256": weights_sha256(job.network.module.state_dict()),
         "data": job.samples.label,
-        "distil_from": job.source if options.distil else None,
-        "device": options.device,
+        "distil_from": str(options.source) if options.distil else None,
+        "device": options.train_on,
         **asdict(plan),
     }
     tuning = Step("finetune", params, training_versions())
-    if asked.steps > 1:
+    if steps > 1:
         found = _finished(work, (*pruned.card.steps, tuning), job.builder)
         if found is not None:
-            log.info("step %d of %d is done already: %s", k + 1, asked.steps, work.name)
+            log.info("step %d of %d is done already: %s", k + 1, steps, work.name)
             return found, found.card.quality[0] if found.card.quality else None, None
     teacher = replace(job.network, module=copy.deepcopy(job.network.module)) if options.distil else None
-    torch.manual_seed(asked.seed)
-    with nullcontext() if asked.method in STRUCTURED else kept_at_zero(pruned.module):
+    torch.manual_seed(options.seed)
+    with nullcontext() if job.method.structured else kept_at_zero(pruned.module):
         trained = train_network(
-            pruned, job.samples, plan, work, tuning, device=options.device, teacher=teacher, progress=job.progress
+            pruned, job.samples, plan, work, tuning, device=options.train_on, teacher=teacher, progress=options.progress
         )
     return trained.network, trained.quality, trained.fit
 
@@ -221,7 +218,7 @@ def _cleaned(works: list[Path]) -> Iterator[None]:
         raise
 
 
-def gradients_of(network: Network, samples: Dataset, options: TrainOptions) -> Mapping[str, Tensor]:
+def gradients_of(network: Network, samples: Dataset, options: Hyperparameters) -> Mapping[str, Tensor]:
     """Parameter name -> root mean square, over batches, of the gradient of the training loss."""
     module = copy.deepcopy(
         without_weight_norms(network.module)
@@ -262,7 +259,7 @@ def _whole(first: Step, network: Network, amount: float) -> Step:
         own = network.card.steps[network.card.steps.index(first) :]
         merged["blocks"] = [name for step in own if step.name == "prune" for name in step.params["blocks"]]
         merged |= {name: last[name] for name in ("macs_after", "parameters_after")}
-    else:
+    elif "zeros" in last:
         merged["zeros"] = last["zeros"]
     return with_params(first, **merged)
 
@@ -272,6 +269,8 @@ def said(step: Step) -> str:
     params = step.params
     if "zeros" in params:
         return f"made {params['zeros'] / params['weights']:.1%} of {params['weights']:,} weights zero"
+    if "macs_after" not in params:
+        return f"pruned by {params.get('method', step.name)}"
     share = 1 - params["macs_after"] / params["macs_before"]
     return (
         f"pruned {share:.1%} of {params['macs_before']:,} multiply-accumulates ({params['amount']:.0%} asked for), "

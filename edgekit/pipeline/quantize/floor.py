@@ -26,7 +26,7 @@ def check_floor(work: Work, proof: Proof, plan: Plan | None, *, binding: bool) -
     said = "; ".join(proof.failures)
     if not binding:
         return (f"{said}. That is below the floor; the loss of quality on labelled data is what decides",)
-    mixed = "" if work.options.mixed else "--mixed, which keeps the worst operators in float, or "
+    mixed = "" if work.options.keep else "--mixed, which keeps the worst operators in float, or "
     raise QualityError(
         f"the compressed file is too far from its parent on {work.samples.said}: {said}. Nothing was published. "
         f"{_costs(work, proof, plan)}. Try {mixed}--keep-float NAMES, "

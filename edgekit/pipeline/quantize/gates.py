@@ -9,7 +9,8 @@ from typing import Any
 from edgekit.artifact import size_bytes
 from edgekit.devices import parse_device
 from edgekit.errors import DataError, QualityError
-from edgekit.pipeline.quantize.options import GATED, INTEGERS_ONLY, QuantizeOptions
+from edgekit.options.quantize import INTEGERS_ONLY, QuantizeOptions
+from edgekit.passes.schemes import scheme
 from edgekit.quality.evaluate import Evaluation, drop
 from edgekit.types import Artifact, Verdict
 
@@ -19,7 +20,7 @@ GAIN = 0.1
 
 def is_timed(options: QuantizeOptions) -> bool:
     """Whether the file is timed on its target."""
-    return options.seconds is not None and options.for_ == "cpu" and parse_device(options.on).evidence.has_time
+    return bool(options.seconds) and options.for_ == "cpu" and parse_device(options.device).evidence.has_time
 
 
 def check_time(options: QuantizeOptions, time: Mapping[str, Any] | None) -> tuple[str, ...]:
@@ -33,8 +34,8 @@ def check_time(options: QuantizeOptions, time: Mapping[str, Any] | None) -> tupl
     """
     if time is None or time["verdict"] != Verdict.SLOWER.value:
         return ()
-    found = f"{time['ratio_p50']:.2f} times its parent's time on {options.on}"
-    if options.scheme not in GATED:
+    found = f"{time['ratio_p50']:.2f} times its parent's time on {options.device}"
+    if not scheme(options.scheme).for_speed:
         return (f"slower: it takes {found}",)
     if options.allow_slower:
         return (f"slower: it takes {found}; published since slower files are allowed",)

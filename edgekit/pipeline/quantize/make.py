@@ -11,24 +11,25 @@ from pathlib import Path
 from edgekit.artifact import write_card
 from edgekit.data.dataset import stratified
 from edgekit.devices import open_runner
-from edgekit.passes import quantize_onnx, quantize_tflite
+from edgekit.options.quantize import QuantizeOptions
+from edgekit.passes import quantize_onnx
 from edgekit.passes.base import Pass, PassContext
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.equalize import Scaled
 from edgekit.passes.integer_io import integer_io as read_integer_io
 from edgekit.passes.integer_io import output_steps
+from edgekit.passes.schemes import Scheme, SchemeRequest, scheme
 from edgekit.pipeline.quantize.equalizing import Equalized, equalized
 from edgekit.pipeline.quantize.gates import is_timed
 from edgekit.pipeline.quantize.kernels import KernelPlan, plan_kernels
 from edgekit.pipeline.quantize.measure import Measured, measure
-from edgekit.pipeline.quantize.options import QuantizeOptions
 from edgekit.pipeline.quantize.ranges import find_ranges
 from edgekit.pipeline.quantize.samples import Samples, calibration_feeds
 from edgekit.pipeline.quantize.saturating import SAMPLES, isa_of, reduce_range_where_saturating
 from edgekit.quality.account import Account, account
 from edgekit.quality.anomaly import refit_threshold
 from edgekit.quality.as_app import refusing
-from edgekit.quality.integer_selftest import CALIBRATED, SEED, selftest_of
+from edgekit.quality.integer_selftest import SEED, selftest_of
 from edgekit.quality.state import RULE
 from edgekit.types import Artifact, Card, Format, Signature, Step, Task
 
@@ -58,6 +59,11 @@ class Work:
     scaled: tuple[Scaled, ...] = ()
     notes: tuple[str, ...] = ()
     kernels: KernelPlan = field(default_factory=KernelPlan)
+
+    @property
+    def scheme(self) -> Scheme:
+        """How it is quantized."""
+        return scheme(self.options.scheme)
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ def prepare(parent: Artifact, options: QuantizeOptions, samples: Samples, folder
     """
     before = measure(parent, parent.card, samples.test, options.limit)
     work = Work(parent, options, samples, before, parent, notes=samples.notes)
-    if options.scheme not in CALIBRATED:
+    if not work.scheme.calibrated:
         return work
     ranges = find_ranges(parent, before.signature, samples.fit, options)
     given = Equalized(parent, ranges)
@@ -104,7 +110,7 @@ def _weighed(work: Work) -> KernelPlan:
     options, source = work.options, work.source
     if options.scheme != "int8" or options.integer_io:
         return KernelPlan()
-    on = options.on if is_timed(options) and not _is_free(work.before.signature) else None
+    on = options.device if is_timed(options) and not _is_free(work.before.signature) else None
     log.info("weighing kernels %s", f"on {on}" if on else "by what XNNPACK has for integers")
 
     def with_plan(keep: frozenset[str], products: frozenset[str]) -> Pass:
@@ -122,18 +128,13 @@ def _is_free(signature: Signature) -> bool:
 
 def quantizer_of(work: Work, keep_float: Collection[str], ranges: Calibration | None = None) -> Pass:
     """The pass that quantizes as ``work`` asks, all operators but those of ``keep_float``."""
+    return work.scheme.make(_request(work, frozenset(keep_float), ranges or work.ranges))
+
+
+def _request(work: Work, keep: frozenset[str] = frozenset(), ranges: Calibration | None = None) -> SchemeRequest:
     plan, options = work.kernels, work.options
-    given = (options.scheme, ranges or work.ranges, options.integer_io)
-    keep = frozenset(keep_float)
-    if work.parent.format is Format.ONNX:
-        return quantize_onnx.QuantizeOnnx(*given, keep_float=keep, float_kernels=plan.keep_float)
-    return quantize_tflite.QuantizeTflite(
-        *given,
-        keep_float=keep,
-        stateful=options.stateful,
-        products=plan.products - keep,
-        float_kernels=plan.keep_float if plan.weighed else None,
-    )
+    kernels = plan.keep_float if plan.weighed else None
+    return SchemeRequest(work.parent, ranges, options.integer_io, options.stateful, keep, kernels, plan.products)
 
 
 def make(work: Work, target: Path, keep: Collection[str] = (), why: Mapping[str, str] | None = None) -> Made:
@@ -151,7 +152,7 @@ def make(work: Work, target: Path, keep: Collection[str] = (), why: Mapping[str,
     notes = work.notes
     if isinstance(quantizer, quantize_onnx.QuantizeOnnx) and options.scheme == "int8" and work.samples.fit:
         some = calibration_feeds(work.source, stratified(work.samples.fit, SAMPLES, SEED), signature)
-        isa = isa_of(options.on)
+        isa = isa_of(options.device)
         with refusing("the compressed file"):
             quantizer, result, said = reduce_range_where_saturating(quantizer, work.source, result, some, isa)
         notes += said
@@ -168,7 +169,7 @@ def make(work: Work, target: Path, keep: Collection[str] = (), why: Mapping[str,
         after = measure(unpublished, card, work.samples.test, options.limit, work.before.probes)
     quality = () if after.quality is None else (after.quality.quality(after.runtime, "cpu"),)
     # the account counts the main graph; the products of a loop are hybrid in these schemes, too
-    integers = options.scheme in (*CALIBRATED, "int8-dynamic") or found.integer_operators > 0
+    integers = work.scheme.computes_on_integers or found.integer_operators > 0
     card = replace(card, quality=quality, selftest=selftest_of(after.outputs, integers, output_steps(unpublished)))
     write_card(target, card)
     return Made(target, card, after, found, step, notes[len(work.notes) :], quantizer)
@@ -227,8 +228,4 @@ def _refitted(work: Work, made: Artifact, card: Card, notes: tuple[str, ...]) ->
 
 def float_reasons(work: Work) -> dict[str, str]:
     """Operator, or type of operators -> why the scheme leaves it in float whatever it takes."""
-    options = work.options
-    given = (work.parent.path, options.scheme, options.integer_io, work.ranges)
-    if work.parent.format is Format.ONNX:
-        return quantize_onnx.float_reasons(*given)
-    return quantize_tflite.float_reasons(*given, measured=work.kernels.weighed)
+    return dict(work.scheme.float_reasons(_request(work, ranges=work.ranges)))

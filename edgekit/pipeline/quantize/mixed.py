@@ -9,14 +9,14 @@ from pathlib import Path
 
 from edgekit.artifact import sha256_model
 from edgekit.errors import ModelError
+from edgekit.options.quantize import INTEGERS_ONLY, QuantizeOptions
 from edgekit.passes.calibration_checks import listed
 from edgekit.passes.operators import check_names, named, operators
 from edgekit.pipeline.quantize.make import Made, Work, make
-from edgekit.pipeline.quantize.options import INTEGERS_ONLY, QuantizeOptions
 from edgekit.pipeline.quantize.plan import Plan, Sensitivity, load_plan
 from edgekit.pipeline.quantize.proof import Proof, prove
 from edgekit.quality.evaluate import drop
-from edgekit.quality.fidelity import FLOORS, Fidelity, Floor
+from edgekit.quality.fidelity import Fidelity, Floor
 from edgekit.quality.simulate import Simulation
 from edgekit.types import Artifact
 
@@ -28,8 +28,6 @@ SURE_DB = 15.0
 MARGIN_DB = 1.0
 """By how much the simulation has to be above the floor for its choice to be tried: it was within 0.1 dB of the file,
 but for operators that round inside."""
-_LEAVES = ("int8", "int8-weights")
-"""Schemes that leave operators in float by themselves."""
 
 Attempt = tuple[Plan | None, Made, Proof]
 
@@ -39,7 +37,7 @@ def whole(work: Work, target: Path) -> Attempt:
     made = make(work, target)
     proof = prove(work, made)
     fine = not proof.failures or (_loss_allowed(work, made) and work.options.min_snr is None)
-    if work.options.scheme not in _LEAVES or work.options.for_ in INTEGERS_ONLY or fine:
+    if not work.scheme.adapts or work.options.for_ in INTEGERS_ONLY or fine:
         return None, made, proof
     try:
         plan = ranked(work, proof)
@@ -80,7 +78,7 @@ def mixed(work: Work, target: Path, given: Plan | None) -> Attempt:
 
 def given_plan(artifact: Artifact, options: QuantizeOptions) -> Plan | None:
     """What the user wants in float, checked against the file; None where that is to be found."""
-    how = options.mixed
+    how = options.keep
     if how is None or how == "auto":
         return None
     known = operators(artifact)
@@ -97,7 +95,7 @@ def ranked(work: Work, proof: Proof) -> Plan:
     calls = proof.calls[:SAMPLES]
     with Simulation(proof.pair, calls) as simulation:
         log.info("what each of %d operators costs by itself", len(simulation.integers))
-        own = Floor(FLOORS[work.options.scheme])
+        own = Floor(work.scheme.floor_db)
         found = []
         for number in simulation.integers:
             alone = simulation.fidelity((number,), calls[:1])

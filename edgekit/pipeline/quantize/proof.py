@@ -18,7 +18,7 @@ from edgekit.pipeline.quantize.make import Made, Work
 from edgekit.pipeline.quantize.samples import held_feeds
 from edgekit.quality.arithmetic import compare, first_not_finite
 from edgekit.quality.as_app import Call, NotFiniteError, run_as_app
-from edgekit.quality.fidelity import FLOORS, Fidelity, Floor
+from edgekit.quality.fidelity import Fidelity, Floor
 from edgekit.quality.readings import Pair
 from edgekit.types import Array, Artifact
 
@@ -77,8 +77,8 @@ def prove(work: Work, made: Made) -> Proof:
     if work.source is not parent or prepared != parent.path.read_bytes():
         _require_same_in_float(prepared, pair.suffix, run.calls)
     compare(pair, run.calls).require("the compressed file")
-    asked, scheme = work.options.min_snr, work.options.scheme
-    return Proof(run.fidelity, Floor(FLOORS[scheme] if asked is None else asked), pair, run.calls)
+    asked = work.options.min_snr
+    return Proof(run.fidelity, Floor(work.scheme.floor_db if asked is None else asked), pair, run.calls)
 
 
 def _located(error: NotFiniteError, pair: Pair) -> QualityError:

@@ -10,6 +10,7 @@ from pathlib import Path
 from edgekit.artifact import sha256_model
 from edgekit.data.dataset import Dataset, stratified
 from edgekit.errors import DataError
+from edgekit.options.quantize import QuantizeOptions
 from edgekit.outputs import publishing
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.calibration_checks import missing_classes
@@ -17,7 +18,6 @@ from edgekit.passes.histogram import METHODS
 from edgekit.passes.observe import calibrate
 from edgekit.passes.transfer import transfer
 from edgekit.pipeline.learned_ranges import Learned, learned_in
-from edgekit.pipeline.quantize.options import QuantizeOptions
 from edgekit.pipeline.quantize.samples import SAMPLES, calibration_feeds, is_whole
 from edgekit.quality.integer_selftest import SEED
 from edgekit.types import Artifact, Feed, Signature
@@ -54,7 +54,7 @@ def find_ranges(artifact: Artifact, signature: Signature, fit: Dataset | None, o
             found = replace(found, samples=len(chosen))
         found = replace(found, notes=(*found.notes, *missing_classes(chosen)))
     if options.save_calibration is not None:
-        with publishing(options.save_calibration) as temporary:
+        with publishing(Path(options.save_calibration)) as temporary:
             found.save(temporary)
     return found
 

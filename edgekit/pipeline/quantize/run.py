@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +14,14 @@ from edgekit.data.dataset import Dataset
 from edgekit.devices import kept_workers
 from edgekit.errors import UsageError
 from edgekit.leftovers import scratch_folder
+from edgekit.options.base import with_options
+from edgekit.options.quantize import AUTO, QuantizeOptions
 from edgekit.outputs import publishing
+from edgekit.pipeline.quantize.checks import check_options, of_one_scheme, one_model
 from edgekit.pipeline.quantize.floor import check_floor
 from edgekit.pipeline.quantize.gates import check_drop, check_gain, check_growth, check_time
 from edgekit.pipeline.quantize.make import Made, Work, float_reasons, prepare, quantizer_of
 from edgekit.pipeline.quantize.mixed import given_plan, mixed, whole
-from edgekit.pipeline.quantize.options import QuantizeOptions, check_options, one_model, read_options
 from edgekit.pipeline.quantize.plan import Plan
 from edgekit.pipeline.quantize.result import QuantizePlan, QuantizeResult
 from edgekit.pipeline.quantize.samples import Samples, divided, held_feeds, samples_of
@@ -30,79 +32,49 @@ from edgekit.quality.paired import quality_document
 from edgekit.types import Artifact
 
 
-def quantize(
-    model: str | Path | Sequence[str | Path],
-    *,
-    scheme: str,
-    out: str | Path,
-    data: str | None = None,
-    max_drop: float | None = None,
-    **keywords: Any,
-) -> QuantizeResult:
-    """Quantizes ``model`` (.onnx or .tflite) into ``out``.
-
-    Args:
-        model: the file; for ``auto`` also several, of different formats, or a network.
-        scheme: ``int8``, ``int8-dynamic``, ``int8-weights``, ``int4-weights``, ``fp16``; for TFLite also ``int16x8``;
-            ``auto`` tries them on a device and takes the fastest within ``max_drop``.
-        data: calibrates on its train split and measures quality on its test split.
-        max_drop: largest loss of quality that is published, as a fraction.
-        keywords: the other fields of :class:`edgekit.pipeline.quantize.QuantizeOptions`; with ``auto`` also those of
-            :class:`edgekit.pipeline.auto.AutoOptions`.
-
-    Raises:
-        QualityError: the file grew, quality dropped by more than ``max_drop``, the outputs miss their floor, or it
-            fails as an app runs it; nothing is published.
-        ParityError: it does not compute what its own scales say; nothing is published.
-        ModelError, DataError, UnsupportedError, UsageError: what was given does not work; nothing is published.
-    """
-    options, auto = read_options(scheme, {"data": data, "max_drop": max_drop, **keywords})
-    if scheme == "auto":
-        from edgekit.pipeline.auto import quantize_auto
-
-        return quantize_auto(model, out, options, auto)
-    artifact = open_artifact(one_model(model, auto))
-    target = Path(out)
+def quantize_one(options: QuantizeOptions) -> QuantizeResult:
+    """Quantizes a float ``.onnx`` or ``.tflite`` file by one scheme; see :func:`edgekit.quantize`."""
+    options = of_one_scheme(options)
+    artifact = open_artifact(one_model(options))
+    target = Path(options.out)
     check_options(artifact, target, options)
-    return _quantized(artifact, target, options, samples_of(data, options.samples))
+    return _quantized(artifact, target, options, samples_of(options.data, options.samples))
 
 
-def plan_mixed(model: str | Path | Sequence[str | Path], *, scheme: str, out: str | Path, **keywords: Any) -> Plan:
-    """The plan of mixed precision that :func:`quantize` with ``mixed="auto"`` would apply, written to ``out`` (.json).
+@with_options(QuantizeOptions)
+def plan_mixed(options: QuantizeOptions) -> Plan:
+    """The plan of mixed precision that :func:`quantize_one` with ``mixed`` would apply, written to ``out`` (.json).
 
-    No model is written. ``keywords``: as of :func:`quantize`.
+    No model is written.
 
     Raises:
         ModelError, DataError, UnsupportedError, UsageError: what was given does not work; nothing is published.
     """
-    options, auto = read_options(scheme, {"mixed": "auto", **keywords})
-    artifact = open_artifact(one_model(model, auto))
-    check_options(artifact, Path(out), options, suffix=".json")
+    options = of_one_scheme(options)
+    artifact = open_artifact(one_model(options))
+    target = Path(options.out)
+    check_options(artifact, target, options, suffix=".json")
     with kept_workers(), scratch_folder() as folder:
         work = prepare(artifact, options, samples_of(options.data, options.samples), folder)
         plan, _, _ = mixed(work, folder / f"mixed.{artifact.format}", None)
         assert plan is not None
-    plan.save(Path(out))
+    plan.save(target)
     return plan
 
 
-def plan_quantize(
-    model: str | Path | Sequence[str | Path],
-    *,
-    scheme: str,
-    out: str | Path,
-    **keywords: Any,
-) -> QuantizePlan:
-    """What :func:`quantize` would do with the same arguments: ranges are found and kernels weighed, nothing is written.
+@with_options(QuantizeOptions)
+def plan_quantize(options: QuantizeOptions) -> QuantizePlan:
+    """What :func:`quantize_one` would do with the same arguments: ranges are found and kernels weighed, nothing is
+    written.
 
     Raises:
         ModelError, DataError, UnsupportedError, UsageError: what was given does not work.
     """
-    options, auto = read_options(scheme, keywords)
-    if scheme == "auto":
+    if options.scheme == AUTO:
         raise UsageError("--scheme auto finds its plan by making and timing files; --dry-run needs one scheme")
-    artifact = open_artifact(one_model(model, auto))
-    check_options(artifact, Path(out), options)
+    options = of_one_scheme(options)
+    artifact = open_artifact(one_model(options))
+    check_options(artifact, Path(options.out), options)
     plan = given_plan(artifact, options)
     with kept_workers(), scratch_folder() as folder:
         work = prepare(artifact, options, samples_of(options.data, options.samples), folder)
@@ -114,7 +86,7 @@ def plan_quantize(
 def quantize_on(
     artifact: Artifact, target: Path, options: QuantizeOptions, fit: Dataset, test: Dataset | None = None
 ) -> QuantizeResult:
-    """Like :func:`quantize`, with the samples given: ``fit`` for the ranges, ``test`` (None: nothing) to measure on.
+    """Like :func:`quantize_one` on samples of the caller: ``fit`` for the ranges, ``test`` to measure on.
 
     The caller measures the loss of quality where the file will run, so that the scheme's own floor is only a note.
     """
@@ -130,7 +102,7 @@ def _quantized(
     suffix = f".{artifact.format}"
     with kept_workers(), scratch_folder() as folder, publishing(target, suffix) as temporary:
         work = prepare(artifact, options, samples, folder)
-        plan, made, proof = whole(work, temporary) if options.mixed is None else mixed(work, temporary, plan)
+        plan, made, proof = whole(work, temporary) if options.keep is None else mixed(work, temporary, plan)
         check_growth(options, artifact, temporary)
         check_drop(options, work.before.quality, made.after.quality)
         binding = options.min_snr is not None or not (by_labels or options.max_drop is not None)
@@ -181,11 +153,16 @@ def _against(work: Work, made: Made, fidelity: dict[str, Any]) -> dict[str, Any]
 def _time(work: Work, made: Made) -> dict[str, Any] | None:
     """How long the file takes relative to its parent, on a sample of the calibration data where there is any."""
     options = work.options
-    if options.seconds is None or options.for_ != "cpu":
+    if not options.seconds or options.for_ != "cpu":
         return None
     with _sample(work) as sample:
         return time_ratio(
-            made.path, work.parent.path, options.seconds, options.on, shape=options.shape, input=options.input or sample
+            made.path,
+            work.parent.path,
+            options.seconds,
+            options.device,
+            shape=options.shape,
+            input=str(options.input) if options.input else sample,
         )
 
 

@@ -10,9 +10,11 @@ from typing import Any
 
 from edgekit.errors import RecipeError
 from edgekit.models.family import RECIPES
+from edgekit.options.base import with_options
+from edgekit.options.manage import RecipeCheckOptions, RecipeRunOptions, RecipeShowOptions
 from edgekit.pipeline.recipe.checks import check_plan
 from edgekit.pipeline.recipe.contents import Contents
-from edgekit.pipeline.recipe.execute import run_plan
+from edgekit.pipeline.recipe.execute import no_progress, run_plan
 from edgekit.pipeline.recipe.plan import Plan, Unit, make_plan, supplied
 from edgekit.pipeline.recipe.result import RecipeResult
 from edgekit.pipeline.recipe.state import WEIGHTS, Folder, parts_of
@@ -72,21 +74,20 @@ class ShowResult:
         }
 
 
-def check(recipe: str | Path) -> ShowResult:
+@with_options(RecipeCheckOptions)
+def check(options: RecipeCheckOptions) -> ShowResult:
     """Whether ``recipe`` can be run: every step, option, file, data set and device; nothing is looked up in a folder,
     and none of the user's own code is run.
-
-    Args:
-        recipe: a file, or a name of the zoo for the recipe that is shipped for it.
 
     Raises:
         RecipeError: with every mistake and its line.
     """
-    plan, _ = _checked(recipe)
+    plan, _ = _checked(options.recipe)
     return ShowResult(plan, RUNS / plan.recipe.name, tuple(_planned(unit, plan, "") for unit in plan.units))
 
 
-def show(recipe: str | Path, *, out: str | Path | None = None) -> ShowResult:
+@with_options(RecipeShowOptions)
+def show(options: RecipeShowOptions) -> ShowResult:
     """What running ``recipe`` would do, and what of it is done in the folder ``out`` (``runs/NAME`` without it).
 
     None of the user's own code is run, so that a factory counts by its file alone.
@@ -94,8 +95,8 @@ def show(recipe: str | Path, *, out: str | Path | None = None) -> ShowResult:
     Raises:
         RecipeError: as :func:`check`.
     """
-    plan, contents = _checked(recipe)
-    folder = Folder(RUNS / plan.recipe.name if out is None else Path(out))
+    plan, contents = _checked(options.recipe)
+    folder = Folder(RUNS / plan.recipe.name if options.out is None else Path(options.out))
     hashes: dict[Unit, str] = {}
     reasons: dict[Unit, str] = {}
     for unit in plan.units:
@@ -114,24 +115,21 @@ def show(recipe: str | Path, *, out: str | Path | None = None) -> ShowResult:
     return ShowResult(plan, folder.path, tuple(_planned(unit, plan, reasons[unit]) for unit in plan.units))
 
 
-def run(recipe: str | Path, *, out: str | Path | None = None, fresh: bool = False) -> RecipeResult:
+@with_options(RecipeRunOptions)
+def run(options: RecipeRunOptions) -> RecipeResult:
     """Runs every step of ``recipe`` that is not done in the folder ``out`` (``runs/NAME`` without it).
 
     A run that fails, or whose gate says no, stops what depends on it; the others go on. The result's ``failure()`` is
     what the program ends with.
-
-    Args:
-        recipe: a file, or a name of the zoo for the recipe that is shipped for it.
-        out: where checkpoints, model files and measurements go, and the records of what is done.
-        fresh: do everything again.
 
     Raises:
         RecipeError: as :func:`check`; nothing was run.
         UsageError: the folder cannot be written, or another run works in it.
         StorageError: the disk is full; what is finished is kept.
     """
-    plan, contents = _checked(recipe, runs=True)
-    return run_plan(plan, RUNS / plan.recipe.name if out is None else Path(out), contents, fresh)
+    plan, contents = _checked(options.recipe, runs=True)
+    place = RUNS / plan.recipe.name if options.out is None else Path(options.out)
+    return run_plan(plan, place, contents, fresh=options.fresh, progress=options.progress or no_progress)
 
 
 def _checked(recipe: str | Path, *, runs: bool = False) -> tuple[Plan, Contents]:

@@ -7,31 +7,18 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-import click
-
 from edgekit import registry
 from edgekit.devices import parse_device
 from edgekit.errors import EdgekitError, InputError, UsageError
 from edgekit.inputs import require_regular
 from edgekit.models.family import family
 from edgekit.passes.calibration import check_method
-from edgekit.pipeline.bench.options import BenchOptions, read_options
-from edgekit.pipeline.prune.options import PruneOptions, asked
-from edgekit.pipeline.quantize.options import QuantizeOptions, asked_mixed, asked_seconds, check_request
-from edgekit.pipeline.quantize.options import read_options as read_quantize_options
+from edgekit.pipeline.bench.checks import check as check_bench
+from edgekit.pipeline.prune.checks import check as check_prune
+from edgekit.pipeline.quantize.checks import check_request, of_one_scheme
 from edgekit.pipeline.recipe.contents import Contents, is_model
 from edgekit.pipeline.recipe.plan import ANY, Plan, Unit
-from edgekit.pipeline.recipe.verbs import (
-    FACTORY,
-    arguments,
-    listed,
-    names,
-    names_code,
-    reads_file,
-    takes_network,
-    verb,
-    writes_file,
-)
+from edgekit.pipeline.recipe.verbs import FACTORY, listed, names, verb
 from edgekit.recipe import Problem, RecipeStep
 from edgekit.types import Format
 
@@ -82,7 +69,7 @@ def _overwritten(unit: Unit, plan: Plan) -> Iterator[Problem]:
     """Files beside its own that more than one run of the step would write."""
     runs = [other.title for other in plan.units if other.step is unit.step]
     for name in unit.options:
-        if writes_file(unit.verb.options[name]) and len(runs) > 1:
+        if unit.verb.options[name].option.names == "output" and len(runs) > 1:
             text = (
                 f"{name}: {len(runs)} runs ({', '.join(runs)}) would write the same file; give each a step of its own"
             )
@@ -115,12 +102,12 @@ def _questions(step: RecipeStep, plan: Plan, contents: Contents) -> Iterator[tup
         if option is None:
             continue
         for value in listed(entry.value):
-            question = contents.data if name == "data" else _QUESTIONS.get(name)
-            if reads_file(option):
+            question = contents.data if option.option.names == "data" else _QUESTIONS.get(option.option.names)
+            if option.option.names == "input":
                 question = _must_be_there
-            elif names_code(option):
+            elif option.option.names == "code":
                 question = contents.code
-            elif takes_network(option) and isinstance(value, str):
+            elif option.option.names == "network" and isinstance(value, str):
                 question = None if plan.has_step(value) else contents.model if is_model(value) else contents.source
             if question is not None and isinstance(value, str):
                 yield name, value, question
@@ -144,13 +131,13 @@ def _format(text: str) -> None:
 
 def _runtime(text: str) -> None:
     for name in text.split(","):
-        if name.strip() not in registry.names("runtimes"):
+        if name.strip().partition(":")[0] not in registry.names("runtimes"):
             raise UsageError(f"no runtime is called {name!r}; there are: {', '.join(registry.names('runtimes'))}")
 
 
 _QUESTIONS: Mapping[str, Callable[[str], Any]] = {
-    "on": parse_device,
-    "to": _format,
+    "device": parse_device,
+    "format": _format,
     "runtime": _runtime,
     "calibration": _calibration,
 }
@@ -163,9 +150,9 @@ def _whole(unit: Unit, learned: Callable[[], bool]) -> None:
     """
     check = _CHECKS.get(unit.verb.name)
     if check is not None:
-        check(_parsed(unit), unit)
+        check(unit)
     elif unit.verb.name == "quantize":
-        _quantize(_parsed(unit), unit, learned)
+        _quantize(unit, learned)
 
 
 def _has_learned_ranges(unit: Unit, plan: Plan, contents: Contents) -> bool:
@@ -183,42 +170,28 @@ def _has_learned_ranges(unit: Unit, plan: Plan, contents: Contents) -> bool:
     return writer.verb.name == "finetune" and writer.options.get("qat") is True
 
 
-def _parsed(unit: Unit) -> dict[str, Any]:
-    """Every option of the command under its Python name, as its function gets it, defaults included."""
-    words = arguments(unit.options, unit.verb)
-    out = [] if not unit.gives else ["-o", unit.title]
-    try:
-        made = unit.verb.command.make_context(unit.verb.name, [*words, *out, "--", "input"])
-    except click.ClickException as error:
-        raise UsageError(error.format_message()) from error
-    return made.params
+def _parsed(unit: Unit) -> Any:
+    """The options of the run as its verb gets them, defaults included."""
+    return unit.verb.typed(unit.options, "input", unit.title if unit.gives else None)
 
 
-def _prune(given: Mapping[str, Any], unit: Unit) -> None:
-    rest = {name: given[name] for name in PruneOptions.__dataclass_fields__ if name in given}
-    asked(given["method"], given["amount"], given["data"], given["epochs"], given["seed"], PruneOptions(**rest))
-
-
-def _quantize(given: Mapping[str, Any], unit: Unit, learned: Callable[[], bool]) -> None:
+def _quantize(unit: Unit, learned: Callable[[], bool]) -> None:
     if unit.gathers or unit.suffix == ANY:  # auto has its own options; it tries the schemes there are
         return
-    rest = {name: given[name] for name in QuantizeOptions.__dataclass_fields__ if name in given and name != "scheme"}
-    rest["mixed"] = asked_mixed(given["mixed"], given["keep_float"])
-    rest["seconds"] = asked_seconds(given["seconds"])
-    options, _ = read_quantize_options(given["scheme"], rest)
+    options = of_one_scheme(_parsed(unit))
     known = options.data is None and options.calibration is None and learned()  # of use without either only
     check_request(unit.title, Format(unit.suffix.lstrip(".")), options, known)
 
 
-def _bench(given: Mapping[str, Any], unit: Unit) -> None:
-    if given["replay"] is not None:
+def _bench(unit: Unit) -> None:
+    options = _parsed(unit)
+    if options.replay is not None:
         raise UsageError("--replay brings its own models; leave it out: bench here takes those of the steps it is from")
-    fields = BenchOptions.__dataclass_fields__
-    read_options({name: value for name, value in given.items() if name in fields and value not in (None, ())})
+    check_bench(options)
 
 
-_CHECKS: Mapping[str, Callable[[Mapping[str, Any], Unit], None]] = {
-    "prune": _prune,
+_CHECKS: Mapping[str, Callable[[Unit], Any]] = {
+    "prune": lambda unit: check_prune(_parsed(unit)),
     "bench": _bench,
 }
 

@@ -1,32 +1,42 @@
-"""Runs what is not done of a recipe. A step is a command line, given to the command itself."""
+"""Runs what is not done of a recipe: each step is a call of its verb's function, in this process."""
 
 from __future__ import annotations
 
 import logging
 import shlex
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import click
-
 from edgekit.artifact import sha256_file
-from edgekit.errors import DeviceError, EdgekitError, StorageError, UsageError
+from edgekit.errors import DeviceError, EdgekitError, StorageError
+from edgekit.options.base import option_fields
 from edgekit.outputs import publishing
+from edgekit.pipeline.ending import conclude
 from edgekit.pipeline.recipe.contents import Contents
 from edgekit.pipeline.recipe.plan import Input, Plan, Unit, supplied
 from edgekit.pipeline.recipe.result import Outcome, RecipeResult
 from edgekit.pipeline.recipe.state import STATE, Folder, Record, key_of, parts_of
 from edgekit.pipeline.recipe.verbs import arguments
-from edgekit.recipe import SINK
 from edgekit.report.document import dumps, envelope, plain
 
 log = logging.getLogger("edgekit")
 
 
-def run_plan(plan: Plan, place: Path, contents: Contents, fresh: bool) -> RecipeResult:
+Progress = Callable[[str], AbstractContextManager[Callable[..., None] | None]]
+"""Name of a verb -> what its ``progress`` is while it runs."""
+
+
+def no_progress(verb: str) -> AbstractContextManager[None]:
+    """Progress for nobody."""
+    return nullcontext()
+
+
+def run_plan(
+    plan: Plan, place: Path, contents: Contents, *, fresh: bool = False, progress: Progress = no_progress
+) -> RecipeResult:
     """Runs every run of ``plan`` that is not done in the folder ``place``; ``fresh``: all of them.
 
     Raises:
@@ -36,7 +46,7 @@ def run_plan(plan: Plan, place: Path, contents: Contents, fresh: bool) -> Recipe
     start = time.monotonic()
     folder = Folder(place)
     with folder.locked(), _told_when_interrupted(place):
-        job = _Job(plan, folder, contents, fresh)
+        job = _Job(plan, folder, contents, fresh, progress)
         for number, unit in enumerate(plan.units, 1):
             job.outcomes[unit] = job.outcome(unit, f"[{number}/{len(plan.units)}] {unit.title}")
     return RecipeResult(plan, place, tuple(job.outcomes.values()), time.monotonic() - start)
@@ -58,8 +68,8 @@ def _told_when_interrupted(place: Path) -> Iterator[None]:
 class _Job:
     """One run of a recipe in a locked folder."""
 
-    def __init__(self, plan: Plan, folder: Folder, contents: Contents, fresh: bool) -> None:
-        self.plan, self.folder, self.contents, self.fresh = plan, folder, contents, fresh
+    def __init__(self, plan: Plan, folder: Folder, contents: Contents, fresh: bool, progress: Progress) -> None:
+        self.plan, self.folder, self.contents, self.fresh, self.progress = plan, folder, contents, fresh, progress
         self.outcomes: dict[Unit, Outcome] = {}
         self.hashes: dict[Unit, str] = {}
         """Of the files of the runs that went well."""
@@ -77,8 +87,7 @@ class _Job:
             if record is not None and not why:
                 log.info("%s: done already", title)
                 return self._well(unit, record, "kept", "", broken)
-            line = shlex.join(word for word in self.words(unit, usable) if word != "--")
-            log.info("%s: %s\n  edgekit %s %s", title, why, unit.verb.name, line)
+            log.info("%s: %s\n  %s", title, why, self.line(unit, usable))
             self.folder.forget(unit, record)
             return self._well(unit, self._done(unit, usable, parts), "done", why, broken)
         except _Refused as refused:
@@ -86,16 +95,27 @@ class _Job:
             code, document = refused.error.exit_code, refused.document
             return Outcome(unit, "failed", str(refused.error), code, document, without=broken)
 
-    def words(self, unit: Unit, usable: tuple[Input, ...]) -> list[str]:
-        """The command line of ``unit``, without the command."""
+    def values(self, unit: Unit) -> dict[str, Any]:
+        """The options of ``unit`` with files in place of the steps they name."""
         files = {name: str(self._file(other)) for name, other in unit.refers.items()}
-        words = arguments({**unit.options, **supplied(unit, self.plan.recipe.source.value), **files}, unit.verb)
+        values = {**unit.options, **supplied(unit, self.plan.recipe.source.value), **files}
         if unit.verb.gives == "files":
-            words += ["--name", unit.label, "-o", str(self.folder.path)]
-            words += ["--overwrite"] if "overwrite" in unit.verb.options else []  # the folder is the recipe's own
-        elif unit.gives:
-            words += ["-o", str(self.folder.path / unit.title)]
-        return [*words, "--", *(str(self._file(given.writer)) for given in usable)]
+            values["name"] = unit.label
+            if "overwrite" in unit.verb.options:  # the folder is the recipe's own
+                values["overwrite"] = True
+        return values
+
+    def place(self, unit: Unit) -> str | None:
+        """Where ``unit`` writes; None for one that only measures."""
+        if unit.verb.gives == "files":
+            return str(self.folder.path)
+        return str(self.folder.path / unit.title) if unit.gives else None
+
+    def line(self, unit: Unit, usable: tuple[Input, ...]) -> str:
+        """The command line that does the same."""
+        place = self.place(unit)
+        words = [*arguments(self.values(unit), unit.verb), *([] if place is None else ["-o", place])]
+        return shlex.join(["edgekit", unit.verb.name, *words, *(str(self._file(one.writer)) for one in usable)])
 
     def _file(self, writer: Unit | None) -> Path | str:
         if writer is None:
@@ -122,7 +142,7 @@ class _Job:
     def _done(self, unit: Unit, usable: tuple[Input, ...], parts: Mapping[str, Any]) -> Record:
         """Runs the command and keeps its record."""
         start = time.monotonic()
-        document = self._run(unit, self.words(unit, usable))
+        document = self._run(unit, usable)
         seconds = time.monotonic() - start
         if unit.verb.gives == "files":
             file = Path(document["artifacts"][0]["path"])
@@ -138,29 +158,33 @@ class _Job:
         self.folder.keep(unit, record)
         return record
 
-    def _run(self, unit: Unit, words: list[str]) -> dict[str, Any]:
-        """The document of the command.
+    def _run(self, unit: Unit, usable: tuple[Input, ...]) -> dict[str, Any]:
+        """The document of the verb's result.
 
         Raises:
-            _Refused: the command said no, or failed.
+            _Refused: the verb or its gate said no, or it failed.
             StorageError: the disk is full, which every later run would meet too.
         """
-        given: list[dict[str, Any]] = []
-        kept = self.folder.path / STATE / f"{unit.title}.json"  # a bench keeps its finished blocks beside it
+        kind, files = unit.verb.kind, [str(self._file(given.writer)) for given in usable]
+        known = {one.name for one in option_fields(kind.options)}
+        keywords = unit.verb.keywords(
+            self.values(unit), files if unit.verb.takes == "models" else files[0], self.place(unit)
+        )
+        if "journal" in known:  # a bench keeps its finished blocks beside its document
+            keywords["journal"] = self.folder.path / STATE / f"{unit.title}.json.part"
+        document: dict[str, Any] | None = None
         try:
-            with unit.verb.command.make_context(unit.verb.name, ["--json", str(kept), *words]) as context:
-                context.meta[SINK] = given.append
-                unit.verb.command.invoke(context)
+            with self.progress(unit.verb.name) if "progress" in known else nullcontext() as report:
+                result = kind.run(**keywords, **({} if report is None else {"progress": report}))
+            document = plain(result.document())
+            conclude(result)
         except StorageError:
             raise
         except EdgekitError as error:
-            raise _Refused(error, plain(given[-1]) if given else None) from error
-        except click.ClickException as error:
-            raise _Refused(UsageError(error.format_message())) from error
+            raise _Refused(error, document) from error
         except (ImportError, MemoryError) as error:
             text = f"{type(error).__name__}: {error}; 'edgekit doctor' says what is missing and how to get it"
             raise _Refused(DeviceError(text)) from error
-        document: dict[str, Any] = plain(given[-1])
         return document
 
     def _well(self, unit: Unit, record: Record, ended: Any, why: str, without: tuple[str, ...]) -> Outcome:

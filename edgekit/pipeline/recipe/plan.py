@@ -7,13 +7,13 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 from edgekit.limits import check
-from edgekit.pipeline.recipe.verbs import CODE_OF, FACTORY, Verb, listed, names, takes_network, verb, wrong
+from edgekit.pipeline.recipe.verbs import CODE_OF, FACTORY, Verb, listed, names, verb, wrong
 from edgekit.recipe import SOURCE, Problem, Recipe, RecipeStep, near
 from edgekit.types import Format
 
@@ -143,6 +143,7 @@ def make_plan(recipe: Recipe, problems: Sequence[Problem]) -> Plan:
     Raises:
         LimitError: more runs than a recipe may have.
     """
+    recipe = replace(recipe, steps=tuple(map(_renamed, recipe.steps)))
     plan = Plan(recipe, problems=list(problems))
     good = [step for step in recipe.steps if _check_step(step, plan.problems)]
     known = {step.name: step for step in recipe.steps}
@@ -165,6 +166,14 @@ def make_plan(recipe: Recipe, problems: Sequence[Problem]) -> Plan:
     return plan
 
 
+def _renamed(step: RecipeStep) -> RecipeStep:
+    """``step`` with the names that its options have now."""
+    if step.do not in names():
+        return step
+    kind = verb(step.do)
+    return replace(step, options={kind.named(name): entry for name, entry in step.options.items()})
+
+
 def _check_step(step: RecipeStep, problems: list[Problem]) -> bool:
     """Whether the step's command and each of its options are right on their own."""
     if step.do not in names():
@@ -177,12 +186,13 @@ def _check_step(step: RecipeStep, problems: list[Problem]) -> bool:
         if option is None:
             problems.append(Problem(entry.line, f"{step.do} has no {name!r}; {near(name, kind.options)}"))
             continue
-        values = listed(entry.value) if option.multiple or isinstance(entry.value, list) else [entry.value]
-        told = [wrong(kind, option, value) for value in values] or [f"{name} is an empty list; give at least one value"]
+        told = [wrong(option, value) for value in listed(entry.value)] or [
+            f"{name} is an empty list; give at least one value"
+        ]
         problems += [Problem(entry.line, text) for text in told if text]
     for name, option in kind.options.items():
         if option.required and name not in step.options and name != "data":
-            problems.append(Problem(step.line, f"{step.do} needs {name}: {option.help}"))
+            problems.append(Problem(step.line, f"{step.do} needs {name}: {option.option.help}"))
     return len(problems) == found
 
 
@@ -192,7 +202,7 @@ def _references(step: RecipeStep, known: Mapping[str, RecipeStep]) -> dict[str, 
     return {
         name: entry.value
         for name, entry in step.options.items()
-        if takes_network(options[name]) and isinstance(entry.value, str) and entry.value in known
+        if options[name].option.names == "network" and isinstance(entry.value, str) and entry.value in known
     }
 
 
@@ -287,7 +297,7 @@ def _choices(kind: Verb, options: Mapping[str, Any]) -> Iterator[tuple[dict[str,
 
 
 def _splits(kind: Verb, name: str) -> bool:
-    return not kind.options[name].multiple or _is_format(kind, name)
+    return not kind.options[name].several or _is_format(kind, name)
 
 
 def _is_format(kind: Verb, name: str) -> bool:

@@ -23,7 +23,7 @@ from edgekit.locks import hold
 from edgekit.outputs import publishing, remove_output, writable_folder
 from edgekit.pipeline.recipe.contents import Contents, is_code, is_model
 from edgekit.pipeline.recipe.plan import Input, Plan, Unit
-from edgekit.pipeline.recipe.verbs import listed, names_code, takes_network, writes_file
+from edgekit.pipeline.recipe.verbs import listed
 from edgekit.version import __version__
 
 STATE = ".recipe"
@@ -71,16 +71,17 @@ def parts_of(
     parts |= library_versions(*sorted(packages))
     for name, value in unit.options.items():
         parts[f"option {name}"] = value
+        what = unit.verb.options[name].option.names
         for text in map(str, listed(value)):
             if name in unit.refers:
                 parts[f"option {name}"] = hashes[unit.refers[name]]
-            elif name == "data":
+            elif what == "data":
                 parts[f"data {text}"] = contents.data(text)
-            elif takes_network(unit.verb.options[name]):
+            elif what == "network":
                 parts |= _network(f"network {text}", text, contents)
-            elif names_code(unit.verb.options[name]):
+            elif what == "code":
                 parts[f"code {text}"] = contents.code(text)
-            elif not writes_file(unit.verb.options[name]) and Path(text).is_file():
+            elif what != "output" and Path(text).is_file():
                 parts[f"file {text}"] = contents.file(text)
     for given in inputs:
         if given.writer is not None:

@@ -13,8 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgekit.artifact import open_artifact, sha256_file, write_card
 from edgekit.data.dataset import Dataset, split_indices
+from edgekit.options.quantize import QuantizeOptions
 from edgekit.pipeline.auto import candidates
-from edgekit.pipeline.quantize import QuantizeOptions, QuantizeResult
+from edgekit.pipeline.quantize import QuantizeResult
 from edgekit.types import Artifact
 
 WIDTH, CLASSES, COUNT = 64, 4, 400

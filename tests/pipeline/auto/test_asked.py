@@ -14,10 +14,10 @@ import edgekit
 from edgekit.artifact import open_artifact, write_card
 from edgekit.data.dataset import open_data
 from edgekit.errors import DataError, EdgekitError, ModelError, SourceError, UsageError
+from edgekit.options.quantize import QuantizeOptions
 from edgekit.passes.histogram import METHODS
-from edgekit.pipeline.auto import auto
 from edgekit.pipeline.auto.candidates import Candidate, first_candidates, further_candidates
-from edgekit.pipeline.auto.options import place_of, read_options, target_of
+from edgekit.pipeline.auto.checks import of_auto, place_of, target_of
 from edgekit.pipeline.auto.parents import float_files, read_given
 from edgekit.pipeline.auto.samples import real_samples, take_samples
 from edgekit.pipeline.auto.trial_store import TrialStore
@@ -27,14 +27,18 @@ from edgekit.types import Artifact, Card, DeviceSpec, Format, Signature, Task, T
 ASKED: dict[str, Any] = {"data": "digits", "max_drop": 0.01}
 
 
+def asked_options(given: dict[str, Any]) -> QuantizeOptions:
+    return of_auto(QuantizeOptions("m.onnx", scheme="auto", out="q", **given))
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
         ({"data": None}, "needs --data"),
         ({"max_drop": None}, "needs --max-drop"),
-        ({"max_drop": 1.5}, "from 0 to below 1"),
+        ({"max_drop": 1.5}, "--max-drop is 1.5; give 0 or more and less than 1"),
         ({"seconds": 0.0}, "more than 0"),
-        ({"seconds": float("nan")}, "more than 0"),
+        ({"seconds": float("nan")}, "--seconds is nan; give 0 or more"),
         ({"limit": 0}, "--limit is 0"),
         ({"threads": (0,)}, "1 or more"),
         ({"calibration": "guess"}, "guess"),
@@ -43,7 +47,8 @@ ASKED: dict[str, Any] = {"data": "digits", "max_drop": 0.01}
         ({"on": "mars"}, "no device is called"),
         ({"save_calibration": "r.json"}, "--save-calibration: of one scheme"),
         ({"integer_io": True}, "--integer-io: of one scheme"),
-        ({"mixed": "auto"}, "--mixed and --keep-float: of one scheme"),
+        ({"mixed": True}, "--mixed: of one scheme"),
+        ({"keep_float": "Relu"}, "--keep-float: of one scheme"),
     ],
 )
 def test_options(wasteful: Path, tmp_path: Path, given: dict[str, Any], said: str) -> None:
@@ -54,18 +59,20 @@ def test_options(wasteful: Path, tmp_path: Path, given: dict[str, Any], said: st
 
 def test_saved_ranges_that_are_not_there(wasteful: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
-        auto(wasteful, out=tmp_path / "q", calibration=str(tmp_path / "ranges.json"), **ASKED)
+        edgekit.quantize(
+            wasteful, scheme="auto", out=tmp_path / "q", calibration=str(tmp_path / "ranges.json"), **ASKED
+        )
 
 
 def test_options_of_auto_alone_and_several_models_are_refused_elsewhere(wasteful: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="belong to --scheme auto"):
-        edgekit.quantize(wasteful, scheme="fp16", out=tmp_path / "q.onnx", threads=(2,))
+        edgekit.quantize(wasteful, scheme="fp16", out=tmp_path / "q.onnx", threads=(2,), seconds=0)
     with pytest.raises(UsageError, match="2 models were given"):
-        edgekit.quantize([wasteful, wasteful], scheme="fp16", out=tmp_path / "q.onnx")
+        edgekit.quantize([wasteful, wasteful], scheme="fp16", out=tmp_path / "q.onnx", seconds=0)
 
 
 def test_models(wasteful: Path, tmp_path: Path) -> None:
-    edgekit.quantize(wasteful, scheme="fp16", out=tmp_path / "half.onnx")
+    edgekit.quantize(wasteful, scheme="fp16", out=tmp_path / "half.onnx", seconds=0)
     (tmp_path / "broken.onnx").write_bytes(b"no")
     cases: list[tuple[list[object], type[EdgekitError], str]] = [
         ([], UsageError, "no model was given"),
@@ -99,14 +106,14 @@ def test_where_it_goes(tmp_path: Path, wasteful: Path, answers: str) -> None:
     assert place_of(target_of("best.onnx", ("onnx",)), "net", "onnx") == Path("best.onnx")
     assert place_of(target_of(tmp_path, ("onnx",)), "net", "onnx") == tmp_path / "net-auto.onnx"
     with pytest.raises(UsageError, match="choose another place"):
-        auto(wasteful, out="/proc/none/best", data=answers, max_drop=0.01)
+        edgekit.quantize(wasteful, scheme="auto", out="/proc/none/best", data=answers, max_drop=0.01)
     with pytest.raises(UsageError, match="the model itself"):
-        auto(wasteful, out=wasteful.with_suffix(""), data=answers, max_drop=0.01)
+        edgekit.quantize(wasteful, scheme="auto", out=wasteful.with_suffix(""), data=answers, max_drop=0.01)
     (tmp_path / "apart").mkdir()
     apart = tmp_path / "apart" / "m.onnx"
     onnx.save(onnx.load(str(wasteful)), str(apart), save_as_external_data=True, location="m.bin", size_threshold=0)
     with pytest.raises(UsageError, match=r"keeps its weights in m\.bin beside it"):
-        auto(apart, out=tmp_path / "best", data=answers, max_drop=0.01)
+        edgekit.quantize(apart, scheme="auto", out=tmp_path / "best", data=answers, max_drop=0.01)
 
 
 def test_ranges_choice_and_figures_are_of_different_samples() -> None:
@@ -137,7 +144,7 @@ def test_an_anomaly_detector_is_judged_on_both_kinds() -> None:
 def test_data_of_other_classes_are_refused_before_any_candidate_is_made(wasteful: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=np.zeros((40, 64), np.float32), labels=np.arange(40) % 9)
     with pytest.raises(DataError, match="the model has 4 outputs"):
-        auto(wasteful, data=f"npz:{tmp_path / 'x.npz'}", max_drop=0.01, out=tmp_path / "q")
+        edgekit.quantize(wasteful, scheme="auto", data=f"npz:{tmp_path / 'x.npz'}", max_drop=0.01, out=tmp_path / "q")
 
 
 def test_data_without_labels(tmp_path: Path) -> None:
@@ -168,17 +175,17 @@ def test_so_few_samples_that_all_are_judged_on_is_said(tmp_path: Path) -> None:
 
 def test_what_is_tried_where_ranges_lose_too_much(wasteful: Path) -> None:
     parent = open_artifact(wasteful)
-    options = read_options(ASKED)
+    options = asked_options(ASKED)
     lost = Candidate(parent, "int8", "minmax")
     assert [one.calibration for one in further_candidates(lost, options)] == ["percentile", "entropy", "mse"]
     assert further_candidates(Candidate(parent, "fp16"), options) == []
-    assert further_candidates(lost, read_options({**ASKED, "calibration": "minmax"})) == []
+    assert further_candidates(lost, asked_options({**ASKED, "calibration": "minmax"})) == []
     card = Card("net", "custom", Task(), Signature((), ()), ranges={"w": [0, 1]})
     trained = replace(parent, card=card)
     learnt = next(one for one in first_candidates(trained, options) if one.scheme == "int8")
     assert learnt.name == "onnx int8 learnt"
     assert [one.calibration for one in further_candidates(learnt, options)] == list(METHODS)
-    asked = read_options({**ASKED, "calibration": "mse"})
+    asked = asked_options({**ASKED, "calibration": "mse"})
     assert [one.calibration for one in first_candidates(trained, asked) if one.scheme == "int8"] == ["mse"]
 
 
@@ -186,18 +193,18 @@ def test_ways_to_run_a_file(wasteful: Path, conv_tflite: Path, other_python: str
     parents = [open_artifact(wasteful), open_artifact(conv_tflite)]
     cpu, notes = DeviceSpec("cpu", "cpu"), []
     monkeypatch.setenv(TFLITE_PYTHON, other_python)
-    found = find_ways(parents, cpu, read_options({**ASKED, "threads": (1, 2, 2)}), notes)
+    found = find_ways(parents, cpu, asked_options({**ASKED, "threads": (1, 2, 2)}), notes)
     assert [way.name for way in found[Format.ONNX]] == ["onnxruntime", "onnxruntime × 2 threads"]
     assert [way.runtime for way in found[Format.TFLITE]] == ["litert", "litert", "tflite-runtime", "tflite-runtime"]
     assert found[Format.TFLITE][-1].device.kind == "python"
     monkeypatch.delenv(TFLITE_PYTHON)
-    found = find_ways(parents, cpu, read_options(ASKED), notes)
+    found = find_ways(parents, cpu, asked_options(ASKED), notes)
     assert [way.runtime for way in found[Format.TFLITE]] == ["litert"]
-    named = find_ways(parents, cpu, read_options({**ASKED, "runtime": "litert"}), [])
+    named = find_ways(parents, cpu, asked_options({**ASKED, "runtime": "litert"}), [])
     assert (named[Format.ONNX], [way.runtime for way in named[Format.TFLITE]]) == ((), ["litert"])
     for name, said in (("torch", "runs .pt2 files"), ("lightert", "no runtime is called")):
         with pytest.raises(UsageError, match=said):
-            find_ways(parents, cpu, read_options({**ASKED, "runtime": name}), [])
+            find_ways(parents, cpu, asked_options({**ASKED, "runtime": name}), [])
     assert notes == ["tflite-runtime is not installed on cpu, so nothing was tried in it"]
 
 

@@ -14,8 +14,8 @@ import pytest
 
 import edgekit
 from edgekit.artifact import open_artifact, sha256_file
-from edgekit.passes import quantize_onnx
-from edgekit.pipeline.auto import AutoResult, auto
+from edgekit.passes.schemes import schemes
+from edgekit.pipeline.auto import AutoResult, candidates
 from edgekit.report.auto import render_auto
 from edgekit.report.document import dumps
 from edgekit.report.text import show
@@ -49,7 +49,9 @@ def device(tmp_path: Path) -> str:
 @pytest.fixture
 def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """``only(scheme, …)``: the schemes that are tried from now on; every one of them costs starts of workers."""
-    return lambda *schemes: monkeypatch.setattr(quantize_onnx, "SCHEMES", schemes)
+    return lambda *wanted: monkeypatch.setattr(
+        candidates, "schemes", lambda format_: [one for one in schemes(format_) if one.name in wanted]
+    )
 
 
 def rows(document: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +66,7 @@ def test_the_fastest_that_answers_rightly_is_chosen(
     planted("int8-weights", 0, sign=-1.0)
     planted("int8-dynamic", 100)
     planted("int8", 0, note="deadly")
-    result = auto(wasteful, data=answers, out=tmp_path / "best", on=device, **QUICK)
+    result = edgekit.quantize(wasteful, scheme="auto", data=answers, out=tmp_path / "best", on=device, **QUICK)
     document = json.loads(dumps(result.document()))
     found = rows(document)
     assert document["scheme"] == "auto"
@@ -131,7 +133,7 @@ def test_where_ranges_lose_too_much_the_other_ways_to_find_them_are_tried(
     planted("int8 percentile", 0, sign=-1.0)
     planted("int8 entropy", 0)
     planted("int8 mse", 0)
-    result = auto(wasteful, data=answers, out=tmp_path / "best", **QUICK)
+    result = edgekit.quantize(wasteful, scheme="auto", data=answers, out=tmp_path / "best", **QUICK)
     tried = {trial.candidate.calibration: trial for trial in result.trials if trial.candidate.scheme == "int8"}
     assert list(tried) == ["minmax", "percentile", "entropy", "mse"]
     assert result.chosen is tried["entropy"]
@@ -148,7 +150,7 @@ def test_where_no_ranges_keep_the_limit_mixed_precision_is_tried(
     only("int8")
     planted("int8", 0, sign=-1.0)
     asked = {"data": answers, "out": tmp_path / "best", "calibration": "minmax"}
-    result = auto(nets(tmp_path / "small.onnx", 2), **asked, **QUICK)
+    result = edgekit.quantize(nets(tmp_path / "small.onnx", 2), scheme="auto", **asked, **QUICK)
     _, plain, mixed = result.trials
     assert "loses" in plain.why
     assert mixed.name == "onnx int8 minmax mixed, onnxruntime"
@@ -164,7 +166,7 @@ def test_the_choice_is_held_to_its_limit_on_samples_that_it_was_not_made_on(
     """A fast file that is wrong on the test split alone: judged well, then not shipped."""
     only("fp16")
     planted("fp16", 0, marked=2.0)
-    result = auto(wasteful, data=answers, out=tmp_path, **QUICK)
+    result = edgekit.quantize(wasteful, scheme="auto", data=answers, out=tmp_path, **QUICK)
     document = result.document()
     assert document["chosen"]["scheme"] == "float"
     fast = rows(document)["fp16"]

@@ -205,10 +205,10 @@ def test_real_input(folder: Path, models: tuple[str, str]) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"scenario": "turbo"}, UsageError, "no scenario is called"),
+        ({"scenario": "turbo"}, UsageError, "--scenario is 'turbo'; there are: single-stream"),
         ({"seconds": 0}, UsageError, "more than 0"),
         ({"threads": [0]}, UsageError, "give 1 or more"),
-        ({"workers": 0}, UsageError, "1 to 16"),
+        ({"workers": 0}, UsageError, "--workers is 0; give 1 or more and at most 16"),
         ({"batch": 8}, UsageError, "needs --scenario offline"),
         ({"fail_slower": 3.0, "models": 1}, UsageError, "nothing to compare with"),
         ({"runtime": "litert"}, UsageError, "cannot run"),
@@ -289,10 +289,10 @@ def test_compare_of_saved_results(saved: Path, tmp_path: Path) -> None:
 
 def test_gate_of_compare(saved: Path, tmp_path: Path) -> None:
     slow = compare(scaled(saved, tmp_path / "a.json", FAR), saved, fail_slower=3)
-    assert isinstance(slow.gate(), GateError)
+    assert isinstance(slow.failure(), GateError)
     assert slow.document()["gate"] == {"fail_slower": 3, "outcome": "slower"}
     fast = compare(scaled(saved, tmp_path / "b.json", 1 / FAR), saved, fail_slower=3)
-    assert fast.gate() is None
+    assert fast.failure() is None
     assert fast.document()["gate"]["outcome"] == "passed"
 
 

@@ -19,7 +19,8 @@ from edgekit.bench.schedule import Plan
 from edgekit.bench.session import TakenBlock
 from edgekit.errors import InputError
 from edgekit.pipeline.bench import bench
-from edgekit.pipeline.bench.journal import FRESH_S, Journal, Part
+from edgekit.pipeline.bench.journal import Journal, Part
+from edgekit.pipeline.checkpoint_log import FRESH_S
 
 PLAN = Plan(8, 1000, 5000, 2, WarmupRule(1, 50, 50))
 WHAT = {"models": ["a"], "seed": 0}

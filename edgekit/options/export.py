@@ -1,0 +1,59 @@
+"""Options of ``edgekit export``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgekit.options.base import Options, changed, option
+from edgekit.options.shared import DATA, FACTORY, INPUT, SHAPE, TOLERANCE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions(Options):
+    """What is asked of ``export``."""
+
+    source: str | Path = field(
+        kw_only=False,
+        metadata=option(
+            "A zoo name, a checkpoint, file.py:factory, package.module:factory, a .pt2 or .keras file, a SavedModel "
+            "folder, timm:NAME or hf:NAME_OR_FOLDER.",
+            metavar="SOURCE",
+            takes="source",
+        ),
+    )
+    to: Sequence[str] = field(
+        metadata=option("onnx, tflite or pt2; may be repeated.", metavar="FORMAT", names="format")
+    )
+    dynamic: Sequence[str] | Mapping[str, Mapping[int, str]] = field(
+        default=(),
+        metadata=option("An axis that may vary: image:0=batch.", metavar="INPUT:AXIS=NAME"),
+    )
+    opset: int | None = field(default=None, metadata=option("ONNX operator set (18 without it).", metavar="N"))
+    data: str | None = field(default=None, metadata=DATA)
+    channels_last: bool = field(
+        default=False, metadata=option("Take inputs of rank 4 as (N, H, W, C), as cameras deliver them.")
+    )
+    stateful: bool = field(default=False, metadata=option("LSTM and RNN in .tflite keep their state between calls."))
+    streaming: bool = field(
+        default=False,
+        metadata=option("One step a run, recurrent state as inputs and outputs: NAME-step."),
+    )
+    factory: str | None = field(default=None, metadata=FACTORY)
+    name: str | None = field(
+        default=None,
+        metadata=option("File name without suffix; the network's own without it.", metavar="NAME"),
+    )
+    shape: Sequence[str] = field(
+        default=(),
+        metadata=changed(
+            SHAPE, help="INPUT=1x576, or NAME=576 for a --dynamic NAME: other sizes than those of its examples."
+        ),
+    )
+    input: str | Path | None = field(default=None, metadata=INPUT)
+    tolerance: float | None = field(default=None, metadata=TOLERANCE)
+    overwrite: bool = field(default=False, metadata=option("Replace files that were made from other weights."))
+    out: str | Path = field(
+        metadata=option("Folder for the files.", metavar="DIR", flags=("-o", "--out"), gives="files")
+    )

@@ -1,0 +1,82 @@
+"""Options of the verbs that look at finished files: ``eval``, ``verify``, ``run``, ``inspect``, ``compare``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgekit.options.base import Options, changed, option
+from edgekit.options.shared import DATA, FACTORY, FAIL_SLOWER, INPUT, LIMIT, ON, RUNTIME, SHAPE, THREADS, TOLERANCE
+
+_MODEL = option("A model file.", metavar="MODEL", takes="model")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalOptions(Options):
+    """What is asked of ``eval``."""
+
+    model: str | Path = field(kw_only=False, metadata=_MODEL)
+    data: str = field(metadata=DATA)
+    on: str = field(default="cpu", metadata=ON)
+    runtime: str | None = field(default=None, metadata=RUNTIME)
+    limit: int | None = field(default=None, metadata=LIMIT)
+    threads: int = field(default=1, metadata=THREADS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyOptions(Options):
+    """What is asked of ``verify``."""
+
+    model: str | Path = field(kw_only=False, metadata=_MODEL)
+    against: str | Path = field(
+        metadata=option("A model file, or the network it came from.", metavar="MODEL_OR_SOURCE", names="network")
+    )
+    factory: str | None = field(default=None, metadata=FACTORY)
+    data: str | None = field(default=None, metadata=DATA)
+    shape: Sequence[str] = field(default=(), metadata=SHAPE)
+    input: str | Path | None = field(default=None, metadata=INPUT)
+    tolerance: float | None = field(default=None, metadata=TOLERANCE)
+    runtime: str | None = field(default=None, metadata=RUNTIME)
+    on: str = field(default="cpu", metadata=ON)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions(Options):
+    """What is asked of ``run``."""
+
+    model: str | Path = field(kw_only=False, metadata=_MODEL)
+    inputs: str | Path | Sequence[str | Path] = field(
+        default=(),
+        kw_only=False,
+        metadata=option("Images, recordings, sentences, .csv, .npz or noise:N.", metavar="[INPUT]...", takes="words"),
+    )
+    on: str = field(default="cpu", metadata=ON)
+    runtime: str | None = field(default=None, metadata=RUNTIME)
+    out: str | Path | None = field(
+        default=None,
+        metadata=option(
+            "Write the whole outputs here, or generated images.", metavar="OUT.npz|OUT.png", flags=("-o", "--out")
+        ),
+    )
+    top: int = field(default=5, metadata=option("Labels to print.", metavar="N", at_least=1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectOptions(Options):
+    """What is asked of ``inspect``."""
+
+    model: str | Path = field(
+        kw_only=False, metadata=changed(_MODEL, help="A model file, or a saved calibration (.json).")
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareOptions(Options):
+    """What is asked of ``compare``."""
+
+    a: str | Path = field(
+        kw_only=False, metadata=option("The saved result that is judged.", metavar="A.json", takes="words")
+    )
+    b: str | Path = field(kw_only=False, metadata=option("The baseline.", metavar="B.json", takes="words"))
+    fail_slower: float | None = field(default=None, metadata=FAIL_SLOWER)

@@ -1,0 +1,43 @@
+"""Options that several verbs have: their metadata, said once."""
+
+from __future__ import annotations
+
+from edgekit.options.base import option
+
+DATA = option(
+    "Data set: digits, breast-cancer, cifar10, fsdd, sst2, etth1, images:DIR, audio:DIR, text:FILE.tsv, "
+    "series:FILE.csv, table:FILE.csv, npz:FILE; @train or @test.",
+    metavar="DATA",
+    names="data",
+)
+SEED = option("Seed.", metavar="N", at_least=0)
+LIMIT = option("Use the first N samples only.", metavar="N", at_least=1)
+ON = option("cpu, python:/path/to/python, ssh://user@host, or a saved name.", metavar="DEVICE", names="device")
+TRAIN_ON = option("Where to train.", metavar="DEVICE", choices=("cpu", "cuda"), aliases=("device",))
+RUNTIME = option(
+    "onnxruntime[:PROVIDER], litert[:cpu|:gpu|:npu], tflite-runtime, torch[:eager|:compile|:cudagraph], tensorflow.",
+    metavar="NAME",
+    names="runtime",
+)
+SHAPE = option("INPUT=1x576 or DIMENSION=576, for free axes.", metavar="NAME=N[xN]")
+INPUT = option("One real sample (.npz, .npy, .jpg, .wav, .csv), besides the others.", metavar="FILE", names="input")
+FACTORY = option("What builds the network of a checkpoint of your own.", metavar="file.py:NAME", names="code")
+THREADS = option("Threads of the runtime.", metavar="N", at_least=1)
+TOLERANCE = option("Largest absolute difference that passes.", metavar="T", at_least=0)
+MAX_DROP = option(
+    "Largest loss of quality to publish, as a fraction (0.01: one point of accuracy).",
+    metavar="D",
+    at_least=0,
+    below=1,
+)
+CHECKPOINT = option(
+    "Checkpoint to write (.safetensors).", metavar="OUT.safetensors", flags=("-o", "--out"), gives="checkpoint"
+)
+EPOCHS = option("Passes over the data.", metavar="N", at_least=1)
+LR = option("Peak learning rate.", metavar="RATE", above=0)
+PROCESSES = option("Data-parallel processes, one a GPU on cuda.", metavar="N", at_least=1)
+OVERRIDES = option("Fields of edgekit.models.family.Hyperparameters to replace.", python=True)
+PROGRESS = option("Called after each epoch with its number, their number, loss, score, name of the score.", python=True)
+FAIL_SLOWER = option(
+    "Exit 1 if slower by more than this, 5 if the noise does not allow to say.", metavar="PERCENT", at_least=0
+)

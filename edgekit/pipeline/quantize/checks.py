@@ -1,0 +1,156 @@
+"""Everything about the options of ``edgekit quantize`` that can be refused before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from edgekit.errors import ModelError, QualityError, UnsupportedError, UsageError
+from edgekit.options.quantize import INTEGERS_ONLY, QuantizeOptions
+from edgekit.outputs import check_output, output_suffix
+from edgekit.passes.calibration import check_method
+from edgekit.passes.schemes import check_scheme
+from edgekit.quality.account import quantized_already
+from edgekit.quality.contents import operators
+from edgekit.quality.half_weights import half_weights
+from edgekit.quality.state import keeps_state
+from edgekit.types import Artifact, Format
+
+_WITHOUT_INTEGER_FORM = {
+    Format.TFLITE: (
+        "UNIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_LSTM", "RNN", "WHILE",
+    ),
+    Format.ONNX: ("RNN", "GRU", "LSTM", "Loop", "Scan"),
+}  # fmt: skip
+"""Recurrent operators that compute in float whatever their weights are; a GRU is a WHILE in TFLite."""
+
+
+def of_one_scheme(options: QuantizeOptions) -> QuantizeOptions:
+    """The options of one scheme, with what follows from them.
+
+    Raises:
+        UsageError: options that exclude each other, or that belong to ``auto``.
+    """
+    if options.of_auto():
+        given = ", ".join(options.of_auto())
+        raise UsageError(f"these options belong to --scheme auto, which chooses by time: {given}; leave them out")
+    if options.mixed and options.keep_float:
+        raise UsageError("--mixed finds the layers that stay in float, --keep-float names them; drop one")
+    if options.for_ != "cpu" and options.on is not None:
+        raise UsageError(f"--for {options.for_} says what the target is, --on {options.on} another; drop one")
+    return replace(
+        options,
+        seconds=1.0 if options.seconds is None else options.seconds,
+        integer_io=options.integer_io or options.for_ in INTEGERS_ONLY,
+    )
+
+
+def one_model(options: QuantizeOptions) -> str | Path:
+    """The one file to quantize; raises UsageError for several."""
+    models = options.models if isinstance(options.models, tuple) else (options.models,)
+    if len(models) != 1:
+        raise UsageError(f"{len(models)} models were given; one at a time is quantized, only --scheme auto takes more")
+    return cast("str | Path", models[0])
+
+
+def check_options(artifact: Artifact, target: Path, options: QuantizeOptions, suffix: str | None = None) -> None:
+    """Everything that can be refused before any work.
+
+    Raises:
+        UsageError: options that make no sense, or a place that cannot be written.
+        UnsupportedError, ModelError: the file has no such scheme, or is quantized already.
+        QualityError: a target without floating point, and operators that would compute in it.
+    """
+    learned = options.calibration is None and artifact.card is not None and artifact.card.ranges is not None
+    planned = suffix is not None
+    check_request(artifact.path, artifact.format, options, learned, planned)
+    own = f".{artifact.format}"
+    if suffix is not None and output_suffix(target, suffix).lower() != suffix:
+        raise UsageError(f"-o {target} must end in {suffix}: it is the plan that is written, no model")
+    if suffix is None and output_suffix(target, own).lower() != own:
+        raise UsageError(f"-o {target} must end in {own}, as the model does: quantizing keeps the format")
+    if target.resolve() == artifact.path.resolve():
+        raise UsageError(f"-o names the model itself ({target}); give another name, the parent is kept")
+    evidence = quantized_already(artifact)
+    if evidence:
+        raise ModelError(f"{artifact.path} is quantized already ({evidence}); give the float file it was made from")
+    if options.scheme == "fp16" and half_weights(artifact):
+        raise ModelError(f"the weights of {artifact.path} are float16 already; int8-weights halves them once more")
+    if options.stateful and keeps_state(artifact) is None:
+        raise UsageError(f"--stateful: no operator of {artifact.path} keeps a state in variables; leave it out")
+    check_output(target)
+    if options.save_calibration is not None:
+        check_output(Path(options.save_calibration))
+    kinds = operators(artifact)
+    if "VAR_HANDLE" in kinds:
+        raise UnsupportedError(
+            f"{artifact.path} keeps its state in resource variables (VAR_HANDLE), beside which edgekit quantizes "
+            "nothing yet; export the network with its state as inputs and outputs (--streaming), or keep the float file"
+        )
+    _check_integers(artifact, options, kinds)
+
+
+def _check_integers(artifact: Artifact, options: QuantizeOptions, kinds: Iterable[str]) -> None:
+    """Refuses a recurrent network for a target without floating point, except for LSTM in one direction in TFLite.
+
+    Raises:
+        QualityError: operators that would compute in float are in it.
+    """
+    if options.for_ not in INTEGERS_ONLY:
+        return
+    found = [kind for kind in kinds if kind in _WITHOUT_INTEGER_FORM[artifact.format]]
+    if found:
+        as_gru = " (a loop, as a GRU is)" if "WHILE" in found else ""
+        raise QualityError(
+            f"--for {options.for_} computes on integers only, and {artifact.path} holds {', '.join(found)}{as_gru}, "
+            "whose full-integer form edgekit does not write yet; nothing was published. Take an nn.LSTM in one "
+            "direction, exported to TFLite, or leave --for out for a CPU: --scheme int8-weights"
+        )
+
+
+def check_request(
+    name: str | Path, format_: Format, options: QuantizeOptions, learned: bool = False, planned: bool = False
+) -> None:
+    """What can be refused before the file is there: what is wrong with ``options`` for a file of ``format_``.
+
+    Args:
+        name: what messages call the file.
+        learned: it carries ranges that were learnt in training.
+        planned: a plan of mixed precision is wanted, no file.
+
+    Raises:
+        UnsupportedError: no such scheme for the format.
+        UsageError: options that make no sense, or not together.
+    """
+    if format_ not in (Format.ONNX, Format.TFLITE):
+        raise UnsupportedError(f"{name} is a {format_} model; export it first (--to onnx or tflite) and quantize that")
+    scheme = check_scheme(options.scheme, format_)
+    if options.for_ in INTEGERS_ONLY and options.scheme not in ("int8", "int16x8"):
+        raise UsageError(
+            f"--for {options.for_} computes on integers only, and --scheme {options.scheme} computes in float: give "
+            "--scheme int8"
+        )
+    if options.stateful and format_ is not Format.TFLITE:
+        raise UsageError(f"--stateful is for .tflite files, whose operators may keep a state; {name} is {format_}")
+    if options.max_drop is not None and options.data is None:
+        raise UsageError("--max-drop needs --data to measure the drop on")
+    from_file = options.calibration is not None and options.calibration.endswith(".json")
+    if options.calibration is not None and not from_file:
+        check_method(options.calibration)
+    if scheme.calibrated and options.data is None and not from_file and not learned:
+        raise UsageError(
+            f"scheme {options.scheme} calibrates on real samples: give --data (cifar10, images:DIR, npz:FILE). Without "
+            "data there are int8-dynamic, int8-weights and fp16"
+        )
+    _check_mixed(options, planned=planned)
+
+
+def _check_mixed(options: QuantizeOptions, *, planned: bool) -> None:
+    if options.keep is None:
+        return
+    if options.scheme == "fp16":
+        raise UsageError("--mixed keeps layers out of integers, and --scheme fp16 has none; leave it out")
+    if planned and not options.mixed:
+        raise UsageError("-o names a plan to write, so --mixed has to find one: give --mixed")

@@ -1,0 +1,48 @@
+"""The verbs that can be steps of a recipe: their options, and the function that does them, imported when it is called.
+
+Third parties add a :class:`StepKind` with an entry point of the group ``edgekit.steps``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from edgekit.options.base import Options
+from edgekit.options.bench import BenchOptions
+from edgekit.options.export import ExportOptions
+from edgekit.options.measure import EvalOptions, VerifyOptions
+from edgekit.options.prune import PruneOptions
+from edgekit.options.quantize import QuantizeOptions
+from edgekit.options.train import FinetuneOptions, TrainOptions
+
+
+@dataclass(frozen=True, slots=True)
+class StepKind:
+    """A verb as a step.
+
+    Attributes:
+        options: its options. One of its arguments says what it takes, ``out`` what it hands on.
+        function: ``module:name`` of a function that takes the fields of ``options`` as keywords; its result has
+            ``document()``, and may have ``failure()`` and ``delivered()`` (:mod:`edgekit.pipeline.ending`). The
+            document of a step that hands on ``files`` has ``artifacts``, of one with a ``file`` an ``artifact``.
+    """
+
+    options: type[Options]
+    function: str
+
+    def run(self, **options: Any) -> Any:
+        """Does it; ``options`` by the names of the fields."""
+        module, _, name = self.function.partition(":")
+        return getattr(importlib.import_module(module), name)(**options)
+
+
+TRAIN = StepKind(TrainOptions, "edgekit.pipeline.train:train")
+FINETUNE = StepKind(FinetuneOptions, "edgekit.pipeline.finetune:finetune")
+PRUNE = StepKind(PruneOptions, "edgekit.pipeline.prune:prune")
+EXPORT = StepKind(ExportOptions, "edgekit.pipeline.export:export")
+QUANTIZE = StepKind(QuantizeOptions, "edgekit.pipeline.schemes:quantize")
+VERIFY = StepKind(VerifyOptions, "edgekit.pipeline.verify:verify")
+EVAL = StepKind(EvalOptions, "edgekit.pipeline.evaluate:evaluate")
+BENCH = StepKind(BenchOptions, "edgekit.pipeline.bench:bench")

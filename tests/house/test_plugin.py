@@ -1,0 +1,91 @@
+"""The package in examples/plugin, installed beside edgekit, is used by every verb it adds a name to."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def site(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the plug-in, installed."""
+    place, copy = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("source")
+    for file in (root / "examples" / "plugin").rglob("*"):
+        if file.is_file() and file.suffix in (".py", ".toml"):
+            target = copy / file.relative_to(root / "examples" / "plugin")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(file.read_bytes())
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(place)]
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, str(copy)], check=True)
+    return place
+
+
+@pytest.fixture(scope="module")
+def run(site: Path, edgekit_program: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
+    """``run("train", …)``: the JSON document of a command that knows the plug-in."""
+    folder = tmp_path_factory.mktemp("work")
+
+    def command(*words: str, code: int = 0) -> dict[str, Any]:
+        environment = {**os.environ, "PYTHONPATH": str(site)}
+        done = subprocess.run(
+            [edgekit_program, *words, "--json", "out.json"], cwd=folder, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == code, done.stderr
+        return {"stderr": done.stderr} if code else json.loads((folder / "out.json").read_text())
+
+    return command
+
+
+def test_every_kind_of_plug_in(run: Callable[..., dict[str, Any]]) -> None:
+    run("train", "softmax", "--data", "waves", "-o", "s.safetensors")
+    pruned = run("prune", "s.safetensors", "--method", "random", "--amount", "0.2", "--data", "waves", "--epochs", "1",
+                 "-o", "p.safetensors")  # fmt: skip
+    assert pruned["method"] == "random"
+    exported = run("export", "p.safetensors", "--to", "onnx-17", "--name", "s", "-o", ".")
+    assert exported["artifacts"][0]["parity"]["passed"]
+    made = run("quantize", "s.onnx", "--scheme", "half", "--data", "waves", "--seconds", "0", "-o", "h.onnx")
+    assert (made["scheme"], made["quality"]["metric"]) == ("half", "top-2")
+    assert made["fidelity"]["outputs"][0]["snr_db"] > 40
+    assert made["artifact"]["bytes"] < made["parent"]["bytes"]
+    found = run("eval", "h.onnx", "--data", "waves", "--runtime", "reference", "--on", "nice:5")
+    assert (found["metric"], found["device"]) == ("top-2", "nice:5")
+    assert found["value"] > 0.9
+    timed = run("bench", "s.onnx", "--runtime", "onnxruntime,reference", "--seconds", "0.2")
+    assert [row["runtime"] for row in timed["results"]] == ["onnxruntime", "reference"]
+
+
+def test_what_there_is_lists_it(run: Callable[..., dict[str, Any]]) -> None:
+    backends = {row["runtime"]: row["state"] for row in run("doctor", "--quick")["backends"]}
+    assert backends["reference"] == "installed"
+    kinds = {row["name"]: row["spelling"] for row in run("device", "list")["devices"]}
+    assert kinds["nice"] == "nice:N"
+    prune = ("prune", "mlp", "--method", "rndom", "--amount", "0.5", "-o", "q.safetensors")
+    assert "channels, blocks, magnitude, 2:4, random" in run(*prune, code=2)["stderr"]
+    run("export", "mlp", "--to", "onnx", "-o", ".")
+    for words, said in (
+        (("quantize", "mlp.onnx", "--scheme", "hlf", "-o", "q.onnx"), "fp16, half"),
+        (("eval", "mlp.onnx", "--data", "breast-cancer", "--on", "nice:0"), "a priority from 1 to 19"),
+    ):
+        assert said in run(*words, code=2)["stderr"]
+
+
+def test_a_plug_in_that_cannot_be_imported_is_named(run: Callable[..., dict[str, Any]], site: Path) -> None:
+    module = site / "edgekit_example" / "data.py"
+    text = module.read_text()
+    module.write_text(text.replace("import numpy", "import no_such_package, numpy"))
+    try:
+        said = run("train", "softmax", "--data", "waves", "-o", "x.safetensors", code=4)["stderr"]
+    finally:
+        module.write_text(text)
+    named = r"edgekit_example\.data:open_waves, which an installed package names 'waves' in edgekit\.data, cannot be"
+    assert re.search(named, said)
