@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+
 from edgekit.converters.recurrent.flatbuffer import Graph
 
 Array = np.ndarray[Any, Any]

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from edgekit.converters.recurrent.flatbuffer import NONE, Graph
 
 _TANH, _RELU = 4, 1  # schema.ActivationFunctionType

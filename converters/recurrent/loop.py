@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from edgekit.converters.recurrent.cells import CELLS
 from edgekit.converters.recurrent.flatbuffer import Graph
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from edgekit.converters.recurrent.lowering import lower
 from edgekit.converters.recurrent.marking import Marking, unmark
-from torch import Tensor, nn
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
 

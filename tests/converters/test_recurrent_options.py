@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
+
 from edgekit.converters.base import Capture, ConversionOptions
 from edgekit.converters.torch_to_onnx import TorchToOnnx
 from edgekit.converters.torch_to_tflite import TorchToTflite
-from torch import Tensor, nn
-
 from edgekit.runtime import load
 from edgekit.types import Network
 

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
-from edgekit.converters.base import Capture, ConversionOptions
-from edgekit.converters.recurrent.loop import BLOCK, SHORT
-from edgekit.converters.torch_to_tflite import TorchToTflite
 from torch import Tensor, nn
 
 import edgekit
+from edgekit.converters.base import Capture, ConversionOptions
+from edgekit.converters.recurrent.loop import BLOCK, SHORT
+from edgekit.converters.torch_to_tflite import TorchToTflite
 from edgekit.devices import open_runner
 from edgekit.errors import ParityError
 from edgekit.runtime import load

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from edgekit.models.checkpoint import load_checkpoint
 
 import edgekit
 from edgekit.artifact import open_artifact
 from edgekit.data import Dataset, open_data
 from edgekit.data.dataset import stratified
 from edgekit.data.preprocess import feeds
+from edgekit.models.checkpoint import load_checkpoint
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.observe import calibrate
 from edgekit.pipeline.train import train

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from onnx import TensorProto, helper, numpy_helper, save
 
 from edgekit.artifact import open_artifact, sha256_file, write_card
+from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from edgekit.errors import GateError
 from edgekit.passes.base import Pass, PassContext
 from edgekit.passes.calibration import Calibration

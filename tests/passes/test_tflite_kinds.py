@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
-from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 
 from edgekit.artifact import open_artifact
+from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from edgekit.errors import UnsupportedError
 from edgekit.passes.base import PassContext
 from edgekit.passes.exclusions import DIVIDES, LAST, MASKED, UNEVEN

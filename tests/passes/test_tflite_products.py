@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 
+from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.histogram import Range
 from edgekit.passes.tflite_integers import builtin

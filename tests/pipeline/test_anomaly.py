@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from edgekit.models.checkpoint import load_checkpoint
 from PIL import Image
 
 import edgekit
 from edgekit.artifact import read_card, write_card
 from edgekit.data import open_data
 from edgekit.errors import DataError, GateError, UsageError
+from edgekit.models.checkpoint import load_checkpoint
 from edgekit.pipeline.finetune import finetune
 from edgekit.pipeline.run import run
 from edgekit.pipeline.schemes import quantize

@@ -11,13 +11,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from edgekit.converters.base import Capture, Finish
-from edgekit.converters.torch_to_onnx import TorchToOnnx
-from edgekit.converters.torch_to_tflite import TorchToTflite
 
 import edgekit
 from edgekit import registry
 from edgekit.artifact import read_card, sha256_file
+from edgekit.converters.base import Capture, Finish
+from edgekit.converters.torch_to_onnx import TorchToOnnx
+from edgekit.converters.torch_to_tflite import TorchToTflite
 from edgekit.data.seeded import seeded_feed
 from edgekit.errors import GateError, InputError, ParityError, SourceError, UnsupportedError, UsageError
 from edgekit.leftovers import temporary_name

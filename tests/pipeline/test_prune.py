@@ -12,10 +12,10 @@ from typing import Any
 import onnx
 import pytest
 import torch
-from edgekit.models.checkpoint import load_checkpoint
 
 import edgekit
 from edgekit.errors import DataError, EdgekitError, GateError, QualityError, UnsupportedError, UsageError
+from edgekit.models.checkpoint import load_checkpoint
 from edgekit.passes import prune_weights
 from edgekit.passes.macs import layer_macs
 from edgekit.pipeline.prune import prune, search

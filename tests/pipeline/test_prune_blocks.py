@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edgekit.models.checkpoint import load_checkpoint
 
 import edgekit
 from edgekit.errors import GateError, UnsupportedError, UsageError
+from edgekit.models.checkpoint import load_checkpoint
 from edgekit.passes.macs import layer_macs
 from edgekit.passes.prune_channels import examples
 from edgekit.pipeline.prune import prune

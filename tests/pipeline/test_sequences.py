@@ -129,7 +129,6 @@ def test_a_forecast_has_the_units_of_the_target() -> None:
 
 def test_weights_for_further_data_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waves: Path) -> None:
     from edgekit.models import family
-
     from edgekit.source import resolve
 
     monkeypatch.setattr(family, "WEIGHTS", tmp_path)

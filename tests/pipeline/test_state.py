@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 
 from edgekit import devices
 from edgekit.artifact import open_artifact
+from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from edgekit.errors import ParityError, UsageError
 from edgekit.passes import stateless
 from edgekit.pipeline.export import ExportResult, export

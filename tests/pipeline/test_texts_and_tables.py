@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edgekit.models.checkpoint import load_checkpoint
-from edgekit.models.family import family
 
 import edgekit
 from edgekit.artifact import read_card
 from edgekit.data import open_data
 from edgekit.errors import DataError
+from edgekit.models.checkpoint import load_checkpoint
+from edgekit.models.family import family
 from edgekit.pipeline.finetune import finetune
 from edgekit.pipeline.train import module_quality, train
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from edgekit.models.checkpoint import save_checkpoint
 from PIL import Image
 from safetensors.torch import save
 
@@ -18,6 +17,7 @@ import edgekit
 from edgekit.data.cache import NotHereError, without_downloads
 from edgekit.data.pixels import encode
 from edgekit.errors import DataError, SourceError, UnsupportedError
+from edgekit.models.checkpoint import save_checkpoint
 from edgekit.runtime.torch import TorchModuleRunner
 from edgekit.source import origin, resolve, weights
 from edgekit.source.timm import image_contract
