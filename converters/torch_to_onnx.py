@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from edgekit.converters.base import Capture, ConversionOptions, Converter, cause, detail, quiet
 from edgekit.converters.older_opset import lowered
-
 from edgekit.errors import ConversionError, UnsupportedError
 from edgekit.graph.onnx import graphs
 from edgekit.types import Format, Network
@@ -53,6 +52,7 @@ class TorchToOnnx(Converter):
 
     def convert(self, capture: Capture, target: Path) -> tuple[str, ...]:
         import torch
+
         from edgekit.converters.recurrent.onnx_layers import export
 
         opset = capture.options.opset or DEFAULT_OPSET

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from edgekit.converters.recurrent.cells import CELLS
 
 from edgekit.graph.tflite_editor import Graph

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+
 from edgekit.converters.recurrent import fused, loop
 from edgekit.converters.recurrent.calls import PREFIX
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from edgekit.converters.base import cause, own_prefix
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from edgekit.converters.base import cause, own_prefix
 from edgekit.data.seeded import seeded_feed
 from edgekit.errors import UnsupportedError
 from edgekit.graph import ops

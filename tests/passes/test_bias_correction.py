@@ -20,6 +20,8 @@ from edgekit.passes.quantize_tflite import QuantizeTflite
 from edgekit.runtime import load
 from edgekit.types import Artifact, Feed, Format
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 RNG = np.random.default_rng(0)
 
 

@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
 from edgekit.artifact import open_artifact, sha256_file, write_card
+from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from edgekit.errors import GateError
 from edgekit.graph.tflite_editor import Editor, Graph
 from edgekit.passes.base import Pass, PassContext
@@ -26,6 +27,8 @@ from edgekit.passes.quantize_tflite import QuantizeTflite
 from edgekit.runtime import load
 from edgekit.types import Array, Artifact, Feed, Format
 from edgekit.wire_tflite import without_prefix
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 RNG = np.random.default_rng(0)
 FORMATS = (Format.ONNX, Format.TFLITE)

@@ -29,6 +29,8 @@ from edgekit.types import Array, Format, PassResult
 from ..combinations import pairs
 from .tflite_files import FEATURES, HIDDEN, recurrent_file, weights
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 INT8, INT16, INT32, FLOAT16 = 9, 7, 2, 1
 ERROR = {"int8": 0.04, "int8-dynamic": 0.03, "fp16": 2e-3}
 """Of outputs within -1..1. int8 weights: half a step of 1/254 of the largest, over 14 products and 20 steps, some 0.01;

@@ -28,6 +28,8 @@ from edgekit.types import Artifact, Feed, Format
 from .conftest import calibrate_on
 from .tflite_files import dense_file, transposed_file
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 LOSS = {"int4-weights": 0.2}
 """4-bit weights cost this small network several points; the others get 2 (see test_quantize_onnx)."""
 INT8, FLOAT = 9, 0

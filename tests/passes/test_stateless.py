@@ -10,6 +10,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from edgekit.artifact import open_artifact
+from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from edgekit.errors import GateError
 from edgekit.graph.tflite_editor import Editor, Graph
 from edgekit.passes import quantize_recurrent
@@ -25,6 +26,8 @@ from edgekit.types import Array, Format
 
 from ..combinations import pairs
 from .tflite_files import FEATURES, HIDDEN, recurrent_file, weights
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 FLOAT = 5e-6
 """Of outputs within -1..1, or some tens for ReLU: sums of float32 in another order, and for tanh a state of 1e-7 in

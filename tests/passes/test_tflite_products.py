@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from edgekit.graph.tflite_editor import Editor
+from edgekit.graph.tflite_editor import Editor, Graph
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.histogram import Range
 from edgekit.passes.tflite_products import with_products
 from edgekit.types import Array
 
 from .tflite_files import swish_file
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 
 def computed(content: bytes, x: Array) -> Array:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from edgekit.converters.recurrent import fused, loop
 
+from edgekit.converters.recurrent import fused, loop
 from edgekit.graph.tflite_editor import Editor, Graph
 from edgekit.types import Array
 

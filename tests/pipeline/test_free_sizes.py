@@ -10,6 +10,8 @@ import pytest
 import edgekit
 from edgekit.artifact import read_card
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 NET = """
 import torch
 from torch import nn

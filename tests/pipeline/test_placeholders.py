@@ -13,6 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 import edgekit
 from edgekit.graph.onnx import load_onnx
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 
 def written(path: Path, rows: str | None) -> Path:
     """y = (a W) (b W)ᵀ, of inputs with any number of rows each."""

@@ -12,6 +12,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from edgekit import devices
 from edgekit.artifact import open_artifact
+from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from edgekit.errors import ParityError, UsageError
 from edgekit.graph.tflite_editor import Editor
 from edgekit.passes import stateless
@@ -22,6 +23,8 @@ from edgekit.pipeline.verify import verify
 from edgekit.quality import failing
 from edgekit.report.verbs import render_inspect
 from edgekit.wire_tflite import without_prefix
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 SOURCE = '''
 import torch
