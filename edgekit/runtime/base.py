@@ -84,7 +84,7 @@ class Runner(ABC):
     extra: ClassVar[str]
     """edgekit's extra that installs it."""
     install: ClassVar[str] = ""
-    """How to get it; ``pip install 'edgekit[EXTRA]'`` where it is empty."""
+    """How to get it; the advice to install :attr:`extra` where it is empty."""
     variants: ClassVar[tuple[str, ...]] = ()
     """What may follow the name after a colon: a provider, an accelerator, a way to run."""
     on_cuda: ClassVar[tuple[str, ...]] = ()
