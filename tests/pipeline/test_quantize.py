@@ -16,7 +16,7 @@ from onnx import numpy_helper
 import edgekit
 from edgekit.artifact import open_artifact, sha256_file, write_card
 from edgekit.data.seeded import seeded_feed
-from edgekit.errors import DataError, EdgekitError, ModelError, QualityError, UnsupportedError, UsageError
+from edgekit.errors import DataError, ModelError, QualityError, UsageError
 from edgekit.graph.tflite import read_tflite
 from edgekit.passes.integer_io import output_steps
 from edgekit.pipeline.doctor import TINY_ONNX
@@ -35,13 +35,6 @@ pytestmark = pytest.mark.usefixtures("kept_workers")
 
 DATA = "breast-cancer"
 FORMATS = ("onnx", "tflite")
-
-
-@pytest.fixture(scope="module")
-def mlp(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The shipped multilayer network in both formats."""
-    made = edgekit.export("mlp", to=list(FORMATS), out=tmp_path_factory.mktemp("mlp"))
-    return {str(row.artifact.format): row.artifact.path for row in made.artifacts}
 
 
 @pytest.fixture(scope="module")
@@ -309,47 +302,6 @@ def test_a_file_that_grew_is_not_published(tmp_path: Path) -> None:
         quantize(tiny, scheme="fp16", out=tmp_path / "out.onnx", seconds=0)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["tiny.onnx"]
     assert tiny.read_bytes() == TINY_ONNX
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "said"),
-    [
-        ({"scheme": "int8"}, UsageError, "give --data"),
-        ({"scheme": "auto"}, UsageError, "needs --data"),
-        ({"scheme": "int16x8"}, UnsupportedError, "not supported for .onnx"),
-        ({"scheme": "float3"}, UsageError, "no scheme is called"),
-        ({"scheme": "int8", "data": DATA, "calibration": "average"}, UsageError, "no calibration is called"),
-        (
-            {"scheme": "int8", "data": DATA, "calibration": "no.json"},
-            DataError,
-            r"^no\.json does not exist",
-        ),
-        ({"scheme": "int8", "data": DATA, "samples": 0}, UsageError, "--samples is 0"),
-        ({"scheme": "fp16", "data": DATA, "max_drop": 1.5}, UsageError, "--max-drop is 1.5"),
-        ({"scheme": "fp16", "seconds": -1.0}, UsageError, "--seconds is -1"),
-        ({"scheme": "fp16", "seconds": 0.1, "on": "nowhere"}, UsageError, "no device is called"),
-        ({"scheme": "fp16", "max_drop": 0.1}, UsageError, "--max-drop needs --data"),
-        ({"scheme": "fp16", "integer_io": True}, UsageError, "need --scheme int8"),
-        ({"scheme": "fp16", "out": "q.tflite"}, UsageError, r"must end in \.onnx"),
-        ({"scheme": "int8", "data": "digits"}, DataError, "digits@test has labels 0 to 9"),
-        ({"scheme": "int8", "data": "nothing"}, UsageError, "no data set is called"),
-    ],
-)
-def test_refused_before_anything_is_written(
-    mlp: dict[str, Path], tmp_path: Path, options: dict[str, Any], error: type[EdgekitError], said: str
-) -> None:
-    target = tmp_path / options.pop("out", "q.onnx")
-    with pytest.raises(error, match=said):
-        quantize(mlp["onnx"], out=target, **{"seconds": 0, **options})
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_place_that_cannot_be_written_is_refused_before_the_calibration(
-    mlp: dict[str, Path], caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level("INFO", "edgekit"), pytest.raises(UsageError, match="cannot write /proc/none"):
-        quantize(mlp["onnx"], scheme="int8", data=DATA, out="/proc/none/q.onnx", seconds=0)
-    assert "calibrating" not in caplog.text
 
 
 def test_quantized_or_itself(mlp: dict[str, Path], int8: dict[str, QuantizeResult], tmp_path: Path) -> None:
