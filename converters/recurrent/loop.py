@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from edgekit.converters.recurrent.cells import CELLS
-
 from edgekit.graph.tflite_editor import Graph
 
 Array = np.ndarray[Any, Any]

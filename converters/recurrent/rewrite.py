@@ -10,7 +10,6 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edgekit.converters.recurrent import fused, loop
 from edgekit.converters.recurrent.calls import PREFIX
-
 from edgekit.graph.tflite_editor import Editor, Graph
 
 Array = np.ndarray[Any, Any]

@@ -31,7 +31,6 @@ from edgekit.bench.schedule import (
 )
 from edgekit.errors import EdgekitError
 from edgekit.results.bench import Nothing, Thermometer
-from edgekit.results.compare import Comparison
 
 log = logging.getLogger("edgekit")
 

@@ -11,7 +11,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
 from edgekit.artifact import open_artifact, sha256_file, write_card
-from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from edgekit.errors import GateError
 from edgekit.graph.tflite_editor import Editor, Graph
 from edgekit.passes.base import Pass, PassContext

@@ -10,7 +10,6 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from edgekit.artifact import open_artifact
-from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from edgekit.errors import GateError
 from edgekit.graph.tflite_editor import Editor, Graph
 from edgekit.passes import quantize_recurrent

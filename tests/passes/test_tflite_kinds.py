@@ -16,7 +16,6 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from edgekit.artifact import open_artifact
-from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from edgekit.errors import UnsupportedError
 from edgekit.graph.tflite_editor import Editor, Graph
 from edgekit.passes.base import PassContext

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from edgekit.graph.tflite_editor import Editor, Graph
+from edgekit.graph.tflite_editor import Editor
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.histogram import Range
 from edgekit.passes.tflite_products import with_products

@@ -12,7 +12,6 @@ from ai_edge_litert.interpreter import Interpreter
 
 from edgekit import devices
 from edgekit.artifact import open_artifact
-from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from edgekit.errors import ParityError, UsageError
 from edgekit.graph.tflite_editor import Editor
 from edgekit.passes import stateless

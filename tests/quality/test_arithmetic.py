@@ -14,7 +14,6 @@ from ai_edge_litert import schema_py_generated as schema
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekit.artifact import open_artifact
-from edgekit.converters.recurrent.flatbuffer import Editor
 from edgekit.devices import kept_workers, open_runner
 from edgekit.errors import ParityError
 from edgekit.graph.tflite_editor import Editor

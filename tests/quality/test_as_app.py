@@ -13,7 +13,6 @@ from ai_edge_litert import schema_py_generated as schema
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekit.artifact import open_artifact
-from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from edgekit.errors import DeviceError, QualityError, UnreachableError, WorkerCrashError
 from edgekit.graph.tflite_editor import Editor, Graph
 from edgekit.quality.as_app import keeps_state, refusing, run_as_app
