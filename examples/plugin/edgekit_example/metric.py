@@ -7,7 +7,8 @@ import numpy as np
 from edgekit.data.dataset import Dataset
 from edgekit.errors import DataError
 from edgekit.models.objective import CLASSIFICATION
-from edgekit.quality.evaluate import Evaluation, Runs, model_batches
+from edgekit.quality.evaluate import Runs, model_batches
+from edgekit.results.eval import Evaluation
 from edgekit.types import Card
 
 OBJECTIVE = CLASSIFICATION

@@ -335,7 +335,7 @@ def test_every_family_has_a_recipe() -> None:
 
 def test_a_file_goes_before_a_shipped_name(written: Callable[[str], Path], tmp_path: Path) -> None:
     written(HEAD + EXPORT).rename("cnn")
-    assert check("cnn").plan.recipe.source.value == "mlp"
+    assert check("cnn").source == "mlp"
     with pytest.raises(RecipeError, match="did you mean 'gru'"):
         show("gruu")
 
