@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from edgekit import registry
 from edgekit.errors import EdgekitError, RuntimeMissingError, WorkerCrashError
 from edgekit.pipeline import doctor as room
 from edgekit.pipeline.device import devices
@@ -25,7 +24,8 @@ def test_this_environment(edgekit_cli: Callable[..., Any]) -> None:
     assert versions["torch"] and versions["tflite-runtime"] is None
 
 
-INSTALLED = dict.fromkeys(registry.TABLES["runtimes"], "1.0")
+RUNTIMES = room.registry.names("runtimes")
+INSTALLED = dict.fromkeys(RUNTIMES, "1.0")
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_states(error: EdgekitError, state: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(room, "open_runner", fail)
     monkeypatch.setattr(room, "_make_pt2", lambda path: path.touch())
     backends = room.try_backends("cpu", INSTALLED)
-    assert [backend.runtime for backend in backends] == list(registry.TABLES["runtimes"])
+    assert [backend.runtime for backend in backends] == list(RUNTIMES)
     assert {backend.state for backend in backends} == {state}
     if state == "broken":
         assert "WorkerCrashError: signal 4 (SIGILL)" in backends[0].detail

@@ -258,7 +258,7 @@ def test_real_samples_take_part(factory: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"to": []}, UsageError, "no format was named"),
+        ({"to": []}, UsageError, "--to is .* give at least one"),
         ({"to": "gguf"}, UsageError, "no format 'gguf'.*onnx, tflite, pt2"),
         ({"to": "tflite", "opset": 18}, UsageError, "--opset is for ONNX"),
         ({"to": "onnx", "opset": 7}, UnsupportedError, "opset 7 cannot be written; there are 13 to 25"),
