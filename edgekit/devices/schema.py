@@ -270,6 +270,7 @@ _ENERGY: Final = either(
 )
 _WORK: Final = record(
     macs=whole(),
+    narrow_macs=whole(),
     bytes=whole(1),
     types=rows(record(type=_LONG, macs=whole())),
     uncounted=rows(record(type=_LONG, calls=whole())),

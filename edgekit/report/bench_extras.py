@@ -86,6 +86,10 @@ def short(model: str) -> str:
     return Path(model).name
 
 
+SLOWED = 1.2
+"""How many times its p50 a run may take under the profiler without a word."""
+
+
 def profile_report(entry: Entry, top: int = 12) -> list[Any]:
     """Of ``--profile``: the operator types and the layers that take the most time, and what that stands on."""
     profile, failed = _of_pass(entry, "profile", entry.profile)
@@ -100,6 +104,12 @@ def profile_report(entry: Entry, top: int = 12) -> list[Any]:
         rows.append((*named, *within))
     columns = ("operator", "calls", "ms a run", "share", "layer", "ms", "of all")
     parts: list[Any] = [table(columns, rows, title=title, right=("calls", "ms a run", "share", "ms", "of all"))]
+    p50 = entry.p50_ms
+    if p50 is not None and profile.run_ms > SLOWED * p50:
+        parts.append(
+            f"the profiler itself costs time: a run takes {ms(profile.run_ms)} ms under it, {ms(p50)} without; the "
+            "shares say more than the milliseconds"
+        )
     rest = f"{ms(profile.unattributed_ms)} of {ms(profile.run_ms)} ms a run belong to no operator"
     return [*parts, f"{rest}; {profile.reason}" if profile.reason else rest]
 
@@ -121,6 +131,8 @@ def roofline_lines(entry: Entry) -> list[str]:
     if found.share_of_roof is not None:
         roof = f"{found.roof_flops_per_s / 1e9:.3g} that the {found.bound} allows"
         said += f", {100 * found.share_of_roof:.0f}% of the {roof} at {found.intensity:.3g} operations a byte"
+    elif found.narrow_macs:
+        said += "; what the machine can do in less than 32 bits was not measured"
     if found.uncounted:
         said += f"; not counted: {', '.join(row.type for row in found.uncounted)}"
     return [said]

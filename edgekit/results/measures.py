@@ -175,10 +175,15 @@ class Uncounted:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """Multiply-accumulates and bytes moved of one inference."""
+    """Multiply-accumulates and bytes moved of one inference.
+
+    Attributes:
+        narrow_macs: those on numbers of less than 32 bits, which the measured peak of float32 does not bound.
+    """
 
     macs: int
     bytes: int
+    narrow_macs: int = 0
     types: tuple[Mapping[str, Any], ...] = ()
     uncounted: tuple[Uncounted, ...] = ()
 
@@ -198,7 +203,9 @@ class Roofline(Work):
 
     Attributes:
         intensity: operations a byte.
-        roof_flops_per_s: the lower of the two roofs there; ``bound``: which one that is.
+        roof_flops_per_s: the lower of the two roofs there; ``bound``: which one that is. Of a model that computes in
+            less than 32 bits only the roof of the memory is known.
+        share_of_roof, share_of_compute_peak: what the model reaches of it; null where it is not known.
     """
 
     peaks: Peaks
@@ -208,7 +215,7 @@ class Roofline(Work):
     roof_flops_per_s: float
     bound: str
     share_of_roof: float | None
-    share_of_compute_peak: float
+    share_of_compute_peak: float | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,7 @@ VALUES: dict[str, dict[str, Any]] = {
                 "resolution_us": 1.0, "types": [{"type": "Relu", "nodes": 1, **TIMED}],
                 "layers": [{"layer": None, "nodes": 1, **TIMED}], "by": [{"by": "CPU", "nodes": 1, **TIMED}],
                 "nodes": [NODE]},
-    "work": {"macs": 1000, "bytes": 4096, "types": [{"type": "Gemm", "macs": 1000}], "uncounted": []},
+    "work": {"macs": 1000, "narrow_macs": 0, "bytes": 4096, "types": [{"type": "Gemm", "macs": 1000}], "uncounted": []},
     "peaks": {"flops_per_s": 1e10, "bytes_per_s": 1e10, "memory_bytes_per_s": 1e10},
     "weights": {"weights": 10, "denormal": 0},
     "drop_cache": {"before": 1.0, "after": 0.0},

@@ -41,15 +41,19 @@ def position(work: Work, peaks: Peaks, p50_ms: float) -> Roofline:
     """Where a model that takes ``p50_ms`` stands under the roof of ``peaks``.
 
     ``intensity`` is operations a byte, ``roof_flops_per_s`` the lower of the two roofs there, ``bound`` which one that
-    is, ``share_of_roof`` what the model reaches of it.
+    is, ``share_of_roof`` what the model reaches of it. The peak of the compute is that of float32: integers and halves
+    have none here, so that a file that computes in them has no share.
     """
     flops = 2.0 * work.macs
     intensity = flops / work.bytes if work.bytes else 0.0
-    roofs = {"compute": peaks.flops_per_s, "memory": intensity * peaks.bytes_per_s}
+    roofs = {"memory": intensity * peaks.bytes_per_s}
+    if not work.narrow_macs:
+        roofs["compute"] = peaks.flops_per_s
     bound = min(roofs, key=lambda name: roofs[name])
     attained = flops / (p50_ms / 1e3)
     return Roofline(
         macs=work.macs,
+        narrow_macs=work.narrow_macs,
         bytes=work.bytes,
         types=work.types,
         uncounted=work.uncounted,
@@ -59,6 +63,6 @@ def position(work: Work, peaks: Peaks, p50_ms: float) -> Roofline:
         attained_flops_per_s=attained,
         roof_flops_per_s=roofs[bound],
         bound=bound,
-        share_of_roof=attained / roofs[bound] if roofs[bound] else None,
-        share_of_compute_peak=attained / peaks.flops_per_s,
+        share_of_roof=attained / roofs[bound] if roofs[bound] and not work.narrow_macs else None,
+        share_of_compute_peak=None if work.narrow_macs else attained / peaks.flops_per_s,
     )

@@ -31,22 +31,25 @@ def macs(call: Call) -> int | None:
 def total(calls: Sequence[Call]) -> dict[str, Any]:
     """``macs`` and ``bytes`` of all calls, ``macs`` by type, and types that could not be counted.
 
+    ``narrow_macs`` are those on numbers of less than 32 bits, which the measured peak of float32 does not bound.
     ``bytes`` is what the operators read and write, each tensor once an operator, as if nothing stayed in a cache
     between two operators.
     """
     by_type: dict[str, int] = {}
     uncounted: dict[str, int] = {}
-    moved = 0
+    moved = narrow = 0
     for call in calls:
         count = macs(call)
         if count is None:
             uncounted[call.type] = uncounted.get(call.type, 0) + call.times
         elif count:
             by_type[call.type] = by_type.get(call.type, 0) + count * call.times
+            narrow += count * call.times if call.inputs[0].itemsize < 4 else 0
         moved += call.times * sum(tensor.bytes for tensor in (*call.inputs, *call.outputs))
     rows = [{"type": kind, "macs": count} for kind, count in sorted(by_type.items(), key=lambda item: -item[1])]
     return {
         "macs": sum(by_type.values()),
+        "narrow_macs": narrow,
         "bytes": moved,
         "types": rows,
         "uncounted": [{"type": kind, "calls": count} for kind, count in uncounted.items()],

@@ -37,5 +37,6 @@ def roofline(result: CellResult, cell: Cell) -> Roofline:
             _measured[key] = typed(Peaks, told.header, "the peaks")
     peaks = _measured[key]
     # the calls of one sample are as many as its runs: what multi-stream does several times counts several times
-    work = replace(work, macs=cell.runs * work.macs, bytes=cell.runs * work.bytes)
+    many = cell.runs
+    work = replace(work, macs=many * work.macs, narrow_macs=many * work.narrow_macs, bytes=many * work.bytes)
     return position(work, peaks, percentile_ns(samples, 50) / 1e6)

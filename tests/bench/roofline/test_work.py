@@ -62,3 +62,5 @@ def test_position_under_either_roof() -> None:
     assert (thin.bound, thin.roof_flops_per_s) == ("memory", pytest.approx(10e9))
     assert thin.share_of_roof == pytest.approx(0.1)
     assert position(Work(macs=0, bytes=0), peaks, 1.0).share_of_roof is None
+    narrow = position(Work(macs=10**9, bytes=10**6, narrow_macs=10**6), peaks, 0.001)
+    assert (narrow.bound, narrow.share_of_roof, narrow.share_of_compute_peak) == ("memory", None, None)
