@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.bench.compare import Comparison
 from edgekit.pipeline.auto.candidates import Candidate, Made
 from edgekit.pipeline.auto.choice import drop_slower, far_off, pick, undecided
 from edgekit.pipeline.auto.trial import Trial
 from edgekit.pipeline.auto.ways import Way
+from edgekit.results.compare import Comparison
 from edgekit.types import Artifact, DeviceSpec, Format, Verdict
 
 PARENT = Artifact(Path("float.onnx"), Format.ONNX)
@@ -21,7 +21,10 @@ def trial(scheme: str, verdict: Verdict | None = None, ratio: float = 1.0, *, si
     candidate = Candidate(PARENT, scheme)
     made = Trial(candidate, Made(candidate, PARENT, "0", size), WAY)
     if verdict is not None:
-        made.comparison = Comparison(scheme, "float", ratio, 0.9 * ratio, 1.1 * ratio, verdict, None, "paired")
+        interval = 0.9 * ratio, 1.1 * ratio
+        made.comparison = Comparison(
+            a=scheme, b="float", ratio_p50=ratio, ci95=interval, verdict=verdict, method="paired"
+        )
     return made
 
 
