@@ -20,17 +20,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from edgekit.converters.sizes import output_shapes
 
 from edgekit.bench.shapes import Shapes
+from edgekit.converters.sizes import output_shapes
 from edgekit.errors import ConversionError, UnsupportedError, UsageError
 from edgekit.source import random_note
 from edgekit.types import Array, Card, Dim, Feed, Format, InputContract, Network, Signature, TensorSpec
 
 if TYPE_CHECKING:
     import torch
-    from edgekit.converters.recurrent.packing import Packed
     from torch.export import ExportedProgram
+
+    from edgekit.converters.recurrent.packing import Packed
 
 Finish = Callable[[], tuple[str, ...]]
 """Waits for a conversion that was begun; returns its notes."""
@@ -225,6 +226,7 @@ class Capture:
 
     def _captured(self) -> ExportedProgram:
         import torch
+
         from edgekit.converters.attention import as_nested, guard_masks
         from edgekit.converters.pooling import RoundingUp
         from edgekit.converters.recurrent.holding import Hold

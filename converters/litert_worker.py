@@ -29,6 +29,7 @@ def main() -> None:
     os.environ.update(LITERT_TORCH_SHOW_PROGRESS="n", TF_CPP_MIN_LOG_LEVEL="2", JAX_PLATFORMS="cpu", HF_HUB_OFFLINE="1")
     # before the first request, while the parent does other work
     import litert_torch  # noqa: F401
+
     from edgekit.converters import (
         dynamic_shapes,  # noqa: F401
         transposed,  # noqa: F401
@@ -61,6 +62,7 @@ def convert(request: dict[str, Any]) -> list[str]:
     """
     import litert_torch
     import torch
+
     from edgekit.converters.recurrent.lowering import lower
     from edgekit.converters.recurrent.rewrite import rewrite
     from edgekit.converters.transposed import flat_biases, one_pixel_to_dense, plain_padding

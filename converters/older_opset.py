@@ -8,14 +8,18 @@ What comes out is proved like every export.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from edgekit.errors import UnsupportedError
+from edgekit.graph import ops
+from edgekit.graph.onnx import OnnxGraph, nodes, numeric_attributes
+from edgekit.graph.onnx_editor import replace_nodes
+from edgekit.graph.ops import Trait
+from edgekit.types import Format
 
 _ASIDE = "edgekit.aside"
-_WIDER_TYPES = ("Add", "Sub", "Mul", "Div", "Relu", "Identity", "CumSum")
-"""Operators that since set 13 have become able to take more types, and nothing else."""
+_WIDER_TYPES = ops.names(Format.ONNX, trait=Trait.TYPES_SINCE_13)
 _WITH_AXES = 4
 """Inputs of a Pad that names the axes it pads."""
 _ADVICE = "use --opset 18, or an operator that the older set has"
@@ -32,7 +36,7 @@ def lowered(model: Any, opset: int) -> Any:
     made = onnx.shape_inference.infer_shapes(model)
     _splits_to_slices(made)
     made.opset_import.append(onnx.helper.make_opsetid(_ASIDE, 1))
-    for node in _nodes(made.graph):
+    for node in nodes(made.graph):
         if _is_the_same(node):
             node.domain = _ASIDE
     try:
@@ -40,13 +44,13 @@ def lowered(model: Any, opset: int) -> Any:
     except Exception as error:  # of C++, without a class of its own
         said = str(error).rpartition("failed: ")[2] or str(error)
         raise UnsupportedError(f"this network cannot be written in ONNX opset {opset}: {said}; {_ADVICE}") from error
-    for node in _nodes(made.graph):
+    for node in nodes(made.graph):
         node.domain = "" if node.domain == _ASIDE else node.domain
     kept_domains = [entry for entry in made.opset_import if entry.domain != _ASIDE]
     del made.opset_import[:]
     made.opset_import.extend(kept_domains)
     origin = {name: node.metadata_props for node in model.graph.node for name in node.output}
-    for node in _nodes(made.graph):
+    for node in nodes(made.graph):
         if node.op_type.startswith("Reduce"):
             kept = [one for one in node.attribute if one.name != "noop_with_empty_axes" or one.i]
             del node.attribute[:]
@@ -66,18 +70,10 @@ def _is_the_same(node: Any) -> bool:
         return len(node.input) < _WITH_AXES or not node.input[_WITH_AXES - 1]
     if node.op_type in _WIDER_TYPES:
         return True
-    if node.op_type != "Reshape" or any(one.name == "allowzero" and one.i for one in node.attribute):
+    if node.op_type != "Reshape" or numeric_attributes(node).get("allowzero"):
         return False
     del node.attribute[:]
     return True
-
-
-def _nodes(graph: Any) -> Iterator[Any]:
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _nodes(inner)
 
 
 def _splits_to_slices(model: Any) -> None:
@@ -85,16 +81,16 @@ def _splits_to_slices(model: Any) -> None:
     import onnx
 
     graph, helper = model.graph, onnx.helper
-    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    asked = OnnxGraph(graph)
     values = {value.name: value for value in (*graph.input, *graph.value_info, *graph.output)}
-    taken = {name for node in _nodes(graph) for name in (*node.input, *node.output)} | {*constants, *values}
-    nodes: list[Any] = []
+    taken = {name for node in nodes(graph) for name in (*node.input, *node.output)} | {*asked.constants, *values}
+    made_nodes: list[Any] = []
     for node in graph.node:
-        sizes = _sizes(node, constants, values) if node.op_type == "Split" else None
+        sizes = _sizes(node, asked, values) if node.op_type == "Split" else None
         if sizes is None:
-            nodes.append(node)
+            made_nodes.append(node)
             continue
-        axis = next((one.i for one in node.attribute if one.name == "axis"), 0)
+        axis = numeric_attributes(node).get("axis", 0)
         ends = [sum(sizes[: k + 1]) for k in range(len(sizes))]
         for output, size, end in zip(node.output, sizes, ends, strict=True):
             inputs = [node.input[0]]
@@ -107,16 +103,16 @@ def _splits_to_slices(model: Any) -> None:
                 inputs.append(name)
             made = helper.make_node("Slice", inputs, [output], name=f"{node.name}_{output}")
             made.metadata_props.extend(node.metadata_props)
-            nodes.append(made)
-    del graph.node[:]
-    graph.node.extend(nodes)
+            made_nodes.append(made)
+    replace_nodes(graph, made_nodes)
 
 
-def _sizes(node: Any, constants: Mapping[str, Any], values: Mapping[str, Any]) -> list[int] | None:
+def _sizes(node: Any, graph: OnnxGraph, values: Mapping[str, Any]) -> list[int] | None:
     """The sizes of the parts of a Split; None where they are known when the file runs only."""
     if len(node.input) > 1 and node.input[1]:
-        return constants[node.input[1]].tolist() if node.input[1] in constants else None
-    axis = next((one.i for one in node.attribute if one.name == "axis"), 0)
+        given = graph.value(node.input[1])
+        return None if given is None else list(given.tolist())
+    axis = numeric_attributes(node).get("axis", 0)
     dims = values[node.input[0]].type.tensor_type.shape.dim if node.input[0] in values else []
     size = dims[axis].dim_value if -len(dims) <= axis < len(dims) else 0
     step = -(-size // len(node.output))

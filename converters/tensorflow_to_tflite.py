@@ -15,9 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
 
-from edgekit.converters.base import Capture, ConversionOptions, Converter
-
 from edgekit import children
+from edgekit.converters.base import Capture, ConversionOptions, Converter
 from edgekit.errors import (
     RuntimeMissingError,
     UnsupportedError,

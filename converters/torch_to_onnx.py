@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from edgekit.converters.base import Capture, ConversionOptions, Converter, cause, detail, quiet
 from edgekit.converters.older_opset import lowered
-
 from edgekit.errors import ConversionError, UnsupportedError
+from edgekit.graph.onnx import graphs
 from edgekit.types import Format, Network
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class TorchToOnnx(Converter):
 
     def convert(self, capture: Capture, target: Path) -> tuple[str, ...]:
         import torch
+
         from edgekit.converters.recurrent.onnx_layers import export
 
         opset = capture.options.opset or DEFAULT_OPSET
@@ -128,7 +129,7 @@ def _tidy(model: onnx.ModelProto, capture: Capture) -> None:
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param:
                 dim.dim_param = _renamed(dim.dim_param, names)
-    for graph in _graphs(model.graph):
+    for graph in graphs(model.graph):
         for node in graph.node:
             scopes = [entry.value for entry in node.metadata_props if entry.key == NAME_SCOPES]
             del node.metadata_props[:]
@@ -159,21 +160,10 @@ def _rename_weights(graph: onnx.GraphProto, prefix: str) -> None:
         tensor.name = names.get(tensor.name, tensor.name)
     for value in graph.value_info:
         value.name = names.get(value.name, value.name)
-    for inner in _graphs(graph):
+    for inner in graphs(graph):
         for node in inner.node:
             node.input[:] = [names.get(name, name) for name in node.input]
 
 
 def _renamed(text: str, names: Mapping[str, str]) -> str:
     return re.sub(r"[A-Za-z_]\w*", lambda match: names.get(match.group(), match.group()), text)
-
-
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """``graph`` and the graphs inside its control-flow nodes."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _graphs(attribute.g)
-            for inner in attribute.graphs:
-                yield from _graphs(inner)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from edgekit.converters.base import Capture, Converter, quiet
-
 from edgekit.types import Format
 
 

@@ -21,9 +21,8 @@ import time
 from pathlib import Path
 from typing import Any, ClassVar
 
-from edgekit.converters.base import Capture, ConversionOptions, Converter, Finish, narrowing_notes, quiet
-
 from edgekit import children
+from edgekit.converters.base import Capture, ConversionOptions, Converter, Finish, narrowing_notes, quiet
 from edgekit.errors import (
     ConversionError,
     RuntimeMissingError,

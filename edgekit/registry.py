@@ -25,6 +25,10 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "torch": "edgekit.runtime.torch:TorchRunner",
         "tensorflow": "edgekit.runtime.tensorflow:TensorflowRunner",
     },
+    "variants": {  # of a runtime, where another class than its own runs them
+        "litert": "edgekit.runtime.litert_compiled:CompiledModelRunner",
+        "torch": "edgekit.runtime.torch_resident:TorchResidentRunner",
+    },
     "devices": {
         "cpu": "edgekit.devices.local:LocalTransport",
         "python": "edgekit.devices.local:PythonTransport",

@@ -11,28 +11,13 @@ from dataclasses import dataclass
 
 from edgekit import wire_onnx, wire_tflite
 from edgekit.errors import ModelError
+from edgekit.graph import ops
+from edgekit.graph.ops import Family, Trait
 from edgekit.types import Format
 
 Shape = tuple[int, ...]
-_TABLES: Mapping[str, tuple[tuple[int, int], ...]] = {
-    "Gather": ((1, 0),),
-    "GatherBlockQuantized": ((1, 0),),
-    "EmbedLayerNormalization": ((0, 2), (1, 4)),
-    "GATHER": ((1, 0),),
-    "EMBEDDING_LOOKUP": ((0, 1),),
-}
-"""Operator -> (input that holds indices, input that holds the table they count in)."""
-_SAME_INDICES = frozenset(
-    (
-        *("Cast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice"),
-        *("CAST", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE"),
-    )
-)
-_SAME_TABLE = frozenset(("Cast", "Identity", "Mul", "DequantizeLinear", "DEQUANTIZE"))
-"""Operators behind which indices, or a table held in fewer bits, are still the same."""
-_CODES = {7: "EMBEDDING_LOOKUP", 36: "GATHER", 6: "DEQUANTIZE", 53: "CAST", 22: "RESHAPE", 43: "SQUEEZE",
-          70: "EXPAND_DIMS", 39: "TRANSPOSE", 65: "SLICE", 45: "STRIDED_SLICE"}  # fmt: skip
-"""``BuiltinOperator`` of schema.fbs, of those above."""
+_SAME_INDICES = ops.names(None, Family.RESHAPE, Family.SLICE, Family.CAST)
+"""Operators behind which indices are still the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +36,23 @@ def index_bounds(data: bytes, format: Format) -> dict[str, int]:
     Args:
         data: the file; one of another format than ONNX and TFLite has no such inputs.
     """
-    if format is Format.ONNX:
-        return _bounds(*_onnx(data))
-    return _bounds(*_tflite(data)) if format is Format.TFLITE else {}
+    read = {Format.ONNX: _onnx, Format.TFLITE: _tflite}.get(format)
+    return _bounds(format, *read(data)) if read else {}
 
 
-def _bounds(nodes: Iterable[_Node], tables: dict[str, Shape], inputs: Mapping[str, str]) -> dict[str, int]:
+def _bounds(
+    format: Format, nodes: Iterable[_Node], tables: dict[str, Shape], inputs: Mapping[str, str]
+) -> dict[str, int]:
     """``inputs``: name in the graph -> name of the input."""
     sources, bounds = dict(inputs), dict[str, int]()
     for node in nodes:
         first = node.inputs[0] if node.inputs else ""
-        if node.kind in _SAME_TABLE and first in tables:
+        op = ops.get(format, node.kind)
+        if op is not None and Trait.UNPACKS_TABLE in op.traits and first in tables:
             tables[node.outputs[0]] = tables[first]
         if node.kind in _SAME_INDICES and first in sources:
             sources[node.outputs[0]] = sources[first]
-        for indices, table in _TABLES.get(node.kind, ()):
+        for indices, table in op.lookups if op is not None else ():
             if max(indices, table) >= len(node.inputs):
                 continue
             source, shape = sources.get(node.inputs[indices]), tables.get(node.inputs[table], ())
@@ -136,15 +123,13 @@ def _tflite(data: bytes) -> tuple[list[_Node], dict[str, Shape], dict[str, str]]
     if not graphs:
         raise ModelError("the TFLite file has no graph")
     main = graphs[0]
-    nodes = [
-        _Node(_CODES.get(op.code, ""), tuple(map(str, op.inputs)), tuple(map(str, op.outputs)), _gather_axis(op))
-        for op in main.operators
-    ]
+    nodes = [_tflite_node(op, ops.tflite_names().get(op.code, "")) for op in main.operators]
     tables = {str(number): tensor.shape for number, tensor in enumerate(main.tensors) if tensor.constant}
     return nodes, tables, {str(number): name for number, name in wire_tflite.input_names(data).items()}
 
 
-def _gather_axis(operator: wire_tflite.GraphOperator) -> int:
-    """``GatherOptions`` axis 0; other operators look up along the first axis."""
-    axis = operator.options[0] if _CODES.get(operator.code) == "GATHER" and operator.options else 0
-    return axis - (1 << 32) if axis >> 31 else axis
+def _tflite_node(operator: wire_tflite.GraphOperator, kind: str) -> _Node:
+    """Source: ``GatherOptions`` axis 0; other operators look up along the first axis."""
+    axis = operator.options[0] if kind == "GATHER" and operator.options else 0
+    axis -= (1 << 32) if axis >> 31 else 0
+    return _Node(kind, tuple(map(str, operator.inputs)), tuple(map(str, operator.outputs)), axis)

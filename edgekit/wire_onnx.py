@@ -12,6 +12,9 @@ from typing import Any
 from edgekit import limits
 from edgekit.errors import ModelError
 
+PLACEHOLDERS = ("", "?", "-1", "None")
+"""What exporters write where they know no size: unlike a symbol, two of them need not be equal."""
+
 _IR_VERSION, _GRAPH, _OPSET, _METADATA = 1, 7, 8, 14
 _FUNCTION, _GRAPH_NODE, _FUNCTION_NODE, _NODE_ATTRIBUTE, _ATTRIBUTE_GRAPHS = 25, 1, 7, 5, (6, 11)
 _DEEPEST = 90

@@ -16,17 +16,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgekit.data import Dataset
+from edgekit.errors import DataError, GateError, UsageError
 from edgekit.models.augment import crop_and_flip, padded, padding_for
 from edgekit.models.family import Hyperparameters
 from edgekit.models.gan import discriminator
 from edgekit.models.resume import RunState
 from edgekit.models.samples import decoded
 from edgekit.models.training import Average, Progress, check_options, identity, open_fabric
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from edgekit.data import Dataset
-from edgekit.errors import DataError, GateError, UsageError
 from edgekit.results.train import Fit
 from edgekit.types import InputContract, Network
 

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-from edgekit.models.family import Family, Fitted, Hyperparameters, input_shape, measure_contract, require_labels
 from torch import Tensor, nn
 
 from edgekit.data import Dataset
 from edgekit.errors import DataError
+from edgekit.models.family import Family, Fitted, Hyperparameters, input_shape, measure_contract, require_labels
 from edgekit.types import Task, TensorSpec
 
 log = logging.getLogger("edgekit")

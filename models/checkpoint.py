@@ -16,9 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from edgekit.models.fit import fit_shapes
-from edgekit.models.rebuild import build_from_card
-from edgekit.models.skipped import skip_blocks
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -26,6 +23,9 @@ from torch import Tensor, nn
 from edgekit.cardfile import decode_card, encode_card
 from edgekit.errors import InputError, ModelError, SourceError
 from edgekit.inputs import require_regular
+from edgekit.models.fit import fit_shapes
+from edgekit.models.rebuild import build_from_card
+from edgekit.models.skipped import skip_blocks
 from edgekit.outputs import publishing
 from edgekit.reading import reading, why
 from edgekit.types import Card, Network

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from edgekit.models.family import Family, Fitted, Hyperparameters, classifier, measure_contract
 from torch import Tensor, nn
 
 from edgekit.data import Dataset
+from edgekit.models.family import Family, Fitted, Hyperparameters, classifier, measure_contract
 
 
 class ResidualBlock(nn.Module):

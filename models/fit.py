@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from edgekit.models.weight_norm import put_back, take_off, weight_norms
 from torch import Tensor, nn
+
+from edgekit.models.weight_norm import put_back, take_off, weight_norms
 
 
 def fit_shapes(module: nn.Module, state: Mapping[str, Tensor]) -> tuple[str, ...]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TypeVar
 
-from edgekit.models.family import Family, Fitted, Hyperparameters
 from torch import Tensor, nn
 
 from edgekit.data import Dataset
 from edgekit.errors import DataError
+from edgekit.models.family import Family, Fitted, Hyperparameters
 from edgekit.types import InputContract, Task, TensorSpec
 
 Model = TypeVar("Model", bound=nn.Module)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgekit.models.family import Family, Fitted, Hyperparameters, classifier, measure_contract
 from torch import nn
 
 from edgekit.data import Dataset
+from edgekit.models.family import Family, Fitted, Hyperparameters, classifier, measure_contract
 
 
 def mlp(*, columns: int, classes: int, hidden: Sequence[int] = (32, 32), dropout: float = 0.1) -> nn.Sequential:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from edgekit.models.family import Hyperparameters, require_labels
 from torch import Tensor
 from torch.nn import functional as F
 
 from edgekit import registry
 from edgekit.data import Dataset
 from edgekit.errors import DataError
+from edgekit.models.family import Hyperparameters, require_labels
 from edgekit.types import Network
 
 

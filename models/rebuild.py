@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from edgekit.models.family import family, parameter_count
-from edgekit.models.fit import fit_shapes
-from edgekit.models.skipped import skip_blocks
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgekit import registry
 from edgekit.errors import ModelError
 from edgekit.limits import check
+from edgekit.models.family import family, parameter_count
+from edgekit.models.fit import fit_shapes
+from edgekit.models.skipped import skip_blocks
 from edgekit.reading import reading
 from edgekit.types import Card
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from edgekit.models.family import Family, Fitted, Hyperparameters, classifier, input_shape, measure_contract
 from torch import Tensor, nn
 
 from edgekit.data import Dataset
 from edgekit.errors import DataError
+from edgekit.models.family import Family, Fitted, Hyperparameters, classifier, input_shape, measure_contract
 from edgekit.types import InputContract, Task, TensorSpec
 
 CELLS: Mapping[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from edgekit.models.augment import crop_and_flip, padded, padding_for, shifted, words_dropped
-from edgekit.models.family import Hyperparameters
-from edgekit.models.objective import objective
 from torch import Tensor
 
 from edgekit.data import Dataset
 from edgekit.data.dataset import split_indices
 from edgekit.data.kind import affine
 from edgekit.data.preprocess import apply_contract, arranged
+from edgekit.models.augment import crop_and_flip, padded, padding_for, shifted, words_dropped
+from edgekit.models.family import Hyperparameters
+from edgekit.models.objective import objective
 from edgekit.types import Array, InputContract, Network
 
 MAX_VALIDATION = 2000

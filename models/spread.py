@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgekit.models.userfile import import_files, imported_files
 from lightning_fabric import Fabric
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -21,6 +20,7 @@ from torch.multiprocessing.spawn import ProcessException
 from edgekit.children import end_with_parent
 from edgekit.errors import DeviceError, GateError, UsageError
 from edgekit.leftovers import scratch_folder
+from edgekit.models.userfile import import_files, imported_files
 
 Outcome = tuple[dict[str, Any], dict[str, Tensor]]
 """Plain values, and weights by name."""

@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from edgekit.models.family import Hyperparameters
-from edgekit.models.objective import distilled
-from edgekit.models.resume import RunState
-from edgekit.models.samples import Samples
-from edgekit.models.spread import spread
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from edgekit.data import Dataset
 from edgekit.errors import DataError, DeviceError, GateError, UsageError
+from edgekit.models.family import Hyperparameters
+from edgekit.models.objective import distilled
+from edgekit.models.resume import RunState
+from edgekit.models.samples import Samples
+from edgekit.models.spread import spread
 from edgekit.reading import why
 from edgekit.results.train import Fit
 from edgekit.types import Network

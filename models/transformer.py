@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from edgekit.models.family import Family, Fitted, Hyperparameters, classifier, measure_contract
 from torch import Tensor, nn
 
 from edgekit.data import Dataset
 from edgekit.data.text import PADDING, vocabulary_size
+from edgekit.models.family import Family, Fitted, Hyperparameters, classifier, measure_contract
 
 MASKED = -20.0
 """Added to the attention score of a padded place: its weight falls by e^-20 = 2e-9, below float32's resolution. A

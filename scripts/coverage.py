@@ -73,9 +73,9 @@ def _apart(entries: list[Entry]) -> list[dict[str, Any]]:
 
 def _one(source: str, dynamic: list[str]) -> dict[str, Any]:
     """Parameters, both formats and the peak of memory of one network, in this process."""
-    from edgekit.converters.torch_to_tflite import TorchToTflite
     from timm_here import use_timm
 
+    from edgekit.converters.torch_to_tflite import TorchToTflite
     from edgekit.errors import EdgekitError
     from edgekit.source import resolve
 

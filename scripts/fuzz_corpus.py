@@ -260,6 +260,7 @@ def state(work: Path) -> Seeds:
 
 def _training(work: Path) -> bytes:
     import torch
+
     from edgekit.models.resume import RunState
 
     module = torch.nn.Linear(3, 2)

@@ -205,11 +205,11 @@ def _with_expression(program: bytes, text: str) -> bytes:
 
 def cards(work: Path) -> Seeds:
     """A card of every kind of input in a small file, with an input that it describes; and cards in each format."""
-    from edgekit.models.checkpoint import read_checkpoint
-    from edgekit.models.family import WEIGHTS
     from fuzz_corpus import media
 
     from edgekit.artifact import write_card
+    from edgekit.models.checkpoint import read_checkpoint
+    from edgekit.models.family import WEIGHTS
 
     models = made_models(work)
     (work / "bare.onnx").write_bytes(_bare_onnx(external=False))
@@ -244,7 +244,6 @@ def checkpoints(work: Path) -> Seeds:
     """Checkpoints of the zoo, of a user's factory, and some that name code which is not theirs to run."""
     from edgekit.models.checkpoint import read_checkpoint, save_checkpoint
     from edgekit.models.family import WEIGHTS
-
     from edgekit.source import resolve
 
     for name in ("mlp", "cnn-pruned", "gru", "rnn"):

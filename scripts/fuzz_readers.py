@@ -308,6 +308,7 @@ def _record(path: Path) -> None:
 
 def _training(path: Path) -> None:
     import torch
+
     from edgekit.models.resume import RunState
 
     module = torch.nn.Linear(3, 2)

@@ -22,14 +22,22 @@ OPTION = "max_drop"
 PHRASES = r"\bto be had\b|\bis none\b|\bgone on with\b|(?<![Tt]here )\b(?:is|are|was|were) no (?!longer|more)"
 LEAST_NAMES = 3
 """Names of operators that make a literal a table."""
+OF_SYMPY = ("edgekit.runtime.pt2_sizes",)
+"""Modules that list functions of sympy, some of which are called like operators of ONNX."""
 TRACED = """
 import json, sys, threading
 root, target = sys.argv[1], sys.argv[2]
 seen = set()
 def note(frame, event, argument):
     code = frame.f_code
-    if event == "call" and code.co_name != "<module>" and code.co_filename.startswith(root):
-        seen.add(code.co_filename)
+    if event != "call" or not code.co_flags & 1 or not code.co_filename.startswith(root) or code.co_filename in seen:
+        return  # 1: a function; the body of a class runs as its module is imported
+    back = frame.f_back
+    while back is not None:
+        if back.f_code.co_name == "<module>" and back.f_code.co_filename.startswith(root):
+            return  # a default, a decorator: imported, not run
+        back = back.f_back
+    seen.add(code.co_filename)
 from edgekit.cli import main
 sys.setprofile(note); threading.setprofile(note)
 try:
@@ -86,14 +94,21 @@ def _modules() -> Iterator[tuple[str, Path]]:
 
 
 def option_places(modules: Modules, trees: Trees) -> Found:
-    """Lines that name one option of quantize, its spelling on the command line included."""
-    pattern = re.compile(OPTION.replace("_", "[_-]"))
-    files = {path: path.read_text(encoding="utf-8").splitlines() for path in modules.values()}
-    lines = [
-        f"{_short(path)}:{k + 1}" for path, text in files.items() for k, line in enumerate(text) if pattern.search(line)
-    ]
-    count = len({line.partition(":")[0] for line in lines})
-    return Measure(f"files that name {OPTION} ({len(lines)} lines)", count, most=3), lines
+    """Places that have to know one option of quantize for it to be there: a field, a parameter, a keyword, a key. Where
+    its value is used (``options.max_drop``), and texts, are not among them."""
+    places = []
+    for name, tree in trees.items():
+        for node in ast.walk(tree):
+            named = {
+                ast.arg: lambda one: one.arg,
+                ast.keyword: lambda one: one.arg,
+                ast.Name: lambda one: one.id,
+                ast.Constant: lambda one: one.value,
+            }.get(type(node))
+            if named is not None and named(node) in (OPTION, OPTION.replace("_", "-"), f"--{OPTION.replace('_', '-')}"):
+                places.append(f"{_short(modules[name])}:{getattr(node, 'lineno', 0)}")
+    count = len({place.partition(":")[0] for place in places})
+    return Measure(f"files that have to know the option {OPTION} ({len(places)} places)", count, most=3), places
 
 
 def traced_modules(modules: Modules, trees: Trees) -> Found:
@@ -114,7 +129,7 @@ def operator_tables(modules: Modules, trees: Trees) -> Found:
     known = _operator_names()
     tables = []
     for name, tree in trees.items():
-        if name.startswith("edgekit.graph."):
+        if name.startswith("edgekit.graph.") or name in OF_SYMPY:
             continue
         for node in ast.walk(tree):
             if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.col_offset == 0 and node.value is not None:

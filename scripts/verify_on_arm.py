@@ -16,12 +16,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgekit.models.family import family
-
 import edgekit
 from edgekit import registry
 from edgekit.artifact import open_artifact
 from edgekit.errors import DeviceError, EdgekitError, InputError, QualityError
+from edgekit.models.family import family
 
 SCHEMES = ("int8", "int8-dynamic", "int8-weights")
 """Integer schemes in the order they are tried: recurrent layers are not taken by static int8 in every format."""

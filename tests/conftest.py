@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -67,6 +71,36 @@ def edgekit_cli(edgekit_program: str, tmp_path: Path) -> Callable[..., Ended]:
 
     def run(*arguments: str | Path, env: dict[str, str] | None = None, timeout: float = 300, **options: Any) -> Ended:
         return run_program([edgekit_program, *map(str, arguments)], cwd=tmp_path, env=env, timeout=timeout, **options)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def kept_workers() -> Iterator[None]:
+    """What this file runs on the default device runs in workers kept from test to test: a start costs more than
+    a small file. Not for tests of workers, of their environment, or of what a verb starts."""
+    from edgekit.devices import pool
+
+    with pool.kept_workers():
+        yield
+
+
+@pytest.fixture
+def edgekit_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Ended]:
+    """As :func:`edgekit_cli`, in this process: for all but signals, streams and what an import of edgekit costs."""
+    from edgekit.cli import main
+
+    def run(*arguments: str | Path, env: dict[str, str] | None = None) -> Ended:
+        monkeypatch.chdir(tmp_path)
+        for name, value in {**RUNTIME_NOISE, **(env or {})}.items():
+            monkeypatch.setenv(name, value)
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as leaving:
+            main([*map(str, arguments)])
+        out, err = capfd.readouterr()
+        return Ended(int(leaving.value.code or 0), out, err)
 
     return run
 
@@ -160,18 +194,80 @@ def flex_python(root: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def saved_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of SavedModel folders, made by TensorFlow (see saved_models.py); skips where it is not installed."""
-    if importlib.util.find_spec("tensorflow") is None:
-        pytest.skip("needs tensorflow: pip install 'edgekit[tensorflow]'")
-    folder = tmp_path_factory.mktemp("saved-models")
-    made = run_program([sys.executable, str(ROOT / "tests" / "saved_models.py"), str(folder)], cwd=folder)
-    assert made.code == 0, made.err
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """``once(name, make)``: the folder ``name``, filled by ``make(folder)`` in one of the processes of this run."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        target = shared / name
+        shared.mkdir(exist_ok=True)
+        with open(shared / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not target.is_dir():
+                part = Path(tempfile.mkdtemp(dir=shared))
+                make(part)
+                part.rename(target)
+        return target
+
     return folder
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked ``needs_data`` or ``gpu`` are skipped, with the reason, where the data or the GPU is missing."""
+@pytest.fixture(scope="session")
+def saved_models(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """A folder of SavedModel folders, made by TensorFlow (see saved_models.py); skips where it is not installed."""
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("needs tensorflow: pip install 'edgekit[tensorflow]'")
+
+    def make(folder: Path) -> None:
+        made = run_program([sys.executable, str(ROOT / "tests" / "saved_models.py"), str(folder)], cwd=folder)
+        assert made.code == 0, made.err
+
+    return once("saved-models", make)
+
+
+HEAVY = Path(__file__).with_name("heavy.txt")
+"""Seconds and name of every test function that takes longer than :data:`HEAVY_S`, with all its cases and what it shares
+with others: what ``--fast`` leaves out. ``scripts/test --record`` writes it."""
+HEAVY_S = 1.0
+
+
+def heavy_functions() -> dict[str, float]:
+    """``tests/room/test_file.py::test_function`` -> its seconds in :data:`HEAVY`."""
+    rows = (line.split() for line in HEAVY.read_text(encoding="utf-8").splitlines())
+    return {name: float(seconds) for seconds, name in rows}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("edgekit")
+    group.addoption("--fast", action="store_true", help="leave out what is slow or in tests/heavy.txt")
+    group.addoption("--record", action="store_true", help="write tests/heavy.txt anew (on a machine with nothing else)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--record"):
+        config.pluginmanager.register(Recorder(), "edgekit-recorder")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The longest files first, so that two processes end together; ``--fast``; what cannot run here is skipped.
+
+    Tests marked ``needs_data`` or ``gpu`` say the reason, where the data or the GPU is missing.
+    """
+    heavy = heavy_functions()
+    files: dict[str, float] = defaultdict(float)
+    for name, seconds in heavy.items():
+        files[name.partition("::")[0]] += seconds
+    items.sort(key=lambda item: -files.get(item.nodeid.partition("::")[0], 0.0))
+    if config.getoption("--fast"):
+        left_out = [
+            item
+            for item in items
+            if not item.get_closest_marker("thin")
+            and (item.get_closest_marker("slow") or _function(item.nodeid) in heavy)
+        ]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
     folder = os.environ.get("EDGEKIT_DATA", "")
     without_data = pytest.mark.skip(reason="needs $EDGEKIT_DATA with the downloaded data sets")
     without_gpu = pytest.mark.skip(reason="needs a CUDA device")
@@ -180,6 +276,66 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(without_data)
         if item.get_closest_marker("gpu") and not _has_cuda():
             item.add_marker(without_gpu)
+
+
+def _function(nodeid: str) -> str:
+    """The name of a test without the case of its parameters."""
+    return nodeid.partition("[")[0]
+
+
+class Recorder:
+    """Measures every test function, and every shared fixture once, and writes :data:`HEAVY` at the end."""
+
+    def __init__(self) -> None:
+        self._shared: dict[tuple[str, str], float] = {}
+        self._inside: list[float] = []
+        self._began = self._in_shared = 0.0
+        self._own: dict[str, float] = defaultdict(float)
+        self._needs: dict[str, dict[str, float]] = defaultdict(dict)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
+        began = time.monotonic()
+        self._inside.append(0.0)
+        try:
+            return (yield)
+        finally:
+            took = time.monotonic() - began
+            alone = took - self._inside.pop()
+            if self._inside:
+                self._inside[-1] += took
+            if fixturedef.scope != "function":
+                self._shared[fixturedef.baseid, fixturedef.argname] = alone
+                self._in_shared += alone
+
+    def pytest_runtest_setup(self) -> None:
+        self._began, self._in_shared = time.monotonic(), 0.0
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> None:
+        own = time.monotonic() - self._began - self._in_shared
+        nearest: dict[str, tuple[str, float]] = {}
+        for (base, name), seconds in self._shared.items():
+            if name in getattr(item, "fixturenames", ()) and item.nodeid.startswith(base):
+                nearest[name] = max(nearest.get(name, ("", 0.0)), (base, seconds), key=lambda one: len(one[0]))
+        needs = {f"{base}::{name}": seconds for name, (base, seconds) in nearest.items()}
+        item.user_properties.append(("seconds", [own, needs]))  # travels to the process that writes the file
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        for name, value in report.user_properties:
+            if name == "seconds" and report.when == "teardown":
+                own, needs = value  # type: ignore[misc]
+                self._own[_function(report.nodeid)] += own
+                self._needs[_function(report.nodeid)].update(needs)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if hasattr(session.config, "workerinput"):
+            return
+        known = heavy_functions()
+        for name, own in self._own.items():
+            known[name] = own + sum(self._needs[name].values())
+        lines = [f"{seconds:.1f} {name}\n" for name, seconds in sorted(known.items()) if seconds > HEAVY_S]
+        HEAVY.write_text("".join(lines), encoding="utf-8")
 
 
 def _has_cuda() -> bool:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
-from edgekit.converters.recurrent import operators  # noqa: F401  (defines torch.ops.edgekit)
 from litert_converter.mlir import ir
 from litert_converter.mlir.dialects import stablehlo
 from litert_torch.backend import lowerings
+
+from edgekit.converters.recurrent import operators  # noqa: F401  (defines torch.ops.edgekit)
 
 PREFIX = "edgekit."
 _F = TypeVar("_F", bound=Callable[..., Any])

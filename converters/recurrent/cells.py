@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from edgekit.converters.recurrent.flatbuffer import Graph
+
+from edgekit.graph.tflite_editor import Graph
 
 Array = np.ndarray[Any, Any]
 Step = Callable[[Graph, int, list[Array], list[int]], list[int]]

@@ -14,7 +14,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from edgekit.converters.recurrent.flatbuffer import NONE, Graph
+
+from edgekit.graph.tflite_editor import NONE, Graph
 
 _TANH, _RELU = 4, 1  # schema.ActivationFunctionType
 _ACTIVATIONS = {"rnn_tanh": _TANH, "rnn_relu": _RELU}

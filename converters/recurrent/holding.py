@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from edgekit.converters.recurrent.packing import Rows
 from torch import Tensor
 
+from edgekit.converters.recurrent.packing import Rows
 from edgekit.errors import UnsupportedError
 
 CELL = (

@@ -12,8 +12,9 @@ from functools import wraps
 from typing import Any
 
 import torch
-from edgekit.converters.recurrent.operators import gates, states, step
 from torch import Tensor
+
+from edgekit.converters.recurrent.operators import gates, states, step
 
 
 def fused_weights(kind: str, group: Sequence[Tensor]) -> list[Tensor]:

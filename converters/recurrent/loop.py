@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from edgekit.converters.recurrent.cells import CELLS
-from edgekit.converters.recurrent.flatbuffer import Graph
+from edgekit.graph.tflite_editor import Graph
 
 Array = np.ndarray[Any, Any]
 SHORT = 128

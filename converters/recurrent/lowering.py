@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor, fx
+
 from edgekit.converters.recurrent.layers import fused_weights, loop_weights, run_fused, run_loop, run_step
 from edgekit.converters.recurrent.marking import cell_notes, kind_of, where
 from edgekit.converters.recurrent.operators import states
-from torch import Tensor, fx
+from edgekit.graph import ops
+from edgekit.types import Format
 
-_NAMES = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
 _PARTS = (torch.ops.aten.unsqueeze.default, torch.ops.aten.slice.Tensor)
 _ZEROS = (torch.ops.aten.zeros.default, torch.ops.aten.new_zeros.default, torch.ops.aten.zeros_like.default)
 
@@ -41,7 +43,9 @@ class _Layer:
 
     @property
     def title(self) -> str:
-        return f"{self.name} ({_NAMES[self.kind]})"
+        op = ops.get(Format.PT2, f"aten.{self.kind}.input")
+        cell = op.cell if op else self.kind
+        return f"{self.name} ({cell})"
 
     @property
     def parts(self) -> int:

@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from edgekit.converters.recurrent import packing
 from torch import Tensor
 from torch.export import ExportedProgram
 from torch.overrides import TorchFunctionMode
+
+from edgekit.converters.recurrent import packing
 
 if TYPE_CHECKING:
     from edgekit.converters.recurrent.holding import Hold

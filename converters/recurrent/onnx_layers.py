@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from edgekit.converters.recurrent.marking import KINDS, cell_notes, kind_of, mark, unmark, where
 from torch.export import ExportedProgram
+
+from edgekit.converters.recurrent.marking import KINDS, cell_notes, kind_of, mark, unmark, where
 
 ORDER = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn_tanh": (0,), "rnn_relu": (0,)}
 """Place in torch's gates of each of ONNX's."""

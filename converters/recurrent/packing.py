@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from edgekit.converters.sizes import dim_names, named_size
 from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.nn.utils import rnn
 
+from edgekit.converters.sizes import dim_names, named_size
 from edgekit.errors import UnsupportedError
 from edgekit.types import InputContract, TensorSpec
 

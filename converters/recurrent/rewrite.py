@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+
 from edgekit.converters.recurrent import fused, loop
 from edgekit.converters.recurrent.calls import PREFIX
-from edgekit.converters.recurrent.flatbuffer import Editor, Graph
+from edgekit.graph.tflite_editor import Editor, Graph
 
 Array = np.ndarray[Any, Any]
 
@@ -23,17 +24,16 @@ def rewrite(content: bytes) -> bytes:
     if PREFIX.encode() not in content:
         return content
     editor = Editor(content)
-    for raw in list(editor.model.subgraphs):
-        graph = Graph(editor, raw)
+    for graph in editor.graphs():
         operators: list[Any] = []
         graph.insert_at(operators)
-        for operator in raw.operators:
+        for operator in graph.raw.operators:
             target = _target(operator)
             if target is None:
                 operators.append(operator)
             else:
                 _place(graph, operator, target)
-        raw.operators = operators
+        graph.raw.operators = operators
     return editor.content()
 
 

@@ -14,21 +14,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from edgekit.converters.base import cause, own_prefix
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from edgekit.converters.base import cause, own_prefix
 from edgekit.data.seeded import seeded_feed
 from edgekit.errors import UnsupportedError
-from edgekit.types import TIME, Array, Feed, Network, Signature, Streaming, TensorSpec
+from edgekit.graph import ops
+from edgekit.graph.ops import Family
+from edgekit.types import TIME, Array, Feed, Format, Network, Signature, Streaming, TensorSpec
 
-LAYERS = {torch.lstm: "LSTM", torch.gru: "GRU", torch.rnn_tanh: "RNN", torch.rnn_relu: "RNN"}
-CELLS = {
-    torch.lstm_cell: "LSTMCell",
-    torch.gru_cell: "GRUCell",
-    torch.rnn_tanh_cell: "RNNCell",
-    torch.rnn_relu_cell: "RNNCell",
-}
+_RECURRENT = {getattr(torch, op.name.split(".")[1]): op for op in ops.of(Format.PT2, Family.RECURRENT)}
+"""Function of torch -> its operator; those that multiply at every step of a sequence are layers, the others cells."""
+LAYERS = {function: op.cell for function, op in _RECURRENT.items() if op.macs is not None}
+CELLS = {function: f"{op.cell}Cell" for function, op in _RECURRENT.items() if op.macs is None}
 TOLERANCE = 1e-4
 """Of an output's scale: torch sums the steps of a sequence and a single step in different orders (6e-8 a sum, through
 tens of steps); a layer that mixes steps shows at 1e-2 and more."""

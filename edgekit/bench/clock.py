@@ -11,7 +11,6 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter_ns
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,13 +99,6 @@ def time_calls(call: Callable[[], object], *, warmup: WarmupRule, min_runs: int,
         raise DeviceError("the clock of this device runs backwards; nothing can be timed on it")
     discarded = int(samples.size - forwards.size)
     return Block(forwards, before, slept if slept > _SLEEP_SEEN_NS else 0, discarded)
-
-
-def time_once(call: Callable[[], Any]) -> tuple[Any, int]:
-    """The result of one call and its nanoseconds (loading, first inference)."""
-    started = perf_counter_ns()
-    result = call()
-    return result, perf_counter_ns() - started
 
 
 def repeated(call: Callable[[], object], count: int) -> Callable[[], object]:

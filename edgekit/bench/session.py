@@ -18,7 +18,6 @@ from typing import Protocol
 import numpy as np
 
 from edgekit.bench.clock import Block, Samples, WarmupRule, now_ns, time_calls
-from edgekit.bench.compare import compare_paired
 from edgekit.bench.reference_workload import ReferenceReadings
 from edgekit.bench.schedule import (
     FEWEST_ROUNDS,
@@ -32,7 +31,6 @@ from edgekit.bench.schedule import (
 )
 from edgekit.errors import EdgekitError
 from edgekit.results.bench import Nothing, Thermometer
-from edgekit.results.compare import Comparison
 
 log = logging.getLogger("edgekit")
 
@@ -267,9 +265,3 @@ class InProcess:
 
     def time_block(self, *, warmup: WarmupRule, min_runs: int, min_ns: int, max_ns: int) -> Block:
         return time_calls(self.call, warmup=warmup, min_runs=min_runs, min_ns=min_ns, max_ns=max_ns)
-
-
-def time_pair(a: Callable[[], object], b: Callable[[], object], *, seconds: float = 3.0, seed: int = 0) -> Comparison:
-    """Compares two calls of this process, ``a`` relative to ``b``, each timed for ``seconds`` in interleaved blocks."""
-    session = time_interleaved([[InProcess(a)], [InProcess(b)]], seconds=seconds, seed=seed)
-    return compare_paired("a", "b", session.taken[0].blocks, session.taken[1].blocks)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -242,8 +241,3 @@ def _named_arrays(path: Path, arrays: dict[str, Array], signature: Signature) ->
             array = array[None]
         feed[spec.name] = array.astype(spec.dtype) if _harmless(array.dtype, spec.dtype) else array
     return feed
-
-
-def as_layout(contract: InputContract, layout: str) -> InputContract:
-    """The same contract with another image layout."""
-    return replace(contract, layout=layout) if contract.kind == "image" else contract

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.converters.recurrent.flatbuffer import NONE, Editor, Graph
-from edgekit.passes.tflite_integers import builtin, name_of
+from edgekit.graph.tflite_editor import NONE, Editor, Graph
 from edgekit.types import Array
 
 
@@ -53,15 +52,14 @@ class Cells:
 
 def cell_states(content: bytes) -> Callable[[Callable[[int], Array]], Mapping[str, Array]]:
     """A function from a reader of the main subgraph's tensors, by number, to cell states by name."""
-    editor = Editor(content)
-    graph = Graph(editor, editor.model.subgraphs[0])
+    graph = Editor(content).main()
     found = [_cells(graph, node) for node in graph.raw.operators if _plain(graph, node)]
     return lambda read: {cells.name: cells.run(read(cells.source)) for cells in found}
 
 
 def _plain(graph: Graph, node: Any) -> bool:
     """An LSTM with float weights and four gates, without peepholes, projection or layer norm."""
-    if builtin(graph, node) != "UNIDIRECTIONAL_SEQUENCE_LSTM":
+    if graph.kind(node) != "UNIDIRECTIONAL_SEQUENCE_LSTM":
         return False
     inputs = [int(k) for k in node.inputs]
     special = any(k < len(inputs) and inputs[k] != NONE for k in (9, 10, 11, 16, 17, 20, 21, 22, 23))
@@ -76,7 +74,7 @@ def _cells(graph: Graph, node: Any) -> Cells:
         return np.concatenate([part for part in parts if part is not None])
 
     time_major = bool(node.builtinOptions.timeMajor)
-    return Cells(name_of(graph, inputs[19]), inputs[0], stacked(1), stacked(5), stacked(12), time_major)
+    return Cells(graph.name(inputs[19]), inputs[0], stacked(1), stacked(5), stacked(12), time_major)
 
 
 def _sigmoid(x: Array) -> Array:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.converters.recurrent.flatbuffer import NONE, Editor, Graph
+from edgekit.graph import ops
+from edgekit.graph.ops import Family, Kernel
+from edgekit.graph.tflite_editor import NONE, Editor
 from edgekit.passes.histogram import UNBOUNDED, Range
-from edgekit.passes.tflite_integers import builtin, name_of
 from edgekit.types import Array
 
 MASKED = "it reads or writes infinity (a mask), which no integer stands for beside other values"
@@ -19,13 +20,10 @@ LAST = "it adds an input to an output, or scales one by it: a range from older d
 DIVIDES = "TFLite's integer DIV ends the process when the divisor rounds to zero"
 STEPS = 32
 """Least steps of 255 that each tensor must have for several to share one scale: 24 dB for evenly spread values."""
-_JOINS = frozenset(("Concat", "CONCATENATION"))
-_MOVES = _JOINS | {
-    *("Flatten", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"),
-    *("EXPAND_DIMS", "RESHAPE", "SLICE", "SPLIT", "SPLIT_V", "SQUEEZE", "STRIDED_SLICE", "TRANSPOSE", "UNPACK"),
-}
-"""Operators that change no value."""
-_ARITHMETIC = frozenset(("Add", "Mul", "ADD", "MUL", "SUB"))
+_JOINS = ops.names(None, Family.JOIN)
+_MOVES = ops.names(None, Family.RESHAPE, Family.SLICE, Family.SPLIT)
+"""Operators that give values of their first input and change none."""
+_ARITHMETIC = ops.names(None, Family.ARITHMETIC, kernel=Kernel.STATIC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +71,17 @@ class Ranged:
     @classmethod
     def tflite(cls, content: bytes, ranges: Mapping[str, Range]) -> Ranged:
         """Of a TFLite file; operators are called by their first output."""
-        editor = Editor(content)
-        graph = Graph(editor, editor.model.subgraphs[0])
-        values = ((name_of(graph, place), graph.data(place)) for place in range(len(graph.raw.tensors)))
+        graph = Editor(content).main()
+        values = ((graph.name(place), graph.data(place)) for place in range(len(graph.raw.tensors)))
         known = {**ranges, **{name: range_of(value) for name, value in values if value is not None}}
 
         def names(tensors: Any) -> tuple[str, ...]:
-            return tuple(name_of(graph, int(tensor)) for tensor in tensors if int(tensor) != NONE)
+            return tuple(graph.name(tensor) for tensor in tensors if int(tensor) != NONE)
 
         operators = []
         for node in graph.raw.operators:
             written = names(node.outputs)  # a variable is written without any
-            operators.append(Operator(builtin(graph, node), (written or ("",))[0], names(node.inputs), written))
+            operators.append(Operator(graph.kind(node), (written or ("",))[0], names(node.inputs), written))
         return cls(operators, known, names(graph.raw.inputs), names(graph.raw.outputs))
 
     def exclusions(self, integer_io: bool = False) -> dict[str, str]:
@@ -117,7 +114,7 @@ class Ranged:
 
     def _moved(self, name: str) -> str:
         """The tensor that ``name`` was before it was moved about."""
-        while (maker := self.maker.get(name)) is not None and maker.kind in _MOVES - _JOINS:
+        while (maker := self.maker.get(name)) is not None and maker.kind in _MOVES:
             name = maker.inputs[0]
         return name
 
@@ -135,7 +132,8 @@ class Ranged:
             found.append(part)
             for name in part.outputs:
                 readers = self.readers.get(name, [])
-                if any(reader.kind not in _MOVES for reader in readers) or not (readers or name in self.outputs):
+                moved = all(reader.kind in (*_MOVES, *_JOINS) for reader in readers)
+                if not moved or not (readers or name in self.outputs):
                     return []
                 waiting += readers
         return found

@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.quality.onnxfile import load_onnx
-from edgekit.quality.tflitefile import read_tflite
+from edgekit.graph.onnx import OnnxGraph, load_onnx
+from edgekit.graph.tflite import kind_of, read_tflite
 from edgekit.types import Artifact, Format, QuantizedTensor
 
 _ONNX_TYPES = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16"}
-_DEQUANTIZE = 6
-"""Number of the operator DEQUANTIZE in TFLite's schema (BuiltinOperator)."""
 _TFLITE_TYPES = {3: "uint8", 9: "int8", 7: "int16"}
 
 
@@ -30,15 +28,11 @@ def output_steps(artifact: Artifact) -> list[float]:
 
 
 def _onnx_steps(artifact: Artifact) -> Iterator[float]:
-    import onnx
-
-    graph = load_onnx(artifact.path).graph
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    outputs = {value.name for value in graph.output}
-    for node in graph.node:
-        if node.op_type == "DequantizeLinear" and node.output[0] in outputs and node.input[1] in constants:
-            scale = onnx.numpy_helper.to_array(constants[node.input[1]])
-            if scale.size == 1:
+    graph = OnnxGraph(load_onnx(artifact.path).graph)
+    for node in graph.graph.node:
+        if node.op_type == "DequantizeLinear" and node.output[0] in graph.outputs:
+            scale = graph.value(node.input[1])
+            if scale is not None and scale.size == 1:
                 yield float(scale.item())
 
 
@@ -46,18 +40,17 @@ def _tflite_steps(artifact: Artifact) -> Iterator[float]:
     model = read_tflite(artifact.path)
     graph = model.subgraphs[0]
     for op in graph.operators:
-        code = model.operatorCodes[op.opcodeIndex]
-        if max(code.builtinCode, code.deprecatedBuiltinCode) == _DEQUANTIZE and op.outputs[0] in graph.outputs:
+        if kind_of(model, op) == "DEQUANTIZE" and op.outputs[0] in graph.outputs:
             how = graph.tensors[op.inputs[0]].quantization
             if how is not None and how.scale is not None and len(how.scale) == 1:
                 yield float(how.scale[0])
 
 
 def _onnx(artifact: Artifact) -> tuple[list[QuantizedTensor | None], list[QuantizedTensor | None]]:
-    import onnx
+    from onnx import numpy_helper
 
     graph = load_onnx(artifact.path).graph
-    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    constants = OnnxGraph(graph).constants
     readers = {node.input[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
     makers = {node.output[0]: node for node in graph.node if node.op_type == "QuantizeLinear"}
 
@@ -65,11 +58,10 @@ def _onnx(artifact: Artifact) -> tuple[list[QuantizedTensor | None], list[Quanti
         dtype = _ONNX_TYPES.get(value.type.tensor_type.elem_type)
         if dtype is None or node is None:
             return None
-        scale, zero = constants[node.input[1]], constants[node.input[2]]
+        scale, zero = (numpy_helper.to_array(constants[name]) for name in node.input[1:3])
         return QuantizedTensor(dtype, float(scale), int(zero))
 
-    given = {tensor.name for tensor in graph.initializer}
-    inputs = [found(value, readers.get(value.name)) for value in graph.input if value.name not in given]
+    inputs = [found(value, readers.get(value.name)) for value in graph.input if value.name not in constants]
     return inputs, [found(value, makers.get(value.name)) for value in graph.output]
 
 

@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgekit.graph import ops
+from edgekit.graph.onnx import OnnxGraph, nodes, numeric_attributes
+from edgekit.graph.ops import Family, Trait
 from edgekit.passes.linear_graph import Kind, LinearGraph, Operator
 from edgekit.passes.onnx_prepare import prepared
-from edgekit.types import Array
+from edgekit.types import Array, Format
 
-_THROUGH = ("Relu", "LeakyRelu", "PRelu", "Identity", "Dropout", "MaxPool", "AveragePool", "GlobalAveragePool")
-_POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool")
+_THROUGH = ops.names(Format.ONNX, trait=Trait.SCALES_CHANNELS)
+_POOLS = ops.names(Format.ONNX, Family.POOLING)
 _SUMS = ("Add", "Sub")
 
 
-class OnnxGraph(LinearGraph):
+class LinearOnnx(LinearGraph):
     """An ONNX model, prepared as the quantizer does it (batch norms folded)."""
 
     def __init__(self, model: Any | Path) -> None:
         self.model = prepared(model) if isinstance(model, Path) else model
         graph = self.model.graph
-        self._held = {tensor.name: tensor for tensor in graph.initializer}
+        asked = OnnxGraph(graph)
+        self._held, self.outputs, self._maker = asked.constants, frozenset(asked.outputs), asked.makers
         self._rank = {
             value.name: len(value.type.tensor_type.shape.dim)
             for value in (*graph.value_info, *graph.input)
             if value.type.tensor_type.HasField("shape")
         }
-        self.users = Counter(_read(graph))
-        self.outputs = frozenset(value.name for value in graph.output)
-        self._maker = {name: node.op_type for node in graph.node for name in node.output}
+        self.users = Counter(name for node in nodes(graph) for name in node.input)
         self.operators = [self._operator(node) for node in graph.node]
 
     def constant(self, name: str) -> Array | None:
@@ -51,6 +52,9 @@ class OnnxGraph(LinearGraph):
     def save(self, path: Path) -> None:
         path.write_bytes(self.model.SerializeToString())
 
+    def _made_by(self, name: str) -> str:
+        return self._maker[name].op_type if name in self._maker else ""
+
     def _operator(self, node: Any) -> Operator:
         computed = tuple(name for name in node.input if name and name not in self._held)
         constants = tuple(name for name in node.input if name in self._held)
@@ -63,7 +67,7 @@ class OnnxGraph(LinearGraph):
         weight, bias = self.constant(node.input[1]), tuple(node.input[2:3])
         if weight is None or (bias and self.constant(bias[0]) is None):
             return None
-        numbers = attributes(node)
+        numbers = numeric_attributes(node)
         if node.op_type == "Conv":
             order = tuple(range(weight.ndim))
             return Operator(Kind.LAYER, *made, node.input[1], bias, order, int(numbers.get("group", 1)), axis=1)
@@ -79,11 +83,11 @@ class OnnxGraph(LinearGraph):
         kind = node.op_type
         if kind in _THROUGH and len(made[1]) == 1:  # a slope that is computed may be what is scaled
             return Operator(Kind.THROUGH, *made, axis=1 if kind in _POOLS else 0)
-        if kind == "Flatten" and self._maker.get(node.input[0]) == "GlobalAveragePool":
-            flat = attributes(node).get("axis", 1) == 1  # the channels stay on axis 1, now the last one
+        if kind == "Flatten" and self._made_by(node.input[0]) == "GlobalAveragePool":
+            flat = numeric_attributes(node).get("axis", 1) == 1  # the channels stay on axis 1, now the last one
             return Operator(Kind.THROUGH, *made, axis=1) if flat else None
         if kind == "LayerNormalization" and len(constants) == len(node.input) - 1:
-            last = attributes(node).get("axis", -1) in (-1, self._rank.get(node.input[0], 0) - 1)
+            last = numeric_attributes(node).get("axis", -1) in (-1, self._rank.get(node.input[0], 0) - 1)
             return Operator(Kind.SCALE, *made, shifts=constants, axis=-1) if last else None
         if kind in (*_SUMS, "Mul") and len(constants) == 1 and len(made[1]) == 1:
             return self._with_constant(kind, made, constants[0])
@@ -104,17 +108,3 @@ class OnnxGraph(LinearGraph):
             return None
         axis = 0 if rank == 2 else (-1 if long[0] == -1 else 1)
         return Operator(Kind.SCALE if kind == "Mul" else Kind.SHIFT, *made, shifts=(name,), axis=axis)
-
-
-def attributes(node: Any) -> dict[str, float]:
-    """The numbers among the attributes of a node."""
-    found = {a.name: a.i for a in node.attribute if a.type == 2}  # onnx.AttributeProto.INT
-    return found | {a.name: a.f for a in node.attribute if a.type == 1}
-
-
-def _read(graph: Any) -> Iterator[str]:
-    for node in graph.node:
-        yield from node.input
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _read(attribute.g)

@@ -8,36 +8,30 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.converters.recurrent.flatbuffer import NONE, Editor, Graph
+from edgekit.graph import ops
+from edgekit.graph.ops import Op, Trait
+from edgekit.graph.tflite_editor import NONE, Editor, Graph
 from edgekit.passes.linear_graph import Kind, LinearGraph, Operator
-from edgekit.passes.tflite_integers import builtin, name_of
-from edgekit.types import Array
+from edgekit.types import Array, Format
 from edgekit.wire_tflite import without_prefix
 
-_LAYERS = {
-    "CONV_2D": (0, (0, 3, 1, 2)),
-    "DEPTHWISE_CONV_2D": (0, (3, 0, 1, 2)),
-    "FULLY_CONNECTED": (0, (0, 1)),
-    "TRANSPOSE_CONV": (2, (0, 3, 1, 2)),
-}
-"""Operator -> which input is the activation, axes of the weight (input 1) as (outputs, inputs of a group, kernel)."""
-_THROUGH = ("RELU", "LEAKY_RELU", "PRELU", "MAX_POOL_2D", "AVERAGE_POOL_2D")
+_THROUGH = ops.names(Format.TFLITE, trait=Trait.SCALES_CHANNELS)
 _SCALED_BY = (0, 1)  # schema.ActivationFunctionType: NONE, RELU
 Made = tuple[str, tuple[str, ...], tuple[str, ...]]
 
 
-class TfliteGraph(LinearGraph):
+class LinearTflite(LinearGraph):
     """The main graph of a TFLite model. A constant is named by its buffer: tensors may share one."""
 
     def __init__(self, content: bytes | Path) -> None:
         self._editor = Editor(without_prefix(content.read_bytes() if isinstance(content, Path) else content))
-        self._graph = Graph(self._editor, self._editor.model.subgraphs[0])
-        graphs = [Graph(self._editor, raw) for raw in self._editor.model.subgraphs]
+        self._graph = self._editor.main()
+        graphs = self._editor.graphs()
         self.users = Counter(
             self._buffer(graph, int(k)) for graph in graphs for node in graph.raw.operators for k in node.inputs
         )
         self._tensors = {self._buffer(self._graph, place): place for place in range(len(self._graph.raw.tensors))}
-        self.outputs = frozenset(name_of(self._graph, int(k)) for k in self._graph.raw.outputs)
+        self.outputs = frozenset(self._graph.name(k) for k in self._graph.raw.outputs)
         self.operators = [self._operator(node) for node in self._graph.raw.operators]
 
     def constant(self, name: str) -> Array | None:
@@ -61,29 +55,26 @@ class TfliteGraph(LinearGraph):
 
     def _operator(self, node: Any) -> Operator:
         graph = self._graph
-        computed = tuple(name_of(graph, int(k)) for k in node.inputs if int(k) != NONE and not self._held(int(k)))
-        outputs = tuple(name_of(graph, int(k)) for k in node.outputs)
+        computed = tuple(graph.name(k) for k in node.inputs if int(k) != NONE and not self._graph.held(int(k)))
+        outputs = tuple(graph.name(k) for k in node.outputs)
         made = (outputs[0], computed, outputs)
-        kind = builtin(graph, node)
-        if kind in _LAYERS:
-            found = self._layer(kind, node, made)
+        kind = graph.kind(node)
+        known = ops.get(Format.TFLITE, kind)
+        if known is not None and known.layout:
+            found = self._layer(known, node, made)
         elif getattr(node.builtinOptions, "fusedActivationFunction", 0) in _SCALED_BY:
             found = self._elementwise(kind, node, made)
         else:
             found = None
         return found or Operator(Kind.OTHER, *made)
 
-    def _held(self, tensor: int) -> bool:
-        data = self._editor.model.buffers[self._graph.raw.tensors[tensor].buffer].data
-        return data is not None and len(data) > 0
-
-    def _layer(self, kind: str, node: Any, made: Made) -> Operator | None:
-        place, order = _LAYERS[kind]
+    def _layer(self, op: Op, node: Any, made: Made) -> Operator | None:
+        kind, place, order = op.name, op.data, op.layout
         graph, inputs, options = self._graph, [int(k) for k in node.inputs], node.builtinOptions
         weight = graph.data(inputs[1])
         bias = inputs[place + 1 + (place == 0) :][:1]
         bias = [k for k in bias if k != NONE]
-        if weight is None or self._held(inputs[place]) or any(graph.data(k) is None for k in bias):
+        if weight is None or self._graph.held(inputs[place]) or any(graph.data(k) is None for k in bias):
             return None
         if getattr(options, "weightsFormat", 0):  # shuffled
             return None
@@ -96,7 +87,7 @@ class TfliteGraph(LinearGraph):
             stride = int(options.strideH) * int(options.strideW)
         shifts = tuple(self._buffer(graph, k) for k in bias)
         fixed = getattr(options, "fusedActivationFunction", 0) not in _SCALED_BY
-        named = (made[0], (name_of(graph, inputs[place]),), made[2])
+        named = (made[0], (graph.name(inputs[place]),), made[2])
         return Operator(
             Kind.LAYER, *named, self._buffer(graph, inputs[1]), shifts, order, groups, stride, -1, fixed=fixed
         )
@@ -117,7 +108,7 @@ class TfliteGraph(LinearGraph):
             axes, rank = self._integers(inputs[1]), len(graph.shape(inputs[0]))
             inner = axes is not None and all(axis % rank != rank - 1 for axis in axes)
             return Operator(Kind.THROUGH, *made, axis=-1) if inner else None
-        constants = [k for k in inputs if self._held(k)]
+        constants = [k for k in inputs if self._graph.held(k)]
         if kind in ("ADD", "SUB", "MUL") and len(constants) == 1:
             return self._with_constant(kind, constants[0], made)
         return None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgekit.passes.linear_graph import LinearGraph
-from edgekit.passes.linear_graph_onnx import OnnxGraph
-from edgekit.passes.linear_graph_tflite import TfliteGraph
+from edgekit.passes.linear_graph_onnx import LinearOnnx
+from edgekit.passes.linear_graph_tflite import LinearTflite
 from edgekit.types import Format
 
 
@@ -16,4 +16,4 @@ def linear_graph(path: Path, format_: Format) -> LinearGraph:
     Raises:
         ModelError: it cannot be prepared to be quantized.
     """
-    return OnnxGraph(path) if format_ is Format.ONNX else TfliteGraph(path)
+    return LinearOnnx(path) if format_ is Format.ONNX else LinearTflite(path)

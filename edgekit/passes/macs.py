@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgekit.graph.macs import Rule, by_weights, convolution, product, transposed
+from edgekit.graph.macs import Tensor as Shaped
+
 
 def layer_macs(module: nn.Module, inputs: Sequence[Tensor]) -> dict[str, int]:
     """Module name -> multiply-accumulates of one run on ``inputs``, for convolutions, linear and recurrent layers.
@@ -36,14 +39,19 @@ def layer_macs(module: nn.Module, inputs: Sequence[Tensor]) -> dict[str, int]:
 
 
 def _macs(layer: nn.Module, given: Tensor, result: Any) -> int:
+    output = result[0] if isinstance(layer, nn.RNNBase) else result
+    weights: list[Any]
     if isinstance(layer, nn.RNNBase):
-        steps = given.numel() // given.shape[-1]
-        return steps * sum(p.numel() for name, p in layer.named_parameters() if name.startswith("weight"))
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
+        weights = [tensor for name, tensor in layer.named_parameters() if name.startswith("weight")]
+    else:
+        weights = [layer.weight]
+    inputs = [Shaped(tuple(given.shape)), *(Shaped(tuple(tensor.shape), constant=True) for tensor in weights)]
+    return _rule(layer)(inputs, Shaped(tuple(output.shape)))
+
+
+def _rule(layer: nn.Module) -> Rule:
+    if isinstance(layer, nn.RNNBase):
+        return by_weights
     if isinstance(layer, nn.modules.conv._ConvTransposeNd):
-        places = given.numel() // given.shape[1]  # each input value is spread by the kernel
-        return places * weight.numel()
-    if isinstance(layer, nn.modules.conv._ConvNd):
-        return int(result.numel() // result.shape[1]) * weight.numel()
-    return int(result.numel() // result.shape[-1]) * weight.numel()
+        return transposed
+    return convolution(1) if isinstance(layer, nn.modules.conv._ConvNd) else product

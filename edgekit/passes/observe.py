@@ -13,20 +13,18 @@ import numpy as np
 
 from edgekit.artifact import contract_of, open_artifact, sha256_model
 from edgekit.bench.profile.layers import onnx_layers, tflite_layer
-from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from edgekit.errors import DataError, UnsupportedError
+from edgekit.graph import ops
+from edgekit.graph.onnx import OnnxGraph, load_onnx, with_shapes
+from edgekit.graph.ops import Family
+from edgekit.graph.tflite_editor import Editor
 from edgekit.passes.calibration import Calibration, check_method, checked_feeds, gather
 from edgekit.passes.calibration_checks import InputWatch, findings
 from edgekit.passes.cell_states import cell_states
 from edgekit.passes.fingerprint import Probes, layouts_of, prints_of, probe_feeds
-from edgekit.passes.onnx_graphs import with_shapes
-from edgekit.passes.tflite_integers import builtin, name_of
 from edgekit.passes.tflite_prepare import prepared
-from edgekit.quality.onnxfile import load_onnx
 from edgekit.types import Array, Feed, Format, Signature
 
-_WEIGHTED = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 0, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 2}
-"""TFLite operators with weights -> which of their inputs is the activation."""
 _FLOAT = 1  # onnx.TensorProto.FLOAT
 
 
@@ -72,13 +70,13 @@ def weighted_inputs(path: Path, format: Format) -> set[str]:
     """Tensors that convolutions and matrix products with constant weights read: those that have channels."""
     if format is Format.ONNX:
         graph = load_onnx(path).graph
-        constants = {tensor.name for tensor in graph.initializer}
-        nodes = [n for n in graph.node if n.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")]
+        constants = OnnxGraph(graph).constants
+        nodes = [n for n in graph.node if n.op_type in ops.names(format, Family.CONVOLUTION, Family.MATMUL)]
         return {n.input[0] for n in nodes if n.input[1] in constants}
-    editor = Editor(prepared(path))
-    main = Graph(editor, editor.model.subgraphs[0])
-    read = [(node, _WEIGHTED.get(builtin(main, node))) for node in main.raw.operators]
-    return {name_of(main, int(node.inputs[place])) for node, place in read if place is not None}
+    main = Editor(prepared(path)).main()
+    places = {op.name: op.data for op in ops.weighted(format) if op.layout}
+    read = [(node, places.get(main.kind(node))) for node in main.raw.operators]
+    return {main.name(node.inputs[place]) for node, place in read if place is not None}
 
 
 def file_tensors(
@@ -203,13 +201,11 @@ def _signature_inputs(interpreter: Any) -> dict[str, Any]:
 
 def _activations(content: bytes) -> set[int]:
     """Indices of a file's own tensors whose values do not stand in the file, and are there after a run."""
-    from edgekit.quality.tflitefile import holds_data
-
-    model = Editor(content).model
-    graph = model.subgraphs[0]
-    read = {int(k) for node in graph.operators for k in node.inputs} | set(map(int, graph.outputs))
-    left = {int(k) for node in graph.operators if _loops(node) for k in node.outputs if k not in read}
-    return {i for i, tensor in enumerate(graph.tensors) if not holds_data(model, tensor)} - left
+    graph = Editor(content).main()
+    raw = graph.raw
+    read = {int(k) for node in raw.operators for k in node.inputs} | set(map(int, raw.outputs))
+    left = {int(k) for node in raw.operators if _loops(node) for k in node.outputs if k not in read}
+    return {tensor for tensor in range(len(raw.tensors)) if not graph.held(tensor)} - left
 
 
 def _loops(node: Any) -> bool:

@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.passes.onnx_graphs import Names, nodes
-from edgekit.passes.onnx_prepare import CONTRIB, allow_contrib, drop_unused
+from edgekit.graph import ops
+from edgekit.graph.onnx import OnnxGraph, nodes, numeric_attributes
+from edgekit.graph.onnx_editor import CONTRIB, Names, allow_contrib, drop_unused, replace_nodes
+from edgekit.graph.ops import Family
 from edgekit.passes.onnx_weights import is_finite
-from edgekit.types import Array
+from edgekit.types import Array, Format
 
-BOUNDARY = ("Conv", "ConvTranspose", "Gather", "LSTM", "GRU", "RNN")
-"""Operators with weights, beside the products, at which the neighbourhood of attention ends."""
+BOUNDARY = frozenset(op.name for op in ops.weighted(Format.ONNX) if op.family is not Family.MATMUL)
+"""Operators with weights, other than products, at which the neighbourhood of attention ends."""
 LEVELS = "_levels"
 """Behind the name of an input: that of its integers."""
 COLUMNS, TURNED = "_columns", "_turned"
@@ -32,18 +34,18 @@ def around_attention(model: Any) -> frozenset[str]:
     """Names of the nodes that are joined to a product of two computed tensors by tensors, through products with weights
     but not through :data:`BOUNDARY`. None in a graph without such a product."""
     given = list(model.graph.node)
-    constants = {tensor.name for tensor in model.graph.initializer}
+    constants = OnnxGraph(model.graph).constants.keys()
     writer = {name: place for place, node in enumerate(given) for name in node.output}
     joined: list[list[int]] = [[] for _ in given]
     for place, node in enumerate(given):
         for other in (writer[name] for name in node.input if name in writer):
-            if not {node.op_type, given[other].op_type} & set(BOUNDARY):
+            if not {node.op_type, given[other].op_type} & BOUNDARY:
                 joined[place].append(other)
                 joined[other].append(place)
     waiting = [
         place
         for place, node in enumerate(given)
-        if node.op_type == "MatMul" and not constants.intersection(node.input) and set(node.input) <= set(writer)
+        if node.op_type == "MatMul" and constants.isdisjoint(node.input) and set(node.input) <= set(writer)
     ]
     found: set[int] = set()
     while waiting:
@@ -81,8 +83,7 @@ class _Products:
     def __init__(self, model: Any, ranges: Mapping[str, tuple[float, float]], reduced: bool | Collection[str]) -> None:
         graph = model.graph
         self.model, self.ranges, self.reduced = model, ranges, reduced
-        self.constants = {tensor.name: tensor for tensor in graph.initializer}
-        self.outputs = {value.name for value in graph.output}
+        self.constants, self.outputs = (asked := OnnxGraph(graph)).constants, asked.outputs
         self.fresh = Names(model).fresh
         self.readers: dict[str, list[Any]] = {}
         for node in nodes(graph):
@@ -132,8 +133,7 @@ class _Products:
         graph = self.model.graph
         kept = [node for node in graph.node if node.name not in self.gone]
         changed = [new for node in kept for new in self.products.get(node.name, [node])]
-        del graph.node[:]
-        graph.node.extend(changed)
+        replace_nodes(graph, changed)
         graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in self.made.items())
         if self.products:
             allow_contrib(self.model)
@@ -165,10 +165,8 @@ def _weights(node: Any, constants: Mapping[str, Any]) -> Array | None:
     if len(tensor.dims) != 2 or not is_finite(tensor):
         return None
     values = np.asarray(numpy_helper.to_array(tensor))
-    given = {a.name: a for a in node.attribute}
-    if "transA" in given and given["transA"].i:
-        return None
-    if any(key in given and given[key].f != 1.0 for key in ("alpha", "beta")):
+    numbers = numeric_attributes(node)
+    if numbers.get("transA") or any(numbers.get(key, 1.0) != 1.0 for key in ("alpha", "beta")):
         return None
     values = values.T if _turned(node) else values
     if node.op_type == "Gemm" and len(node.input) > 2:
@@ -179,7 +177,7 @@ def _weights(node: Any, constants: Mapping[str, Any]) -> Array | None:
 
 
 def _turned(node: Any) -> bool:
-    return any(a.name == "transB" and a.i for a in node.attribute)
+    return bool(numeric_attributes(node).get("transB"))
 
 
 def _levels(span: tuple[float, float]) -> tuple[Array, Array]:

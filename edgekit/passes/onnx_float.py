@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgekit.passes.onnx_graphs import Names
+from edgekit.graph import ops
+from edgekit.graph.onnx import OnnxGraph
+from edgekit.graph.onnx_editor import Names, replace_nodes
+from edgekit.graph.ops import Trait
+from edgekit.types import Format
 
-_QUANTIZED_AT_LOAD = ("Conv", "ConvTranspose", "Gemm")
+_QUANTIZED_AT_LOAD = ops.names(Format.ONNX, trait=Trait.QUANTIZED_AT_LOAD)
 SUFFIX = "_stays_float"
 """Behind the name of a layer: that of the copy after it."""
 
@@ -23,7 +27,7 @@ def hold_float(model: Any, names: frozenset[str]) -> None:
     import onnx
 
     graph = model.graph
-    outputs, fresh = {value.name for value in graph.output}, Names(model).fresh
+    outputs, fresh = OnnxGraph(graph).outputs, Names(model).fresh
     nodes = []
     for node in graph.node:
         nodes.append(node)
@@ -31,5 +35,4 @@ def hold_float(model: Any, names: frozenset[str]) -> None:
             inner, outer = fresh(f"{node.output[0]}_float"), node.output[0]
             node.output[0] = inner
             nodes.append(onnx.helper.make_node("LeakyRelu", [inner], [outer], name=f"{node.name}{SUFFIX}", alpha=1.0))
-    del graph.node[:]
-    graph.node.extend(nodes)
+    replace_nodes(graph, nodes)

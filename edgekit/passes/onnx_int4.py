@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.passes.onnx_graphs import Names
-from edgekit.passes.onnx_prepare import CONTRIB, allow_contrib, drop_unused
+from edgekit.graph.onnx import numeric_attributes
+from edgekit.graph.onnx_editor import CONTRIB, Names, allow_contrib, drop_unused, replace_nodes
 from edgekit.passes.onnx_weights import SMALLEST, is_finite
 from edgekit.types import Array
 
@@ -37,8 +37,7 @@ def int4_weights(model: Any, skip: frozenset[str] = frozenset()) -> int:
         found = [] if node.name in skip else made.replaced(node)
         nodes += found or [node]
         count += bool(found)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
+    replace_nodes(model.graph, nodes)
     if count:
         allow_contrib(model)
         model.ir_version = max(model.ir_version, _IR_VERSION)
@@ -61,7 +60,7 @@ class _Four:
         tensor = self.held.get(node.input[place]) if len(node.input) > place else None
         if tensor is None or int(np.prod(tensor.dims)) < SMALLEST:
             return []
-        numbers = {a.name: a.f if a.type == 1 else a.i for a in node.attribute}  # onnx.AttributeProto.FLOAT
+        numbers = numeric_attributes(node)
         if node.op_type == "Gather" and numbers.get("axis", 0) == 0:
             return self._table(node, tensor)
         if node.op_type == "MatMul":

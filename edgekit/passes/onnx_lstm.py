@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.passes.onnx_graphs import Names
-from edgekit.passes.onnx_prepare import CONTRIB, allow_contrib, drop_unused
+from edgekit.graph.onnx import OnnxGraph, numeric_attributes
+from edgekit.graph.onnx_editor import CONTRIB, Names, allow_contrib, drop_unused
 from edgekit.passes.onnx_weights import is_finite, symmetric_int8
 
 
@@ -23,14 +23,14 @@ def dynamic_lstm(model: Any, skip: frozenset[str] = frozenset(), *, per_row: boo
     import onnx
 
     graph = model.graph
-    constants = {tensor.name: tensor for tensor in graph.initializer}
+    constants = OnnxGraph(graph).constants
     found = [
         node
         for node in graph.node
         if node.op_type == "LSTM"
         and node.name not in skip
         and all(name in constants and is_finite(constants[name]) for name in node.input[1:3])
-        and not any(attribute.name == "layout" and attribute.i for attribute in node.attribute)
+        and not numeric_attributes(node).get("layout")
     ]
     names = Names(model)
     made: dict[str, list[str]] = {}  # weight -> its integers, scale and zero; two layers may share their weights

@@ -11,7 +11,7 @@ import numpy as np
 from edgekit.artifact import contract_of
 from edgekit.data.seeded import seeded_feed
 from edgekit.errors import ModelError
-from edgekit.passes.onnx_graphs import nodes
+from edgekit.graph.onnx import OnnxGraph, nodes
 from edgekit.types import Array, Artifact, Feed, Format, InputContract, Signature, TensorSpec
 
 TOLERANCE = 1e-5
@@ -62,8 +62,7 @@ def _asymmetric(model: Any, node: Any) -> None:
     """Gives a Resize the coordinates that it had before it could name them."""
     import onnx
 
-    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    scales = constants.get(node.input[2]) if len(node.input) > 2 else None
+    scales = OnnxGraph(model.graph).value(node.input[2]) if len(node.input) > 2 else None
     smaller = scales is not None and bool((scales < 1).any())
     wanted = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "ceil" if smaller else "floor"}
     kept = [attribute for attribute in node.attribute if attribute.name not in wanted]

@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 
 from edgekit.errors import ModelError
+from edgekit.graph.onnx import OnnxGraph, graphs, load_onnx, nodes, numeric_attributes, reads, with_shapes
+from edgekit.graph.onnx_editor import Names, drop_unused, replace_nodes
 from edgekit.leftovers import scratch_folder
-from edgekit.passes.onnx_graphs import Names, graphs, nodes, reads, with_shapes
 from edgekit.passes.onnx_opset import converted, opset_of
 from edgekit.passes.onnx_weights import use_of, weights
-from edgekit.quality.onnxfile import load_onnx
 from edgekit.types import Array
 
-CONTRIB = "com.microsoft"
-"""Domain of onnxruntime's own operators."""
 OPSET = 17
 """Lowest opset that is worked on; QuantizeLinear per channel came with 13, and converters below 17 are well trodden."""
 _IR_VERSION = 8
@@ -35,10 +33,8 @@ def prepared(path: Path) -> Any:
     if opset_of(model) < OPSET:
         model = converted(model, OPSET, path)
     model.ir_version = max(model.ir_version, _IR_VERSION)
-    held = {
-        tensor.name for tensor in model.graph.initializer
-    }  # inputs that have a value already, as old files list them
-    inputs = [value for value in model.graph.input if value.name not in held]
+    held = OnnxGraph(model.graph).constants
+    inputs = [value for value in model.graph.input if value.name not in held]  # old files list constants as well
     del model.graph.input[:]
     model.graph.input.extend(inputs)
     if any(node.op_type == "BatchNormalization" for node in model.graph.node):
@@ -84,8 +80,8 @@ def _constants_to_initializers(graph: Any) -> None:
     weights are looked for among them."""
     import onnx
 
-    held = {tensor.name: tensor for tensor in graph.initializer}
-    given, readers = {value.name for value in graph.output}, reads(graph)
+    asked, readers = OnnxGraph(graph), reads(graph)
+    held, given = dict(asked.constants), set(asked.outputs)
     same: dict[str, str] = {}
     kept = []
     for node in graph.node:
@@ -98,8 +94,8 @@ def _constants_to_initializers(graph: Any) -> None:
             held[node.output[0]] = onnx.numpy_helper.from_array(value, node.output[0])
         else:
             kept.append(node)
-    del graph.node[:], graph.initializer[:]
-    graph.node.extend(kept)
+    replace_nodes(graph, kept)
+    del graph.initializer[:]
     graph.initializer.extend(held.values())
     for node in nodes(graph):
         node.input[:] = [same.get(name, name) for name in node.input]
@@ -145,44 +141,31 @@ def _mean_to_pooling(model: Any) -> None:
         v for v in [*inferred.value_info, *inferred.input] if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     ]
     images = {v.name for v in values if len(v.type.tensor_type.shape.dim) == 4}
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    names = Names(model)
+    graph, names = OnnxGraph(model.graph), Names(model)
     changed = []
     for node in model.graph.node:
-        if node.op_type != "ReduceMean" or node.input[0] not in images or _axes(node, constants) not in _PLANES:
+        if node.op_type != "ReduceMean" or node.input[0] not in images or _axes(node, graph) not in _PLANES:
             changed.append(node)
             continue
-        keep = next((a.i for a in node.attribute if a.name == "keepdims"), 1)
+        keep = numeric_attributes(node).get("keepdims", 1)
         pooled = node.output[0] if keep else names.fresh(f"{node.output[0]}_pooled")
         changed.append(onnx.helper.make_node("GlobalAveragePool", [node.input[0]], [pooled], name=node.name))
         if not keep:
             flat = names.fresh(f"{node.name}_flat") if node.name else ""
             changed.append(onnx.helper.make_node("Flatten", [pooled], [node.output[0]], name=flat, axis=1))
-    del model.graph.node[:]
-    model.graph.node.extend(changed)
+    replace_nodes(model.graph, changed)
 
 
 _PLANES = ([2, 3], [-2, -1])
 """Height and width."""
 
 
-def _axes(node: Any, constants: dict[str, Any]) -> list[int] | None:
-    import onnx
-
+def _axes(node: Any, graph: OnnxGraph) -> list[int] | None:
     for attribute in node.attribute:
         if attribute.name == "axes":
             return sorted(attribute.ints)
-    if len(node.input) > 1 and node.input[1] in constants:
-        return sorted(int(a) for a in np.atleast_1d(onnx.numpy_helper.to_array(constants[node.input[1]])))
-    return None
-
-
-def drop_unused(model: Any) -> None:
-    """Removes constants of the main graph that nothing reads, in no graph of the model."""
-    used = reads(model.graph)
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
+    axes = graph.value(node.input[1]) if len(node.input) > 1 else None
+    return None if axes is None else sorted(map(int, np.atleast_1d(axes)))
 
 
 def unshare(model: Any, apart: frozenset[str]) -> None:
@@ -198,7 +181,7 @@ def unshare(model: Any, apart: frozenset[str]) -> None:
             if name in shared:
                 use = ("apart",) if node.name in apart else use_of(node, place)
                 shared[name].setdefault(use, []).append((node, place))
-    held, names = {tensor.name: tensor for tensor in model.graph.initializer}, Names(model)
+    held, names = OnnxGraph(model.graph).constants, Names(model)
     for name, uses in shared.items():
         for readers in list(uses.values())[1:]:
             copy = names.fresh(f"{name}_again")
@@ -217,7 +200,7 @@ def plain_gemms(model: Any) -> None:
 
     names = Names(model)
     for graph in list(graphs(model.graph)):
-        held = {tensor.name: tensor for tensor in graph.initializer}
+        held = OnnxGraph(graph).constants
         turned: dict[str, str] = {}
         for node in nodes(graph):
             transposed = [a for a in node.attribute if a.name == "transB" and a.i]
@@ -231,14 +214,6 @@ def plain_gemms(model: Any) -> None:
             node.input[1] = turned[name]
             node.attribute.remove(transposed[0])
     drop_unused(model)
-
-
-def allow_contrib(model: Any) -> None:
-    """Lets the model hold operators of :data:`CONTRIB`."""
-    import onnx
-
-    if not any(entry.domain == CONTRIB for entry in model.opset_import):
-        model.opset_import.append(onnx.helper.make_opsetid(CONTRIB, 1))
 
 
 def _name_nodes(model: Any) -> None:

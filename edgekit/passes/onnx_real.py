@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from edgekit.passes.onnx_graphs import inner_reads, reads
-from edgekit.passes.onnx_prepare import drop_unused
+from edgekit.graph import ops
+from edgekit.graph.onnx import OnnxGraph, inner_reads, reads
+from edgekit.graph.onnx_editor import drop_unused
+from edgekit.graph.ops import Family, Trait
+from edgekit.types import Format
 
-STATIC_OPERATORS = (
-    *("Add", "AveragePool", "Clip", "Concat", "Conv", "Flatten", "Gemm", "GlobalAveragePool", "LeakyRelu", "MatMul"),
-    *("MaxPool", "Mul", "Pad", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Split", "Squeeze", "Transpose"),
-    "Unsqueeze",
-)
+STATIC_OPERATORS = ops.names(Format.ONNX, trait=Trait.STATIC_SCHEME)
 """Operators that onnxruntime runs on integers when they stand between DequantizeLinear and QuantizeLinear."""
-PRODUCTS = ("Gemm", "MatMul")
+PRODUCTS = ops.names(Format.ONNX, Family.MATMUL)
 """Those of them that give float as well, at no cost."""
-ACTIVATIONS = ("Relu", "Clip")
+ACTIVATIONS = ops.names(Format.ONNX, trait=Trait.CLAMP)
 """What the quantizer takes out where the QuantizeLinear behind has the same bounds."""
 
 
@@ -26,7 +25,7 @@ def last_sums(model: Any) -> list[str]:
     A forecast is a change added to the last value, and a range from older data cuts that off: the error of the shipped
     forecaster of etth1 rose by 11%, and does not with its last sum in float.
     """
-    outputs = {value.name for value in model.graph.output}
+    outputs = set(OnnxGraph(model.graph).outputs)
     return [node.name for node in model.graph.node if node.op_type == "Add" and outputs & set(node.output)]
 
 
@@ -43,7 +42,7 @@ def read_inside(model: Any) -> list[str]:
 def read_real(model: Any, names: list[str], bounded: Collection[str]) -> None:
     """Lets some nodes read what was there before it was quantized for others: inputs of the graph, and what gives float
     anyway. ``bounded``: tensors that only their QuantizeLinear keeps within the bounds of a Relu or Clip."""
-    maker = {name: node for node in model.graph.node for name in node.output}
+    maker = OnnxGraph(model.graph).makers
     for node in model.graph.node:
         for place, name in enumerate(node.input if node.name in names else ()):
             quantize = _behind(maker, maker.get(name), "DequantizeLinear")
@@ -66,7 +65,7 @@ def real_outputs(model: Any, bounded: Collection[str]) -> None:
     Saves two nodes and the rounding of the logits to 256 levels. ``bounded``: as for :func:`read_real`.
     """
     graph = model.graph
-    maker = {name: node for node in graph.node for name in node.output}
+    maker = OnnxGraph(graph).makers
     readers = reads(graph)
     for value in graph.output:
         dequantize = maker.get(value.name)

@@ -8,29 +8,24 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from edgekit.graph import ops
+from edgekit.graph.onnx import OnnxGraph, with_shapes
+from edgekit.graph.ops import Family, Trait
 from edgekit.passes.kernel_choice import Pair
-from edgekit.passes.onnx_graphs import with_shapes
 from edgekit.passes.onnx_prepare import OPSET
+from edgekit.types import Format
 
-_ACTIVATIONS = ("Relu", "Clip")
+_ACTIVATIONS = ops.names(Format.ONNX, trait=Trait.CLAMP)
 """Operators that onnxruntime and its quantizer fuse into the layer before them."""
-_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_WEIGHTED = ops.names(Format.ONNX, Family.CONVOLUTION, Family.MATMUL)
 
 
-class Onnx:
-    """A graph with its producers, readers, constants and shapes."""
+class Onnx(OnnxGraph):
+    """A graph with the shapes of its tensors."""
 
     def __init__(self, model: Any) -> None:
-
-        self.model, self.graph = model, model.graph
-        self.maker = {name: node for node in self.graph.node for name in node.output}
-        self.readers: dict[str, list[Any]] = {}
-        for node in self.graph.node:
-            for name in node.input:
-                self.readers.setdefault(name, []).append(node)
-        self.constants = {tensor.name: tensor for tensor in self.graph.initializer}
-        self.outputs = [value.name for value in self.graph.output]
-        self.inputs = [value.name for value in self.graph.input if value.name not in self.constants]
+        super().__init__(model.graph)
+        self.model = model
         inferred = with_shapes(model)
         self.values = {v.name: v for v in (*inferred.value_info, *inferred.input, *inferred.output)}
 
@@ -118,7 +113,7 @@ def _between_integers(graph: Onnx, unit: list[Any]) -> Any | None:
         return None
     before, reads = [], []
     for name in graph.computed(unit[0]):
-        node = graph.maker.get(name)
+        node = graph.makers.get(name)
         if node is None or node.op_type != "DequantizeLinear":
             return None
         before.append(node)

@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.passes.onnx_graphs import Names, graphs, nodes
-from edgekit.types import Array
+from edgekit.graph import ops
+from edgekit.graph.onnx import OnnxGraph, graphs, nodes, numeric_attributes
+from edgekit.graph.onnx_editor import Names, replace_nodes
+from edgekit.graph.ops import Family, Kernel
+from edgekit.types import Array, Format
 
 SMALLEST = 256
 """Elements below which a tensor is left alone: scales and nodes would cost more bytes than are saved."""
@@ -21,28 +24,15 @@ HALF_ERROR = 1e-3
 """Largest rounding error of a channel in float16, relative to its values (root mean square); within its range it is
 2e-4 to 3e-4."""
 _FLOAT = 1
-_CHANNEL_AXES: dict[str, tuple[int, ...]] = {
-    "Conv": (0,),
-    "ConvTranspose": (1,),
-    "MatMul": (-1,),
-    "Gather": (0,),
-    "LSTM": (0, 1),
-    "GRU": (0, 1),
-    "RNN": (0, 1),
-}
-"""Axes that keep a scale of their own, by operator."""
-_LAYERS = ("Conv", "Gemm", "MatMul")
-_WEIGHT_INPUTS = {"Conv": (1,), "ConvTranspose": (1,), "MatMul": (0, 1), "Gemm": (1,), "Gather": (0,), "LSTM": (1, 2),
-                  "GRU": (1, 2), "RNN": (1, 2)}  # fmt: skip
 
 
 def weights(graph: Any) -> dict[str, tuple[int, ...]]:
     """Finite float32 constants of ``graph`` that operators use as weights, there or in branches and loops inside it:
     name -> axes that keep a scale of their own."""
-    constants = {tensor.name: tensor for tensor in graph.initializer}
+    constants = OnnxGraph(graph).constants
     found: dict[str, tuple[int, ...]] = {}
     for node in nodes(graph):
-        for index in _WEIGHT_INPUTS.get(node.op_type, ()):
+        for index in _weight_inputs(node):
             name = node.input[index] if index < len(node.input) else ""
             tensor = constants.get(name)
             if tensor is None or len(tensor.dims) < 2 or name in found or not is_finite(tensor):
@@ -54,9 +44,10 @@ def weights(graph: Any) -> dict[str, tuple[int, ...]]:
 
 def use_of(node: Any, place: int) -> tuple[object, ...]:
     """What tells one use of a weight from another: the axes that keep a scale, and whether products read it there."""
-    if place not in _WEIGHT_INPUTS.get(node.op_type, ()):
+    if place not in _weight_inputs(node):
         return ("value",)
-    return (node.op_type in _LAYERS, *_axes_of(node))
+    products = ops.names(Format.ONNX, Family.CONVOLUTION, Family.MATMUL, kernel=Kernel.STATIC)
+    return (node.op_type in products, *_axes_of(node))
 
 
 def is_finite(tensor: Any) -> bool:
@@ -66,11 +57,16 @@ def is_finite(tensor: Any) -> bool:
     return tensor.data_type == _FLOAT and bool(np.isfinite(onnx.numpy_helper.to_array(tensor)).all())
 
 
+def _weight_inputs(node: Any) -> tuple[int, ...]:
+    op = ops.get(Format.ONNX, node.op_type)
+    return () if op is None else op.weights
+
+
 def _axes_of(node: Any) -> tuple[int, ...]:
     if node.op_type == "Gemm":
-        transposed = next((a.i for a in node.attribute if a.name == "transB"), 0)
-        return (0,) if transposed else (1,)
-    return _CHANNEL_AXES[node.op_type]
+        return (0,) if numeric_attributes(node).get("transB") else (1,)
+    op = ops.get(Format.ONNX, node.op_type)
+    return () if op is None else op.scale_axes
 
 
 def symmetric_int8(values: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
@@ -103,7 +99,7 @@ def store_int8(model: Any, skip: frozenset[str] = frozenset()) -> int:
 
 def weights_of(model: Any, names: frozenset[str]) -> frozenset[str]:
     """Constants that the nodes called ``names`` read."""
-    held = {tensor.name for tensor in model.graph.initializer}
+    held = OnnxGraph(model.graph).constants
     return frozenset(name for node in model.graph.node if node.name in names for name in node.input if name in held)
 
 
@@ -152,8 +148,8 @@ def _replace(
             front += behind
         if not tensors:
             kept.append(tensor)
-    count, rest = len(graph.initializer) - len(kept), list(graph.node)
-    del graph.initializer[:], graph.node[:]
+    count = len(graph.initializer) - len(kept)
+    del graph.initializer[:]
     graph.initializer.extend([*kept, *added])
-    graph.node.extend([*front, *rest])
+    replace_nodes(graph, [*front, *graph.node])
     return count

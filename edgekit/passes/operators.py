@@ -5,17 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgekit.errors import UsageError
+from edgekit.graph import ops
 from edgekit.passes import onnx_prepare, tflite_prepare
 from edgekit.types import Artifact, Format
-
-_ONNX_LAYERS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"))
-_TFLITE_LAYERS = frozenset(
-    (
-        *("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL"),
-        *("UNIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN"),
-        *("BIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_RNN"),
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +21,15 @@ class Operator:
 
 def operators(artifact: Artifact) -> tuple[Operator, ...]:
     """The operators of the main graph as they stand when it has been prepared to be quantized, in order."""
+    layers = ops.layers(artifact.format)
     if artifact.format is Format.ONNX:
         nodes = onnx_prepare.prepared(artifact.path).graph.node
-        return tuple(Operator(node.op_type, node.name, node.op_type in _ONNX_LAYERS) for node in nodes)
-    from edgekit.converters.recurrent.flatbuffer import Editor, Graph
-    from edgekit.passes.tflite_integers import builtin, name_of
+        return tuple(Operator(node.op_type, node.name, node.op_type in layers) for node in nodes)
+    from edgekit.graph.tflite_editor import Editor
 
-    editor = Editor(tflite_prepare.prepared(artifact.path))
-    graph = Graph(editor, editor.model.subgraphs[0])
-    found = [(builtin(graph, node), name_of(graph, int(node.outputs[0]))) for node in graph.raw.operators]
-    return tuple(Operator(kind, name, kind in _TFLITE_LAYERS) for kind, name in found)
+    graph = Editor(tflite_prepare.prepared(artifact.path)).main()
+    found = [(graph.kind(node), graph.name(node.outputs[0])) for node in graph.raw.operators]
+    return tuple(Operator(kind, name, kind in layers) for kind, name in found)
 
 
 def named(text: str, known: tuple[Operator, ...]) -> tuple[str, ...]:

@@ -13,15 +13,17 @@ import numpy as np
 
 from edgekit.artifact import library_versions
 from edgekit.errors import ModelError, UnsupportedError, UsageError
+from edgekit.graph import ops
+from edgekit.graph.onnx import OnnxGraph
+from edgekit.graph.onnx_editor import Apart, sort
 from edgekit.passes.base import AROUND_ATTENTION, Model, Pass, PassContext
 from edgekit.passes.bias_correction import correct_biases
 from edgekit.passes.calibration import Calibration, describe
 from edgekit.passes.calibration_checks import listed
 from edgekit.passes.exclusions import LAST, Ranged
-from edgekit.passes.linear_graph_onnx import OnnxGraph
+from edgekit.passes.linear_graph_onnx import LinearOnnx
 from edgekit.passes.onnx_attention import around_attention, integer_products
 from edgekit.passes.onnx_float import hold_float
-from edgekit.passes.onnx_graphs import Apart, sort
 from edgekit.passes.onnx_int4 import BLOCK, int4_weights
 from edgekit.passes.onnx_lstm import dynamic_lstm
 from edgekit.passes.onnx_prepare import plain_gemms, prepared, unshare
@@ -32,7 +34,9 @@ from edgekit.types import Artifact, Format, PassResult, Step
 SCHEMES = ("int8", "int8-dynamic", "int8-weights", "fp16", "int4-weights")
 _WEIGHTS = {"fp16": "float16", "int4-weights": "int4 symmetric in products and tables, else int8"}
 _NO_KERNEL = {
-    kind: f"onnxruntime has no integer {kind}; its weights are held in int8" for kind in ("ConvTranspose", "GRU", "RNN")
+    op.name: f"onnxruntime has no integer {op.name}; its weights are held in int8"
+    for op in ops.weighted(Format.ONNX)
+    if not op.kernels
 }
 FLOAT_REASONS = {
     "Conv": "onnxruntime's dynamic integer convolution takes 8 times as long as float; its weights are held in int8",
@@ -128,7 +132,7 @@ class QuantizeOnnx(Pass):
         around = frozenset() if self.integer_io else around_attention(graph)
         unshare(graph, around)
         if self.reduce_range is not True:
-            correct_biases(OnnxGraph(graph), self.calibration.means, self.reduce_range or (), keep)
+            correct_biases(LinearOnnx(graph), self.calibration.means, self.reduce_range or (), keep)
         sums = [*last_sums(graph), *(name for name, why in unfit.items() if why == LAST)]
         bounded = {node.output[0] for node in graph.graph.node if node.op_type in ACTIVATIONS}
         left = [*sums, *keep, *around, *read_inside(graph)]
@@ -238,7 +242,7 @@ def ranges_for(graph: Any, calibration: Calibration, path: Path) -> dict[str, tu
 def _integer_inputs(model: Any) -> None:
     """Lets the file take the integers that its first QuantizeLinear made; that node goes."""
     graph = model.graph
-    constants = {tensor.name: tensor for tensor in graph.initializer}
+    constants = OnnxGraph(graph).constants
     for value in graph.input:
         readers = [node for node in graph.node if value.name in node.input]
         if len(readers) != 1 or readers[0].op_type != "QuantizeLinear":

@@ -22,32 +22,25 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.converters.recurrent.flatbuffer import NONE, Editor, Graph
+from edgekit.graph import ops
+from edgekit.graph.ops import Family
+from edgekit.graph.tflite_editor import NONE, Editor, Graph
 from edgekit.passes.histogram import Range
 from edgekit.passes.onnx_weights import fits_half, symmetric_int8
 from edgekit.passes.tflite_integers import (
     Scale,
-    builtin,
     constant,
     constant_by_row,
     half,
     made,
-    name_of,
     rescaled,
     scale_of,
 )
-from edgekit.types import Array
+from edgekit.types import Array, Format
 
 INTEGER = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 """The only recurrent operator with an integer kernel."""
-_LSTM, _BOTH = (*range(1, 12), 16), (*range(1, 12), 16, *range(18, 29), 33, *range(40, 48))
-WEIGHTS: Mapping[str, tuple[int, ...]] = {
-    INTEGER: _LSTM,
-    "BIDIRECTIONAL_SEQUENCE_LSTM": _BOTH,
-    "UNIDIRECTIONAL_SEQUENCE_RNN": (1, 2),
-    "BIDIRECTIONAL_SEQUENCE_RNN": (1, 2, 5, 6, 10, 11),
-}
-"""Inputs that hold weights, by operator (``kernels/lstm_shared.h``, ``kernels/bidirectional_sequence_lstm.cc``)."""
+_RECURRENT = ops.layers(Format.TFLITE, Family.RECURRENT)
 _GATES, _BIASES, _H, _C = 4, 12, 18, 19
 """Of an LSTM: gates, first bias, hidden and cell state. Weights of the input stand from 1, of the state from 5."""
 _SPECIAL = (*range(9, 12), 16, 17, *range(20, 24))
@@ -99,7 +92,7 @@ def quantize_recurrent(
         not_integer: why none is integer throughout; empty where it may be.
     """
     editor = Editor(content)
-    edits = [_Edit(Graph(editor, raw), scheme, ranges, keep_float, not_integer) for raw in editor.model.subgraphs]
+    edits = [_Edit(graph, scheme, ranges, keep_float, not_integer) for graph in editor.graphs()]
     edits = [edit for edit in edits if edit.recurrent()]
     for edit in edits:
         edit.run()
@@ -110,8 +103,7 @@ def quantize_recurrent(
 
 def holds_recurrent(content: bytes) -> bool:
     """Whether :func:`quantize_recurrent` has anything to do in a file."""
-    editor = Editor(content)
-    return any(_Edit(Graph(editor, raw), "", {}).recurrent() for raw in editor.model.subgraphs)
+    return any(_Edit(graph, "", {}).recurrent() for graph in Editor(content).graphs())
 
 
 def cell_scale(found: Range) -> Scale | None:
@@ -147,9 +139,9 @@ class _Edit:
         return any(self._is_float(node) for node in self.graph.raw.operators)
 
     def _is_float(self, node: Any) -> bool:
-        if builtin(self.graph, node) not in WEIGHTS:
+        if self.graph.kind(node) not in _RECURRENT:
             return False
-        kept = name_of(self.graph, int(node.outputs[0])) in self.keep_float
+        kept = self.graph.name(node.outputs[0]) in self.keep_float
         return not kept and self.graph.data(int(node.inputs[2])) is not None
 
     def run(self) -> None:
@@ -157,7 +149,7 @@ class _Edit:
         operators: list[Any] = []
         self.graph.insert_at(operators)
         for node in list(self.graph.raw.operators):
-            kind = builtin(self.graph, node)
+            kind = self.graph.kind(node)
             node.inputs = [self.now_called.get(int(k), int(k)) for k in node.inputs]
             if self._is_float(node):
                 self._recurrent(node, operators)
@@ -191,7 +183,7 @@ class _Edit:
         for place in self._weights_of(node):
             value = graph.data(node.inputs[place])
             assert value is not None
-            name = name_of(graph, node.inputs[place])
+            name = graph.name(node.inputs[place])
             half_wide = self.scheme == "fp16"
             if half_wide and not fits_half(value, (0,)):
                 self.reasons.setdefault("half precision is too coarse or too small for its weights", []).append(name)
@@ -199,7 +191,7 @@ class _Edit:
             real, version = graph.tensor(f"{name}_real", value.shape), 3 if half_wide else 2
             if half_wide:
                 held = half(graph, name, value)
-            elif "LSTM" in builtin(graph, node) and _rows_differ(value):
+            elif "LSTM" in graph.kind(node) and _rows_differ(value):
                 integers, steps = symmetric_int8(value, (0,))
                 held, version = constant_by_row(graph, name, integers, steps.reshape(-1)), _BY_ROW_VERSION
             else:
@@ -212,36 +204,36 @@ class _Edit:
     def _hybrid(self, node: Any, operators: list[Any]) -> None:
         for place in self._weights_of(node):
             node.inputs[place] = self._weight(node.inputs[place])[0]
-        node.opcodeIndex = self.graph.editor.code(_code(builtin(self.graph, node)), _HYBRID_VERSION)
+        node.opcodeIndex = self.graph.editor.code(_code(self.graph.kind(node)), _HYBRID_VERSION)
         operators.append(node)
 
     def _layer(self, node: Any) -> str:
         """What a layer is called, by its state's tensor: its output may have taken the name of what reads it."""
-        state = {INTEGER: _H, "UNIDIRECTIONAL_SEQUENCE_RNN": 4}.get(builtin(self.graph, node))
-        name = name_of(self.graph, int(node.outputs[0]) if state is None else node.inputs[state])
+        state = {INTEGER: _H, "UNIDIRECTIONAL_SEQUENCE_RNN": 4}.get(self.graph.kind(node))
+        name = self.graph.name(int(node.outputs[0]) if state is None else node.inputs[state])
         return name.rpartition("/")[0] or name
 
     def _weights_of(self, node: Any) -> list[int]:
         """Places of the inputs that hold weights."""
-        places = WEIGHTS[builtin(self.graph, node)]
-        return [k for k in places if k < len(node.inputs) and node.inputs[k] != NONE]
+        op = ops.get(Format.TFLITE, self.graph.kind(node))
+        return [k for k in (op.weights if op else ()) if k < len(node.inputs) and node.inputs[k] != NONE]
 
     def _not_integer(self, node: Any) -> str:
         """Why an operator cannot be integer throughout; the empty string when it can."""
-        kind, inputs, ranges = builtin(self.graph, node), node.inputs, self.ranges
+        kind, inputs, ranges = self.graph.kind(node), node.inputs, self.ranges
         if kind != INTEGER:
             return f"TFLite has no integer kernel of {kind}: {_HYBRID}"
         if self.not_integer:
             return f"{self.not_integer}: {_HYBRID}"
         if any(k < len(inputs) and inputs[k] != NONE for k in _SPECIAL) or NONE in inputs[1:9]:
             return f"it has peepholes, a projection, layer norm or coupled gates: {_HYBRID}"
-        names = [name_of(self.graph, int(k)) for k in (inputs[0], inputs[_C], node.outputs[0])]
+        names = [self.graph.name(k) for k in (inputs[0], inputs[_C], node.outputs[0])]
         if inputs[0] in self.integer_of:
             names.pop(0)
         missing = [name for name in names if name not in ranges]
         if missing:
             return f"the calibration has no range of {', '.join(missing)}: {_HYBRID}"
-        cell = ranges[name_of(self.graph, inputs[_C])]
+        cell = ranges[self.graph.name(inputs[_C])]
         if cell_scale(cell) is None:
             reach = max(-cell.low, cell.high)
             return f"its cell state reaches {reach:.0f}, TFLite's integer kernel takes up to {2**MOST_BITS}: {_HYBRID}"
@@ -250,8 +242,8 @@ class _Edit:
     def _integer(self, node: Any, operators: list[Any]) -> None:
         graph, ranges, inputs, output = self.graph, self.ranges, node.inputs, int(node.outputs[0])
         x = self._as_integer(inputs[0])
-        taken, given = scale_of(graph, x), self._wanted(output) or Scale.of(ranges[name_of(graph, output)])
-        cell = cell_scale(ranges[name_of(graph, inputs[_C])])
+        taken, given = scale_of(graph, x), self._wanted(output) or Scale.of(ranges[graph.name(output)])
+        cell = cell_scale(ranges[graph.name(inputs[_C])])
         assert taken is not None and cell is not None
         for gate in range(_GATES):
             weight, step = self._weight(inputs[1 + gate])
@@ -260,7 +252,7 @@ class _Edit:
         inputs[0] = x
         rescaled(graph, inputs[_H], given)
         rescaled(graph, inputs[_C], cell)
-        name, hidden = name_of(graph, output), graph.shape(inputs[_H])
+        name, hidden = graph.name(output), graph.shape(inputs[_H])
         gates = [made(graph, f"{name}/gate_{k}", hidden, _GATE) for k in range(_GATES)]
         node.intermediates = [*gates, made(graph, f"{name}/hidden", hidden, given)]
         result = made(graph, f"{name}_quantized", graph.shape(output), given)
@@ -271,7 +263,7 @@ class _Edit:
 
     def _as_integer(self, tensor: int) -> int:
         if tensor not in self.integer_of:
-            graph, name = self.graph, name_of(self.graph, tensor)
+            graph, name = self.graph, self.graph.name(tensor)
             found = made(graph, f"{name}_int8", graph.shape(tensor), Scale.of(self.ranges[name]))
             graph.operator("QUANTIZE", [tensor], [found])
             self.integer_of[tensor] = found
@@ -284,7 +276,7 @@ class _Edit:
             return None
         wanted = set()
         for node in readers:
-            kind, result = builtin(self.graph, node), int(node.outputs[0])
+            kind, result = self.graph.kind(node), int(node.outputs[0])
             found = self._wanted(result) if kind == "REVERSE_V2" else None
             wanted.add(scale_of(self.graph, result) if kind == "QUANTIZE" else found)
         return wanted.pop() if len(wanted) == 1 else None
@@ -295,7 +287,7 @@ class _Edit:
         scale = scale_of(graph, source)
         assert scale is not None
         node.inputs[0] = source
-        result = made(graph, f"{name_of(graph, output)}_int8", graph.shape(output), scale)
+        result = made(graph, f"{graph.name(output)}_int8", graph.shape(output), scale)
         node.outputs = [result]
         operators.append(node)
         self._dequantize(result, output)
@@ -322,9 +314,7 @@ class _Edit:
         graph = self.graph.raw
         read = {int(k) for node in graph.operators for k in node.inputs} | set(map(int, graph.outputs))
         graph.operators = [
-            node
-            for node in graph.operators
-            if builtin(self.graph, node) != "DEQUANTIZE" or int(node.outputs[0]) in read
+            node for node in graph.operators if self.graph.kind(node) != "DEQUANTIZE" or int(node.outputs[0]) in read
         ]
 
     def _weight(self, tensor: int) -> tuple[int, float]:
@@ -333,14 +323,14 @@ class _Edit:
         assert value is not None
         integers, scale = symmetric_int8(value, ())
         step = float(scale.reshape(-1)[0])
-        return constant(self.graph, name_of(self.graph, tensor), integers, Scale(step, 0)), step
+        return constant(self.graph, self.graph.name(tensor), integers, Scale(step, 0)), step
 
     def _bias(self, tensor: int, scale: Scale) -> int:
         value = self.graph.data(tensor)
         assert value is not None
         most = 2**31 - 1
         integers = np.clip(np.round(value.astype(np.float64) / scale.step), -most, most)
-        return constant(self.graph, name_of(self.graph, tensor), integers, scale)
+        return constant(self.graph, self.graph.name(tensor), integers, scale)
 
 
 def _rows_differ(value: Array) -> bool:

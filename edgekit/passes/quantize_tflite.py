@@ -17,20 +17,21 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgekit.artifact import library_versions
-from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from edgekit.errors import RuntimeMissingError, UnsupportedError, UsageError
+from edgekit.graph import ops
+from edgekit.graph.ops import Trait
+from edgekit.graph.tflite_editor import Editor
 from edgekit.passes.base import AROUND_ATTENTION, Model, Pass, PassContext, quiet_stderr
 from edgekit.passes.bias_correction import correct_biases
 from edgekit.passes.calibration import Calibration, describe
 from edgekit.passes.histogram import Range
-from edgekit.passes.linear_graph_tflite import TfliteGraph
+from edgekit.passes.linear_graph_tflite import LinearTflite
 from edgekit.passes.quantize_recurrent import Recurrent, holds_recurrent, quantize_recurrent
 from edgekit.passes.stateless import is_stateless, stateless, why_not_in_integers
 from edgekit.passes.tflite_attention import around_attention
 from edgekit.passes.tflite_constants import narrowed, unshared
 from edgekit.passes.tflite_exclusions import exclusions
 from edgekit.passes.tflite_finish import finished
-from edgekit.passes.tflite_integers import holds, name_of
 from edgekit.passes.tflite_prepare import INNER, prepared
 from edgekit.passes.tflite_products import Rewritten, with_products
 from edgekit.types import Artifact, Format, PassResult, Step
@@ -38,10 +39,10 @@ from edgekit.types import Artifact, Format, PassResult, Step
 SCHEMES = ("int8", "int8-dynamic", "int8-weights", "fp16", "int16x8", "int4-weights")
 PACKAGES = ("ai_edge_quantizer", "litert_quantizer")
 """Import names of the same library, old and new."""
-_ONE_SCALE = ("EMBEDDING_LOOKUP", "FULLY_CONNECTED", "BATCH_MATMUL")
-"""Operators whose hybrid kernels have no scale per channel in tflite-runtime 2.14: it is read as zero there, and the
-bias is all that is left of the result, without a word. One scale a matrix is right on every runtime, and as fast."""
-_LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "CONV_2D_TRANSPOSE")
+_ONE_SCALE = ops.names(Format.TFLITE, trait=Trait.ONE_SCALE)
+_LAYERS = tuple(
+    op.name.replace("TRANSPOSE_CONV", "CONV_2D_TRANSPOSE") for op in ops.weighted(Format.TFLITE) if op.layout
+)
 """Operators that can hold int8 weights and compute in float, by the library's names."""
 _STATIC = {"int8": 8, "int16x8": 16}
 _NOTES = {
@@ -160,7 +161,7 @@ class QuantizeTflite(Pass):
         """The float file with its biases corrected for int8 weights."""
         if self.scheme not in _STATIC or calibration is None:
             return content
-        graph = TfliteGraph(content)
+        graph = LinearTflite(content)
         return graph.content() if correct_biases(graph, calibration.means, (), keep) else content
 
     def _recipe(self, scheme: str, keep: Sequence[str], stored: Sequence[str]) -> list[dict[str, Any]]:
@@ -204,9 +205,8 @@ class QuantizeTflite(Pass):
 def _scopes(content: bytes, names: frozenset[str]) -> list[str]:
     """What the library calls the operators called ``names``: the names of all outputs, each with a semicolon behind it.
     A name may have one in itself, so that only the whole scope tells ``conv`` from ``conv;1``."""
-    editor = Editor(content)
-    graph = Graph(editor, editor.model.subgraphs[0])
-    scopes = ([name_of(graph, int(tensor)) for tensor in node.outputs] for node in graph.raw.operators)
+    graph = Editor(content).main()
+    scopes = ([graph.name(tensor) for tensor in node.outputs] for node in graph.raw.operators)
     return ["".join(f"{name};" for name in scope) for scope in scopes if scope and scope[0] in names]
 
 
@@ -233,7 +233,7 @@ def _slow(content: bytes, scheme: str, integer_io: bool) -> frozenset[str]:
 
 def _refused_by_old(content: bytes, scheme: str) -> tuple[str, ...]:
     """What tflite-runtime 2.14 does not open, in words."""
-    if scheme != "int8-dynamic" or not holds(content, "TRANSPOSE_CONV"):
+    if scheme != "int8-dynamic" or not Editor(content).holds("TRANSPOSE_CONV"):
         return ()
     return (
         "TRANSPOSE_CONV with int8 weights and real inputs needs LiteRT; tflite-runtime 2.14 refuses the file. int8 and "

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from edgekit.bench.profile.layers import onnx_layers
+from edgekit.graph.onnx import OnnxGraph, load_onnx, numeric_attributes
 from edgekit.leftovers import scratch_folder
 from edgekit.passes.observe import matched
 from edgekit.passes.onnx_attention import COLUMNS, TURNED
-from edgekit.quality.onnxfile import load_onnx
 from edgekit.types import Array, Feed
 
 INT16 = np.iinfo(np.int16)
@@ -117,7 +117,7 @@ def _as_integers(model: Any, dequantize: Any, values: Array) -> Array:
     """Real values as an integer input of the file takes them."""
     from onnx import numpy_helper
 
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    constants = OnnxGraph(model.graph).constants
     scale, zero = (numpy_helper.to_array(constants[name]) for name in dequantize.input[1:3])
     return np.asarray(np.clip(np.rint(values / scale) + zero, 0, 255).astype(np.uint8))
 
@@ -205,8 +205,8 @@ def _some(rows: Array, samples: int) -> Array:
 def _layers(model: Any) -> list[_Layer]:
     from onnx import numpy_helper
 
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    maker = {name: node for node in model.graph.node for name in node.output}
+    graph = OnnxGraph(model.graph)
+    constants, maker = graph.constants, graph.makers
     found = []
     for node in model.graph.node:
         if node.op_type == "MatMulIntegerToFloat" and node.input[1] in constants:
@@ -225,7 +225,7 @@ def _layers(model: Any) -> list[_Layer]:
         zero = numpy_helper.to_array(constants[data.input[2]]) if len(data.input) > 2 else np.uint8(0)
         if integers.dtype != np.int8 or zero.dtype != np.uint8:
             continue
-        axis = next((a.i for a in weight.attribute if a.name == "axis"), 1)
+        axis = numeric_attributes(weight).get("axis", 1)
         name = _MADE.sub("", weight.input[0])
         layer = _layer(node, (name, axis, data.input[0]), integers, int(zero))
         found += [] if layer is None else [layer]

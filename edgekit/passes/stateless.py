@@ -20,17 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.converters.recurrent.flatbuffer import NONE, Editor, Graph
 from edgekit.errors import GateError
+from edgekit.graph.tflite_editor import NONE, Editor, Graph
 from edgekit.passes.state_reset import BEYOND, SHUT, Reset, Weights, cancelled, cancelling, shut, shut_integers
 from edgekit.passes.tflite_integers import (
     Scale,
-    builtin,
     constant,
     constant_by_row,
     half,
     made,
-    name_of,
     scale_of,
     steps_of,
 )
@@ -81,7 +79,7 @@ def why_not_in_integers(content: bytes) -> str:
 
 
 def _planned(editor: Editor) -> list[_Edit]:
-    edits = [_Edit(Graph(editor, raw)) for raw in editor.model.subgraphs]
+    edits = [_Edit(graph) for graph in editor.graphs()]
     for edit in edits:
         edit.plan()
     return edits
@@ -105,7 +103,7 @@ def stateful(content: bytes) -> bytes:
     if _MARK.encode() not in content:
         return content
     editor = Editor(content)
-    undone = [_undo(Graph(editor, raw)) for raw in editor.model.subgraphs]
+    undone = [_undo(graph) for graph in editor.graphs()]
     return editor.content() if any(undone) else content
 
 
@@ -139,7 +137,7 @@ class _Edit:
         for node in nodes:
             node.inputs = [int(k) for k in node.inputs]
         kept = [node for node in nodes if self._keeps_state(node)]
-        self.makers = {int(n.outputs[0]): n for n in nodes if builtin(self.graph, n) == "DEQUANTIZE"}
+        self.makers = {int(n.outputs[0]): n for n in nodes if self.graph.kind(n) == "DEQUANTIZE"}
         for node in kept:
             self._require(node)
         back = max((cancelling(self._weights(node, 1, 2, 3)) for node in kept if self._is_tanh(node)), default=0.0)
@@ -163,28 +161,28 @@ class _Edit:
         if any(k != NONE and self.graph.raw.tensors[k].isVariable for k in node.inputs):
             return True
         main = self.graph.raw is self.graph.editor.model.subgraphs[0]
-        return main and builtin(self.graph, node) == "ASSIGN_VARIABLE"
+        return main and self.graph.kind(node) == "ASSIGN_VARIABLE"
 
     def _is_tanh(self, node: Any) -> bool:
-        return builtin(self.graph, node) == RNN and node.builtinOptions.fusedActivationFunction == _TANH
+        return self.graph.kind(node) == RNN and node.builtinOptions.fusedActivationFunction == _TANH
 
     def _require(self, node: Any) -> None:
         """Raises GateError for a layer that :meth:`_reset` does not know."""
-        kind, inputs, why = builtin(self.graph, node), node.inputs, ""
+        kind, inputs, why = self.graph.kind(node), node.inputs, ""
         if kind == LSTM:
             special = any(k < len(inputs) and inputs[k] != NONE for k in _SPECIAL) or NONE in inputs[1:9]
             why = "it has peepholes, a projection, layer norm or coupled gates" if special else ""
         elif kind != RNN or node.builtinOptions.fusedActivationFunction not in (_TANH, _RELU):
             why = "no input of it does that"
         if why:
-            name = name_of(self.graph, int(node.outputs[0])) if len(node.outputs) else kind
+            name = self.graph.name(node.outputs[0]) if len(node.outputs) else kind
             raise _refused(f"{kind} at {name!r}", why, kind)
 
     def _reset(self, node: Any, back: float) -> Reset:
         """``back``: value of the inputs that take a layer with tanh back to zeros; one for all, which share them."""
         if self._is_tanh(node):
             return cancelled(1, self._weights(node, 1, 2, 3), back, self._rounding(node.inputs[1]))
-        if builtin(self.graph, node) == RNN:
+        if self.graph.kind(node) == RNN:
             return shut({1: self._weights(node, 1, 2, 3)}, BEYOND)
         gates = {1 + k: self._weights(node, 1 + k, 5 + k, 12 + k) for k in range(_GATES) if k != _CELL}
         taken, given = scale_of(self.graph, node.inputs[0]), scale_of(self.graph, node.inputs[_H])
@@ -245,7 +243,7 @@ class _Edit:
         behind = [one for one in readers if self._takes_all(one, axis, steps)] if scale is None else []
         cut = len(ends) + len(behind) < len(readers) or y in map(int, graph.raw.outputs)
         name = self._name(node)
-        whole = self._tensor(f"{name}/whole" if cut else name_of(graph, y), _longer(shape, axis, steps), scale)
+        whole = self._tensor(f"{name}/whole" if cut else graph.name(y), _longer(shape, axis, steps), scale)
         node.outputs = [whole]
         for one in ends:
             one.inputs = [whole if int(k) == y else int(k) for k in one.inputs]
@@ -265,7 +263,7 @@ class _Edit:
 
     def _name(self, node: Any) -> str:
         """What a layer is called, by its state's tensor."""
-        name = name_of(self.graph, node.inputs[_H if len(node.inputs) > _H else 4])
+        name = self.graph.name(node.inputs[_H if len(node.inputs) > _H else 4])
         return name.rpartition("/")[0] or name
 
     def _padded(self, name: str, tensor: int, axis: int, before: int, after: int) -> int:
@@ -300,9 +298,7 @@ class _Edit:
             return self._real(int(self.makers[tensor].inputs[0]))
         value = self.graph.values(tensor)
         if value is None:
-            raise _refused(
-                f"the layer with the weights {name_of(self.graph, tensor)!r}", "they are computed in the file"
-            )
+            raise _refused(f"the layer with the weights {self.graph.name(tensor)!r}", "they are computed in the file")
         steps = steps_of(self.graph, tensor)
         if steps is not None:
             return value * steps[:, None]
@@ -320,7 +316,7 @@ class _Edit:
 
     def _widened(self, tensor: int, columns: Array) -> int:
         """A constant, or a DEQUANTIZE of one, with more columns."""
-        graph, name = self.graph, name_of(self.graph, tensor)
+        graph, name = self.graph, self.graph.name(tensor)
         if tensor in self.makers:
             maker = self.makers[tensor]
             source = self._widened(int(maker.inputs[0]), columns)
@@ -340,11 +336,11 @@ class _Edit:
 
 def _undo(graph: Graph) -> bool:
     """Takes out of a subgraph of floats what :func:`stateless` put in; whether there was any."""
-    makers = {int(k): node for node in graph.raw.operators for k in node.outputs}
+    makers = graph.makers()
     found, cuts = False, list[Any]()
     for node in graph.raw.operators:
-        joined = makers.get(int(node.inputs[0])) if builtin(graph, node) in (LSTM, RNN) else None
-        if joined is None or builtin(graph, joined) != "CONCATENATION":
+        joined = makers.get(int(node.inputs[0])) if graph.kind(node) in (LSTM, RNN) else None
+        if joined is None or graph.kind(joined) != "CONCATENATION":
             continue
         first, second = map(int, joined.inputs)
         padded = makers.get(second)
@@ -353,13 +349,13 @@ def _undo(graph: Graph) -> bool:
             continue
         found, axis, steps = True, _time(node), graph.shape(rows)[_time(node)]
         front = padded if rows == first else makers.get(first)
-        ours = front is not None and builtin(graph, front) == "PAD"  # else the layer before it
+        ours = front is not None and graph.kind(front) == "PAD"  # else the layer before it
         node.inputs = [int(front.inputs[0]) if front is not None and ours else first, *map(int, node.inputs[1:])]
         width = graph.shape(node.inputs[0])[2]
-        for place in range(1, 1 + (_GATES if builtin(graph, node) == LSTM else 1)):
+        for place in range(1, 1 + (_GATES if graph.kind(node) == LSTM else 1)):
             value = graph.data(node.inputs[place])
             assert value is not None  # a float file holds them
-            node.inputs[place] = graph.constant(name_of(graph, node.inputs[place]), value[:, :width])
+            node.inputs[place] = graph.constant(graph.name(node.inputs[place]), value[:, :width])
         cuts += _uncut(graph, node, axis, steps)
     graph.raw.operators = [node for node in graph.raw.operators if not any(node is cut for cut in cuts)]
     _drop_unread(graph)
@@ -367,19 +363,15 @@ def _undo(graph: Graph) -> bool:
 
 
 def _marks(graph: Graph, tensor: int) -> bool:
-    return name_of(graph, tensor).endswith(_MARK) and graph.data(tensor) is not None
+    return graph.name(tensor).endswith(_MARK) and graph.data(tensor) is not None
 
 
 def _uncut(graph: Graph, node: Any, axis: int, steps: int) -> list[Any]:
     """Gives ``node`` the output that its readers want; returns the operators that cut the added steps off."""
     whole = int(node.outputs[0])
     readers = [one for one in graph.raw.operators if whole in map(int, one.inputs)]
-    cuts = [one for one in readers if builtin(graph, one) == "SLICE"]
-    y = (
-        int(cuts[0].outputs[0])
-        if cuts
-        else graph.tensor(name_of(graph, whole), _longer(graph.shape(whole), axis, -steps))
-    )
+    cuts = [one for one in readers if graph.kind(one) == "SLICE"]
+    y = int(cuts[0].outputs[0]) if cuts else graph.tensor(graph.name(whole), _longer(graph.shape(whole), axis, -steps))
     for one in readers:
         one.inputs = [y if int(k) == whole else int(k) for k in one.inputs]
     node.outputs = [y]
@@ -414,7 +406,7 @@ def _version(scale: Scale | None) -> int:
 def _takes_end(graph: Graph, node: Any, axis: int) -> bool:
     """Whether an operator takes the last step alone, wherever the first is."""
     options = node.builtinOptions
-    if builtin(graph, node) != "STRIDED_SLICE" or options.shrinkAxisMask != 1 << axis or options.beginMask & 1 << axis:
+    if graph.kind(node) != "STRIDED_SLICE" or options.shrinkAxisMask != 1 << axis or options.beginMask & 1 << axis:
         return False
     begin = graph.values(int(node.inputs[1]))
     return begin is not None and bool(begin[axis] == -1)
@@ -425,7 +417,7 @@ def _drop_unread(graph: Graph) -> None:
     kinds = ("DEQUANTIZE", "CONCATENATION", "PAD")
     while True:
         read = {int(k) for node in graph.raw.operators for k in node.inputs} | set(map(int, graph.raw.outputs))
-        kept = [n for n in graph.raw.operators if builtin(graph, n) not in kinds or int(n.outputs[0]) in read]
+        kept = [n for n in graph.raw.operators if graph.kind(n) not in kinds or int(n.outputs[0]) in read]
         if len(kept) == len(graph.raw.operators):
             return
         graph.raw.operators = kept

@@ -9,21 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from edgekit.converters.recurrent.flatbuffer import Editor, Graph
-from edgekit.passes.tflite_integers import builtin, name_of
+from edgekit.graph import ops
+from edgekit.graph.ops import Family, Trait
+from edgekit.graph.tflite_editor import Editor
+from edgekit.types import Format
 
-SEEDS = ("BATCH_MATMUL", "SQUARED_DIFFERENCE", "SOFTMAX")
-WEIGHTED = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "EMBEDDING_LOOKUP", "GATHER")
+SEEDS = ops.names(Format.TFLITE, trait=Trait.MARKS_ATTENTION)
+WEIGHTED = frozenset(op.name for op in ops.weighted(Format.TFLITE) if op.family is not Family.RECURRENT)
 """Operators whose integer kernels win: where attention ends."""
 
 
 def around_attention(content: bytes) -> frozenset[str]:
     """Names (of their first outputs) of the operators of the main graph that are joined to a batched product by
     tensors, with no operator that has weights between them. None in a file without batched products."""
-    editor = Editor(content)
-    graph = Graph(editor, editor.model.subgraphs[0])
+    graph = Editor(content).main()
     nodes = list(graph.raw.operators)
-    kinds = [builtin(graph, node) for node in nodes]
+    kinds = [graph.kind(node) for node in nodes]
     if "BATCH_MATMUL" not in kinds:
         return frozenset()
     neighbours = _neighbours(nodes, kinds)
@@ -34,7 +35,7 @@ def around_attention(content: bytes) -> frozenset[str]:
         if place not in found:
             found.add(place)
             waiting += neighbours[place]
-    return frozenset(name_of(graph, int(nodes[place].outputs[0])) for place in found)
+    return frozenset(graph.name(nodes[place].outputs[0]) for place in found)
 
 
 def _neighbours(nodes: list[Any], kinds: list[str]) -> list[list[int]]:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.converters.recurrent.flatbuffer import Editor, Graph
-from edgekit.passes.tflite_integers import builtin, half, name_of
+from edgekit.graph.tflite_editor import Editor, Graph
+from edgekit.passes.tflite_integers import half
 
 
 def unshared(content: bytes, groups: Sequence[Collection[str]]) -> bytes:
@@ -21,12 +21,12 @@ def unshared(content: bytes, groups: Sequence[Collection[str]]) -> bytes:
     float: it takes the copy that it makes for that under a name that it cannot extend.
     """
     editor = Editor(content)
-    graph = Graph(editor, editor.model.subgraphs[0])
-    taken = {name_of(graph, number) for number in range(len(graph.raw.tensors))}
+    graph = editor.main()
+    taken = {graph.name(number) for number in range(len(graph.raw.tensors))}
     copies: dict[tuple[int, int], int] = {}
     first: dict[int, int] = {}
     for node in graph.raw.operators:
-        name = name_of(graph, int(node.outputs[0])) if len(node.outputs) else ""
+        name = graph.name(node.outputs[0]) if len(node.outputs) else ""
         group = next((number for number, names in enumerate(groups) if name in names), len(groups))
         inputs = [int(tensor) for tensor in node.inputs]
         for place, tensor in enumerate(inputs):
@@ -40,7 +40,7 @@ def unshared(content: bytes, groups: Sequence[Collection[str]]) -> bytes:
 
 
 def _copy(graph: Graph, tensor: int, taken: set[str]) -> int:
-    twin, name, count = copy(graph.raw.tensors[tensor]), name_of(graph, tensor), 2
+    twin, name, count = copy(graph.raw.tensors[tensor]), graph.name(tensor), 2
     while f"{name}#{count}" in taken:
         count += 1
     taken.add(f"{name}#{count}")
@@ -64,7 +64,7 @@ def narrowed(content: bytes, parent: Path) -> bytes:
         for number in range(len(raw.tensors)):
             value = graph.data(number)
             if value is not None and value.ndim > 1 and _digest(value) in halves:
-                source = half(graph, f"{name_of(graph, number)}/half", value)
+                source = half(graph, f"{graph.name(number)}/half", value)
                 raw.tensors[number].buffer = 0
                 widening.append((source, number))
         operators = list(raw.operators)
@@ -79,11 +79,10 @@ def narrowed(content: bytes, parent: Path) -> bytes:
 
 def _halves(path: Path) -> set[str]:
     """Digests, widened, of the float16 constants of a file that DEQUANTIZE reads."""
-    editor = Editor(path.read_bytes())
     found: set[str] = set()
-    for graph in (Graph(editor, raw) for raw in editor.model.subgraphs):
+    for graph in Editor(path.read_bytes()).graphs():
         for node in graph.raw.operators:
-            value: Any = graph.values(int(node.inputs[0])) if builtin(graph, node) == "DEQUANTIZE" else None
+            value: Any = graph.values(int(node.inputs[0])) if graph.kind(node) == "DEQUANTIZE" else None
             if value is not None and value.dtype == np.float16:
                 found.add(_digest(value.astype(np.float32)))
     return found

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from edgekit.errors import UnsupportedError
+from edgekit.graph import ops
+from edgekit.graph.tflite_editor import Editor
 from edgekit.passes.exclusions import MASKED, Ranged
 from edgekit.passes.histogram import Range
 from edgekit.passes.onnx_weights import fits_half
-from edgekit.passes.tflite_integers import builtin, name_of
+from edgekit.types import Format
 
 HALF = "half precision is too coarse or too small for its weights"
-_AXES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "EMBEDDING_LOOKUP": 0, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0}
+_AXES = {op.name: op.scale_axes[0] for op in ops.weighted(Format.TFLITE) if 1 in op.weights and op.scale_axes}
 """Operators whose second input holds weights -> the axis of its outputs."""
 
 
@@ -41,10 +42,9 @@ def _beyond_half(content: bytes) -> dict[str, str]:
 
 def _weighted(content: bytes) -> Iterator[tuple[str, bool]]:
     """Every operator with constant weights, in all graphs, and whether float16 holds these."""
-    editor = Editor(content)
-    for graph in (Graph(editor, raw) for raw in editor.model.subgraphs):
+    for graph in Editor(content).graphs():
         for node in graph.raw.operators:
-            axis = _AXES.get(builtin(graph, node))
+            axis = _AXES.get(graph.kind(node))
             weight = graph.data(int(node.inputs[1])) if axis is not None else None
             if weight is not None and axis is not None:
-                yield name_of(graph, int(node.outputs[0])), fits_half(weight, (axis,))
+                yield graph.name(node.outputs[0]), fits_half(weight, (axis,))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgekit.converters.recurrent.flatbuffer import Editor, Graph
-from edgekit.passes.tflite_integers import builtin, name_of
+from edgekit.graph.tflite_editor import Editor, Graph
 
 
 def finished(content: bytes, parent: bytes) -> bytes:
@@ -16,12 +15,12 @@ def finished(content: bytes, parent: bytes) -> bytes:
     input comes back as integers, and of a tensor that is given twice the signature still has the one before.
     """
     editor, before = Editor(content), Editor(parent)
-    graph, old = Graph(editor, editor.model.subgraphs[0]), Graph(before, before.model.subgraphs[0])
+    graph, old = editor.main(), before.main()
     passed = _pass_inputs(graph, old)
     signed = [_sign(editor, before, side) for side in ("inputs", "outputs")]
-    freed = [_free(graph, node) for node in graph.raw.operators if builtin(graph, node) in ("QUANTIZE", "DEQUANTIZE")]
+    freed = [_free(graph, node) for node in graph.raw.operators if graph.kind(node) in ("QUANTIZE", "DEQUANTIZE")]
     named = [
-        _name(graph, int(new), name_of(old, int(was)))
+        _name(graph, int(new), old.name(was))
         for side in (() if before.model.signatureDefs else ("inputs", "outputs"))  # else those give the names
         for new, was in zip(getattr(graph.raw, side), getattr(old.raw, side), strict=True)
     ]
@@ -63,10 +62,10 @@ def _free(graph: Graph, node: Any) -> bool:
 
 
 def _name(graph: Graph, tensor: int, wanted: str) -> bool:
-    if name_of(graph, tensor) == wanted:
+    if graph.name(tensor) == wanted:
         return False
     for number, other in enumerate(graph.raw.tensors):
-        if name_of(graph, number) == wanted:
+        if graph.name(number) == wanted:
             other.name = f"{wanted}_inside"
     graph.raw.tensors[tensor].name = wanted
     return True

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import numpy as np
 
-from edgekit.converters.recurrent.flatbuffer import Editor, Graph
+from edgekit.graph.tflite_editor import TYPES, Graph
 from edgekit.passes.histogram import Range
 from edgekit.types import Array
-
-_CODES = {"float32": 0, "float16": 1, "int32": 2, "int16": 7, "int8": 9}  # schema.TensorType
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,36 +30,11 @@ class Scale:
         return (-128 - self.zero) * self.step, (127 - self.zero) * self.step
 
 
-@cache
-def _names() -> dict[int, str]:
-    from ai_edge_litert import schema_py_generated as schema
-
-    return {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
-
-
-def builtin(graph: Graph, node: Any) -> str:
-    """The schema's name of an operator; the empty string for a custom one."""
-    code = graph.editor.model.operatorCodes[node.opcodeIndex]
-    return "" if code.customCode else _names()[max(code.builtinCode, code.deprecatedBuiltinCode)]
-
-
-def holds(content: bytes, kind: str) -> bool:
-    """Whether an operator of a kind stands in a file."""
-    editor = Editor(content)
-    return any(builtin(Graph(editor, raw), node) == kind for raw in editor.model.subgraphs for node in raw.operators)
-
-
-def name_of(graph: Graph, tensor: int) -> str:
-    """A tensor's name."""
-    name = graph.raw.tensors[tensor].name
-    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name or "")
-
-
 def scale_of(graph: Graph, tensor: int) -> Scale | None:
     """The scale of an int8 tensor with one for all; None for any other."""
     raw = graph.raw.tensors[tensor]
     how = raw.quantization
-    if raw.type != _CODES["int8"] or how is None or how.scale is None or len(how.scale) != 1:
+    if raw.type != TYPES["int8"] or how is None or how.scale is None or len(how.scale) != 1:
         return None
     return Scale(float(how.scale[0]), int(how.zeroPoint[0]))
 
@@ -73,7 +44,7 @@ def rescaled(graph: Graph, tensor: int, scale: Scale) -> None:
     from ai_edge_litert import schema_py_generated as schema
 
     raw = graph.raw.tensors[tensor]
-    raw.type = _CODES[scale.dtype]
+    raw.type = TYPES[scale.dtype]
     raw.quantization = schema.QuantizationParametersT()
     raw.quantization.scale = np.array([scale.step], np.float32)
     raw.quantization.zeroPoint = np.array([scale.zero], np.int64)
@@ -106,7 +77,7 @@ def steps_of(graph: Graph, tensor: int) -> Array | None:
     """The steps of an int8 tensor with one for each index of its first axis; None for any other."""
     raw = graph.raw.tensors[tensor]
     how = raw.quantization
-    if raw.type != _CODES["int8"] or how is None or how.scale is None or len(how.scale) < 2 or how.quantizedDimension:
+    if raw.type != TYPES["int8"] or how is None or how.scale is None or len(how.scale) < 2 or how.quantizedDimension:
         return None
     return np.asarray(how.scale, np.float64)
 
@@ -114,6 +85,6 @@ def steps_of(graph: Graph, tensor: int) -> Array | None:
 def half(graph: Graph, name: str, value: Array) -> int:
     """A new float16 constant."""
     tensor = graph.tensor(name, value.shape)
-    graph.raw.tensors[tensor].type = _CODES["float16"]
+    graph.raw.tensors[tensor].type = TYPES["float16"]
     graph.raw.tensors[tensor].buffer = graph.editor.buffer(value.astype(np.float16))
     return tensor

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
+from edgekit.graph import ops
+from edgekit.graph.ops import Family
 from edgekit.passes.kernel_choice import Pair
-from edgekit.passes.quantize_recurrent import WEIGHTS as RECURRENT
 from edgekit.passes.tflite_single import CONTROL, Cutter, Single
+from edgekit.types import Format
 
 _INSERTED = ("QUANTIZE", "DEQUANTIZE")
 
@@ -26,7 +28,7 @@ def pairs(
     found: dict[str, Pair] = {}
     twins: dict[str, list[Single | None]] = {}
     for one in parent.singles:
-        if one.kind in CONTROL or one.kind in RECURRENT:
+        if one.kind in CONTROL or one.kind in ops.layers(Format.TFLITE, Family.RECURRENT):
             continue
         names = parts.get(one.name) or (scaled.get(one.name, one.name),)
         twins[one.name] = [_twin(made, name) for name in names]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.converters.recurrent.flatbuffer import Editor
+from edgekit.graph.tflite_editor import Editor
 from edgekit.passes.stateless import stateful
 from edgekit.wire_tflite import without_prefix
 

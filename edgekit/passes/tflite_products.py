@@ -13,20 +13,23 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.converters.recurrent.flatbuffer import Editor, Graph
+from edgekit.graph import ops
+from edgekit.graph.ops import Family, Trait
+from edgekit.graph.tflite_editor import Editor, Graph
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.histogram import Range
-from edgekit.passes.tflite_integers import builtin, name_of
+from edgekit.types import Format
 
 HARD_SWISH = "HARD_SWISH"
 FACTOR = 6.0
 SUFFIX = "/times_6"
 """Ends the name of a tensor that holds six times what it holds in the parent."""
-_ABSORBS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+_ABSORBS = tuple(op.name for op in ops.weighted(Format.TFLITE) if op.layout and op.data == 0)
 """Operators with weights as their second input, which take the factor."""
-_PASSES = (
-    *("MEAN", "RESHAPE", "TRANSPOSE", "PAD", "MAX_POOL_2D", "AVERAGE_POOL_2D", "SQUEEZE", "EXPAND_DIMS", "SLICE"),
-    "STRIDED_SLICE",
+_PASSES = tuple(
+    name
+    for name in ops.names(Format.TFLITE, trait=Trait.HOMOGENEOUS)
+    if name not in ops.names(Format.TFLITE, Family.ACTIVATION)
 )
 """Operators of one computed input through which a factor passes unchanged."""
 
@@ -75,15 +78,15 @@ def with_products(content: bytes, names: frozenset[str]) -> tuple[bytes, Rewritt
     if not names:
         return content, Rewritten()
     editor = Editor(content)
-    done = as_products(Graph(editor, editor.model.subgraphs[0]), names)
+    done = as_products(editor.main(), names)
     return editor.content(), done
 
 
 def as_products(graph: Graph, names: frozenset[str]) -> Rewritten:
     """Rewrites the HARD_SWISH operators called ``names`` (of their outputs) in place."""
     done = Rewritten()
-    taken = {name_of(graph, k) for k in range(len(graph.raw.tensors))}
-    nodes = {name_of(graph, int(n.outputs[0])): n for n in graph.raw.operators if builtin(graph, n) == HARD_SWISH}
+    taken = {graph.name(k) for k in range(len(graph.raw.tensors))}
+    nodes = {graph.name(n.outputs[0]): n for n in graph.raw.operators if graph.kind(n) == HARD_SWISH}
     chosen = {name: node for name, node in nodes.items() if name in names}
     folds = _foldable(graph, {name: _reached(graph, int(node.outputs[0])) for name, node in chosen.items()})
     for weights, times in _powers(folds).items():
@@ -136,21 +139,21 @@ def _rewrite(graph: Graph, node: Any, name: str, fold: _Fold | None, taken: set[
     gate = graph.tensor(_unique(f"{name}/relu6", taken), shape)
     three = graph.constant(_unique(f"{name}/three", taken), np.full((1,), 3.0, np.float32))
     graph.operator("ADD", [source, three], [gate], fusedActivationFunction=_relu6())
-    done.ranges[name_of(graph, gate)] = Range(0.0, FACTOR)
+    done.ranges[graph.name(gate)] = Range(0.0, FACTOR)
     if fold is None:
         product = graph.tensor(_unique(f"{name}{SUFFIX}", taken), shape)
         sixth = graph.constant(_unique(f"{name}/sixth", taken), np.full((1,), 1 / FACTOR, np.float32))
         graph.operator("MUL", [source, gate], [product])
         graph.operator("MUL", [product, sixth], [result])
-        done.scale(name, name_of(graph, product))
-        done.parts[name] = (name_of(graph, gate), name_of(graph, product), name)
+        done.scale(name, graph.name(product))
+        done.parts[name] = (graph.name(gate), graph.name(product), name)
     else:
         graph.operator("MUL", [source, gate], [result])
         for tensor in fold.tensors:
-            old = name_of(graph, tensor)
+            old = graph.name(tensor)
             graph.raw.tensors[tensor].name = new = _unique(f"{old}{SUFFIX}", taken)
             done.scale(old, new)
-        done.parts[name] = (name_of(graph, gate), name_of(graph, result))
+        done.parts[name] = (graph.name(gate), graph.name(result))
     graph.raw.operators[place : place + 1] = operators
     graph.insert_at(graph.raw.operators)
 
@@ -177,12 +180,12 @@ def _reached(graph: Graph, result: int) -> _Fold | None:
 
 def _takes_factor(graph: Graph, user: Any, inputs: list[int], tensor: int) -> bool:
     weights = inputs[1] if len(inputs) > 1 else -1
-    own = builtin(graph, user) in _ABSORBS and inputs[0] == tensor and inputs.count(tensor) == 1
+    own = graph.kind(user) in _ABSORBS and inputs[0] == tensor and inputs.count(tensor) == 1
     return own and weights >= 0 and graph.data(weights) is not None
 
 
 def _lets_through(graph: Graph, user: Any, inputs: list[int], tensor: int) -> bool:
-    kind = builtin(graph, user)
+    kind = graph.kind(user)
     if kind == "MUL":
         return inputs.count(tensor) == 1 and user.builtinOptions.fusedActivationFunction == 0
     plain = getattr(user.builtinOptions, "fusedActivationFunction", 0) == 0

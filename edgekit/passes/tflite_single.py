@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.converters.recurrent.flatbuffer import NONE, Editor, Graph
-from edgekit.passes.tflite_integers import Scale, builtin, made, name_of
+from edgekit.graph import ops
+from edgekit.graph.ops import Family
+from edgekit.graph.tflite_editor import NONE, Editor, Graph
+from edgekit.passes.tflite_integers import Scale, made
+from edgekit.types import Format
 
-CONTROL = ("", "WHILE", "IF", "CALL_ONCE")
+CONTROL = ("", *ops.names(Format.TFLITE, Family.LOOP, Family.BRANCH, Family.CALL))
 """Custom operators and those that run subgraphs: never cut out."""
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 
@@ -40,7 +43,7 @@ class Cutter:
     """The main graph of a file, taken apart once."""
 
     def __init__(self, content: bytes) -> None:
-        self._graph = Graph(editor := Editor(content), editor.model.subgraphs[0])
+        self._graph = Editor(content).main()
         self.singles = tuple(map(self._single, range(len(self._graph.raw.operators))))
 
     @property
@@ -116,11 +119,11 @@ class Cutter:
         writes = tuple(self._name(tensor) for tensor in node.outputs)
         data = {self._name(tensor): _data(graph, tensor) for tensor in _tensors(node) if _is_real(graph, tensor)}
         held = {name: int(np.asarray(value).nbytes) for name, value in data.items() if value is not None}
-        kind, name = builtin(graph, node), writes[0] if writes else ""
+        kind, name = graph.kind(node), writes[0] if writes else ""
         return Single(place, kind, name, reads, writes, _signature(graph, node), held)
 
     def _name(self, tensor: int) -> str:
-        return name_of(self._graph, int(tensor))
+        return self._graph.name(tensor)
 
 
 def conversion(elements: int, *, quantize: bool) -> bytes:
@@ -174,7 +177,7 @@ def _shape(raw: Any) -> tuple[int, ...]:
 def _signature(graph: Graph, node: Any) -> str:
     from ai_edge_litert import schema_py_generated as schema
 
-    parts: list[object] = [builtin(graph, node), _fields(node.builtinOptions), bytes(node.customOptions or b"")]
+    parts: list[object] = [graph.kind(node), _fields(node.builtinOptions), bytes(node.customOptions or b"")]
     whole = (schema.TensorType.INT32, schema.TensorType.INT64, schema.TensorType.BOOL)
     for tensor in (*map(int, node.inputs), *map(int, node.outputs)):
         if tensor < 0:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgekit.errors import ModelError, UnsupportedError
+from edgekit.graph.onnx import load_onnx
+from edgekit.graph.tflite import read_tflite
 from edgekit.quality.account_base import Account, LeftFloat
 from edgekit.quality.account_onnx import onnx_account
 from edgekit.quality.account_tflite import tflite_account
 from edgekit.quality.half_weights import half_weights
-from edgekit.quality.onnxfile import load_onnx
-from edgekit.quality.tflitefile import read_tflite
 from edgekit.reading import reading
 from edgekit.types import Artifact, Format
 

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgekit.graph import ops
 from edgekit.results.compressed import CoverageReport
 from edgekit.results.compressed import LeftFloat as LeftFloat
 
-CONVERSIONS = frozenset(
-    ["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast", "QUANTIZE", "DEQUANTIZE", "CAST"]
-)
+CONVERSIONS = ops.conversions()
 """Operators that only change the number format; counted apart from the work."""
 PLUMBING = CONVERSIONS | {"Transpose", "TRANSPOSE"}
 """Operators that only change the number format or the layout."""

@@ -6,12 +6,16 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from edgekit.bench.roofline.work import Call, Tensor, macs
 from edgekit.errors import ModelError
-from edgekit.quality.tflitefile import holds_data
+from edgekit.graph import ops
+from edgekit.graph.macs import Tensor
+from edgekit.graph.onnx import numeric_attributes
+from edgekit.graph.ops import Family
+from edgekit.graph.tflite import holds_data
 from edgekit.reading import reading
+from edgekit.types import Format
 
-_RECURRENT = ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM")
+_RECURRENT = frozenset(op.name for op in ops.of(Format.ONNX, Family.RECURRENT))
 
 
 def whole(counts: Iterable[int | None]) -> int | None:
@@ -34,9 +38,9 @@ def _onnx_node(node: Any, shapes: dict[str, tuple[int, ...]]) -> int | None:
         return math.prod(x[:-1]) * sum(math.prod(shape) for shape in weights if shape is not None)
     needed = [name for name in node.input if name]
     if any(name not in shapes for name in (*needed[:2], node.output[0])):
-        return macs(Call(node.op_type, (), ()))
+        return ops.macs(node.op_type, (), ())
     inputs = tuple(Tensor(shapes.get(name, ())) for name in needed)
-    return macs(Call(node.op_type, inputs, (Tensor(shapes[node.output[0]]),)))
+    return ops.macs(node.op_type, inputs, (Tensor(shapes[node.output[0]]),))
 
 
 def _onnx_shapes(model: Any) -> dict[str, tuple[int, ...]]:
@@ -65,7 +69,7 @@ def _plain(graph: Any, node: Any) -> None:
     """Turns a product or a table of 4 bits into one of float weights."""
     import onnx
 
-    numbers = {a.name: a.i for a in node.attribute}
+    numbers = numeric_attributes(node)
     product = node.op_type == "MatMulNBits"
     held = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     shape = (numbers["K"], numbers["N"]) if product else held.get(node.input[0], ())
@@ -86,7 +90,7 @@ def tflite_macs(model: Any, graph: Any, op: Any, kind: str, rounds: int | None) 
         return Tensor(shape, constant=holds_data(model, raw))
 
     inputs, outputs = (tuple(tensor(i) for i in side if i >= 0) for side in (op.inputs, op.outputs))
-    once = macs(Call(kind, inputs, outputs))
+    once = ops.macs(kind, inputs, outputs)
     if once == 0:
         return 0
     return None if once is None or rounds is None else once * rounds

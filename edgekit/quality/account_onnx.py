@@ -4,86 +4,64 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from edgekit.graph import ops
+from edgekit.graph.onnx import OnnxGraph, check_graph, load_onnx, numeric_attributes
+from edgekit.graph.ops import Kernel, Trait
 from edgekit.quality.account_base import CONVERSIONS, PLUMBING, Account, LeftFloat
 from edgekit.quality.account_macs import onnx_macs, whole
-from edgekit.quality.onnxfile import check_graph, load_onnx
+from edgekit.types import Format
 
-QDQ_KERNELS = frozenset(
-    (
-        *("Add", "ArgMax", "AveragePool", "Concat", "Conv", "Expand", "Flatten", "Gather", "Gemm", "GlobalAveragePool"),
-        *("LeakyRelu", "MatMul", "MaxPool", "Mul", "Pad", "Reshape", "Resize", "Sigmoid", "Slice", "Softmax", "Split"),
-        *("Squeeze", "Transpose", "Unsqueeze", "Where"),
-    )
-)
-"""Operators that onnxruntime's CPU provider fuses between DequantizeLinear and QuantizeLinear (1.31)."""
-INTEGER_ONNX = frozenset(
-    (
-        *("QLinearConv", "QLinearMatMul", "QLinearAdd", "QLinearMul", "QLinearAveragePool", "QLinearGlobalAveragePool"),
-        *("QLinearConcat", "QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax", "QLinearWhere", "QGemm"),
-        *("ConvInteger", "MatMulInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "DynamicQuantizeLSTM"),
-        "QAttention",
-    )
-)
-"""Operators that compute on integers by definition."""
 _INT8_SUMS = 4
 """``accuracy_level`` of MatMulNBits at which it adds up integers."""
-ROUTINE = frozenset(["Shape", "Constant", "Identity", "ConstantOfShape", "Range"])
-"""Operators on shapes and constants, done at load time; not counted."""
+_INTEGER = frozenset(op.name for op in ops.of(Format.ONNX) if op.integer)
+_AT_LOAD = ops.names(Format.ONNX, trait=Trait.AT_LOAD)
 
 
-class OnnxGraph:
-    """An ONNX graph with who makes and who reads each tensor."""
+class _Graph(OnnxGraph):
+    """A graph with what onnxruntime makes of it when it loads the file."""
 
-    def __init__(self, model: Any) -> None:
-        self.nodes = list(model.graph.node)
-        self.initializers = {tensor.name: tensor for tensor in model.graph.initializer}
-        self.outputs = {value.name for value in model.graph.output}
-        self.maker = {name: node for node in self.nodes for name in node.output}
-        self.readers: dict[str, list[Any]] = {}
-        for node in self.nodes:
-            for name in node.input:
-                self.readers.setdefault(name, []).append(node)
-        self.folded = self._constant_nodes()
-
-    def _constant_nodes(self) -> set[str]:
+    @cached_property
+    def folded(self) -> set[str]:
         """Names of tensors made from constants alone by cheap nodes: the runtime makes them once, at load."""
-        constant = set(self.initializers)
-        for node in self.nodes:
+        constant = set(self.constants)
+        for node in self.graph.node:
             if node.op_type in ("DequantizeLinear", "QuantizeLinear"):
                 continue  # onnxruntime keeps these in the graph
             if node.op_type == "Constant" or (node.input and all(n in constant for n in node.input if n)):
                 constant.update(node.output)
-        return constant - set(self.initializers)
+        return constant - set(self.constants)
 
     def real_work(self) -> list[Any]:
         """Nodes that do work when the model runs."""
         return [
             node
-            for node in self.nodes
-            if node.op_type not in CONVERSIONS | ROUTINE
+            for node in self.graph.node
+            if node.op_type not in CONVERSIONS
+            and node.op_type not in _AT_LOAD
             and not all(name in self.folded for name in node.output)
             and not self._rescales(node)
         ]
 
     def _rescales(self, node: Any) -> bool:
         """True for the Mul that turns the integers of a dynamically quantized product back into real values."""
-        makers = [self.maker.get(name) for name in node.input]
+        makers = [self.makers.get(name) for name in node.input]
         kinds = {maker.op_type for maker in makers if maker is not None}
         if node.op_type != "Mul":
             return False
         casts = [maker for maker in makers if maker is not None and maker.op_type == "Cast"]
-        products = [self.maker.get(cast.input[0]) for cast in casts]
-        return "DynamicQuantizeLinear" in kinds or any(p is not None and p.op_type in INTEGER_ONNX for p in products)
+        products = [self.makers.get(cast.input[0]) for cast in casts]
+        return "DynamicQuantizeLinear" in kinds or any(p is not None and p.op_type in _INTEGER for p in products)
 
 
 def onnx_account(path: Path, reasons: Mapping[str, str]) -> Account:
     """The account of an ONNX file; see :func:`account`."""
     model = load_onnx(path)
     check_graph(path, model.graph)
-    graph = OnnxGraph(model)
+    graph = _Graph(model.graph)
     work = [node for node in graph.real_work() if not _fused_activation(graph, node)]
     left = []
     for node in work:
@@ -93,7 +71,7 @@ def onnx_account(path: Path, reasons: Mapping[str, str]) -> Account:
                 LeftFloat(node.op_type, node.name, reasons.get(node.name) or reasons.get(node.op_type) or reason)
             )
     floats = {one.name for one in left}
-    running = sum(_converts(graph, node, floats) for node in graph.nodes)
+    running = sum(_converts(graph, node, floats) for node in graph.graph.node)
     products = onnx_macs(model, work)
     return Account(
         len(work),
@@ -103,16 +81,16 @@ def onnx_account(path: Path, reasons: Mapping[str, str]) -> Account:
         tuple(left),
         macs=whole(products),
         integer_macs=whole(count for node, count in zip(work, products, strict=True) if node.name not in floats),
-        plumbing=Counter(node.op_type for node in graph.nodes if node.op_type in PLUMBING),
+        plumbing=Counter(node.op_type for node in graph.graph.node if node.op_type in PLUMBING),
     )
 
 
-def _converts(graph: OnnxGraph, node: Any, floats: set[str]) -> bool:
+def _converts(graph: _Graph, node: Any, floats: set[str]) -> bool:
     """True for a conversion that is left over when integer operators have taken in those around them."""
     if node.op_type not in CONVERSIONS or node.output[0] in graph.folded:
         return False
     if node.op_type == "QuantizeLinear":
-        maker = graph.maker.get(node.input[0])
+        maker = graph.makers.get(node.input[0])
         return maker is None or maker.name in floats
     if node.op_type == "DequantizeLinear":
         readers = graph.readers.get(node.output[0], [])
@@ -120,20 +98,20 @@ def _converts(graph: OnnxGraph, node: Any, floats: set[str]) -> bool:
     return True
 
 
-def _fused_activation(graph: OnnxGraph, node: Any) -> bool:
+def _fused_activation(graph: _Graph, node: Any) -> bool:
     """True for a Relu or Clip between an integer operator and its QuantizeLinear: it becomes part of that operator."""
     if node.op_type not in ("Relu", "Clip"):
         return False
-    before = graph.maker.get(node.input[0])
+    before = graph.makers.get(node.input[0])
     return before is not None and before.op_type in ("Conv", "Gemm", "Add", "MatMul") and not _writes_float(graph, node)
 
 
-def _from_dequantize(graph: OnnxGraph, name: str) -> bool:
-    maker = graph.maker.get(name)
+def _from_dequantize(graph: _Graph, name: str) -> bool:
+    maker = graph.makers.get(name)
     return maker is not None and maker.op_type == "DequantizeLinear"
 
 
-def _writes_float(graph: OnnxGraph, node: Any) -> str:
+def _writes_float(graph: _Graph, node: Any) -> str:
     """The output tensor of ``node`` that somebody reads in float, or the empty string."""
     for name in filter(None, node.output):
         left, seen = [name], {name}
@@ -150,19 +128,19 @@ def _writes_float(graph: OnnxGraph, node: Any) -> str:
     return ""
 
 
-def _onnx_float_reason(graph: OnnxGraph, node: Any) -> str:
+def _onnx_float_reason(graph: _Graph, node: Any) -> str:
     """Why ``node`` runs in float; the empty string when it runs on integers."""
-    if node.op_type in INTEGER_ONNX:
+    if node.op_type in _INTEGER:
         return ""
     if node.op_type == "MatMulNBits":
-        sums = next((a.i for a in node.attribute if a.name == "accuracy_level"), 0)
+        sums = numeric_attributes(node).get("accuracy_level")
         return "" if sums == _INT8_SUMS else "weight-only: its weights are turned into float at every run"
     if node.op_type == "GatherBlockQuantized":
         return "weight-only: its table is held in integers, the rows that are read are turned into float"
     data = [name for name in node.input if name and not _is_shape_input(graph, node, name)]
     if not any(_from_dequantize(graph, name) for name in data):
         return _unquantized_reason(graph, node)
-    if node.op_type not in QDQ_KERNELS:
+    if node.op_type not in ops.names(Format.ONNX, kernel=Kernel.STATIC):
         return f"onnxruntime has no integer kernel for {node.op_type} between DequantizeLinear and QuantizeLinear"
     activation = data[0]
     if not _from_dequantize(graph, activation):
@@ -183,14 +161,14 @@ def _onnx_float_reason(graph: OnnxGraph, node: Any) -> str:
     return ""
 
 
-def _is_shape_input(graph: OnnxGraph, node: Any, name: str) -> bool:
+def _is_shape_input(graph: _Graph, node: Any, name: str) -> bool:
     """True for inputs that carry shapes, axes or indices: everything constant that is not a float."""
-    if name in graph.initializers:
-        return int(graph.initializers[name].data_type) not in (1, 10, 16)
+    if name in graph.constants:
+        return int(graph.constants[name].data_type) not in (1, 10, 16)
     return name in graph.folded and node.op_type not in ("Conv", "Gemm", "MatMul")
 
 
-def _unquantized_reason(graph: OnnxGraph, node: Any) -> str:
+def _unquantized_reason(graph: _Graph, node: Any) -> str:
     weights = [name for name in node.input if name in graph.folded and _folded_from(graph, name) in _ONNX_INTEGERS]
     if weights:
         return "weight-only: its weights are held in integers and turned into float when the file is loaded"
@@ -201,24 +179,24 @@ def _unquantized_reason(graph: OnnxGraph, node: Any) -> str:
     return "its inputs are float"
 
 
-def _folded_from(graph: OnnxGraph, name: str) -> int:
+def _folded_from(graph: _Graph, name: str) -> int:
     """The type of the constant that a Cast made ``name`` of, as onnx numbers it; 0 for any other tensor."""
-    node = graph.maker.get(name)
+    node = graph.makers.get(name)
     while node is not None:
-        if node.op_type == "Cast" and node.input[0] in graph.initializers:
-            return int(graph.initializers[node.input[0]].data_type)
-        node = graph.maker.get(node.input[0]) if node.input else None
+        if node.op_type == "Cast" and node.input[0] in graph.constants:
+            return int(graph.constants[node.input[0]].data_type)
+        node = graph.makers.get(node.input[0]) if node.input else None
     return 0
 
 
-def _mixed_signs(graph: OnnxGraph, node: Any, data: list[str]) -> bool:
+def _mixed_signs(graph: _Graph, node: Any, data: list[str]) -> bool:
     """True when signed activations around ``node`` are partly shared with other readers, partly not.
 
     onnxruntime on x86 rewrites an int8 QuantizeLinear/DequantizeLinear pair to uint8 only where it has a single reader.
     """
     shared = set()
     for name in data:
-        quantize = graph.maker.get(graph.maker[name].input[0]) if _from_dequantize(graph, name) else None
+        quantize = graph.makers.get(graph.makers[name].input[0]) if _from_dequantize(graph, name) else None
         if quantize is not None and _is_signed(graph, quantize):
             shared.add(len(graph.readers[name]) > 1 or len(graph.readers[quantize.output[0]]) > 1)
     for quantize in (reader for name in node.output for reader in graph.readers.get(name, [])):
@@ -228,10 +206,10 @@ def _mixed_signs(graph: OnnxGraph, node: Any, data: list[str]) -> bool:
     return len(shared) > 1
 
 
-def _is_signed(graph: OnnxGraph, node: Any) -> bool:
-    if len(node.input) < 3 or node.input[2] not in graph.initializers:
+def _is_signed(graph: _Graph, node: Any) -> bool:
+    if len(node.input) < 3 or node.input[2] not in graph.constants:
         return False
-    return int(graph.initializers[node.input[2]].data_type) == 3  # INT8
+    return int(graph.constants[node.input[2]].data_type) == 3  # INT8
 
 
 _HALF = 10
@@ -243,10 +221,10 @@ _SCALES = {"QuantizeLinear": 1, "DequantizeLinear": 1, "MatMulNBits": 2, "Gather
 """Operator -> its first input that is a scale or a zero point."""
 
 
-def _onnx_integer_share(graph: OnnxGraph) -> float:
+def _onnx_integer_share(graph: _Graph) -> float:
     total = integer = 0.0
-    scales = {name for node in graph.nodes for name in node.input[_SCALES.get(node.op_type, len(node.input)) :]}
-    for name, tensor in graph.initializers.items():
+    scales = {name for node in graph.graph.node for name in node.input[_SCALES.get(node.op_type, len(node.input)) :]}
+    for name, tensor in graph.constants.items():
         if name in scales or name not in graph.readers or int(tensor.data_type) == 7:
             continue  # scales and zero points are not weights; int64 holds shapes
         count = 1

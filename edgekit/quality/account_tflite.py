@@ -8,22 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.bench.roofline.tflite import loop_rounds
+from edgekit.graph import ops
+from edgekit.graph.ops import Family, Kernel
+from edgekit.graph.tflite import enum_names, held_bytes, holds_data, kind_of, read_tflite, text
 from edgekit.quality.account_base import CONVERSIONS, PLUMBING, Account, LeftFloat
 from edgekit.quality.account_macs import tflite_macs, whole
-from edgekit.quality.tflitefile import enum_names, held_bytes, holds_data, read_tflite, text
+from edgekit.types import Format
 from edgekit.wire_tflite import graphs
 
 INTEGER_WEIGHTS = frozenset(("int8", "uint8", "int4", "uint4", "int16", "int32"))
 
-HYBRID = frozenset(
-    [
-        *("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL", "EMBEDDING_LOOKUP"),
-        *("UNIDIRECTIONAL_SEQUENCE_RNN", "UNIDIRECTIONAL_SEQUENCE_LSTM", "RNN", "LSTM", "SVDF"),
-        *("BIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_LSTM"),
-    ]
-)
+HYBRID = ops.names(Format.TFLITE, kernel=Kernel.DYNAMIC)
 """Operators with a kernel for integer weights and real inputs."""
-_CONTROL = frozenset(("WHILE", "IF", "CALL", "CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"))
+_CONTROL = ops.names(Format.TFLITE, Family.LOOP, Family.BRANCH, Family.CALL, Family.VARIABLE)
 """Run other subgraphs, whose operators are counted, or move a value in and out of a variable."""
 _PLAIN = frozenset(("int32", "int64", "bool", "uint32", "uint64", "resource", "variant", "string"))
 _REAL = "its inputs are float"
@@ -32,7 +29,6 @@ _REAL = "its inputs are float"
 def tflite_account(path: Path, reasons: Mapping[str, str]) -> Account:
     """The account of a TFLite file; see :func:`account`. Operators in loops and branches count like any other."""
     model = read_tflite(path)
-    names = enum_names("BuiltinOperator")
     types = {value: name.lower() for value, name in enum_names("TensorType").items()}
     operators = conversions = integer = hybrid = 0
     left: list[LeftFloat] = []
@@ -42,8 +38,7 @@ def tflite_account(path: Path, reasons: Mapping[str, str]) -> Account:
     integers: list[int | None] = []
     for number, graph in enumerate(model.subgraphs):
         for op in graph.operators or ():
-            code = model.operatorCodes[op.opcodeIndex]
-            kind = text(code.customCode) or names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+            kind = kind_of(model, op)
             plumbing[kind] += kind in PLUMBING
             if kind in CONVERSIONS:
                 conversions += not all(holds_data(model, graph.tensors[i]) for i in op.inputs if i >= 0)
@@ -108,14 +103,11 @@ def _float_reason(model: Any, graph: Any, op: Any, kind: str, types: Mapping[int
 
 def _dequantized_weight(model: Any, graph: Any, op: Any) -> bool:
     makers = {int(i): maker for maker in graph.operators for i in maker.outputs}
-    names = enum_names("BuiltinOperator")
     for index in op.inputs:
         maker = makers.get(int(index))
         if maker is None or not len(maker.inputs):  # a handle of a variable has none
             continue
-        code = model.operatorCodes[maker.opcodeIndex]
-        held = holds_data(model, graph.tensors[maker.inputs[0]])
-        if held and names[max(code.builtinCode, code.deprecatedBuiltinCode)] == "DEQUANTIZE":
+        if holds_data(model, graph.tensors[maker.inputs[0]]) and kind_of(model, maker) == "DEQUANTIZE":
             return True
     return False
 

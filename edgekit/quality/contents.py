@@ -10,9 +10,9 @@ from typing import Any
 
 from edgekit import wire_pt2
 from edgekit.errors import ModelError
+from edgekit.graph.onnx import OnnxGraph, load_onnx
+from edgekit.graph.tflite import enum_names, holds_data, kind_of, read_tflite, text
 from edgekit.quality import saved_model
-from edgekit.quality.onnxfile import load_onnx
-from edgekit.quality.tflitefile import holds_data, read_tflite, text
 from edgekit.reading import reading
 from edgekit.types import Artifact, Dim, Format, Signature, TensorSpec
 
@@ -73,7 +73,7 @@ def _onnx_names(path: Path) -> Iterator[str]:
 
 def _onnx_signature(path: Path) -> Signature:
     graph = load_onnx(path, weights=False).graph
-    constants = {tensor.name for tensor in graph.initializer}
+    constants = OnnxGraph(graph).constants
     inputs = tuple(_onnx_spec(value) for value in graph.input if value.name not in constants)
     return Signature(inputs, tuple(_onnx_spec(value) for value in graph.output))
 
@@ -93,25 +93,16 @@ def _onnx_spec(value: Any) -> TensorSpec:
 # ---------------------------------------------------------------- TFLite
 
 
-def _enum(name: str) -> dict[int, str]:
-    from ai_edge_litert import schema_py_generated as schema
-
-    return {value: key for key, value in vars(getattr(schema, name)).items() if isinstance(value, int)}
-
-
 def _tflite_names(path: Path) -> Iterator[str]:
     model = read_tflite(path)
-    names = _enum("BuiltinOperator")
     for graph in model.subgraphs:
-        for op in graph.operators or ():
-            code = model.operatorCodes[op.opcodeIndex]
-            yield text(code.customCode) or names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        yield from (kind_of(model, op) for op in graph.operators)
 
 
 def _tflite_signature(path: Path) -> Signature:
     model = read_tflite(path)
     graph = model.subgraphs[0]
-    types = {value: name.lower() for value, name in _enum("TensorType").items()}
+    types = {value: name.lower() for value, name in enum_names("TensorType").items()}
     given = (model.signatureDefs or [None])[0]
 
     def specs(indices: Any, named: Any) -> tuple[TensorSpec, ...]:

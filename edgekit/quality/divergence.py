@@ -15,6 +15,8 @@ from itertools import permutations
 
 import numpy as np
 
+from edgekit.graph import ops
+from edgekit.graph.ops import Family
 from edgekit.quality.trace import Node, Trace
 from edgekit.types import Array
 
@@ -22,7 +24,7 @@ MATCH = 1e-3
 """Two values are the same numbers when they differ by less than this share of their largest magnitude: ten times the
 proof's own tolerance, so that rounding that adds up is not taken for a fault."""
 _MAX_RANK = 5
-_MOVES = frozenset({"PAD", "PADV2", "TRANSPOSE", "RESHAPE", "SQUEEZE", "UNSQUEEZE", "EXPAND_DIMS", "IDENTITY"})
+_MOVES = ops.names(None, Family.RESHAPE, Family.PAD)
 
 
 def first_divergence(reference: Iterable[Array], trace: Trace, match: float = MATCH) -> Node | None:
@@ -48,7 +50,7 @@ def first_divergence(reference: Iterable[Array], trace: Trace, match: float = MA
 
 def _past_moves(node: Node, readers: Mapping[str, list[Node]]) -> Node:
     """The operator that computes: one that only moves values is not what made them differ."""
-    while node.operator.upper() in _MOVES:
+    while node.operator in _MOVES:
         after = [reader for name in node.outputs for reader in readers.get(name, ())]
         if not after:
             break

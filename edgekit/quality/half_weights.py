@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgekit.quality.onnxfile import load_onnx
-from edgekit.quality.tflitefile import holds_data, read_tflite, text
+from edgekit.graph.onnx import load_onnx
+from edgekit.graph.tflite import holds_data, kind_of, read_tflite, text
 from edgekit.types import Artifact, Format
 
 
@@ -22,15 +22,14 @@ def _tflite(path: Path) -> dict[str, bool]:
     from ai_edge_litert import schema_py_generated as schema
 
     model, found = read_tflite(path), {}
-    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
     for graph in model.subgraphs:
-        readers: dict[int, set[int]] = {}
+        readers: dict[int, set[str]] = {}
         for operator in graph.operators:
             for tensor in operator.inputs:
-                readers.setdefault(int(tensor), set()).add(codes[operator.opcodeIndex])
+                readers.setdefault(int(tensor), set()).add(kind_of(model, operator))
         for number, tensor in enumerate(graph.tensors):
             if tensor.type == schema.TensorType.FLOAT16 and tensor.shape is not None and holds_data(model, tensor):
-                found[text(tensor.name)] = readers.get(number) == {schema.BuiltinOperator.DEQUANTIZE}
+                found[text(tensor.name)] = readers.get(number) == {"DEQUANTIZE"}
     return found
 
 

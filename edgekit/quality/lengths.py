@@ -13,15 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgekit.data.seeded import seeded_feed
+from edgekit.graph import ops
+from edgekit.graph.ops import Family
 from edgekit.quality.contents import operators
 from edgekit.results.quantize import LengthError
-from edgekit.types import Array, Artifact, Feed, InputContract, Signature, TensorSpec
+from edgekit.types import Array, Artifact, Feed, Format, InputContract, Signature, TensorSpec
 
 LENGTHS = (8, 32, 128, 512)
 """Steps that are tried where the length is free."""
 SEEDS = (0, 1, 2, 3)
 """Random sequences where there are no real ones."""
-_RECURRENT = ("LSTM", "GRU", "RNN", "WHILE", "Loop", "Scan")
+_RECURRENT = (*ops.names(Format.ONNX, Family.RECURRENT, Family.LOOP), *ops.names(Format.TFLITE, Family.LOOP))
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,21 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.graph import ops
+from edgekit.graph.onnx import OnnxGraph, numeric_attributes
+from edgekit.graph.ops import Family
 from edgekit.quality.readings import Constant, Operator, Reading, Steps, given_key, hybrid_inputs, switch
-from edgekit.types import Array, Feed
+from edgekit.types import Array, Feed, Format
 
 _FLOAT = 1
 _REAL = "/real"
 """Behind the name of a tensor of integers: that of its real values in the file that is shown."""
-_LOOPS = frozenset(("DynamicQuantizeLSTM", "If", "Loop", "Scan"))
-_BIASED = frozenset(("Conv", "ConvTranspose", "Gemm"))
+_LOOPS = frozenset(
+    op.name
+    for op in ops.of(Format.ONNX, Family.LOOP, Family.BRANCH, Family.RECURRENT)
+    if op.integer or op.family is not Family.RECURRENT
+)
+_BIASED = {op.name: op.bias for op in ops.of(Format.ONNX) if op.bias is not None}
 """Operators whose third input is added to each channel."""
 
 
@@ -36,11 +43,7 @@ class OnnxPair:
     def __init__(self, parent: Any, made: Any) -> None:
         self.parent, self.made = parent, made
         self._wanted, self.constant = _constants(parent.graph), _constants(made.graph)
-        self.maker = {name: node for node in made.graph.node for name in node.output if name}
-        self.readers: dict[str, list[Any]] = {}
-        for node in made.graph.node:
-            for name in node.input:
-                self.readers.setdefault(name, []).append(node)
+        self.maker, self.readers = (graph := OnnxGraph(made.graph)).makers, graph.readers
         self._float = _float_tensors(parent)
         self._inputs = [value.name for value in parent.graph.input if value.name not in self._wanted]
         named = {node.name: node for node in made.graph.node}
@@ -167,7 +170,7 @@ class OnnxPair:
         inexact = ""
         if partner is not None:
             looping = partner.op_type in _LOOPS
-            few = next((a.i for a in partner.attribute if a.name == "accuracy_level"), 0) == 4
+            few = numeric_attributes(partner).get("accuracy_level") == 4
             hybrid = partner.op_type == "MatMulInteger" or (partner.op_type == "MatMulNBits" and few)
             inexact = "loop" if looping else "hybrid" if hybrid else ""
         integers = partner is not None and any(self._steps(name) for name in partner.input if name)
@@ -180,7 +183,7 @@ class OnnxPair:
             held = self.constant.get(source) if isinstance(source, str) else source
             wanted = self._wanted[tensor].values
             if held is not None and wanted.dtype == np.float32:
-                bias = place == 2 and node.op_type in _BIASED and wanted.ndim == 1
+                bias = _BIASED.get(node.op_type) == place and wanted.ndim == 1
                 self.constants.append(Constant(number, place, tensor, wanted, held.values, held.allowed, bias))
         elif isinstance(source, str) and tensor in self._float and source not in self.constant:
             other = source if self._levels(source) is None else _real(source)
@@ -228,7 +231,7 @@ def _at(place: int) -> Taken:
 
 def _columns(node: Any, values: Array, step: Array) -> Held:
     """A matrix (K, N) of the file as the parent has it: turned where its Gemm takes (N, K)."""
-    turned = any(a.name == "transB" and a.i for a in node.attribute)
+    turned = bool(numeric_attributes(node).get("transB"))
     allowed = np.broadcast_to(np.abs(step) / 2, values.shape)
     return Held(np.asarray(values.T, order="C"), allowed.T) if turned else Held(values, allowed)
 
@@ -255,7 +258,7 @@ def _blocks(pair: OnnxPair, node: Any, made: Any) -> Held:
 
     The largest of a block is at -8 steps; one as large of the other sign has 7 at most, a whole step off.
     """
-    numbers = {a.name: a.i for a in made.attribute}
+    numbers = numeric_attributes(made)
     packed, scale = (pair.held(made.input[k]).reshape(numbers["N"], -1) for k in (1, 2))
     integers = np.stack([packed & 15, packed >> 4], -1).reshape(len(packed), -1)[:, : numbers["K"]]
     step = np.repeat(scale.astype(np.float32), numbers["block_size"], axis=1)[:, : numbers["K"]]
@@ -264,7 +267,7 @@ def _blocks(pair: OnnxPair, node: Any, made: Any) -> Held:
 
 def _table(pair: OnnxPair, node: Any, made: Any) -> Held:
     """GatherBlockQuantized: 4-bit integers (rows, columns), a scale for each block of a row; see :func:`_blocks`."""
-    numbers = {a.name: a.i for a in made.attribute}
+    numbers = numeric_attributes(made)
     integers, scale = (pair.held(made.input[k]).astype(np.float32) for k in (0, 2))
     step = np.repeat(scale, numbers["block_size"], axis=1)[:, : integers.shape[1]]
     return Held(integers * step, np.abs(step))

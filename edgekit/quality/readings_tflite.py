@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
 
-from edgekit.converters.recurrent.flatbuffer import NONE, Editor, Graph
+from edgekit.graph import ops
+from edgekit.graph.ops import Family
+from edgekit.graph.tflite import kind_of, text
+from edgekit.graph.tflite_editor import NONE, Editor, Graph
 from edgekit.quality.readings import Constant, Operator, Reading, Steps, given_key, hybrid_inputs, switch
-from edgekit.quality.tflitefile import text
-from edgekit.types import Array, Feed
+from edgekit.types import Array, Feed, Format
 
 _CONVERSIONS = frozenset(("QUANTIZE", "DEQUANTIZE"))
 _SUFFIXES = ("", "_quantized", "_int8")
 """What may stand behind the name of a tensor whose real values nothing reads any more."""
-_LOOPS = frozenset(
-    (
-        *("WHILE", "IF", "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM"),
-        *("UNIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_RNN"),
-    )
-)
-_BIASED: Mapping[str, int] = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "TRANSPOSE_CONV": 3}
+_LOOPS = (*ops.names(Format.TFLITE, Family.LOOP, Family.BRANCH), *ops.layers(Format.TFLITE, Family.RECURRENT))
+_BIASED = {op.name: op.bias for op in ops.of(Format.TFLITE) if op.bias is not None}
 """Operator -> its input that is added to each channel."""
 _DTYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 7: "int16", 9: "int8"}
 _INT4 = 17
@@ -155,15 +151,14 @@ class _Side:
         self.graph = Graph(editor, self.raw)
         for op in self.raw.operators:
             op.inputs, op.outputs = [[int(k) for k in side] for side in (op.inputs, op.outputs)]
-        self.maker = {k: op for op in self.raw.operators for k in op.outputs}
+        self.maker = self.graph.makers()
         self._named = {self.name(k): k for k in range(len(self.raw.tensors))}
 
     def name(self, tensor: int) -> str:
-        return text(self.raw.tensors[tensor].name)
+        return self.graph.name(tensor)
 
     def kind(self, op: Any) -> str:
-        code = self.editor.model.operatorCodes[op.opcodeIndex]
-        return text(code.customCode) or _kinds()[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        return kind_of(self.editor.model, op)
 
     def partner(self, parent: _Side, op: Any) -> Any | None:
         """The operator here that computes what ``op`` of the parent does: of its kind, behind a tensor of its name."""
@@ -187,8 +182,7 @@ class _Side:
         maker = self.maker.get(tensor)
         if maker is not None:
             return self.kind(maker) == "DEQUANTIZE" and self.held(maker.inputs[0])
-        data = self.editor.model.buffers[self.raw.tensors[tensor].buffer].data
-        return data is not None and len(data) > 0
+        return self.graph.held(tensor)
 
     def steps(self, tensor: int) -> Steps | None:
         """What the integers say that a tensor is made of, all conversions on the way; None for a real one."""
@@ -236,7 +230,7 @@ class _Side:
     def input_names(self) -> dict[str, int]:
         """Name as a user sees it -> tensor."""
         entries = self._signature("inputs")
-        return entries or {self.name(int(k)): int(k) for k in self.raw.inputs}
+        return entries or {self.name(k): int(k) for k in self.raw.inputs}
 
     def result_names(self) -> list[str]:
         """The outputs, as a user sees them."""
@@ -326,10 +320,3 @@ def _in_real(values: Array, how: Any) -> tuple[Array, Array]:
     given = np.zeros(1) if how.zeroPoint is None or not len(how.zeroPoint) else np.asarray(how.zeroPoint, np.float64)
     zero = given.reshape(shape if values.ndim else ())
     return ((values.astype(np.float64) - zero) * step).astype(np.float32), step / 2
-
-
-@cache
-def _kinds() -> dict[int, str]:
-    from ai_edge_litert import schema_py_generated as schema
-
-    return {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}

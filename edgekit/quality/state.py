@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.graph import ops
 from edgekit.quality.cases import Case
 from edgekit.quality.contents import may_write_buffers, operators
 from edgekit.results.proof import CaseResult
@@ -30,21 +31,7 @@ RULE = "call allocate_tensors() first, and reset_all_variables() between two seq
 RESOURCES = "open the file anew for each sequence: reset_all_variables() leaves resource variables as they are"
 LIMIT = 0.0
 """One file on one runtime, thread and process sums in one order: any difference is state."""
-_RECURRENT = {
-    Format.ONNX: {"LSTM", "GRU", "RNN", "Loop", "Scan", "com.microsoft::DynamicQuantizeLSTM"},
-    Format.TFLITE: {
-        "LSTM", "RNN", "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN",
-        "BIDIRECTIONAL_SEQUENCE_RNN", "SVDF", "WHILE", "ASSIGN_VARIABLE",
-    },
-    Format.SAVED_MODEL: {"While", "StatelessWhile", "AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"},
-    Format.PT2: {
-        f"aten.{name}"
-        for name in (
-            "lstm.input", "gru.input", "rnn_tanh.input", "rnn_relu.input", "lstm_cell.default", "gru_cell.default",
-            "rnn_tanh_cell.default", "rnn_relu_cell.default",
-        )
-    },
-}  # fmt: skip
+_RECURRENT = {format_: {op.full_name for op in ops.of(format_) if op.keeps_state} for format_ in Format}
 
 
 def is_recurrent(artifact: Artifact) -> bool:

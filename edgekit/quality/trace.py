@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit.quality.onnxfile import load_onnx
+from edgekit.graph.onnx import OnnxGraph, load_onnx
 from edgekit.types import Array, Feed, Format, Signature
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def trace_onnx(path: Path, feed: Feed) -> Trace:
 
     model = load_onnx(path)
     graph = model.graph
-    constants = {item.name for item in graph.initializer}
+    constants = OnnxGraph(graph).constants
     nodes = []
     for node in graph.node:
         scopes = [ast.literal_eval(entry.value) for entry in node.metadata_props if entry.key == NAME_SCOPES]

@@ -87,7 +87,8 @@ def candidates(
 
 
 def runner_class(name: str) -> type[Runner]:
-    """The runner registered as ``name``, or as what stands before the colon in it.
+    """The runner registered as ``name``, or as what stands before the colon in it; for a variant the one of the table
+    ``variants``, where that has one.
 
     Raises:
         UsageError: no such name, or no such variant of it; the message lists what there is.
@@ -100,7 +101,12 @@ def runner_class(name: str) -> type[Runner]:
         known = ", ".join(f"{base}:{one}" for one in found.variants)
         there = f"there are: {base}, {known}" if known else f"{base} has no variants; leave out {colon + variant!r}"
         raise UsageError(f"no runtime is called {name!r}; {there}")
-    return found.of(variant)
+    if not variant or base not in names("variants"):
+        return found
+    own = lookup("variants", base)
+    if not (isinstance(own, type) and issubclass(own, Runner)):
+        raise UsageError(f"what runs the variants of {base!r} is not a Runner")
+    return own
 
 
 def placed(name: str, device: str) -> str:

@@ -56,7 +56,7 @@ class Runner(ABC):
     extra: ClassVar[str]
     """edgekit's extra that installs it."""
     install: ClassVar[str] = ""
-    """How to get it; ``pip install 'edgekit[EXTRA]'`` where it is empty."""
+    """How to get it, where that is not by :attr:`extra`."""
     variants: ClassVar[tuple[str, ...]] = ()
     """What may follow the name after a colon: a provider, an accelerator, a way to run."""
     on_cuda: ClassVar[tuple[str, ...]] = ()
@@ -66,11 +66,6 @@ class Runner(ABC):
     def how_to_get(cls) -> str:
         """The command that brings the backend."""
         return cls.install or f"pip install 'edgekit[{cls.extra}]'"
-
-    @classmethod
-    def of(cls, variant: str) -> type[Runner]:
-        """The class that runs ``variant``, one of :attr:`variants` or empty: this one, unless it is another."""
-        return cls
 
     @classmethod
     def check_request(cls, variant: str, device: str, threads: int) -> None:

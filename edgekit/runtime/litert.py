@@ -241,14 +241,6 @@ class LiteRtRunner(InterpreterRunner):
     extra = "litert"
     variants = ("cpu", "gpu", "gpu:fp16", "npu")
 
-    @classmethod
-    def of(cls, variant: str) -> type[Runner]:
-        if not variant:
-            return cls
-        from edgekit.runtime.litert_compiled import CompiledModelRunner
-
-        return CompiledModelRunner
-
     def _import(self) -> None:
         try:
             from ai_edge_litert.interpreter import Interpreter

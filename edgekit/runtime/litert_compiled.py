@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgekit.errors import DeviceError, EdgekitError, ModelError, UnsupportedError
+from edgekit.graph import ops
+from edgekit.graph.ops import Family
 from edgekit.results.bench import Delegation
 from edgekit.runtime.base import Runner
 from edgekit.runtime.litert import LiteRtRunner, ports_of
@@ -21,7 +23,7 @@ from edgekit.runtime.native_stderr import capture_stderr, filter_stderr
 from edgekit.runtime.ports import Port
 from edgekit.types import Array, Format
 
-_KEEPS_STATE = ("VAR_HANDLE", "ASSIGN_VARIABLE", "READ_VARIABLE")
+_KEEPS_STATE = ops.names(Format.TFLITE, Family.VARIABLE)
 _ABSENT = {
     "gpu": (
         r"Couldn't load \w+: .*",

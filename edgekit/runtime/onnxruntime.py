@@ -15,8 +15,9 @@ from edgekit.runtime.base import Runner
 from edgekit.runtime.cuda_driver import gpu_name
 from edgekit.runtime.native_stderr import capture_stderr
 from edgekit.runtime.ort_binding import Binding
-from edgekit.runtime.ports import PLACEHOLDERS, Port, unnamed
+from edgekit.runtime.ports import Port, unnamed
 from edgekit.types import Array, Artifact, Dim, Format, TensorSpec
+from edgekit.wire_onnx import PLACEHOLDERS
 
 _RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
 _ASSIGNMENT = "get_provider_graph_assignment_info"

@@ -32,10 +32,6 @@ class Port:
         return self.spec if raw or self.quantization is None else replace(self.spec, dtype="float32")
 
 
-PLACEHOLDERS = ("", "?", "-1", "None")
-"""What exporters write where they know no size: unlike a symbol, two of them need not be equal."""
-
-
 def unnamed(name: str, axis: int, alone: bool) -> str:
     """A name for a dynamic dimension that the file leaves nameless. ``alone``: the model has one input."""
     return "batch" if axis == 0 and alone else f"{name}_{axis}"

@@ -31,14 +31,6 @@ class TorchRunner(Runner):
     variants = VARIANTS
     on_cuda = VARIANTS
 
-    @classmethod
-    def of(cls, variant: str) -> type[Runner]:
-        if not variant:
-            return cls
-        from edgekit.runtime.torch_resident import TorchResidentRunner
-
-        return TorchResidentRunner
-
     def _import(self) -> None:
         try:
             import torch  # noqa: F401

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgekit.bench.compare import check_comparable, compare_occasions, compare_paired
-from edgekit.bench.session import time_pair
+from edgekit.bench.session import InProcess, time_interleaved
 from edgekit.documents import typed
 from edgekit.errors import UnsupportedError
 from edgekit.results.base import to_json
@@ -176,7 +176,9 @@ def test_five_percent_stands_out_of_usual_processes() -> None:
     assert called(1.05, 0.008, replicas=4).count(Verdict.SLOWER) >= 55
 
 
-def test_time_pair_of_calls() -> None:
-    found = time_pair(lambda: sum(range(100)), lambda: sum(range(5000)), seconds=0.1)
+def test_calls_of_this_process() -> None:
+    calls = [[InProcess(lambda: sum(range(100)))], [InProcess(lambda: sum(range(5000)))]]
+    short, long = time_interleaved(calls, seconds=0.1, seed=0).taken
+    found = compare_paired("short", "long", short.blocks, long.blocks)
     assert found.verdict is Verdict.FASTER  # fifty times less work
     assert found.ratio is not None

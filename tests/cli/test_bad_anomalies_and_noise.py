@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from edgekit.models import adversarial
-from edgekit.models.gan import FAMILY
 
 from edgekit.artifact import write_card
+from edgekit.models import adversarial
+from edgekit.models.gan import FAMILY
 from edgekit.pipeline.doctor import TINY_ONNX
 from edgekit.types import Card, InputContract, Signature, Task, TensorSpec
 

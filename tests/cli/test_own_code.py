@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from edgekit.models.checkpoint import save_checkpoint
 
+from edgekit.models.checkpoint import save_checkpoint
 from edgekit.source import resolve
 
 Refused = Callable[..., str]

@@ -16,6 +16,8 @@ from edgekit.cli import main
 from edgekit.data.dataset import open_data
 from edgekit.data.png import encode
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 FORMATS = ("onnx", "tflite")
 EMBEDDED = {"mlp": "breast-cancer"}
 """Data to train on without a download; digits for the others."""
@@ -68,12 +70,25 @@ def _inputs(name: str, folder: Path) -> Iterator[str]:
         yield "word.wav"
 
 
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where exports go, for all tests of this file."""
+    return tmp_path_factory.mktemp("out")
+
+
+def _exported(name: str, cli: Cli, out: Path) -> list[str]:
+    """The files of both formats, made by the first test that needs them."""
+    files = [str(out / f"{name}.{suffix}") for suffix in FORMATS]
+    if not all(Path(file).exists() for file in files):
+        exported = cli("export", name, "--to", "onnx", "--to", "tflite", "-o", str(out))
+        assert [item["format"] for item in exported["artifacts"]] == list(FORMATS)
+        assert all(item["parity"]["passed"] for item in exported["artifacts"])
+    return files
+
+
 @pytest.mark.parametrize("name", ["mlp", "cnn", "rnn", "lstm", "gru", "transformer", "gan", "autoencoder"])
-def test_every_command(name: str, cli: Cli, tmp_path: Path) -> None:
-    exported = cli("export", name, "--to", "onnx", "--to", "tflite", "-o", "out")
-    assert [item["format"] for item in exported["artifacts"]] == list(FORMATS)
-    assert all(item["parity"]["passed"] for item in exported["artifacts"])
-    files = [f"out/{name}.{suffix}" for suffix in FORMATS]
+def test_every_command(name: str, cli: Cli, out: Path, tmp_path: Path) -> None:
+    files = _exported(name, cli, out)
 
     to = ["-o", "grid.png"] if name == "gan" else []
     first, second = (cli("run", file, *_inputs(name, tmp_path), *to)["results"][0]["outputs"] for file in files)
@@ -116,9 +131,8 @@ def test_training_on_embedded_data(name: str, cli: Cli) -> None:
         *(pytest.param(n, marks=pytest.mark.sweep) for n in ["mlp", "rnn", "gru", "gan", "autoencoder"]),
     ],
 )
-def test_the_bench_tells_all_it_can_of_every_family(name: str, cli: Cli, tmp_path: Path) -> None:
-    cli("export", name, "--to", "onnx", "--to", "tflite", "-o", "out")
-    files = [f"out/{name}.{suffix}" for suffix in FORMATS]
+def test_the_bench_tells_all_it_can_of_every_family(name: str, cli: Cli, out: Path, tmp_path: Path) -> None:
+    files = _exported(name, cli, out)
     sample = next(_inputs(name, tmp_path), "noise:64")
     asked = ["--profile", "--roofline", "--end-to-end", "--input", sample]
     rows = cli("bench", *files, "--seconds", "0.3", "--workers", "1", *asked)["results"]

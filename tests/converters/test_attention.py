@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from edgekit.converters.attention import guard_masks
-from edgekit.converters.base import Capture, ConversionOptions
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention as attention
 
 import edgekit
 from edgekit import registry
+from edgekit.converters.attention import guard_masks
+from edgekit.converters.base import Capture, ConversionOptions
 from edgekit.types import Network
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 
 class Padded(nn.Module):

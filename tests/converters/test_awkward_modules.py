@@ -14,6 +14,8 @@ import edgekit
 from edgekit.adapter import adapt, plain_module
 from edgekit.errors import SourceError
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 SOURCE = """
 import torch
 from torch import nn

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from edgekit.converters.base import Capture, ConversionOptions, artifact_card, cause, own_prefix, quiet
 from torch import Tensor, nn
 
+from edgekit.converters.base import Capture, ConversionOptions, artifact_card, cause, own_prefix, quiet
 from edgekit.errors import UnsupportedError, UsageError
 from edgekit.types import Format, Network
 

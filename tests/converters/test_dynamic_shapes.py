@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from edgekit.converters.base import Capture, ConversionOptions
-from edgekit.converters.torch_to_tflite import TorchToTflite
 from torch import Tensor, nn
 
 import edgekit
+from edgekit.converters.base import Capture, ConversionOptions
+from edgekit.converters.torch_to_tflite import TorchToTflite
 from edgekit.types import Network
 
 

@@ -8,10 +8,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from edgekit.converters import older_opset, torch_to_onnx
 
 import edgekit
+from edgekit.converters import older_opset, torch_to_onnx
 from edgekit.errors import UnsupportedError
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 NET = """
 import torch

@@ -13,19 +13,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from edgekit.converters.base import Capture, ConversionOptions
-from edgekit.converters.recurrent import packing
-from edgekit.converters.torch_to_onnx import TorchToOnnx
-from edgekit.converters.torch_to_tflite import TorchToTflite
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 import edgekit
+from edgekit.converters.base import Capture, ConversionOptions
+from edgekit.converters.recurrent import packing
+from edgekit.converters.torch_to_onnx import TorchToOnnx
+from edgekit.converters.torch_to_tflite import TorchToTflite
 from edgekit.errors import FeedError, ParityError, UnsupportedError
 from edgekit.quality.cases import cases
 from edgekit.quality.contents import operators
 from edgekit.runtime import load
 from edgekit.types import Artifact, Format, InputContract, Network
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 NetworkOf = Callable[..., Network]
 CONVERTERS = {"onnx": TorchToOnnx, "tflite": TorchToTflite}

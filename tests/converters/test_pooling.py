@@ -7,12 +7,12 @@ from pathlib import Path
 import onnxruntime
 import pytest
 import torch
-from edgekit.converters.base import Capture, ConversionOptions
-from edgekit.converters.torch_to_onnx import TorchToOnnx
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgekit.adapter import adapt
+from edgekit.converters.base import Capture, ConversionOptions
+from edgekit.converters.torch_to_onnx import TorchToOnnx
 from edgekit.errors import ConversionError
 from edgekit.types import Card, Network, Task
 

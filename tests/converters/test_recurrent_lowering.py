@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from edgekit.converters.recurrent.lowering import lower
 from edgekit.converters.recurrent.marking import Marking, unmark
-from torch import Tensor, nn
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 TOLERANCE = 1e-6
 """A few units in the last place of values below 1: sums of at most 6 products in another order, over 5 steps."""

@@ -11,10 +11,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from edgekit.converters.base import Capture, ConversionOptions
-from edgekit.converters.torch_to_onnx import TorchToOnnx
 from torch import Tensor, nn
 
+from edgekit.converters.base import Capture, ConversionOptions
+from edgekit.converters.torch_to_onnx import TorchToOnnx
 from edgekit.runtime import load
 from edgekit.types import Network
 

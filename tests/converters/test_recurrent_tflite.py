@@ -14,16 +14,18 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
-from edgekit.converters.base import Capture, ConversionOptions
-from edgekit.converters.recurrent.loop import BLOCK, SHORT
-from edgekit.converters.torch_to_tflite import TorchToTflite
 from torch import Tensor, nn
 
 import edgekit
+from edgekit.converters.base import Capture, ConversionOptions
+from edgekit.converters.recurrent.loop import BLOCK, SHORT
+from edgekit.converters.torch_to_tflite import TorchToTflite
 from edgekit.devices import open_runner
 from edgekit.errors import ParityError
 from edgekit.runtime import load
 from edgekit.types import Feed, Network
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 TOLERANCE = 2e-6
 """Float32 rounding of values below 1 (6e-8 each), carried through 7 steps of 2 layers, and tanh and sigmoid by

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from edgekit.converters.recurrent.streaming import one_step
 from torch import Tensor, nn
 
+from edgekit.converters.recurrent.streaming import one_step
 from edgekit.errors import UnsupportedError
 from edgekit.types import Network
 

@@ -10,10 +10,10 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from edgekit.converters.base import Capture, ConversionOptions
-from edgekit.converters.torch_to_onnx import LIMIT_BYTES, OPSETS, TorchToOnnx
 from torch import Tensor, nn
 
+from edgekit.converters.base import Capture, ConversionOptions
+from edgekit.converters.torch_to_onnx import LIMIT_BYTES, OPSETS, TorchToOnnx
 from edgekit.errors import UnsupportedError
 from edgekit.types import Network
 

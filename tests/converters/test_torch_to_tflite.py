@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
+from torch import Tensor, nn
+
 from edgekit.converters import torch_to_tflite
 from edgekit.converters.base import Capture, ConversionOptions
 from edgekit.converters.torch_to_tflite import LitertWorker, TorchToTflite
-from torch import Tensor, nn
-
 from edgekit.errors import UnsupportedError, WorkerCrashError, WorkerMemoryError, WorkerTimeoutError
 from edgekit.types import Network
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
+from torch import nn
+
 from edgekit.converters.base import Capture, ConversionOptions
 from edgekit.converters.torch_to_tflite import TorchToTflite
 from edgekit.converters.transposed import flat_biases
-from torch import nn
-
 from edgekit.types import Network
 
 Layers = Callable[[], list[nn.Module]]

@@ -117,7 +117,7 @@ def test_no_milliseconds_anywhere(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["arm", "pi4"])
+@pytest.mark.parametrize("name", ["pi4", pytest.param("arm", marks=pytest.mark.sweep)])
 def test_the_root_is_there_and_is_named(arm: Path, edgekit_cli: Callable[..., Any], name: str) -> None:
     """A second ``device add`` builds nothing; the manifest says what the root was made of."""
     done = edgekit_cli("device", "add", name, "emulator:cortex-a72", "--json", "-")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
+import sys
+import zipfile
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-from edgekit.devices import open_runner, open_worker
+from edgekit.devices import archive, open_runner, open_worker
 from edgekit.devices.archive import floor_archive
 from edgekit.runtime import load
 
@@ -24,6 +27,33 @@ def test_the_environment_is_as_bare_as_a_board(other_python: str) -> None:
     done = subprocess.run([other_python, "-P", "-c", program], capture_output=True, text=True, check=True, cwd="/")
     found, version = done.stdout.split("\n")[:2]
     assert found == "[]" and version.startswith("1.")
+
+
+WHICH = (
+    "import sys; sys.path.insert(0, sys.argv[1]); import edgekit.devices.worker\n"
+    "print({m.__file__.rpartition('.')[2] for n, m in sys.modules.items() if n.partition('.')[0] == 'edgekit'})"
+)
+"""Prints how the files end that edgekit's modules were read from."""
+
+
+def test_modules_come_compiled(other_python: str) -> None:
+    """What an interpreter of this version would compile anew at each start."""
+    with zipfile.ZipFile(floor_archive()) as made:
+        content = [made.read(name) for name in made.namelist() if name.endswith(".pyc")]
+    assert not [one for one in content if str(Path(archive.__file__).parent).encode() in one]
+    done = subprocess.run([other_python, "-P", "-c", WHICH, str(floor_archive())], capture_output=True, text=True)
+    assert done.stdout == "{'pyc'}\n", done.stderr
+
+
+def test_an_interpreter_of_another_version_takes_the_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(importlib.util, "MAGIC_NUMBER", b"\x00\x00\r\n")
+    archive._members.cache_clear()
+    try:
+        made = floor_archive.__wrapped__("# another version")
+    finally:
+        archive._members.cache_clear()
+    done = subprocess.run([sys.executable, "-P", "-c", WHICH, str(made)], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout == "{'py'}\n", done.stderr
 
 
 def test_every_module_of_the_floor_imports_there(other_python: str) -> None:

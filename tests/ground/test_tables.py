@@ -20,6 +20,8 @@ from edgekit.runtime import load
 from edgekit.tables import index_bounds
 from edgekit.types import Format, InputContract, Signature, TensorSpec
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 
 def lookups(path: Path, nodes: list[Any], **tables: Any) -> Path:
     """A file whose inputs ``a`` and ``b`` are int64 (1, 3)."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 FLOOR = (
+    "graph.macs", "graph.ops",
     "types", "errors", "registry", "version", "children", "leftovers", "outputs", "locks", "limits", "inputs",
     "artifact", "cardfile",
     "wire_onnx", "wire_tflite",

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from edgekit.models.autoencoder import FAMILY, autoencoder, normal_only
-from edgekit.models.checkpoint import load_checkpoint
-from edgekit.models.family import new_network
 
 from edgekit.data import Dataset, open_data
 from edgekit.errors import DataError, UsageError
+from edgekit.models.autoencoder import FAMILY, autoencoder, normal_only
+from edgekit.models.checkpoint import load_checkpoint
+from edgekit.models.family import new_network
 from edgekit.pipeline.train import module_quality, train
 
 NUMBERS = [{}, {"bottleneck": 0}, {"widths": (8,)}, {"widths": (4, 8, 16)}, {"layers": "dense"}]

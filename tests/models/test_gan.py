@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
+from edgekit.data import Dataset, open_data
+from edgekit.errors import DataError, GateError, UsageError
 from edgekit.models import adversarial
 from edgekit.models.adversarial import fit_adversarial
 from edgekit.models.checkpoint import weights_sha256
 from edgekit.models.family import Hyperparameters, new_network, parameter_count
 from edgekit.models.gan import discriminator, generator
-
-from edgekit.data import Dataset, open_data
-from edgekit.errors import DataError, GateError, UsageError
 from edgekit.quality.frechet import real_images
 from edgekit.types import InputContract
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from edgekit.models.cnn import cnn
-from edgekit.models.family import family, measure_contract, new_network, parameter_count
-from edgekit.models.mlp import mlp
 
 from edgekit.data import Dataset, open_data
 from edgekit.errors import DataError, SourceError, UsageError
+from edgekit.models.cnn import cnn
+from edgekit.models.family import family, measure_contract, new_network, parameter_count
+from edgekit.models.mlp import mlp
 
 
 def test_resnet8_has_the_parameters_of_the_reference():

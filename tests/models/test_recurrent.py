@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 import torch
+
+from edgekit.data import Dataset, open_data
+from edgekit.errors import DataError
 from edgekit.models.augment import shifted
 from edgekit.models.checkpoint import load_checkpoint, save_checkpoint
 from edgekit.models.family import Hyperparameters, family, new_network, parameter_count
 from edgekit.models.recurrent import CELLS, gru, lstm, recurrent, rnn
 from edgekit.models.samples import kept_and_held
 from edgekit.models.training import fit
-
-from edgekit.data import Dataset, open_data
-from edgekit.errors import DataError
 from edgekit.pipeline.train import module_quality
 
 NAMES = tuple(CELLS)

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from edgekit.models.userfile import import_file, imported_files
 
 from edgekit.errors import UsageError
+from edgekit.models.userfile import import_file, imported_files
 from edgekit.pipeline.finetune import finetune
 
 NEIGHBOUR = """

@@ -11,13 +11,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
+from edgekit.data import Dataset, open_data
+from edgekit.errors import DataError, DeviceError, GateError, UsageError
 from edgekit.models.augment import crop_and_flip, padded, padding_for
 from edgekit.models.checkpoint import weights_sha256
 from edgekit.models.family import Hyperparameters, family, new_network
 from edgekit.models.training import fit, one_cycle
-
-from edgekit.data import Dataset, open_data
-from edgekit.errors import DataError, DeviceError, GateError, UsageError
 
 QUICK = Hyperparameters(epochs=3, batch=64, lr=0.1, average=0.9, augment="shift", validation=0.1)
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from edgekit.models.augment import words_dropped
-from edgekit.models.family import family, new_network
-from edgekit.models.transformer import MASKED, Attention, mean, positions, transformer
 
 from edgekit.data import Dataset, open_data
 from edgekit.data.text import Sentences
+from edgekit.models.augment import words_dropped
+from edgekit.models.family import family, new_network
+from edgekit.models.transformer import MASKED, Attention, mean, positions, transformer
 
 TEXT = {"words": 50, "length": 12}
 

@@ -45,7 +45,7 @@ OWN = (
     _own("BERT-tiny, boolean masks", "sequences.py", "bert_with_boolean_masks"),
 )
 TIMM = tuple(
-    Entry(name, "timm", f"timm:{name}", dynamic, heavy=name != "resnet18")
+    Entry(name, "timm", f"timm:{name}", dynamic, heavy=name != "resnet18" or bool(dynamic))
     for name, dynamic in (
         ("resnet18", ()),
         ("resnet18", ("x:0=batch",)),

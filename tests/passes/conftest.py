@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from edgekit.models.checkpoint import load_checkpoint
 
 import edgekit
 from edgekit.artifact import open_artifact
 from edgekit.data import Dataset, open_data
 from edgekit.data.dataset import stratified
 from edgekit.data.preprocess import feeds
+from edgekit.models.checkpoint import load_checkpoint
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.observe import calibrate
 from edgekit.pipeline.train import train
@@ -28,11 +28,21 @@ def digits_test() -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def digits_folder(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """The folder of both, made once a run."""
+
+    def make(folder: Path) -> None:
+        path = folder / "digits.safetensors"
+        train("cnn", data="digits", out=path, epochs=5, builder={"width": 16, "blocks": (1, 1)})
+        edgekit.export(path, to=["onnx", "tflite"], out=folder, name="digits")
+
+    return once("digits", make)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(digits_folder: Path) -> Path:
     """Two stages, 8 and 16 channels; a few seconds give some 90%."""
-    path = tmp_path_factory.mktemp("digits") / "digits.safetensors"
-    train("cnn", data="digits", out=path, epochs=5, builder={"width": 16, "blocks": (1, 1)})
-    return path
+    return digits_folder / "digits.safetensors"
 
 
 @pytest.fixture
@@ -41,10 +51,10 @@ def network(checkpoint: Path) -> Network:
 
 
 @pytest.fixture(scope="session")
-def files(checkpoint: Path) -> Mapping[Format, Artifact]:
+def files(digits_folder: Path) -> Mapping[Format, Artifact]:
     """The network as ONNX and as TFLite, with its card."""
-    made = edgekit.export(checkpoint, to=["onnx", "tflite"], out=checkpoint.parent, name="digits")
-    return {row.artifact.format: open_artifact(row.artifact.path) for row in made.artifacts}
+    artifacts = [open_artifact(digits_folder / f"digits.{suffix}") for suffix in ("onnx", "tflite")]
+    return {artifact.format: artifact for artifact in artifacts}
 
 
 @pytest.fixture(scope="session")

@@ -13,12 +13,14 @@ from edgekit.passes.base import PassContext
 from edgekit.passes.bias_correction import correct_biases, mean_error
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.linear_graph import Kind
-from edgekit.passes.linear_graph_onnx import OnnxGraph
+from edgekit.passes.linear_graph_onnx import LinearOnnx
 from edgekit.passes.linear_graphs import linear_graph
 from edgekit.passes.quantize_onnx import QuantizeOnnx
 from edgekit.passes.quantize_tflite import QuantizeTflite
 from edgekit.runtime import load
 from edgekit.types import Artifact, Feed, Format
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 RNG = np.random.default_rng(0)
 
@@ -92,7 +94,7 @@ def test_with_rounded_weights_and_constant_inputs_the_bias_makes_up_for_all(
 def test_a_layer_kept_in_float_keeps_its_bias(files: Mapping[Format, Artifact]) -> None:
     """Nothing of it is rounded, so there is nothing to take off."""
     onnx = pytest.importorskip("onnx")
-    layered = OnnxGraph(files[Format.ONNX].path)
+    layered = LinearOnnx(files[Format.ONNX].path)
     graph = layered.model
     layers = [node for node in graph.graph.node if node.op_type == "Conv" and len(node.input) == 3]
     kept = layers[0]

@@ -8,25 +8,26 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from onnx import TensorProto, helper, numpy_helper, save
 
 from edgekit.artifact import open_artifact, sha256_file, write_card
 from edgekit.errors import GateError
+from edgekit.graph.tflite_editor import Editor, Graph
 from edgekit.passes.base import Pass, PassContext
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.equalize import Equalize, Seen, best, equalize, observe, prove_equal, scale_channels
 from edgekit.passes.linear_graph import Kind, LinearGraph
-from edgekit.passes.linear_graph_onnx import OnnxGraph
-from edgekit.passes.linear_graph_tflite import TfliteGraph
+from edgekit.passes.linear_graph_onnx import LinearOnnx
+from edgekit.passes.linear_graph_tflite import LinearTflite
 from edgekit.passes.linear_graphs import linear_graph
 from edgekit.passes.observe import calibrate
 from edgekit.passes.quantize_onnx import QuantizeOnnx
 from edgekit.passes.quantize_tflite import QuantizeTflite
-from edgekit.passes.tflite_integers import builtin
 from edgekit.runtime import load
 from edgekit.types import Array, Artifact, Feed, Format
 from edgekit.wire_tflite import without_prefix
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 RNG = np.random.default_rng(0)
 FORMATS = (Format.ONNX, Format.TFLITE)
@@ -115,7 +116,7 @@ def test_the_proof_sees_a_wrong_scale(
 
 def test_by_hand() -> None:
     """Peaks 100 and 1, equal weights: at full strength the scales are 10 and 0.1, and both peaks are 10."""
-    graph = OnnxGraph(two_products("Relu", np.ones((2, 2), np.float32)))
+    graph = LinearOnnx(two_products("Relu", np.ones((2, 2), np.float32)))
     (group,) = graph.scaling_groups()
     seen = Seen()
     seen.update(np.array([[100.0, 1.0], [0.0, 0.5]]), axis=-1)
@@ -124,7 +125,7 @@ def test_by_hand() -> None:
     found = best(graph, group, {group.readers[0].inputs[0]: seen})
     assert found is None  # the noise of the large channel is there with any scale, and equal weights count it as much
     quiet = np.array([[0.001, 0.001], [1.0, 1.0]], np.float32)  # the large channel hardly counts
-    graph = OnnxGraph(two_products("Relu", quiet))
+    graph = LinearOnnx(two_products("Relu", quiet))
     (group,) = graph.scaling_groups()
     found = best(graph, group, {group.readers[0].inputs[0]: seen})
     assert found is not None
@@ -163,7 +164,7 @@ def model(nodes: list[Any], constants: Mapping[str, Array], given: list[Any], ma
     ("between", "groups"), [("Relu", 1), ("LeakyRelu", 1), ("Sigmoid", 0), ("Tanh", 0), ("Neg", 0)]
 )
 def test_only_what_keeps_a_positive_factor_lies_between(between: str, groups: int) -> None:
-    assert len(OnnxGraph(two_products(between, np.ones((4, 4), np.float32))).scaling_groups()) == groups
+    assert len(LinearOnnx(two_products(between, np.ones((4, 4), np.float32))).scaling_groups()) == groups
 
 
 def _second_reader(model: Any) -> None:
@@ -186,9 +187,9 @@ def _one_number_for_all(model: Any) -> None:
 @pytest.mark.parametrize("change", [_second_reader, _seen_by_the_user, _shared_weight, _one_number_for_all])
 def test_channels_that_something_else_sees_are_left_alone(change: Callable[[Any], None]) -> None:
     built = two_products("Relu", np.ones((4, 4), np.float32))
-    assert len(OnnxGraph(built).scaling_groups()) == 1
+    assert len(LinearOnnx(built).scaling_groups()) == 1
     change(built)
-    assert OnnxGraph(built).scaling_groups() == []
+    assert LinearOnnx(built).scaling_groups() == []
 
 
 def _bounded(graph: Graph, node: Any) -> None:
@@ -202,15 +203,15 @@ def _output(graph: Graph, node: Any) -> None:
 @pytest.mark.parametrize("change", [_bounded, _output])
 def test_the_same_in_tflite(files: Mapping[Format, Artifact], change: Callable[[Graph, Any], None]) -> None:
     content = without_prefix(files[Format.TFLITE].path.read_bytes())
-    groups = TfliteGraph(content).scaling_groups()
+    groups = LinearTflite(content).scaling_groups()
     assert len(groups) == 2
     editor = Editor(content)
-    graph = Graph(editor, editor.model.subgraphs[0])
-    names = [one.name for one in TfliteGraph(content).operators]
+    graph = editor.main()
+    names = [one.name for one in LinearTflite(content).operators]
     node = graph.raw.operators[names.index(groups[0].source.name)]
-    assert builtin(graph, node) == "CONV_2D"
+    assert graph.kind(node) == "CONV_2D"
     change(graph, node)
-    assert [one.source.name for one in TfliteGraph(editor.content()).scaling_groups()] == [groups[1].source.name]
+    assert [one.source.name for one in LinearTflite(editor.content()).scaling_groups()] == [groups[1].source.name]
 
 
 def test_smoothing_behind_a_layer_norm(tmp_path: Path) -> None:
@@ -256,7 +257,7 @@ def test_a_chain_of_layers_is_scaled_in_one_go() -> None:
         )
         nodes.append(helper.make_node("Relu", [names[2 * place + 1]], [names[2 * place + 2]], name=f"r{place}"))
     nodes.append(helper.make_node("MatMul", ["r1", "w2"], ["y"], name="m2"))
-    graph: LinearGraph = OnnxGraph(model(nodes, constants, [None, 6], [None, 6]))
+    graph: LinearGraph = LinearOnnx(model(nodes, constants, [None, 6], [None, 6]))
     inputs = RNG.normal(size=(256, 6))
 
     def run() -> dict[str, Array]:
@@ -290,4 +291,4 @@ def test_slopes_that_are_computed_are_no_constants(computed: bool) -> None:
     if computed:
         built.graph.node.insert(0, helper.make_node("Identity", ["x"], ["x_slope"], name="slope_of_x"))
     built.graph.node[3 if computed else 2].input.append("x_slope" if computed else "slope")
-    assert len(OnnxGraph(built).scaling_groups()) == (0 if computed else 1)
+    assert len(LinearOnnx(built).scaling_groups()) == (0 if computed else 1)

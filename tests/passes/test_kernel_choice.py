@@ -9,6 +9,8 @@ import pytest
 
 from edgekit.passes.kernel_choice import WORTH_OF_SIZE, Conversion, Kernel, choose
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 CHEAP = Conversion(1.0, 1.0)
 
 

@@ -23,6 +23,8 @@ from edgekit.quality.account import account
 from edgekit.runtime import load
 from edgekit.types import Array, Artifact, Feed, Format
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 RNG = np.random.default_rng(0)
 D, T = 16, 6
 

@@ -19,6 +19,8 @@ from edgekit.quality.account import account
 from edgekit.runtime import load
 from edgekit.types import Array, Artifact
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 RNG = np.random.default_rng(0)
 WIDTH, HIDDEN, WORDS = 48, 80, 50  # 48 and 80 are not multiples of the block
 

@@ -23,6 +23,8 @@ from edgekit.types import Array, Feed
 
 from .onnx_files import FLOAT, INT64, decibels, normal, onnx_file, quantized_onnx, run_onnx
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 LEAST = 20.0
 SCHEMES = ("int8", "int8-dynamic", "int8-weights", "int4-weights", "fp16")
 node = helper.make_node

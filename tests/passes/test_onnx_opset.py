@@ -17,6 +17,8 @@ from edgekit.passes.onnx_prepare import OPSET
 
 from .onnx_files import FLOAT, INT64, decibels, normal, onnx_file, quantized_onnx, run_onnx
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 node = helper.make_node
 
 

@@ -20,6 +20,8 @@ from edgekit.quality.account import account
 from edgekit.runtime import load
 from edgekit.types import Array, Feed, Format
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 FEATURES, HIDDEN, STEPS = 6, 16, 20
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 ERROR = 0.03

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from edgekit.models.checkpoint import load_checkpoint, save_checkpoint
-from edgekit.models.cnn import ResidualBlock
-from edgekit.models.skipped import Skipped, skip_blocks
 from torch import Tensor, nn
 
 from edgekit.errors import ModelError, UnsupportedError, UsageError
+from edgekit.models.checkpoint import load_checkpoint, save_checkpoint
+from edgekit.models.cnn import ResidualBlock
+from edgekit.models.skipped import Skipped, skip_blocks
 from edgekit.passes import prune_blocks
 from edgekit.passes.base import PassError
 from edgekit.passes.macs import layer_macs

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from edgekit.models.checkpoint import load_checkpoint, save_checkpoint
 from torch import Tensor, nn
 
 from edgekit.errors import UnsupportedError, UsageError
+from edgekit.models.checkpoint import load_checkpoint, save_checkpoint
 from edgekit.passes import prune_channels
 from edgekit.passes.base import PassError
 from edgekit.passes.macs import layer_macs

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import torch
-from edgekit.models.fit import fit_shapes
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from edgekit.adapter import adapt
 from edgekit.errors import UnsupportedError, UsageError
+from edgekit.models.fit import fit_shapes
 from edgekit.passes import prune_find
 from edgekit.passes.base import PassError
 from edgekit.passes.prune_blocks import PruneBlocks

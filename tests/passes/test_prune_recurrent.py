@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from edgekit.models.checkpoint import load_checkpoint, save_checkpoint
-from edgekit.models.recurrent import recurrent
 from torch import Tensor, nn
 
 from edgekit.errors import UnsupportedError
+from edgekit.models.checkpoint import load_checkpoint, save_checkpoint
+from edgekit.models.recurrent import recurrent
 from edgekit.passes import prune_channels, prune_layers
 from edgekit.passes.base import PassError
 from edgekit.passes.prune_channels import PruneChannels

@@ -30,6 +30,8 @@ from edgekit.types import Artifact, Format
 
 from .conftest import calibrate_on
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 LOSS = 0.02
 """Of 359 digits, 7: twice what the worst scheme lost here; float has some 90%."""
 

@@ -13,6 +13,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from edgekit.artifact import open_artifact
 from edgekit.devices import open_runner
+from edgekit.graph.tflite import read_tflite
 from edgekit.passes.base import PassContext
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.cell_states import cell_states
@@ -22,12 +23,13 @@ from edgekit.passes.quantize_recurrent import cell_scale, quantize_recurrent
 from edgekit.passes.quantize_tflite import SCHEMES, QuantizeTflite
 from edgekit.quality.account import account
 from edgekit.quality.contents import operators
-from edgekit.quality.tflitefile import read_tflite
 from edgekit.runtime import load
 from edgekit.types import Array, Format, PassResult
 
 from ..combinations import pairs
 from .tflite_files import FEATURES, HIDDEN, recurrent_file, weights
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 INT8, INT16, INT32, FLOAT16 = 9, 7, 2, 1
 ERROR = {"int8": 0.04, "int8-dynamic": 0.03, "fp16": 2e-3}

@@ -14,6 +14,7 @@ from edgekit.artifact import open_artifact, read_card
 from edgekit.data import Dataset
 from edgekit.devices import open_runner
 from edgekit.errors import EdgekitError, RuntimeMissingError, UnsupportedError, UsageError
+from edgekit.graph.tflite import read_tflite
 from edgekit.passes.base import PassContext
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.histogram import METHODS
@@ -21,12 +22,13 @@ from edgekit.passes.integer_io import integer_io
 from edgekit.passes.quantize_tflite import SCHEMES, QuantizeTflite
 from edgekit.quality.account import account
 from edgekit.quality.evaluate import evaluate
-from edgekit.quality.tflitefile import read_tflite
 from edgekit.runtime import load
 from edgekit.types import Artifact, Feed, Format
 
 from .conftest import calibrate_on
 from .tflite_files import dense_file, transposed_file
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 LOSS = {"int4-weights": 0.2}
 """4-bit weights cost this small network several points; the others get 2 (see test_quantize_onnx)."""

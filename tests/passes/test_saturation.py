@@ -17,6 +17,8 @@ from edgekit.pipeline.quantize.saturating import reduce_range_where_saturating
 from edgekit.quality.contents import file_signature
 from edgekit.types import Array, Artifact, Feed, Format
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 RNG = np.random.default_rng(0)
 
 

@@ -8,23 +8,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 
 from edgekit.artifact import open_artifact
 from edgekit.errors import GateError
+from edgekit.graph.tflite_editor import Editor, Graph
 from edgekit.passes import quantize_recurrent
 from edgekit.passes.base import PassContext
 from edgekit.passes.observe import calibrate
 from edgekit.passes.quantize_tflite import SCHEMES, QuantizeTflite
 from edgekit.passes.state_reset import cancelled, cancelling, shut, shut_integers
 from edgekit.passes.stateless import is_stateless, stateful, stateless
-from edgekit.passes.tflite_integers import Scale, builtin, name_of
+from edgekit.passes.tflite_integers import Scale
 from edgekit.quality.account import account
 from edgekit.runtime import load
 from edgekit.types import Array, Format
 
 from ..combinations import pairs
 from .tflite_files import FEATURES, HIDDEN, recurrent_file, weights
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 FLOAT = 5e-6
 """Of outputs within -1..1, or some tens for ReLU: sums of float32 in another order, and for tanh a state of 1e-7 in
@@ -81,7 +83,7 @@ def in_a_row(content: bytes, inputs: list[Array], calls: int = 60) -> list[tuple
 
 def kinds_of(content: bytes) -> list[str]:
     graph = Graph(Editor(content), Editor(content).model.subgraphs[0])
-    return [builtin(graph, node) for node in graph.raw.operators]
+    return [graph.kind(node) for node in graph.raw.operators]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -106,8 +108,8 @@ def test_what_is_added_and_taken_out_again(tmp_path: Path) -> None:
     back = stateful(after)
     assert kinds_of(back) == [lstm, lstm]
     names = [
-        [name_of(graph, k) for k in range(len(graph.raw.tensors))]
-        for graph in (Graph(editor, editor.model.subgraphs[0]) for editor in map(Editor, (before, back)))
+        [graph.name(k) for k in range(len(graph.raw.tensors))]
+        for graph in (editor.main() for editor in map(Editor, (before, back)))
     ]
     assert sorted(names[0]) == sorted(names[1])
     inputs = inputs_of([1, 20, FEATURES])
@@ -247,7 +249,7 @@ def test_layers_that_cannot_be_put_back_are_refused(tmp_path: Path) -> None:
     with pytest.raises(GateError, match=r"UNIDIRECTIONAL_SEQUENCE_RNN at 'y0' keeps a state .* --stateful keeps"):
         stateless(editor.content())
     editor = Editor(file_of(tmp_path / "m.tflite", "lstm").read_bytes())
-    graph = Graph(editor, editor.model.subgraphs[0])
+    graph = editor.main()
     node = graph.raw.operators[0]
     node.inputs = [graph.constant("peephole", np.ones(HIDDEN)) if k == 9 else int(v) for k, v in enumerate(node.inputs)]
     with pytest.raises(GateError, match="peepholes"):

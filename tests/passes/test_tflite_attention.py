@@ -20,6 +20,8 @@ from edgekit.types import Artifact
 
 from .tflite_files import dense_file
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 SOURCE = """
 import torch
 from torch import Tensor, nn

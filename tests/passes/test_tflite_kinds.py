@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
-from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 
 from edgekit.artifact import open_artifact
 from edgekit.errors import UnsupportedError
+from edgekit.graph.tflite_editor import Editor, Graph
 from edgekit.passes.base import PassContext
 from edgekit.passes.exclusions import DIVIDES, LAST, MASKED, UNEVEN
 from edgekit.passes.observe import calibrate, tflite_tensors
@@ -30,6 +30,8 @@ from edgekit.types import Array, Feed
 
 from .onnx_files import decibels, normal
 from .tflite_files import dense_file, put, tflite_file
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 LEAST = 20.0
 STATIC = ("int8", "int16x8")

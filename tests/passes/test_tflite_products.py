@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 
+from edgekit.graph.tflite_editor import Editor
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.histogram import Range
-from edgekit.passes.tflite_integers import builtin
 from edgekit.passes.tflite_products import with_products
 from edgekit.types import Array
 
 from .tflite_files import swish_file
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 
 def computed(content: bytes, x: Array) -> Array:
@@ -28,8 +29,8 @@ def computed(content: bytes, x: Array) -> Array:
 
 def kinds(content: bytes) -> list[str]:
     editor = Editor(content)
-    graph = Graph(editor, editor.model.subgraphs[0])
-    return [builtin(graph, node) for node in graph.raw.operators]
+    graph = editor.main()
+    return [graph.kind(node) for node in graph.raw.operators]
 
 
 @pytest.mark.parametrize(("tail", "products"), [("CONV_2D", 2), ("ADD", 3)], ids=["folded", "not folded"])

@@ -25,6 +25,8 @@ from edgekit.passes.quantize_tflite import QuantizeTflite
 from edgekit.passes.transfer import transfer
 from edgekit.types import Artifact, Feed, Format, Network, Signature, TensorSpec
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 RNG = np.random.default_rng(0)
 
 

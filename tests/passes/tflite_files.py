@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from edgekit.converters.recurrent import fused, loop
-from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 
+from edgekit.converters.recurrent import fused, loop
+from edgekit.graph.tflite_editor import Editor, Graph
 from edgekit.types import Array
 
 FEATURES, HIDDEN = 6, 8

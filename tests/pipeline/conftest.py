@@ -70,3 +70,10 @@ def exported(factory: str, tmp_path_factory: pytest.TempPathFactory) -> ExportRe
 def files(exported: ExportResult) -> dict[str, Path]:
     """Format -> the published file."""
     return {str(item.artifact.format): item.artifact.path for item in exported.artifacts}
+
+
+@pytest.fixture(scope="session")
+def mlp(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The shipped multilayer network in both formats."""
+    made = export("mlp", to=["onnx", "tflite"], out=tmp_path_factory.mktemp("mlp"))
+    return {str(row.artifact.format): row.artifact.path for row in made.artifacts}

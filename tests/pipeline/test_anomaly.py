@@ -4,18 +4,20 @@ import json
 
 import numpy as np
 import pytest
-from edgekit.models.checkpoint import load_checkpoint
 from PIL import Image
 
 import edgekit
 from edgekit.artifact import read_card, write_card
 from edgekit.data import open_data
 from edgekit.errors import DataError, GateError, UsageError
+from edgekit.models.checkpoint import load_checkpoint
 from edgekit.pipeline.finetune import finetune
 from edgekit.pipeline.run import run
 from edgekit.pipeline.schemes import quantize
 from edgekit.pipeline.train import train
 from edgekit.types import Artifact
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 
 @pytest.fixture(scope="module")

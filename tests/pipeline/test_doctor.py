@@ -24,7 +24,8 @@ def test_this_environment(edgekit_cli: Callable[..., Any]) -> None:
     assert versions["torch"] and versions["tflite-runtime"] is None
 
 
-INSTALLED = dict.fromkeys(room.FORMATS, "1.0")
+RUNTIMES = room.registry.names("runtimes")
+INSTALLED = dict.fromkeys(RUNTIMES, "1.0")
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,7 @@ def test_states(error: EdgekitError, state: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(room, "open_runner", fail)
     monkeypatch.setattr(room, "_make_pt2", lambda path: path.touch())
     backends = room.try_backends("cpu", INSTALLED)
-    assert [backend.runtime for backend in backends] == list(room.FORMATS)
+    assert [backend.runtime for backend in backends] == list(RUNTIMES)
     assert {backend.state for backend in backends} == {state}
     if state == "broken":
         assert "WorkerCrashError: signal 4 (SIGILL)" in backends[0].detail
@@ -61,8 +62,8 @@ def test_what_is_not_installed_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> 
     assert {backend.state for backend in room.try_backends("cpu", {})} == {"missing"}
 
 
-def test_quick_lists_versions_and_tries_nothing(edgekit_cli: Callable[..., Any]) -> None:
-    ended = edgekit_cli("doctor", "--quick", "--json", "-")
+def test_quick_lists_versions_and_tries_nothing(edgekit_here: Callable[..., Any]) -> None:
+    ended = edgekit_here("doctor", "--quick", "--json", "-")
     assert ended.code == 0, ended.err
     rows = {row["runtime"]: row for row in ended.document["backends"]}
     assert {rows[name]["state"] for name in ("onnxruntime", "litert", "torch")} == {"installed"}
@@ -71,21 +72,21 @@ def test_quick_lists_versions_and_tries_nothing(edgekit_cli: Callable[..., Any])
     assert rows["torch"]["detail"] == f"{versions['torch']}, not tried"
 
 
-def test_a_device_that_cannot_be_used_is_what_is_said(edgekit_cli: Callable[..., Any]) -> None:
+def test_a_device_that_cannot_be_used_is_what_is_said(edgekit_here: Callable[..., Any]) -> None:
     """Not what to install for each runtime: no package brings a GPU."""
     hidden = {"CUDA_VISIBLE_DEVICES": ""}
-    ended = edgekit_cli("doctor", "--on", "cuda", "--json", "-", env=hidden)
+    ended = edgekit_here("doctor", "--on", "cuda", "--json", "-", env=hidden)
     assert ended.code == 4
     told = ended.document["trouble"]
     assert told.startswith("device 'cuda' cannot be used: ") and told.endswith("; or use --on cpu")
     assert ended.err.strip() == f"edgekit: {told}"
     assert not ended.document["usable"] and ended.document["backends"] == []
-    shown = edgekit_cli("doctor", "--on", "cuda", env=hidden)
+    shown = edgekit_here("doctor", "--on", "cuda", env=hidden)
     assert "Runtimes on" not in shown.out and "onnxruntime" in shown.out  # the packages of this environment
 
 
-def test_an_address_that_leads_nowhere_is_wrong_usage(edgekit_cli: Callable[..., Any]) -> None:
-    ended = edgekit_cli("doctor", "--on", "python:/no/such/python")
+def test_an_address_that_leads_nowhere_is_wrong_usage(edgekit_here: Callable[..., Any]) -> None:
+    ended = edgekit_here("doctor", "--on", "python:/no/such/python")
     assert ended.code == 2
     assert "Traceback" not in ended.err
     assert "/no/such/python" in ended.err + ended.out
@@ -96,7 +97,8 @@ def test_device_list() -> None:
     assert names[:2] == ["cpu", "python"]
 
 
-def test_device_check(edgekit_cli: Callable[..., Any]) -> None:
-    ended = edgekit_cli("device", "check", "cpu")
+def test_device_check(edgekit_here: Callable[..., Any], other_python: str) -> None:
+    """On a device with one runtime: that each of this environment is tried is seen above."""
+    ended = edgekit_here("device", "check", f"python:{other_python}")
     assert ended.code == 0, ended.err
-    assert "onnxruntime" in ended.out
+    assert "tflite-runtime" in ended.out and "works" in ended.out

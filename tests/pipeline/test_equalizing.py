@@ -15,6 +15,8 @@ from edgekit.passes.equalize import scale_channels
 from edgekit.passes.linear_graphs import linear_graph
 from edgekit.pipeline.quantize import equalizing, plan_mixed
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 DATA = "breast-cancer"
 
 

@@ -17,6 +17,8 @@ from edgekit.pipeline.evaluate import evaluate
 from edgekit.report.eval import render_eval
 from edgekit.report.text import show
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 
 @pytest.fixture(scope="module")
 def mlp(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -63,8 +65,8 @@ def test_bad_input(mlp: Path, tmp_path: Path) -> None:
         evaluate(mlp, data=f"npz:{tmp_path / 'e.npz'}")
 
 
-def test_command_line(mlp: Path, edgekit_cli: Callable[..., Any]) -> None:
-    ended = edgekit_cli("eval", mlp, "--data", "breast-cancer", "--json", "-")
+def test_command_line(mlp: Path, edgekit_here: Callable[..., Any]) -> None:
+    ended = edgekit_here("eval", mlp, "--data", "breast-cancer", "--json", "-")
     assert ended.code == 0, ended.err
     assert ended.document["schema"] == "edgekit.eval/1"
     assert ended.document["total"] == 113

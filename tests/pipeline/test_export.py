@@ -11,13 +11,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from edgekit.converters.base import Capture, Finish
-from edgekit.converters.torch_to_onnx import TorchToOnnx
-from edgekit.converters.torch_to_tflite import TorchToTflite
 
 import edgekit
 from edgekit import registry
 from edgekit.artifact import read_card, sha256_file
+from edgekit.converters.base import Capture, Finish
+from edgekit.converters.torch_to_onnx import TorchToOnnx
+from edgekit.converters.torch_to_tflite import TorchToTflite
 from edgekit.data.seeded import seeded_feed
 from edgekit.errors import GateError, InputError, ParityError, SourceError, UnsupportedError, UsageError
 from edgekit.leftovers import temporary_name
@@ -25,6 +25,8 @@ from edgekit.outputs import output_folder
 from edgekit.pipeline.export import ExportResult, export, parse_dynamic
 from edgekit.pipeline.proof import SELFTEST_VALUES
 from edgekit.types import Format
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 
 def test_each_file_carries_its_card_its_proof_and_a_self_test(exported: ExportResult) -> None:
@@ -146,24 +148,26 @@ def test_a_format_that_cannot_begin_leaves_the_others(
         export(factory, to=["onnx"], out=tmp_path)
 
 
-def test_a_file_of_another_network_is_replaced_only_when_asked(edgekit_cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_file_of_another_network_is_replaced_only_when_asked(
+    edgekit_here: Callable[..., Any], tmp_path: Path
+) -> None:
     (tmp_path / "net.py").write_text(
         "import torch\nfrom torch import nn\n"
         "def net(seed=0):\n    torch.manual_seed(seed)\n    return nn.Linear(4, 2), torch.zeros(1, 4)\n"
         "def other():\n    return net(1)\n"
     )
     asked = ("--to", "onnx", "--name", "m", "-o", "out")
-    assert edgekit_cli("export", "net.py:net", *asked).code == 0
+    assert edgekit_here("export", "net.py:net", *asked).code == 0
     before = (tmp_path / "out" / "m.onnx").read_bytes()
-    assert edgekit_cli("export", "net.py:net", *asked).code == 0  # the same network: its file is made anew
-    ended = edgekit_cli("export", "net.py:other", *asked)
+    assert edgekit_here("export", "net.py:net", *asked).code == 0  # the same network: its file is made anew
+    ended = edgekit_here("export", "net.py:other", *asked)
     assert ended.code == 2
     assert "out/m.onnx was made from other weights, of 'm'" in ended.err and "--overwrite" in ended.err
     assert (tmp_path / "out" / "m.onnx").read_bytes() == before
-    assert edgekit_cli("export", "net.py:other", *asked, "--overwrite").code == 0
+    assert edgekit_here("export", "net.py:other", *asked, "--overwrite").code == 0
     assert (tmp_path / "out" / "m.onnx").read_bytes() != before
     (tmp_path / "out" / "m.onnx").write_bytes(b"of nobody")
-    assert edgekit_cli("export", "net.py:net", *asked).code == 0
+    assert edgekit_here("export", "net.py:net", *asked).code == 0
 
 
 def test_failing_exports_into_one_new_folder_leave_none(factory: str, tmp_path: Path) -> None:
@@ -254,7 +258,7 @@ def test_real_samples_take_part(factory: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"to": []}, UsageError, "no format was named"),
+        ({"to": []}, UsageError, "--to is .* give at least one"),
         ({"to": "gguf"}, UsageError, "no format 'gguf'.*onnx, tflite, pt2"),
         ({"to": "tflite", "opset": 18}, UsageError, "--opset is for ONNX"),
         ({"to": "onnx", "opset": 7}, UnsupportedError, "opset 7 cannot be written; there are 13 to 25"),
@@ -303,9 +307,9 @@ def test_the_command_is_quiet(edgekit_cli: Callable[..., Any], factory: str, tmp
     assert [line.split(" proved on ")[0] for line in lines] == ["network.onnx", "network.tflite"]
 
 
-def test_a_refusal_is_one_line_and_an_exit_code(edgekit_cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_refusal_is_one_line_and_an_exit_code(edgekit_here: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("def make():\n    raise ValueError('no luck')\n")
-    done = edgekit_cli("export", "bad.py:make", "--to", "tflite", "-o", "out")
+    done = edgekit_here("export", "bad.py:make", "--to", "tflite", "-o", "out")
     assert done.code == 3
     assert done.out == ""
     assert "ValueError: no luck" in done.err

@@ -18,6 +18,8 @@ from edgekit.types import Artifact
 
 from ..passes.tflite_files import swish_file
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 
 def timed(verdict: str, ratio: float = 1.5) -> dict[str, Any]:
     return {"ratio_p50": ratio, "verdict": verdict}

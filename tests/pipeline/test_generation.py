@@ -4,17 +4,19 @@ import json
 
 import numpy as np
 import pytest
-from edgekit.models import gan
-from edgekit.models.checkpoint import load_checkpoint
 from PIL import Image
 
 import edgekit
 from edgekit.artifact import read_card
 from edgekit.data import noise
 from edgekit.errors import DataError, UsageError
+from edgekit.models import gan
+from edgekit.models.checkpoint import load_checkpoint
 from edgekit.pipeline.run import run
 from edgekit.pipeline.schemes import quantize
 from edgekit.pipeline.train import train
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 
 @pytest.fixture(scope="module")

@@ -36,13 +36,13 @@ def test_without_card(model: Path) -> None:
     assert document["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
 
 
-def test_a_card_of_as_little_as_can_be(model: Path, edgekit_cli: Callable[..., Any]) -> None:
+def test_a_card_of_as_little_as_can_be(model: Path, edgekit_here: Callable[..., Any]) -> None:
     write_card(model, Card("", "", Task("", (), ""), SIGNATURE))
     assert edgekit.inspect(model).document()["steps"] == []
-    assert edgekit_cli("inspect", model).code == 0
+    assert edgekit_here("inspect", model).code == 0
 
 
-def test_with_card(model: Path, edgekit_cli: Callable[..., Any]) -> None:
+def test_with_card(model: Path, edgekit_here: Callable[..., Any]) -> None:
     card = Card(
         "insects", "cnn", Task("classification", ("ant", "bee"), "accuracy"), SIGNATURE,
         steps=(Step("train", {"epochs": 3}, {"torch": "2.13.0"}),),
@@ -53,7 +53,7 @@ def test_with_card(model: Path, edgekit_cli: Callable[..., Any]) -> None:
     write_card(model, card)
     document = edgekit.inspect(model).document()
     assert document["steps"] == [{"name": "train", "params": {"epochs": 3}, "versions": {"torch": "2.13.0"}}]
-    shown = edgekit_cli("inspect", model)
+    shown = edgekit_here("inspect", model)
     assert shown.code == 0, shown.err
     for text in (
         "insects (cnn)",
@@ -66,17 +66,17 @@ def test_with_card(model: Path, edgekit_cli: Callable[..., Any]) -> None:
         assert text in shown.out
 
 
-def test_a_calibration(tmp_path: Path, edgekit_cli: Callable[..., Any]) -> None:
+def test_a_calibration(tmp_path: Path, edgekit_here: Callable[..., Any]) -> None:
     found = Calibration(
         "mse", "digits@train", 64, {"relu": Range(0.0, 2.5)}, {}, notes=("a remark",), layers={"relu": "stem.2"}
     )
     found.save(tmp_path / "ranges.json")
     document = edgekit.inspect(tmp_path / "ranges.json").document()
     assert document["ranges"] == [{"layer": "stem.2", "tensor": "relu", "low": 0.0, "high": 2.5}]
-    shown = edgekit_cli("inspect", tmp_path / "ranges.json")
+    shown = edgekit_here("inspect", tmp_path / "ranges.json")
     assert shown.code == 0
     assert all(word in shown.out for word in ("mse on 64 samples of digits@train", "stem.2", "2.5", "note: a remark"))
     (tmp_path / "other.json").write_text('{"schema": "edgekit.bench/1"}')
-    refused = edgekit_cli("inspect", tmp_path / "other.json")
+    refused = edgekit_here("inspect", tmp_path / "other.json")
     assert refused.code == 3
     assert "other.json has schema 'edgekit.bench/1'" in refused.err

@@ -22,6 +22,8 @@ from edgekit.types import Artifact, Format
 
 from ..passes.tflite_files import padded_file, swish_file
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 NAMES = ("x", "before", "swish", "mean", "gate", "product", "y")
 
 

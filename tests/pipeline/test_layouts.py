@@ -14,6 +14,8 @@ from edgekit.pipeline.evaluate import evaluate
 from edgekit.pipeline.schemes import quantize
 from edgekit.types import Array
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 T, D, CLASSES, SAMPLES = 12, 48, 64, 80
 
 

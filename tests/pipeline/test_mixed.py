@@ -18,6 +18,8 @@ from edgekit.report.quantize import render_plan, render_quantize
 from edgekit.report.text import show
 from edgekit.results.quantize import MixedPlan
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 HOSTILE = """
 import numpy as np
 import torch

@@ -11,6 +11,8 @@ import edgekit
 from edgekit.errors import InputError
 from edgekit.source import resolve
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 NETWORK = """
 import torch
 from torch import nn

@@ -11,7 +11,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import edgekit
-from edgekit.quality.onnxfile import load_onnx
+from edgekit.graph.onnx import load_onnx
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 
 def written(path: Path, rows: str | None) -> Path:

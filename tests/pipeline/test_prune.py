@@ -12,10 +12,10 @@ from typing import Any
 import onnx
 import pytest
 import torch
-from edgekit.models.checkpoint import load_checkpoint
 
 import edgekit
 from edgekit.errors import DataError, EdgekitError, GateError, QualityError, UnsupportedError, UsageError
+from edgekit.models.checkpoint import load_checkpoint
 from edgekit.passes import prune_weights
 from edgekit.passes.macs import layer_macs
 from edgekit.pipeline.prune import prune, search
@@ -23,6 +23,8 @@ from edgekit.pipeline.train import train
 from edgekit.report.prune import render_prune
 from edgekit.report.text import show
 from edgekit.types import Network
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 
 @pytest.fixture(scope="module")
@@ -132,8 +134,8 @@ def test_the_same_widths_are_not_tried_twice(digits: Path, tmp_path: Path, monke
     assert len(amounts) == 5 > len(made)
 
 
-def test_command_line(digits: Path, edgekit_cli: Callable[..., Any], tmp_path: Path) -> None:
-    ended = edgekit_cli("prune", digits, "--amount", "0.4", "-o", tmp_path / "p.safetensors", "--json", "-")
+def test_command_line(digits: Path, edgekit_here: Callable[..., Any], tmp_path: Path) -> None:
+    ended = edgekit_here("prune", digits, "--amount", "0.4", "-o", tmp_path / "p.safetensors", "--json", "-")
     assert ended.code == 0, ended.err
     assert ended.document["schema"] == "edgekit.prune/1"
     assert ended.document["macs"]["removed"] >= 0.4

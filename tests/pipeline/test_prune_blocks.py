@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edgekit.models.checkpoint import load_checkpoint
 
 import edgekit
 from edgekit.errors import GateError, UnsupportedError, UsageError
+from edgekit.models.checkpoint import load_checkpoint
 from edgekit.passes.macs import layer_macs
 from edgekit.passes.prune_channels import examples
 from edgekit.pipeline.prune import prune
@@ -19,6 +19,8 @@ from edgekit.pipeline.train import train
 from edgekit.report.prune import render_prune
 from edgekit.report.text import show
 from edgekit.source import resolve
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 
 @pytest.fixture(scope="module")
@@ -114,11 +116,11 @@ def test_networks_without_such_blocks(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_command_line(digits: Path, edgekit_cli: Callable[..., Any], tmp_path: Path) -> None:
-    ended = edgekit_cli("prune", digits, "--method", "blocks", "--amount", "0.2", "--keep", "blocks.0",
+def test_command_line(digits: Path, edgekit_here: Callable[..., Any], tmp_path: Path) -> None:
+    ended = edgekit_here("prune", digits, "--method", "blocks", "--amount", "0.2", "--keep", "blocks.0",
                         "-o", tmp_path / "p.safetensors", "--json", "-")  # fmt: skip
     assert ended.code == 0, ended.err
     assert ended.document["schema"] == "edgekit.prune/1"
     assert "blocks.0" not in ended.document["blocks"]
-    ended = edgekit_cli("prune", "mlp", "--method", "blocks", "--amount", "0.2", "-o", tmp_path / "q.safetensors")
+    ended = edgekit_here("prune", "mlp", "--method", "blocks", "--amount", "0.2", "-o", tmp_path / "q.safetensors")
     assert ended.code == 3

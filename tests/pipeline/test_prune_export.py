@@ -12,6 +12,8 @@ import edgekit
 from edgekit.pipeline.prune import prune
 from edgekit.source import builder_of, resolve
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 MINE = """
 import torch
 from torch import nn

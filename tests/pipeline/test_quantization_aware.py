@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from edgekit.models.checkpoint import load_checkpoint, save_checkpoint
 
 from edgekit.artifact import open_artifact, write_card
 from edgekit.cli import main
 from edgekit.data import open_data
 from edgekit.data.preprocess import feeds
 from edgekit.errors import DataError, GateError, QualityError, UnsupportedError, UsageError
+from edgekit.models.checkpoint import load_checkpoint, save_checkpoint
 from edgekit.passes.fake_quantization.module import FakeQuantized
 from edgekit.pipeline.export import export
 from edgekit.pipeline.finetune import finetune, finetune_options
@@ -27,6 +27,8 @@ from edgekit.pipeline.schemes import quantize
 from edgekit.pipeline.train import TrainResult, train
 from edgekit.runtime import load
 from edgekit.types import Artifact, Format, Network
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 BOTH = pytest.mark.parametrize("format_", [Format.ONNX, Format.TFLITE])
 
@@ -120,7 +122,7 @@ def _scales(artifact: Artifact) -> list[float]:
         constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
         names = {node.input[1] for node in model.graph.node if node.op_type == "QuantizeLinear"}
         return [float(constants[name]) for name in names]
-    from edgekit.quality.tflitefile import holds_data, read_tflite
+    from edgekit.graph.tflite import holds_data, read_tflite
 
     read = read_tflite(artifact.path)
     return [

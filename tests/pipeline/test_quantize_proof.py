@@ -23,6 +23,8 @@ from edgekit.report.quantize import render_quantize
 from edgekit.report.text import show
 from edgekit.report.verbs import render_inspect
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 
 def network(path: Path, *, width: int = 64, outputs: int = 8, seed: int = 0) -> Path:
     """``x`` (N, 16) -> ``y`` (N, outputs): two products with a ReLU between, free batch."""

@@ -18,6 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 import edgekit
 from edgekit.types import Array
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 SAMPLES, CALLS = 48, 4
 LEAST_DB = 25.0
 """8 bits of a network of one or two layers leave 35 to 50."""

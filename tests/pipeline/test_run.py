@@ -16,6 +16,8 @@ from edgekit.pipeline.doctor import TINY_ONNX, TINY_TFLITE
 from edgekit.pipeline.run import likeliest, stacked
 from edgekit.types import Card, InputContract, Signature, Task, TensorSpec
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 LABELS = ("ant", "bee", "cat", "dog")
 
 
@@ -63,8 +65,8 @@ def test_several_inputs_become_rows_of_one_file(model: Path, tmp_path: Path) -> 
         np.testing.assert_array_equal(written["y"], [[0, 2, 0, 4], [5, 0, 7, 0]])
 
 
-def test_document(classifier: Path, tmp_path: Path, edgekit_cli: Callable[..., Any]) -> None:
-    ended = edgekit_cli("run", classifier, _row(tmp_path / "in.csv", 1, 3, 2, -5), "--json", "-")
+def test_document(classifier: Path, tmp_path: Path, edgekit_here: Callable[..., Any]) -> None:
+    ended = edgekit_here("run", classifier, _row(tmp_path / "in.csv", 1, 3, 2, -5), "--json", "-")
     assert ended.code == 0, ended.err
     document = ended.document
     assert document["schema"] == "edgekit.run/1"
@@ -74,9 +76,9 @@ def test_document(classifier: Path, tmp_path: Path, edgekit_cli: Callable[..., A
     ]
 
 
-def test_screen_without_card_shows_values(model: Path, tmp_path: Path, edgekit_cli: Callable[..., Any]) -> None:
+def test_screen_without_card_shows_values(model: Path, tmp_path: Path, edgekit_here: Callable[..., Any]) -> None:
     np.save(tmp_path / "a.npy", np.array([[-1, 2, -3, 4]], np.float32))
-    ended = edgekit_cli("run", model, "a.npy")
+    ended = edgekit_here("run", model, "a.npy")
     assert ended.code == 0, ended.err
     assert "1x4" in ended.out and "0, 2, 0, 4" in ended.out
 

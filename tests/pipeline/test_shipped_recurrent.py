@@ -13,7 +13,7 @@ from edgekit.artifact import open_artifact
 from edgekit.data import feeds, open_data
 from edgekit.pipeline.quantize import QuantizeResult
 
-pytestmark = [pytest.mark.needs_data, pytest.mark.slow]
+pytestmark = [pytest.mark.needs_data, pytest.mark.slow, pytest.mark.usefixtures("kept_workers")]
 MAX_DROP = 0.005
 """Of 300 words, one: what int8 may cost an LSTM or GRU."""
 FAMILIES = ("lstm", "gru", "rnn")

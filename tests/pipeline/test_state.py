@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 
 from edgekit import devices
 from edgekit.artifact import open_artifact
 from edgekit.errors import ParityError, UsageError
+from edgekit.graph.tflite_editor import Editor
 from edgekit.passes import stateless
 from edgekit.pipeline.export import ExportResult, export
 from edgekit.pipeline.inspect import inspect
@@ -22,6 +22,8 @@ from edgekit.pipeline.verify import verify
 from edgekit.quality import failing
 from edgekit.report.verbs import render_inspect
 from edgekit.wire_tflite import without_prefix
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 SOURCE = '''
 import torch
@@ -196,7 +198,7 @@ def none(content: bytes) -> bytes:
 def half_shut(content: bytes) -> bytes:
     """Gates that shut for most of the state, and not for all of it."""
     editor = Editor(REAL(content))
-    graph = Graph(editor, editor.model.subgraphs[0])
+    graph = editor.main()
     for k, tensor in enumerate(graph.raw.tensors):
         if bytes(tensor.name).endswith(b"/state_reset"):
             value = graph.data(k)

@@ -16,6 +16,8 @@ from edgekit.pipeline.export import ExportResult, export
 from edgekit.quality.contents import operators
 from edgekit.quality.steps import LIMIT
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 SOURCE = '''
 import torch
 from torch import nn
@@ -175,17 +177,17 @@ def test_swapped_states_fail_the_proof(source: str, tmp_path: Path, monkeypatch:
     assert not list(tmp_path.iterdir())
 
 
-def test_what_cannot_stream_publishes_nothing(source: str, tmp_path: Path, edgekit_cli: Callable[..., Any]) -> None:
+def test_what_cannot_stream_publishes_nothing(source: str, tmp_path: Path, edgekit_here: Callable[..., Any]) -> None:
     with pytest.raises(UnsupportedError, match="mixes the steps"):
         export(source.replace(":tagger", ":mean"), to="onnx", out=tmp_path / "out", streaming=True)
     with pytest.raises(UsageError, match="leave --dynamic out"):
         export(source, to="onnx", out=tmp_path / "out", streaming=True, dynamic=["x:0=batch"])
     assert not (tmp_path / "out").exists()
-    done = edgekit_cli("export", source.replace(":tagger", ":mean"), "--to", "onnx", "--streaming", "-o", "o")
+    done = edgekit_here("export", source.replace(":tagger", ":mean"), "--to", "onnx", "--streaming", "-o", "o")
     assert done.code == 3 and "cannot be taken step by step" in done.err and "Traceback" not in done.err
 
 
-def test_every_verb_takes_whole_sequences(made: ExportResult, tmp_path: Path, edgekit_cli: Callable[..., Any]) -> None:
+def test_every_verb_takes_whole_sequences(made: ExportResult, tmp_path: Path, edgekit_here: Callable[..., Any]) -> None:
     x = np.random.default_rng(0).standard_normal((6, 9, 3)).astype(np.float32)
     np.save(tmp_path / "x.npy", x[:1])
     np.savez(tmp_path / "x.npz", x=x, labels=np.array([0, 1, 2, 0, 1, 2]))
@@ -197,9 +199,9 @@ def test_every_verb_takes_whole_sequences(made: ExportResult, tmp_path: Path, ed
     assert np.array_equal(ran.outputs["tags"], wanted["tags"])
     found = edgekit.evaluate(path, data=f"npz:{tmp_path / 'x.npz'}").evaluation
     assert found.total == 6
-    done = edgekit_cli("inspect", path)
+    done = edgekit_here("inspect", path)
     assert "one step of x 1xtimex3" in done.out and "lstm.h <- lstm.h_next" in done.out
-    done = edgekit_cli("bench", path, "--seconds", "0.1", "--json", "-")
+    done = edgekit_here("bench", path, "--seconds", "0.1", "--json", "-")
     assert done.code in (0, 5) and done.document["results"][0]["latency_ms"]["p50"] > 0
 
 

@@ -8,15 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edgekit.models.checkpoint import load_checkpoint
-from edgekit.models.family import family
 
 import edgekit
 from edgekit.artifact import read_card
 from edgekit.data import open_data
 from edgekit.errors import DataError
+from edgekit.models.checkpoint import load_checkpoint
+from edgekit.models.family import family
 from edgekit.pipeline.finetune import finetune
 from edgekit.pipeline.train import module_quality, train
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 GOOD, BAD = ("good", "fine", "great", "lovely"), ("bad", "dull", "poor", "awful")
 REST = ("the", "a", "film", "movie", "story", "plot", "is", "was", "very", "and", "with")

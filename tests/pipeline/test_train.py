@@ -5,16 +5,18 @@ import json
 import numpy as np
 import pytest
 import torch
-from edgekit.models.checkpoint import load_checkpoint
-from edgekit.models.family import shipped
 from PIL import Image
 
 import edgekit
 from edgekit.data import open_data
 from edgekit.errors import DataError, InputError, UsageError
+from edgekit.models.checkpoint import load_checkpoint
+from edgekit.models.family import shipped
 from edgekit.pipeline.finetune import finetune, replace_head
 from edgekit.pipeline.models import models
 from edgekit.pipeline.train import module_quality, train
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 SMALL = {"width": 8, "blocks": (1, 1)}
 

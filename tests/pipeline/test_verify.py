@@ -17,6 +17,8 @@ from edgekit.errors import DataError, ModelError, SourceError, UsageError
 from edgekit.pipeline.export import export
 from edgekit.pipeline.verify import verify
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 
 def change_onnx(source: Path, target: Path, weight: str) -> Path:
     """The file with one weight multiplied by 1.2, card and all else kept."""
@@ -153,11 +155,11 @@ def test_real_samples_take_part(files: dict[str, Path], factory: str, tmp_path: 
 
 
 def test_the_command_ends_with_1_and_its_document(
-    edgekit_cli: Callable[..., Any], files: dict[str, Path], tmp_path: Path
+    edgekit_here: Callable[..., Any], files: dict[str, Path], tmp_path: Path
 ) -> None:
     changed = change_onnx(files["onnx"], tmp_path / "m.onnx", "head.weight")
     shutil.copy(files["onnx"], tmp_path / "good.onnx")
-    done = edgekit_cli("verify", changed, "--against", "good.onnx", "--json", "-")
+    done = edgekit_here("verify", changed, "--against", "good.onnx", "--json", "-")
     assert done.code == 1
     assert done.document["passed"] is False
     assert done.document["first_divergence"] == "head (Gemm)"
@@ -165,7 +167,7 @@ def test_the_command_ends_with_1_and_its_document(
     assert set(done.document["cases"][0]) >= {"kind", "max_abs", "cosine", "passed"}
     assert "head (Gemm)" in done.err
     assert "Traceback" not in done.err
-    assert edgekit_cli("verify", "good.onnx", "--against", "good.onnx", "-q").code == 0
+    assert edgekit_here("verify", "good.onnx", "--against", "good.onnx", "-q").code == 0
 
 
 def test_a_file_of_other_sizes(factory: str, tmp_path: Path) -> None:

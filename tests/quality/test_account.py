@@ -12,9 +12,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekit.errors import ModelError, UnsupportedError
+from edgekit.graph.tflite import read_tflite
 from edgekit.quality.account import Account, LeftFloat, account, quantized_already
 from edgekit.quality.account_onnx import onnx_account
-from edgekit.quality.tflitefile import read_tflite
 from edgekit.results.base import to_json
 from edgekit.types import Artifact, Card, Format, Signature, Step, Task
 

@@ -11,6 +11,8 @@ from edgekit.quality.anomaly import area, refit_threshold, roc_auc, score
 from edgekit.quality.evaluate import evaluate, measurable
 from edgekit.types import Card, InputContract, Signature, Task, TensorSpec
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 SPEC = TensorSpec("table", "float32", (1, 2))
 SIGNATURE = Signature((SPEC,), (TensorSpec("reconstruction", "float32", (1, 2)),))
 CONTRACT = {"table": InputContract("table", mean=(0.0, 0.0), std=(1.0, 1.0), columns=("a", "b"))}

@@ -11,12 +11,12 @@ import numpy as np
 import onnx
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from edgekit.converters.recurrent.flatbuffer import Editor
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekit.artifact import open_artifact
 from edgekit.devices import kept_workers, open_runner
 from edgekit.errors import ParityError
+from edgekit.graph.tflite_editor import Editor
 from edgekit.passes.base import PassContext
 from edgekit.passes.observe import calibrate
 from edgekit.passes.pairs import pair_of, prepared_bytes

@@ -10,11 +10,11 @@ import numpy as np
 import onnx
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from edgekit.converters.recurrent.flatbuffer import Editor, Graph
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekit.artifact import open_artifact
 from edgekit.errors import DeviceError, QualityError, UnreachableError, WorkerCrashError
+from edgekit.graph.tflite_editor import Editor, Graph
 from edgekit.quality.as_app import keeps_state, refusing, run_as_app
 from edgekit.quality.fidelity import MOST_DB, Fidelity
 from edgekit.types import Artifact

@@ -12,6 +12,8 @@ from edgekit.errors import ModelError
 from edgekit.quality.contents import file_signature, may_write_buffers, operators
 from edgekit.types import Artifact, Format, Signature, TensorSpec
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 
 def _onnx(path: Path) -> Path:
     import onnx

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from edgekit.adapter import adapt
+from edgekit.graph import ops
+from edgekit.graph.ops import Family
 from edgekit.quality.divergence import describe, first_divergence
 from edgekit.quality.trace import Node, Trace, trace_module
 from edgekit.types import Array
@@ -47,6 +49,13 @@ def test_the_first_of_several_wrong_values_is_named() -> None:
 def test_an_operator_that_only_moves_values_is_not_blamed() -> None:
     found = first_divergence(REFERENCE, chain(b=array(1, 6, 6, 8), c=array(1, 8)))
     assert describe(found) == "body.conv2 (CONV_2D)"
+
+
+@pytest.mark.parametrize("kind", ops.names(None, Family.RESHAPE))
+def test_no_change_of_shape_is_blamed(kind: str) -> None:
+    nodes = (Node(kind, ("in",), ("moved",), ()), Node("Gemm", ("moved",), ("c",), ("head",)))
+    found = first_divergence([C], Trace(nodes, {"moved": array(1, 8), "c": array(1, 8)}))
+    assert describe(found) == "head (Gemm)"
 
 
 def test_a_value_that_is_not_finite_is_never_met() -> None:

@@ -12,6 +12,8 @@ from edgekit.errors import DataError, ModelError, UnsupportedError
 from edgekit.quality.evaluate import DYNAMIC_BATCH, batch_size, class_output, evaluate
 from edgekit.types import Array, Card, Dim, Feed, Signature, Task, TensorSpec
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 
 @dataclass
 class Table:

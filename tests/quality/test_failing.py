@@ -16,6 +16,8 @@ from edgekit.pipeline.export import export
 from edgekit.quality import failing
 from edgekit.quality.causes import explain
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 SOURCE = '''
 import torch
 from torch import nn
@@ -210,9 +212,8 @@ def test_time_that_runs_out_is_said(
 
 
 def test_parts_that_are_alike_are_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgekit.converters.base import Capture, ConversionOptions
-
     from edgekit.adapter import adapt
+    from edgekit.converters.base import Capture, ConversionOptions
     from edgekit.types import Card, Network, Task
 
     class Half(nn.Module):

@@ -9,6 +9,8 @@ from edgekit.quality.evaluate import evaluate
 from edgekit.quality.forecast import baselines
 from edgekit.types import Card, InputContract, Signature, Task, TensorSpec
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 TASK = Task("forecasting", (), "mse", {"target": "b", "horizon": 2, "mean": 10.0, "std": 2.0})
 CONTRACT = InputContract("series", mean=(0.0, 10.0), std=(1.0, 2.0), columns=("a", "b"), params={"history": 4})
 SIGNATURE = Signature((TensorSpec("series", "float32", (1, 4, 2)),), (TensorSpec("forecast", "float32", (1, 2)),))

@@ -4,16 +4,18 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from edgekit.models.checkpoint import save_checkpoint
-from edgekit.models.family import new_network
 
 from edgekit.data import Dataset, open_data
 from edgekit.data.noise import normal
 from edgekit.errors import DataError, ModelError, SourceError
+from edgekit.models.checkpoint import save_checkpoint
+from edgekit.models.family import new_network
 from edgekit.quality import frechet as module
 from edgekit.quality.evaluate import evaluate
 from edgekit.quality.frechet import FeatureNetwork, as_pixels, distance, moments, real_images, square_root
 from edgekit.types import Card, InputContract, Signature, Task, TensorSpec
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 SIGNATURE = Signature((TensorSpec("noise", "float32", (1, 3)),), (TensorSpec("image", "float32", (1, 1, 8, 8)),))
 

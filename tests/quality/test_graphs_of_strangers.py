@@ -19,6 +19,8 @@ from edgekit.errors import LimitError, ModelError
 from edgekit.quality.account import account, quantized_already
 from edgekit.quality.contents import file_signature, operators
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 ENDS = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
 
 

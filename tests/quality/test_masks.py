@@ -14,6 +14,8 @@ from edgekit.pipeline.verify import verify
 from edgekit.quality.cases import Case, with_possible_masks
 from edgekit.types import Array, Feed
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 MASKED = """
 import torch
 from torch import nn

@@ -9,6 +9,8 @@ import pytest
 from edgekit.errors import ParityError
 from edgekit.pipeline.export import export
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 SOURCE = """
 import torch
 from torch import nn

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from edgekit.converters.base import Capture, ConversionOptions
 from torch import Tensor, nn
 
 from edgekit.adapter import adapt
+from edgekit.converters.base import Capture, ConversionOptions
 from edgekit.quality.cases import Case
 from edgekit.quality.parity import MOST, ORDERS, prove
 from edgekit.quality.rounding import own_rounding

@@ -12,6 +12,8 @@ from edgekit.artifact import open_artifact
 from edgekit.errors import UnsupportedError
 from edgekit.quality.account import account, quantized_already
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 
 @pytest.fixture
 def handles(model_files: ModuleType, tmp_path: Path) -> Path:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import edgekit
+from edgekit import registry
 from edgekit.errors import DeviceError, ModelError, RuntimeMissingError, UsageError
-from edgekit.runtime import load
+from edgekit.runtime import load, runner_class
 from edgekit.runtime.base import is_out_of_memory
 
 
@@ -34,6 +35,26 @@ def test_names_that_do_not_fit(onnx_file: Path) -> None:
         load(onnx_file, threads=0)
     with pytest.raises(ModelError, match="does not exist"):
         load(onnx_file.with_name("other.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("litert", "LiteRtRunner"),
+        ("litert:cpu", "CompiledModelRunner"),
+        ("torch", "TorchRunner"),
+        ("torch:eager", "TorchResidentRunner"),
+        ("onnxruntime:openvino", "OnnxRuntimeRunner"),  # its variants are run by the same class
+    ],
+)
+def test_a_variant_is_run_by_the_class_that_is_registered_for_it(name: str, wanted: str) -> None:
+    assert runner_class(name).__name__ == wanted
+
+
+def test_what_is_registered_for_variants_is_a_runner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.TABLES["variants"], "litert", "pathlib:Path")  # type: ignore[index]
+    with pytest.raises(UsageError, match="is not a Runner"):
+        runner_class("litert:cpu")
 
 
 def test_threads_change_no_result(onnx_file: Path) -> None:

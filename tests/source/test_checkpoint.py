@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from edgekit.models.checkpoint import save_checkpoint
 from safetensors.torch import save_file
 
 from edgekit.errors import FactoryNeededError, InputError, SourceError, UsageError
+from edgekit.models.checkpoint import save_checkpoint
 from edgekit.source import builder_of, resolve
 from edgekit.types import Card, Network, Signature, Task, TensorSpec
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 CODE = """
 import pathlib

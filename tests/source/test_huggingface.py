@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from edgekit.models.checkpoint import save_checkpoint
 
 import edgekit
 from edgekit.errors import LimitError, SourceError, UnsupportedError
+from edgekit.models.checkpoint import save_checkpoint
 from edgekit.source import origin, resolve
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 transformers = pytest.importorskip("transformers")
 Folder = Callable[..., Path]

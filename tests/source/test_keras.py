@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from edgekit.models.checkpoint import save_checkpoint
 
 import edgekit
 from edgekit.errors import LimitError, SourceError, UnsupportedError
+from edgekit.models.checkpoint import save_checkpoint
 from edgekit.runtime.torch import TorchModuleRunner
 from edgekit.source import resolve
 from edgekit.source.keras import _package
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 pytest.importorskip("h5py")
 

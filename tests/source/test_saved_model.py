@@ -8,19 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+import edgekit
+from edgekit.artifact import library_versions
 from edgekit.converters.base import ConversionOptions
 from edgekit.converters.tensorflow_to_tflite import FLEX_PYTHON, TensorflowToTflite
 from edgekit.converters.torch_to_onnx import TorchToOnnx
 from edgekit.converters.torch_to_pt2 import TorchToPt2
-
-import edgekit
-from edgekit.artifact import library_versions
 from edgekit.errors import ModelError, RuntimeMissingError, SourceError, UnsupportedError
 from edgekit.pipeline.export import ExportResult
 from edgekit.quality.contents import file_signature, operators
 from edgekit.source import resolve
 from edgekit.source.foreign import require_torch
 from edgekit.types import Artifact, Format, Network
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 FLEX_HERE = any(
     tuple(map(int, found.split(".")[:2])) < (2, 20)

@@ -22,6 +22,8 @@ from edgekit.source import Source, resolve
 from edgekit.source.assemble import assemble
 from edgekit.types import Network
 
+pytestmark = pytest.mark.usefixtures("kept_workers")
+
 PRELUDE = """
 import torch
 from torch import nn

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from edgekit.models.checkpoint import save_checkpoint
 from PIL import Image
 from safetensors.torch import save
 
@@ -18,10 +17,13 @@ import edgekit
 from edgekit.data.cache import NotHereError, without_downloads
 from edgekit.data.pixels import encode
 from edgekit.errors import DataError, SourceError, UnsupportedError
+from edgekit.models.checkpoint import save_checkpoint
 from edgekit.runtime.torch import TorchModuleRunner
 from edgekit.source import origin, resolve, weights
 from edgekit.source.timm import image_contract
 from edgekit.types import InputContract, Step
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
 
 SMALL = "test_resnet"
 """timm's own network for tests: 13 layers, 160 x 160."""

@@ -18,10 +18,11 @@ from edgekit.bench.profile.layers import tflite_layer
 from edgekit.bench.profile.litert_c import DEFAULT, DELEGATE_OPERATOR, DELEGATE_PROFILED, OPERATOR, CompiledModel, Event
 from edgekit.bench.profile.rows import Row, document
 from edgekit.errors import DeviceError
+from edgekit.graph import ops
 from edgekit.runtime import Runner
 from edgekit.runtime.litert import TFLITE_KERNELS, XNNPACK, FileOperator, LiteRtRunner
 from edgekit.runtime.native_stderr import filter_stderr
-from edgekit.types import Array, Feed
+from edgekit.types import Array, Feed, Format
 
 MOST_RUNS, MOST_EVENTS = 1000, 400_000
 WARMUP_RUNS = 3
@@ -31,35 +32,6 @@ MOST_OVERHEAD = 1.5
 """The profiler notes the memory in use at every event; with thousands of short operators that is most of the time."""
 LEAST_SEEN = 0.4
 """Short operators are rounded down to nothing; below this share of the time the rest says little."""
-
-_XNNPACK_TYPES = (
-    ("Convolution", ("CONV_2D", "DEPTHWISE_CONV_2D")),
-    ("DWConv", ("DEPTHWISE_CONV_2D",)),
-    ("Deconvolution", ("TRANSPOSE_CONV",)),
-    ("Fully Connected", ("FULLY_CONNECTED",)),
-    ("Dynamic Fully Connected", ("FULLY_CONNECTED",)),
-    ("Batch Matrix Multiply", ("BATCH_MATMUL",)),
-    ("Softmax", ("SOFTMAX",)),
-    ("Mean", ("MEAN", "AVERAGE_POOL_2D")),
-    ("Sum", ("SUM", "REDUCE_SUM")),
-    ("Max Pooling", ("MAX_POOL_2D",)),
-    ("Average Pooling", ("AVERAGE_POOL_2D",)),
-    ("Global Average Pooling", ("MEAN", "AVERAGE_POOL_2D")),
-    ("Add", ("ADD",)),
-    ("Subtract", ("SUB",)),
-    ("Multiply", ("MUL",)),
-    ("Divide", ("DIV",)),
-    ("Squared Difference", ("SQUARED_DIFFERENCE",)),
-    ("Reciprocal Square Root", ("RSQRT",)),
-    ("Transpose", ("TRANSPOSE",)),
-    ("Slice", ("SLICE", "STRIDED_SLICE", "SPLIT")),
-    ("Concatenate", ("CONCATENATION",)),
-    ("Constant Pad", ("PAD", "PADV2")),
-    ("Sigmoid", ("LOGISTIC",)),
-    ("Tanh", ("TANH",)),
-    ("Static Reshape", ("RESHAPE", "EXPAND_DIMS", "SQUEEZE")),
-)
-"""How XNNPACK calls an operator -> the file's operators it is made from."""
 
 
 def profile(runner: Runner, feed: Feed, seconds: float) -> dict[str, Any]:
@@ -175,7 +147,8 @@ def place(rows: Iterable[Row], operators: Sequence[FileOperator]) -> list[Row]:
             op = by_index.get(int(row.name.partition(" ")[0]))
             placed.append(replace(row, layer=None if op is None else tflite_layer(op.output)))
             continue
-        fitting = next((types for words, types in _XNNPACK_TYPES if row.type.startswith(words + " (")), ())
+        words, bracket, _ = row.type.partition(" (")
+        fitting = {op.name for op in ops.of(Format.TFLITE) if bracket and words in op.xnnpack}
         step = next((k for k in range(at, len(taken)) if taken[k].type in fitting), None)
         if step is not None:
             at, layer = step + 1, tflite_layer(taken[step].output)

@@ -10,10 +10,12 @@ from typing import Any
 from edgekit.bench.clock import now_ns
 from edgekit.bench.profile.layers import onnx_layers
 from edgekit.bench.profile.rows import Row, document, with_layers
+from edgekit.graph import ops
+from edgekit.graph.ops import Family
 from edgekit.leftovers import scratch_folder
 from edgekit.runtime import Runner
 from edgekit.runtime.onnxruntime import OnnxRuntimeRunner
-from edgekit.types import Array, Feed
+from edgekit.types import Array, Feed, Format
 
 WARMUP_RUNS = 3
 MOST_RUNS = 200
@@ -79,7 +81,7 @@ def _own_times(calls: Iterable[Mapping[str, Any]]) -> Iterable[tuple[Mapping[str
     return zip(order, (max(us, 0.0) for us in own), strict=True)
 
 
-_WITH_BODY = ("Loop", "Scan", "If")
+_WITH_BODY = ops.names(Format.ONNX, Family.LOOP, Family.BRANCH)
 
 
 def _run(session: Any, arrays: Mapping[str, Array], seconds: float) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgekit.bench.roofline.work import Call, Tensor
+from edgekit.bench.roofline.work import Call
+from edgekit.graph.macs import Tensor
 from edgekit.runtime import Runner
 from edgekit.runtime.torch import TorchRunner
 from edgekit.types import Feed

@@ -10,14 +10,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgekit.bench.roofline.work import Call, Tensor
+from edgekit.bench.roofline.work import Call
+from edgekit.graph import ops
+from edgekit.graph.macs import Tensor
+from edgekit.graph.ops import Family
 from edgekit.leftovers import scratch_folder
 from edgekit.runtime import Runner
-from edgekit.types import Feed
+from edgekit.types import Feed, Format
 
 _BYTES = {"double": 8, "int64": 8, "uint64": 8, "float": 4, "int32": 4, "uint32": 4, "float16": 2, "bfloat16": 2,
           "int16": 2, "uint16": 2}  # fmt: skip
-_WITH_BODY = ("Loop", "Scan", "If")
+_WITH_BODY = ops.names(Format.ONNX, Family.LOOP, Family.BRANCH)
 
 
 def calls(runner: Runner, feed: Feed) -> list[Call]:

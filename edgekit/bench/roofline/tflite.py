@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from edgekit.bench.roofline.work import UNKNOWN_LOOP, Call, Tensor
+from edgekit.bench.roofline.work import UNKNOWN_LOOP, Call
+from edgekit.graph import ops
+from edgekit.graph.macs import Tensor
 from edgekit.runtime import Runner
 from edgekit.runtime.litert import InterpreterRunner
 from edgekit.types import Feed
 from edgekit.wire_tflite import Graph, GraphOperator, graphs
 
 _LESS, _WHILE = 58, 119
-_NAMES = {3: "CONV_2D", 4: "DEPTHWISE_CONV_2D", 9: "FULLY_CONNECTED", 35: "UNIDIRECTIONAL_SEQUENCE_RNN",
-          44: "UNIDIRECTIONAL_SEQUENCE_LSTM", 67: "TRANSPOSE_CONV", 126: "BATCH_MATMUL"}  # fmt: skip
-"""Operators with products of matrices; in a body only these are told apart."""
 
 
 def calls(runner: Runner, feed: Feed) -> list[Call]:
@@ -54,7 +53,7 @@ def _loop(all_graphs: list[Graph], loop: GraphOperator) -> list[Call]:
     for operator in graph.operators:
         inputs = tuple(_tensor(graph, index) for index in operator.inputs if index >= 0)
         outputs = tuple(_tensor(graph, index) for index in operator.outputs if index >= 0)
-        made.append(Call(_NAMES.get(operator.code, "in a loop"), inputs, outputs, rounds))
+        made.append(Call(ops.tflite_names().get(operator.code, "in a loop"), inputs, outputs, rounds))
     return made
 
 

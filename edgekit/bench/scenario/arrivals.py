@@ -1,4 +1,4 @@
-"""When queries arrive, and how long each stays when they wait in one line. Pure functions over integer nanoseconds."""
+"""When queries arrive, and how many of them wait at once. Pure functions over integer nanoseconds."""
 
 from __future__ import annotations
 
@@ -24,20 +24,6 @@ def fixed_arrivals(rate: float, duration_ns: int) -> Samples:
     count = max(int(duration_ns * rate / 1e9), 1)
     times: Samples = np.rint(np.arange(count) * (1e9 / rate)).astype(np.int64)
     return times
-
-
-def queued(arrivals_ns: Samples, service_ns: Samples) -> Samples:
-    """Latency of each query, from its arrival to its end, when one at a time is served in the order of arrival.
-
-    Lindley's recursion (1952, 10.1017/S0305004100027638): a query starts when it has arrived and the one before has
-    ended. For Poisson arrivals and one constant service time s at load r the mean wait is r s / (2 (1 - r)) (M/D/1).
-    """
-    ends = np.empty_like(arrivals_ns)
-    free = 0
-    for k, (arrival, service) in enumerate(zip(arrivals_ns.tolist(), service_ns.tolist(), strict=True)):
-        free = max(arrival, free) + service
-        ends[k] = free
-    return ends - arrivals_ns
 
 
 def longest_line(arrivals_ns: Samples, latencies_ns: Samples) -> int:

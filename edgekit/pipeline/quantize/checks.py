@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import cast
 
 from edgekit.errors import ModelError, QualityError, UnsupportedError, UsageError
+from edgekit.graph import ops
+from edgekit.graph.ops import Family, Kernel
 from edgekit.options.quantize import INTEGERS_ONLY, QuantizeOptions
 from edgekit.outputs import check_output, output_suffix
 from edgekit.passes.calibration import check_method
@@ -19,11 +21,11 @@ from edgekit.quality.state import keeps_state
 from edgekit.types import Artifact, Format
 
 _WITHOUT_INTEGER_FORM = {
-    Format.TFLITE: (
-        "UNIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_LSTM", "RNN", "WHILE",
-    ),
-    Format.ONNX: ("RNN", "GRU", "LSTM", "Loop", "Scan"),
-}  # fmt: skip
+    format_: tuple(
+        op.name for op in ops.of(format_, Family.RECURRENT, Family.LOOP) if op.plain and Kernel.STATIC not in op.kernels
+    )
+    for format_ in (Format.ONNX, Format.TFLITE)
+}
 """Recurrent operators that compute in float whatever their weights are; a GRU is a WHILE in TFLite."""
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edgekit.models.family import Family, Fitted, Hyperparameters, classifier, measure_contract
 from torch import nn
 
 from edgekit.data.dataset import Dataset
+from edgekit.models.family import Family, Fitted, Hyperparameters, classifier, measure_contract
 
 
 def softmax(*, columns: int, classes: int) -> nn.Sequential:

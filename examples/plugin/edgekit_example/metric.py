@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from edgekit.models.objective import CLASSIFICATION
 
 from edgekit.data.dataset import Dataset
 from edgekit.errors import DataError
+from edgekit.models.objective import CLASSIFICATION
 from edgekit.quality.evaluate import Runs, model_batches
 from edgekit.results.eval import Evaluation
 from edgekit.types import Card

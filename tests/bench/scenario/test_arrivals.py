@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
-from edgekit.bench.scenario.arrivals import fixed_arrivals, longest_line, poisson_arrivals, queued
+from edgekit.bench.scenario.arrivals import fixed_arrivals, longest_line, poisson_arrivals
 
 
 def test_poisson_has_its_rate_and_its_spread() -> None:
@@ -31,19 +33,19 @@ def test_a_sensor_is_regular_and_does_not_drift() -> None:
 
 
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
-def test_mean_wait_is_that_of_queueing_theory(load: float) -> None:
+def test_mean_wait_is_that_of_queueing_theory(load: float, queued: Callable[..., np.ndarray]) -> None:
     """M/D/1: r s / (2 (1 - r)), Pollaczek and Khinchine."""
     service = 1_000_000
     arrivals = poisson_arrivals(load * 1000, 400_000_000_000, seed=1)
-    latencies = queued(arrivals, np.full(arrivals.size, service, np.int64))
+    latencies = queued(arrivals, service)
     wait = latencies.mean() - service
     # 120,000 to 320,000 queries; waits are correlated over about 1 / (1 - r)^2 of them: 5% is three deviations at 0.8
     assert wait == pytest.approx(load * service / (2 * (1 - load)), rel=0.05)
 
 
-def test_a_sensor_faster_than_the_model_falls_behind() -> None:
+def test_a_sensor_faster_than_the_model_falls_behind(queued: Callable[..., np.ndarray]) -> None:
     arrivals = fixed_arrivals(1000, 10**8)
-    latencies = queued(arrivals, np.full(100, 1_500_000, np.int64))
+    latencies = queued(arrivals, 1_500_000)
     assert latencies[0] == 1_500_000
     assert latencies[-1] == 1_500_000 + 99 * 500_000
     assert longest_line(arrivals, latencies) == pytest.approx(34, abs=1)  # a third of those that came

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from edgekit.bench.scenario.arrivals import fixed_arrivals, poisson_arrivals, queued
+from edgekit.bench.scenario.arrivals import fixed_arrivals, poisson_arrivals
 from edgekit.bench.scenario.serve import serve
 
 
@@ -31,11 +32,11 @@ class FakeClock:
 
 
 @pytest.mark.parametrize("load", [0.2, 0.7, 1.1])
-def test_latencies_are_those_of_the_queue(load: float) -> None:
+def test_latencies_are_those_of_the_queue(load: float, queued: Callable[..., np.ndarray]) -> None:
     clock = FakeClock(look=1_000)
     arrivals = poisson_arrivals(load * 1000, 2 * 10**9, seed=2)
     found = serve(lambda: clock.work(1_000_000), arrivals, give_up_ns=10**12, clock=clock)
-    wanted = queued(arrivals, np.full(arrivals.size, 1_001_000, np.int64))
+    wanted = queued(arrivals, 1_001_000)
     assert found.given_up == 0
     assert found.service_ns.tolist() == [1_001_000] * arrivals.size
     # each query looks at the clock three times more than the model's own run takes: it adds up while the line stands

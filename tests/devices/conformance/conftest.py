@@ -141,7 +141,7 @@ ON_THE_EMULATOR = (
     "it_says_what_it_is",
     "[emulator-ctypes.PyDLL",
     "killed_by_somebody",
-    "once[emulator-2097159]",
+    "and_once[emulator",
     "python_is_out",
 )
 """What is run on the emulator every time, where a start takes seconds; all of it with ``pytest -m sweep``."""

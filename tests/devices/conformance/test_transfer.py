@@ -43,18 +43,18 @@ def commands_of(client: WorkerClient) -> list[str]:
     return told
 
 
-@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES, 2 * CHUNK_BYTES + 7])
-def test_a_file_arrives_as_it_is_and_once(start: Start, place: Any, tmp_path: Path, size: int) -> None:
-    file = written(tmp_path, size, seed=100)
+def test_files_of_every_size_arrive_as_they_are_and_once(start: Start, place: Any, tmp_path: Path) -> None:
+    files = [written(tmp_path, size, seed=100) for size in (0, 1, CHUNK_BYTES, 2 * CHUNK_BYTES + 7)]
     with start() as client:
-        there = Path(client.send(file))
-        assert there.read_bytes() == file.read_bytes()
-        assert there.is_relative_to(place.cache)
+        there = [Path(client.send(file)) for file in files]
+        for sent, file in zip(there, files, strict=True):
+            assert sent.read_bytes() == file.read_bytes()
+            assert sent.is_relative_to(place.cache)
         told = commands_of(client)
-        assert client.send(file) == str(there) and told == ["find"]
+        assert [client.send(file) for file in files] == list(map(str, there)) and told == ["find"] * len(files)
     with start() as another:
         told = commands_of(another)
-        assert another.send(file) == str(there) and told == ["find"]
+        assert [another.send(file) for file in files] == list(map(str, there)) and told == ["find"] * len(files)
 
 
 @pytest.mark.slow
@@ -212,32 +212,37 @@ def test_two_send_the_same_and_different_files_at_once(start: Start, tmp_path: P
     assert found[0][1] != found[1][1]
 
 
-@pytest.mark.parametrize("location", ["weights of größe.data", "$(touch pwned); `x`\n.data", "deep/er/w.data"])
-def test_a_model_in_several_files(
-    start: Start, do: Do, place: Any, files: ModuleType, tmp_path: Path, location: str
-) -> None:
+LOCATIONS = ("weights of größe.data", "$(touch pwned); `x`\n.data", "deep/er/w.data")
+
+
+def test_models_in_several_files(start: Start, do: Do, place: Any, files: ModuleType, tmp_path: Path) -> None:
     """All of them cross, by content, once each, and lie there as they lie here; new weights make it another model."""
-    data = tmp_path / location
-    data.parent.mkdir(parents=True, exist_ok=True)
     feed = {"x": np.zeros((1, 4), np.float32)}
     for value in (2, 3):
-        np.full(4, value, np.float32).tofile(data)
-        model = files.external_onnx(tmp_path / "m.onnx", location)
+        sent: list[tuple[Path, Path]] = []
         with start() as client:
-            there = Path(client.send(model))
-            assert there.read_bytes() == model.read_bytes() and there.is_relative_to(place.cache)
-            assert (there.parent / location).read_bytes() == data.read_bytes()
-            told = commands_of(client)
-            assert client.send(model) == str(there) and told == ["find", "find", "together"]
-            if client.hello["runtimes"]["onnxruntime"]:
-                client.load(model)
-                assert client.run(feed)["y"].tolist() == [[value] * 4]
-                do(client, f"self.commands['load'](protocol.Message(dict(path={str(there)!r})))")
-                assert client.run(feed)["y"].tolist() == [[value] * 4]
-            client.forget(model)
-        with start() as client:  # nobody holds it any more
-            client.forget(model)
-        assert not there.exists() and not there.parent.exists()
+            for location in LOCATIONS:
+                folder = tmp_path / str(len(sent))
+                data = folder / location
+                data.parent.mkdir(parents=True, exist_ok=True)
+                np.full(4, value, np.float32).tofile(data)
+                model = files.external_onnx(folder / "m.onnx", location)
+                there = Path(client.send(model))
+                sent.append((model, there))
+                assert there.read_bytes() == model.read_bytes() and there.is_relative_to(place.cache)
+                assert (there.parent / location).read_bytes() == data.read_bytes()
+                told = commands_of(client)
+                assert client.send(model) == str(there) and told == ["find", "find", "together"]
+                if client.hello["runtimes"]["onnxruntime"]:
+                    client.load(model)
+                    assert client.run(feed)["y"].tolist() == [[value] * 4]
+                    do(client, f"self.commands['load'](protocol.Message(dict(path={str(there)!r})))")
+                    assert client.run(feed)["y"].tolist() == [[value] * 4]
+                client.forget(model)
+        with start() as client:  # nobody holds them any more
+            for model, _ in sent:
+                client.forget(model)
+        assert not [there for _, there in sent if there.exists() or there.parent.exists()]
     assert not list(tmp_path.rglob("pwned*"))
 
 

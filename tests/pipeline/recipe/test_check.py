@@ -12,11 +12,11 @@ from typing import Any
 
 import click
 import pytest
-from edgekit.models.checkpoint import save_checkpoint, weights_sha256
 
 from edgekit import registry
 from edgekit.cli import VERBS
 from edgekit.errors import LimitError, RecipeError
+from edgekit.models.checkpoint import save_checkpoint, weights_sha256
 from edgekit.pipeline.recipe import check, show
 from edgekit.pipeline.recipe.api import shipped
 from edgekit.pipeline.recipe.plan import make_plan

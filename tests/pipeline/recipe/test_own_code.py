@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from edgekit.models.checkpoint import save_checkpoint
 
 import edgekit
 from edgekit.errors import RecipeError
+from edgekit.models.checkpoint import save_checkpoint
 from edgekit.pipeline.recipe.plan import supplied
 from edgekit.source import resolve
 

@@ -1,62 +1,39 @@
-"""Walks of an ONNX model: every graph in it, who reads what, and names that nothing in it has."""
+"""Edits of an ONNX model: the order of its nodes, names that nothing in it has, constants that nothing reads."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from heapq import heapify, heappop, heappush
 from typing import Any
 
+from edgekit.graph.onnx import graphs, nodes, reads
 
-def graphs(graph: Any) -> Iterator[Any]:
-    """``graph`` and the graphs of the branches and loops inside it, at any depth."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from graphs(inner)
+CONTRIB = "com.microsoft"
+"""Domain of onnxruntime's own operators."""
 
 
-LARGE = 1024
-"""Bytes of a constant from which on no shape hangs on its values."""
+def replace_nodes(graph: Any, made: Iterable[Any]) -> None:
+    """Puts the nodes ``made`` in the place of those of ``graph``."""
+    made = list(made)  # before the old ones go, of which some may stay
+    del graph.node[:]
+    graph.node.extend(made)
 
 
-def with_shapes(model: Any) -> Any:
-    """A copy of the graph of ``model`` with the shapes and types that onnx infers, without the values of large
-    constants: these would be copied several times for it."""
+def drop_unused(model: Any) -> None:
+    """Removes constants of the main graph that nothing reads, in no graph of the model."""
+    used = reads(model.graph)
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+
+
+def allow_contrib(model: Any) -> None:
+    """Lets the model hold operators of :data:`CONTRIB`."""
     import onnx
 
-    light = onnx.ModelProto()
-    light.CopyFrom(model)
-    for tensor in light.graph.initializer:
-        if tensor.ByteSize() > LARGE:
-            bare = onnx.TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
-            bare.data_location = onnx.TensorProto.EXTERNAL
-            bare.external_data.add(key="location", value="left out")
-            tensor.CopyFrom(bare)
-    return onnx.shape_inference.infer_shapes(light).graph
-
-
-def nodes(graph: Any) -> Iterator[Any]:
-    """The nodes of ``graph`` and of all graphs inside it."""
-    for one in graphs(graph):
-        yield from one.node
-
-
-def reads(graph: Any) -> Counter[str]:
-    """Name -> how often a node, or an output of a graph, takes it; in ``graph`` and all graphs inside it."""
-    found: Counter[str] = Counter()
-    for one in graphs(graph):
-        found.update(name for node in one.node for name in node.input if name)
-        found.update(value.name for value in one.output)
-    return found
-
-
-def inner_reads(graph: Any) -> frozenset[str]:
-    """Names that the graphs inside ``graph`` take, whoever makes them."""
-    inside = [one for one in graphs(graph) if one is not graph]
-    return frozenset(name for one in inside for name in reads(one))
+    if not any(entry.domain == CONTRIB for entry in model.opset_import):
+        model.opset_import.append(onnx.helper.make_opsetid(CONTRIB, 1))
 
 
 def sort(graph: Any) -> None:
@@ -81,8 +58,7 @@ def sort(graph: Any) -> None:
             waits[other].discard(place)
             if not waits[other]:
                 heappush(ready, other)
-    del graph.node[:]
-    graph.node.extend(order)
+    replace_nodes(graph, order)
 
 
 class Names:

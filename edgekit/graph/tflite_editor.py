@@ -9,12 +9,16 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from edgekit.graph import ops
+from edgekit.graph.tflite import enum_names, text
+from edgekit.types import Format
+
 IDENTIFIER = b"TFL3"
 ALIGNMENT = 16
 """Of constant data, as schema.fbs asks (``data:[ubyte] (force_align: 16)``), which the Python object API ignores."""
 NONE = -1
 """An input that an operator goes without."""
-_TYPES = {
+TYPES = {
     "float32": schema.TensorType.FLOAT32,
     "float16": schema.TensorType.FLOAT16,
     "int32": schema.TensorType.INT32,
@@ -67,6 +71,18 @@ class Editor:
         made.name, made.tensors, made.operators, made.inputs, made.outputs = name, [], [], [], []
         self.model.subgraphs.append(made)
         return len(self.model.subgraphs) - 1, Graph(self, made)
+
+    def main(self) -> Graph:
+        """The first subgraph, which is the one that runs."""
+        return Graph(self, self.model.subgraphs[0])
+
+    def graphs(self) -> list[Graph]:
+        """Every subgraph, the main one first; those of loops and branches behind it."""
+        return [Graph(self, raw) for raw in self.model.subgraphs]
+
+    def holds(self, kind: str) -> bool:
+        """Whether an operator of the schema's name ``kind`` stands in one of the subgraphs."""
+        return any(graph.kind(operator) == kind for graph in self.graphs() for operator in graph.raw.operators)
 
     def code(self, builtin: int, version: int) -> int:
         """The number of an operator code, added when new."""
@@ -155,7 +171,7 @@ class Graph:
     def tensor(self, name: str, shape: Sequence[int], dtype: str = "float32", *, variable: bool = False) -> int:
         """A tensor without data; sizes of -1 are left open."""
         made = schema.TensorT()
-        made.name, made.type, made.buffer, made.isVariable = name, _TYPES[dtype], 0, variable
+        made.name, made.type, made.buffer, made.isVariable = name, TYPES[dtype], 0, variable
         made.shape = [1 if size < 0 else int(size) for size in shape]
         if any(size < 0 for size in shape):
             made.shapeSignature = [int(size) for size in shape]
@@ -179,10 +195,10 @@ class Graph:
         made = schema.OperatorT()
         made.opcodeIndex = self.editor.code(getattr(schema.BuiltinOperator, builtin), version)
         made.inputs, made.outputs = list(inputs), list(outputs)
-        kind = _OPTIONS.get(builtin)
-        if kind is not None:
-            made.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
-            made.builtinOptions = getattr(schema, f"{kind}T")()
+        known = ops.get(Format.TFLITE, builtin)
+        if known is not None and known.options:
+            made.builtinOptionsType = getattr(schema.BuiltinOptions, known.options)
+            made.builtinOptions = getattr(schema, f"{known.options}T")()
             for name, value in options.items():
                 setattr(made.builtinOptions, name, value)
         self._into(made)
@@ -193,6 +209,19 @@ class Graph:
         result = self.tensor(name, shape, options.pop("dtype", self.dtype(sources[0])))
         self.operator(builtin, sources, [result], **options)
         return result
+
+    def kind(self, operator: Any) -> str:
+        """The schema's name of an operator; the empty string for a custom one."""
+        code = self.editor.model.operatorCodes[operator.opcodeIndex]
+        return "" if code.customCode else enum_names("BuiltinOperator")[code.builtinCode]
+
+    def name(self, tensor: int) -> str:
+        """A tensor's name."""
+        return text(self.raw.tensors[int(tensor)].name)
+
+    def makers(self) -> dict[int, Any]:
+        """Tensor -> the operator that writes it, as the graph stands now."""
+        return {int(tensor): operator for operator in self.raw.operators for tensor in operator.outputs}
 
     def users(self, tensor: int) -> int:
         """How many operators and outputs of the graph take ``tensor``."""
@@ -214,48 +243,24 @@ class Graph:
 
     def dtype(self, tensor: int) -> str:
         """numpy's name of a tensor's type."""
-        return next(name for name, code in _TYPES.items() if code == self.raw.tensors[tensor].type)
+        return next(name for name, code in TYPES.items() if code == self.raw.tensors[tensor].type)
 
     def data(self, tensor: int) -> np.ndarray[Any, Any] | None:
         """The value of a float32 constant; None for any other tensor."""
         return self.values(tensor) if self.raw.tensors[tensor].type == schema.TensorType.FLOAT32 else None
 
+    def held(self, tensor: int) -> bool:
+        """Whether a tensor is a constant, whose values stand in the file."""
+        data = self.editor.model.buffers[self.raw.tensors[tensor].buffer].data
+        return data is not None and len(data) > 0
+
     def values(self, tensor: int) -> np.ndarray[Any, Any] | None:
         """The numbers of a constant as they are held; None for a tensor that is computed."""
         raw = self.raw.tensors[tensor]
-        data = self.editor.model.buffers[raw.buffer].data
-        if data is None or not len(data):
+        if not self.held(tensor):
             return None
+        data = self.editor.model.buffers[raw.buffer].data
         return np.frombuffer(np.asarray(data, np.uint8).tobytes(), self.dtype(tensor)).reshape(self.shape(tensor))
-
-
-_OPTIONS = {
-    "ADD": "AddOptions",
-    "BIDIRECTIONAL_SEQUENCE_LSTM": "BidirectionalSequenceLSTMOptions",
-    "CONCATENATION": "ConcatenationOptions",
-    "FILL": "FillOptions",
-    "FULLY_CONNECTED": "FullyConnectedOptions",
-    "FLOOR_MOD": "FloorModOptions",
-    "GATHER": "GatherOptions",
-    "GREATER": "GreaterOptions",
-    "LESS": "LessOptions",
-    "MAXIMUM": "MaximumMinimumOptions",
-    "MEAN": "ReducerOptions",
-    "MUL": "MulOptions",
-    "PACK": "PackOptions",
-    "PAD": "PadOptions",
-    "RESHAPE": "ReshapeOptions",
-    "REVERSE_V2": "ReverseV2Options",
-    "SHAPE": "ShapeOptions",
-    "SLICE": "SliceOptions",
-    "SPLIT": "SplitOptions",
-    "SPLIT_V": "SplitVOptions",
-    "STRIDED_SLICE": "StridedSliceOptions",
-    "SUB": "SubOptions",
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTMOptions",
-    "UNIDIRECTIONAL_SEQUENCE_RNN": "SequenceRNNOptions",
-    "WHILE": "WhileOptions",
-}
 
 
 def _operands(operator: Any) -> list[Any]:

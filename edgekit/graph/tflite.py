@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,13 @@ def text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value or "")
 
 
+def kind_of(model: Any, operator: Any) -> str:
+    """The schema's name of an operator, or the own name of a custom one."""
+    code = model.operatorCodes[operator.opcodeIndex]
+    return text(code.customCode) or enum_names("BuiltinOperator")[max(code.builtinCode, code.deprecatedBuiltinCode)]
+
+
+@cache
 def enum_names(enum: str) -> dict[int, str]:
     """Value -> name of an enumeration of the schema."""
     from ai_edge_litert import schema_py_generated as schema
