@@ -236,7 +236,7 @@ def test_saved_ranges_give_the_same_file(mlp: dict[str, Path], tmp_path: Path) -
         calibration=str(tmp_path / "ranges.json"),
         seconds=0,
     )
-    assert first.sha256 == second.sha256
+    assert first.artifact.sha256 == second.artifact.sha256
 
 
 def test_ranges_of_one_format_serve_the_other(mlp: dict[str, Path], tmp_path: Path) -> None:
