@@ -109,7 +109,8 @@ def planted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., No
         card = open_artifact(target).card
         assert card is not None
         write_card(file, card if keep else replace(card, selftest=None), target)
-        return replace(made, sha256=sha256_file(target), bytes=target.stat().st_size)
+        file = replace(made.artifact, sha256=sha256_file(target), bytes=target.stat().st_size)
+        return replace(made, artifact=file)
 
     monkeypatch.setattr(candidates, "quantize_on", make)
 

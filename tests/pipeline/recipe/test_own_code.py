@@ -10,7 +10,8 @@ import pytest
 import edgekit
 from edgekit.errors import RecipeError
 from edgekit.models.checkpoint import save_checkpoint
-from edgekit.pipeline.recipe.plan import supplied
+from edgekit.pipeline.recipe.plan import make_plan, supplied
+from edgekit.recipe import read_recipe
 from edgekit.source import resolve
 
 CODE = """
@@ -66,7 +67,7 @@ def written(text: str) -> Path:
 def test_check_and_show_run_nothing_and_run_supplies_the_code(ran: Path) -> None:
     line = written(LINE.format(source="net.py:make"))
     assert len(edgekit.recipe.check(line).runs) == 5
-    shown = {one.unit.title: one.command for one in edgekit.recipe.show(line).runs}
+    shown = {one.run: one.command for one in edgekit.recipe.show(line).runs}
     assert not ran.exists()
     assert "factory" not in shown["finetune.safetensors"]
     assert "--factory net.py:make" in shown["prune.safetensors"]
@@ -90,7 +91,9 @@ def test_a_checkpoint_as_source_names_its_code_once(ran: Path) -> None:
     text = LINE.format(source="mine.safetensors")
     with pytest.raises(RecipeError, match=r'line\.toml:3: factory: .*; write factory = "net\.py:make", if you trust'):
         edgekit.recipe.check(written(text))
-    plan = edgekit.recipe.check(written(text.replace("epochs = 1", 'epochs = 1\nfactory = "net.py:make"', 1))).plan
+    line = written(text.replace("epochs = 1", 'epochs = 1\nfactory = "net.py:make"', 1))
+    edgekit.recipe.check(line)
+    plan = make_plan(*read_recipe(line))
     given = {unit.title: supplied(unit, "mine.safetensors") for unit in plan.units}
     both = {"factory": "net.py:make", "teacher-factory": "net.py:make"}
     assert given == {

@@ -154,7 +154,7 @@ def test_what_changed_is_done_again_and_nothing_else(folder: Path) -> None:
 
     assert ends(epochs=2) == ("done", "done", "kept")
     shown = edgekit.recipe.show(_write(SHORT, **given), out="out")
-    assert [one.why for one in shown.runs] == ["option epochs was 2, is 1", "finetune.safetensors may change", ""]
+    assert [one.why for one in shown.runs] == ["option epochs was 2, is 1", "finetune.safetensors may change", None]
 
     lines = Path("rows.csv").read_text().splitlines()  # the label of the last row
     last = lines[-1].rpartition(",")
