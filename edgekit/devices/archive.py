@@ -15,7 +15,7 @@ from edgekit.leftovers import process_folder
 
 FLOOR = ("graph", "results", "runtime", "data", "bench", "devices")
 """Rooms that a worker without edgekit is given, beside the ground: the modules that lie in the package itself."""
-HOST = ("adapter.py", *(f"graph/{name}.py" for name in ("onnx", "onnx_editor", "tflite", "tflite_editor")))
+HOST = ("adapter.py", "recipe.py", *(f"graph/{name}.py" for name in ("onnx", "onnx_editor", "tflite", "tflite_editor")))
 """Modules of the ground that belong to the host floor."""
 OLDEST_PYTHON = (3, 11)
 

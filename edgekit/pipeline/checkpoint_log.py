@@ -99,6 +99,8 @@ class CheckpointLog:
 
     def close(self) -> None:
         """Lets go of the file, which stays, unless nothing was ever written into it."""
+        if self._file.closed:
+            return
         own = os.fstat(self._file.fileno())
         with suppress(FileNotFoundError):
             if not own.st_size and os.path.samestat(own, os.stat(self.path)):

@@ -20,7 +20,7 @@ from edgekit.pipeline.bench.instructions import per_run
 
 def test_from_three_marks() -> None:
     found = per_run([1_000, 1_000 + 10 * 7 + 50, 1_000 + 30 * 7 + 100], 10)  # 7 a run, 50 between two marks
-    assert (found["per_run"], found["counted"], found["evidence"]) == (7, [120, 190], "emulated")
+    assert (found.per_run, list(found.counted), found.evidence) == (7, [120, 190], "emulated")
     for marks in ([], [1, 2], [3, 2, 1], [1, 1, 2]):
         with pytest.raises(DeviceError, match="wanted three counts that grow"):
             per_run(marks, 10)

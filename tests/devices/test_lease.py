@@ -16,6 +16,7 @@ from edgekit.devices.lease import LONGEST_S, Lease, holder
 from edgekit.errors import DeviceError
 from edgekit.pipeline.bench import leases
 from edgekit.pipeline.bench.leases import leased
+from edgekit.results.base import to_json
 
 
 @pytest.fixture(autouse=True)
@@ -120,8 +121,8 @@ def test_a_run_waits_for_the_one_before(
         assert holder() is not None and told == [] and waited == ["once"]
     assert holder() is None
     (row,) = told
-    assert row["kept"] and row["device"] == "cpu, cpu" and "busy_before" in row
-    assert "cpu is used by ann@laptop" in caplog.text and json.dumps(row)
+    assert row.kept and row.device == "cpu, cpu" and row.busy_before is not None
+    assert "cpu is used by ann@laptop" in caplog.text and json.dumps(to_json(row))
 
 
 def test_a_device_that_stays_in_use_is_an_error(door: WorkerClient) -> None:
@@ -136,7 +137,7 @@ def test_a_lease_that_was_taken_over_is_said(
 ) -> None:
     with leased([door], 1.0) as told:
         (tmp_path / "lease").unlink()
-    assert told[0]["kept"] is False and "somebody took the lease over" in caplog.text
+    assert told[0].kept is False and "somebody took the lease over" in caplog.text
 
 
 def test_a_device_that_is_gone_at_the_end_costs_nothing_of_what_was_timed(
@@ -144,7 +145,7 @@ def test_a_device_that_is_gone_at_the_end_costs_nothing_of_what_was_timed(
 ) -> None:
     with leased([door], 1.0) as told:
         os.kill(door.hello["pid"], 9)
-    assert told[0]["kept"] is False and "SIGKILL" in told[0]["lost"]
+    assert told[0].kept is False and "SIGKILL" in (told[0].lost or "")
     assert "lost before it could be given up" in caplog.text
 
 

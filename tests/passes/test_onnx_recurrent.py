@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import edgekit
 from edgekit.artifact import open_artifact
 from edgekit.errors import UnsupportedError
 from edgekit.passes.base import PassContext
@@ -136,7 +137,7 @@ def test_an_lstm_with_computed_weights_is_left_alone(tmp_path: Path) -> None:
 def test_what_onnxruntime_has_no_kernels_for_is_refused(tmp_path: Path) -> None:
     path = layer_file(tmp_path / "m.onnx", "GRU")
     with pytest.raises(UnsupportedError, match=r"not supported for \.onnx"):
-        QuantizeOnnx("int16x8").run(open_artifact(path), PassContext(tmp_path / "q.onnx"))
+        edgekit.quantize(path, scheme="int16x8", data="digits", out=tmp_path / "q.onnx")
 
 
 def test_a_sum_that_is_the_output_is_not_cut_off(tmp_path: Path) -> None:

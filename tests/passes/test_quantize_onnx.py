@@ -22,6 +22,7 @@ from edgekit.passes.histogram import METHODS, Range
 from edgekit.passes.onnx_prepare import prepared
 from edgekit.passes.onnx_weights import symmetric_int8
 from edgekit.passes.quantize_onnx import SCHEMES, QuantizeOnnx
+from edgekit.passes.schemes import check_scheme
 from edgekit.quality.account import account
 from edgekit.quality.account_onnx import onnx_account
 from edgekit.quality.evaluate import evaluate
@@ -190,8 +191,10 @@ def test_what_there_is_not(
     files: Mapping[Format, Artifact], calibrations: Mapping[Format, Calibration], tmp_path: Path
 ) -> None:
     for scheme in ("int16x8", "auto"):
-        with pytest.raises(UnsupportedError, match="int8, int8-dynamic, int8-weights, fp16, int4-weights"):
+        with pytest.raises(UsageError, match="int8, int8-dynamic, int8-weights, fp16, int4-weights"):
             quantized(files, calibrations, tmp_path / "q.onnx", scheme=scheme)
+    with pytest.raises(UnsupportedError, match="has no 16-bit kernels.*int8, int8-dynamic, int8-weights, int4-weights"):
+        check_scheme("int16x8", Format.ONNX)
     with pytest.raises(UsageError, match="no scheme is called 'int3'"):
         quantized(files, calibrations, tmp_path / "q.onnx", scheme="int3")
     with pytest.raises(UsageError, match="give --data"):

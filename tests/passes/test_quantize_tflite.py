@@ -13,7 +13,7 @@ import pytest
 from edgekit.artifact import open_artifact, read_card
 from edgekit.data import Dataset
 from edgekit.devices import open_runner
-from edgekit.errors import EdgekitError, RuntimeMissingError, UnsupportedError, UsageError
+from edgekit.errors import EdgekitError, RuntimeMissingError, UsageError
 from edgekit.graph.tflite import read_tflite
 from edgekit.passes.base import PassContext
 from edgekit.passes.calibration import Calibration
@@ -148,7 +148,7 @@ def test_large_weights_are_counted(tmp_path: Path) -> None:
 def test_what_there_is_not(
     files: Mapping[Format, Artifact], calibrations: Mapping[Format, Calibration], tmp_path: Path
 ) -> None:
-    with pytest.raises(UnsupportedError, match="edgekit quantize --scheme auto makes it"):
+    with pytest.raises(UsageError, match="no scheme is called 'auto' for .tflite"):
         quantized(files, calibrations, tmp_path / "q.tflite", scheme="auto")
     with pytest.raises(UsageError, match="give --data"):
         quantized(files, calibrations, tmp_path / "q.tflite", calibration=None)

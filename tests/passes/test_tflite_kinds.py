@@ -316,7 +316,7 @@ def test_weights_of_half_precision_are_those_of_a_float_file(tmp_path: Path, sch
     assert quantized_already(open_artifact(path)) == ""
     assert judged(path, scheme, 1, 64) > (12 if scheme == "int4-weights" else LEAST)
     made = quantized(path, scheme, feeds(1, 64))
-    assert account(open_artifact(made)).document()["weight_bytes_integer_share"] == 1.0
+    assert account(open_artifact(made)).weight_bytes_integer_share == 1.0
     assert made.stat().st_size < 0.75 * path.stat().st_size
 
 

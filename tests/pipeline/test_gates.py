@@ -14,15 +14,17 @@ from edgekit.errors import QualityError, UsageError
 from edgekit.options.quantize import QuantizeOptions
 from edgekit.pipeline.quantize.checks import of_one_scheme
 from edgekit.pipeline.quantize.gates import check_gain, check_growth, check_time, is_timed
-from edgekit.types import Artifact
+from edgekit.results.compressed import Device, TimeRatio
+from edgekit.types import Artifact, Evidence, Verdict
 
 from ..passes.tflite_files import swish_file
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
 
 
-def timed(verdict: str, ratio: float = 1.5) -> dict[str, Any]:
-    return {"ratio_p50": ratio, "verdict": verdict}
+def timed(verdict: str, ratio: float = 1.5) -> TimeRatio:
+    device = Device(name="cpu", kind="cpu", evidence=Evidence.MEASURED, cpu=None)
+    return TimeRatio(ratio_p50=ratio, verdict=Verdict(verdict), device=device, seconds=1.0)
 
 
 RECURRENT = """

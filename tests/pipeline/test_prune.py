@@ -76,7 +76,7 @@ def test_pruned_only(digits: Path, tmp_path: Path) -> None:
     [
         ({"amount": 1.5}, UsageError, r"--amount is 1\.5"),
         ({"amount": 0.99}, UsageError, "cannot be reached"),
-        ({"amount": float("nan")}, UsageError, "above 0 and below 1"),
+        ({"amount": float("nan")}, UsageError, "more than 0 and less than 1"),
         ({}, UsageError, "how much shall leave"),
         ({"amount": 0.3, "method": "2:4"}, UsageError, "--method 2:4 has one amount, 0.5"),
         ({"amount": 0.5, "target_macs": 1000}, UsageError, "exclude each other"),
@@ -92,7 +92,7 @@ def test_pruned_only(digits: Path, tmp_path: Path) -> None:
         ({"amount": 0.5, "importance": "luck"}, UsageError, "taylor, bn-scale"),
         ({"amount": 0.5, "method": "magnitude", "importance": "random"}, UsageError, "magnitude"),
         ({"amount": 0.5, "steps": 3}, UsageError, "fine-tunes after each step"),
-        ({"target_latency": float("nan")}, UsageError, "milliseconds above 0"),
+        ({"target_latency": float("nan")}, UsageError, "--target-latency is nan; give more than 0"),
         ({"target_latency": 1, "to": "pt2"}, UsageError, "onnx, tflite"),
         ({"amount": 0.5, "method": "lottery"}, UsageError, "no pruning method"),
         ({"amount": 0.5, "epochs": 2}, UsageError, "needs --data"),

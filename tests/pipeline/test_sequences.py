@@ -95,7 +95,7 @@ def test_a_forecast_in_the_units_of_the_data(waves: Path, tmp_path: Path) -> Non
     truth = 20 + 0.02 * ahead + 3 * np.sin(2 * np.pi * ahead / 24)
     assert target == "heat" and len(values) == 6
     assert np.abs(np.array(values) - truth).mean() < 2.0  # raw units; the standardised values are within 3 of 0
-    assert answer.document()["forecast"]["values"] == list(values)
+    assert to_json(answer)["forecast"]["values"] == list(values)
     tuned = edgekit.finetune(tmp_path / "heat.safetensors", data=data, out=tmp_path / "again.safetensors", epochs=1)
     assert tuned.network.task.kind == "forecasting"
     with pytest.raises(DataError, match=r"say series:FILE\.csv,target=heat"):
@@ -130,12 +130,13 @@ def test_a_forecast_has_the_units_of_the_target() -> None:
 
 def test_weights_for_further_data_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waves: Path) -> None:
     from edgekit.models import family
-    from edgekit.source import resolve
+    from edgekit.results.base import to_json
+from edgekit.source import resolve
 
     monkeypatch.setattr(family, "WEIGHTS", tmp_path)
     data = f"series:{waves},history=24,horizon=6"
     edgekit.train("gru", data=data, out=tmp_path / "gru-waves.safetensors", epochs=1, overrides=QUICK, builder=SMALL)
     assert (resolve("gru-waves").name, resolve("gru-waves").card.family) == ("gru-waves", "gru")
-    rows = {row["name"]: row for row in edgekit.models().rows}
-    assert rows["gru-waves"]["data"] == data and rows["gru-waves"]["quality"][0]["metric"] == "mse"
-    assert rows["gru"]["data"] == "fsdd" and not rows["gru"]["weights"]
+    rows = {row.name: row for row in edgekit.models().models}
+    assert rows["gru-waves"].data == data and rows["gru-waves"].quality[0].metric == "mse"
+    assert rows["gru"].data == "fsdd" and not rows["gru"].weights

@@ -98,8 +98,8 @@ def bare_accuracy(path: Path) -> float:
 
 
 def test_an_lstm_for_a_chip_is_integer_throughout(made: dict[str, QuantizeResult], files: Path) -> None:
-    asked = {"scheme": "int8", "data": "fsdd", "for_": "mcu", "seconds": None}
-    found = edgekit.quantize(files / "lstm.tflite", out=files / "lstm-mcu.tflite", **asked, seconds=0).account
+    asked = {"scheme": "int8", "data": "fsdd", "for_": "mcu", "seconds": 0}
+    found = edgekit.quantize(files / "lstm.tflite", out=files / "lstm-mcu.tflite", **asked).account
     assert (found.integer_operators, found.hybrid_operators, found.left_float) == (found.operators, 0, ())
     kinds = {left.operator for left in made["lstm-int8.onnx"].account.left_float}
     assert "LSTM" not in kinds and kinds <= {"Transpose", "Reshape", "Gather"}

@@ -131,8 +131,7 @@ def test_a_thousand_calls_of_an_app_give_what_the_first_gives(words: ExportResul
 
 def test_every_file_is_called_several_times_in_a_row(words: ExportResult, files: dict[str, Path], source: str) -> None:
     for item in words.artifacts:
-        rows = item.document()["parity"]["cases"]
-        kinds = [case["kind"] for case in rows]
+        kinds = [case.kind for case in item.parity.cases]
         assert kinds.count("calls") == 6 and kinds.count("state") == 2, item.artifact.path
         result = verify(item.artifact.path, against=source)
         assert result.passed

@@ -92,7 +92,7 @@ def whole(source: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_steps_are_proved_against_the_sequence(made: ExportResult) -> None:
     for item in made.artifacts:
         assert item.artifact.path.name == f"tagger-step.{item.artifact.format}"
-        kinds = [row["kind"] for row in item.document()["parity"]["cases"]]
+        kinds = [row.kind for row in item.parity.cases]
         assert kinds.count("stream") == 3 + 1 + 4  # random, the example, and the lengths 1, 2, 5 and 14
         assert kinds.count("state") == 2
         assert max(row.max_abs or 0 for row in item.parity.cases if row.kind == "stream") <= LIMIT

@@ -25,7 +25,13 @@ def network() -> dict[str, Any]:
         "parent": {"bytes": 100},
         "account": {"operators": 8, "integer_operators": 6, "integer_macs_share": 0.91},
         "quality": {"metric": "accuracy", "before": 0.9, "after": 0.88, "drop": 0.02, "drop_ci95": [0.01, 0.03]},
-        "time": {"ratio_p50": 0.5, "ci95": [0.4, 0.6], "verdict": "faster"},
+        "time": {
+            "ratio_p50": 0.5,
+            "ci95": [0.4, 0.6],
+            "verdict": "faster",
+            "device": {"name": "cpu", "kind": "cpu", "evidence": "measured", "cpu": "a CPU"},
+            "seconds": 0.5,
+        },
     }
     refused = {"format": "tflite", "scheme": "fp16", "refused": "it grew"}
     environment = {"cpu": "a CPU", "cores": 2, "versions": {"numpy": "2"}, "load": [0.1, 0.1, 0.1]}
