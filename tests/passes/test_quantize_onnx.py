@@ -193,7 +193,7 @@ def test_what_there_is_not(
     for scheme in ("int16x8", "auto"):
         with pytest.raises(UsageError, match="int8, int8-dynamic, int8-weights, fp16, int4-weights"):
             quantized(files, calibrations, tmp_path / "q.onnx", scheme=scheme)
-    with pytest.raises(UnsupportedError, match="has no 16-bit kernels.*int8, int8-dynamic, int8-weights, int4-weights"):
+    with pytest.raises(UnsupportedError, match=r"has no 16-bit kernels.*int8-weights, int4-weights"):
         check_scheme("int16x8", Format.ONNX)
     with pytest.raises(UsageError, match="no scheme is called 'int3'"):
         quantized(files, calibrations, tmp_path / "q.onnx", scheme="int3")

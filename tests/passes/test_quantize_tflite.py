@@ -148,7 +148,7 @@ def test_large_weights_are_counted(tmp_path: Path) -> None:
 def test_what_there_is_not(
     files: Mapping[Format, Artifact], calibrations: Mapping[Format, Calibration], tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="no scheme is called 'auto' for .tflite"):
+    with pytest.raises(UsageError, match=r"no scheme is called 'auto' for \.tflite"):
         quantized(files, calibrations, tmp_path / "q.tflite", scheme="auto")
     with pytest.raises(UsageError, match="give --data"):
         quantized(files, calibrations, tmp_path / "q.tflite", calibration=None)

@@ -13,6 +13,7 @@ import edgekit
 from edgekit.artifact import read_card
 from edgekit.errors import DataError
 from edgekit.pipeline.run import foreseen
+from edgekit.results.base import to_json
 from edgekit.results.inspect import Forecast
 from edgekit.types import Card, Signature, Task
 
@@ -130,8 +131,7 @@ def test_a_forecast_has_the_units_of_the_target() -> None:
 
 def test_weights_for_further_data_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waves: Path) -> None:
     from edgekit.models import family
-    from edgekit.results.base import to_json
-from edgekit.source import resolve
+    from edgekit.source import resolve
 
     monkeypatch.setattr(family, "WEIGHTS", tmp_path)
     data = f"series:{waves},history=24,horizon=6"
