@@ -86,7 +86,7 @@ def test_training_tells_anomalies(tmp_path):
     assert quality.details["caught"] > 0.5 and quality.details["false_alarms"] < 0.15
     assert module_quality(again, open_data("digits@test")).value == quality.value
     # 1,438 training samples, of which a tenth are zeros: not learnt
-    assert result.training.samples + result.training.validation_samples == int(
+    assert result.training.fit.samples + result.training.fit.validation_samples == int(
         (open_data("digits@train").labels != 0).sum()
     )
 
