@@ -36,9 +36,7 @@ def main() -> None:
 
 def convert(folder: str) -> tuple[bytes, list[str]]:
     """The file, and the Flex operators it needs: none, unless the converter says that it cannot do without."""
-    from edgekit.runtime.tensorflow import import_tensorflow
-
-    tf = import_tensorflow()
+    import tensorflow as tf
 
     def converter() -> Any:
         names = list(tf.saved_model.load(folder).signatures)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
@@ -18,27 +17,6 @@ from edgekit.types import Array, Artifact, Format, TensorSpec
 
 SERVING = "serving_default"
 """The signature that Keras and TensorFlow give a SavedModel of one function."""
-
-
-_UNUSED = ("jax", "matplotlib", "pandas", "sklearn")
-"""Packages that tensorflow and keras import where they are installed, for ways in that edgekit does not take.
-They are a third of the time of the import."""
-
-
-def import_tensorflow() -> Any:
-    """The module, without the packages that it would import for nothing.
-
-    Raises:
-        ImportError: it is not installed, or cannot be loaded.
-    """
-    hidden = [name for name in _UNUSED if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: as if it were not installed
-    try:
-        import tensorflow
-    finally:
-        for name in hidden:
-            del sys.modules[name]
-    return tensorflow
 
 
 class TensorflowRunner(Runner):
@@ -64,9 +42,10 @@ class TensorflowRunner(Runner):
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else its start prints a page
         try:
             with filter_stderr():
-                self._tf: Any = import_tensorflow()
+                import tensorflow as tf
         except ImportError as error:
             raise self._missing(str(self.artifact.path), error) from error
+        self._tf: Any = tf
 
 
 class FlexRunner(TensorflowRunner, InterpreterRunner):
