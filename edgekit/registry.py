@@ -13,9 +13,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, TypeVar
 
 from edgekit.errors import DeviceError, UsageError
+
+T = TypeVar("T")
 
 TABLES: Mapping[str, Mapping[str, str]] = {
     "runtimes": {
@@ -132,6 +134,24 @@ def names(table: str) -> tuple[str, ...]:
     """Every name of ``table``: built in first, then those of entry points."""
     built_in = TABLES[table]
     return (*built_in, *(name for name in _third_party(table) if name not in built_in))
+
+
+def entries(table: str, kind: type[T]) -> dict[str, T]:
+    """Name -> object of every entry of ``table`` that is a ``kind``, all imported now."""
+    found = ((name, lookup(table, name)) for name in names(table))
+    return {name: one for name, one in found if isinstance(one, kind)}
+
+
+def entry(table: str, name: str, kind: type[T], what: str) -> T:
+    """The ``kind`` called ``name``.
+
+    Raises:
+        UsageError: there is none; the message calls it ``what``, and lists those there are.
+    """
+    found = lookup(table, name) if name in names(table) else None
+    if isinstance(found, kind):
+        return found
+    raise UsageError(f"no {what} is called {name!r}; there are: {', '.join(entries(table, kind))}")
 
 
 def lookup(table: str, name: str) -> Any:

@@ -229,7 +229,7 @@ def saved_models(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
 HEAVY = Path(__file__).with_name("heavy.txt")
 """Seconds and name of every test function that takes longer than :data:`HEAVY_S`, with all its cases and what it shares
 with others: what ``--fast`` leaves out. ``scripts/test --record`` writes it."""
-HEAVY_S = 1.0
+HEAVY_S = 0.5
 
 
 def heavy_functions() -> dict[str, float]:

@@ -15,20 +15,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ParamSpec, Protocol, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TextIO, TypeVar
 
 import click
 
 from edgekit.escapes import set_off
 
+if TYPE_CHECKING:
+    from edgekit.results.base import Result
+
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-class Result(Protocol):
-    """What a verb gives back: ``document()`` is the body of its JSON document, without envelope."""
-
-    def document(self) -> dict[str, Any]: ...
 
 
 Render = Callable[[Any], Any]
@@ -175,10 +172,8 @@ def emit(verb: str, result: Result, render: Render | None = None) -> None:
     Raises:
         EdgekitError: what the command ends with where a gate of the result says no, once it has been handed over.
     """
-    from edgekit.pipeline.ending import conclude
-
     _deliver(verb, result, render)
-    conclude(result)
+    result.conclude()
 
 
 def _deliver(verb: str, result: Result, render: Render | None) -> None:

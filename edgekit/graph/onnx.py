@@ -106,7 +106,7 @@ class OnnxGraph:
         return found
 
     def value(self, name: str) -> Array | None:
-        """The values of an initializer; None for a tensor that is none."""
+        """The values of an initializer; None for another tensor."""
         from onnx import numpy_helper
 
         return numpy_helper.to_array(self.constants[name]) if name in self.constants else None

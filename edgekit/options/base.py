@@ -229,7 +229,7 @@ class Options:
             if one.several and value is not None and not isinstance(value, Mapping):
                 object.__setattr__(self, one.name, one.values(value))
 
-    def changed(self) -> dict[str, Any]:
+    def given(self) -> dict[str, Any]:
         """The options whose values are not the defaults, by the names of their fields."""
         return {
             one.name: getattr(self, one.name)

@@ -19,6 +19,7 @@ from edgekit.options.shared import (
     OVERRIDES,
     PROGRESS,
     SEED,
+    SOURCE,
     TRAIN_ON,
 )
 
@@ -29,14 +30,7 @@ ROUND_TO = 8
 class PruneOptions(Options):
     """What is asked of ``prune``."""
 
-    source: str | Path = field(
-        kw_only=False,
-        metadata=option(
-            "A zoo name, a checkpoint, file.py:factory, pkg.mod:factory or a .pt2 file.",
-            metavar="SOURCE",
-            takes="source",
-        ),
-    )
+    source: str | Path = field(kw_only=False, metadata=SOURCE)
     factory: str | None = field(default=None, metadata=FACTORY)
     method: str = field(
         default="channels",

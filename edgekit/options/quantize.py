@@ -170,7 +170,7 @@ class QuantizeOptions(Options):
 
     def of_auto(self) -> list[str]:
         """The flags that were given and belong to ``--scheme auto`` alone."""
-        given = self.changed()
+        given = self.given()
         return [f"--{name}" for name in ("threads", "runtime", "smaller", "resume", "seed", "factory") if name in given]
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from edgekit.options.base import option
 
+SOURCE = option(
+    "A zoo name, a checkpoint, file.py:factory, pkg.mod:factory or a .pt2 file.", metavar="SOURCE", takes="source"
+)
 DATA = option(
     "Data set: digits, breast-cancer, cifar10, fsdd, sst2, etth1, images:DIR, audio:DIR, text:FILE.tsv, "
     "series:FILE.csv, table:FILE.csv, npz:FILE; @train or @test.",

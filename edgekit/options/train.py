@@ -8,7 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.options.base import Options, changed, option
-from edgekit.options.shared import CHECKPOINT, DATA, EPOCHS, FACTORY, LR, OVERRIDES, PROCESSES, PROGRESS, SEED, TRAIN_ON
+from edgekit.options.shared import (
+    CHECKPOINT,
+    DATA,
+    EPOCHS,
+    FACTORY,
+    LR,
+    OVERRIDES,
+    PROCESSES,
+    PROGRESS,
+    SEED,
+    SOURCE,
+    TRAIN_ON,
+)
 
 _EPOCHS = changed(EPOCHS, help="Passes over the data; without it the family's own number, 10 for finetune.")
 _LR = changed(LR, help="Peak learning rate; the family's own without it.")
@@ -16,7 +28,24 @@ _ON = changed(TRAIN_ON, flags=("--on",))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainOptions(Options):
+class TrainingOptions(Options):
+    """What ``train`` and ``finetune`` share."""
+
+    data: str = field(metadata=DATA)
+    epochs: int | None = field(default=None, metadata=_EPOCHS)
+    seed: int = field(default=0, metadata=SEED)
+    on: str = field(default="cpu", metadata=_ON)
+    lr: float | None = field(default=None, metadata=_LR)
+    processes: int | None = field(default=None, metadata=PROCESSES)
+    out: str | Path = field(metadata=CHECKPOINT)
+    overrides: Mapping[str, Any] | None = field(default=None, metadata=OVERRIDES)
+    progress: Callable[[int, int, float, float, str], None] | None = field(
+        default=None, metadata=PROGRESS, compare=False
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions(TrainingOptions):
     """What is asked of ``train``."""
 
     family: str = field(
@@ -27,35 +56,17 @@ class TrainOptions(Options):
         default=None,
         metadata=option("Anomaly detection: the class not learnt; the last without it.", metavar="CLASS"),
     )
-    data: str = field(metadata=DATA)
-    epochs: int | None = field(default=None, metadata=_EPOCHS)
-    seed: int = field(default=0, metadata=SEED)
-    on: str = field(default="cpu", metadata=_ON)
-    lr: float | None = field(default=None, metadata=_LR)
-    processes: int | None = field(default=None, metadata=PROCESSES)
-    out: str | Path = field(metadata=CHECKPOINT)
     builder: Mapping[str, Any] | None = field(
         default=None,
         metadata=option('Keyword arguments of the family\'s builder ({"width": 24}).', python=True),
     )
-    overrides: Mapping[str, Any] | None = field(default=None, metadata=OVERRIDES)
-    progress: Callable[[int, int, float, float, str], None] | None = field(
-        default=None, metadata=PROGRESS, compare=False
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FinetuneOptions(Options):
+class FinetuneOptions(TrainingOptions):
     """What is asked of ``finetune``."""
 
-    source: str | Path = field(
-        kw_only=False,
-        metadata=option(
-            "A zoo name, a checkpoint, file.py:factory, pkg.mod:factory or a .pt2 file.",
-            metavar="SOURCE",
-            takes="source",
-        ),
-    )
+    source: str | Path = field(kw_only=False, metadata=SOURCE)
     qat: bool = field(
         default=False,
         metadata=option("Quantization-aware: learn with the roundings of int8 files in place."),
@@ -67,15 +78,4 @@ class FinetuneOptions(Options):
     factory: str | None = field(default=None, metadata=FACTORY)
     teacher_factory: str | None = field(
         default=None, metadata=changed(FACTORY, help="The same as --factory for --distil-from.")
-    )
-    data: str = field(metadata=DATA)
-    epochs: int | None = field(default=None, metadata=_EPOCHS)
-    seed: int = field(default=0, metadata=SEED)
-    on: str = field(default="cpu", metadata=_ON)
-    lr: float | None = field(default=None, metadata=_LR)
-    processes: int | None = field(default=None, metadata=PROCESSES)
-    out: str | Path = field(metadata=CHECKPOINT)
-    overrides: Mapping[str, Any] | None = field(default=None, metadata=OVERRIDES)
-    progress: Callable[[int, int, float, float, str], None] | None = field(
-        default=None, metadata=PROGRESS, compare=False
     )

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from edgekit import registry
-from edgekit.errors import UsageError
 from edgekit.options.prune import PruneOptions
 from edgekit.passes.base import Pass
 from edgekit.passes.prune_blocks import PruneBlocks
@@ -71,18 +70,8 @@ class PruningMethod:
 
 
 def method(name: str) -> PruningMethod:
-    """The method called ``name``.
-
-    Raises:
-        UsageError: there is none; the message lists those there are.
-    """
-    if name in registry.names("passes"):
-        found = registry.lookup("passes", name)
-        if isinstance(found, PruningMethod):
-            return found
-    every = (registry.lookup("passes", other) for other in registry.names("passes"))
-    known = ", ".join(one.name for one in every if isinstance(one, PruningMethod))
-    raise UsageError(f"no pruning method is called {name!r}; there are: {known}")
+    """The method called ``name``; raises UsageError where none is, and lists those there are."""
+    return registry.entry("passes", name, PruningMethod, "pruning method")
 
 
 def _channels(request: PruneRequest) -> Pass:

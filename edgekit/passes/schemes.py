@@ -6,11 +6,11 @@ theirs with an entry point of the group ``edgekit.passes``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from edgekit import registry
-from edgekit.errors import UnsupportedError, UsageError
+from edgekit.errors import UnsupportedError
 from edgekit.passes import quantize_onnx, quantize_tflite
 from edgekit.passes.base import Pass
 from edgekit.passes.calibration import Calibration
@@ -70,24 +70,13 @@ class Scheme:
 
 
 def scheme(name: str) -> Scheme:
-    """The scheme called ``name``.
-
-    Raises:
-        UsageError: there is none; the message lists those there are.
-    """
-    if name in registry.names("passes"):
-        found = registry.lookup("passes", name)
-        if isinstance(found, Scheme):
-            return found
-    raise UsageError(f"no scheme is called {name!r}; there are: {', '.join(one.name for one in schemes())}")
+    """The scheme called ``name``; raises UsageError where none is, and lists those there are."""
+    return registry.entry("passes", name, Scheme, "scheme")
 
 
-def schemes(format_: Format | None = None) -> Iterable[Scheme]:
-    """Every scheme, or those for files of ``format_``."""
-    for name in registry.names("passes"):
-        found = registry.lookup("passes", name)
-        if isinstance(found, Scheme) and (format_ is None or format_ in found.formats):
-            yield found
+def schemes(format_: Format) -> list[Scheme]:
+    """Every scheme for files of ``format_``."""
+    return [one for one in registry.entries("passes", Scheme).values() if format_ in one.formats]
 
 
 def check_scheme(name: str, format_: Format) -> Scheme:

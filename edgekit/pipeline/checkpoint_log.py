@@ -41,7 +41,7 @@ class CheckpointLog:
     Attributes:
         rows: what an interrupted run has finished, without the first line; empty where this run begins again.
         continued: whether this run goes on with an interrupted one.
-        why: why an interrupted run is not gone on with, where there is one.
+        why: why an interrupted run is not resumed, where one was found.
 
     Raises:
         InputError: ``resume`` is True and there is nothing to go on with.

@@ -16,6 +16,7 @@ from edgekit.options.measure import EvalOptions, VerifyOptions
 from edgekit.options.prune import PruneOptions
 from edgekit.options.quantize import QuantizeOptions
 from edgekit.options.train import FinetuneOptions, TrainOptions
+from edgekit.results.base import Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +25,20 @@ class StepKind:
 
     Attributes:
         options: its options. One of its arguments says what it takes, ``out`` what it hands on.
-        function: ``module:name`` of a function that takes the fields of ``options`` as keywords; its result has
-            ``document()``, and may have ``failure()`` and ``delivered()`` (:mod:`edgekit.pipeline.ending`). The
-            document of a step that hands on ``files`` has ``artifacts``, of one with a ``file`` an ``artifact``.
+        function: ``module:name`` of a function that takes the fields of ``options`` as keywords; its result is
+            a :class:`edgekit.results.base.Result`, with ``artifacts`` where it hands on ``files``, an ``artifact``
+            where it hands on a ``file``.
     """
 
     options: type[Options]
     function: str
 
-    def run(self, **options: Any) -> Any:
+    def run(self, **options: Any) -> Result:
         """Does it; ``options`` by the names of the fields."""
         module, _, name = self.function.partition(":")
-        return getattr(importlib.import_module(module), name)(**options)
+        result = getattr(importlib.import_module(module), name)(**options)
+        assert isinstance(result, Result), f"{self.function} gave a {type(result).__name__}"
+        return result
 
 
 TRAIN = StepKind(TrainOptions, "edgekit.pipeline.train:train")

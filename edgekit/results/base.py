@@ -14,6 +14,7 @@ from enum import Enum
 from pathlib import PurePath
 from typing import Any
 
+from edgekit.errors import EdgekitError
 from edgekit.types import Artifact, Card
 
 
@@ -24,6 +25,24 @@ class Result:
         """The body of its JSON document, without envelope."""
         document: dict[str, Any] = to_json(self)
         return document
+
+    def failure(self) -> EdgekitError | None:
+        """What the command ends with where a gate of the result says no; None where there is none, or it holds."""
+        return None
+
+    def delivered(self) -> None:
+        """To be called when the result has been handed over: what was kept for an interruption goes."""
+
+    def conclude(self) -> None:
+        """What follows when the result has been handed over.
+
+        Raises:
+            EdgekitError: its gate says no.
+        """
+        self.delivered()
+        failure = self.failure()
+        if failure is not None:
+            raise failure
 
 
 def optional(default: Any = None) -> Any:

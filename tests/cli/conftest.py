@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +27,24 @@ def tiny_tflite(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.tflite"
     path.write_bytes(TINY_TFLITE)
     return path
+
+
+Cli = Callable[..., Any]
+
+
+@pytest.fixture
+def json_of(capfd: pytest.CaptureFixture[str]) -> Cli:
+    """``json_of("eval", …)``: the document of a command line that has to end well."""
+
+    def run(*arguments: str) -> Any:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as leaving:
+            main([*arguments, "--json", "-"])
+        out, err = capfd.readouterr()
+        assert not leaving.value.code, err
+        return json.loads(out)
+
+    return run
 
 
 def _listing(folder: Path) -> dict[str, int]:

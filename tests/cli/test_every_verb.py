@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from edgekit.cli import VERBS, main
+from edgekit.cli import VERBS
 
 pytestmark = pytest.mark.thin
 DATA = ("--data", "breast-cancer")
@@ -26,19 +26,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def cli(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
+def cli(folder: Path, monkeypatch: pytest.MonkeyPatch, json_of: Cli) -> Cli:
     """A command line in ``folder`` that has to end well; its JSON document."""
     monkeypatch.chdir(folder)
-
-    def run(*arguments: str) -> Any:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as leaving:
-            main([*arguments, "--json", "-"])
-        out, err = capfd.readouterr()
-        assert not leaving.value.code, err
-        return json.loads(out)
-
-    return run
+    return json_of
 
 
 @pytest.fixture

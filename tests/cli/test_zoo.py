@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import wave
 from collections.abc import Callable, Iterator
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit.cli import main
 from edgekit.data.dataset import open_data
 from edgekit.data.png import encode
 
@@ -33,19 +31,10 @@ Cli = Callable[..., Any]
 
 
 @pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, json_of: Cli) -> Cli:
     """A command line in ``tmp_path`` that has to end well; its JSON document."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> Any:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as leaving:
-            main([*arguments, "--json", "-"])
-        out, err = capfd.readouterr()
-        assert not leaving.value.code, err
-        return json.loads(out)
-
-    return run
+    return json_of
 
 
 def _inputs(name: str, folder: Path) -> Iterator[str]:

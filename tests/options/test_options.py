@@ -75,7 +75,7 @@ def test_values_come_in_one_shape() -> None:
     assert brew(Path("a"), mugs=2).cups == 2  # type: ignore[call-arg]  # an older name
     assert (brew("arabica", wait=30).wait, brew("arabica", wait="30s").wait) == (30, "30s")
     assert brew("arabica", cups=None).named == {"beans"}
-    assert brew("arabica", cups=2).changed() == {"beans": "arabica", "cups": 2}
+    assert brew("arabica", cups=2).given() == {"beans": "arabica", "cups": 2}
 
 
 def test_the_signature_and_the_help_tell_all() -> None:

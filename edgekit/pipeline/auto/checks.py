@@ -35,7 +35,7 @@ def of_auto(options: QuantizeOptions) -> QuantizeOptions:
     ):
         if value is None:
             raise UsageError(f"--scheme auto needs --{name} ({why})")
-    given = options.changed()
+    given = options.given()
     for name in _OF_ONE:
         if name in given:
             flag = flag_of(QuantizeOptions, name)

@@ -84,7 +84,7 @@ def _identity(named: Given, options: QuantizeOptions, device: DeviceSpec, sample
     found = environment()
     saved = options.calibration or ""
     without = ("models", "out", "resume", "max_drop", "smaller", "factory")
-    rows = {name: value for name, value in options.changed().items() if name not in without}
+    rows = {name: value for name, value in options.given().items() if name not in without}
     return {
         "edgekit": __version__,
         "versions": found["versions"],

@@ -17,6 +17,7 @@ from edgekit.bench.session import Session
 from edgekit.errors import DeviceError, EdgekitError, GateError, UsageError
 from edgekit.options.bench import BenchOptions
 from edgekit.pipeline.bench.journal import Journal
+from edgekit.results.base import Result
 from edgekit.results.bench import Baseline, BenchRecord, Compressed, Lease, Machine, Nothing, Others, Protocol, Timing
 from edgekit.results.compare import MARGIN, CompareResult, Comparison, gate_error, gate_of
 
@@ -62,7 +63,7 @@ class MachineRun:
 
 
 @dataclass(frozen=True)
-class BenchResult:
+class BenchResult(Result):
     """All cells, in the order model, runtime, device, threads; comparisons of each against the first of its group."""
 
     results: tuple[CellResult, ...]

@@ -75,7 +75,7 @@ def _window(at_s: float, block: Block, state: dict[str, Any]) -> Window:
 
 
 def _change(windows: list[Window], medians: NDArray[np.float64]) -> tuple[Change | None, str | None]:
-    """Where the medians change, and why that is no throttling."""
+    """Where the medians change, and why that is not throttling."""
     found = change_point(medians)
     if found is None:
         return None, f"too few windows to say whether it became slower: {medians.size}, {FEWEST} are needed"

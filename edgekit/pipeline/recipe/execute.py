@@ -14,7 +14,6 @@ from edgekit.artifact import sha256_file
 from edgekit.errors import DeviceError, EdgekitError, StorageError
 from edgekit.options.base import option_fields
 from edgekit.outputs import publishing
-from edgekit.pipeline.ending import conclude
 from edgekit.pipeline.recipe.contents import Contents
 from edgekit.pipeline.recipe.plan import Input, Plan, Unit, supplied
 from edgekit.pipeline.recipe.result import Outcome, RecipeResult
@@ -178,7 +177,7 @@ class _Job:
             with self.progress(unit.verb.name) if "progress" in known else nullcontext() as report:
                 result = kind.run(**keywords, **({} if report is None else {"progress": report}))
             document = to_json(result.document())
-            conclude(result)
+            result.conclude()
         except StorageError:
             raise
         except EdgekitError as error:

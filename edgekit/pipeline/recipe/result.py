@@ -14,6 +14,7 @@ from edgekit.errors import DeviceError, EdgekitError, GateError, InconclusiveErr
 from edgekit.pipeline.recipe.contents import is_model
 from edgekit.pipeline.recipe.plan import MODEL_SUFFIXES, Plan, Unit
 from edgekit.recipe import SOURCE
+from edgekit.results.base import Result
 from edgekit.results.bench import BenchRecord
 from edgekit.results.recipe import FileRow, FinishedRun, RecipeRecord
 
@@ -70,7 +71,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class RecipeResult:
+class RecipeResult(Result):
     """A recipe that was run: ``outcomes`` in the order of its runs."""
 
     plan: Plan
