@@ -26,7 +26,7 @@ WORDS_DROPPED = 0.2
 """Share of the words of a text that its augmentation hides."""
 
 
-class Samples:
+class TrainingSamples:
     """The samples as tensors in memory, split into those that train and those that choose the best epoch."""
 
     def __init__(self, network: Network, data: Dataset, options: Hyperparameters) -> None:

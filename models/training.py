@@ -24,7 +24,7 @@ from edgekit.errors import DataError, DeviceError, GateError, UsageError
 from edgekit.models.family import Hyperparameters
 from edgekit.models.objective import distilled
 from edgekit.models.resume import RunState
-from edgekit.models.samples import Samples
+from edgekit.models.samples import TrainingSamples
 from edgekit.models.spread import spread
 from edgekit.reading import why
 from edgekit.results.train import Fit
@@ -93,7 +93,7 @@ class _Job:
 def _train(fabric: Fabric, job: _Job) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """One process of a run; gives the outcome and the best weights (of use in the first process only)."""
     options = job.options
-    samples = Samples(job.network, job.data, options)
+    samples = TrainingSamples(job.network, job.data, options)
     module = job.network.module.train()
     optimizer = _optimizer(module, options)
     average = Average(module, options.average)
@@ -233,7 +233,7 @@ class _Loop:
     module: Any
     optimizer: Any
     average: Average
-    samples: Samples
+    samples: TrainingSamples
     options: Hyperparameters
     teacher: nn.Module | None
 

@@ -20,7 +20,7 @@ import numpy as np
 
 import edgekit
 from edgekit.artifact import open_artifact
-from edgekit.bench.clock import Block
+from edgekit.bench.clock import TimedBlock
 from edgekit.bench.compare import compare_paired
 from edgekit.bench.session import InProcess, time_interleaved
 from edgekit.bench.statistics import pooled
@@ -194,10 +194,10 @@ class BareProcess:
         self.process = context.Process(target=_bare, args=(path, feed, theirs), daemon=True)
         self.process.start()
 
-    def time_block(self, **asked: Any) -> Block:
+    def time_block(self, **asked: Any) -> TimedBlock:
         """See :func:`edgekit.bench.clock.time_calls`."""
         self.connection.send(asked)
-        block: Block = self.connection.recv()
+        block: TimedBlock = self.connection.recv()
         return block
 
     def close(self) -> None:

@@ -25,7 +25,7 @@ from edgekit.data.preprocess import feeds
 from edgekit.data.seeded import seeded_feed
 from edgekit.errors import EdgekitError
 from edgekit.passes.histogram import METHODS
-from edgekit.pipeline.quantize import SAMPLES
+from edgekit.pipeline.quantize import CALIBRATION_SAMPLES
 from edgekit.pipeline.schemes import quantize
 from edgekit.quality.account import account
 from edgekit.quality.evaluate import evaluate
@@ -99,7 +99,9 @@ def nncf_tools(subject: Subject) -> Iterator[tuple[str, Callable[[Path], None]]]
 
         chosen = nncf.QuantizationPreset(preset)
         samples = nncf.Dataset(subject.feeds, lambda feed: feed)
-        model = nncf.quantize(onnx.load(str(subject.artifact.path)), samples, subset_size=SAMPLES, preset=chosen)
+        model = nncf.quantize(
+            onnx.load(str(subject.artifact.path)), samples, subset_size=CALIBRATION_SAMPLES, preset=chosen
+        )
         onnx.save(model, str(target))
 
     for preset in ("performance", "mixed"):
@@ -164,7 +166,7 @@ def main() -> None:
             with load(path) as runner:
                 signature = runner.signature
             contract = artifact.card.contract if artifact.card else {}
-            samples = stratified(open_data(f"{given.data}@train"), SAMPLES)
+            samples = stratified(open_data(f"{given.data}@train"), CALIBRATION_SAMPLES)
             gathered = tuple(feeds(samples, signature, contract))
             subject = Subject(artifact, given.data, gathered, open_data(f"{given.data}@test"), given.limit)
             print(

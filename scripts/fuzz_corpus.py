@@ -236,14 +236,14 @@ def _slim(text: bytes) -> bytes:
 def state(work: Path) -> Seeds:
     """What edgekit itself keeps between runs: journals, trials, noise floors, records of recipes, training."""
     from edgekit.bench.clock import WarmupRule
-    from edgekit.bench.schedule import Plan
+    from edgekit.bench.schedule import BlockPlan
     from edgekit.bench.session import TakenBlock
     from edgekit.pipeline.bench.journal import Journal
 
     path = work / "run.part"
     journal = Journal(path, {"models": ["a.onnx"]})
     part = journal.part("cpu", [0], [{"model": "a.onnx"}])
-    part.begin(Plan(4, 1000, 2000, 1, WarmupRule(1, 1000, 1000)))
+    part.begin(BlockPlan(4, 1000, 2000, 1, WarmupRule(1, 1000, 1000)))
     for place in range(4):
         part.keep(0, place, TakenBlock(np.arange(1, 6) * 100, "worker", False))
     journal.close()

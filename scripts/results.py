@@ -28,7 +28,7 @@ from edgekit.data import open_data
 from edgekit.data.dataset import stratified
 from edgekit.data.preprocess import feeds
 from edgekit.errors import EdgekitError
-from edgekit.pipeline.quantize import SAMPLES
+from edgekit.pipeline.quantize import CALIBRATION_SAMPLES
 from edgekit.report.document import dumps, envelope
 from edgekit.results.eval import drop
 from edgekit.runtime import load
@@ -151,7 +151,7 @@ def others(name: str, folder: Path) -> Iterator[Entry]:
         with load(file) as runner:
             signature = runner.signature
         contract = artifact.card.contract if artifact.card else {}
-        samples = stratified(open_data(f"{DATA[name].partition('@')[0]}@train"), SAMPLES)
+        samples = stratified(open_data(f"{DATA[name].partition('@')[0]}@train"), CALIBRATION_SAMPLES)
         for number, (tool, make) in enumerate(tools(file, tuple(feeds(samples, signature, contract)))):
 
             def untested(target: Path, make: Callable[[Path], None] = make, card: Card | None = artifact.card) -> None:

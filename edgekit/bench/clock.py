@@ -48,7 +48,7 @@ class WarmupRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class TimedBlock:
     """One uninterrupted run of calls: nanoseconds of each, in order. ``warmup_ns`` are not part of any figure.
 
     Attributes:
@@ -68,7 +68,9 @@ class Block:
         return bool(self.suspended_ns or self.discarded or (longest > STALL_NS and longest > STALL_TIMES * median))
 
 
-def time_calls(call: Callable[[], object], *, warmup: WarmupRule, min_runs: int, min_ns: int, max_ns: int) -> Block:
+def time_calls(
+    call: Callable[[], object], *, warmup: WarmupRule, min_runs: int, min_ns: int, max_ns: int
+) -> TimedBlock:
     """Times ``call`` one by one, after warm-up, with garbage collection off.
 
     Runs until both ``min_runs`` calls and ``min_ns`` of time are reached, or until ``max_ns`` (then with fewer
@@ -98,7 +100,7 @@ def time_calls(call: Callable[[], object], *, warmup: WarmupRule, min_runs: int,
     if not forwards.size:
         raise DeviceError("the clock of this device runs backwards; nothing can be timed on it")
     discarded = int(samples.size - forwards.size)
-    return Block(forwards, before, slept if slept > _SLEEP_SEEN_NS else 0, discarded)
+    return TimedBlock(forwards, before, slept if slept > _SLEEP_SEEN_NS else 0, discarded)
 
 
 def repeated(call: Callable[[], object], count: int) -> Callable[[], object]:

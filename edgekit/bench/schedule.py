@@ -28,7 +28,7 @@ MOST_EXTRA_NS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BlockPlan:
     """How often each cell is timed, and for how long each time."""
 
     rounds: int
@@ -67,7 +67,7 @@ def spare_ns(seconds: float, cells: int) -> float:
     return reserve + min(reserve, MOST_EXTRA_NS)
 
 
-def plan(seconds: float, typical_ns: float, warmup_ns: float, replicas: int = 1, between_ns: float = 0.0) -> Plan:
+def plan(seconds: float, typical_ns: float, warmup_ns: float, replicas: int = 1, between_ns: float = 0.0) -> BlockPlan:
     """Rounds and block length for cells of ``seconds`` each, of which ``warmup_ns`` are already spent.
 
     ``typical_ns`` is one call of the slowest cell, ``between_ns`` what is done between two blocks.
@@ -79,7 +79,7 @@ def plan(seconds: float, typical_ns: float, warmup_ns: float, replicas: int = 1,
     rounds = min(max(wanted - wanted % 2, FEWEST_ROUNDS, 2 * replicas), MOST_ROUNDS)
     each_ns = left_ns / rounds
     rewarm_ns = 0 if typical_ns > _SLOW_CALL_NS else int(REWARM_SHARE * each_ns)
-    return Plan(
+    return BlockPlan(
         rounds=rounds,
         block_ns=max(int(each_ns - between_ns) - rewarm_ns, int(each_ns / 2)),
         max_block_ns=CAP * int(each_ns),

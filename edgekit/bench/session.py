@@ -17,13 +17,13 @@ from typing import Protocol
 
 import numpy as np
 
-from edgekit.bench.clock import Block, Samples, WarmupRule, now_ns, time_calls
+from edgekit.bench.clock import Samples, TimedBlock, WarmupRule, now_ns, time_calls
 from edgekit.bench.reference_workload import ReferenceReadings
 from edgekit.bench.schedule import (
     FEWEST_ROUNDS,
     MIN_SAMPLES,
     MOST_EXTRA_NS,
-    Plan,
+    BlockPlan,
     first_warmup,
     orders,
     plan,
@@ -42,7 +42,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.32
 class Timed(Protocol):
     """One cell ready to be timed: a model loaded on a device, with its feed (a worker, or a call in this process)."""
 
-    def time_block(self, *, warmup: WarmupRule, min_runs: int, min_ns: int, max_ns: int) -> Block:
+    def time_block(self, *, warmup: WarmupRule, min_runs: int, min_ns: int, max_ns: int) -> TimedBlock:
         """See :func:`edgekit.bench.clock.time_calls`, which does the work where the model is."""
 
 
@@ -87,7 +87,7 @@ class Session:
     """
 
     taken: tuple[Taken, ...]
-    plan: Plan
+    plan: BlockPlan
     order: tuple[tuple[int, ...], ...]
     reference: Thermometer | Nothing = field(default_factory=Nothing)
     kept: int = 0
@@ -97,7 +97,7 @@ class Session:
 class Keeper(Protocol):
     """Where finished blocks go as they finish, and where those of an interrupted run come from."""
 
-    def begin(self, chosen: Plan) -> Plan:
+    def begin(self, chosen: BlockPlan) -> BlockPlan:
         """The plan of the interrupted run if there is one, else ``chosen``, which is written down."""
 
     def find(self, cell: int, place: int) -> TakenBlock | None:
@@ -118,7 +118,7 @@ def time_interleaved(
     seed: int,
     reference: ReferenceReadings | None = None,
     keeper: Keeper | None = None,
-    fixed: Plan | None = None,
+    fixed: BlockPlan | None = None,
     note: Callable[[int, int], None] | None = None,
 ) -> Session:
     """Warms every cell up, then times them in rounds, each round every cell once (ABBA, see :mod:`.schedule`).
@@ -173,7 +173,7 @@ class _Run:
     """Takes blocks, with what is left of the time for repeating them."""
 
     def __init__(
-        self, chosen: Plan, reference: ReferenceReadings | None, spare: float, keeper: Keeper | None = None
+        self, chosen: BlockPlan, reference: ReferenceReadings | None, spare: float, keeper: Keeper | None = None
     ) -> None:
         self._plan = chosen
         self._keeper = keeper
@@ -263,5 +263,5 @@ class InProcess:
 
     call: Callable[[], object]
 
-    def time_block(self, *, warmup: WarmupRule, min_runs: int, min_ns: int, max_ns: int) -> Block:
+    def time_block(self, *, warmup: WarmupRule, min_runs: int, min_ns: int, max_ns: int) -> TimedBlock:
         return time_calls(self.call, warmup=warmup, min_runs=min_runs, min_ns=min_ns, max_ns=max_ns)

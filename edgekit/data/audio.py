@@ -25,7 +25,7 @@ import numpy as np
 
 from edgekit.data.dataset import Dataset
 from edgekit.data.folders import Folders
-from edgekit.data.kind import Kind, affine
+from edgekit.data.kind import DataKind, affine
 from edgekit.data.logmel import LogMel, from_params, log_mel, speech
 from edgekit.data.resample import resample
 from edgekit.data.wav import Waveform, read_wav
@@ -191,4 +191,4 @@ def open_audio(name: str, argument: str, split: str, default_split: str) -> Data
     return FOLDERS.open(name, argument, split, default_split)
 
 
-KIND = Kind(encode, read, SUFFIXES, remarks=remarks)
+KIND = DataKind(encode, read, SUFFIXES, remarks=remarks)

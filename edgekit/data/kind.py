@@ -12,7 +12,7 @@ from edgekit.types import Array, InputContract
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class DataKind:
     """One entry of the registry's table ``kinds``.
 
     Attributes:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgekit.data.kind import Kind
+from edgekit.data.kind import DataKind
 from edgekit.errors import DataError
 from edgekit.limits import check
 from edgekit.types import Array, InputContract
@@ -78,4 +78,4 @@ def read(given: str) -> Array:
     )
 
 
-KIND = Kind(encode, read)
+KIND = DataKind(encode, read)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgekit.data.images import SUFFIXES, decode
-from edgekit.data.kind import Kind, affine
+from edgekit.data.kind import DataKind, affine
 from edgekit.errors import DataError
 from edgekit.limits import check
 from edgekit.types import Array, InputContract
@@ -97,4 +97,4 @@ def read(given: str) -> Array:
     return decode(Path(given))
 
 
-KIND = Kind(encode, read, SUFFIXES)
+KIND = DataKind(encode, read, SUFFIXES)

@@ -12,7 +12,7 @@ from edgekit import registry
 from edgekit.data import noise
 from edgekit.data.arrays import read_npy, read_npz
 from edgekit.data.dataset import Dataset, Picked
-from edgekit.data.kind import Kind
+from edgekit.data.kind import DataKind
 from edgekit.errors import DataError
 from edgekit.types import Array, Feed, InputContract, Signature, TensorSpec
 
@@ -43,9 +43,9 @@ def arranged(
     return raw if arrange is None else arrange(raw, columns, contract)
 
 
-def _kind(name: str) -> Kind:
+def _kind(name: str) -> DataKind:
     found = registry.lookup("kinds", name)
-    if not isinstance(found, Kind):
+    if not isinstance(found, DataKind):
         raise DataError(f"the entry point of the kind {name!r} gave {type(found).__name__}, a Kind was expected")
     return found
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.data.dataset import Dataset
-from edgekit.data.kind import Kind, affine
+from edgekit.data.kind import DataKind, affine
 from edgekit.data.timetable import Timetable, read_timetable
 from edgekit.errors import DataError, UsageError
 from edgekit.reading import whole_number
@@ -260,4 +260,4 @@ def measure(data: Dataset) -> InputContract:
     return InputContract("series", mean=mean, std=std, columns=inputs, params={"history": int(data.params["history"])})
 
 
-KIND = Kind(encode, read, (), columns, arrange, remarks)
+KIND = DataKind(encode, read, (), columns, arrange, remarks)

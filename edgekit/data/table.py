@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from edgekit.data.dataset import Dataset, choose_split, class_indices, interleaved
-from edgekit.data.kind import Kind, affine
+from edgekit.data.kind import DataKind, affine
 from edgekit.data.textfile import rows
 from edgekit.errors import DataError
 from edgekit.types import Array, InputContract
@@ -188,4 +188,4 @@ def number(cell: str) -> float:
     return value if abs(value) <= _LARGEST and "_" not in cell else math.nan
 
 
-KIND = Kind(encode, read, (".csv",), columns, arrange)
+KIND = DataKind(encode, read, (".csv",), columns, arrange)

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.data.kind import Kind
+from edgekit.data.kind import DataKind
 from edgekit.errors import DataError
 from edgekit.inputs import read_regular
 from edgekit.limits import check
@@ -267,4 +267,4 @@ def text_contract(raw: Sequence[Array], *, words: int = VOCABULARY, length: int 
     return InputContract("text", params={**rules, "length": taken, "vocabulary": " ".join(kept)})
 
 
-KIND = Kind(encode, read, remarks=remarks)
+KIND = DataKind(encode, read, remarks=remarks)

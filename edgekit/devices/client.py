@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 import numpy as np
 
 from edgekit.artifact import onnx_parts, sha256_file
-from edgekit.bench.clock import Block, WarmupRule
+from edgekit.bench.clock import TimedBlock, WarmupRule
 from edgekit.cardfile import signature_from_json
 from edgekit.devices.channel import Channel
 from edgekit.devices.classify_exit import classify_exit
@@ -267,7 +267,7 @@ class WorkerClient:
 
     def time_block(
         self, feed: Feed, *, warmup: WarmupRule, min_runs: int, min_ns: int, max_ns: int, repeat: int = 1
-    ) -> Block:
+    ) -> TimedBlock:
         """Times the barest call of the runtime in the worker; see :func:`edgekit.bench.clock.time_calls`.
 
         ``repeat``: calls that one sample is made of.
@@ -279,7 +279,7 @@ class WorkerClient:
         wanted = replace(REPLIES["time_block"], most=most)
         reply = self._ask("time_block", feed, timeout_s=limit_s, reply=wanted, **rule)
         arrays, header = reply.arrays, reply.header
-        return Block(arrays["samples_ns"], arrays["warmup_ns"], header["suspended_ns"], header["discarded"])
+        return TimedBlock(arrays["samples_ns"], arrays["warmup_ns"], header["suspended_ns"], header["discarded"])
 
     def reference_ns(self) -> int:
         """Nanoseconds of the fixed reference work on the device; see :mod:`edgekit.bench.reference_workload`."""

@@ -30,7 +30,7 @@ P = ParamSpec("P")
 AnyOptions = TypeVar("AnyOptions", bound="Options")
 R = TypeVar("R")
 
-Kind = Literal["flag", "integer", "number", "text", "object"]
+ValueKind = Literal["flag", "integer", "number", "text", "object"]
 Takes = Literal["", "family", "source", "model", "models", "words"]
 Names = Literal["", "network", "code", "data", "input", "output", "device", "runtime", "format", "calibration"]
 Gives = Literal["", "checkpoint", "files", "file"]
@@ -102,7 +102,7 @@ class OptionField:
 
     name: str
     option: Option
-    kind: Kind
+    kind: ValueKind
     several: bool
     nullable: bool
     mapping: bool
@@ -261,9 +261,9 @@ def _option_field(one: Field[Any], hint: Any) -> OptionField:
     several = any(get_origin(kind) is Sequence for kind in kinds)
     inner = {part for kind in kinds for part in (get_args(kind)[0] if get_origin(kind) is Sequence else kind,)}
     inner |= {part for kind in inner if get_origin(kind) in (Union, types.UnionType) for part in get_args(kind)}
-    names: dict[Any, Kind] = {bool: "flag", int: "integer", float: "number", str: "text"}
+    names: dict[Any, ValueKind] = {bool: "flag", int: "integer", float: "number", str: "text"}
     own = [name for type_, name in names.items() if type_ in inner]
-    kind_name: Kind = own[0] if len(own) == 1 else "object"
+    kind_name: ValueKind = own[0] if len(own) == 1 else "object"
     default = one.default if one.default_factory is MISSING else one.default_factory()
     mapping = any(get_origin(kind) is Mapping for kind in kinds)
     return OptionField(one.name, one.metadata[_KEY], kind_name, several, type(None) in kinds, mapping, default)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from edgekit.passes.linear_graph import Kind, LinearGraph
+from edgekit.passes.linear_graph import LinearGraph, OperatorKind
 from edgekit.passes.onnx_weights import symmetric_int8
 from edgekit.types import Array
 
@@ -32,7 +32,7 @@ def correct_biases(
     """
     count = 0
     for layer in graph.operators:
-        if layer.kind is not Kind.LAYER or layer.name in keep_float or layer.weight in skip:
+        if layer.kind is not OperatorKind.LAYER or layer.name in keep_float or layer.weight in skip:
             continue
         if not layer.shifts or graph.users[layer.shifts[0]] > 1 or layer.inputs[0] not in means:
             continue

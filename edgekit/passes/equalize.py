@@ -17,7 +17,7 @@ import numpy as np
 from edgekit.artifact import write_card
 from edgekit.errors import GateError, UsageError
 from edgekit.passes.base import Model, Pass, PassContext, signature_of
-from edgekit.passes.linear_graph import Kind, LinearGraph, ScalingGroup
+from edgekit.passes.linear_graph import LinearGraph, OperatorKind, ScalingGroup
 from edgekit.passes.linear_graphs import linear_graph
 from edgekit.passes.observe import file_tensors
 from edgekit.types import Array, Artifact, Feed, PassResult, Step
@@ -210,7 +210,7 @@ def _columns(values: Array, groups: int, how: Callable[..., Any]) -> Array:
 
 def scale_channels(graph: LinearGraph, group: ScalingGroup, scale: Array) -> None:
     """Divides the channels of ``group`` by (channels,) ``scale``, and multiplies the weights that read them."""
-    if group.source.kind is Kind.LAYER:
+    if group.source.kind is OperatorKind.LAYER:
         graph.change_rows(group.source, graph.rows(group.source) / scale[:, None, None])
     for name in group.shifts:
         value = graph.constant(name)

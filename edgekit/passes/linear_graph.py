@@ -14,7 +14,7 @@ import numpy as np
 from edgekit.types import Array
 
 
-class Kind(StrEnum):
+class OperatorKind(StrEnum):
     """What an operator does to the channels of its input."""
 
     LAYER = "layer"  # a convolution or matrix product with constant weights
@@ -41,7 +41,7 @@ class Operator:
         fixed: True where outputs do not scale with the weight: a bound (RELU6) is fused into the operator.
     """
 
-    kind: Kind
+    kind: OperatorKind
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -110,7 +110,7 @@ class LinearGraph(ABC):
 
     def scaling_groups(self) -> list[ScalingGroup]:
         """Every set of channels that can be scaled, in the order of the graph."""
-        makers = [one for one in self.operators if one.kind in (Kind.LAYER, Kind.SCALE)]
+        makers = [one for one in self.operators if one.kind in (OperatorKind.LAYER, OperatorKind.SCALE)]
         found = [self._scaling_group(one) for one in makers if not one.fixed]
         return [group for group in found if group is not None]
 
@@ -126,9 +126,9 @@ class LinearGraph(ABC):
             for reader in taken:
                 if reader.axis and axis and reader.axis != axis:
                     return None
-                if reader.kind is Kind.LAYER:
+                if reader.kind is OperatorKind.LAYER:
                     readers.append(reader)
-                elif reader.kind in (Kind.THROUGH, Kind.SHIFT):
+                elif reader.kind in (OperatorKind.THROUGH, OperatorKind.SHIFT):
                     shifts += reader.shifts
                     waiting.append((reader.outputs[0], axis or reader.axis))
                 else:
@@ -137,14 +137,14 @@ class LinearGraph(ABC):
         return group if self._whole(group) else None
 
     def _channels(self, source: Operator) -> int:
-        value = self.constant(source.weight if source.kind is Kind.LAYER else source.shifts[0])
+        value = self.constant(source.weight if source.kind is OperatorKind.LAYER else source.shifts[0])
         assert value is not None
-        return int(value.shape[source.order[0]]) if source.kind is Kind.LAYER else value.size
+        return int(value.shape[source.order[0]]) if source.kind is OperatorKind.LAYER else value.size
 
     def _whole(self, group: ScalingGroup) -> bool:
         """Whether every constant has a number for each channel, and is read here alone."""
         weights = [reader.weight for reader in group.readers]
-        weights += [group.source.weight] if group.source.kind is Kind.LAYER else []
+        weights += [group.source.weight] if group.source.kind is OperatorKind.LAYER else []
         touched = [*weights, *group.shifts]
         if len(set(touched)) < len(touched) or any(self.users[name] != 1 for name in touched):
             return False

@@ -11,7 +11,7 @@ import numpy as np
 from edgekit.graph import ops
 from edgekit.graph.onnx import OnnxGraph, nodes, numeric_attributes
 from edgekit.graph.ops import Family, Trait
-from edgekit.passes.linear_graph import Kind, LinearGraph, Operator
+from edgekit.passes.linear_graph import LinearGraph, Operator, OperatorKind
 from edgekit.passes.onnx_prepare import prepared
 from edgekit.types import Array, Format
 
@@ -59,7 +59,9 @@ class LinearOnnx(LinearGraph):
         computed = tuple(name for name in node.input if name and name not in self._held)
         constants = tuple(name for name in node.input if name in self._held)
         made = (node.name, computed, tuple(node.output))
-        return self._layer(node, made) or self._elementwise(node, made, constants) or Operator(Kind.OTHER, *made)
+        return (
+            self._layer(node, made) or self._elementwise(node, made, constants) or Operator(OperatorKind.OTHER, *made)
+        )
 
     def _layer(self, node: Any, made: tuple[str, tuple[str, ...], tuple[str, ...]]) -> Operator | None:
         if node.op_type not in ("Conv", "Gemm", "MatMul") or len(made[1]) != 1 or node.input[0] != made[1][0]:
@@ -70,25 +72,25 @@ class LinearOnnx(LinearGraph):
         numbers = numeric_attributes(node)
         if node.op_type == "Conv":
             order = tuple(range(weight.ndim))
-            return Operator(Kind.LAYER, *made, node.input[1], bias, order, int(numbers.get("group", 1)), axis=1)
+            return Operator(OperatorKind.LAYER, *made, node.input[1], bias, order, int(numbers.get("group", 1)), axis=1)
         if weight.ndim != 2 or numbers.get("transA", 0) or any(numbers.get(k, 1) != 1 for k in ("alpha", "beta")):
             return None
         order = (0, 1) if numbers.get("transB", 0) else (1, 0)
         axis = 0 if node.op_type == "Gemm" or self._rank.get(node.input[0]) == 2 else -1
-        return Operator(Kind.LAYER, *made, node.input[1], bias, order, axis=axis)
+        return Operator(OperatorKind.LAYER, *made, node.input[1], bias, order, axis=axis)
 
     def _elementwise(
         self, node: Any, made: tuple[str, tuple[str, ...], tuple[str, ...]], constants: tuple[str, ...]
     ) -> Operator | None:
         kind = node.op_type
         if kind in _THROUGH and len(made[1]) == 1:  # a slope that is computed may be what is scaled
-            return Operator(Kind.THROUGH, *made, axis=1 if kind in _POOLS else 0)
+            return Operator(OperatorKind.THROUGH, *made, axis=1 if kind in _POOLS else 0)
         if kind == "Flatten" and self._made_by(node.input[0]) == "GlobalAveragePool":
             flat = numeric_attributes(node).get("axis", 1) == 1  # the channels stay on axis 1, now the last one
-            return Operator(Kind.THROUGH, *made, axis=1) if flat else None
+            return Operator(OperatorKind.THROUGH, *made, axis=1) if flat else None
         if kind == "LayerNormalization" and len(constants) == len(node.input) - 1:
             last = numeric_attributes(node).get("axis", -1) in (-1, self._rank.get(node.input[0], 0) - 1)
-            return Operator(Kind.SCALE, *made, shifts=constants, axis=-1) if last else None
+            return Operator(OperatorKind.SCALE, *made, shifts=constants, axis=-1) if last else None
         if kind in (*_SUMS, "Mul") and len(constants) == 1 and len(made[1]) == 1:
             return self._with_constant(kind, made, constants[0])
         return None
@@ -101,10 +103,10 @@ class LinearOnnx(LinearGraph):
         if value is None:
             return None
         if value.size == 1:
-            return Operator(Kind.THROUGH, *made) if kind == "Mul" and value.reshape(-1)[0] > 0 else None
+            return Operator(OperatorKind.THROUGH, *made) if kind == "Mul" and value.reshape(-1)[0] > 0 else None
         long = [place - value.ndim for place, size in enumerate(value.shape) if size > 1]
         rank = self._rank.get(made[1][0])
         if len(long) != 1 or rank is None or long[0] not in (-1, 1 - rank):
             return None
         axis = 0 if rank == 2 else (-1 if long[0] == -1 else 1)
-        return Operator(Kind.SCALE if kind == "Mul" else Kind.SHIFT, *made, shifts=(name,), axis=axis)
+        return Operator(OperatorKind.SCALE if kind == "Mul" else OperatorKind.SHIFT, *made, shifts=(name,), axis=axis)

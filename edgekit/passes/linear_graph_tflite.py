@@ -11,7 +11,7 @@ import numpy as np
 from edgekit.graph import ops
 from edgekit.graph.ops import Op, Trait
 from edgekit.graph.tflite_editor import NONE, Editor, Graph
-from edgekit.passes.linear_graph import Kind, LinearGraph, Operator
+from edgekit.passes.linear_graph import LinearGraph, Operator, OperatorKind
 from edgekit.types import Array, Format
 from edgekit.wire_tflite import without_prefix
 
@@ -66,7 +66,7 @@ class LinearTflite(LinearGraph):
             found = self._elementwise(kind, node, made)
         else:
             found = None
-        return found or Operator(Kind.OTHER, *made)
+        return found or Operator(OperatorKind.OTHER, *made)
 
     def _layer(self, op: Op, node: Any, made: Made) -> Operator | None:
         kind, place, order = op.name, op.data, op.layout
@@ -89,25 +89,29 @@ class LinearTflite(LinearGraph):
         fixed = getattr(options, "fusedActivationFunction", 0) not in _SCALED_BY
         named = (made[0], (graph.name(inputs[place]),), made[2])
         return Operator(
-            Kind.LAYER, *named, self._buffer(graph, inputs[1]), shifts, order, groups, stride, -1, fixed=fixed
+            OperatorKind.LAYER, *named, self._buffer(graph, inputs[1]), shifts, order, groups, stride, -1, fixed=fixed
         )
 
     def _elementwise(self, kind: str, node: Any, made: Made) -> Operator | None:
         graph = self._graph
         inputs = [int(k) for k in node.inputs]
         if kind in _THROUGH and len(made[1]) == 1:  # a slope that is computed may be what is scaled
-            return Operator(Kind.THROUGH, *made, axis=-1)
+            return Operator(OperatorKind.THROUGH, *made, axis=-1)
         if kind == "RESHAPE":
             shapes = [graph.shape(int(k)) for k in (inputs[0], node.outputs[0])]
             kept = all(shapes) and shapes[0][-1] == shapes[1][-1] > 0
-            return Operator(Kind.THROUGH, *made, axis=-1) if kept else None
+            return Operator(OperatorKind.THROUGH, *made, axis=-1) if kept else None
         if kind == "PAD":
             padding = self._integers(inputs[1])
-            return Operator(Kind.THROUGH, *made, axis=-1) if padding is not None and not padding[-2:].any() else None
+            return (
+                Operator(OperatorKind.THROUGH, *made, axis=-1)
+                if padding is not None and not padding[-2:].any()
+                else None
+            )
         if kind == "MEAN":
             axes, rank = self._integers(inputs[1]), len(graph.shape(inputs[0]))
             inner = axes is not None and all(axis % rank != rank - 1 for axis in axes)
-            return Operator(Kind.THROUGH, *made, axis=-1) if inner else None
+            return Operator(OperatorKind.THROUGH, *made, axis=-1) if inner else None
         constants = [k for k in inputs if self._graph.held(k)]
         if kind in ("ADD", "SUB", "MUL") and len(constants) == 1:
             return self._with_constant(kind, constants[0], made)
@@ -119,11 +123,11 @@ class LinearTflite(LinearGraph):
         if value is None:
             return None
         if value.size == 1:
-            return Operator(Kind.THROUGH, *made, axis=-1) if scale and value.reshape(-1)[0] > 0 else None
+            return Operator(OperatorKind.THROUGH, *made, axis=-1) if scale and value.reshape(-1)[0] > 0 else None
         if value.shape[-1] != value.size:
             return None
         shifts = (self._buffer(self._graph, tensor),)
-        return Operator(Kind.SCALE if scale else Kind.SHIFT, *made, shifts=shifts, axis=-1)
+        return Operator(OperatorKind.SCALE if scale else OperatorKind.SHIFT, *made, shifts=shifts, axis=-1)
 
     def _integers(self, tensor: int) -> Array | None:
         """The numbers of an int32 constant, flat."""

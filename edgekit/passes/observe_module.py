@@ -134,7 +134,7 @@ class ModuleTap:
         return {**inputs, **dict(zip(self._names, (one.values for one in recorder.made), strict=True))}
 
 
-class _Made:
+class _Traced:
     """One tensor: the module in whose forward it was made, by which operator, its values, and its name so far."""
 
     def __init__(self, layer: str, operator: str, values: Array) -> None:
@@ -147,7 +147,7 @@ class _Recorder(TorchDispatchMode):
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.made: list[_Made] = []
+        self.made: list[_Traced] = []
         self.returned: dict[str, int] = {}
         self._paths = {id(child): path for path, child in reversed(list(module.named_modules()))}
         self._module = module
@@ -179,7 +179,7 @@ class _Recorder(TorchDispatchMode):
         self._places[id(tensor)] = len(self.made)
         self._alive.append(tensor)
         values = np.array(tensor.detach().to(torch.float32).numpy())
-        self.made.append(_Made(layer, operator, values))
+        self.made.append(_Traced(layer, operator, values))
 
     @contextmanager
     def hooked(self) -> Iterator[None]:

@@ -35,7 +35,7 @@ ReLU). ``random``: the control."""
 
 
 @dataclass(frozen=True)
-class Block:
+class RemovableBlock:
     """A block that can leave.
 
     Attributes:
@@ -127,7 +127,7 @@ class PruneBlocks(Pass):
         found, total = self.blocks(network)
         return sum(block.macs for block in found) / total
 
-    def chosen(self, network: Network) -> list[Block]:
+    def chosen(self, network: Network) -> list[RemovableBlock]:
         """The blocks that leave.
 
         Raises:
@@ -143,7 +143,7 @@ class PruneBlocks(Pass):
                 f"{', '.join(block.name for block in found)} at most {most / total:.1%} of them leave; ask for less, "
                 "or prune channels too"
             )
-        leaving: list[Block] = []
+        leaving: list[RemovableBlock] = []
         for block in sorted(found, key=lambda block: block.change / block.macs):
             if sum(other.macs for other in leaving) < goal:
                 leaving.append(block)
@@ -153,7 +153,7 @@ class PruneBlocks(Pass):
                 leaving = rest
         return [block for block in found if block in leaving]
 
-    def blocks(self, network: Network) -> tuple[list[Block], int]:
+    def blocks(self, network: Network) -> tuple[list[RemovableBlock], int]:
         """The blocks that can leave, in the order they run, and the network's multiply-accumulates.
 
         Raises:
@@ -192,13 +192,15 @@ class _Call:
     times: int = 1
 
 
-def residual_blocks(module: nn.Module, feed: Sequence[Tensor], macs: dict[str, int]) -> tuple[list[Block], list[str]]:
+def residual_blocks(
+    module: nn.Module, feed: Sequence[Tensor], macs: dict[str, int]
+) -> tuple[list[RemovableBlock], list[str]]:
     """The innermost modules that hold layers with multiply-accumulates and pass on their input when these are zero;
     and, of blocks that keep their input's shape, or look like one that could not leave, why it cannot."""
     prefix = own_prefix(module)
     twin = copy.deepcopy(module).eval().requires_grad_(True)  # so that an input knows what made it
     calls = _calls(twin, feed)
-    found: list[Block] = []
+    found: list[RemovableBlock] = []
     others: list[str] = []
     for name, call in sorted(calls.items(), key=lambda row: -row[0].count(".")):  # inner ones first
         inside = [count for layer, count in macs.items() if layer.startswith(f"{name}.")]
@@ -213,7 +215,7 @@ def residual_blocks(module: nn.Module, feed: Sequence[Tensor], macs: dict[str, i
             others.append(f"{name.removeprefix(prefix)} ({type(layer).__name__}) {_why(call, x, y)}")
             continue
         stays = torch.relu(x) if left == "relu" else x
-        found.append(Block(name, "identity" if call.rectified else left, sum(inside), _change(stays, y)))
+        found.append(RemovableBlock(name, "identity" if call.rectified else left, sum(inside), _change(stays, y)))
     order = list(calls)
     found.sort(key=lambda block: order.index(block.name))
     return [replace(block, name=block.name.removeprefix(prefix)) for block in found], others

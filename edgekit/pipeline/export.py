@@ -233,7 +233,7 @@ def _staging(folder: Path, name: str, converters: Iterable[Converter]) -> Iterat
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
+class _StagedFile:
     """A converted, proved file that is not published yet."""
 
     staged: Path
@@ -245,13 +245,13 @@ class _Made:
 
 def _convert_all(
     converters: Mapping[str, Converter], capture: Capture, proof: Proof, stage: Path, name: str
-) -> tuple[list[_Made], dict[str, EdgekitError]]:
+) -> tuple[list[_StagedFile], dict[str, EdgekitError]]:
     """Begins every conversion, then finishes and proves them: those that run here first, while the others run.
 
     Gives the proved files, and the errors of the formats that failed.
     """
     begun: dict[str, tuple[float, Path, Finish]] = {}
-    finished: dict[str, _Made] = {}
+    finished: dict[str, _StagedFile] = {}
     failed: dict[str, EdgekitError] = {}
     for key in sorted(converters, key=lambda k: not converters[k].background):
         started, target = time.monotonic(), stage / f"{name}.{converters[key].format}"
@@ -276,7 +276,7 @@ def _noting(failed: dict[str, EdgekitError], key: str) -> Iterator[None]:
 
 def _finished(
     converter: Converter, capture: Capture, proof: Proof, started: float, target: Path, finish: Finish
-) -> _Made:
+) -> _StagedFile:
     """Waits for one conversion, proves its file, and writes the card."""
     from edgekit.pipeline.learned_ranges import taken_along
 
@@ -291,7 +291,7 @@ def _finished(
     card = _finish_card(Artifact(target, converter.format, card), capture, proof, ledger, notes, converter)
     write_card(target, card)
     log.info("%s proved on %d inputs, largest difference %.1e", target.name, len(ledger.cases), ledger.max_abs)
-    return _Made(target, card, seconds, ledger, notes)
+    return _StagedFile(target, card, seconds, ledger, notes)
 
 
 def _state(target: Path, card: Card, stateful: bool) -> tuple[Card, tuple[str, ...]]:
@@ -352,7 +352,7 @@ def _finish_card(
     return card.with_step(Step("export", params, library_versions(*converter.packages)), *notes)
 
 
-def _publish(item: _Made, folder: Path) -> ExportedArtifact:
+def _publish(item: _StagedFile, folder: Path) -> ExportedArtifact:
     target = folder / item.staged.name
     size, digest = item.staged.stat().st_size, sha256_file(item.staged)
     publish(item.staged, target)

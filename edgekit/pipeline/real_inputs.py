@@ -38,9 +38,9 @@ class RealInputs:
         """
         from edgekit.data import stratified
         from edgekit.data.preprocess import feeds, sample_feed
-        from edgekit.quality.cases import SAMPLES
+        from edgekit.quality.cases import CASE_SAMPLES
 
         found = [] if self.given is None else [sample_feed(self.given, signature, contract)]
         if self._dataset is not None:
-            found += feeds(stratified(self._dataset, SAMPLES), signature, contract)
+            found += feeds(stratified(self._dataset, CASE_SAMPLES), signature, contract)
         return found

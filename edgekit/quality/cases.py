@@ -16,7 +16,7 @@ LENGTH_SEEDS = (3, 4, 5, 6, 7)
 """More random cases, where an input holds lengths of sequences: what is computed depends on how they fall together."""
 REAL = ("example", "sample")
 """Kinds whose values somebody gave."""
-SAMPLES = 8
+CASE_SAMPLES = 8
 """Real samples a proof takes from a data set."""
 
 

@@ -77,7 +77,7 @@ class HuggingFace(Source):
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
+class _Built:
     """A model; ``why`` says why its weights are not all pretrained; ``processor`` is its preprocessor_config.json."""
 
     module: Any
@@ -87,7 +87,7 @@ class _Made:
     tokenizer: Mapping[str, Any]
 
 
-def _made(text: str, *, pretrained: bool) -> _Made:
+def _made(text: str, *, pretrained: bool) -> _Built:
     name = text.removesuffix(PART)
     transformers = _package(text)
     with hub() as access, _quiet(), _told(text):
@@ -107,7 +107,7 @@ def _made(text: str, *, pretrained: bool) -> _Made:
         log.warning(
             "hf:%s: PART of its weights are random (%s); finetune it before its answers mean anything", text, why
         )
-    return _Made(module.eval(), weights, why, processor, tokenizer_facts(tokenizer, config))
+    return _Built(module.eval(), weights, why, processor, tokenizer_facts(tokenizer, config))
 
 
 def _package(text: str) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
-from edgekit.bench.clock import STALL_NS, Block, WarmupRule
+from edgekit.bench.clock import STALL_NS, TimedBlock, WarmupRule
 from edgekit.bench.reference_workload import LIMIT, ReferenceReadings, ReferenceWorkload
 from edgekit.bench.session import MOST_REPEATS, TakenBlock, time_interleaved
 from edgekit.errors import WorkerCrashError
@@ -23,12 +23,12 @@ class Cell:
     def __init__(self, stalls: Sequence[int] = (), suspended_ns: int = 0) -> None:
         self.count, self.stalls, self.suspended_ns = 0, stalls, suspended_ns
 
-    def time_block(self, *, warmup: WarmupRule, min_runs: int, min_ns: int, max_ns: int) -> Block:
+    def time_block(self, *, warmup: WarmupRule, min_runs: int, min_ns: int, max_ns: int) -> TimedBlock:
         samples = np.full(max(min_runs, 20), MS, np.int64)
         if self.count in self.stalls:
             samples[3] = 1000 * MS
         self.count += 1
-        return Block(samples, np.full(3, MS, np.int64), self.suspended_ns if self.count > 1 else 0)
+        return TimedBlock(samples, np.full(3, MS, np.int64), self.suspended_ns if self.count > 1 else 0)
 
 
 def reference(slow: Sequence[int]) -> ReferenceReadings:
@@ -97,7 +97,7 @@ def test_a_system_that_slept_is_seen() -> None:
     [(STALL_NS + 1, MS, True), (STALL_NS + 1, STALL_NS // 10, False), (STALL_NS - 1, MS, False)],
 )
 def test_a_slow_model_is_no_stall(longest: int, each: int, still: bool) -> None:
-    assert Block(np.array([each] * 9 + [longest]), np.empty(0, np.int64)).stood_still is still
+    assert TimedBlock(np.array([each] * 9 + [longest]), np.empty(0, np.int64)).stood_still is still
 
 
 def test_a_lost_reference_workload_costs_only_itself(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgekit.bench.clock import Block, WarmupRule
+from edgekit.bench.clock import TimedBlock, WarmupRule
 from edgekit.bench.schedule import orders
 from edgekit.bench.session import time_interleaved
 from edgekit.errors import DeviceError, WorkerCrashError
@@ -15,12 +15,12 @@ class Fake:
     def __init__(self, name: str, log: list[str], fails_at: int | None = None) -> None:
         self.name, self.log, self.fails_at, self.calls = name, log, fails_at, 0
 
-    def time_block(self, *, warmup: WarmupRule, min_runs: int, min_ns: int, max_ns: int) -> Block:
+    def time_block(self, *, warmup: WarmupRule, min_runs: int, min_ns: int, max_ns: int) -> TimedBlock:
         if self.calls == self.fails_at:
             raise WorkerCrashError("killed by signal 9")
         self.calls += 1
         self.log.append(self.name)
-        return Block(np.full(min_runs, 1_000_000, np.int64), np.full(3, 1_000_000, np.int64))
+        return TimedBlock(np.full(min_runs, 1_000_000, np.int64), np.full(3, 1_000_000, np.int64))
 
 
 def test_order_is_the_recorded_one() -> None:

@@ -12,7 +12,7 @@ import pytest
 from edgekit.passes.base import PassContext
 from edgekit.passes.bias_correction import correct_biases, mean_error
 from edgekit.passes.calibration import Calibration
-from edgekit.passes.linear_graph import Kind
+from edgekit.passes.linear_graph import OperatorKind
 from edgekit.passes.linear_graph_onnx import LinearOnnx
 from edgekit.passes.linear_graphs import linear_graph
 from edgekit.passes.quantize_onnx import QuantizeOnnx
@@ -75,7 +75,7 @@ def test_with_rounded_weights_and_constant_inputs_the_bias_makes_up_for_all(
 ) -> None:
     """Of every layer of both formats: rounded weights and the new bias give what the old ones gave, on the mean."""
     plain, changed = (linear_graph(files[format_].path, format_) for _ in range(2))
-    layers = [one for one in plain.operators if one.kind is Kind.LAYER and one.shifts]
+    layers = [one for one in plain.operators if one.kind is OperatorKind.LAYER and one.shifts]
     assert len(layers) >= 6  # the stem, two blocks of two, and the head at the least
     means = {one.inputs[0]: RNG.normal(size=plain.rows(one).shape[1] * one.groups) for one in layers}
     assert correct_biases(changed, means) == len(layers)

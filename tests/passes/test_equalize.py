@@ -16,7 +16,7 @@ from edgekit.graph.tflite_editor import Editor, Graph
 from edgekit.passes.base import Pass, PassContext
 from edgekit.passes.calibration import Calibration
 from edgekit.passes.equalize import Equalize, Seen, best, equalize, observe, prove_equal, scale_channels
-from edgekit.passes.linear_graph import Kind, LinearGraph
+from edgekit.passes.linear_graph import LinearGraph, OperatorKind
 from edgekit.passes.linear_graph_onnx import LinearOnnx
 from edgekit.passes.linear_graph_tflite import LinearTflite
 from edgekit.passes.linear_graphs import linear_graph
@@ -91,7 +91,7 @@ def test_a_usual_network_is_left_alone(
     assert equalizer.scaled == []
     old, new = (linear_graph(path, format_) for path in (files[format_].path, tmp_path / f"same.{format_}"))
     for one, other in zip(old.operators, new.operators, strict=True):
-        if one.kind is Kind.LAYER:
+        if one.kind is OperatorKind.LAYER:
             assert (old.rows(one) == new.rows(other)).all()
 
 

@@ -13,7 +13,7 @@ LEAST_SHARE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class RateTrial:
     """One rate that was tried: queries a second, whether the bound held, and the latency that it was held against."""
 
     rate: float
@@ -21,7 +21,7 @@ class Trial:
     latency_ms: float | None
 
 
-def highest_rate(attempt: Callable[[float], Trial], capacity: float, steps: int = STEPS) -> list[Trial]:
+def highest_rate(attempt: Callable[[float], RateTrial], capacity: float, steps: int = STEPS) -> list[RateTrial]:
     """Trials from the first to the last; the highest rate of those that passed is what was found, if any.
 
     ``capacity``: queries a second the model serves when it never waits; above it every line grows without end, so the
@@ -46,6 +46,6 @@ def highest_rate(attempt: Callable[[float], Trial], capacity: float, steps: int 
     return trials
 
 
-def best(trials: list[Trial]) -> Trial | None:
+def best(trials: list[RateTrial]) -> RateTrial | None:
     """The fastest trial that passed."""
     return max((trial for trial in trials if trial.passed), key=lambda trial: trial.rate, default=None)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.errors import GateError
-from edgekit.passes.fake_quantization.plan import Norm, Plan, plan_of, tensors_in
+from edgekit.passes.fake_quantization.plan import Norm, RoundingPlan, plan_of, tensors_in
 from edgekit.passes.fake_quantization.rounding import grid, rounded_activation, rounded_constant, rounded_weight
 from edgekit.passes.fake_quantization.walk import ATTENTION, PRODUCTS, RECURRENT, Walk
 
@@ -46,7 +46,7 @@ class FakeQuantized(nn.Module):
     def __init__(self, network: nn.Module, inputs: Sequence[Tensor], names: Sequence[str], freeze: int) -> None:
         super().__init__()
         self.network, self.names, self.freeze = network, tuple(names), freeze
-        self.plan: Plan = plan_of(network, inputs, names)
+        self.plan: RoundingPlan = plan_of(network, inputs, names)
         self._index = {name: k for k, name in enumerate(self.plan.points)}
         start = [self.plan.fixed.get(name, (0.0, 0.0)) for name in self.plan.points]
         self.register_buffer("ranges", torch.tensor(start, dtype=torch.float32).reshape(-1, 2))

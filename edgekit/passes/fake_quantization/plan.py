@@ -37,7 +37,7 @@ class Norm:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RoundingPlan:
     """What is rounded, by site.
 
     Attributes:
@@ -59,7 +59,7 @@ class Plan:
 
 
 @dataclass(slots=True)
-class _Made:
+class _Rounded:
     """An operation of the recorded forward: who reads what it made, and what it is made of."""
 
     site: str
@@ -71,7 +71,7 @@ class _Made:
     weight_is_constant: bool = True
 
 
-def plan_of(module: nn.Module, inputs: Sequence[Tensor], names: Sequence[str]) -> Plan:
+def plan_of(module: nn.Module, inputs: Sequence[Tensor], names: Sequence[str]) -> RoundingPlan:
     """The plan of ``module``, run in eval mode on example ``inputs`` called ``names``.
 
     Raises:
@@ -106,14 +106,14 @@ def plan_of(module: nn.Module, inputs: Sequence[Tensor], names: Sequence[str]) -
         points += [site, f"{site}.state"] if one.kind in RECURRENT else [site]
     fixed = {site: FIXED[made[site].kind] for site in points if site in made and made[site].kind in FIXED}
     constants = {site: one.constants for site, one in made.items() if one.constants}
-    return Plan(tuple(points), fixed, {k: v for k, v in folded.items() if v}, passed, weights, constants)
+    return RoundingPlan(tuple(points), fixed, {k: v for k, v in folded.items() if v}, passed, weights, constants)
 
 
-def _weighs(one: _Made) -> bool:
+def _weighs(one: _Rounded) -> bool:
     return one.kind in PRODUCTS or one.kind in RECURRENT or one.kind in ("embedding", "multi_head_attention_forward")
 
 
-def _folds(one: _Made, made: dict[str, _Made]) -> bool:
+def _folds(one: _Rounded, made: dict[str, _Rounded]) -> bool:
     """Whether all that a product makes goes into one batch norm whose statistics are kept."""
     if one.kind not in PRODUCTS or not one.weight_is_constant or len(one.readers) != 1:
         return False
@@ -121,7 +121,7 @@ def _folds(one: _Made, made: dict[str, _Made]) -> bool:
     return reader is not None and reader.norm is not None
 
 
-def _fuses(one: _Made, made: dict[str, _Made]) -> bool:
+def _fuses(one: _Rounded, made: dict[str, _Rounded]) -> bool:
     """Whether all that an operation makes goes into one activation that is fused into it."""
     reader = made.get(one.readers[0] or "") if len(one.readers) == 1 else None
     return (
@@ -136,7 +136,7 @@ class _Recorder(Walk):
 
     def __init__(self, module: nn.Module, inputs: Sequence[Tensor]) -> None:
         super().__init__(module)
-        self.made: dict[str, _Made] = {}
+        self.made: dict[str, _Rounded] = {}
         self._names = {id(t): n for n, t in [*module.named_parameters(), *module.named_buffers()]}
         self._alive: list[Tensor] = list(inputs)  # an id is that of one tensor as long as it is kept
         self._active = {id(value) for value in inputs}
@@ -163,8 +163,8 @@ class _Recorder(Walk):
                     self._maker[id(value)] = site
         return outputs
 
-    def _described(self, site: str, kind: str, args: Sequence[Any], named: Any, result: Tensor) -> _Made:
-        one = _Made(site, kind, floating=result.is_floating_point())
+    def _described(self, site: str, kind: str, args: Sequence[Any], named: Any, result: Tensor) -> _Rounded:
+        one = _Rounded(site, kind, floating=result.is_floating_point())
         if kind in PRODUCTS:
             weight = args[1] if len(args) > 1 else named.get("weight")
             one.weight_is_constant = id(weight) not in self._active

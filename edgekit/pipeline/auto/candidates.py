@@ -12,7 +12,7 @@ from edgekit.errors import EdgekitError, StorageError, UnreachableError
 from edgekit.options.quantize import QuantizeOptions
 from edgekit.passes.histogram import METHODS
 from edgekit.passes.schemes import scheme, schemes
-from edgekit.pipeline.auto.samples import Samples
+from edgekit.pipeline.auto.samples import JudgingSamples
 from edgekit.pipeline.auto.trial_store import TrialStore, Value
 from edgekit.pipeline.quantize.ranges import METHOD
 from edgekit.pipeline.quantize.run import quantize_on
@@ -48,7 +48,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class CandidateFile:
     """A candidate's file."""
 
     candidate: Candidate
@@ -83,7 +83,9 @@ def mixed_candidate(failed: Candidate) -> list[Candidate]:
     return [replace(failed, mixed=True)] if failed.scheme == "int8" else []
 
 
-def make(candidate: Candidate, samples: Samples, options: QuantizeOptions, store: TrialStore) -> Made | str:
+def make(
+    candidate: Candidate, samples: JudgingSamples, options: QuantizeOptions, store: TrialStore
+) -> CandidateFile | str:
     """The candidate's file, or why it could not be made. Made once, however often the run is begun.
 
     Raises:
@@ -92,7 +94,7 @@ def make(candidate: Candidate, samples: Samples, options: QuantizeOptions, store
     """
     if candidate.is_float:
         path = candidate.parent.path
-        return Made(candidate, candidate.parent, sha256_model(path), size_bytes(path))
+        return CandidateFile(candidate, candidate.parent, sha256_model(path), size_bytes(path))
     place = store.folder / f"{candidate.name.replace(' ', '-')}.{candidate.parent.format}"
     key = f"make {candidate.name}"
     if candidate.mixed:
@@ -103,10 +105,12 @@ def make(candidate: Candidate, samples: Samples, options: QuantizeOptions, store
     if not place.exists() or sha256_file(place) != row["sha256"]:  # somebody tidied up
         store.forget(key)
         return make(candidate, samples, options, store)
-    return Made(candidate, open_artifact(place), row["sha256"], row["bytes"], tuple(row["notes"]))
+    return CandidateFile(candidate, open_artifact(place), row["sha256"], row["bytes"], tuple(row["notes"]))
 
 
-def _making(candidate: Candidate, place: Path, samples: Samples, options: QuantizeOptions) -> Callable[[], Value]:
+def _making(
+    candidate: Candidate, place: Path, samples: JudgingSamples, options: QuantizeOptions
+) -> Callable[[], Value]:
     def work() -> Value:
         log.info("making %s", candidate.name)
         asked = QuantizeOptions(

@@ -23,7 +23,7 @@ FORMATS = (Format.ONNX, Format.TFLITE)
 
 
 @dataclass(frozen=True)
-class Given:
+class FloatSource:
     """What was named: ``files`` of different formats, or the one network ``source`` to be exported.
 
     Attributes:
@@ -46,7 +46,7 @@ class Given:
         return tuple(str(f) for f in FORMATS) if self.source else tuple(str(a.format) for a in self.files)
 
 
-def read_given(models: Sequence[str | Path], factory: str | None = None) -> Given:
+def float_source(models: Sequence[str | Path], factory: str | None = None) -> FloatSource:
     """Checks what was named: one network, or float files of one network in different formats.
 
     Raises:
@@ -72,12 +72,12 @@ def read_given(models: Sequence[str | Path], factory: str | None = None) -> Give
             raise UsageError(f"{twin.path} and {model} are both .{artifact.format}; give one file of each format")
         files.append(artifact)
     _check_one_network(files)
-    return Given(
+    return FloatSource(
         tuple(files), None, files[0].path.stem, tuple(sha256_model(file.path) for file in files), files[0].card
     )
 
 
-def float_files(given: Given, store: TrialStore, notes: list[str]) -> tuple[Artifact, ...]:
+def float_files(given: FloatSource, store: TrialStore, notes: list[str]) -> tuple[Artifact, ...]:
     """The float files, exported where a network was named. A format that it cannot be had in is noted.
 
     Raises:
@@ -100,7 +100,7 @@ def float_files(given: Given, store: TrialStore, notes: list[str]) -> tuple[Arti
     return tuple(made)
 
 
-def _exporting(given: Given, format_: str, folder: Path) -> Callable[[], Value]:
+def _exporting(given: FloatSource, format_: str, folder: Path) -> Callable[[], Value]:
     def work() -> Value:
         from edgekit.pipeline.export import export
 
@@ -118,13 +118,13 @@ def _exporting(given: Given, format_: str, folder: Path) -> Callable[[], Value]:
     return work
 
 
-def _network(source: str, factory: str | None) -> Given:
+def _network(source: str, factory: str | None) -> FloatSource:
     from edgekit.models.checkpoint import weights_sha256
     from edgekit.source import resolve
 
     network: Network = resolve(source, factory=factory)
     weights = network.card.source_sha256 or weights_sha256(network.module.state_dict())
-    return Given((), source, network.name, (source, weights), network.card, factory)
+    return FloatSource((), source, network.name, (source, weights), network.card, factory)
 
 
 def _check_one_network(files: Sequence[Artifact]) -> None:

@@ -27,9 +27,9 @@ from edgekit.pipeline.auto.candidates import (
 from edgekit.pipeline.auto.checks import SECONDS, device_of, of_auto, place_of, target_of
 from edgekit.pipeline.auto.choice import FINALISTS, drop_slower, far_off, pick, shortest_float, undecided
 from edgekit.pipeline.auto.judge import quality_of
-from edgekit.pipeline.auto.parents import Given, float_files, read_given
+from edgekit.pipeline.auto.parents import FloatSource, float_files, float_source
 from edgekit.pipeline.auto.publish import Choice, publish
-from edgekit.pipeline.auto.samples import Samples, real_samples, take_samples
+from edgekit.pipeline.auto.samples import JudgingSamples, real_samples, take_samples
 from edgekit.pipeline.auto.timing import FAR_OFF, Inputs, compared, failed, fill_in, match, shortest_ms
 from edgekit.pipeline.auto.trial import Trial
 from edgekit.pipeline.auto.trial_store import TrialStore, Value
@@ -61,7 +61,7 @@ def auto(options: QuantizeOptions) -> AutoResult:
     options = of_auto(options)
     device = device_of(options)
     models = options.models if isinstance(options.models, tuple) else (options.models,)
-    named = read_given(list(models), options.factory)
+    named = float_source(list(models), options.factory)
     target = target_of(options.out, named.formats)
     parents = {file.path.resolve() for file in named.files}
     for format_ in named.formats:
@@ -78,7 +78,7 @@ def auto(options: QuantizeOptions) -> AutoResult:
         return _Auto(named, device, options, samples, store).result(target)
 
 
-def _identity(named: Given, options: QuantizeOptions, device: DeviceSpec, samples: Samples) -> Value:
+def _identity(named: FloatSource, options: QuantizeOptions, device: DeviceSpec, samples: JudgingSamples) -> Value:
     """All that a trial depends on. What only decides (the limit of the drop) changes no trial; a factory counts by the
     weights and the card of the network."""
     found = environment()
@@ -113,10 +113,10 @@ def _told_when_interrupted(store: TrialStore) -> Iterator[None]:
 class _Auto:
     """One run: what was given, and what is found on the way."""
 
-    named: Given
+    named: FloatSource
     device: DeviceSpec
     options: QuantizeOptions
-    samples: Samples
+    samples: JudgingSamples
     store: TrialStore
     trials: list[Trial] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

@@ -26,7 +26,7 @@ _LOOKED_AT = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Samples:
+class JudgingSamples:
     """``fit``: ranges are found on these. ``choose``: candidates are judged on these. ``report``: the result says these
     figures; a choice is held to its limit there, and none is made."""
 
@@ -50,7 +50,7 @@ class Samples:
         return digest.hexdigest()
 
 
-def take_samples(data: str, card: Card | None, limit: int | None) -> Samples:
+def take_samples(data: str, card: Card | None, limit: int | None) -> JudgingSamples:
     """Splits ``data``: part of train to judge on, the rest of train for ranges, test for the figures.
 
     Raises:
@@ -62,7 +62,7 @@ def take_samples(data: str, card: Card | None, limit: int | None) -> Samples:
     if not measurable(test, card):
         raise DataError(f"{test.label} does not say what is right (no labels or values), so no candidate can be judged")
     if train is test:
-        return Samples(train, test, test, (*notes, "the choice saw these samples, too: its figures flatter it"))
+        return JudgingSamples(train, test, test, (*notes, "the choice saw these samples, too: its figures flatter it"))
     count = min(MOST if limit is None else limit, max(len(train) // 2, 1))
     rest, judged = split_indices(len(train), train.labels, count / len(train), _SEED)
     choose = stratified(train.subset(judged), count)  # the split gives every class one at least
@@ -71,7 +71,7 @@ def take_samples(data: str, card: Card | None, limit: int | None) -> Samples:
             f"the {len(choose)} samples of {choose.label} that candidates are judged on do not say what is right (an "
             "anomaly detector needs both kinds there); give data whose train split does, or a larger --limit"
         )
-    return Samples(train.subset(rest), choose, test, tuple(notes))
+    return JudgingSamples(train.subset(rest), choose, test, tuple(notes))
 
 
 def real_samples(parents: Sequence[Artifact], samples: Dataset, folder: Path) -> dict[Format, str]:

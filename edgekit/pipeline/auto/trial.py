@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgekit.pipeline.auto.candidates import Candidate, Made
+from edgekit.pipeline.auto.candidates import Candidate, CandidateFile
 from edgekit.pipeline.auto.ways import Way
 from edgekit.results.compare import Comparison
 from edgekit.results.eval import Evaluation
@@ -25,7 +25,7 @@ class Trial:
     """
 
     candidate: Candidate
-    made: Made | None = None
+    made: CandidateFile | None = None
     way: Way | None = None
     shortest_ms: float | None = None
     stage: str = ""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.artifact import contract_of, sha256_model, size_bytes
-from edgekit.bench.clock import Block, WarmupRule
+from edgekit.bench.clock import TimedBlock, WarmupRule
 from edgekit.bench.result import CellResult, Setting
 from edgekit.bench.session import Taken
 from edgekit.bench.shapes import Shapes, batch_of, free_dims
@@ -70,7 +70,7 @@ class Replica:
     feed: Feed
     runs: int = 1
 
-    def time_block(self, *, warmup: WarmupRule, min_runs: int, min_ns: int, max_ns: int) -> Block:
+    def time_block(self, *, warmup: WarmupRule, min_runs: int, min_ns: int, max_ns: int) -> TimedBlock:
         """Timed calls in the worker; see :func:`edgekit.bench.clock.time_calls`."""
         limits = {"min_runs": min_runs, "min_ns": min_ns, "max_ns": max_ns}
         return self.client.time_block(self.feed, warmup=warmup, repeat=self.runs, **limits)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.bench.noisefloor import state_folder
-from edgekit.bench.schedule import Plan
+from edgekit.bench.schedule import BlockPlan
 from edgekit.bench.session import TakenBlock
 from edgekit.documents import typed
 from edgekit.errors import EdgekitError, InputError
@@ -47,7 +47,7 @@ class Part:
     def generation(self) -> int:
         return self.journal.generation
 
-    def begin(self, chosen: Plan) -> Plan:
+    def begin(self, chosen: BlockPlan) -> BlockPlan:
         """See :class:`edgekit.bench.session.Keeper`."""
         return self.journal.begin(self, chosen)
 
@@ -79,7 +79,7 @@ class Journal:
 
     def __init__(self, path: Path, what: Mapping[str, Any], resume: bool | None = None) -> None:
         self.path = path
-        self._plans: dict[str, tuple[Plan, Any]] = {}
+        self._plans: dict[str, tuple[BlockPlan, Any]] = {}
         self._blocks: dict[tuple[str, int, int], TakenBlock] = {}
         self._runs: dict[tuple[str, int, int], ToolRun] = {}
         self._writing = threading.RLock()
@@ -100,7 +100,7 @@ class Journal:
         """Where one machine keeps its blocks. Its blocks of an interrupted run count if ``settings`` are the same."""
         return Part(self, name, places, json.loads(json.dumps(settings)))
 
-    def begin(self, part: Part, chosen: Plan) -> Plan:
+    def begin(self, part: Part, chosen: BlockPlan) -> BlockPlan:
         """The plan that ``part`` goes on with, else ``chosen``, which is written down."""
         with self._writing:
             if not self.begun and self._log is not None:
@@ -212,7 +212,7 @@ class _Row:
     part: str = ""
     cell: int = 0
     place: int = 0
-    plan: Plan | None = None
+    plan: BlockPlan | None = None
     cells: Any = None
     samples_ns: list[int] | None = None
     owner: str | int = ""

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from edgekit.bench.clock import Samples, WarmupRule
-from edgekit.bench.scenario.search import Trial, best, highest_rate
-from edgekit.bench.schedule import MIN_SAMPLES, Plan, first_warmup
+from edgekit.bench.scenario.search import RateTrial, best, highest_rate
+from edgekit.bench.schedule import MIN_SAMPLES, BlockPlan, first_warmup
 from edgekit.bench.session import Session, Taken, TakenBlock
 from edgekit.errors import DeviceError, EdgekitError
 from edgekit.options.bench import BenchOptions
@@ -45,9 +45,9 @@ class _Pass:
     latency_ns: Samples
     service_ns: Samples
 
-    def passes(self, bound_ms: float) -> Trial:
+    def passes(self, bound_ms: float) -> RateTrial:
         latency = Latency(self.latency_ns).percentile_ms(PERCENT)
-        return Trial(self.rate, self.given_up == 0 and latency is not None and latency <= bound_ms, latency)
+        return RateTrial(self.rate, self.given_up == 0 and latency is not None and latency <= bound_ms, latency)
 
 
 def under_load(cells: Sequence[Cell], options: BenchOptions) -> tuple[Session, list[Mapping[str, Any]]]:
@@ -68,7 +68,7 @@ def under_load(cells: Sequence[Cell], options: BenchOptions) -> tuple[Session, l
         taken.append(record)
         extras.append(extra)
     nothing = WarmupRule(0, 0, 0)
-    plan = Plan(rounds=1, block_ns=int(options.seconds * 1e9), max_block_ns=0, min_runs=1, rewarm=nothing)
+    plan = BlockPlan(rounds=1, block_ns=int(options.seconds * 1e9), max_block_ns=0, min_runs=1, rewarm=nothing)
     return Session(tuple(taken), plan, (tuple(range(len(cells))),)), extras
 
 
@@ -103,10 +103,10 @@ def _search(cell: Cell, options: BenchOptions) -> tuple[_Pass, dict[str, Any]]:
     capacity = 1000 / service_ms
     needed_s = SUPPORTED_SAMPLES[PERCENT] * 1.1
 
-    def attempt(rate: float) -> Trial:
+    def attempt(rate: float) -> RateTrial:
         seconds = max(options.seconds * TRIAL_SHARE, needed_s / rate)
         if seconds > MOST_SECONDS * options.seconds:
-            return Trial(rate, False, None)
+            return RateTrial(rate, False, None)
         found = _serve(cell, options, rate, int(seconds * 1e9), give_up_ns=int(10e6 * bound), seed=options.seed + 1)
         return found.passes(bound)
 

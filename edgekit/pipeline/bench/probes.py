@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.artifact import contract_of
-from edgekit.bench.clock import Block, WarmupRule
+from edgekit.bench.clock import TimedBlock, WarmupRule
 from edgekit.bench.compare import compare_paired
 from edgekit.bench.session import Timed, time_interleaved
 from edgekit.data.seeded import seeded_feed
@@ -33,7 +33,7 @@ class _Side:
     client: WorkerClient
     feed: Feed
 
-    def time_block(self, *, warmup: WarmupRule, min_runs: int, min_ns: int, max_ns: int) -> Block:
+    def time_block(self, *, warmup: WarmupRule, min_runs: int, min_ns: int, max_ns: int) -> TimedBlock:
         replica = Replica(self.client, self.feed)
         return replica.time_block(warmup=warmup, min_runs=min_runs, min_ns=min_ns, max_ns=max_ns)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.artifact import sha256_model
-from edgekit.bench.schedule import MOST_ROUNDS, Plan
+from edgekit.bench.schedule import MOST_ROUNDS, BlockPlan
 from edgekit.documents import typed
 from edgekit.errors import InputError, UsageError
 from edgekit.options.base import flag_of, option_fields
@@ -28,7 +28,7 @@ class Replay:
     """
 
     keywords: Mapping[str, Any]
-    plans: Mapping[tuple[str, ...], Plan]
+    plans: Mapping[tuple[str, ...], BlockPlan]
 
 
 def read_replay(options: BenchOptions) -> Replay:
@@ -68,10 +68,10 @@ def read_replay(options: BenchOptions) -> Replay:
     return Replay(keywords, plans)
 
 
-def _plans(machines: Sequence[Machine]) -> Iterator[tuple[tuple[str, ...], Plan]]:
+def _plans(machines: Sequence[Machine]) -> Iterator[tuple[tuple[str, ...], BlockPlan]]:
     for machine in machines:
         if machine.timing.plan is not None and machine.timing.rounds is not None:
-            plan = typed(Plan, machine.timing.plan, "its machine.plan")
+            plan = typed(BlockPlan, machine.timing.plan, "its machine.plan")
             yield machine.devices, replace(plan, rounds=min(machine.timing.rounds, MOST_ROUNDS))
 
 

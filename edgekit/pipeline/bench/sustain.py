@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.bench.clock import Block, WarmupRule, now_ns
+from edgekit.bench.clock import TimedBlock, WarmupRule, now_ns
 from edgekit.bench.scenario.drift import FEWEST, change_point
 from edgekit.pipeline.bench.cell import Cell
 from edgekit.results.measures import Change, Sustain, Window
@@ -58,7 +58,7 @@ def sustain(cell: Cell, seconds: float) -> Sustain:
     )
 
 
-def _window(at_s: float, block: Block, state: dict[str, Any]) -> Window:
+def _window(at_s: float, block: TimedBlock, state: dict[str, Any]) -> Window:
     samples = block.samples_ns
     latency = Latency(samples)
     return Window(

@@ -14,7 +14,7 @@ from typing import Any
 from edgekit.bench.clock import now_ns
 from edgekit.bench.compare import check_comparable
 from edgekit.bench.environment import usable_cores
-from edgekit.bench.schedule import Plan
+from edgekit.bench.schedule import BlockPlan
 from edgekit.bench.session import Session, Taken, time_interleaved
 from edgekit.errors import DeviceError, InputError, UsageError
 from edgekit.options.bench import BenchOptions
@@ -48,7 +48,7 @@ class Order:
     options: BenchOptions
     journal: Journal | None = None
     baseline: Sequence[Entry] | None = None
-    plans: Mapping[tuple[str, ...], Plan] | None = None
+    plans: Mapping[tuple[str, ...], BlockPlan] | None = None
     alone: bool = True
 
 
@@ -140,7 +140,7 @@ def _part(journal: Journal | None, devices: Sequence[str], cells: Sequence[Cell]
     return journal.part("+".join(devices), [cell.plan.number for cell in cells], settings)
 
 
-def _fixed(plans: Mapping[tuple[str, ...], Plan] | None, devices: Sequence[str]) -> Plan | None:
+def _fixed(plans: Mapping[tuple[str, ...], BlockPlan] | None, devices: Sequence[str]) -> BlockPlan | None:
     """The plan of the run that is repeated.
 
     Raises:

@@ -18,7 +18,7 @@ from typing import Final
 from edgekit.artifact import onnx_parts, sha256_file, sha256_model, size_bytes
 from edgekit.bench.clock import WarmupRule
 from edgekit.bench.result import Setting
-from edgekit.bench.schedule import Plan, orders
+from edgekit.bench.schedule import BlockPlan, orders
 from edgekit.bench.session import Session, Taken
 from edgekit.bench.toolresult import ToolResult
 from edgekit.bench.tools import Tool, last_words, tool_of
@@ -146,7 +146,7 @@ def time_with_tools(devices: Sequence[str], plans: Sequence[CellPlan], asked: Or
     cells = [ToolCell(plan, *_tool_for(plan, options)) for plan in plans]
     order = orders(len(cells), max(options.workers or FEWEST, 2), options.seed)
     block_ns = int(options.seconds / len(order) * 1e9)
-    chosen = Plan(len(order), block_ns, 0, 1, WarmupRule(0, 0, 0))
+    chosen = BlockPlan(len(order), block_ns, 0, 1, WarmupRule(0, 0, 0))
     note("loading", 0, len(cells))
     lease = _lease(spec, 2 * options.seconds * len(plans) + START_S, note)
     try:

@@ -10,7 +10,7 @@ from safetensors.torch import save
 
 from edgekit.passes.macs import layer_macs
 from edgekit.passes.prune_channels import examples
-from edgekit.pipeline.prune.trial import Trial
+from edgekit.pipeline.prune.trial import PruneTrial
 from edgekit.results.eval import drop
 from edgekit.results.train import CheckpointFile, Counts, MacsChange, PruneQuality, PruneResult, Sparsity
 from edgekit.types import Network, Quality, Step
@@ -19,7 +19,7 @@ from edgekit.types import Network, Quality, Step
 def result_of(
     file: CheckpointFile,
     parent: Network,
-    trial: Trial,
+    trial: PruneTrial,
     step: Step,
     before: Quality | None,
     candidates: Sequence[Mapping[str, Any]],
@@ -44,7 +44,7 @@ def result_of(
     )
 
 
-def _quality(before: Quality | None, trial: Trial) -> PruneQuality | None:
+def _quality(before: Quality | None, trial: PruneTrial) -> PruneQuality | None:
     if before is None or trial.after_pruning is None:
         return None
     last = trial.after_finetuning or trial.after_pruning

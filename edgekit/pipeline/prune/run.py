@@ -19,7 +19,7 @@ from edgekit.pipeline.finetune import fitted_to
 from edgekit.pipeline.prune.checks import check
 from edgekit.pipeline.prune.result import result_of
 from edgekit.pipeline.prune.search import amount_for_latency, amount_for_macs, trial_within_drop
-from edgekit.pipeline.prune.trial import Job, Trial, measured, run_trial
+from edgekit.pipeline.prune.trial import Job, PruneTrial, measured, run_trial
 from edgekit.pipeline.train import SUFFIX, checkpoint_path
 from edgekit.results.eval import drop
 from edgekit.results.train import CheckpointFile, PruneResult
@@ -62,7 +62,7 @@ def prune(options: PruneOptions) -> PruneResult:
     return result_of(written, network, trial, step, before, candidates)
 
 
-def _made(job: Job, before: Quality | None, place: Path) -> tuple[Trial, list[Mapping[str, Any]]]:
+def _made(job: Job, before: Quality | None, place: Path) -> tuple[PruneTrial, list[Mapping[str, Any]]]:
     """The trial that keeps the budget, written to ``place``, and the candidates looked at for it."""
     options, amount = job.options, job.schedule.amount
     found: list[Mapping[str, Any]] = []

@@ -14,7 +14,7 @@ from edgekit.models.checkpoint import save_checkpoint
 from edgekit.passes.methods import Structured
 from edgekit.pipeline.bench import bench
 from edgekit.pipeline.export import export
-from edgekit.pipeline.prune.trial import Job, Trial, pass_of, run_trial
+from edgekit.pipeline.prune.trial import Job, PruneTrial, pass_of, run_trial
 from edgekit.results.eval import drop
 from edgekit.types import Network, Quality
 
@@ -82,14 +82,14 @@ def amount_for_latency(job: Job, target: float) -> tuple[float, Found]:
     return bisected(lambda amount: time_of(amount) <= target, 0.0, high, TIMED, least=True), found
 
 
-def trial_within_drop(job: Job, before: Quality, limit: float, place: Path) -> tuple[Trial, Found]:
+def trial_within_drop(job: Job, before: Quality, limit: float, place: Path) -> tuple[PruneTrial, Found]:
     """The trial of the largest amount whose quality, after its fine-tuning, is within ``limit`` of ``before``.
 
     Raises:
         GateError: not even the smallest amount tried is.
     """
     found: Found = []
-    best: list[Trial] = []
+    best: list[PruneTrial] = []
     work = place.with_name(f"{place.stem}.try{place.suffix}")
     keep = place.with_name(f"{place.stem}.best{place.suffix}")
 
@@ -123,7 +123,7 @@ def trial_within_drop(job: Job, before: Quality, limit: float, place: Path) -> t
         work.unlink(missing_ok=True)
         keep.unlink(missing_ok=True)
     (trial,) = best
-    return Trial(place, *(getattr(trial, name) for name in Trial.__dataclass_fields__ if name != "path")), [
+    return PruneTrial(place, *(getattr(trial, name) for name in PruneTrial.__dataclass_fields__ if name != "path")), [
         {name: value for name, value in row.items() if name != "choice"} for row in found
     ]
 

@@ -21,7 +21,7 @@ from edgekit.data import Dataset, open_data
 from edgekit.errors import GateError, InputError, UsageError
 from edgekit.models.checkpoint import save_checkpoint, weights_sha256
 from edgekit.models.family import Hyperparameters
-from edgekit.models.samples import Samples
+from edgekit.models.samples import TrainingSamples
 from edgekit.models.weight_norm import without_weight_norms
 from edgekit.options.prune import PruneOptions
 from edgekit.passes.base import Pass, with_params
@@ -66,7 +66,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Trial:
+class PruneTrial:
     """One pruned network; ``step`` is the pruning as a whole."""
 
     path: Path
@@ -83,7 +83,7 @@ class Trial:
         return self.after_finetuning or self.after_pruning
 
 
-def run_trial(job: Job, amount: float, place: Path) -> Trial:
+def run_trial(job: Job, amount: float, place: Path) -> PruneTrial:
     """Prunes ``job.network`` by ``amount`` and writes ``place``, once all steps are done.
 
     Stopped in a later step, the same call goes on from the last finished one.
@@ -119,7 +119,7 @@ def run_trial(job: Job, amount: float, place: Path) -> Trial:
         os.replace(works[-1], place)
         for work in works[:-1]:
             work.unlink(missing_ok=True)
-    return Trial(place, network, _whole(first, network, amount), after, tuned, fit, notes)
+    return PruneTrial(place, network, _whole(first, network, amount), after, tuned, fit, notes)
 
 
 def _share(job: Job, amount: float, k: int) -> float:
@@ -146,7 +146,7 @@ def _inputs(job: Job, network: Network, plan: Hyperparameters) -> Sequence[Tenso
     if job.samples is None or network.task.kind == "generation":
         return None
     picked = np.linspace(0, len(job.samples) - 1, min(FEED, len(job.samples))).astype(np.int64)
-    loader = Samples(network, job.samples.subset(picked), replace(plan, validation=0.0))
+    loader = TrainingSamples(network, job.samples.subset(picked), replace(plan, validation=0.0))
     return [next(loader.held_batches(FEED))[0]]
 
 
@@ -225,7 +225,7 @@ def gradients_of(network: Network, samples: Dataset, options: Hyperparameters) -
     ).eval()  # statistics and dropout as they are when it is used
     for parameter in module.parameters():
         parameter.requires_grad_(True)
-    loader = Samples(network, samples, options)
+    loader = TrainingSamples(network, samples, options)
     total: dict[str, Tensor] = {}
     count = 0
     for inputs, targets in loader.batches(0, options):

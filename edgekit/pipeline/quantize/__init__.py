@@ -7,6 +7,6 @@ costs by itself (plan, mixed), what it has to be (gates, floor), the order of al
 from edgekit.pipeline.quantize.run import plan_mixed as plan_mixed
 from edgekit.pipeline.quantize.run import plan_quantize as plan_quantize
 from edgekit.pipeline.quantize.run import quantize_one as quantize_one
-from edgekit.pipeline.quantize.samples import SAMPLES as SAMPLES
+from edgekit.pipeline.quantize.samples import CALIBRATION_SAMPLES as CALIBRATION_SAMPLES
 from edgekit.results.quantize import QuantizePlan as QuantizePlan
 from edgekit.results.quantize import QuantizeResult as QuantizeResult

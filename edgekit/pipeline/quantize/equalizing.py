@@ -23,7 +23,7 @@ from edgekit.quality.integer_selftest import SEED
 from edgekit.types import Array, Artifact, Feed, Signature
 
 log = logging.getLogger("edgekit")
-SAMPLES = 64
+EQUALIZING_SAMPLES = 64
 """Calibration samples on which channels are observed, and both int8 files are compared with the float one."""
 BETTER = 0.9
 """Largest error with equalizing, as a share of the one without, for it to be used: less is within the noise of so few
@@ -67,7 +67,7 @@ def equalized(
     if options.scheme != "int8" or fit is None or not found_here:
         return given
     parent = given.artifact
-    some = stratified(fit, min(SAMPLES, options.samples or SAMPLES), SEED)
+    some = stratified(fit, min(EQUALIZING_SAMPLES, options.samples or EQUALIZING_SAMPLES), SEED)
     feeds = tuple(calibration_feeds(parent, some, signature))
     equalizer, target = Equalize(feeds), folder / f"equalized.{parent.format}"
     try:

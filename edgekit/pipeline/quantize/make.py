@@ -24,8 +24,8 @@ from edgekit.pipeline.quantize.gates import is_timed
 from edgekit.pipeline.quantize.kernels import KernelPlan, plan_kernels
 from edgekit.pipeline.quantize.measure import Measured, measure
 from edgekit.pipeline.quantize.ranges import find_ranges
-from edgekit.pipeline.quantize.samples import Samples, calibration_feeds
-from edgekit.pipeline.quantize.saturating import SAMPLES, isa_of, reduce_range_where_saturating
+from edgekit.pipeline.quantize.samples import DividedSamples, calibration_feeds
+from edgekit.pipeline.quantize.saturating import SATURATION_SAMPLES, isa_of, reduce_range_where_saturating
 from edgekit.quality.account import Account, account
 from edgekit.quality.anomaly import refit_threshold
 from edgekit.quality.as_app import refusing
@@ -52,7 +52,7 @@ class Work:
 
     parent: Artifact
     options: QuantizeOptions
-    samples: Samples
+    samples: DividedSamples
     before: Measured
     source: Artifact
     ranges: Calibration | None = None
@@ -67,7 +67,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Made:
+class QuantizedFile:
     """A quantized file that is not published yet, by ``quantizer``. ``notes``: what is to know of this file alone."""
 
     path: Path
@@ -78,13 +78,13 @@ class Made:
     notes: tuple[str, ...]
     quantizer: Pass
 
-    def with_notes(self, notes: tuple[str, ...]) -> Made:
+    def with_notes(self, notes: tuple[str, ...]) -> QuantizedFile:
         """A copy that says more, on its card, too."""
         card = replace(self.card, notes=(*self.card.notes, *notes))
         return replace(self, notes=(*self.notes, *notes), card=card)
 
 
-def prepare(parent: Artifact, options: QuantizeOptions, samples: Samples, folder: Path) -> Work:
+def prepare(parent: Artifact, options: QuantizeOptions, samples: DividedSamples, folder: Path) -> Work:
     """Measures the float file, finds its ranges, and the float file that is quantized by them.
 
     Args:
@@ -137,7 +137,7 @@ def _request(work: Work, keep: frozenset[str] = frozenset(), ranges: Calibration
     return SchemeRequest(work.parent, ranges, options.integer_io, options.stateful, keep, kernels, plan.products)
 
 
-def make(work: Work, target: Path, keep: Collection[str] = (), why: Mapping[str, str] | None = None) -> Made:
+def make(work: Work, target: Path, keep: Collection[str] = (), why: Mapping[str, str] | None = None) -> QuantizedFile:
     """The file with all operators but those of ``keep`` quantized, and its card but for how it compares to its parent.
 
     Args:
@@ -151,7 +151,7 @@ def make(work: Work, target: Path, keep: Collection[str] = (), why: Mapping[str,
     result = quantizer.run(work.source, PassContext(target))
     notes = work.notes
     if isinstance(quantizer, quantize_onnx.QuantizeOnnx) and options.scheme == "int8" and work.samples.fit:
-        some = calibration_feeds(work.source, stratified(work.samples.fit, SAMPLES, SEED), signature)
+        some = calibration_feeds(work.source, stratified(work.samples.fit, SATURATION_SAMPLES, SEED), signature)
         isa = isa_of(options.device)
         with refusing("the compressed file"):
             quantizer, result, said = reduce_range_where_saturating(quantizer, work.source, result, some, isa)
@@ -172,7 +172,7 @@ def make(work: Work, target: Path, keep: Collection[str] = (), why: Mapping[str,
     integers = work.scheme.computes_on_integers or found.integer_operators > 0
     card = replace(card, quality=quality, selftest=selftest_of(after.outputs, integers, output_steps(unpublished)))
     write_card(target, card)
-    return Made(target, card, after, found, step, notes[len(work.notes) :], quantizer)
+    return QuantizedFile(target, card, after, found, step, notes[len(work.notes) :], quantizer)
 
 
 def _keeping(work: Work) -> Artifact:

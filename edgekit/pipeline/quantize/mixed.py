@@ -12,7 +12,7 @@ from edgekit.errors import ModelError
 from edgekit.options.quantize import INTEGERS_ONLY, QuantizeOptions
 from edgekit.passes.calibration_checks import listed
 from edgekit.passes.operators import check_names, named, operators
-from edgekit.pipeline.quantize.make import Made, Work, make
+from edgekit.pipeline.quantize.make import QuantizedFile, Work, make
 from edgekit.pipeline.quantize.plan import load_plan, reasons
 from edgekit.pipeline.quantize.proof import Proof, prove
 from edgekit.quality.fidelity import Fidelity, Floor
@@ -22,7 +22,7 @@ from edgekit.results.quantize import MixedPlan, Sensitivity
 from edgekit.types import Artifact
 
 log = logging.getLogger("edgekit")
-SAMPLES = 4
+SENSITIVITY_SAMPLES = 4
 """Samples on which an operator is tried by itself: of each the parent runs once an operator."""
 SURE_DB = 15.0
 """By how much an operator has to be above its floor on the first of them not to be tried on the others."""
@@ -30,7 +30,7 @@ MARGIN_DB = 1.0
 """By how much the simulation has to be above the floor for its choice to be tried: it was within 0.1 dB of the file,
 but for operators that round inside."""
 
-Attempt = tuple[MixedPlan | None, Made, Proof]
+Attempt = tuple[MixedPlan | None, QuantizedFile, Proof]
 
 
 def whole(work: Work, target: Path) -> Attempt:
@@ -93,7 +93,7 @@ def given_plan(artifact: Artifact, options: QuantizeOptions) -> MixedPlan | None
 
 def ranked(work: Work, proof: Proof) -> MixedPlan:
     """What every operator on integers costs by itself, simulated; those without weights as well. Worst first."""
-    calls = proof.calls[:SAMPLES]
+    calls = proof.calls[:SENSITIVITY_SAMPLES]
     with Simulation(proof.pair, calls) as simulation:
         log.info("what each of %d operators costs by itself", len(simulation.integers))
         own = Floor(work.scheme.floor_db)
@@ -127,7 +127,7 @@ def _attempt(work: Work, target: Path, plan: MixedPlan) -> Attempt:
     return plan, made, prove(work, made)
 
 
-def _holds(work: Work, made: Made, proof: Proof) -> bool:
+def _holds(work: Work, made: QuantizedFile, proof: Proof) -> bool:
     """Whether a file is good enough: by labels where a drop is allowed, by the floor where none is, or it was asked."""
     allowed = _loss_allowed(work, made)
     if allowed is None or work.options.min_snr is not None:
@@ -135,7 +135,7 @@ def _holds(work: Work, made: Made, proof: Proof) -> bool:
     return allowed
 
 
-def _loss_allowed(work: Work, made: Made) -> bool | None:
+def _loss_allowed(work: Work, made: QuantizedFile) -> bool | None:
     """Whether ``max_drop`` holds; None where there is no limit, or nothing to measure it on."""
     limit, before, after = work.options.max_drop, work.before.quality, made.after.quality
     return None if limit is None or before is None or after is None else drop(before, after) <= limit
@@ -147,7 +147,7 @@ def _wanted(proof: Proof) -> Floor:
 
 def _fewest(proof: Proof, order: Sequence[str], floor: Floor, least: int) -> int:
     """How many of the worst operators, ``least`` or more, stay in float for the simulation to reach the floor."""
-    with Simulation(proof.pair, proof.calls[:SAMPLES]) as simulation:
+    with Simulation(proof.pair, proof.calls[:SENSITIVITY_SAMPLES]) as simulation:
         numbers = {proof.pair.operators[number].name: number for number in simulation.integers}
 
         def reaches(count: int) -> bool:

@@ -13,7 +13,7 @@ from edgekit.devices import open_runner
 from edgekit.errors import ParityError, QualityError
 from edgekit.leftovers import scratch_folder
 from edgekit.passes.pairs import pair_of, prepared_bytes, without_reset
-from edgekit.pipeline.quantize.make import Made, Work
+from edgekit.pipeline.quantize.make import QuantizedFile, Work
 from edgekit.pipeline.quantize.samples import held_feeds
 from edgekit.quality.arithmetic import compare, first_not_finite
 from edgekit.quality.as_app import Call, NotFiniteError, run_as_app
@@ -55,7 +55,7 @@ class Proof:
         return self.fidelity.figures(gate)
 
 
-def prove(work: Work, made: Made) -> Proof:
+def prove(work: Work, made: QuantizedFile) -> Proof:
     """Runs ``made`` as an app does, beside its parent, and then operator by operator.
 
     Raises:

@@ -18,7 +18,7 @@ from edgekit.passes.histogram import METHODS
 from edgekit.passes.observe import calibrate
 from edgekit.passes.transfer import transfer
 from edgekit.pipeline.learned_ranges import Learned, learned_in
-from edgekit.pipeline.quantize.samples import SAMPLES, calibration_feeds, is_whole
+from edgekit.pipeline.quantize.samples import CALIBRATION_SAMPLES, calibration_feeds, is_whole
 from edgekit.quality.integer_selftest import SEED
 from edgekit.types import Artifact, Feed, Signature
 
@@ -88,4 +88,4 @@ def _completed(learned: Learned, artifact: Artifact, signature: Signature, feeds
 
 
 def _chosen(fit: Dataset, options: QuantizeOptions) -> Dataset:
-    return stratified(fit, options.samples or SAMPLES, SEED)
+    return stratified(fit, options.samples or CALIBRATION_SAMPLES, SEED)

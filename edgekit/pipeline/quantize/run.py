@@ -19,10 +19,10 @@ from edgekit.outputs import publishing
 from edgekit.pipeline.quantize.checks import check_options, of_one_scheme, one_model
 from edgekit.pipeline.quantize.floor import check_floor
 from edgekit.pipeline.quantize.gates import check_drop, check_gain, check_growth, check_time
-from edgekit.pipeline.quantize.make import Made, Work, float_reasons, prepare, quantizer_of
+from edgekit.pipeline.quantize.make import QuantizedFile, Work, float_reasons, prepare, quantizer_of
 from edgekit.pipeline.quantize.mixed import given_plan, mixed, whole
 from edgekit.pipeline.quantize.plan import reasons, save_plan
-from edgekit.pipeline.quantize.samples import Samples, divided, held_feeds, samples_of
+from edgekit.pipeline.quantize.samples import DividedSamples, divided, held_feeds, samples_of
 from edgekit.pipeline.quantize.timing import time_ratio
 from edgekit.quality.account import account
 from edgekit.quality.lengths import length_errors
@@ -102,7 +102,7 @@ def quantize_on(
 
 
 def _quantized(
-    artifact: Artifact, target: Path, options: QuantizeOptions, samples: Samples, *, by_labels: bool = False
+    artifact: Artifact, target: Path, options: QuantizeOptions, samples: DividedSamples, *, by_labels: bool = False
 ) -> QuantizeResult:
     """Each stage hands on what it found; the file is published when all of them passed."""
     plan = given_plan(artifact, options)
@@ -125,7 +125,9 @@ def _quantized(
     return _result(work, made, PublishedFile(target, artifact.format, made.card, size, digest), against, plan)
 
 
-def _result(work: Work, made: Made, file: PublishedFile, against: Parent, plan: MixedPlan | None) -> QuantizeResult:
+def _result(
+    work: Work, made: QuantizedFile, file: PublishedFile, against: Parent, plan: MixedPlan | None
+) -> QuantizeResult:
     before, after = work.before, made.after
     return QuantizeResult(
         artifact=file,
@@ -142,7 +144,7 @@ def _result(work: Work, made: Made, file: PublishedFile, against: Parent, plan: 
     )
 
 
-def _against(work: Work, made: Made, fidelity: FidelityFigures, time: TimeRatio | None) -> Parent:
+def _against(work: Work, made: QuantizedFile, fidelity: FidelityFigures, time: TimeRatio | None) -> Parent:
     """How the file compares with its parent: what the card says of both."""
     parent = work.parent
     before, after = work.before.quality, made.after.quality
@@ -156,7 +158,7 @@ def _against(work: Work, made: Made, fidelity: FidelityFigures, time: TimeRatio 
     )
 
 
-def _time(work: Work, made: Made) -> TimeRatio | None:
+def _time(work: Work, made: QuantizedFile) -> TimeRatio | None:
     """How long the file takes relative to its parent, on a sample of the calibration data where there is any."""
     options = work.options
     if not options.seconds or options.for_ != "cpu":

@@ -16,7 +16,7 @@ from edgekit.quality.integer_selftest import SEED
 from edgekit.runtime.stream import sequence_signature
 from edgekit.types import Artifact, Feed, Signature
 
-SAMPLES = 300
+CALIBRATION_SAMPLES = 300
 """Calibration samples where the user does not say; docs/quantization.md has what more of them changed."""
 HELD_SHARE, HELD_MOST = 4, 64
 """One in so many calibration samples is held back to compare the file with its parent, so many at most."""
@@ -27,7 +27,7 @@ _FEW = 10
 
 
 @dataclass(frozen=True)
-class Samples:
+class DividedSamples:
     """Who does what. A set is None where there is no data.
 
     Attributes:
@@ -54,24 +54,26 @@ class Samples:
         return f"{len(self.held)} samples of {self.held.label} that did not calibrate"
 
 
-def samples_of(data: str | None, count: int | None) -> Samples:
-    """The samples of the data set spelled ``data``; ``count``: how many calibrate, None for :data:`SAMPLES`."""
+def samples_of(data: str | None, count: int | None) -> DividedSamples:
+    """The samples of the data set spelled ``data``; ``count``: how many calibrate."""
     notes: list[str] = []
     fit, test = fit_and_test(data, notes)
     return divided(fit, test, count, tuple(notes))
 
 
-def divided(fit: Dataset | None, test: Dataset | None, count: int | None, notes: tuple[str, ...] = ()) -> Samples:
+def divided(
+    fit: Dataset | None, test: Dataset | None, count: int | None, notes: tuple[str, ...] = ()
+) -> DividedSamples:
     """Holds samples back from ``fit``: a quarter of the ``count`` that calibrate, 1 to :data:`HELD_MOST`."""
     if fit is None:
-        return Samples(test=test, notes=notes)
+        return DividedSamples(test=test, notes=notes)
     if len(fit) == 1:
         said = "there is one sample: it calibrated, and the file was compared with its parent on it"
-        return Samples(fit, fit, test, fit, (*notes, said))
-    held = min(max(min(count or SAMPLES, len(fit)) // HELD_SHARE, 1), HELD_MOST)
+        return DividedSamples(fit, fit, test, fit, (*notes, said))
+    held = min(max(min(count or CALIBRATION_SAMPLES, len(fit)) // HELD_SHARE, 1), HELD_MOST)
     chosen = stratified_indices(fit, held, SEED + 1)
     rest = np.setdiff1d(np.arange(len(fit)), chosen)
-    return Samples(fit.subset(rest), fit.subset(chosen), test, fit, notes)
+    return DividedSamples(fit.subset(rest), fit.subset(chosen), test, fit, notes)
 
 
 def fit_and_test(data: str | None, notes: list[str]) -> tuple[Dataset | None, Dataset | None]:
@@ -120,7 +122,7 @@ def calibration_feeds(artifact: Artifact, chosen: Dataset, signature: Signature)
             yield from runner.stream().step_feeds(feed)
 
 
-def held_feeds(artifact: Artifact, samples: Samples, signature: Signature) -> Iterator[Feed]:
+def held_feeds(artifact: Artifact, samples: DividedSamples, signature: Signature) -> Iterator[Feed]:
     """The samples that are held back, one a feed where the file allows it; seeded inputs where there is no data."""
     if samples.held is not None:
         return calibration_feeds(artifact, samples.held, signature)

@@ -12,7 +12,7 @@ from edgekit.passes.quantize_onnx import QuantizeOnnx
 from edgekit.passes.saturation import Clipping, clipping, saturates
 from edgekit.types import Artifact, Feed, PassResult
 
-SAMPLES = 16
+SATURATION_SAMPLES = 16
 """Calibration samples on which clipping is looked for: together they have hundreds of places."""
 
 

@@ -13,7 +13,7 @@ from edgekit.options.manage import RecipeCheckOptions, RecipeRunOptions, RecipeS
 from edgekit.pipeline.recipe.checks import check_plan
 from edgekit.pipeline.recipe.contents import Contents
 from edgekit.pipeline.recipe.execute import no_progress, run_plan
-from edgekit.pipeline.recipe.plan import Plan, Unit, make_plan, supplied
+from edgekit.pipeline.recipe.plan import RunPlan, Unit, make_plan, supplied
 from edgekit.pipeline.recipe.result import RecipeResult
 from edgekit.pipeline.recipe.state import WEIGHTS, Folder, parts_of
 from edgekit.pipeline.recipe.verbs import arguments
@@ -81,7 +81,7 @@ def run(options: RecipeRunOptions) -> RecipeResult:
     return run_plan(plan, place, contents, fresh=options.fresh, progress=options.progress or no_progress)
 
 
-def _checked(recipe: str | Path, *, runs: bool = False) -> tuple[Plan, Contents]:
+def _checked(recipe: str | Path, *, runs: bool = False) -> tuple[RunPlan, Contents]:
     path, contents = recipe_path(recipe), Contents(runs=runs)
     plan = make_plan(*read_recipe(path))
     check_plan(plan, contents)
@@ -113,7 +113,7 @@ def shipped() -> Mapping[str, Path]:
     return {path.stem: path for path in sorted(RECIPES.glob("*.toml"))}
 
 
-def _shown(plan: Plan, folder: Path, reasons: Mapping[Unit, str]) -> RecipePlan:
+def _shown(plan: RunPlan, folder: Path, reasons: Mapping[Unit, str]) -> RecipePlan:
     """``plan`` as it would be done in ``folder``; ``reasons``: why each run is to be done, empty if it is done."""
     recipe = plan.recipe
     return RecipePlan(
@@ -126,7 +126,7 @@ def _shown(plan: Plan, folder: Path, reasons: Mapping[Unit, str]) -> RecipePlan:
     )
 
 
-def _planned(unit: Unit, plan: Plan, why: str) -> PlannedRun:
+def _planned(unit: Unit, plan: RunPlan, why: str) -> PlannedRun:
     """``unit`` with its command line, where a run stands for its file."""
     refers = {name: other.title for name, other in unit.refers.items()}
     words = arguments({**unit.options, **supplied(unit, plan.recipe.source.value), **refers}, unit.verb)

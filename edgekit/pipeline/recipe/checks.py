@@ -17,7 +17,7 @@ from edgekit.pipeline.bench.checks import check as check_bench
 from edgekit.pipeline.prune.checks import check as check_prune
 from edgekit.pipeline.quantize.checks import check_request, of_one_scheme
 from edgekit.pipeline.recipe.contents import Contents, is_model
-from edgekit.pipeline.recipe.plan import ANY, Plan, Unit
+from edgekit.pipeline.recipe.plan import ANY, RunPlan, Unit
 from edgekit.pipeline.recipe.verbs import FACTORY, listed, names, verb
 from edgekit.recipe import Problem, RecipeStep
 from edgekit.types import Format
@@ -25,7 +25,7 @@ from edgekit.types import Format
 _OPTION = re.compile(r"--([a-z][a-z-]*)")
 
 
-def check_plan(plan: Plan, contents: Contents) -> None:
+def check_plan(plan: RunPlan, contents: Contents) -> None:
     """Adds what is wrong with the source, the data, the devices and the options of every run of ``plan``."""
     asked_already: dict[tuple[str, str], EdgekitError | None] = {}
 
@@ -55,7 +55,7 @@ def check_plan(plan: Plan, contents: Contents) -> None:
         plan.problems += _overwritten(unit, plan)
 
 
-def _without_code(plan: Plan, contents: Contents) -> Iterator[Problem]:
+def _without_code(plan: RunPlan, contents: Contents) -> Iterator[Problem]:
     """Steps that take a checkpoint of the user's own network as the recipe's source, and do not name its code."""
     source = plan.recipe.source.value
     for unit in plan.units:
@@ -65,7 +65,7 @@ def _without_code(plan: Plan, contents: Contents) -> Iterator[Problem]:
             yield Problem(unit.step.line, f"{text}, if you trust that code")
 
 
-def _overwritten(unit: Unit, plan: Plan) -> Iterator[Problem]:
+def _overwritten(unit: Unit, plan: RunPlan) -> Iterator[Problem]:
     """Files beside its own that more than one run of the step would write."""
     runs = [other.title for other in plan.units if other.step is unit.step]
     for name in unit.options:
@@ -85,7 +85,7 @@ def refusal(question: Callable[[], Any]) -> EdgekitError | None:
     return None
 
 
-def _of_source(plan: Plan, contents: Contents) -> list[tuple[str, Callable[[str], Any]]]:
+def _of_source(plan: RunPlan, contents: Contents) -> list[tuple[str, Callable[[str], Any]]]:
     """What the steps that take the recipe's source take it for."""
     if is_model(plan.recipe.source.value):
         return [("model", contents.model)]
@@ -94,7 +94,7 @@ def _of_source(plan: Plan, contents: Contents) -> list[tuple[str, Callable[[str]
     return found if first == {"family"} else [*found, ("source", contents.source)]
 
 
-def _questions(step: RecipeStep, plan: Plan, contents: Contents) -> Iterator[tuple[str, str, Callable[[str], Any]]]:
+def _questions(step: RecipeStep, plan: RunPlan, contents: Contents) -> Iterator[tuple[str, str, Callable[[str], Any]]]:
     """(option, value, what refuses a wrong one), of the options that are right so far."""
     options = verb(step.do).options if step.do in names() else {}
     for name, entry in step.options.items():
@@ -155,7 +155,7 @@ def _whole(unit: Unit, learned: Callable[[], bool]) -> None:
         _quantize(unit, learned)
 
 
-def _has_learned_ranges(unit: Unit, plan: Plan, contents: Contents) -> bool:
+def _has_learned_ranges(unit: Unit, plan: RunPlan, contents: Contents) -> bool:
     """Whether what last changed the weights of the one file that ``unit`` takes was quantization-aware training.
 
     Exports take its ranges along, but for those of one step of a sequence.

@@ -15,7 +15,7 @@ from edgekit.errors import DeviceError, EdgekitError, StorageError
 from edgekit.options.base import option_fields
 from edgekit.outputs import publishing
 from edgekit.pipeline.recipe.contents import Contents
-from edgekit.pipeline.recipe.plan import Input, Plan, Unit, supplied
+from edgekit.pipeline.recipe.plan import Input, RunPlan, Unit, supplied
 from edgekit.pipeline.recipe.result import Outcome, RecipeResult
 from edgekit.pipeline.recipe.state import STATE, Folder, Record, key_of, parts_of
 from edgekit.pipeline.recipe.verbs import arguments
@@ -35,7 +35,7 @@ def no_progress(verb: str) -> AbstractContextManager[None]:
 
 
 def run_plan(
-    plan: Plan, place: Path, contents: Contents, *, fresh: bool = False, progress: Progress = no_progress
+    plan: RunPlan, place: Path, contents: Contents, *, fresh: bool = False, progress: Progress = no_progress
 ) -> RecipeResult:
     """Runs every run of ``plan`` that is not done in the folder ``place``; ``fresh``: all of them.
 
@@ -68,7 +68,7 @@ def _told_when_interrupted(place: Path) -> Iterator[None]:
 class _Job:
     """One run of a recipe in a locked folder."""
 
-    def __init__(self, plan: Plan, folder: Folder, contents: Contents, fresh: bool, progress: Progress) -> None:
+    def __init__(self, plan: RunPlan, folder: Folder, contents: Contents, fresh: bool, progress: Progress) -> None:
         self.plan, self.folder, self.contents, self.fresh, self.progress = plan, folder, contents, fresh, progress
         self.outcomes: dict[Unit, Outcome] = {}
         self.hashes: dict[Unit, str] = {}

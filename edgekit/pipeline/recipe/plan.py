@@ -87,7 +87,7 @@ class _Output:
 
 
 @dataclass(slots=True)
-class Plan:
+class RunPlan:
     """The runs of ``recipe``, in order, and what is wrong with it."""
 
     recipe: Recipe
@@ -135,7 +135,7 @@ def is_model_suffix(suffix: str) -> bool:
     return suffix in MODEL_SUFFIXES or suffix == ANY
 
 
-def make_plan(recipe: Recipe, problems: Sequence[Problem]) -> Plan:
+def make_plan(recipe: Recipe, problems: Sequence[Problem]) -> RunPlan:
     """The runs of ``recipe``. ``problems``: what is wrong with its shape; what more is found is added.
 
     Steps that are wrong, and those that wait for them, have no runs; the options of every step are looked at.
@@ -144,7 +144,7 @@ def make_plan(recipe: Recipe, problems: Sequence[Problem]) -> Plan:
         LimitError: more runs than a recipe may have.
     """
     recipe = replace(recipe, steps=tuple(map(_renamed, recipe.steps)))
-    plan = Plan(recipe, problems=list(problems))
+    plan = RunPlan(recipe, problems=list(problems))
     good = [step for step in recipe.steps if _check_step(step, plan.problems)]
     known = {step.name: step for step in recipe.steps}
     edges: dict[str, list[str]] = {}
@@ -232,7 +232,7 @@ def _source(recipe: Recipe) -> _Output:
     return _Output(None, {}, suffix if suffix in MODEL_SUFFIXES else CHECKPOINT, ())
 
 
-def _expand(step: RecipeStep, done: Mapping[str, list[_Output]], plan: Plan) -> list[_Output]:
+def _expand(step: RecipeStep, done: Mapping[str, list[_Output]], plan: RunPlan) -> list[_Output]:
     """Adds the runs of ``step``; the files it hands on."""
     kind = verb(step.do)
     options = {name: entry.value for name, entry in step.options.items()}
@@ -312,7 +312,7 @@ def _add(
     options: dict[str, Any],
     chosen: tuple[str, ...],
     done: Mapping[str, list[_Output]],
-    plan: Plan,
+    plan: RunPlan,
 ) -> list[_Output]:
     """One run and the files it hands on."""
     looks_at_all = _gathers(kind, options) and not kind.gives

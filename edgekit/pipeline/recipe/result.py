@@ -12,7 +12,7 @@ from edgekit.artifact import read_card, size_bytes
 from edgekit.documents import typed
 from edgekit.errors import DeviceError, EdgekitError, GateError, InconclusiveError, InputError, UsageError
 from edgekit.pipeline.recipe.contents import is_model
-from edgekit.pipeline.recipe.plan import MODEL_SUFFIXES, Plan, Unit
+from edgekit.pipeline.recipe.plan import MODEL_SUFFIXES, RunPlan, Unit
 from edgekit.recipe import SOURCE
 from edgekit.results.base import Result
 from edgekit.results.bench import BenchRecord
@@ -74,7 +74,7 @@ class Outcome:
 class RecipeResult(Result):
     """A recipe that was run: ``outcomes`` in the order of its runs."""
 
-    plan: Plan
+    plan: RunPlan
     folder: Path
     outcomes: tuple[Outcome, ...]
     seconds: float

@@ -22,7 +22,7 @@ from edgekit.errors import InputError, UsageError
 from edgekit.locks import hold
 from edgekit.outputs import publishing, remove_output, writable_folder
 from edgekit.pipeline.recipe.contents import Contents, is_code, is_model
-from edgekit.pipeline.recipe.plan import Input, Plan, Unit
+from edgekit.pipeline.recipe.plan import Input, RunPlan, Unit
 from edgekit.pipeline.recipe.verbs import listed
 from edgekit.version import __version__
 
@@ -63,7 +63,7 @@ def key_of(parts: Parts) -> str:
 
 
 def parts_of(
-    unit: Unit, inputs: Sequence[Input], plan: Plan, contents: Contents, hashes: Mapping[Unit, str]
+    unit: Unit, inputs: Sequence[Input], plan: RunPlan, contents: Contents, hashes: Mapping[Unit, str]
 ) -> dict[str, Any]:
     """Everything that decides what ``unit`` gives from ``inputs``. ``hashes``: of the files of the runs before it."""
     parts: dict[str, Any] = {"command": unit.verb.name, "edgekit": __version__}

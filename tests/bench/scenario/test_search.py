@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 from edgekit.bench.scenario.arrivals import poisson_arrivals
-from edgekit.bench.scenario.search import Trial, best, highest_rate
+from edgekit.bench.scenario.search import RateTrial, best, highest_rate
 
 Queue = Callable[..., np.ndarray]
 
 
-def md1(queued: Queue, bound_ms: float, seeds: list[int]) -> list[Trial]:
+def md1(queued: Queue, bound_ms: float, seeds: list[int]) -> list[RateTrial]:
     """The search on a model of exactly 1 ms, each trial 2,000 queries with arrivals of its own."""
 
-    def attempt(rate: float) -> Trial:
+    def attempt(rate: float) -> RateTrial:
         seeds.append(len(seeds))
         arrivals = poisson_arrivals(rate, int(2e12 / rate), seed=len(seeds))
         p99 = float(np.quantile(queued(arrivals, 1_000_000), 0.99)) / 1e6
-        return Trial(rate, p99 <= bound_ms, p99)
+        return RateTrial(rate, p99 <= bound_ms, p99)
 
     return highest_rate(attempt, capacity=1000)
 

@@ -9,10 +9,10 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 
 from edgekit.errors import UnsupportedError
-from edgekit.passes.fake_quantization.plan import Plan, plan_of
+from edgekit.passes.fake_quantization.plan import RoundingPlan, plan_of
 
 
-def plan(module: nn.Module, *shape: int) -> Plan:
+def plan(module: nn.Module, *shape: int) -> RoundingPlan:
     return plan_of(module.eval(), [torch.randn(1, *shape)], ["x"])
 
 

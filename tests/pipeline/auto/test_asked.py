@@ -18,7 +18,7 @@ from edgekit.options.quantize import QuantizeOptions
 from edgekit.passes.histogram import METHODS
 from edgekit.pipeline.auto.candidates import Candidate, first_candidates, further_candidates
 from edgekit.pipeline.auto.checks import of_auto, place_of, target_of
-from edgekit.pipeline.auto.parents import float_files, read_given
+from edgekit.pipeline.auto.parents import float_files, float_source
 from edgekit.pipeline.auto.samples import real_samples, take_samples
 from edgekit.pipeline.auto.trial_store import TrialStore
 from edgekit.pipeline.auto.ways import TFLITE_PYTHON, find_ways
@@ -84,7 +84,7 @@ def test_models(wasteful: Path, tmp_path: Path) -> None:
     ]
     for given, kind, said in cases:
         with pytest.raises(kind, match=said):
-            read_given(given)  # type: ignore[arg-type]
+            float_source(given)  # type: ignore[arg-type]
 
 
 def test_files_of_different_networks_are_refused(wasteful: Path, conv_tflite: Path, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_files_of_different_networks_are_refused(wasteful: Path, conv_tflite: Pa
         card = Card("net", "custom", Task(), Signature(*specs), source_sha256=str(number))
         write_card(file, card, tmp_path / f"net{file.suffix}")
     with pytest.raises(UsageError, match="different weights"):
-        read_given([tmp_path / "net.onnx", tmp_path / "net.tflite"])
+        float_source([tmp_path / "net.onnx", tmp_path / "net.tflite"])
 
 
 def test_where_it_goes(tmp_path: Path, wasteful: Path, answers: str) -> None:
@@ -211,7 +211,7 @@ def test_ways_to_run_a_file(wasteful: Path, conv_tflite: Path, other_python: str
 @pytest.mark.slow
 def test_a_network_is_exported_to_both_formats_once(factory: str, monkeypatch: Any, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    given, notes = read_given([factory]), []
+    given, notes = float_source([factory]), []
     assert given.formats == ("onnx", "tflite")
     store = TrialStore({"source": given.identity})
     files = float_files(given, store, notes)

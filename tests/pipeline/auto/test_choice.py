@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.pipeline.auto.candidates import Candidate, Made
+from edgekit.pipeline.auto.candidates import Candidate, CandidateFile
 from edgekit.pipeline.auto.choice import drop_slower, far_off, pick, undecided
 from edgekit.pipeline.auto.trial import Trial
 from edgekit.pipeline.auto.ways import Way
@@ -19,7 +19,7 @@ WAY = Way(DeviceSpec("cpu", "cpu"), "onnxruntime", 1)
 
 def trial(scheme: str, verdict: Verdict | None = None, ratio: float = 1.0, *, size: int = 100) -> Trial:
     candidate = Candidate(PARENT, scheme)
-    made = Trial(candidate, Made(candidate, PARENT, "0", size), WAY)
+    made = Trial(candidate, CandidateFile(candidate, PARENT, "0", size), WAY)
     if verdict is not None:
         interval = 0.9 * ratio, 1.1 * ratio
         made.comparison = Comparison(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit.bench.clock import Block, WarmupRule
+from edgekit.bench.clock import TimedBlock, WarmupRule
 from edgekit.cli.program import run as program
 from edgekit.documents import typed
 from edgekit.errors import (
@@ -133,7 +133,7 @@ def test_a_killed_worker_loses_only_its_cell(monkeypatch: pytest.MonkeyPatch, mo
     victims: list[int] = []
     blocks = 0
 
-    def time_block(self: Replica, *, warmup: WarmupRule, min_runs: int, min_ns: int, max_ns: int) -> Block:
+    def time_block(self: Replica, *, warmup: WarmupRule, min_runs: int, min_ns: int, max_ns: int) -> TimedBlock:
         nonlocal blocks
         pid = self.client.hello["pid"]
         victims.append(pid)

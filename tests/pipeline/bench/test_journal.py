@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 
 from edgekit.bench.clock import WarmupRule
-from edgekit.bench.schedule import Plan
+from edgekit.bench.schedule import BlockPlan
 from edgekit.bench.session import TakenBlock
 from edgekit.errors import InputError
 from edgekit.pipeline.bench import bench
 from edgekit.pipeline.bench.journal import Journal, Part
 from edgekit.pipeline.checkpoint_log import FRESH_S
 
-PLAN = Plan(8, 1000, 5000, 2, WarmupRule(1, 50, 50))
+PLAN = BlockPlan(8, 1000, 5000, 2, WarmupRule(1, 50, 50))
 WHAT = {"models": ["a"], "seed": 0}
 
 
@@ -51,7 +51,7 @@ def test_what_was_kept_comes_back(part: Path) -> None:
     again = Journal(part, WHAT)
     assert (again.found, again.generation) == (2, 1)
     cpu = of(again)
-    assert cpu.begin(Plan(20, 1, 1, 1, PLAN.rewarm)) == PLAN  # the plan of the interrupted run
+    assert cpu.begin(BlockPlan(20, 1, 1, 1, PLAN.rewarm)) == PLAN  # the plan of the interrupted run
     found = cpu.find(1, 0)
     assert found is not None
     assert (found.samples_ns.tolist(), found.owner, found.disturbed) == ([7, 7, 7], "0.0", True)
@@ -94,7 +94,7 @@ def test_other_models_or_options_begin_again_and_it_is_said(part: Path, caplog: 
 def test_each_machine_of_a_fleet_has_its_part(part: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Another plan each; what one of them is now does not cost the blocks of the others."""
     caplog.set_level(logging.INFO, "edgekit")
-    longer = Plan(20, 1, 1, 1, PLAN.rewarm)
+    longer = BlockPlan(20, 1, 1, 1, PLAN.rewarm)
     journal = Journal(part, WHAT)
     board = of(journal, "board", (2, 3), "a board")
     assert board.begin(longer) == longer and board.find(0, 0) is None
