@@ -123,7 +123,7 @@ def test_the_same_widths_are_not_tried_twice(digits: Path, tmp_path: Path, monke
     made: list[float] = []
     run = search.run_trial
 
-    def counted(job: search.Job, amount: float, place: Path) -> search.Trial:
+    def counted(job: search.Job, amount: float, place: Path) -> search.PruneTrial:
         made.append(amount)
         return run(job, amount, place)
 
