@@ -411,7 +411,8 @@ def test_on_the_screen(mlp: dict[str, Path], int8: dict[str, QuantizeResult], tm
 def test_the_cpu_of_a_device_decides_on_seven_bits(
     mlp: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgekit.pipeline.quantize.make.SATURATION_SAMPLES", 400)  # a row of this table in a hundred clips
+    # a row of this table in a hundred clips
+    monkeypatch.setattr("edgekit.pipeline.quantize.make.SATURATION_SAMPLES", 400)
     monkeypatch.setattr("edgekit.pipeline.quantize.make.isa_of", lambda device: ("avx2",))
     old = quantize(mlp["onnx"], scheme="int8", out=tmp_path / "old.onnx", data=DATA, seconds=0)
     monkeypatch.setattr("edgekit.pipeline.quantize.make.isa_of", lambda device: ("avx2", "avx_vnni"))
