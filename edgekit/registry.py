@@ -142,16 +142,16 @@ def entries(table: str, kind: type[T]) -> dict[str, T]:
     return {name: one for name, one in found if isinstance(one, kind)}
 
 
-def entry(table: str, name: str, kind: type[T], what: str) -> T:
+def entry(table: str, name: str, kind: type[T], what: str, *others: str) -> T:
     """The ``kind`` called ``name``.
 
     Raises:
-        UsageError: there is none; the message calls it ``what``, and lists those there are.
+        UsageError: there is none; the message calls it ``what``, and lists those there are, and ``others``.
     """
     found = lookup(table, name) if name in names(table) else None
     if isinstance(found, kind):
         return found
-    raise UsageError(f"no {what} is called {name!r}; there are: {', '.join(entries(table, kind))}")
+    raise UsageError(f"no {what} is called {name!r}; there are: {', '.join([*entries(table, kind), *others])}")
 
 
 def lookup(table: str, name: str) -> Any:

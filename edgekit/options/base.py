@@ -46,6 +46,7 @@ class Option:
         metavar: what stands for the value in ``--help``.
         choices: the values there are; empty: any.
         at_least, above, at_most, below: bounds of a number, or of each of several.
+        example: what a number within the bounds means, for the message about one that is not.
         flags: as typed, where they are not ``--field-name``.
         off: the flag that says the opposite of a ``bool``.
         aliases: older names, without dashes; they still work everywhere, and are not shown.
@@ -64,6 +65,7 @@ class Option:
     above: float | None = None
     at_most: float | None = None
     below: float | None = None
+    example: str = ""
     flags: tuple[str, ...] = ()
     off: str = ""
     aliases: tuple[str, ...] = ()
@@ -152,11 +154,10 @@ class OptionField:
             if not self._is_kind(one):
                 return f"{shown(one)}; {self.wanted} is wanted"
             if self.option.choices and one not in self.option.choices:
-                close = get_close_matches(str(one), self.option.choices, n=1)
-                hint = f"did you mean {close[0]!r}? " if close else ""
-                return f"{one!r}; {hint}there are: {', '.join(self.option.choices)}"
+                return f"{one!r}; there are: {', '.join(self.option.choices)}"
             if self.kind in ("integer", "number") and not self._is_within(one):
-                return f"{one:g}; give {self.bounds}"
+                example = f" ({self.option.example})" if self.option.example else ""
+                return f"{one:g}; give {self.bounds}{example}"
         return None
 
     @property

@@ -32,6 +32,7 @@ MAX_DROP = option(
     metavar="D",
     at_least=0,
     below=1,
+    example="0.01 allows one point of accuracy",
 )
 CHECKPOINT = option(
     "Checkpoint to write (.safetensors).", metavar="OUT.safetensors", flags=("-o", "--out"), gives="checkpoint"

@@ -71,7 +71,7 @@ class Scheme:
 
 def scheme(name: str) -> Scheme:
     """The scheme called ``name``; raises UsageError where none is, and lists those there are."""
-    return registry.entry("passes", name, Scheme, "scheme")
+    return registry.entry("passes", name, Scheme, "scheme", "auto")
 
 
 def schemes(format_: Format) -> list[Scheme]:

@@ -71,7 +71,7 @@ def _answer(name: str, runner: Runner | Stream, card: Card | None, top: int) -> 
     if card is not None and card.task.kind == "anomaly":
         limit = card.task.params.get("threshold")
         anomaly = Anomaly(float(score(feed, outputs)[0]), None if limit is None else float(limit))
-    labels, forecast = likeliest(outputs, card, top), foreseen(outputs, card)
+    labels, forecast = top_k(outputs, card, top), forecast_values(outputs, card)
     return Answer(input=name, outputs=outputs, top=labels, forecast=forecast, anomaly=anomaly)
 
 
@@ -90,7 +90,7 @@ def _from_noise(
     return stacked(made)
 
 
-def likeliest(outputs: Mapping[str, Array], card: Card | None, top: int) -> tuple[Label, ...]:
+def top_k(outputs: Mapping[str, Array], card: Card | None, top: int) -> tuple[Label, ...]:
     """The ``top`` likeliest labels with their probabilities (softmax of the first output); empty without a card
     that says the task is classification."""
     if card is None or card.task.kind != "classification" or not outputs:
@@ -105,7 +105,7 @@ def likeliest(outputs: Mapping[str, Array], card: Card | None, top: int) -> tupl
     return tuple(Label(labels[index], float(probabilities[index])) for index in order)
 
 
-def foreseen(outputs: Mapping[str, Array], card: Card | None) -> Forecast | None:
+def forecast_values(outputs: Mapping[str, Array], card: Card | None) -> Forecast | None:
     """Name of the target and its next values, in the units of the data; None unless the card says that the task is
     forecasting."""
     if card is None or card.task.kind != "forecasting" or not outputs:

@@ -138,7 +138,7 @@ class Answer:
     """What the model said to one input.
 
     Attributes:
-        top: of a classifier, likeliest first.
+        top: of a classifier, the likeliest first.
         outputs: the arrays by name; the document has their first values.
     """
 

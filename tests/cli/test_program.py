@@ -126,8 +126,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 NOISY = """
 import os, sys
 import edgekit.pipeline.inspect as room
+from edgekit.results.base import Result
 
-class Result:
+class Noisy(Result):
     def document(self):
         return {"value": float("nan"), "list": (1, 2)}
 
@@ -135,7 +136,7 @@ def noisy(model):
     print("a library's print")
     os.write(1, b"C++ noise\\n")
     os.system("echo noise of a child")
-    return Result()
+    return Noisy()
 
 room.inspect = noisy
 from edgekit.cli import main

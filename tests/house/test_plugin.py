@@ -73,7 +73,7 @@ def test_what_there_is_lists_it(run: Callable[..., dict[str, Any]]) -> None:
     assert "channels, blocks, magnitude, 2:4, random" in run(*prune, code=2)["stderr"]
     run("export", "mlp", "--to", "onnx", "-o", ".")
     for words, said in (
-        (("quantize", "mlp.onnx", "--scheme", "hlf", "-o", "q.onnx"), "fp16, half"),
+        (("quantize", "mlp.onnx", "--scheme", "hlf", "-o", "q.onnx"), "fp16, half, auto"),
         (("eval", "mlp.onnx", "--data", "breast-cancer", "--on", "nice:0"), "a priority from 1 to 19"),
     ):
         assert said in run(*words, code=2)["stderr"]

@@ -13,7 +13,7 @@ import edgekit
 from edgekit.artifact import write_card
 from edgekit.errors import DataError, FeedError, UsageError
 from edgekit.pipeline.doctor import TINY_ONNX, TINY_TFLITE
-from edgekit.pipeline.run import likeliest, stacked
+from edgekit.pipeline.run import stacked, top_k
 from edgekit.types import Card, InputContract, Signature, Task, TensorSpec
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
@@ -109,8 +109,8 @@ def test_wrong_use(model: Path, tmp_path: Path) -> None:
 
 def test_labels_that_do_not_fit_are_numbers() -> None:
     card = Card("c", "custom", Task("classification", ("a", "b")), Signature((), ()))
-    assert [one.label for one in likeliest({"y": np.array([[0.0, 9.0, 1.0]])}, card, 2)] == ["1", "2"]
-    assert likeliest({"y": np.zeros((1, 2))}, None, 5) == ()
+    assert [one.label for one in top_k({"y": np.array([[0.0, 9.0, 1.0]])}, card, 2)] == ["1", "2"]
+    assert top_k({"y": np.zeros((1, 2))}, None, 5) == ()
 
 
 def test_outputs_of_different_shape_are_refused() -> None:

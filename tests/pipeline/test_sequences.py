@@ -12,7 +12,7 @@ import pytest
 import edgekit
 from edgekit.artifact import read_card
 from edgekit.errors import DataError
-from edgekit.pipeline.run import foreseen
+from edgekit.pipeline.run import forecast_values
 from edgekit.results.base import to_json
 from edgekit.results.inspect import Forecast
 from edgekit.types import Card, Signature, Task
@@ -124,9 +124,9 @@ def test_shipped_weights_of_a_forecast_hold_in_both_formats(tmp_path: Path) -> N
 def test_a_forecast_has_the_units_of_the_target() -> None:
     task = Task("forecasting", (), "mse", {"target": "OT", "mean": 10.0, "std": 2.0})
     card = Card("f", "custom", task, Signature((), ()))
-    assert foreseen({"y": np.array([[0.0, 1.5]])}, card) == Forecast("OT", (10.0, 13.0))
-    assert foreseen({"y": np.zeros((1, 2))}, None) is None
-    assert foreseen({"y": np.zeros((1, 2))}, Card("c", "custom", Task(), Signature((), ()))) is None
+    assert forecast_values({"y": np.array([[0.0, 1.5]])}, card) == Forecast("OT", (10.0, 13.0))
+    assert forecast_values({"y": np.zeros((1, 2))}, None) is None
+    assert forecast_values({"y": np.zeros((1, 2))}, Card("c", "custom", Task(), Signature((), ()))) is None
 
 
 def test_weights_for_further_data_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waves: Path) -> None:

@@ -176,7 +176,7 @@ def _parsed(unit: Unit) -> Any:
 
 
 def _quantize(unit: Unit, learned: Callable[[], bool]) -> None:
-    if unit.gathers or unit.suffix == ANY:  # auto has its own options; it tries the schemes there are
+    if unit.consumes_all_inputs or unit.suffix == ANY:  # auto has its own options; it tries the schemes there are
         return
     options = of_one_scheme(_parsed(unit))
     known = options.data is None and options.calibration is None and learned()  # of use without either only

@@ -77,7 +77,7 @@ class _Job:
     def outcome(self, unit: Unit, title: str) -> Outcome:
         """Does ``unit`` if it is not done and can be; never raises for what its command refuses."""
         usable, broken = self._usable(unit)
-        if broken and not (unit.gathers and usable):
+        if broken and not (unit.consumes_all_inputs and usable):
             log.info("%s: left out, since %s failed", title, ", ".join(broken))
             return Outcome(unit, "left out", f"waits for {', '.join(broken)}", without=broken)
         record = self.folder.record(unit)

@@ -70,9 +70,9 @@ class Unit:
         return self.label if self.suffix == ANY else self.label + self.suffix
 
     @property
-    def gathers(self) -> bool:
+    def consumes_all_inputs(self) -> bool:
         """Whether it takes as many files as there are, so that it can do with fewer."""
-        return _gathers(self.verb, self.options)
+        return _consumes_all_inputs(self.verb, self.options)
 
 
 @dataclass(slots=True)
@@ -98,7 +98,7 @@ class RunPlan:
         return any(step.name == name for step in self.recipe.steps)
 
 
-def _gathers(kind: Verb, options: Mapping[str, Any]) -> bool:
+def _consumes_all_inputs(kind: Verb, options: Mapping[str, Any]) -> bool:
     """Whether one run takes all files: a command that only looks at them, and quantize where it chooses among them."""
     return kind.takes == "models" and (not kind.gives or options.get("scheme") == "auto")
 
@@ -253,7 +253,7 @@ def _expand(step: RecipeStep, done: Mapping[str, list[_Output]], plan: RunPlan) 
 
 def _groups(taken: list[_Output], kind: Verb, options: Mapping[str, Any]) -> list[list[_Output]]:
     """The files of each run: one; all where it only looks at them; where it chooses, those that differ in format."""
-    if not _gathers(kind, options):
+    if not _consumes_all_inputs(kind, options):
         return [[output] for output in taken]
     if not kind.gives:
         return [taken]
@@ -315,9 +315,9 @@ def _add(
     plan: RunPlan,
 ) -> list[_Output]:
     """One run and the files it hands on."""
-    looks_at_all = _gathers(kind, options) and not kind.gives
+    looks_at_all = _consumes_all_inputs(kind, options) and not kind.gives
     marks = tuple(dict.fromkeys([*(() if looks_at_all else group[0].marks), *chosen]))
-    suffix = "" if looks_at_all else ANY if _gathers(kind, options) else group[0].suffix
+    suffix = "" if looks_at_all else ANY if _consumes_all_inputs(kind, options) else group[0].suffix
     if kind.gives == "checkpoint":
         suffix = CHECKPOINT
     elif kind.gives == "files":

@@ -77,7 +77,7 @@ def _titles(result: RecipePlan) -> list[str]:
         ('[[step]]\ndo = "prune"\n\namount = 1.5', 6, "amount is 1.5; give more than 0 and less than 1"),
         ('[[step]]\ndo = "prune"\namount = []', 5, "amount is an empty list"),
         ('[[step]]\ndo = "prune"\namount = [0.5, 1.5]', 5, "amount is 1.5"),
-        ('[[step]]\ndo = "finetune"\ndevice = "tpu"', 5, "on is 'tpu'; did you mean 'cpu'? there are: cpu, cuda"),
+        ('[[step]]\ndo = "finetune"\ndevice = "tpu"', 5, "on is 'tpu'; there are: cpu, cuda"),
         ('[[step]]\ndo = "export"', 3, "export needs to"),
         ('[[step]]\ndo = "export"\nto = ["onnx", "tflit"]', 5, "to: no format is called 'tflit'"),
         ('[[step]]\ndo = "export"\nto = "onnx"\nfrom = "prun"', 6, "from: no step is called 'prun'"),
