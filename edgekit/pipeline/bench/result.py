@@ -64,7 +64,10 @@ class MachineRun:
 
 @dataclass(frozen=True)
 class BenchResult(Result):
-    """All cells, in the order model, runtime, device, threads; comparisons of each against the first of its group."""
+    """All cells, in the order model, runtime, device, threads; comparisons of each against the first of its group.
+
+    ``unwritten``: why one of the files beside the document could not be written.
+    """
 
     results: tuple[CellResult, ...]
     comparisons: tuple[Comparison, ...]
@@ -73,6 +76,7 @@ class BenchResult(Result):
     clock_cost_ns: int
     against: CompareResult | None = None
     journal: Journal | None = None
+    unwritten: EdgekitError | None = None
 
     @property
     def session(self) -> Session:
@@ -101,7 +105,9 @@ class BenchResult(Result):
         raise UsageError(f"no comparison of {model}; there are: {', '.join(c.a for c in self.comparisons) or 'none'}")
 
     def failure(self) -> EdgekitError | None:
-        """What the run ends with although its document stands: failed cells, then the gate; None if all is well."""
+        """What the run ends with although its document stands: a file beside it, failed cells, the gate."""
+        if self.unwritten is not None:
+            return self.unwritten
         errors = [(result.setting.model, result.error) for result in self.results if result.error is not None]
         if errors:
             kinds = {error.exit_code for _, error in errors}

@@ -17,7 +17,7 @@ from edgekit.artifact import sha256_file, sha256_model
 from edgekit.bench.clock import clock_cost_ns
 from edgekit.bench.noisefloor import floor_of, wider
 from edgekit.bench.result import CellResult
-from edgekit.errors import DeviceError, UsageError
+from edgekit.errors import DeviceError, EdgekitError, UsageError
 from edgekit.options.base import with_options
 from edgekit.options.bench import NOT_TIMED, BenchOptions
 from edgekit.pipeline.bench.cell import CellPlan
@@ -44,7 +44,8 @@ def bench(options: BenchOptions) -> BenchResult:
     Raises:
         ModelError: a file is missing or not valid; nothing was timed then.
         UsageError, UnsupportedError: an option makes no sense, or is not there yet.
-        DeviceError: no device can be used. Failures of single devices and cells stand in the result.
+        DeviceError: no device can be used. Failures of single devices and cells, and of files beside the result,
+            stand in the result: see its ``failure()``.
     """
     options, replay = _replayed(options)
     check(options)
@@ -70,7 +71,10 @@ def bench(options: BenchOptions) -> BenchResult:
     compared = () if options.scenario in LOADS else compare_cells(results)
     result = BenchResult(results, compared, tuple(runs), options, clock_cost_ns(), None, journal)
     result = result if baseline is None else _against(result, baseline, str(earlier))
-    write_files(result, options, suffix)
+    try:
+        write_files(result, options, suffix)
+    except EdgekitError as error:  # the times are there, and must not be lost with a table of them
+        return replace(result, unwritten=error)
     return result
 
 

@@ -361,3 +361,20 @@ def test_tables_say_what_is_missing(result: BenchResult) -> None:
     assert "needs 662 runs" in text
     assert "failed" in text
     assert "WorkerCrashError: signal SIGKILL" in text
+
+
+def test_a_table_that_cannot_be_written_does_not_take_the_times_with_it(
+    models: tuple[str, str], tmp_path: Path
+) -> None:
+    place = tmp_path / "tables"
+    place.mkdir()
+
+    def spoiled(device: str, what: str, done: int, total: int) -> None:
+        if place.is_dir():
+            place.rmdir()
+            place.write_text("a file now")
+
+    result = bench(models[0], seconds=0.1, workers=1, csv=place / "t.csv", progress=spoiled)
+    assert result.results[0].timed
+    failure = result.failure()
+    assert isinstance(failure, UsageError) and f"{place} is a file" in str(failure)
