@@ -210,8 +210,11 @@ def test_a_run_that_is_ended_loses_nothing_that_finished(
     assert not part.exists()
 
 
-def test_without_a_document_it_lies_in_the_state_folder_until_delivered(models: tuple[str, str]) -> None:
-    state = Path(os.environ["XDG_STATE_HOME"]) / "edgekit" / "interrupted"
+def test_without_a_document_it_lies_in_the_state_folder_until_delivered(
+    models: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))  # a test that killed a run leaves its file in the shared folder
+    state = tmp_path / "edgekit" / "interrupted"
     state.mkdir(parents=True, exist_ok=True)
     (state / "old.part").write_text("of last week")
     os.utime(state / "old.part", (0, 0))
