@@ -244,8 +244,8 @@ class Card:
         streaming: how the runs of a file of one step make a sequence; None for every other file.
         stateful: of a file whose operators keep a state in variables: whether it outlives a call (True), or every call
             starts from zeros (False, proved without any reset); None where there is no such operator, or nobody said.
-        ranges: what quantization-aware training learnt, as JSON of a :class:`~edgekit.passes.calibration.Calibration`;
-            None for every other network and for quantized files.
+        ranges: what quantization-aware training learnt, as JSON of a
+            :class:`~edgekit.quantization.calibrate.calibration.Calibration`; None for every other network and for quantized files.
     """
 
     name: str

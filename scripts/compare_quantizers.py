@@ -24,11 +24,11 @@ from edgekit.data.dataset import stratified
 from edgekit.data.preprocess import feeds
 from edgekit.data.seeded import seeded_feed
 from edgekit.errors import EdgekitError
-from edgekit.passes.histogram import METHODS
 from edgekit.pipeline.quantize import CALIBRATION_SAMPLES
 from edgekit.pipeline.schemes import quantize
 from edgekit.quality.account import account
 from edgekit.quality.evaluate import evaluate
+from edgekit.quantization.calibrate.histogram import METHODS
 from edgekit.runtime import load
 from edgekit.types import Artifact, Format
 

@@ -20,7 +20,8 @@ from results_page import machine
 import edgekit
 from edgekit.documents import typed
 from edgekit.errors import EdgekitError
-from edgekit.passes import quantize_onnx, quantize_tflite
+from edgekit.quantization.onnx import quantize as quantize_onnx
+from edgekit.quantization.tflite import quantize as quantize_tflite
 from edgekit.report.against import change, time_said
 from edgekit.report.document import dumps, envelope
 from edgekit.report.text import figure

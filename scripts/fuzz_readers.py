@@ -216,7 +216,7 @@ def bench(path: Path) -> None:
 
 def calibration(path: Path) -> None:
     import edgekit
-    from edgekit.passes.calibration import Calibration
+    from edgekit.quantization.calibrate.calibration import Calibration
     from edgekit.report.document import dumps
 
     dumps(Calibration.load(path).document())

@@ -315,7 +315,7 @@ def _state(target: Path, card: Card, stateful: bool) -> tuple[Card, tuple[str, .
 
         kinds = operators(Artifact(target, Format.TFLITE))
         return card, (f"keeps its state between calls: {rule(kinds)}",)
-    from edgekit.passes.stateless import stateless
+    from edgekit.quantization.tflite.stateless import stateless
 
     target.write_bytes(stateless(content))
     return card, ()

@@ -40,7 +40,7 @@ def finetune(options: FinetuneOptions) -> TrainResult:
     Classes other than those of the source get a new last layer; the rest keeps its weights. The I/O contract of the
     source stays: images are brought to its size and normalised as it was trained. With ``qat`` the network learns with
     the roundings of its int8 files, in float32; the checkpoint is a float one that carries the ranges it learnt (see
-    :mod:`edgekit.passes.fake_quantization`).
+    :mod:`edgekit.quantization.qat`).
 
     Raises:
         SourceError, DataError, UsageError, GateError, DeviceError: as ``train``.

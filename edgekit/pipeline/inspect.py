@@ -7,10 +7,10 @@ from pathlib import Path
 from edgekit.artifact import card_to_json, onnx_parts, open_artifact, sha256_model, size_bytes
 from edgekit.options.base import with_options
 from edgekit.options.measure import InspectOptions
-from edgekit.passes.calibration import Calibration
 from edgekit.quality.account import account
 from edgekit.quality.contents import file_signature, operators
 from edgekit.quality.state import keeps_state
+from edgekit.quantization.calibrate.calibration import Calibration
 from edgekit.results.inspect import CalibrationResult, InspectResult, RangeRow
 from edgekit.types import Format
 

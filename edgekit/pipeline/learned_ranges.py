@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgekit.errors import DataError
-from edgekit.passes.calibration import Calibration
-from edgekit.passes.transfer import known_tensors
+from edgekit.quantization.calibrate.calibration import Calibration
+from edgekit.quantization.calibrate.transfer import known_tensors
 from edgekit.types import Artifact, Card, Format, Network
 
 log = logging.getLogger("edgekit")

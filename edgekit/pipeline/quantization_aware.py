@@ -15,8 +15,8 @@ from edgekit.errors import GateError, UnsupportedError
 from edgekit.models.checkpoint import weights_sha256
 from edgekit.models.family import Hyperparameters
 from edgekit.models.samples import MAX_VALIDATION, kept_and_held
-from edgekit.passes.fake_quantization.learned import learned_calibration
-from edgekit.passes.fake_quantization.module import FakeQuantized
+from edgekit.quantization.qat.learned import learned_calibration
+from edgekit.quantization.qat.module import FakeQuantized
 from edgekit.runtime.torch import free_batch
 from edgekit.types import Card, Feed, Network
 

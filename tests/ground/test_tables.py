@@ -13,9 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 import edgekit
 from edgekit.artifact import contract_of, open_artifact
 from edgekit.data.seeded import extreme_feed, seeded_feed
-from edgekit.passes.base import PassContext
-from edgekit.passes.quantize_onnx import SCHEMES, QuantizeOnnx
-from edgekit.passes.quantize_tflite import QuantizeTflite
+from edgekit.passes import PassContext
+from edgekit.quantization.onnx.quantize import SCHEMES, QuantizeOnnx
+from edgekit.quantization.tflite.quantize import QuantizeTflite
 from edgekit.runtime import load
 from edgekit.tables import index_bounds
 from edgekit.types import Format, InputContract, Signature, TensorSpec

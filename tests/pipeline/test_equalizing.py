@@ -9,11 +9,11 @@ import pytest
 
 import edgekit
 from edgekit.artifact import open_artifact, sha256_file, write_card
-from edgekit.passes import equalize
-from edgekit.passes.calibration import Calibration
-from edgekit.passes.equalize import scale_channels
-from edgekit.passes.linear_graphs import linear_graph
 from edgekit.pipeline.quantize import equalizing, plan_mixed
+from edgekit.quantization import equalize
+from edgekit.quantization.calibrate.calibration import Calibration
+from edgekit.quantization.equalize import scale_channels
+from edgekit.quantization.linear_graphs import linear_graph
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
 

@@ -17,7 +17,7 @@ from edgekit.pipeline.quantize.gates import check_gain, check_growth, check_time
 from edgekit.results.compressed import Device, TimeRatio
 from edgekit.types import Artifact, Evidence, Verdict
 
-from ..passes.tflite_files import swish_file
+from ..quantization.tflite_files import swish_file
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
 

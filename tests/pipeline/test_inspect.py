@@ -11,9 +11,9 @@ import pytest
 
 import edgekit
 from edgekit.artifact import write_card
-from edgekit.passes.calibration import Calibration
-from edgekit.passes.histogram import Range
 from edgekit.pipeline.doctor import TINY_ONNX, TINY_TFLITE
+from edgekit.quantization.calibrate.calibration import Calibration
+from edgekit.quantization.calibrate.histogram import Range
 from edgekit.types import Card, Quality, QuantizedTensor, Signature, Step, Task, TensorSpec
 
 SIGNATURE = Signature((TensorSpec("x", "float32", (1, 4)),), (TensorSpec("y", "float32", (1, 4)),))

@@ -11,16 +11,16 @@ from ai_edge_litert.interpreter import Interpreter
 
 from edgekit.artifact import open_artifact
 from edgekit.bench.profile.litert import library_rows
-from edgekit.passes.calibration import Calibration
-from edgekit.passes.histogram import Range
-from edgekit.passes.quantize_tflite import QuantizeTflite
-from edgekit.passes.tflite_single import Cutter, conversion
 from edgekit.pipeline.quantize.kernels import KernelPlan, Stopwatch, plan_kernels
+from edgekit.quantization.calibrate.calibration import Calibration
+from edgekit.quantization.calibrate.histogram import Range
+from edgekit.quantization.tflite.quantize import QuantizeTflite
+from edgekit.quantization.tflite.single import Cutter, conversion
 from edgekit.runtime import load
 from edgekit.runtime.litert import LiteRtRunner
 from edgekit.types import Artifact, Format
 
-from ..passes.tflite_files import padded_file, swish_file
+from ..quantization.tflite_files import padded_file, swish_file
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
 

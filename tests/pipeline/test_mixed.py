@@ -11,9 +11,9 @@ import pytest
 
 import edgekit
 from edgekit.errors import DataError, QualityError, StorageError, UsageError
-from edgekit.passes.quantize_onnx import QuantizeOnnx
 from edgekit.pipeline.quantize import make, plan_mixed
 from edgekit.pipeline.quantize.plan import save_plan
+from edgekit.quantization.onnx.quantize import QuantizeOnnx
 from edgekit.report.quantize import render_plan, render_quantize
 from edgekit.report.text import show
 from edgekit.results.quantize import MixedPlan

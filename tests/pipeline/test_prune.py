@@ -16,10 +16,10 @@ import torch
 import edgekit
 from edgekit.errors import DataError, EdgekitError, GateError, QualityError, UnsupportedError, UsageError
 from edgekit.models.checkpoint import load_checkpoint
-from edgekit.passes import prune_weights
-from edgekit.passes.macs import layer_macs
 from edgekit.pipeline.prune import prune, search
 from edgekit.pipeline.train import train
+from edgekit.pruning import weights as prune_weights
+from edgekit.pruning.macs import layer_macs
 from edgekit.report.prune import render_prune
 from edgekit.report.text import show
 from edgekit.types import Network

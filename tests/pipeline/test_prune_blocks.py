@@ -12,10 +12,10 @@ import pytest
 import edgekit
 from edgekit.errors import GateError, UnsupportedError, UsageError
 from edgekit.models.checkpoint import load_checkpoint
-from edgekit.passes.macs import layer_macs
-from edgekit.passes.prune_channels import examples
 from edgekit.pipeline.prune import prune
 from edgekit.pipeline.train import train
+from edgekit.pruning.channels import examples
+from edgekit.pruning.macs import layer_macs
 from edgekit.report.prune import render_prune
 from edgekit.report.text import show
 from edgekit.source import resolve

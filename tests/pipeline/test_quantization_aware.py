@@ -18,13 +18,13 @@ from edgekit.data import open_data
 from edgekit.data.preprocess import feeds
 from edgekit.errors import DataError, GateError, QualityError, UnsupportedError, UsageError
 from edgekit.models.checkpoint import load_checkpoint, save_checkpoint
-from edgekit.passes.fake_quantization.module import FakeQuantized
 from edgekit.pipeline.export import export
 from edgekit.pipeline.finetune import finetune, finetune_options
 from edgekit.pipeline.quantization_aware import with_learned_ranges, with_roundings
 from edgekit.pipeline.quantize import QuantizeResult
 from edgekit.pipeline.schemes import quantize
 from edgekit.pipeline.train import TrainResult, train
+from edgekit.quantization.qat.module import FakeQuantized
 from edgekit.runtime import load
 from edgekit.types import Artifact, Format, Network
 

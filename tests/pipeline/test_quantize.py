@@ -18,13 +18,13 @@ from edgekit.artifact import open_artifact, sha256_file, write_card
 from edgekit.data.seeded import seeded_feed
 from edgekit.errors import DataError, ModelError, QualityError, UsageError
 from edgekit.graph.tflite import read_tflite
-from edgekit.passes.integer_io import output_steps
 from edgekit.pipeline.doctor import TINY_ONNX
 from edgekit.pipeline.inspect import inspect
 from edgekit.pipeline.quantize import QuantizeResult
 from edgekit.pipeline.schemes import quantize
 from edgekit.pipeline.verify import replay
 from edgekit.quality.integer_selftest import selftest_of
+from edgekit.quantization.integer_io import output_steps
 from edgekit.report.bench import bench_report
 from edgekit.report.quantize import render_quantize
 from edgekit.report.text import show

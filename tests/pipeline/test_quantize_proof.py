@@ -15,10 +15,11 @@ from onnx import TensorProto, helper, numpy_helper
 import edgekit
 from edgekit.artifact import open_artifact
 from edgekit.errors import ParityError
-from edgekit.passes import onnx_prepare, quantize_onnx
 from edgekit.pipeline.inspect import inspect
 from edgekit.pipeline.quantize.samples import HELD_MOST, INVENTED, calibration_feeds, samples_of
 from edgekit.pipeline.schemes import quantize
+from edgekit.quantization.onnx import prepare as onnx_prepare
+from edgekit.quantization.onnx import quantize as quantize_onnx
 from edgekit.report.quantize import render_quantize
 from edgekit.report.text import show
 from edgekit.report.verbs import render_inspect

@@ -14,12 +14,12 @@ from edgekit import devices
 from edgekit.artifact import open_artifact
 from edgekit.errors import ParityError, UsageError
 from edgekit.graph.tflite_editor import Editor
-from edgekit.passes import stateless
 from edgekit.pipeline.export import ExportResult, export
 from edgekit.pipeline.inspect import inspect
 from edgekit.pipeline.schemes import quantize
 from edgekit.pipeline.verify import verify
 from edgekit.quality import failing
+from edgekit.quantization.tflite import stateless
 from edgekit.report.verbs import render_inspect
 from edgekit.wire_tflite import without_prefix
 
@@ -210,7 +210,7 @@ def half_shut(content: bytes) -> bytes:
 def test_a_state_left_behind_is_never_published(
     made: Callable[[bytes], bytes], source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgekit.passes.stateless.stateless", made)
+    monkeypatch.setattr("edgekit.quantization.tflite.stateless.stateless", made)
     with pytest.raises(ParityError, match=r"so state is left over from the run before on the case 'state'"):
         export(source, to="tflite", out=tmp_path)
     assert not list(tmp_path.iterdir())

@@ -17,18 +17,18 @@ from edgekit.artifact import open_artifact
 from edgekit.devices import kept_workers, open_runner
 from edgekit.errors import ParityError
 from edgekit.graph.tflite_editor import Editor
-from edgekit.passes.base import PassContext
-from edgekit.passes.observe import calibrate
-from edgekit.passes.pairs import pair_of, prepared_bytes
-from edgekit.passes.quantize_onnx import SCHEMES as ONNX_SCHEMES
-from edgekit.passes.quantize_onnx import QuantizeOnnx
-from edgekit.passes.quantize_tflite import SCHEMES as TFLITE_SCHEMES
-from edgekit.passes.quantize_tflite import QuantizeTflite
+from edgekit.passes import PassContext
 from edgekit.quality.arithmetic import Arithmetic, compare
 from edgekit.quality.as_app import Call
+from edgekit.quantization.calibrate.observe import calibrate
+from edgekit.quantization.onnx.quantize import SCHEMES as ONNX_SCHEMES
+from edgekit.quantization.onnx.quantize import QuantizeOnnx
+from edgekit.quantization.pairs import pair_of, prepared_bytes
+from edgekit.quantization.tflite.quantize import SCHEMES as TFLITE_SCHEMES
+from edgekit.quantization.tflite.quantize import QuantizeTflite
 from edgekit.types import Array, Artifact, Feed, Signature, TensorSpec
 
-from ..passes.tflite_files import dense_file
+from ..quantization.tflite_files import dense_file
 
 WIDTH = 32
 SIGNATURE = Signature((TensorSpec("x", "float32", (1, WIDTH)),), (TensorSpec("y", "float32", (1, WIDTH)),))

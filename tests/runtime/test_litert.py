@@ -13,8 +13,8 @@ import pytest
 
 from edgekit.artifact import open_artifact, write_card
 from edgekit.errors import FeedError, GateError, ModelError
-from edgekit.passes.stateless import stateless
 from edgekit.quality.state import keeps_state
+from edgekit.quantization.tflite.stateless import stateless
 from edgekit.runtime import load
 from edgekit.types import Card, Signature, Task, TensorSpec
 from edgekit.wire_tflite import keeps_variables

@@ -10,12 +10,12 @@ from pathlib import Path
 from edgekit.artifact import open_artifact, sha256_file, sha256_model, size_bytes
 from edgekit.errors import EdgekitError, StorageError, UnreachableError
 from edgekit.options.quantize import QuantizeOptions
-from edgekit.passes.histogram import METHODS
-from edgekit.passes.schemes import scheme, schemes
 from edgekit.pipeline.auto.samples import JudgingSamples
 from edgekit.pipeline.auto.trial_store import TrialStore, Value
 from edgekit.pipeline.quantize.ranges import METHOD
 from edgekit.pipeline.quantize.run import quantize_on
+from edgekit.quantization.calibrate.histogram import METHODS
+from edgekit.quantization.schemes import scheme, schemes
 from edgekit.types import Artifact
 
 log = logging.getLogger("edgekit")

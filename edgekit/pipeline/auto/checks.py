@@ -12,7 +12,7 @@ from edgekit.inputs import require_regular
 from edgekit.options.base import flag_of
 from edgekit.options.quantize import QuantizeOptions
 from edgekit.outputs import is_stream
-from edgekit.passes.calibration import check_method
+from edgekit.quantization.calibrate.calibration import check_method
 from edgekit.types import DeviceSpec
 
 SECONDS = 3.0

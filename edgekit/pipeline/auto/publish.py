@@ -10,10 +10,10 @@ from typing import Any
 from edgekit.artifact import library_versions, sha256_model, size_bytes, write_card
 from edgekit.devices import open_runner
 from edgekit.outputs import as_file
-from edgekit.passes.quantize_onnx import float_reasons
 from edgekit.pipeline.auto.trial import Trial
 from edgekit.quality.account import account
 from edgekit.quality.paired import quality_change
+from edgekit.quantization.onnx.quantize import float_reasons
 from edgekit.results.base import PublishedFile, to_json
 from edgekit.results.compressed import Device, FidelityFigures, MatchRatio, Parent, of_card
 from edgekit.results.eval import Evaluation

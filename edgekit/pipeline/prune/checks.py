@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from edgekit.errors import UsageError
 from edgekit.options.prune import ROUND_TO, PruneOptions
-from edgekit.passes.methods import PruningMethod, method
-from edgekit.passes.prune_blocks import KINDS
-from edgekit.passes.prune_groups import SPREADS
-from edgekit.passes.prune_importance import check_kind
+from edgekit.pruning.blocks import KINDS
+from edgekit.pruning.groups import SPREADS
+from edgekit.pruning.importance import check_kind
+from edgekit.pruning.methods import PruningMethod, method
 
 EPOCHS = 10
 

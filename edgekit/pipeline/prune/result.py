@@ -8,9 +8,9 @@ from typing import Any
 
 from safetensors.torch import save
 
-from edgekit.passes.macs import layer_macs
-from edgekit.passes.prune_channels import examples
 from edgekit.pipeline.prune.trial import PruneTrial
+from edgekit.pruning.channels import examples
+from edgekit.pruning.macs import layer_macs
 from edgekit.results.eval import drop
 from edgekit.results.train import CheckpointFile, Counts, MacsChange, PruneQuality, PruneResult, Sparsity
 from edgekit.types import Network, Quality, Step

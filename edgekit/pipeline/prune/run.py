@@ -14,7 +14,7 @@ from edgekit.errors import DataError, QualityError
 from edgekit.options.base import with_options
 from edgekit.options.prune import PruneOptions
 from edgekit.outputs import as_file
-from edgekit.passes.base import with_params
+from edgekit.passes import with_params
 from edgekit.pipeline.finetune import fitted_to
 from edgekit.pipeline.prune.checks import check
 from edgekit.pipeline.prune.result import result_of

@@ -11,10 +11,10 @@ from typing import Any
 from edgekit.errors import GateError, UnsupportedError, UsageError
 from edgekit.leftovers import scratch_folder
 from edgekit.models.checkpoint import save_checkpoint
-from edgekit.passes.methods import Structured
 from edgekit.pipeline.bench import bench
 from edgekit.pipeline.export import export
 from edgekit.pipeline.prune.trial import Job, PruneTrial, pass_of, run_trial
+from edgekit.pruning.methods import Structured
 from edgekit.results.eval import drop
 from edgekit.types import Network, Quality
 

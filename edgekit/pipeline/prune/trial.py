@@ -24,14 +24,14 @@ from edgekit.models.family import Hyperparameters
 from edgekit.models.samples import TrainingSamples
 from edgekit.models.weight_norm import without_weight_norms
 from edgekit.options.prune import PruneOptions
-from edgekit.passes.base import Pass, with_params
-from edgekit.passes.macs import layer_macs
-from edgekit.passes.methods import PruneRequest, PruningMethod, method
-from edgekit.passes.prune_channels import examples
-from edgekit.passes.prune_weights import kept_at_zero
+from edgekit.passes import Pass, with_params
 from edgekit.pipeline.finetune import finetune_options
 from edgekit.pipeline.prune.checks import Schedule
 from edgekit.pipeline.train import hyperparameters, module_quality, train_network, training_versions
+from edgekit.pruning.channels import examples
+from edgekit.pruning.macs import layer_macs
+from edgekit.pruning.methods import PruneRequest, PruningMethod, method
+from edgekit.pruning.weights import kept_at_zero
 from edgekit.results.train import Fit
 from edgekit.source import resolve
 from edgekit.types import Network, PassResult, Quality, Step

@@ -12,14 +12,14 @@ import numpy as np
 from edgekit.data.dataset import Dataset, stratified
 from edgekit.errors import GateError
 from edgekit.options.quantize import QuantizeOptions
-from edgekit.passes.base import Pass, PassContext
-from edgekit.passes.calibration import Calibration
-from edgekit.passes.calibration_checks import listed
-from edgekit.passes.equalize import Equalize, Scaled
-from edgekit.passes.histogram import METHODS
+from edgekit.passes import Pass, PassContext
 from edgekit.pipeline.quantize.ranges import find_ranges
 from edgekit.pipeline.quantize.samples import calibration_feeds
 from edgekit.quality.integer_selftest import SEED
+from edgekit.quantization.calibrate.calibration import Calibration
+from edgekit.quantization.calibrate.checks import listed
+from edgekit.quantization.calibrate.histogram import METHODS
+from edgekit.quantization.equalize import Equalize, Scaled
 from edgekit.types import Array, Artifact, Feed, Signature
 
 log = logging.getLogger("edgekit")

@@ -8,7 +8,7 @@ from edgekit.artifact import size_bytes
 from edgekit.devices import parse_device
 from edgekit.errors import DataError, QualityError
 from edgekit.options.quantize import INTEGERS_ONLY, QuantizeOptions
-from edgekit.passes.schemes import scheme
+from edgekit.quantization.schemes import scheme
 from edgekit.results.compressed import TimeRatio
 from edgekit.results.eval import Evaluation, drop
 from edgekit.types import Artifact, Verdict

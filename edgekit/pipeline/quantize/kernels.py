@@ -25,13 +25,14 @@ from edgekit.errors import DeviceError, InputError
 from edgekit.leftovers import scratch_folder
 from edgekit.locks import locked
 from edgekit.outputs import publishing
-from edgekit.passes import onnx_prepare, onnx_single
-from edgekit.passes.base import Pass, PassContext
-from edgekit.passes.kernel_choice import FLOAT, INTEGERS, Conversion, Kernel, Pair, choose
-from edgekit.passes.tflite_kernels import pairs
-from edgekit.passes.tflite_prepare import prepared
-from edgekit.passes.tflite_products import HARD_SWISH, with_products
-from edgekit.passes.tflite_single import Cutter, conversion
+from edgekit.passes import Pass, PassContext
+from edgekit.quantization.kernel_choice import FLOAT, INTEGERS, Conversion, Kernel, Pair, choose
+from edgekit.quantization.onnx import prepare as onnx_prepare
+from edgekit.quantization.onnx import single as onnx_single
+from edgekit.quantization.tflite.kernels import pairs
+from edgekit.quantization.tflite.prepare import prepared
+from edgekit.quantization.tflite.products import HARD_SWISH, with_products
+from edgekit.quantization.tflite.single import Cutter, conversion
 from edgekit.results.quantize import KernelTimes
 from edgekit.types import Artifact, Feed, Format, Signature
 

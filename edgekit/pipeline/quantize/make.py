@@ -12,13 +12,7 @@ from edgekit.artifact import write_card
 from edgekit.data.dataset import stratified
 from edgekit.devices import open_runner
 from edgekit.options.quantize import QuantizeOptions
-from edgekit.passes import quantize_onnx
-from edgekit.passes.base import Pass, PassContext
-from edgekit.passes.calibration import Calibration
-from edgekit.passes.equalize import Scaled
-from edgekit.passes.integer_io import integer_io as read_integer_io
-from edgekit.passes.integer_io import output_steps
-from edgekit.passes.schemes import Scheme, SchemeRequest, scheme
+from edgekit.passes import Pass, PassContext
 from edgekit.pipeline.quantize.equalizing import Equalized, equalized
 from edgekit.pipeline.quantize.gates import is_timed
 from edgekit.pipeline.quantize.kernels import KernelPlan, plan_kernels
@@ -31,6 +25,12 @@ from edgekit.quality.anomaly import refit_threshold
 from edgekit.quality.as_app import refusing
 from edgekit.quality.integer_selftest import SEED, selftest_of
 from edgekit.quality.state import RULE
+from edgekit.quantization.calibrate.calibration import Calibration
+from edgekit.quantization.equalize import Scaled
+from edgekit.quantization.integer_io import integer_io as read_integer_io
+from edgekit.quantization.integer_io import output_steps
+from edgekit.quantization.onnx import quantize as quantize_onnx
+from edgekit.quantization.schemes import Scheme, SchemeRequest, scheme
 from edgekit.types import Artifact, Card, Format, Signature, Step, Task
 
 log = logging.getLogger("edgekit")

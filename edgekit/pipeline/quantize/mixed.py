@@ -10,13 +10,13 @@ from pathlib import Path
 from edgekit.artifact import sha256_model
 from edgekit.errors import ModelError
 from edgekit.options.quantize import INTEGERS_ONLY, QuantizeOptions
-from edgekit.passes.calibration_checks import listed
-from edgekit.passes.operators import check_names, named, operators
 from edgekit.pipeline.quantize.make import QuantizedFile, Work, make
 from edgekit.pipeline.quantize.plan import load_plan, reasons
 from edgekit.pipeline.quantize.proof import Proof, prove
 from edgekit.quality.fidelity import Fidelity, Floor
 from edgekit.quality.simulate import Simulation
+from edgekit.quantization.calibrate.checks import listed
+from edgekit.quantization.operators import check_names, named, operators
 from edgekit.results.eval import drop
 from edgekit.results.quantize import MixedPlan, Sensitivity
 from edgekit.types import Artifact

@@ -10,7 +10,7 @@ from edgekit.documents import parse_json, typed
 from edgekit.errors import DataError
 from edgekit.inputs import read_regular
 from edgekit.outputs import publishing
-from edgekit.passes.onnx_float import SUFFIX
+from edgekit.quantization.onnx.float_layers import SUFFIX
 from edgekit.results.quantize import PLAN_SCHEMA, MixedPlan, Sensitivity
 from edgekit.types import Artifact
 

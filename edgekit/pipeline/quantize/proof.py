@@ -12,13 +12,13 @@ from edgekit.artifact import contract_of
 from edgekit.devices import open_runner
 from edgekit.errors import ParityError, QualityError
 from edgekit.leftovers import scratch_folder
-from edgekit.passes.pairs import pair_of, prepared_bytes, without_reset
 from edgekit.pipeline.quantize.make import QuantizedFile, Work
 from edgekit.pipeline.quantize.samples import held_feeds
 from edgekit.quality.arithmetic import compare, first_not_finite
 from edgekit.quality.as_app import Call, NotFiniteError, run_as_app
 from edgekit.quality.fidelity import Fidelity, Floor
 from edgekit.quality.readings import Pair
+from edgekit.quantization.pairs import pair_of, prepared_bytes, without_reset
 from edgekit.results.compressed import FidelityFigures, FidelityGate
 from edgekit.types import Array, Artifact
 

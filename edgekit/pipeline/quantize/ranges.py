@@ -12,14 +12,14 @@ from edgekit.data.dataset import Dataset, stratified
 from edgekit.errors import DataError
 from edgekit.options.quantize import QuantizeOptions
 from edgekit.outputs import publishing
-from edgekit.passes.calibration import Calibration
-from edgekit.passes.calibration_checks import missing_classes
-from edgekit.passes.histogram import METHODS
-from edgekit.passes.observe import calibrate
-from edgekit.passes.transfer import transfer
 from edgekit.pipeline.learned_ranges import Learned, learned_in
 from edgekit.pipeline.quantize.samples import CALIBRATION_SAMPLES, calibration_feeds, is_whole
 from edgekit.quality.integer_selftest import SEED
+from edgekit.quantization.calibrate.calibration import Calibration
+from edgekit.quantization.calibrate.checks import missing_classes
+from edgekit.quantization.calibrate.histogram import METHODS
+from edgekit.quantization.calibrate.observe import calibrate
+from edgekit.quantization.calibrate.transfer import transfer
 from edgekit.types import Artifact, Feed, Signature
 
 log = logging.getLogger("edgekit")

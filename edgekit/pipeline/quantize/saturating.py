@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from edgekit.bench.environment import environment
-from edgekit.passes.base import PassContext
-from edgekit.passes.calibration_checks import listed
-from edgekit.passes.quantize_onnx import QuantizeOnnx
-from edgekit.passes.saturation import Clipping, clipping, saturates
+from edgekit.passes import PassContext
+from edgekit.quantization.calibrate.checks import listed
+from edgekit.quantization.onnx.quantize import QuantizeOnnx
+from edgekit.quantization.onnx.saturation import Clipping, clipping, saturates
 from edgekit.types import Artifact, Feed, PassResult
 
 SATURATION_SAMPLES = 16

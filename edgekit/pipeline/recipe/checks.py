@@ -12,13 +12,13 @@ from edgekit.devices import parse_device
 from edgekit.errors import EdgekitError, InputError, UsageError
 from edgekit.inputs import require_regular
 from edgekit.models.family import family
-from edgekit.passes.calibration import check_method
 from edgekit.pipeline.bench.checks import check as check_bench
 from edgekit.pipeline.prune.checks import check as check_prune
 from edgekit.pipeline.quantize.checks import check_request, of_one_scheme
 from edgekit.pipeline.recipe.contents import Contents, is_model
 from edgekit.pipeline.recipe.plan import ANY, RunPlan, Unit
 from edgekit.pipeline.recipe.verbs import FACTORY, listed, names, verb
+from edgekit.quantization.calibrate.calibration import check_method
 from edgekit.recipe import Problem, RecipeStep
 from edgekit.types import Format
 

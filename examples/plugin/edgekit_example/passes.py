@@ -11,9 +11,9 @@ import torch
 from onnx import numpy_helper
 
 from edgekit.errors import UsageError
-from edgekit.passes.base import Model, Pass, PassContext
-from edgekit.passes.methods import PruneRequest, PruningMethod
-from edgekit.passes.schemes import Scheme, SchemeRequest
+from edgekit.passes import Model, Pass, PassContext
+from edgekit.pruning.methods import PruneRequest, PruningMethod
+from edgekit.quantization.schemes import Scheme, SchemeRequest
 from edgekit.types import Artifact, Format, Network, PassResult, Step
 
 

@@ -15,13 +15,13 @@ from edgekit.artifact import open_artifact, write_card
 from edgekit.data.dataset import open_data
 from edgekit.errors import DataError, EdgekitError, ModelError, SourceError, UsageError
 from edgekit.options.quantize import QuantizeOptions
-from edgekit.passes.histogram import METHODS
 from edgekit.pipeline.auto.candidates import Candidate, first_candidates, further_candidates
 from edgekit.pipeline.auto.checks import of_auto, place_of, target_of
 from edgekit.pipeline.auto.parents import float_files, float_source
 from edgekit.pipeline.auto.samples import real_samples, take_samples
 from edgekit.pipeline.auto.trial_store import TrialStore
 from edgekit.pipeline.auto.ways import TFLITE_PYTHON, find_ways
+from edgekit.quantization.calibrate.histogram import METHODS
 from edgekit.types import Artifact, Card, DeviceSpec, Format, Signature, Task, TensorSpec
 
 ASKED: dict[str, Any] = {"data": "digits", "max_drop": 0.01}

@@ -15,8 +15,8 @@ import pytest
 import edgekit
 from edgekit.artifact import open_artifact, sha256_file
 from edgekit.bench.noisefloor import state_folder
-from edgekit.passes.schemes import schemes
 from edgekit.pipeline.auto import AutoResult, candidates
+from edgekit.quantization.schemes import schemes
 from edgekit.report.auto import render_auto
 from edgekit.report.document import dumps
 from edgekit.report.text import show

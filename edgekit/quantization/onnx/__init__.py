@@ -1,0 +1,1 @@
+"""Quantization of ONNX files for onnxruntime."""

@@ -1,0 +1,1 @@
+"""Quantization of TFLite files for LiteRT, and their recurrent layers."""
