@@ -245,7 +245,8 @@ class Card:
         stateful: of a file whose operators keep a state in variables: whether it outlives a call (True), or every call
             starts from zeros (False, proved without any reset); None where there is no such operator, or nobody said.
         ranges: what quantization-aware training learnt, as JSON of a
-            :class:`~edgekit.quantization.calibrate.calibration.Calibration`; None for every other network and for quantized files.
+            :class:`~edgekit.quantization.calibrate.calibration.Calibration`; None for every other network and for
+            quantized files.
     """
 
     name: str

@@ -2,7 +2,8 @@
 
 TFLite's sequence operators keep their state in variable tensors, which nothing puts back between two calls unless the
 app calls ``reset_all_variables()``. A stateless layer takes the steps of
-:mod:`edgekit.quantization.tflite.state_reset` in front of its first one, and drops their outputs. With ``k`` steps and ``n`` inputs of them::
+:mod:`edgekit.quantization.tflite.state_reset` in front of its first one, and drops their outputs. With ``k`` steps and
+``n`` inputs of them::
 
     x (B, T, I) -> PAD (B, k + T, I) ─┐
     rows (B, k, n) -> PAD (B, k + T, n) -> CONCATENATION (B, k + T, I + n) -> the operator -> SLICE (B, T, H)
