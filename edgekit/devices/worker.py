@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
@@ -53,6 +53,9 @@ _MODULES = {
 """Runtime -> module that must be there, distributions that bring it."""
 
 
+Command = Callable[[Message], Message]
+
+
 class Worker:
     """The commands, each ``(message) -> (value, arrays)``."""
 
@@ -61,7 +64,7 @@ class Worker:
         self._store: Store | None = None
         self._lease = Lease()
         self._reference: ReferenceWorkload | None = None
-        self.commands: dict[str, Callable[[Message], Message]] = {
+        self.commands: dict[str, Command] = {
             "hello": self.hello,
             "find": self.find,
             "put": self.put,
@@ -304,8 +307,11 @@ def listen(descriptor: int, inbox: queue.SimpleQueue[Message | Exception]) -> No
             threading.Event().wait()
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The program. Exit status 0 when the input ends, 3 when what comes in is not a frame."""
+def main(arguments: list[str] | None = None, commands: Mapping[str, Command] | None = None) -> int:
+    """The program. Exit status 0 when the input ends, 3 when what comes in is not a frame.
+
+    ``commands``: that it has beside those of every worker, by name.
+    """
     parser = argparse.ArgumentParser(prog="edgekit worker")
     parser.add_argument("--memory-limit", type=int, default=0, metavar="BYTES")
     parser.add_argument("--idle-limit", type=float, metavar="SECONDS", help="end when nothing was asked for so long")
@@ -320,6 +326,7 @@ def main(arguments: list[str] | None = None) -> int:
     inbox: queue.SimpleQueue[Message | Exception] = queue.SimpleQueue()
     threading.Thread(target=listen, args=(incoming, inbox), name="listen", daemon=True).start()
     worker = Worker()
+    worker.commands.update(commands or {})
     while True:
         try:
             message = inbox.get(timeout=options.idle_limit)
