@@ -140,9 +140,8 @@ def write_file(answer: Message, target: Path) -> tuple[str, ...]:
     return tuple(answer.header["notes"])
 
 
-def _prepare(message: Message) -> Message:
+def _prepare(message: Message) -> None:
     importlib.import_module(MODULES[message.header["tool"]])
-    return Message({})
 
 
 def _convert(name: str, message: Message) -> Message:

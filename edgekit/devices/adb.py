@@ -14,8 +14,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import ClassVar, Final, NamedTuple, Self
+from typing import ClassVar, Final, NamedTuple
 
 from edgekit import limits
 from edgekit.artifact import sha256_file
@@ -34,7 +33,7 @@ from edgekit.errors import (
     UsageError,
     WorkerTimeoutError,
 )
-from edgekit.types import DeviceSpec
+from edgekit.types import Closing, DeviceSpec
 
 log = logging.getLogger("edgekit")
 FOLDER: Final = "/data/local/tmp/edgekit"
@@ -119,7 +118,7 @@ class _Answer(NamedTuple):
         return self.out + self.err
 
 
-class Adb:
+class Adb(Closing):
     """One Android device; a context manager that removes what it brought there.
 
     Raises:
@@ -212,14 +211,6 @@ class Adb:
                 self.shell(ending, min(self._timeout_s, LEAVE_S))
         except DeviceError as error:
             log.warning("what was brought to %s is still in %s there: %s", self.name, FOLDER, error)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _holds(self, place: str, digest: str) -> bool:
         """Whether a file of this content is there; Android brings sha256sum since version 6."""

@@ -10,14 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 
 from edgekit.artifact import onnx_parts, sha256_file
 from edgekit.bench.clock import TimedBlock, WarmupRule
-from edgekit.cardfile import signature_from_json
 from edgekit.devices.channel import Channel
 from edgekit.devices.classify_exit import classify_exit
 from edgekit.devices.progress import sending
@@ -30,7 +28,7 @@ from edgekit.inputs import require_regular
 from edgekit.limits import PREFIX, limit
 from edgekit.results.bench import Delegation
 from edgekit.runtime import candidates
-from edgekit.types import Array, Card, Feed, Format, Signature
+from edgekit.types import Array, Card, Closing, Feed, Format, Signature
 
 _LEAVE_S: Final = 2.0
 """How long a worker that was told to end may take."""
@@ -76,7 +74,7 @@ class _Asked:
     array_bytes: int | None
 
 
-class WorkerClient:
+class WorkerClient(Closing):
     """One worker process; a context manager. Not for use by several threads at once.
 
     The worker is a process group of its own, killed as a whole on a time-out, on an interrupt and on anything that is
@@ -155,21 +153,11 @@ class WorkerClient:
             value = self._ask("load", path=self.place(path), **asked).header
         except DeviceError as error:  # only now: the device may know a runtime that is not known here
             raise _mistake(Path(path), runtime, self._transport.runs_on, threads) or error from None
-        signature = signature_from_json(value["signature"])
         with self._checking("load"):
-            check_signature(signature, card)
-        self._signature, self._carded = signature, card is not None
-        delegation = value["delegation"]
-        return LoadedInfo(
-            signature=signature,
-            load_ns=value["load_ns"],
-            runtime=value["runtime"],
-            runtime_version=value["runtime_version"],
-            delegation=None if delegation is None else typed(Delegation, delegation, "delegation"),
-            peak_memory_bytes=value["peak_memory_bytes"],
-            resident=value["resident"],
-            chip=value["chip"],
-        )
+            loaded = typed(LoadedInfo, value, "value")
+            check_signature(loaded.signature, card)
+        self._signature, self._carded = loaded.signature, card is not None
+        return loaded
 
     @property
     def alive(self) -> bool:
@@ -325,14 +313,6 @@ class WorkerClient:
         self._channel.kill()
         if self._ended is None:
             self._ended = DeviceError(f"{self._transport.subject} is closed; open another one")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _greet(self, start: Start) -> None:
         limit_s = self._timeout_s + self._transport.start_s
