@@ -12,13 +12,11 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Final, NamedTuple
 
 from edgekit import limits
 from edgekit.artifact import sha256_file
-from edgekit.devices.archive import floor_archive
 from edgekit.devices.channel import Channel
 from edgekit.devices.stop import unstoppable
 from edgekit.devices.transport import Start, Transport
@@ -94,8 +92,8 @@ class AdbTransport(Transport):
 
     shares_files = False
 
-    def __init__(self, spec: DeviceSpec, archive: Callable[[], Path] = floor_archive) -> None:
-        super().__init__(spec, archive)
+    def __init__(self, spec: DeviceSpec) -> None:
+        super().__init__(spec)
         raise UnsupportedError(
             f"{spec.name}: over adb there are only programs that time a model and give no outputs, so it can be "
             "benched (edgekit bench --tool benchmark_model) and nothing else; for outputs install Termux with "

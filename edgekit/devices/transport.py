@@ -95,9 +95,9 @@ class Transport(ABC):
             UsageError: with what to give.
         """
 
-    def __init__(self, spec: DeviceSpec, archive: Callable[[], Path] = floor_archive) -> None:
+    def __init__(self, spec: DeviceSpec) -> None:
         self.spec = spec
-        self.archive = archive
+        self.archive: Callable[[], Path] = floor_archive
         self.memory_limit_bytes: int | None = None
         self.runs_on = "cpu"
         self.subject = f"the worker on {spec.name}"
