@@ -127,8 +127,8 @@ PLUG_INS = {
     ),
     "runtimes": PlugIn(
         "Runtime",
-        "A class derived from `Runner`. Its name is the value of `--runtime`; a class in the table `variants` under the "
-        "same name runs what follows the colon.",
+        "A class derived from `Runner`. Its name is the value of `--runtime`; a class in the table `variants` under "
+        "the same name runs what follows the colon.",
         {
             "edgekit.runtime.base:Runner": "check_request _ready _bind _bare _copy_in _run_staged _copy_out "
             "save_compiled arena_bytes resident chip device_ns transfer_bytes reset delegation close",
