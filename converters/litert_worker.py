@@ -34,7 +34,7 @@ def main() -> None:
         dynamic_shapes,  # noqa: F401
         transposed,  # noqa: F401
     )
-    from edgekit.converters.recurrent import calls, lowering, rewrite  # noqa: F401
+    from edgekit.converters.recurrent import lowering, rnn_calls  # noqa: F401
 
     for line in sys.stdin:
         request = json.loads(line)
@@ -64,7 +64,7 @@ def convert(request: dict[str, Any]) -> list[str]:
     import torch
 
     from edgekit.converters.recurrent.lowering import lower
-    from edgekit.converters.recurrent.rewrite import rewrite
+    from edgekit.converters.recurrent.rnn_calls import rewrite
     from edgekit.converters.transposed import flat_biases, one_pixel_to_dense, plain_padding
 
     program = torch.export.load(request["program"])
