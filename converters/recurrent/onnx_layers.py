@@ -57,7 +57,7 @@ def unrolled(program: ExportedProgram, prefix: str) -> tuple[ExportedProgram, tu
     program = program.run_decompositions({operator: table[operator]})
     return program, tuple(
         f"{where(node, prefix)} (LSTM) is unrolled, one set of operators a step: it has a projection (proj_size), "
-        "which ONNX's LSTM has not"
+        "which ONNX's LSTM does not have"
         for node in found
     )
 
