@@ -110,7 +110,7 @@ def open_data(spec: str, *, default_split: str = "test") -> Dataset:
     ``@test`` are then a seeded, stratified 80/20 split.
 
     Raises:
-        DataError: the data cannot be read, or cannot be had.
+        DataError: the data cannot be read or downloaded.
         UsageError: no such data set or split.
     """
     base, at, split = spec.rpartition("@")

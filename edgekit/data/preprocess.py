@@ -46,7 +46,7 @@ def arranged(
 def _kind(name: str) -> DataKind:
     found = registry.lookup("kinds", name)
     if not isinstance(found, DataKind):
-        raise DataError(f"the entry point of the kind {name!r} gave {type(found).__name__}, a Kind was expected")
+        raise DataError(f"the entry point of the kind {name!r} gave {type(found).__name__}, a DataKind was expected")
     return found
 
 

@@ -12,7 +12,7 @@ from edgekit.options.shared import DATA, FACTORY, INPUT, SHAPE, TOLERANCE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions(Options):
-    """What is asked of ``export``."""
+    """The options of ``export``."""
 
     source: str | Path = field(
         kw_only=False,

@@ -14,7 +14,7 @@ _MODEL = option("A model file.", metavar="MODEL", takes="model")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvalOptions(Options):
-    """What is asked of ``eval``."""
+    """The options of ``eval``."""
 
     model: str | Path = field(kw_only=False, metadata=_MODEL)
     data: str = field(metadata=DATA)
@@ -26,7 +26,7 @@ class EvalOptions(Options):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyOptions(Options):
-    """What is asked of ``verify``."""
+    """The options of ``verify``."""
 
     model: str | Path = field(kw_only=False, metadata=_MODEL)
     against: str | Path = field(
@@ -43,7 +43,7 @@ class VerifyOptions(Options):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions(Options):
-    """What is asked of ``run``."""
+    """The options of ``run``."""
 
     model: str | Path = field(kw_only=False, metadata=_MODEL)
     inputs: str | Path | Sequence[str | Path] = field(
@@ -64,7 +64,7 @@ class RunOptions(Options):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InspectOptions(Options):
-    """What is asked of ``inspect``."""
+    """The options of ``inspect``."""
 
     model: str | Path = field(
         kw_only=False, metadata=changed(_MODEL, help="A model file, or a saved calibration (.json).")
@@ -73,7 +73,7 @@ class InspectOptions(Options):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareOptions(Options):
-    """What is asked of ``compare``."""
+    """The options of ``compare``."""
 
     a: str | Path = field(
         kw_only=False, metadata=option("The saved result that is judged.", metavar="A.json", takes="words")

@@ -43,5 +43,5 @@ PROCESSES = option("Data-parallel processes, one a GPU on cuda.", metavar="N", a
 OVERRIDES = option("Fields of edgekit.models.family.Hyperparameters to replace.", python=True)
 PROGRESS = option("Called after each epoch with its number, their number, loss, score, name of the score.", python=True)
 FAIL_SLOWER = option(
-    "Exit 1 if slower by more than this, 5 if the noise does not allow to say.", metavar="PERCENT", at_least=0
+    "Exit 1 if slower by more than this, 5 if the noise allows no verdict.", metavar="PERCENT", at_least=0
 )

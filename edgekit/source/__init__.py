@@ -37,7 +37,7 @@ def resolve(
         option: the option of the command line that ``factory`` comes from, for messages.
 
     Raises:
-        SourceError: it cannot be had; the message says what there is, or the user's file, line and exception.
+        SourceError: it cannot be loaded; the message says what there is, or the user's file, line and exception.
         FactoryNeededError: a checkpoint of the user's own network, without a ``factory``.
         ModelError: a checkpoint or .pt2 file is damaged.
         UnsupportedError: a spelling that edgekit knows but cannot serve here.
