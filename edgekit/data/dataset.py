@@ -13,8 +13,9 @@ import numpy as np
 from edgekit import registry
 from edgekit.errors import DataError, UsageError
 from edgekit.types import Array
+from edgekit.usercode import is_code
 
-SPLITS = ("train", "test", "all")
+SPLITS = ("train", "test", "val", "all")
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 TEST_SHARE = 0.2
 """Share of the samples in ``@test`` where a set has no split of its own."""
@@ -50,7 +51,8 @@ class Dataset:
             (tensors by model input name, fed as they are).
         arrays: name -> samples: one array, or a sequence that decodes on access (image files).
         labels: class index of each sample, int64 (N,), or None.
-        targets: real-valued targets of each sample, float32 (N, ...), raw units (forecasting), or None.
+        targets: real-valued targets of each sample, float32 (N, ...), raw units (forecasting, regression), or None.
+        answers: what else is right for each sample: masks, boxes, whatever the metric takes; or None.
         classes: class names in index order.
         columns: column names of a table or series.
         own_split: False where train and test come from a seeded split of one set.
@@ -67,6 +69,7 @@ class Dataset:
     own_split: bool = True
     targets: Array | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
+    answers: Sequence[Any] | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
@@ -81,7 +84,8 @@ class Dataset:
         picked = {name: _take(samples, indices) for name, samples in self.arrays.items()}
         labels = None if self.labels is None else self.labels[indices]
         targets = None if self.targets is None else self.targets[indices]
-        return replace(self, arrays=picked, labels=labels, targets=targets)
+        answers = None if self.answers is None else Picked(self.answers, indices)
+        return replace(self, arrays=picked, labels=labels, targets=targets, answers=answers)
 
 
 class Picked(Sequence[Array]):
@@ -121,6 +125,10 @@ def open_data(spec: str, *, default_split: str = "test") -> Dataset:
         raise UsageError(f"no split is called {split!r} in {spec!r}; there are: {', '.join(splits)}")
     else:
         name, split = spec, ""
+    if is_code(name):
+        from edgekit.data.userdata import open_function
+
+        return open_function(name, split or default_split)
     kind, colon, argument = name.partition(":")
     if kind not in registry.names("data"):
         known = ", ".join(registry.names("data"))

@@ -48,7 +48,7 @@ def finetune(options: FinetuneOptions) -> TrainResult:
     place, teacher_of = checkpoint_path(options.out), options.distil_from
     if teacher_of is None and options.teacher_factory is not None:
         raise UsageError("--teacher-factory is for the checkpoint that --distil-from names; leave it out")
-    network = resolve(options.source, factory=options.factory)
+    network = resolve(options.source, factory=options.factory, weights=options.weights)
     require_torch(network, "train")
     samples = open_data(options.data, default_split="train")
     base = finetune_options(network, samples.kind)
