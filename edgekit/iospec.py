@@ -43,6 +43,8 @@ METRICS: Mapping[str, str] = {
     "none": "",
 }
 """Task -> name of its figure of merit."""
+PARAMS: tuple[str, ...] = ("activation", "boxes", "threshold", "iou_threshold", "blank")
+"""Fields of a task: activation of scores, format of boxes, limits of scores and overlap, index of CTC's blank."""
 _BYTES = 1 / 255
 
 
@@ -208,12 +210,10 @@ def parse_iospec(document: Mapping[str, Any], where: str, folder: Path = Path())
     rest = {key: value for key, value in document.items() if key not in known}
     inputs = rest.pop("inputs", {})
     task, labels = rest.pop("task", None), rest.pop("labels", ())
-    params = {
-        key: rest.pop(key) for key in ("activation", "boxes", "threshold", "iou_threshold", "blank") if key in rest
-    }
+    params = {key: rest.pop(key) for key in PARAMS if key in rest}
     if rest:
         name = next(iter(rest))
-        every = (*known, "task", "labels", "inputs", "activation", "boxes", "threshold", "iou_threshold", "blank")
+        every = (*known, "task", "labels", "inputs", *PARAMS)
         close = get_close_matches(name, every, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(sorted(every))}"
         raise DataError(f"{where}: there is no field {name!r}; {hint}")
@@ -276,8 +276,9 @@ def _contract(spec: TensorSpec, said: InputFields) -> InputContract:
     )
     _check(said, kind, spec)
     if kind != "image":
-        width = spec.shape[-1] if spec.shape and isinstance(spec.shape[-1], int) else len(said.mean or said.std) or 1
-        mean, std = (_wide(name, values, width, spec) for name, values in (("mean", said.mean), ("std", said.std)))
+        last = spec.shape[-1] if spec.shape else 1
+        columns = last if isinstance(last, int) else len(said.mean or said.std) or 1
+        mean, std = (_wide(name, values, columns, spec) for name, values in (("mean", said.mean), ("std", said.std)))
         return InputContract(
             kind, "", None, 0, 1.0 if said.scale is None else said.scale, mean, std, tuple(said.columns)
         )
@@ -286,8 +287,8 @@ def _contract(spec: TensorSpec, said: InputFields) -> InputContract:
         raise UsageError(f"an image in the layout {layout} has {len(layout)} axes, the input is {spec}")
     axis = layout.find("C")
     places = (layout.index("H"), layout.index("W"))
-    channels = spec.shape[axis] if axis >= 0 else 1
-    height, width = (spec.shape[place] for place in places)
+    channels: int | str = spec.shape[axis] if axis >= 0 else 1
+    height, width = spec.shape[places[0]], spec.shape[places[1]]
     if layout == "NHW" and said.size is not None and isinstance(width, int):
         channels = max(width // said.size[1], 1)
         width = said.size[1]

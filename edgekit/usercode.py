@@ -129,7 +129,8 @@ def _explanation(error: BaseException, doing: str) -> str:
     own = [f for f in frames if "site-packages" not in f.filename and "/lib/python" not in f.filename]
     last = own[-1] if own else frames[-1] if frames else None
     where = "unknown place" if last is None else f"{last.filename}:{last.lineno} in {last.name}"
-    return f"{doing} failed at {where}: {type(error).__name__}: {str(error) or 'no message'}; correct it there and try again"
+    said = str(error) or "no message"
+    return f"{doing} failed at {where}: {type(error).__name__}: {said}; correct it there and try again"
 
 
 def _is_ours(filename: str) -> bool:

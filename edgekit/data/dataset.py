@@ -15,7 +15,9 @@ from edgekit.errors import DataError, UsageError
 from edgekit.types import Array
 from edgekit.usercode import is_code
 
-SPLITS = ("train", "test", "val", "all")
+SPLITS = ("train", "test", "all")
+OF_FOLDERS = (*SPLITS, "val")
+"""Splits that data of the user's own may have."""
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 TEST_SHARE = 0.2
 """Share of the samples in ``@test`` where a set has no split of its own."""
@@ -161,7 +163,7 @@ def open_data(spec: str, *, default_split: str = "test") -> Dataset:
 
 def splits_of(name: str) -> tuple[str, ...]:
     """What may follow the ``@`` of the data set ``name`` (without its split)."""
-    return getattr(_reader(name), "splits", SPLITS)
+    return getattr(_reader(name), "splits", OF_FOLDERS if ":" in name else SPLITS)
 
 
 def held_out_splits(name: str) -> tuple[str, ...]:
@@ -184,6 +186,8 @@ def choose_split(whole: Dataset, split: str, default_split: str) -> Dataset:
     if not len(whole):
         raise DataError(f"{whole.name} holds no samples")
     wanted = split or ("train" if default_split == "train" else "all")
+    if wanted == "val":
+        raise DataError(f"{whole.name} has no validation data of its own; there are @train, @test and @all")
     if wanted == "all":
         return replace(whole, split="all", own_split=False)
     train, test = split_indices(len(whole), whole.labels)

@@ -101,7 +101,9 @@ def fit_mask(mask: Array, size: tuple[int, ...], contract: InputContract | None)
     Raises:
         DataError: not one number a pixel.
     """
-    mask = np.asarray(mask).squeeze()
+    mask = np.asarray(mask)
+    if mask.ndim == 3 and 1 in (mask.shape[0], mask.shape[-1]):
+        mask = mask[0] if mask.shape[0] == 1 else mask[..., 0]
     if mask.ndim != 2 or mask.dtype.kind not in "iub":
         raise DataError(f"a mask has one whole number a pixel, got {mask.dtype} of shape {mask.shape}")
     if mask.shape == tuple(size) and (contract is None or contract.size in (None, mask.shape)):
@@ -112,7 +114,7 @@ def fit_mask(mask: Array, size: tuple[int, ...], contract: InputContract | None)
     if contract is not None and contract.size is not None and picture.size != contract.size[::-1]:
         picture = _resized(picture, contract.size, {**contract.params, "interpolation": "nearest"})
     if picture.size != tuple(size)[::-1]:
-        picture = picture.resize(tuple(size)[::-1], Image.Resampling.NEAREST)
+        picture = picture.resize((size[1], size[0]), Image.Resampling.NEAREST)
     return np.asarray(picture)
 
 

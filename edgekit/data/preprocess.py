@@ -63,9 +63,9 @@ def _without_contract(spec: TensorSpec, dataset: Dataset) -> InputContract:
     """
     if dataset.kind == "image":
         raise DataError(
-            f"nothing says how a picture becomes the input {spec}, and a wrong guess gives wrong answers; say it: "
-            "--io-file io.toml with mean, std and layout (see docs/own-work.md), or export the network with --mean, "
-            "--std and --labels"
+            f"nothing says how a picture becomes the input {spec}, and a wrong guess gives wrong answers. Export the "
+            "network with --mean and --std, or with --layout alone where it takes values of 0..1; for a finished file "
+            "give --io-file io.toml (mean, std, layout; docs/own-work.md)"
         )
     return InputContract("table" if dataset.kind == "table" else "array")
 

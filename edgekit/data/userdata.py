@@ -1,8 +1,8 @@
 """``file.py:function``: data that the user's own code gives.
 
 ``function(split)`` gives a torch Dataset, or an iterable of ``(inputs, target)``. ``inputs`` is a picture (of Pillow,
-or uint8, height x width x 1 or 3), a text, or an array (a dict of arrays by the names of the model's inputs) that is fed
-as it is. ``target`` is the number of a class, or whatever the metric takes.
+or uint8, height x width x 1 or 3), a text, or an array (a dict of arrays by the names of the model's inputs) that is
+fed as it is. ``target`` is the number of a class, or whatever the metric takes.
 """
 
 from __future__ import annotations

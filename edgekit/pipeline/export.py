@@ -89,8 +89,8 @@ def export(options: ExportOptions) -> ExportResult:
     file_name = _file_name(network.name)
     if not options.overwrite:
         _check_replaced([folder / f"{file_name}.{c.format}" for c in converters.values()], network)
-    named = None if own else (source, options.factory)
-    published = _proved(converters, capture, proof, folder, file_name, named)
+    again = None if own else (source, options.factory)
+    published = _proved(converters, capture, proof, folder, file_name, again)
     return ExportResult(
         source=source,
         network=network.name,

@@ -56,8 +56,8 @@ Metric: TypeAlias = Callable[[Runs, Dataset, Card | None, int | None], Evaluatio
 def evaluate(
     runner: Runs, dataset: Dataset, card: Card | None, *, limit: int | None = None, metric: Metric | None = None
 ) -> Evaluation:
-    """``metric``, or the figure of merit of the card's task; accuracy where there is no card or it does not say what the
-    outputs mean.
+    """``metric``, or the figure of merit of the card's task; accuracy where there is no card or it does not say what
+    the outputs mean.
 
     Raises:
         DataError: the data set lacks what the metric needs, or its samples do not fit the model.

@@ -1,13 +1,12 @@
 """Figures of merit of tasks beyond the zoo's, and the user's own; torchmetrics computes them on the host.
 
-``--metric file.py:function`` names ``f(outputs, targets) -> float``: the outputs of the whole split by name, first axis =
-sample, and the targets as the data give them. Higher is better unless ``f.lower_is_better``.
+``--metric file.py:function`` names ``f(outputs, targets) -> float``: the outputs of the whole split by name, first axis
+= sample, and the targets as the data give them. Higher is better unless ``f.lower_is_better``.
 """
 
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -67,14 +66,11 @@ def metric_of(text: str) -> Metric:
         if found.metric == text:
             return found
         details = {key: value for key, value in found.details.items() if key != text} | {found.metric: found.value}
+        if text not in found.details:
+            raise DataError(f"{text} cannot be computed on {dataset.label}; {found.metric} is {found.value:g}")
+        value = found.details[text]
         return replace(
-            found,
-            metric=text,
-            value=found.details[text],
-            details=details,
-            lower_is_better=lower,
-            outcomes=None,
-            per_class={},
+            found, metric=text, value=value, details=details, lower_is_better=lower, outcomes=None, per_class={}
         )
 
     return chosen
@@ -97,7 +93,7 @@ def own_metric(spelled: str) -> Metric:
             value = function(outputs, targets)
         if hasattr(value, "item") and np.size(value) == 1:
             value = value.item()
-        if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        if isinstance(value, bool) or not isinstance(value, int | float):
             raise DataError(f"{spelled} gave {_shown(value)}; a metric gives one number")
         if not math.isfinite(value):
             raise DataError(f"{spelled} gave {value} on {dataset.label}; a metric gives a finite number")

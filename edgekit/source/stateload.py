@@ -90,14 +90,13 @@ def convert(source: str, target: str) -> str | None:
         loaded = torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:
         text = " ".join(str(error).split())
-        refused = re.search(r"Unsupported (?:global|class|operand)[^.]*|GLOBAL [\w.]+", text)
-        if refused is not None or "Weights only load failed" in text:
+        named = re.search(r"(?:Unsupported class|GLOBAL) ([\w.]+)", text)
+        if named is not None:
             return (
-                "it holds more than tensors and plain values, and opening that would run code"
-                f"{f' ({refused[0].strip()})' if refused else ''}; where you trust it, write the tensors alone: "
-                "torch.save(model.state_dict(), 'weights.pt')"
+                f"it holds more than tensors and plain values ({named[1]}), and opening that would run code; where you "
+                "trust it, write the tensors alone: torch.save(model.state_dict(), 'weights.pt')"
             )
-        return f"{type(error).__name__}: {text[:200]}"
+        return f"torch.save did not write it, or it is cut short ({type(error).__name__})"
     state = _state_in(loaded)
     if not state:
         there = ", ".join(map(str, list(loaded)[:8])) if isinstance(loaded, dict) else type(loaded).__name__
