@@ -7,7 +7,7 @@ is that of a file or of the torch module itself, so that both are measured by th
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -150,8 +150,14 @@ def matched_labels(dataset: Dataset, labels: Array, card: Card | None, classes: 
         log.info("%s: labels matched to the model's classes by name", dataset.label)
         place = np.array([known.index(name) for name in dataset.classes])
         labels = place[labels]
-    elif known and dataset.classes and not set(dataset.classes) & set(known):
-        log.info("%s: its class names are not the model's; labels are matched by index", dataset.label)
+    elif known and dataset.classes and list(dataset.classes) != known:
+        strange = [name for name in dataset.classes if name not in known]
+        if len(strange) < len(dataset.classes) or len(dataset.classes) != len(known):
+            raise DataError(
+                f"{dataset.label} has the classes {_some(strange)}, which the model does not know; it knows "
+                f"{_some(known)}. Name the classes alike, or finetune the network to these"
+            )
+        log.warning("%s: none of its class names is the model's; labels are matched by index", dataset.label)
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
         raise DataError(
@@ -161,6 +167,10 @@ def matched_labels(dataset: Dataset, labels: Array, card: Card | None, classes: 
     names = known or list(dataset.classes)
     names += [str(k) for k in range(len(names), classes)]
     return names, labels
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def model_batches(
