@@ -23,8 +23,10 @@ def layer_macs(module: nn.Module, inputs: Sequence[Tensor]) -> dict[str, int]:
 
     def counting(name: str) -> Any:
         def hook(layer: nn.Module, given: tuple[Any, ...], named: dict[str, Any], result: Any) -> None:
-            attends = isinstance(layer, nn.MultiheadAttention)
-            found = _of_attention(layer, *given, **named) if attends else _macs(layer, given[0], result)
+            if isinstance(layer, nn.MultiheadAttention):
+                found = _of_attention(layer, *given, **named)
+            else:
+                found = _macs(layer, given[0], result)
             counts[name] = counts.get(name, 0) + found
 
         return hook
