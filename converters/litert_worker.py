@@ -13,9 +13,8 @@ import litert_torch
 import torch
 
 from edgekit.converters import dynamic_shapes  # noqa: F401  registers its lowerings
-from edgekit.converters.recurrent import calls  # noqa: F401  as above
 from edgekit.converters.recurrent.lowering import lower
-from edgekit.converters.recurrent.rewrite import rewrite
+from edgekit.converters.recurrent.rnn_calls import rewrite
 from edgekit.converters.transposed import flat_biases, one_pixel_to_dense, plain_padding
 
 

@@ -250,7 +250,7 @@ class Card:
         quality: figures of merit with the data they were measured on.
         selftest: vectors any device can replay.
         quantized_io: integer inputs and outputs, by name.
-        account: the integer account of a quantized file, with counts (see :mod:`edgekit.quality.account`).
+        account: the integer account of a quantized file, with counts (see :mod:`edgekit.quality.coverage`).
         parent: of a compressed file: the one it was made from (sha256, bytes), and how it compares: operators inserted,
             quality with the interval of its change, time ratio with its interval and verdict.
         notes: everything that was not honoured, in words.
