@@ -11,9 +11,9 @@ import numpy as np
 from edgekit.bench.clock import Samples
 from edgekit.bench.compare import compare_paired
 from edgekit.bench.ledger import ledger
-from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor
 from edgekit.bench.replicas import turns
 from edgekit.bench.statistics import latency_figures, missing_runs, noise, pooled
+from edgekit.bench.variance import BUILT_IN
 from edgekit.errors import EdgekitError, InputError
 from edgekit.results.base import to_json
 from edgekit.results.bench import ColdStart, Delegation, Entry, LatencyFigures, Need, Noise, Replayed, Warmup
@@ -45,7 +45,6 @@ class CellResult:
         blocks: int64 nanoseconds, one array a round, in order.
         owners: for each block, the worker process that took it.
         disturbed: for each block, whether the machine was disturbed then and it could not be taken again.
-        floor: what is known of this machine; it is in every interval.
         load_ns, first_ns: loading the file in its worker; the first inference after that.
         delegation: as the runtime tells it, None where it does not.
         peak_memory_bytes, load_memory_bytes: resident memory of the worker at its highest, over the whole run and until
@@ -71,7 +70,6 @@ class CellResult:
     seed: int = 0
     owners: tuple[Hashable, ...] = ()
     disturbed: tuple[bool, ...] = ()
-    floor: NoiseFloor = BUILT_IN
 
     @property
     def samples_ns(self) -> Samples:
@@ -89,7 +87,7 @@ class CellResult:
 
     def compared_with(self, first: CellResult, names: tuple[str, str]) -> Comparison:
         """This cell relative to ``first``, which was timed in the same rounds; ``names``: of the two."""
-        return compare_paired(*names, self.blocks, first.blocks, (self.owners, first.owners), self.floor)
+        return compare_paired(*names, self.blocks, first.blocks, (self.owners, first.owners))
 
     def entry(self) -> Entry:
         """The entry of ``results`` of ``bench``, with the sizes of the blocks so that it can be compared again."""
@@ -131,8 +129,8 @@ class CellResult:
 
     def latency(self) -> LatencyFigures:
         """Milliseconds; ValueError where nothing was timed."""
-        floor = self.floor.when(noise(self.blocks, self.disturbed).verdict == "noisy")
-        return latency_figures(self.blocks, seed=self.seed, owners=self.owners, floor=floor)
+        variance = BUILT_IN.when(noise(self.blocks, self.disturbed).verdict == "noisy")
+        return latency_figures(self.blocks, seed=self.seed, owners=self.owners, variance=variance)
 
     def _needs(self, samples: Samples) -> dict[str, Need]:
         """For each percentile that is None: samples it needs in all, and about how many seconds a cell that takes."""

@@ -18,7 +18,7 @@ from edgekit.results.bench import (
     LatencyFigures,
     Others,
     Protocol,
-    Thermometer,
+    ReferenceFigures,
     ThreadCurve,
     Timing,
 )
@@ -134,7 +134,7 @@ def _disturbance(timing: Timing) -> list[str]:
     if isinstance(others, Others) and isinstance(others.cores, float) and others.cores >= NAMED_FROM:
         busiest = ", ".join(f"{row.name} {row.cores:.2f}" for row in others.busiest[:3] if isinstance(row, Busy))
         lines.append(f"meanwhile other processes used {others.cores:.2f} cores ({busiest})")
-    if isinstance(heat, Thermometer) and heat.slow:
+    if isinstance(heat, ReferenceFigures) and heat.slow:
         lines.append(
             f"the machine was slow at {heat.slow} of {heat.readings} readings; "
             f"{_blocks(heat.repeated_blocks, 'was', 'were')} repeated"

@@ -235,7 +235,7 @@ class Nothing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Thermometer:
+class ReferenceFigures:
     """The reference workload between blocks: how often it was slow, what was waited and repeated for that."""
 
     readings: int = 0
@@ -272,7 +272,7 @@ class Timing:
 
     Attributes:
         order: for each round, the cells in the order they ran, by their places in the whole run.
-        noise_floor: what is known of the machine's noise.
+        noise_floor: the run-to-run variance that intervals are widened by.
         parent_cores: share of a core that this process took meanwhile.
         kept_blocks: blocks that an interrupted run had taken before.
     """
@@ -282,7 +282,7 @@ class Timing:
     order: tuple[tuple[int, ...], ...] | None = optional()
     plan: Mapping[str, Any] | None = optional()
     noise_floor: Mapping[str, Any] | None = optional()
-    thermometer: Thermometer | Nothing | None = optional()
+    thermometer: ReferenceFigures | Nothing | None = optional()
     others: Others | Nothing | None = optional()
     parent_cores: float | None = optional()
     kept_blocks: int | None = optional()

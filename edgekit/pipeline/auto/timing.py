@@ -120,7 +120,7 @@ def compared(trials: Sequence[Trial], results: Sequence[CellResult]) -> Value:
     for trial, result, _ in timed:
         if trial is not best:
             blocks, owners = (result.blocks, reference.blocks), (result.owners, reference.owners)
-            rows[trial.name] |= to_json(compare_paired(trial.name, best.name, *blocks, owners, reference.floor))
+            rows[trial.name] |= to_json(compare_paired(trial.name, best.name, *blocks, owners))
     return {"best": best.name, "rows": rows, "device": to_json(reference.setting.device)}
 
 

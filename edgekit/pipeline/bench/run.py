@@ -15,8 +15,8 @@ from pathlib import Path
 
 from edgekit.artifact import sha256_file, sha256_model
 from edgekit.bench.clock import clock_cost_ns
-from edgekit.bench.noisefloor import floor_of, wider
 from edgekit.bench.result import CellResult
+from edgekit.bench.variance import BUILT_IN, variance_of, wider
 from edgekit.errors import DeviceError, EdgekitError, UsageError
 from edgekit.options.base import with_options
 from edgekit.options.bench import NOT_TIMED, BenchOptions
@@ -127,8 +127,8 @@ def _against(result: BenchResult, baseline: BenchRecord, name: str) -> BenchResu
     mine = [cell.entry() for cell in result.results if cell.timed]
     if not mine:
         return result
-    floor = wider(result.floor, floor_of(baseline))
-    against = compare_entries(mine, baseline.results, ("this run", name), result.options.fail_slower, floor)
+    variance = wider(BUILT_IN, variance_of(baseline))
+    against = compare_entries(mine, baseline.results, ("this run", name), result.options.fail_slower, variance)
     return replace(result, against=against)
 
 

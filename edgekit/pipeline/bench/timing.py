@@ -24,7 +24,7 @@ from edgekit.pipeline.bench.extras import check_extras, extend
 from edgekit.pipeline.bench.journal import Journal, Part
 from edgekit.pipeline.bench.leases import leased
 from edgekit.pipeline.bench.loads import under_load
-from edgekit.pipeline.bench.machine import Watch, learn, machine_ledger, reference_on
+from edgekit.pipeline.bench.machine import Watch, reference_on
 from edgekit.pipeline.bench.result import MachineRun
 from edgekit.pipeline.compare import match
 from edgekit.results.base import to_json
@@ -85,8 +85,6 @@ def time_machine(
         check_extras(cells, options)
         if order.baseline is not None:
             _check_baseline(cells, order.baseline, None if order.alone else devices)
-        ledger = machine_ledger(None if here else _environment(cells))
-        floor = ledger.floor()
         if options.scenario in LOADS:
             note("timing", 0, 0)
             session, extras = under_load(cells, options)
@@ -95,13 +93,11 @@ def time_machine(
             session, others = _interleaved(cells, order, note, (began, here, devices))
             extras = [{}] * len(cells)
         results = [
-            replace(cell.finish(taken), floor=floor, extras=extra)
+            replace(cell.finish(taken), extras=extra)
             for cell, taken, extra in zip(cells, session.taken, extras, strict=True)
         ]
-        if options.scenario not in LOADS:
-            learn(ledger, results, floor)
         results = [extend(result, cell, options) for result, cell in zip(results, cells, strict=True)]
-    return MachineRun(tuple(devices), places, tuple(results), session, floor, others, tuple(leases))
+    return MachineRun(tuple(devices), places, tuple(results), session, others, tuple(leases))
 
 
 def failed(devices: Sequence[str], plans: Sequence[CellPlan], error: DeviceError) -> MachineRun:
@@ -154,10 +150,6 @@ def _fixed(plans: Mapping[tuple[str, ...], BlockPlan] | None, devices: Sequence[
             f"the saved run had {found} on one machine each, now {' and '.join(devices)} are one; run it anew"
         )
     return plans[tuple(devices)]
-
-
-def _environment(cells: Sequence[Cell]) -> Mapping[str, Any]:
-    return next(cell.environment for cell in cells if cell.error is None)
 
 
 def replicate(cells: Sequence[Cell], until_ns: int | None) -> None:
