@@ -67,6 +67,17 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "keras": "edgekit.source.keras:Keras",
         "savedmodel": "edgekit.source.savedmodel:SavedModel",
     },
+    "extras": {
+        "sustain": "edgekit.extras.sustain:EXTRA",
+        "roofline": "edgekit.extras.roofline:EXTRA",
+        "cold": "edgekit.extras.cold:EXTRA",
+        "fit": "edgekit.extras.fit:EXTRA",
+        "end_to_end": "edgekit.extras.end_to_end:EXTRA",
+        "energy": "edgekit.extras.energy:EXTRA",
+        "probe": "edgekit.extras.probe:EXTRA",
+        "instructions": "edgekit.extras.instructions:EXTRA",
+        "profile": "edgekit.extras.profile:EXTRA",
+    },
     "steps": {
         "train": "edgekit.pipeline.steps:TRAIN",
         "finetune": "edgekit.pipeline.steps:FINETUNE",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from edgekit.results.base import to_json
 from edgekit.results.bench import ColdStart, Delegation, Entry, LatencyFigures, Need, Noise, Replayed, Warmup
 from edgekit.results.compare import Comparison
 from edgekit.results.compressed import Device
-from edgekit.results.measures import Failure, Profile
+from edgekit.results.measures import Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,8 @@ class CellResult:
             the file was loaded, interpreter and libraries included.
         arena_bytes: what the runtime set aside for activations, None where it does not tell.
         selftest: the replay of the card's vectors, None when the card has none.
-        extras: what was measured in passes of their own, by field of :class:`~edgekit.results.bench.Entry`.
+        fields: what else is known of it, by field of :class:`~edgekit.results.bench.Entry`.
+        extras: what was measured in passes of their own, by the name of the extra.
     """
 
     setting: Setting
@@ -65,6 +67,7 @@ class CellResult:
     runtime_version: str | None = None
     delegation: Delegation | None = None
     selftest: Replayed | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
     extras: Mapping[str, Any] = field(default_factory=dict)
     error: EdgekitError | None = None
     seed: int = 0
@@ -91,9 +94,8 @@ class CellResult:
 
     def entry(self) -> Entry:
         """The entry of ``results`` of ``bench``, with the sizes of the blocks so that it can be compared again."""
-        samples, profile = self.samples_ns, self.extras.get("profile")
-        shares = profile if isinstance(profile, Profile) else None
-        setting = {one.name: getattr(self.setting, one.name) for one in fields(self.setting)}
+        samples = self.samples_ns
+        setting = {one.name: getattr(self.setting, one.name) for one in dataclasses.fields(self.setting)}
         entry = Entry(
             **setting,
             runtime_version=self.runtime_version,
@@ -106,7 +108,7 @@ class CellResult:
             arena_bytes=self.arena_bytes,
             throughput_per_s=self.throughput() if self.timed else None,
             noise=self.noise,
-            delegation=None if self.delegation is None else ledger(self.delegation, shares),
+            delegation=None if self.delegation is None else ledger(self.delegation),
             selftest=self.selftest,
             warmup=Warmup(int(self.warmup_ns.size), _total_ms(self.warmup_ns)),
             workers=len(set(self.owners)) or 1,
@@ -116,7 +118,7 @@ class CellResult:
             samples_ns=tuple(samples.tolist()),
             error=None if self.error is None else Failure(type(self.error).__name__, str(self.error)),
         )
-        return replace(entry, **self.extras)
+        return replace(entry, **self.fields, extras=self.extras)
 
     def document(self) -> dict[str, Any]:
         """:meth:`entry` as it stands in the document."""

@@ -19,6 +19,7 @@ from edgekit.bench.clock import TimedBlock, WarmupRule
 from edgekit.cardfile import signature_from_json
 from edgekit.devices.channel import Channel
 from edgekit.devices.classify_exit import classify_exit
+from edgekit.devices.functions import COMMAND, DeviceFunction
 from edgekit.devices.progress import sending
 from edgekit.devices.protocol import Message, decode, encode
 from edgekit.devices.schema import ENVELOPE, REPLIES, Reply, check_outputs, check_signature, output_bytes
@@ -285,12 +286,15 @@ class WorkerClient:
         """Nanoseconds of the fixed reference work on the device; see :mod:`edgekit.bench.reference_workload`."""
         return int(self._ask("reference").header["ns"])
 
-    def measure(self, name: str, feed: Feed | None = None, *, timeout_s: float, **values: Any) -> Message:
-        """A measure of :mod:`edgekit.devices.measures` on the loaded model: its value in the header, and arrays.
+    def measure(
+        self, function: DeviceFunction, feed: Feed | None = None, *, timeout_s: float, **values: Any
+    ) -> Message:
+        """Runs ``function`` where the model is, on ``feed`` and ``values``: its value in the header, and arrays.
 
-        ``timeout_s``: what the measure itself may take; the time to answer comes on top.
+        ``timeout_s``: what the function itself may take; the time to answer comes on top.
         """
-        return self._ask(name, feed, timeout_s=self._timeout_s + timeout_s, **values)
+        wanted, limit_s = function.reply, self._timeout_s + timeout_s
+        return self._ask(COMMAND, feed, limit_s, wanted, name=function.name, function=function.place, **values)
 
     def environment(self) -> dict[str, Any]:
         """:func:`edgekit.bench.environment.environment` of the worker."""
@@ -329,28 +333,29 @@ class WorkerClient:
         timeout_s: float | None = None,
         reply: Reply | None = None,
         array_bytes: int | None = None,
+        name: str = "",
         **values: Any,
     ) -> Message:
         """Sends one command, waits for its answer; the header of what it gives back is the command's value.
 
         ``reply``: what may answer, in place of the table's; ``array_bytes``: what the arrays may take, whatever they
-        are: the caller looks at them.
+        are: the caller looks at them; ``name``: what messages call it, in place of ``command``.
         """
         if self._ended is not None:
             raise self._ended
-        wanted = reply or REPLIES.get(command, Reply())
+        wanted, name = reply or REPLIES.get(command, Reply()), name or command
         self._count += 1
         self._channel.send(encode(Message({"id": self._count, "command": command, **values}, arrays or {})))
         limit_s = timeout_s or self._timeout_s
         deadline = time.monotonic() + limit_s
         most = min(wanted.array_bytes, limit("REPLY_ARRAY_BYTES")) if array_bytes is None else array_bytes
-        with self._answering(command, limit_s):
+        with self._answering(name, limit_s):
             try:
                 told = decode(lambda count: self._channel.read(count, deadline), limit("REPLY_BYTES"), most)
             except ProtocolError as error:
-                raise self._no_answer(command, error) from error.__cause__
+                raise self._no_answer(name, error) from error.__cause__
         self._channel.drain()
-        with self._checking(command):
+        with self._checking(name):
             answer = ENVELOPE(told.header, "the answer")
             if answer["id"] != self._count:
                 raise ValueError(f"it is one to {answer['id']}, wanted one to {self._count}")

@@ -22,15 +22,14 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NoReturn
 
 from edgekit.bench.memory import process_memory
 from edgekit.cardfile import signature_to_json
+from edgekit.devices.functions import COMMAND, find
 from edgekit.devices.identity import machine_id
 from edgekit.devices.lease import Lease, holder
-from edgekit.devices.measures import MEASURES, TOOLS, Measure
 from edgekit.devices.protocol import VERSION, Message, decode, encode
 from edgekit.devices.store import Store
 from edgekit.errors import DeviceError, EdgekitError, WorkerMemoryError
@@ -79,8 +78,7 @@ class Worker:
             "environment": self.environment,
             "memory": self.memory,
             "reference": self.reference,
-            **{name: partial(self.measure, measure) for name, measure in MEASURES.items()},
-            **TOOLS,
+            COMMAND: self.call,
         }
 
     def answer(self, message: Message) -> list[memoryview]:
@@ -231,8 +229,9 @@ class Worker:
             self._store = Store()
         return self._store
 
-    def measure(self, measure: Measure, message: Message) -> Message:
-        return measure(self._loaded(), message)
+    def call(self, message: Message) -> Message:
+        """What another module brings; see :mod:`edgekit.devices.functions`."""
+        return find(str(message.header["function"]))(self._loaded, message)
 
     def _loaded(self) -> Runner:
         if self._runner is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgekit.options.base import Options, changed, option, option_fields
+from edgekit.options.base import Options, changed, option, option_fields, with_plugins
 from edgekit.options.shared import FAIL_SLOWER, INPUT, ON, RUNTIME, SEED, SHAPE
 
 NOT_TIMED = frozenset({"fail_slower", "journal", "resume", "plot", "csv", "markdown", "progress"})
@@ -15,9 +15,10 @@ NOT_TIMED = frozenset({"fail_slower", "journal", "resume", "plot", "csv", "markd
 SCENARIOS = ("single-stream", "multi-stream", "offline", "server", "fixed-rate")
 
 
+@with_plugins("extras")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchOptions(Options):
-    """What is asked of ``bench``."""
+    """What is asked of ``bench``. Extras of other packages (:mod:`edgekit.extras`) add their options."""
 
     models: str | Path | Sequence[str | Path] = field(
         default=(),

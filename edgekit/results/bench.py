@@ -9,23 +9,7 @@ from typing import Any
 from edgekit.results.base import Result, beside, optional
 from edgekit.results.compare import Comparison, Gate
 from edgekit.results.compressed import Coverage, Device, Parent
-from edgekit.results.measures import (
-    Absent,
-    Cold,
-    EndToEnd,
-    Energy,
-    Failed,
-    Failure,
-    Instructions,
-    Load,
-    MemoryFit,
-    Probe,
-    Profile,
-    Roofline,
-    Sustain,
-    Tool,
-    Transfer,
-)
+from edgekit.results.measures import Failure, Load, Tool, Transfer
 from edgekit.types import Verdict
 
 
@@ -173,6 +157,7 @@ class Entry:
         blocks: samples of each block, in the order they were taken; ``block_workers``: who took each.
         disturbed_blocks: places of the blocks in which the machine was disturbed.
         samples_ns: all samples, in nanoseconds.
+        extras: what was measured beside the times, by the name of the extra, or how it failed (:mod:`edgekit.extras`).
         error: what ended the cell.
     """
 
@@ -207,15 +192,7 @@ class Entry:
     server: Load | None = optional()
     fixed_rate: Load | None = optional()
     compressed: Compressed | None = optional()
-    profile: Failed | Profile | None = optional()
-    sustain: Failed | Sustain | None = optional()
-    roofline: Failed | Roofline | None = optional()
-    cold: Failed | Cold | None = optional()
-    fit: Failed | MemoryFit | None = optional()
-    end_to_end: Failed | EndToEnd | None = optional()
-    energy: Failed | Absent | Energy | None = optional()
-    probe: Failed | Probe | None = optional()
-    instructions: Failed | Instructions | None = optional()
+    extras: Mapping[str, Any] = beside()
     error: Failure | None = optional()
     tool: Tool | None = optional()
 

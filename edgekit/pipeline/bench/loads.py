@@ -13,6 +13,7 @@ from edgekit.bench.clock import Samples, WarmupRule
 from edgekit.bench.scenario.search import RateTrial, best, highest_rate
 from edgekit.bench.schedule import MIN_SAMPLES, BlockPlan, first_warmup
 from edgekit.bench.session import Session, Taken, TakenBlock
+from edgekit.devices import measures
 from edgekit.errors import DeviceError, EdgekitError
 from edgekit.options.bench import BenchOptions
 from edgekit.pipeline.bench.cell import Cell
@@ -160,7 +161,7 @@ def _serve(cell: Cell, options: BenchOptions, rate: float, duration_ns: int, *, 
     arrivals = "fixed" if options.scenario == "fixed-rate" else "poisson"
     client = cell.replicas[0].client
     message = client.measure(
-        "serve", cell.feed, timeout_s=(duration_ns + give_up_ns) / 1e9, arrivals=arrivals, rate=rate,
+        measures.serve, cell.feed, timeout_s=(duration_ns + give_up_ns) / 1e9, arrivals=arrivals, rate=rate,
         duration_ns=duration_ns, give_up_ns=give_up_ns, seed=seed,
     )  # fmt: skip
     told, latencies = message.header, message.arrays["latency_ns"]

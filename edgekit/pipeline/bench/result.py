@@ -195,7 +195,7 @@ def compare_with_parents(results: Sequence[CellResult]) -> tuple[Comparison, ...
     timed = {place(result): result for result in results if result.timed}
     found = []
     for result in results:
-        compressed = result.extras.get("compressed")
+        compressed = result.fields.get("compressed")
         parent = compressed.parent if isinstance(compressed, Compressed) else None
         other = None if parent is None else timed.get((*place(result)[:3], parent.sha256))
         if result.timed and other is not None:

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from edgekit.artifact import sha256_file, sha256_model
 from edgekit.bench.clock import clock_cost_ns
+from edgekit.bench.plan import CellPlan
 from edgekit.bench.result import CellResult
 from edgekit.bench.variance import BUILT_IN, variance_of, wider
 from edgekit.errors import DeviceError, EdgekitError, UsageError
 from edgekit.options.base import with_options
 from edgekit.options.bench import NOT_TIMED, BenchOptions
-from edgekit.pipeline.bench.cell import CellPlan
-from edgekit.pipeline.bench.checks import EXTRAS, LOADS, check
+from edgekit.pipeline.bench.checks import LOADS, check
 from edgekit.pipeline.bench.files import check_files, write_files
 from edgekit.pipeline.bench.fleet import run_fleet
 from edgekit.pipeline.bench.journal import Journal, journal_in_state
@@ -31,6 +31,7 @@ from edgekit.pipeline.bench.result import BenchResult, MachineRun, compare_cells
 from edgekit.pipeline.bench.timing import Order
 from edgekit.pipeline.bench.tools import check_tools
 from edgekit.pipeline.compare import compare_entries, read_record
+from edgekit.registry import names
 from edgekit.results.bench import BenchRecord
 from edgekit.version import __version__
 
@@ -93,7 +94,7 @@ def _journal(options: BenchOptions, plans: Sequence[CellPlan]) -> Journal | None
     """Where finished blocks are kept, if anywhere; with those of the same run that was interrupted."""
     if options.journal is False or options.scenario in LOADS:
         return None
-    own = ("models", "baseline", "fail_slower", "require_full_delegation", *EXTRAS)
+    own = ("models", "baseline", "fail_slower", "require_full_delegation", *names("extras"))
     rows = {name: str(value) for name, value in options.protocol().items() if name not in own}
     cells = [
         [

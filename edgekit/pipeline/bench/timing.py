@@ -14,13 +14,14 @@ from typing import Any
 from edgekit.bench.clock import now_ns
 from edgekit.bench.compare import check_comparable
 from edgekit.bench.environment import usable_cores
+from edgekit.bench.plan import CellPlan
 from edgekit.bench.schedule import BlockPlan
 from edgekit.bench.session import Session, Taken, time_interleaved
 from edgekit.errors import DeviceError, InputError, UsageError
 from edgekit.options.bench import BenchOptions
-from edgekit.pipeline.bench.cell import Cell, CellPlan
+from edgekit.pipeline.bench.cell import Cell
 from edgekit.pipeline.bench.checks import LOADS
-from edgekit.pipeline.bench.extras import check_extras, extend
+from edgekit.pipeline.bench.extras import check_runtimes, extend
 from edgekit.pipeline.bench.journal import Journal, Part
 from edgekit.pipeline.bench.leases import leased
 from edgekit.pipeline.bench.loads import under_load
@@ -82,20 +83,18 @@ def time_machine(
             cells.append(cell)
         if all(cell.error is not None for cell in cells):
             return MachineRun(tuple(devices), places, tuple(cell.finish(Taken()) for cell in cells))
-        check_extras(cells, options)
+        check_runtimes(cells, options)
         if order.baseline is not None:
             _check_baseline(cells, order.baseline, None if order.alone else devices)
         if options.scenario in LOADS:
             note("timing", 0, 0)
-            session, extras = under_load(cells, options)
+            session, loads = under_load(cells, options)
             others: Others | Nothing = Nothing()
         else:
             session, others = _interleaved(cells, order, note, (began, here, devices))
-            extras = [{}] * len(cells)
-        results = [
-            replace(cell.finish(taken), extras=extra)
-            for cell, taken, extra in zip(cells, session.taken, extras, strict=True)
-        ]
+            loads = [{}] * len(cells)
+        results = [cell.finish(taken) for cell, taken in zip(cells, session.taken, strict=True)]
+        results = [replace(one, fields={**one.fields, **load}) for one, load in zip(results, loads, strict=True)]
         results = [extend(result, cell, options) for result, cell in zip(results, cells, strict=True)]
     return MachineRun(tuple(devices), places, tuple(results), session, others, tuple(leases))
 
