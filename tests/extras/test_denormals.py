@@ -7,8 +7,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from edgekit.extras import denormals
 from edgekit.errors import UnsupportedError
+from edgekit.extras import denormals
 from edgekit.extras.denormals import counts, float_weights, flush_to_zero
 from edgekit.runtime import load
 
