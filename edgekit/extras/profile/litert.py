@@ -23,7 +23,7 @@ from edgekit.extras.profile.litert_c import (
     CompiledModel,
     Event,
 )
-from edgekit.extras.profile.rows import Row, document
+from edgekit.extras.profile.rows import Row, document, quiet_half
 from edgekit.graph import ops
 from edgekit.graph.layers import tflite_layer
 from edgekit.runtime import Runner
@@ -97,32 +97,47 @@ def library_rows(runner: LiteRtRunner, arrays: list[tuple[int, Array]], seconds:
 
 
 def read_rows(events: Sequence[Event], runs: int) -> tuple[list[Row], float]:
-    """One row an operator in the order they run, and the milliseconds of a run (median).
+    """One row an operator in the order they run, and the milliseconds of a run: means over the quieter half of the
+    runs, so that operators and run are of the same ones, and none that somebody else held up.
 
     An operator that runs another graph (``WHILE``) holds the times of what is in it: that stands in rows of its own.
     """
+    whole_us, parts = _runs(events)
+    quiet = quiet_half(whole_us)
+    count = len(quiet) or runs
     sums: dict[_Key, list[float]] = {}
-    until_us, order, outer = 0, 0, None
+    for part in [parts[index] for index in quiet] or [events]:
+        order, outer = 0, None
+        for event in part:
+            if event.type not in (OPERATOR, DELEGATE_OPERATOR, DELEGATE_PROFILED):
+                continue
+            # XNNPACK counts anew in every part of the graph that it took: the place in the run tells them apart
+            key = (event.tag, event.type, event.index, event.graph, -1 if event.graph else order)
+            order += event.graph == 0
+            found = sums.setdefault(key, [0.0, 0.0])
+            found[0] += event.elapsed_us
+            found[1] += 1
+            if event.type == OPERATOR and event.graph == 0:
+                outer = key
+            elif event.graph != 0 and outer is not None:
+                sums[outer][0] -= event.elapsed_us
+    run_ms = float(np.mean([whole_us[index] for index in quiet])) / 1000 if quiet else 0.0
+    return [_row(key, us, calls, count) for key, (us, calls) in sums.items()], run_ms
+
+
+def _runs(events: Sequence[Event]) -> tuple[list[int], list[list[Event]]]:
+    """Microseconds of each run, and its events."""
+    until_us = 0
     whole_us: list[int] = []
+    parts: list[list[Event]] = []
     for event in events:
         if event.type == DEFAULT and event.tag == "Invoke" and event.start_us >= until_us:  # not a body's
             whole_us.append(event.elapsed_us)
+            parts.append([])
             until_us = event.start_us + event.elapsed_us
-            order = 0
-        if event.type not in (OPERATOR, DELEGATE_OPERATOR, DELEGATE_PROFILED):
-            continue
-        # XNNPACK counts anew in every part of the graph that it took: the place in the run tells them apart
-        key = (event.tag, event.type, event.index, event.graph, -1 if event.graph else order)
-        order += event.graph == 0
-        found = sums.setdefault(key, [0.0, 0.0])
-        found[0] += event.elapsed_us
-        found[1] += 1
-        if event.type == OPERATOR and event.graph == 0:
-            outer = key
-        elif event.graph != 0 and outer is not None:
-            sums[outer][0] -= event.elapsed_us
-    run_ms = float(np.median(whole_us)) / 1000 if whole_us else 0.0
-    return [_row(key, us, calls, runs) for key, (us, calls) in sums.items()], run_ms
+        elif parts:
+            parts[-1].append(event)
+    return whole_us, parts
 
 
 _Key = tuple[str, int, int, int, int]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from edgekit.bench.clock import now_ns
-from edgekit.extras.profile.rows import Row, document, with_layers
+from edgekit.extras.profile.rows import Row, document, quiet_half, with_layers
 from edgekit.graph import ops
 from edgekit.graph.layers import onnx_layers
 from edgekit.graph.ops import Family
@@ -47,15 +48,22 @@ def profile(runner: Runner, feed: Feed, seconds: float) -> dict[str, Any]:
 def read_events(events: Iterable[Mapping[str, Any]]) -> tuple[list[Row], int, float]:
     """Rows of onnxruntime's trace, how many runs they are the mean of, and the milliseconds of such a run.
 
-    The first :data:`WARMUP_RUNS` runs are left out. An operator with a body (``Loop``, ``Scan``, ``If``) holds the
-    times of the operators inside it, which stand in rows of their own: its row has only the rest.
+    The first :data:`WARMUP_RUNS` runs are left out, and of the others the slower half. An operator with a body
+    (``Loop``, ``Scan``, ``If``) holds the times of the operators inside it, which stand in rows of their own: its row
+    has only the rest.
     """
     events = list(events)
     kept = sorted((e["ts"], e["dur"]) for e in events if e.get("cat") == "Session" and e.get("name") == "model_run")
     kept = kept[WARMUP_RUNS:] or kept
-    count = max(len(kept), 1)
-    start = kept[0][0] if kept else 0
-    calls = [e for e in events if e.get("cat") == "Node" and "op_name" in e.get("args", {}) and e["ts"] >= start]
+    quiet = [kept[place] for place in quiet_half([duration for _, duration in kept])]
+    count = max(len(quiet), 1)
+    starts = [start for start, _ in quiet]
+
+    def is_counted(event: Mapping[str, Any]) -> bool:
+        place = bisect_right(starts, event["ts"]) - 1
+        return not quiet or (place >= 0 and event["ts"] <= sum(quiet[place]))
+
+    calls = [e for e in events if e.get("cat") == "Node" and "op_name" in e.get("args", {}) and is_counted(e)]
     sums: dict[tuple[str, str, str], tuple[float, int]] = {}
     for event, own_us in _own_times(calls):
         args = event["args"]
@@ -63,7 +71,7 @@ def read_events(events: Iterable[Mapping[str, Any]]) -> tuple[list[Row], int, fl
         us, times = sums.get(key, (0.0, 0))
         sums[key] = us + own_us, times + 1
     rows = [Row(*key, us / 1000 / count, times / count) for key, (us, times) in sums.items()]
-    return rows, len(kept), sum(duration for _, duration in kept) / 1000 / count
+    return rows, len(kept), sum(duration for _, duration in quiet) / 1000 / count
 
 
 def _own_times(calls: Iterable[Mapping[str, Any]]) -> Iterable[tuple[Mapping[str, Any], float]]:

@@ -62,6 +62,12 @@ def document(rows: Sequence[Row], *, tool: str, runs: int, run_ms: float, resolu
     }
 
 
+def quiet_half(durations: Sequence[float]) -> list[int]:
+    """The places of the runs that took no longer than their median."""
+    middle = sorted(durations)[(len(durations) - 1) // 2] if durations else 0
+    return [place for place, duration in enumerate(durations) if duration <= middle]
+
+
 def with_layers(rows: Iterable[Row], layer_of: Callable[[str], str | None]) -> list[Row]:
     """The rows with the layer that ``layer_of`` gives for their names."""
     return [replace(row, layer=layer_of(row.name)) for row in rows]

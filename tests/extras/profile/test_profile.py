@@ -129,6 +129,24 @@ def test_a_loop_holds_what_is_in_it() -> None:
     }
 
 
+def test_operators_and_run_are_of_the_same_undisturbed_runs() -> None:
+    """One run of three was held up for a millisecond in its operator: neither the sum nor the run knows of it."""
+    events = []
+    for run, held_us in enumerate((0, 1000, 0)):
+        at = 10_000 * run
+        events += [Event("Invoke", 1, at, 60 + held_us, 0, 0), Event("ADD", 2, at + 1, 50 + held_us, 0, 0)]
+    rows, run_ms = read_rows(events, 3)
+    assert [(row.ms, row.calls) for row in rows] == [(pytest.approx(0.05), 1)]
+    assert run_ms == pytest.approx(0.06)
+    trace: list[dict[str, Any]] = []
+    add = {"op_name": "Add", "provider": "CPUExecutionProvider"}
+    for run, held_us in enumerate((0,) * WARMUP_RUNS + (0, 1000, 0)):
+        trace.append({"cat": "Session", "name": "model_run", "ts": 10_000 * run, "dur": 60 + held_us})
+        trace.append({"cat": "Node", "name": "a", "ts": 10_000 * run + 1, "dur": 50 + held_us, "args": add})
+    rows, runs, run_ms = read_trace(trace)
+    assert ([row.ms for row in rows], runs, run_ms) == ([pytest.approx(0.05)], 3, pytest.approx(0.06))
+
+
 @pytest.mark.parametrize("size", [88, 104, 120])
 def test_events_of_every_known_size(size: int) -> None:
     one = struct.pack("<QixxxxQQ", 0, 2, 1000, 7).ljust(size - 24, b"\0") + struct.pack("<QQixxxx", 5, 0, 1)
