@@ -78,6 +78,10 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "instructions": "edgekit.extras.instructions:EXTRA",
         "profile": "edgekit.extras.profile:EXTRA",
     },
+    "scenarios": {  # of bench, where queries come at given times
+        "server": "edgekit.extras.load:SERVER",
+        "fixed-rate": "edgekit.extras.load:FIXED_RATE",
+    },
     "steps": {
         "train": "edgekit.pipeline.steps:TRAIN",
         "finetune": "edgekit.pipeline.steps:FINETUNE",

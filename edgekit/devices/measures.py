@@ -4,47 +4,12 @@ from __future__ import annotations
 
 from edgekit.devices.functions import on_device
 from edgekit.devices.protocol import Message
-from edgekit.devices.rules import maybe, record, whole
+from edgekit.devices.rules import maybe, record
 from edgekit.devices.schema import BYTES, OF_A_FEED, Reply
 from edgekit.runtime import Runner
 
 WARM_CALLS = 3
 _TRANSFER = ("copy in", "run", "copy out", "device")
-
-
-@on_device(
-    Reply(
-        record(given_up=whole(), longest_line=whole(), wall_ns=whole(1, 1 << 56)),
-        times=("latency_ns", "service_ns"),
-        least_ns=1,
-        fewest=0,
-        most=1 << 24,
-        raises=OF_A_FEED,
-    )
-)
-def serve(runner: Runner, message: Message) -> Message:
-    """``arrivals`` (``poisson`` or ``fixed``), ``rate``, ``duration_ns``, ``seed``, ``give_up_ns``; the feed as
-    arrays. See :func:`edgekit.bench.scenario.serve.serve`."""
-    from edgekit.bench.scenario import arrivals
-    from edgekit.bench.scenario.serve import serve
-
-    asked = message.header
-    rate, duration_ns = float(asked["rate"]), int(asked["duration_ns"])
-    if asked["arrivals"] == "poisson":
-        times = arrivals.poisson_arrivals(rate, duration_ns, int(asked["seed"]))
-    else:
-        times = arrivals.fixed_arrivals(rate, duration_ns)
-    call = runner.bare(message.arrays)
-    for _ in range(WARM_CALLS):
-        call()
-    found = serve(call, times, give_up_ns=int(asked["give_up_ns"]))
-    served = times[: found.latency_ns.size]
-    value = {
-        "given_up": found.given_up,
-        "longest_line": arrivals.longest_line(served, found.latency_ns),
-        "wall_ns": int((served + found.latency_ns).max(initial=1)),
-    }
-    return Message(value, {"latency_ns": found.latency_ns, "service_ns": found.service_ns})
 
 
 @on_device(Reply(record(bytes_in=BYTES, bytes_out=BYTES), times=_TRANSFER, raises=OF_A_FEED))

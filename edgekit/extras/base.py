@@ -8,7 +8,7 @@ imports it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from edgekit.bench.plan import CellPlan
 from edgekit.bench.result import CellResult
+from edgekit.bench.session import Session
 from edgekit.devices import WorkerClient
+from edgekit.errors import EdgekitError
 from edgekit.registry import TABLES, entries, lookup
 from edgekit.results.bench import Entry
 from edgekit.results.measures import Failed
@@ -56,6 +58,28 @@ class TimedCell(Protocol):
 
     def worker(self, **options: Any) -> AbstractContextManager[WorkerClient]:
         """A worker of its own with the model loaded. ``options``: of :func:`edgekit.devices.open_worker`."""
+
+
+class OpenCell(TimedCell, Protocol):
+    """A cell that is loaded, and was not timed yet.
+
+    Attributes:
+        error: why it cannot be timed; it stands in the result.
+    """
+
+    error: EdgekitError | None
+
+    @property
+    def client(self) -> WorkerClient:
+        """The first of its workers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """What a load scenario found of a cell beside its samples: by key of the entry, and by field of it."""
+
+    extras: Mapping[str, Any]
+    fields: Mapping[str, Any]
 
 
 class BenchExtra:
@@ -117,6 +141,33 @@ class BenchExtra:
         return {}
 
 
+class LoadScenario(BenchExtra):
+    """A value of ``--scenario`` under which queries come at given times, whether the model is ready or not.
+
+    It takes the place of the timed blocks; what it finds stands under :attr:`key`. A line of the table ``scenarios``,
+    and the entry point group ``edgekit.scenarios``.
+    """
+
+    @property
+    def key(self) -> str:
+        """Its key in the entry of a cell."""
+        return self.name.replace("-", "_")
+
+    def time(self, cells: Sequence[OpenCell], options: BenchOptions) -> tuple[Session, list[Taking]]:
+        """The latencies of every cell, and what is known of it beside them. A cell that fails has its error there."""
+        raise NotImplementedError
+
+
+def load_of(options: BenchOptions) -> LoadScenario | None:
+    """The load scenario that ``options`` ask for; None where models are timed by themselves."""
+    return loads().get(options.scenario)
+
+
+def loads() -> dict[str, LoadScenario]:
+    """Every load scenario by its name."""
+    return entries("scenarios", LoadScenario)
+
+
 def asked_for(options: BenchOptions) -> list[BenchExtra]:
     """The extras that ``options`` ask for, in the order of the table."""
     return [extra for name, extra in extras().items() if getattr(options, name)]
@@ -129,4 +180,5 @@ def extras() -> dict[str, BenchExtra]:
 
 def result_types() -> dict[str, Any]:
     """Key in the entry of a cell -> type of what stands there, of edgekit's own extras."""
-    return {name: Failed | lookup("extras", name).result for name in TABLES["extras"]}
+    found = {lookup("scenarios", name).key: lookup("scenarios", name).result for name in TABLES["scenarios"]}
+    return found | {name: Failed | lookup("extras", name).result for name in TABLES["extras"]}

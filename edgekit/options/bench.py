@@ -9,10 +9,11 @@ from typing import Any
 
 from edgekit.options.base import Options, changed, option, option_fields, with_plugins
 from edgekit.options.shared import FAIL_SLOWER, INPUT, ON, RUNTIME, SEED, SHAPE
+from edgekit.registry import names
 
 NOT_TIMED = frozenset({"fail_slower", "journal", "resume", "plot", "csv", "markdown", "progress"})
 """What changes nothing of what is timed."""
-SCENARIOS = ("single-stream", "multi-stream", "offline", "server", "fixed-rate")
+SCENARIOS = ("single-stream", "multi-stream", "offline", *names("scenarios"))
 
 
 @with_plugins("extras")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgekit.extras.base import Sheet, extras, short
+from edgekit.extras.base import Sheet, extras, loads, short
 from edgekit.options.base import flag_of
 from edgekit.options.bench import BenchOptions
 from edgekit.report.against import account_line, against_rows
@@ -15,7 +15,10 @@ from edgekit.results.measures import Failed
 
 def extra_report(entry: Entry) -> list[Any]:
     """Everything there is of a cell beside its times, lines before tables."""
-    parts: list[Any] = [*compressed_lines(entry), *load_lines(entry), *transfer_lines(entry), *ledger_lines(entry)]
+    parts: list[Any] = [*compressed_lines(entry), *transfer_lines(entry), *ledger_lines(entry)]
+    for scenario in loads().values():
+        if scenario.key in entry.extras:
+            parts += scenario.report(entry, entry.extras[scenario.key])
     for name, extra in extras().items():
         found = entry.extras.get(name)
         if isinstance(found, Failed):
@@ -73,27 +76,3 @@ def ledger_lines(entry: Entry) -> list[str]:
         parts.append(f"{row.by} {row.nodes} of {delegation.nodes} operators{time}")
     kinds = ", ".join(sorted({row.type for row in delegation.left}))
     return [f"{short(entry.model)}: {'; '.join(parts)}; left: {kinds}"]
-
-
-def load_lines(entry: Entry) -> list[str]:
-    """What became of the queries of a ``server`` or a ``fixed-rate``."""
-    found, name = entry.server or entry.fixed_rate, short(entry.model)
-    if found is None:
-        return []
-    said = f"{name}: {found.queries:,} queries at {_rate(found.rate_per_s)} a second, {found.arrivals} arrivals, "
-    said += f"model busy {100 * found.utilisation:.0f}% of the time, longest line {found.longest_line}"
-    if found.given_up:
-        said += f"; {found.given_up:,} queries were never served: the line grew without end"
-    if found.highest_rate_per_s is not None:
-        bound = f"{found.latency_bound_ms:g} ms"
-        said += f"; highest rate with p99 within {bound}: {_rate(found.highest_rate_per_s)} a second"
-    elif found.passed is not None:
-        said += f"; p99 {'keeps' if found.passed else 'is over'} the bound of {found.latency_bound_ms:g} ms"
-    if found.missed is not None and found.share_missed is not None:
-        said += f"; {found.missed:,} deadlines of {found.deadline_ms:.4g} ms missed"
-        said += f" ({100 * found.share_missed:.2f}%)"
-    return [said]
-
-
-def _rate(rate: float) -> str:
-    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"

@@ -9,7 +9,7 @@ from typing import Any
 from edgekit.results.base import Result, beside, optional
 from edgekit.results.compare import Comparison, Gate
 from edgekit.results.compressed import Coverage, Device, Parent
-from edgekit.results.measures import Failure, Load, Tool, Transfer
+from edgekit.results.measures import Failure, Tool, Transfer
 from edgekit.types import Verdict
 
 
@@ -189,8 +189,6 @@ class Entry:
     disturbed_blocks: tuple[int, ...] = ()
     samples_ns: tuple[int, ...] | None = None
     transfer: Transfer | None = optional()
-    server: Load | None = optional()
-    fixed_rate: Load | None = optional()
     compressed: Compressed | None = optional()
     extras: Mapping[str, Any] = beside()
     error: Failure | None = optional()

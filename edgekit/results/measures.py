@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from edgekit.results.base import optional
 
@@ -48,34 +47,6 @@ class Transfer:
     p50_ms: CopyTimes
     bytes_in: int
     bytes_out: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Load:
-    """What became of the queries of a ``server`` or a ``fixed-rate``.
-
-    Attributes:
-        given_up: queries that were never served.
-        utilisation: share of the time in which the model worked.
-        highest_rate_per_s: at which p99 stays within the bound.
-        capacity_per_s: queries a second without a pause.
-    """
-
-    rate_per_s: float
-    queries: int
-    given_up: int
-    longest_line: int
-    utilisation: float
-    service_ms: Mapping[str, float]
-    arrivals: str
-    deadline_ms: float | None = optional()
-    missed: int | None = optional()
-    share_missed: float | None = optional()
-    latency_bound_ms: float | None = optional()
-    passed: bool | None = optional()
-    highest_rate_per_s: float | None = optional()
-    capacity_per_s: float | None = optional()
-    trials: tuple[Mapping[str, Any], ...] | None = optional()
 
 
 @dataclass(frozen=True, kw_only=True)

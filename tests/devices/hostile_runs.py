@@ -179,6 +179,7 @@ def _tour(client: Any, model: Path, timeout_s: float) -> None:
     from edgekit.extras.cold import drop_cache
     from edgekit.extras.end_to_end import stages
     from edgekit.extras.energy import energy_here
+    from edgekit.extras.load import serve_here
     from edgekit.extras.profile import profile_here
 
     client.environment()
@@ -201,7 +202,7 @@ def _tour(client: Any, model: Path, timeout_s: float) -> None:
     ):  # fmt: skip
         client.measure(function, FEED, timeout_s=timeout_s, seconds=1.0)
     client.measure(stages, timeout_s=timeout_s, input="x", seconds=1.0)
-    client.measure(measures.serve, FEED, timeout_s=timeout_s, rate=1.0)
+    client.measure(serve_here, FEED, timeout_s=timeout_s, rate=1.0)
     client.measure(roofline.peaks_here, timeout_s=timeout_s, threads=1, working_set_bytes=1)
     client.measure(drop_cache, timeout_s=timeout_s, path=str(model))
 

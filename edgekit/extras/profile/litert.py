@@ -106,7 +106,7 @@ def read_rows(events: Sequence[Event], runs: int) -> tuple[list[Row], float]:
     quiet = quiet_half(whole_us)
     count = len(quiet) or runs
     sums: dict[_Key, list[float]] = {}
-    for part in [parts[index] for index in quiet] or [events]:
+    for part in [parts[index] for index in quiet] or [list(events)]:
         order, outer = 0, None
         for event in part:
             if event.type not in (OPERATOR, DELEGATE_OPERATOR, DELEGATE_PROFILED):

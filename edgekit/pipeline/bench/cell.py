@@ -163,6 +163,11 @@ class Cell:
         )
 
     @property
+    def client(self) -> WorkerClient:
+        """The first worker."""
+        return self._clients[0]
+
+    @property
     def pids(self) -> list[int]:
         """The processes of its workers."""
         return [int(client.hello["pid"]) for client in self._clients]

@@ -36,7 +36,7 @@ def extend(result: CellResult, cell: Cell, options: BenchOptions) -> CellResult:
 
     A pass that fails stands as its error, no more.
     """
-    fields, extras = {**result.fields, **_compressed(cell)}, {}
+    fields, extras = {**result.fields, **_compressed(cell)}, dict(result.extras)
     for extra in asked_for(options):
         if not (result.timed or (extra.emulated and result.error is None)):
             continue

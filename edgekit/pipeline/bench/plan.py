@@ -12,10 +12,10 @@ from edgekit.bench.plan import CellPlan
 from edgekit.bench.shapes import parse_shapes
 from edgekit.devices import parse_device
 from edgekit.errors import UnsupportedError, UsageError
-from edgekit.extras.base import asked_for
+from edgekit.extras.base import asked_for, load_of
 from edgekit.options.base import flag_of
 from edgekit.options.bench import BenchOptions
-from edgekit.pipeline.bench.checks import LOADS, STREAMS
+from edgekit.pipeline.bench.checks import STREAMS
 from edgekit.runtime import runner_class
 from edgekit.types import Artifact, DeviceSpec, Format
 
@@ -62,7 +62,7 @@ def _check_time(devices: Sequence[DeviceSpec], options: BenchOptions) -> None:
         UnsupportedError: an option whose answer is a time, on an emulated device.
     """
     without = [device.name for device in devices if not device.evidence.has_time]
-    asked = [f"--scenario {options.scenario}"] if options.scenario in LOADS else []
+    asked = [f"--scenario {options.scenario}"] if load_of(options) is not None else []
     asked += [flag_of(BenchOptions, extra.name) for extra in asked_for(options) if not extra.emulated]
     asked += ["--fail-slower"] if options.fail_slower is not None else []
     asked += ["--baseline"] if options.baseline is not None else []

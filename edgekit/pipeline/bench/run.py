@@ -19,9 +19,10 @@ from edgekit.bench.plan import CellPlan
 from edgekit.bench.result import CellResult
 from edgekit.bench.variance import BUILT_IN, variance_of, wider
 from edgekit.errors import DeviceError, EdgekitError, UsageError
+from edgekit.extras.base import load_of
 from edgekit.options.base import with_options
 from edgekit.options.bench import NOT_TIMED, BenchOptions
-from edgekit.pipeline.bench.checks import LOADS, check
+from edgekit.pipeline.bench.checks import check
 from edgekit.pipeline.bench.files import check_files, write_files
 from edgekit.pipeline.bench.fleet import run_fleet
 from edgekit.pipeline.bench.journal import Journal, journal_in_state
@@ -69,7 +70,7 @@ def bench(options: BenchOptions) -> BenchResult:
         runs = run_fleet(plans, lambda alone: replace(order, alone=alone), options.progress or _silent)
     _raise_if_nothing_ran(runs)
     results = _in_order(runs)
-    compared = () if options.scenario in LOADS else compare_cells(results)
+    compared = () if load_of(options) is not None else compare_cells(results)
     result = BenchResult(results, compared, tuple(runs), options, clock_cost_ns(), None, journal)
     result = result if baseline is None else _against(result, baseline, str(earlier))
     try:
@@ -92,7 +93,7 @@ def _replayed(options: BenchOptions) -> tuple[BenchOptions, Replay | None]:
 
 def _journal(options: BenchOptions, plans: Sequence[CellPlan]) -> Journal | None:
     """Where finished blocks are kept, if anywhere; with those of the same run that was interrupted."""
-    if options.journal is False or options.scenario in LOADS:
+    if options.journal is False or load_of(options) is not None:
         return None
     own = ("models", "baseline", "fail_slower", "require_full_delegation", *names("extras"))
     rows = {name: str(value) for name, value in options.protocol().items() if name not in own}

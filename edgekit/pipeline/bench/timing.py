@@ -18,13 +18,12 @@ from edgekit.bench.plan import CellPlan
 from edgekit.bench.schedule import BlockPlan
 from edgekit.bench.session import Session, Taken, time_interleaved
 from edgekit.errors import DeviceError, InputError, UsageError
+from edgekit.extras.base import Taking, load_of
 from edgekit.options.bench import BenchOptions
 from edgekit.pipeline.bench.cell import Cell
-from edgekit.pipeline.bench.checks import LOADS
 from edgekit.pipeline.bench.extras import check_runtimes, extend
 from edgekit.pipeline.bench.journal import Journal, Part
 from edgekit.pipeline.bench.leases import leased
-from edgekit.pipeline.bench.loads import under_load
 from edgekit.pipeline.bench.machine import Watch, reference_on
 from edgekit.pipeline.bench.result import MachineRun
 from edgekit.pipeline.compare import match
@@ -86,15 +85,19 @@ def time_machine(
         check_runtimes(cells, options)
         if order.baseline is not None:
             _check_baseline(cells, order.baseline, None if order.alone else devices)
-        if options.scenario in LOADS:
+        load = load_of(options)
+        if load is not None:
             note("timing", 0, 0)
-            session, loads = under_load(cells, options)
+            session, beside = load.time(cells, options)
             others: Others | Nothing = Nothing()
         else:
             session, others = _interleaved(cells, order, note, (began, here, devices))
-            loads = [{}] * len(cells)
+            beside = [Taking({}, {})] * len(cells)
         results = [cell.finish(taken) for cell, taken in zip(cells, session.taken, strict=True)]
-        results = [replace(one, fields={**one.fields, **load}) for one, load in zip(results, loads, strict=True)]
+        results = [
+            replace(one, fields={**one.fields, **more.fields}, extras=more.extras)
+            for one, more in zip(results, beside, strict=True)
+        ]
         results = [extend(result, cell, options) for result, cell in zip(results, cells, strict=True)]
     return MachineRun(tuple(devices), places, tuple(results), session, others, tuple(leases))
 

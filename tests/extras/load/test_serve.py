@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from edgekit.bench.scenario.arrivals import fixed_arrivals, poisson_arrivals
-from edgekit.bench.scenario.serve import serve
+from edgekit.extras.load.arrivals import fixed_arrivals, poisson_arrivals
+from edgekit.extras.load.serve import serve
 
 
 class FakeClock:

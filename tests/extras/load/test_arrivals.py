@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from edgekit.bench.scenario.arrivals import fixed_arrivals, longest_line, poisson_arrivals
+from edgekit.extras.load.arrivals import fixed_arrivals, longest_line, poisson_arrivals
 
 
 def test_poisson_has_its_rate_and_its_spread() -> None:

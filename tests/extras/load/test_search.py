@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from edgekit.bench.scenario.arrivals import poisson_arrivals
-from edgekit.bench.scenario.search import RateTrial, best, highest_rate
+from edgekit.extras.load.arrivals import poisson_arrivals
+from edgekit.extras.load.search import RateTrial, best, highest_rate
 
 Queue = Callable[..., np.ndarray]
 
