@@ -1,8 +1,8 @@
 """Functions that a worker runs beside its own commands: written anywhere, called by the place where they stand.
 
     @on_device(Reply(record(celsius=number())))
-    def temperature(runner: Runner, message: Message) -> Message:
-        return Message({"celsius": …})
+    def temperature(runner: Runner, message: Message) -> Value:
+        return {"celsius": …}
 
     client.measure(temperature, feed, timeout_s=5)
 
@@ -12,15 +12,17 @@ They run where the model is, with the one clock, on what the device layer needs:
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from edgekit.devices.protocol import Message
 from edgekit.devices.schema import Reply
 from edgekit.errors import DeviceError, RuntimeMissingError
 from edgekit.runtime import Runner
 
+Value = Message | Mapping[str, Any] | None
+"""What a function gives: values, arrays with them, or nothing."""
 COMMAND: Final = "call"
 """The command by which a worker is asked for one of them."""
 
@@ -34,7 +36,7 @@ class DeviceFunction:
         reply: what may answer it.
     """
 
-    function: Callable[..., Message]
+    function: Callable[..., Value]
     reply: Reply
     alone: bool
 
@@ -47,12 +49,12 @@ class DeviceFunction:
         """``module:name``, by which a worker finds it."""
         return f"{self.function.__module__}:{self.name}"
 
-    def __call__(self, runner: Callable[[], Runner], message: Message) -> Message:
+    def __call__(self, runner: Callable[[], Runner], message: Message) -> Value:
         """Runs it here; ``runner`` gives the loaded model."""
         return self.function(message) if self.alone else self.function(runner(), message)
 
 
-def on_device(reply: Reply, *, alone: bool = False) -> Callable[[Callable[..., Message]], DeviceFunction]:
+def on_device(reply: Reply, *, alone: bool = False) -> Callable[[Callable[..., Value]], DeviceFunction]:
     """Makes a :class:`DeviceFunction` of a function at the top of a module."""
     return lambda function: DeviceFunction(function, reply, alone)
 

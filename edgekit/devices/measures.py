@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekit.devices.functions import on_device
+from edgekit.devices.functions import Value, on_device
 from edgekit.devices.protocol import Message
 from edgekit.devices.rules import maybe, record
 from edgekit.devices.schema import BYTES, OF_A_FEED, Reply
@@ -13,7 +13,7 @@ _TRANSFER = ("copy in", "run", "copy out", "device")
 
 
 @on_device(Reply(record(bytes_in=BYTES, bytes_out=BYTES), times=_TRANSFER, raises=OF_A_FEED))
-def transfer(runner: Runner, message: Message) -> Message:
+def transfer(runner: Runner, message: Message) -> Value:
     """``seconds``; the feed as arrays. Copies and the run apart. See :func:`edgekit.bench.stages.time_transfer`."""
     from edgekit.bench.stages import time_transfer
 
@@ -28,9 +28,9 @@ def transfer(runner: Runner, message: Message) -> Message:
         raises=OF_A_FEED,
     )
 )
-def footprint(runner: Runner, message: Message) -> Message:
+def footprint(runner: Runner, message: Message) -> Value:
     """Memory of the process after a run on the feed, and the runtime's arena."""
     from edgekit.bench.memory import process_memory
 
     runner.run(message.arrays)
-    return Message({**process_memory(), "arena_bytes": runner.arena_bytes()})
+    return {**process_memory(), "arena_bytes": runner.arena_bytes()}

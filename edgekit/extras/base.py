@@ -8,6 +8,7 @@ imports it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -82,22 +83,17 @@ class Taking:
     fields: Mapping[str, Any]
 
 
-class BenchExtra:
-    """One extra. Failures of a pass stand in the result as they are; they do not cost the times.
+class Measurement(ABC):
+    """What extras and load scenarios have in common.
 
     Attributes:
-        name: the option that asks for it, and its key in the entry of a cell.
-        result: the type of what :meth:`measure` gives, a dataclass (or a union of them) that
+        name: what asks for it.
+        result: the type of what it finds, a dataclass (or a union of them) that
             :func:`edgekit.results.base.to_json` writes.
-        options: a dataclass with the options that it adds to ``bench``, one of which is called like the extra. None for
-            one of edgekit's own, whose options stand in :class:`~edgekit.options.bench.BenchOptions`.
-        emulated: whether it can be asked for on a device that has no time to measure.
     """
 
     name: ClassVar[str]
     result: ClassVar[Any]
-    options: ClassVar[type[Options] | None] = None
-    emulated: ClassVar[bool] = False
 
     def check(self, options: BenchOptions) -> None:
         """Refuses options that make no sense together.
@@ -105,6 +101,24 @@ class BenchExtra:
         Raises:
             UsageError: what is wrong.
         """
+
+    @abstractmethod
+    def report(self, entry: Entry, found: Any) -> list[Any]:
+        """Lines and a :class:`Sheet` or more for people; ``found``: what was found of the cell."""
+
+
+class BenchExtra(Measurement):
+    """One extra. Failures of a pass stand in the result as they are; they do not cost the times.
+
+    Attributes:
+        name: the option that asks for it, and its key in the entry of a cell.
+        options: a dataclass with the options that it adds to ``bench``, one of which is called like the extra. None for
+            one of edgekit's own, whose options stand in :class:`~edgekit.options.bench.BenchOptions`.
+        emulated: whether it can be asked for on a device that has no time to measure.
+    """
+
+    options: ClassVar[type[Options] | None] = None
+    emulated: ClassVar[bool] = False
 
     def check_device(self, device: DeviceSpec) -> None:
         """Refuses a device on which it cannot be measured, before a worker is started.
@@ -120,28 +134,24 @@ class BenchExtra:
             UnsupportedError: with the reason.
         """
 
+    @abstractmethod
     def measure(self, cell: TimedCell, result: CellResult, options: BenchOptions) -> Any:
         """What it finds of a cell. ``result``: its times.
 
         Raises:
             EdgekitError: it stands in the document in place of a finding.
         """
-        raise NotImplementedError
 
     def fields(self, result: CellResult, found: Any) -> dict[str, Any]:
         """What else of the cell's entry is known better now, by field of :class:`~edgekit.results.bench.Entry`."""
         return {}
-
-    def report(self, entry: Entry, found: Any) -> list[Any]:
-        """Lines and a :class:`Sheet` or more for people; ``found``: what :meth:`measure` gave."""
-        raise NotImplementedError
 
     def columns(self, found: Any) -> dict[str, object]:
         """Columns of ``--csv``, the same for every cell; ``found`` is None where there is nothing."""
         return {}
 
 
-class LoadScenario(BenchExtra):
+class LoadScenario(Measurement):
     """A value of ``--scenario`` under which queries come at given times, whether the model is ready or not.
 
     It takes the place of the timed blocks; what it finds stands under :attr:`key`. A line of the table ``scenarios``,
@@ -153,9 +163,9 @@ class LoadScenario(BenchExtra):
         """Its key in the entry of a cell."""
         return self.name.replace("-", "_")
 
+    @abstractmethod
     def time(self, cells: Sequence[OpenCell], options: BenchOptions) -> tuple[Session, list[Taking]]:
         """The latencies of every cell, and what is known of it beside them. A cell that fails has its error there."""
-        raise NotImplementedError
 
 
 def load_of(options: BenchOptions) -> LoadScenario | None:

@@ -13,7 +13,7 @@ from edgekit.artifact import onnx_external_data
 from edgekit.bench.clock import WarmupRule, now_ns
 from edgekit.bench.result import CellResult
 from edgekit.devices import open_worker
-from edgekit.devices.functions import on_device
+from edgekit.devices.functions import Value, on_device
 from edgekit.devices.protocol import Message
 from edgekit.devices.rules import maybe, number, record
 from edgekit.devices.schema import Reply
@@ -60,19 +60,18 @@ class Cold:
 
 
 @on_device(Reply(raises=(UnsupportedError,)))
-def optimize(runner: Runner, message: Message) -> Message:
+def optimize(runner: Runner, message: Message) -> None:
     """Writes what the runtime made of the model to ``target``, for a start that need not make it again."""
     runner.save_compiled(str(message.header["target"]))
-    return Message({})
 
 
 _SHARE = maybe(number(0, 1))
 
 
 @on_device(Reply(record(before=_SHARE, after=_SHARE)), alone=True)
-def drop_cache(message: Message) -> Message:
+def drop_cache(message: Message) -> Value:
     """``path``: a file whose pages are to leave the page cache. See :func:`edgekit.extras.pagecache.drop`."""
-    return Message(drop(str(message.header["path"])))
+    return drop(str(message.header["path"]))
 
 
 def cold_starts(cell: TimedCell) -> Cold:

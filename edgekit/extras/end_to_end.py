@@ -10,7 +10,7 @@ import numpy as np
 
 from edgekit.bench.result import CellResult
 from edgekit.bench.stages import STAGES, time_stages
-from edgekit.devices.functions import on_device
+from edgekit.devices.functions import Value, on_device
 from edgekit.devices.protocol import Message
 from edgekit.devices.schema import OF_A_FEED, Reply
 from edgekit.errors import DataError, LimitError, UsageError
@@ -54,7 +54,7 @@ class EndToEnd:
 
 
 @on_device(Reply(times=STAGES, raises=(DataError, LimitError, *OF_A_FEED)))
-def stages(runner: Runner, message: Message) -> Message:
+def stages(runner: Runner, message: Message) -> Value:
     """``input``: a raw sample as the worker finds it; ``seconds``. See :func:`edgekit.bench.stages.time_stages`."""
     return Message({}, time_stages(runner, str(message.header["input"]), float(message.header["seconds"])))
 

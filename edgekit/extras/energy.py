@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from edgekit.bench.clock import now_ns
 from edgekit.bench.result import CellResult
-from edgekit.devices.functions import on_device
+from edgekit.devices.functions import Value, on_device
 from edgekit.devices.protocol import Message
 from edgekit.devices.rules import either, number, record, rows, text, whole
 from edgekit.devices.schema import OF_A_FEED, Reply
@@ -280,14 +280,14 @@ _RUNS = record(runs=whole(1), seconds=number(1e-30), meters=rows(_METER), refuse
 
 
 @on_device(Reply(either(record(absent=text()), _RUNS), raises=OF_A_FEED))
-def energy_here(runner: Runner, message: Message) -> Message:
+def energy_here(runner: Runner, message: Message) -> Value:
     """``seconds``; the feed as arrays. Energy by every meter there is."""
     meters, refused = find_meters()
     if not meters:
         reason = "; ".join(refused) or "this machine shows no meter (no RAPL, no INA or other power sensor, no NVML)"
-        return Message({"absent": reason})
+        return {"absent": reason}
     found = measure(runner.bare(message.arrays), float(message.header["seconds"]), meters)
-    return Message({**found, "refused": refused})
+    return {**found, "refused": refused}
 
 
 class EnergyExtra(BenchExtra):

@@ -45,7 +45,7 @@ class Instructions:
 
 
 @on_device(Reply(raises=OF_A_FEED))
-def marked_runs(runner: Runner, message: Message) -> Message:
+def marked_runs(runner: Runner, message: Message) -> None:
     """``runs``; the feed as arrays. Marks before so many runs, after them, and after twice as many more."""
     call, runs = runner.bare(message.arrays), int(message.header["runs"])
     for _ in range(WARM_CALLS):
@@ -55,7 +55,6 @@ def marked_runs(runner: Runner, message: Message) -> Message:
         for _ in range(count):
             call()
         mark()
-    return Message({})
 
 
 def count_instructions(cell: TimedCell) -> Instructions:

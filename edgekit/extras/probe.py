@@ -15,7 +15,7 @@ from edgekit.bench.result import CellResult
 from edgekit.bench.session import Timed, time_interleaved
 from edgekit.data.seeded import seeded_feed
 from edgekit.devices import LoadedInfo, WorkerClient, open_worker
-from edgekit.devices.functions import on_device
+from edgekit.devices.functions import Value, on_device
 from edgekit.devices.protocol import Message
 from edgekit.devices.rules import record, whole
 from edgekit.devices.schema import OF_A_FEED, Reply
@@ -84,13 +84,13 @@ class Probe:
 
 
 @on_device(Reply(record(weights=whole(), denormal=whole()), raises=(ModelError,)))
-def weights(runner: Runner, message: Message) -> Message:
+def weights(runner: Runner, message: Message) -> Value:
     """Floating-point weights and how many are denormal. See :mod:`edgekit.extras.denormals`."""
-    return Message(counts(float_weights(runner)))
+    return counts(float_weights(runner))
 
 
 @on_device(Reply(times=("samples_ns",), raises=OF_A_FEED))
-def reset_cost(runner: Runner, message: Message) -> Message:
+def reset_cost(runner: Runner, message: Message) -> Value:
     """Nanoseconds of putting the model's state back, one by one."""
     runner.run(message.arrays)
     rule = WarmupRule(3, 0, _RESET_NS)
@@ -99,10 +99,9 @@ def reset_cost(runner: Runner, message: Message) -> Message:
 
 
 @on_device(Reply(raises=(UnsupportedError,)), alone=True)
-def flush_denormals(message: Message) -> Message:
+def flush_denormals(message: Message) -> None:
     """From now on denormal numbers are zero here; before a model is loaded. See :mod:`edgekit.extras.denormals`."""
     flush_to_zero()
-    return Message({})
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,23 +31,27 @@ def site(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(site: Path, edgekit_program: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that commands run in."""
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="module")
+def run(site: Path, work: Path, edgekit_program: str) -> Callable[..., dict[str, Any]]:
     """``run("train", …)``: the JSON document of a command that knows the plug-in."""
-    folder = tmp_path_factory.mktemp("work")
 
     def command(*words: str, code: int = 0) -> dict[str, Any]:
         environment = {**os.environ, "PYTHONPATH": str(site)}
         done = subprocess.run(
-            [edgekit_program, *words, "--json", "out.json"], cwd=folder, env=environment, capture_output=True, text=True
+            [edgekit_program, *words, "--json", "out.json"], cwd=work, env=environment, capture_output=True, text=True
         )
         assert done.returncode == code, done.stderr
-        return {"stderr": done.stderr} if code else json.loads((folder / "out.json").read_text())
+        return {"stderr": done.stderr} if code else json.loads((work / "out.json").read_text())
 
-    command.folder = folder  # type: ignore[attr-defined]
     return command
 
 
-def test_every_kind_of_plug_in(run: Callable[..., dict[str, Any]]) -> None:
+def test_every_kind_of_plug_in(run: Callable[..., dict[str, Any]], work: Path) -> None:
     run("train", "softmax", "--data", "waves", "-o", "s.safetensors")
     pruned = run("prune", "s.safetensors", "--method", "random", "--amount", "0.2", "--data", "waves", "--epochs", "1",
                  "-o", "p.safetensors")  # fmt: skip
@@ -63,30 +67,44 @@ def test_every_kind_of_plug_in(run: Callable[..., dict[str, Any]]) -> None:
     assert found["value"] > 0.9
     timed = run("bench", "s.onnx", "--runtime", "onnxruntime,reference", "--seconds", "0.2")
     assert [row["runtime"] for row in timed["results"]] == ["onnxruntime", "reference"]
+    (work / "one.wave").write_text("0\n" * 16)
+    (answer,) = run("run", "s.onnx", "one.wave")["results"]
+    scores = answer["outputs"][0]["first"]
+    assert scores[2] == max(scores), "sine, square, silence"
 
 
-def test_an_extra_of_bench(run: Callable[..., dict[str, Any]], site: Path, tmp_path: Path) -> None:
+def test_a_source_and_a_step_of_recipes(run: Callable[..., dict[str, Any]], work: Path) -> None:
+    exported = run("export", "linear:16x3", "--to", "onnx", "-o", ".")
+    assert exported["artifacts"][0]["parity"]["passed"]
+    assert "linear:16x3" in run("export", "linear:16", "--to", "onnx", "-o", ".", code=3)["stderr"]
+    step = '[[step]]\ndo = "{}"\n{}\n'
+    for most, code in ((100_000, 0), (10, 1)):
+        steps = step.format("export", 'to = "onnx"') + step.format("fits", f"max-bytes = {most}")
+        (work / "fits.toml").write_text('source = "linear:16x3"\n' + steps)
+        run("recipe", "run", "fits.toml", "-o", "fits", code=code)
+
+
+def test_an_extra_of_bench(run: Callable[..., dict[str, Any]], site: Path, work: Path) -> None:
     """Its option in the command line, a recipe and Python; its key in the document, its line and column in reports."""
     run("export", "mlp", "--to", "onnx", "-o", ".")
     bench = ("bench", "mlp.onnx", "--seconds", "0.2", "--workers", "1")
     (entry,) = run(*bench, "--page-faults", "20", "--csv", "t.csv", "--markdown", "t.md")["results"]
     assert entry["page_faults"]["runs"] == 20 and entry["page_faults"]["faults"] >= 0
-    folder = run.folder  # type: ignore[attr-defined]
-    head, row = ((folder / "t.csv").read_text().splitlines()[k].split(",") for k in (0, 1))
+    head, row = ((work / "t.csv").read_text().splitlines()[k].split(",") for k in (0, 1))
     assert row[head.index("page_faults")] == str(entry["page_faults"]["faults"])
-    assert re.search(r"- mlp.onnx: \d+ page faults in 20 runs", (folder / "t.md").read_text())
+    assert re.search(r"- mlp.onnx: \d+ page faults in 20 runs", (work / "t.md").read_text())
     assert "page_faults" not in run(*bench)["results"][0]
     assert "--page-faults is 0; give 1 or more" in run(*bench, "--page-faults", "0", code=2)["stderr"]
     recipe = 'source = "mlp"\n[[step]]\nname = "e"\ndo = "export"\nto = ["onnx"]\n'
     recipe += '[[step]]\ndo = "bench"\nfrom = ["e"]\nseconds = 0.2\nworkers = 1\npage-faults = 5\n'
-    (folder / "r.toml").write_text(recipe)
+    (work / "r.toml").write_text(recipe)
     ran = run("recipe", "run", "r.toml", "-o", "out")
     assert re.search(r'"page_faults": \{"runs": 5, "faults": \d+\}', json.dumps(ran))
     program = "import edgekit; r = edgekit.bench('mlp.onnx', seconds=0.2, workers=1, page_faults=7); "
     program += "print(r.document()['results'][0]['page_faults']['runs'])"
     environment = {**os.environ, "PYTHONPATH": str(site)}
     words = [sys.executable, "-c", program]
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(words, cwd=work, env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == "7", done.stderr
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from edgekit.bench.clock import Samples, WarmupRule
 from edgekit.bench.schedule import MIN_SAMPLES, BlockPlan, first_warmup
 from edgekit.bench.session import Session, Taken, TakenBlock
-from edgekit.devices.functions import on_device
+from edgekit.devices.functions import Value, on_device
 from edgekit.devices.measures import WARM_CALLS
 from edgekit.devices.protocol import Message
 from edgekit.devices.rules import record, whole
@@ -82,7 +82,7 @@ class Load:
         raises=OF_A_FEED,
     )
 )
-def serve_here(runner: Runner, message: Message) -> Message:
+def serve_here(runner: Runner, message: Message) -> Value:
     """``arrivals`` (``poisson`` or ``fixed``), ``rate``, ``duration_ns``, ``seed``, ``give_up_ns``; the feed as
     arrays. See :func:`edgekit.extras.load.serve.serve`."""
     asked = message.header

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgekit.bench.ledger import ledger
 from edgekit.bench.result import CellResult
-from edgekit.devices.functions import on_device
+from edgekit.devices.functions import Value, on_device
 from edgekit.devices.protocol import Message
 from edgekit.devices.rules import maybe, number, record, rows, text, whole
 from edgekit.devices.schema import LONG, OF_A_FEED, Reply
@@ -133,9 +133,9 @@ _PROFILE = record(
 
 
 @on_device(Reply(_PROFILE, raises=OF_A_FEED))
-def profile_here(runner: Runner, message: Message) -> Message:
+def profile_here(runner: Runner, message: Message) -> Value:
     """``seconds``; the feed as arrays. See :func:`profile`."""
-    return Message(profile(runner, message.arrays, float(message.header["seconds"])))
+    return profile(runner, message.arrays, float(message.header["seconds"]))
 
 
 SLOWED = 1.2

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgekit.bench.result import CellResult
-from edgekit.devices.functions import on_device
+from edgekit.devices.functions import Value, on_device
 from edgekit.devices.protocol import Message
 from edgekit.devices.rules import number, record, rows, text, whole
 from edgekit.devices.schema import LONG, OF_A_FEED, Reply
@@ -151,15 +151,15 @@ _measured: dict[tuple[str, int, int], Peaks] = {}
         raises=OF_A_FEED,
     )
 )
-def work_here(runner: Runner, message: Message) -> Message:
+def work_here(runner: Runner, message: Message) -> Value:
     """Operations and bytes of one inference on the feed."""
-    return Message(work(runner, message.arrays))
+    return work(runner, message.arrays)
 
 
 @on_device(Reply(record(flops_per_s=_RATE, bytes_per_s=_RATE, memory_bytes_per_s=_RATE)), alone=True)
-def peaks_here(message: Message) -> Message:
+def peaks_here(message: Message) -> Value:
     """``threads``, ``working_set_bytes``. See :func:`edgekit.extras.roofline.peaks.measure`."""
-    return Message(measure(int(message.header["threads"]), int(message.header["working_set_bytes"])))
+    return measure(int(message.header["threads"]), int(message.header["working_set_bytes"]))
 
 
 class RooflineExtra(BenchExtra):

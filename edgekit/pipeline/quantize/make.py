@@ -20,9 +20,9 @@ from edgekit.pipeline.quantize.measure import Measured, measure
 from edgekit.pipeline.quantize.ranges import find_ranges
 from edgekit.pipeline.quantize.samples import DividedSamples, calibration_feeds
 from edgekit.pipeline.quantize.saturating import SATURATION_SAMPLES, isa_of, reduce_range_where_saturating
-from edgekit.quality.account import Account, account
 from edgekit.quality.anomaly import refit_threshold
 from edgekit.quality.as_app import refusing
+from edgekit.quality.coverage import coverage
 from edgekit.quality.integer_selftest import SEED, selftest_of
 from edgekit.quality.state import RULE
 from edgekit.quantization.calibrate.calibration import Calibration
@@ -31,6 +31,7 @@ from edgekit.quantization.integer_io import integer_io as read_integer_io
 from edgekit.quantization.integer_io import output_steps
 from edgekit.quantization.onnx import quantize as quantize_onnx
 from edgekit.quantization.schemes import Scheme, SchemeRequest, scheme
+from edgekit.results.compressed import CoverageReport
 from edgekit.types import Artifact, Card, Format, Signature, Step, Task
 
 log = logging.getLogger("edgekit")
@@ -73,7 +74,7 @@ class QuantizedFile:
     path: Path
     card: Card
     after: Measured
-    account: Account
+    account: CoverageReport
     step: Step
     notes: tuple[str, ...]
     quantizer: Pass
@@ -158,7 +159,7 @@ def make(work: Work, target: Path, keep: Collection[str] = (), why: Mapping[str,
         notes += said
     notes += result.notes
     unpublished = Artifact(target, parent.format)
-    found = account(unpublished, {**float_reasons(work), **work.kernels.reasons(), **(why or {})})
+    found = coverage(unpublished, {**float_reasons(work), **work.kernels.reasons(), **(why or {})})
     step = quantizer.describe(parent)
     if work.scaled:
         step = replace(step, params={**step.params, "equalized": [one.source for one in work.scaled]})
@@ -185,7 +186,7 @@ def _keeping(work: Work) -> Artifact:
 
 
 def _card(
-    parent: Artifact, signature: Signature, made: Artifact, step: Step, found: Account, notes: tuple[str, ...]
+    parent: Artifact, signature: Signature, made: Artifact, step: Step, found: CoverageReport, notes: tuple[str, ...]
 ) -> Card:
     """The parent's card with the step, the coverage, integer inputs and outputs; no quality or self-test yet."""
     old = parent.card or Card(parent.path.stem, "custom", Task(), signature)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgekit.bench.result import CellResult
-from edgekit.devices.functions import on_device
+from edgekit.devices.functions import Value, on_device
 from edgekit.devices.protocol import Message
 from edgekit.devices.rules import record, whole
 from edgekit.devices.schema import OF_A_FEED, Reply
@@ -36,14 +36,14 @@ class PageFaults:
 
 
 @on_device(Reply(record(faults=whole()), raises=OF_A_FEED))
-def count_faults(runner: Runner, message: Message) -> Message:
+def count_faults(runner: Runner, message: Message) -> Value:
     """Runs in the worker, where the model is: numpy and one runtime are there, and this package."""
     call = runner.bare(message.arrays)
     call()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(int(message.header["runs"])):
         call()
-    return Message({"faults": resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before})
+    return {"faults": resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before}
 
 
 class PageFaultExtra(BenchExtra):
