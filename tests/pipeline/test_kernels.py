@@ -10,7 +10,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from edgekit.artifact import open_artifact
-from edgekit.bench.profile.litert import library_rows
+from edgekit.extras.profile.litert import library_rows
 from edgekit.pipeline.quantize.kernels import KernelPlan, Stopwatch, plan_kernels
 from edgekit.quantization.calibrate.calibration import Calibration
 from edgekit.quantization.calibrate.histogram import Range

@@ -15,6 +15,7 @@ from pathlib import Path
 from edgekit.bench.clock import WarmupRule
 from edgekit.bench.compare import compare_paired
 from edgekit.bench.environment import environment
+from edgekit.bench.plan import CellPlan
 from edgekit.bench.result import CellResult
 from edgekit.documents import typed
 from edgekit.errors import DeviceError, EdgekitError
@@ -22,7 +23,7 @@ from edgekit.options.bench import BenchOptions
 from edgekit.pipeline.auto.candidates import ENDS_THE_RUN
 from edgekit.pipeline.auto.trial import Trial
 from edgekit.pipeline.auto.trial_store import Value
-from edgekit.pipeline.bench.cell import Cell, CellPlan
+from edgekit.pipeline.bench.cell import Cell
 from edgekit.pipeline.bench.fleet import run_fleet
 from edgekit.pipeline.bench.journal import Journal
 from edgekit.pipeline.bench.timing import Order
@@ -120,7 +121,7 @@ def compared(trials: Sequence[Trial], results: Sequence[CellResult]) -> Value:
     for trial, result, _ in timed:
         if trial is not best:
             blocks, owners = (result.blocks, reference.blocks), (result.owners, reference.owners)
-            rows[trial.name] |= to_json(compare_paired(trial.name, best.name, *blocks, owners, reference.floor))
+            rows[trial.name] |= to_json(compare_paired(trial.name, best.name, *blocks, owners))
     return {"best": best.name, "rows": rows, "device": to_json(reference.setting.device)}
 
 

@@ -20,7 +20,7 @@ from typing import Any, Self
 import numpy as np
 
 from edgekit.data.cache import cache_folder
-from edgekit.devices import WorkerClient, open_worker
+from edgekit.devices import WorkerClient, measures, open_worker
 from edgekit.errors import DeviceError, InputError
 from edgekit.leftovers import scratch_folder
 from edgekit.locks import locked
@@ -267,7 +267,7 @@ class Stopwatch(_Bench):
 
     def _try(self, client: WorkerClient, file: Path) -> float:
         feed = _feed(client.load(file, raw=True).signature)
-        runs = client.measure("transfer", feed, timeout_s=LONGEST_S, seconds=BLOCK_S).arrays["run"]
+        runs = client.measure(measures.transfer, feed, timeout_s=LONGEST_S, seconds=BLOCK_S).arrays["run"]
         return float(np.median(runs))
 
     def _times(self) -> dict[str, list[float | None]]:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from edgekit.artifact import contract_of, open_artifact, sha256_model
-from edgekit.bench.profile.layers import onnx_layers, tflite_layer
 from edgekit.errors import DataError, UnsupportedError
 from edgekit.graph import ops
+from edgekit.graph.layers import onnx_layers, tflite_layer
 from edgekit.graph.onnx import OnnxGraph, load_onnx, with_shapes
 from edgekit.graph.ops import Family
 from edgekit.graph.tflite_editor import Editor
