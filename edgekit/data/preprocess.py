@@ -1,4 +1,4 @@
-"""The I/O contract at work: raw samples become model-ready feeds. numpy only."""
+"""The input spec at work: raw samples become model-ready feeds. numpy only."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from edgekit.data.arrays import read_npy, read_npz
 from edgekit.data.dataset import Dataset, Picked
 from edgekit.data.kind import DataKind
 from edgekit.errors import DataError
-from edgekit.types import Array, Feed, InputContract, Signature, TensorSpec
+from edgekit.types import Array, Feed, InputSpec, Signature, TensorSpec
 
 log = logging.getLogger("edgekit")
 
 
-def apply_contract(raw: Sequence[Array] | Array, contract: InputContract, dtype: str = "float32") -> Array:
+def apply_contract(raw: Sequence[Array] | Array, contract: InputSpec, dtype: str = "float32") -> Array:
     """Raw samples (first axis = sample) as one model-ready batch of ``dtype``.
 
     Raises:
@@ -31,13 +31,11 @@ def apply_contract(raw: Sequence[Array] | Array, contract: InputContract, dtype:
     return _kind(contract.kind).encode(raw, contract).astype(dtype, copy=False)
 
 
-def arranged(
-    raw: Sequence[Array] | Array, columns: tuple[str, ...], contract: InputContract
-) -> Sequence[Array] | Array:
-    """Samples with the contract's columns, where their kind has columns with names; else as they are.
+def arranged(raw: Sequence[Array] | Array, columns: tuple[str, ...], contract: InputSpec) -> Sequence[Array] | Array:
+    """Samples with the spec's columns, where their kind has columns with names; else as they are.
 
     Raises:
-        DataError: the columns the contract names are not there.
+        DataError: the columns the spec names are not there.
     """
     arrange = None if contract.kind == "array" else _kind(contract.kind).arrange
     return raw if arrange is None else arrange(raw, columns, contract)
@@ -55,19 +53,19 @@ def _harmless(found: np.dtype[np.generic], wanted: str) -> bool:
     return found.kind == np.dtype(wanted).kind or {found.kind, np.dtype(wanted).kind} <= {"i", "u"}
 
 
-def guess_contract(spec: TensorSpec, kind: str) -> InputContract:
+def guess_contract(spec: TensorSpec, kind: str) -> InputSpec:
     """What a file without a card probably wants: values 0..1, the layout read off the shape."""
     if kind != "image" or len(spec.shape) != 4:
-        return InputContract("table" if kind == "table" else "array")
+        return InputSpec("table" if kind == "table" else "array")
     shape = spec.shape
     nhwc = shape[3] in (1, 3) and shape[1] not in (1, 3)
     height, width, channels = (shape[1], shape[2], shape[3]) if nhwc else (shape[2], shape[3], shape[1])
     size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
     scale = 1 / 255 if np.dtype(spec.dtype).kind == "f" else 1.0
-    return InputContract("image", "NHWC" if nhwc else "NCHW", size, channels if isinstance(channels, int) else 0, scale)
+    return InputSpec("image", "NHWC" if nhwc else "NCHW", size, channels if isinstance(channels, int) else 0, scale)
 
 
-def _bind(dataset: Dataset, signature: Signature, contract: Mapping[str, InputContract]) -> list[_Bound]:
+def _bind(dataset: Dataset, signature: Signature, contract: Mapping[str, InputSpec]) -> list[_Bound]:
     """Which array of the data set feeds which input, and how."""
     bound = []
     for stream, spec in enumerate(signature.inputs):
@@ -78,15 +76,15 @@ def _bind(dataset: Dataset, signature: Signature, contract: Mapping[str, InputCo
             continue
         key = _key_for(dataset, spec.name, len(signature.inputs))
         if dataset.kind == "array":
-            rule = InputContract("array")
+            rule = InputSpec("array")
         elif rule is None and dataset.kind == "audio":
             raise DataError(
-                f"the model's input {spec.name!r} has no I/O contract, so how a recording becomes {spec} is unknown; "
+                f"the model's input {spec.name!r} has no input spec, so how a recording becomes {spec} is unknown; "
                 "give arrays that are ready for it, as npz:FILE"
             )
         elif rule is None:
             rule = guess_contract(spec, dataset.kind)
-            log.info("%s: no I/O contract in the file; assuming %s", spec.name, rule)
+            log.info("%s: no input spec in the file; assuming %s", spec.name, rule)
         elif rule.kind not in ("array", dataset.kind):
             raise DataError(
                 f"{dataset.label} holds {dataset.kind} samples, the model's input {spec.name!r} takes {rule.kind}"
@@ -114,7 +112,7 @@ def _key_for(dataset: Dataset, name: str, inputs: int) -> str:
 class _Bound:
     """One input of the model with the samples that feed it."""
 
-    def __init__(self, spec: TensorSpec, contract: InputContract, samples: Sequence[Array] | Array) -> None:
+    def __init__(self, spec: TensorSpec, contract: InputSpec, samples: Sequence[Array] | Array) -> None:
         self.spec, self.contract, self.samples = spec, contract, samples
 
     def remark(self, count: int) -> None:
@@ -147,7 +145,7 @@ class _Bound:
         return np.asarray(made[0]) if self.whole else made
 
 
-def whole_samples(dataset: Dataset, signature: Signature, contract: Mapping[str, InputContract]) -> bool:
+def whole_samples(dataset: Dataset, signature: Signature, contract: Mapping[str, InputSpec]) -> bool:
     """Whether a sample of ``dataset`` is a feed by itself and cannot be joined with others: an array is shaped like its
     input, where others lack the leading 1.
 
@@ -160,7 +158,7 @@ def whole_samples(dataset: Dataset, signature: Signature, contract: Mapping[str,
 def batches(
     dataset: Dataset,
     signature: Signature,
-    contract: Mapping[str, InputContract],
+    contract: Mapping[str, InputSpec],
     *,
     batch: int = 1,
     limit: int | None = None,
@@ -185,7 +183,7 @@ def batches(
 def feeds(
     dataset: Dataset,
     signature: Signature,
-    contract: Mapping[str, InputContract],
+    contract: Mapping[str, InputSpec],
     *,
     batch: int = 1,
     limit: int | None = None,
@@ -195,7 +193,7 @@ def feeds(
         yield feed
 
 
-def sample_feed(given: str, signature: Signature, contract: Mapping[str, InputContract]) -> Feed:
+def sample_feed(given: str, signature: Signature, contract: Mapping[str, InputSpec]) -> Feed:
     """One user input as a feed of batch 1: .npz or .npy hold model-ready arrays, the rest is read by its kind.
 
     Raises:
@@ -218,7 +216,7 @@ def sample_feed(given: str, signature: Signature, contract: Mapping[str, InputCo
     return next(feeds(Dataset(given, "all", name, {name: [kind.read(given)]}, columns=columns), signature, contract))
 
 
-def _kind_of_input(given: str, suffix: str, contract: Mapping[str, InputContract]) -> str:
+def _kind_of_input(given: str, suffix: str, contract: Mapping[str, InputSpec]) -> str:
     """The kind the model was made for; where it does not say, the kind the file's suffix tells."""
     wanted = {rule.kind for rule in contract.values()} - {"array"}
     if len(wanted) == 1:

@@ -16,7 +16,6 @@ import numpy as np
 
 from edgekit.artifact import onnx_parts, sha256_file
 from edgekit.bench.clock import TimedBlock, WarmupRule
-from edgekit.cardfile import signature_from_json
 from edgekit.devices.channel import Channel
 from edgekit.devices.classify_exit import classify_exit
 from edgekit.devices.progress import sending
@@ -27,6 +26,7 @@ from edgekit.documents import typed
 from edgekit.errors import DeviceError, EdgekitError, ModelError, ProtocolError, UsageError, WorkerTimeoutError
 from edgekit.inputs import require_regular
 from edgekit.limits import PREFIX, limit
+from edgekit.model_metadata import signature_from_json
 from edgekit.results.bench import Delegation
 from edgekit.runtime import candidates
 from edgekit.types import Array, Card, Feed, Format, Signature

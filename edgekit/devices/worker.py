@@ -27,7 +27,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, NoReturn
 
 from edgekit.bench.memory import process_memory
-from edgekit.cardfile import signature_to_json
 from edgekit.devices.identity import machine_id
 from edgekit.devices.lease import Lease, holder
 from edgekit.devices.measures import MEASURES, TOOLS, Measure
@@ -35,6 +34,7 @@ from edgekit.devices.protocol import VERSION, Message, decode, encode
 from edgekit.devices.store import Store
 from edgekit.errors import DeviceError, EdgekitError, WorkerMemoryError
 from edgekit.libraries import keep_in_the_cache
+from edgekit.model_metadata import signature_to_json
 from edgekit.results.base import to_json
 from edgekit.runtime import Runner, load
 from edgekit.runtime.base import is_out_of_memory

@@ -11,7 +11,7 @@ from edgekit.data.audio import encode
 from edgekit.data.logmel import speech
 from edgekit.data.wav import read_wav
 from edgekit.errors import DataError, LimitError
-from edgekit.types import InputContract
+from edgekit.types import InputSpec
 
 RAMP = np.array([-1.0, -0.5, 0.0, 0.25, 0.5])  # exact in every coding
 SUBFORMAT = bytes.fromhex("000000001000800000aa00389b71")  # the end of every KSDATAFORMAT_SUBTYPE of a plain coding
@@ -101,7 +101,7 @@ def test_damage_is_a_data_error(sounds, coding, bits):
     dice = random.Random(bits)
     whole = sounds.riff(sounds.described(coding, bits=bits, rate=8000), (b"data", bytes(range(240)) * 10))
     features = {**speech(8000).params(), "frames": 8}
-    rule = InputContract("audio", mean=(0.0,) * 40, std=(1.0,) * 40, params=features)
+    rule = InputSpec("audio", mean=(0.0,) * 40, std=(1.0,) * 40, params=features)
     refused = 0
     for _ in range(60):
         data = bytearray(whole)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from edgekit.errors import EdgekitError, GateError, InputError, ModelError
-from edgekit.types import InputContract, Latency, Signature, TensorSpec, percentile_ns
+from edgekit.types import InputSpec, Latency, Signature, TensorSpec, percentile_ns
 
 
 def test_named_dimensions_resolve_to_one_or_to_what_is_given():
@@ -13,8 +13,8 @@ def test_named_dimensions_resolve_to_one_or_to_what_is_given():
 
 
 def test_a_contract_in_words():
-    assert str(InputContract("image", "NCHW", (32, 24), 3, 1 / 255)) == "image NCHW, 32x24, 3 channels, times 0.00392"
-    many = InputContract("table", mean=(1.0,) * 9, std=(2.5,) * 9, params={"length": 7, "vocabulary": "a b c"})
+    assert str(InputSpec("image", "NCHW", (32, 24), 3, 1 / 255)) == "image NCHW, 32x24, 3 channels, times 0.00392"
+    many = InputSpec("table", mean=(1.0,) * 9, std=(2.5,) * 9, params={"length": 7, "vocabulary": "a b c"})
     assert str(many) == "table, mean 1 1 1 1 …, std 2.5 2.5 2.5 2.5 …, length 7"
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from edgekit.bench.roofline.work import UNKNOWN_LOOP, Call
+from edgekit.flatbuffer_reader import Graph, GraphOperator, graphs
 from edgekit.graph import ops
 from edgekit.graph.macs import Tensor
 from edgekit.runtime import Runner
 from edgekit.runtime.litert import InterpreterRunner
 from edgekit.types import Feed
-from edgekit.wire_tflite import Graph, GraphOperator, graphs
 
 _LESS, _WHILE = 58, 119
 
