@@ -73,5 +73,5 @@ def test_spelled_noise_is_one_sample_of_the_models_own_shape() -> None:
     contract = {"noise": InputSpec("noise")}
     (found,) = sample_feed("noise:64@7", signature, contract).values()
     assert (found == noise.normal(7, 64, (6,))[:1]).all()
-    with pytest.raises(DataError, match="a generator starts from noise"):
+    with pytest.raises(DataError, match="is a generator and takes noise"):
         sample_feed("photo.png", signature, contract)

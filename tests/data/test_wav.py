@@ -66,7 +66,7 @@ def test_files_that_are_refused(sounds, tmp_path):
         (good[:-3], "cut short: 10 bytes of sound were expected, 7 are there"),
         (sounds.riff(sounds.described(), (b"data", b"")), r"no sound \(0 samples\)"),
         (sounds.riff(sounds.described(), (b"data", b"\1")), "no sound"),
-        (sounds.riff((b"data", b"\0\0"), sounds.described()), "before their description"),
+        (sounds.riff((b"data", b"\0\0"), sounds.described()), "before the chunk that describes them"),
         (sounds.riff((b"fmt ", b"\1\0"), (b"data", b"\0\0")), "2 bytes, 16 or more"),
         (sounds.riff(sounds.described(7, bits=8), (b"data", b"\0\0")), "coding 7 with 8 bits"),
         (sounds.riff(sounds.described(1, bits=12), (b"data", b"\0\0")), "coding 1 with 12 bits"),
