@@ -102,12 +102,12 @@ class Signature:
 
 
 @dataclass(frozen=True, slots=True)
-class InputContract:
+class InputSpec:
     """How one raw sample becomes one input tensor: ``(raw * scale - mean) / std``, laid out as ``layout``.
 
     Attributes:
         kind: ``image`` (raw: uint8, height x width x channels), ``table`` (raw: float, columns), ``audio`` (raw: a
-            :class:`~edgekit.data.wav.Waveform`, or float samples at the contract's rate), ``text`` (raw: a string),
+            :class:`~edgekit.data.wav.Waveform`, or float samples at the spec's rate), ``text`` (raw: a string),
             ``series`` (raw: float, time x columns) or ``array`` (raw is the tensor itself; nothing is applied). Each
             kind is one module of :mod:`edgekit.data`.
         layout: ``NCHW`` or ``NHWC`` for images, ``NHW`` for images read row by row (batch, height, width x channels),
@@ -282,7 +282,7 @@ class Card:
     family: str
     task: Task
     signature: Signature
-    contract: Mapping[str, InputContract] = field(default_factory=dict)
+    contract: Mapping[str, InputSpec] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
     source_sha256: str = ""

@@ -149,9 +149,9 @@ def wav(path: Path) -> None:
 
 def image(path: Path) -> None:
     from edgekit.data.pixels import encode, read
-    from edgekit.types import InputContract
+    from edgekit.types import InputSpec
 
-    encode([read(str(path))], InputContract("image", "NCHW", (32, 32), 3, mean=(0.5,) * 3, std=(0.5,) * 3))
+    encode([read(str(path))], InputSpec("image", "NCHW", (32, 32), 3, mean=(0.5,) * 3, std=(0.5,) * 3))
 
 
 def data(kind: str, *, one: bool = False) -> Callable[[Path], None]:

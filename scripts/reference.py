@@ -70,8 +70,8 @@ PLUG_INS = {
     ),
     "kinds": PlugIn(
         "Kind of data",
-        "A `DataKind`: how raw samples become a tensor. Its name is the `kind` of a `Dataset` and an `InputContract`.",
-        {"edgekit.data.kind:DataKind": "", "edgekit.types:InputContract": ""},
+        "A `DataKind`: how raw samples become a tensor. Its name is the `kind` of a `Dataset` and an `InputSpec`.",
+        {"edgekit.data.kind:DataKind": "", "edgekit.types:InputSpec": ""},
     ),
     "sources": PlugIn(
         "Source",
@@ -146,8 +146,8 @@ PLUG_INS = {
     ),
     "extras": PlugIn(
         "Extra of bench",
-        "A `BenchExtra`: what `bench` measures beside its times. Its name is its option (with dashes on the command line "
-        "and in recipes) and its key in the entry of a cell. A `LoadScenario` in the table `scenarios` is a value of "
+        "A `BenchExtra`: what `bench` measures beside its times. Its name is its option (with dashes on the command "
+        "line and in recipes) and its key in the entry of a cell. A `LoadScenario` in the table `scenarios` is a value of "
         "`--scenario` under which queries come at given times. What runs where the model is has `@on_device`.",
         {
             "edgekit.extras.base:BenchExtra": "check_device check_runtime fields columns",

@@ -23,7 +23,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from edgekit.bench.memory import process_memory
-from edgekit.cardfile import signature_to_json
 from edgekit.devices.functions import COMMAND, Value, find
 from edgekit.devices.identity import machine_id
 from edgekit.devices.lease import Lease, holder
@@ -31,6 +30,7 @@ from edgekit.devices.protocol import VERSION, Message, decode, encode
 from edgekit.devices.store import Store
 from edgekit.errors import DeviceError, EdgekitError, WorkerMemoryError
 from edgekit.libraries import keep_in_the_cache
+from edgekit.model_metadata import signature_to_json
 from edgekit.registry import TABLES
 from edgekit.results.base import to_json
 from edgekit.runtime import Runner, load, runner_class

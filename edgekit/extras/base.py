@@ -95,7 +95,7 @@ class Measurement(ABC):
     name: ClassVar[str]
     result: ClassVar[Any]
 
-    def check(self, options: BenchOptions) -> None:
+    def check(self, options: BenchOptions) -> None:  # noqa: B027  (nothing to refuse by default)
         """Refuses options that make no sense together.
 
         Raises:
@@ -175,7 +175,7 @@ def load_of(options: BenchOptions) -> LoadScenario | None:
 
 def loads() -> dict[str, LoadScenario]:
     """Every load scenario by its name."""
-    return entries("scenarios", LoadScenario)
+    return entries("scenarios", LoadScenario)  # type: ignore[type-abstract]  # an isinstance check
 
 
 def asked_for(options: BenchOptions) -> list[BenchExtra]:
@@ -185,7 +185,7 @@ def asked_for(options: BenchOptions) -> list[BenchExtra]:
 
 def extras() -> dict[str, BenchExtra]:
     """Every extra by its name, those of other packages last."""
-    return entries("extras", BenchExtra)
+    return entries("extras", BenchExtra)  # type: ignore[type-abstract]  # an isinstance check
 
 
 def result_types() -> dict[str, Any]:

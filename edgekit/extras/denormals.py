@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from edgekit.errors import UnsupportedError
+from edgekit.flatbuffer_reader import constants
+from edgekit.protobuf_reader import fields
 from edgekit.runtime import Runner
 from edgekit.types import Array, Format
-from edgekit.wire_onnx import fields
-from edgekit.wire_tflite import constants
 
 _ENVIRONMENT_BYTES = 64
 _CONTROL = {"x86_64": (28, 0x8040), "aarch64": (0, 1 << 24)}

@@ -11,7 +11,7 @@ import ast
 import re
 from collections.abc import Callable
 
-from edgekit.wire_onnx import fields
+from edgekit.protobuf_reader import fields
 
 _SCOPES = b"pkg.torch.onnx.name_scopes"
 _MODEL_GRAPH, _GRAPH_NODE, _NODE_OUTPUT, _NODE_NAME, _NODE_METADATA = 7, 1, 2, 3, 9

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from edgekit.flatbuffer_reader import without_prefix
 from edgekit.passes import Pass, PassContext
 from edgekit.quality.readings import Pair
 from edgekit.quality.readings_onnx import OnnxPair
@@ -14,7 +15,6 @@ from edgekit.quantization.tflite import prepare as tflite_prepare
 from edgekit.quantization.tflite.quantize import QuantizeTflite
 from edgekit.quantization.tflite.stateless import is_stateless
 from edgekit.types import Artifact, Format
-from edgekit.wire_tflite import without_prefix
 
 
 def prepared_bytes(source: Artifact, quantizer: Pass | None = None) -> bytes:

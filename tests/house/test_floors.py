@@ -12,8 +12,8 @@ import pytest
 FLOOR = (
     "graph.layers", "graph.macs", "graph.ops",
     "types", "errors", "registry", "version", "children", "leftovers", "outputs", "locks", "limits", "inputs",
-    "artifact", "cardfile",
-    "wire_onnx", "wire_tflite",
+    "artifact", "model_metadata",
+    "protobuf_reader", "flatbuffer_reader",
 )  # fmt: skip
 ROOMS = ("runtime", "data", "bench", "devices", "extras")
 BLOCKED = (

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper, save
 
 from edgekit.artifact import open_artifact, sha256_file, write_card
 from edgekit.errors import GateError
+from edgekit.flatbuffer_reader import without_prefix
 from edgekit.graph.tflite_editor import Editor, Graph
 from edgekit.passes import Pass, PassContext
 from edgekit.quantization.calibrate.calibration import Calibration
@@ -25,7 +26,6 @@ from edgekit.quantization.tflite.linear_graph import LinearTflite
 from edgekit.quantization.tflite.quantize import QuantizeTflite
 from edgekit.runtime import load
 from edgekit.types import Array, Artifact, Feed, Format
-from edgekit.wire_tflite import without_prefix
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from edgekit.extras.roofline.work import UNKNOWN_LOOP, Call
+from edgekit.flatbuffer_reader import WHILE, Graph, GraphOperator, graphs, rounds_of
 from edgekit.graph import ops
 from edgekit.graph.macs import Tensor
 from edgekit.runtime import Runner
 from edgekit.runtime.litert import InterpreterRunner
 from edgekit.types import Feed
-from edgekit.wire_tflite import WHILE, Graph, GraphOperator, graphs, rounds_of
 
 
 def calls(runner: Runner, feed: Feed) -> list[Call]:

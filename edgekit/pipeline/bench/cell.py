@@ -26,7 +26,7 @@ from edgekit.results.bench import Replayed
 from edgekit.results.compressed import Device
 from edgekit.runtime.precision import allowance, precision_of
 from edgekit.runtime.stream import from_zeros
-from edgekit.types import Feed, InputContract, SelfTest, Signature
+from edgekit.types import Feed, InputSpec, SelfTest, Signature
 
 log = logging.getLogger("edgekit")
 FIRST_CALL = WarmupRule(0, 0, 0)
@@ -229,7 +229,7 @@ class Cell:
         return feed
 
     def _replay(
-        self, client: WorkerClient, signature: Signature, contract: Mapping[str, InputContract], selftest: SelfTest
+        self, client: WorkerClient, signature: Signature, contract: Mapping[str, InputSpec], selftest: SelfTest
     ) -> Replayed:
         """Runs the card's vectors and checks the outputs against what the file must give.
 

@@ -12,7 +12,7 @@ from typing import Any, Final, TypedDict
 from edgekit.documents import parse_json, typed
 from edgekit.errors import ModelError
 from edgekit.limits import check
-from edgekit.types import Card, InputContract, Signature, Streaming, TensorSpec
+from edgekit.types import Card, InputSpec, Signature, Streaming, TensorSpec
 
 SCHEMA = "edgekit.card/1"
 _ITEM_BYTES = {
@@ -119,7 +119,7 @@ class _TaskParams(TypedDict, total=False):
 
 
 class _ContractParams(TypedDict, total=False):
-    """What is known in ``InputContract.params``; see the modules of :mod:`edgekit.data`."""
+    """What is known in ``InputSpec.params``; see the modules of :mod:`edgekit.data`."""
 
     interpolation: str
     shorter: int
@@ -147,7 +147,7 @@ class _ContractParams(TypedDict, total=False):
     longest: bool
 
 
-def _contract(rule: InputContract, where: str) -> InputContract:
+def _contract(rule: InputSpec, where: str) -> InputSpec:
     """``rule`` with typed parameters; ValueError and LimitError for what no input can be made of."""
     params = typed(_ContractParams, rule.params, f"{where}.params")
     numbers = {name: value for name, value in params.items() if type(value) is int}
