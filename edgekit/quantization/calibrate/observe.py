@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain, islice
@@ -29,6 +31,8 @@ from edgekit.quantization.tflite.prepare import prepared as prepared_tflite
 from edgekit.types import Array, Feed, Format, Signature
 
 _FLOAT = 1  # onnx.TensorProto.FLOAT
+AT_ONCE = 2
+"""Samples that run at the same time, one on each core: the activations of so many, and one more, are in memory."""
 
 
 def calibrate(
@@ -136,17 +140,26 @@ def onnx_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iterat
     options = onnxruntime.SessionOptions()
     # Fusions would remove the tensors that are asked for; without them every name exists as written.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = usable_cores()  # the numbers are the same with any count of threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.intra_op_num_threads = 1  # with more, sums end in another last bit
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     own = matched([value.name for value in session.get_inputs()], inputs)
-    for feed in feeds:
+
+    def run(feed: Feed) -> tuple[int, Mapping[str, Array]]:
         bound = {own[name]: value for name, value in feed.items() if name in own}
         with _refusing(path, "onnxruntime without fusions", Exception):  # its errors share no other class
             outputs = session.run(names, bound)
         tensors = {**bound, **dict(zip(names, outputs, strict=True))}
-        yield _samples(bound), {name: value for name, value in tensors.items() if value.dtype == np.float32}
+        return _samples(bound), {name: value for name, value in tensors.items() if value.dtype == np.float32}
+
+    with ThreadPoolExecutor(min(AT_ONCE, usable_cores())) as pool:
+        waiting: deque[Future[tuple[int, Mapping[str, Array]]]] = deque()
+        for feed in feeds:
+            waiting.append(pool.submit(run, feed))
+            if len(waiting) > AT_ONCE:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _add_outputs(model: Any) -> list[str]:
