@@ -203,7 +203,7 @@ class Capture:
         for least in (0, *_LEAST):
             try:
                 return self._bounded()
-            except UnsupportedError as error:  # of Marking, which knows the reason
+            except UnsupportedError as error:  # of CustomOps, which knows the reason
                 raise UnsupportedError(f"{self.network.name!r} cannot be captured: {error}") from error
             except Exception as error:
                 stuck = _too_small(error, self.dims)
@@ -229,10 +229,10 @@ class Capture:
 
         from edgekit.converters.attention import as_nested, guard_masks
         from edgekit.converters.pooling import RoundingUp
-        from edgekit.converters.recurrent.holding import Hold
-        from edgekit.converters.recurrent.marking import Marking, unmark
+        from edgekit.converters.recurrent.cell_state import Hold
+        from edgekit.converters.recurrent.custom_ops import CustomOps, to_aten
+        from edgekit.converters.recurrent.loop_to_rnn import loop_to_rnn
         from edgekit.converters.recurrent.packing import contracts, settle
-        from edgekit.converters.recurrent.rolling import roll
 
         known = {
             name: torch.export.Dim(name, min=self.minimum.get(name), max=self.maximum.get(name)) for name in self.dims
@@ -244,9 +244,9 @@ class Capture:
         hold = Hold(self.module)
 
         def exported() -> tuple[ExportedProgram, Packed]:
-            with quiet(), torch.no_grad(), as_nested(self.module), Marking(hold), RoundingUp():
+            with quiet(), torch.no_grad(), as_nested(self.module), CustomOps(hold), RoundingUp():
                 spread = _spread(self.module, shapes) if known else None
-                return settle(unmark(torch.export.export(self.module, self.examples, dynamic_shapes=spread)))
+                return settle(to_aten(torch.export.export(self.module, self.examples, dynamic_shapes=spread)))
 
         program, packed = exported()
         if packed.cells:
@@ -255,7 +255,7 @@ class Capture:
                 program, packed = exported()
         self.contract = {**self.contract, **contracts(program, self._inputs, packed.inputs)}
         self.lengths_computed = packed.computed
-        return guard_masks(roll(program))
+        return guard_masks(loop_to_rnn(program))
 
     @property
     def notes(self) -> tuple[str, ...]:

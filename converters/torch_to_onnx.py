@@ -46,7 +46,8 @@ class TorchToOnnx(Converter):
         size = sum(t.numel() * t.element_size() for t in network.module.state_dict().values())
         if size > LIMIT_BYTES:
             raise UnsupportedError(
-                f"{network.name} holds {size:,} bytes of weights; an ONNX file of one piece ends at 2 GiB. Use --to "
+                f"{network.name} holds {size:,} bytes of weights; a single ONNX file cannot be larger than 2 GiB. Use "
+                "--to "
                 "pt2, or make the network smaller (half precision, pruning)"
             )
 

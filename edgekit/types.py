@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,19 @@ Feed: TypeAlias = Mapping[str, Array]
 """What a runner takes and gives: arrays by tensor name."""
 Dim: TypeAlias = int | str
 """One dimension: a number, or the name of a dynamic dimension."""
+
+
+class Closing:
+    """What is closed at the end of its ``with`` block."""
+
+    def close(self) -> None:
+        """Lets go of what it holds; calling it again does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 class Format(StrEnum):
@@ -237,7 +250,7 @@ class Card:
         quality: figures of merit with the data they were measured on.
         selftest: vectors any device can replay.
         quantized_io: integer inputs and outputs, by name.
-        account: the integer account of a quantized file, with counts (see :mod:`edgekit.quality.account`).
+        account: the integer account of a quantized file, with counts (see :mod:`edgekit.quality.coverage`).
         parent: of a compressed file: the one it was made from (sha256, bytes), and how it compares: operators inserted,
             quality with the interval of its change, time ratio with its interval and verdict.
         notes: everything that was not honoured, in words.

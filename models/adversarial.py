@@ -1,7 +1,7 @@
 """Training a generator against a discriminator (Goodfellow et al., 2014), on Lightning Fabric.
 
 The discriminator learns to tell real images from generated ones, the generator to be taken for real: the
-non-saturating logistic loss. What both see is moved by a few pixels first, so that a small data set is not learnt by
+non-saturating logistic loss. What both see is moved by a few pixels first, so that a small data set is not learned by
 heart (Zhao et al., 2020), and the generator that is kept is the moving average of its weights (Yazici et al., 2019).
 """
 
@@ -59,7 +59,7 @@ def fit_adversarial(
         DataError: samples that are not images, or fewer than a batch needs.
         GateError: a loss is no longer a finite number, or the discriminator has won for good.
         DeviceError: no such device here.
-        UsageError: a teacher, or numbers that make no sense.
+        UsageError: a teacher, or numbers that are out of range.
     """
     check_options(options)
     if teacher is not None:
@@ -98,7 +98,7 @@ def fit_adversarial(
 
 
 def _stop_if_lost(loss: float, won: int, epoch: int, options: Hyperparameters, run: RunState) -> None:
-    """Raises GateError when going on makes no sense; the state is removed, since going on from it ends here again."""
+    """Raises GateError where training has diverged; its state is removed, since a resumed run would end here again."""
     if not math.isfinite(loss):
         cause = f"the loss of epoch {epoch + 1} is {loss}"
     elif won >= WON_EPOCHS:

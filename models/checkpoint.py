@@ -45,7 +45,7 @@ def save_checkpoint(network: Network, path: Path) -> str:
     digest = weights_sha256(state)
     card = replace(network.card, source_sha256=digest)
     if card.ranges is not None and card.ranges.get("model_sha256") != digest:
-        log.info("%s: ranges that were learnt with other weights are left out", path)
+        log.info("%s: ranges that were learned with other weights are left out", path)
         card = replace(card, ranges=None)
     with publishing(path) as temporary:
         temporary.write_bytes(save(state, metadata={KEY: encode_card(card).decode()}))  # an OSError on a full disk

@@ -71,10 +71,10 @@ class RunState:
                 note = json.loads((opened.metadata() or {}).get("edgekit.run", "{}"))
                 tensors = {name: opened.get_tensor(name) for name in list(opened.keys())}
         except (SafetensorError, OSError, ValueError) as error:
-            log.info("%s cannot be read (%s); training starts afresh", self.path, error)
+            log.info("%s cannot be read (%s); training starts from the beginning", self.path, error)
             return 0
         if note.get("identity") != self.identity:
-            log.info("%s is of a run with other settings; training starts afresh", self.path)
+            log.info("%s is of a run with other settings; training starts from the beginning", self.path)
             return 0
 
         def part(prefix: str) -> dict[str, Tensor]:
@@ -92,7 +92,7 @@ class RunState:
         current = copy.deepcopy(optimizer.state_dict())
         optimizer.load_state_dict({"state": slots, "param_groups": current["param_groups"]})
         done = int(note["epochs_done"])
-        log.info("going on after epoch %d, from %s", done, self.path)
+        log.info("resuming after epoch %d, from %s", done, self.path)
         return done
 
     def remove(self) -> None:

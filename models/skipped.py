@@ -43,13 +43,14 @@ def skip_blocks(module: nn.Module, skipped: Mapping[str, str]) -> None:
     for name, left in skipped.items():
         if left not in LEFT:
             raise ModelError(
-                f"of the block {name} {left!r} is left, which this version does not know ({', '.join(LEFT)}); install "
+                f"of the block {name} {left!r} is left, which this version does not support ({', '.join(LEFT)}); "
+                "install "
                 "the version of edgekit that wrote the checkpoint"
             )
         try:
             module.set_submodule(name, Skipped(left), strict=True)
         except (AttributeError, ValueError) as error:
             raise ModelError(
-                f"the block {name} was pruned, but the network it is taken out of has none ({error}); the code that "
+                f"the block {name} was pruned, but the network has no such block now ({error}); the code that "
                 "makes the network has changed since"
             ) from error

@@ -141,7 +141,7 @@ def identity(
 
 
 def check_options(options: Hyperparameters) -> None:
-    """Raises UsageError for numbers that make no sense."""
+    """Raises UsageError for numbers that are out of range."""
     if not 1 <= options.processes <= max(options.batch, 1):
         raise UsageError(f"processes must be 1 to the batch size ({options.batch}), got {options.processes}")
     if options.epochs < 1 or options.batch < 1:

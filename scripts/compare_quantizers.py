@@ -26,7 +26,7 @@ from edgekit.data.seeded import seeded_feed
 from edgekit.errors import EdgekitError
 from edgekit.pipeline.quantize import CALIBRATION_SAMPLES
 from edgekit.pipeline.schemes import quantize
-from edgekit.quality.account import account
+from edgekit.quality.coverage import coverage
 from edgekit.quality.evaluate import evaluate
 from edgekit.quantization.calibrate.histogram import METHODS
 from edgekit.runtime import load
@@ -141,7 +141,7 @@ def table(subject: Subject, made: dict[str, Path], seconds: float) -> list[str]:
         ]
         for place, (name, path) in enumerate(made.items()):
             compared = compare_paired(name, "float", session.taken[place].blocks, session.taken[0].blocks)
-            counted = account(Artifact(path, subject.artifact.format))
+            counted = coverage(Artifact(path, subject.artifact.format))
             value = evaluate(runners[name], subject.test, card, limit=subject.limit).value
             ratio = "1" if place == 0 else f"{compared.ratio:.2f} ({compared.low:.2f}–{compared.high:.2f})"
             shown = f"{counted.integer_operators} of {counted.operators}"

@@ -33,7 +33,7 @@ def emit(
     batch_first: bool,
     reverse: bool,
 ) -> None:
-    """The operator for one layer and direction, see :func:`edgekit.converters.recurrent.operators.fused`.
+    """The operator for one layer and direction, see :func:`edgekit.converters.recurrent.custom_ops.fused`.
 
     Args:
         outputs: tensors of the sequence and of its last h; None for one that is not used.
@@ -54,7 +54,7 @@ def emit(
 
 
 def end(graph: Graph, x: int, output: int, axis: int) -> None:
-    """The last of ``x`` along an axis, see :func:`edgekit.converters.recurrent.operators.end`."""
+    """The last of ``x`` along an axis, see :func:`edgekit.converters.recurrent.custom_ops.end`."""
     rank = len(graph.shape(x))
     first = [-1 if k == axis else 0 for k in range(rank)]
     bounds = {"end_from": first, "end_to": [0] * rank, "end_by": [1] * rank}

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgekit.converters.recurrent.operators import gates, states, step
+from edgekit.converters.recurrent.custom_ops import gates, states, step
 
 
 def fused_weights(kind: str, group: Sequence[Tensor]) -> list[Tensor]:

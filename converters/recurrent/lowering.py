@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from edgekit.converters.recurrent.custom_ops import cell_notes, kind_of, states, where
 from edgekit.converters.recurrent.layers import fused_weights, loop_weights, run_fused, run_loop, run_step
-from edgekit.converters.recurrent.marking import cell_notes, kind_of, where
-from edgekit.converters.recurrent.operators import states
 from edgekit.graph import ops
 from edgekit.types import Format
 

@@ -1,8 +1,9 @@
 """Recurrent layers as ONNX operators: one a layer, both directions in one, with any length of the sequence.
 
 torch's own translation has no RNN, and its tracing runs an LSTM step by step, which freezes the length. Here the nodes
-of a captured program are marked (:mod:`marking`) and translated directly. Source: ONNX operators LSTM-14, GRU-14
-(``linear_before_reset=1`` is torch's form) and RNN-14: gates i o f c and z r h, biases of input and state side by side.
+of a captured program become custom operators (:mod:`.custom_ops`), which are translated directly. Source: ONNX
+operators LSTM-14, GRU-14 (``linear_before_reset=1`` is torch's form) and RNN-14: gates i o f c and z r h, biases of
+input and state side by side.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from edgekit.converters.recurrent.marking import KINDS, cell_notes, kind_of, mark, unmark, where
+from edgekit.converters.recurrent.custom_ops import KINDS, cell_notes, kind_of, to_aten, to_custom, where
 
 ORDER = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn_tanh": (0,), "rnn_relu": (0,)}
 """Place in torch's gates of each of ONNX's."""
@@ -35,9 +36,9 @@ def export(program: ExportedProgram, prefix: str, **options: Any) -> tuple[Any, 
     from onnxscript import optimizer
 
     try:
-        exported = torch.onnx.export(mark(program), custom_translation_table=_translations(), **options)
+        exported = torch.onnx.export(to_custom(program), custom_translation_table=_translations(), **options)
     finally:
-        unmark(program)
+        to_aten(program)
     assert exported is not None  # an ExportedProgram always gives an ONNXProgram
     optimizer.optimize(exported.model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT)
     return exported, notes
@@ -56,7 +57,7 @@ def unrolled(program: ExportedProgram, prefix: str) -> tuple[ExportedProgram, tu
     program = program.run_decompositions({operator: table[operator]})
     return program, tuple(
         f"{where(node, prefix)} (LSTM) is unrolled, one set of operators a step: it has a projection (proj_size), "
-        "which ONNX's LSTM has not"
+        "which ONNX's LSTM does not have"
         for node in found
     )
 

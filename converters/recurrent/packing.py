@@ -28,7 +28,7 @@ from edgekit.errors import UnsupportedError
 from edgekit.types import InputContract, TensorSpec
 
 if TYPE_CHECKING:
-    from edgekit.converters.recurrent.holding import Hold
+    from edgekit.converters.recurrent.cell_state import Hold
 
 TOUCHED = (
     "it works on the rows of a packed sequence itself ({what}), and how many rows there are at a step depends on the "
@@ -61,7 +61,7 @@ def _(lengths: Tensor, padded: Tensor, axis: int, descending: bool, longest: boo
 
 @torch.library.custom_op("edgekit::cell_at_end", mutates_args=())
 def _cell_at_end(c: Tensor, weight: str) -> Tensor:
-    """Marks the last cell state of the layer with ``weight``, which has still to be held (see :mod:`.holding`).
+    """Marks the last cell state of the layer with ``weight``, which has still to be held (see :mod:`.cell_state`).
 
     The mark is left out of the graph where nothing takes the state, which is so in most networks.
     """
@@ -203,7 +203,7 @@ def run(
     """One recurrent module on packed sequences, as ``torch._VF`` gives it: rows, h_n, and c_n of an LSTM.
 
     Args:
-        layer: our operator of :mod:`.marking`.
+        layer: our operator of :mod:`.custom_ops`.
         rest: has_biases, num_layers, dropout, train, bidirectional.
         hold: which layers keep their cell state.
     """

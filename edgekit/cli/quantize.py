@@ -19,7 +19,7 @@ def command(*, dry_run: bool = False, **options: Any) -> None:
 
     --scheme auto tries every scheme in every runtime of a device and publishes the fastest file within --max-drop, the
     float one where none is faster. There MODEL is a float file, one of each format, or a network (exported to both). An
-    interrupted run goes on with its finished trials.
+    interrupted run resumes with its finished trials.
     """
     from edgekit.pipeline.quantize import plan_mixed, plan_quantize
     from edgekit.pipeline.schemes import quantize

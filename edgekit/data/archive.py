@@ -142,7 +142,7 @@ def _of_tar(archive: Path, plain: Any, packed: int, wanted: Callable[[str], bool
                 raise _linked(archive, name)
             content = opened.extractfile(info) if info.isreg() else None
             if content is None:
-                raise DataError(f"{archive}: {name!r} is neither a file nor a folder; pack it without")
+                raise DataError(f"{archive}: {name!r} is neither a file nor a folder; leave it out")
             size += info.size
             check_unpacked(_LIMIT, size, packed, archive)  # the holes of a sparse file are not in the stream
             yield Member(archive, name, content)

@@ -76,20 +76,20 @@ def _array(stream: IO[bytes], size: int, subject: object) -> Array:
     if dtype.hasobject:
         raise DataError(f"{subject} holds Python objects, which are pickles and can run code; save plain numbers")
     if dtype.fields or dtype.subdtype:
-        raise DataError(f"{subject} is of {dtype}, one number a value is read; save each field as an array")
+        raise DataError(f"{subject} is of {dtype}, only plain numbers are read; save each field as an array")
     if min(shape, default=0) < 0:
         raise DataError(f"{subject} has the shape {shape}; sizes are 0 or more")
     wanted = math.prod(shape) * dtype.itemsize
     check("ARRAY_BYTES", wanted, subject)
     if stream.tell() + wanted > size:
         raise DataError(
-            f"{subject} is cut short: {wanted:,} bytes of values are due, {size - stream.tell():,} are there"
+            f"{subject} is cut short: {wanted:,} bytes of values were expected, {size - stream.tell():,} are there"
         )
     values, filled = np.empty(wanted, np.uint8), 0
     while filled < wanted:
         data = stream.read(min(wanted - filled, _CHUNK))
         if not data:
-            raise DataError(f"{subject} is cut short: {wanted:,} bytes of values are due, {filled:,} are there")
+            raise DataError(f"{subject} is cut short: {wanted:,} bytes of values were expected, {filled:,} are there")
         values[filled : filled + len(data)] = np.frombuffer(data, np.uint8)
         filled += len(data)
     array: Array = values.view(dtype)

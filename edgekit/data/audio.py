@@ -130,7 +130,7 @@ def remarks(raw: Sequence[Array] | Array, contract: InputContract) -> tuple[str,
         if single and seconds > limit:
             said[f"{name}: {seconds:.2f} s, the model takes {limit:.2f}: its loudest part is taken"] = None
         if single and not wave.samples.any():
-            said[f"{name}: nothing but silence; the answer tells nothing"] = None
+            said[f"{name}: nothing but silence; the answer means nothing"] = None
     return tuple(said)
 
 
@@ -150,7 +150,7 @@ def measure(data: Dataset, size: tuple[int, int] | None = None) -> InputContract
     known = int(data.params.get("rate", 0))
     waves = [as_waveform(given[k], known) for k in range(0, len(given), step)]
     if any(wave.rate < 1 for wave in waves):
-        raise DataError(f"{data.label} holds bare arrays of an unknown rate; say it in the data set's params['rate']")
+        raise DataError(f"{data.label} holds arrays without a sampling rate; give it in the data set's params['rate']")
     rates = Counter(wave.rate for wave in waves)
     rate = rates.most_common(1)[0][0]
     if len(rates) > 1:

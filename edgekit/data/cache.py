@@ -139,7 +139,7 @@ def fetch(download: Download, timeout_s: float = 30.0) -> Path:
                 raise DataError(f"{url} has {kind} {digest.hexdigest()}, {wanted} was expected; nothing was kept")
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         raise DataError(
-            f"{download.filename} is neither in $EDGEKIT_DATA nor in {cache_folder()}, and cannot be downloaded from "
+            f"{download.filename} is in neither $EDGEKIT_DATA nor {cache_folder()}, and cannot be downloaded from "
             f"{url}: {getattr(error, 'reason', error)}. Put the file into one of the two folders, or set EDGEKIT_MIRROR"
         ) from error
     return target

@@ -50,12 +50,14 @@ class LogMel:
         if min(self.rate, self.window, self.hop, self.bands) < 1 or not self.window <= self.n_fft:
             raise ValueError(f"rate, window, hop and bands must be 1 or more, and window at most n_fft: {self}")
         if self.rate > RATES[1]:
-            raise ValueError(f"a rate of {self.rate:,} Hz, at most {RATES[1]:,} is known")
+            raise ValueError(f"the rate is {self.rate:,} Hz; at most {RATES[1]:,} Hz is supported")
         if not 0 <= self.fmin < self.fmax <= self.rate / 2 or not self.floor > 0:
             raise ValueError(f"0 <= fmin < fmax <= rate / 2 and floor > 0 are wanted: {self}")
         empty = np.flatnonzero(mel_filters(self).sum(1) == 0)
         if empty.size:
-            raise ValueError(f"mel band {empty[0]} holds no frequency of the transform; fewer bands or a longer n_fft")
+            raise ValueError(
+                f"mel band {empty[0]} holds no frequency of the transform; use fewer bands or a longer n_fft"
+            )
 
     def samples(self, frames: int) -> int:
         """Length of the waveform that gives ``frames`` frames."""
@@ -81,7 +83,7 @@ def from_params(params: Mapping[str, Any]) -> LogMel:
     """The features a contract asks for.
 
     Raises:
-        DataError: a number is missing or makes no sense.
+        DataError: a number is missing or out of range.
     """
     names = LogMel.__dataclass_fields__
     try:
@@ -93,7 +95,7 @@ def from_params(params: Mapping[str, Any]) -> LogMel:
             f"the model's contract for audio lacks {error.args[0]!r}; it needs {', '.join(names)} and frames"
         ) from error
     except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"the model's contract for audio makes no sense: {error}") from error
+        raise DataError(f"the model's contract for audio is not valid: {error}") from error
 
 
 def hz_to_mel(hz: Array | float) -> Array:

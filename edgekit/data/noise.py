@@ -51,7 +51,7 @@ def spelled(given: str) -> tuple[int, int] | None:
     """(samples, seed) of ``noise``, ``noise:64`` or ``noise:64@7``; None for any other text.
 
     Raises:
-        DataError: a number of samples that makes no sense.
+        DataError: a number of samples that is out of range.
     """
     match = re.fullmatch(r"noise(?::(-?[0-9]{1,18}))?(?:@([0-9]{1,18}))?", given)
     if match is None:
@@ -74,7 +74,8 @@ def read(given: str) -> Array:
         DataError: always; noise of the right shape is made where the shape is known.
     """
     raise DataError(
-        f"a generator starts from noise, which {given!r} is not; give noise:{COUNT}, noise:{COUNT}@SEED, or an .npz"
+        f"the model is a generator and takes noise, which {given!r} is not; give noise:{COUNT}, noise:{COUNT}@SEED, "
+        "or an .npz"
     )
 
 

@@ -46,7 +46,7 @@ def arranged(
 def _kind(name: str) -> DataKind:
     found = registry.lookup("kinds", name)
     if not isinstance(found, DataKind):
-        raise DataError(f"the entry point of the kind {name!r} gave {type(found).__name__}, a Kind was expected")
+        raise DataError(f"the entry point of the kind {name!r} gave {type(found).__name__}, a DataKind was expected")
     return found
 
 
@@ -55,16 +55,19 @@ def _harmless(found: np.dtype[np.generic], wanted: str) -> bool:
     return found.kind == np.dtype(wanted).kind or {found.kind, np.dtype(wanted).kind} <= {"i", "u"}
 
 
-def guess_contract(spec: TensorSpec, kind: str) -> InputContract:
-    """What a file without a card probably wants: values 0..1, the layout read off the shape."""
-    if kind != "image" or len(spec.shape) != 4:
-        return InputContract("table" if kind == "table" else "array")
-    shape = spec.shape
-    nhwc = shape[3] in (1, 3) and shape[1] not in (1, 3)
-    height, width, channels = (shape[1], shape[2], shape[3]) if nhwc else (shape[2], shape[3], shape[1])
-    size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
-    scale = 1 / 255 if np.dtype(spec.dtype).kind == "f" else 1.0
-    return InputContract("image", "NHWC" if nhwc else "NCHW", size, channels if isinstance(channels, int) else 0, scale)
+def _without_contract(spec: TensorSpec, dataset: Dataset) -> InputContract:
+    """How samples become an input that the file says nothing about: values are fed as they are.
+
+    Raises:
+        DataError: pictures; how they were normalised cannot be guessed.
+    """
+    if dataset.kind == "image":
+        raise DataError(
+            f"nothing says how a picture becomes the input {spec}, and a wrong guess gives wrong answers. Export the "
+            "network with --mean and --std, or with --layout alone where it takes values of 0..1; for a finished file "
+            "give --io-file io.toml (mean, std, layout; docs/own-work.md)"
+        )
+    return InputContract("table" if dataset.kind == "table" else "array")
 
 
 def _bind(dataset: Dataset, signature: Signature, contract: Mapping[str, InputContract]) -> list[_Bound]:
@@ -85,8 +88,7 @@ def _bind(dataset: Dataset, signature: Signature, contract: Mapping[str, InputCo
                 "give arrays that are ready for it, as npz:FILE"
             )
         elif rule is None:
-            rule = guess_contract(spec, dataset.kind)
-            log.info("%s: no I/O contract in the file; assuming %s", spec.name, rule)
+            rule = _without_contract(spec, dataset)
         elif rule.kind not in ("array", dataset.kind):
             raise DataError(
                 f"{dataset.label} holds {dataset.kind} samples, the model's input {spec.name!r} takes {rule.kind}"

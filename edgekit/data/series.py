@@ -223,7 +223,9 @@ def _moments(table: Timetable, rows: Array, target: str) -> tuple[tuple[float, .
             "there is nothing to forecast; name another: series:FILE.csv,target=NAME"
         )
     if constant:
-        log.info("%s: %s never changes in the training rows and tells nothing", table.path, ", ".join(constant))
+        log.info(
+            "%s: %s never changes in the training rows and carries no information", table.path, ", ".join(constant)
+        )
     std = np.where([name in constant for name in table.columns], 1.0, std)
     return tuple(float(f"{v:.6g}") for v in mean), tuple(float(f"{v:.6g}") for v in std)
 

@@ -226,7 +226,7 @@ def remarks(raw: Sequence[Array] | Array, contract: InputContract) -> tuple[str,
         said.append(f"read as words that begin alike: {_listed(alike)}")
     unknown = [token for token, word in found if word is None]
     if unknown:
-        only = "; the answer tells nothing about this text" if len(unknown) == len(found) else ""
+        only = "; the answer says nothing about this text" if len(unknown) == len(found) else ""
         said.append(
             f"{len(unknown)} of {len(found)} words are not among the {vocabulary_size(contract) - FIRST_WORD:,} the "
             f"model knows: {_listed(unknown)}{only}"
@@ -262,7 +262,7 @@ def text_contract(raw: Sequence[Array], *, words: int = VOCABULARY, length: int 
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     kept = [word for word, count in ordered if count >= MIN_COUNT][:words]
     if not kept:
-        raise DataError(f"no word is seen {MIN_COUNT} times in the {len(raw)} training texts; give more texts")
+        raise DataError(f"no word occurs {MIN_COUNT} times in the {len(raw)} training texts; give more texts")
     taken = length or min(-(-longest // 8) * 8, LENGTH)
     return InputContract("text", params={**rules, "length": taken, "vocabulary": " ".join(kept)})
 

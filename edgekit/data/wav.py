@@ -82,10 +82,11 @@ def _chunks(content: bytes, name: str) -> tuple[int, int, int, int, memoryview]:
             described = _format(body, name)
         elif kind == b"data":
             if described is None:
-                raise DataError(f"{name} has its data before their description ('fmt '); write it again")
+                raise DataError(f"{name} has its samples before the chunk that describes them ('fmt '); write it again")
             if len(body) < length != _UNKNOWN_LENGTH:
                 raise DataError(
-                    f"{name} is cut short: {length:,} bytes of sound are due, {len(body):,} are there; copy it again"
+                    f"{name} is cut short: {length:,} bytes of sound were expected, {len(body):,} are there; copy it "
+                    "again"
                 )
             return *described, body
         place += 8 + length + length % 2
@@ -101,11 +102,11 @@ def _format(body: memoryview, name: str) -> tuple[int, int, int, int]:
     if (coding, bits) not in {(_PCM, 8), (_PCM, 16), (_PCM, 24), (_PCM, 32), (_FLOAT, 32), (_FLOAT, 64)}:
         raise DataError(
             f"{name} has coding {coding} with {bits} bits a sample; PCM of 8, 16, 24 or 32 bits and floats of 32 or 64 "
-            f"are read. Convert it, for example: ffmpeg -i {Path(name).name} -c:a pcm_s16le out.wav"
+            f"are supported. Convert it, for example: ffmpeg -i {Path(name).name} -c:a pcm_s16le out.wav"
         )
     if channels < 1 or not RATES[0] <= rate <= RATES[1]:
         raise DataError(
-            f"{name} has {channels} channels at {rate:,} Hz; 1 or more at {RATES[0]:,} to {RATES[1]:,} Hz are read"
+            f"{name} has {channels} channels at {rate:,} Hz; 1 or more at {RATES[0]:,} to {RATES[1]:,} Hz are supported"
         )
     return coding, channels, rate, bits
 

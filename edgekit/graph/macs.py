@@ -82,3 +82,11 @@ def by_weights(inputs: Sequence[Tensor], output: Tensor) -> int:
     """x (batch, time, in) in either order, then states and weights, of both directions: each matrix once a step."""
     steps = inputs[0].size // inputs[0].shape[-1]
     return steps * sum(tensor.size for tensor in inputs[1:] if tensor.constant and len(tensor.shape) == 2)
+
+
+def share(part: Sequence[int | None], whole: Sequence[int | None]) -> float | None:
+    """Share of the sum of ``whole`` that ``part`` is, 0..1; None where a number is not known, or there are none."""
+    known = [count for count in whole if count is not None]
+    if len(known) < len(whole) or not sum(known):
+        return None
+    return sum(count for count in part if count is not None) / sum(known)

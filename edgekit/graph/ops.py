@@ -206,6 +206,12 @@ def conversions() -> frozenset[str]:
 
 
 @cache
+def plumbing() -> frozenset[str]:
+    """Names, in all formats, of operators that only change the number format or the layout."""
+    return conversions() | {"Transpose", "TRANSPOSE"}
+
+
+@cache
 def tflite_names() -> dict[int, str]:
     """``BuiltinOperator`` of the TFLite operators in the table -> their names."""
     return {op.code: op.name for op in of(Format.TFLITE)}

@@ -40,7 +40,9 @@ def _complete(path: Path, model: Any) -> None:
     for code in model.operatorCodes:
         number = max(code.builtinCode, code.deprecatedBuiltinCode)
         if number not in kinds:
-            raise ModelError(f"{path} cannot be read as TFLite: it has an operator {number}, which the schema has not")
+            raise ModelError(
+                f"{path} cannot be read as TFLite: it has an operator {number}, which is not in the schema"
+            )
     for graph in model.subgraphs:
         graph.tensors, graph.operators = graph.tensors or [], graph.operators or []
         graph.inputs, graph.outputs = _listed(graph.inputs), _listed(graph.outputs)

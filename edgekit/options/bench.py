@@ -17,7 +17,7 @@ SCENARIOS = ("single-stream", "multi-stream", "offline", "server", "fixed-rate")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchOptions(Options):
-    """What is asked of ``bench``."""
+    """The options of ``bench``."""
 
     models: str | Path | Sequence[str | Path] = field(
         default=(),
@@ -74,7 +74,7 @@ class BenchOptions(Options):
     )
     sustain: str | float | None = field(
         default=None,
-        metadata=option("Then run each model for so long (90s, 30m): latency against time.", metavar="TIME"),
+        metadata=option("Then run each model for this long (90s, 30m): latency against time.", metavar="TIME"),
     )
     streams: int | None = field(
         default=None,
@@ -112,7 +112,7 @@ class BenchOptions(Options):
     )
     fit: bool = field(default=False, metadata=option("Also look for the smallest memory limit under which it runs."))
     end_to_end: bool = field(
-        default=False, metadata=option("Also time the way from --input to an answer, stage by stage.")
+        default=False, metadata=option("Also time the path from --input to an answer, stage by stage.")
     )
     energy: bool = field(default=False, metadata=option("Also measure joules a run, where the platform has a meter."))
     probe: bool = field(
@@ -149,13 +149,14 @@ class BenchOptions(Options):
     resume: bool | None = field(
         default=None,
         metadata=option(
-            "Go on with the same run that was interrupted, or begin again (default: go on if it is of the last hour).",
+            "Resume the same run after an interruption, or start again (default: resume if it is less than an hour "
+            "old).",
             off="--fresh",
         ),
     )
     plot: str | Path | None = field(
         default=None,
-        metadata=option("Draw a histogram and the times in time (.png, .svg).", metavar="PATH", names="output"),
+        metadata=option("Draw a histogram and the times over time (.png, .svg).", metavar="PATH", names="output"),
     )
     csv: str | Path | None = field(
         default=None, metadata=option("Write the table as CSV.", metavar="PATH", names="output")

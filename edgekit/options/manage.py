@@ -17,25 +17,26 @@ _NAME = option("Name of the device for --on.", metavar="NAME", takes="words")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelsOptions(Options):
-    """What is asked of ``models``: nothing."""
+    """The options of ``models``: nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoctorOptions(Options):
-    """What is asked of ``doctor``."""
+    """The options of ``doctor``."""
 
     on: str = field(default="cpu", metadata=ON)
-    quick: bool = field(default=False, metadata=option("List what is installed, try nothing."))
+    quick: bool = field(default=False, metadata=option("List what is installed without trying it."))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DevicesOptions(Options):
-    """What is asked of ``device list``."""
+    """The options of ``device list``."""
 
     state: bool = field(
         default=True,
         metadata=option(
-            "Ask every saved device how it is: ready, leased (by whom, until when) or not (default: yes).",
+            "Ask every saved device for its state: ready, leased (by whom, until when) or not available (default: "
+            "yes).",
             off="--no-state",
         ),
     )
@@ -43,7 +44,7 @@ class DevicesOptions(Options):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceAddOptions(Options):
-    """What is asked of ``device add``."""
+    """The options of ``device add``."""
 
     name: str = field(kw_only=False, metadata=_NAME)
     address: str = field(
@@ -54,7 +55,7 @@ class DeviceAddOptions(Options):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceCheckOptions(Options):
-    """What is asked of ``device check``."""
+    """The options of ``device check``."""
 
     device: str = field(kw_only=False, metadata=option("A device, as --on takes it.", metavar="DEVICE", takes="words"))
     models: Sequence[str | Path] = field(
@@ -66,21 +67,21 @@ class DeviceCheckOptions(Options):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceRemoveOptions(Options):
-    """What is asked of ``device remove``."""
+    """The options of ``device remove``."""
 
     name: str = field(kw_only=False, metadata=_NAME)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipeCheckOptions(Options):
-    """What is asked of ``recipe check``."""
+    """The options of ``recipe check``."""
 
     recipe: str | Path = field(kw_only=False, metadata=_RECIPE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipeShowOptions(Options):
-    """What is asked of ``recipe show``."""
+    """The options of ``recipe show``."""
 
     recipe: str | Path = field(kw_only=False, metadata=_RECIPE)
     out: str | Path | None = field(default=None, metadata=_FOLDER)
@@ -88,11 +89,11 @@ class RecipeShowOptions(Options):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipeRunOptions(RecipeShowOptions):
-    """What is asked of ``recipe run``."""
+    """The options of ``recipe run``."""
 
     fresh: bool = field(default=False, metadata=option("Do everything again, finished or not."))
     progress: Callable[[str], AbstractContextManager[Callable[..., None] | None]] | None = field(
         default=None,
-        metadata=option("Gives for the name of a verb what its own progress is while it runs.", python=True),
+        metadata=option("Returns, for the name of a verb, the progress to report to while it runs.", python=True),
         compare=False,
     )

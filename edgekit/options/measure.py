@@ -7,32 +7,56 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgekit.options.base import Options, changed, option
-from edgekit.options.shared import DATA, FACTORY, FAIL_SLOWER, INPUT, LIMIT, ON, RUNTIME, SHAPE, THREADS, TOLERANCE
+from edgekit.options.shared import (
+    DATA,
+    FACTORY,
+    FAIL_SLOWER,
+    INPUT,
+    IO_FILE,
+    LIMIT,
+    ON,
+    RUNTIME,
+    SHAPE,
+    THREADS,
+    TOLERANCE,
+    WEIGHTS,
+)
 
 _MODEL = option("A model file.", metavar="MODEL", takes="model")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvalOptions(Options):
-    """What is asked of ``eval``."""
+    """The options of ``eval``."""
 
     model: str | Path = field(kw_only=False, metadata=_MODEL)
     data: str = field(metadata=DATA)
     on: str = field(default="cpu", metadata=ON)
     runtime: str | None = field(default=None, metadata=RUNTIME)
     limit: int | None = field(default=None, metadata=LIMIT)
+    metric: str | None = field(
+        default=None,
+        metadata=option(
+            "A figure by name, or your own function of outputs and targets.", metavar="NAME|file.py:function"
+        ),
+    )
+    min: float | None = field(
+        default=None, metadata=option("Exit 1 where the figure is worse than this.", metavar="VALUE")
+    )
+    io_file: str | Path | None = field(default=None, metadata=IO_FILE)
     threads: int = field(default=1, metadata=THREADS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyOptions(Options):
-    """What is asked of ``verify``."""
+    """The options of ``verify``."""
 
     model: str | Path = field(kw_only=False, metadata=_MODEL)
     against: str | Path = field(
         metadata=option("A model file, or the network it came from.", metavar="MODEL_OR_SOURCE", names="network")
     )
     factory: str | None = field(default=None, metadata=FACTORY)
+    weights: str | Path | None = field(default=None, metadata=WEIGHTS)
     data: str | None = field(default=None, metadata=DATA)
     shape: Sequence[str] = field(default=(), metadata=SHAPE)
     input: str | Path | None = field(default=None, metadata=INPUT)
@@ -43,7 +67,7 @@ class VerifyOptions(Options):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions(Options):
-    """What is asked of ``run``."""
+    """The options of ``run``."""
 
     model: str | Path = field(kw_only=False, metadata=_MODEL)
     inputs: str | Path | Sequence[str | Path] = field(
@@ -64,7 +88,7 @@ class RunOptions(Options):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InspectOptions(Options):
-    """What is asked of ``inspect``."""
+    """The options of ``inspect``."""
 
     model: str | Path = field(
         kw_only=False, metadata=changed(_MODEL, help="A model file, or a saved calibration (.json).")
@@ -73,7 +97,7 @@ class InspectOptions(Options):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareOptions(Options):
-    """What is asked of ``compare``."""
+    """The options of ``compare``."""
 
     a: str | Path = field(
         kw_only=False, metadata=option("The saved result that is judged.", metavar="A.json", takes="words")

@@ -21,6 +21,7 @@ from edgekit.options.shared import (
     SEED,
     SOURCE,
     TRAIN_ON,
+    WEIGHTS,
 )
 
 ROUND_TO = 8
@@ -28,14 +29,15 @@ ROUND_TO = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruneOptions(Options):
-    """What is asked of ``prune``."""
+    """The options of ``prune``."""
 
     source: str | Path = field(kw_only=False, metadata=SOURCE)
     factory: str | None = field(default=None, metadata=FACTORY)
+    weights: str | Path | None = field(default=None, metadata=WEIGHTS)
     method: str = field(
         default="channels",
         metadata=option(
-            "What leaves: channels (units, heads), blocks (residual); magnitude, 2:4: weights.", metavar="METHOD"
+            "What is removed: channels (units, heads), blocks (residual); magnitude, 2:4: weights.", metavar="METHOD"
         ),
     )
     amount: float | None = field(
@@ -78,7 +80,7 @@ class PruneOptions(Options):
     )
     steps: int | None = field(
         default=None,
-        metadata=option("Reach the amount in so many steps, fine-tuning after each.", metavar="N", at_least=1),
+        metadata=option("Reach the amount in this many steps, fine-tuning after each.", metavar="N", at_least=1),
     )
     spread: str = field(
         default="even",

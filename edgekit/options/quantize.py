@@ -17,7 +17,7 @@ AUTO = "auto"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizeOptions(Options):
-    """What is asked of ``quantize``. Fields whose help begins with ``auto:`` belong to ``--scheme auto`` alone."""
+    """The options of ``quantize``. Fields whose help begins with ``auto:`` belong to ``--scheme auto`` alone."""
 
     models: str | Path | Sequence[str | Path] = field(
         kw_only=False,
@@ -47,7 +47,7 @@ class QuantizeOptions(Options):
         ),
     )
     save_calibration: str | Path | None = field(
-        default=None, metadata=option("Keep the ranges that were found.", metavar="FILE.json", names="output")
+        default=None, metadata=option("Save the ranges.", metavar="FILE.json", names="output")
     )
     max_drop: float | None = field(default=None, metadata=MAX_DROP)
     min_snr: float | None = field(
@@ -136,7 +136,7 @@ class QuantizeOptions(Options):
     )
     resume: bool | None = field(
         default=None,
-        metadata=option("auto: go on with the same run that was interrupted, or begin again.", off="--fresh"),
+        metadata=option("auto: resume the same run after an interruption, or start again.", off="--fresh"),
     )
     seed: int | None = field(
         default=None, metadata=changed(SEED, help="auto: seed of the order of the timed blocks.", default="0")

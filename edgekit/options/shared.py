@@ -25,6 +25,10 @@ RUNTIME = option(
 SHAPE = option("INPUT=1x576 or DIMENSION=576, for free axes.", metavar="NAME=N[xN]")
 INPUT = option("One real sample (.npz, .npy, .jpg, .wav, .csv), besides the others.", metavar="FILE", names="input")
 FACTORY = option("What builds the network of a checkpoint of your own.", metavar="file.py:NAME", names="code")
+WEIGHTS = option(
+    "Weights for the network: a state dict (.pt, .pth, .ckpt) or .safetensors.", metavar="FILE", names="input"
+)
+IO_FILE = option("An io.toml: what inputs and outputs mean.", metavar="io.toml", names="input")
 THREADS = option("Threads of the runtime.", metavar="N", at_least=1)
 TOLERANCE = option("Largest absolute difference that passes.", metavar="T", at_least=0)
 MAX_DROP = option(
@@ -43,5 +47,5 @@ PROCESSES = option("Data-parallel processes, one a GPU on cuda.", metavar="N", a
 OVERRIDES = option("Fields of edgekit.models.family.Hyperparameters to replace.", python=True)
 PROGRESS = option("Called after each epoch with its number, their number, loss, score, name of the score.", python=True)
 FAIL_SLOWER = option(
-    "Exit 1 if slower by more than this, 5 if the noise does not allow to say.", metavar="PERCENT", at_least=0
+    "Exit 1 if slower by more than this, 5 if the noise allows no verdict.", metavar="PERCENT", at_least=0
 )

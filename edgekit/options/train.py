@@ -20,6 +20,7 @@ from edgekit.options.shared import (
     SEED,
     SOURCE,
     TRAIN_ON,
+    WEIGHTS,
 )
 
 _EPOCHS = changed(EPOCHS, help="Passes over the data; without it the family's own number, 10 for finetune.")
@@ -46,7 +47,7 @@ class TrainingOptions(Options):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainOptions(TrainingOptions):
-    """What is asked of ``train``."""
+    """The options of ``train``."""
 
     family: str = field(
         kw_only=False,
@@ -54,7 +55,7 @@ class TrainOptions(TrainingOptions):
     )
     hold_out: str | None = field(
         default=None,
-        metadata=option("Anomaly detection: the class not learnt; the last without it.", metavar="CLASS"),
+        metadata=option("Anomaly detection: the class that is not learned; the last without it.", metavar="CLASS"),
     )
     builder: Mapping[str, Any] | None = field(
         default=None,
@@ -64,18 +65,19 @@ class TrainOptions(TrainingOptions):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinetuneOptions(TrainingOptions):
-    """What is asked of ``finetune``."""
+    """The options of ``finetune``."""
 
     source: str | Path = field(kw_only=False, metadata=SOURCE)
     qat: bool = field(
         default=False,
-        metadata=option("Quantization-aware: learn with the roundings of int8 files in place."),
+        metadata=option("Quantization-aware: train with the rounding of int8 files in place."),
     )
     distil_from: str | Path | None = field(
         default=None,
-        metadata=option("A teacher whose outputs are learned too.", metavar="SOURCE", names="network"),
+        metadata=option("A teacher whose outputs are learned, too.", metavar="SOURCE", names="network"),
     )
     factory: str | None = field(default=None, metadata=FACTORY)
+    weights: str | Path | None = field(default=None, metadata=WEIGHTS)
     teacher_factory: str | None = field(
         default=None, metadata=changed(FACTORY, help="The same as --factory for --distil-from.")
     )

@@ -7,8 +7,8 @@ from pathlib import Path
 from edgekit.artifact import card_to_json, onnx_parts, open_artifact, sha256_model, size_bytes
 from edgekit.options.base import with_options
 from edgekit.options.measure import InspectOptions
-from edgekit.quality.account import account
 from edgekit.quality.contents import file_signature, operators
+from edgekit.quality.coverage import coverage
 from edgekit.quality.state import keeps_state
 from edgekit.quantization.calibrate.calibration import Calibration
 from edgekit.results.inspect import CalibrationResult, InspectResult, RangeRow
@@ -28,14 +28,14 @@ def inspect(options: InspectOptions) -> InspectResult | CalibrationResult:
         return _calibration(Path(options.model), Calibration.load(Path(options.model)))
     artifact = open_artifact(options.model)
     signature = artifact.card.signature if artifact.card else file_signature(artifact)
-    found = account(artifact) if artifact.format in (Format.ONNX, Format.TFLITE) else None
+    found = coverage(artifact) if artifact.format in (Format.ONNX, Format.TFLITE) else None
     return InspectResult(
         artifact=artifact,
         signature=signature,
         operators=operators(artifact),
         bytes=size_bytes(artifact.path),
         sha256=sha256_model(artifact.path),
-        account=found.report() if found is not None and found.quantized else None,
+        account=found if found is not None and found.quantized else None,
         parts=tuple(onnx_parts(artifact.path)) if artifact.format is Format.ONNX else (),
         stateful=keeps_state(artifact),
         card=None if artifact.card is None else card_to_json(artifact.card),

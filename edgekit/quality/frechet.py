@@ -45,7 +45,7 @@ def frechet(runner: Runs, dataset: Dataset, card: Card | None, limit: int | None
     Raises:
         ModelError: the model gives NaN, or its card does not say what its images are.
         DataError: samples that are not images.
-        SourceError: the feature network cannot be had.
+        SourceError: the feature network cannot be loaded.
     """
     task = card.task if card is not None else Task()
     if "range" not in task.params or "size" not in task.params:
@@ -80,7 +80,7 @@ def _other_split(dataset: Dataset) -> Dataset | None:
     try:
         return open_data(f"{dataset.name}@{name}")
     except EdgekitError as error:
-        log.info("no distance between real images to compare with: %s", error)
+        log.info("the distance between real images is not known: %s", error)
         return None
 
 
@@ -105,7 +105,7 @@ class FeatureNetwork:
         if not Zoo().claims(name) and not Checkpoint().claims(name):  # the name comes from a card
             raise SourceError(
                 f"the card compares images by the features of {name!r}, which is neither a network of the zoo nor a "
-                "checkpoint; edgekit opens nothing else because a file names it"
+                "checkpoint; edgekit opens no other file that a card names"
             )
         network = resolve(name)
         rule = next(iter(network.card.contract.values()), None)
@@ -113,7 +113,7 @@ class FeatureNetwork:
         if rule is None or rule.kind != "image" or not linear:
             raise SourceError(
                 f"{name} cannot give features of images: it takes {rule.kind if rule else 'unknown'} data and has "
-                f"{len(linear)} linear layers; an image classifier that ends in one is wanted"
+                f"{len(linear)} linear layers; an image classifier that ends in one is needed"
             )
         self.name, self.sha256 = name, network.card.source_sha256
         self._contract, self._module, self._last = rule, network.module.eval(), linear[-1]

@@ -28,7 +28,8 @@ def require_repeatable(capture: Capture, feed: Feed, limit: float) -> None:
     if apart <= limit:
         return
     text = (
-        f"the network {capture.network.name!r} gives other outputs when it is run again on the same input: {name!r} "
+        f"the network {capture.network.name!r} gives different outputs when it is run again on the same input: "
+        f"{name!r} "
         f"differs by {apart:.3g}, so no file can be proved against it"
     )
     random = _random_operators(capture)

@@ -27,7 +27,7 @@ class Result:
         return document
 
     def failure(self) -> EdgekitError | None:
-        """What the command ends with where a gate of the result says no; None where there is none, or it holds."""
+        """What the command ends with where a gate of the result says no; None where there is no gate, or it holds."""
         return None
 
     def delivered(self) -> None:

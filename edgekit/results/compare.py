@@ -97,7 +97,7 @@ def gate_error(comparisons: Sequence[Comparison], percent: float | None) -> Edge
     open_ones = [text for text, verdict in outcomes if verdict is Verdict.INCONCLUSIVE]
     if open_ones:
         return InconclusiveError(
-            f"the noise does not allow to say whether it is slower by {percent:g}%: {'; '.join(open_ones)}; "
+            f"the noise is too large to say whether it is slower by {percent:g}%: {'; '.join(open_ones)}; "
             "give more --seconds, or a quieter machine"
         )
     return None

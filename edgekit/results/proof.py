@@ -13,7 +13,7 @@ from edgekit.types import Artifact, Signature
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """One line of the ledger.
+    """One case of the parity report.
 
     Attributes:
         kind: of :class:`~edgekit.quality.cases.Case`.

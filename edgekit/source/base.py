@@ -41,7 +41,7 @@ class Source(ABC):
         """The network, in eval mode, with example inputs and its card.
 
         Raises:
-            SourceError: it cannot be had; the message says what there is.
+            SourceError: it cannot be loaded; the message says what there is.
             UnsupportedError: edgekit knows the spelling but cannot serve it here.
         """
 

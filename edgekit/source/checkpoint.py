@@ -56,7 +56,7 @@ class Checkpoint(Source):
         try:
             source, rest = find(spelled)
         except InputError as error:
-            raise SourceError(f"{text} was made from {spelled!r}, which cannot be had: {error}") from error
+            raise SourceError(f"{text} was made from {spelled!r}, which cannot be loaded: {error}") from error
         if not source.inert:
             known = spelled if isinstance(source, Factory) else "file.py:factory"
             python = self.option.strip("-").replace("-", "_")
@@ -69,7 +69,7 @@ class Checkpoint(Source):
         try:
             return source.rebuild(rest, config)
         except InputError as error:
-            raise SourceError(f"{text} was made from {spelled!r}, which cannot be had: {error}") from error
+            raise SourceError(f"{text} was made from {spelled!r}, which cannot be loaded: {error}") from error
 
     def _named_by_the_user(self, spelled: str, config: Mapping[str, Any]) -> tuple[torch.nn.Module, dict[str, Any]]:
         """The module, and what the card says of its source from now on."""

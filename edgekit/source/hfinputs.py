@@ -42,7 +42,8 @@ def example_inputs(module: Any, processor: Mapping[str, Any]) -> dict[str, torch
         if name in wanted:
             if name not in _MAKERS:
                 raise SourceError(
-                    f"{type(module).__name__} takes {name!r}, of which edgekit makes no example; write a factory that "
+                    f"{type(module).__name__} takes {name!r}, for which edgekit cannot make an example; write a "
+                    "factory that "
                     "returns the model with its example inputs: file.py:factory"
                 )
             made[name] = _MAKERS[name](config, processor)

@@ -100,7 +100,7 @@ def _made(text: str, *, pretrained: bool) -> _Built:
             module, weights, why = _weights(kind, name, config, access) if pretrained else (kind(config), RANDOM, "")
         processor, tokenizer = _json(name, "preprocessor_config.json"), _json(name, "tokenizer_config.json")
     if text.endswith(PART) and not config.is_encoder_decoder:
-        raise SourceError(f"hf:{text}: {type(module).__name__} has no encoder apart; write hf:{name}")
+        raise SourceError(f"hf:{text}: {type(module).__name__} has no separate encoder; write hf:{name}")
     if pretrained and weights == RANDOM:
         say_random(f"hf:{text}", why)
     elif weights == PARTLY:

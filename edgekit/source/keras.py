@@ -1,7 +1,7 @@
 """``model.keras``: a Keras 3 model on the torch backend, which is a torch module and goes the same way as the rest.
 
 Keras settles its backend when it is imported, so edgekit imports it with torch; where it was imported with another one
-in this process, the model cannot be had here. Lambdas inside a file are code and are not loaded (Keras' safe mode).
+in this process, the model cannot be loaded here. Lambdas inside a file are code and are not loaded (Keras' safe mode).
 """
 
 from __future__ import annotations
@@ -66,7 +66,10 @@ def _loaded(path: Path) -> Any:
             "your own write a factory that imports them and loads the model: file.py:factory"
         ) from error
     if not getattr(model, "inputs", None):
-        raise SourceError(f"{path}: the model was saved before it was built, so its inputs are unknown; call it once")
+        raise SourceError(
+            f"{path}: the model was saved before it was built, so its inputs are unknown; call it once, and save it "
+            "again"
+        )
     return model
 
 
@@ -155,7 +158,7 @@ def _shape(path: Path, tensor: Any) -> tuple[int, ...]:
     open_axes = [axis for axis, size in enumerate(sizes) if size is None and axis]
     if open_axes:
         raise SourceError(
-            f"{path}: the input {tensor.name!r} has open axes besides the batch: {sizes}; write a factory that loads "
+            f"{path}: the input {tensor.name!r} has free axes besides the batch: {sizes}; write a factory that loads "
             "the model and gives example inputs: file.py:factory"
         )
     return (1, *sizes[1:])

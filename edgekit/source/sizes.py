@@ -114,7 +114,7 @@ def _fitting(name: str, rule: InputContract, shape: tuple[int, ...]) -> InputCon
         if axes is None or shape[axes[2]] != rule.channels:
             raise UsageError(
                 f"--shape {name}: its images have {rule.channels} channels, laid out as {rule.layout}; only height and "
-                "width can be others"
+                "width can be changed"
             )
         size = shape[axes[0]], shape[axes[1]]
         params = dict(rule.params)
@@ -127,8 +127,8 @@ def _fitting(name: str, rule: InputContract, shape: tuple[int, ...]) -> InputCon
     if rule.kind in _LENGTH and _LENGTH[rule.kind] in rule.params:
         columns = len(rule.mean)
         if len(shape) > 2 and columns and shape[2] != columns:
-            raise UsageError(f"--shape {name}: its samples have {columns} columns; only the second axis can be another")
+            raise UsageError(f"--shape {name}: its samples have {columns} columns; only the second axis can be changed")
         return replace(rule, params={**rule.params, _LENGTH[rule.kind]: shape[1]})
     if rule.kind == "table" and rule.columns and shape[-1] != len(rule.columns):
-        raise UsageError(f"--shape {name}: its rows have {len(rule.columns)} columns, which cannot be others")
+        raise UsageError(f"--shape {name}: its rows have {len(rule.columns)} columns, whose number cannot be changed")
     return rule

@@ -58,7 +58,7 @@ def _unknown(text: str, forms: str) -> SourceError:
         return SourceError(f"{text} names a file but no factory in it; write {there}")
     if path.is_dir():
         return SourceError(
-            f"{text} is a folder, but of no kind that edgekit knows. A folder with a config.json of transformers is "
+            f"{text} is a folder that edgekit does not recognise. A folder with a config.json of transformers is "
             f"named hf:{text}; a network of your own by its file: {path / 'net.py'}:factory, with {RETURN}"
         )
     known = registry.names("families")

@@ -71,7 +71,7 @@ def _package(name: str) -> Any:
         ) from error
     if not _NAME.fullmatch(name) or not timm.is_model(name):  # anything else would be a place on the hub or a folder
         near = get_close_matches(name, timm.list_models(), n=3)
-        raise SourceError(f"timm has no model called {name!r}; close to it: {', '.join(near) or 'none'}")
+        raise SourceError(f"timm has no model called {name!r}; similar names: {', '.join(near) or 'none'}")
     return timm
 
 

@@ -36,8 +36,8 @@ def maker(tmp_path: Path) -> Path:
     ("given", "words"),
     [
         ("noise:0", "asks for 0 samples; give 1 to 65,536"),
-        ("noise:many", "a generator starts from noise, which 'noise:many' is not; give noise:64"),
-        ("cat.jpg", "a generator starts from noise, which 'cat.jpg' is not; give noise:64"),
+        ("noise:many", "the model is a generator and takes noise, which 'noise:many' is not; give noise:64"),
+        ("cat.jpg", "the model is a generator and takes noise, which 'cat.jpg' is not; give noise:64"),
         ("cat.npz", "cat.npz does not exist"),
     ],
 )

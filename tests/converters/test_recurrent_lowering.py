@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgekit.converters.recurrent.custom_ops import CustomOps, to_aten
 from edgekit.converters.recurrent.lowering import lower
-from edgekit.converters.recurrent.marking import Marking, unmark
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
 
@@ -20,8 +20,8 @@ KINDS = ("LSTM", "GRU", "RNN")
 
 
 def captured(module: nn.Module, *args: Any, dynamic: Any = None) -> Any:
-    with Marking(), torch.no_grad():
-        return unmark(torch.export.export(module.eval(), args, dynamic_shapes=dynamic))
+    with CustomOps(), torch.no_grad():
+        return to_aten(torch.export.export(module.eval(), args, dynamic_shapes=dynamic))
 
 
 def lowered(module: nn.Module, *args: Any) -> tuple[Any, tuple[str, ...]]:
@@ -166,8 +166,8 @@ def test_what_cannot_be_lowered_is_left_and_said(module: nn.Module, example: Ten
 
 def test_dropout_while_training_is_left_and_said() -> None:
     module = nn.LSTM(3, 4, 2, dropout=0.5)
-    with Marking(), torch.no_grad():
-        graph = unmark(torch.export.export(module.train(), (torch.randn(5, 1, 3),))).module()
+    with CustomOps(), torch.no_grad():
+        graph = to_aten(torch.export.export(module.train(), (torch.randn(5, 1, 3),))).module()
     (note,) = lower(graph)
     assert "training mode" in note
 
@@ -176,5 +176,5 @@ def test_the_mode_leaves_other_calls_alone() -> None:
     lengths = torch.tensor([3, 2])
     packed = nn.utils.rnn.pack_padded_sequence(torch.randn(3, 2, 3), lengths)
     layer = nn.LSTM(3, 4)
-    with Marking():
+    with CustomOps():
         assert torch.equal(layer(packed)[0].data, layer(packed)[0].data)

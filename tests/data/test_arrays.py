@@ -44,7 +44,7 @@ def test_arrays_are_read_as_numpy_wrote_them(tmp_path, array):
 @pytest.mark.parametrize(("data", "words"), [
     (npy(described("(10**9, 10**9)")), "cannot be read"),
     (npy(described("(1000000000, 4)")), "EDGEKIT_LIMIT_ARRAY_BYTES"),
-    (npy(described("(1000000, 4)")), "cut short: 16,000,000 bytes of values are due, 0 are there"),
+    (npy(described("(1000000, 4)")), "cut short: 16,000,000 bytes of values were expected, 0 are there"),
     (npy(described("(-4,)"), bytes(16)), "shape"),
     (npy(described("(True, 4)"), bytes(16)), None),
     (npy(described(descr="'|O'"), bytes(64)), "pickles"),

@@ -115,7 +115,7 @@ def test_what_is_said_of_one_recording():
         "word.wav: 3.00 s, the model takes 0.27: its loudest part is taken",
     )
     assert remarks([Waveform(np.zeros(800, np.float32), 8000)], CONTRACT) == (
-        "the recording: nothing but silence; the answer tells nothing",
+        "the recording: nothing but silence; the answer means nothing",
     )
     assert remarks([Waveform(np.ones(800, np.float32), 8000)], CONTRACT) == ()
     assert len(remarks([wave] * 500, CONTRACT)) == 2  # each thing once, and lengths are not news in a data set
@@ -174,7 +174,7 @@ def test_bare_arrays_say_their_rate():
     assert contract.params["rate"] == 16000
     found = apply_contract(samples, contract)
     assert found.shape == (3, 16, 40) and abs(found[:, -14:].mean()) < 0.1  # 14 frames of sound, normalised
-    with pytest.raises(DataError, match="unknown rate"):
+    with pytest.raises(DataError, match="without a sampling rate"):
         measure(Dataset("mine", "all", "audio", {"audio": samples}))
     short = Dataset("mine", "all", "audio", {"audio": [np.ones(9, np.float32)]}, params={"rate": 16000})
     with pytest.raises(DataError, match="as long as one frame"):

@@ -80,7 +80,7 @@ def test_what_is_unknown_or_cut_is_said(caplog):
     assert said("a fine film") == []
     assert said("a splendid film") == ["1 of 3 words are not among the 7 the model knows: splendid"]
     (only,) = said("xyz qrs")
-    assert only.startswith("2 of 2 words") and only.endswith("the answer tells nothing about this text")
+    assert only.startswith("2 of 2 words") and only.endswith("the answer says nothing about this text")
     assert said("a fine film is a film") == []
     assert said("a fine film is a fine film") == ["the text has 7 tokens, the model takes 6; the rest is left out"]
     data = Dataset("d", "all", "text", {"text": Sentences(["a " * 9, "film"])})
@@ -109,7 +109,7 @@ def test_the_contract_of_samples():
     assert text_contract(Sentences(["a a b b c c"]), words=2, length=5).params == {
         **contract.params, "vocabulary": "a b", "length": 5
     }  # fmt: skip
-    with pytest.raises(DataError, match="no word is seen 2 times"):
+    with pytest.raises(DataError, match="no word occurs 2 times"):
         text_contract(Sentences(["a b", "c d"]))
 
 

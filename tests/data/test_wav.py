@@ -63,7 +63,7 @@ def test_files_that_are_refused(sounds, tmp_path):
         (b"fLaC" + b"\0" * 40, "it is FLAC"),
         (good[:14], "ends before its description"),
         (good[:36], "ends before its data"),
-        (good[:-3], "cut short: 10 bytes of sound are due, 7 are there"),
+        (good[:-3], "cut short: 10 bytes of sound were expected, 7 are there"),
         (sounds.riff(sounds.described(), (b"data", b"")), r"no sound \(0 samples\)"),
         (sounds.riff(sounds.described(), (b"data", b"\1")), "no sound"),
         (sounds.riff((b"data", b"\0\0"), sounds.described()), "before their description"),

@@ -31,22 +31,27 @@ def site(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(site: Path, edgekit_program: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that commands run in."""
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="module")
+def run(site: Path, work: Path, edgekit_program: str) -> Callable[..., dict[str, Any]]:
     """``run("train", …)``: the JSON document of a command that knows the plug-in."""
-    folder = tmp_path_factory.mktemp("work")
 
     def command(*words: str, code: int = 0) -> dict[str, Any]:
         environment = {**os.environ, "PYTHONPATH": str(site)}
         done = subprocess.run(
-            [edgekit_program, *words, "--json", "out.json"], cwd=folder, env=environment, capture_output=True, text=True
+            [edgekit_program, *words, "--json", "out.json"], cwd=work, env=environment, capture_output=True, text=True
         )
         assert done.returncode == code, done.stderr
-        return {"stderr": done.stderr} if code else json.loads((folder / "out.json").read_text())
+        return {"stderr": done.stderr} if code else json.loads((work / "out.json").read_text())
 
     return command
 
 
-def test_every_kind_of_plug_in(run: Callable[..., dict[str, Any]]) -> None:
+def test_every_kind_of_plug_in(run: Callable[..., dict[str, Any]], work: Path) -> None:
     run("train", "softmax", "--data", "waves", "-o", "s.safetensors")
     pruned = run("prune", "s.safetensors", "--method", "random", "--amount", "0.2", "--data", "waves", "--epochs", "1",
                  "-o", "p.safetensors")  # fmt: skip
@@ -62,6 +67,21 @@ def test_every_kind_of_plug_in(run: Callable[..., dict[str, Any]]) -> None:
     assert found["value"] > 0.9
     timed = run("bench", "s.onnx", "--runtime", "onnxruntime,reference", "--seconds", "0.2")
     assert [row["runtime"] for row in timed["results"]] == ["onnxruntime", "reference"]
+    (work / "one.wave").write_text("0\n" * 16)
+    (answer,) = run("run", "s.onnx", "one.wave")["results"]
+    scores = answer["outputs"][0]["first"]
+    assert scores[2] == max(scores), "sine, square, silence"
+
+
+def test_a_source_and_a_step_of_recipes(run: Callable[..., dict[str, Any]], work: Path) -> None:
+    exported = run("export", "linear:16x3", "--to", "onnx", "-o", ".")
+    assert exported["artifacts"][0]["parity"]["passed"]
+    assert "linear:16x3" in run("export", "linear:16", "--to", "onnx", "-o", ".", code=3)["stderr"]
+    step = '[[step]]\ndo = "{}"\n{}\n'
+    for most, code in ((100_000, 0), (10, 1)):
+        steps = step.format("export", 'to = "onnx"') + step.format("fits", f"max-bytes = {most}")
+        (work / "fits.toml").write_text('source = "linear:16x3"\n' + steps)
+        run("recipe", "run", "fits.toml", "-o", "fits", code=code)
 
 
 def test_what_there_is_lists_it(run: Callable[..., dict[str, Any]]) -> None:

@@ -117,7 +117,7 @@ def test_a_killed_run_ends_with_the_same_weights(digits, tmp_path, caplog):
     again = fresh(digits, seed=5)  # other initial weights: all of it must come from the file
     with caplog.at_level(logging.INFO, logger="edgekit"):
         result = fit_adversarial(again, digits, QUICK, state=state)
-    assert "going on after epoch 2" in caplog.text
+    assert "resuming after epoch 2" in caplog.text
     assert result.epochs_run == 1
     assert digest(again) == digest(whole)
     assert not state.exists()

@@ -1,4 +1,4 @@
-"""Builders: shapes, sizes, and numbers that make no sense."""
+"""Builders: shapes, sizes, and numbers that are out of range."""
 
 import numpy as np
 import pytest

@@ -75,7 +75,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(digits, tmp_path, opt
     resumed = fresh(digits, seed=5)  # other initial weights: they must not matter
     with caplog.at_level(logging.INFO, "edgekit"):
         result = fit(resumed, digits, options, state=state)
-    assert "going on after epoch 2" in caplog.text
+    assert "resuming after epoch 2" in caplog.text
     assert result.epochs_run == 2
     assert digest(resumed) == digest(whole)
     assert not state.exists()

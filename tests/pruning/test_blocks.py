@@ -282,12 +282,12 @@ def test_a_users_own_network_reloads(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "mine.py").write_text(
         "import torch\nfrom torch import nn\ndef make():\n    return nn.Linear(4, 4), torch.zeros(1, 4)\n"
     )
-    with pytest.raises(ModelError, match="was pruned, but the network it is taken out of has none"):
+    with pytest.raises(ModelError, match="was pruned, but the network has no such block now"):
         resolve(str(tmp_path / "p.safetensors"), factory="mine.py:make")
 
 
 def test_what_is_left_is_known() -> None:
-    with pytest.raises(ModelError, match="'swish' is left, which this version does not know"):
+    with pytest.raises(ModelError, match="'swish' is left, which this version does not support"):
         skip_blocks(inverted(), {"2": "swish"})
 
 

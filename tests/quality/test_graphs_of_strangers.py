@@ -16,8 +16,8 @@ from onnx import TensorProto, helper
 from edgekit import wire_onnx
 from edgekit.artifact import contract_of, open_artifact
 from edgekit.errors import LimitError, ModelError
-from edgekit.quality.account import account, quantized_already
 from edgekit.quality.contents import file_signature, operators
+from edgekit.quality.coverage import coverage, quantized_already
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
 
@@ -81,7 +81,7 @@ def test_graphs_within_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_operators_that_cannot_be(tmp_path: Path, nodes: list[Any]) -> None:
     (tmp_path / "a.onnx").write_bytes(model(nodes))
     with pytest.raises(ModelError, match=r"a\.onnx cannot be read as ONNX: its operator"):
-        account(open_artifact(tmp_path / "a.onnx"))
+        coverage(open_artifact(tmp_path / "a.onnx"))
 
 
 @pytest.mark.parametrize("name", [b"cat_x", b"cat_out", b"cat_own", b"cat_size"])
@@ -102,7 +102,7 @@ def test_a_long_row_of_activations(tmp_path: Path) -> None:
     names = ["x", *(f"t{k}" for k in range(1999)), "y"]
     nodes = [helper.make_node("Relu", [a], [b]) for a, b in pairwise(names)]
     (tmp_path / "a.onnx").write_bytes(model(nodes))
-    assert account(open_artifact(tmp_path / "a.onnx")).operators == 2000
+    assert coverage(open_artifact(tmp_path / "a.onnx")).operators == 2000
 
 
 @pytest.mark.parametrize(("count", "words"), [(1, ""), (300_000, "again and again|times over")])
@@ -142,7 +142,7 @@ def tflite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(one.artifact.path for one in done.artifacts if one.artifact.path.suffix == ".tflite")
 
 
-READERS: tuple[Callable[[Any], Any], ...] = (operators, file_signature, account, quantized_already)
+READERS: tuple[Callable[[Any], Any], ...] = (operators, file_signature, coverage, quantized_already)
 
 
 def test_operators_without_inputs_or_outputs(tmp_path: Path, tflite: Path) -> None:
@@ -152,7 +152,7 @@ def test_operators_without_inputs_or_outputs(tmp_path: Path, tflite: Path) -> No
     builder = flatbuffers.Builder()
     builder.Finish(content.Pack(builder), file_identifier=b"TFL3")
     (tmp_path / "a.tflite").write_bytes(builder.Output())
-    assert account(open_artifact(tmp_path / "a.tflite")).operators == account(open_artifact(tflite)).operators
+    assert coverage(open_artifact(tmp_path / "a.tflite")).operators == coverage(open_artifact(tflite)).operators
     value = helper.make_tensor("v", TensorProto.FLOAT, [1], [1.0])
     (tmp_path / "a.onnx").write_bytes(model([helper.make_node("Constant", [], [], value=value)]))
     with pytest.raises(ModelError, match=r"a\.onnx cannot be read as a graph of onnx"):

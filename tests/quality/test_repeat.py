@@ -52,7 +52,7 @@ python = lambda: (nn.Sequential(nn.Linear(4, 4), Python()), torch.randn(1, 4))
 )
 def test_it_is_said_and_nothing_is_published(tmp_path: Path, factory: str, to: str, said: str) -> None:
     (tmp_path / "nets.py").write_text(SOURCE)
-    wanted = f"gives other outputs when it is run again on the same input.*{said}"
+    wanted = f"gives different outputs when it is run again on the same input.*{said}"
     with pytest.raises(ParityError, match=wanted) as found:
         export(f"{tmp_path / 'nets.py'}:{factory}", to=to, out=tmp_path / "out")
     assert "First to differ" not in str(found.value)

@@ -10,7 +10,7 @@ import pytest
 import edgekit
 from edgekit.artifact import open_artifact
 from edgekit.errors import UnsupportedError
-from edgekit.quality.account import account, quantized_already
+from edgekit.quality.coverage import coverage, quantized_already
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
 
@@ -32,7 +32,7 @@ def test_it_is_inspected(handles: Path) -> None:
 
 def test_what_moves_a_variable_is_no_work(handles: Path) -> None:
     artifact = open_artifact(handles)
-    found = account(artifact)
+    found = coverage(artifact)
     assert (found.operators, found.integer_operators) == (1, 0)
     assert [left.operator for left in found.left_float] == ["ADD"]
     assert not quantized_already(artifact)

@@ -1,4 +1,4 @@
-"""Models of others: timm where it can be had, transformers made from configurations, a hub that cannot be reached."""
+"""Models of others: timm where it is installed, transformers made from configurations, a hub that cannot be reached."""
 
 from __future__ import annotations
 

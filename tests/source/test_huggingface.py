@@ -158,7 +158,7 @@ def test_what_cannot_be_had_is_said(folder: Folder, tmp_path: Path, monkeypatch:
     with pytest.raises(SourceError, match=r"no config\.json"):
         resolve(f"hf:{tmp_path}")
     place = folder("Bert", "BertModel", BERT)
-    with pytest.raises(SourceError, match="has no encoder apart"):
+    with pytest.raises(SourceError, match="has no separate encoder"):
         resolve(f"hf:{place}:encoder")
     (place / "pytorch_model.bin").write_bytes(b"\x80\x04.")
     with pytest.raises(SourceError, match=r"weights are a pickle \(pytorch_model\.bin\)"):
@@ -187,7 +187,9 @@ def test_code_that_comes_with_a_model_is_not_run(tmp_path: Path) -> None:
 
 def test_a_model_that_takes_something_else_asks_for_a_factory(folder: Folder) -> None:
     place = folder("TimeSeriesTransformer", "TimeSeriesTransformerModel", {"prediction_length": 4})
-    with pytest.raises(SourceError, match=r"takes 'past_values', of which edgekit makes no example.*file\.py:factory"):
+    with pytest.raises(
+        SourceError, match=r"takes 'past_values', for which edgekit cannot make an example.*file\.py:factory"
+    ):
         resolve(f"hf:{place}")
 
 

@@ -108,7 +108,7 @@ def test_what_is_wrong_with_a_file_is_said(keras: Any, convolutions: Path, tmp_p
         resolve(tmp_path / "arrays.keras")
     ragged = keras.Sequential([keras.Input((None, 4)), keras.layers.Dense(2)])
     ragged.save(tmp_path / "ragged.keras")
-    with pytest.raises(SourceError, match="open axes besides the batch"):
+    with pytest.raises(SourceError, match="free axes besides the batch"):
         resolve(tmp_path / "ragged.keras")
 
 

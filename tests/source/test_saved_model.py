@@ -122,7 +122,7 @@ def test_options_that_cannot_be_honoured_are_refused(network: Network, saved_mod
 
 def test_a_folder_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "readme.txt").touch()
-    with pytest.raises(SourceError, match="is a folder, but of no kind that edgekit knows"):
+    with pytest.raises(SourceError, match="is a folder that edgekit does not recognise"):
         edgekit.export(tmp_path, to="tflite", out=tmp_path / "out")
 
 

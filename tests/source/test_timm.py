@@ -117,7 +117,7 @@ def test_a_checkpoint_of_it_comes_back_and_is_no_longer_random(timm: Any, tmp_pa
 
 
 def test_an_unknown_name(timm: Any) -> None:
-    with pytest.raises(SourceError, match="no model called 'resnet1'; close to it: resnet1"):
+    with pytest.raises(SourceError, match="no model called 'resnet1'; similar names: resnet1"):
         resolve("timm:resnet1")
 
 

@@ -12,7 +12,7 @@ from edgekit.artifact import open_artifact, sha256_model
 from edgekit.errors import GateError, ModelError, UnsupportedError, UsageError
 from edgekit.pipeline.auto.checks import SUFFIXES
 from edgekit.pipeline.auto.trial_store import TrialStore, Value
-from edgekit.quality.account import quantized_already
+from edgekit.quality.coverage import quantized_already
 from edgekit.types import Artifact, Card, Format
 
 if TYPE_CHECKING:

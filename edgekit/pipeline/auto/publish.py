@@ -11,7 +11,7 @@ from edgekit.artifact import library_versions, sha256_model, size_bytes, write_c
 from edgekit.devices import open_runner
 from edgekit.outputs import as_file
 from edgekit.pipeline.auto.trial import Trial
-from edgekit.quality.account import account
+from edgekit.quality.coverage import coverage
 from edgekit.quality.paired import quality_change
 from edgekit.results.base import PublishedFile, to_json
 from edgekit.results.compressed import Device, FidelityFigures, MatchRatio, Parent, of_card
@@ -66,7 +66,7 @@ def publish(choice: Choice, place: Path, notes: tuple[str, ...], parent: Path | 
     card = (chosen.artifact.card or _card_of(choice.chosen)).with_step(step, *notes)
     against = _against(choice)
     card = replace(card, quality=(choice.after.quality(way.runtime, way.device.name),), parent=to_json(against))
-    found = account(chosen.artifact, chosen.left_in_float)
+    found = coverage(chosen.artifact, chosen.left_in_float)
     with as_file(place, f".{chosen.artifact.format}") as file:
         write_card(chosen.artifact.path, card, file)
         size, digest = size_bytes(file), sha256_model(file)
@@ -74,7 +74,7 @@ def publish(choice: Choice, place: Path, notes: tuple[str, ...], parent: Path | 
         artifact=PublishedFile(place, chosen.artifact.format, card, size, digest),
         parent=ParentFile(path=parent or best.artifact.path, sha256=against.sha256, bytes=best.bytes),
         step=step,
-        account=found.report(),
+        account=found,
         notes=(*chosen.notes, *notes),
         against=against,
         before=choice.before,
@@ -90,7 +90,7 @@ def _against(choice: Choice) -> Parent:
     chosen, best, found, way = choice.chosen.made, choice.best.made, choice.chosen.comparison, choice.chosen.way
     assert chosen is not None and best is not None and way is not None
     same_format = chosen.artifact.format is best.artifact.format  # else every operator has another name
-    parent = account(best.artifact) if same_format else None
+    parent = coverage(best.artifact) if same_format else None
     time = None
     if found is not None:
         device, ratio = choice.device, found.ratio_p50
@@ -98,7 +98,7 @@ def _against(choice: Choice) -> Parent:
     return Parent(
         sha256=sha256_model(best.artifact.path),
         bytes=best.bytes,
-        inserted={} if parent is None else account(chosen.artifact).inserted(parent),
+        inserted={} if parent is None else coverage(chosen.artifact).inserted(parent),
         quality=quality_change(choice.before, choice.after),
         fidelity=_fidelity(chosen.artifact.card),
         time=time,

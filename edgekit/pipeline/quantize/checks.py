@@ -12,8 +12,8 @@ from edgekit.graph import ops
 from edgekit.graph.ops import Family, Kernel
 from edgekit.options.quantize import INTEGERS_ONLY, QuantizeOptions
 from edgekit.outputs import check_output, output_suffix
-from edgekit.quality.account import quantized_already
 from edgekit.quality.contents import operators
+from edgekit.quality.coverage import quantized_already
 from edgekit.quality.half_weights import half_weights
 from edgekit.quality.state import keeps_state
 from edgekit.quantization.calibrate.calibration import check_method

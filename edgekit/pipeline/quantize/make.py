@@ -16,9 +16,9 @@ from edgekit.pipeline.quantize.calibrate import Source
 from edgekit.pipeline.quantize.kernels import KernelPlan
 from edgekit.pipeline.quantize.measure import Measured, measure
 from edgekit.pipeline.quantize.samples import DividedSamples, calibration_feeds
-from edgekit.quality.account import Account, account
 from edgekit.quality.anomaly import refit_threshold
 from edgekit.quality.as_app import refusing
+from edgekit.quality.coverage import coverage
 from edgekit.quality.integer_selftest import SEED, selftest_of
 from edgekit.quality.state import RULE
 from edgekit.quantization.calibrate.checks import listed
@@ -28,6 +28,7 @@ from edgekit.quantization.onnx.quantize import QuantizeOnnx
 from edgekit.quantization.onnx.saturation import Clipping, clipping, saturates
 from edgekit.quantization.prepared import Prepared
 from edgekit.quantization.schemes import Scheme, SchemeRequest, scheme
+from edgekit.results.compressed import CoverageReport
 from edgekit.types import Artifact, Card, Feed, PassResult, Signature, Step, Task
 
 SATURATION_SAMPLES = 16
@@ -85,7 +86,7 @@ class QuantizedFile:
     path: Path
     card: Card
     after: Measured
-    account: Account
+    account: CoverageReport
     step: Step
     notes: tuple[str, ...]
     quantizer: Pass
@@ -112,7 +113,7 @@ def make(work: Work, target: Path, keep: Collection[str] = (), why: Mapping[str,
         notes += said
     notes += result.notes
     unpublished = Artifact(target, parent.format)
-    found = account(unpublished, {**result.left_in_float, **work.kernels.reasons(), **(why or {})})
+    found = coverage(unpublished, {**result.left_in_float, **work.kernels.reasons(), **(why or {})})
     step = quantizer.describe(parent)
     if source.scaled:
         step = replace(step, params={**step.params, "equalized": [one.source for one in source.scaled]})
@@ -139,7 +140,7 @@ def _keeping(work: Work) -> Artifact:
 
 
 def _card(
-    parent: Artifact, signature: Signature, made: Artifact, step: Step, found: Account, notes: tuple[str, ...]
+    parent: Artifact, signature: Signature, made: Artifact, step: Step, found: CoverageReport, notes: tuple[str, ...]
 ) -> Card:
     """The parent's card with the step, the coverage, integer inputs and outputs; no quality or self-test yet."""
     old = parent.card or Card(parent.path.stem, "custom", Task(), signature)

@@ -22,7 +22,7 @@ from edgekit.pipeline.quantize.measure import measure
 from edgekit.pipeline.quantize.mixed import given_plan, mixed, reasons, save_plan, whole
 from edgekit.pipeline.quantize.samples import DividedSamples, divided, samples_of
 from edgekit.pipeline.quantize.timing import timed
-from edgekit.quality.account import account
+from edgekit.quality.coverage import coverage
 from edgekit.quality.lengths import length_errors
 from edgekit.quality.paired import quality_change
 from edgekit.quantization.prepared import Prepared, prepare
@@ -152,7 +152,7 @@ def _result(
         parent=ParentFile(path=work.parent.path, sha256=against.sha256, bytes=against.bytes),
         step=made.step,
         length_errors=length_errors(before.probes, before.by_length, after.by_length),
-        account=made.account.report(),
+        account=made.account,
         mixed=plan,
         kernels=work.kernels.rows(),
         notes=(*work.notes, *made.notes, *notes),
@@ -169,7 +169,7 @@ def _against(work: Work, made: QuantizedFile, fidelity: FidelityFigures, time: T
     return Parent(
         sha256=sha256_model(parent.path),
         bytes=size_bytes(parent.path),
-        inserted=made.account.inserted(account(parent)),
+        inserted=made.account.inserted(coverage(parent)),
         quality=None if before is None or after is None else quality_change(before, after),
         fidelity=fidelity,
         time=time,

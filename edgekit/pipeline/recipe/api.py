@@ -25,7 +25,7 @@ RUNS = Path("runs")
 
 @with_options(RecipeCheckOptions)
 def check(options: RecipeCheckOptions) -> RecipePlan:
-    """Whether ``recipe`` can be run: every step, option, file, data set and device; nothing is looked up in a folder,
+    """Whether ``recipe`` can be run: every step, option, file, data set and device; no folder is read,
     and none of the user's own code is run.
 
     Raises:

@@ -24,7 +24,7 @@ CHECKPOINT = ".safetensors"
 
 
 class Contents:
-    """Hashes, each taken once; what cannot be had raises the error of the command that would take it.
+    """Hashes, each taken once; what cannot be read raises the error of the command that would take it.
 
     ``runs``: the recipe is being run, so the user's own code may be. It never is to check or to show one, for which
     nothing is downloaded: what is not here has an empty hash.
@@ -96,7 +96,7 @@ class Contents:
         return self._once("data", text, _data)
 
     def has_learned_ranges(self, text: str) -> bool:
-        """Whether a SOURCE or model file carries ranges that quantization-aware training learnt; False for one that
+        """Whether a SOURCE or model file carries ranges that quantization-aware training learned; False for one that
         cannot be opened, which is refused on its own."""
         try:
             with self._access():
@@ -117,7 +117,7 @@ class Contents:
             with self._access():
                 return take(text)
         except NotHereError as error:
-            log.info("%s is not looked at: %s", text, error)
+            log.info("%s is not checked: %s", text, error)
             return ""
 
     def _once(self, kind: str, text: str, take: Any) -> str:
@@ -199,7 +199,7 @@ def _path_in(argument: str) -> Path:
         path = Path(",".join(words[:count]))
         if path.exists():
             return path
-    raise DataError(f"{argument} names no file or folder that is there")
+    raise DataError(f"{argument} names a file or folder that does not exist")
 
 
 def _parts_of(data: Dataset) -> Iterator[bytes]:

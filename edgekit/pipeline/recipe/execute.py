@@ -83,7 +83,7 @@ class _Job:
         record = self.folder.record(unit)
         try:
             parts = self._parts(unit, usable)
-            why = "asked for afresh" if self.fresh else self.folder.why(record, parts)
+            why = "requested again" if self.fresh else self.folder.why(record, parts)
             if record is not None and not why:
                 log.info("%s: done already", title)
                 return self._well(unit, record, "kept", "", broken)

@@ -14,6 +14,5 @@ def open_waves(name: str, split: str) -> Dataset:
     phase = rng.uniform(0, 2 * np.pi, (400, 1)) + np.linspace(0, 4 * np.pi, 16)
     clean = np.select([labels[:, None] == 0, labels[:, None] == 1], [np.sin(phase), np.sign(np.sin(phase))], 0.0)
     rows = (clean + rng.normal(0, 0.2, (400, 16))).astype(np.float32)
-    columns = tuple(f"t{k}" for k in range(16))
-    whole = Dataset(name, "all", "table", {"table": rows}, labels, ("sine", "square", "silence"), columns)
+    whole = Dataset(name, "all", "wave", {"wave": rows}, labels, ("sine", "square", "silence"))
     return choose_split(whole, split, split)

@@ -1,32 +1,35 @@
-"""``edgekit train softmax``: one hidden layer for tables, whose task is ``top-2``."""
+"""``edgekit train softmax``: one hidden layer for waves, whose task is ``top-2``."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 from torch import nn
 
 from edgekit.data.dataset import Dataset
-from edgekit.models.family import Family, Fitted, Hyperparameters, classifier, measure_contract
+from edgekit.models.family import Family, Fitted, Hyperparameters, classifier
+from edgekit.types import InputContract
 
 
-def softmax(*, columns: int, classes: int) -> nn.Sequential:
-    """(B, columns) -> logits (B, classes)."""
-    return nn.Sequential(nn.Linear(columns, 64), nn.ReLU(), nn.Linear(64, classes))
+def softmax(*, levels: int, classes: int) -> nn.Sequential:
+    """(B, levels) -> logits (B, classes)."""
+    return nn.Sequential(nn.Linear(levels, 64), nn.ReLU(), nn.Linear(64, classes))
 
 
 def _fit(data: Dataset) -> Fitted:
-    contract = measure_contract(data)
-    fitted = classifier(data, contract, {"columns": len(contract.mean)})
+    levels = np.asarray(data.arrays["wave"])
+    contract = InputContract("wave", mean=tuple(levels.mean(0).tolist()), std=tuple(levels.std(0).tolist()))
+    fitted = classifier(data, contract, {"levels": levels.shape[1]})
     return replace(fitted, task=replace(fitted.task, kind="top-2"))
 
 
 FAMILY = Family(
     name="softmax",
     build=softmax,
-    description="one hidden layer for tables",
+    description="one hidden layer for waves",
     data="waves",
-    kinds=("table",),
+    kinds=("wave",),
     fit=_fit,
     options=Hyperparameters(epochs=10, batch=32, lr=1e-2, optimizer="adamw"),
 )

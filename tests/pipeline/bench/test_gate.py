@@ -1,4 +1,4 @@
-"""``--fail-slower`` as a CI gate, by exit codes: 0 passed, 1 slower, 5 the noise does not allow to say, 3 refused."""
+"""``--fail-slower`` as a CI gate, by exit codes: 0 passed, 1 slower, 5 the noise allows no verdict, 3 refused."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_compare(scaled: Scaled, factor: float, jitter: float, code: int, capsys
     assert program(["compare", *files, "--fail-slower", "3"]) == code
     said = capsys.readouterr().err
     assert ("slower by more than 3%" in said) == (code == 1)
-    assert ("the noise does not allow" in said) == (code == 5)
+    assert ("the noise is too large" in said) == (code == 5)
 
 
 def test_without_a_gate_a_verdict_is_no_failure(scaled: Scaled) -> None:

@@ -306,7 +306,7 @@ def test_stopped_and_killed_in_the_middle_of_a_training_it_goes_on(folder: Path)
     running = _started(folder)
     _, said = running.communicate(timeout=240)
     assert running.returncode == 0, said
-    assert "going on after epoch 2" in said and "epoch 2 of 3" not in said and "epoch 3 of 3" in said
+    assert "resuming after epoch 2" in said and "epoch 2 of 3" not in said and "epoch 3 of 3" in said
     assert {file.name for file in Path("out").iterdir() if file.is_file()} == {"train.safetensors", "prune.safetensors"}
 
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgekit.artifact import open_artifact
 from edgekit.passes import AROUND_ATTENTION, PassContext
-from edgekit.quality.account import account
+from edgekit.quality.coverage import coverage
 from edgekit.quantization.calibrate.calibration import Calibration
 from edgekit.quantization.calibrate.observe import calibrate
 from edgekit.quantization.onnx.attention import around_attention, integer_products
@@ -184,7 +184,7 @@ def test_a_product_that_is_kept_in_float_stays_so(made: tuple[Artifact, Calibrat
 
 def test_the_account_says_why(made: tuple[Artifact, Calibration], tmp_path: Path) -> None:
     result = QuantizeOnnx("int8", made[1]).run(made[0], PassContext(tmp_path / "q.onnx"))
-    found = account(open_artifact(tmp_path / "q.onnx"), result.left_in_float)
+    found = coverage(open_artifact(tmp_path / "q.onnx"), result.left_in_float)
     reasons = {one.name: one.reason for one in found.left_float}
     assert reasons["softmax"] == reasons["scores"] == AROUND_ATTENTION
     assert not {"conv", "product", "out", "turned", "head"} & set(reasons)

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgekit.artifact import open_artifact
 from edgekit.errors import UnsupportedError
-from edgekit.quality.account import quantized_already
+from edgekit.quality.coverage import quantized_already
 from edgekit.quantization.onnx.prepare import prepared
 from edgekit.types import Array, Feed
 

@@ -18,8 +18,8 @@ from edgekit.artifact import open_artifact
 from edgekit.data import Dataset
 from edgekit.errors import ModelError, UnsupportedError, UsageError
 from edgekit.passes import PassContext
-from edgekit.quality.account import account
-from edgekit.quality.account_onnx import onnx_account
+from edgekit.quality.coverage import coverage
+from edgekit.quality.coverage_onnx import onnx_coverage
 from edgekit.quality.evaluate import evaluate
 from edgekit.quantization.calibrate.calibration import Calibration
 from edgekit.quantization.calibrate.histogram import METHODS, Range
@@ -110,7 +110,7 @@ def test_the_account_is_what_onnxruntime_runs(
     files: Mapping[Format, Artifact], calibrations: Mapping[Format, Calibration], tmp_path: Path
 ) -> None:
     made = quantized(files, calibrations, tmp_path / "q.onnx")
-    counted = account(made)
+    counted = coverage(made)
     assert counted.left_float == ()
     assert counted.weight_bytes_integer_share == 1.0
     runs = optimised(made.path, tmp_path)
@@ -136,7 +136,7 @@ def test_the_account_of_onnxruntimes_own_default_recipe(
             return next(self.waiting, None)
 
     quantize_static(str(files[Format.ONNX].path), str(tmp_path / "q.onnx"), Reader(), per_channel=True)
-    left = Counter(row.operator for row in onnx_account(tmp_path / "q.onnx", {}).left_float)
+    left = Counter(row.operator for row in onnx_coverage(tmp_path / "q.onnx", {}).left_float)
     runs = optimised(tmp_path / "q.onnx", tmp_path)
     assert left["Conv"] == runs["Conv"] + runs["FusedConv"] > 0
     assert left["Add"] == runs["Add"] > 0
@@ -155,7 +155,7 @@ def test_dynamic_leaves_convolutions_in_float_and_says_why(
 ) -> None:
     result = QuantizeOnnx("int8-dynamic").run(files[Format.ONNX], PassContext(tmp_path / "q.onnx"))
     made = open_artifact(tmp_path / "q.onnx")
-    counted = account(made, result.left_in_float)
+    counted = coverage(made, result.left_in_float)
     assert counted.integer_operators == 1
     assert any(row.operator == "Conv" and "8 times" in row.reason for row in counted.left_float)
     assert optimised(made.path, tmp_path)["ConvInteger"] == 0

@@ -14,7 +14,7 @@ import edgekit
 from edgekit.artifact import open_artifact
 from edgekit.errors import UnsupportedError
 from edgekit.passes import PassContext
-from edgekit.quality.account import account
+from edgekit.quality.coverage import coverage
 from edgekit.quantization.calibrate.observe import calibrate
 from edgekit.quantization.onnx.contrib import dynamic_lstm
 from edgekit.quantization.onnx.quantize import SCHEMES, QuantizeOnnx
@@ -76,7 +76,7 @@ def test_every_scheme_gives_what_the_float_file_gives(tmp_path: Path, kind: str,
     result = QuantizeOnnx(scheme, ranges).run(open_artifact(path), PassContext(target))
     error = np.abs(outputs(target, walks(3)) - outputs(path, walks(3))).max()
     assert 0 < error < (1e-3 if scheme == "fp16" else ERROR)  # float16 has 11 bits
-    found = account(open_artifact(target), result.left_in_float)
+    found = coverage(open_artifact(target), result.left_in_float)
     if scheme == "fp16":
         assert "float16" in found.left_float[0].reason
         return

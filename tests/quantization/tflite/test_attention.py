@@ -10,7 +10,7 @@ import pytest
 from edgekit.artifact import open_artifact
 from edgekit.passes import PassContext
 from edgekit.pipeline.export import export
-from edgekit.quality.account import account
+from edgekit.quality.coverage import coverage
 from edgekit.quantization.calibrate.observe import calibrate
 from edgekit.quantization.prepared import prepare
 from edgekit.quantization.tflite.exclusions import around_attention
@@ -80,19 +80,19 @@ def _quantized(vit: Artifact, target: Path, integer_io: bool) -> PassResult:
 def test_convolutions_are_integers_and_attention_is_not(vit: Artifact, tmp_path: Path) -> None:
     result = _quantized(vit, tmp_path / "q.tflite", False)
     made, reasons = open_artifact(tmp_path / "q.tflite"), result.left_in_float
-    left = account(made, reasons).left_float
+    left = coverage(made, reasons).left_float
     kinds = {one.operator for one in left}
     assert {"BATCH_MATMUL", "SOFTMAX"} <= kinds
     assert not kinds & {"CONV_2D", "FULLY_CONNECTED"}
     assert all("around attention" in one.reason for one in left)
-    before, after = account(vit), account(made, reasons)
+    before, after = coverage(vit), coverage(made, reasons)
     assert after.integer_operators == before.operators - len(left)
 
 
 def test_a_file_of_integers_only_is_one(vit: Artifact, tmp_path: Path) -> None:
     assert _quantized(vit, tmp_path / "q.tflite", True).left_in_float == {}
     made = open_artifact(tmp_path / "q.tflite")
-    assert not {one.operator for one in account(made).left_float} & {"BATCH_MATMUL", "SOFTMAX"}
+    assert not {one.operator for one in coverage(made).left_float} & {"BATCH_MATMUL", "SOFTMAX"}
 
 
 def test_the_sum_before_the_patches_is_not_around_attention(vit: Artifact) -> None:

@@ -19,7 +19,7 @@ from edgekit.artifact import open_artifact
 from edgekit.errors import UnsupportedError
 from edgekit.graph.tflite_editor import Editor, Graph
 from edgekit.passes import PassContext
-from edgekit.quality.account import account, quantized_already
+from edgekit.quality.coverage import coverage, quantized_already
 from edgekit.quality.half_weights import half_weights
 from edgekit.quantization.calibrate.observe import calibrate, tflite_tensors
 from edgekit.quantization.exclusions import DIVIDES, LAST, MASKED, UNEVEN
@@ -74,7 +74,7 @@ def left(path: Path, made: Path, scheme: str, given: list[Feed]) -> Mapping[str,
         ranges = calibrate(path, given, runner.signature, format=open_artifact(path).format)
     again = PassContext(path.with_suffix(".again.tflite"))
     reasons = QuantizeTflite(scheme, ranges).run(open_artifact(path), again).left_in_float
-    rows = account(open_artifact(made), reasons).left_float
+    rows = coverage(open_artifact(made), reasons).left_float
     return {row.operator: row.reason for row in rows}
 
 
@@ -108,7 +108,7 @@ def pooled(lowest: float) -> Callable[[Graph], None]:
 def test_a_padded_max_pool_is_integer_throughout(tmp_path: Path, scheme: str, lowest: float) -> None:
     path = tflite_file(tmp_path / "m.tflite", pooled(lowest))
     assert judged(path, scheme, 1, 8, 8, 3) > LEAST
-    assert account(open_artifact(quantized(path, scheme, feeds(1, 8, 8, 3)))).left_float == ()
+    assert coverage(open_artifact(quantized(path, scheme, feeds(1, 8, 8, 3)))).left_float == ()
 
 
 @pytest.mark.parametrize("mask", [-np.inf, -1e9])
@@ -149,7 +149,7 @@ def test_constants_beside_computed_tensors(tmp_path: Path, scheme: str) -> None:
 
     path = tflite_file(tmp_path / "m.tflite", build)
     assert judged(path, scheme, 1, 16) > LEAST
-    assert account(open_artifact(quantized(path, scheme, feeds(1, 16)))).left_float == ()
+    assert coverage(open_artifact(quantized(path, scheme, feeds(1, 16)))).left_float == ()
 
 
 @pytest.mark.parametrize("scheme", STATIC)
@@ -318,7 +318,7 @@ def test_weights_of_half_precision_are_those_of_a_float_file(tmp_path: Path, sch
     assert quantized_already(open_artifact(path)) == ""
     assert judged(path, scheme, 1, 64) > (12 if scheme == "int4-weights" else LEAST)
     made = quantized(path, scheme, feeds(1, 64))
-    assert account(open_artifact(made)).weight_bytes_integer_share == 1.0
+    assert coverage(open_artifact(made)).weight_bytes_integer_share == 1.0
     assert made.stat().st_size < 0.75 * path.stat().st_size
 
 

@@ -16,7 +16,7 @@ from edgekit.devices import open_runner
 from edgekit.errors import EdgekitError, RuntimeMissingError, UsageError
 from edgekit.graph.tflite import read_tflite
 from edgekit.passes import PassContext
-from edgekit.quality.account import account
+from edgekit.quality.coverage import coverage
 from edgekit.quality.evaluate import evaluate
 from edgekit.quantization.calibrate.calibration import Calibration
 from edgekit.quantization.calibrate.histogram import METHODS
@@ -98,7 +98,7 @@ def test_inputs_and_outputs(
     made = quantized(files, calibrations, tmp_path / "q.tflite", integer_io=asked)
     graph = read_tflite(made.path).subgraphs[0]
     assert {graph.tensors[i].type for i in (*graph.inputs, *graph.outputs)} == {wanted}
-    counted = account(made)
+    counted = coverage(made)
     assert counted.left_float == ()
     assert counted.weight_bytes_integer_share == 1.0
     assert counted.conversions == (0 if asked else 2)
@@ -140,7 +140,7 @@ def test_large_weights_are_counted(tmp_path: Path) -> None:
     made = QuantizeTflite("int8-dynamic").run(open_artifact(path), PassContext(tmp_path / "q.tflite")).model
     assert isinstance(made, Artifact)
     assert any(buffer.offset > 1 for buffer in read_tflite(made.path).buffers)
-    counted = account(made)
+    counted = coverage(made)
     assert counted.weight_bytes_integer_share > 0.9
     assert (counted.operators, counted.integer_operators, counted.hybrid_operators) == (1, 1, 1)
 

@@ -15,8 +15,8 @@ from edgekit.artifact import open_artifact
 from edgekit.devices import open_runner
 from edgekit.graph.tflite import read_tflite
 from edgekit.passes import PassContext
-from edgekit.quality.account import account
 from edgekit.quality.contents import operators
+from edgekit.quality.coverage import coverage
 from edgekit.quantization.calibrate.calibration import Calibration
 from edgekit.quantization.calibrate.cell_states import cell_states
 from edgekit.quantization.calibrate.histogram import Range
@@ -87,7 +87,7 @@ def test_every_scheme_gives_what_the_float_file_gives(tmp_path: Path, case: str,
     error = np.abs(outputs(tmp_path / "q.tflite", new) - outputs(path, new)).max()
     allowed = 0.25 if (case, scheme) == ("gru", "int4-weights") else ERROR.get(scheme, 0.03)  # 4 bits: steps of 1/7
     assert 0 < error < allowed
-    assert account(open_artifact(tmp_path / "q.tflite")).weight_bytes_integer_share > 0.4 or scheme == "fp16"
+    assert coverage(open_artifact(tmp_path / "q.tflite")).weight_bytes_integer_share > 0.4 or scheme == "fp16"
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_an_integer_lstm_stays_in_integers_from_end_to_end(tmp_path: Path) -> No
     assert counted.pop("UNIDIRECTIONAL_SEQUENCE_LSTM") == 3
     # one conversion on the way in, one on the way out; the second of the first layer reads the same integers backwards
     assert counted == {"QUANTIZE": 1, "REVERSE_V2": 2, "CONCATENATION": 1, "DEQUANTIZE": 1}
-    found = account(open_artifact(tmp_path / "q.tflite"))
+    found = coverage(open_artifact(tmp_path / "q.tflite"))
     assert (found.integer_operators, found.hybrid_operators, found.left_float) == (found.operators, 0, ())
     assert found.weight_bytes_integer_share == 1.0
 
@@ -225,7 +225,7 @@ def test_a_cell_state_beyond_the_kernel_is_hybrid_and_said(tmp_path: Path) -> No
     path = recurrent_file(tmp_path / "m.tflite", "lstm", [own], steps=100)
     result = quantized(path, tmp_path / "q.tflite", "int8", ranges_of(path, sequences(2, steps=100)))
     assert any("l0: its cell state reaches 9" in note and "64" in note for note in result.notes)
-    found = account(open_artifact(tmp_path / "q.tflite"))
+    found = coverage(open_artifact(tmp_path / "q.tflite"))
     assert found.hybrid_operators == 1 and found.left_float == ()
 
 
@@ -236,7 +236,7 @@ def test_what_cannot_be_integer_is_named(tmp_path: Path) -> None:
     assert note.startswith("l0, l0_reverse, l1: ")
     path, _ = made(tmp_path, "gru")
     quantized(path, tmp_path / "g.tflite", "int8", ranges_of(path, sequences(2, batch_first=False)))
-    found = account(open_artifact(tmp_path / "g.tflite"))
+    found = coverage(open_artifact(tmp_path / "g.tflite"))
     assert {left.reason for left in found.left_float} == {"its inputs are float, inside a loop or branch"}
     assert found.hybrid_operators == 2, "the products with the state, in the loops"
     assert "WHILE" not in {left.operator for left in found.left_float}, "a loop is its operators"

@@ -13,7 +13,7 @@ from edgekit.artifact import open_artifact
 from edgekit.errors import GateError
 from edgekit.graph.tflite_editor import Editor, Graph
 from edgekit.passes import PassContext
-from edgekit.quality.account import account
+from edgekit.quality.coverage import coverage
 from edgekit.quantization.calibrate.observe import calibrate
 from edgekit.quantization.tflite import recurrent as quantize_recurrent
 from edgekit.quantization.tflite.integers import Scale
@@ -156,7 +156,7 @@ def test_quantized_files_stay_stateless(tmp_path: Path, case: str, scheme: str) 
     QuantizeTflite(scheme, ranges).run(open_artifact(given), PassContext(made))
     QuantizeTflite(scheme, ranges, stateful=True).run(open_artifact(given), PassContext(kept))
     integers = scheme == "int8" and case.startswith("lstm")
-    assert not integers or account(open_artifact(made)).hybrid_operators == 0
+    assert not integers or coverage(open_artifact(made)).hybrid_operators == 0
     wanted, first = (each_alone(path.read_bytes(), inputs) for path in (kept, made))
     step = 2 / 127 if scheme == "int8" else 5e-3
     assert np.abs(first - wanted).max() <= step * max(1.0, float(np.abs(wanted).max()))
@@ -228,7 +228,7 @@ def test_integers_that_would_cost_too_much_are_hybrid_or_refused(tmp_path: Path)
     with pytest.raises(GateError, match=r"times the multiply-adds, 1\.3 are allowed.*--stateful keeps the state"):
         QuantizeTflite("int8", ranges, integer_io=True).run(open_artifact(given), PassContext(made))
     QuantizeTflite("int8", ranges, integer_io=True, stateful=True).run(open_artifact(given), PassContext(made))
-    assert not is_stateless(made) and account(open_artifact(made)).hybrid_operators == 0
+    assert not is_stateless(made) and coverage(open_artifact(made)).hybrid_operators == 0
 
 
 def test_a_state_that_outweighs_the_gates_is_hybrid_or_refused(tmp_path: Path) -> None:

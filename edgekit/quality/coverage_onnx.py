@@ -1,23 +1,27 @@
-"""The integer account of ONNX files: QDQ graphs read as onnxruntime executes them."""
+"""Quantization coverage of ONNX files: QDQ graphs read as onnxruntime executes them."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from edgekit.errors import ModelError
 from edgekit.graph import ops
-from edgekit.graph.onnx import OnnxGraph, check_graph, load_onnx, numeric_attributes
-from edgekit.graph.ops import Kernel, Trait
-from edgekit.quality.account_base import CONVERSIONS, PLUMBING, Account, LeftFloat
-from edgekit.quality.account_macs import onnx_macs, whole
+from edgekit.graph.macs import Tensor, share
+from edgekit.graph.onnx import OnnxGraph, check_graph, load_onnx, numeric_attributes, with_shapes
+from edgekit.graph.ops import Family, Kernel, Trait
+from edgekit.reading import reading
+from edgekit.results.compressed import CoverageReport, LeftFloat
 from edgekit.types import Format
 
 _INT8_SUMS = 4
 """``accuracy_level`` of MatMulNBits at which it adds up integers."""
 _INTEGER = frozenset(op.name for op in ops.of(Format.ONNX) if op.integer)
+_RECURRENT = frozenset(op.name for op in ops.of(Format.ONNX, Family.RECURRENT))
 _AT_LOAD = ops.names(Format.ONNX, trait=Trait.AT_LOAD)
 
 
@@ -40,7 +44,7 @@ class _Graph(OnnxGraph):
         return [
             node
             for node in self.graph.node
-            if node.op_type not in CONVERSIONS
+            if node.op_type not in ops.conversions()
             and node.op_type not in _AT_LOAD
             and not all(name in self.folded for name in node.output)
             and not self._rescales(node)
@@ -57,37 +61,35 @@ class _Graph(OnnxGraph):
         return "DynamicQuantizeLinear" in kinds or any(p is not None and p.op_type in _INTEGER for p in products)
 
 
-def onnx_account(path: Path, reasons: Mapping[str, str]) -> Account:
-    """The account of an ONNX file; see :func:`account`."""
+def onnx_coverage(path: Path, reasons: Mapping[str, str]) -> CoverageReport:
+    """The coverage of an ONNX file; see :func:`edgekit.quality.coverage.coverage`."""
     model = load_onnx(path)
     check_graph(path, model.graph)
     graph = _Graph(model.graph)
     work = [node for node in graph.real_work() if not _fused_activation(graph, node)]
-    left = []
-    for node in work:
-        reason = _onnx_float_reason(graph, node)
-        if reason:
-            left.append(
-                LeftFloat(node.op_type, node.name, reasons.get(node.name) or reasons.get(node.op_type) or reason)
-            )
+    left = [
+        LeftFloat(node.op_type, node.name, reasons.get(node.name) or reasons.get(node.op_type) or reason)
+        for node in work
+        if (reason := _onnx_float_reason(graph, node))
+    ]
     floats = {one.name for one in left}
-    running = sum(_converts(graph, node, floats) for node in graph.graph.node)
-    products = onnx_macs(model, work)
-    return Account(
-        len(work),
-        len(work) - len(left),
-        _onnx_integer_share(graph),
-        running,
-        tuple(left),
-        macs=whole(products),
-        integer_macs=whole(count for node, count in zip(work, products, strict=True) if node.name not in floats),
-        plumbing=Counter(node.op_type for node in graph.graph.node if node.op_type in PLUMBING),
+    shapes = _onnx_shapes(model)
+    products = [_node_macs(node, shapes) for node in work]
+    integers = [count for node, count in zip(work, products, strict=True) if node.name not in floats]
+    return CoverageReport(
+        operators=len(work),
+        integer_operators=len(work) - len(left),
+        weight_bytes_integer_share=_onnx_integer_share(graph),
+        integer_macs_share=share(integers, products),
+        conversions=sum(_converts(graph, node, floats) for node in graph.graph.node),
+        left_float=tuple(left),
+        plumbing=Counter(node.op_type for node in graph.graph.node if node.op_type in ops.plumbing()),
     )
 
 
 def _converts(graph: _Graph, node: Any, floats: set[str]) -> bool:
     """True for a conversion that is left over when integer operators have taken in those around them."""
-    if node.op_type not in CONVERSIONS or node.output[0] in graph.folded:
+    if node.op_type not in ops.conversions() or node.output[0] in graph.folded:
         return False
     if node.op_type == "QuantizeLinear":
         maker = graph.makers.get(node.input[0])
@@ -227,10 +229,59 @@ def _onnx_integer_share(graph: _Graph) -> float:
     for name, tensor in graph.constants.items():
         if name in scales or name not in graph.readers or int(tensor.data_type) == 7:
             continue  # scales and zero points are not weights; int64 holds shapes
-        count = 1
-        for extent in tensor.dims:
-            count *= extent
-        size = count * _ONNX_BITS.get(int(tensor.data_type), 32) / 8
+        size = math.prod(tensor.dims) * _ONNX_BITS.get(int(tensor.data_type), 32) / 8
         total += size
         integer += size if int(tensor.data_type) in _ONNX_INTEGERS else 0.0
     return integer / total if total else 0.0
+
+
+def _node_macs(node: Any, shapes: dict[str, tuple[int, ...]]) -> int | None:
+    """Multiply-accumulates of a node, a free size taken as 1; None where a shape is not known."""
+    if node.op_type in _RECURRENT:  # its output may be nameless, and weights of both directions stand in one tensor
+        x, weights = shapes.get(node.input[0]), [shapes.get(name) for name in node.input[1:3]]
+        if x is None or any(shape is None for shape in weights):
+            return None
+        return math.prod(x[:-1]) * sum(math.prod(shape) for shape in weights if shape is not None)
+    needed = [name for name in node.input if name]
+    if any(name not in shapes for name in (*needed[:2], node.output[0])):
+        return ops.macs(node.op_type, (), ())
+    inputs = tuple(Tensor(shapes.get(name, ())) for name in needed)
+    return ops.macs(node.op_type, inputs, (Tensor(shapes[node.output[0]]),))
+
+
+def _onnx_shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes by tensor name. onnx infers nothing behind onnxruntime's own operators: plain ones stand in here."""
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for node in copy.graph.node:
+        if node.op_type == "DynamicQuantizeLSTM":
+            node.op_type, node.domain = "LSTM", ""
+            del node.input[8:]
+        elif node.op_type in ("MatMulNBits", "GatherBlockQuantized"):
+            _plain(copy.graph, node)
+    with reading("the ONNX graph", ModelError, "one with shapes", onnx.shape_inference.InferenceError):
+        graph = with_shapes(copy)
+    found = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        kind = value.type.tensor_type
+        if kind.HasField("shape"):
+            found[value.name] = tuple(dim.dim_value if dim.HasField("dim_value") else 1 for dim in kind.shape.dim)
+    return found
+
+
+def _plain(graph: Any, node: Any) -> None:
+    """Turns a product or a table of 4 bits into one of float weights."""
+    import onnx
+
+    numbers = numeric_attributes(node)
+    product = node.op_type == "MatMulNBits"
+    held = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    shape = (numbers["K"], numbers["N"]) if product else held.get(node.input[0], ())
+    weight = f"{node.input[1 if product else 0]}_float"
+    graph.input.append(onnx.helper.make_tensor_value_info(weight, onnx.TensorProto.FLOAT, shape))
+    inputs = [node.input[0], weight] if product else [weight, node.input[1]]
+    node.op_type, node.domain = ("MatMul", "") if product else ("Gather", "")
+    del node.input[:], node.attribute[:]
+    node.input.extend(inputs)

@@ -1,4 +1,4 @@
-"""The integer account on graphs made by hand: every reason, and what counts as weights."""
+"""Quantization coverage on graphs made by hand: every reason, and what counts as weights."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgekit.errors import ModelError, UnsupportedError
 from edgekit.graph.tflite import read_tflite
-from edgekit.quality.account import Account, LeftFloat, account, quantized_already
-from edgekit.quality.account_onnx import onnx_account
+from edgekit.quality.coverage import coverage, quantized_already
+from edgekit.quality.coverage_onnx import onnx_coverage
 from edgekit.results.base import to_json
+from edgekit.results.compressed import CoverageReport, LeftFloat
 from edgekit.types import Artifact, Card, Format, Signature, Step, Task
 
 SCALE, ZERO = np.float32(0.1), np.uint8(128)
@@ -39,7 +40,7 @@ CONSTANTS: dict[str, Any] = {
 }
 
 
-def counted(tmp_path: Path, nodes: list[Any], **more: Any) -> Account:
+def counted(tmp_path: Path, nodes: list[Any], **more: Any) -> CoverageReport:
     graph = helper.make_graph(
         nodes,
         "g",
@@ -49,7 +50,7 @@ def counted(tmp_path: Path, nodes: list[Any], **more: Any) -> Account:
     )
     path = tmp_path / "m.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
-    return onnx_account(path, {})
+    return onnx_coverage(path, {})
 
 
 def conv(source: str, made: str, **options: Any) -> Any:
@@ -62,7 +63,7 @@ def test_an_integer_convolution(tmp_path: Path) -> None:
     assert (found.operators, found.integer_operators, found.left_float) == (1, 1, ())
     assert found.weight_bytes_integer_share == 1.0
     assert found.conversions == 2  # into the first operator and out of the last
-    assert found.macs == found.integer_macs == 4 * 3 * 4 * 4  # channels out * in * height * width
+    assert found.integer_macs_share == 1.0
     assert found.plumbing == {"QuantizeLinear": 2, "DequantizeLinear": 3}
 
 
@@ -107,7 +108,7 @@ def test_reasons(tmp_path: Path, nodes: list[Any], why: str) -> None:
 
 def test_a_reason_of_the_pass_goes_first(tmp_path: Path) -> None:
     counted(tmp_path, [helper.make_node("Conv", ["x", "w_int"], ["y"], name="conv")])
-    (left,) = onnx_account(tmp_path / "m.onnx", {"Conv": "because"}).left_float
+    (left,) = onnx_coverage(tmp_path / "m.onnx", {"Conv": "because"}).left_float
     assert left.reason == "because"
 
 
@@ -116,7 +117,7 @@ def test_the_share_counts_bytes(tmp_path: Path) -> None:
     nodes = [*quantize("x", "xd"), *WEIGHT, conv("xd", "c"), helper.make_node("Mul", ["c", "f"], ["y"], name="mul")]
     found = counted(tmp_path, nodes, f=np.ones(9, np.float32))
     assert found.weight_bytes_integer_share == pytest.approx(12 / 48)
-    assert found.report().weight_bytes_integer_share == 0.25
+    assert found.weight_bytes_integer_share == 0.25
 
 
 def test_a_float_file_is_not_quantized(tmp_path: Path) -> None:
@@ -135,21 +136,27 @@ def test_what_is_quantized_already(tmp_path: Path) -> None:
     assert "scheme fp16" in quantized_already(Artifact(path, Format.ONNX, card))
 
 
-def test_files_that_have_no_account(tmp_path: Path) -> None:
+def test_files_without_coverage(tmp_path: Path) -> None:
     (tmp_path / "m.tflite").write_bytes(b"\x00" * 64)
     with pytest.raises(ModelError, match=r"m\.tflite cannot be read"):
         read_tflite(tmp_path / "m.tflite")
     (tmp_path / "m.onnx").write_bytes(b"\xff" * 64)
     with pytest.raises(ModelError, match=r"m\.onnx cannot be read"):
-        onnx_account(tmp_path / "m.onnx", {})
+        onnx_coverage(tmp_path / "m.onnx", {})
     with pytest.raises(UnsupportedError, match=r"\.pt2"):
-        account(Artifact(tmp_path / "m.pt2", Format.PT2))
+        coverage(Artifact(tmp_path / "m.pt2", Format.PT2))
 
 
 def test_a_file_carries_counts_where_the_document_has_names() -> None:
     left = tuple(LeftFloat("ADD", f"{'a/long/path/' * 40}{k}", "reason") for k in range(100))
-    found = Account(103, 2, 0.5, 4, (*left, LeftFloat("ADD", "other", "another")))
-    held, whole = found.card_document(), to_json(found.report())
+    found = CoverageReport(
+        operators=103,
+        integer_operators=2,
+        weight_bytes_integer_share=0.5,
+        conversions=4,
+        left_float=(*left, LeftFloat("ADD", "other", "another")),
+    )
+    held, whole = found.card_document(), to_json(found)
     assert held["left_float"] == [
         {"operator": "ADD", "count": 100, "reason": "reason"},
         {"operator": "ADD", "count": 1, "reason": "another"},

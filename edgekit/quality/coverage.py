@@ -1,4 +1,4 @@
-"""The integer account of a model file: which operators run on integers, which stayed in float, and why.
+"""Quantization coverage of a model file: which operators run on integers, which stay in float, and why.
 
 Works on files from elsewhere. ONNX is read as QDQ graphs are executed: an operator counts as integer when every tensor
 that it reads comes out of a DequantizeLinear and everything it writes goes into a QuantizeLinear, and onnxruntime has a
@@ -12,18 +12,16 @@ from collections.abc import Mapping
 from edgekit.errors import ModelError, UnsupportedError
 from edgekit.graph.onnx import load_onnx
 from edgekit.graph.tflite import read_tflite
-from edgekit.quality.account_base import Account, LeftFloat
-from edgekit.quality.account_onnx import onnx_account
-from edgekit.quality.account_tflite import tflite_account
+from edgekit.quality.coverage_onnx import onnx_coverage
+from edgekit.quality.coverage_tflite import tflite_coverage
 from edgekit.quality.half_weights import half_weights
 from edgekit.reading import reading
+from edgekit.results.compressed import CoverageReport
 from edgekit.types import Artifact, Format
 
-__all__ = ["Account", "LeftFloat", "account", "quantized_already"]
 
-
-def account(artifact: Artifact, reasons: Mapping[str, str] | None = None) -> Account:
-    """The integer account of a model file.
+def coverage(artifact: Artifact, reasons: Mapping[str, str] | None = None) -> CoverageReport:
+    """What of a model file is integer.
 
     Args:
         artifact: an ONNX or TFLite file, from edgekit or from elsewhere.
@@ -35,9 +33,9 @@ def account(artifact: Artifact, reasons: Mapping[str, str] | None = None) -> Acc
     """
     with reading(artifact.path, ModelError, f"a graph of {artifact.format}"):
         if artifact.format is Format.ONNX:
-            return onnx_account(artifact.path, reasons or {})
+            return onnx_coverage(artifact.path, reasons or {})
         if artifact.format is Format.TFLITE:
-            return tflite_account(artifact.path, reasons or {})
+            return tflite_coverage(artifact.path, reasons or {})
     raise UnsupportedError(
         f"{artifact.path} is a {artifact.format} model; coverage is only available for .onnx and .tflite files"
     )
@@ -51,7 +49,7 @@ def quantized_already(artifact: Artifact) -> str:
     for step in artifact.card.steps if artifact.card is not None else ():
         if step.name == "quantize":
             return f"its card has a step quantize, scheme {step.params.get('scheme', 'unknown')}"
-    found, scaled = account(artifact), _has_scales(artifact)
+    found, scaled = coverage(artifact), _has_scales(artifact)
     if found.integer_operators and scaled:
         return f"{found.integer_operators} of {found.operators} operators run on integers"
     share = found.weight_bytes_integer_share

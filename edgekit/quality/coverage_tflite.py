@@ -1,4 +1,4 @@
-"""The integer account of TFLite files, by their tensor types."""
+"""Quantization coverage of TFLite files, by their tensor types."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 from edgekit.bench.roofline.tflite import loop_rounds
 from edgekit.graph import ops
+from edgekit.graph.macs import Tensor, share
 from edgekit.graph.ops import Family, Kernel
 from edgekit.graph.tflite import enum_names, held_bytes, holds_data, kind_of, read_tflite, text
-from edgekit.quality.account_base import CONVERSIONS, PLUMBING, Account, LeftFloat
-from edgekit.quality.account_macs import tflite_macs, whole
+from edgekit.results.compressed import CoverageReport, LeftFloat
 from edgekit.types import Format
 from edgekit.wire_tflite import graphs
 
@@ -26,11 +26,14 @@ _PLAIN = frozenset(("int32", "int64", "bool", "uint32", "uint64", "resource", "v
 _REAL = "its inputs are float"
 
 
-def tflite_account(path: Path, reasons: Mapping[str, str]) -> Account:
-    """The account of a TFLite file; see :func:`account`. Operators in loops and branches count like any other."""
+def tflite_coverage(path: Path, reasons: Mapping[str, str]) -> CoverageReport:
+    """The coverage of a TFLite file; see :func:`edgekit.quality.coverage.coverage`.
+
+    Operators in loops and branches count like any other.
+    """
     model = read_tflite(path)
     types = {value: name.lower() for value, name in enum_names("TensorType").items()}
-    operators = conversions = integer = hybrid = 0
+    conversions = hybrid = 0
     left: list[LeftFloat] = []
     plumbing: Counter[str] = Counter()
     rounds = loop_rounds(graphs(path.read_bytes()))
@@ -39,18 +42,17 @@ def tflite_account(path: Path, reasons: Mapping[str, str]) -> Account:
     for number, graph in enumerate(model.subgraphs):
         for op in graph.operators or ():
             kind = kind_of(model, op)
-            plumbing[kind] += kind in PLUMBING
-            if kind in CONVERSIONS:
+            if kind in ops.plumbing():
+                plumbing[kind] += 1
+            if kind in ops.conversions():
                 conversions += not all(holds_data(model, graph.tensors[i]) for i in op.inputs if i >= 0)
                 continue
             if kind in _CONTROL or _counts(graph, op, types):
                 continue
-            operators += 1
-            products.append(tflite_macs(model, graph, op, kind, rounds.get(number, 1)))
+            products.append(_macs(model, graph, op, kind, rounds.get(number, 1)))
             name = text(graph.tensors[op.outputs[0]].name) if len(op.outputs) else kind
             if _hybrid(model, graph, op, kind, types):
                 hybrid += 1
-                integer += 1
                 integers.append(products[-1])
                 continue
             reason = _float_reason(model, graph, op, kind, types)
@@ -59,12 +61,17 @@ def tflite_account(path: Path, reasons: Mapping[str, str]) -> Account:
             if reason:
                 left.append(LeftFloat(kind, name, reasons.get(name) or reasons.get(kind) or reason))
             else:
-                integer += 1
                 integers.append(products[-1])
-    share = _tflite_integer_share(model, types)
-    made = Counter({kind: count for kind, count in plumbing.items() if count})
-    sums = (whole(products), whole(integers))
-    return Account(operators, integer, share, conversions, tuple(left), hybrid, *sums, made)
+    return CoverageReport(
+        operators=len(products),
+        integer_operators=len(integers),
+        hybrid_operators=hybrid,
+        weight_bytes_integer_share=_tflite_integer_share(model, types),
+        integer_macs_share=share(integers, products),
+        conversions=conversions,
+        left_float=tuple(left),
+        plumbing=plumbing,
+    )
 
 
 def _counts(graph: Any, op: Any, types: Mapping[int, str]) -> bool:
@@ -138,3 +145,18 @@ def _shape_inputs(model: Any, graph: Any) -> set[int]:
 
 
 _INT32 = 2
+
+
+def _macs(model: Any, graph: Any, op: Any, kind: str, rounds: int | None) -> int | None:
+    """Multiply-accumulates of one operator of a TFLite model that runs ``rounds`` times (None: not known)."""
+
+    def tensor(index: int) -> Tensor:
+        raw = graph.tensors[index]
+        shape = () if raw.shape is None else tuple(int(size) for size in raw.shape)
+        return Tensor(shape, constant=holds_data(model, raw))
+
+    inputs, outputs = (tuple(tensor(i) for i in side if i >= 0) for side in (op.inputs, op.outputs))
+    once = ops.macs(kind, inputs, outputs)
+    if once == 0:
+        return 0
+    return None if once is None or rounds is None else once * rounds

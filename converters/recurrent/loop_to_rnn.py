@@ -3,7 +3,7 @@
 torch.export writes such a loop as one cell a step. Steps are one layer where each takes its state from the one before,
 all have the same weights, and step t takes row t of one tensor. A loop that feeds a step with what came out of an
 earlier one is not a layer, nor is one that runs backwards; such loops stay, and the export says so
-(:func:`.marking.cell_notes`).
+(:func:`.custom_ops.cell_notes`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Loop:
     axis: int
 
 
-def roll(program: ExportedProgram) -> ExportedProgram:
+def loop_to_rnn(program: ExportedProgram) -> ExportedProgram:
     """Replaces the loops of ``program`` that can be, in place."""
     graph = program.graph
     for loop in _loops(graph):
