@@ -225,7 +225,7 @@ def calibration(path: Path) -> None:
 
 def plan(path: Path) -> None:
     from edgekit.artifact import open_artifact
-    from edgekit.pipeline.quantize.plan import load_plan, reasons
+    from edgekit.pipeline.quantize.mixed import load_plan, reasons
     from edgekit.report.document import dumps
 
     found = load_plan(path, open_artifact(path.parent / "mlp.onnx"), "int8")

@@ -1,4 +1,6 @@
-"""How long the candidates take: a few calls, then the bench's interleaved blocks, every file in workers of its own.
+"""What is measured of candidates: their quality where they will run, and how long they take.
+
+Their time: a few calls, then the bench's interleaved blocks, every file in workers of its own.
 
 Clock, order, reference workload, noise records and journal are the bench's (:mod:`edgekit.pipeline.bench`);
 here files of different formats, runtimes and interpreters of one device stand in one comparison.
@@ -9,26 +11,34 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from edgekit.bench.clock import WarmupRule
 from edgekit.bench.compare import compare_paired
 from edgekit.bench.environment import environment
 from edgekit.bench.plan import CellPlan
 from edgekit.bench.result import CellResult
+from edgekit.data.dataset import Dataset
+from edgekit.devices import open_runner
 from edgekit.documents import typed
 from edgekit.errors import DeviceError, EdgekitError
 from edgekit.options.bench import BenchOptions
 from edgekit.pipeline.auto.candidates import ENDS_THE_RUN
 from edgekit.pipeline.auto.trial import Trial
-from edgekit.pipeline.auto.trial_store import Value
+from edgekit.pipeline.auto.trial_store import TrialStore, Value
 from edgekit.pipeline.bench.cell import Cell
 from edgekit.pipeline.bench.fleet import run_fleet
 from edgekit.pipeline.bench.journal import Journal
 from edgekit.pipeline.bench.timing import Order
+from edgekit.quality.evaluate import evaluate
 from edgekit.results.base import to_json
 from edgekit.results.compare import Comparison
+from edgekit.results.eval import Evaluation, Outcomes
+from edgekit.runtime.stream import sequences
 from edgekit.types import Format
 
 log = logging.getLogger("edgekit")
@@ -125,16 +135,15 @@ def compared(trials: Sequence[Trial], results: Sequence[CellResult]) -> Value:
     return {"best": best.name, "rows": rows, "device": to_json(reference.setting.device)}
 
 
-def fill_in(trials: Sequence[Trial], found: Value, stage: str) -> Trial | None:
-    """Puts what :func:`compared` gave into ``trials``; the fastest float file, if one was timed."""
+def with_times(trials: Sequence[Trial], found: Value, stage: str) -> list[Trial]:
+    """``trials`` with what :func:`compared` gave."""
+    timed = []
     for trial in trials:
         row = found["rows"][trial.name]
-        trial.stage, trial.p50_ms = stage, row.get("p50_ms")
-        trial.why = row.get("why", trial.why)
-        trial.comparison = None
-        if "ratio_p50" in row:
-            trial.comparison = typed(Comparison, row, trial.name)
-    return next((trial for trial in trials if trial.name == found["best"]), None)
+        comparison = typed(Comparison, row, trial.name) if "ratio_p50" in row else None
+        why = row.get("why", trial.why)
+        timed.append(replace(trial, stage=stage, p50_ms=row.get("p50_ms"), why=why, comparison=comparison))
+    return timed
 
 
 def _silent(devices: str, what: str, done: int, total: int) -> None:
@@ -170,3 +179,36 @@ def _room(trials: Sequence[Trial]) -> int:
     memory = environment()["memory_bytes"]
     each = sum(3 * trial.made.bytes for trial in trials if trial.made is not None)
     return max(1, memory // _MEMORY_SHARE // max(each, 1)) if isinstance(memory, int) else 1
+
+
+def quality_of(trial: Trial, samples: Dataset, store: TrialStore, limit: int | None = None) -> Evaluation:
+    """The figure of merit of the trial's file in its runtime on its device, measured once for all thread counts.
+
+    Raises:
+        EdgekitError: it cannot be run, or gives NaN.
+    """
+    made, way = trial.made, trial.way
+    assert made is not None and way is not None
+
+    def work() -> Value:
+        with open_runner(made.artifact.path, device=way.device, runtime=way.runtime, threads=way.threads) as runner:
+            found = evaluate(sequences(runner), samples, made.artifact.card, limit=limit)
+        return {**asdict(replace(found, outcomes=None)), "outcomes": _kept(found.outcomes)}
+
+    key = f"quality {made.sha256} {way.runtime} {way.device.name} {samples.label} {len(samples)} {limit}"
+    row = dict(store.once(key, work))
+    kept = row.pop("outcomes", None)
+    return Evaluation(**row, outcomes=None if kept is None else _read(kept))
+
+
+def _kept(outcomes: Outcomes | None) -> dict[str, Any] | None:
+    """What each sample gave, as JSON; features of generated images, which are megabytes, are not kept."""
+    if outcomes is None or outcomes.kind == "features":
+        return None
+    positive = None if outcomes.positive is None else outcomes.positive.tolist()
+    return {"kind": outcomes.kind, "values": outcomes.values.tolist(), "block": outcomes.block, "positive": positive}
+
+
+def _read(row: Mapping[str, Any]) -> Outcomes:
+    positive = None if row["positive"] is None else np.array(row["positive"], bool)
+    return Outcomes(row["kind"], np.array(row["values"]), row["block"], positive)
