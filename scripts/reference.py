@@ -146,15 +146,15 @@ PLUG_INS = {
     ),
     "extras": PlugIn(
         "Extra of bench",
-        "A `BenchExtra`: what `bench` measures beside its times. Its name is its option (with dashes on the command line "
-        "and in recipes) and its key in the entry of a cell. A `LoadScenario` in the table `scenarios` is a value of "
+        "A `BenchExtra`: what `bench` measures beside its times. Its name is its option (with dashes where it is typed) "
+        "and its key in the entry of a cell. A `LoadScenario` in the table `scenarios` is a value of "
         "`--scenario` under which queries come at given times. What runs where the model is has `@on_device`.",
         {
-            "edgekit.extras.base:BenchExtra": "check_device check_runtime fields columns",
-            "edgekit.extras.base:Measurement": "check",
+            "edgekit.extras.base:BenchExtra": "check_device check_runtime measure fields columns",
+            "edgekit.extras.base:Measurement": "check report",
             "edgekit.extras.base:TimedCell": "worker",
             "edgekit.extras.base:Sheet": "",
-            "edgekit.extras.base:LoadScenario": "",
+            "edgekit.extras.base:LoadScenario": "key time",
             "edgekit.devices.functions:on_device": "",
             "edgekit.devices.schema:Reply": "",
         },

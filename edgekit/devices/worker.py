@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
-import importlib.metadata
 import os
 import platform
 import queue
@@ -20,9 +19,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
-from importlib.util import find_spec
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from edgekit.bench.memory import process_memory
@@ -34,23 +31,14 @@ from edgekit.devices.protocol import VERSION, Message, decode, encode
 from edgekit.devices.store import Store
 from edgekit.errors import DeviceError, EdgekitError, WorkerMemoryError
 from edgekit.libraries import keep_in_the_cache
+from edgekit.registry import TABLES
 from edgekit.results.base import to_json
-from edgekit.runtime import Runner, load
+from edgekit.runtime import Runner, load, runner_class
 from edgekit.runtime.base import is_out_of_memory
 from edgekit.version import __version__
 
 if TYPE_CHECKING:
     from edgekit.bench.reference_workload import ReferenceWorkload
-
-_MODULES = {
-    "onnxruntime": ("onnxruntime", ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")),
-    "litert": ("ai_edge_litert", ("ai-edge-litert",)),
-    "tflite-runtime": ("tflite_runtime", ("tflite-runtime",)),
-    "torch": ("torch", ("torch",)),
-    "tensorflow": ("tensorflow", ("tensorflow-cpu", "tensorflow")),
-}
-"""Runtime -> module that must be there, distributions that bring it."""
-
 
 Command = Callable[[Message], Value]
 
@@ -214,19 +202,8 @@ class Worker:
 
 
 def runtimes() -> dict[str, str | None]:
-    """Versions of the runtimes installed here, None for those that are not; nothing is imported."""
-    found: dict[str, str | None] = {}
-    for name, (module, distributions) in _MODULES.items():
-        found[name] = None if find_spec(module) is None else _version(distributions)
-    return found
-
-
-def _version(distributions: Iterable[str]) -> str:
-    """Of the first of them that is installed, ``unknown`` when none is."""
-    for distribution in distributions:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            return importlib.metadata.version(distribution)
-    return "unknown"
+    """Versions of edgekit's own runtimes that are installed here, None for those that are not."""
+    return {name: runner_class(name).installed() for name in TABLES["runtimes"]}
 
 
 def peak_memory_bytes() -> int | None:

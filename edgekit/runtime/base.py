@@ -10,8 +10,11 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, ClassVar
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgekit.errors import DeviceError, EdgekitError, RuntimeMissingError, UnsupportedError, UsageError
 from edgekit.results.bench import Delegation
@@ -52,6 +55,10 @@ class Runner(Closing, ABC):
     formats: ClassVar[tuple[Format, ...]]
     package: ClassVar[str]
     """Distribution that brings the backend; its version is :attr:`version`."""
+    also: ClassVar[tuple[str, ...]] = ()
+    """Other distributions that bring the same module."""
+    module: ClassVar[str] = ""
+    """The module that is imported for it; empty where the class imports it itself."""
     extra: ClassVar[str]
     """edgekit's extra that installs it."""
     install: ClassVar[str] = ""
@@ -65,6 +72,16 @@ class Runner(Closing, ABC):
     def how_to_get(cls) -> str:
         """The command that brings the backend."""
         return cls.install or f"pip install 'edgekit[{cls.extra}]'"
+
+    @classmethod
+    def installed(cls) -> str | None:
+        """Version of the backend here, ``unknown`` where it has none; None without it. Nothing is imported."""
+        if cls.module and find_spec(cls.module.partition(".")[0]) is None:
+            return None
+        for distribution in (cls.package, *cls.also):
+            with suppress(PackageNotFoundError):
+                return version(distribution)
+        return "unknown" if cls.module else None
 
     @classmethod
     def check_request(cls, variant: str, device: str, threads: int) -> None:
@@ -223,14 +240,14 @@ class Runner(Closing, ABC):
     @property
     def version(self) -> str:
         """Version of the backend's package, ``unknown`` where it has none."""
-        try:
-            return version(self.package)
-        except PackageNotFoundError:
-            return "unknown"
+        return self.installed() or "unknown"
 
-    @abstractmethod
     def _import(self) -> None:
-        """Imports the backend's package; raise :meth:`_missing` when it is not there."""
+        """Imports the backend's :attr:`module` as ``self._library``; raises :meth:`_missing` when it is not there."""
+        try:
+            self._library: Any = import_module(self.module)
+        except ImportError as error:
+            raise self._missing(str(self.artifact.path), error) from error
 
     @abstractmethod
     def _open(self) -> tuple[Sequence[Port], Sequence[Port]]:

@@ -108,19 +108,16 @@ class OnnxRuntimeRunner(Runner):
 
     name = "onnxruntime"
     formats = (Format.ONNX,)
-    package = "onnxruntime"
+    package = module = "onnxruntime"
+    also = ("onnxruntime-gpu", "onnxruntime-openvino")
     extra = "onnx"
     variants = tuple(providers.PROVIDERS)
     on_cuda = providers.ON_CUDA
 
     def _import(self) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise self._missing(str(self.artifact.path), error) from error
-        self._library: Any = onnxruntime
+        super()._import()
         if self.variant:
-            providers.require_built(self.variant, onnxruntime, str(self.artifact.path))
+            providers.require_built(self.variant, self._library, str(self.artifact.path))
 
     @property
     def version(self) -> str:
