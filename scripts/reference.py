@@ -146,7 +146,7 @@ PLUG_INS = {
     ),
     "extras": PlugIn(
         "Extra of bench",
-        "A `BenchExtra`: what `bench` measures beside its times. Its name is its option (with dashes where it is typed) "
+        "A `BenchExtra`: what `bench` measures beside its times. Its name is its option (with dashes where typed) "
         "and its key in the entry of a cell. A `LoadScenario` in the table `scenarios` is a value of "
         "`--scenario` under which queries come at given times. What runs where the model is has `@on_device`.",
         {
