@@ -70,8 +70,8 @@ PLUG_INS = {
     ),
     "kinds": PlugIn(
         "Kind of data",
-        "A `DataKind`: how raw samples become a tensor. Its name is the `kind` of a `Dataset` and an `InputSpec`.",
-        {"edgekit.data.kind:DataKind": "", "edgekit.types:InputSpec": ""},
+        "A `DataKind`: how raw samples become a tensor. Its name is the `kind` of a `Dataset` and an `InputContract`.",
+        {"edgekit.data.kind:DataKind": "", "edgekit.types:InputContract": ""},
     ),
     "sources": PlugIn(
         "Source",
@@ -146,16 +146,15 @@ PLUG_INS = {
     ),
     "extras": PlugIn(
         "Extra of bench",
-        "A `BenchExtra`: what `bench` measures beside its times. Its name is its option (with dashes on the "
-        "command line and in recipes) and its key in the entry of a cell. A `LoadScenario` in the table "
-        "`scenarios` is a value of `--scenario` under which queries come at given times. What runs where the "
-        "model is has `@on_device`.",
+        "A `BenchExtra`: what `bench` measures beside its times. Its name is its option (with dashes where typed) "
+        "and its key in the entry of a cell. A `LoadScenario` in the table `scenarios` is a value of "
+        "`--scenario` under which queries come at given times. What runs where the model is has `@on_device`.",
         {
-            "edgekit.extras.base:BenchExtra": "check_device check_runtime fields columns",
-            "edgekit.extras.base:Measurement": "check",
+            "edgekit.extras.base:BenchExtra": "check_device check_runtime measure fields columns",
+            "edgekit.extras.base:Measurement": "check report",
             "edgekit.extras.base:TimedCell": "worker",
             "edgekit.extras.base:Sheet": "",
-            "edgekit.extras.base:LoadScenario": "",
+            "edgekit.extras.base:LoadScenario": "key time",
             "edgekit.devices.functions:on_device": "",
             "edgekit.devices.schema:Reply": "",
         },
@@ -248,14 +247,14 @@ def _plug_in(table: str, known: PlugIn, points: Mapping[str, str]) -> Iterator[s
 
 
 def outline(shown: type | Callable[..., object], methods: list[str]) -> str:
-    """The source of a class or function without the bodies; of a class its attributes, its own abstract methods
-    and ``methods``."""
+    """The source of a class or function without the bodies; of a class its attributes, the abstract methods and
+    ``methods``."""
     lines = textwrap.dedent(inspect.getsource(shown)).splitlines()
     (node,) = ast.parse("\n".join(lines)).body
     if isinstance(node, ast.FunctionDef):
         return _heading(node, lines)
     assert isinstance(node, ast.ClassDef)
-    wanted = {*methods, *(name for name in getattr(shown, "__abstractmethods__", ()) if name in vars(shown))}
+    wanted = {*methods, *getattr(shown, "__abstractmethods__", ())}
     parts: list[str | None] = [_source(lines, node, node.body[0]), ""]
     for before, item in zip(node.body, node.body[1:], strict=False):
         if isinstance(item, ast.AnnAssign) or (isinstance(item, ast.Expr) and isinstance(before, ast.AnnAssign)):

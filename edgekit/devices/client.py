@@ -287,16 +287,13 @@ class WorkerClient(Closing):
         """Nanoseconds of the fixed reference work on the device; see :mod:`edgekit.bench.reference_workload`."""
         return int(self._ask("reference").header["ns"])
 
-    def measure(
-        self, function: DeviceFunction, feed: Feed | None = None, *, timeout_s: float, **values: Any
-    ) -> Message:
-        """Runs ``function`` where the model is, on ``feed`` and ``values``: its value in the header, and arrays.
+    def measure(self, what: DeviceFunction, feed: Feed | None = None, *, timeout_s: float, **values: Any) -> Message:
+        """Runs ``what`` where the model is, on ``feed`` and ``values``: its value in the header, and arrays.
 
         ``timeout_s``: what the function itself may take; the time to answer comes on top.
         """
-        wanted, limit_s = function.reply, self._timeout_s + timeout_s
-        asked = {"name": function.name, "function": function.place}
-        return self._ask(COMMAND, feed, timeout_s=limit_s, reply=wanted, **asked, **values)
+        how: dict[str, Any] = {"timeout_s": self._timeout_s + timeout_s, "reply": what.reply, "name": what.name}
+        return self._ask(COMMAND, feed, function=what.place, **how, **values)
 
     def environment(self) -> dict[str, Any]:
         """:func:`edgekit.bench.environment.environment` of the worker."""
@@ -346,7 +343,7 @@ class WorkerClient(Closing):
             timeout_s: longest wait for the answer, from when it is waited for; None: that of the client.
             reply: what may answer, in place of the table's.
             array_bytes: what the arrays may take, whatever they are: the caller looks at them.
-            name: what messages call it, in place of ``command``.
+            name: what messages call it.
         """
         if self._ended is not None:
             raise self._ended
