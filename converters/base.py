@@ -25,7 +25,7 @@ from edgekit.bench.shapes import Shapes
 from edgekit.converters.sizes import output_shapes
 from edgekit.errors import ConversionError, UnsupportedError, UsageError
 from edgekit.source import random_note
-from edgekit.types import Array, Card, Dim, Feed, Format, InputContract, Network, Signature, TensorSpec
+from edgekit.types import Array, Card, Dim, Feed, Format, InputSpec, Network, Signature, TensorSpec
 
 if TYPE_CHECKING:
     import torch
@@ -126,7 +126,7 @@ class Capture:
         module: takes the file's inputs in order; the network's module, or that behind a change of layout.
         prefix: what stands before the network's own module names in ``module`` (empty, or ``module.``).
         signature: inputs and outputs with the file's layout and dimension names, in the module's own types.
-        contract: the I/O contract in the file's layout.
+        contract: the input spec in the file's layout.
         minimum: smallest size of a dynamic dimension that the captured program holds for, where that is not 1.
         maximum: the largest, where there is one: rows of a table of positions, for example.
         held: weights of the LSTM layers on packed sequences whose last cell state is held behind the end of each.
@@ -409,8 +409,8 @@ def _named(spec: TensorSpec, flip: bool, axes: Mapping[int, str]) -> tuple[Dim, 
 
 
 def _flip_contract(
-    contract: Mapping[str, InputContract], signature: Signature, flipped: tuple[bool, ...]
-) -> dict[str, InputContract]:
+    contract: Mapping[str, InputSpec], signature: Signature, flipped: tuple[bool, ...]
+) -> dict[str, InputSpec]:
     turned = {spec.name for spec, flip in zip(signature.inputs, flipped, strict=True) if flip}
     return {
         name: replace(rule, layout="NHWC") if name in turned and rule.kind == "image" else rule

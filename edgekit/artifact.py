@@ -1,9 +1,9 @@
 """Model files: open, check, read and write the card inside them.
 
 Every format is handled as bytes, without onnx, TensorFlow or torch, so that a board can do all of it:
-ONNX ``metadata_props`` (:mod:`edgekit.wire_onnx`), a TFLite metadata buffer (:mod:`edgekit.wire_tflite`), a member
-``extra/edgekit`` of a ``.pt2`` archive (:mod:`edgekit.wire_pt2`), a file ``assets.extra/edgekit.json`` of a SavedModel
-folder.
+ONNX ``metadata_props`` (:mod:`edgekit.protobuf_reader`), a TFLite metadata buffer (:mod:`edgekit.flatbuffer_reader`), a
+member ``extra/edgekit`` of a ``.pt2`` archive (:mod:`edgekit.pt2_reader`), a file ``assets.extra/edgekit.json`` of a
+SavedModel folder.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from edgekit import wire_onnx, wire_pt2, wire_tflite
-from edgekit.cardfile import card_from_json, card_to_json, decode_card, encode_card, library_versions
+from edgekit import flatbuffer_reader, protobuf_reader, pt2_reader
 from edgekit.errors import InputError, LimitError, ModelError, UsageError
 from edgekit.inputs import open_regular, read_regular, require_regular_inside
 from edgekit.limits import check
+from edgekit.model_metadata import card_from_json, card_to_json, decode_card, encode_card, library_versions
 from edgekit.outputs import publishing
 from edgekit.reading import reading
 from edgekit.tables import index_bounds
-from edgekit.types import Artifact, Card, Format, InputContract
+from edgekit.types import Artifact, Card, Format, InputSpec
 
 __all__ = [
     "CARD_KEY",
@@ -68,9 +68,9 @@ def open_artifact(path: str | Path) -> Artifact:
         )
     try:
         if wanted is Format.ONNX:
-            wire_onnx.check(data)
+            protobuf_reader.check(data)
         elif wanted is Format.TFLITE:
-            wire_tflite.check(data)
+            flatbuffer_reader.check(data)
         elif found is not Format.PT2:
             raise ModelError("not a .pt2 archive (torch.export.save writes one): it is not a zip file, or cut short")
         return Artifact(file, wanted, _card_in(wanted, data))
@@ -85,7 +85,7 @@ def read_card(path: str | Path) -> Card | None:
     return open_artifact(path).card
 
 
-def contract_of(artifact: Artifact) -> dict[str, InputContract]:
+def contract_of(artifact: Artifact) -> dict[str, InputSpec]:
     """How raw samples become the inputs of a file: what its card says, and for integers that are looked up in a
     constant table how many rows that has (``below``).
 
@@ -96,7 +96,7 @@ def contract_of(artifact: Artifact) -> dict[str, InputContract]:
     with reading(artifact.path, ModelError, f"a graph of {artifact.format}"):
         bounds = {} if artifact.path.is_dir() else index_bounds(artifact.path.read_bytes(), artifact.format)
     for name, rows in bounds.items():
-        rule = contract.get(name, InputContract())
+        rule = contract.get(name, InputSpec())
         if rule.kind == "array" and "most" not in rule.params:
             contract[name] = replace(rule, params={**rule.params, "below": rows})
     return contract
@@ -121,9 +121,9 @@ def write_card(source: Path, card: Card, target: Path | None = None) -> Artifact
         return Artifact(source, artifact.format, card)
     with publishing(place) as temporary:
         if artifact.format is Format.PT2:
-            wire_pt2.write_metadata(source, temporary, payload)
+            pt2_reader.write_metadata(source, temporary, payload)
         else:
-            wire = wire_onnx if artifact.format is Format.ONNX else wire_tflite
+            wire = protobuf_reader if artifact.format is Format.ONNX else flatbuffer_reader
             temporary.write_bytes(wire.with_metadata(_read(source)[1], CARD_KEY, payload))
     return Artifact(place, artifact.format, card)
 
@@ -221,7 +221,7 @@ def _open_folder(folder: Path) -> Artifact:
 
 def onnx_external_data(path: str | Path) -> list[str]:
     """Where an ONNX file says its external tensors lie, as written in the file."""
-    return wire_onnx.external_locations(read_regular(path, ModelError, _WANTED, "MODEL_BYTES"))
+    return protobuf_reader.external_locations(read_regular(path, ModelError, _WANTED, "MODEL_BYTES"))
 
 
 def onnx_parts(path: str | Path) -> dict[str, Path]:
@@ -275,12 +275,12 @@ def _format_of(file: Path, head: bytes) -> Format:
 
 
 def _sniff(data: bytes) -> Format | None:
-    if data[4:8] == wire_tflite.IDENTIFIER:
+    if data[4:8] == flatbuffer_reader.IDENTIFIER:
         return Format.TFLITE
     if data[:4] == b"PK\x03\x04":
         return Format.PT2
     try:
-        wire_onnx.check(data)
+        protobuf_reader.check(data)
     except ModelError:
         return None
     return Format.ONNX
@@ -291,6 +291,6 @@ def _describe(found: Format) -> str:
 
 
 def _card_in(format_: Format, data: bytes) -> Card | None:
-    wire = {Format.ONNX: wire_onnx, Format.TFLITE: wire_tflite, Format.PT2: wire_pt2}[format_]
+    wire = {Format.ONNX: protobuf_reader, Format.TFLITE: flatbuffer_reader, Format.PT2: pt2_reader}[format_]
     payload = wire.metadata(data).get(CARD_KEY)
     return None if payload is None else decode_card(payload)

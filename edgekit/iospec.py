@@ -23,7 +23,7 @@ from typing import Any
 from edgekit.documents import parse_toml, typed
 from edgekit.errors import DataError, UsageError
 from edgekit.inputs import read_regular
-from edgekit.types import Card, InputContract, Task, TensorSpec
+from edgekit.types import Card, InputSpec, Task, TensorSpec
 
 KINDS = ("image", "table", "audio", "text", "series", "array")
 LAYOUTS = ("NCHW", "NHWC", "NHW")
@@ -50,7 +50,7 @@ _BYTES = 1 / 255
 
 @dataclass(frozen=True, slots=True)
 class InputFields:
-    """What is said of one input; see :class:`edgekit.types.InputContract`, whose fields these become.
+    """What is said of one input; see :class:`edgekit.types.InputSpec`, whose fields these become.
 
     Attributes:
         kind: one of :data:`KINDS`; ``image`` without it for an input of rank 4.
@@ -124,7 +124,7 @@ class IoSpec:
             return card
         return replace(card, contract={**card.contract, **self._contracts(card)}, task=self._task(card))
 
-    def _contracts(self, card: Card) -> dict[str, InputContract]:
+    def _contracts(self, card: Card) -> dict[str, InputSpec]:
         specs = {spec.name: spec for spec in card.signature.inputs}
         unknown = [name for name in self.inputs if name not in specs]
         if unknown:
@@ -265,7 +265,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
     return names
 
 
-def _contract(spec: TensorSpec, said: InputFields) -> InputContract:
+def _contract(spec: TensorSpec, said: InputFields) -> InputSpec:
     """The contract of the input ``spec``.
 
     Raises:
@@ -279,9 +279,7 @@ def _contract(spec: TensorSpec, said: InputFields) -> InputContract:
         last = spec.shape[-1] if spec.shape else 1
         columns = last if isinstance(last, int) else len(said.mean or said.std) or 1
         mean, std = (_wide(name, values, columns, spec) for name, values in (("mean", said.mean), ("std", said.std)))
-        return InputContract(
-            kind, "", None, 0, 1.0 if said.scale is None else said.scale, mean, std, tuple(said.columns)
-        )
+        return InputSpec(kind, "", None, 0, 1.0 if said.scale is None else said.scale, mean, std, tuple(said.columns))
     layout = said.layout or _layout(spec)
     if len(spec.shape) != (3 if layout == "NHW" else 4):
         raise UsageError(f"an image in the layout {layout} has {len(layout)} axes, the input is {spec}")
@@ -311,7 +309,7 @@ def _contract(spec: TensorSpec, said: InputFields) -> InputContract:
     real = spec.dtype.startswith("float")
     scale = said.scale if said.scale is not None else _BYTES if real else 1.0
     mean, std = (_wide(name, values, channels, spec) for name, values in (("mean", said.mean), ("std", said.std)))
-    return InputContract("image", layout, fixed or said.size, channels, scale, mean, std, params=params)
+    return InputSpec("image", layout, fixed or said.size, channels, scale, mean, std, params=params)
 
 
 def _check(said: InputFields, kind: str, spec: TensorSpec) -> None:

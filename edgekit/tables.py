@@ -1,7 +1,7 @@
 """Which integer inputs of a model file are rows of a constant table, and how many rows that has.
 
-Read from the bytes (:mod:`edgekit.wire_onnx`, :mod:`edgekit.wire_tflite`), so that a board can do it: an index beyond
-the table is refused by some runtimes, and read from foreign memory by others.
+Read from the bytes (:mod:`edgekit.protobuf_reader`, :mod:`edgekit.flatbuffer_reader`), so that a board can do it: an
+index beyond the table is refused by some runtimes, and read from foreign memory by others.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from edgekit import wire_onnx, wire_tflite
+from edgekit import flatbuffer_reader, protobuf_reader
 from edgekit.errors import ModelError
 from edgekit.graph import ops
 from edgekit.graph.ops import Family, Trait
@@ -66,10 +66,10 @@ def _onnx(data: bytes) -> tuple[list[_Node], dict[str, Shape], dict[str, str]]:
     nodes: list[_Node] = []
     tables: dict[str, Shape] = {}
     inputs: list[str] = []
-    for graph, _, _, start, end in wire_onnx.fields(data):
+    for graph, _, _, start, end in protobuf_reader.fields(data):
         if graph != 7:
             continue
-        for number, _, _, begin, close in wire_onnx.fields(data, start, end):
+        for number, _, _, begin, close in protobuf_reader.fields(data, start, end):
             if number == 1:
                 node, constant = _onnx_node(data, begin, close)
                 nodes.append(node)
@@ -89,15 +89,15 @@ def _onnx_node(data: bytes, begin: int, close: int) -> tuple[_Node, Shape | None
     """
     texts: dict[int, list[str]] = {1: [], 2: [], 4: []}
     axis, constant = 0, None
-    for number, _, _, start, end in wire_onnx.fields(data, begin, close):
+    for number, _, _, start, end in protobuf_reader.fields(data, begin, close):
         if number in texts:
             texts[number].append(data[start:end].decode("utf-8", "replace"))
         if number != 5:
             continue
         name = _text(data, start, end, 1)
-        for inner, _, _, at, stop in wire_onnx.fields(data, start, end):
+        for inner, _, _, at, stop in protobuf_reader.fields(data, start, end):
             if inner == 3 and name in ("axis", "gather_axis"):
-                axis = wire_onnx.signed(data, at, stop)[0]
+                axis = protobuf_reader.signed(data, at, stop)[0]
             elif inner == 5 and name == "value" and texts[4] == ["Constant"]:
                 constant = _onnx_tensor(data, at, stop)[1]
     return _Node("".join(texts[4]), tuple(texts[1]), tuple(texts[2]), axis), constant
@@ -106,29 +106,29 @@ def _onnx_node(data: bytes, begin: int, close: int) -> tuple[_Node, Shape | None
 def _onnx_tensor(data: bytes, begin: int, close: int) -> tuple[str, Shape]:
     """Name and shape. Source: ``TensorProto`` dims 1 (one number a field, or all in one), name 8."""
     shape: list[int] = []
-    for number, _, _, start, end in wire_onnx.fields(data, begin, close):
+    for number, _, _, start, end in protobuf_reader.fields(data, begin, close):
         while number == 1 and start < end:
-            size, start = wire_onnx.signed(data, start, end)
+            size, start = protobuf_reader.signed(data, start, end)
             shape.append(size)
     return _text(data, begin, close, 8), tuple(shape)
 
 
 def _text(data: bytes, begin: int, close: int, wanted: int) -> str:
-    found = (data[b:c] for number, _, _, b, c in wire_onnx.fields(data, begin, close) if number == wanted)
+    found = (data[b:c] for number, _, _, b, c in protobuf_reader.fields(data, begin, close) if number == wanted)
     return next(found, b"").decode("utf-8", "replace")
 
 
 def _tflite(data: bytes) -> tuple[list[_Node], dict[str, Shape], dict[str, str]]:
-    graphs = wire_tflite.graphs(data)
+    graphs = flatbuffer_reader.graphs(data)
     if not graphs:
         raise ModelError("the TFLite file has no graph")
     main = graphs[0]
     nodes = [_tflite_node(op, ops.tflite_names().get(op.code, "")) for op in main.operators]
     tables = {str(number): tensor.shape for number, tensor in enumerate(main.tensors) if tensor.constant}
-    return nodes, tables, {str(number): name for number, name in wire_tflite.input_names(data).items()}
+    return nodes, tables, {str(number): name for number, name in flatbuffer_reader.input_names(data).items()}
 
 
-def _tflite_node(operator: wire_tflite.GraphOperator, kind: str) -> _Node:
+def _tflite_node(operator: flatbuffer_reader.GraphOperator, kind: str) -> _Node:
     """Source: ``GatherOptions`` axis 0; other operators look up along the first axis."""
     axis = operator.options[0] if kind == "GATHER" and operator.options else 0
     axis -= (1 << 32) if axis >> 31 else 0

@@ -102,12 +102,12 @@ class Signature:
 
 
 @dataclass(frozen=True, slots=True)
-class InputContract:
+class InputSpec:
     """How one raw sample becomes one input tensor: ``(raw * scale - mean) / std``, laid out as ``layout``.
 
     Attributes:
         kind: ``image`` (raw: uint8, height x width x channels), ``table`` (raw: float, columns), ``audio`` (raw: a
-            :class:`~edgekit.data.wav.Waveform`, or float samples at the contract's rate), ``text`` (raw: a string),
+            :class:`~edgekit.data.wav.Waveform`, or float samples at the spec's rate), ``text`` (raw: a string),
             ``series`` (raw: float, time x columns) or ``array`` (raw is the tensor itself; nothing is applied). Each
             kind is one module of :mod:`edgekit.data`.
         layout: ``NCHW`` or ``NHWC`` for images, ``NHW`` for images read row by row (batch, height, width x channels),
@@ -143,6 +143,22 @@ class InputContract:
         told += [f"mean {_short(self.mean)}, std {_short(self.std)}"] if self.mean or self.std else []
         told += [f"{key} {value}" for key, value in self.params.items() if isinstance(value, int | float)]
         return ", ".join(told)
+
+    def formula(self) -> str:
+        """How a raw sample becomes the tensor, for people: ``image of 32 x 32 in RGB, laid out as NCHW:
+        (pixel / 255 - mean) / std, mean 0.5, std 0.25``."""
+        if self.kind != "image":
+            return str(self)
+        order = "grey" if self.channels == 1 else str(self.params.get("color", "RGB"))
+        size = f" of {self.size[0]} x {self.size[1]} (height x width)" if self.size else ""
+        shorter = self.params.get("shorter")
+        way = f", the shorter side resized to {shorter} and the centre cut out" if shorter else ""
+        value = "pixel" if self.scale == 1 else f"pixel * {self.scale:.6g}"
+        value = "pixel / 255" if abs(self.scale * 255 - 1) < 1e-6 else value
+        if self.mean or self.std:
+            means, stds = _short(self.mean) or "0", _short(self.std) or "1"
+            value = f"({value} - mean) / std, mean {means}, std {stds}"
+        return f"image{size} in {order}, laid out as {self.layout}{way}: {value}"
 
 
 def _short(values: tuple[float, ...]) -> str:
@@ -266,7 +282,7 @@ class Card:
     family: str
     task: Task
     signature: Signature
-    contract: Mapping[str, InputContract] = field(default_factory=dict)
+    contract: Mapping[str, InputSpec] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
     source_sha256: str = ""
@@ -317,11 +333,17 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class PassResult:
-    """What a pass made. ``notes`` says in words what was not honoured, and why."""
+    """What a pass made.
+
+    Attributes:
+        notes: what was not honoured, and why.
+        left_in_float: of quantization: operator, or type of operators -> why the pass left it in float.
+    """
 
     model: Network | Artifact
     changed: bool
     notes: tuple[str, ...] = ()
+    left_in_float: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from edgekit.models.resume import RunState
 from edgekit.models.samples import decoded
 from edgekit.models.training import Average, Progress, check_options, identity, open_fabric
 from edgekit.results.train import Fit
-from edgekit.types import InputContract, Network
+from edgekit.types import InputSpec, Network
 
 log = logging.getLogger("edgekit")
 BETA2 = 0.999
@@ -129,7 +129,7 @@ class _Images:
         self.latent = int(network.signature.inputs[0].resolved()[1])
         self.low, self.high = map(float, params["range"])
         self.channels = int(params["channels"])
-        contract = InputContract("image", "NHWC", self.size, self.channels)
+        contract = InputSpec("image", "NHWC", self.size, self.channels)
         self.pixels = torch.from_numpy(decoded(data.arrays["image"], contract))
         self.pad = padding_for(options.augment, self.size[0])
         self.flip = options.augment == "crop-flip"

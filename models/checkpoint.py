@@ -20,9 +20,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from edgekit.cardfile import decode_card, encode_card
 from edgekit.errors import InputError, ModelError, SourceError
 from edgekit.inputs import require_regular
+from edgekit.model_metadata import decode_card, encode_card
 from edgekit.models.fit import fit_shapes
 from edgekit.models.rebuild import build_from_card
 from edgekit.models.skipped import skip_blocks

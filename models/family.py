@@ -15,7 +15,7 @@ from edgekit import registry
 from edgekit.data import Dataset, audio, series
 from edgekit.data.text import text_contract
 from edgekit.errors import DataError, SourceError
-from edgekit.types import Card, InputContract, Network, Signature, Task, TensorSpec
+from edgekit.types import Card, InputSpec, Network, Signature, Task, TensorSpec
 
 WEIGHTS = Path(__file__).parent / "weights"
 RECIPES = Path(__file__).parent / "recipes"
@@ -67,7 +67,7 @@ class Hyperparameters:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What follows from the data: the shape of the network, its I/O contract, and what its output means.
+    """What follows from the data: the shape of the network, its input spec, and what its output means.
 
     Attributes:
         builder: keyword arguments of the family's builder.
@@ -77,7 +77,7 @@ class Fitted:
     """
 
     builder: Mapping[str, Any]
-    contract: InputContract
+    contract: InputSpec
     task: Task
     input: TensorSpec
     output: TensorSpec
@@ -159,7 +159,7 @@ def new_network(name: str, data: Dataset, overrides: Mapping[str, Any] | None = 
     return Network(kin.build(**builder).eval(), {fitted.input.name: zeros}, card)
 
 
-def classifier(data: Dataset, contract: InputContract, builder: Mapping[str, Any]) -> Fitted:
+def classifier(data: Dataset, contract: InputSpec, builder: Mapping[str, Any]) -> Fitted:
     """A classifier of ``data``'s classes: one input called like its kind, one output ``logits``, batch 1.
 
     Raises:
@@ -188,7 +188,7 @@ def require_labels(data: Dataset) -> None:
         )
 
 
-def input_shape(contract: InputContract) -> tuple[int, ...]:
+def input_shape(contract: InputSpec) -> tuple[int, ...]:
     """The input shape at batch 1: (1, channels, height, width), (1, height, width x channels), (1, frames, bands),
     (1, history, columns) or (1, columns)."""
     if contract.kind == "image" and contract.size is not None:
@@ -205,8 +205,8 @@ def input_shape(contract: InputContract) -> tuple[int, ...]:
     return (1, len(contract.mean))
 
 
-def measure_contract(data: Dataset, size: tuple[int, int] | None = None) -> InputContract:
-    """Mean and standard deviation of the samples, per channel, column or band, as an I/O contract (NCHW for images).
+def measure_contract(data: Dataset, size: tuple[int, int] | None = None) -> InputSpec:
+    """Mean and standard deviation of the samples, per channel, column or band, as an input spec (NCHW for images).
 
     ``size``: height and width the images are brought to; the first image's own where it is None. Of audio: frames and
     bands; see :func:`edgekit.data.audio.measure`.
@@ -220,7 +220,7 @@ def measure_contract(data: Dataset, size: tuple[int, int] | None = None) -> Inpu
     if data.kind == "table":
         rows = np.asarray(data.arrays["table"], np.float64)
         std = rows.std(0)
-        return InputContract(
+        return InputSpec(
             "table", mean=_rounded(rows.mean(0)), std=_rounded(np.where(std > 0, std, 1.0)), columns=data.columns
         )
     images = data.arrays["image"]
@@ -234,9 +234,7 @@ def measure_contract(data: Dataset, size: tuple[int, int] | None = None) -> Inpu
     variance = sum(((f - mean) ** 2).sum(0) for f in flat) / count
     std = np.sqrt(np.maximum(variance, 1e-6))
     height, width = size or first.shape[:2]
-    return InputContract(
-        "image", "NCHW", (int(height), int(width)), int(channels), 1 / 255, _rounded(mean), _rounded(std)
-    )
+    return InputSpec("image", "NCHW", (int(height), int(width)), int(channels), 1 / 255, _rounded(mean), _rounded(std))
 
 
 def _rounded(values: Any) -> tuple[float, ...]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from edgekit.data import Dataset
 from edgekit.errors import DataError
 from edgekit.models.family import Family, Fitted, Hyperparameters
-from edgekit.types import InputContract, Task, TensorSpec
+from edgekit.types import InputSpec, Task, TensorSpec
 
 Model = TypeVar("Model", bound=nn.Module)
 SIZE = 32
@@ -113,7 +113,7 @@ def _fit(data: Dataset) -> Fitted:
     width = 32 if channels == 1 else 64
     return Fitted(
         {"latent": LATENT, "channels": channels, "width": width, "size": SIZE},
-        InputContract("noise"),
+        InputSpec("noise"),
         Task(
             "generation",
             metric="frechet",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from edgekit.data import Dataset
 from edgekit.errors import DataError
 from edgekit.models.family import Family, Fitted, Hyperparameters, classifier, input_shape, measure_contract
-from edgekit.types import InputContract, Task, TensorSpec
+from edgekit.types import InputSpec, Task, TensorSpec
 
 CELLS: Mapping[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 POOLINGS = ("last", "mean")
@@ -148,7 +148,7 @@ def _fit(data: Dataset) -> Fitted:
     return replace(fitted, builder=builder)
 
 
-def forecaster(data: Dataset, contract: InputContract) -> Fitted:
+def forecaster(data: Dataset, contract: InputSpec) -> Fitted:
     """What follows from a series: a forecast of its target in standardised units, as a change from the last value.
 
     Raises:

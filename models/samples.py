@@ -17,7 +17,7 @@ from edgekit.data.preprocess import apply_contract, arranged
 from edgekit.models.augment import crop_and_flip, padded, padding_for, shifted, words_dropped
 from edgekit.models.family import Hyperparameters
 from edgekit.models.objective import objective
-from edgekit.types import Array, InputContract, Network
+from edgekit.types import Array, InputSpec, Network
 
 MAX_VALIDATION = 2000
 MOST_DELAY = 0.2
@@ -31,7 +31,7 @@ class TrainingSamples:
 
     def __init__(self, network: Network, data: Dataset, options: Hyperparameters) -> None:
         self.spec, self.label = network.signature.inputs[0], data.label
-        (name, contract), *_ = network.card.contract.items() or [("", InputContract())]
+        (name, contract), *_ = network.card.contract.items() or [("", InputSpec())]
         self.objective = objective(network.task.kind)
         share = min(options.validation, MAX_VALIDATION / len(data))
         self.kept, self.held = kept_and_held(data, share, options.seed)
@@ -39,7 +39,7 @@ class TrainingSamples:
         self.targets = self.objective.targets(data, network)
         if self.image:
             assert contract.size is not None
-            raw_contract = InputContract("image", "NHWC", contract.size, contract.channels)
+            raw_contract = InputSpec("image", "NHWC", contract.size, contract.channels)
             pixels = decoded(data.arrays["image"], raw_contract)
             self.augment = _augmentation(options.augment, contract.channels)
             self.size = contract.size
@@ -122,8 +122,8 @@ def kept_and_held(data: Dataset, share: float, seed: int) -> tuple[Array, Array]
     return every[: len(data) - last], every[len(data) - last :]
 
 
-def decoded(images: Any, contract: InputContract) -> Any:
-    """Every image as uint8 (N, H, W, C) of the contract's size, decoded once."""
+def decoded(images: Any, contract: InputSpec) -> Any:
+    """Every image as uint8 (N, H, W, C) of the spec's size, decoded once."""
     return np.asarray(apply_contract(images, contract, "float32").astype(np.uint8), order="C")
 
 

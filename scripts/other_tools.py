@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgekit.wire_tflite import without_prefix
+from edgekit.flatbuffer_reader import without_prefix
 
 Feeds = Sequence[Any]
 """Calibration samples: dicts of arrays by input name."""

@@ -25,7 +25,7 @@ from torch.nn.utils import rnn
 
 from edgekit.converters.sizes import dim_names, named_size
 from edgekit.errors import UnsupportedError
-from edgekit.types import InputContract, TensorSpec
+from edgekit.types import InputSpec, TensorSpec
 
 if TYPE_CHECKING:
     from edgekit.converters.recurrent.cell_state import Hold
@@ -329,18 +329,18 @@ def _origin(node: fx.Node) -> fx.Node:
 
 
 def contracts(program: ExportedProgram, inputs: tuple[TensorSpec, ...], found: Mapping[str, Lengths]) -> dict[str, Any]:
-    """The I/O contract of the inputs that hold lengths, by name; of dynamic ones with the name of their dimension."""
+    """The input spec of the inputs that hold lengths, by name; of dynamic ones with the name of their dimension."""
     names, made = dim_names(program, inputs), {}
     for spec, given in zip(inputs, program.graph_signature.user_inputs, strict=True):
         if str(given) in found:
             lengths = found[str(given)]
             most = named_size(lengths.most, names)
             params = {"most": most, "sorted": lengths.descending, "longest": lengths.longest}
-            made[spec.name] = InputContract(params=params)
+            made[spec.name] = InputSpec(params=params)
     return made
 
 
-def length_notes(contract: Mapping[str, InputContract], held: Iterable[str]) -> Iterator[str]:
+def length_notes(contract: Mapping[str, InputSpec], held: Iterable[str]) -> Iterator[str]:
     """What a user of packed sequences has to know about the inputs that hold their lengths, and about the weights."""
     for name, rule in contract.items():
         if "most" in rule.params:

@@ -76,7 +76,7 @@ def _array(stream: IO[bytes], size: int, subject: object) -> Array:
     if dtype.hasobject:
         raise DataError(f"{subject} holds Python objects, which are pickles and can run code; save plain numbers")
     if dtype.fields or dtype.subdtype:
-        raise DataError(f"{subject} is of {dtype}, only plain numbers are read; save each field as an array")
+        raise DataError(f"{subject} is of the type {dtype}; only plain numbers are read: save each field as an array")
     if min(shape, default=0) < 0:
         raise DataError(f"{subject} has the shape {shape}; sizes are 0 or more")
     wanted = math.prod(shape) * dtype.itemsize

@@ -1,7 +1,7 @@
 """The ``audio`` kind: recordings become normalised log-mel features of a fixed number of frames; and ``audio:DIR``.
 
 A raw sample is a :class:`~edgekit.data.wav.Waveform`, which knows its rate; a bare float array is taken to have the
-contract's. The contract (``InputContract.params``) holds the features (:class:`~edgekit.data.logmel.LogMel`) and
+contract's. The contract (``InputSpec.params``) holds the features (:class:`~edgekit.data.logmel.LogMel`) and
 
 - ``frames``: of the input tensor (1, frames, bands);
 - ``level``: ``peak``, what is taken of a recording is made as loud as it can be (largest sample 1), or ``as is``;
@@ -30,7 +30,7 @@ from edgekit.data.logmel import LogMel, from_params, log_mel, speech
 from edgekit.data.resample import resample
 from edgekit.data.wav import Waveform, read_wav
 from edgekit.errors import DataError
-from edgekit.types import Array, InputContract
+from edgekit.types import Array, InputSpec
 
 log = logging.getLogger("edgekit")
 SUFFIXES = (".wav", ".wave")
@@ -43,7 +43,7 @@ _REMARKED = 32
 """Recordings of a data set that are looked at for what there is to say about them."""
 
 
-def encode(raw: Sequence[Array] | Array, contract: InputContract) -> Array:
+def encode(raw: Sequence[Array] | Array, contract: InputSpec) -> Array:
     """N recordings -> float32 (N, frames, bands).
 
     Raises:
@@ -103,14 +103,14 @@ def as_waveform(sample: Any, rate: int) -> Waveform:
     return Waveform(array.astype(np.float32), rate)
 
 
-def _frames(contract: InputContract) -> int:
+def _frames(contract: InputSpec) -> int:
     frames = contract.params.get("frames")
     if not isinstance(frames, int) or frames < 1:
-        raise DataError(f"the model's contract for audio has {frames!r} frames; 1 or more were expected")
+        raise DataError(f"the model's audio spec has {frames!r} frames; 1 or more were expected")
     return frames
 
 
-def remarks(raw: Sequence[Array] | Array, contract: InputContract) -> tuple[str, ...]:
+def remarks(raw: Sequence[Array] | Array, contract: InputSpec) -> tuple[str, ...]:
     """What the user should know: channels that are mixed, another rate, a recording that is cut, silence.
 
     Of a data set, the first recordings are looked at.
@@ -134,8 +134,8 @@ def remarks(raw: Sequence[Array] | Array, contract: InputContract) -> tuple[str,
     return tuple(said)
 
 
-def measure(data: Dataset, size: tuple[int, int] | None = None) -> InputContract:
-    """The contract that training samples imply: the commonest rate, features for speech, their mean and deviation.
+def measure(data: Dataset, size: tuple[int, int] | None = None) -> InputSpec:
+    """The spec that training samples imply: the commonest rate, features for speech, their mean and deviation.
 
     Args:
         data: recordings; at most :data:`MEASURED` of them are looked at.
@@ -171,7 +171,7 @@ def measure(data: Dataset, size: tuple[int, int] | None = None) -> InputContract
     std = rows.std(0)
     mean, deviation = _rounded(rows.mean(0)), _rounded(np.where(std > 1e-6, std, 1.0))
     params = {**features.params(), "mel": "htk", "frames": frames, "level": "peak", "pad": "front"}
-    return InputContract("audio", mean=mean, std=deviation, params=params)
+    return InputSpec("audio", mean=mean, std=deviation, params=params)
 
 
 def _rounded(values: Array) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgekit.errors import DataError
-from edgekit.types import Array, InputContract
+from edgekit.types import Array, InputSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,29 +16,29 @@ class DataKind:
     """One entry of the registry's table ``kinds``.
 
     Attributes:
-        encode: raw samples (first axis = sample) and the contract -> one model-ready batch, without the dtype cast.
+        encode: raw samples (first axis = sample) and the spec -> one model-ready batch, without the dtype cast.
         read: what the user gave for one input (a path, a sentence) -> one raw sample.
         suffixes: file suffixes by which an input is recognised where the model has no contract.
         columns: the names of the columns of one input, where its file gives them (the path -> names, or none).
-        arrange: samples, the names of their columns and the contract -> samples with the contract's columns, in its
+        arrange: samples, the names of their columns and the spec -> samples with the spec's columns, in its
             order.
-        remarks: raw samples and the contract -> what the user should know about them (words that are not known, a text
+        remarks: raw samples and the spec -> what the user should know about them (words that are not known, a text
             that is cut), one line each.
     """
 
-    encode: Callable[[Sequence[Array] | Array, InputContract], Array]
+    encode: Callable[[Sequence[Array] | Array, InputSpec], Array]
     read: Callable[[str], Array]
     suffixes: tuple[str, ...] = ()
     columns: Callable[[str], tuple[str, ...]] | None = None
-    arrange: Callable[[Sequence[Array] | Array, tuple[str, ...], InputContract], Sequence[Array] | Array] | None = None
-    remarks: Callable[[Sequence[Array] | Array, InputContract], tuple[str, ...]] | None = None
+    arrange: Callable[[Sequence[Array] | Array, tuple[str, ...], InputSpec], Sequence[Array] | Array] | None = None
+    remarks: Callable[[Sequence[Array] | Array, InputSpec], tuple[str, ...]] | None = None
 
 
-def affine(contract: InputContract, width: int) -> tuple[Array, Array]:
+def affine(contract: InputSpec, width: int) -> tuple[Array, Array]:
     """``(factor, offset)``, float32 of length ``width``, with model value = raw * factor + offset.
 
     Raises:
-        DataError: the contract has another number of channels or columns than the raw samples.
+        DataError: the spec has another number of channels or columns than the raw samples.
     """
     mean = np.asarray(contract.mean or (0.0,) * width, np.float64)
     std = np.asarray(contract.std or (1.0,) * width, np.float64)

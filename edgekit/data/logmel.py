@@ -22,7 +22,7 @@ from edgekit.types import Array
 
 @dataclass(frozen=True, slots=True)
 class LogMel:
-    """How a waveform becomes features; all of it stands in ``InputContract.params`` under the same names.
+    """How a waveform becomes features; all of it stands in ``InputSpec.params`` under the same names.
 
     Attributes:
         rate: samples a second of the waveform.
@@ -92,10 +92,10 @@ def from_params(params: Mapping[str, Any]) -> LogMel:
         return LogMel(rate, window, hop, n_fft, bands, fmin, fmax, floor)
     except KeyError as error:
         raise DataError(
-            f"the model's contract for audio lacks {error.args[0]!r}; it needs {', '.join(names)} and frames"
+            f"the model's audio spec lacks {error.args[0]!r}; it needs {', '.join(names)} and frames"
         ) from error
     except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"the model's contract for audio is not valid: {error}") from error
+        raise DataError(f"the model's audio spec is not valid: {error}") from error
 
 
 def hz_to_mel(hz: Array | float) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 from edgekit.data.kind import DataKind
 from edgekit.errors import DataError
 from edgekit.limits import check
-from edgekit.types import Array, InputContract
+from edgekit.types import Array, InputSpec
 
 COUNT = 64
 """Samples where the user does not say how many: a grid of eight by eight."""
@@ -62,7 +62,7 @@ def spelled(given: str) -> tuple[int, int] | None:
     return count, int(match[2] or 0)
 
 
-def encode(raw: Sequence[Array] | Array, contract: InputContract) -> Array:
+def encode(raw: Sequence[Array] | Array, contract: InputSpec) -> Array:
     """Noise is fed as it is."""
     return np.stack([np.asarray(row) for row in raw])
 

@@ -1,4 +1,4 @@
-"""The ``image`` kind: pixels become normalised tensors of the contract's size and layout."""
+"""The ``image`` kind: pixels become normalised tensors of the spec's size and layout."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from edgekit.data.images import SUFFIXES, decode
 from edgekit.data.kind import DataKind, affine
 from edgekit.errors import DataError
 from edgekit.limits import check
-from edgekit.types import Array, InputContract
+from edgekit.types import Array, InputSpec
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
-def encode(raw: Sequence[Array] | Array, contract: InputContract) -> Array:
+def encode(raw: Sequence[Array] | Array, contract: InputSpec) -> Array:
     """uint8 images, height x width x channels each -> float32 (N, C, H, W), (N, H, W, C) or (N, H, W * C)."""
     pixels = _as_images(raw, contract)
     factor, offset = affine(contract, pixels.shape[-1])
@@ -32,18 +32,18 @@ def encode(raw: Sequence[Array] | Array, contract: InputContract) -> Array:
     return batch
 
 
-def _as_images(raw: Sequence[Array] | Array, contract: InputContract) -> Array:
-    """uint8 (N, height, width, channels) of the contract's size and channels."""
+def _as_images(raw: Sequence[Array] | Array, contract: InputSpec) -> Array:
+    """uint8 (N, height, width, channels) of the spec's size and channels."""
     if isinstance(raw, np.ndarray) and raw.ndim == 4 and _fits(raw[0], contract):
         return raw
     return np.stack([_fit_image(np.asarray(image), contract) for image in raw])
 
 
-def _fits(image: Array, contract: InputContract) -> bool:
+def _fits(image: Array, contract: InputSpec) -> bool:
     return (contract.size in (None, image.shape[:2])) and contract.channels in (0, image.shape[-1])
 
 
-def _fit_image(image: Array, contract: InputContract) -> Array:
+def _fit_image(image: Array, contract: InputSpec) -> Array:
     if image.ndim != 3 or image.shape[-1] not in (1, 3):
         raise DataError(f"an image is height x width x 1 or 3, got shape {image.shape}")
     if _fits(image, contract):
@@ -71,7 +71,7 @@ def _resized(picture: Image.Image, size: tuple[int, int], params: Mapping[str, A
     ``shorter``: what the shorter side is resized to, the proportions kept; ``resize``: height and width to resize to.
 
     Raises:
-        DataError: the contract names an interpolation that Pillow has not.
+        DataError: the spec names an interpolation that Pillow has not.
         LimitError: what is resized before the centre is cut out has too many pixels, as a narrow strip may have.
     """
     from PIL import Image
@@ -94,7 +94,7 @@ def _resized(picture: Image.Image, size: tuple[int, int], params: Mapping[str, A
     return picture.crop((left, top, left + size[1], top + size[0]))
 
 
-def fit_mask(mask: Array, size: tuple[int, ...], contract: InputContract | None) -> Array:
+def fit_mask(mask: Array, size: tuple[int, ...], contract: InputSpec | None) -> Array:
     """An index mask (height, width) as its picture becomes an input, by the nearest pixel, at the ``size`` of the
     scores.
 

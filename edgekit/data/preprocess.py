@@ -1,4 +1,4 @@
-"""The I/O contract at work: raw samples become model-ready feeds. numpy only."""
+"""The input spec at work: raw samples become model-ready feeds. numpy only."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from edgekit.data.arrays import read_npy, read_npz
 from edgekit.data.dataset import Dataset, Picked
 from edgekit.data.kind import DataKind
 from edgekit.errors import DataError
-from edgekit.types import Array, Feed, InputContract, Signature, TensorSpec
+from edgekit.types import Array, Feed, InputSpec, Signature, TensorSpec
 
 log = logging.getLogger("edgekit")
 
 
-def apply_contract(raw: Sequence[Array] | Array, contract: InputContract, dtype: str = "float32") -> Array:
+def apply_contract(raw: Sequence[Array] | Array, contract: InputSpec, dtype: str = "float32") -> Array:
     """Raw samples (first axis = sample) as one model-ready batch of ``dtype``.
 
     Raises:
@@ -31,13 +31,11 @@ def apply_contract(raw: Sequence[Array] | Array, contract: InputContract, dtype:
     return _kind(contract.kind).encode(raw, contract).astype(dtype, copy=False)
 
 
-def arranged(
-    raw: Sequence[Array] | Array, columns: tuple[str, ...], contract: InputContract
-) -> Sequence[Array] | Array:
-    """Samples with the contract's columns, where their kind has columns with names; else as they are.
+def arranged(raw: Sequence[Array] | Array, columns: tuple[str, ...], contract: InputSpec) -> Sequence[Array] | Array:
+    """Samples with the spec's columns, where their kind has columns with names; else as they are.
 
     Raises:
-        DataError: the columns the contract names are not there.
+        DataError: the columns the spec names are not there.
     """
     arrange = None if contract.kind == "array" else _kind(contract.kind).arrange
     return raw if arrange is None else arrange(raw, columns, contract)
@@ -55,7 +53,7 @@ def _harmless(found: np.dtype[np.generic], wanted: str) -> bool:
     return found.kind == np.dtype(wanted).kind or {found.kind, np.dtype(wanted).kind} <= {"i", "u"}
 
 
-def _without_contract(spec: TensorSpec, dataset: Dataset) -> InputContract:
+def _without_spec(spec: TensorSpec, dataset: Dataset) -> InputSpec:
     """How samples become an input that the file says nothing about: values are fed as they are.
 
     Raises:
@@ -67,10 +65,10 @@ def _without_contract(spec: TensorSpec, dataset: Dataset) -> InputContract:
             "network with --mean and --std, or with --layout alone where it takes values of 0..1; for a finished file "
             "give --io-file io.toml (mean, std, layout; docs/own-work.md)"
         )
-    return InputContract("table" if dataset.kind == "table" else "array")
+    return InputSpec("table" if dataset.kind == "table" else "array")
 
 
-def _bind(dataset: Dataset, signature: Signature, contract: Mapping[str, InputContract]) -> list[_Bound]:
+def _bind(dataset: Dataset, signature: Signature, contract: Mapping[str, InputSpec]) -> list[_Bound]:
     """Which array of the data set feeds which input, and how."""
     bound = []
     for stream, spec in enumerate(signature.inputs):
@@ -81,14 +79,14 @@ def _bind(dataset: Dataset, signature: Signature, contract: Mapping[str, InputCo
             continue
         key = _key_for(dataset, spec.name, len(signature.inputs))
         if dataset.kind == "array":
-            rule = InputContract("array")
+            rule = InputSpec("array")
         elif rule is None and dataset.kind == "audio":
             raise DataError(
-                f"the model's input {spec.name!r} has no I/O contract, so how a recording becomes {spec} is unknown; "
+                f"the model's input {spec.name!r} has no input spec, so how a recording becomes {spec} is unknown; "
                 "give arrays that are ready for it, as npz:FILE"
             )
         elif rule is None:
-            rule = _without_contract(spec, dataset)
+            rule = _without_spec(spec, dataset)
         elif rule.kind not in ("array", dataset.kind):
             raise DataError(
                 f"{dataset.label} holds {dataset.kind} samples, the model's input {spec.name!r} takes {rule.kind}"
@@ -116,7 +114,7 @@ def _key_for(dataset: Dataset, name: str, inputs: int) -> str:
 class _Bound:
     """One input of the model with the samples that feed it."""
 
-    def __init__(self, spec: TensorSpec, contract: InputContract, samples: Sequence[Array] | Array) -> None:
+    def __init__(self, spec: TensorSpec, contract: InputSpec, samples: Sequence[Array] | Array) -> None:
         self.spec, self.contract, self.samples = spec, contract, samples
 
     def remark(self, count: int) -> None:
@@ -149,7 +147,7 @@ class _Bound:
         return np.asarray(made[0]) if self.whole else made
 
 
-def whole_samples(dataset: Dataset, signature: Signature, contract: Mapping[str, InputContract]) -> bool:
+def whole_samples(dataset: Dataset, signature: Signature, contract: Mapping[str, InputSpec]) -> bool:
     """Whether a sample of ``dataset`` is a feed by itself and cannot be joined with others: an array is shaped like its
     input, where others lack the leading 1.
 
@@ -162,7 +160,7 @@ def whole_samples(dataset: Dataset, signature: Signature, contract: Mapping[str,
 def batches(
     dataset: Dataset,
     signature: Signature,
-    contract: Mapping[str, InputContract],
+    contract: Mapping[str, InputSpec],
     *,
     batch: int = 1,
     limit: int | None = None,
@@ -187,7 +185,7 @@ def batches(
 def feeds(
     dataset: Dataset,
     signature: Signature,
-    contract: Mapping[str, InputContract],
+    contract: Mapping[str, InputSpec],
     *,
     batch: int = 1,
     limit: int | None = None,
@@ -197,7 +195,7 @@ def feeds(
         yield feed
 
 
-def sample_feed(given: str, signature: Signature, contract: Mapping[str, InputContract]) -> Feed:
+def sample_feed(given: str, signature: Signature, contract: Mapping[str, InputSpec]) -> Feed:
     """One user input as a feed of batch 1: .npz or .npy hold model-ready arrays, the rest is read by its kind.
 
     Raises:
@@ -220,7 +218,7 @@ def sample_feed(given: str, signature: Signature, contract: Mapping[str, InputCo
     return next(feeds(Dataset(given, "all", name, {name: [kind.read(given)]}, columns=columns), signature, contract))
 
 
-def _kind_of_input(given: str, suffix: str, contract: Mapping[str, InputContract]) -> str:
+def _kind_of_input(given: str, suffix: str, contract: Mapping[str, InputSpec]) -> str:
     """The kind the model was made for; where it does not say, the kind the file's suffix tells."""
     wanted = {rule.kind for rule in contract.values()} - {"array"}
     if len(wanted) == 1:

@@ -12,10 +12,10 @@ from edgekit.data.kind import affine
 from edgekit.data.text import PADDING, UNKNOWN, vocabulary_size
 from edgekit.errors import DataError
 from edgekit.limits import check
-from edgekit.types import Array, Feed, InputContract, Signature, TensorSpec
+from edgekit.types import Array, Feed, InputSpec, Signature, TensorSpec
 
 EXTREME = 4.0
-"""Magnitude of the extreme feed where the contract states no range, in standard deviations of a normalised input."""
+"""Magnitude of the extreme feed where the spec states no range, in standard deviations of a normalised input."""
 _BLOCK = 1 << 20
 """Values made at once, so that a large input takes little more memory than itself."""
 
@@ -40,9 +40,7 @@ _AXES = {"NCHW": 4, "NHWC": 4, "NHW": 3, "text": 2}
 """Layout of an image, or kind of another input -> its axes, where they are given."""
 
 
-def _shape(
-    spec: TensorSpec, contract: InputContract, dims: Mapping[str, int] | None, batch: int | None
-) -> tuple[int, ...]:
+def _shape(spec: TensorSpec, contract: InputSpec, dims: Mapping[str, int] | None, batch: int | None) -> tuple[int, ...]:
     """The shape of an input.
 
     Raises:
@@ -53,15 +51,15 @@ def _shape(
     shape = spec.resolved(dims)
     axes = _AXES.get(contract.layout if contract.kind == "image" else contract.kind, len(shape))
     if len(shape) != axes or (contract.layout == "NHW" and axes == 3 and shape[-1] % max(contract.channels, 1)):
-        raise DataError(f"the input {spec} is not what its contract makes ({contract}); export the network again")
+        raise DataError(f"the input {spec} is not what its spec makes ({contract}); export the network again")
     return (batch, *shape[1:]) if batch is not None and shape else shape
 
 
-def _channels_last(contract: InputContract) -> bool:
+def _channels_last(contract: InputSpec) -> bool:
     return contract.kind != "image" or contract.layout != "NCHW"
 
 
-def _pixels_to_input(pixels: Array, shape: tuple[int, ...], contract: InputContract) -> Array:
+def _pixels_to_input(pixels: Array, shape: tuple[int, ...], contract: InputSpec) -> Array:
     """Raw values in the input's own layout -> model values."""
     channels = shape[-1] if _channels_last(contract) else shape[1]
     if contract.layout == "NHW":  # the last axis holds width x channels
@@ -76,7 +74,7 @@ def _pixels_to_input(pixels: Array, shape: tuple[int, ...], contract: InputContr
 
 def seeded_feed(
     signature: Signature,
-    contract: Mapping[str, InputContract],
+    contract: Mapping[str, InputSpec],
     seed: int,
     *,
     dims: Mapping[str, int] | None = None,
@@ -91,7 +89,7 @@ def seeded_feed(
     """
     feed = {}
     for stream, spec in enumerate(signature.inputs):
-        rule = contract.get(spec.name, InputContract())
+        rule = contract.get(spec.name, InputSpec())
         shape = _shape(spec, rule, dims, batch)
         kind = np.dtype(spec.dtype).kind
         bits, count = np.random.PCG64(np.random.SeedSequence([seed, stream])), math.prod(shape)
@@ -117,12 +115,12 @@ def _below(top: int) -> Callable[[Array], Array]:
     return lambda uniform: np.floor(uniform * top)
 
 
-def _most(kind: str, contract: InputContract) -> int:
+def _most(kind: str, contract: InputSpec) -> int:
     """The largest value of a boolean, or of an integer that is neither a word nor a length."""
     return 1 if kind == "b" else min(9, int(contract.params.get("below", 10)) - 1)
 
 
-def _words(bits: np.random.PCG64, shape: tuple[int, ...], contract: InputContract) -> Array:
+def _words(bits: np.random.PCG64, shape: tuple[int, ...], contract: InputSpec) -> Array:
     """Token numbers (N, length) of known and unknown words; a row has 1 to ``length`` of them, then padding."""
     rows, length = shape
     known = vocabulary_size(contract) - UNKNOWN
@@ -131,8 +129,8 @@ def _words(bits: np.random.PCG64, shape: tuple[int, ...], contract: InputContrac
     return np.where(np.arange(length) < lengths[:, None], numbers.reshape(shape), np.int32(PADDING))
 
 
-def _lengths(share: Array, contract: InputContract, dims: Mapping[str, int] | None) -> Array:
-    """Lengths of sequences at ``share`` (0..1) of the way from 1 to the largest, as the contract wants them."""
+def _lengths(share: Array, contract: InputSpec, dims: Mapping[str, int] | None) -> Array:
+    """Lengths of sequences at ``share`` (0..1) of the way from 1 to the largest, as the spec wants them."""
     most = contract.params["most"]
     most = (dims or {}).get(most, 1) if isinstance(most, str) else int(most)
     values = np.minimum(1 + np.floor(share * most), most)
@@ -143,14 +141,14 @@ def _lengths(share: Array, contract: InputContract, dims: Mapping[str, int] | No
 
 def zeros_feed(
     signature: Signature,
-    contract: Mapping[str, InputContract],
+    contract: Mapping[str, InputSpec],
     *,
     dims: Mapping[str, int] | None = None,
     batch: int | None = None,
 ) -> Feed:
     """All inputs zero, lengths of sequences 1; named dimensions and batch as in :func:`seeded_feed`."""
     feed = {
-        spec.name: np.zeros(_shape(spec, contract.get(spec.name, InputContract()), dims, batch), spec.dtype)
+        spec.name: np.zeros(_shape(spec, contract.get(spec.name, InputSpec()), dims, batch), spec.dtype)
         for spec in signature.inputs
     }
     for name, zeros in feed.items():
@@ -161,7 +159,7 @@ def zeros_feed(
 
 def extreme_feed(
     signature: Signature,
-    contract: Mapping[str, InputContract],
+    contract: Mapping[str, InputSpec],
     sign: int,
     *,
     dims: Mapping[str, int] | None = None,
@@ -174,7 +172,7 @@ def extreme_feed(
     """
     feed = {}
     for spec in signature.inputs:
-        rule = contract.get(spec.name, InputContract())
+        rule = contract.get(spec.name, InputSpec())
         shape = _shape(spec, rule, dims, batch)
         kind = np.dtype(spec.dtype).kind
         if kind == "f" and rule.kind == "image":
@@ -191,8 +189,8 @@ def extreme_feed(
     return feed
 
 
-def normalised_range(contract: InputContract) -> tuple[float, float]:
-    """Smallest and largest model value an image contract can give; (-EXTREME, EXTREME) otherwise."""
+def normalised_range(contract: InputSpec) -> tuple[float, float]:
+    """Smallest and largest model value an image spec can give; (-EXTREME, EXTREME) otherwise."""
     if contract.kind != "image":
         return -EXTREME, EXTREME
     factor, offset = affine(replace(contract), contract.channels or 1)

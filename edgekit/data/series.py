@@ -1,6 +1,6 @@
 """The ``series`` kind: a stretch of a table in time, from which the next values of one column are forecast.
 
-A raw sample is float32 (time, columns), its last rows the newest. The contract (``InputContract.params``) holds
+A raw sample is float32 (time, columns), its last rows the newest. The contract (``InputSpec.params``) holds
 ``history``, the rows the input takes; its mean and standard deviation are those of each column in the rows that were
 trained on. What a data set forecasts stands in its ``params``: ``target`` (a column), ``history`` and ``horizon``
 (rows), ``season`` (rows after which things repeat), ``inputs`` (columns a network for it reads), ``mean`` and ``std``
@@ -23,7 +23,7 @@ from edgekit.data.kind import DataKind, affine
 from edgekit.data.timetable import Timetable, read_timetable
 from edgekit.errors import DataError, UsageError
 from edgekit.reading import whole_number
-from edgekit.types import Array, InputContract
+from edgekit.types import Array, InputSpec
 
 log = logging.getLogger("edgekit")
 HISTORY, HORIZON = 96, 24
@@ -60,11 +60,11 @@ class Forecast:
     inputs: tuple[str, ...] = ()
 
 
-def encode(raw: Sequence[Array] | Array, contract: InputContract) -> Array:
+def encode(raw: Sequence[Array] | Array, contract: InputSpec) -> Array:
     """N stretches -> float32 (N, history, columns); of a longer one the last rows are taken.
 
     Raises:
-        DataError: fewer rows than the history, other columns than the contract's, values that are not finite numbers.
+        DataError: fewer rows than the history, other columns than the spec's, values that are not finite numbers.
     """
     history = int(contract.params.get("history", 0))
     batch = np.stack([_last(np.asarray(sample), history) for sample in raw])
@@ -84,11 +84,11 @@ def _last(sample: Array, history: int) -> Array:
     return sample[len(sample) - history :] if history else sample
 
 
-def arrange(raw: Sequence[Array] | Array, columns: tuple[str, ...], contract: InputContract) -> Sequence[Array] | Array:
-    """Stretches with the columns the contract names, in its order, matched by name; as they are without names.
+def arrange(raw: Sequence[Array] | Array, columns: tuple[str, ...], contract: InputSpec) -> Sequence[Array] | Array:
+    """Stretches with the columns the spec names, in its order, matched by name; as they are without names.
 
     Raises:
-        DataError: a column the contract names is not there.
+        DataError: a column the spec names is not there.
     """
     wanted = contract.columns
     if not wanted or not columns or columns == wanted:
@@ -107,7 +107,7 @@ def arrange(raw: Sequence[Array] | Array, columns: tuple[str, ...], contract: In
     return [np.asarray(sample)[:, places] for sample in raw]
 
 
-def remarks(raw: Sequence[Array] | Array, contract: InputContract) -> tuple[str, ...]:
+def remarks(raw: Sequence[Array] | Array, contract: InputSpec) -> tuple[str, ...]:
     """Says of one longer series that its last rows are taken."""
     history = int(contract.params.get("history", 0))
     if len(raw) == 1 and 0 < history < len(raw[0]):
@@ -248,8 +248,8 @@ def _rows(options: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-def measure(data: Dataset) -> InputContract:
-    """The contract of a series: the columns that are read, with mean and deviation of the rows that are trained on.
+def measure(data: Dataset) -> InputSpec:
+    """The spec of a series: the columns that are read, with mean and deviation of the rows that are trained on.
 
     Raises:
         DataError: the reader of the data set does not say what is forecast.
@@ -259,7 +259,7 @@ def measure(data: Dataset) -> InputContract:
         raise DataError(f"{data.label} does not say what is forecast ({', '.join(lacking) or 'no targets'})")
     inputs = tuple(data.params.get("inputs", data.columns))
     mean, std = (tuple(data.params[name][data.columns.index(c)] for c in inputs) for name in ("mean", "std"))
-    return InputContract("series", mean=mean, std=std, columns=inputs, params={"history": int(data.params["history"])})
+    return InputSpec("series", mean=mean, std=std, columns=inputs, params={"history": int(data.params["history"])})
 
 
 KIND = DataKind(encode, read, (), columns, arrange, remarks)

@@ -16,7 +16,7 @@ from edgekit.data.dataset import Dataset, choose_split, class_indices, interleav
 from edgekit.data.kind import DataKind, affine
 from edgekit.data.textfile import rows
 from edgekit.errors import DataError
-from edgekit.types import Array, InputContract
+from edgekit.types import Array, InputSpec
 
 log = logging.getLogger("edgekit")
 LABEL_NAMES = ("label", "class")
@@ -24,11 +24,11 @@ _LARGEST = float(np.finfo(np.float32).max)
 MISSING = ("", "?", "na", "n/a", "nan", "null", "none")
 
 
-def encode(raw: Sequence[Array] | Array, contract: InputContract) -> Array:
+def encode(raw: Sequence[Array] | Array, contract: InputSpec) -> Array:
     """Rows of raw values -> float32 (N, columns).
 
     Raises:
-        DataError: other samples than rows of the contract's width, or a value that is not a finite number.
+        DataError: other samples than rows of the spec's width, or a value that is not a finite number.
     """
     stacked = np.stack([np.asarray(row) for row in raw])
     if stacked.ndim != 2:
@@ -43,10 +43,10 @@ def encode(raw: Sequence[Array] | Array, contract: InputContract) -> Array:
     return values * factor + offset
 
 
-def arrange(raw: Sequence[Array] | Array, columns: tuple[str, ...], contract: InputContract) -> Sequence[Array] | Array:
-    """Rows with the columns the contract names, in its order, matched by name.
+def arrange(raw: Sequence[Array] | Array, columns: tuple[str, ...], contract: InputSpec) -> Sequence[Array] | Array:
+    """Rows with the columns the spec names, in its order, matched by name.
 
-    Rows as wide as the contract but with none of its names are taken as they are, and that is said.
+    Rows as wide as the spec but with none of its names are taken as they are, and that is said.
 
     Raises:
         DataError: neither the names nor the number of columns fit.

@@ -1,6 +1,6 @@
 """The ``text`` kind: a sentence becomes a row of word numbers. Pure Python and numpy, so that a board can do it.
 
-The rules belong to the I/O contract and travel in the card (``InputContract.params``):
+The rules belong to the input spec and travel in the card (``InputSpec.params``):
 
 - ``tokenizer``: one of :data:`TOKENIZERS`; ``lower``: the text is lower-cased before. A card may give the regular
   expression of one as ``pattern`` instead; any other is refused, since some take for ever over a short text;
@@ -31,7 +31,7 @@ from edgekit.errors import DataError
 from edgekit.inputs import read_regular
 from edgekit.limits import check
 from edgekit.reading import reading
-from edgekit.types import Array, InputContract
+from edgekit.types import Array, InputSpec
 
 PADDING, UNKNOWN, FIRST_WORD = 0, 1, 2
 TOKENIZERS: Mapping[str, re.Pattern[str]] = {
@@ -69,7 +69,7 @@ def tokens(text: str, params: Mapping[str, Any]) -> list[str]:
     """The tokens of ``text`` by the rules of a contract.
 
     Raises:
-        DataError: the contract's tokenizer is not known.
+        DataError: the spec's tokenizer is not known.
     """
     text = text.replace("’", "'")
     return _tokenizer(params).findall(text.lower() if params.get("lower", True) else text)
@@ -81,7 +81,7 @@ def _tokenizer(params: Mapping[str, Any]) -> re.Pattern[str]:
         name, known = params["pattern"], {one.pattern: one for one in TOKENIZERS.values()}
     if not isinstance(name, str) or name not in known:
         raise DataError(
-            f"the model's text contract has the tokenizer {str(name)[:60]!r}, which is not known; there are: "
+            f"the model's text spec has the tokenizer {str(name)[:60]!r}, which is not known; there are: "
             f"{', '.join(TOKENIZERS)}"
         )
     return known[name]
@@ -130,12 +130,12 @@ def _words(vocabulary: str) -> _Words:
     return _Words(vocabulary)
 
 
-def vocabulary_size(contract: InputContract) -> int:
+def vocabulary_size(contract: InputSpec) -> int:
     """Rows an embedding needs: the words, padding and unknown."""
     return FIRST_WORD + len(_words(str(contract.params.get("vocabulary", ""))).numbers)
 
 
-def encode(raw: Sequence[Array] | Array, contract: InputContract) -> Array:
+def encode(raw: Sequence[Array] | Array, contract: InputSpec) -> Array:
     """N sentences -> int32 (N, length) of token numbers.
 
     Raises:
@@ -152,7 +152,7 @@ def encode(raw: Sequence[Array] | Array, contract: InputContract) -> Array:
     return batch
 
 
-def read_as(text: str, contract: InputContract, most: int | None = None) -> list[tuple[str, str | None]]:
+def read_as(text: str, contract: InputSpec, most: int | None = None) -> list[tuple[str, str | None]]:
     """Each token with the known word it is read as: itself, one that begins alike, or None; the first ``most`` of them.
 
     A mark that training never saw (no letter, no digit) only separates, and is left out.
@@ -164,7 +164,7 @@ def read_as(text: str, contract: InputContract, most: int | None = None) -> list
     ]
 
 
-def _read(text: str, contract: InputContract) -> Iterator[str]:
+def _read(text: str, contract: InputSpec) -> Iterator[str]:
     known = _words(_vocabulary(contract)).numbers
     return (token for token in tokens(text, contract.params) if token in known or any(c.isalnum() for c in token))
 
@@ -176,24 +176,24 @@ def _as_text(sample: Array) -> str:
     return str(array)
 
 
-def _vocabulary(contract: InputContract) -> str:
+def _vocabulary(contract: InputSpec) -> str:
     words = contract.params.get("vocabulary")
     if not isinstance(words, str) or not words:
-        raise DataError("the model's text contract has no vocabulary; export the network again, from its checkpoint")
+        raise DataError("the model's text spec has no vocabulary; export the network again, from its checkpoint")
     return words
 
 
-def _length(contract: InputContract) -> int:
+def _length(contract: InputSpec) -> int:
     length = contract.params.get("length")
     if not isinstance(length, int) or length < 1:
-        raise DataError(f"the model's text contract has the length {length!r}; 1 or more tokens were expected")
+        raise DataError(f"the model's text spec has the length {length!r}; 1 or more tokens were expected")
     return length
 
 
-def _beginning(contract: InputContract) -> int:
+def _beginning(contract: InputSpec) -> int:
     letters = contract.params.get("beginning", 0)
     if not isinstance(letters, int) or letters < 0:
-        raise DataError(f"the model's text contract has the beginning {letters!r}; 0 or more letters were expected")
+        raise DataError(f"the model's text spec has the beginning {letters!r}; 0 or more letters were expected")
     return letters
 
 
@@ -210,7 +210,7 @@ def read(given: str) -> Array:
         return np.array(data.decode("utf-8-sig"))
 
 
-def remarks(raw: Sequence[Array] | Array, contract: InputContract) -> tuple[str, ...]:
+def remarks(raw: Sequence[Array] | Array, contract: InputSpec) -> tuple[str, ...]:
     """What the user should know: words of a single text that are not known, and texts that are cut."""
     length = _length(contract)
     texts = [_as_text(sample) for sample in raw]
@@ -240,8 +240,8 @@ def _listed(words: list[str]) -> str:
     return ", ".join(words[:_SHOWN]) + (", …" if len(words) > _SHOWN else "")
 
 
-def text_contract(raw: Sequence[Array], *, words: int = VOCABULARY, length: int | None = None) -> InputContract:
-    """The contract that training samples imply.
+def text_contract(raw: Sequence[Array], *, words: int = VOCABULARY, length: int | None = None) -> InputSpec:
+    """The spec that training samples imply.
 
     Args:
         raw: sentences.
@@ -264,7 +264,7 @@ def text_contract(raw: Sequence[Array], *, words: int = VOCABULARY, length: int 
     if not kept:
         raise DataError(f"no word occurs {MIN_COUNT} times in the {len(raw)} training texts; give more texts")
     taken = length or min(-(-longest // 8) * 8, LENGTH)
-    return InputContract("text", params={**rules, "length": taken, "vocabulary": " ".join(kept)})
+    return InputSpec("text", params={**rules, "length": taken, "vocabulary": " ".join(kept)})
 
 
 KIND = DataKind(encode, read, remarks=remarks)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgekit.errors import ModelError
+from edgekit.protobuf_reader import PLACEHOLDERS
 from edgekit.reading import reading
 from edgekit.types import Array
-from edgekit.wire_onnx import PLACEHOLDERS
 
 
 def load_onnx(path: Path, *, weights: bool = True) -> Any:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.errors import ModelError
+from edgekit.flatbuffer_reader import check
 from edgekit.reading import reading
-from edgekit.wire_tflite import check
 
 
 def read_tflite(path: Path) -> Any:

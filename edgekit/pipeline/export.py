@@ -17,6 +17,7 @@ from edgekit.artifact import is_saved_model, library_versions, read_card, sha256
 from edgekit.bench.shapes import parse_shapes
 from edgekit.converters.base import Capture, ConversionOptions, Converter, Finish
 from edgekit.errors import ConversionError, EdgekitError, GateError, ModelError, UsageError
+from edgekit.flatbuffer_reader import keeps_variables
 from edgekit.iospec import IoSpec, given_iospec
 from edgekit.leftovers import sweep, temporary_name
 from edgekit.options.base import with_options
@@ -27,7 +28,6 @@ from edgekit.pipeline.real_inputs import RealInputs
 from edgekit.results.proof import ExportedArtifact, ExportResult, Ledger
 from edgekit.source.module import is_module
 from edgekit.types import Artifact, Card, Format, Network, Step
-from edgekit.wire_tflite import keeps_variables
 
 log = logging.getLogger("edgekit")
 

@@ -21,7 +21,7 @@ from edgekit.pipeline.train import SUFFIX, at, checkpoint_path, hyperparameters,
 from edgekit.results.train import TrainResult
 from edgekit.source import resolve
 from edgekit.source.foreign import require_torch
-from edgekit.types import InputContract, Network, Signature, Step, Task, TensorSpec
+from edgekit.types import InputSpec, Network, Signature, Step, Task, TensorSpec
 
 log = logging.getLogger("edgekit")
 EPOCHS = 10
@@ -143,7 +143,7 @@ def fitted_to(network: Network, data: Dataset) -> Network:
     return replace(network, card=card)
 
 
-def _words_for(network: Network, data: Dataset) -> InputContract:
+def _words_for(network: Network, data: Dataset) -> InputSpec:
     """A vocabulary of ``data`` that fits the embedding of a user's network, and its fixed length.
 
     Raises:
@@ -172,7 +172,7 @@ def _with_contract(network: Network, data: Dataset) -> Network:
     if (data.kind, len(spec.shape)) in (("image", 4), ("audio", 3)):
         first, second = spec.shape[-2:]
         size = (first, second) if isinstance(first, int) and isinstance(second, int) else None
-    contract: InputContract = _words_for(network, data) if data.kind == "text" else measure_contract(data, size)
+    contract: InputSpec = _words_for(network, data) if data.kind == "text" else measure_contract(data, size)
     return replace(network, card=replace(network.card, contract={**network.card.contract, spec.name: contract}))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from edgekit.types import Feed, InputContract, Signature
+from edgekit.types import Feed, InputSpec, Signature
 
 if TYPE_CHECKING:
     from edgekit.data import Dataset
@@ -30,7 +30,7 @@ class RealInputs:
 
             self._dataset = open_data(data)
 
-    def feeds(self, signature: Signature, contract: Mapping[str, InputContract]) -> list[Feed]:
+    def feeds(self, signature: Signature, contract: Mapping[str, InputSpec]) -> list[Feed]:
         """All of them, one sample each.
 
         Raises:

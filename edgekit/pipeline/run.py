@@ -23,7 +23,7 @@ from edgekit.quality.frechet import as_pixels
 from edgekit.results.inspect import Anomaly, Answer, Forecast, Label, RunResult
 from edgekit.runtime.base import Runner
 from edgekit.runtime.stream import Stream, sequences
-from edgekit.types import Array, Card, InputContract, Task
+from edgekit.types import Array, Card, InputSpec, Task
 
 
 @with_options(RunOptions)
@@ -75,9 +75,7 @@ def _answer(name: str, runner: Runner | Stream, card: Card | None, top: int) -> 
     return Answer(input=name, outputs=outputs, top=labels, forecast=forecast, anomaly=anomaly)
 
 
-def _from_noise(
-    runner: Runner | Stream, contract: Mapping[str, InputContract], count: int, seed: int
-) -> dict[str, Array]:
+def _from_noise(runner: Runner | Stream, contract: Mapping[str, InputSpec], count: int, seed: int) -> dict[str, Array]:
     """The outputs for ``count`` samples of noise, one a row."""
     arrays = {
         spec.name: noise.normal(seed + stream, count, spec.resolved()[1:])

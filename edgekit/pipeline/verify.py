@@ -23,7 +23,7 @@ from edgekit.quality.parity import prove, with_rows
 from edgekit.quality.state import WHERE, has_recurrent_layers, is_recurrent, state_cases
 from edgekit.results.proof import CaseResult, VerifyResult
 from edgekit.runtime.stream import sequences, streaming_of
-from edgekit.types import Array, Artifact, Feed, InputContract, Network, Signature, TensorSpec
+from edgekit.types import Array, Artifact, Feed, InputSpec, Network, Signature, TensorSpec
 
 if TYPE_CHECKING:
     from edgekit.runtime.base import Runner
@@ -38,7 +38,7 @@ class _Reference:
 
     run: Callable[[Feed], Mapping[str, Array]]
     signature: Signature
-    contract: Mapping[str, InputContract]
+    contract: Mapping[str, InputSpec]
     network: Network | None = None
     artifact: Artifact | None = None
 

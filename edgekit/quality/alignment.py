@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgekit.errors import UsageError
-from edgekit.types import Array, Dim, Feed, InputContract, Signature, TensorSpec
+from edgekit.types import Array, Dim, Feed, InputSpec, Signature, TensorSpec
 
 _TO_FIRST = (0, 3, 1, 2)
 """(N, H, W, C) -> (N, C, H, W)"""
@@ -48,8 +48,8 @@ class Alignment:
                     said.append(f"{kind} {pair.mine.name!r}: {pair.mine.shape} here, {pair.theirs.shape} there; turned")
         return tuple(said)
 
-    def contract(self, theirs: Mapping[str, InputContract]) -> dict[str, InputContract]:
-        """The reference's I/O contract as it holds for the model: by its names, in its layout."""
+    def contract(self, theirs: Mapping[str, InputSpec]) -> dict[str, InputSpec]:
+        """The reference's input spec as it holds for the model: by its names, in its layout."""
         found = {}
         for pair in self.inputs:
             rule = theirs.get(pair.theirs.name)
@@ -84,8 +84,8 @@ class Alignment:
 def align(
     mine: Signature,
     theirs: Signature,
-    my_contract: Mapping[str, InputContract],
-    their_contract: Mapping[str, InputContract],
+    my_contract: Mapping[str, InputSpec],
+    their_contract: Mapping[str, InputSpec],
     *,
     free: bool = False,
 ) -> Alignment:
@@ -94,7 +94,7 @@ def align(
     Args:
         mine: signature of the model under test.
         theirs: signature of the reference.
-        my_contract, their_contract: I/O contracts, whose layouts decide where both have one; else the shapes do.
+        my_contract, their_contract: input specs, whose layouts decide where both have one; else the shapes do.
         free: the reference takes other sizes than its signature shows (a module in memory).
 
     Raises:
@@ -111,7 +111,7 @@ def align(
     return Alignment(tuple(inputs), tuple(outputs), Signature(fixed, mine.outputs))
 
 
-def _layout(spec: TensorSpec, contract: Mapping[str, InputContract]) -> str:
+def _layout(spec: TensorSpec, contract: Mapping[str, InputSpec]) -> str:
     return contract[spec.name].layout if spec.name in contract else ""
 
 

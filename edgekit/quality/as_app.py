@@ -18,7 +18,7 @@ from edgekit.quality.cases import cases
 from edgekit.quality.fidelity import Fidelity, FidelityMeter
 from edgekit.quality.state import is_recurrent
 from edgekit.runtime.base import Runner
-from edgekit.types import Array, Artifact, Closing, Feed, Format, InputContract, Signature
+from edgekit.types import Array, Artifact, Closing, Feed, Format, InputSpec, Signature
 
 KEPT = 8
 """Calls that are kept for what is looked at besides."""
@@ -69,7 +69,7 @@ class NotFiniteError(QualityError):
 
 
 def run_as_app(
-    parent: Artifact, made: Artifact, feeds: Iterable[Feed], contract: Mapping[str, InputContract], data: str
+    parent: Artifact, made: Artifact, feeds: Iterable[Feed], contract: Mapping[str, InputSpec], data: str
 ) -> AppRun:
     """Runs ``made`` as an app does, and says how near its outputs are to those of its parent.
 
@@ -158,7 +158,7 @@ def _opened(made: Artifact, *, stateful: bool) -> Runner:
         return open_runner(made.path, stateful=stateful)
 
 
-def _invented(signature: Signature, contract: Mapping[str, InputContract], first: Feed) -> Iterator[tuple[str, Feed]]:
+def _invented(signature: Signature, contract: Mapping[str, InputSpec], first: Feed) -> Iterator[tuple[str, Feed]]:
     for case in cases(signature, contract, examples=first):
         if case.kind in INVENTED:
             yield f"the case {case.kind!r}", case.feed

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgekit.data.seeded import extreme_feed, seeded_feed, zeros_feed
 from edgekit.errors import DeviceError
-from edgekit.types import Array, Feed, InputContract, Signature
+from edgekit.types import Array, Feed, InputSpec, Signature
 
 SEEDS = (0, 1, 2)
 LENGTH_SEEDS = (3, 4, 5, 6, 7)
@@ -33,7 +33,7 @@ class Case:
 
 def cases(
     signature: Signature,
-    contract: Mapping[str, InputContract],
+    contract: Mapping[str, InputSpec],
     *,
     examples: Feed | None = None,
     samples: Iterable[Feed] = (),
@@ -43,7 +43,7 @@ def cases(
 ) -> Iterator[Case]:
     """Every case for a model with this signature, dynamic dimensions at the sizes of ``examples`` (else 1).
 
-    Integers whose range no contract tells are kept within what ``examples`` show, since they are mostly indices;
+    Integers whose range no spec tells are kept within what ``examples`` show, since they are mostly indices;
     without examples they are 0 to 9. Each dynamic dimension is run at 1, 2, 5 and twice the example's size, the others
     as they are; ``minimum`` has the smallest size of those that do not go down to 1, ``maximum`` the largest of
     those that have one. ``held`` has those that are run at one size only; examples of another are left out.
@@ -153,8 +153,8 @@ def sizes(signature: Signature, examples: Feed | None) -> dict[str, int]:
     return found
 
 
-def _free(contract: InputContract | None) -> bool:
-    """Whether the contract leaves open how large an integer may be; a text's and that of lengths say it."""
+def _free(contract: InputSpec | None) -> bool:
+    """Whether the spec leaves open how large an integer may be; a text's and that of lengths say it."""
     return contract is None or (contract.kind != "text" and "most" not in contract.params)
 
 

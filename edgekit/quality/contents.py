@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgekit import wire_pt2
+from edgekit import pt2_reader
 from edgekit.errors import ModelError
 from edgekit.graph.onnx import OnnxGraph, load_onnx
 from edgekit.graph.tflite import enum_names, holds_data, kind_of, read_tflite, text
@@ -129,9 +129,9 @@ def _tflite_signature(path: Path) -> Signature:
 
 def _pt2_program(path: Path) -> Any:
     """The graph and the signature of an exported program as JSON; read without torch, and nothing is unpickled."""
-    found = wire_pt2.program(path).get("graph_module")
+    found = pt2_reader.program(path).get("graph_module")
     if not isinstance(found, dict):
-        raise ModelError(f"{path} cannot be read as .pt2: its program has no graph; {wire_pt2.WAY_OUT}")
+        raise ModelError(f"{path} cannot be read as .pt2: its program has no graph; {pt2_reader.WAY_OUT}")
     return found
 
 
@@ -143,7 +143,7 @@ def _as_program(path: Path) -> Iterator[None]:
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ModelError(
             f"{path} cannot be read as .pt2: its program is not as torch writes it ({type(error).__name__}: {error}); "
-            f"{wire_pt2.WAY_OUT}"
+            f"{pt2_reader.WAY_OUT}"
         ) from error
 
 

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgekit.bench.roofline.tflite import loop_rounds
+from edgekit.flatbuffer_reader import graphs, loop_rounds
 from edgekit.graph import ops
 from edgekit.graph.macs import Tensor, share
 from edgekit.graph.ops import Family, Kernel
 from edgekit.graph.tflite import enum_names, held_bytes, holds_data, kind_of, read_tflite, text
 from edgekit.results.compressed import CoverageReport, LeftFloat
 from edgekit.types import Format
-from edgekit.wire_tflite import graphs
 
 INTEGER_WEIGHTS = frozenset(("int8", "uint8", "int4", "uint4", "int16", "int32"))
 

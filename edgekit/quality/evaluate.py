@@ -17,7 +17,7 @@ from edgekit.data.dataset import Dataset
 from edgekit.data.preprocess import batches, whole_samples
 from edgekit.errors import DataError, ModelError, UnsupportedError
 from edgekit.results.eval import Evaluation, Outcomes
-from edgekit.types import Array, Card, Feed, InputContract, Signature
+from edgekit.types import Array, Card, Feed, InputSpec, Signature
 
 log = logging.getLogger("edgekit")
 DYNAMIC_BATCH = 64
@@ -174,7 +174,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def model_batches(
-    signature: Signature, dataset: Dataset, contract: Mapping[str, InputContract], total: int
+    signature: Signature, dataset: Dataset, contract: Mapping[str, InputSpec], total: int
 ) -> Iterator[tuple[Feed, int]]:
     """Feeds of the size the file takes, with the number of real samples in each (the last may be padded)."""
     if whole_samples(dataset, signature, contract):

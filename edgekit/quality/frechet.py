@@ -24,7 +24,7 @@ from edgekit.data.preprocess import apply_contract
 from edgekit.errors import DataError, EdgekitError, ModelError, SourceError
 from edgekit.quality.evaluate import Runs, checked, model_batches
 from edgekit.results.eval import Evaluation, Outcomes
-from edgekit.types import Array, Card, InputContract, Task
+from edgekit.types import Array, Card, InputSpec, Task
 
 if TYPE_CHECKING:
     import torch
@@ -147,7 +147,7 @@ class FeatureNetwork:
 def real_images(dataset: Dataset, task: Task) -> Array:
     """The images of ``dataset`` as the generator was shown them: uint8 (N, H, W, C) of its size and channels."""
     height, width = task.params["size"]
-    contract = InputContract("image", "NHWC", (int(height), int(width)), int(task.params["channels"]))
+    contract = InputSpec("image", "NHWC", (int(height), int(width)), int(task.params["channels"]))
     raw = dataset.arrays.get("image")
     if dataset.kind != "image" or raw is None:
         raise DataError(f"{dataset.label} holds {dataset.kind} samples; generated images are compared with images")

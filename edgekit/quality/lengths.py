@@ -17,7 +17,7 @@ from edgekit.graph import ops
 from edgekit.graph.ops import Family
 from edgekit.quality.contents import operators
 from edgekit.results.quantize import LengthError
-from edgekit.types import Array, Artifact, Feed, Format, InputContract, Signature, TensorSpec
+from edgekit.types import Array, Artifact, Feed, Format, InputSpec, Signature, TensorSpec
 
 LENGTHS = (8, 32, 128, 512)
 """Steps that are tried where the length is free."""
@@ -36,7 +36,7 @@ class Probe:
 
 
 def probes(
-    artifact: Artifact, signature: Signature, contract: Mapping[str, InputContract], samples: Iterable[Feed]
+    artifact: Artifact, signature: Signature, contract: Mapping[str, InputSpec], samples: Iterable[Feed]
 ) -> tuple[Probe, ...]:
     """Runs that show the error by length; none for a file without recurrent operators, or that shows one length only.
 

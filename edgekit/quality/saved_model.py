@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgekit.errors import ModelError
+from edgekit.protobuf_reader import fields
 from edgekit.runtime.ports import natural, unnamed
 from edgekit.types import Dim, Signature, TensorSpec
-from edgekit.wire_onnx import fields
 
 _META_GRAPH, _GRAPH, _SIGNATURES = 2, 2, 5
 _NODE, _LIBRARY, _FUNCTION, _FUNCTION_NODE, _OPERATOR = 1, 2, 1, 3, 2

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.flatbuffer_reader import keeps_variables
 from edgekit.graph import ops
 from edgekit.quality.cases import Case
 from edgekit.quality.contents import may_write_buffers, operators
 from edgekit.results.proof import CaseResult
 from edgekit.types import Array, Artifact, Feed, Format
-from edgekit.wire_tflite import keeps_variables
 
 KIND = "state"
 FEEDS = 3

@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgekit.errors import ModelError, RuntimeMissingError, UnsupportedError, WorkerMemoryError
+from edgekit.flatbuffer_reader import custom_operators
 from edgekit.reading import reading
 from edgekit.results.bench import Delegation, Operator
 from edgekit.runtime.base import Runner
 from edgekit.runtime.native_stderr import filter_stderr
 from edgekit.runtime.ports import INTEGERS, Port, natural, unnamed
 from edgekit.types import Array, Format, QuantizedTensor, TensorSpec
-from edgekit.wire_tflite import custom_operators
 
 XNNPACK, TFLITE_KERNELS, FLEX = "XNNPACK", "TFLite kernels", "TensorFlow (Flex)"
 GET_FLEX = (

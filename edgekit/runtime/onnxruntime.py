@@ -9,6 +9,7 @@ from typing import Any
 
 from edgekit.artifact import onnx_parts
 from edgekit.errors import ModelError, UnsupportedError
+from edgekit.protobuf_reader import PLACEHOLDERS
 from edgekit.results.bench import Delegation, Operator
 from edgekit.runtime import providers
 from edgekit.runtime.base import Runner
@@ -16,7 +17,6 @@ from edgekit.runtime.cuda_driver import gpu_name
 from edgekit.runtime.native_stderr import capture_stderr
 from edgekit.runtime.ports import Port, unnamed
 from edgekit.types import Array, Artifact, Dim, Format, TensorSpec
-from edgekit.wire_onnx import PLACEHOLDERS
 
 _RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
 _ASSIGNMENT = "get_provider_graph_assignment_info"

@@ -1,6 +1,6 @@
 """Opening a ``.pt2`` archive without unpickling or running anything that it brings.
 
-The archive is read once, by :mod:`edgekit.wire_pt2`. What torch gets is another one, which edgekit writes from the
+The archive is read once, by :mod:`edgekit.pt2_reader`. What torch gets is another one, which edgekit writes from the
 members it has vetted: the program field by field (:mod:`edgekit.runtime.pt2_program`), weights and constants as bare
 numbers. Example inputs are a pickle and stay behind.
 """
@@ -17,8 +17,8 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from edgekit.errors import EdgekitError, ModelError
 from edgekit.limits import check
+from edgekit.pt2_reader import CONSTANTS, PROGRAM, SAMPLES, WAY_OUT, WEIGHTS, Package, copy, opened
 from edgekit.runtime.pt2_program import vetted_payloads, vetted_program
-from edgekit.wire_pt2 import CONSTANTS, PROGRAM, SAMPLES, WAY_OUT, WEIGHTS, Package, copy, opened
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

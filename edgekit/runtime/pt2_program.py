@@ -22,9 +22,9 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_
 from edgekit.documents import parse_json
 from edgekit.errors import ModelError
 from edgekit.limits import check
+from edgekit.pt2_reader import WAY_OUT
 from edgekit.runtime.pt2_operators import CONTROL, SIZES, is_allowed
 from edgekit.runtime.pt2_sizes import BITS, SYMBOL, refusal
-from edgekit.wire_pt2 import WAY_OUT
 
 _DEVICES: Final = ("cpu", "cuda", "meta", "mps", "xpu")
 _TREES: Final = ("builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict")

@@ -1,4 +1,4 @@
-"""Example inputs, I/O contract and task of a transformers model, read off its configuration."""
+"""Example inputs, input spec and task of a transformers model, read off its configuration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from edgekit.errors import SourceError
 from edgekit.source.weights import PRETRAINED
-from edgekit.types import InputContract, Task
+from edgekit.types import InputSpec, Task
 
 if TYPE_CHECKING:
     import torch
@@ -143,8 +143,8 @@ def _size(processor: Mapping[str, Any]) -> tuple[int, int] | None:
     return None
 
 
-def image_contract(inputs: Mapping[str, Any], processor: Mapping[str, Any]) -> dict[str, InputContract]:
-    """The contract of ``pixel_values`` by preprocessor_config.json; empty without either."""
+def image_contract(inputs: Mapping[str, Any], processor: Mapping[str, Any]) -> dict[str, InputSpec]:
+    """The spec of ``pixel_values`` by preprocessor_config.json; empty without either."""
     if "pixel_values" not in inputs or not processor:
         return {}
     _, channels, height, width = inputs["pixel_values"].shape
@@ -160,7 +160,7 @@ def image_contract(inputs: Mapping[str, Any], processor: Mapping[str, Any]) -> d
         params["shorter"] = int(shorter)
     elif processor.get("do_center_crop") and isinstance(size, Mapping) and "height" in size:
         params["resize"] = [int(size["height"]), int(size["width"])]
-    return {"pixel_values": InputContract("image", "NCHW", (height, width), channels, scale, mean, std, params=params)}
+    return {"pixel_values": InputSpec("image", "NCHW", (height, width), channels, scale, mean, std, params=params)}
 
 
 def classifier(module: Any, weights: str) -> Task:

@@ -88,7 +88,7 @@ def _inputs(program: ExportedProgram, path: Path) -> dict[str, Any]:
 def _examples(nodes: Mapping[str, Any], card: Card | None, path: Path) -> dict[str, Array]:
     """Example inputs, since those of the file are a pickle: seeded random values as the card's contract describes them.
 
-    Integers that no contract describes count up to the rows of the table they are looked up in, and are 1 without one.
+    Integers that no spec describes count up to the rows of the table they are looked up in, and are 1 without one.
     """
     from edgekit.data.seeded import seeded_feed
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekit.bench.shapes import Shapes
 from edgekit.errors import SourceError, UsageError
-from edgekit.types import Array, InputContract, Network, Signature
+from edgekit.types import Array, InputSpec, Network, Signature
 
 if TYPE_CHECKING:
     import torch
@@ -24,10 +24,10 @@ def resized(network: Network, shapes: Shapes) -> Network:
     """``network`` with example inputs of ``shapes`` (input -> whole shape), which it is run on once.
 
     The examples are those it had, repeated or cut along each axis, so that integers stay within what it takes. The
-    I/O contract follows: height and width of images, frames of sounds, words of texts, rows of series.
+    input spec follows: height and width of images, frames of sounds, words of texts, rows of series.
 
     Raises:
-        UsageError: no such input, another rank, or a size that the contract fixes.
+        UsageError: no such input, another rank, or a size that the spec fixes.
         SourceError: the network raises on them.
     """
     from edgekit.adapter import adapt
@@ -107,8 +107,8 @@ def _stretched(name: str, array: Array, shape: tuple[int, ...]) -> Array:
     return np.asarray(array, order="C")
 
 
-def _fitting(name: str, rule: InputContract, shape: tuple[int, ...]) -> InputContract:
-    """The contract of an input that has ``shape`` now."""
+def _fitting(name: str, rule: InputSpec, shape: tuple[int, ...]) -> InputSpec:
+    """The spec of an input that has ``shape`` now."""
     if rule.kind == "image" and rule.size is not None:
         axes = {"NCHW": (2, 3, 1), "NHWC": (1, 2, 3)}.get(rule.layout)
         if axes is None or shape[axes[2]] != rule.channels:

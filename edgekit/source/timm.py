@@ -14,7 +14,7 @@ from edgekit.errors import SourceError, UnsupportedError
 from edgekit.source.assemble import assemble, seeded
 from edgekit.source.base import Source
 from edgekit.source.weights import PRETRAINED, RANDOM, hub, say_random
-from edgekit.types import InputContract, Network, Task
+from edgekit.types import InputSpec, Network, Task
 
 if TYPE_CHECKING:
     import torch
@@ -93,8 +93,8 @@ def _made(timm: Any, name: str) -> tuple[torch.nn.Module, str, str]:
     return module, RANDOM, why
 
 
-def image_contract(about: Mapping[str, Any]) -> InputContract:
-    """timm's data configuration as an I/O contract: the image is resized to ``size / crop_pct`` and the centre cut out.
+def image_contract(about: Mapping[str, Any]) -> InputSpec:
+    """timm's data configuration as an input spec: the image is resized to ``size / crop_pct`` and the centre cut out.
 
     ``crop_mode`` ``center`` resizes the shorter side, ``squash`` both; ``border``, which pads, is taken as a plain
     resize to the size.
@@ -107,7 +107,7 @@ def image_contract(about: Mapping[str, Any]) -> InputContract:
         params["resize"] = larger
     elif mode == "center":
         params["shorter"] = larger[0]
-    return InputContract(
+    return InputSpec(
         "image", "NCHW", (height, width), channels, 1 / 255, tuple(about["mean"]), tuple(about["std"]), params=params
     )
 

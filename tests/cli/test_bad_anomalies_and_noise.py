@@ -12,7 +12,7 @@ from edgekit.artifact import write_card
 from edgekit.models import adversarial
 from edgekit.models.gan import FAMILY
 from edgekit.pipeline.doctor import TINY_ONNX
-from edgekit.types import Card, InputContract, Signature, Task, TensorSpec
+from edgekit.types import Card, InputSpec, Signature, Task, TensorSpec
 
 Refused = Callable[..., str]
 
@@ -21,7 +21,7 @@ def _tiny(path: Path, kind: str, task: Task) -> None:
     """y = Relu(x) of four values, with a card."""
     path.write_bytes(TINY_ONNX)
     signature = Signature((TensorSpec("x", "float32", (1, 4)),), (TensorSpec("y", "float32", (1, 4)),))
-    write_card(path, Card("tiny", "custom", task, signature, {"x": InputContract(kind)}))
+    write_card(path, Card("tiny", "custom", task, signature, {"x": InputSpec(kind)}))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Bad input on the command line: the exit code of the contract, one clear message, no traceback, nothing published."""
+"""Bad input on the command line: the documented exit code, one clear message, no traceback, nothing published."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks that cannot be exported: one clear message, the exit code of the contract, at most a file that shows it."""
+"""Networks that cannot be exported: one clear message, the documented exit code, at most a file that shows it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bad sounds and series on the command line: the exit code of the contract, one clear message, nothing published."""
+"""Bad sounds and series on the command line: the documented exit code, one clear message, nothing published."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from edgekit.artifact import write_card
 from edgekit.data.logmel import speech
 from edgekit.pipeline.doctor import TINY_ONNX
-from edgekit.types import Card, InputContract, Signature, Task, TensorSpec
+from edgekit.types import Card, InputSpec, Signature, Task, TensorSpec
 
 Refused = Callable[..., str]
 
@@ -34,7 +34,7 @@ def hears(tmp_path: Path) -> Path:
     path.write_bytes(TINY_ONNX)
     params = {**speech(8000).params(), "bands": 4, "frames": 1}
     signature = Signature((TensorSpec("x", "float32", (1, 4)),), (TensorSpec("y", "float32", (1, 4)),))
-    contract = {"x": InputContract("audio", params=params)}
+    contract = {"x": InputSpec("audio", params=params)}
     write_card(path, Card("hears", "custom", Task("classification", tuple("abcd"), "accuracy"), signature, contract))
     return path
 

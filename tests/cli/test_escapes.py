@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edgekit.artifact import write_card
-from edgekit.types import Card, InputContract, Quality, Signature, Step, Task, TensorSpec
+from edgekit.types import Card, InputSpec, Quality, Signature, Step, Task, TensorSpec
 
 EVIL = "\x1b]0;pwned\x07\x1b]52;c;cm0gLXJm\x07\x1b[31m\x9b2J\u202eevil\u2066\x7f\r[red]x[/red][link=http://e]y[/link]"
 BENCH = ("bench", "--seconds", "0.1", "--workers", "1")
@@ -46,7 +46,7 @@ def carded(model_files: ModuleType, folder: Path) -> Path:
     task = Task("classification", (EVIL, f"b{EVIL}", "c"), EVIL, {EVIL: EVIL})
     signature = Signature((TensorSpec("x", "float32", (1, 4)),), (TensorSpec("y", "float32", (1, 3)),))
     card = Card(
-        EVIL, EVIL, task, signature, {"x": InputContract()}, steps=(Step(EVIL, {EVIL: EVIL}, {EVIL: EVIL}),),
+        EVIL, EVIL, task, signature, {"x": InputSpec()}, steps=(Step(EVIL, {EVIL: EVIL}, {EVIL: EVIL}),),
         quality=(Quality(EVIL, 0.5, EVIL, 3, EVIL, EVIL),), notes=(EVIL,),
     )  # fmt: skip
     return write_card(source, card, folder / "m.onnx").path

@@ -68,7 +68,7 @@ def test_a_checkpoint_runs_no_code_and_the_message_gives_the_whole_command(
     words = shlex.split(message.partition("The whole command: ")[2])
     assert words == ["edgekit", verb, option, "net.py:make", *rest]
     ended = edgekit_cli(*words[1:])
-    opened = name == "distil" and "I/O contracts must be the same" in ended.err  # untrained, it cannot teach
+    opened = name == "distil" and "input specs must be the same" in ended.err  # untrained, it cannot teach
     assert ended.code == 0 or opened, ended.err
     assert Path("ran").exists()
 

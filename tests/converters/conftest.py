@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekit.adapter import adapt
-from edgekit.types import Card, InputContract, Network, Task
+from edgekit.types import Card, InputSpec, Network, Task
 
 
 class Small(nn.Module):
@@ -45,9 +45,7 @@ class Twelve(nn.Module):
         return (*(head(h) for head in self.heads), tokens + 1)
 
 
-def build(
-    module: nn.Module, *args: Any, name: str = "net", contract: dict[str, InputContract] | None = None
-) -> Network:
+def build(module: nn.Module, *args: Any, name: str = "net", contract: dict[str, InputSpec] | None = None) -> Network:
     adapted, examples, signature = adapt(module.eval(), args, {})
     return Network(adapted, examples, Card(name, "custom", Task(), signature, contract or {}))
 
@@ -66,7 +64,7 @@ def small() -> Network:
         if isinstance(layer, nn.BatchNorm2d):  # statistics that are not the identity, or fusing them proves nothing
             layer.running_mean.uniform_(-0.5, 0.5)
             layer.running_var.uniform_(0.5, 2.0)
-    contract = InputContract("image", "NCHW", (8, 8), 3, 1 / 255, (0.5,) * 3, (0.25,) * 3)
+    contract = InputSpec("image", "NCHW", (8, 8), 3, 1 / 255, (0.5,) * 3, (0.25,) * 3)
     return build(module, np.zeros((1, 3, 8, 8), np.float32), name="small", contract={"image": contract})
 
 

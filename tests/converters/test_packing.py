@@ -25,7 +25,7 @@ from edgekit.errors import FeedError, ParityError, UnsupportedError
 from edgekit.quality.cases import cases
 from edgekit.quality.contents import operators
 from edgekit.runtime import load
-from edgekit.types import Artifact, Format, InputContract, Network
+from edgekit.types import Artifact, Format, InputSpec, Network
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
 
@@ -222,7 +222,7 @@ def test_batch_and_time_stay_open(kind: str, network_of: NetworkOf, tmp_path: Pa
 
 
 def test_what_the_network_asks_of_lengths_is_said(network_of: NetworkOf) -> None:
-    def told(**more: Any) -> tuple[InputContract, tuple[str, ...]]:
+    def told(**more: Any) -> tuple[InputSpec, tuple[str, ...]]:
         capture = Capture(network_of(Packs("GRU", **more), *given()), ConversionOptions())
         _ = capture.program
         return capture.contract["lengths"], capture.notes

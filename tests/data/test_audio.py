@@ -1,4 +1,4 @@
-"""Recordings become features of the contract's shape, whatever their rate, channels and length."""
+"""Recordings become features of the spec's shape, whatever their rate, channels and length."""
 
 import io
 import logging
@@ -14,10 +14,10 @@ from edgekit.data.preprocess import apply_contract
 from edgekit.data.resample import resample
 from edgekit.data.wav import Waveform
 from edgekit.errors import DataError
-from edgekit.types import InputContract, Signature, TensorSpec
+from edgekit.types import InputSpec, Signature, TensorSpec
 
 FRAMES = 16
-CONTRACT = InputContract("audio", params={**speech(8000).params(), "frames": FRAMES, "pad": "front"})
+CONTRACT = InputSpec("audio", params={**speech(8000).params(), "frames": FRAMES, "pad": "front"})
 LENGTH = speech(8000).samples(FRAMES)
 SIGNATURE = Signature((TensorSpec("audio", "float32", (1, FRAMES, 40)),), (TensorSpec("y", "float32", (1, 2)),))
 
@@ -42,7 +42,7 @@ def test_a_short_recording_ends_the_window(sounds):
     whole = np.concatenate([np.zeros(LENGTH - wave.size), wave])
     np.testing.assert_allclose(found, log_mel(whole, speech(8000)), atol=1e-5)  # float32
     assert (found[0] == np.float32(np.log(1e-6))).all() and found[-1].max() > 0
-    back = encode([wave], InputContract("audio", params={**CONTRACT.params, "pad": "back"}))[0]
+    back = encode([wave], InputSpec("audio", params={**CONTRACT.params, "pad": "back"}))[0]
     assert back[0].max() > 0 and (back[-1] == np.float32(np.log(1e-6))).all()
 
 
@@ -50,16 +50,16 @@ def test_mean_and_deviation_are_those_of_each_band(sounds):
     wave = sounds.tone().astype(np.float32)
     plain = encode([wave], CONTRACT)
     mean, std = tuple(float(k) for k in range(40)), tuple(1.0 + k for k in range(40))
-    scaled = InputContract("audio", mean=mean, std=std, params=CONTRACT.params)
+    scaled = InputSpec("audio", mean=mean, std=std, params=CONTRACT.params)
     expected = (plain - np.arange(40)) / np.arange(1, 41)
     np.testing.assert_allclose(encode([wave], scaled), expected, atol=1e-5)  # float32
     with pytest.raises(DataError, match="40 columns, the model was made for 3"):
-        encode([wave], InputContract("audio", mean=(0, 0, 0), std=(1, 1, 1), params=CONTRACT.params))
+        encode([wave], InputSpec("audio", mean=(0, 0, 0), std=(1, 1, 1), params=CONTRACT.params))
 
 
 def test_how_loud_it_was_recorded_does_not_matter(sounds):
     wave = sounds.tone(0.1).astype(np.float32)
-    peak = InputContract("audio", params={**CONTRACT.params, "level": "peak"})
+    peak = InputSpec("audio", params={**CONTRACT.params, "level": "peak"})
     as_is = np.abs(encode([wave], CONTRACT) - encode([wave / 8], CONTRACT)).max()
     assert as_is == pytest.approx(np.log(64), abs=1e-3)  # an eighth of the amplitude is a 64th of the power
     np.testing.assert_allclose(encode([wave / 8], peak), encode([wave], peak), atol=1e-4)  # float32, near the floor too
@@ -104,7 +104,7 @@ def test_what_is_no_recording():
             encode([sample], CONTRACT)
     for frames in (None, 0, "3"):
         with pytest.raises(DataError, match="1 or more were expected"):
-            encode([np.ones(9)], InputContract("audio", params={**CONTRACT.params, "frames": frames}))
+            encode([np.ones(9)], InputSpec("audio", params={**CONTRACT.params, "frames": frames}))
 
 
 def test_what_is_said_of_one_recording():
@@ -127,7 +127,7 @@ def test_one_file_through_the_contract(sounds, tmp_path, caplog):
         feed = sample_feed(str(path), SIGNATURE, {"audio": CONTRACT})
     assert feed["audio"].shape == (1, FRAMES, 40) and feed["audio"].dtype == np.float32
     assert "word.wav: 2 channels" in caplog.text and "16,000 Hz" in caplog.text
-    with pytest.raises(DataError, match="has no I/O contract, so how a recording"):
+    with pytest.raises(DataError, match="has no input spec, so how a recording"):
         sample_feed(str(path), SIGNATURE, {})
     with pytest.raises(DataError, match="no kind that can be read"):
         sample_feed("word.mp3", SIGNATURE, {})

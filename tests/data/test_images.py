@@ -16,7 +16,7 @@ from edgekit.data import batches, open_data, sample_feed
 from edgekit.data import cifar10 as cifar10_reader
 from edgekit.data.cache import Download, fetch, unpacked
 from edgekit.errors import DataError
-from edgekit.types import InputContract, Signature, TensorSpec
+from edgekit.types import InputSpec, Signature, TensorSpec
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def folder(tmp_path):
 
 
 IMAGE = Signature((TensorSpec("image", "float32", (1, 3, 4, 6)),), (TensorSpec("y", "float32", (1, 2)),))
-CONTRACT = {"image": InputContract("image", "NCHW", (4, 6), 3, 1 / 255)}
+CONTRACT = {"image": InputSpec("image", "NCHW", (4, 6), 3, 1 / 255)}
 
 
 def test_a_folder_a_class(folder):

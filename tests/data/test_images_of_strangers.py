@@ -11,7 +11,7 @@ from PIL import Image
 from edgekit.data.images import FORMATS, decode
 from edgekit.data.preprocess import apply_contract
 from edgekit.errors import DataError, LimitError
-from edgekit.types import InputContract
+from edgekit.types import InputSpec
 
 
 def packed(form, size=(16, 12), mode="RGB", **options):
@@ -103,7 +103,7 @@ def test_damage_is_a_data_error(form):
      ((9, 9), {"resize": (8000, 8000)})],
 )  # fmt: skip
 def test_what_is_resized_before_the_centre_is_cut_out_is_bounded(side, params):
-    contract = InputContract("image", "NCHW", (32, 32), 3, params=params)
+    contract = InputSpec("image", "NCHW", (32, 32), 3, params=params)
     with pytest.raises(LimitError, match="IMAGE_PIXELS"):
         apply_contract([np.zeros((*side, 3), np.uint8)], contract)
     small = replace(contract, params={"shorter": 40})

@@ -12,7 +12,7 @@ from edgekit.data import open_data
 from edgekit.data.images import decode, decode_indices
 from edgekit.data.pixels import fit_mask
 from edgekit.errors import DataError
-from edgekit.types import Array, InputContract
+from edgekit.types import Array, InputSpec
 
 
 def pair(folder: Path, name: str, mask: Array) -> None:
@@ -54,13 +54,13 @@ def test_what_is_lacking_is_named(tmp_path: Path) -> None:
 def test_a_mask_is_resized_and_cut_as_its_picture_is() -> None:
     mask = np.zeros((8, 16), np.uint8)
     mask[:, 8:] = 5
-    squashed = fit_mask(mask, (4, 4), InputContract("image", "NCHW", (4, 4), 3))
+    squashed = fit_mask(mask, (4, 4), InputSpec("image", "NCHW", (4, 4), 3))
     assert squashed.tolist() == [[0, 0, 5, 5]] * 4
-    centre = fit_mask(mask, (4, 4), InputContract("image", "NCHW", (4, 4), 3, params={"shorter": 4}))
+    centre = fit_mask(mask, (4, 4), InputSpec("image", "NCHW", (4, 4), 3, params={"shorter": 4}))
     assert centre.tolist() == [[0, 0, 5, 5]] * 4
     left = mask.copy()
     left[:, :4] = 2  # what the centre does not hold
-    assert 2 not in fit_mask(left, (4, 4), InputContract("image", "NCHW", (4, 4), 3, params={"shorter": 4}))
+    assert 2 not in fit_mask(left, (4, 4), InputSpec("image", "NCHW", (4, 4), 3, params={"shorter": 4}))
     assert set(np.unique(fit_mask(mask, (3, 5), None))) == {0, 5}  # never a class between two
 
 

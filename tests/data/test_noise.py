@@ -5,10 +5,10 @@ import pytest
 
 from edgekit.data import Dataset, feeds, noise, sample_feed
 from edgekit.errors import DataError
-from edgekit.types import InputContract, Signature, TensorSpec
+from edgekit.types import InputSpec, Signature, TensorSpec
 
 SIGNATURE = Signature((TensorSpec("z", "float32", (1, 6)),), (TensorSpec("image", "float32", (1, 1, 2, 2)),))
-CONTRACT = {"z": InputContract("noise")}
+CONTRACT = {"z": InputSpec("noise")}
 
 
 def test_it_is_standard_normal():
@@ -70,8 +70,8 @@ def test_anything_else_is_no_noise():
 def test_spelled_noise_is_one_sample_of_the_models_own_shape() -> None:
     """What the bench is given with ``--input``: the first of the samples that ``run`` makes of the same words."""
     signature = Signature((TensorSpec("noise", "float32", ("batch", 6)),), ())
-    contract = {"noise": InputContract("noise")}
+    contract = {"noise": InputSpec("noise")}
     (found,) = sample_feed("noise:64@7", signature, contract).values()
     assert (found == noise.normal(7, 64, (6,))[:1]).all()
-    with pytest.raises(DataError, match="a generator starts from noise"):
+    with pytest.raises(DataError, match="is a generator and takes noise"):
         sample_feed("photo.png", signature, contract)

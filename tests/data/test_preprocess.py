@@ -6,7 +6,7 @@ import pytest
 from edgekit.data import Dataset, batches, extreme_feed, feeds, sample_feed, seeded_feed, zeros_feed
 from edgekit.data.preprocess import apply_contract, whole_samples
 from edgekit.errors import DataError
-from edgekit.types import InputContract, Signature, TensorSpec
+from edgekit.types import InputSpec, Signature, TensorSpec
 
 
 def signature(*specs):
@@ -15,17 +15,17 @@ def signature(*specs):
 
 def test_an_image_by_hand():
     raw = np.array([[[[0, 128, 255]]]], np.uint8)  # one pixel
-    contract = InputContract("image", "NCHW", (1, 1), 3, 1 / 255, (0.5, 0.5, 0.5), (0.25, 0.5, 1.0))
+    contract = InputSpec("image", "NCHW", (1, 1), 3, 1 / 255, (0.5, 0.5, 0.5), (0.25, 0.5, 1.0))
     wanted = [(0 - 0.5) / 0.25, (128 / 255 - 0.5) / 0.5, (1 - 0.5) / 1]
     # float32 rounding of values up to 2
     np.testing.assert_allclose(apply_contract(raw, contract).ravel(), wanted, atol=1e-6)
     assert apply_contract(raw, contract).shape == (1, 3, 1, 1)
-    nhwc = InputContract("image", "NHWC", (1, 1), 3, 1 / 255, (0.5, 0.5, 0.5), (0.25, 0.5, 1.0))
+    nhwc = InputSpec("image", "NHWC", (1, 1), 3, 1 / 255, (0.5, 0.5, 0.5), (0.25, 0.5, 1.0))
     assert apply_contract(raw, nhwc).shape == (1, 1, 1, 3)
 
 
 def test_a_table_by_hand():
-    contract = InputContract("table", mean=(1.0, 2.0), std=(2.0, 4.0), columns=("a", "b"))
+    contract = InputSpec("table", mean=(1.0, 2.0), std=(2.0, 4.0), columns=("a", "b"))
     rows = apply_contract(np.float32([[3, 2], [1, 10]]), contract)
     np.testing.assert_allclose(rows, [[1, 0], [0, 2]], atol=1e-7)  # float32 rounding
     with pytest.raises(DataError, match="the samples have 3 columns, the model was made for 2"):
@@ -33,7 +33,7 @@ def test_a_table_by_hand():
 
 
 def test_channels_must_fit():
-    contract = InputContract("image", "NCHW", None, 0, 1.0, (0.0,), (1.0,))
+    contract = InputSpec("image", "NCHW", None, 0, 1.0, (0.0,), (1.0,))
     with pytest.raises(DataError, match="3 channels"):
         apply_contract(np.zeros((1, 2, 2, 3), np.uint8), contract)
 
@@ -69,7 +69,7 @@ def test_arrays_are_bound_by_name():
 
 def test_kinds_do_not_mix():
     data = Dataset("d", "all", "table", {"table": np.zeros((2, 3), np.float32)})
-    contract = {"x": InputContract("image", "NCHW", (2, 2), 3)}
+    contract = {"x": InputSpec("image", "NCHW", (2, 2), 3)}
     with pytest.raises(DataError, match="holds table samples"):
         next(feeds(data, signature(("x", "float32", (1, 3, 2, 2))), contract))
 
@@ -79,7 +79,7 @@ def test_sample_feeds_from_files(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.float64([1, 2]))
     np.save(tmp_path / "a.npy", np.float32([[1, 2]]))
     (tmp_path / "a.csv").write_text("first,second\n1,2\n")
-    contract = {"x": InputContract("table", mean=(0.0, 0.0), std=(1.0, 1.0))}
+    contract = {"x": InputSpec("table", mean=(0.0, 0.0), std=(1.0, 1.0))}
     for name in ("a.npz", "a.npy", "a.csv"):
         feed = sample_feed(str(tmp_path / name), spec, contract)
         assert feed["x"].dtype == np.float32
@@ -108,8 +108,8 @@ TABLE = {
 
 
 def test_seeded_images_are_bytes_through_the_contract():
-    contract = {"x": InputContract("image", "NCHW", (8, 8), 3, 1 / 255, (0.5,) * 3, (0.25,) * 3)}
-    nhwc = {"x": InputContract("image", "NHWC", (8, 8), 3, 1 / 255, (0.5,) * 3, (0.25,) * 3)}
+    contract = {"x": InputSpec("image", "NCHW", (8, 8), 3, 1 / 255, (0.5,) * 3, (0.25,) * 3)}
+    nhwc = {"x": InputSpec("image", "NHWC", (8, 8), 3, 1 / 255, (0.5,) * 3, (0.25,) * 3)}
     spec = signature(("x", "float32", ("batch", 3, 8, 8)))
     values = seeded_feed(spec, contract, 0, batch=4)["x"]
     levels = (values * 0.25 + 0.5) * 255
@@ -141,13 +141,13 @@ def test_zeros_and_extremes_keep_dtype_and_dimensions():
 
 def test_lengths_of_sequences_stay_within_what_the_contract_says():
     spec = Signature((TensorSpec("n", "int64", (4,)),), ())
-    free = {"n": InputContract(params={"most": 7, "sorted": False, "longest": False})}
+    free = {"n": InputSpec(params={"most": 7, "sorted": False, "longest": False})}
     drawn = [seeded_feed(spec, free, seed)["n"] for seed in range(60)]
     assert {int(n) for row in drawn for n in row} == set(range(1, 8))
     assert zeros_feed(spec, free)["n"].tolist() == [1, 1, 1, 1]
     assert extreme_feed(spec, free, 1)["n"].tolist() == [7, 7, 7, 7]
     assert extreme_feed(spec, free, -1)["n"].tolist() == [1, 1, 1, 1]
-    bound = {"n": InputContract(params={"most": "t", "sorted": True, "longest": True})}
+    bound = {"n": InputSpec(params={"most": "t", "sorted": True, "longest": True})}
     for seed in range(5):
         row = seeded_feed(spec, bound, seed, dims={"t": 9})["n"].tolist()
         assert row[0] == 9 and row == sorted(row, reverse=True)

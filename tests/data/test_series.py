@@ -11,7 +11,7 @@ from edgekit.data.preprocess import apply_contract
 from edgekit.data.series import Windows, measure
 from edgekit.data.timetable import read_timetable
 from edgekit.errors import DataError, UsageError
-from edgekit.types import InputContract, Signature, TensorSpec
+from edgekit.types import InputSpec, Signature, TensorSpec
 
 
 @pytest.fixture(autouse=True)
@@ -160,7 +160,7 @@ def test_series_that_are_refused(tmp_path, caplog):
     assert data.params["std"][1] == 1.0 and "b never changes in the training rows" in caplog.text
 
 
-CONTRACT = InputContract("series", mean=(10.0, 0.0), std=(2.0, 4.0), columns=("load", "price"), params={"history": 3})
+CONTRACT = InputSpec("series", mean=(10.0, 0.0), std=(2.0, 4.0), columns=("load", "price"), params={"history": 3})
 SIGNATURE = Signature((TensorSpec("series", "float32", (1, 3, 2)),), (TensorSpec("y", "float32", (1, 1)),))
 
 

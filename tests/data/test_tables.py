@@ -10,10 +10,10 @@ from edgekit.data.dataset import Dataset
 from edgekit.data.preprocess import batches
 from edgekit.data.table import read
 from edgekit.errors import DataError
-from edgekit.types import InputContract, Signature, TensorSpec
+from edgekit.types import InputSpec, Signature, TensorSpec
 
 GOOD = "height,weight,label\n1,20,cat\n2,40,dog\n3,30,cat\n4.5,1e1,dog\n"
-CONTRACT = InputContract("table", mean=(1.0, 10.0), std=(2.0, 10.0), columns=("height", "weight"))
+CONTRACT = InputSpec("table", mean=(1.0, 10.0), std=(2.0, 10.0), columns=("height", "weight"))
 SIGNATURE = Signature((TensorSpec("table", "float32", (1, 2)),), (TensorSpec("logits", "float32", (1, 2)),))
 
 

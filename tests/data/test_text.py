@@ -22,11 +22,11 @@ from edgekit.data.text import (
 )
 from edgekit.errors import DataError, LimitError
 from edgekit.quality.cases import cases
-from edgekit.types import InputContract, Signature, TensorSpec
+from edgekit.types import InputSpec, Signature, TensorSpec
 
 LENGTH = 6
 WORD = "bcdefghijklmnopqrstuvwxyz"
-CONTRACT = InputContract("text", params={"length": LENGTH, "vocabulary": "a film fine n't is , !"})
+CONTRACT = InputSpec("text", params={"length": LENGTH, "vocabulary": "a film fine n't is , !"})
 SIGNATURE = Signature((TensorSpec("text", "int32", (1, LENGTH)),), (TensorSpec("logits", "float32", (1, 2)),))
 
 
@@ -131,7 +131,7 @@ def test_the_contract_of_samples():
 )
 def test_a_contract_that_is_none(params, words):
     with pytest.raises(DataError, match=words):
-        encode(Sentences(["a"]), InputContract("text", params=params))
+        encode(Sentences(["a"]), InputSpec("text", params=params))
 
 
 @pytest.mark.parametrize(
@@ -149,16 +149,16 @@ def test_a_contract_that_is_none(params, words):
     ],
 )
 def test_an_unknown_word_is_read_as_one_that_begins_alike(word, known):
-    contract = InputContract(
+    contract = InputSpec(
         "text", params={"length": 3, "beginning": 5, "vocabulary": "the master masterpiece masterful charming zebra"}
     )
     assert read_as(f"the {word}", contract) == [("the", "the"), (word, known)]
-    never = InputContract("text", params={**contract.params, "beginning": 0})
+    never = InputSpec("text", params={**contract.params, "beginning": 0})
     assert read_as(word, never) == [(word, None)]
 
 
 def test_what_is_read_as_another_word_is_said(caplog):
-    contract = InputContract("text", params={"length": 6, "beginning": 5, "vocabulary": "charming film"})
+    contract = InputSpec("text", params={"length": 6, "beginning": 5, "vocabulary": "charming film"})
     with caplog.at_level(logging.INFO, "edgekit"):
         feed = sample_feed("a charmingly film", SIGNATURE, {"text": contract})["text"]
     assert feed.tolist() == [[1, 2, 3, 0, 0, 0]]
@@ -191,10 +191,10 @@ def test_old_cards_give_the_pattern_of_a_tokenizer():
 
 def test_a_hostile_vocabulary_and_text_take_no_time(monkeypatch):
     words = " ".join(f"{a}{b}{c}{d}" for a in "a" for b in WORD for c in WORD for d in WORD)
-    rule = InputContract("text", params={"length": 100_000, "beginning": 1, "vocabulary": words})
+    rule = InputSpec("text", params={"length": 100_000, "beginning": 1, "vocabulary": words})
     text = " ".join("a" + "b" * k for k in range(5000, 5100)) + " ab" * 50_000
     assert encode([np.array(text)], rule).shape == (1, 100_000)
     assert "tokens, the model takes" not in "".join(remarks([np.array(text)], rule))
     monkeypatch.setenv("EDGEKIT_LIMIT_VOCABULARY_CHARACTERS", "10")
     with pytest.raises(LimitError, match="VOCABULARY_CHARACTERS"):
-        encode([np.array("a")], InputContract("text", params={"length": 3, "vocabulary": "a b c d e f g"}))
+        encode([np.array("a")], InputSpec("text", params={"length": 3, "vocabulary": "a b c d e f g"}))

@@ -10,7 +10,7 @@ import pytest
 from edgekit.data import open_data
 from edgekit.data.preprocess import batches
 from edgekit.errors import DataError
-from edgekit.types import InputContract, Signature, TensorSpec
+from edgekit.types import InputSpec, Signature, TensorSpec
 
 CODE = """
 import numpy as np
@@ -97,7 +97,7 @@ def test_numbers_are_values_and_whole_numbers_classes(code: str) -> None:
 
 
 def test_pictures_follow_the_contract_of_the_model(code: str) -> None:
-    rule = InputContract("image", "NCHW", (3, 4), 1, 1 / 255, (0.5,), (0.5,))
+    rule = InputSpec("image", "NCHW", (3, 4), 1, 1 / 255, (0.5,), (0.5,))
     signature = Signature((TensorSpec("x", "float32", (1, 1, 3, 4)),), ())
     feed, labels = next(batches(open_data(f"{code}:pictures"), signature, {"x": rule}, batch=4))
     assert feed["x"].shape == (4, 1, 3, 4)

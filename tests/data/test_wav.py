@@ -11,7 +11,7 @@ from edgekit.data.audio import encode
 from edgekit.data.logmel import speech
 from edgekit.data.wav import read_wav
 from edgekit.errors import DataError, LimitError
-from edgekit.types import InputContract
+from edgekit.types import InputSpec
 
 RAMP = np.array([-1.0, -0.5, 0.0, 0.25, 0.5])  # exact in every coding
 SUBFORMAT = bytes.fromhex("000000001000800000aa00389b71")  # the end of every KSDATAFORMAT_SUBTYPE of a plain coding
@@ -66,7 +66,7 @@ def test_files_that_are_refused(sounds, tmp_path):
         (good[:-3], "cut short: 10 bytes of sound were expected, 7 are there"),
         (sounds.riff(sounds.described(), (b"data", b"")), r"no sound \(0 samples\)"),
         (sounds.riff(sounds.described(), (b"data", b"\1")), "no sound"),
-        (sounds.riff((b"data", b"\0\0"), sounds.described()), "before their description"),
+        (sounds.riff((b"data", b"\0\0"), sounds.described()), "before the chunk that describes them"),
         (sounds.riff((b"fmt ", b"\1\0"), (b"data", b"\0\0")), "2 bytes, 16 or more"),
         (sounds.riff(sounds.described(7, bits=8), (b"data", b"\0\0")), "coding 7 with 8 bits"),
         (sounds.riff(sounds.described(1, bits=12), (b"data", b"\0\0")), "coding 1 with 12 bits"),
@@ -101,7 +101,7 @@ def test_damage_is_a_data_error(sounds, coding, bits):
     dice = random.Random(bits)
     whole = sounds.riff(sounds.described(coding, bits=bits, rate=8000), (b"data", bytes(range(240)) * 10))
     features = {**speech(8000).params(), "frames": 8}
-    rule = InputContract("audio", mean=(0.0,) * 40, std=(1.0,) * 40, params=features)
+    rule = InputSpec("audio", mean=(0.0,) * 40, std=(1.0,) * 40, params=features)
     refused = 0
     for _ in range(60):
         data = bytearray(whole)

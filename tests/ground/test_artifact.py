@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit import wire_onnx, wire_tflite
+from edgekit import flatbuffer_reader, protobuf_reader
 from edgekit.artifact import (
     onnx_external_data,
     open_artifact,
@@ -23,7 +23,7 @@ from edgekit.errors import LimitError, ModelError, UsageError
 from edgekit.types import (
     Card,
     Format,
-    InputContract,
+    InputSpec,
     Quality,
     QuantizedTensor,
     SelfTest,
@@ -38,7 +38,7 @@ CARD = Card(
     family="cnn",
     task=Task("classification", ("cat", "dog"), "accuracy"),
     signature=Signature((TensorSpec("x", "float32", ("batch", 3)),), (TensorSpec("y", "float32", (1, 3)),)),
-    contract={"x": InputContract("image", "NCHW", (32, 32), 3, 1 / 255, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))},
+    contract={"x": InputSpec("image", "NCHW", (32, 32), 3, 1 / 255, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))},
     config={"family": "cnn", "builder": {"width": 16}},
     steps=(Step("export", {"opset": 18}, {"torch": "2.13.0"}),),
     source_sha256="ab" * 32,
@@ -182,9 +182,9 @@ def test_tflite_with_a_card_reads_back_by_the_schema_and_undoes_to_the_same_byte
     data = (tmp_path / "b.tflite").read_bytes()
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
     assert [m.name for m in model.metadata] == [b"edgekit"]
-    assert bytes(model.buffers[model.metadata[0].buffer].data) == wire_tflite.metadata(data)["edgekit"]
+    assert bytes(model.buffers[model.metadata[0].buffer].data) == flatbuffer_reader.metadata(data)["edgekit"]
     assert model.version == 3
-    assert wire_tflite.without_prefix(data) == tflite_file.read_bytes()
+    assert flatbuffer_reader.without_prefix(data) == tflite_file.read_bytes()
 
 
 def test_constant_buffers_keep_their_alignment(tflite_file, tmp_path):
@@ -259,14 +259,14 @@ def test_a_pickle_under_a_good_suffix_is_refused(tmp_path):
 def test_a_card_that_is_no_card_is_refused(onnx_file, tmp_path):
     for payload in (b"{", b"[]", b'{"schema":"other/1"}', b'{"schema":"edgekit.card/1","name":"x"}'):
         bad = tmp_path / "bad.onnx"
-        bad.write_bytes(wire_onnx.with_metadata(onnx_file.read_bytes(), "edgekit", payload))
+        bad.write_bytes(protobuf_reader.with_metadata(onnx_file.read_bytes(), "edgekit", payload))
         with pytest.raises(ModelError, match="card"):
             open_artifact(bad)
 
 
 @pytest.mark.parametrize("pixels", [(0, 0), (8, -8)])
 def test_images_of_no_pixels_are_refused(onnx_file, tmp_path, pixels):
-    rule = InputContract("image", "NCHW", (32, 32), 3, params={"resize": pixels})
+    rule = InputSpec("image", "NCHW", (32, 32), 3, params={"resize": pixels})
     path = write_card(onnx_file, replace(CARD, contract={"x": rule}), tmp_path / "a.onnx").path
     with pytest.raises(ModelError, match="a size of 0 pixels"):
         open_artifact(path)

@@ -9,7 +9,7 @@ import pytest
 
 from edgekit.errors import DataError, UsageError
 from edgekit.iospec import IoSpec, given_iospec, parse_iospec, read_iospec, read_labels
-from edgekit.types import Card, InputContract, Signature, Task, TensorSpec
+from edgekit.types import Card, InputSpec, Signature, Task, TensorSpec
 
 IMAGE = TensorSpec("image", "float32", (1, 3, 32, 48))
 SCORES = TensorSpec("scores", "float32", (1, 3))
@@ -32,7 +32,7 @@ def test_a_file_says_it_all(tmp_path: Path) -> None:
     )
     made = read_iospec(tmp_path / "io.toml").applied(card())
     params = {"color": "BGR", "interpolation": "bicubic", "shorter": 36}
-    wanted = InputContract("image", "NCHW", (32, 48), 3, 1 / 255, MEAN, STD, params=params)
+    wanted = InputSpec("image", "NCHW", (32, 48), 3, 1 / 255, MEAN, STD, params=params)
     assert made.contract == {"image": wanted}
     assert made.task == Task("classification", ("cat", "dog", "bird"), "accuracy", {"activation": "softmax"})
 

@@ -18,7 +18,7 @@ from edgekit.quantization.onnx.quantize import SCHEMES, QuantizeOnnx
 from edgekit.quantization.tflite.quantize import QuantizeTflite
 from edgekit.runtime import load
 from edgekit.tables import index_bounds
-from edgekit.types import Format, InputContract, Signature, TensorSpec
+from edgekit.types import Format, InputSpec, Signature, TensorSpec
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
 
@@ -114,7 +114,7 @@ def test_exported_and_quantized_files_say_how_many_rows_there_are(
 
 def test_made_up_integers_stay_below_their_bound() -> None:
     signature = Signature((TensorSpec("kinds", "int64", (50,)), TensorSpec("ids", "int64", (50,))), ())
-    contract = {"kinds": InputContract(params={"below": 2}), "ids": InputContract(params={"below": 1000})}
+    contract = {"kinds": InputSpec(params={"below": 2}), "ids": InputSpec(params={"below": 1000})}
     feed = seeded_feed(signature, contract, 0)
     assert set(feed["kinds"]) == {0, 1}
     assert feed["ids"].max() == 9

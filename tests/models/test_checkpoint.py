@@ -12,9 +12,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from edgekit.cardfile import card_to_json, encode_card
 from edgekit.data import open_data
 from edgekit.errors import LimitError, ModelError, SourceError
+from edgekit.model_metadata import card_to_json, encode_card
 from edgekit.models.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint, weights_sha256
 from edgekit.models.family import WEIGHTS, new_network
 from edgekit.models.fit import fit_shapes

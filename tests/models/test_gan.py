@@ -15,7 +15,7 @@ from edgekit.models.checkpoint import weights_sha256
 from edgekit.models.family import Hyperparameters, new_network, parameter_count
 from edgekit.models.gan import discriminator, generator
 from edgekit.quality.frechet import real_images
-from edgekit.types import InputContract
+from edgekit.types import InputSpec
 
 QUICK = Hyperparameters(
     epochs=3, batch=16, lr=1e-3, optimizer="adam", momentum=0.5, average=0.9, augment="shift", validation=0.0
@@ -62,7 +62,7 @@ def digest(network):
 
 def test_what_follows_from_the_data(digits):
     network = fresh(digits)
-    assert network.card.contract == {"noise": InputContract("noise")}
+    assert network.card.contract == {"noise": InputSpec("noise")}
     assert network.signature.outputs[0].shape == (1, 1, 32, 32)
     assert network.task.params["size"] == (32, 32)
     colour = Dataset("c", "train", "image", {"image": np.zeros((4, 6, 9, 3), np.uint8)})

@@ -14,7 +14,7 @@ from edgekit.artifact import write_card
 from edgekit.errors import DataError, FeedError, UsageError
 from edgekit.pipeline.doctor import TINY_ONNX, TINY_TFLITE
 from edgekit.pipeline.run import stacked, top_k
-from edgekit.types import Card, InputContract, Signature, Task, TensorSpec
+from edgekit.types import Card, InputSpec, Signature, Task, TensorSpec
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
 
@@ -33,7 +33,7 @@ def model(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def classifier(model: Path) -> Path:
     """The same as a classifier of a table of four columns, each column less 1."""
     signature = Signature((TensorSpec("x", "float32", (1, 4)),), (TensorSpec("y", "float32", (1, 4)),))
-    contract = {"x": InputContract("table", mean=(1.0, 1.0, 1.0, 1.0), std=(1.0, 1.0, 1.0, 1.0))}
+    contract = {"x": InputSpec("table", mean=(1.0, 1.0, 1.0, 1.0), std=(1.0, 1.0, 1.0, 1.0))}
     card = Card("insects", "custom", Task("classification", LABELS, "accuracy"), signature, contract)
     write_card(model, card)
     return model

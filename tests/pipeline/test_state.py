@@ -13,6 +13,7 @@ from ai_edge_litert.interpreter import Interpreter
 from edgekit import devices
 from edgekit.artifact import open_artifact
 from edgekit.errors import ParityError, UsageError
+from edgekit.flatbuffer_reader import without_prefix
 from edgekit.graph.tflite_editor import Editor
 from edgekit.pipeline.export import ExportResult, export
 from edgekit.pipeline.inspect import inspect
@@ -21,7 +22,6 @@ from edgekit.pipeline.verify import verify
 from edgekit.quality import failing
 from edgekit.quantization.tflite import stateless
 from edgekit.report.verbs import render_inspect
-from edgekit.wire_tflite import without_prefix
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
 

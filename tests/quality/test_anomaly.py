@@ -9,13 +9,13 @@ from edgekit.data.dataset import split_indices
 from edgekit.errors import DataError, ModelError, UnsupportedError
 from edgekit.quality.anomaly import area, refit_threshold, roc_auc, score
 from edgekit.quality.evaluate import evaluate, measurable
-from edgekit.types import Card, InputContract, Signature, Task, TensorSpec
+from edgekit.types import Card, InputSpec, Signature, Task, TensorSpec
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
 
 SPEC = TensorSpec("table", "float32", (1, 2))
 SIGNATURE = Signature((SPEC,), (TensorSpec("reconstruction", "float32", (1, 2)),))
-CONTRACT = {"table": InputContract("table", mean=(0.0, 0.0), std=(1.0, 1.0), columns=("a", "b"))}
+CONTRACT = {"table": InputSpec("table", mean=(0.0, 0.0), std=(1.0, 1.0), columns=("a", "b"))}
 
 
 def card(**params):

@@ -7,12 +7,12 @@ from edgekit.data import Dataset
 from edgekit.errors import DataError, ModelError, UnsupportedError
 from edgekit.quality.evaluate import evaluate
 from edgekit.quality.forecast import baselines
-from edgekit.types import Card, InputContract, Signature, Task, TensorSpec
+from edgekit.types import Card, InputSpec, Signature, Task, TensorSpec
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
 
 TASK = Task("forecasting", (), "mse", {"target": "b", "horizon": 2, "mean": 10.0, "std": 2.0})
-CONTRACT = InputContract("series", mean=(0.0, 10.0), std=(1.0, 2.0), columns=("a", "b"), params={"history": 4})
+CONTRACT = InputSpec("series", mean=(0.0, 10.0), std=(1.0, 2.0), columns=("a", "b"), params={"history": 4})
 SIGNATURE = Signature((TensorSpec("series", "float32", (1, 4, 2)),), (TensorSpec("forecast", "float32", (1, 2)),))
 CARD = Card("f", "custom", TASK, SIGNATURE, {"series": CONTRACT})
 
@@ -51,7 +51,7 @@ def test_by_hand():
     assert found.details["mse_repeating_last_2"] == pytest.approx(8 / 4)
     # the last value is 1 and 2: errors (1, 0) and (1, 0)
     assert found.details["mse_repeating_last_value"] == pytest.approx(2 / 4)
-    assert model.fed[0][0, :, 1].tolist() == [0, 1, 0, 1]  # normalised by the contract
+    assert model.fed[0][0, :, 1].tolist() == [0, 1, 0, 1]  # normalised by the spec
 
 
 def test_a_limit_and_a_better_model():

@@ -13,7 +13,7 @@ from edgekit.models.family import new_network
 from edgekit.quality import frechet as module
 from edgekit.quality.evaluate import evaluate
 from edgekit.quality.frechet import FeatureNetwork, as_pixels, distance, moments, real_images, square_root
-from edgekit.types import Card, InputContract, Signature, Task, TensorSpec
+from edgekit.types import Card, InputSpec, Signature, Task, TensorSpec
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
 
@@ -65,7 +65,7 @@ def features(tmp_path_factory):
 def card(features, **params):
     known = {"range": (-1.0, 1.0), "channels": 1, "size": (8, 8), "features": features, **params}
     task = Task("generation", metric="frechet", params=known)
-    return Card("g", "custom", task, SIGNATURE, {"noise": InputContract("noise")})
+    return Card("g", "custom", task, SIGNATURE, {"noise": InputSpec("noise")})
 
 
 class Painter:

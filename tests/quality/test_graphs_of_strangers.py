@@ -13,7 +13,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from onnx import TensorProto, helper
 
-from edgekit import wire_onnx
+from edgekit import protobuf_reader
 from edgekit.artifact import contract_of, open_artifact
 from edgekit.errors import LimitError, ModelError
 from edgekit.quality.contents import file_signature, operators
@@ -44,19 +44,19 @@ def test_functions_that_stand_for_many_operators() -> None:
     )
     start = [helper.make_node("f40", ["x"], ["y"], domain="own")]
     with pytest.raises(LimitError, match="EDGEKIT_LIMIT_GRAPH_NODES"):
-        wire_onnx.check(model(start, [leaf, *(calling(f"f{k}", *[f"f{k - 1}"] * 2) for k in range(1, 41))]))
+        protobuf_reader.check(model(start, [leaf, *(calling(f"f{k}", *[f"f{k - 1}"] * 2) for k in range(1, 41))]))
     start = [helper.make_node("f3", ["x"], ["y"], domain="own")]
-    wire_onnx.check(model(start, [leaf, *(calling(f"f{k}", *[f"f{k - 1}"] * 2) for k in range(1, 4))]))
+    protobuf_reader.check(model(start, [leaf, *(calling(f"f{k}", *[f"f{k - 1}"] * 2) for k in range(1, 4))]))
     start = [helper.make_node("a", ["x"], ["y"], domain="own")]
     with pytest.raises(ModelError, match="'a' calls itself"):
-        wire_onnx.check(model(start, [calling("a", "b"), calling("b", "a")]))
+        protobuf_reader.check(model(start, [calling("a", "b"), calling("b", "a")]))
 
 
 def test_graphs_within_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes by hand: protobuf itself writes no more than a hundred levels."""
 
     def field(number: int, payload: bytes) -> bytes:
-        return wire_onnx._field(number, payload)
+        return protobuf_reader._field(number, payload)
 
     def nested(depth: int) -> bytes:
         graph = b""
@@ -64,12 +64,12 @@ def test_graphs_within_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
             graph = field(1, field(5, field(6, graph)))  # a node with an attribute with a graph
         return b"\x08\x09" + field(7, graph) + field(8, b"\x10\x11")
 
-    wire_onnx.check(nested(50))
+    protobuf_reader.check(nested(50))
     with pytest.raises(ModelError, match="more than 90 deep"):
-        wire_onnx.check(nested(3000))
+        protobuf_reader.check(nested(3000))
     monkeypatch.setenv("EDGEKIT_LIMIT_GRAPH_NODES", "10")
     with pytest.raises(LimitError, match="EDGEKIT_LIMIT_GRAPH_NODES"):
-        wire_onnx.check(nested(11))
+        protobuf_reader.check(nested(11))
 
 
 @pytest.mark.parametrize("nodes", [

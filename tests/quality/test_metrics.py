@@ -15,7 +15,7 @@ from edgekit.errors import DataError, ModelError, UnsupportedError, UsageError
 from edgekit.quality import metrics
 from edgekit.quality.evaluate import evaluate
 from edgekit.quality.metrics import metric_of
-from edgekit.types import Array, Card, Feed, InputContract, Signature, Task, TensorSpec
+from edgekit.types import Array, Card, Feed, InputSpec, Signature, Task, TensorSpec
 
 RANDOM = np.random.default_rng(0)
 
@@ -179,7 +179,7 @@ def test_outputs_beyond_memory_lie_in_a_file(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_pictures_reach_the_model_as_its_contract_says() -> None:
-    rule = InputContract("image", "NCHW", (2, 2), 3, 1 / 255, params={"color": "BGR"})
+    rule = InputSpec("image", "NCHW", (2, 2), 3, 1 / 255, params={"color": "BGR"})
     model = Model(lambda rows: rows[:, :, 0, 0], (1, 3), (1, 3, 2, 2))
     about = Card("net", "custom", Task("regression"), model.signature, {"x": rule})
     red = np.zeros((1, 2, 2, 3), np.uint8)

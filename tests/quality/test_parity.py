@@ -11,7 +11,7 @@ from edgekit.errors import ParityError
 from edgekit.quality.cases import SEEDS, Case, again, cases
 from edgekit.quality.parity import FLOOR, RELATIVE, prove, require
 from edgekit.results.base import to_json
-from edgekit.types import InputContract, Signature, TensorSpec
+from edgekit.types import InputSpec, Signature, TensorSpec
 
 RANDOM = [Case("random", {"x": np.array([1.0, -2.0], np.float32)}, typical=True)]
 
@@ -115,7 +115,7 @@ def test_the_document_is_the_contract_s() -> None:
 SIGNATURE = Signature(
     (TensorSpec("image", "float32", ("batch", 3, 4, 4)), TensorSpec("ids", "int64", ("batch", "time"))), ()
 )
-CONTRACT = {"image": InputContract("image", "NCHW", (4, 4), 3, 1 / 255, (0.5,) * 3, (0.25,) * 3)}
+CONTRACT = {"image": InputSpec("image", "NCHW", (4, 4), 3, 1 / 255, (0.5,) * 3, (0.25,) * 3)}
 EXAMPLES = {"image": np.zeros((1, 3, 4, 4), np.float32), "ids": np.full((1, 3), 4)}
 
 

@@ -13,8 +13,8 @@ import pytest
 import edgekit
 from edgekit.devices import open_runner
 from edgekit.errors import RuntimeMissingError
+from edgekit.flatbuffer_reader import custom_operators
 from edgekit.runtime.litert import GET_FLEX
-from edgekit.wire_tflite import custom_operators
 
 
 def test_it_runs_where_tensorflow_brings_them(saved_models: Path, flex_python: str) -> None:

@@ -13,11 +13,11 @@ import pytest
 
 from edgekit.artifact import open_artifact, write_card
 from edgekit.errors import FeedError, GateError, ModelError
+from edgekit.flatbuffer_reader import keeps_variables
 from edgekit.quality.state import keeps_state
 from edgekit.quantization.tflite.stateless import stateless
 from edgekit.runtime import load
 from edgekit.types import Card, Signature, Task, TensorSpec
-from edgekit.wire_tflite import keeps_variables
 
 X = np.array([[1, 2, 3, 4]], np.float32)
 Y = np.array([[20, 60, 100]], np.float32) + 1

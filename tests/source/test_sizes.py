@@ -1,4 +1,4 @@
-"""``--shape`` of a source: examples of other sizes, with the I/O contract behind them, or none at all before."""
+"""``--shape`` of a source: examples of other sizes, with the input spec behind them, or none at all before."""
 
 from __future__ import annotations
 

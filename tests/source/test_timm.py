@@ -21,7 +21,7 @@ from edgekit.models.checkpoint import save_checkpoint
 from edgekit.runtime.torch import TorchModuleRunner
 from edgekit.source import origin, resolve, weights
 from edgekit.source.timm import image_contract
-from edgekit.types import InputContract, Step
+from edgekit.types import InputSpec, Step
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
 
@@ -99,7 +99,7 @@ def test_images_are_prepared_as_timm_prepares_them(timm: Any, mode: str) -> None
 
 
 def test_an_interpolation_that_pillow_has_not_is_refused() -> None:
-    rule = InputContract("image", "NCHW", (8, 8), 3, params={"interpolation": "area"})
+    rule = InputSpec("image", "NCHW", (8, 8), 3, params={"interpolation": "area"})
     with pytest.raises(DataError, match=r"resizes images by 'area'; known are: .*bicubic"):
         encode([np.zeros((9, 9, 3), np.uint8)], rule)
 

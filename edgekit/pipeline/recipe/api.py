@@ -13,7 +13,7 @@ from edgekit.options.manage import RecipeCheckOptions, RecipeRunOptions, RecipeS
 from edgekit.pipeline.recipe.checks import check_plan
 from edgekit.pipeline.recipe.contents import Contents
 from edgekit.pipeline.recipe.execute import no_progress, run_plan
-from edgekit.pipeline.recipe.plan import RunPlan, Unit, make_plan, supplied
+from edgekit.pipeline.recipe.plan import Run, RunPlan, make_plan, supplied
 from edgekit.pipeline.recipe.result import RecipeResult
 from edgekit.pipeline.recipe.state import WEIGHTS, Folder, parts_of
 from edgekit.pipeline.recipe.verbs import arguments
@@ -32,7 +32,7 @@ def check(options: RecipeCheckOptions) -> RecipePlan:
         RecipeError: with every mistake and its line.
     """
     plan, _ = _checked(options.recipe)
-    return _shown(plan, RUNS / plan.recipe.name, dict.fromkeys(plan.units, ""))
+    return _shown(plan, RUNS / plan.recipe.name, dict.fromkeys(plan.runs, ""))
 
 
 @with_options(RecipeShowOptions)
@@ -46,21 +46,21 @@ def show(options: RecipeShowOptions) -> RecipePlan:
     """
     plan, contents = _checked(options.recipe)
     folder = Folder(RUNS / plan.recipe.name if options.out is None else Path(options.out))
-    hashes: dict[Unit, str] = {}
-    reasons: dict[Unit, str] = {}
-    for unit in plan.units:
-        waits = [*(given.writer for given in unit.inputs), *unit.refers.values()]
+    hashes: dict[Run, str] = {}
+    reasons: dict[Run, str] = {}
+    for run in plan.runs:
+        waits = [*(given.writer for given in run.inputs), *run.refers.values()]
         open_ = [other.title for other in waits if other is not None and reasons[other]]
-        record = folder.record(unit)
+        record = folder.record(run)
         if open_:
-            reasons[unit] = f"waits for {', '.join(open_)}" if record is None else f"{', '.join(open_)} may change"
+            reasons[run] = f"waits for {', '.join(open_)}" if record is None else f"{', '.join(open_)} may change"
             continue
-        parts = parts_of(unit, unit.inputs, plan, contents, hashes)
+        parts = parts_of(run, run.inputs, plan, contents, hashes)
         if record is not None:  # what only running the user's code tells is taken to be as it was
             parts |= {name: value for name, value in record.parts.items() if name.startswith(WEIGHTS)}
-        reasons[unit] = folder.why(record, parts)
-        if record is not None and not reasons[unit]:
-            hashes[unit] = record.sha256
+        reasons[run] = folder.why(record, parts)
+        if record is not None and not reasons[run]:
+            hashes[run] = record.sha256
     return _shown(plan, folder.path, reasons)
 
 
@@ -113,7 +113,7 @@ def shipped() -> Mapping[str, Path]:
     return {path.stem: path for path in sorted(RECIPES.glob("*.toml"))}
 
 
-def _shown(plan: RunPlan, folder: Path, reasons: Mapping[Unit, str]) -> RecipePlan:
+def _shown(plan: RunPlan, folder: Path, reasons: Mapping[Run, str]) -> RecipePlan:
     """``plan`` as it would be done in ``folder``; ``reasons``: why each run is to be done, empty if it is done."""
     recipe = plan.recipe
     return RecipePlan(
@@ -122,22 +122,22 @@ def _shown(plan: RunPlan, folder: Path, reasons: Mapping[Unit, str]) -> RecipePl
         source=recipe.source.value,
         data=None if recipe.data is None else recipe.data.value,
         folder=str(folder),
-        runs=tuple(_planned(unit, plan, reasons[unit]) for unit in plan.units),
+        runs=tuple(_planned(run, plan, reasons[run]) for run in plan.runs),
     )
 
 
-def _planned(unit: Unit, plan: RunPlan, why: str) -> PlannedRun:
-    """``unit`` with its command line, where a run stands for its file."""
-    refers = {name: other.title for name, other in unit.refers.items()}
-    words = arguments({**unit.options, **supplied(unit, plan.recipe.source.value), **refers}, unit.verb)
-    inputs = [given.writer.title if given.writer else plan.recipe.source.value for given in unit.inputs]
+def _planned(run: Run, plan: RunPlan, why: str) -> PlannedRun:
+    """``run`` with its command line, where a run stands for its file."""
+    refers = {name: other.title for name, other in run.refers.items()}
+    words = arguments({**run.options, **supplied(run, plan.recipe.source.value), **refers}, run.verb)
+    inputs = [given.writer.title if given.writer else plan.recipe.source.value for given in run.inputs]
     return PlannedRun(
-        run=unit.title,
-        step=unit.step.name,
-        line=unit.step.line,
-        command=shlex.join(["edgekit", unit.verb.name, *inputs, *words]),
-        inputs=tuple(given.writer.title if given.writer else "source" for given in unit.inputs),
-        gives=unit.title if unit.gives else None,
+        run=run.title,
+        step=run.step.name,
+        line=run.step.line,
+        command=shlex.join(["edgekit", run.verb.name, *inputs, *words]),
+        inputs=tuple(given.writer.title if given.writer else "source" for given in run.inputs),
+        gives=run.title if run.gives else None,
         done=not why,
         why=why or None,
     )

@@ -16,7 +16,7 @@ from edgekit.pipeline.bench.checks import check as check_bench
 from edgekit.pipeline.prune.checks import check as check_prune
 from edgekit.pipeline.quantize.checks import check_request, of_one_scheme
 from edgekit.pipeline.recipe.contents import Contents, is_model
-from edgekit.pipeline.recipe.plan import ANY, RunPlan, Unit
+from edgekit.pipeline.recipe.plan import ANY, Run, RunPlan
 from edgekit.pipeline.recipe.verbs import FACTORY, listed, names, verb
 from edgekit.quantization.calibrate.calibration import check_method
 from edgekit.recipe import Problem, RecipeStep
@@ -48,32 +48,32 @@ def check_plan(plan: RunPlan, contents: Contents) -> None:
             error = ask(name, text, question)
             plan.problems += [] if error is None else [Problem(step.options[name].line, f"{name}: {error}")]
     plan.problems += _without_code(plan, contents)
-    for unit in plan.units:
-        error = refusal(partial(_whole, unit, partial(_has_learned_ranges, unit, plan, contents)))
+    for run in plan.runs:
+        error = refusal(partial(_whole, run, partial(_has_learned_ranges, run, plan, contents)))
         if error is not None:
-            plan.problems.append(Problem(_line(unit, str(error)), str(error)))
-        plan.problems += _overwritten(unit, plan)
+            plan.problems.append(Problem(_line(run, str(error)), str(error)))
+        plan.problems += _overwritten(run, plan)
 
 
 def _without_code(plan: RunPlan, contents: Contents) -> Iterator[Problem]:
     """Steps that take a checkpoint of the user's own network as the recipe's source, and do not name its code."""
     source = plan.recipe.source.value
-    for unit in plan.units:
-        first = unit.verb.takes == "source" and unit.inputs[0].writer is None
-        if first and FACTORY not in unit.options and (error := contents.code_needed(source)) is not None:
+    for run in plan.runs:
+        first = run.verb.takes == "source" and run.inputs[0].writer is None
+        if first and FACTORY not in run.options and (error := contents.code_needed(source)) is not None:
             text = f'{FACTORY}: {source} is a checkpoint of your own network; write {FACTORY} = "{error.factory}"'
-            yield Problem(unit.step.line, f"{text}, if you trust that code")
+            yield Problem(run.step.line, f"{text}, if you trust that code")
 
 
-def _overwritten(unit: Unit, plan: RunPlan) -> Iterator[Problem]:
+def _overwritten(run: Run, plan: RunPlan) -> Iterator[Problem]:
     """Files beside its own that more than one run of the step would write."""
-    runs = [other.title for other in plan.units if other.step is unit.step]
-    for name in unit.options:
-        if unit.verb.options[name].option.names == "output" and len(runs) > 1:
+    runs = [other.title for other in plan.runs if other.step is run.step]
+    for name in run.options:
+        if run.verb.options[name].option.names == "output" and len(runs) > 1:
             text = (
                 f"{name}: {len(runs)} runs ({', '.join(runs)}) would write the same file; give each a step of its own"
             )
-            yield Problem(unit.step.options[name].line, text)
+            yield Problem(run.step.options[name].line, text)
 
 
 def refusal(question: Callable[[], Any]) -> EdgekitError | None:
@@ -89,7 +89,7 @@ def _of_source(plan: RunPlan, contents: Contents) -> list[tuple[str, Callable[[s
     """What the steps that take the recipe's source take it for."""
     if is_model(plan.recipe.source.value):
         return [("model", contents.model)]
-    first = {unit.verb.takes for unit in plan.units if any(given.writer is None for given in unit.inputs)}
+    first = {run.verb.takes for run in plan.runs if any(given.writer is None for given in run.inputs)}
     found: list[tuple[str, Callable[[str], Any]]] = [("family", family)] if "family" in first else []
     return found if first == {"family"} else [*found, ("source", contents.source)]
 
@@ -143,24 +143,24 @@ _QUESTIONS: Mapping[str, Callable[[str], Any]] = {
 }
 
 
-def _whole(unit: Unit, learned: Callable[[], bool]) -> None:
+def _whole(run: Run, learned: Callable[[], bool]) -> None:
     """Refuses options that do not go together, or with the format of the file, by the command's own check.
 
     ``learned``: whether the file that the run takes will carry ranges from quantization-aware training.
     """
-    check = _CHECKS.get(unit.verb.name)
+    check = _CHECKS.get(run.verb.name)
     if check is not None:
-        check(unit)
-    elif unit.verb.name == "quantize":
-        _quantize(unit, learned)
+        check(run)
+    elif run.verb.name == "quantize":
+        _quantize(run, learned)
 
 
-def _has_learned_ranges(unit: Unit, plan: RunPlan, contents: Contents) -> bool:
-    """Whether what last changed the weights of the one file that ``unit`` takes was quantization-aware training.
+def _has_learned_ranges(run: Run, plan: RunPlan, contents: Contents) -> bool:
+    """Whether what last changed the weights of the one file that ``run`` takes was quantization-aware training.
 
     Exports take its ranges along, but for those of one step of a sequence.
     """
-    writer = unit.inputs[0].writer
+    writer = run.inputs[0].writer
     while writer is not None and writer.verb.name == "export":
         if writer.options.get("streaming"):
             return False
@@ -170,38 +170,38 @@ def _has_learned_ranges(unit: Unit, plan: RunPlan, contents: Contents) -> bool:
     return writer.verb.name == "finetune" and writer.options.get("qat") is True
 
 
-def _parsed(unit: Unit) -> Any:
+def _parsed(run: Run) -> Any:
     """The options of the run as its verb gets them, defaults included."""
-    return unit.verb.typed(unit.options, "input", unit.title if unit.gives else None)
+    return run.verb.typed(run.options, "input", run.title if run.gives else None)
 
 
-def _quantize(unit: Unit, learned: Callable[[], bool]) -> None:
-    if unit.consumes_all_inputs or unit.suffix == ANY:  # auto has its own options; it tries the schemes there are
+def _quantize(run: Run, learned: Callable[[], bool]) -> None:
+    if run.consumes_all_inputs or run.suffix == ANY:  # auto has its own options; it tries the schemes there are
         return
-    options = of_one_scheme(_parsed(unit))
+    options = of_one_scheme(_parsed(run))
     known = options.data is None and options.calibration is None and learned()  # of use without either only
-    check_request(unit.title, Format(unit.suffix.lstrip(".")), options, known)
+    check_request(run.title, Format(run.suffix.lstrip(".")), options, known)
 
 
-def _bench(unit: Unit) -> None:
-    options = _parsed(unit)
+def _bench(run: Run) -> None:
+    options = _parsed(run)
     if options.replay is not None:
         raise UsageError("--replay brings its own models; leave it out: bench here takes those of the steps it is from")
     check_bench(options)
 
 
-_CHECKS: Mapping[str, Callable[[Unit], Any]] = {
-    "prune": lambda unit: check_prune(_parsed(unit)),
+_CHECKS: Mapping[str, Callable[[Run], Any]] = {
+    "prune": lambda run: check_prune(_parsed(run)),
     "bench": _bench,
 }
 
 
-def _line(unit: Unit, message: str) -> int:
+def _line(run: Run, message: str) -> int:
     """The line of the first option the message names that the step has; else that of the step."""
     for found in _OPTION.finditer(message):
-        if found.group(1) in unit.step.options:
-            return unit.step.options[found.group(1)].line
-    for name, entry in unit.step.options.items():
+        if found.group(1) in run.step.options:
+            return run.step.options[found.group(1)].line
+    for name, entry in run.step.options.items():
         if f"{name} '" in message or f"{entry.value!r}" in message:
             return entry.line
-    return unit.step.line
+    return run.step.line

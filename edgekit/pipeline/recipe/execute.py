@@ -15,7 +15,7 @@ from edgekit.errors import DeviceError, EdgekitError, StorageError
 from edgekit.options.base import option_fields
 from edgekit.outputs import publishing
 from edgekit.pipeline.recipe.contents import Contents
-from edgekit.pipeline.recipe.plan import Input, RunPlan, Unit, supplied
+from edgekit.pipeline.recipe.plan import Input, Run, RunPlan, supplied
 from edgekit.pipeline.recipe.result import Outcome, RecipeResult
 from edgekit.pipeline.recipe.state import STATE, Folder, Record, key_of, parts_of
 from edgekit.pipeline.recipe.verbs import arguments
@@ -47,8 +47,8 @@ def run_plan(
     folder = Folder(place)
     with folder.locked(), _told_when_interrupted(place):
         job = _Job(plan, folder, contents, fresh, progress)
-        for number, unit in enumerate(plan.units, 1):
-            job.outcomes[unit] = job.outcome(unit, f"[{number}/{len(plan.units)}] {unit.title}")
+        for number, run in enumerate(plan.runs, 1):
+            job.outcomes[run] = job.outcome(run, f"[{number}/{len(plan.runs)}] {run.title}")
     return RecipeResult(plan, place, tuple(job.outcomes.values()), time.monotonic() - start)
 
 
@@ -70,111 +70,111 @@ class _Job:
 
     def __init__(self, plan: RunPlan, folder: Folder, contents: Contents, fresh: bool, progress: Progress) -> None:
         self.plan, self.folder, self.contents, self.fresh, self.progress = plan, folder, contents, fresh, progress
-        self.outcomes: dict[Unit, Outcome] = {}
-        self.hashes: dict[Unit, str] = {}
+        self.outcomes: dict[Run, Outcome] = {}
+        self.hashes: dict[Run, str] = {}
         """Of the files of the runs that went well."""
 
-    def outcome(self, unit: Unit, title: str) -> Outcome:
-        """Does ``unit`` if it is not done and can be; never raises for what its command refuses."""
-        usable, broken = self._usable(unit)
-        if broken and not (unit.consumes_all_inputs and usable):
+    def outcome(self, run: Run, title: str) -> Outcome:
+        """Does ``run`` if it is not done and can be; never raises for what its command refuses."""
+        usable, broken = self._usable(run)
+        if broken and not (run.consumes_all_inputs and usable):
             log.info("%s: left out, since %s failed", title, ", ".join(broken))
-            return Outcome(unit, "left out", f"waits for {', '.join(broken)}", without=broken)
-        record = self.folder.record(unit)
+            return Outcome(run, "left out", f"waits for {', '.join(broken)}", without=broken)
+        record = self.folder.record(run)
         try:
-            parts = self._parts(unit, usable)
+            parts = self._parts(run, usable)
             why = "requested again" if self.fresh else self.folder.why(record, parts)
             if record is not None and not why:
                 log.info("%s: done already", title)
-                return self._well(unit, record, "kept", "", broken)
-            log.info("%s: %s\n  %s", title, why, self.line(unit, usable))
-            self.folder.forget(unit, record)
-            return self._well(unit, self._done(unit, usable, parts), "done", why, broken)
+                return self._well(run, record, "kept", "", broken)
+            log.info("%s: %s\n  %s", title, why, self.line(run, usable))
+            self.folder.forget(run, record)
+            return self._well(run, self._done(run, usable, parts), "done", why, broken)
         except _Refused as refused:
             log.error("%s: %s", title, refused.error)
             code, document = refused.error.exit_code, refused.document
-            return Outcome(unit, "failed", str(refused.error), code, document, without=broken)
+            return Outcome(run, "failed", str(refused.error), code, document, without=broken)
 
-    def values(self, unit: Unit) -> dict[str, Any]:
-        """The options of ``unit`` with files in place of the steps they name."""
-        files = {name: str(self._file(other)) for name, other in unit.refers.items()}
-        values = {**unit.options, **supplied(unit, self.plan.recipe.source.value), **files}
-        if unit.verb.gives == "files":
-            values["name"] = unit.label
-            if "overwrite" in unit.verb.options:  # the folder is the recipe's own
+    def values(self, run: Run) -> dict[str, Any]:
+        """The options of ``run`` with files in place of the steps they name."""
+        files = {name: str(self._file(other)) for name, other in run.refers.items()}
+        values = {**run.options, **supplied(run, self.plan.recipe.source.value), **files}
+        if run.verb.gives == "files":
+            values["name"] = run.label
+            if "overwrite" in run.verb.options:  # the folder is the recipe's own
                 values["overwrite"] = True
         return values
 
-    def place(self, unit: Unit) -> str | None:
-        """Where ``unit`` writes; None for one that only measures."""
-        if unit.verb.gives == "files":
+    def place(self, run: Run) -> str | None:
+        """Where ``run`` writes; None for one that only measures."""
+        if run.verb.gives == "files":
             return str(self.folder.path)
-        return str(self.folder.path / unit.title) if unit.gives else None
+        return str(self.folder.path / run.title) if run.gives else None
 
-    def line(self, unit: Unit, usable: tuple[Input, ...]) -> str:
+    def line(self, run: Run, usable: tuple[Input, ...]) -> str:
         """The command line that does the same."""
-        place = self.place(unit)
-        words = [*arguments(self.values(unit), unit.verb), *([] if place is None else ["-o", place])]
-        return shlex.join(["edgekit", unit.verb.name, *words, *(str(self._file(one.writer)) for one in usable)])
+        place = self.place(run)
+        words = [*arguments(self.values(run), run.verb), *([] if place is None else ["-o", place])]
+        return shlex.join(["edgekit", run.verb.name, *words, *(str(self._file(one.writer)) for one in usable)])
 
-    def _file(self, writer: Unit | None) -> Path | str:
+    def _file(self, writer: Run | None) -> Path | str:
         if writer is None:
             return str(self.plan.recipe.source.value)
         file = self.outcomes[writer].file
         assert file is not None, writer.title
         return file
 
-    def _usable(self, unit: Unit) -> tuple[tuple[Input, ...], tuple[str, ...]]:
+    def _usable(self, run: Run) -> tuple[tuple[Input, ...], tuple[str, ...]]:
         """The inputs that are there, and the runs that are the reason why others are not."""
         bad = {other for other, outcome in self.outcomes.items() if outcome.ended in ("failed", "left out")}
-        usable = tuple(given for given in unit.inputs if bad.isdisjoint(given.waits))
-        waits = [other for other in (*_waits(unit), *unit.refers.values()) if other in bad]
+        usable = tuple(given for given in run.inputs if bad.isdisjoint(given.waits))
+        waits = [other for other in (*_waits(run), *run.refers.values()) if other in bad]
         roots = [other for other in waits if self.outcomes[other].ended == "failed"] or waits
         broken = tuple(dict.fromkeys(other.title for other in roots))
-        return (() if not bad.isdisjoint(unit.refers.values()) else usable), broken
+        return (() if not bad.isdisjoint(run.refers.values()) else usable), broken
 
-    def _parts(self, unit: Unit, usable: tuple[Input, ...]) -> dict[str, Any]:
+    def _parts(self, run: Run, usable: tuple[Input, ...]) -> dict[str, Any]:
         try:
-            return parts_of(unit, usable, self.plan, self.contents, self.hashes)
+            return parts_of(run, usable, self.plan, self.contents, self.hashes)
         except EdgekitError as error:
             raise _Refused(error) from error
 
-    def _done(self, unit: Unit, usable: tuple[Input, ...], parts: Mapping[str, Any]) -> Record:
+    def _done(self, run: Run, usable: tuple[Input, ...], parts: Mapping[str, Any]) -> Record:
         """Runs the command and keeps its record."""
         start = time.monotonic()
-        document = self._run(unit, usable)
+        document = self._run(run, usable)
         seconds = time.monotonic() - start
-        if unit.verb.gives == "files":
+        if run.verb.gives == "files":
             file = Path(document["artifacts"][0]["path"])
-        elif unit.verb.gives == "file":
+        elif run.verb.gives == "file":
             file = Path(document["artifact"]["path"])
-        elif unit.gives:
-            file = self.folder.path / unit.title
+        elif run.gives:
+            file = self.folder.path / run.title
         else:
-            file = self.folder.path / f"{unit.title}.json"
+            file = self.folder.path / f"{run.title}.json"
             with publishing(file) as temporary:
-                temporary.write_text(dumps(envelope(unit.verb.name, document)), encoding="utf-8")
+                temporary.write_text(dumps(envelope(run.verb.name, document)), encoding="utf-8")
         record = Record(key_of(parts), parts, file.name, sha256_file(file), _without_samples(document), seconds)
-        self.folder.keep(unit, record)
+        self.folder.keep(run, record)
         return record
 
-    def _run(self, unit: Unit, usable: tuple[Input, ...]) -> dict[str, Any]:
+    def _run(self, run: Run, usable: tuple[Input, ...]) -> dict[str, Any]:
         """The document of the verb's result.
 
         Raises:
             _Refused: the verb or its gate said no, or it failed.
             StorageError: the disk is full, which every later run would meet too.
         """
-        kind, files = unit.verb.kind, [str(self._file(given.writer)) for given in usable]
+        kind, files = run.verb.kind, [str(self._file(given.writer)) for given in usable]
         known = {one.name for one in option_fields(kind.options)}
-        keywords = unit.verb.keywords(
-            self.values(unit), files if unit.verb.takes == "models" else files[0], self.place(unit)
+        keywords = run.verb.keywords(
+            self.values(run), files if run.verb.takes == "models" else files[0], self.place(run)
         )
         if "journal" in known:  # a bench keeps its finished blocks beside its document
-            keywords["journal"] = self.folder.path / STATE / f"{unit.title}.json.part"
+            keywords["journal"] = self.folder.path / STATE / f"{run.title}.json.part"
         document: dict[str, Any] | None = None
         try:
-            with self.progress(unit.verb.name) if "progress" in known else nullcontext() as report:
+            with self.progress(run.verb.name) if "progress" in known else nullcontext() as report:
                 result = kind.run(**keywords, **({} if report is None else {"progress": report}))
             document = to_json(result.document())
             result.conclude()
@@ -187,14 +187,14 @@ class _Job:
             raise _Refused(DeviceError(text)) from error
         return document
 
-    def _well(self, unit: Unit, record: Record, ended: Any, why: str, without: tuple[str, ...]) -> Outcome:
-        self.hashes[unit] = record.sha256
+    def _well(self, run: Run, record: Record, ended: Any, why: str, without: tuple[str, ...]) -> Outcome:
+        self.hashes[run] = record.sha256
         file = self.folder.path / record.file
-        return Outcome(unit, ended, why, 0, record.document, file, record.sha256, record.seconds, without)
+        return Outcome(run, ended, why, 0, record.document, file, record.sha256, record.seconds, without)
 
 
-def _waits(unit: Unit) -> Iterator[Unit]:
-    return (other for given in unit.inputs for other in given.waits)
+def _waits(run: Run) -> Iterator[Run]:
+    return (other for given in run.inputs for other in given.waits)
 
 
 class _Refused(Exception):

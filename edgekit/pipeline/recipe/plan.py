@@ -35,12 +35,12 @@ class Input:
     """A file that a run takes: the run that wrote it (None: the recipe's source), and every run that must have gone
     well before it is of use, checks of the file included."""
 
-    writer: Unit | None
-    waits: tuple[Unit, ...]
+    writer: Run | None
+    waits: tuple[Run, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Unit:
+class Run:
     """One run of a command.
 
     Attributes:
@@ -59,7 +59,7 @@ class Unit:
     verb: Verb
     options: Mapping[str, Any]
     inputs: tuple[Input, ...]
-    refers: Mapping[str, Unit]
+    refers: Mapping[str, Run]
     label: str
     suffix: str
     gives: bool
@@ -79,8 +79,8 @@ class Unit:
 class _Output:
     """A file that a step hands on: the run that wrote it (None: the recipe's source), and the runs it waited for."""
 
-    writer: Unit | None
-    waits: dict[Unit, None]
+    writer: Run | None
+    waits: dict[Run, None]
     suffix: str
     marks: tuple[str, ...]
     """What tells it from other files of the step."""
@@ -91,7 +91,7 @@ class RunPlan:
     """The runs of ``recipe``, in order, and what is wrong with it."""
 
     recipe: Recipe
-    units: list[Unit] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
     def has_step(self, name: str) -> bool:
@@ -103,30 +103,30 @@ def _consumes_all_inputs(kind: Verb, options: Mapping[str, Any]) -> bool:
     return kind.takes == "models" and (not kind.gives or options.get("scheme") == "auto")
 
 
-def supplied(unit: Unit, source: str) -> dict[str, str]:
-    """Options of ``unit`` that name the code behind the checkpoints it takes, where its step does not: the recipe's
+def supplied(run: Run, source: str) -> dict[str, str]:
+    """Options of ``run`` that name the code behind the checkpoints it takes, where its step does not: the recipe's
     ``source``, if that is the user's own code, or what a step before named.
     """
-    behind = {CODE_OF[name]: other for name, other in unit.refers.items() if name in CODE_OF}
-    if unit.verb.takes == "source" and unit.inputs[0].writer is not None:
-        behind[FACTORY] = unit.inputs[0].writer
+    behind = {CODE_OF[name]: other for name, other in run.refers.items() if name in CODE_OF}
+    if run.verb.takes == "source" and run.inputs[0].writer is not None:
+        behind[FACTORY] = run.inputs[0].writer
     wanted = {
         option: _builder(writer, source)
         for option, writer in behind.items()
-        if option in unit.verb.options and option not in unit.options and writer.suffix == CHECKPOINT
+        if option in run.verb.options and option not in run.options and writer.suffix == CHECKPOINT
     }
     return {option: code for option, code in wanted.items() if code is not None}
 
 
-def _builder(unit: Unit, source: str) -> str | None:
-    """What builds the network of the checkpoint that ``unit`` writes; None where none is needed."""
+def _builder(run: Run, source: str) -> str | None:
+    """What builds the network of the checkpoint that ``run`` writes; None where none is needed."""
     from edgekit.source import builder_of
 
-    if unit.verb.takes != "source":
+    if run.verb.takes != "source":
         return None
-    if FACTORY in unit.options:
-        return str(unit.options[FACTORY])
-    writer = unit.inputs[0].writer
+    if FACTORY in run.options:
+        return str(run.options[FACTORY])
+    writer = run.inputs[0].writer
     return builder_of(source, None) if writer is None else _builder(writer, source)
 
 
@@ -245,7 +245,7 @@ def _expand(step: RecipeStep, done: Mapping[str, list[_Output]], plan: RunPlan) 
     if missing or not taken:
         return []
     several = [len(value) for name, value in options.items() if isinstance(value, list) and _splits(kind, name)]
-    check("RECIPE_RUNS", len(plan.units) + math.prod(several) * len(taken), plan.recipe.path)
+    check("RECIPE_RUNS", len(plan.runs) + math.prod(several) * len(taken), plan.recipe.path)
     runs = [(group, *way) for way in _choices(kind, options) for group in _groups(taken, kind, way[0])]
     runs.sort(key=lambda run: taken.index(run[0][0]))
     return _merged([output for run in runs for output in _add(step, kind, *run, done, plan)])
@@ -323,24 +323,24 @@ def _add(
     elif kind.gives == "files":
         suffix = f".{listed(options['to'])[0]}"
     refers = {
-        name: unit
+        name: run
         for name, other in _references(step, {s.name: s for s in plan.recipe.steps}).items()
-        if (unit := _referred(step, name, done[other], group, suffix, plan.problems)) is not None
+        if (run := _referred(step, name, done[other], group, suffix, plan.problems)) is not None
     }
     inputs = tuple(Input(output.writer, tuple(output.waits)) for output in group)
     label = "-".join([step.name, *(_NOT_IN_A_NAME.sub("-", mark).strip("-") for mark in marks)])
-    unit = Unit(step, kind, options, inputs, refers, label, suffix, bool(kind.gives))
-    if any(unit.title == other.title for other in plan.units):
-        plan.problems.append(Problem(step.line, f"two runs would both be called {unit.title}; give the steps names"))
-    plan.units.append(unit)
+    run = Run(step, kind, options, inputs, refers, label, suffix, bool(kind.gives))
+    if any(run.title == other.title for other in plan.runs):
+        plan.problems.append(Problem(step.line, f"two runs would both be called {run.title}; give the steps names"))
+    plan.runs.append(run)
     if kind.gives:
-        return [_Output(unit, {unit: None}, suffix, marks)]
-    return [_Output(output.writer, {**output.waits, unit: None}, output.suffix, output.marks) for output in group]
+        return [_Output(run, {run: None}, suffix, marks)]
+    return [_Output(output.writer, {**output.waits, run: None}, output.suffix, output.marks) for output in group]
 
 
 def _merged(outputs: list[_Output]) -> list[_Output]:
     """Each file once, with everything that was waited for on the way to it."""
-    found: dict[Unit | None, _Output] = {}
+    found: dict[Run | None, _Output] = {}
     for output in outputs:
         known = found.setdefault(output.writer, output)
         known.waits = {**known.waits, **output.waits}
@@ -354,28 +354,28 @@ def _referred(
     group: list[_Output],
     suffix: str,
     problems: list[Problem],
-) -> Unit | None:
+) -> Run | None:
     """The file of another step that ``option`` means: one this run's input was made from, the only one, or the one of
     the same format."""
-    units = [output.writer for output in candidates if output.writer is not None]
+    runs = [output.writer for output in candidates if output.writer is not None]
     behind = _ancestors([output.writer for output in group if output.writer is not None])
-    fitting = [unit for unit in units if unit in behind] or units
+    fitting = [run for run in runs if run in behind] or runs
     if len(fitting) > 1:
-        fitting = [unit for unit in fitting if unit.suffix == suffix] or fitting
+        fitting = [run for run in fitting if run.suffix == suffix] or fitting
     if len(fitting) == 1:
         return fitting[0]
-    what = f"{len(fitting)} files: {', '.join(unit.title for unit in fitting)}" if fitting else "no file"
+    what = f"{len(fitting)} files: {', '.join(run.title for run in fitting)}" if fitting else "no file"
     name = step.options[option].value
     problems.append(Problem(step.options[option].line, f"{option}: the step {name!r} gives {what}; one is wanted"))
     return None
 
 
-def _ancestors(units: Sequence[Unit]) -> set[Unit]:
-    found: set[Unit] = set()
-    left = list(units)
+def _ancestors(runs: Sequence[Run]) -> set[Run]:
+    found: set[Run] = set()
+    left = list(runs)
     while left:
-        unit = left.pop()
-        if unit not in found:
-            found.add(unit)
-            left += [given.writer for given in unit.inputs if given.writer is not None]
+        run = left.pop()
+        if run not in found:
+            found.add(run)
+            left += [given.writer for given in run.inputs if given.writer is not None]
     return found

@@ -12,7 +12,7 @@ from edgekit.artifact import read_card, size_bytes
 from edgekit.documents import typed
 from edgekit.errors import DeviceError, EdgekitError, GateError, InconclusiveError, InputError, UsageError
 from edgekit.pipeline.recipe.contents import is_model
-from edgekit.pipeline.recipe.plan import MODEL_SUFFIXES, RunPlan, Unit
+from edgekit.pipeline.recipe.plan import MODEL_SUFFIXES, Run, RunPlan
 from edgekit.recipe import SOURCE
 from edgekit.results.base import Result
 from edgekit.results.bench import BenchRecord
@@ -29,7 +29,7 @@ class Outcome:
     """How one run ended.
 
     Attributes:
-        unit: the run.
+        run: the run.
         ended: ``done`` now, ``kept`` from an earlier time, ``failed``, or ``left out``: something before it failed.
         reason: why it had to be done, why it failed, or what it waited for.
         exit_code: that of its command; 0 where it was not run.
@@ -40,7 +40,7 @@ class Outcome:
         without: files that a run of several did without, since what makes them failed.
     """
 
-    unit: Unit
+    run: Run
     ended: Ended
     reason: str = ""
     exit_code: int = 0
@@ -52,13 +52,13 @@ class Outcome:
 
     def row(self) -> FinishedRun:
         """Its place in the JSON document."""
-        unit = self.unit
+        run = self.run
         return FinishedRun(
-            run=unit.title,
-            step=unit.step.name,
-            command=unit.verb.name,
-            options=unit.options,
-            inputs=tuple(given.writer.title if given.writer else "source" for given in unit.inputs),
+            run=run.title,
+            step=run.step.name,
+            command=run.verb.name,
+            options=run.options,
+            inputs=tuple(given.writer.title if given.writer else "source" for given in run.inputs),
             ended=self.ended,
             reason=self.reason,
             exit_code=self.exit_code,
@@ -87,7 +87,7 @@ class RecipeResult(Result):
         codes = {outcome.exit_code for outcome in failed}
         worst = next((kind for kind in WORST_FIRST if kind.exit_code in codes), DeviceError)
         skipped = sum(outcome.ended == "left out" for outcome in self.outcomes)
-        told = ", ".join(outcome.unit.title for outcome in failed)
+        told = ", ".join(outcome.run.title for outcome in failed)
         rest = f"; {skipped} more were left out" if skipped else ""
         return worst(
             f"{len(failed)} of {len(self.outcomes)} runs failed: {told}{rest}. What went well is kept; the "
@@ -119,7 +119,7 @@ class RecipeResult(Result):
         timed = [row for outcome in self._of("bench") for row in _timings(outcome)]
         source = self.plan.recipe.source.value
         files = [(SOURCE, Path(source))] if is_model(source) else []
-        files += [(o.unit.step.name, o.file) for o in self.outcomes if o.file is not None and o.unit.gives]
+        files += [(o.run.step.name, o.file) for o in self.outcomes if o.file is not None and o.run.gives]
         for step, file in files:
             if file.suffix not in MODEL_SUFFIXES:
                 continue
@@ -129,7 +129,7 @@ class RecipeResult(Result):
                 yield replace(row, **figures)
 
     def _of(self, command: str) -> list[Outcome]:
-        return [outcome for outcome in self.outcomes if outcome.unit.verb.name == command and outcome.document]
+        return [outcome for outcome in self.outcomes if outcome.run.verb.name == command and outcome.document]
 
     def _quality(self, model: str) -> dict[str, Any]:
         """What an eval said of the file; else what its card says (of an exported file: what the network it was proved
@@ -149,7 +149,7 @@ class RecipeResult(Result):
 
 def _timings(outcome: Outcome) -> Iterator[tuple[str, dict[str, Any]]]:
     """(model file, figures) of every cell of a bench, beside how it compares with the first file there."""
-    record = typed(BenchRecord, outcome.document, outcome.unit.title)
+    record = typed(BenchRecord, outcome.document, outcome.run.title)
     found = {(row.a, row.device, row.threads, (row.runtimes or (None,))[0]): row for row in record.comparisons}
     for cell in record.results:
         row = found.get((cell.model, cell.device.name, cell.threads, cell.runtime))

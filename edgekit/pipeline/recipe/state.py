@@ -22,7 +22,7 @@ from edgekit.errors import InputError, UsageError
 from edgekit.locks import hold
 from edgekit.outputs import publishing, remove_output, writable_folder
 from edgekit.pipeline.recipe.contents import Contents, is_code, is_model
-from edgekit.pipeline.recipe.plan import Input, RunPlan, Unit
+from edgekit.pipeline.recipe.plan import Input, Run, RunPlan
 from edgekit.pipeline.recipe.verbs import listed
 from edgekit.version import __version__
 
@@ -63,18 +63,18 @@ def key_of(parts: Parts) -> str:
 
 
 def parts_of(
-    unit: Unit, inputs: Sequence[Input], plan: RunPlan, contents: Contents, hashes: Mapping[Unit, str]
+    run: Run, inputs: Sequence[Input], plan: RunPlan, contents: Contents, hashes: Mapping[Run, str]
 ) -> dict[str, Any]:
-    """Everything that decides what ``unit`` gives from ``inputs``. ``hashes``: of the files of the runs before it."""
-    parts: dict[str, Any] = {"command": unit.verb.name, "edgekit": __version__}
-    packages = {*_PACKAGES.get(unit.suffix, (*_ONNX, *_TFLITE)), *(("torch",) if unit.verb.takes == "source" else ())}
+    """Everything that decides what ``run`` gives from ``inputs``. ``hashes``: of the files of the runs before it."""
+    parts: dict[str, Any] = {"command": run.verb.name, "edgekit": __version__}
+    packages = {*_PACKAGES.get(run.suffix, (*_ONNX, *_TFLITE)), *(("torch",) if run.verb.takes == "source" else ())}
     parts |= library_versions(*sorted(packages))
-    for name, value in unit.options.items():
+    for name, value in run.options.items():
         parts[f"option {name}"] = value
-        what = unit.verb.options[name].option.names
+        what = run.verb.options[name].option.names
         for text in map(str, listed(value)):
-            if name in unit.refers:
-                parts[f"option {name}"] = hashes[unit.refers[name]]
+            if name in run.refers:
+                parts[f"option {name}"] = hashes[run.refers[name]]
             elif what == "data":
                 parts[f"data {text}"] = contents.data(text)
             elif what == "network":
@@ -86,12 +86,12 @@ def parts_of(
     for given in inputs:
         if given.writer is not None:
             parts[f"input {given.writer.title}"] = hashes[given.writer]
-        elif unit.verb.takes == "family":
+        elif run.verb.takes == "family":
             parts["family"] = plan.recipe.source.value
         else:
             source = plan.recipe.source.value
             parts |= _network(f"source {source}", source, contents)
-    if "on" in unit.verb.options:
+    if "on" in run.verb.options:
         parts["machine"] = environment()["cpu"]
     return parts
 
@@ -113,11 +113,11 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def record(self, unit: Unit) -> Record | None:
-        """The record of ``unit``; None if no record can be read (the unit then runs again)."""
+    def record(self, run: Run) -> Record | None:
+        """The record of ``run``; None if no record can be read (it is then done again)."""
         try:
-            data = self._place(unit).read_bytes()
-            return typed(Record, parse_json(data, InputError, self._place(unit)), "the record")
+            data = self._place(run).read_bytes()
+            return typed(Record, parse_json(data, InputError, self._place(run)), "the record")
         except (OSError, ValueError, InputError):
             return None
 
@@ -135,15 +135,15 @@ class Folder:
                 return f"{record.file} was changed since"
         return ""
 
-    def keep(self, unit: Unit, record: Record) -> None:
-        """Writes the record, atomically: from now on ``unit`` is done."""
-        with publishing(self._place(unit)) as temporary:
+    def keep(self, run: Run, record: Record) -> None:
+        """Writes the record, atomically: from now on ``run`` is done."""
+        with publishing(self._place(run)) as temporary:
             temporary.write_text(json.dumps(asdict(record), indent=1), encoding="utf-8")
 
-    def forget(self, unit: Unit, record: Record | None) -> None:
-        """Takes away what an earlier run of ``unit`` left, so that nothing stale stands under its name."""
-        self._place(unit).unlink(missing_ok=True)
-        for name in {unit.title if unit.gives else f"{unit.title}.json", *([record.file] if record else [])}:
+    def forget(self, run: Run, record: Record | None) -> None:
+        """Takes away what an earlier run of ``run`` left, so that nothing stale stands under its name."""
+        self._place(run).unlink(missing_ok=True)
+        for name in {run.title if run.gives else f"{run.title}.json", *([record.file] if record else [])}:
             remove_output(self.path / name)
 
     @contextmanager
@@ -168,8 +168,8 @@ class Folder:
         finally:
             os.close(handle)
 
-    def _place(self, unit: Unit) -> Path:
-        return self.path / STATE / f"{unit.title}.json"
+    def _place(self, run: Run) -> Path:
+        return self.path / STATE / f"{run.title}.json"
 
 
 def changes(before: Parts, after: Parts) -> str:

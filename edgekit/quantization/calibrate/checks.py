@@ -12,7 +12,7 @@ import numpy as np
 from edgekit.data.dataset import Dataset
 from edgekit.data.seeded import normalised_range
 from edgekit.quantization.calibrate.calibration import Calibration
-from edgekit.types import Array, Feed, InputContract, Signature
+from edgekit.types import Array, Feed, InputSpec, Signature
 
 APART = 0.15
 """Scales of two halves of the samples may be this far apart. Seen with minmax: 0.00 to 0.07 on 300 samples of images,
@@ -25,7 +25,7 @@ _SHOWN = 6
 class InputWatch:
     """Statistics of the inputs while they pass by."""
 
-    def __init__(self, signature: Signature, contract: Mapping[str, InputContract]) -> None:
+    def __init__(self, signature: Signature, contract: Mapping[str, InputSpec]) -> None:
         self._names = [spec.name for spec in signature.inputs if np.dtype(spec.dtype).kind == "f"]
         self._contract = contract
         self._first: dict[str, Array] = {}
@@ -67,9 +67,7 @@ class InputWatch:
         return tuple(found)
 
 
-def _normalisation(
-    name: str, contract: InputContract | None, seen: tuple[float, float], ends: tuple[float, float]
-) -> str:
+def _normalisation(name: str, contract: InputSpec | None, seen: tuple[float, float], ends: tuple[float, float]) -> str:
     """What the statistics of an input say of how it was normalised, against the card's; empty where they fit.
 
     The card's mean and std are those of the training data, in units of the scaled raw values. So data has mean 0 and

@@ -21,7 +21,7 @@ from edgekit.documents import typed
 from edgekit.limits import check
 from edgekit.quality.alignment import align
 from edgekit.quantization.calibrate.histogram import UNBOUNDED
-from edgekit.types import Array, Feed, InputContract, Signature, TensorSpec
+from edgekit.types import Array, Feed, InputSpec, Signature, TensorSpec
 
 SEEDS = (101, 102)
 """Two probes: on one alone a tensor may be all zeros, or equal to another by chance of a ReLU."""
@@ -53,14 +53,14 @@ class Probes:
     layouts: Mapping[str, str] = field(default_factory=dict)
     prints: Mapping[str, tuple[Print, ...]] = field(default_factory=dict)
 
-    def aligned(self, signature: Signature, contract: Mapping[str, InputContract]) -> tuple[Feed, ...]:
+    def aligned(self, signature: Signature, contract: Mapping[str, InputSpec]) -> tuple[Feed, ...]:
         """The probes as another file of the same network takes them.
 
         Raises:
             UsageError: another number of inputs, or shapes that no change of layout brings together.
         """
         mine = tuple(TensorSpec(name, str(a.dtype), a.shape) for name, a in self.feeds[0].items())
-        layouts = {name: InputContract(layout=layout) for name, layout in self.layouts.items()}
+        layouts = {name: InputSpec(layout=layout) for name, layout in self.layouts.items()}
         found = align(Signature(mine, ()), Signature(signature.inputs, ()), layouts, contract)
         return tuple(found.feed(feed) for feed in self.feeds)
 
@@ -103,7 +103,7 @@ class _Document:
     prints: Mapping[str, tuple[Print, ...]]
 
 
-def probe_feeds(signature: Signature, contract: Mapping[str, InputContract], sample: Feed) -> tuple[Feed, ...]:
+def probe_feeds(signature: Signature, contract: Mapping[str, InputSpec], sample: Feed) -> tuple[Feed, ...]:
     """The seeded inputs by which tensors of a model with this signature are known, of the sizes of ``sample``; a free
     first axis, which is the batch, is 1.
 
@@ -130,7 +130,7 @@ def _of_shape(values: Array, like: Array) -> Array:
     return values if values.shape == like.shape else values[: len(like)]
 
 
-def layouts_of(contract: Mapping[str, InputContract]) -> dict[str, str]:
+def layouts_of(contract: Mapping[str, InputSpec]) -> dict[str, str]:
     """Input name -> layout, where its contract has one."""
     return {name: rule.layout for name, rule in contract.items() if rule.layout}
 

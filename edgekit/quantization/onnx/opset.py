@@ -12,7 +12,7 @@ from edgekit.artifact import contract_of
 from edgekit.data.seeded import seeded_feed
 from edgekit.errors import ModelError
 from edgekit.graph.onnx import OnnxGraph, nodes
-from edgekit.types import Array, Artifact, Feed, Format, InputContract, Signature, TensorSpec
+from edgekit.types import Array, Artifact, Feed, Format, InputSpec, Signature, TensorSpec
 
 TOLERANCE = 1e-5
 """Largest change of an output, as a share of its largest value: both are run without rewriting, on the same kernels."""
@@ -106,7 +106,7 @@ def _session(model: Any, path: Path) -> Any:
         raise ModelError(f"onnxruntime cannot load {path}: {error}") from error
 
 
-def _feed(session: Any, bounds: Mapping[str, InputContract], size: int) -> Feed:
+def _feed(session: Any, bounds: Mapping[str, InputSpec], size: int) -> Feed:
     types = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16"}
     specs = tuple(
         TensorSpec(

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.flatbuffer_reader import without_prefix
 from edgekit.graph import ops
 from edgekit.graph.ops import Op, Trait
 from edgekit.graph.tflite_editor import NONE, Editor, Graph
 from edgekit.quantization.linear_graph import LinearGraph, Operator, OperatorKind
 from edgekit.types import Array, Format
-from edgekit.wire_tflite import without_prefix
 
 _THROUGH = ops.names(Format.TFLITE, trait=Trait.SCALES_CHANNELS)
 _SCALED_BY = (0, 1)  # schema.ActivationFunctionType: NONE, RELU

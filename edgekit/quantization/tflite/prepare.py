@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.flatbuffer_reader import without_prefix
 from edgekit.graph.tflite_editor import Editor
 from edgekit.quantization.tflite.stateless import stateful
-from edgekit.wire_tflite import without_prefix
 
 INNER = "subgraph"
 """How the names of tensors begin that belong to a loop or a branch, for rules that apply to those only."""

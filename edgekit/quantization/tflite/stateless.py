@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.errors import GateError
+from edgekit.flatbuffer_reader import keeps_variables, without_prefix
 from edgekit.graph.tflite_editor import NONE, Editor, Graph
 from edgekit.quality.state import rule
 from edgekit.quantization.tflite.integers import (
@@ -44,7 +45,6 @@ from edgekit.quantization.tflite.state_reset import (
     shut_integers,
 )
 from edgekit.types import Array
-from edgekit.wire_tflite import keeps_variables, without_prefix
 
 LSTM, RNN = "UNIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN"
 MOST_COST = 1.3

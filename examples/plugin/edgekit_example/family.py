@@ -9,7 +9,7 @@ from torch import nn
 
 from edgekit.data.dataset import Dataset
 from edgekit.models.family import Family, Fitted, Hyperparameters, classifier
-from edgekit.types import InputContract
+from edgekit.types import InputSpec
 
 
 def softmax(*, levels: int, classes: int) -> nn.Sequential:
@@ -19,7 +19,7 @@ def softmax(*, levels: int, classes: int) -> nn.Sequential:
 
 def _fit(data: Dataset) -> Fitted:
     levels = np.asarray(data.arrays["wave"])
-    contract = InputContract("wave", mean=tuple(levels.mean(0).tolist()), std=tuple(levels.std(0).tolist()))
+    contract = InputSpec("wave", mean=tuple(levels.mean(0).tolist()), std=tuple(levels.std(0).tolist()))
     fitted = classifier(data, contract, {"levels": levels.shape[1]})
     return replace(fitted, task=replace(fitted.task, kind="top-2"))
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from edgekit.data.kind import DataKind, affine
 from edgekit.errors import DataError
-from edgekit.types import Array, InputContract
+from edgekit.types import Array, InputSpec
 
 
-def encode(raw: Sequence[Array] | Array, contract: InputContract) -> Array:
+def encode(raw: Sequence[Array] | Array, contract: InputSpec) -> Array:
     """Raw samples -> float32 (N, 16), normalised as the model was trained."""
     levels = np.stack([np.asarray(one, np.float32) for one in raw])
     factor, offset = affine(contract, levels.shape[1])

@@ -235,10 +235,10 @@ on = ["cpu", "class:phone-2gb"]
     )
     assert lines["eval-0.5-class-phone-2gb.onnx"].startswith("edgekit eval quantize-0.5.onnx --on class:phone-2gb")
     assert len(titles) == 2 + 4 + 4 + 4 + 8 + 1
-    bench, unit = result.runs[-1], make_plan(*read_recipe(written(text))).units[-1]
-    files = [given.writer.title for given in unit.inputs if given.writer]
+    bench, run = result.runs[-1], make_plan(*read_recipe(written(text))).runs[-1]
+    files = [given.writer.title for given in run.inputs if given.writer]
     assert files == [f"{s}-{a}.{f}" for s in ("export", "quantize") for a in (0.3, 0.5) for f in ("onnx", "tflite")]
-    behind = {other.title for given in unit.inputs for other in given.waits}
+    behind = {other.title for given in run.inputs for other in given.waits}
     assert "eval-0.3-cpu.onnx" in behind and "export-0.3.onnx" in behind
     assert bench.command.endswith("--on cpu --on class:phone-2gb")
 

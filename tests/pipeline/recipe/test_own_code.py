@@ -94,7 +94,7 @@ def test_a_checkpoint_as_source_names_its_code_once(ran: Path) -> None:
     line = written(text.replace("epochs = 1", 'epochs = 1\nfactory = "net.py:make"', 1))
     edgekit.recipe.check(line)
     plan = make_plan(*read_recipe(line))
-    given = {unit.title: supplied(unit, "mine.safetensors") for unit in plan.units}
+    given = {run.title: supplied(run, "mine.safetensors") for run in plan.runs}
     both = {"factory": "net.py:make", "teacher-factory": "net.py:make"}
     assert given == {
         "finetune.safetensors": {},

@@ -71,11 +71,11 @@ def _run(text: str, **values: object) -> RecipeResult:
 
 
 def _ends(result: RecipeResult) -> dict[str, str]:
-    return {outcome.unit.title: outcome.ended for outcome in result.outcomes}
+    return {outcome.run.title: outcome.ended for outcome in result.outcomes}
 
 
 def _reasons(result: RecipeResult) -> dict[str, str]:
-    return {outcome.unit.title: outcome.reason for outcome in result.outcomes}
+    return {outcome.run.title: outcome.reason for outcome in result.outcomes}
 
 
 def _failure(result: RecipeResult) -> EdgekitError:

@@ -14,17 +14,17 @@ from edgekit.quantization.calibrate.calibration import Calibration, gather
 from edgekit.quantization.calibrate.checks import InputWatch, findings, missing_classes
 from edgekit.quantization.calibrate.observe import calibrate
 from edgekit.runtime import load
-from edgekit.types import Array, Artifact, Feed, Format, InputContract, Signature, TensorSpec
+from edgekit.types import Array, Artifact, Feed, Format, InputSpec, Signature, TensorSpec
 
 RNG = np.random.default_rng(0)
-IMAGE = InputContract("image", "NCHW", (8, 8), 3, 1 / 255, (0.49, 0.48, 0.45), (0.25, 0.24, 0.26))
+IMAGE = InputSpec("image", "NCHW", (8, 8), 3, 1 / 255, (0.49, 0.48, 0.45), (0.25, 0.24, 0.26))
 SIGNATURE = Signature((TensorSpec("image", "float32", ("batch", 3, 8, 8)),), ())
 MEAN, STD = (np.array(v).reshape(-1, 1, 1) for v in (IMAGE.mean, IMAGE.std))
 SCALED = np.clip(RNG.normal(MEAN, STD, size=(40, 3, 8, 8)), 0, 1)
 ONCE = (SCALED - MEAN) / STD
 
 
-def inputs_said(values: Array, contract: Mapping[str, InputContract] | None = None) -> str:
+def inputs_said(values: Array, contract: Mapping[str, InputSpec] | None = None) -> str:
     watch = InputWatch(SIGNATURE, {"image": IMAGE} if contract is None else contract)
     for batch in np.split(values.astype(np.float32), 4):
         list(watch.watching([{"image": batch}]))
