@@ -70,8 +70,8 @@ PLUG_INS = {
     ),
     "kinds": PlugIn(
         "Kind of data",
-        "A `DataKind`: how raw samples become a tensor. Its name is the `kind` of a `Dataset` and an `InputContract`.",
-        {"edgekit.data.kind:DataKind": "", "edgekit.types:InputContract": ""},
+        "A `DataKind`: how raw samples become a tensor. Its name is the `kind` of a `Dataset` and an `InputSpec`.",
+        {"edgekit.data.kind:DataKind": "", "edgekit.types:InputSpec": ""},
     ),
     "sources": PlugIn(
         "Source",

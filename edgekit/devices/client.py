@@ -163,7 +163,7 @@ class WorkerClient(Closing):
     @property
     def alive(self) -> bool:
         """Whether it can still be asked: it was not closed, and nothing ended it."""
-        return self._ended is None
+        return self._ended is None and self._channel.status is None
 
     @property
     def shares_files(self) -> bool:
