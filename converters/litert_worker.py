@@ -1,72 +1,33 @@
-"""The worker that runs litert-torch: reads one JSON request a line, converts, answers one JSON line.
+"""The command ``litert`` of the conversion worker: litert-torch writes a TFLite file of a captured program.
 
-Run as ``python -m edgekit.converters.litert_worker``. Its import costs seconds and prints a lot, and its native code
-can crash: here it does that away from the user's process. What it prints goes to standard error, which the parent
-keeps in a file; descriptor 1 is moved away first, so that no ``print`` gets between the answers.
-
-Request: ``{"program": "x.pt2", "target": "x.tflite", "inputs": [names], "outputs": [names],
-"dynamic": [{"axis": name} or null for each input], "minimum": {name: size}, "maximum": {name: size},
-"prefix": text before the network's own module names}``.
-Answer: ``{"ok": true, "notes": [texts]}``, ``{"error": first line, "detail": whole text}`` or, where the file cannot be
-written, ``{"errno": number}``.
+Importing this module imports litert-torch, which takes seconds.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import struct
-import sys
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
+import litert_torch
+import torch
 
-def main() -> None:
-    """Answers requests on standard input, one JSON document a line, until it is closed."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
-    os.environ.update(LITERT_TORCH_SHOW_PROGRESS="n", TF_CPP_MIN_LOG_LEVEL="2", JAX_PLATFORMS="cpu", HF_HUB_OFFLINE="1")
-    # before the first request, while the parent does other work
-    import litert_torch  # noqa: F401
-
-    from edgekit.converters import (
-        dynamic_shapes,  # noqa: F401
-        transposed,  # noqa: F401
-    )
-    from edgekit.converters.recurrent import lowering, rnn_calls  # noqa: F401
-
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            answer: dict[str, Any] = {"ok": True, "notes": convert(request)}
-        except OSError as error:
-            text = f"{type(error).__name__}: {error}"
-            answer = {"errno": error.errno} if error.errno else {"error": text, "detail": text}
-        except Exception as error:  # every failure of the converter is an answer; the parent names it
-            lines = [part.strip() for part in str(error).splitlines() if part.strip()]
-            name = type(error).__name__
-            answer = {"error": f"{name}: {lines[0] if lines else 'no message'}", "detail": f"{name}: {error}"}
-            import traceback
-
-            traceback.print_exc()
-        answers.write(json.dumps({**answer, "id": request.get("id")}) + "\n")
-        answers.flush()
+from edgekit.converters import dynamic_shapes  # noqa: F401  registers its lowerings
+from edgekit.converters.recurrent.lowering import lower
+from edgekit.converters.recurrent.rnn_calls import rewrite
+from edgekit.converters.transposed import flat_biases, one_pixel_to_dense, plain_padding
 
 
-def convert(request: dict[str, Any]) -> list[str]:
+def convert(request: Mapping[str, Any]) -> tuple[bytes, list[str]]:
     """One conversion; names are put into the file afterwards, in the order of the program's inputs and outputs.
 
+    ``request``: ``program``, the path of a ``.pt2`` file; ``inputs`` and ``outputs``, their names; ``dynamic``, for
+    each input ``{axis: name}`` or None; ``minimum`` and ``maximum``, ``{name: size}``; ``prefix``, the text before the
+    network's own module names.
+
     Returns:
-        What became of recurrent layers, where it is not one operator each, in words.
+        The file, and what became of recurrent layers, where it is not one operator each, in words.
     """
-    import litert_torch
-    import torch
-
-    from edgekit.converters.recurrent.lowering import lower
-    from edgekit.converters.recurrent.rnn_calls import rewrite
-    from edgekit.converters.transposed import flat_biases, one_pixel_to_dense, plain_padding
-
     program = torch.export.load(request["program"])
     arguments, _ = program.example_inputs or ((), {})
     module = program.module()
@@ -86,8 +47,13 @@ def convert(request: dict[str, Any]) -> list[str]:
         )
     content = flat_biases(rewrite(bytes(model.model_content())))
     content = rename(content, request["inputs"], request["outputs"], request["dynamic"])
-    Path(request["target"]).write_bytes(content)
-    return list(notes)
+    return content, list(notes)
+
+
+def headline(error: Exception) -> str:
+    """The type of an error and the first line it says."""
+    lines = [part.strip() for part in str(error).splitlines() if part.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
 
 
 def rename(content: bytes, inputs: list[str], outputs: list[str], dynamic: list[Any]) -> bytes:
@@ -140,7 +106,3 @@ def _set_ones(data: bytearray, tensor: Any, axes: list[int]) -> None:
     start = tensor._tab.Vector(tensor._tab.Offset(4))
     for axis in axes:
         struct.pack_into("<i", data, start + 4 * axis, 1)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""SavedModel -> TFLite by TensorFlow's own converter, in a process of its own.
+"""SavedModel -> TFLite by TensorFlow's own converter, in a worker.
 
 TensorFlow operators that TFLite has not (Flex) are let in only where it cannot do without, and are then named.
 """
@@ -6,31 +6,16 @@ TensorFlow operators that TFLite has not (Flex) are let in only where it cannot 
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
-import signal
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from edgekit import children
 from edgekit.converters.base import Capture, ConversionOptions, Converter
-from edgekit.errors import (
-    RuntimeMissingError,
-    UnsupportedError,
-    WorkerCrashError,
-    WorkerMemoryError,
-    WorkerTimeoutError,
-)
-from edgekit.leftovers import process_folder
+from edgekit.converters.worker import TIMEOUT_S, ConversionTransport, ConversionWorker, write_file
+from edgekit.errors import RuntimeMissingError, UnsupportedError
 from edgekit.source.foreign import RunnerModule
 from edgekit.types import Card, Format, Network
 
-TIMEOUT_S = 1800.0
-"""A conversion that takes longer is taken for hung."""
-LOG_LINES = 5
 FLEX_PYTHON = "EDGEKIT_FLEX_PYTHON"
 """The interpreter of an environment whose TensorFlow brings Flex operators: files that need them are proved there."""
 
@@ -58,13 +43,17 @@ class TensorflowToTflite(Converter):
     def convert(self, capture: Capture, target: Path) -> tuple[str, ...]:
         module = capture.network.module
         assert isinstance(module, RunnerModule)  # Converter.suited chose this converter for it
-        answer = _converted(module.artifact.path, target, capture.network.name)
-        if "error" in answer:
-            raise UnsupportedError(
-                f"tensorflow cannot convert {capture.network.name!r}: {answer['error']}. Replace that operation in the "
-                "model"
-            )
-        flex = answer["flex"]
+        name = capture.network.name
+        late = f"tensorflow gave no file for {name!r} within {TIMEOUT_S:,.0f} s"
+        worker = ConversionWorker("tensorflow", late, _transport)
+        try:
+            answer = worker.ask({"folder": str(module.artifact.path.absolute()), "target": str(target)})()
+        finally:
+            worker.close()
+        if "failed" in answer.header:
+            failed = answer.header["failed"]
+            raise UnsupportedError(f"tensorflow cannot convert {name!r}: {failed}. Replace that operation in the model")
+        flex = write_file(answer, target)
         self.runs_on = "tensorflow" if flex else "litert"
         if not flex:
             return ()
@@ -77,30 +66,5 @@ class TensorflowToTflite(Converter):
         )
 
 
-def _converted(folder: Path, target: Path, name: str) -> dict[str, Any]:
-    """The worker's answer.
-
-    Raises:
-        DeviceError: it died, or hung.
-    """
-    command = [sys.executable, "-m", "edgekit.converters.tensorflow_worker", str(folder), str(target)]
-    own = {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONWARNINGS": "ignore", "CUDA_VISIBLE_DEVICES": ""}
-    environment = {**os.environ, **own, "TMPDIR": str(process_folder())}
-    with tempfile.TemporaryFile() as log:
-        try:
-            done = children.run(command, stderr=log, timeout=TIMEOUT_S, env=environment)
-        except subprocess.TimeoutExpired as error:
-            raise WorkerTimeoutError(f"tensorflow gave no file for {name!r} within {TIMEOUT_S:,.0f} s") from error
-        if done.returncode == 0:
-            answer = json.loads(done.stdout)
-            assert isinstance(answer, dict)
-            if "errno" in answer:
-                raise OSError(answer["errno"], os.strerror(answer["errno"]), str(target))
-            return answer
-        log.seek(0)
-        tail = "\n".join(log.read().decode("utf-8", "replace").splitlines()[-LOG_LINES:])
-    if done.returncode == -signal.SIGKILL:
-        raise WorkerMemoryError(
-            "the conversion by tensorflow was killed by the system, most likely because memory ran out; free memory"
-        )
-    raise WorkerCrashError(f"the conversion by tensorflow died (status {done.returncode}); its last words:\n{tail}")
+def _transport() -> ConversionTransport:
+    return ConversionTransport("the conversion by tensorflow", CUDA_VISIBLE_DEVICES="")

@@ -97,6 +97,9 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "forecasting": "edgekit.quality.forecast:forecast_error",
         "anomaly": "edgekit.quality.anomaly:roc_auc",
         "generation": "edgekit.quality.frechet:frechet",
+        "segmentation": "edgekit.quality.metrics:segmentation",
+        "regression": "edgekit.quality.metrics:regression",
+        "multilabel": "edgekit.quality.metrics:multilabel",
     },
     "kinds": {
         "image": "edgekit.data.pixels:KIND",
@@ -114,6 +117,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "sst2": "edgekit.data.sentences:SST2",
         "etth1": "edgekit.data.etth1:ETTH1",
         "images": "edgekit.data.images:open_images",
+        "masks": "edgekit.data.masks:open_masks",
         "text": "edgekit.data.sentences:open_text",
         "audio": "edgekit.data.audio:open_audio",
         "series": "edgekit.data.series:open_series",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,19 @@ Feed: TypeAlias = Mapping[str, Array]
 """What a runner takes and gives: arrays by tensor name."""
 Dim: TypeAlias = int | str
 """One dimension: a number, or the name of a dynamic dimension."""
+
+
+class Closing:
+    """What is closed at the end of its ``with`` block."""
+
+    def close(self) -> None:
+        """Lets go of what it holds; calling it again does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 class Format(StrEnum):
@@ -130,6 +143,22 @@ class InputSpec:
         told += [f"mean {_short(self.mean)}, std {_short(self.std)}"] if self.mean or self.std else []
         told += [f"{key} {value}" for key, value in self.params.items() if isinstance(value, int | float)]
         return ", ".join(told)
+
+    def formula(self) -> str:
+        """How a raw sample becomes the tensor, for people: ``image of 32 x 32 in RGB, laid out as NCHW:
+        (pixel / 255 - mean) / std, mean 0.5, std 0.25``."""
+        if self.kind != "image":
+            return str(self)
+        order = "grey" if self.channels == 1 else str(self.params.get("color", "RGB"))
+        size = f" of {self.size[0]} x {self.size[1]} (height x width)" if self.size else ""
+        shorter = self.params.get("shorter")
+        way = f", the shorter side resized to {shorter} and the centre cut out" if shorter else ""
+        value = "pixel" if self.scale == 1 else f"pixel * {self.scale:.6g}"
+        value = "pixel / 255" if abs(self.scale * 255 - 1) < 1e-6 else value
+        if self.mean or self.std:
+            means, stds = _short(self.mean) or "0", _short(self.std) or "1"
+            value = f"({value} - mean) / std, mean {means}, std {stds}"
+        return f"image{size} in {order}, laid out as {self.layout}{way}: {value}"
 
 
 def _short(values: tuple[float, ...]) -> str:

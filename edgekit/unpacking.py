@@ -47,15 +47,6 @@ class Bounded(io.RawIOBase):
         return len(data)
 
 
-def read_bounded(stream: IO[bytes], packed: int, limit: str, subject: object) -> bytes:
-    """All bytes of a stream that is unpacked as it is read.
-
-    Raises:
-        LimitError: they are more than ``limit`` allows, or too many for the ``packed`` ones.
-    """
-    return io.BufferedReader(Bounded(stream, packed, limit, subject), _CHUNK).read()
-
-
 def check_zip(members: Sequence[ZipInfo], packed: int, limit: str, error: type[InputError], subject: object) -> None:
     """Checks what a zip file says of its members before one of them is read.
 

@@ -20,7 +20,7 @@ from torch.multiprocessing.spawn import ProcessException
 from edgekit.children import end_with_parent
 from edgekit.errors import DeviceError, GateError, UsageError
 from edgekit.leftovers import scratch_folder
-from edgekit.models.userfile import import_files, imported_files
+from edgekit.usercode import import_files, imported_files
 
 Outcome = tuple[dict[str, Any], dict[str, Tensor]]
 """Plain values, and weights by name."""

@@ -79,9 +79,9 @@ def edgekit_cli(edgekit_program: str, tmp_path: Path) -> Callable[..., Ended]:
 def kept_workers() -> Iterator[None]:
     """What this file runs on the default device runs in workers kept from test to test: a start costs more than
     a small file. Not for tests of workers, of their environment, or of what a verb starts."""
-    from edgekit.devices import pool
+    from edgekit import devices
 
-    with pool.kept_workers():
+    with devices.kept_workers():
         yield
 
 

@@ -13,8 +13,11 @@ import numpy as np
 from edgekit import registry
 from edgekit.errors import DataError, UsageError
 from edgekit.types import Array
+from edgekit.usercode import is_code
 
 SPLITS = ("train", "test", "all")
+OF_FOLDERS = (*SPLITS, "val")
+"""Splits that data of the user's own may have."""
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 TEST_SHARE = 0.2
 """Share of the samples in ``@test`` where a set has no split of its own."""
@@ -50,7 +53,8 @@ class Dataset:
             (tensors by model input name, fed as they are).
         arrays: name -> samples: one array, or a sequence that decodes on access (image files).
         labels: class index of each sample, int64 (N,), or None.
-        targets: real-valued targets of each sample, float32 (N, ...), raw units (forecasting), or None.
+        targets: real-valued targets of each sample, float32 (N, ...), raw units (forecasting, regression), or None.
+        answers: what else is right for each sample: masks, boxes, whatever the metric takes; or None.
         classes: class names in index order.
         columns: column names of a table or series.
         own_split: False where train and test come from a seeded split of one set.
@@ -67,6 +71,7 @@ class Dataset:
     own_split: bool = True
     targets: Array | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
+    answers: Sequence[Any] | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
@@ -81,7 +86,8 @@ class Dataset:
         picked = {name: _take(samples, indices) for name, samples in self.arrays.items()}
         labels = None if self.labels is None else self.labels[indices]
         targets = None if self.targets is None else self.targets[indices]
-        return replace(self, arrays=picked, labels=labels, targets=targets)
+        answers = None if self.answers is None else Picked(self.answers, indices)
+        return replace(self, arrays=picked, labels=labels, targets=targets, answers=answers)
 
 
 class Picked(Sequence[Array]):
@@ -121,6 +127,10 @@ def open_data(spec: str, *, default_split: str = "test") -> Dataset:
         raise UsageError(f"no split is called {split!r} in {spec!r}; there are: {', '.join(splits)}")
     else:
         name, split = spec, ""
+    if is_code(name):
+        from edgekit.data.userdata import open_function
+
+        return open_function(name, split or default_split)
     kind, colon, argument = name.partition(":")
     if kind not in registry.names("data"):
         known = ", ".join(registry.names("data"))
@@ -153,7 +163,7 @@ def open_data(spec: str, *, default_split: str = "test") -> Dataset:
 
 def splits_of(name: str) -> tuple[str, ...]:
     """What may follow the ``@`` of the data set ``name`` (without its split)."""
-    return getattr(_reader(name), "splits", SPLITS)
+    return getattr(_reader(name), "splits", OF_FOLDERS if ":" in name else SPLITS)
 
 
 def held_out_splits(name: str) -> tuple[str, ...]:
@@ -176,6 +186,8 @@ def choose_split(whole: Dataset, split: str, default_split: str) -> Dataset:
     if not len(whole):
         raise DataError(f"{whole.name} holds no samples")
     wanted = split or ("train" if default_split == "train" else "all")
+    if wanted == "val":
+        raise DataError(f"{whole.name} has no validation data of its own; there are @train, @test and @all")
     if wanted == "all":
         return replace(whole, split="all", own_split=False)
     train, test = split_indices(len(whole), whole.labels)

@@ -58,14 +58,16 @@ class Folders:
             raise
 
     def _split(self, name: str, root: Path, split: str, default_split: str) -> Dataset:
-        own = {part: root / part for part in ("train", "test") if (root / part).is_dir()}
-        if len(own) < 2:
+        own = split_folders(root)
+        if not own:
             return choose_split(self._scan(name, root), split, default_split)
-        chosen = split or default_split
-        parts = [self._scan(name, folder) for part, folder in own.items() if chosen in ("all", part)]
+        chosen = split or (default_split if default_split in own else next(iter(own)))
+        if chosen != "all" and chosen not in own:
+            raise DataError(f"{root} has no split {chosen!r}; it has: {', '.join(own)}")
+        parts = [self._scan(name, folder) for part, folder in reversed(own.items()) if chosen in ("all", part)]
         classes = self._scan(name, own["train"]).classes
         if any(part.classes != classes for part in parts):
-            raise DataError(f"{root}: train and test hold different classes; give both the same folders")
+            raise DataError(f"{root}: {' and '.join(own)} hold different classes; give all the same folders")
         return self._joined(parts, chosen)
 
     def _scan(self, name: str, folder: Path) -> Dataset:
@@ -78,7 +80,7 @@ class Folders:
         paths: list[Path] = []
         labels: list[int] = []
         for index, group in enumerate(groups):
-            found = sorted(p for p in group.iterdir() if p.suffix.lower() in self.suffixes)
+            found = sorted(p for p in group.iterdir() if p.suffix.lower() in self.suffixes and p.name[0] != ".")
             if not found:
                 raise DataError(f"the class folder {group} holds no {self.noun} ({', '.join(self.suffixes)})")
             paths += found
@@ -95,6 +97,17 @@ class Folders:
 
     def _dataset(self, name: str, split: str, paths: list[Path], labels: Array, classes: tuple[str, ...]) -> Dataset:
         return Dataset(name, split, self.kind, {self.kind: Files(paths, self.decode)}, labels, classes)
+
+
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""Name of a folder -> the split it is."""
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """Split -> folder, of the folders in ``root`` that are named like splits; empty where none is ``train``."""
+    there = {SPLITS[p.name.lower()]: p for p in sorted(root.iterdir()) if p.is_dir() and p.name.lower() in SPLITS}
+    found: dict[str, Path] = {name: there[name] for name in ("test", "val", "train") if name in there}
+    return found if "train" in found and len(found) > 1 else {}
 
 
 class Files(Sequence[Array]):

@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from edgekit.limits import check
 from edgekit.reading import reading
 from edgekit.types import Array
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm")
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "PPM")
 """What is decoded, whatever the file is called: others of Pillow's formats start programs (EPS: Ghostscript)."""
@@ -25,12 +29,55 @@ _SCAN = b"\xff\xda"
 
 
 def decode(source: Path | bytes) -> Array:
-    """One image as uint8, height x width x 3 (RGB), or x 1 for a grey file.
+    """One image as uint8, height x width x 3 (RGB), or x 1 for a grey file; upright as its EXIF says, what is
+    transparent on white, 16 bits of grey as 8.
 
     Raises:
         DataError: not an image of :data:`FORMATS`, or cut short.
         LimitError: more pixels than are decoded.
     """
+    with _opened(source) as picture:
+        pixels = np.asarray(flat(_upright(picture)), np.uint8)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def decode_indices(source: Path) -> Array:
+    """A mask: the number of the class of each pixel, (height, width); the index of a palette, or the value of a grey.
+
+    Raises:
+        DataError: as :func:`decode`, or a picture in colours.
+    """
+    with _opened(source) as picture:
+        if picture.mode not in ("1", "L", "P", "I", "I;16"):
+            raise DataError(
+                f"{source} is a picture in {picture.mode}; a mask is grey or has a palette, one class a value"
+            )
+        return np.asarray(picture).astype(np.int32)
+
+
+def flat(picture: Image.Image) -> Image.Image:
+    """``picture`` in the mode L or RGB."""
+    from PIL import Image
+
+    if picture.mode.startswith("I"):  # 16 bits, or more where the file says so
+        values = np.asarray(picture).astype(np.int64)
+        return Image.fromarray((values >> 8).clip(0, 255).astype(np.uint8) if values.max(initial=0) > 255
+                               else values.clip(0, 255).astype(np.uint8))  # fmt: skip
+    if picture.mode in ("LA", "PA", "RGBA") or "transparency" in picture.info:
+        over = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
+    return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(picture)
+
+
+@contextmanager
+def _opened(source: Path | bytes) -> Iterator[Image.Image]:
+    """The picture, its pixels not yet decoded; what goes wrong inside is an error of this file."""
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
@@ -48,9 +95,7 @@ def decode(source: Path | bytes) -> Array:
         check("IMAGE_PIXELS", opened.width * opened.height, name)
         if opened.format == "JPEG":
             check("IMAGE_SCANS", content.count(_SCAN), name)
-        mode = "L" if opened.mode in ("1", "L", "I", "I;16") else "RGB"
-        pixels = np.asarray(opened.convert(mode), dtype=np.uint8)
-    return pixels[..., None] if pixels.ndim == 2 else pixels
+        yield opened
 
 
 @contextmanager

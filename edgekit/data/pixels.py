@@ -22,6 +22,8 @@ def encode(raw: Sequence[Array] | Array, contract: InputSpec) -> Array:
     """uint8 images, height x width x channels each -> float32 (N, C, H, W), (N, H, W, C) or (N, H, W * C)."""
     pixels = _as_images(raw, contract)
     factor, offset = affine(contract, pixels.shape[-1])
+    if contract.params.get("color") == "BGR":
+        pixels = pixels[..., ::-1]  # mean and std are in the order of the tensor's channels
     batch: Array = pixels.astype(np.float32) * factor + offset
     if contract.layout == "NCHW":
         return np.asarray(batch.transpose(0, 3, 1, 2), order="C")
@@ -90,6 +92,30 @@ def _resized(picture: Image.Image, size: tuple[int, int], params: Mapping[str, A
     picture = picture.resize((width, height), Image.Resampling[name])
     left, top = round((width - size[1]) / 2), round((height - size[0]) / 2)
     return picture.crop((left, top, left + size[1], top + size[0]))
+
+
+def fit_mask(mask: Array, size: tuple[int, ...], contract: InputSpec | None) -> Array:
+    """An index mask (height, width) as its picture becomes an input, by the nearest pixel, at the ``size`` of the
+    scores.
+
+    Raises:
+        DataError: not one number a pixel.
+    """
+    mask = np.asarray(mask)
+    if mask.ndim == 3 and 1 in (mask.shape[0], mask.shape[-1]):
+        mask = mask[0] if mask.shape[0] == 1 else mask[..., 0]
+    if mask.ndim != 2 or mask.dtype.kind not in "iub":
+        raise DataError(f"a mask has one whole number a pixel, got {mask.dtype} of shape {mask.shape}")
+    if mask.shape == tuple(size) and (contract is None or contract.size in (None, mask.shape)):
+        return mask
+    from PIL import Image
+
+    picture = Image.fromarray(mask.astype(np.int32), mode="I")
+    if contract is not None and contract.size is not None and picture.size != contract.size[::-1]:
+        picture = _resized(picture, contract.size, {**contract.params, "interpolation": "nearest"})
+    if picture.size != tuple(size)[::-1]:
+        picture = picture.resize((size[1], size[0]), Image.Resampling.NEAREST)
+    return np.asarray(picture)
 
 
 def read(given: str) -> Array:

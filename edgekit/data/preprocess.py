@@ -53,16 +53,19 @@ def _harmless(found: np.dtype[np.generic], wanted: str) -> bool:
     return found.kind == np.dtype(wanted).kind or {found.kind, np.dtype(wanted).kind} <= {"i", "u"}
 
 
-def guess_contract(spec: TensorSpec, kind: str) -> InputSpec:
-    """What a file without a card probably wants: values 0..1, the layout read off the shape."""
-    if kind != "image" or len(spec.shape) != 4:
-        return InputSpec("table" if kind == "table" else "array")
-    shape = spec.shape
-    nhwc = shape[3] in (1, 3) and shape[1] not in (1, 3)
-    height, width, channels = (shape[1], shape[2], shape[3]) if nhwc else (shape[2], shape[3], shape[1])
-    size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
-    scale = 1 / 255 if np.dtype(spec.dtype).kind == "f" else 1.0
-    return InputSpec("image", "NHWC" if nhwc else "NCHW", size, channels if isinstance(channels, int) else 0, scale)
+def _without_contract(spec: TensorSpec, dataset: Dataset) -> InputSpec:
+    """How samples become an input that the file says nothing about: values are fed as they are.
+
+    Raises:
+        DataError: pictures; how they were normalised cannot be guessed.
+    """
+    if dataset.kind == "image":
+        raise DataError(
+            f"nothing says how a picture becomes the input {spec}, and a wrong guess gives wrong answers. Export the "
+            "network with --mean and --std, or with --layout alone where it takes values of 0..1; for a finished file "
+            "give --io-file io.toml (mean, std, layout; docs/own-work.md)"
+        )
+    return InputSpec("table" if dataset.kind == "table" else "array")
 
 
 def _bind(dataset: Dataset, signature: Signature, contract: Mapping[str, InputSpec]) -> list[_Bound]:
@@ -83,8 +86,7 @@ def _bind(dataset: Dataset, signature: Signature, contract: Mapping[str, InputSp
                 "give arrays that are ready for it, as npz:FILE"
             )
         elif rule is None:
-            rule = guess_contract(spec, dataset.kind)
-            log.info("%s: no input spec in the file; assuming %s", spec.name, rule)
+            rule = _without_contract(spec, dataset)
         elif rule.kind not in ("array", dataset.kind):
             raise DataError(
                 f"{dataset.label} holds {dataset.kind} samples, the model's input {spec.name!r} takes {rule.kind}"

@@ -12,14 +12,11 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import ClassVar, Final, NamedTuple, Self
+from typing import ClassVar, Final, NamedTuple
 
 from edgekit import limits
 from edgekit.artifact import sha256_file
-from edgekit.devices.archive import floor_archive
 from edgekit.devices.channel import Channel
 from edgekit.devices.stop import unstoppable
 from edgekit.devices.transport import Start, Transport
@@ -34,7 +31,7 @@ from edgekit.errors import (
     UsageError,
     WorkerTimeoutError,
 )
-from edgekit.types import DeviceSpec
+from edgekit.types import Closing, DeviceSpec
 
 log = logging.getLogger("edgekit")
 FOLDER: Final = "/data/local/tmp/edgekit"
@@ -95,8 +92,8 @@ class AdbTransport(Transport):
 
     shares_files = False
 
-    def __init__(self, spec: DeviceSpec, archive: Callable[[], Path] = floor_archive) -> None:
-        super().__init__(spec, archive)
+    def __init__(self, spec: DeviceSpec) -> None:
+        super().__init__(spec)
         raise UnsupportedError(
             f"{spec.name}: over adb there are only programs that time a model and give no outputs, so it can be "
             "benched (edgekit bench --tool benchmark_model) and nothing else; for outputs install Termux with "
@@ -119,7 +116,7 @@ class _Answer(NamedTuple):
         return self.out + self.err
 
 
-class Adb:
+class Adb(Closing):
     """One Android device; a context manager that removes what it brought there.
 
     Raises:
@@ -212,14 +209,6 @@ class Adb:
                 self.shell(ending, min(self._timeout_s, LEAVE_S))
         except DeviceError as error:
             log.warning("what was brought to %s is still in %s there: %s", self.name, FOLDER, error)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _holds(self, place: str, digest: str) -> bool:
         """Whether a file of this content is there; Android brings sha256sum since version 6."""

@@ -58,8 +58,9 @@ class Channel:
         return self._process.poll()
 
     def send(self, parts: Sequence[memoryview]) -> None:
-        """Queues bytes; they leave while :meth:`read` waits, so that neither side can block the other."""
+        """Sends what the pipe takes now; the rest leaves while :meth:`read` waits, so that neither side is blocked."""
         self._sending += parts
+        self._send_some()
 
     def read(self, count: int, deadline: float) -> bytearray:
         """Exactly ``count`` bytes.

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Final
 
-from edgekit.devices.archive import floor_archive
 from edgekit.devices.local import LocalTransport
 from edgekit.devices.transport import Start
 from edgekit.errors import UnsupportedError, UsageError
@@ -74,8 +72,8 @@ class ClassTransport(LocalTransport):
     def check_address(cls, address: str) -> None:
         parse_class(address)
 
-    def __init__(self, spec: DeviceSpec, archive: Callable[[], Path] = floor_archive) -> None:
-        super().__init__(spec, archive)
+    def __init__(self, spec: DeviceSpec) -> None:
+        super().__init__(spec)
         self.held = parse_class(spec.address)
         self.memory_limit_bytes = self.held.memory_bytes
         self._cores = sorted(os.sched_getaffinity(0))

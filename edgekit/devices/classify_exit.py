@@ -24,7 +24,7 @@ _TOO_OLD = re.compile(r"needs Python ([\d.]+), this is ([\d.]+)")
 
 def classify_exit(channel: Channel, transport: Transport, command: str, limit_bytes: int | None) -> EdgekitError:
     """The error for a worker that has ended while it was asked ``command``. ``limit_bytes``: of its memory, if any."""
-    tail, where = channel.stderr_tail, f"the worker on {transport.spec.name}"
+    tail, where = channel.stderr_tail, transport.subject
     ending = transport.ending(channel.status, tail.text())
     if ending.lost and command == "hello":
         return UnreachableError(f"{transport.spec.name} cannot be reached: {ending.words}")
@@ -35,7 +35,12 @@ def classify_exit(channel: Channel, transport: Transport, command: str, limit_by
         return WorkerMemoryError(
             f"{where} ran out of memory during {command!r}{limit}; use a smaller model or batch, or allow it more"
         )
-    advice = "try another runtime with --runtime, or see its log with --debug"
+    if ending.killed and transport.killed_for_memory:
+        return WorkerMemoryError(
+            f"{where} was killed by the system, most likely because memory ran out; free memory, or work on a larger "
+            "machine"
+        )
+    advice = transport.advice
     if command == "hello":
         missing = _missing(tail.last(), where, transport)
         if missing is not None:

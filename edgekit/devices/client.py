@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 
@@ -26,10 +26,9 @@ from edgekit.documents import typed
 from edgekit.errors import DeviceError, EdgekitError, ModelError, ProtocolError, UsageError, WorkerTimeoutError
 from edgekit.inputs import require_regular
 from edgekit.limits import PREFIX, limit
-from edgekit.model_metadata import signature_from_json
 from edgekit.results.bench import Delegation
 from edgekit.runtime import candidates
-from edgekit.types import Array, Card, Feed, Format, Signature
+from edgekit.types import Array, Card, Closing, Feed, Format, Signature
 
 _LEAVE_S: Final = 2.0
 """How long a worker that was told to end may take."""
@@ -64,7 +63,18 @@ class LoadedInfo:
     chip: str | None = None
 
 
-class WorkerClient:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """A command that was sent. ``array_bytes``: what its arrays may take, where the caller looks at them."""
+
+    number: int
+    command: str
+    reply: Reply
+    limit_s: float
+    array_bytes: int | None
+
+
+class WorkerClient(Closing):
     """One worker process; a context manager. Not for use by several threads at once.
 
     The worker is a process group of its own, killed as a whole on a time-out, on an interrupt and on anything that is
@@ -103,6 +113,7 @@ class WorkerClient:
         self.name = transport.spec.name
         self._transport = transport
         self._count = 0
+        self._unanswered: deque[_Asked] = deque()
         self._ended: EdgekitError | None = None
         self._sent: dict[str, Path] = {}
         self._signature, self._carded = Signature((), ()), False
@@ -142,21 +153,11 @@ class WorkerClient:
             value = self._ask("load", path=self.place(path), **asked).header
         except DeviceError as error:  # only now: the device may know a runtime that is not known here
             raise _mistake(Path(path), runtime, self._transport.runs_on, threads) or error from None
-        signature = signature_from_json(value["signature"])
         with self._checking("load"):
-            check_signature(signature, card)
-        self._signature, self._carded = signature, card is not None
-        delegation = value["delegation"]
-        return LoadedInfo(
-            signature=signature,
-            load_ns=value["load_ns"],
-            runtime=value["runtime"],
-            runtime_version=value["runtime_version"],
-            delegation=None if delegation is None else typed(Delegation, delegation, "delegation"),
-            peak_memory_bytes=value["peak_memory_bytes"],
-            resident=value["resident"],
-            chip=value["chip"],
-        )
+            loaded = typed(LoadedInfo, value, "value")
+            check_signature(loaded.signature, card)
+        self._signature, self._carded = loaded.signature, card is not None
+        return loaded
 
     @property
     def alive(self) -> bool:
@@ -305,24 +306,24 @@ class WorkerClient:
         """Ends the worker; calling it again does nothing."""
         if self._ended is None:
             self._channel.leave(b"".join(encode(Message({"command": "shutdown"}))), _LEAVE_S)
+        self.kill()
+
+    def kill(self) -> None:
+        """Ends the worker at once, whatever it is doing; calling it again does nothing."""
         self._channel.kill()
         if self._ended is None:
-            self._ended = DeviceError(f"the worker on {self.name} is closed; open another one")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+            self._ended = DeviceError(f"{self._transport.subject} is closed; open another one")
 
     def _greet(self, start: Start) -> None:
         limit_s = self._timeout_s + self._transport.start_s
         with self._answering("hello", limit_s):
             self._transport.greet(self._channel, start, time.monotonic() + limit_s)
 
-    def _ask(
+    def _ask(self, command: str, arrays: Mapping[str, Array] | None = None, **keywords: Any) -> Message:
+        """Sends one command and waits for its answer; see :meth:`post`."""
+        return self.post(command, arrays, **keywords)()
+
+    def post(
         self,
         command: str,
         arrays: Mapping[str, Array] | None = None,
@@ -330,21 +331,42 @@ class WorkerClient:
         reply: Reply | None = None,
         array_bytes: int | None = None,
         **values: Any,
-    ) -> Message:
-        """Sends one command, waits for its answer; the header of what it gives back is the command's value.
+    ) -> Callable[[], Message]:
+        """Sends one command; the function that waits for its answer, whose header is the command's value.
 
-        ``reply``: what may answer, in place of the table's; ``array_bytes``: what the arrays may take, whatever they
-        are: the caller looks at them.
+        Answers to commands before it for which nobody waited are passed over.
+
+        Args:
+            timeout_s: longest wait for the answer, from when it is waited for; None: that of the client.
+            reply: what may answer, in place of the table's.
+            array_bytes: what the arrays may take, whatever they are: the caller looks at them.
         """
         if self._ended is not None:
             raise self._ended
-        wanted = reply or REPLIES.get(command, Reply())
         self._count += 1
-        self._channel.send(encode(Message({"id": self._count, "command": command, **values}, arrays or {})))
-        limit_s = timeout_s or self._timeout_s
-        deadline = time.monotonic() + limit_s
-        most = min(wanted.array_bytes, limit("REPLY_ARRAY_BYTES")) if array_bytes is None else array_bytes
-        with self._answering(command, limit_s):
+        wanted = reply or REPLIES.get(command, Reply())
+        asked = _Asked(self._count, command, wanted, timeout_s or self._timeout_s, array_bytes)
+        self._channel.send(encode(Message({"id": asked.number, "command": command, **values}, arrays or {})))
+        self._unanswered.append(asked)
+        return lambda: self._answer_to(asked)
+
+    def _answer_to(self, asked: _Asked) -> Message:
+        while True:
+            if self._ended is not None:
+                raise self._ended
+            first = self._unanswered.popleft()
+            if first is asked:
+                return self._next_answer(asked)
+            with suppress(EdgekitError):  # what ended the worker is raised above
+                self._next_answer(first)
+
+    def _next_answer(self, asked: _Asked) -> Message:
+        wanted, command = asked.reply, asked.command
+        deadline = time.monotonic() + asked.limit_s
+        most = asked.array_bytes
+        if most is None:
+            most = min(wanted.array_bytes, limit("REPLY_ARRAY_BYTES"))
+        with self._answering(command, asked.limit_s):
             try:
                 told = decode(lambda count: self._channel.read(count, deadline), limit("REPLY_BYTES"), most)
             except ProtocolError as error:
@@ -352,12 +374,12 @@ class WorkerClient:
         self._channel.drain()
         with self._checking(command):
             answer = ENVELOPE(told.header, "the answer")
-            if answer["id"] != self._count:
-                raise ValueError(f"it is one to {answer['id']}, wanted one to {self._count}")
+            if answer["id"] != asked.number:
+                raise ValueError(f"it is one to {answer['id']}, wanted one to {asked.number}")
             if answer["ok"] and "value" in answer:
                 value = wanted.value(answer["value"], "value")
-                if array_bytes is None:
-                    wanted.check_times(told.arrays, int(limit_s * 1e9))
+                if asked.array_bytes is None:
+                    wanted.check_times(told.arrays, int(asked.limit_s * 1e9))
                 return Message(value, told.arrays)
             if answer["ok"] or "error" not in answer:
                 raise ValueError("it has neither a value nor an error")
@@ -386,14 +408,14 @@ class WorkerClient:
         except TimeoutError:
             raise self._end(
                 WorkerTimeoutError(
-                    f"the worker on {self.name} gave no answer to {command!r} within {limit_s:g} s and was killed; "
+                    f"{self._transport.subject} gave no answer to {command!r} within {limit_s:g} s and was killed; "
                     f"{self._longer}, or see its log with --debug"
                 )
             ) from None
         except EdgekitError as error:
             raise self._end(error) from error.__cause__
         except BaseException:  # an interrupt: nobody would read the answer any more
-            self._end(DeviceError(f"the worker on {self.name} was stopped while it answered {command!r}"))
+            self._end(DeviceError(f"{self._transport.subject} was stopped while it answered {command!r}"))
             raise
 
     def _in_words_of_the_user(self, message: str) -> str:

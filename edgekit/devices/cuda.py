@@ -6,11 +6,8 @@ built for CUDA, and fit the driver, is said by the runtime in the worker.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import ClassVar
 
-from edgekit.devices.archive import floor_archive
 from edgekit.devices.local import LocalTransport
 from edgekit.errors import DeviceError, UsageError
 from edgekit.runtime.cuda_driver import LIBRARY, gpu_count
@@ -44,8 +41,8 @@ class CudaTransport(LocalTransport):
 
     start_s = 60.0
 
-    def __init__(self, spec: DeviceSpec, archive: Callable[[], Path] = floor_archive, library: str = LIBRARY) -> None:
-        super().__init__(spec, archive)
+    def __init__(self, spec: DeviceSpec, library: str = LIBRARY) -> None:
+        super().__init__(spec)
         index = parse_index(spec.address)
         try:
             count = gpu_count(library)

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Final
 
 from edgekit.data.cache import cache_folder
-from edgekit.devices.archive import floor_archive
 from edgekit.devices.instructions import emulator_with_plugins, plugin
 from edgekit.devices.transport import Start, Transport
 from edgekit.errors import RuntimeMissingError, UsageError
@@ -79,8 +77,8 @@ class EmulatorTransport(Transport):
     start_s: ClassVar[float] = 120.0
     slow: ClassVar[float] = 20.0
 
-    def __init__(self, spec: DeviceSpec, archive: Callable[[], Path] = floor_archive) -> None:
-        super().__init__(spec, archive)
+    def __init__(self, spec: DeviceSpec) -> None:
+        super().__init__(spec)
         self._core, site = parse_core(spec.address)
         self._root = root_folder()
         self._site = self._root / site

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import ClassVar
 
-from edgekit.devices.archive import floor_archive
 from edgekit.devices.transport import Start, Transport
 from edgekit.errors import UsageError
 from edgekit.types import DeviceSpec
@@ -54,8 +51,8 @@ class PythonTransport(Transport):
 
     here: ClassVar[bool] = True
 
-    def __init__(self, spec: DeviceSpec, archive: Callable[[], Path] = floor_archive) -> None:
-        super().__init__(spec, archive)
+    def __init__(self, spec: DeviceSpec) -> None:
+        super().__init__(spec)
         # the link is kept: resolving it would leave the virtual environment
         self._python = os.path.abspath(os.path.expanduser(spec.address))
         if not os.access(self._python, os.X_OK) or os.path.isdir(self._python):

@@ -6,21 +6,24 @@ They run where the model is, with the one clock. The parent calls them by name (
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from edgekit.devices.protocol import Message
 from edgekit.runtime import Runner
 
-Measure = Callable[[Runner, Message], Message]
+Value = Message | Mapping[str, Any] | None
+Measure = Callable[[Runner, Message], Value]
+"""``(loaded model, message) -> value``, see :class:`edgekit.devices.worker.Worker`."""
 
 
-def profile(runner: Runner, message: Message) -> Message:
+def profile(runner: Runner, message: Message) -> Value:
     """``seconds``; the feed as arrays. See :func:`edgekit.bench.profile.profile`."""
     from edgekit.bench.profile import profile
 
-    return Message(profile(runner, message.arrays, float(message.header["seconds"])))
+    return profile(runner, message.arrays, float(message.header["seconds"]))
 
 
-def serve(runner: Runner, message: Message) -> Message:
+def serve(runner: Runner, message: Message) -> Value:
     """``arrivals`` (``poisson`` or ``fixed``), ``rate``, ``duration_ns``, ``seed``, ``give_up_ns``; the feed as
     arrays. See :func:`edgekit.bench.scenario.serve.serve`."""
     from edgekit.bench.scenario import arrivals
@@ -45,14 +48,14 @@ def serve(runner: Runner, message: Message) -> Message:
     return Message(value, {"latency_ns": found.latency_ns, "service_ns": found.service_ns})
 
 
-def stages(runner: Runner, message: Message) -> Message:
+def stages(runner: Runner, message: Message) -> Value:
     """``input``: a raw sample as the worker finds it; ``seconds``. See :func:`edgekit.bench.stages.time_stages`."""
     from edgekit.bench.stages import time_stages
 
     return Message({}, time_stages(runner, str(message.header["input"]), float(message.header["seconds"])))
 
 
-def transfer(runner: Runner, message: Message) -> Message:
+def transfer(runner: Runner, message: Message) -> Value:
     """``seconds``; the feed as arrays. Copies and the run apart. See :func:`edgekit.bench.stages.time_transfer`."""
     from edgekit.bench.stages import time_transfer
 
@@ -61,7 +64,7 @@ def transfer(runner: Runner, message: Message) -> Message:
     return Message({"bytes_in": sent[0], "bytes_out": sent[1]}, found)
 
 
-def instructions(runner: Runner, message: Message) -> Message:
+def instructions(runner: Runner, message: Message) -> None:
     """``runs``; the feed as arrays. Marks before so many runs, after them, and after twice as many more."""
     from edgekit.devices.instructions import mark
 
@@ -73,17 +76,16 @@ def instructions(runner: Runner, message: Message) -> Message:
         for _ in range(count):
             call()
         mark()
-    return Message({})
 
 
-def weights(runner: Runner, message: Message) -> Message:
+def weights(runner: Runner, message: Message) -> Value:
     """Floating-point weights and how many are denormal. See :mod:`edgekit.bench.denormals`."""
     from edgekit.bench.denormals import counts, float_weights
 
-    return Message(counts(float_weights(runner)))
+    return counts(float_weights(runner))
 
 
-def reset_cost(runner: Runner, message: Message) -> Message:
+def reset_cost(runner: Runner, message: Message) -> Value:
     """Nanoseconds of putting the model's state back, one by one."""
     from edgekit.bench.clock import WarmupRule, time_calls
 
@@ -94,59 +96,57 @@ def reset_cost(runner: Runner, message: Message) -> Message:
     return Message({}, {"samples_ns": block.samples_ns})
 
 
-def footprint(runner: Runner, message: Message) -> Message:
+def footprint(runner: Runner, message: Message) -> Value:
     """Memory of the process after a run on the feed, and the runtime's arena."""
     from edgekit.bench.memory import process_memory
 
     runner.run(message.arrays)
-    return Message({**process_memory(), "arena_bytes": runner.arena_bytes()})
+    return {**process_memory(), "arena_bytes": runner.arena_bytes()}
 
 
-def optimize(runner: Runner, message: Message) -> Message:
+def optimize(runner: Runner, message: Message) -> None:
     """Writes what the runtime made of the model to ``target``, for a start that need not make it again."""
     runner.save_compiled(str(message.header["target"]))
-    return Message({})
 
 
-def work(runner: Runner, message: Message) -> Message:
+def work(runner: Runner, message: Message) -> Value:
     """Operations and bytes of one inference on the feed. See :func:`edgekit.bench.roofline.work`."""
     from edgekit.bench.roofline import work
 
-    return Message(work(runner, message.arrays))
+    return work(runner, message.arrays)
 
 
-def energy(runner: Runner, message: Message) -> Message:
+def energy(runner: Runner, message: Message) -> Value:
     """``seconds``; the feed as arrays. Energy by every meter there is. See :mod:`edgekit.bench.energy`."""
     from edgekit.bench.energy import find_meters, measure
 
     meters, refused = find_meters()
     if not meters:
         reason = "; ".join(refused) or "this machine shows no meter (no RAPL, no INA or other power sensor, no NVML)"
-        return Message({"absent": reason})
+        return {"absent": reason}
     found = measure(runner.bare(message.arrays), float(message.header["seconds"]), meters)
-    return Message({**found, "refused": refused})
+    return {**found, "refused": refused}
 
 
-def peaks(message: Message) -> Message:
+def peaks(message: Message) -> Value:
     """``threads``, ``working_set_bytes``. See :func:`edgekit.bench.roofline.peaks.measure`."""
     from edgekit.bench.roofline.peaks import measure
 
-    return Message(measure(int(message.header["threads"]), int(message.header["working_set_bytes"])))
+    return measure(int(message.header["threads"]), int(message.header["working_set_bytes"]))
 
 
-def drop_cache(message: Message) -> Message:
+def drop_cache(message: Message) -> Value:
     """``path``: a file whose pages are to leave the page cache. See :func:`edgekit.bench.pagecache.drop`."""
     from edgekit.bench.pagecache import drop
 
-    return Message(drop(str(message.header["path"])))
+    return drop(str(message.header["path"]))
 
 
-def flush_denormals(message: Message) -> Message:
+def flush_denormals(message: Message) -> None:
     """From now on denormal numbers are zero here; before a model is loaded. See :mod:`edgekit.bench.denormals`."""
     from edgekit.bench.denormals import flush_to_zero
 
     flush_to_zero()
-    return Message({})
 
 
 _WARM_CALLS = 3
@@ -165,7 +165,7 @@ MEASURES: Mapping[str, Measure] = {
     "energy": energy,
     "optimize": optimize,
 }
-TOOLS: Mapping[str, Callable[[Message], Message]] = {
+TOOLS: Mapping[str, Callable[[Message], Value]] = {
     "drop_cache": drop_cache,
     "peaks": peaks,
     "flush_denormals": flush_denormals,

@@ -2,19 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 
 from edgekit.artifact import open_artifact
 from edgekit.devices.client import WorkerClient
 from edgekit.devices.device import parse_device, transport_for
-from edgekit.devices.pool import WorkerPool, current_pool
 from edgekit.errors import EdgekitError
 from edgekit.results.bench import Delegation
 from edgekit.runtime.base import Runner
 from edgekit.runtime.ports import Port
 from edgekit.types import Array, Artifact, DeviceSpec
+
+
+class WorkerPool:
+    """Idle workers on the default device. A worker that died or was killed is never handed out again."""
+
+    def __init__(self) -> None:
+        self._idle: list[WorkerClient] = []
+
+    def take(self) -> WorkerClient | None:
+        """An idle worker, None if there is no idle worker."""
+        return self._idle.pop() if self._idle else None
+
+    def give(self, client: WorkerClient) -> None:
+        """Takes a worker back that is not needed for now."""
+        if client.alive:
+            self._idle.append(client)
+
+    def close(self) -> None:
+        """Ends all idle workers."""
+        while self._idle:
+            self._idle.pop().close()
+
+
+_POOL: ContextVar[WorkerPool | None] = ContextVar("edgekit_worker_pool", default=None)
+
+
+@contextmanager
+def kept_workers() -> Iterator[WorkerPool]:
+    """Within it :func:`edgekit.devices.open_runner` reuses workers of the default device, one for each open file.
+
+    All of them end with it. Nested uses share the outer pool.
+    """
+    outer = _POOL.get()
+    if outer is not None:
+        yield outer
+        return
+    pool = WorkerPool()
+    token = _POOL.set(pool)
+    try:
+        yield pool
+    finally:
+        _POOL.reset(token)
+        pool.close()
 
 
 def open_worker(
@@ -66,7 +110,7 @@ def open_runner(
     """
     artifact = open_artifact(path)  # a bad file needs no worker to be refused
     artifact = artifact if carded else replace(artifact, card=None)
-    pool = current_pool() if (device, timeout_s, memory_limit_bytes) == ("cpu", None, None) else None
+    pool = _POOL.get() if (device, timeout_s, memory_limit_bytes) == ("cpu", None, None) else None
     client = pool.take() if pool is not None else None
     if client is None:
         client = open_worker(device, timeout_s=timeout_s, memory_limit_bytes=memory_limit_bytes)

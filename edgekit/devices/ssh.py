@@ -15,7 +15,6 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
@@ -23,7 +22,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from edgekit import children
 from edgekit.devices import bootstrap
-from edgekit.devices.archive import OLDEST_PYTHON, floor_archive
+from edgekit.devices.archive import OLDEST_PYTHON
 from edgekit.devices.channel import Channel
 from edgekit.devices.transport import Ending, Start, Transport
 from edgekit.errors import ProtocolError, RuntimeMissingError, UsageError
@@ -119,8 +118,8 @@ class SshTransport(Transport):
     shares_files: ClassVar[bool] = False
     start_s: ClassVar[float] = 30.0
 
-    def __init__(self, spec: DeviceSpec, archive: Callable[[], Path] = floor_archive) -> None:
-        super().__init__(spec, archive)
+    def __init__(self, spec: DeviceSpec) -> None:
+        super().__init__(spec)
         self.address = parse_address(spec.address)
         program = os.environ.get("EDGEKIT_SSH") or "ssh"
         self._program = shutil.which(program) or ""

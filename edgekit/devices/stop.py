@@ -12,23 +12,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import TracebackType
-from typing import Self
+
+from edgekit.types import Closing
 
 
 class Stopped(BaseException):
     """What is done is not wanted any more. No Exception: nothing that handles errors may hold it up."""
 
 
-class Stop:
+class Stop(Closing):
     """Set once, seen by everybody; a context manager that lets go of its pipe."""
 
     def __init__(self) -> None:
         self.descriptor, self._write = os.pipe()
-
-    @property
-    def is_set(self) -> bool:
-        return self._write < 0
 
     def set(self) -> None:
         """From now on the descriptor can be read, for whoever waits for it; twice does no harm."""
@@ -36,12 +32,8 @@ class Stop:
             write, self._write = self._write, -1
             os.close(write)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Sets it and lets go of its pipe."""
         self.set()
         os.close(self.descriptor)
 

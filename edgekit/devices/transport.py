@@ -67,6 +67,7 @@ class Transport(ABC):
         memory_limit_bytes: limit of every worker there that is given no other; None sets none.
         runs_on: what its runtime is told to run on: ``cpu``, or ``cuda:N``.
         start_s: longest wait for the first sign of a worker, on top of the client's time-out.
+        subject: what messages call its worker.
     """
 
     spelling: ClassVar[str] = ""
@@ -81,6 +82,10 @@ class Transport(ABC):
     start_s: ClassVar[float] = 0.0
     here: ClassVar[bool] = False
     """Its workers are processes of this machine, emulated ones as well; otherwise a worker has to say where it is."""
+    advice: ClassVar[str] = "try another runtime with --runtime, or see its log with --debug"
+    """What to do about a worker that crashed."""
+    killed_for_memory: ClassVar[bool] = False
+    """Its workers take so much memory that a kill without a limit is most likely the system's."""
 
     @classmethod  # noqa: B027  a kind without addresses needs none
     def check_address(cls, address: str) -> None:
@@ -90,11 +95,12 @@ class Transport(ABC):
             UsageError: with what to give.
         """
 
-    def __init__(self, spec: DeviceSpec, archive: Callable[[], Path] = floor_archive) -> None:
+    def __init__(self, spec: DeviceSpec) -> None:
         self.spec = spec
-        self.archive = archive
+        self.archive: Callable[[], Path] = floor_archive
         self.memory_limit_bytes: int | None = None
         self.runs_on = "cpu"
+        self.subject = f"the worker on {spec.name}"
 
     @abstractmethod
     def command(self, start: Start) -> list[str]:

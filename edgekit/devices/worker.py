@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
-import importlib.metadata
 import os
 import platform
 import queue
@@ -20,66 +19,58 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from functools import partial
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from edgekit.bench.memory import process_memory
 from edgekit.devices.identity import machine_id
 from edgekit.devices.lease import Lease, holder
-from edgekit.devices.measures import MEASURES, TOOLS, Measure
+from edgekit.devices.measures import MEASURES, TOOLS, Measure, Value
 from edgekit.devices.protocol import VERSION, Message, decode, encode
 from edgekit.devices.store import Store
 from edgekit.errors import DeviceError, EdgekitError, WorkerMemoryError
 from edgekit.libraries import keep_in_the_cache
 from edgekit.model_metadata import signature_to_json
+from edgekit.registry import TABLES
 from edgekit.results.base import to_json
-from edgekit.runtime import Runner, load
+from edgekit.runtime import Runner, load, runner_class
 from edgekit.runtime.base import is_out_of_memory
 from edgekit.version import __version__
 
 if TYPE_CHECKING:
     from edgekit.bench.reference_workload import ReferenceWorkload
 
-_MODULES = {
-    "onnxruntime": ("onnxruntime", ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")),
-    "litert": ("ai_edge_litert", ("ai-edge-litert",)),
-    "tflite-runtime": ("tflite_runtime", ("tflite-runtime",)),
-    "torch": ("torch", ("torch",)),
-    "tensorflow": ("tensorflow", ("tensorflow-cpu", "tensorflow")),
-}
-"""Runtime -> module that must be there, distributions that bring it."""
+Command = Callable[[Message], Value]
 
 
 class Worker:
-    """The commands, each ``(message) -> (value, arrays)``."""
+    """The commands, each ``(message) -> value``: a message where arrays come with it, None where nothing is said."""
 
     def __init__(self) -> None:
         self._runner: Runner | None = None
         self._store: Store | None = None
         self._lease = Lease()
         self._reference: ReferenceWorkload | None = None
-        self.commands: dict[str, Callable[[Message], Message]] = {
+        self.commands: dict[str, Command] = {
             "hello": self.hello,
             "find": self.find,
             "put": self.put,
             "together": self.together,
-            "forget": self.forget,
-            "storage": self.storage,
-            "wait": self.wait,
+            "forget": lambda message: self._files().forget(message.header["sha256"], message.header["suffix"]),
+            "storage": lambda message: self._files().document(),
+            "wait": lambda message: time.sleep(float(message.header["seconds"])),
             "lease": self.lease,
-            "lease_is_mine": self.lease_is_mine,
-            "holder": self.holder,
+            "lease_is_mine": lambda message: {"mine": self._lease.mine()},
+            "holder": lambda message: {"holder": holder()},
             "load": self.load,
-            "run": self.run,
+            "run": lambda message: Message({}, self._loaded().run(message.arrays)),
             "reset": self.reset,
             "time_block": self.time_block,
             "environment": self.environment,
-            "memory": self.memory,
+            "memory": lambda message: {"peak_memory_bytes": peak_memory_bytes()},
             "reference": self.reference,
-            **{name: partial(self.measure, measure) for name, measure in MEASURES.items()},
+            **{name: partial(self._measured, measure) for name, measure in MEASURES.items()},
             **TOOLS,
         }
 
@@ -91,7 +82,8 @@ class Worker:
             if command is None:
                 raise DeviceError(f"the worker has no command {message.header.get('command')!r}")
             reply = command(message)
-            return encode(Message({"id": number, "ok": True, "value": reply.header}, reply.arrays))
+            value, arrays = (reply.header, reply.arrays) if isinstance(reply, Message) else (reply or {}, {})
+            return encode(Message({"id": number, "ok": True, "value": value}, arrays))
         except Exception as error:
             kind, text = type(error).__name__, str(error)
             if is_out_of_memory(error):
@@ -101,26 +93,24 @@ class Worker:
                 text = f"{kind}: {text}"
             return encode(Message({"id": number, "ok": False, "error": {"class": kind, "message": text}}))
 
-    def hello(self, message: Message) -> Message:
-        return Message(
-            {
-                "protocol": VERSION,
-                "edgekit": __version__,
-                "python": platform.python_version(),
-                "executable": sys.executable,
-                "pid": os.getpid(),
-                "machine": machine_id(),
-                "runtimes": runtimes(),
-            }
-        )
+    def hello(self, message: Message) -> Mapping[str, Any]:
+        return {
+            "protocol": VERSION,
+            "edgekit": __version__,
+            "python": platform.python_version(),
+            "executable": sys.executable,
+            "pid": os.getpid(),
+            "machine": machine_id(),
+            "runtimes": runtimes(),
+        }
 
-    def find(self, message: Message) -> Message:
+    def find(self, message: Message) -> Mapping[str, Any]:
         """Where a file lies whose content was sent before: ``{"path"}``, None where it does not."""
         asked = message.header
         place = self._files().find(str(asked["sha256"]), str(asked["suffix"]), int(asked["bytes"]))
-        return Message({"path": None if place is None else str(place)})
+        return {"path": None if place is None else str(place)}
 
-    def put(self, message: Message) -> Message:
+    def put(self, message: Message) -> Mapping[str, Any]:
         """The next piece of a file; ``{"path"}`` after the last one."""
         asked = message.header
         chunk = message.arrays["chunk"].reshape(-1).view("u1").data
@@ -132,35 +122,17 @@ class Worker:
             chunk,
             bool(asked["last"]),
         )
-        return Message({"path": None if place is None else str(place)})
+        return {"path": None if place is None else str(place)}
 
-    def together(self, message: Message) -> Message:
+    def together(self, message: Message) -> Mapping[str, Any]:
         """Files that were sent, in one folder under the names they have for each other; ``{"path"}`` of the first."""
         files = [(str(f["sha256"]), str(f["suffix"]), str(f["name"])) for f in message.header["files"]]
-        return Message({"path": str(self._files().together(files))})
+        return {"path": str(self._files().together(files))}
 
-    def forget(self, message: Message) -> Message:
-        self._files().forget(str(message.header["sha256"]), str(message.header["suffix"]))
-        return Message({})
+    def lease(self, message: Message) -> Mapping[str, Any]:
+        return {"holder": self._lease.take(str(message.header["owner"]), float(message.header["seconds"]))}
 
-    def storage(self, message: Message) -> Message:
-        return Message(self._files().document())
-
-    def wait(self, message: Message) -> Message:
-        time.sleep(float(message.header["seconds"]))
-        return Message({})
-
-    def lease(self, message: Message) -> Message:
-        taken = self._lease.take(str(message.header["owner"]), float(message.header["seconds"]))
-        return Message({"holder": taken})
-
-    def lease_is_mine(self, message: Message) -> Message:
-        return Message({"mine": self._lease.mine()})
-
-    def holder(self, message: Message) -> Message:
-        return Message({"holder": holder()})
-
-    def load(self, message: Message) -> Message:
+    def load(self, message: Message) -> Mapping[str, Any]:
         if self._runner is not None:
             self._runner.close()
             self._runner = None
@@ -175,26 +147,19 @@ class Worker:
             carded=bool(options.get("carded", True)),
         )
         self._runner = runner
-        delegation = runner.delegation()
-        return Message(
-            {
-                "signature": signature_to_json(runner.signature),
-                "load_ns": runner.load_ns,
-                "runtime": runner.name,
-                "runtime_version": runner.version,
-                "delegation": to_json(delegation),
-                "peak_memory_bytes": peak_memory_bytes(),
-                "resident": runner.resident,
-                "chip": runner.chip,
-            }
-        )
+        return {
+            "signature": signature_to_json(runner.signature),
+            "load_ns": runner.load_ns,
+            "runtime": runner.name,
+            "runtime_version": runner.version,
+            "delegation": to_json(runner.delegation()),
+            "peak_memory_bytes": peak_memory_bytes(),
+            "resident": runner.resident,
+            "chip": runner.chip,
+        }
 
-    def run(self, message: Message) -> Message:
-        return Message({}, self._loaded().run(message.arrays))
-
-    def reset(self, message: Message) -> Message:
+    def reset(self, message: Message) -> None:
         self._loaded().reset()
-        return Message({})
 
     def time_block(self, message: Message) -> Message:
         from edgekit.bench.clock import WarmupRule, repeated, time_calls
@@ -211,27 +176,24 @@ class Worker:
         arrays = {"samples_ns": block.samples_ns, "warmup_ns": block.warmup_ns}
         return Message({"suspended_ns": block.suspended_ns, "discarded": block.discarded}, arrays)
 
-    def reference(self, message: Message) -> Message:
+    def reference(self, message: Message) -> Mapping[str, Any]:
         from edgekit.bench.reference_workload import ReferenceWorkload
 
         if self._reference is None:
             self._reference = ReferenceWorkload()
-        return Message({"ns": self._reference.read_ns()})
+        return {"ns": self._reference.read_ns()}
 
-    def environment(self, message: Message) -> Message:
+    def environment(self, message: Message) -> Mapping[str, Any]:
         from edgekit.bench.environment import environment
 
-        return Message(dict(environment()))
-
-    def memory(self, message: Message) -> Message:
-        return Message({"peak_memory_bytes": peak_memory_bytes()})
+        return environment()
 
     def _files(self) -> Store:
         if self._store is None:
             self._store = Store()
         return self._store
 
-    def measure(self, measure: Measure, message: Message) -> Message:
+    def _measured(self, measure: Measure, message: Message) -> Value:
         return measure(self._loaded(), message)
 
     def _loaded(self) -> Runner:
@@ -241,19 +203,8 @@ class Worker:
 
 
 def runtimes() -> dict[str, str | None]:
-    """Versions of the runtimes installed here, None for those that are not; nothing is imported."""
-    found: dict[str, str | None] = {}
-    for name, (module, distributions) in _MODULES.items():
-        found[name] = None if find_spec(module) is None else _version(distributions)
-    return found
-
-
-def _version(distributions: Iterable[str]) -> str:
-    """Of the first of them that is installed, ``unknown`` when none is."""
-    for distribution in distributions:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            return importlib.metadata.version(distribution)
-    return "unknown"
+    """Versions of edgekit's own runtimes that are installed here, None for those that are not."""
+    return {name: runner_class(name).installed() for name in TABLES["runtimes"]}
 
 
 def peak_memory_bytes() -> int | None:
@@ -304,8 +255,11 @@ def listen(descriptor: int, inbox: queue.SimpleQueue[Message | Exception]) -> No
             threading.Event().wait()
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The program. Exit status 0 when the input ends, 3 when what comes in is not a frame."""
+def main(arguments: list[str] | None = None, commands: Mapping[str, Command] | None = None) -> int:
+    """The program. Exit status 0 when the input ends, 3 when what comes in is not a frame.
+
+    ``commands``: that it has beside those of every worker, by name.
+    """
     parser = argparse.ArgumentParser(prog="edgekit worker")
     parser.add_argument("--memory-limit", type=int, default=0, metavar="BYTES")
     parser.add_argument("--idle-limit", type=float, metavar="SECONDS", help="end when nothing was asked for so long")
@@ -320,6 +274,7 @@ def main(arguments: list[str] | None = None) -> int:
     inbox: queue.SimpleQueue[Message | Exception] = queue.SimpleQueue()
     threading.Thread(target=listen, args=(incoming, inbox), name="listen", daemon=True).start()
     worker = Worker()
+    worker.commands.update(commands or {})
     while True:
         try:
             message = inbox.get(timeout=options.idle_limit)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from edgekit.iospec import LAYOUTS, METRICS
 from edgekit.options.base import Options, changed, option
-from edgekit.options.shared import DATA, FACTORY, INPUT, SHAPE, TOLERANCE
+from edgekit.options.shared import DATA, FACTORY, INPUT, IO_FILE, SHAPE, TOLERANCE, WEIGHTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions(Options):
     """The options of ``export``."""
 
-    source: str | Path = field(
+    source: Any = field(
         kw_only=False,
         metadata=option(
             "A zoo name, a checkpoint, file.py:factory, package.module:factory, a .pt2 or .keras file, a SavedModel "
@@ -22,6 +24,11 @@ class ExportOptions(Options):
             metavar="SOURCE",
             takes="source",
         ),
+    )
+    inputs: Any = field(
+        default=None,
+        kw_only=False,
+        metadata=option("Example inputs, where source is a torch module: a tensor, a tuple, or a dict.", python=True),
     )
     to: Sequence[str] = field(
         metadata=option("onnx, tflite or pt2; may be repeated.", metavar="FORMAT", names="format")
@@ -41,6 +48,24 @@ class ExportOptions(Options):
         metadata=option("One step a run, recurrent state as inputs and outputs: NAME-step."),
     )
     factory: str | None = field(default=None, metadata=FACTORY)
+    weights: str | Path | None = field(default=None, metadata=WEIGHTS)
+    io_file: str | Path | None = field(default=None, metadata=IO_FILE)
+    mean: Sequence[str | float] = field(
+        default=(),
+        metadata=option("Of each channel, in units of 0..1: 0.485,0.456,0.406.", metavar="A,B,C", commas=True),
+    )
+    std: Sequence[str | float] = field(
+        default=(), metadata=option("Of each channel, as --mean.", metavar="A,B,C", commas=True)
+    )
+    labels: str | Path | None = field(
+        default=None, metadata=option("Class names, one a line, in the order of the outputs.", metavar="FILE")
+    )
+    task: str | None = field(
+        default=None, metadata=option("What the outputs mean.", metavar="TASK", choices=tuple(METRICS))
+    )
+    layout: str | None = field(
+        default=None, metadata=option("Of images, as the network takes them.", metavar="LAYOUT", choices=LAYOUTS)
+    )
     name: str | None = field(
         default=None,
         metadata=option("File name without suffix; the network's own without it.", metavar="NAME"),

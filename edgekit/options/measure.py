@@ -7,7 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgekit.options.base import Options, changed, option
-from edgekit.options.shared import DATA, FACTORY, FAIL_SLOWER, INPUT, LIMIT, ON, RUNTIME, SHAPE, THREADS, TOLERANCE
+from edgekit.options.shared import (
+    DATA,
+    FACTORY,
+    FAIL_SLOWER,
+    INPUT,
+    IO_FILE,
+    LIMIT,
+    ON,
+    RUNTIME,
+    SHAPE,
+    THREADS,
+    TOLERANCE,
+    WEIGHTS,
+)
 
 _MODEL = option("A model file.", metavar="MODEL", takes="model")
 
@@ -21,6 +34,16 @@ class EvalOptions(Options):
     on: str = field(default="cpu", metadata=ON)
     runtime: str | None = field(default=None, metadata=RUNTIME)
     limit: int | None = field(default=None, metadata=LIMIT)
+    metric: str | None = field(
+        default=None,
+        metadata=option(
+            "A figure by name, or your own function of outputs and targets.", metavar="NAME|file.py:function"
+        ),
+    )
+    min: float | None = field(
+        default=None, metadata=option("Exit 1 where the figure is worse than this.", metavar="VALUE")
+    )
+    io_file: str | Path | None = field(default=None, metadata=IO_FILE)
     threads: int = field(default=1, metadata=THREADS)
 
 
@@ -33,6 +56,7 @@ class VerifyOptions(Options):
         metadata=option("A model file, or the network it came from.", metavar="MODEL_OR_SOURCE", names="network")
     )
     factory: str | None = field(default=None, metadata=FACTORY)
+    weights: str | Path | None = field(default=None, metadata=WEIGHTS)
     data: str | None = field(default=None, metadata=DATA)
     shape: Sequence[str] = field(default=(), metadata=SHAPE)
     input: str | Path | None = field(default=None, metadata=INPUT)

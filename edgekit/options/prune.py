@@ -21,6 +21,7 @@ from edgekit.options.shared import (
     SEED,
     SOURCE,
     TRAIN_ON,
+    WEIGHTS,
 )
 
 ROUND_TO = 8
@@ -32,6 +33,7 @@ class PruneOptions(Options):
 
     source: str | Path = field(kw_only=False, metadata=SOURCE)
     factory: str | None = field(default=None, metadata=FACTORY)
+    weights: str | Path | None = field(default=None, metadata=WEIGHTS)
     method: str = field(
         default="channels",
         metadata=option(

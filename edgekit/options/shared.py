@@ -25,6 +25,10 @@ RUNTIME = option(
 SHAPE = option("INPUT=1x576 or DIMENSION=576, for free axes.", metavar="NAME=N[xN]")
 INPUT = option("One real sample (.npz, .npy, .jpg, .wav, .csv), besides the others.", metavar="FILE", names="input")
 FACTORY = option("What builds the network of a checkpoint of your own.", metavar="file.py:NAME", names="code")
+WEIGHTS = option(
+    "Weights for the network: a state dict (.pt, .pth, .ckpt) or .safetensors.", metavar="FILE", names="input"
+)
+IO_FILE = option("An io.toml: what inputs and outputs mean.", metavar="io.toml", names="input")
 THREADS = option("Threads of the runtime.", metavar="N", at_least=1)
 TOLERANCE = option("Largest absolute difference that passes.", metavar="T", at_least=0)
 MAX_DROP = option(

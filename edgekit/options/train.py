@@ -20,6 +20,7 @@ from edgekit.options.shared import (
     SEED,
     SOURCE,
     TRAIN_ON,
+    WEIGHTS,
 )
 
 _EPOCHS = changed(EPOCHS, help="Passes over the data; without it the family's own number, 10 for finetune.")
@@ -76,6 +77,7 @@ class FinetuneOptions(TrainingOptions):
         metadata=option("A teacher whose outputs are learned, too.", metavar="SOURCE", names="network"),
     )
     factory: str | None = field(default=None, metadata=FACTORY)
+    weights: str | Path | None = field(default=None, metadata=WEIGHTS)
     teacher_factory: str | None = field(
         default=None, metadata=changed(FACTORY, help="The same as --factory for --distil-from.")
     )

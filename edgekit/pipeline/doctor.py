@@ -138,7 +138,7 @@ def _version(name: str, runner: type[Runner], installed: Mapping[str, str | None
     installed here."""
     if name in registry.TABLES["runtimes"]:
         return installed.get(name)
-    return library_versions(runner.package).get(runner.package)
+    return runner.installed()
 
 
 def _runners() -> dict[str, type[Runner]]:

@@ -18,6 +18,7 @@ from edgekit.bench.shapes import parse_shapes
 from edgekit.converters.base import Capture, ConversionOptions, Converter, Finish
 from edgekit.errors import ConversionError, EdgekitError, GateError, ModelError, UsageError
 from edgekit.flatbuffer_reader import keeps_variables
+from edgekit.iospec import IoSpec, given_iospec
 from edgekit.leftovers import sweep, temporary_name
 from edgekit.options.base import with_options
 from edgekit.options.export import ExportOptions
@@ -25,6 +26,7 @@ from edgekit.outputs import check_output, is_stream, output_folder, publish, wri
 from edgekit.pipeline.proof import Proof
 from edgekit.pipeline.real_inputs import RealInputs
 from edgekit.results.proof import ExportedArtifact, ExportResult, Ledger
+from edgekit.source.module import is_module
 from edgekit.types import Artifact, Card, Format, Network, Step
 
 log = logging.getLogger("edgekit")
@@ -54,16 +56,24 @@ def export(options: ExportOptions) -> ExportResult:
     folder = _folder(Path(options.out))
     real = RealInputs(options.data, None if options.input is None else str(options.input))
     converters = {item: _converter(item) for item in formats}
-    if not is_saved_model(options.source):
+    own = is_module(options.source)
+    if own or not is_saved_model(options.source):
         for converter in converters.values():
             converter.warm_up()
     from edgekit.source import origin, resolve
+    from edgekit.source.module import of_module, spelled
     from edgekit.source.sizes import of_axes, resized
+    from edgekit.source.stateload import with_weights
 
-    source, sizes = str(options.source), parse_shapes(options.shape)
+    source, sizes = spelled(options.source) if own else str(options.source), parse_shapes(options.shape)
     named = {axis for axes in conversion.dynamic.values() for axis in axes.values()}
     shapes = {key: size for key, size in sizes.items() if key not in named}
-    network = resolve(source, name=options.name, shapes=shapes, factory=options.factory)
+    if own:
+        network = resized(of_module(options.source, options.inputs, options.name), shapes)
+        network = network if options.weights is None else with_weights(network, options.weights)
+    else:
+        network = resolve(source, name=options.name, shapes=shapes, factory=options.factory, weights=options.weights)
+    network = replace(network, card=_iospec(options).applied(network.card))
     open_axes = of_axes(network, sizes, conversion.dynamic)
     network, sequence = resized(network, open_axes), None
     conversion = replace(conversion, shapes={**shapes, **open_axes})
@@ -79,7 +89,8 @@ def export(options: ExportOptions) -> ExportResult:
     file_name = _file_name(network.name)
     if not options.overwrite:
         _check_replaced([folder / f"{file_name}.{c.format}" for c in converters.values()], network)
-    published = _proved(converters, capture, proof, folder, file_name, (source, options.factory))
+    again = None if own else (source, options.factory)
+    published = _proved(converters, capture, proof, folder, file_name, again)
     return ExportResult(
         source=source,
         network=network.name,
@@ -110,6 +121,12 @@ def parse_dynamic(given: Sequence[str] | Mapping[str, Mapping[int, str]]) -> dic
     return found
 
 
+def _iospec(options: ExportOptions) -> IoSpec:
+    """What the user says of inputs and outputs."""
+    o = options
+    return given_iospec(o.io_file, o.mean, o.std, o.labels, o.task, o.layout)
+
+
 def _formats(to: Sequence[str]) -> tuple[str, ...]:
     wanted = tuple(dict.fromkeys(to))
     known = registry.names("converters")
@@ -133,9 +150,10 @@ def _folder(out: Path) -> Path:
 
 def _proved(
     converters: Mapping[str, Converter], capture: Capture, proof: Proof, folder: Path, name: str,
-    named: tuple[str, str | None],
+    named: tuple[str, str | None] | None,
 ) -> list[ExportedArtifact]:  # fmt: skip
-    """What was converted, proved and published; ``named``: the source, and what builds its network.
+    """What was converted, proved and published; ``named``: the source, and what builds its network;
+    None for a module that only the caller has.
 
     Raises:
         EdgekitError: a format failed, see :func:`export`.
@@ -149,10 +167,10 @@ def _proved(
                 raise next(iter(failed.values()))
             published = [_publish(item, folder) for item in made]
     except ConversionError as error:
-        raise located(error, capture, Named(*named), folder) from error
+        raise located(error, capture, named and Named(*named), folder) from error
     for key, failure in failed.items():
         if isinstance(failure, ConversionError):
-            failed[key] = located(failure, capture, Named(*named), folder)
+            failed[key] = located(failure, capture, named and Named(*named), folder)
     if failed:
         raise _failure(published, failed)
     return published

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +49,7 @@ def finetune(options: FinetuneOptions) -> TrainResult:
     place, teacher_of = checkpoint_path(options.out), options.distil_from
     if teacher_of is None and options.teacher_factory is not None:
         raise UsageError("--teacher-factory is for the checkpoint that --distil-from names; leave it out")
-    network = resolve(options.source, factory=options.factory)
+    network = resolve(options.source, factory=options.factory, weights=options.weights)
     require_torch(network, "train")
     samples = open_data(options.data, default_split="train")
     base = finetune_options(network, samples.kind)
@@ -123,7 +124,7 @@ def fitted_to(network: Network, data: Dataset) -> Network:
     outputs = network.signature.outputs[0].shape[-1]
     config = dict(network.card.config)
     if labels or outputs != len(data.classes):
-        name = replace_head(network.module, int(outputs) if isinstance(outputs, int) else 0, len(data.classes))
+        name = replace_head(network, int(outputs) if isinstance(outputs, int) else 0, len(data.classes))
         log.info("new last layer %s for the %d classes of %s", name, len(data.classes), data.label)
         if "builder" in config and "classes" in config["builder"]:
             config["builder"] = {**config["builder"], "classes": len(data.classes)}
@@ -200,13 +201,15 @@ def _forecasting(network: Network, data: Dataset) -> Network:
     return replace(network, card=replace(network.card, task=task, quality=(), selftest=None))
 
 
-def replace_head(module: torch.nn.Module, outputs: int, classes: int) -> str:
-    """Puts a fresh linear layer (or 1x1 convolution) with ``classes`` outputs in place of the last one; gives its name.
+def replace_head(network: Network, outputs: int, classes: int) -> str:
+    """Puts a fresh linear layer (or convolution) with ``classes`` outputs in place of the one that gives the network's
+    output, which is the last that runs, wherever it stands in the code; gives its name.
 
     Raises:
         DataError: the last such layer does not have ``outputs`` outputs, so it is not a classifier.
     """
-    layers = [(n, m) for n, m in module.named_modules() if isinstance(m, (torch.nn.Linear, torch.nn.Conv2d))]
+    module = network.module
+    layers = _in_order(network)
     if not layers:
         raise DataError("the network has no linear or convolutional layer that could be replaced for the new classes")
     name, last = layers[-1]
@@ -226,12 +229,42 @@ def replace_head(module: torch.nn.Module, outputs: int, classes: int) -> str:
     return str(name)
 
 
+def _in_order(network: Network) -> list[tuple[str, torch.nn.Module]]:
+    """The linear layers and convolutions by the order in which they last run on the network's example."""
+    ran: dict[str, torch.nn.Module] = {}
+    hooks = []
+
+    def noting(name: str) -> Any:
+        def note(layer: torch.nn.Module, _given: Any, _result: Any) -> None:
+            ran.pop(name, None)
+            ran[name] = layer
+
+        return note
+
+    for name, layer in network.module.named_modules():
+        if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d):
+            hooks.append(layer.register_forward_hook(noting(name)))
+    try:
+        with torch.inference_mode():
+            network.module(*(torch.from_numpy(np.asarray(value)) for value in network.example_inputs.values()))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return list(ran.items())
+
+
 def _teacher(spec: str | Path, student: Network, factory: str | None) -> Network:
     teacher = resolve(spec, factory=factory, option="--teacher-factory")
     if teacher.signature.outputs[0].shape[-1] != student.signature.outputs[0].shape[-1]:
         raise DataError(
             f"the teacher {spec} has {teacher.signature.outputs[0]}, the student {student.signature.outputs[0]}; they "
             "need the same classes"
+        )
+    if teacher.task.labels and student.task.labels and teacher.task.labels != student.task.labels:
+        raise DataError(
+            f"the teacher {spec} knows {', '.join(teacher.task.labels[:5])}, …, the student "
+            f"{', '.join(student.task.labels[:5])}, …: it teaches by position, so both need the same classes in the "
+            "same order; finetune the teacher to these classes first"
         )
     mine, theirs = (next(iter(n.card.contract.values()), None) for n in (student, teacher))
     if mine != theirs:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from edgekit.artifact import library_versions, sha256_file
 from edgekit.data import Dataset, open_data
 from edgekit.data.dataset import held_out_splits
-from edgekit.errors import UsageError
+from edgekit.errors import EdgekitError, UsageError
 from edgekit.models.autoencoder import normal_only
 from edgekit.models.checkpoint import save_checkpoint
 from edgekit.models.family import Hyperparameters, family, new_network, parameter_count
@@ -29,6 +31,7 @@ from edgekit.results.train import Fit, TrainedFile, Training, TrainResult
 from edgekit.runtime.torch import TorchModuleRunner, free_batch
 from edgekit.types import Card, Network, Quality, Step
 
+log = logging.getLogger("edgekit")
 SUFFIX = ".safetensors"
 
 
@@ -85,17 +88,22 @@ def train_network(
     start = time.monotonic()
     resume = out.with_name(f"{out.stem}.resume{out.suffix}")
     loop, learnt = _loop(network, samples)
+    _check_readable(samples)
     taught = with_roundings(network, learnt, options) if options.qat else network
     outcome = loop(taught, learnt, options, device=device, state=resume, teacher=teacher, progress=progress)
     card = replace(network.card, ranges=None).with_step(step)
-    rounded = None
     if options.qat:
-        rounded = next(iter(held_out_quality(taught, samples)), None)
         card = with_learned_ranges(taught, card, learnt)
     if network.task.kind == "anomaly":
         card = _with_threshold(network, learnt, options, card)
         network = replace(network, card=card)
-    figures = held_out_quality(network, samples)
+    save_checkpoint(replace(network, card=card), out)  # before anything is measured, which may fail
+    try:
+        rounded = next(iter(held_out_quality(taught, samples)), None) if options.qat else None
+        figures = held_out_quality(network, samples)
+    except EdgekitError:
+        log.warning("the training is not lost: %s holds the network, without its figures", out)
+        raise
     trained = replace(network, card=replace(card, quality=figures))
     save_checkpoint(trained, out)
     count = parameter_count(trained.module)
@@ -106,6 +114,21 @@ def train_network(
         simulated_int8=rounded,
         network=trained,
     )
+
+
+def _check_readable(trained_on: Dataset) -> None:
+    """Decodes what the trained network will be measured on: a file that is broken is better found before the training.
+
+    Raises:
+        DataError: one cannot be read.
+    """
+    if trained_on.split != "train":
+        return
+    for split in held_out_splits(trained_on.name):
+        for values in open_data(f"{trained_on.name}@{split}").arrays.values():
+            if not isinstance(values, np.ndarray):
+                for index in range(len(values)):
+                    values[index]
 
 
 def at(result: TrainResult, place: Path) -> TrainResult:

@@ -65,7 +65,7 @@ def verify(options: VerifyOptions) -> VerifyResult:
         opened = stack.enter_context(open_runner(artifact.path, device=options.on, runtime=options.runtime))
         inputs = {spec.name for spec in opened.signature.inputs}
         of_inputs = {**_exported_at(artifact), **{name: size for name, size in shapes.items() if name in inputs}}
-        reference = _reference(str(options.against), stack, of_inputs, options.factory)
+        reference = _reference(str(options.against), stack, of_inputs, options)
         both = reference.artifact is not None and streaming_of(reference.artifact.card) is not None
         runner = opened if both else sequences(opened)  # two files of one step are compared step by step
         own = contract_of(artifact)
@@ -132,11 +132,12 @@ def _exported_at(artifact: Artifact) -> Shapes:
     return parse_shapes([text for step in steps if step.name == "export" for text in step.params.get("shape", ())])
 
 
-def _reference(against: str, stack: ExitStack, shapes: Shapes, factory: str | None) -> _Reference:
+def _reference(against: str, stack: ExitStack, shapes: Shapes, options: VerifyOptions) -> _Reference:
     """``shapes``: of inputs, for a network that has other examples or none."""
     if Path(against).suffix.lower() in _FILES or is_saved_model(against):
-        if factory is not None:
-            raise UsageError(f"--factory goes with a checkpoint, and {against} is a model file; leave it out")
+        for flag, given in (("--factory", options.factory), ("--weights", options.weights)):
+            if given is not None:
+                raise UsageError(f"{flag} goes with a network, and {against} is a model file; leave it out")
         from edgekit.devices import open_runner
 
         artifact = open_artifact(against)
@@ -145,7 +146,7 @@ def _reference(against: str, stack: ExitStack, shapes: Shapes, factory: str | No
     from edgekit.runtime.torch import TorchModuleRunner
     from edgekit.source import resolve
 
-    network = resolve(against, shapes=shapes, factory=factory)
+    network = resolve(against, shapes=shapes, factory=options.factory, weights=options.weights)
     run = TorchModuleRunner(network.module, network.signature).run
     return _Reference(run, network.signature, network.card.contract, network=network)
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
@@ -20,7 +18,7 @@ from edgekit.quality.cases import cases
 from edgekit.quality.fidelity import Fidelity, FidelityMeter
 from edgekit.quality.state import is_recurrent
 from edgekit.runtime.base import Runner
-from edgekit.types import Array, Artifact, Feed, Format, InputSpec, Signature
+from edgekit.types import Array, Artifact, Closing, Feed, Format, InputSpec, Signature
 
 KEPT = 8
 """Calls that are kept for what is looked at besides."""
@@ -166,7 +164,7 @@ def _invented(signature: Signature, contract: Mapping[str, InputSpec], first: Fe
             yield f"the case {case.kind!r}", case.feed
 
 
-class _Parent:
+class _Parent(Closing):
     """The parent in a worker of its own, opened again where an invented input killed it."""
 
     def __init__(self, artifact: Artifact) -> None:
@@ -187,10 +185,6 @@ class _Parent:
             self._runner = self._open()
             return None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Ends the worker."""
         self._runner.close()

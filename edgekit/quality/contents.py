@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from edgekit import pt2_reader
 from edgekit.errors import ModelError
 from edgekit.graph.onnx import OnnxGraph, load_onnx
 from edgekit.graph.tflite import enum_names, holds_data, kind_of, read_tflite, text
+from edgekit.iospec import read_iospec
 from edgekit.quality import saved_model
 from edgekit.reading import reading
-from edgekit.types import Artifact, Dim, Format, Signature, TensorSpec
+from edgekit.types import Artifact, Card, Dim, Format, Signature, Task, TensorSpec
 
 PT2_DTYPES = {
     1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 8: "float64", 12: "bool",
@@ -184,3 +186,16 @@ def _signature_of(program: Any) -> Signature:
 
 def _pt2_shape(value: Any) -> tuple[Dim, ...]:
     return tuple(d["as_int"] if "as_int" in d else str(d["as_expr"]["expr_str"]) for d in value["sizes"])
+
+
+def with_iospec(artifact: Artifact, io_file: str | Path | None) -> Artifact:
+    """``artifact`` with what the file ``io.toml`` says of its inputs and outputs on its card; as it is without one.
+
+    Raises:
+        DataError, UsageError: the file cannot be read, or does not fit the model.
+        ModelError: the model cannot be read.
+    """
+    if io_file is None:
+        return artifact
+    card = artifact.card or Card(artifact.path.stem, "custom", Task(), file_signature(artifact))
+    return replace(artifact, card=read_iospec(io_file).applied(card))

@@ -7,7 +7,7 @@ is that of a file or of the torch module itself, so that both are measured by th
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -40,8 +40,10 @@ def measurable(dataset: Dataset, card: Card | None) -> bool:
     kind = card.task.kind if card is not None else "none"
     if kind == "generation":
         return dataset.kind == "image"
-    if kind == "forecasting":
+    if kind in ("forecasting", "regression"):
         return dataset.targets is not None
+    if kind in ("segmentation", "multilabel"):
+        return dataset.answers is not None
     if kind == "anomaly" and card is not None and dataset.labels is not None:
         held_out = card.task.params.get("held_out")
         return len(np.unique(dataset.labels)) > 1 and held_out in dataset.classes
@@ -51,17 +53,28 @@ def measurable(dataset: Dataset, card: Card | None) -> bool:
 Metric: TypeAlias = Callable[[Runs, Dataset, Card | None, int | None], Evaluation]
 
 
-def evaluate(runner: Runs, dataset: Dataset, card: Card | None, *, limit: int | None = None) -> Evaluation:
-    """The figure of merit of the card's task; accuracy where there is no card or it does not say what the outputs mean.
+def evaluate(
+    runner: Runs, dataset: Dataset, card: Card | None, *, limit: int | None = None, metric: Metric | None = None
+) -> Evaluation:
+    """``metric``, or the figure of merit of the card's task; accuracy where there is no card or it does not say what
+    the outputs mean.
 
     Raises:
         DataError: the data set lacks what the metric needs, or its samples do not fit the model.
         ModelError: the model gives NaN, or not an answer a sample.
-        UnsupportedError: the outputs are not what the task says.
+        UnsupportedError: the outputs are not what the task says, or its figure is not known.
     """
+    if metric is not None:
+        return metric(runner, dataset, card, limit)
     kind = card.task.kind if card is not None else "none"
-    metric: Metric = registry.lookup("metrics", "classification" if kind == "none" else kind)
-    return metric(runner, dataset, card, limit)
+    kind = "classification" if kind == "none" else kind
+    if kind not in registry.names("metrics"):
+        raise UnsupportedError(
+            f"edgekit has no figure of merit for {kind}; name one of your own: --metric file.py:function, which takes "
+            "outputs and targets"
+        )
+    own: Metric = registry.lookup("metrics", kind)
+    return own(runner, dataset, card, limit)
 
 
 def accuracy(runner: Runs, dataset: Dataset, card: Card | None, limit: int | None) -> Evaluation:
@@ -137,8 +150,14 @@ def matched_labels(dataset: Dataset, labels: Array, card: Card | None, classes: 
         log.info("%s: labels matched to the model's classes by name", dataset.label)
         place = np.array([known.index(name) for name in dataset.classes])
         labels = place[labels]
-    elif known and dataset.classes and not set(dataset.classes) & set(known):
-        log.info("%s: its class names are not the model's; labels are matched by index", dataset.label)
+    elif known and dataset.classes and list(dataset.classes) != known:
+        strange = [name for name in dataset.classes if name not in known]
+        if len(strange) < len(dataset.classes) or len(dataset.classes) != len(known):
+            raise DataError(
+                f"{dataset.label} has the classes {_some(strange)}, which the model does not know; it knows "
+                f"{_some(known)}. Name the classes alike, or finetune the network to these"
+            )
+        log.warning("%s: none of its class names is the model's; labels are matched by index", dataset.label)
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
         raise DataError(
@@ -148,6 +167,10 @@ def matched_labels(dataset: Dataset, labels: Array, card: Card | None, classes: 
     names = known or list(dataset.classes)
     names += [str(k) for k in range(len(names), classes)]
     return names, labels
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def model_batches(

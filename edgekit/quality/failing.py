@@ -20,9 +20,9 @@ from edgekit.converters.base import Capture, ConversionOptions, own_prefix
 from edgekit.devices import open_runner
 from edgekit.errors import ConversionError, InputError, ModelError
 from edgekit.leftovers import scratch_folder
-from edgekit.models.userfile import imported_files
 from edgekit.quality.causes import Cause, explain
 from edgekit.types import Card, Network, Task
+from edgekit.usercode import imported_files
 
 if TYPE_CHECKING:
     import torch

@@ -45,8 +45,9 @@ class Named(NamedTuple):
     factory: str | None = None
 
 
-def located(error: ConversionError, capture: Capture, named: Named, folder: Path) -> ConversionError:
-    """``error`` with the smallest part of the network that fails by itself, its cause, and a file that shows it."""
+def located(error: ConversionError, capture: Capture, named: Named | None, folder: Path) -> ConversionError:
+    """``error`` with the smallest part of the network that fails by itself, its cause, and a file that shows it,
+    where the network has a name by which it can be made again."""
     failing = smallest(capture, error)
     if failing is None:
         words = explain(error.detail).words
@@ -54,12 +55,12 @@ def located(error: ConversionError, capture: Capture, named: Named, folder: Path
             f"With all sizes fixed, as its example inputs have them, it does convert. Cause: {words}. {error.advice}"
         )
         return ConversionError(error.tool, error.headline, advice, error.detail)
-    path = write(folder, named, capture.network, failing, capture.options)
     part = failing.part
     which = f"{part.name} ({type(part.module).__name__})" if part.name else "the network as a whole; none of its parts"
     ended = "" if failing.finished else ". The search ended before all parts were tried: a smaller one may fail too"
+    shown = "" if named is None else f"{write(folder, named, capture.network, failing, capture.options)} shows it; "
     advice = (
-        f"The smallest part that fails by itself: {which}. Cause: {failing.cause.words}{ended}. {path} shows it; "
+        f"The smallest part that fails by itself: {which}. Cause: {failing.cause.words}{ended}. {shown}"
         "nothing was published"
     )
     return ConversionError(error.tool, error.headline, advice, failing.error.detail)

@@ -16,6 +16,8 @@ from edgekit.types import Card, Streaming, Task
 
 _TENSOR = 40
 """Letters of a tensor's name that are shown, its last: those of TFLite files hold every class on the way."""
+_CLASSES = 12
+"""Names of classes that are shown."""
 _ANEW = "state: every call starts from zeros by itself"
 
 
@@ -99,7 +101,7 @@ def render_inspect(result: InspectResult | CalibrationResult) -> Parts:
     head = f"{result.model}: {result.format}, {size(result.bytes)} bytes, sha256 {result.sha256[:16]}…"
     if result.parts:
         head += f", with the weights in {', '.join(result.parts)}"
-    parts: Parts = [head, _origin(card), _signature(result)]
+    parts: Parts = [head, _origin(card), _signature(result), *_meaning(card)]
     if card is not None and card.streaming is not None:
         parts.append(_streaming(card.streaming))
     if result.stateful is not None:
@@ -121,6 +123,16 @@ def render_inspect(result: InspectResult | CalibrationResult) -> Parts:
         figures = [(q.metric, figure(q.metric, q.value), q.data, size(q.total)) for q in card.quality]
         parts.append(table(("metric", "value", "data", "samples"), figures, right=("value", "samples")))
     return [*parts, *(f"note: {note}" for note in (card.notes if card is not None else ()))]
+
+
+def _meaning(card: Card | None) -> list[str]:
+    """How a raw sample becomes each input, as a formula in words, and the names of the classes."""
+    if card is None:
+        return []
+    lines = [f"{name}: {rule.formula()}" for name, rule in card.contract.items() if rule.kind != "array"]
+    labels = card.task.labels
+    more = f" and {len(labels) - _CLASSES} more" if len(labels) > _CLASSES else ""
+    return [*lines, *([f"classes, in order: {', '.join(labels[:_CLASSES])}{more}"] if labels else [])]
 
 
 def _signature(result: InspectResult) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgekit.errors import EdgekitError, QualityError
 from edgekit.results.base import Result, derived, hidden
 from edgekit.types import Array, Quality
 
@@ -83,12 +84,15 @@ class EvalResult(Result):
         correct: samples answered rightly; null where an answer is not right or wrong.
         per_class: class name -> the metric of that class.
         details: further figures, such as a baseline the value is to be read against.
+        split: the part of the data that was measured on.
+        minimum: what the figure had to reach.
         recorded: what the file's card says was measured before, for comparison.
     """
 
     model: Path
     sha256: str
     data: str = derived(lambda result: result.evaluation.data)
+    split: str
     metric: str = derived(lambda result: result.evaluation.metric)
     value: float = derived(lambda result: result.evaluation.value)
     correct: int | None = derived(lambda result: result.evaluation.correct)
@@ -99,3 +103,13 @@ class EvalResult(Result):
     device: str
     evaluation: Evaluation = hidden()
     recorded: tuple[Quality, ...] = hidden(())
+    minimum: float | None = hidden(None)
+
+    def failure(self) -> EdgekitError | None:
+        found = self.evaluation
+        if self.minimum is None:
+            return None
+        if (found.value <= self.minimum) if found.lower_is_better else (found.value >= self.minimum):
+            return None
+        most = "more" if found.lower_is_better else "less"
+        return QualityError(f"{found.metric} on {found.data} is {found.value:.6g}, {most} than --min {self.minimum:g}")

@@ -10,16 +10,18 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from types import TracebackType
-from typing import TYPE_CHECKING, ClassVar, Self
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgekit.errors import DeviceError, EdgekitError, RuntimeMissingError, UnsupportedError, UsageError
 from edgekit.results.bench import Delegation
 from edgekit.runtime.feeds import FeedPlan
 from edgekit.runtime.ports import Port, meet_card
 from edgekit.runtime.quantization import dequantize, quantize
-from edgekit.types import Array, Artifact, Feed, Format, Signature
+from edgekit.types import Array, Artifact, Closing, Feed, Format, Signature
 
 if TYPE_CHECKING:
     from edgekit.runtime.stream import Stream
@@ -29,7 +31,7 @@ Stages = tuple[Callable[[], None], Callable[[], None], Callable[[], dict[str, Ar
 _OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "failed to allocate memory", "out of memory", "can't allocate memory")
 
 
-class Runner(ABC):
+class Runner(Closing, ABC):
     """A loaded model; a context manager.
 
     Attributes:
@@ -53,6 +55,10 @@ class Runner(ABC):
     formats: ClassVar[tuple[Format, ...]]
     package: ClassVar[str]
     """Distribution that brings the backend; its version is :attr:`version`."""
+    also: ClassVar[tuple[str, ...]] = ()
+    """Other distributions that bring the same module."""
+    module: ClassVar[str] = ""
+    """The module that is imported for it; empty where the class imports it itself."""
     extra: ClassVar[str]
     """edgekit's extra that installs it."""
     install: ClassVar[str] = ""
@@ -66,6 +72,16 @@ class Runner(ABC):
     def how_to_get(cls) -> str:
         """The command that brings the backend."""
         return cls.install or f"pip install 'edgekit[{cls.extra}]'"
+
+    @classmethod
+    def installed(cls) -> str | None:
+        """Version of the backend here, ``unknown`` where it has none; None without it. Nothing is imported."""
+        if cls.module and find_spec(cls.module.partition(".")[0]) is None:
+            return None
+        for distribution in (cls.package, *cls.also):
+            with suppress(PackageNotFoundError):
+                return version(distribution)
+        return "unknown" if cls.module else None
 
     @classmethod
     def check_request(cls, variant: str, device: str, threads: int) -> None:
@@ -211,35 +227,27 @@ class Runner(ABC):
         """Bytes that are copied to the accelerator and back for one run; None without one."""
         return None
 
-    def reset(self) -> None:  # noqa: B027  a backend without it needs none
+    def reset(self) -> None:
         """Puts variable state back to its start. Nothing to do for a model without any."""
 
     def delegation(self) -> Delegation | None:
         """What ran where, as far as the backend tells; None where it does not."""
         return None
 
-    def close(self) -> None:  # noqa: B027  a backend without it needs none
+    def close(self) -> None:
         """Lets go of the model. The runner cannot be used afterwards."""
 
     @property
     def version(self) -> str:
         """Version of the backend's package, ``unknown`` where it has none."""
-        try:
-            return version(self.package)
-        except PackageNotFoundError:
-            return "unknown"
+        return self.installed() or "unknown"
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @abstractmethod
     def _import(self) -> None:
-        """Imports the backend's package; raise :meth:`_missing` when it is not there."""
+        """Imports the backend's :attr:`module` as ``self._library``; raises :meth:`_missing` when it is not there."""
+        try:
+            self._library: Any = import_module(self.module)
+        except ImportError as error:
+            raise self._missing(str(self.artifact.path), error) from error
 
     @abstractmethod
     def _open(self) -> tuple[Sequence[Port], Sequence[Port]]:
@@ -253,10 +261,10 @@ class Runner(ABC):
     def _call(self, arrays: list[Array]) -> list[Array]:
         """One inference; arrays in the order of ``self._inputs``, results in the order of ``self._outputs``."""
 
-    def _ready(self) -> None:  # noqa: B027  a backend without it needs none
+    def _ready(self) -> None:
         """Called once when ``self._inputs`` and ``self._outputs`` are known, to lay out what :meth:`_call` needs."""
 
-    def _bind(self, shapes: list[tuple[int, ...]]) -> None:  # noqa: B027  a backend without it needs none
+    def _bind(self, shapes: list[tuple[int, ...]]) -> None:
         """Called with the shapes of all inputs before their first use and whenever they change."""
 
     def _named(self, inputs: Sequence[Port], outputs: Sequence[Port]) -> tuple[list[Port], list[Port]]:
@@ -266,7 +274,7 @@ class Runner(ABC):
     def _bare(self, arrays: list[Array]) -> Callable[[], object]:
         return lambda: self._call(arrays)
 
-    def _copy_in(self, arrays: list[Array]) -> None:  # noqa: B027  part of the call where a backend does not override
+    def _copy_in(self, arrays: list[Array]) -> None:
         """The part of :meth:`_call` that takes the arrays."""
 
     def _run_staged(self, arrays: list[Array]) -> list[Array]:

@@ -66,7 +66,10 @@ class InterpreterRunner(Runner):
     """What both packages share: the Interpreter class of TensorFlow Lite."""
 
     formats: ClassVar[tuple[Format, ...]] = (Format.TFLITE,)
-    _interpreter_class: Any
+
+    @property
+    def _interpreter_class(self) -> Any:
+        return self._library.Interpreter
 
     def _open(self) -> tuple[Sequence[Port], Sequence[Port]]:
         self._open_interpreter()
@@ -238,15 +241,9 @@ class LiteRtRunner(InterpreterRunner):
 
     name = "litert"
     package = "ai-edge-litert"
+    module = "ai_edge_litert.interpreter"
     extra = "litert"
     variants = ("cpu", "gpu", "gpu:fp16", "npu")
-
-    def _import(self) -> None:
-        try:
-            from ai_edge_litert.interpreter import Interpreter
-        except ImportError as error:
-            raise self._missing(str(self.artifact.path), error) from error
-        self._interpreter_class = Interpreter
 
 
 class TfliteRuntimeRunner(InterpreterRunner):
@@ -254,18 +251,12 @@ class TfliteRuntimeRunner(InterpreterRunner):
 
     name = "tflite-runtime"
     package = "tflite-runtime"
+    module = "tflite_runtime.interpreter"
     extra = "tflite-runtime"
     install = (
         "an environment of its own with Python 3.11 and numpy 1: python3.11 -m venv .venv-tflite && "
         ".venv-tflite/bin/pip install tflite-runtime==2.14.0 'numpy<2', then --on python:.venv-tflite/bin/python"
     )
-
-    def _import(self) -> None:
-        try:
-            from tflite_runtime.interpreter import Interpreter
-        except ImportError as error:
-            raise self._missing(str(self.artifact.path), error) from error
-        self._interpreter_class = Interpreter
 
     @classmethod
     def _missing(cls, path: str, error: ImportError) -> RuntimeMissingError:

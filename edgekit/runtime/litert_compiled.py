@@ -52,16 +52,14 @@ class CompiledModelRunner(Runner):
     name = "litert"
     formats: ClassVar[tuple[Format, ...]] = (Format.TFLITE,)
     package = "ai-edge-litert"
+    module = "ai_edge_litert.compiled_model"
     extra = "litert"
     variants = LiteRtRunner.variants
 
     def _import(self) -> None:
-        try:
-            from ai_edge_litert import compiled_model
-            from ai_edge_litert.interpreter import Interpreter
-        except ImportError as error:
-            raise self._missing(str(self.artifact.path), error) from error
-        self._library: Any = compiled_model
+        super()._import()
+        from ai_edge_litert.interpreter import Interpreter
+
         self._interpreter_class: Any = Interpreter
 
     @property

@@ -15,7 +15,6 @@ from edgekit.runtime import providers
 from edgekit.runtime.base import Runner
 from edgekit.runtime.cuda_driver import gpu_name
 from edgekit.runtime.native_stderr import capture_stderr
-from edgekit.runtime.ort_binding import Binding
 from edgekit.runtime.ports import Port, unnamed
 from edgekit.types import Array, Artifact, Dim, Format, TensorSpec
 
@@ -55,24 +54,70 @@ _REASONS = (
 )
 
 
+class Binding:
+    """A session bound to buffers on ``device`` (onnxruntime's word: ``cuda``, ``cpu``): copies are steps of their own.
+
+    Outputs are laid out by onnxruntime on the device in the first run, and written there again by the next ones, until
+    an input has another shape. An output whose shape follows from the values (``NonZero``) ends in onnxruntime's error.
+    """
+
+    def __init__(self, library: Any, session: Any, outputs: Sequence[str], device: str, index: int = 0) -> None:
+        self._library, self._session = library, session
+        self._place = device, index
+        self._binding = session.io_binding()
+        self._held: dict[str, Any] = {}
+        self._outputs = list(outputs)
+        self._bind_outputs()
+
+    def copy_in(self, names: Sequence[str], arrays: Sequence[Array]) -> None:
+        """Host to device; a buffer is kept while the shape stays."""
+        for name, array in zip(names, arrays, strict=True):
+            held = self._held.get(name)
+            if held is not None and tuple(held.shape()) == array.shape:
+                held.update_inplace(array)
+                continue
+            value = self._library.OrtValue.ortvalue_from_numpy(array, *self._place)
+            self._binding.bind_ortvalue_input(name, value)
+            self._held[name] = value
+            self._bind_outputs()
+
+    def _bind_outputs(self) -> None:
+        """Has onnxruntime lay them out anew: what it has laid out holds one shape."""
+        self._binding.clear_binding_outputs()
+        for name in self._outputs:
+            self._binding.bind_output(name, *self._place)
+
+    def run(self) -> None:
+        """One run on the buffers, to its end."""
+        self._session.run_with_iobinding(self._binding)
+        self._binding.synchronize_outputs()
+
+    def copy_out(self) -> list[Array]:
+        """Device to host: new arrays, in the order of ``outputs``."""
+        return [value.numpy().copy() for value in self._binding.get_outputs()]
+
+    @property
+    def bytes(self) -> tuple[int, int]:
+        """Of all inputs, of the outputs of the last run."""
+        made = [value.numpy().nbytes for value in self._binding.get_outputs() if value.has_value()]
+        return sum(value.numpy().nbytes for value in self._held.values()), sum(made)
+
+
 class OnnxRuntimeRunner(Runner):
     """ONNX on onnxruntime: on the CPU, or with a variant on another execution provider, never on both unsaid."""
 
     name = "onnxruntime"
     formats = (Format.ONNX,)
-    package = "onnxruntime"
+    package = module = "onnxruntime"
+    also = ("onnxruntime-gpu", "onnxruntime-openvino")
     extra = "onnx"
     variants = tuple(providers.PROVIDERS)
     on_cuda = providers.ON_CUDA
 
     def _import(self) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise self._missing(str(self.artifact.path), error) from error
-        self._library: Any = onnxruntime
+        super()._import()
         if self.variant:
-            providers.require_built(self.variant, onnxruntime, str(self.artifact.path))
+            providers.require_built(self.variant, self._library, str(self.artifact.path))
 
     @property
     def version(self) -> str:

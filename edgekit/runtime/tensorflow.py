@@ -25,6 +25,8 @@ class TensorflowRunner(Runner):
     name = "tensorflow"
     formats: ClassVar[tuple[Format, ...]] = (Format.SAVED_MODEL, Format.TFLITE)
     package = "tensorflow-cpu"
+    also = ("tensorflow",)
+    module = "tensorflow"
     extra = "tensorflow"
 
     def __new__(cls, artifact: Artifact, **options: Any) -> Self:
@@ -36,25 +38,21 @@ class TensorflowRunner(Runner):
 
     @property
     def version(self) -> str:
-        return str(self._tf.__version__)
+        return str(self._library.__version__)
 
     def _import(self) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else its start prints a page
-        try:
-            with filter_stderr():
-                import tensorflow as tf
-        except ImportError as error:
-            raise self._missing(str(self.artifact.path), error) from error
-        self._tf: Any = tf
+        with filter_stderr():
+            super()._import()
 
 
 class FlexRunner(TensorflowRunner, InterpreterRunner):
     """A TFLite file on ``tf.lite.Interpreter``. Releases up to 2.19 bring Flex operators, later ones do not
     (google-ai-edge/LiteRT#6458); a file that needs them is then refused when it is opened."""
 
-    def _import(self) -> None:
-        super()._import()
-        self._interpreter_class = self._tf.lite.Interpreter
+    @property
+    def _interpreter_class(self) -> Any:
+        return self._library.lite.Interpreter
 
 
 class SavedModelRunner(TensorflowRunner):
@@ -68,7 +66,7 @@ class SavedModelRunner(TensorflowRunner):
         path = self.artifact.path
         try:
             with filter_stderr():
-                self._model = self._tf.saved_model.load(str(path))
+                self._model = self._library.saved_model.load(str(path))
         except Exception as error:  # TensorFlow raises what its parts raise: OSError, KeyError, its own classes
             raise ModelError(
                 f"{path}: tensorflow {self.version} does not accept it: {_line(error)}; save it again"
@@ -83,11 +81,11 @@ class SavedModelRunner(TensorflowRunner):
         return inputs, [self._port(name, outputs[name], alone) for name in sorted(outputs, key=natural)]
 
     def _use_threads(self) -> None:
-        threading = self._tf.config.threading
+        threading = self._library.config.threading
         try:
             threading.set_intra_op_parallelism_threads(self.threads)
             threading.set_inter_op_parallelism_threads(1)
-            self._tf.config.set_visible_devices([], "GPU")  # the device is a CPU
+            self._library.config.set_visible_devices([], "GPU")  # the device is a CPU
         except RuntimeError as error:
             if threading.get_intra_op_parallelism_threads() != self.threads:
                 raise UsageError(
@@ -129,7 +127,7 @@ class SavedModelRunner(TensorflowRunner):
     def _call(self, arrays: list[Array]) -> list[Array]:
         if self._start and not self.stateful:
             self.reset()
-        tensor = self._tf.constant
+        tensor = self._library.constant
         results = self._function(**{name: tensor(array) for name, array in zip(self._in, arrays, strict=True)})
         return [np.array(results[name]) for name in self._out]
 

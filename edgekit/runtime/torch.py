@@ -26,16 +26,10 @@ class TorchRunner(Runner):
 
     name = "torch"
     formats = (Format.PT2,)
-    package = "torch"
+    package = module = "torch"
     extra = "torch"
     variants = VARIANTS
     on_cuda = VARIANTS
-
-    def _import(self) -> None:
-        try:
-            import torch  # noqa: F401
-        except ImportError as error:
-            raise self._missing(str(self.artifact.path), error) from error
 
     def _open(self) -> tuple[Sequence[Port], Sequence[Port]]:
         program = load_program(self.artifact.path)

@@ -13,6 +13,7 @@ from edgekit.errors import UsageError
 from edgekit.source.base import Source
 from edgekit.source.checkpoint import Checkpoint
 from edgekit.source.spelling import find
+from edgekit.source.stateload import with_weights
 from edgekit.source.weights import origin, random_note
 from edgekit.types import Network
 
@@ -26,6 +27,7 @@ def resolve(
     shapes: Shapes | None = None,
     factory: str | None = None,
     option: str = "--factory",
+    weights: str | Path | None = None,
 ) -> Network:
     """The network the user named, in eval mode, with example inputs and its card.
 
@@ -34,6 +36,7 @@ def resolve(
         name: what to call it instead of its own name.
         shapes: input -> whole shape, for examples of other sizes than its own, or where a factory gives none.
         factory: what builds the network, where ``text`` is a checkpoint of the user's own one.
+        weights: a file of weights that are loaded into it.
         option: the option of the command line that ``factory`` comes from, for messages.
 
     Raises:
@@ -49,6 +52,8 @@ def resolve(
     elif factory is not None:
         raise UsageError(f"{option} goes with a checkpoint (.safetensors); {text} is not a checkpoint; leave it out")
     network = source.sized(rest, shapes) if shapes else source.resolve(rest)
+    if weights is not None:
+        network = with_weights(network, weights)
     return network if name is None else replace(network, card=replace(network.card, name=name))
 
 

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import inspect
 import logging
-import traceback
 from collections.abc import Mapping
-from difflib import get_close_matches
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgekit.artifact import sha256_file
 from edgekit.bench.shapes import Shapes
-from edgekit.errors import EdgekitError, SourceError
-from edgekit.inputs import require_regular
-from edgekit.models import userfile
+from edgekit.errors import SourceError
+from edgekit.iospec import IoSpec, parse_iospec
 from edgekit.source.assemble import assemble, seeded
 from edgekit.source.base import RETURN, Source
 from edgekit.source.sizes import invented, resized
 from edgekit.types import Network
+from edgekit.usercode import explained, import_place, named
 
 if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger("edgekit")
-_OWN = (str(Path(__file__).parent), userfile.__file__, "<frozen")
 
 
 class Factory(Source):
@@ -54,57 +49,23 @@ class Factory(Source):
 
     def provenance(self, text: str) -> dict[str, Any]:
         place = text.rpartition(":")[0]
-        file = Path(place) if place.endswith(".py") else getattr(_import(place), "__file__", None)
+        file = Path(place) if place.endswith(".py") else getattr(import_place(place), "__file__", None)
         return {} if file is None else {"sha256": sha256_file(file)}
 
 
 def _from_factory(place: str, attribute: str, shapes: Shapes | None = None) -> Network:
-    with seeded():
-        module = _import(place)
     spelled = f"{place}:{attribute}"
-    found = getattr(module, attribute, None)
-    if found is None:
-        there = [key for key, value in vars(module).items() if callable(value) and value.__module__ == module.__name__]
-        near = get_close_matches(attribute, there, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise SourceError(f"{place} has no {attribute!r}; {hint}it has: {', '.join(there) or 'no function or class'}")
     with seeded():
-        made = _call(found, spelled)
-    network, inputs = _split(made, spelled, shapes)
+        made = _call(named(spelled), spelled)
+    network, inputs, said = _split(made, spelled, shapes)
     config = {"factory": spelled, **Factory().provenance(spelled)}
     args, kwargs = ((), inputs) if isinstance(inputs, Mapping) else (_tuple(inputs), {})
-    return assemble(network, args, kwargs, attribute, config, spelled)
+    made = assemble(network, args, kwargs, attribute, config, spelled)
+    return replace(made, card=said.applied(made.card))
 
 
 def _tuple(inputs: Any) -> tuple[Any, ...]:
     return tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
-
-
-def _import(place: str) -> ModuleType:
-    """The module of ``file.py`` or ``package.module``; whatever it raises becomes a SourceError with file and line."""
-    if not place.endswith(".py"):
-        try:
-            if importlib.util.find_spec(place) is None:
-                raise ModuleNotFoundError(f"No module named {place!r}", name=place)
-            return importlib.import_module(place)
-        except KeyboardInterrupt:
-            raise
-        except ModuleNotFoundError as error:
-            if error.name and (place == error.name or place.startswith(f"{error.name}.")):
-                raise SourceError(
-                    f"no module is called {place!r} (looked in sys.path); for a file write "
-                    f"{place.replace('.', '/')}.py:factory"
-                ) from error
-            raise _told(error, f"importing {place}") from error
-        except BaseException as error:
-            raise _told(error, f"importing {place}") from error
-    path = require_regular(place, SourceError, "a Python file, as file.py:factory").resolve()
-    try:
-        return userfile.import_file(path)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        raise _told(error, f"importing {place}") from error
 
 
 def _call(found: Any, spelled: str) -> Any:
@@ -123,41 +84,25 @@ def _call(found: Any, spelled: str) -> Any:
         ) from error
     except ValueError:
         log.debug("%s has no signature to look at; calling it will tell", spelled)
-    try:
+    with explained(f"calling {spelled}"):
         return found()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        raise _told(error, f"calling {spelled}") from error
 
 
-def _told(error: BaseException, doing: str) -> EdgekitError:
-    """The user's own exception as a SourceError with the file and line that raised it."""
-    if isinstance(error, EdgekitError):
-        return error
-    if isinstance(error, SyntaxError):
-        return SourceError(f"{doing}: {error.filename}:{error.lineno}: SyntaxError: {error.msg}")
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_ours(f.filename)]
-    where = f"{frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}" if frames else "unknown place"
-    own = next((f for f in frames if "site-packages" not in f.filename and "/lib/python" not in f.filename), None)
-    if own is not None and own is not frames[-1]:
-        last = [f for f in frames if "site-packages" not in f.filename and "/lib/python" not in f.filename][-1]
-        where = f"{last.filename}:{last.lineno} in {last.name}"
-    text = str(error) or "no message"
-    return SourceError(f"{doing} failed at {where}: {type(error).__name__}: {text}; correct it there and try again")
-
-
-def _is_ours(filename: str) -> bool:
-    return filename.startswith(_OWN)
-
-
-def _split(made: Any, spelled: str, shapes: Shapes | None) -> tuple[torch.nn.Module, Any]:
-    """Module and example inputs of what a factory returned, made up of ``shapes`` where it returned none."""
+def _split(made: Any, spelled: str, shapes: Shapes | None) -> tuple[torch.nn.Module, Any, IoSpec]:
+    """Module and example inputs of what a factory returned, made up of ``shapes`` where it returned none, and what it
+    says of inputs and outputs."""
     import torch
 
-    module, inputs = made, None
-    if isinstance(made, tuple | list) and len(made) == 2 and isinstance(made[0], torch.nn.Module):
-        module, inputs = made
+    module, inputs, said = made, None, IoSpec()
+    if isinstance(made, tuple | list) and len(made) in (2, 3) and isinstance(made[0], torch.nn.Module):
+        module, inputs = made[:2]
+        if len(made) == 3:
+            if not isinstance(made[2], Mapping):
+                raise SourceError(
+                    f"{spelled} gave a {type(made[2]).__name__} as its third value; it is a dict of what inputs and "
+                    "outputs mean: {'mean': [0.5], 'std': [0.5], 'labels': [...]}"
+                )
+            said = parse_iospec(made[2], spelled, _folder(spelled))
     if not isinstance(module, torch.nn.Module):
         shown = f"a {type(made).__name__}" if not isinstance(made, tuple) else f"a tuple of {len(made)}"
         raise SourceError(f"{spelled} gave {shown}, a torch.nn.Module was expected, with its example inputs: {RETURN}")
@@ -171,4 +116,10 @@ def _split(made: Any, spelled: str, shapes: Shapes | None) -> tuple[torch.nn.Mod
             f"{spelled} gave a module without example inputs, so the shapes of forward({arguments}) are unknown; let "
             f"it {RETURN}; or, with export and verify, give --shape NAME=1x3x32x32 for each"
         )
-    return module, inputs
+    return module, inputs, said
+
+
+def _folder(spelled: str) -> Path:
+    """Where a labels file of a factory is looked for: beside its file."""
+    place = spelled.rpartition(":")[0]
+    return Path(place).parent if place.endswith(".py") else Path()

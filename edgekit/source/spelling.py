@@ -43,10 +43,9 @@ def _unknown(text: str, forms: str) -> SourceError:
     suffix = path.suffix.lower()
     if suffix in _PICKLES:
         return SourceError(
-            f"{text} is a pickle, and opening a pickle can run any code, so edgekit does not. Load it where you trust "
-            "it, then either write the program with torch.export.save(torch.export.export(module, inputs), "
-            "'model.pt2'), or the weights with safetensors.torch.save_file(module.state_dict(), "
-            "'weights.safetensors') and name a factory that loads them: file.py:factory"
+            f"{text} is a pickle: weights or a whole network, without its code. Name the code and give it the weights: "
+            f"file.py:factory --weights {text}. A whole network is loaded where you trust it and written with "
+            "torch.export.save(torch.export.export(module, inputs), 'model.pt2')"
         )
     if suffix in _MODEL_FILES:
         return SourceError(

@@ -76,7 +76,7 @@ def _own(folder: Path) -> list[str]:
 def test_an_export_that_is_killed(killed: Killed, tmp_path: Path, tiny_onnx: Path, edgekit_cli: Any) -> None:
     out = tmp_path / "out"
     killed.begin("export", "mlp", "--to", "onnx", "--to", "tflite", "-o", "out")
-    killed.wait_until(lambda: bool(out.is_dir() and _own(out) and killed.children("litert_worker")))
+    killed.wait_until(lambda: bool(out.is_dir() and _own(out) and killed.children("converters.worker")))
     killed.kill()
     assert len(_own(out)) == 1 and len(_own(killed.temporary)) >= 1
     assert edgekit_cli("inspect", tiny_onnx, env=killed.environment).code == 0

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,18 @@ import torch
 from ai_edge_litert.interpreter import Interpreter
 from torch import Tensor, nn
 
-from edgekit.converters import torch_to_tflite
+from edgekit.converters import worker as conversions
 from edgekit.converters.base import Capture, ConversionOptions
-from edgekit.converters.torch_to_tflite import LitertWorker, TorchToTflite
-from edgekit.errors import UnsupportedError, WorkerCrashError, WorkerMemoryError, WorkerTimeoutError
+from edgekit.converters.torch_to_tflite import WORKER, TorchToTflite
+from edgekit.converters.worker import ConversionTransport, ConversionWorker
+from edgekit.errors import (
+    DeviceError,
+    StorageError,
+    UnsupportedError,
+    WorkerCrashError,
+    WorkerMemoryError,
+    WorkerTimeoutError,
+)
 from edgekit.types import Network
 
 
@@ -89,26 +95,29 @@ def test_an_operation_without_a_lowering_is_named_and_the_worker_lives_on(
     network_of: Callable[..., Network], small: Network, tmp_path: Path
 ) -> None:
     convert(small, tmp_path / "m.tflite")
-    worker = torch_to_tflite._worker()._process
-    assert worker is not None
+    worker = WORKER.start().result()
     with pytest.raises(UnsupportedError, match=r"cannot convert 'net'.*bessel_j0"):
         convert(network_of(Bessel(), torch.zeros(1, 3)), tmp_path / "bad.tflite")
     assert not (tmp_path / "bad.tflite").exists()
     convert(small, tmp_path / "again.tflite")
-    assert torch_to_tflite._worker()._process is worker  # the import was paid once
+    assert WORKER.start().result() is worker  # the import was paid once
     assert (tmp_path / "again.tflite").read_bytes() == (tmp_path / "m.tflite").read_bytes()
 
 
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """A worker that runs a stand-in program instead of litert-torch; ``worker(code)`` starts it."""
-    made: list[LitertWorker] = []
+    """A worker with a stand-in for litert-torch: ``worker(body)`` starts one whose command does ``body``."""
+    made: list[ConversionWorker] = []
 
-    def start(code: str) -> LitertWorker:
+    def start(body: str) -> ConversionWorker:
         program = tmp_path / "stand_in.py"
-        program.write_text("import os, sys, time\nline = sys.stdin.readline()\n" + code)
-        monkeypatch.setattr(torch_to_tflite, "COMMAND", ("-u", str(program)))
-        made.append(LitertWorker())
+        program.write_text(
+            "import os, time\nfrom edgekit.devices.protocol import Message\nfrom edgekit.devices.worker import main\n"
+            f"def convert(message):\n    {body}\n    return Message({{'notes': [message.header['what']]}})\n"
+            "main(commands={'litert': convert})\n"
+        )
+        monkeypatch.setattr(ConversionTransport, "program", (str(program),))
+        made.append(ConversionWorker("litert", "no file in time", lambda: ConversionTransport("the conversion")))
         return made[-1]
 
     yield start
@@ -117,47 +126,49 @@ def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 
 def test_a_crash_is_an_error_with_its_last_words(worker: Any) -> None:
-    pending = worker("print('the last words', file=sys.stderr)\nos.kill(os.getpid(), 11)\n").ask({})
-    with pytest.raises(WorkerCrashError, match=r"(?s)SIGSEGV.*the last words"):
+    pending = worker("print('the last words'); os.kill(os.getpid(), 11)").ask({})
+    with pytest.raises(WorkerCrashError, match=r"the conversion died.*SIGSEGV.*the last words"):
         pending()
 
 
 def test_an_exit_is_an_error_with_its_status(worker: Any) -> None:
     with pytest.raises(WorkerCrashError, match="exit status 3"):
-        worker("sys.exit(3)\n").ask({})()
+        worker("os._exit(3)").ask({})()
 
 
 def test_a_kill_is_taken_for_a_lack_of_memory(worker: Any) -> None:
     with pytest.raises(WorkerMemoryError, match="memory"):
-        worker("os.kill(os.getpid(), 9)\n").ask({})()
+        worker("os.kill(os.getpid(), 9)").ask({})()
+
+
+def test_after_a_crash_the_next_conversion_has_a_new_worker(worker: Any) -> None:
+    started = worker("message.header['what'] == 'crash' and os._exit(3)")
+    with pytest.raises(WorkerCrashError):
+        started.ask({"what": "crash"})()
+    assert started.ask({"what": "second"})().header["notes"] == ["second"]
 
 
 def test_an_answer_nobody_waited_for_is_passed_over(worker: Any) -> None:
-    code = "import json\nfor _ in range(2):\n    print(json.dumps(json.loads(line)), flush=True)\n"
-    started = worker(code + "    line = sys.stdin.readline()\n")
-    started.ask({"what": "first"})  # its export failed elsewhere
-    assert started.ask({"what": "second"})()["what"] == "second"
+    started = worker("if message.header['what'] == 'first': raise ValueError('its export failed elsewhere')")
+    started.ask({"what": "first"})
+    assert started.ask({"what": "second"})().header["notes"] == ["second"]
 
 
 def test_a_hang_ends_the_worker(worker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch_to_tflite, "TIMEOUT_S", 0.0)
-    started = worker("time.sleep(600)\n")
-    pending = started.ask({})
-    process = started._process
-    with pytest.raises(WorkerTimeoutError, match="no file within"):
-        pending()
-    assert process.poll() == -signal.SIGKILL
+    monkeypatch.setattr(conversions, "TIMEOUT_S", 0.01)
+    started = worker("time.sleep(600)")
+    client = started.start().result()
+    with pytest.raises(WorkerTimeoutError, match="no file in time"):
+        started.ask({})()
+    assert not client.alive and not os.path.exists(f"/proc/{client.hello['pid']}")
 
 
-def test_the_worker_ends_with_its_parent(worker: Any) -> None:
-    started = worker("print('{}', flush=True)\nsys.stdin.read()\n")
-    assert started.ask({})() == {}
-    process = started._process
-    process.stdin.close()  # what the end of the parent does
-    process.stdin = None
-    for _ in range(200):
-        if process.poll() is not None:
-            break
-        time.sleep(0.05)
-    assert process.poll() == 0
-    assert os.path.exists(f"/proc/{process.pid}") is False
+def test_no_room_for_what_the_tool_writes_is_a_full_disk(worker: Any) -> None:
+    body = "from edgekit.errors import StorageError; raise StorageError('no space left while writing m.tflite')"
+    with pytest.raises(StorageError, match=r"no space left while writing m\.tflite"):
+        worker(body).ask({})()
+
+
+def test_a_tool_that_is_not_installed_fails_the_worker_and_not_the_network(worker: Any) -> None:
+    with pytest.raises(DeviceError, match="No module named 'nowhere'"):
+        worker("import nowhere").ask({})()

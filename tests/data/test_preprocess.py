@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgekit.data import Dataset, batches, extreme_feed, feeds, sample_feed, seeded_feed, zeros_feed
-from edgekit.data.preprocess import apply_contract, guess_contract, whole_samples
+from edgekit.data.preprocess import apply_contract, whole_samples
 from edgekit.errors import DataError
 from edgekit.types import InputSpec, Signature, TensorSpec
 
@@ -38,12 +38,14 @@ def test_channels_must_fit():
         apply_contract(np.zeros((1, 2, 2, 3), np.uint8), contract)
 
 
-def test_a_file_without_a_card_is_guessed_from_its_shape():
-    assert guess_contract(TensorSpec("x", "float32", (1, 8, 6, 3)), "image") == InputSpec(
-        "image", "NHWC", (8, 6), 3, 1 / 255
-    )
-    assert guess_contract(TensorSpec("x", "uint8", ("n", 3, 8, 6)), "image").scale == 1.0
-    assert guess_contract(TensorSpec("x", "float32", (1, 4)), "table").kind == "table"
+def test_pictures_without_a_contract_are_not_guessed() -> None:
+    signature = Signature((TensorSpec("x", "float32", (1, 8, 6, 3)),), ())
+    pictures = Dataset("own", "test", "image", {"image": np.zeros((1, 8, 6, 3), np.uint8)})
+    with pytest.raises(DataError, match="nothing says how a picture becomes the input x: float32"):
+        next(feeds(pictures, signature, {}))
+    rows = Dataset("own", "test", "table", {"table": np.ones((1, 4), np.float32)})
+    fed = next(feeds(rows, Signature((TensorSpec("x", "float32", (1, 4)),), ()), {}))
+    assert fed["x"].tolist() == [[1.0] * 4]
 
 
 def test_batches_cover_all_and_keep_labels():

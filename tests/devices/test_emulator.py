@@ -80,7 +80,9 @@ def test_an_instruction_that_this_core_does_not_have(arm: Path) -> None:
     """cortex-a76 has dot products; on cortex-a72 the same program dies of SIGILL, which is told as such."""
 
     def worker(core: str) -> WorkerClient:
-        return WorkerClient(EmulatorTransport(parse_device(f"emulator:{core}"), lambda: floor_archive(DOT_PRODUCT)))
+        transport = EmulatorTransport(parse_device(f"emulator:{core}"))
+        transport.archive = lambda: floor_archive(DOT_PRODUCT)
+        return WorkerClient(transport)
 
     with worker("cortex-a76") as newer:
         newer.reset()

@@ -34,3 +34,14 @@ def test_a_percentile_needs_its_samples(percent, needed):
 def test_exit_codes_follow_the_tree():
     assert ModelError("x").exit_code == InputError("x").exit_code == 3
     assert issubclass(GateError, EdgekitError) and GateError.exit_code == 1
+
+
+def test_the_way_of_a_picture_in_words():
+    rule = InputSpec("image", "NCHW", (32, 24), 3, 1 / 255, (0.5,) * 3, (0.25,) * 3, params={"shorter": 40})
+    assert rule.formula() == (
+        "image of 32 x 24 (height x width) in RGB, laid out as NCHW, the shorter side resized to 40 and the centre cut "
+        "out: (pixel / 255 - mean) / std, mean 0.5 0.5 0.5, std 0.25 0.25 0.25"
+    )
+    assert InputSpec("image", "NHWC", None, 1, 1.0).formula() == "image in grey, laid out as NHWC: pixel"
+    assert "BGR" in InputSpec("image", "NCHW", None, 3, 0.5, params={"color": "BGR"}).formula()
+    assert InputSpec("table", mean=(1.0,), std=(2.0,)).formula() == "table, mean 1, std 2"

@@ -70,7 +70,7 @@ def test_links(document: str, root: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS[:2])
 def test_files_that_are_named_exist(document: str, root: Path) -> None:
     text = (root / document).read_text(encoding="utf-8")
-    named = set(re.findall(r"\b(?:edgekit|models|converters|scripts|tests|docs)/[\w/.]*\w", text))
+    named = set(re.findall(r"\b(?:edgekit|models|converters|scripts|tests|docs)/[\w/.-]*\w", text))
     missing = {name for name in named if "<" not in name and not (root / name).exists()}
     assert missing == set()
 

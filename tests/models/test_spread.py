@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from edgekit.errors import UsageError
-from edgekit.models.userfile import import_file, imported_files
 from edgekit.pipeline.finetune import finetune
+from edgekit.usercode import import_file, imported_files
 
 NEIGHBOUR = """
 import os

@@ -1,6 +1,7 @@
 """train, finetune and models as functions: what is written, and what the card says."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,11 +11,12 @@ from PIL import Image
 import edgekit
 from edgekit.data import open_data
 from edgekit.errors import DataError, InputError, UsageError
-from edgekit.models.checkpoint import load_checkpoint
+from edgekit.models.checkpoint import load_checkpoint, save_checkpoint
 from edgekit.models.family import shipped
 from edgekit.pipeline.finetune import finetune, replace_head
 from edgekit.pipeline.models import models
 from edgekit.pipeline.train import module_quality, train
+from edgekit.source.module import of_module
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
 
@@ -95,12 +97,69 @@ def test_wrong_use(trained, tmp_path):
 
 def test_a_head_that_is_none():
     with pytest.raises(DataError, match="no linear"):
-        replace_head(torch.nn.ReLU(), 0, 3)
+        replace_head(of_module(torch.nn.ReLU(), torch.zeros(1, 4)), 0, 3)
     with pytest.raises(DataError, match="is not a classifier"):
-        replace_head(torch.nn.Linear(4, 5), 6, 3)
+        replace_head(of_module(torch.nn.Linear(4, 5), torch.zeros(1, 4)), 6, 3)
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 7, 1), torch.nn.Flatten())
-    assert replace_head(network, 7, 2) == "0"
+    assert replace_head(of_module(network, torch.zeros(1, 3, 1, 1)), 7, 2) == "0"
     assert network[0].out_channels == 2
+
+
+def test_the_head_is_the_layer_that_runs_last_wherever_it_stands():
+    class Backwards(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = torch.nn.Linear(6, 3)
+            self.body = torch.nn.Linear(4, 6)
+            self.unused = torch.nn.Linear(3, 3)
+
+        def forward(self, x):
+            return self.head(self.body(x).relu())
+
+    network = Backwards()
+    assert replace_head(of_module(network, torch.zeros(1, 4)), 3, 2) == "head"
+    assert (network.head.out_features, network.body.out_features) == (2, 6)
+
+
+def test_a_broken_test_image_is_found_before_the_training(tmp_path):
+    for split, count in (("train", 4), ("test", 2)):
+        for name in ("dark", "light"):
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+            for k in range(count):
+                picture = Image.new("RGB", (8, 8), (200 if name == "light" else 20,) * 3)
+                picture.save(tmp_path / "data" / split / name / f"{k}.png")
+    broken = tmp_path / "data" / "test" / "light" / "1.png"
+    broken.write_bytes(broken.read_bytes()[:45])
+    begun = []
+    with pytest.raises(DataError, match=r"light/1\.png"):
+        train(
+            "cnn",
+            data=f"images:{tmp_path / 'data'}",
+            out=tmp_path / "a.safetensors",
+            epochs=1,
+            progress=lambda *told: begun.append(told),
+        )
+    assert begun == []
+
+
+def test_what_cannot_be_measured_is_kept(tmp_path, monkeypatch, caplog):
+    def fails(*_):
+        raise DataError("a disk that went away")
+
+    monkeypatch.setattr("edgekit.pipeline.train.held_out_quality", fails)
+    with pytest.raises(DataError, match="went away"):
+        train("mlp", data="breast-cancer", out=tmp_path / "a.safetensors", epochs=1)
+    assert "the training is not lost" in caplog.text
+    assert load_checkpoint(tmp_path / "a.safetensors").card.steps[-1].name == "train"
+
+
+def test_a_teacher_of_other_classes_is_refused(trained, tmp_path):
+    teacher = tmp_path / "teacher.safetensors"
+    network = load_checkpoint(trained.path)
+    turned = replace(network.task, labels=tuple(reversed(network.task.labels)))
+    save_checkpoint(replace(network, card=replace(network.card, task=turned)), teacher)
+    with pytest.raises(DataError, match="both need the same classes in the same order"):
+        finetune(str(trained.path), data="digits", distil_from=str(teacher), out=tmp_path / "b.safetensors", epochs=1)
 
 
 def test_the_zoo_lists_what_is_shipped():

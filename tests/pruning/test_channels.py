@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from edgekit.errors import UnsupportedError, UsageError
 from edgekit.models.checkpoint import load_checkpoint, save_checkpoint
@@ -142,6 +144,19 @@ def test_macs_by_hand() -> None:
     assert layer_macs(back, [torch.zeros(1, 4, 5, 5)]) == {"": 25 * 4 * 6 * 4}
     lstm = nn.LSTM(3, 5)
     assert layer_macs(lstm, [torch.zeros(7, 1, 3)]) == {"": 7 * 4 * 5 * (3 + 5)}
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_attention_counts_as_torch_counts_it(batch_first: bool) -> None:
+    """Whole encoder layers, which torch would run as one kernel."""
+    torch.manual_seed(0)
+    layer = torch.nn.TransformerEncoderLayer(16, 4, 32, batch_first=batch_first).eval()
+    x = torch.randn(2, 6, 16)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        torch.backends.mha.set_fastpath_enabled(False)
+        layer(x)
+        torch.backends.mha.set_fastpath_enabled(True)
+    assert sum(layer_macs(layer, [x]).values()) == counter.get_total_flops() // 2
 
 
 def test_kept_layers_stay_as_wide_as_they_are(network: Network) -> None:

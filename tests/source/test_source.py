@@ -183,7 +183,7 @@ def test_what_is_wrong_with_a_factory_is_said(write: Write, body: str, said: str
         (
             "weights.pth",
             SourceError,
-            r"can run any code.*torch\.export\.save.*safetensors.*file\.py:factory",
+            r"file\.py:factory --weights weights\.pth.*torch\.export\.save",
         ),
         ("weights.pt", SourceError, "is a pickle"),
         ("model.onnx", SourceError, "finished model file.*edgekit verify"),

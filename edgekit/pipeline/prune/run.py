@@ -45,7 +45,7 @@ def prune(options: PruneOptions) -> PruneResult:
         SourceError, DataError, DeviceError: as :func:`edgekit.pipeline.finetune.finetune`.
     """
     schedule, place, source = check(options), checkpoint_path(options.out), str(options.source)
-    network = resolve(source, factory=options.factory)
+    network = resolve(source, factory=options.factory, weights=options.weights)
     require_torch(network, "prune")
     samples = None if options.data is None else open_data(options.data, default_split="train")
     if samples is not None:

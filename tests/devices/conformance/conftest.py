@@ -61,8 +61,8 @@ class Place(ABC):
         self.cache = cache
 
     @abstractmethod
-    def transport(self, archive: Callable[[], Path]) -> Transport:
-        """The transport, starting the program that ``archive`` gives."""
+    def transport(self) -> Transport:
+        """The transport; its ``archive`` gives the program that it starts."""
 
     def foreign(self, program: Path) -> Transport:
         """The transport with ``program`` as its interpreter."""
@@ -83,16 +83,16 @@ class _CpuTransport(LocalTransport):
 class Cpu(Place):
     name = "cpu"
 
-    def transport(self, archive: Callable[[], Path]) -> Transport:
-        return _CpuTransport(parse_device("cpu"), archive)
+    def transport(self) -> Transport:
+        return _CpuTransport(parse_device("cpu"))
 
 
 class Python(Place):
     name = "python"
     interpreter = ""
 
-    def transport(self, archive: Callable[[], Path]) -> Transport:
-        return PythonTransport(parse_device(f"python:{self.interpreter}"), archive)
+    def transport(self) -> Transport:
+        return PythonTransport(parse_device(f"python:{self.interpreter}"))
 
     def foreign(self, program: Path) -> Transport:
         return PythonTransport(parse_device(f"python:{program}"))
@@ -105,8 +105,8 @@ class Ssh(Place):
     interpreter = ""
     sshd: Any = None
 
-    def transport(self, archive: Callable[[], Path]) -> Transport:
-        return SshTransport(parse_device(f"ssh://board?python={self.interpreter}"), archive)
+    def transport(self) -> Transport:
+        return SshTransport(parse_device(f"ssh://board?python={self.interpreter}"))
 
     def foreign(self, program: Path) -> Transport:
         return SshTransport(parse_device(f"ssh://board?python={program}"))
@@ -127,8 +127,8 @@ class Emulator(Place):
     name = "emulator"
     root = ""
 
-    def transport(self, archive: Callable[[], Path]) -> Transport:
-        return EmulatorTransport(parse_device("emulator:cortex-a72"), archive)
+    def transport(self) -> Transport:
+        return EmulatorTransport(parse_device("emulator:cortex-a72"))
 
     def foreign(self, program: Path) -> Transport:
         transport = EmulatorTransport(parse_device("emulator:cortex-a72"))
@@ -220,8 +220,9 @@ def start(place: Place) -> Iterator[Callable[..., WorkerClient]]:
     clients: list[WorkerClient] = []
 
     def make(early: str = "", main: str = PROGRAM, **options: Any) -> WorkerClient:
-        archive = partial(floor_archive, main.format(early=early))
-        client = WorkerClient(place.transport(archive), **options)
+        transport = place.transport()
+        transport.archive = partial(floor_archive, main.format(early=early))
+        client = WorkerClient(transport, **options)
         clients.append(client)
         return client
 

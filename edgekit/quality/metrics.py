@@ -1,0 +1,295 @@
+"""Figures of merit of tasks beyond the zoo's, and the user's own; torchmetrics computes them on the host.
+
+``--metric file.py:function`` names ``f(outputs, targets) -> float``: the outputs of the whole split by name, first axis
+= sample, and the targets as the data give them. Higher is better unless ``f.lower_is_better``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit import registry
+from edgekit.data.dataset import Dataset
+from edgekit.data.pixels import fit_mask
+from edgekit.errors import DataError, ModelError, UnsupportedError, UsageError
+from edgekit.leftovers import scratch_folder
+from edgekit.quality.evaluate import Metric, Runs, model_batches
+from edgekit.results.eval import Evaluation, Outcomes
+from edgekit.types import Array, Card, TensorSpec
+from edgekit.usercode import explained, is_code, named
+
+NAMES: Mapping[str, tuple[str, bool]] = {
+    "accuracy": ("classification", False),
+    "miou": ("segmentation", False),
+    "dice": ("segmentation", False),
+    "mae": ("regression", True),
+    "rmse": ("regression", True),
+    "r2": ("regression", False),
+    "f1": ("multilabel", False),
+    "average_precision": ("multilabel", False),
+    "mse": ("forecasting", True),
+    "roc_auc": ("anomaly", False),
+    "frechet": ("generation", True),
+}
+"""Name of a figure -> the task whose function of the table ``metrics`` measures it, and whether lower is better."""
+IGNORED = 255
+"""The index of pixels in a mask that count nowhere."""
+_IN_MEMORY = 1 << 29
+"""Bytes of outputs that are kept in memory; more lie in a file."""
+
+
+def metric_of(text: str) -> Metric:
+    """The metric that ``--metric`` names.
+
+    Raises:
+        UsageError: there is none of that name.
+        DataError: the user's file cannot be imported, or has no such function.
+    """
+    if is_code(text) or (":" in text and text not in NAMES):
+        return own_metric(text)
+    if text not in NAMES:
+        raise UsageError(
+            f"no metric is called {text!r}; there are: {', '.join(NAMES)}, and your own as file.py:function"
+        )
+    kind, lower = NAMES[text]
+    measure: Metric = registry.lookup("metrics", kind)
+
+    def chosen(runner: Runs, dataset: Dataset, card: Card | None, limit: int | None) -> Evaluation:
+        found = measure(runner, dataset, card, limit)
+        if found.metric == text:
+            return found
+        details = {key: value for key, value in found.details.items() if key != text} | {found.metric: found.value}
+        if text not in found.details:
+            raise DataError(f"{text} cannot be computed on {dataset.label}; {found.metric} is {found.value:g}")
+        value = found.details[text]
+        return replace(
+            found, metric=text, value=value, details=details, lower_is_better=lower, outcomes=None, per_class={}
+        )
+
+    return chosen
+
+
+def own_metric(spelled: str) -> Metric:
+    """The metric ``file.py:function``.
+
+    Raises:
+        DataError: it cannot be imported, or is not a function.
+    """
+    function = named(spelled, DataError)
+    if not callable(function):
+        raise DataError(f"{spelled} is a {type(function).__name__}; a metric is a function of outputs and targets")
+    name = spelled.rpartition(":")[2]
+
+    def measure(runner: Runs, dataset: Dataset, card: Card | None, limit: int | None) -> Evaluation:
+        targets = targets_of(dataset, limit)
+        with gathered(runner, dataset, card, len(targets)) as outputs, explained(f"calling {spelled}", DataError):
+            value = function(outputs, targets)
+        if hasattr(value, "item") and np.size(value) == 1:
+            value = value.item()
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise DataError(f"{spelled} gave {_shown(value)}; a metric gives one number")
+        if not math.isfinite(value):
+            raise DataError(f"{spelled} gave {value} on {dataset.label}; a metric gives a finite number")
+        lower = bool(getattr(function, "lower_is_better", False))
+        return Evaluation(name, float(value), len(targets), dataset.label, lower_is_better=lower)
+
+    return measure
+
+
+def _shown(value: Any) -> str:
+    return f"an array of shape {value.shape}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+
+
+def targets_of(dataset: Dataset, limit: int | None) -> Any:
+    """What is right for the first ``limit`` samples: an array of labels or values, or a list of answers.
+
+    Raises:
+        DataError: the data set has none.
+    """
+    total = len(dataset) if limit is None else min(limit, len(dataset))
+    if dataset.answers is not None:
+        return [dataset.answers[k] for k in range(total)]
+    known = dataset.labels if dataset.labels is not None else dataset.targets
+    if known is None:
+        raise DataError(f"{dataset.label} has no targets, and a metric needs them; let each sample be (inputs, target)")
+    return known[:total]
+
+
+@contextmanager
+def gathered(runner: Runs, dataset: Dataset, card: Card | None, total: int) -> Iterator[dict[str, Array]]:
+    """The outputs of the first ``total`` samples, by name, first axis = sample.
+
+    Raises:
+        ModelError: NaN, not one row a sample, or rows of several shapes.
+    """
+    contract = card.contract if card is not None else {}
+    outputs: dict[str, Array] = {}
+    with scratch_folder() as folder:
+        done = 0
+        for feed, count in model_batches(runner.signature, dataset, contract, total):
+            for name, values in runner.run(feed).items():
+                rows = _rows(name, values, count, dataset)
+                if name not in outputs:
+                    outputs[name] = _room((total, *rows.shape[1:]), rows.dtype, folder / f"{len(outputs)}.bin")
+                if outputs[name].shape[1:] != rows.shape[1:]:
+                    raise ModelError(
+                        f"output {name!r} has the shape {rows.shape[1:]} for sample {done} of {dataset.label} and "
+                        f"{outputs[name].shape[1:]} for the first; samples of one size are needed here"
+                    )
+                outputs[name][done : done + count] = rows
+            done += count
+        yield outputs
+
+
+def _rows(name: str, values: Array, count: int, dataset: Dataset) -> Array:
+    rows = values[:count] if values.ndim else values.reshape(1)
+    if len(rows) < count:
+        raise ModelError(f"the model gives {len(rows)} rows in {name!r} for {count} samples of {dataset.label}")
+    if rows.dtype.kind == "f" and np.isnan(rows).any():
+        raise ModelError(f"the model gives NaN in {name!r} on {dataset.label}")
+    return rows
+
+
+def _room(shape: tuple[int, ...], dtype: Any, path: Path) -> Array:
+    if math.prod(shape) * np.dtype(dtype).itemsize <= _IN_MEMORY:
+        return np.empty(shape, dtype)
+    return np.memmap(path, dtype, "w+", shape=shape)
+
+
+def regression(runner: Runs, dataset: Dataset, card: Card | None, limit: int | None) -> Evaluation:
+    """Mean absolute error, with root mean squared error and R² in the details.
+
+    Raises:
+        DataError: the data set has no real-valued targets.
+        ModelError: the model gives NaN, or other values than one for each target.
+    """
+    import torch
+    from torchmetrics.functional import r2_score
+
+    wanted = np.asarray(targets_of(dataset, limit), np.float64)
+    with gathered(runner, dataset, card, len(wanted)) as outputs:
+        name = next(iter(outputs))
+        answers = np.asarray(outputs[name], np.float64).reshape(len(wanted), -1)
+    wanted = wanted.reshape(len(wanted), -1)
+    if answers.shape != wanted.shape:
+        raise ModelError(
+            f"output {name!r} has {answers.shape[1]} values a sample, the targets of {dataset.label} {wanted.shape[1]}"
+        )
+    errors = np.abs(answers - wanted).mean(axis=1)
+    details = {"rmse": float(np.sqrt(((answers - wanted) ** 2).mean()))}
+    if len(wanted) > 1 and np.ptp(wanted) > 0:
+        details["r2"] = float(r2_score(torch.from_numpy(answers), torch.from_numpy(wanted)))
+    return Evaluation(
+        "mae", float(errors.mean()), len(wanted), dataset.label, details=details, lower_is_better=True,
+        outcomes=Outcomes("errors", errors),
+    )  # fmt: skip
+
+
+def multilabel(runner: Runs, dataset: Dataset, card: Card | None, limit: int | None) -> Evaluation:
+    """F1 over classes that a sample may have several of (mean over the classes), with average precision.
+
+    Targets are 0 or 1 a class. Outputs are logits, or probabilities where the card's ``activation`` says ``sigmoid`` or
+    ``none``; ``threshold`` of the card (0.5 without it) is of the probability.
+
+    Raises:
+        DataError: targets of other values or another number of classes.
+        ModelError: the model gives NaN.
+    """
+    import torch
+    from torchmetrics.functional.classification import multilabel_average_precision, multilabel_f1_score
+
+    wanted = np.asarray(targets_of(dataset, limit))
+    if wanted.ndim != 2 or not np.isin(wanted, (0, 1)).all():
+        raise DataError(f"the targets of {dataset.label} are not rows of 0 and 1, one a class")
+    classes = wanted.shape[1]
+    with gathered(runner, dataset, card, len(wanted)) as outputs:
+        name = next((n for n, rows in outputs.items() if rows.shape[1:] == (classes,)), None)
+        if name is None:
+            raise DataError(f"{dataset.label} has {classes} classes, and no output of the model as many values")
+        scores = np.array(outputs[name], np.float64)
+    params = card.task.params if card is not None else {}
+    if params.get("activation", "logits") == "logits":
+        scores = 1 / (1 + np.exp(-scores))
+    given, right = torch.from_numpy(scores), torch.from_numpy(wanted.astype(np.int64))
+    threshold = float(params.get("threshold", 0.5))
+    every = multilabel_f1_score(given, right, classes, threshold=threshold, average="none").numpy()
+    precision = float(multilabel_average_precision(given, right, classes, average="macro"))
+    names = (card.task.labels if card is not None else ()) or dataset.classes or tuple(map(str, range(classes)))
+    return Evaluation(
+        "f1", float(every.mean()), len(wanted), dataset.label,
+        per_class={n: float(v) for n, v in zip(names, every, strict=False)}, details={"average_precision": precision},
+    )  # fmt: skip
+
+
+def segmentation(runner: Runs, dataset: Dataset, card: Card | None, limit: int | None) -> Evaluation:
+    """Mean intersection over union of the classes that occur, with the Dice score; the class of a pixel is the largest
+    of its scores, or the sign of a single one.
+
+    Masks follow their images: resized and cut as the contract says, by the nearest pixel. Pixels of 255 are left out.
+
+    Raises:
+        DataError: the data set has no masks, or a class that the model has not.
+        UnsupportedError: no output has scores a pixel.
+    """
+    import torch
+    from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+    if dataset.answers is None:
+        raise DataError(f"{dataset.label} has no masks; give masks:DIR, or a function of your own")
+    total = len(dataset) if limit is None else min(limit, len(dataset))
+    spec, axis, classes = _score_map(runner, card)
+    contract = card.contract if card is not None else {}
+    rule = next((one for one in contract.values() if one.kind == "image"), None)
+    matrix = torch.zeros(classes, classes, dtype=torch.int64)
+    done = 0
+    for feed, count in model_batches(runner.signature, dataset, contract, total):
+        scores = _rows(spec.name, runner.run(feed)[spec.name], count, dataset)
+        found = (scores > 0).squeeze(axis).astype(np.int64) if scores.shape[axis] == 1 else scores.argmax(axis=axis)
+        for row in range(count):
+            mask = fit_mask(np.asarray(dataset.answers[done + row]), found.shape[1:], rule)
+            worst = int(mask[mask != IGNORED].max(initial=0))
+            if worst >= classes:
+                raise DataError(f"mask {done + row} of {dataset.label} has the class {worst}, the model has {classes}")
+            pair = torch.from_numpy(found[row].astype(np.int64)), torch.from_numpy(mask.astype(np.int64))
+            matrix += multiclass_confusion_matrix(*pair, num_classes=classes, ignore_index=IGNORED)
+        done += count
+    counts = matrix.numpy().astype(np.float64)
+    both, union = np.diag(counts), counts.sum(0) + counts.sum(1) - np.diag(counts)
+    there = union > 0
+    if not there.any():
+        raise DataError(f"the masks of {dataset.label} hold no pixel that counts")
+    iou = both[there] / union[there]
+    dice = 2 * both[there] / (counts.sum(0) + counts.sum(1))[there]
+    names = (card.task.labels if card is not None else ()) or dataset.classes
+    names = (*names, *(str(k) for k in range(len(names), classes)))
+    per_class = {names[k]: float(v) for k, v in zip(np.flatnonzero(there), iou, strict=True)}
+    details = {"dice": float(dice.mean()), "pixel_accuracy": float(both.sum() / counts.sum())}
+    return Evaluation("miou", float(iou.mean()), total, dataset.label, per_class=per_class, details=details)
+
+
+def _score_map(runner: Runs, card: Card | None) -> tuple[TensorSpec, int, int]:
+    """The output with scores a pixel, the axis of its classes, and their number (2 for a single score)."""
+    labels = len(card.task.labels) if card is not None else 0
+    for spec in runner.signature.outputs:
+        if len(spec.shape) != 4:
+            continue
+        sizes = [spec.shape[1], spec.shape[3]]
+        known = [size for size in sizes if isinstance(size, int)]
+        axis = 1 if sizes[0] == labels else 3 if sizes[1] == labels else 1 if sizes[0] == min(known, default=0) else 3
+        size = spec.shape[axis]
+        if isinstance(size, int):
+            return spec, axis, max(size, 2)
+    listed = ", ".join(map(str, runner.signature.outputs))
+    raise UnsupportedError(f"segmentation needs an output of 4 axes with one score a class and pixel; it has: {listed}")
+
+
+def measured_tasks() -> Sequence[str]:
+    """The tasks that have a figure of merit."""
+    return registry.names("metrics")
