@@ -94,7 +94,7 @@ class Measurement:
     name: ClassVar[str]
     result: ClassVar[Any]
 
-    def check(self, options: BenchOptions) -> None:  # noqa: B027  (nothing to refuse by default)
+    def check(self, options: BenchOptions) -> None:
         """Refuses options that make no sense together.
 
         Raises:
