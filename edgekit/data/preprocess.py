@@ -53,11 +53,7 @@ def _harmless(found: np.dtype[np.generic], wanted: str) -> bool:
     return found.kind == np.dtype(wanted).kind or {found.kind, np.dtype(wanted).kind} <= {"i", "u"}
 
 
-<<<<<<< HEAD
 def _without_spec(spec: TensorSpec, dataset: Dataset) -> InputSpec:
-=======
-def _without_contract(spec: TensorSpec, dataset: Dataset) -> InputSpec:
->>>>>>> hwords
     """How samples become an input that the file says nothing about: values are fed as they are.
 
     Raises:
@@ -90,11 +86,7 @@ def _bind(dataset: Dataset, signature: Signature, contract: Mapping[str, InputSp
                 "give arrays that are ready for it, as npz:FILE"
             )
         elif rule is None:
-<<<<<<< HEAD
             rule = _without_spec(spec, dataset)
-=======
-            rule = _without_contract(spec, dataset)
->>>>>>> hwords
         elif rule.kind not in ("array", dataset.kind):
             raise DataError(
                 f"{dataset.label} holds {dataset.kind} samples, the model's input {spec.name!r} takes {rule.kind}"
