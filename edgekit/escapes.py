@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+NONE: Final = "–"
+"""Stands where there is no figure."""
 _CONTROLS: Final = r"\x00-\x08\x0b-\x1f\x7f-\x9f"
 """C0 but for newline and tab, DEL, and C1, which terminals take for escape sequences, too."""
 _TURNS: Final = r"\u202a-\u202e\u2066-\u2069"
@@ -51,3 +53,12 @@ def _spelled(found: re.Match[str]) -> str:
 def _escaped(found: re.Match[str]) -> str:
     code = ord(found[0])
     return f"\\\\u{code:04x}" if 0xD800 <= code < 0xE000 else f"\\u{code:04x}"
+
+
+def ms(value: float | None) -> str:
+    """Milliseconds with three significant figures, as decimals: 0.00512, 0.197, 12.3, 1235."""
+    if value is None:
+        return NONE
+    whole = len(str(int(value))) if value >= 1 else 0
+    decimals = 3 - whole if value >= 0.1 else 4 if value >= 0.01 else 5
+    return f"{value:.{max(decimals, 0)}f}"

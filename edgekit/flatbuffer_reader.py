@@ -25,6 +25,7 @@ _HEADER = 8  # root offset, identifier
 _ALIGNMENT = 64  # TFLite asks for 16 in constant buffers; the moved block keeps any alignment up to this
 _MODEL_FIELDS, _BUFFERS, _METADATA = 8, 4, 6
 _ASSIGN_VARIABLE = 144
+_LESS, WHILE = 58, 119
 _QUANTIZATION: Layout = {0: 4, 1: 4, 2: 4, 3: 8, 5: {}}
 _SPARSITY: Layout = {0: 4, 1: 4, 2: [{4: {}, 6: {}}]}
 _TENSOR: Layout = {0: 4, 3: 1, 4: _QUANTIZATION, 6: _SPARSITY, 7: 4, 9: [{0: 4}]}
@@ -302,6 +303,26 @@ def graphs(data: bytes) -> list[Graph]:
             )
         found.append(Graph(tensors, reader.numbers(graph, 1), tuple(operators)))
     return found
+
+
+def loop_rounds(all_graphs: list[Graph]) -> dict[int, int | None]:
+    """Subgraph of a loop's body -> how often it runs, None where the condition does not tell."""
+    return {
+        operator.options[1]: rounds_of(
+            all_graphs[operator.options[0]], [all_graphs[0].tensors[index].value for index in operator.inputs]
+        )
+        for operator in all_graphs[0].operators
+        if operator.code == WHILE
+    }
+
+
+def rounds_of(condition: Graph, given: list[int | None]) -> int | None:
+    """How often a loop with this condition runs: the limit of ``counter < limit``, which is there or handed in."""
+    for operator in condition.operators:
+        if operator.code == _LESS and len(operator.inputs) == 2:
+            limit = operator.inputs[1]
+            return given[condition.inputs.index(limit)] if limit in condition.inputs else condition.tensors[limit].value
+    return None
 
 
 def input_names(data: bytes) -> dict[int, str]:

@@ -34,9 +34,12 @@ class PassContext:
     Attributes:
         target: where a pass on a model file writes its result, not yet published (see ``artifact.publishing``);
             None for a pass on a network.
+        prepared: of a float file that is to be quantized: the file in the form that it is quantized from
+            (:func:`edgekit.quantization.prepared.prepare`), where somebody has made that already.
     """
 
     target: Path | None = None
+    prepared: bytes | None = None
 
 
 class Pass(ABC):

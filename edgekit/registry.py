@@ -67,6 +67,21 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "keras": "edgekit.source.keras:Keras",
         "savedmodel": "edgekit.source.savedmodel:SavedModel",
     },
+    "extras": {
+        "sustain": "edgekit.extras.sustain:EXTRA",
+        "roofline": "edgekit.extras.roofline:EXTRA",
+        "cold": "edgekit.extras.cold:EXTRA",
+        "fit": "edgekit.extras.fit:EXTRA",
+        "end_to_end": "edgekit.extras.end_to_end:EXTRA",
+        "energy": "edgekit.extras.energy:EXTRA",
+        "probe": "edgekit.extras.probe:EXTRA",
+        "instructions": "edgekit.extras.instructions:EXTRA",
+        "profile": "edgekit.extras.profile:EXTRA",
+    },
+    "scenarios": {  # of bench, where queries come at given times
+        "server": "edgekit.extras.load:SERVER",
+        "fixed-rate": "edgekit.extras.load:FIXED_RATE",
+    },
     "steps": {
         "train": "edgekit.pipeline.steps:TRAIN",
         "finetune": "edgekit.pipeline.steps:FINETUNE",

@@ -333,11 +333,17 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class PassResult:
-    """What a pass made. ``notes`` says in words what was not honoured, and why."""
+    """What a pass made.
+
+    Attributes:
+        notes: what was not honoured, and why.
+        left_in_float: of quantization: operator, or type of operators -> why the pass left it in float.
+    """
 
     model: Network | Artifact
     changed: bool
     notes: tuple[str, ...] = ()
+    left_in_float: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

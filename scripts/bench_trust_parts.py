@@ -114,7 +114,6 @@ def compared(a: Path, b: Path, seconds: float, seed: int) -> Row:
         "detectable": found.smallest_detectable, "wall_s": wall, "seconds": seconds,
         "parent_cores": document["protocol"]["parent_cores"], "others": document["protocol"]["others"]["cores"],
         "noise": [entry["noise"]["verdict"] for entry in document["results"]],
-        "floor": document["protocol"]["noise_floor"]["process_spread"],
         "workers": document["results"][0]["workers"],
     }  # fmt: skip
 

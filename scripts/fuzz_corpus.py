@@ -234,7 +234,7 @@ def _slim(text: bytes) -> bytes:
 
 
 def state(work: Path) -> Seeds:
-    """What edgekit itself keeps between runs: journals, trials, noise floors, records of recipes, training."""
+    """What edgekit itself keeps between runs: journals, trials, records of recipes, training."""
     from edgekit.bench.clock import WarmupRule
     from edgekit.bench.schedule import BlockPlan
     from edgekit.bench.session import TakenBlock
@@ -251,8 +251,6 @@ def state(work: Path) -> Seeds:
     head = {"schema": "edgekit.auto.trials/2", "what": {"models": ["a.onnx"]}, "time": 0.0}
     rows = [head, {"key": "int8", "value": {"p50_ms": 1.5, "path": "a.onnx"}}, {"key": "float", "value": {"p50_ms": 2}}]
     yield "state", "trials", {"trials.jsonl": b"".join(json.dumps(row).encode() + b"\n" for row in rows)}
-    floor = {"schema": "edgekit.noise-floor/1", "machine": {"cpu": "x"}, "process": [[0.01, 0.001, 5]] * 3}
-    yield "state", "floor", {"floor.json": json.dumps({**floor, "occasions": {"a": [[1.0, 2.0, 0.1]] * 3}}).encode()}
     record = {"key": "k", "parts": {}, "file": "a.onnx", "sha256": "0" * 64, "document": {}, "seconds": 1.5}
     yield "state", "record", {"record.json": json.dumps(record).encode()}
     yield "state", "training", {"training.safetensors": _training(work)}

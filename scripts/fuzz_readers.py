@@ -225,7 +225,7 @@ def calibration(path: Path) -> None:
 
 def plan(path: Path) -> None:
     from edgekit.artifact import open_artifact
-    from edgekit.pipeline.quantize.plan import load_plan, reasons
+    from edgekit.pipeline.quantize.mixed import load_plan, reasons
     from edgekit.report.document import dumps
 
     found = load_plan(path, open_artifact(path.parent / "mlp.onnx"), "int8")
@@ -258,7 +258,7 @@ def tool(path: Path) -> None:
 
 def state(path: Path) -> None:
     """What edgekit keeps between runs; another program may have written into it."""
-    {"run": _journal, "trials": _trials, "floor": _floor, "record": _record, "training": _training}[path.stem](path)
+    {"run": _journal, "trials": _trials, "record": _record, "training": _training}[path.stem](path)
 
 
 def _journal(path: Path) -> None:
@@ -279,18 +279,6 @@ def _trials(path: Path) -> None:
         TrialStore(what, resume=True).close()
     finally:
         first.discard()
-
-
-def _floor(path: Path) -> None:
-    from edgekit.bench.noisefloor import Ledger
-
-    ledger = Ledger({"cpu": "x"})
-    ledger.path.parent.mkdir(parents=True)
-    ledger.path.write_bytes(path.read_bytes())
-    try:
-        Ledger({"cpu": "x"}).floor().document()
-    finally:
-        ledger.path.unlink()
 
 
 def _record(path: Path) -> None:

@@ -144,6 +144,21 @@ PLUG_INS = {
             "edgekit.devices.transport:Ending": "",
         },
     ),
+    "extras": PlugIn(
+        "Extra of bench",
+        "A `BenchExtra`: what `bench` measures beside its times. Its name is its option (with dashes where typed) "
+        "and its key in the entry of a cell. A `LoadScenario` in the table `scenarios` is a value of "
+        "`--scenario` under which queries come at given times. What runs where the model is has `@on_device`.",
+        {
+            "edgekit.extras.base:BenchExtra": "check_device check_runtime measure fields columns",
+            "edgekit.extras.base:Measurement": "check report",
+            "edgekit.extras.base:TimedCell": "worker",
+            "edgekit.extras.base:Sheet": "",
+            "edgekit.extras.base:LoadScenario": "key time",
+            "edgekit.devices.functions:on_device": "",
+            "edgekit.devices.schema:Reply": "",
+        },
+    ),
     "steps": PlugIn(
         "Step of recipes",
         "A `StepKind`: a dataclass of options and a function. Its name is the value of `do`.",
@@ -209,7 +224,9 @@ def _older(one: OptionField) -> tuple[str, ...]:
 def plugins_page() -> str:
     """What a plug-in of each table has to have, with an example."""
     groups = tomllib.loads((PLUGIN / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
-    assert {*PLUG_INS, "variants"} == {*TABLES}, "every table of the registry is a section, or named in one"
+    assert {*PLUG_INS, "variants", "scenarios"} == {*TABLES}, (
+        "every table of the registry is a section, or named in one"
+    )
     parts = [part for table, known in PLUG_INS.items() for part in _plug_in(table, known, groups[f"edgekit.{table}"])]
     return "\n".join([PLUGINS_HEAD, *parts])
 

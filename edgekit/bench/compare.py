@@ -1,13 +1,13 @@
 """A against B: ratio of typical times with its interval, and a verdict.
 
 Cells that were timed in interleaved rounds are compared round by round, so that a phase in which the machine is slow
-weighs on both and cancels. Results of two occasions are compared as they are, with the larger spread between occasions.
+weighs on both and cancels. Results of two sessions are compared as they are, with the larger spread between sessions.
 
 The interval has two terms, added in quadrature in the logarithm:
 
 - what varied between rounds and between the worker processes that the rounds are spread over
-  (:func:`edgekit.bench.replicas.replicated`), with what this machine is known for (:mod:`edgekit.bench.noisefloor`);
-- for results of two occasions, what differs between occasions even for one and the same file.
+  (:func:`edgekit.bench.replicas.replicated`), with what is expected of it (:mod:`edgekit.bench.variance`);
+- for results of two sessions, what differs between sessions even for one and the same file.
 
 Verdict: ``same`` when the whole interval lies within :data:`MARGIN` of 1, else ``faster`` or ``slower`` when the whole
 interval lies on one side of 1, else ``inconclusive``.
@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.bench.clock import Samples
-from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor
-from edgekit.bench.replicas import Estimate, between_occasions, replicated, turns
+from edgekit.bench.replicas import Estimate, between_sessions, replicated, turns
 from edgekit.bench.statistics import block_medians, pooled
+from edgekit.bench.variance import BUILT_IN, RunVariance
 from edgekit.errors import UnsupportedError
 from edgekit.results.bench import Entry
 from edgekit.results.compare import MARGIN, Comparison
@@ -40,7 +40,6 @@ def compare_paired(
     blocks_a: Sequence[Samples],
     blocks_b: Sequence[Samples],
     owners: tuple[Owners, Owners] | int = 1,
-    floor: NoiseFloor = BUILT_IN,
 ) -> Comparison:
     """Compares two cells of one interleaved run.
 
@@ -55,12 +54,10 @@ def compare_paired(
     if isinstance(owners, int):
         owners = _in_turn(blocks_a, owners), _in_turn(blocks_b, owners)
     pairs = list(zip(owners[0][:rounds], owners[1][:rounds], strict=True))
-    return _verdict(a, b, replicated(logs, pairs, floor, factor=float(np.sqrt(2))), "paired")
+    return _verdict(a, b, replicated(logs, pairs, factor=float(np.sqrt(2))), "paired")
 
 
-def compare_centres(
-    a: str, b: str, p50_a: NDArray[np.float64], p50_b: NDArray[np.float64], floor: NoiseFloor = BUILT_IN
-) -> Comparison:
+def compare_centres(a: str, b: str, p50_a: NDArray[np.float64], p50_b: NDArray[np.float64]) -> Comparison:
     """Compares two cells that tools timed by themselves: one p50 an invocation, in turns, NaN where none was given.
 
     Each invocation is a process of its own; what lies within one is not to be seen.
@@ -70,29 +67,29 @@ def compare_centres(
     if rounds < 2 or not np.isfinite(logs).all():
         reason = "the tool gives no median, or of too few runs; take a newer one, or more --seconds"
         return _inconclusive(a, b, "invocations", reason)
-    return _verdict(a, b, replicated(logs, range(rounds), floor, factor=float(np.sqrt(2))), "invocations")
+    return _verdict(a, b, replicated(logs, range(rounds), factor=float(np.sqrt(2))), "invocations")
 
 
-def compare_occasions(
+def compare_sessions(
     a: str,
     b: str,
     blocks_a: Sequence[Samples],
     blocks_b: Sequence[Samples],
     owners: tuple[Owners | int, Owners | int] = (1, 1),
-    floor: NoiseFloor = BUILT_IN,
+    variance: RunVariance = BUILT_IN,
 ) -> Comparison:
-    """Compares two cells of different runs; slow phases do not cancel, and occasions differ as well as processes."""
+    """Compares two cells of different runs; slow phases do not cancel, and sessions differ as well as processes."""
     lacking = _lacking(a, b, blocks_a, blocks_b, "occasions")
     if lacking is not None:
         return lacking
     found = []
     for blocks, owner in ((blocks_a, owners[0]), (blocks_b, owners[1])):
         labels = _in_turn(blocks, owner) if isinstance(owner, int) else owner
-        found.append(replicated(np.log(block_medians(blocks)), labels, floor))
+        found.append(replicated(np.log(block_medians(blocks)), labels, variance))
     first, second = found
-    occasions = float(np.sqrt(2)) * floor.occasion
-    error = float(np.sqrt(first.error**2 + second.error**2 + occasions**2))
-    half = float(np.sqrt(first.half**2 + second.half**2 + 2 * between_occasions(floor) ** 2))
+    sessions = float(np.sqrt(2)) * variance.session
+    error = float(np.sqrt(first.error**2 + second.error**2 + sessions**2))
+    half = float(np.sqrt(first.half**2 + second.half**2 + 2 * between_sessions(variance) ** 2))
     return _verdict(a, b, Estimate(first.centre - second.centre, error, half), "occasions")
 
 

@@ -39,7 +39,7 @@ def _point(result: CellResult, first: CellResult) -> CurvePoint:
     if result is first:
         return CurvePoint(threads=threads, p50_ms=p50)
     owners = (first.owners, result.owners) if first.owners and result.owners else 1
-    found = compare_paired("fewest", "these", first.blocks, result.blocks, owners, result.floor)
+    found = compare_paired("fewest", "these", first.blocks, result.blocks, owners)
     share = first.setting.threads / threads
     return CurvePoint(
         threads=threads,

@@ -6,20 +6,19 @@ Who: an execution provider of onnxruntime, XNNPACK, or the runtime's own kernels
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from edgekit.results.bench import DelegateShare, Delegation, DelegationReport
-from edgekit.results.measures import Profile
 
 
-def ledger(nodes: Delegation, profile: Profile | None = None) -> DelegationReport:
+def ledger(nodes: Delegation, times: Mapping[str, float] | None = None) -> DelegationReport:
     """``nodes`` with one row for each who in ``shares``.
 
-    ``share_time`` is the part of the time by ``profile``, None without one.
+    ``times``: the share of the time of each, where that was measured.
     """
     counts = Counter(operator.by for operator in nodes.left)
     if nodes.delegated:
         counts[str(nodes.by)] += nodes.delegated
-    times = {row.by: row.share for row in profile.by} if profile is not None else {}
     shares = tuple(
         DelegateShare(by, count, count / (nodes.nodes or 1), times.get(by, 0.0) if times else None)
         for by, count in counts.most_common()

@@ -15,7 +15,7 @@ import numpy as np
 
 from edgekit.bench.clock import now_ns
 from edgekit.errors import DeviceError
-from edgekit.results.bench import Thermometer
+from edgekit.results.bench import ReferenceFigures
 
 log = logging.getLogger("edgekit")
 
@@ -87,9 +87,9 @@ class ReferenceReadings:
     def slow(self, reading: int) -> bool:
         return reading > (1 + LIMIT) * self.quiet_ns
 
-    def figures(self) -> Thermometer:
+    def figures(self) -> ReferenceFigures:
         """How often it read slow, what was waited and repeated for that."""
-        return Thermometer(
+        return ReferenceFigures(
             readings=len(self.readings),
             quiet_ms=self.quiet_ns / 1e6 if self.readings else None,
             slow=sum(self.slow(reading) for reading in self.readings),

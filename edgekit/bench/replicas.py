@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor
+from edgekit.bench.variance import BUILT_IN, RunVariance
 
 _T975 = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
@@ -31,17 +31,17 @@ def turns(rounds: int, replicas: int) -> list[int]:
 
 
 def replicated(
-    values: NDArray[np.float64], owners: Sequence[Hashable], floor: NoiseFloor = BUILT_IN, factor: float = 1.0
+    values: NDArray[np.float64], owners: Sequence[Hashable], variance: RunVariance = BUILT_IN, factor: float = 1.0
 ) -> Estimate:
     """Mean over worker processes, with its interval. ``values``: one a round, on a logarithmic scale.
 
     Each worker (``owners``: one label a round) stands for itself by the trimmed mean of its rounds; the interval is
     Student's t over workers with a moderated variance (Smyth 2004, 10.2202/1544-6115.1027): what was seen between the
-    workers, drawn towards what is expected, the floor's spread squared plus the variance within them, with the floor's
-    weight. ``factor``: how much wider than the floor the spread of ``values`` is (the square root of 2 for a ratio).
-    With one worker there is nothing to see between processes: the interval within it is widened by the floor.
+    workers, drawn towards what is expected, the spread of ``variance`` squared plus the variance within them, with its
+    weight. ``factor``: how much wider than that the spread of ``values`` is (the square root of 2 for a ratio). With
+    one worker there is nothing to see between processes: the interval within it is widened by what is expected.
     """
-    spread = factor * floor.process
+    spread = factor * variance.process
     names = list(dict.fromkeys(owners))
     groups = [values[[owner == name for owner in owners]] for name in names]
     if len(groups) < 2:
@@ -52,16 +52,16 @@ def replicated(
     means = np.array([trimmed_mean(group)[0] for group in groups])
     alike = [group.var(ddof=1) / group.size for group in groups if group.size > 1]
     within = float(np.mean(alike)) if alike else 0.0
-    degrees = floor.weight + len(groups) - 1
+    degrees = variance.weight + len(groups) - 1
     seen = float(means.var(ddof=1))
-    variance = (floor.weight * (spread**2 + within) + (len(groups) - 1) * seen) / degrees
-    error = float(np.sqrt(variance / len(groups)))
+    moderated = (variance.weight * (spread**2 + within) + (len(groups) - 1) * seen) / degrees
+    error = float(np.sqrt(moderated / len(groups)))
     return Estimate(float(means.mean()), error, t975(degrees) * error)
 
 
-def between_occasions(floor: NoiseFloor) -> float:
-    """Half the width of the 95% interval for what one occasion differs by, as a share."""
-    return t975(floor.occasion_weight) * floor.occasion
+def between_sessions(variance: RunVariance) -> float:
+    """Half the width of the 95% interval for what one session differs by, as a share."""
+    return t975(variance.session_weight) * variance.session
 
 
 def trimmed_mean(values: NDArray[np.float64], share: float = 0.2) -> tuple[float, float]:

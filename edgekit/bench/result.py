@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,15 @@ import numpy as np
 from edgekit.bench.clock import Samples
 from edgekit.bench.compare import compare_paired
 from edgekit.bench.ledger import ledger
-from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor
 from edgekit.bench.replicas import turns
 from edgekit.bench.statistics import latency_figures, missing_runs, noise, pooled
+from edgekit.bench.variance import BUILT_IN
 from edgekit.errors import EdgekitError, InputError
 from edgekit.results.base import to_json
 from edgekit.results.bench import ColdStart, Delegation, Entry, LatencyFigures, Need, Noise, Replayed, Warmup
 from edgekit.results.compare import Comparison
 from edgekit.results.compressed import Device
-from edgekit.results.measures import Failure, Profile
+from edgekit.results.measures import Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +46,14 @@ class CellResult:
         blocks: int64 nanoseconds, one array a round, in order.
         owners: for each block, the worker process that took it.
         disturbed: for each block, whether the machine was disturbed then and it could not be taken again.
-        floor: what is known of this machine; it is in every interval.
         load_ns, first_ns: loading the file in its worker; the first inference after that.
         delegation: as the runtime tells it, None where it does not.
         peak_memory_bytes, load_memory_bytes: resident memory of the worker at its highest, over the whole run and until
             the file was loaded, interpreter and libraries included.
         arena_bytes: what the runtime set aside for activations, None where it does not tell.
         selftest: the replay of the card's vectors, None when the card has none.
-        extras: what was measured in passes of their own, by field of :class:`~edgekit.results.bench.Entry`.
+        fields: what else is known of it, by field of :class:`~edgekit.results.bench.Entry`.
+        extras: what was measured in passes of their own, by the name of the extra.
     """
 
     setting: Setting
@@ -66,12 +67,12 @@ class CellResult:
     runtime_version: str | None = None
     delegation: Delegation | None = None
     selftest: Replayed | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
     extras: Mapping[str, Any] = field(default_factory=dict)
     error: EdgekitError | None = None
     seed: int = 0
     owners: tuple[Hashable, ...] = ()
     disturbed: tuple[bool, ...] = ()
-    floor: NoiseFloor = BUILT_IN
 
     @property
     def samples_ns(self) -> Samples:
@@ -89,13 +90,12 @@ class CellResult:
 
     def compared_with(self, first: CellResult, names: tuple[str, str]) -> Comparison:
         """This cell relative to ``first``, which was timed in the same rounds; ``names``: of the two."""
-        return compare_paired(*names, self.blocks, first.blocks, (self.owners, first.owners), self.floor)
+        return compare_paired(*names, self.blocks, first.blocks, (self.owners, first.owners))
 
     def entry(self) -> Entry:
         """The entry of ``results`` of ``bench``, with the sizes of the blocks so that it can be compared again."""
-        samples, profile = self.samples_ns, self.extras.get("profile")
-        shares = profile if isinstance(profile, Profile) else None
-        setting = {one.name: getattr(self.setting, one.name) for one in fields(self.setting)}
+        samples = self.samples_ns
+        setting = {one.name: getattr(self.setting, one.name) for one in dataclasses.fields(self.setting)}
         entry = Entry(
             **setting,
             runtime_version=self.runtime_version,
@@ -108,7 +108,7 @@ class CellResult:
             arena_bytes=self.arena_bytes,
             throughput_per_s=self.throughput() if self.timed else None,
             noise=self.noise,
-            delegation=None if self.delegation is None else ledger(self.delegation, shares),
+            delegation=None if self.delegation is None else ledger(self.delegation),
             selftest=self.selftest,
             warmup=Warmup(int(self.warmup_ns.size), _total_ms(self.warmup_ns)),
             workers=len(set(self.owners)) or 1,
@@ -118,7 +118,7 @@ class CellResult:
             samples_ns=tuple(samples.tolist()),
             error=None if self.error is None else Failure(type(self.error).__name__, str(self.error)),
         )
-        return replace(entry, **self.extras)
+        return replace(entry, **self.fields, extras=self.extras)
 
     def document(self) -> dict[str, Any]:
         """:meth:`entry` as it stands in the document."""
@@ -131,8 +131,8 @@ class CellResult:
 
     def latency(self) -> LatencyFigures:
         """Milliseconds; ValueError where nothing was timed."""
-        floor = self.floor.when(noise(self.blocks, self.disturbed).verdict == "noisy")
-        return latency_figures(self.blocks, seed=self.seed, owners=self.owners, floor=floor)
+        variance = BUILT_IN.when(noise(self.blocks, self.disturbed).verdict == "noisy")
+        return latency_figures(self.blocks, seed=self.seed, owners=self.owners, variance=variance)
 
     def _needs(self, samples: Samples) -> dict[str, Need]:
         """For each percentile that is None: samples it needs in all, and about how many seconds a cell that takes."""

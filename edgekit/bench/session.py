@@ -30,7 +30,7 @@ from edgekit.bench.schedule import (
     spare_ns,
 )
 from edgekit.errors import EdgekitError
-from edgekit.results.bench import Nothing, Thermometer
+from edgekit.results.bench import Nothing, ReferenceFigures
 
 log = logging.getLogger("edgekit")
 
@@ -89,7 +89,7 @@ class Session:
     taken: tuple[Taken, ...]
     plan: BlockPlan
     order: tuple[tuple[int, ...], ...]
-    reference: Thermometer | Nothing = field(default_factory=Nothing)
+    reference: ReferenceFigures | Nothing = field(default_factory=Nothing)
     kept: int = 0
     parent_share: float = 0.0
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.bench.clock import Samples
-from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor
-from edgekit.bench.replicas import between_occasions, replicated
+from edgekit.bench.replicas import between_sessions, replicated
+from edgekit.bench.variance import BUILT_IN, RunVariance
 from edgekit.results.bench import LatencyFigures, Noise
 from edgekit.types import SUPPORTED_SAMPLES, Latency
 
@@ -38,7 +38,7 @@ def percentile_key(percent: float) -> str:
 
 
 def latency_figures(
-    blocks: Sequence[Samples], *, seed: int = 0, owners: Sequence[Hashable] = (), floor: NoiseFloor = BUILT_IN
+    blocks: Sequence[Samples], *, seed: int = 0, owners: Sequence[Hashable] = (), variance: RunVariance = BUILT_IN
 ) -> LatencyFigures:
     """``latency_ms``: percentiles (None where the count does not support them), mean, min, max, std,
     and two 95% intervals of the p50: ``ci95_p50``, where it lies the next time (:func:`interval_p50_ms`), and within
@@ -62,7 +62,7 @@ def latency_figures(
         min=int(samples.min()) / 1e6,
         max=int(samples.max()) / 1e6,
         std=float(samples.std()) / 1e6,
-        ci95_p50=interval_p50_ms(blocks, owners=owners, floor=floor) if supported else None,
+        ci95_p50=interval_p50_ms(blocks, owners=owners, variance=variance) if supported else None,
         ci95_p50_run=interval_of_run_ms(blocks, seed=seed, owners=owners) if supported else None,
     )
 
@@ -73,24 +73,24 @@ def missing_runs(count: int) -> dict[str, int]:
 
 
 def interval_p50_ms(
-    blocks: Sequence[Samples], *, owners: Sequence[Hashable] = (), floor: NoiseFloor = BUILT_IN
+    blocks: Sequence[Samples], *, owners: Sequence[Hashable] = (), variance: RunVariance = BUILT_IN
 ) -> tuple[float, float]:
     """95% interval of the p50 in milliseconds: where the p50 of this file on this machine lies the next time.
 
-    A prediction interval, since it is held against another figure of its kind: both occasions have the spread, so it
+    A prediction interval, since it is held against another figure of its kind: both sessions have the spread, so it
     stands in it twice (Hahn and Meeker, Statistical Intervals, 4.6). Three parts, added in quadrature:
 
-    - the medians that 95% of the blocks lie between, which for a few blocks is all of them: the next occasion may spend
+    - the medians that 95% of the blocks lie between, which for a few blocks is all of them: the next session may spend
       its time in any state of the machine that this one saw, and a core whose neighbour comes and goes has two speeds;
     - what differs between processes: :func:`edgekit.bench.replicas.replicated`;
-    - what differs between occasions: the floor's spread, Student's t with its weight.
+    - what differs between sessions: the spread expected, Student's t with its weight.
     """
     labels = [owner for block, owner in zip(blocks, owners or [0] * len(blocks), strict=True) if block.size]
     full = [block for block in blocks if block.size]
     medians = block_medians(full)
     centre = float(np.median(pooled(full)))
-    between = replicated(np.log(medians), labels, floor).half if len(set(labels)) > 1 else 1.96 * floor.process
-    beyond = math.sqrt(2) * math.hypot(between, between_occasions(floor))
+    between = replicated(np.log(medians), labels, variance).half if len(set(labels)) > 1 else 1.96 * variance.process
+    beyond = math.sqrt(2) * math.hypot(between, between_sessions(variance))
     low, high = np.quantile(medians, [0.025, 0.975], method="weibull")
     below = math.hypot(math.log(centre / min(low, centre)), beyond)
     above = math.hypot(math.log(max(high, centre) / centre), beyond)
@@ -104,7 +104,7 @@ def interval_of_run_ms(
 
     Whole blocks are drawn with replacement, since samples within a block share the machine's state, of workers that are
     drawn with replacement (Davison and Hinkley, Bootstrap Methods, 3.8). Each block stands for itself by 64 evenly
-    spaced order statistics, so that the cost does not grow with the run. It knows nothing of other occasions.
+    spaced order statistics, so that the cost does not grow with the run. It knows nothing of other sessions.
     """
     labels = [owner for block, owner in zip(blocks, owners or [0] * len(blocks), strict=True) if block.size]
     full = [block for block in blocks if block.size]

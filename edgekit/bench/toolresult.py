@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.bench.compare import compare_centres
-from edgekit.bench.replicas import between_occasions, replicated
+from edgekit.bench.replicas import between_sessions, replicated
 from edgekit.bench.result import CellResult
 from edgekit.bench.statistics import REPORTED, percentile_key
+from edgekit.bench.variance import BUILT_IN
 from edgekit.results.bench import ColdStart, Entry, LatencyFigures, Need
 from edgekit.results.compare import Comparison
 from edgekit.results.measures import Tool, ToolRun
@@ -43,7 +44,7 @@ class ToolResult(CellResult):
     def compared_with(self, first: CellResult, names: tuple[str, str]) -> Comparison:
         if not isinstance(first, ToolResult):
             raise TypeError("what a tool timed is compared with what a tool timed")
-        return compare_centres(*names, self._medians(), first._medians(), self.floor)
+        return compare_centres(*names, self._medians(), first._medians())
 
     def entry(self) -> Entry:
         name, file, digest = self.tool
@@ -105,8 +106,8 @@ class ToolResult(CellResult):
         Invocations are processes; what lies within one is not to be seen.
         """
         logs = np.log(self._medians())
-        found = replicated(logs, range(logs.size), self.floor)
-        half = float(np.sqrt(2) * np.hypot(found.half, between_occasions(self.floor)))
+        found = replicated(logs, range(logs.size))
+        half = float(np.sqrt(2) * np.hypot(found.half, between_sessions(BUILT_IN)))
         if not np.isfinite(half):
             return None
         return float(np.exp(found.centre - half)), float(np.exp(found.centre + half))

@@ -53,7 +53,7 @@ def _harmless(found: np.dtype[np.generic], wanted: str) -> bool:
     return found.kind == np.dtype(wanted).kind or {found.kind, np.dtype(wanted).kind} <= {"i", "u"}
 
 
-def _without_contract(spec: TensorSpec, dataset: Dataset) -> InputSpec:
+def _without_spec(spec: TensorSpec, dataset: Dataset) -> InputSpec:
     """How samples become an input that the file says nothing about: values are fed as they are.
 
     Raises:
@@ -86,7 +86,7 @@ def _bind(dataset: Dataset, signature: Signature, contract: Mapping[str, InputSp
                 "give arrays that are ready for it, as npz:FILE"
             )
         elif rule is None:
-            rule = _without_contract(spec, dataset)
+            rule = _without_spec(spec, dataset)
         elif rule.kind not in ("array", dataset.kind):
             raise DataError(
                 f"{dataset.label} holds {dataset.kind} samples, the model's input {spec.name!r} takes {rule.kind}"

@@ -13,7 +13,7 @@ from types import CodeType
 
 from edgekit.leftovers import process_folder
 
-FLOOR = ("graph", "results", "runtime", "data", "bench", "devices")
+FLOOR = ("graph", "results", "runtime", "data", "bench", "devices", "extras")
 """Rooms that a worker without edgekit is given, beside the ground: the modules that lie in the package itself."""
 HOST = ("adapter.py", "recipe.py", *(f"graph/{name}.py" for name in ("onnx", "onnx_editor", "tflite", "tflite_editor")))
 """Modules of the ground that belong to the host floor."""

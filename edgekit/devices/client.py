@@ -18,6 +18,7 @@ from edgekit.artifact import onnx_parts, sha256_file
 from edgekit.bench.clock import TimedBlock, WarmupRule
 from edgekit.devices.channel import Channel
 from edgekit.devices.classify_exit import classify_exit
+from edgekit.devices.functions import COMMAND, DeviceFunction
 from edgekit.devices.progress import sending
 from edgekit.devices.protocol import Message, decode, encode
 from edgekit.devices.schema import ENVELOPE, REPLIES, Reply, check_outputs, check_signature, output_bytes
@@ -162,7 +163,7 @@ class WorkerClient(Closing):
     @property
     def alive(self) -> bool:
         """Whether it can still be asked: it was not closed, and nothing ended it."""
-        return self._ended is None
+        return self._ended is None and self._channel.status is None
 
     @property
     def shares_files(self) -> bool:
@@ -286,12 +287,13 @@ class WorkerClient(Closing):
         """Nanoseconds of the fixed reference work on the device; see :mod:`edgekit.bench.reference_workload`."""
         return int(self._ask("reference").header["ns"])
 
-    def measure(self, name: str, feed: Feed | None = None, *, timeout_s: float, **values: Any) -> Message:
-        """A measure of :mod:`edgekit.devices.measures` on the loaded model: its value in the header, and arrays.
+    def measure(self, what: DeviceFunction, feed: Feed | None = None, *, timeout_s: float, **values: Any) -> Message:
+        """Runs ``what`` where the model is, on ``feed`` and ``values``: its value in the header, and arrays.
 
-        ``timeout_s``: what the measure itself may take; the time to answer comes on top.
+        ``timeout_s``: what the function itself may take; the time to answer comes on top.
         """
-        return self._ask(name, feed, timeout_s=self._timeout_s + timeout_s, **values)
+        how: dict[str, Any] = {"timeout_s": self._timeout_s + timeout_s, "reply": what.reply, "name": what.name}
+        return self._ask(COMMAND, feed, function=what.place, **how, **values)
 
     def environment(self) -> dict[str, Any]:
         """:func:`edgekit.bench.environment.environment` of the worker."""
@@ -330,6 +332,7 @@ class WorkerClient(Closing):
         timeout_s: float | None = None,
         reply: Reply | None = None,
         array_bytes: int | None = None,
+        name: str = "",
         **values: Any,
     ) -> Callable[[], Message]:
         """Sends one command; the function that waits for its answer, whose header is the command's value.
@@ -340,12 +343,13 @@ class WorkerClient(Closing):
             timeout_s: longest wait for the answer, from when it is waited for; None: that of the client.
             reply: what may answer, in place of the table's.
             array_bytes: what the arrays may take, whatever they are: the caller looks at them.
+            name: what messages call it.
         """
         if self._ended is not None:
             raise self._ended
         self._count += 1
         wanted = reply or REPLIES.get(command, Reply())
-        asked = _Asked(self._count, command, wanted, timeout_s or self._timeout_s, array_bytes)
+        asked = _Asked(self._count, name or command, wanted, timeout_s or self._timeout_s, array_bytes)
         self._channel.send(encode(Message({"id": asked.number, "command": command, **values}, arrays or {})))
         self._unanswered.append(asked)
         return lambda: self._answer_to(asked)

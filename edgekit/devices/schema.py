@@ -13,12 +13,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from edgekit.bench.stages import STAGES
 from edgekit.devices.lease import LONGEST_S
 from edgekit.devices.protocol import VERSION
 from edgekit.devices.rules import MOST, SHOWN, Rule, either, flag, maybe, number, record, rows, table, text, whole
 from edgekit.errors import (
-    DataError,
     DeviceError,
     EdgekitError,
     FeedError,
@@ -196,14 +194,12 @@ ALWAYS: Final[tuple[type[EdgekitError], ...]] = (
     TransferError,
     ProtocolError,
 )
-_OF_A_FEED: Final = (FeedError, UnsupportedError)
+OF_A_FEED: Final = (FeedError, UnsupportedError)
+"""What running a model on a feed may raise besides."""
 _LONG = text(LONG)
 _PLACE: Final = text(4096, pattern=r"/(?s:.*)[^/]")
-_BYTES: Final = whole(0, 1 << 50)
+BYTES: Final = whole(0, 1 << 50)
 _NS: Final = whole(0, 1 << 56)
-_POSITIVE: Final = number(1e-30, 1e30)
-_SHARE: Final = number(0, 1)
-_MS: Final = number(0, 1e12)
 _UNKNOWN: Final = text(100)
 """What a device cannot see is a word."""
 _HOLDER: Final = record(owner=text(200), held_s=number(-1e10, 1e10), left_s=number(-1e10, LONGEST_S))
@@ -215,7 +211,6 @@ _TENSOR: Final = record(
 _DELEGATION: Final = record(
     nodes=whole(), delegated=whole(), by=_LONG, left=rows(record(name=_LONG, type=_LONG, by=_LONG))
 )
-_TIMED: Final = {"calls": number(0), "ms": _MS, "share": _SHARE}
 _HELLO: Final = record(
     edgekit=text(100),
     python=text(100),
@@ -229,51 +224,19 @@ _ENVIRONMENT: Final = record(
     cpu_id=text(),
     isa=rows(text(100), 1000),
     cores=either(whole(1, 1 << 20), _UNKNOWN),
-    memory_bytes=either(_BYTES, _UNKNOWN),
+    memory_bytes=either(BYTES, _UNKNOWN),
     machine=text(100),
     os=text(),
     python=text(100),
     implementation=text(100),
     versions=table(text(100)),
     affinity=either(rows(whole(0, 1 << 20), 1 << 16), _UNKNOWN),
-    cgroup=record(cpus=either(number(0, 1e6), _UNKNOWN), memory_bytes=either(_BYTES, _UNKNOWN)),
+    cgroup=record(cpus=either(number(0, 1e6), _UNKNOWN), memory_bytes=either(BYTES, _UNKNOWN)),
     governor=text(100),
     frequency_mhz=either(number(0, 1e6), _UNKNOWN),
     temperature_c=either(number(-300, 1e4), _UNKNOWN),
     load=either(rows(number(0, 1e6), 10), _UNKNOWN),
     busy=either(whole(0, 1 << 31), _UNKNOWN),
-)
-_PROFILE: Final = record(
-    {"bare_ms": _MS, "reason": text()},
-    tool=text(),
-    runs=whole(1),
-    run_ms=_MS,
-    total_ms=_MS,
-    unattributed_ms=_MS,
-    resolution_us=_MS,
-    types=rows(record(type=_LONG, nodes=whole(), **_TIMED)),
-    layers=rows(record(layer=maybe(_LONG), nodes=whole(), **_TIMED)),
-    by=rows(record(by=_LONG, nodes=whole(), **_TIMED)),
-    nodes=rows(record(name=_LONG, type=_LONG, by=_LONG, layer=maybe(_LONG), **_TIMED)),
-)
-_METER: Final = record(
-    name=text(),
-    source=text(),
-    joules=number(),
-    watts=number(),
-    joules_per_run=number(),
-    idle_watts=number(),
-    joules_per_run_beyond_idle=number(),
-)
-_ENERGY: Final = either(
-    record(absent=text()), record(runs=whole(1), seconds=_POSITIVE, meters=rows(_METER), refused=rows(text()))
-)
-_WORK: Final = record(
-    macs=whole(),
-    narrow_macs=whole(),
-    bytes=whole(1),
-    types=rows(record(type=_LONG, macs=whole())),
-    uncounted=rows(record(type=_LONG, calls=whole())),
 )
 
 
@@ -300,7 +263,7 @@ REPLIES: Final[Mapping[str, Reply]] = {
     "find": Reply(record(path=maybe(_PLACE))),
     "put": Reply(record(path=maybe(_PLACE))),
     "together": Reply(record(path=_PLACE)),
-    "storage": Reply(record(folder=text(), free_bytes=_BYTES, kept_bytes=_BYTES)),
+    "storage": Reply(record(folder=text(), free_bytes=BYTES, kept_bytes=BYTES)),
     "lease": Reply(record(holder=maybe(_HOLDER))),
     "lease_is_mine": Reply(record(mine=flag)),
     "holder": Reply(record(holder=maybe(_HOLDER))),
@@ -311,45 +274,21 @@ REPLIES: Final[Mapping[str, Reply]] = {
             runtime=text(100),
             runtime_version=text(100),
             delegation=maybe(_DELEGATION),
-            peak_memory_bytes=maybe(_BYTES),
+            peak_memory_bytes=maybe(BYTES),
             resident=flag,
             chip=maybe(text(200)),
         ),
         raises=(ModelError, UnsupportedError, LimitError),
     ),
-    "run": Reply(raises=_OF_A_FEED),
+    "run": Reply(raises=OF_A_FEED),
     "time_block": Reply(
         record(suspended_ns=_NS, discarded=whole()),
         times=("samples_ns", "warmup_ns"),
         least_ns=1,
-        raises=_OF_A_FEED,
+        raises=OF_A_FEED,
     ),
     "environment": Reply(_ENVIRONMENT),
-    "memory": Reply(record(peak_memory_bytes=maybe(_BYTES))),
+    "memory": Reply(record(peak_memory_bytes=maybe(BYTES))),
     "reference": Reply(record(ns=whole(1, 1 << 56))),
-    "profile": Reply(_PROFILE, raises=_OF_A_FEED),
-    "serve": Reply(
-        record(given_up=whole(), longest_line=whole(), wall_ns=whole(1, 1 << 56)),
-        times=("latency_ns", "service_ns"),
-        least_ns=1,
-        fewest=0,
-        most=1 << 24,
-        raises=_OF_A_FEED,
-    ),
-    "stages": Reply(times=STAGES, raises=(DataError, LimitError, *_OF_A_FEED)),
-    "transfer": Reply(record(bytes_in=_BYTES, bytes_out=_BYTES), times=(*STAGES[1:4], "device"), raises=_OF_A_FEED),
-    "instructions": Reply(raises=_OF_A_FEED),
-    "weights": Reply(record(weights=whole(), denormal=whole()), raises=(ModelError,)),
-    "reset_cost": Reply(times=("samples_ns",), raises=_OF_A_FEED),
-    "footprint": Reply(
-        record({"peak_bytes": _BYTES, "resident_bytes": _BYTES, "data_bytes": _BYTES}, arena_bytes=maybe(_BYTES)),
-        raises=_OF_A_FEED,
-    ),
-    "optimize": Reply(raises=(UnsupportedError,)),
-    "work": Reply(_WORK, raises=_OF_A_FEED),
-    "energy": Reply(_ENERGY, raises=_OF_A_FEED),
-    "drop_cache": Reply(record(before=maybe(_SHARE), after=maybe(_SHARE))),
-    "peaks": Reply(record(flops_per_s=_POSITIVE, bytes_per_s=_POSITIVE, memory_bytes_per_s=_POSITIVE)),
-    "flush_denormals": Reply(raises=(UnsupportedError,)),
 }
 """Command -> what answers it; every other one is answered by an object, of which nothing is used."""

@@ -20,13 +20,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from edgekit.bench.memory import process_memory
+from edgekit.devices.functions import COMMAND, Value, find
 from edgekit.devices.identity import machine_id
 from edgekit.devices.lease import Lease, holder
-from edgekit.devices.measures import MEASURES, TOOLS, Measure, Value
 from edgekit.devices.protocol import VERSION, Message, decode, encode
 from edgekit.devices.store import Store
 from edgekit.errors import DeviceError, EdgekitError, WorkerMemoryError
@@ -70,8 +69,7 @@ class Worker:
             "environment": self.environment,
             "memory": lambda message: {"peak_memory_bytes": peak_memory_bytes()},
             "reference": self.reference,
-            **{name: partial(self._measured, measure) for name, measure in MEASURES.items()},
-            **TOOLS,
+            COMMAND: self.call,
         }
 
     def answer(self, message: Message) -> list[memoryview]:
@@ -193,8 +191,9 @@ class Worker:
             self._store = Store()
         return self._store
 
-    def _measured(self, measure: Measure, message: Message) -> Value:
-        return measure(self._loaded(), message)
+    def call(self, message: Message) -> Value:
+        """What another module brings; see :mod:`edgekit.devices.functions`."""
+        return find(str(message.header["function"]))(self._loaded, message)
 
     def _loaded(self) -> Runner:
         if self._runner is None:

@@ -20,11 +20,12 @@ import numbers
 import os
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, make_dataclass
 from difflib import get_close_matches
 from typing import Any, Literal, ParamSpec, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from edgekit.errors import UsageError
+from edgekit.registry import TABLES, lookup, names
 
 P = ParamSpec("P")
 AnyOptions = TypeVar("AnyOptions", bound="Options")
@@ -250,6 +251,29 @@ def _option_fields(kind: Any) -> tuple[OptionField, ...]:
     hints = get_type_hints(kind)
     found = [_option_field(one, hints[one.name]) for one in fields(kind) if _KEY in one.metadata]
     return tuple(sorted(found, key=lambda one: not one.option.takes))
+
+
+def with_plugins(table: str) -> Callable[[type[AnyOptions]], type[AnyOptions]]:
+    """Adds to a verb's options those of what other packages bring to a table of the registry: the fields of the
+    dataclass in ``options`` of each entry that has one."""
+
+    def decorate(kind: type[AnyOptions]) -> type[AnyOptions]:
+        brought = [getattr(lookup(table, name), "options", None) for name in names(table) if name not in TABLES[table]]
+        own = [
+            (one.name, get_type_hints(options)[one.name], field(default=one.default, metadata=one.metadata))
+            for options in brought
+            if options is not None
+            for one in fields(options)
+            if _KEY in one.metadata
+        ]
+        if not own:
+            return kind
+        facts = {"__module__": kind.__module__, "__doc__": kind.__doc__}
+        how = {"frozen": True, "slots": True, "kw_only": True}
+        made: Any = make_dataclass(kind.__name__, own, bases=(kind,), namespace=facts, **how)
+        return cast(type[AnyOptions], made)
+
+    return decorate
 
 
 def flag_of(kind: type[Options], name: str) -> str:

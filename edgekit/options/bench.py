@@ -7,17 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgekit.options.base import Options, changed, option, option_fields
+from edgekit.options.base import Options, changed, option, option_fields, with_plugins
 from edgekit.options.shared import FAIL_SLOWER, INPUT, ON, RUNTIME, SEED, SHAPE
+from edgekit.registry import names
 
 NOT_TIMED = frozenset({"fail_slower", "journal", "resume", "plot", "csv", "markdown", "progress"})
 """What changes nothing of what is timed."""
-SCENARIOS = ("single-stream", "multi-stream", "offline", "server", "fixed-rate")
+SCENARIOS = ("single-stream", "multi-stream", "offline", *names("scenarios"))
 
 
+@with_plugins("extras")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchOptions(Options):
-    """The options of ``bench``."""
+    """The options of ``bench``. Extras of other packages (:mod:`edgekit.extras`) add theirs."""
 
     models: str | Path | Sequence[str | Path] = field(
         default=(),

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -107,6 +108,17 @@ class CheckpointLog:
                 self.path.unlink()
         with suppress(OSError):  # its last line could not be written either
             self._file.close()
+
+
+def state_folder() -> Path:
+    """``$XDG_STATE_HOME/edgekit``, else ``~/.local/state/edgekit``, for a user without a home the temporary folder."""
+    base = os.environ.get("XDG_STATE_HOME")
+    if base and os.path.isabs(base):
+        return Path(base) / "edgekit"
+    try:
+        return Path.home() / ".local" / "state" / "edgekit"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"edgekit-{os.getuid()}"
 
 
 def digest_of(what: Mapping[str, Any]) -> str:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgekit.bench.compare import check_comparable, compare_occasions
-from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor, floor_of, wider
+from edgekit.bench.compare import check_comparable, compare_sessions
 from edgekit.bench.result import blocks_of, owners_of
+from edgekit.bench.variance import BUILT_IN, RunVariance, variance_of, wider
 from edgekit.documents import parse_json, typed
 from edgekit.errors import InputError
 from edgekit.inputs import read_regular
@@ -34,9 +34,9 @@ def compare(options: CompareOptions) -> CompareResult:
         UnsupportedError: different evidence class or CPU.
     """
     first, second = read_record(options.a), read_record(options.b)
-    floor = wider(floor_of(first), floor_of(second))
+    variance = wider(variance_of(first), variance_of(second))
     names = str(options.a), str(options.b)
-    return compare_entries(first.results, second.results, names, options.fail_slower, floor)
+    return compare_entries(first.results, second.results, names, options.fail_slower, variance)
 
 
 def compare_entries(
@@ -44,11 +44,11 @@ def compare_entries(
     entries_b: Sequence[Entry],
     names: tuple[str, str],
     fail_slower: float | None,
-    floor: NoiseFloor = BUILT_IN,
+    variance: RunVariance = BUILT_IN,
 ) -> CompareResult:
     """Like :func:`compare`, of entries of ``results``; ``names`` says in messages where they come from.
 
-    ``floor``: what is known of the machine, the wider of what the two results were made with.
+    ``variance``: the wider of what the two results were made with.
     """
     pairs, unmatched = match(entries_a, entries_b)
     if not pairs:
@@ -61,7 +61,8 @@ def compare_entries(
         check_comparable(first, second)
         blocks = blocks_of(first, names[0]), blocks_of(second, names[1])
         owners = owners_of(first, len(blocks[0])), owners_of(second, len(blocks[1]))
-        found = compare_occasions(first.model, second.model, *blocks, owners, floor.when(first.noisy or second.noisy))
+        expected = variance.when(first.noisy or second.noisy)
+        found = compare_sessions(first.model, second.model, *blocks, owners, expected)
         runtimes = (first.runtime, second.runtime)
         comparisons.append(replace(found, device=first.device.name, threads=first.threads, runtimes=runtimes))
     return CompareResult(comparisons=tuple(comparisons), unmatched=tuple(unmatched), fail_slower=fail_slower)

@@ -12,7 +12,7 @@ from typing import Any
 from edgekit.errors import ModelError
 from edgekit.graph import ops
 from edgekit.graph.macs import Tensor, share
-from edgekit.graph.onnx import OnnxGraph, check_graph, load_onnx, numeric_attributes
+from edgekit.graph.onnx import OnnxGraph, check_graph, load_onnx, numeric_attributes, with_shapes
 from edgekit.graph.ops import Family, Kernel, Trait
 from edgekit.reading import reading
 from edgekit.results.compressed import CoverageReport, LeftFloat
@@ -262,7 +262,7 @@ def _onnx_shapes(model: Any) -> dict[str, tuple[int, ...]]:
         elif node.op_type in ("MatMulNBits", "GatherBlockQuantized"):
             _plain(copy.graph, node)
     with reading("the ONNX graph", ModelError, "one with shapes", onnx.shape_inference.InferenceError):
-        graph = onnx.shape_inference.infer_shapes(copy).graph
+        graph = with_shapes(copy)
     found = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
         kind = value.type.tensor_type

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgekit.bench.roofline.tflite import loop_rounds
-from edgekit.flatbuffer_reader import graphs
+from edgekit.flatbuffer_reader import graphs, loop_rounds
 from edgekit.graph import ops
 from edgekit.graph.macs import Tensor, share
 from edgekit.graph.ops import Family, Kernel

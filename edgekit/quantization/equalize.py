@@ -9,18 +9,17 @@ at all, follows from the rounding noise to be expected of the layers behind.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from edgekit.artifact import write_card
-from edgekit.errors import GateError, UsageError
-from edgekit.passes import Model, Pass, PassContext, signature_of
-from edgekit.quantization.calibrate.observe import file_tensors
+from edgekit.errors import GateError
+from edgekit.quantization.calibrate.histogram import Channels
 from edgekit.quantization.linear_graph import LinearGraph, OperatorKind, ScalingGroup
-from edgekit.quantization.linear_graphs import linear_graph
-from edgekit.types import Array, Artifact, Feed, PassResult, Step
+from edgekit.types import Array, Artifact, Feed
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 """SmoothQuant's alpha: 1 makes the peaks of all channels equal."""
@@ -33,41 +32,45 @@ itself at most; 2e-7 to 9e-7 were seen."""
 
 
 @dataclass(frozen=True)
-class Equalize(Pass):
-    """Scales channels of an ONNX or TFLite file whose activations are to be rounded to 8 bits, one scale a tensor.
-
-    The result is a float file that computes what its parent does, which is proved on ``feeds``. ``scaled`` of a result
-    is empty, and the file has its parent's numbers, where no set of channels is worth it.
+class Scaled:
+    """A set of channels that was scaled.
 
     Attributes:
-        feeds: calibration samples, on which the channels are observed.
-        scaled: filled by :meth:`apply`: what was scaled.
+        source: name of the operator that makes the channels.
+        tensor: that it gives.
+        readers: names of the layers that read them.
+        spread: largest over smallest peak of a live channel, before.
+        noise: expected noise power of the readers' outputs, as a share of what it was.
     """
 
-    feeds: tuple[Feed, ...]
-    scaled: list[Scaled] = field(default_factory=list)
-    name: ClassVar[str] = "equalize"
+    source: str
+    tensor: str
+    readers: tuple[str, ...]
+    spread: float
+    noise: float
 
-    def describe(self, model: Model) -> Step:
-        return Step("equalize", {"samples": len(self.feeds), "scaled": [one.source for one in self.scaled]})
 
-    def apply(self, model: Model, context: PassContext) -> PassResult:
-        if not isinstance(model, Artifact) or context.target is None:
-            raise UsageError("equalizing works on .onnx and .tflite files and writes a target")
-        graph, target = linear_graph(model.path, model.format), context.target
+def equalize_file(
+    graph: LinearGraph, parent: Artifact, channels: Mapping[str, Channels], feeds: Iterable[Feed], target: Path
+) -> tuple[Scaled, ...]:
+    """Writes ``target``, a float file that computes what ``parent`` does with its channels scaled for rounding to 8
+    bits, one scale a tensor; what was scaled. Nothing is written where no set of channels is worth it.
+
+    Args:
+        graph: of ``parent``, which is changed.
+        channels: tensor -> its channels on calibration samples, of those in :func:`channels_read`.
+        feeds: samples on which both files are run, to prove that they compute the same.
+
+    Raises:
+        GateError: they do not.
+    """
+    scaled = tuple(equalize(graph, graph.scaling_groups(), channels))
+    if scaled:
         graph.save(target)
-        groups = graph.scaling_groups()
-        if groups:
-            tensors = file_tensors(target, model.format, signature_of(model), self.feeds)
-            seen = observe(groups, (values for _, values in tensors))
-            self.scaled[:] = equalize(graph, groups, seen)
-            graph.save(target)
-        made = Artifact(target, model.format, model.card)
-        if model.card is not None:
-            write_card(target, model.card)
-        if self.scaled:
-            prove_equal(model, made, self.feeds)
-        return PassResult(made, True, ())
+        if parent.card is not None:
+            write_card(target, parent.card)
+        prove_equal(parent, Artifact(target, parent.format, parent.card), feeds)
+    return scaled
 
 
 def prove_equal(parent: Artifact, made: Artifact, feeds: Iterable[Feed]) -> None:
@@ -90,72 +93,20 @@ def prove_equal(parent: Artifact, made: Artifact, feeds: Iterable[Feed]) -> None
                     )
 
 
-class Seen:
-    """Lowest and highest value and mean square of each channel, streamed."""
-
-    def __init__(self) -> None:
-        self.low: Array = np.zeros(0)
-        self.high: Array = np.zeros(0)
-        self.count = 0
-        self._squares: Array = np.zeros(0)
-
-    def update(self, values: Array, axis: int) -> None:
-        """Takes a batch in, channels on ``axis``."""
-        rows = np.moveaxis(values, axis, -1).reshape(-1, values.shape[axis]).astype(np.float64)
-        low, high, squares = np.minimum(rows.min(0), 0), np.maximum(rows.max(0), 0), (rows**2).sum(0)
-        first = self.count == 0
-        self.low = low if first else np.minimum(self.low, low)
-        self.high = high if first else np.maximum(self.high, high)
-        self._squares = squares if first else self._squares + squares
-        self.count += len(rows)
-
-    @property
-    def square(self) -> Array:
-        """(channels,) mean squares."""
-        return self._squares / max(self.count, 1)
-
-    @property
-    def peak(self) -> Array:
-        """(channels,) largest magnitudes."""
-        return np.asarray(np.maximum(-self.low, self.high))
+def channels_read(groups: Iterable[ScalingGroup]) -> dict[str, Channels]:
+    """Tensor -> a place for the statistics of its channels, for every tensor that a reader of ``groups`` reads."""
+    return {one.inputs[0]: Channels(one.axis or -1) for group in groups for one in group.readers}
 
 
-@dataclass(frozen=True)
-class Scaled:
-    """A set of channels that was scaled.
-
-    Attributes:
-        source: name of the operator that makes the channels.
-        tensor: that it gives.
-        readers: names of the layers that read them.
-        spread: largest over smallest peak of a live channel, before.
-        noise: expected noise power of the readers' outputs, as a share of what it was.
-    """
-
-    source: str
-    tensor: str
-    readers: tuple[str, ...]
-    spread: float
-    noise: float
-
-
-def observe(groups: Iterable[ScalingGroup], batches: Iterable[Mapping[str, Array]]) -> dict[str, Seen]:
-    """Tensor -> what its channels were, for every tensor that a reader of ``groups`` reads."""
-    axes = {one.inputs[0]: one.axis or -1 for group in groups for one in group.readers}
-    seen = {name: Seen() for name in axes}
-    for tensors in batches:
-        for name, axis in axes.items():
-            seen[name].update(tensors[name], axis)
-    return seen
-
-
-def equalize(graph: LinearGraph, groups: Iterable[ScalingGroup], seen: Mapping[str, Seen]) -> list[Scaled]:
+def equalize(graph: LinearGraph, groups: Iterable[ScalingGroup], seen: Mapping[str, Channels]) -> list[Scaled]:
     """Scales the channels of ``groups`` in ``graph`` where that is worth it; what was scaled.
 
     From the last to the first: what a reader gives is then scaled already, and noise counts where it will be.
     """
     done = []
     for group in reversed(list(groups)):
+        if not all(seen[one.inputs[0]].count for one in group.readers):  # a tensor that only the prepared file has
+            continue
         found = best(graph, group, seen)
         if found is None:
             continue
@@ -168,7 +119,7 @@ def equalize(graph: LinearGraph, groups: Iterable[ScalingGroup], seen: Mapping[s
     return done[::-1]
 
 
-def best(graph: LinearGraph, group: ScalingGroup, seen: Mapping[str, Seen]) -> tuple[Array, float] | None:
+def best(graph: LinearGraph, group: ScalingGroup, seen: Mapping[str, Channels]) -> tuple[Array, float] | None:
     """(channels,) what to divide by, and the share of the noise power that is left; None where it is not worth it."""
     # channels that are always zero stay as they are: nothing says how large they may become
     sides = [(graph.rows(one), one.groups, seen[one.inputs[0]]) for one in group.readers]
@@ -192,7 +143,7 @@ def best(graph: LinearGraph, group: ScalingGroup, seen: Mapping[str, Seen]) -> t
     return (scale, left) if left < WORTH else None
 
 
-def _noise(rows: Array, groups: int, seen: Seen, scale: Array) -> float:
+def _noise(rows: Array, groups: int, seen: Channels, scale: Array) -> float:
     """Expected sum of squared rounding errors of a layer's outputs at one place: 255 steps for the span of its input,
     127 for the largest weight of each output, errors evenly spread within a step."""
     step = (float((seen.high / scale).max()) - float((seen.low / scale).min())) / 255

@@ -23,7 +23,7 @@ class Kernel:
     """One operator with its two times, in nanoseconds.
 
     Attributes:
-        name, kind: as :class:`edgekit.quantization.operators.Operator` has them.
+        name, kind: as :class:`edgekit.quantization.prepared.Operator` has them.
         integer_ns: None where it has no integer kernel on the target, or one that crashes.
         float_ns: None where it can only run on integers.
         weights: its constants in float: name -> bytes.

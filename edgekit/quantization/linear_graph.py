@@ -29,7 +29,7 @@ class Operator:
     """One operator.
 
     Attributes:
-        name: as :func:`edgekit.quantization.operators.operators` gives it.
+        name: as :func:`edgekit.quantization.prepared.Prepared.operators` gives it.
         inputs: tensors that are computed; of a layer the first is the activation.
         outputs: tensors; the channels are those of the first.
         weight: of a layer, the constant.

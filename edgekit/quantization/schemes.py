@@ -55,7 +55,6 @@ class Scheme:
         for_speed: a file that is slower than its parent is not published.
         adapts: operators that ruin the outputs stay in float by themselves.
         floor_db: decibels each output has to reach beside the parent's.
-        float_reasons: operator, or type of operators -> why the scheme leaves it in float whatever it takes.
     """
 
     name: str
@@ -67,7 +66,6 @@ class Scheme:
     for_speed: bool = False
     adapts: bool = False
     floor_db: float = 15.0
-    float_reasons: Callable[[SchemeRequest], Mapping[str, str]] = lambda request: {}
 
 
 def scheme(name: str) -> Scheme:
@@ -113,15 +111,9 @@ def _built_in(name: str, **facts: object) -> Scheme:
             float_kernels=request.float_kernels,
         )
 
-    def float_reasons(request: SchemeRequest) -> Mapping[str, str]:
-        given = (request.model.path, name, request.integer_io, request.ranges)
-        if request.model.format is Format.ONNX:
-            return quantize_onnx.float_reasons(*given)
-        return quantize_tflite.float_reasons(*given, measured=request.float_kernels is not None)
-
     known = {Format.ONNX: quantize_onnx.SCHEMES, Format.TFLITE: quantize_tflite.SCHEMES}
     formats = tuple(format_ for format_, names in known.items() if name in names)
-    return Scheme(name, make, formats, float_reasons=float_reasons, **facts)  # type: ignore[arg-type]  # its fields
+    return Scheme(name, make, formats, **facts)  # type: ignore[arg-type]  # its fields
 
 
 INT8 = _built_in("int8", calibrated=True, computes_on_integers=True, for_speed=True, adapts=True)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgekit.escapes import visible
-from edgekit.report.bench_extras import extra_report, short
+from edgekit.extras.base import extras, short
+from edgekit.report.bench_extras import extra_report
 from edgekit.report.text import NONE, ms, size, table
 from edgekit.results.bench import (
     BenchRecord,
@@ -18,12 +19,12 @@ from edgekit.results.bench import (
     LatencyFigures,
     Others,
     Protocol,
-    Thermometer,
+    ReferenceFigures,
     ThreadCurve,
     Timing,
 )
 from edgekit.results.compare import CompareResult, Comparison
-from edgekit.results.measures import MemoryFit, Roofline
+from edgekit.results.measures import Failed
 from edgekit.types import Evidence
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def _disturbance(timing: Timing) -> list[str]:
     if isinstance(others, Others) and isinstance(others.cores, float) and others.cores >= NAMED_FROM:
         busiest = ", ".join(f"{row.name} {row.cores:.2f}" for row in others.busiest[:3] if isinstance(row, Busy))
         lines.append(f"meanwhile other processes used {others.cores:.2f} cores ({busiest})")
-    if isinstance(heat, Thermometer) and heat.slow:
+    if isinstance(heat, ReferenceFigures) and heat.slow:
         lines.append(
             f"the machine was slow at {heat.slow} of {heat.readings} readings; "
             f"{_blocks(heat.repeated_blocks, 'was', 'were')} repeated"
@@ -168,9 +169,8 @@ def _figures(entry: Entry, found: Comparison | None) -> dict[str, object]:
     """Column -> figure of a cell, None if there is no such number."""
     device, latency, cold = entry.device, entry.latency_ms or LatencyFigures(), entry.cold_start_ms
     low, high = latency.ci95_p50 or (None, None)
-    delegation, roofline, fit = entry.delegation, entry.roofline, entry.fit
-    work = roofline if isinstance(roofline, Roofline) else None
-    return {
+    delegation = entry.delegation
+    figures = {
         "model": entry.model, "sha256": entry.sha256, "format": entry.format, "bytes": entry.bytes,
         "runtime": entry.runtime, "device": device.name, "evidence": device.evidence, "cpu": device.cpu,
         "threads": entry.threads, "batch": entry.batch, "scenario": entry.scenario, "samples": entry.samples,
@@ -183,9 +183,11 @@ def _figures(entry: Entry, found: Comparison | None) -> dict[str, object]:
         "error": entry.error and entry.error.message,
         "load_memory_bytes": entry.load_memory_bytes, "arena_bytes": entry.arena_bytes,
         "operators": delegation and delegation.nodes, "delegated": delegation and delegation.delegated,
-        "macs": work and work.macs, "share_of_roof": work and work.share_of_roof,
-        "fit_bytes": fit.limit_bytes if isinstance(fit, MemoryFit) else None,
     }  # fmt: skip
+    for name, extra in extras().items():
+        found_beside = entry.extras.get(name)
+        figures |= extra.columns(None if isinstance(found_beside, Failed) else found_beside)
+    return figures
 
 
 def compare_report(result: CompareResult) -> list[Any]:

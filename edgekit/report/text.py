@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from edgekit.escapes import NONE as NONE
 from edgekit.escapes import in_one_line
+from edgekit.escapes import ms as ms
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 Parts = list[Any]
 """Strings and tables, as :func:`show` takes them."""
-NONE = "–"
-"""Stands where there is no figure."""
 PIPE_WIDTH = 160
 """Columns of a table that is piped or written to a file, where there is no window to measure."""
 
@@ -56,15 +56,6 @@ def table(
     for row in rows:
         made.add_row(*(Text(NONE if cell is None else in_one_line(str(cell))) for cell in row))
     return made
-
-
-def ms(value: float | None) -> str:
-    """Milliseconds with three significant figures, as decimals: 0.00512, 0.197, 12.3, 1235."""
-    if value is None:
-        return NONE
-    whole = len(str(int(value))) if value >= 1 else 0
-    decimals = 3 - whole if value >= 0.1 else 4 if value >= 0.01 else 5
-    return f"{value:.{max(decimals, 0)}f}"
 
 
 def size(count: int | None) -> str:

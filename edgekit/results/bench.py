@@ -9,23 +9,7 @@ from typing import Any
 from edgekit.results.base import Result, beside, optional
 from edgekit.results.compare import Comparison, Gate
 from edgekit.results.compressed import Coverage, Device, Parent
-from edgekit.results.measures import (
-    Absent,
-    Cold,
-    EndToEnd,
-    Energy,
-    Failed,
-    Failure,
-    Instructions,
-    Load,
-    MemoryFit,
-    Probe,
-    Profile,
-    Roofline,
-    Sustain,
-    Tool,
-    Transfer,
-)
+from edgekit.results.measures import Failure, Tool, Transfer
 from edgekit.types import Verdict
 
 
@@ -173,6 +157,7 @@ class Entry:
         blocks: samples of each block, in the order they were taken; ``block_workers``: who took each.
         disturbed_blocks: places of the blocks in which the machine was disturbed.
         samples_ns: all samples, in nanoseconds.
+        extras: what was measured beside the times, by the name of the extra, or how it failed (:mod:`edgekit.extras`).
         error: what ended the cell.
     """
 
@@ -204,18 +189,8 @@ class Entry:
     disturbed_blocks: tuple[int, ...] = ()
     samples_ns: tuple[int, ...] | None = None
     transfer: Transfer | None = optional()
-    server: Load | None = optional()
-    fixed_rate: Load | None = optional()
     compressed: Compressed | None = optional()
-    profile: Failed | Profile | None = optional()
-    sustain: Failed | Sustain | None = optional()
-    roofline: Failed | Roofline | None = optional()
-    cold: Failed | Cold | None = optional()
-    fit: Failed | MemoryFit | None = optional()
-    end_to_end: Failed | EndToEnd | None = optional()
-    energy: Failed | Absent | Energy | None = optional()
-    probe: Failed | Probe | None = optional()
-    instructions: Failed | Instructions | None = optional()
+    extras: Mapping[str, Any] = beside()
     error: Failure | None = optional()
     tool: Tool | None = optional()
 
@@ -235,7 +210,7 @@ class Nothing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Thermometer:
+class ReferenceFigures:
     """The reference workload between blocks: how often it was slow, what was waited and repeated for that."""
 
     readings: int = 0
@@ -272,7 +247,7 @@ class Timing:
 
     Attributes:
         order: for each round, the cells in the order they ran, by their places in the whole run.
-        noise_floor: what is known of the machine's noise.
+        noise_floor: the run-to-run variance that intervals are widened by.
         parent_cores: share of a core that this process took meanwhile.
         kept_blocks: blocks that an interrupted run had taken before.
     """
@@ -282,7 +257,7 @@ class Timing:
     order: tuple[tuple[int, ...], ...] | None = optional()
     plan: Mapping[str, Any] | None = optional()
     noise_floor: Mapping[str, Any] | None = optional()
-    thermometer: Thermometer | Nothing | None = optional()
+    thermometer: ReferenceFigures | Nothing | None = optional()
     others: Others | Nothing | None = optional()
     parent_cores: float | None = optional()
     kept_blocks: int | None = optional()

@@ -12,7 +12,7 @@ from pathlib import PurePath
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from edgekit.results.base import Result, is_shown, key_of
-from edgekit.results.bench import BenchRecord
+from edgekit.results.bench import BenchRecord, Entry
 from edgekit.results.compare import CompareResult
 from edgekit.results.doctor import CheckResult, DevicesResult, DoctorResult, SavedResult
 from edgekit.results.eval import EvalResult
@@ -48,9 +48,17 @@ _HEAD: Mapping[str, Any] = {
 }
 
 
-def schema(verb: str) -> dict[str, Any]:
-    """The JSON Schema of the documents of ``verb``. Keys that it does not name may be added by later versions."""
+def schema(verb: str, extras: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The JSON Schema of the documents of ``verb``. Keys that it does not name may be added by later versions.
+
+    ``extras``: what may stand in an entry of ``bench`` beside its fields: key -> type
+    (:func:`edgekit.extras.base.result_types`).
+    """
     named: dict[str, Any] = {}
+    if extras:
+        beside = {key: _schema(kind, named) for key, kind in extras.items()}
+        named[Entry.__name__] = entry = _described_table(Entry, named)
+        entry["properties"] |= beside
     kinds = [_named(kind, named) for kind in VERBS[verb]]
     head = {"schema": {"type": "string", "description": f"``edgekit.{verb}/1``, or that of a plan."}, **_HEAD}
     return {
@@ -69,11 +77,13 @@ def _named(kind: type[Any], named: dict[str, Any]) -> dict[str, Any]:
     """A reference to the schema of a dataclass, which is put into ``named``."""
     if kind.__name__ not in named:
         named[kind.__name__] = {}  # one that holds itself refers to this
-        properties, required = _table(kind, named)
-        summary, _ = _described(kind)
-        about = {"type": "object", "description": summary, "properties": properties, "required": required}
-        named[kind.__name__] = about
+        named[kind.__name__] = _described_table(kind, named)
     return {"$ref": f"#/$defs/{kind.__name__}"}
+
+
+def _described_table(kind: type[Any], named: dict[str, Any]) -> dict[str, Any]:
+    properties, required = _table(kind, named)
+    return {"type": "object", "description": _described(kind)[0], "properties": properties, "required": required}
 
 
 def _table(kind: type[Any], named: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -58,7 +58,7 @@ class Runner(Closing, ABC):
     also: ClassVar[tuple[str, ...]] = ()
     """Other distributions that bring the same module."""
     module: ClassVar[str] = ""
-    """The module that is imported for it; empty where the class imports it itself."""
+    """The module that is imported for it, as ``self._library``; empty where the class has an ``_import`` of its own."""
     extra: ClassVar[str]
     """edgekit's extra that installs it."""
     install: ClassVar[str] = ""

@@ -1,7 +1,7 @@
 """What the bench's verdicts promise, on synthetic runs with the variances that were measured on a shared machine.
 
 Rounds of one cell vary by ``ROUND`` (blocks of 0.1 s on a loaded machine, after the phases that all cells share), one
-file varies between processes by a spread that itself is scattered over files as the noise floor's model has it. The
+file varies between processes by a spread that itself is scattered over files. The
 whole way from blocks to verdict is taken, in process and without a clock.
 """
 
@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from edgekit.bench.compare import Comparison, compare_paired
-from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor
 from edgekit.bench.replicas import turns
 from edgekit.bench.statistics import interval_of_run_ms, interval_p50_ms, pooled
+from edgekit.bench.variance import BUILT_IN
 from edgekit.types import Verdict
 
 ROUND = 0.012
@@ -40,19 +40,19 @@ class Machine:
         calls = 1e6 * scale * levels[:, None] * generator.lognormal(0, 0.05, (rounds, CALLS))
         return list(calls.astype(np.int64))
 
-    def compare(self, scale: float, rounds: int, seed: int, floor: NoiseFloor = BUILT_IN) -> Comparison:
+    def compare(self, scale: float, rounds: int, seed: int) -> Comparison:
         """A file of ``scale`` times the work against another, in one interleaved run."""
         generator = np.random.default_rng(seed)
         phases = 0.3 * (generator.random(rounds) < 0.3) + 0.02 * generator.standard_normal(rounds)
         a, b = self.cell(scale, phases, generator), self.cell(1.0, phases, generator)
-        return compare_paired("a", "b", a, b, self.workers, floor)
+        return compare_paired("a", "b", a, b, self.workers)
 
 
 def share(verdicts: list[Verdict], *wanted: Verdict) -> float:
     return sum(verdict in wanted for verdict in verdicts) / len(verdicts)
 
 
-def occasion(share: float, seed: int, rounds: int = 24, workers: int = 4) -> list[np.ndarray]:
+def session(share: float, seed: int, rounds: int = 24, workers: int = 4) -> list[np.ndarray]:
     """One run on a machine whose neighbour makes it 1.27 times slower in ``share`` of the blocks, as was seen there."""
     generator = np.random.default_rng(seed)
     levels = generator.normal(0, 0.008, workers)[turns(rounds, workers)] + generator.normal(0, ROUND, rounds)
@@ -82,15 +82,6 @@ def test_the_interval_covers_the_true_ratio() -> None:
     assert hits / RUNS >= 0.917  # 95% promised; less than this has a chance of 1% then
 
 
-def test_a_worse_machine_is_covered_once_it_is_known() -> None:
-    """Processes that differ by 3%: the built-in floor is too narrow for two workers, a learned one is not."""
-    machine, learned = Machine(process=0.03, workers=2), NoiseFloor(process=0.03, weight=3.0)
-    wrong = [machine.compare(1.0, SHORT, seed).verdict for seed in range(RUNS)]
-    right = [machine.compare(1.0, SHORT, seed, learned).verdict for seed in range(RUNS)]
-    assert share(right, Verdict.SLOWER, Verdict.FASTER) <= 0.083
-    assert share(wrong, Verdict.SLOWER, Verdict.FASTER) > share(right, Verdict.SLOWER, Verdict.FASTER)
-
-
 def test_five_percent_more_work_is_called_slower() -> None:
     """In 95 of 100 promised at 10 s. 300 runs: below 91.7% has a chance of 1% where the truth is 95%."""
     found = [Machine(process=0.006).compare(1.05, LONG, seed).verdict for seed in range(RUNS)]
@@ -113,22 +104,22 @@ def test_the_smallest_detectable_effect_is_what_is_detected(workers: int) -> Non
 
 
 def held(shares: tuple[float, float], interval: Callable[..., list[float]], **more: Any) -> float:
-    """Share of pairs of occasions in which the p50 of one lies in the ``interval`` that the other stated."""
+    """Share of pairs of sessions in which the p50 of one lies in the ``interval`` that the other stated."""
     generator = np.random.default_rng(0)
     hits = 0
     for seed in range(RUNS):
-        one, other = (occasion(generator.uniform(*shares), 2 * seed + k) for k in (0, 1))
+        one, other = (session(generator.uniform(*shares), 2 * seed + k) for k in (0, 1))
         low, high = interval(other, owners=turns(24, 4), **more)
         hits += low <= float(np.median(pooled(one))) / 1e6 <= high
     return hits / RUNS
 
 
-def test_the_p50_of_the_next_occasion_lies_in_the_stated_interval() -> None:
-    """On a steady machine; on one that spends any share of an occasion in the slower of two speeds; on one that may
-    spend all of it in either, where a run cannot see what the next will be and the floor of noisy machines must do."""
+def test_the_p50_of_the_next_session_lies_in_the_stated_interval() -> None:
+    """On a steady machine; on one that spends any share of a session in the slower of two speeds; on one that may
+    spend all of it in either, where a run cannot see what the next will be and the spread of noisy machines must do."""
     assert held((0.0, 0.0), interval_p50_ms) >= 0.917  # 95% promised; less than this has a chance of 1% then
     assert held((0.1, 0.9), interval_p50_ms) >= 0.917
-    assert held((-1.0, 2.0), interval_p50_ms, floor=BUILT_IN.when(noisy=True)) >= 0.917
+    assert held((-1.0, 2.0), interval_p50_ms, variance=BUILT_IN.when(noisy=True)) >= 0.917
 
 
 def test_what_a_run_knows_by_itself_does_not_hold_the_next() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgekit.bench.compare import check_comparable, compare_occasions, compare_paired
+from edgekit.bench.compare import check_comparable, compare_paired, compare_sessions
 from edgekit.bench.session import InProcess, time_interleaved
 from edgekit.documents import typed
 from edgekit.errors import UnsupportedError
@@ -36,8 +36,8 @@ def paired(a: list[np.ndarray], b: list[np.ndarray]) -> Comparison:
     return compare_paired("a", "b", a, b, WORKERS)
 
 
-def occasions(a: list[np.ndarray], b: list[np.ndarray]) -> Comparison:
-    return compare_occasions("a", "b", a, b, (WORKERS, WORKERS))
+def sessions(a: list[np.ndarray], b: list[np.ndarray]) -> Comparison:
+    return compare_sessions("a", "b", a, b, (WORKERS, WORKERS))
 
 
 def verdicts(scale: float, compare=paired, **how: object) -> list[Verdict]:
@@ -72,10 +72,10 @@ def test_a_machine_that_slows_down_cancels() -> None:
     assert same.verdict is Verdict.SAME
 
 
-def test_slow_phases_cancel_in_pairs_and_not_between_occasions() -> None:
+def test_slow_phases_cancel_in_pairs_and_not_between_sessions() -> None:
     phases = np.where(np.arange(20) % 7 < 3, 1.4, 1.0)
     assert verdicts(1.05, phases=phases).count(Verdict.SLOWER) >= 38
-    between = verdicts(1.05, compare=occasions, phases=phases)
+    between = verdicts(1.05, compare=sessions, phases=phases)
     assert between.count(Verdict.INCONCLUSIVE) >= 30
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgekit.bench.noisefloor import NoiseFloor
 from edgekit.bench.replicas import replicated, t975, trimmed_mean, turns
+from edgekit.bench.variance import RunVariance
 
 
 def test_trimmed_mean_by_hand() -> None:
@@ -38,8 +38,8 @@ def test_student_points_between_whole_degrees() -> None:
 
 
 def test_replicated_by_hand() -> None:
-    """Two workers, two rounds each: means 1 and 3; the floor's expectation counts for as much as two workers."""
-    found = replicated(np.array([0.9, 1.1, 2.9, 3.1]), turns(4, 2), NoiseFloor(process=0.5, weight=2.0))
+    """Two workers, two rounds each: means 1 and 3; the expectation counts for as much as two workers."""
+    found = replicated(np.array([0.9, 1.1, 2.9, 3.1]), turns(4, 2), RunVariance(process=0.5, weight=2.0))
     within = 0.02 / 2
     variance = (2 * (0.5**2 + within) + 1 * 2.0) / 3
     assert found.centre == pytest.approx(2.0)
@@ -49,11 +49,11 @@ def test_replicated_by_hand() -> None:
 
 def test_a_worker_more_after_an_interruption_is_a_worker_more() -> None:
     values = np.array([1.0, 1.0, 2.0, 2.0, 3.0, 3.0])
-    one = replicated(values, ["0.0"] * 2 + ["0.1"] * 2 + ["1.0"] * 2, NoiseFloor(process=0.01))
+    one = replicated(values, ["0.0"] * 2 + ["0.1"] * 2 + ["1.0"] * 2, RunVariance(process=0.01))
     assert one.centre == pytest.approx(2.0)
     assert one.error == pytest.approx(np.sqrt((2 * 0.01**2 + 2 * 1.0) / 4 / 3))
 
 
-def test_one_worker_has_the_floor_alone() -> None:
-    found = replicated(np.zeros(8), [0] * 8, NoiseFloor(process=0.01), factor=2.0)
+def test_one_worker_has_what_is_expected_alone() -> None:
+    found = replicated(np.zeros(8), [0] * 8, RunVariance(process=0.01), factor=2.0)
     assert found.half == pytest.approx(1.96 * 0.02)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgekit.bench.noisefloor import OCCASION_SPREAD, PROCESS_SPREAD
 from edgekit.bench.statistics import (
     interval_of_run_ms,
     interval_p50_ms,
@@ -14,6 +13,7 @@ from edgekit.bench.statistics import (
     noise,
     percentile_key,
 )
+from edgekit.bench.variance import PROCESS_SPREAD, SESSION_SPREAD
 from edgekit.types import percentile_ns
 
 
@@ -62,15 +62,15 @@ def test_no_samples_is_an_error() -> None:
         noise([])
 
 
-def test_interval_of_equal_blocks_is_the_noise_floor_alone() -> None:
+def test_interval_of_equal_blocks_is_what_is_expected_alone() -> None:
     low, high = interval_p50_ms(blocks(*[[1e6] * 20] * 6))
-    # both occasions have the spread; 2.776: Student's t of four degrees of freedom, which the floor's spread counts for
-    half = np.sqrt(2) * np.hypot(1.96 * PROCESS_SPREAD, 2.776 * OCCASION_SPREAD)
+    # both sessions have the spread; 2.776: Student's t of four degrees of freedom, which that of sessions counts for
+    half = np.sqrt(2) * np.hypot(1.96 * PROCESS_SPREAD, 2.776 * SESSION_SPREAD)
     assert (low, high) == pytest.approx((np.exp(-half), np.exp(half)))
 
 
 def test_interval_holds_every_state_of_the_machine_that_was_seen() -> None:
-    """Six blocks of 44 in the slower state: the p50 knows nothing of it, the next occasion may spend its time there."""
+    """Six blocks of 44 in the slower state: the p50 knows nothing of it, the next session may spend its time there."""
     fast, slow = [1.0e6] * 50, [1.3e6] * 50
     low, high = interval_p50_ms(blocks(*[fast] * 38, *[slow] * 6))
     steady_low, steady_high = interval_p50_ms(blocks(*[fast] * 44))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,17 @@ def test_after_a_crash_the_next_conversion_has_a_new_worker(worker: Any) -> None
     with pytest.raises(WorkerCrashError):
         started.ask({"what": "crash"})()
     assert started.ask({"what": "second"})().header["notes"] == ["second"]
+
+
+def test_a_worker_that_died_between_two_conversions_is_replaced(worker: Any) -> None:
+    started = worker("pass")
+    client = started.start().result()
+    os.kill(client.hello["pid"], 9)
+    for _ in range(200):
+        if not client.alive:
+            break
+        time.sleep(0.05)
+    assert started.ask({"what": "next"})().header["notes"] == ["next"]
 
 
 def test_an_answer_nobody_waited_for_is_passed_over(worker: Any) -> None:

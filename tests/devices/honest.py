@@ -51,7 +51,8 @@ STAGES = ("read and pre-process", "copy in", "run", "copy out", "post-process")
 
 def answer(asked: dict[str, Any], state: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     """Header and body of the answer. ``state``: what the worker remembers, such as the model it has loaded."""
-    command, value = asked["command"], dict(VALUES.get(asked["command"], {}))
+    command = command_of(asked)
+    value = dict(VALUES.get(command, {}))
     header: dict[str, Any] = {"id": asked.get("id"), "ok": True, "value": value}
     if command == "load":
         state["model"] = asked["path"]
@@ -64,6 +65,12 @@ def answer(asked: dict[str, Any], state: dict[str, Any]) -> tuple[dict[str, Any]
     header["arrays"] = [{"name": name, "dtype": dtype, "shape": [len(data) // 8] if dtype == "<i8" else [1, 4]}
                         for name, dtype, data in rows]  # fmt: skip
     return header, b"".join(data for _, _, data in rows)
+
+
+def command_of(asked: dict[str, Any]) -> str:
+    """What is asked for: a command of the worker, or the function that it is to call."""
+    called = str(asked.get("function", "")).partition(":")[2]
+    return called.removesuffix("_here") or str(asked["command"])
 
 
 def arrays(command: str, asked: dict[str, Any]) -> list[tuple[str, str, bytes]]:

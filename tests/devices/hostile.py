@@ -398,7 +398,7 @@ def main(name: str, arguments: list[str]) -> None:
         _, header_bytes, body_bytes = PREFIX.unpack(read(PREFIX.size))
         asked = json.loads(read(header_bytes))
         read(body_bytes)
-        command = asked["command"]
+        command = honest.command_of(asked)
         header, body = honest.answer(asked, state)
         send(behaviour.act(header, body) if command == behaviour.command else frame(header, body))
         if command == "shutdown":

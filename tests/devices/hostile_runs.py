@@ -174,6 +174,13 @@ def meet(behaviour: Behaviour, folder: Path, timeout_s: float = 5.0) -> BaseExce
 
 def _tour(client: Any, model: Path, timeout_s: float) -> None:
     from edgekit.bench.clock import WarmupRule
+    from edgekit.devices import measures
+    from edgekit.extras import probe, roofline
+    from edgekit.extras.cold import drop_cache
+    from edgekit.extras.end_to_end import stages
+    from edgekit.extras.energy import energy_here
+    from edgekit.extras.load import serve_here
+    from edgekit.extras.profile import profile_here
 
     client.environment()
     client.peak_memory_bytes()
@@ -189,12 +196,15 @@ def _tour(client: Any, model: Path, timeout_s: float) -> None:
     rule = WarmupRule(1, 0, 10**6)
     client.time_block(FEED, warmup=rule, min_runs=5, min_ns=10**6, max_ns=10**8)
     client.reference_ns()
-    for name in ("footprint", "profile", "work", "weights", "energy", "transfer", "reset_cost"):
-        client.measure(name, FEED, timeout_s=timeout_s, seconds=1.0)
-    client.measure("stages", timeout_s=timeout_s, input="x", seconds=1.0)
-    client.measure("serve", FEED, timeout_s=timeout_s, rate=1.0)
-    client.measure("peaks", timeout_s=timeout_s, threads=1, working_set_bytes=1)
-    client.measure("drop_cache", timeout_s=timeout_s, path=str(model))
+    for function in (
+        measures.footprint, profile_here, roofline.work_here, probe.weights, energy_here, measures.transfer,
+        probe.reset_cost,
+    ):  # fmt: skip
+        client.measure(function, FEED, timeout_s=timeout_s, seconds=1.0)
+    client.measure(stages, timeout_s=timeout_s, input="x", seconds=1.0)
+    client.measure(serve_here, FEED, timeout_s=timeout_s, rate=1.0)
+    client.measure(roofline.peaks_here, timeout_s=timeout_s, threads=1, working_set_bytes=1)
+    client.measure(drop_cache, timeout_s=timeout_s, path=str(model))
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import pytest
 
 from edgekit.devices.instructions import emulator_with_plugins, plugin
 from edgekit.errors import DeviceError, RuntimeMissingError
-from edgekit.pipeline.bench.instructions import per_run
+from edgekit.extras.instructions import per_run
 
 
 def test_from_three_marks() -> None:

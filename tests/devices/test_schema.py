@@ -7,10 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit.devices import rules, schema
+from edgekit.devices import measures, rules, schema
+from edgekit.devices.functions import COMMAND
 from edgekit.devices.schema import REPLIES, Reply, check_outputs, check_signature, output_bytes
 from edgekit.devices.worker import Worker
 from edgekit.errors import DeviceError, EdgekitError, FeedError, ModelError
+from edgekit.extras import cold, end_to_end, probe
+from edgekit.extras.load import serve_here
+from edgekit.extras.profile import profile_here
 from edgekit.types import Card, Signature, Task, TensorSpec
 
 NESTED: Any = []
@@ -55,12 +59,13 @@ def test_only_what_is_named_comes_through() -> None:
 
 def test_every_command_of_a_worker_has_its_answer() -> None:
     plain = {"forget", "wait", "reset"}  # answered by nothing
-    assert set(Worker().commands) == set(REPLIES) | plain
+    assert set(Worker().commands) == set(REPLIES) | plain | {COMMAND}
 
 
 @pytest.mark.parametrize("name", ["GateError", "UsageError", "InconclusiveError", "ConversionError", "OSError", ""])
 def test_a_device_chooses_no_exit_code(name: str) -> None:
-    for reply in REPLIES.values():
+    functions = [serve_here, measures.transfer, cold.optimize, end_to_end.stages, probe.weights, profile_here]
+    for reply in [*REPLIES.values(), *(function.reply for function in functions)]:
         assert reply.error(name) is DeviceError
         assert {kind.exit_code for kind in reply.raises} <= {3}
     assert REPLIES["load"].error("ModelError") is ModelError and REPLIES["run"].error("FeedError") is FeedError
@@ -88,7 +93,7 @@ def test_times_that_are_none(arrays: dict[str, np.ndarray], said: str) -> None:
 
 
 def test_times_of_the_same_runs_are_as_many() -> None:
-    serve = REPLIES["serve"]
+    serve = serve_here.reply
     serve.check_times({"latency_ns": np.array([5, 6]), "service_ns": np.array([1, 2])}, 1000)
     with pytest.raises(ValueError, match=r"\[1, 2\] in number"):
         serve.check_times({"latency_ns": np.array([5, 6]), "service_ns": np.array([1])}, 1000)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -32,11 +31,6 @@ for _ in range(40):
 """
 DEVICE = "import sys; from edgekit.devices.inventory import save; save(sys.argv[1], 'python:/x')"
 FORGET = "import sys; from edgekit.devices.inventory import forget; forget(sys.argv[1])"
-LEARN = """
-import sys
-from edgekit.bench.noisefloor import Ledger, Record
-Ledger({"a": 1}).add(Record(1e-4, 1e-5, 3.0), {sys.argv[1]: (1.0, 2.0, 1e-4)})
-"""
 STORE = """
 import hashlib, os, sys
 from pathlib import Path
@@ -100,13 +94,6 @@ def test_six_devices_are_saved_at_once_and_forgotten(tmp_path: Path) -> None:
     assert sorted(line for line in text.splitlines() if line.startswith("[")) == [f"[name{n}]" for n in range(6)]
     _all_well(_at_once(FORGET, 6, tmp_path))
     assert "name" not in (tmp_path / "edgekit" / "devices.toml").read_text().partition("\n")[2]
-
-
-def test_six_benches_teach_the_noise_floor_at_once(tmp_path: Path) -> None:
-    _all_well(_at_once(LEARN, 6, tmp_path))
-    (file,) = (tmp_path / "edgekit" / "noise-floor").glob("*.json")
-    kept = json.loads(file.read_text())
-    assert len(kept["process"]) == 6 and sorted(kept["occasions"]) == [f"name{n}" for n in range(6)]
 
 
 def test_four_workers_use_one_store_that_is_too_small_for_them(tmp_path: Path) -> None:

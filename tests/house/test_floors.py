@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 FLOOR = (
-    "graph.macs", "graph.ops",
+    "graph.layers", "graph.macs", "graph.ops",
     "types", "errors", "registry", "version", "children", "leftovers", "outputs", "locks", "limits", "inputs",
     "artifact", "model_metadata",
     "protobuf_reader", "flatbuffer_reader",
 )  # fmt: skip
-ROOMS = ("runtime", "data", "bench", "devices")
+ROOMS = ("runtime", "data", "bench", "devices", "extras")
 BLOCKED = (
     "torch", "onnx", "onnxruntime", "tensorflow", "tflite_runtime", "ai_edge_litert", "ai_edge_quantizer",
     "litert_torch", "click", "rich", "sklearn", "scipy", "PIL", "safetensors", "lightning_fabric", "torch_pruning",

@@ -84,6 +84,30 @@ def test_a_source_and_a_step_of_recipes(run: Callable[..., dict[str, Any]], work
         run("recipe", "run", "fits.toml", "-o", "fits", code=code)
 
 
+def test_an_extra_of_bench(run: Callable[..., dict[str, Any]], site: Path, work: Path) -> None:
+    """Its option in the command line, a recipe and Python; its key in the document, its line and column in reports."""
+    run("export", "mlp", "--to", "onnx", "-o", ".")
+    bench = ("bench", "mlp.onnx", "--seconds", "0.2", "--workers", "1")
+    (entry,) = run(*bench, "--page-faults", "20", "--csv", "t.csv", "--markdown", "t.md")["results"]
+    assert entry["page_faults"]["runs"] == 20 and entry["page_faults"]["faults"] >= 0
+    head, row = ((work / "t.csv").read_text().splitlines()[k].split(",") for k in (0, 1))
+    assert row[head.index("page_faults")] == str(entry["page_faults"]["faults"])
+    assert re.search(r"- mlp.onnx: \d+ page faults in 20 runs", (work / "t.md").read_text())
+    assert "page_faults" not in run(*bench)["results"][0]
+    assert "--page-faults is 0; give 1 or more" in run(*bench, "--page-faults", "0", code=2)["stderr"]
+    recipe = 'source = "mlp"\n[[step]]\nname = "e"\ndo = "export"\nto = ["onnx"]\n'
+    recipe += '[[step]]\ndo = "bench"\nfrom = ["e"]\nseconds = 0.2\nworkers = 1\npage-faults = 5\n'
+    (work / "r.toml").write_text(recipe)
+    ran = run("recipe", "run", "r.toml", "-o", "out")
+    assert re.search(r'"page_faults": \{"runs": 5, "faults": \d+\}', json.dumps(ran))
+    program = "import edgekit; r = edgekit.bench('mlp.onnx', seconds=0.2, workers=1, page_faults=7); "
+    program += "print(r.document()['results'][0]['page_faults']['runs'])"
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    words = [sys.executable, "-c", program]
+    done = subprocess.run(words, cwd=work, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "7", done.stderr
+
+
 def test_what_there_is_lists_it(run: Callable[..., dict[str, Any]]) -> None:
     backends = {row["runtime"]: row["state"] for row in run("doctor", "--quick")["backends"]}
     assert backends["reference"] == "installed"

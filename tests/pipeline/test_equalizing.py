@@ -9,11 +9,11 @@ import pytest
 
 import edgekit
 from edgekit.artifact import open_artifact, sha256_file, write_card
-from edgekit.pipeline.quantize import equalizing, plan_mixed
+from edgekit.pipeline.quantize import calibrate, plan_mixed
 from edgekit.quantization import equalize
 from edgekit.quantization.calibrate.calibration import Calibration
 from edgekit.quantization.equalize import scale_channels
-from edgekit.quantization.linear_graphs import linear_graph
+from edgekit.quantization.prepared import prepare
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
 
@@ -25,7 +25,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped multilayer network, the channels between its layers from e^-5 to e^5 of what they were."""
     folder = tmp_path_factory.mktemp("hostile")
     made = edgekit.export("mlp", to=["onnx"], out=folder).artifacts[0].artifact
-    graph, generator = linear_graph(made.path, made.format), np.random.default_rng(0)
+    graph, generator = prepare(made).linear_graph(), np.random.default_rng(0)
     for group in graph.scaling_groups():
         scale_channels(graph, group, np.exp(generator.uniform(-5, 5, group.channels)))
     graph.save(folder / "hostile.onnx")
@@ -61,14 +61,14 @@ def test_mixed_precision_ranks_the_layers_of_the_equalized_file(
     plan = plan_mixed(hostile, scheme="int8", data=DATA, out=tmp_path / "plan.json", seconds=0)
     assert plan.model_sha256 == sha256_file(hostile)
     with monkeypatch.context() as without:
-        without.setattr(equalizing, "BETTER", 0.0)
+        without.setattr(calibrate, "BETTER", 0.0)
         plain = plan_mixed(hostile, scheme="int8", data=DATA, out=tmp_path / "plain.json", seconds=0)
     worst, spoilt = (min(layer.snr_db or 0 for layer in one.layers) for one in (plan, plain))
     assert worst > spoilt + 6  # decibels: half the error
 
 
 def test_where_it_does_not_pay_it_is_left_out(hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(equalizing, "BETTER", 0.0)
+    monkeypatch.setattr(calibrate, "BETTER", 0.0)
     made = edgekit.quantize(hostile, scheme="int8", data=DATA, out=tmp_path / "q.onnx", min_snr=0, seconds=0)
     assert any(note.startswith("equalizing channels was tried and left out: error of") for note in made.notes)
     assert "equalized" not in made.step.params

@@ -13,7 +13,8 @@ from edgekit.artifact import open_artifact
 from edgekit.errors import QualityError, UsageError
 from edgekit.options.quantize import QuantizeOptions
 from edgekit.pipeline.quantize.checks import of_one_scheme
-from edgekit.pipeline.quantize.gates import check_gain, check_growth, check_time, is_timed
+from edgekit.pipeline.quantize.gates import check_gain, check_growth, check_time
+from edgekit.pipeline.quantize.kernels import is_timed
 from edgekit.results.compressed import Device, TimeRatio
 from edgekit.types import Artifact, Evidence, Verdict
 

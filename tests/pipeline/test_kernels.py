@@ -10,10 +10,11 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from edgekit.artifact import open_artifact
-from edgekit.bench.profile.litert import library_rows
+from edgekit.extras.profile.litert import library_rows
 from edgekit.pipeline.quantize.kernels import KernelPlan, Stopwatch, plan_kernels
 from edgekit.quantization.calibrate.calibration import Calibration
 from edgekit.quantization.calibrate.histogram import Range
+from edgekit.quantization.prepared import prepare
 from edgekit.quantization.tflite.quantize import QuantizeTflite
 from edgekit.quantization.tflite.single import Cutter, conversion
 from edgekit.runtime import load
@@ -32,10 +33,10 @@ def calibration() -> Calibration:
 
 
 def plan(source: Artifact, on: str | None) -> KernelPlan:
-    def make(keep: frozenset[str], products: frozenset[str]) -> QuantizeTflite:
-        return QuantizeTflite("int8", calibration(), products=products, float_kernels=keep)
+    def make(products: frozenset[str]) -> QuantizeTflite:
+        return QuantizeTflite("int8", calibration(), products=products, float_kernels=frozenset())
 
-    return plan_kernels(source, make, on)
+    return plan_kernels(prepare(source), make, on)
 
 
 @pytest.fixture
@@ -114,10 +115,10 @@ def test_a_pad_that_becomes_a_part_of_the_convolution_is_timed_with_it(
     source = open_artifact(padded_file(tmp_path / "a.tflite"))
     ranges = Calibration("minmax", "made up", 1, dict.fromkeys(("x", "padded", "y"), Range(-4.0, 4.0)), {})
 
-    def make(keep: frozenset[str], products: frozenset[str]) -> QuantizeTflite:
-        return QuantizeTflite("int8", ranges, float_kernels=keep)
+    def make(products: frozenset[str]) -> QuantizeTflite:
+        return QuantizeTflite("int8", ranges, float_kernels=frozenset())
 
-    pad, convolution = plan_kernels(source, make, "cpu").kernels
+    pad, convolution = plan_kernels(prepare(source), make, "cpu").kernels
     assert (pad.integer_ns, pad.float_ns) == (0.0, 0.0)
     assert convolution.integer_ns and convolution.float_ns
     assert set(pad.weights) < set(convolution.weights)  # so they share a side

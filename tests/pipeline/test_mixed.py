@@ -11,8 +11,8 @@ import pytest
 
 import edgekit
 from edgekit.errors import DataError, QualityError, StorageError, UsageError
-from edgekit.pipeline.quantize import make, plan_mixed
-from edgekit.pipeline.quantize.plan import save_plan
+from edgekit.pipeline.quantize import calibrate, plan_mixed
+from edgekit.pipeline.quantize.mixed import save_plan
 from edgekit.quantization.onnx.quantize import QuantizeOnnx
 from edgekit.report.quantize import render_plan, render_quantize
 from edgekit.report.text import show
@@ -241,8 +241,8 @@ def test_an_unknown_name_is_refused_before_anything_is_calibrated(
     hostile: dict[str, Path], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[object] = []
-    real = make.find_ranges
-    monkeypatch.setattr(make, "find_ranges", lambda *given: begun.append(given) or real(*given))
+    real = calibrate.find_ranges
+    monkeypatch.setattr(calibrate, "find_ranges", lambda *given: begun.append(given) or real(*given))
     with pytest.raises(UsageError, match="no operator is called nothing"):
         edgekit.quantize(
             hostile["onnx"], scheme="int8", data=data, keep_float="nothing", out=tmp_path / "q.onnx", seconds=0

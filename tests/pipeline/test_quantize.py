@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from edgekit.pipeline.schemes import quantize
 from edgekit.pipeline.verify import replay
 from edgekit.quality.integer_selftest import selftest_of
 from edgekit.quantization.integer_io import output_steps
+from edgekit.quantization.onnx import prepare as onnx_prepare
+from edgekit.quantization.tflite import prepare as tflite_prepare
 from edgekit.report.bench import bench_report
 from edgekit.report.quantize import render_quantize
 from edgekit.report.text import show
@@ -420,3 +423,21 @@ def test_the_cpu_of_a_device_decides_on_seven_bits(
     assert old.step.params["reduce_range"] == ["0.weight", "3.weight"]
     assert new.step.params["reduce_range"] is False
     assert any("as they would clip" in note for note in old.notes) and not any("clip" in note for note in new.notes)
+
+
+@pytest.mark.parametrize("format_", ["onnx", "tflite"])
+def test_the_float_file_is_prepared_once(mlp: dict[str, Path], tmp_path: Path, format_: str) -> None:
+    """Calibration, kernels, the pass, mixed precision and the proof work on what was prepared first."""
+    prepared = {one.prepared.__code__ for one in (onnx_prepare, tflite_prepare)}
+    calls: list[str] = []
+
+    def note(frame: Any, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code in prepared:
+            calls.append(frame.f_back.f_code.co_qualname)
+
+    sys.setprofile(note)
+    try:
+        quantize(mlp[format_], scheme="int8", data=DATA, out=tmp_path / f"q.{format_}", mixed=True, seconds=0)
+    finally:
+        sys.setprofile(None)
+    assert len(calls) == 1, calls

@@ -20,10 +20,11 @@ from edgekit.graph.tflite_editor import Editor
 from edgekit.passes import PassContext
 from edgekit.quality.arithmetic import Arithmetic, compare
 from edgekit.quality.as_app import Call
+from edgekit.quality.readings import Pair
 from edgekit.quantization.calibrate.observe import calibrate
 from edgekit.quantization.onnx.quantize import SCHEMES as ONNX_SCHEMES
 from edgekit.quantization.onnx.quantize import QuantizeOnnx
-from edgekit.quantization.pairs import pair_of, prepared_bytes
+from edgekit.quantization.prepared import prepare
 from edgekit.quantization.tflite.quantize import SCHEMES as TFLITE_SCHEMES
 from edgekit.quantization.tflite.quantize import QuantizeTflite
 from edgekit.types import Array, Artifact, Feed, Signature, TensorSpec
@@ -98,8 +99,12 @@ def int8(parents: dict[str, Artifact], tmp_path_factory: pytest.TempPathFactory)
     return {name: _quantized(parent, "int8", folder / f"q.{name}") for name, parent in parents.items()}
 
 
+def _pair(parent: Artifact, made: Path) -> Pair:
+    return prepare(parent).pair(made, QuantizeOnnx(), made.parent)  # a pass that rewrites no more than preparing does
+
+
 def _compared(parent: Artifact, made: Path) -> Arithmetic:
-    pair = pair_of(prepared_bytes(parent), made, parent.format)
+    pair = _pair(parent, made)
     with kept_workers(), open_runner(made) as runner:
         calls = [Call(feed, {}, runner.run(feed)) for feed in _feeds()]
         return compare(pair, calls)
@@ -238,7 +243,7 @@ def test_a_change_of_a_tflite_file_is_named(
 
 def test_the_runtime_fusing_wrongly_is_seen(parents: dict[str, Artifact], int8: dict[str, Path]) -> None:
     """Outputs of the file as it is that are not those of the file with its inner tensors shown."""
-    pair = pair_of(prepared_bytes(parents["onnx"]), int8["onnx"], parents["onnx"].format)
+    pair = _pair(parents["onnx"], int8["onnx"])
     with kept_workers(), open_runner(int8["onnx"]) as runner:
         calls = [Call(feed, {}, {name: 1.1 * value for name, value in runner.run(feed).items()}) for feed in _feeds()]
         found = compare(pair, calls)
@@ -256,4 +261,4 @@ def test_rounding_of_one_sign_adds_up(tmp_path: Path) -> None:
     with open_runner(made) as runner:
         found = runner.run({"x": x})
     assert np.abs(found["y"] - x.astype(np.float64) @ weights.T).max() > 1.0  # of some 1,400
-    compare(pair_of(prepared_bytes(parent), made, parent.format), [Call({"x": x}, {}, found)]).require("the file")
+    compare(_pair(parent, made), [Call({"x": x}, {}, found)]).require("the file")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgekit.artifact import open_artifact, sha256_file, sha256_model, size_bytes
@@ -12,7 +12,7 @@ from edgekit.errors import EdgekitError, StorageError, UnreachableError
 from edgekit.options.quantize import QuantizeOptions
 from edgekit.pipeline.auto.samples import JudgingSamples
 from edgekit.pipeline.auto.trial_store import TrialStore, Value
-from edgekit.pipeline.quantize.ranges import METHOD
+from edgekit.pipeline.quantize.calibrate import METHOD
 from edgekit.pipeline.quantize.run import quantize_on
 from edgekit.quantization.calibrate.histogram import METHODS
 from edgekit.quantization.schemes import scheme, schemes
@@ -49,13 +49,14 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class CandidateFile:
-    """A candidate's file."""
+    """A candidate's file. ``left_in_float``: name of an operator -> why it is."""
 
     candidate: Candidate
     artifact: Artifact
     sha256: str
     bytes: int
     notes: tuple[str, ...] = ()
+    left_in_float: Mapping[str, str] = field(default_factory=dict)
 
 
 def first_candidates(parent: Artifact, options: QuantizeOptions) -> list[Candidate]:
@@ -105,7 +106,8 @@ def make(
     if not place.exists() or sha256_file(place) != row["sha256"]:  # somebody tidied up
         store.forget(key)
         return make(candidate, samples, options, store)
-    return CandidateFile(candidate, open_artifact(place), row["sha256"], row["bytes"], tuple(row["notes"]))
+    notes, left = tuple(row["notes"]), row["left_in_float"]
+    return CandidateFile(candidate, open_artifact(place), row["sha256"], row["bytes"], notes, left)
 
 
 def _making(
@@ -133,6 +135,7 @@ def _making(
             raise
         except EdgekitError as error:
             return {"error": f"{type(error).__name__}: {error}"}
-        return {"sha256": made.artifact.sha256, "bytes": made.artifact.bytes, "notes": list(made.notes)}
+        file, left = made.artifact, {one.name: one.reason for one in made.account.left_float}
+        return {"sha256": file.sha256, "bytes": file.bytes, "notes": list(made.notes), "left_in_float": left}
 
     return work

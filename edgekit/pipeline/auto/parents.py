@@ -77,16 +77,17 @@ def float_source(models: Sequence[str | Path], factory: str | None = None) -> Fl
     )
 
 
-def float_files(given: FloatSource, store: TrialStore, notes: list[str]) -> tuple[Artifact, ...]:
-    """The float files, exported where a network was named. A format that it cannot be had in is noted.
+def float_files(given: FloatSource, store: TrialStore) -> tuple[tuple[Artifact, ...], tuple[str, ...]]:
+    """The float files, exported where a network was named, and what to say of a format that it cannot be exported to.
 
     Raises:
-        UnsupportedError, GateError: it can be had in neither.
+        UnsupportedError, GateError: it can be exported to neither.
     """
     if given.source is None:
-        return given.files
+        return given.files, ()
     made: list[Artifact] = []
     refused: list[UnsupportedError | GateError] = []
+    notes: list[str] = []
     for format_ in FORMATS:
         try:
             row = store.once(f"export {format_}", _exporting(given, str(format_), store.folder))
@@ -97,7 +98,7 @@ def float_files(given: FloatSource, store: TrialStore, notes: list[str]) -> tupl
         made.append(open_artifact(store.folder / row["file"]))
     if not made:
         raise refused[0]
-    return tuple(made)
+    return tuple(made), tuple(notes)
 
 
 def _exporting(given: FloatSource, format_: str, folder: Path) -> Callable[[], Value]:

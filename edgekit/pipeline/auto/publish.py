@@ -13,12 +13,11 @@ from edgekit.outputs import as_file
 from edgekit.pipeline.auto.trial import Trial
 from edgekit.quality.coverage import coverage
 from edgekit.quality.paired import quality_change
-from edgekit.quantization.onnx.quantize import float_reasons
 from edgekit.results.base import PublishedFile, to_json
 from edgekit.results.compressed import Device, FidelityFigures, MatchRatio, Parent, of_card
 from edgekit.results.eval import Evaluation
 from edgekit.results.quantize import AutoResult, ParentFile
-from edgekit.types import Card, Format, Step, Task
+from edgekit.types import Card, Step, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +66,7 @@ def publish(choice: Choice, place: Path, notes: tuple[str, ...], parent: Path | 
     card = (chosen.artifact.card or _card_of(choice.chosen)).with_step(step, *notes)
     against = _against(choice)
     card = replace(card, quality=(choice.after.quality(way.runtime, way.device.name),), parent=to_json(against))
-    tried = choice.chosen.candidate
-    onnx = chosen.artifact.format is Format.ONNX and not tried.is_float
-    found = coverage(chosen.artifact, float_reasons(tried.parent.path, tried.scheme) if onnx else {})
+    found = coverage(chosen.artifact, chosen.left_in_float)
     with as_file(place, f".{chosen.artifact.format}") as file:
         write_card(chosen.artifact.path, card, file)
         size, digest = size_bytes(file), sha256_model(file)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from edgekit.artifact import require_beside, sha256_file
@@ -25,13 +25,32 @@ from edgekit.pipeline.auto.candidates import (
     mixed_candidate,
 )
 from edgekit.pipeline.auto.checks import SECONDS, device_of, of_auto, place_of, target_of
-from edgekit.pipeline.auto.choice import FINALISTS, drop_slower, far_off, pick, shortest_float, undecided
-from edgekit.pipeline.auto.judge import quality_of
+from edgekit.pipeline.auto.measuring import (
+    FAR_OFF,
+    Inputs,
+    compared,
+    failed,
+    match,
+    quality_of,
+    shortest_ms,
+    with_times,
+)
 from edgekit.pipeline.auto.parents import FloatSource, float_files, float_source
 from edgekit.pipeline.auto.publish import Choice, publish
 from edgekit.pipeline.auto.samples import JudgingSamples, real_samples, take_samples
-from edgekit.pipeline.auto.timing import FAR_OFF, Inputs, compared, failed, fill_in, match, shortest_ms
-from edgekit.pipeline.auto.trial import Trial
+from edgekit.pipeline.auto.trial import (
+    FINALISTS,
+    Trial,
+    changed,
+    drop_slower,
+    far_off,
+    named,
+    pick,
+    running,
+    shortest_float,
+    undecided,
+    with_why,
+)
 from edgekit.pipeline.auto.trial_store import TrialStore, Value
 from edgekit.pipeline.auto.ways import TFLITE_PYTHON, Way, find_ways
 from edgekit.results.compressed import Device
@@ -61,21 +80,21 @@ def auto(options: QuantizeOptions) -> AutoResult:
     options = of_auto(options)
     device = device_of(options)
     models = options.models if isinstance(options.models, tuple) else (options.models,)
-    named = float_source(list(models), options.factory)
-    target = target_of(options.out, named.formats)
-    parents = {file.path.resolve() for file in named.files}
-    for format_ in named.formats:
-        place = place_of(target, named.stem, format_)
+    source = float_source(list(models), options.factory)
+    target = target_of(options.out, source.formats)
+    parents = {file.path.resolve() for file in source.files}
+    for format_ in source.formats:
+        place = place_of(target, source.stem, format_)
         if place.resolve() in parents:
             raise UsageError(f"-o names the model itself ({target}); give another name, the parent is kept")
         check_output(place)
-    for file in named.files:  # any of them may be what is shipped
-        require_beside(file.path, place_of(target, named.stem, str(file.format)))
+    for file in source.files:  # any of them may be what is shipped
+        require_beside(file.path, place_of(target, source.stem, str(file.format)))
     assert options.data is not None  # of_auto has looked
-    samples = take_samples(options.data, named.card, options.limit)
-    store = TrialStore(_identity(named, options, device, samples), options.resume)
+    samples = take_samples(options.data, source.card, options.limit)
+    store = TrialStore(_identity(source, options, device, samples), options.resume)
     with _told_when_interrupted(store):
-        return _Auto(named, device, options, samples, store).result(target)
+        return _chosen(_Job(source, device, options, samples, store), target)
 
 
 def _identity(named: FloatSource, options: QuantizeOptions, device: DeviceSpec, samples: JudgingSamples) -> Value:
@@ -109,18 +128,15 @@ def _told_when_interrupted(store: TrialStore) -> Iterator[None]:
         raise
 
 
-@dataclass
-class _Auto:
-    """One run: what was given, and what is found on the way."""
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What one run is given."""
 
     named: FloatSource
     device: DeviceSpec
     options: QuantizeOptions
     samples: JudgingSamples
     store: TrialStore
-    trials: list[Trial] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    where: Value = field(default_factory=dict)
 
     @property
     def allowed(self) -> float:
@@ -133,186 +149,216 @@ class _Auto:
         """Time of each file in the final."""
         return self.options.seconds or SECONDS
 
-    def result(self, target: Path) -> AutoResult:
-        self.notes += self.samples.notes
-        parents = float_files(self.named, self.store, self.notes)
-        ways = find_ways(parents, self.device, self.options, self.notes)
-        self._try_data(parents, ways)
-        self._make(parents, ways)
-        inputs = Inputs(self.options.seed or 0, real_samples(parents, self.samples.choose, self.store.folder))
-        self._call(inputs)
-        best = self._timed("race", [t for t in self.trials if not t.out], inputs, self.seconds * RACE_SHARE)
-        drop_slower(self.trials, best)
-        finalists = self._judged(best)
-        chosen = best
-        if finalists:
-            floats = [trial for trial in self.trials if trial.candidate.is_float and not trial.out]
-            floats.sort(key=lambda trial: trial.p50_ms or 0.0)
-            chosen, best = self._matched([*floats[:FINALISTS], *finalists], inputs)
-        return self._published(chosen, best, target)
 
-    def _try_data(self, parents: Sequence[Artifact], ways: dict[Format, tuple[Way, ...]]) -> None:
-        """Data that do not fit the network are refused by its first float file, before any work."""
-        first = next(((parent, ways[parent.format][0]) for parent in parents if ways[parent.format]), None)
-        if first is None:
-            raise DeviceError(f"no runtime on {self.device.name} runs the float files: {'; '.join(self.notes)}")
-        made = make(Candidate(first[0], FLOAT), self.samples, self.options, self.store)
-        assert not isinstance(made, str)
-        quality_of(Trial(made.candidate, made, first[1]), self.samples.choose, self.store)
+@dataclass(frozen=True, slots=True)
+class _Race:
+    """What timing gave: all trials, the fastest float file, and the device as the bench describes it."""
 
-    def _make(self, parents: Sequence[Artifact], ways: dict[Format, tuple[Way, ...]]) -> None:
-        for parent in parents:
-            first, *_ = candidates = first_candidates(parent, self.options)
-            if not ways[parent.format]:
-                self.trials.append(Trial(first, why=f"no runtime on {self.device.name} was tried for .{parent.format}"))
-                continue
-            for candidate in candidates:
-                made = make(candidate, self.samples, self.options, self.store)
-                if isinstance(made, str):
-                    self.trials.append(Trial(candidate, why=f"it cannot be made: {made}"))
-                    continue
-                self.trials += [Trial(candidate, made, way) for way in ways[parent.format]]
+    trials: tuple[Trial, ...]
+    best: Trial
+    where: Value
 
-    def _call(self, inputs: Inputs) -> None:
-        """A few calls of each; those far off get a second chance, since the machine may have been busy."""
-        for trial in self._running():
-            self._shortest(trial, inputs, "calls")
-        if shortest_float(self.trials) == float("inf"):
-            why = next((t.why for t in self.trials if t.candidate.is_float), "")
-            raise DeviceError(f"no float file runs on {self.device.name}: {why}")
-        for trial in far_off(self._running(), FAR_OFF):
-            self._shortest(trial, inputs, "calls again")
-        for trial in far_off(self._running(), FAR_OFF):
-            assert trial.shortest_ms is not None
-            times = trial.shortest_ms / shortest_float(self.trials)
-            trial.why = f"its shortest call takes {times:.1f} times that of the fastest float file: not raced"
 
-    def _shortest(self, trial: Trial, inputs: Inputs, stage: str) -> None:
-        def work() -> Value:
-            log.info("%s: %s", stage, trial.name)
-            return {"ms": shortest_ms(trial, inputs)}
+def _chosen(job: _Job, target: Path) -> AutoResult:
+    """The order of the stages: float files, candidates, a few calls, race, quality, final, publish."""
+    parents, unmade = float_files(job.named, job.store)
+    ways, missing = find_ways(parents, job.device, job.options)
+    notes = (*job.samples.notes, *unmade, *missing)
+    _try_data(job, parents, ways, notes)
+    inputs = Inputs(job.options.seed or 0, real_samples(parents, job.samples.choose, job.store.folder))
+    trials = _called(job, _made(job, parents, ways), inputs)
+    race = _timed(job, trials, "race", running(trials), inputs, job.seconds * RACE_SHARE)
+    race = replace(race, trials=drop_slower(race.trials, race.best))
+    race, finalists = _judged(job, race)
+    chosen = race.best
+    if finalists:
+        race, chosen = _final(job, race, finalists, inputs)
+    return _published(job, race, chosen, notes, target)
 
-        row = self._or_error(f"{stage} {trial.name}", work)
-        trial.stage = "calls"
-        if "error" in row:
-            trial.why = row["error"]
-        else:
-            trial.shortest_ms = min(row["ms"], trial.shortest_ms or row["ms"])
 
-    def _timed(
-        self, stage: str, entrants: Sequence[Trial], inputs: Inputs, seconds: float, workers: int = RACE_WORKERS
-    ) -> Trial:
-        """The entrants against each other; the fastest float file of them."""
+def _try_data(
+    job: _Job, parents: Sequence[Artifact], ways: dict[Format, tuple[Way, ...]], notes: tuple[str, ...]
+) -> None:
+    """Data that do not fit the network are refused by its first float file, before any work."""
+    first = next(((parent, ways[parent.format][0]) for parent in parents if ways[parent.format]), None)
+    if first is None:
+        raise DeviceError(f"no runtime on {job.device.name} runs the float files: {'; '.join(notes)}")
+    made = make(Candidate(first[0], FLOAT), job.samples, job.options, job.store)
+    assert not isinstance(made, str)
+    quality_of(Trial(made.candidate, made, first[1]), job.samples.choose, job.store)
 
-        def work() -> Value:
-            log.info("%s of %d, %.3g s each", stage, len(entrants), seconds)
-            journal = self.store.folder / f"{stage.replace(' ', '-')}.part"
-            return compared(entrants, match(entrants, inputs, seconds, workers, journal))
 
-        names = " | ".join(trial.name for trial in entrants)
-        found = self.store.once(f"{stage} {seconds:g} {names}", work)
-        best = fill_in(entrants, found, stage.partition(" ")[0])
-        if best is None:
-            why = next((t.why for t in entrants if t.candidate.is_float), "")
-            raise DeviceError(f"no float file was timed on {self.device.name}: {why}")
-        self.where = found["device"]
-        return best
+def _made(job: _Job, parents: Sequence[Artifact], ways: dict[Format, tuple[Way, ...]]) -> tuple[Trial, ...]:
+    """Every candidate in every way to run it."""
+    trials: list[Trial] = []
+    for parent in parents:
+        first, *_ = candidates = first_candidates(parent, job.options)
+        if not ways[parent.format]:
+            trials.append(Trial(first, why=f"no runtime on {job.device.name} was tried for .{parent.format}"))
+            continue
+        for candidate in candidates:
+            trials += _of_candidate(job, candidate, ways[parent.format])
+    return tuple(trials)
 
-    def _judged(self, best: Trial) -> list[Trial]:
-        """The fastest candidates that lose no more than is allowed; others are tried in place of those that do."""
-        before = quality_of(best, self.samples.choose, self.store)
-        best.quality, best.drop = before, 0.0
-        kept: list[Trial] = []
-        for trial in sorted((t for t in self._running() if not t.candidate.is_float), key=lambda t: t.ratio):
-            if len(kept) == FINALISTS:
-                trial.why = f"not among the {FINALISTS} fastest that keep the limit"
-            elif self._keeps_limit(trial, before):
-                kept.append(trial)
-            elif trial.quality is not None:
-                kept += self._instead_of(trial, before)
-        return kept[:FINALISTS]
 
-    def _keeps_limit(self, trial: Trial, before: Evaluation) -> bool:
+def _of_candidate(job: _Job, candidate: Candidate, ways: Sequence[Way]) -> list[Trial]:
+    made = make(candidate, job.samples, job.options, job.store)
+    if isinstance(made, str):
+        return [Trial(candidate, why=f"it cannot be made: {made}")]
+    return [Trial(candidate, made, way) for way in ways]
+
+
+def _called(job: _Job, trials: tuple[Trial, ...], inputs: Inputs) -> tuple[Trial, ...]:
+    """A few calls of each; those far off get a second chance, since the machine may have been busy."""
+    trials = changed(trials, *(_with_shortest(job, trial, inputs, "calls") for trial in running(trials)))
+    if shortest_float(trials) == float("inf"):
+        why = next((t.why for t in trials if t.candidate.is_float), "")
+        raise DeviceError(f"no float file runs on {job.device.name}: {why}")
+    again = far_off(running(trials), FAR_OFF)
+    trials = changed(trials, *(_with_shortest(job, trial, inputs, "calls again") for trial in again))
+    least = shortest_float(trials)
+    late = {
+        trial.name: f"its shortest call takes {(trial.shortest_ms or 0.0) / least:.1f} times that of the fastest float "
+        "file: not raced"
+        for trial in far_off(running(trials), FAR_OFF)
+    }
+    return with_why(late, trials)
+
+
+def _with_shortest(job: _Job, trial: Trial, inputs: Inputs, stage: str) -> Trial:
+    """``trial`` with its shortest call, or why it failed; both are kept."""
+
+    def work() -> Value:
+        log.info("%s: %s", stage, trial.name)
         try:
-            trial.quality = quality_of(trial, self.samples.choose, self.store)
+            return {"ms": shortest_ms(trial, inputs)}
         except ENDS_THE_RUN:
             raise
         except EdgekitError as error:
-            trial.why = failed(error)
-            return False
-        trial.drop = before.drop_to(trial.quality)
-        if trial.drop <= self.allowed:
-            return True
-        trial.why = f"loses {trial.drop:.4f} of {before.metric}, {self.allowed:g} is allowed"
-        return False
+            return {"error": failed(error)}
 
-    def _instead_of(self, lost: Trial, before: Evaluation) -> list[Trial]:
-        """The candidate that loses least of those tried in place of ``lost``, if it keeps the limit."""
-        ranges = further_candidates(lost.candidate, self.options)
-        return self._least(ranges, lost, before) or self._least(mixed_candidate(lost.candidate), lost, before)
+    row = job.store.once(f"{stage} {trial.name}", work)
+    if "error" in row:
+        return replace(trial, stage="calls", why=row["error"])
+    return replace(trial, stage="calls", shortest_ms=min(row["ms"], trial.shortest_ms or row["ms"]))
 
-    def _least(self, candidates: Sequence[Candidate], lost: Trial, before: Evaluation) -> list[Trial]:
-        found: list[Trial] = []
-        for candidate in candidates:
-            made = make(candidate, self.samples, self.options, self.store)
-            if isinstance(made, str):
-                self.trials.append(Trial(candidate, why=f"it cannot be made: {made}"))
-                continue
-            trial = Trial(candidate, made, lost.way)
-            self.trials.append(trial)
-            if self._keeps_limit(trial, before):
-                found.append(trial)
-        found.sort(key=lambda trial: trial.drop or 0.0)
-        for trial in found[1:]:
-            trial.why = f"{found[0].name} loses no more and differs in its ranges only"
-        return found[:1]
 
-    def _matched(self, entrants: Sequence[Trial], inputs: Inputs) -> tuple[Trial, Trial]:
-        """(chosen, fastest float file)."""
-        seconds = self.seconds
-        best = self._timed("match", entrants, inputs, seconds, MATCH_WORKERS)
-        again = undecided(entrants, best, smaller=self.options.smaller)
-        if again:
-            best = self._timed("match again", [best, *again], inputs, LONGER * seconds, MATCH_WORKERS)
-        return pick(entrants, best, smaller=self.options.smaller), best
+def _timed(
+    job: _Job,
+    trials: tuple[Trial, ...],
+    stage: str,
+    entrants: Sequence[Trial],
+    inputs: Inputs,
+    seconds: float,
+    workers: int = RACE_WORKERS,
+) -> _Race:
+    """The entrants against each other."""
 
-    def _published(self, chosen: Trial, best: Trial, target: Path) -> AutoResult:
-        """The result; the float file where the chosen one loses too much on the samples that it was not chosen on."""
-        limit, report = self.options.limit, self.samples.report
-        before = quality_of(best, report, self.store, limit)
-        after = quality_of(chosen, report, self.store, limit)
-        lost = before.drop_to(after)
-        if chosen is not best and lost > self.allowed:
-            chosen.why = f"loses {lost:.4f} of {after.metric} on {report.label}, {self.allowed:g} is allowed"
-            self.notes.append(f"{chosen.name} was chosen on {self.samples.choose.label}, but {chosen.why}")
-            chosen, after = best, before
-        if chosen is best:
-            self.notes.append(f"no candidate within the limit is faster than {best.name}: it is shipped as it is")
-        for trial in self.trials:
-            if trial.candidate.is_float and trial not in (chosen, best) and not trial.out:
-                trial.why = f"the float file {best.name} is faster or takes the same time"
-        if best is not chosen:
-            best.why = f"{chosen.name} is {'faster' if chosen.verdict is Verdict.FASTER else 'as fast, and smaller'}"
-        chosen.chosen = True
-        assert chosen.made is not None
-        place = place_of(target, self.named.stem, str(chosen.made.artifact.format))
-        where = typed(Device, self.where, "the device")
-        choice = Choice(chosen, best, before, after, where, self.allowed, self.trials)
-        source = None if self.named.source is None else Path(self.named.source)
-        return replace(publish(choice, place, tuple(self.notes), source), delivered=self.store.discard)
+    def work() -> Value:
+        log.info("%s of %d, %.3g s each", stage, len(entrants), seconds)
+        journal = job.store.folder / f"{stage.replace(' ', '-')}.part"
+        return compared(entrants, match(entrants, inputs, seconds, workers, journal))
 
-    def _or_error(self, key: str, work: Callable[[], Value]) -> Value:
-        """What ``work`` gives, or how a row says that it failed; both are kept."""
+    names = " | ".join(trial.name for trial in entrants)
+    found = job.store.once(f"{stage} {seconds:g} {names}", work)
+    timed = with_times(entrants, found, stage.partition(" ")[0])
+    if found["best"] is None:
+        why = next((t.why for t in timed if t.candidate.is_float), "")
+        raise DeviceError(f"no float file was timed on {job.device.name}: {why}")
+    return _Race(changed(trials, *timed), named(timed, found["best"]), found["device"])
 
-        def tried() -> Value:
-            try:
-                return work()
-            except ENDS_THE_RUN:
-                raise
-            except EdgekitError as error:
-                return {"error": failed(error)}
 
-        return self.store.once(key, tried)
+def _judged(job: _Job, race: _Race) -> tuple[_Race, list[Trial]]:
+    """The fastest candidates that lose no more than is allowed; others are tried in place of those that do."""
+    before = quality_of(race.best, job.samples.choose, job.store)
+    best = replace(race.best, quality=before, drop=0.0)
+    trials, kept = changed(race.trials, best), list[Trial]()
+    for trial in sorted((t for t in running(trials) if not t.candidate.is_float), key=lambda t: t.ratio):
+        if len(kept) == FINALISTS:
+            trials = with_why({trial.name: f"not among the {FINALISTS} fastest that keep the limit"}, trials)
+            continue
+        judged = _with_quality(job, trial, before)
+        trials = changed(trials, judged)
+        if not judged.out:
+            kept.append(judged)
+        elif judged.quality is not None:
+            instead = _instead_of(job, judged, before)
+            trials = changed(trials, *instead)
+            kept += running(instead)
+    return replace(race, trials=trials, best=best), kept[:FINALISTS]
 
-    def _running(self) -> list[Trial]:
-        return [trial for trial in self.trials if not trial.out]
+
+def _with_quality(job: _Job, trial: Trial, before: Evaluation) -> Trial:
+    """``trial`` with its quality; out where it loses more than is allowed, or fails."""
+    try:
+        quality = quality_of(trial, job.samples.choose, job.store)
+    except ENDS_THE_RUN:
+        raise
+    except EdgekitError as error:
+        return replace(trial, why=failed(error))
+    drop = before.drop_to(quality)
+    lost = f"loses {drop:.4f} of {before.metric}, {job.allowed:g} is allowed" if not drop <= job.allowed else ""
+    return replace(trial, quality=quality, drop=drop, why=lost)
+
+
+def _instead_of(job: _Job, lost: Trial, before: Evaluation) -> list[Trial]:
+    """What was tried in place of ``lost``: other ranges, then mixed precision; one of them at most is not out, the one
+    that loses least."""
+    ranges = _least(job, further_candidates(lost.candidate, job.options), lost, before)
+    if running(ranges):
+        return ranges
+    return ranges + _least(job, mixed_candidate(lost.candidate), lost, before)
+
+
+def _least(job: _Job, candidates: Sequence[Candidate], lost: Trial, before: Evaluation) -> list[Trial]:
+    assert lost.way is not None
+    tried = [trial for one in candidates for trial in _of_candidate(job, one, [lost.way])]
+    tried = [trial if trial.out else _with_quality(job, trial, before) for trial in tried]
+    first, *others = sorted(running(tried), key=lambda trial: trial.drop or 0.0) or [lost]
+    why = f"{first.name} loses no more and differs in its ranges only"
+    return list(with_why(dict.fromkeys((trial.name for trial in others), why), tried))
+
+
+def _final(job: _Job, race: _Race, finalists: Sequence[Trial], inputs: Inputs) -> tuple[_Race, Trial]:
+    """The finalists against the fastest float files, and the one that is chosen."""
+    floats = [trial for trial in running(race.trials) if trial.candidate.is_float]
+    floats.sort(key=lambda trial: trial.p50_ms or 0.0)
+    entrants = [*floats[:FINALISTS], *finalists]
+    names, smaller = [trial.name for trial in entrants], job.options.smaller
+    race = _timed(job, race.trials, "match", entrants, inputs, job.seconds, MATCH_WORKERS)
+    again = undecided([named(race.trials, name) for name in names], race.best, smaller=smaller)
+    if again:
+        entrants = [race.best, *again]
+        race = _timed(job, race.trials, "match again", entrants, inputs, LONGER * job.seconds, MATCH_WORKERS)
+    chosen, reasons = pick([named(race.trials, name) for name in names], race.best, smaller=smaller)
+    return replace(race, trials=with_why(reasons, race.trials)), chosen
+
+
+def _published(job: _Job, race: _Race, chosen: Trial, notes: tuple[str, ...], target: Path) -> AutoResult:
+    """The result; the float file where the chosen one loses too much on the samples that it was not chosen on."""
+    limit, report, best = job.options.limit, job.samples.report, race.best
+    before = quality_of(best, report, job.store, limit)
+    after = quality_of(chosen, report, job.store, limit)
+    lost, reasons = before.drop_to(after), dict[str, str]()
+    if chosen != best and lost > job.allowed:
+        why = f"loses {lost:.4f} of {after.metric} on {report.label}, {job.allowed:g} is allowed"
+        reasons[chosen.name] = why
+        notes = (*notes, f"{chosen.name} was chosen on {job.samples.choose.label}, but {why}")
+        chosen, after = best, before
+    if chosen == best:
+        notes = (*notes, f"no candidate within the limit is faster than {best.name}: it is shipped as it is")
+    for trial in running(race.trials):
+        if trial.candidate.is_float and trial.name not in (chosen.name, best.name):
+            reasons[trial.name] = f"the float file {best.name} is faster or takes the same time"
+    if best != chosen:
+        reasons[best.name] = (
+            f"{chosen.name} is {'faster' if chosen.verdict is Verdict.FASTER else 'as fast, and smaller'}"
+        )
+    chosen = replace(chosen, chosen=True)
+    trials = with_why(reasons, changed(race.trials, chosen))
+    assert chosen.made is not None
+    place = place_of(target, job.named.stem, str(chosen.made.artifact.format))
+    where = typed(Device, race.where, "the device")
+    choice = Choice(chosen, named(trials, best.name), before, after, where, job.allowed, trials)
+    source = None if job.named.source is None else Path(job.named.source)
+    return replace(publish(choice, place, notes, source), delivered=job.store.discard)

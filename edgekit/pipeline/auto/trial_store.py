@@ -14,11 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgekit.bench.noisefloor import state_folder
 from edgekit.documents import typed
 from edgekit.errors import InputError, StorageError, UsageError
 from edgekit.outputs import writable_folder
-from edgekit.pipeline.checkpoint_log import CheckpointLog, InUseError, clear_old, digest_of
+from edgekit.pipeline.checkpoint_log import CheckpointLog, InUseError, clear_old, digest_of, state_folder
 from edgekit.results.base import to_json
 
 log = logging.getLogger("edgekit")

@@ -32,15 +32,16 @@ class Way:
 
 
 def find_ways(
-    parents: Sequence[Artifact], device: DeviceSpec, options: QuantizeOptions, notes: list[str]
-) -> dict[Format, tuple[Way, ...]]:
-    """Format -> the ways to run it on ``device``; a runtime that is not installed there is noted.
+    parents: Sequence[Artifact], device: DeviceSpec, options: QuantizeOptions
+) -> tuple[dict[Format, tuple[Way, ...]], tuple[str, ...]]:
+    """Format -> the ways to run it on ``device``, and what to say of a runtime that is not installed there.
 
     Raises:
         UsageError: no such runtime, or one that runs none of the files.
         DeviceError: the device cannot be used.
     """
     found: dict[Format, tuple[Way, ...]] = {}
+    notes: list[str] = []
     _check_runtimes(options.runtime, [parent.format for parent in parents])
     for parent in parents:
         ways: list[Way] = []
@@ -56,7 +57,7 @@ def find_ways(
                 continue
             ways += [Way(place, runtime, count) for count in dict.fromkeys(options.thread_counts)]
         found[parent.format] = tuple(ways)
-    return found
+    return found, tuple(notes)
 
 
 def _check_runtimes(wanted: Sequence[str], formats: Sequence[Format]) -> None:

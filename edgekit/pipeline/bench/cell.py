@@ -13,19 +13,20 @@ import numpy as np
 
 from edgekit.artifact import contract_of, sha256_model, size_bytes
 from edgekit.bench.clock import TimedBlock, WarmupRule
+from edgekit.bench.plan import CellPlan
 from edgekit.bench.result import CellResult, Setting
 from edgekit.bench.session import Taken
-from edgekit.bench.shapes import Shapes, batch_of, free_dims
+from edgekit.bench.shapes import batch_of, free_dims
 from edgekit.data.preprocess import sample_feed
 from edgekit.data.seeded import seeded_feed
-from edgekit.devices import LoadedInfo, WorkerClient, open_worker
+from edgekit.devices import LoadedInfo, WorkerClient, measures, open_worker
 from edgekit.errors import EdgekitError, ParityError, UsageError
 from edgekit.pipeline.bench.transfer import transfer
 from edgekit.results.bench import Replayed
 from edgekit.results.compressed import Device
 from edgekit.runtime.precision import allowance, precision_of
 from edgekit.runtime.stream import from_zeros
-from edgekit.types import Artifact, DeviceSpec, Feed, InputSpec, SelfTest, Signature
+from edgekit.types import Feed, InputSpec, SelfTest, Signature
 
 log = logging.getLogger("edgekit")
 FIRST_CALL = WarmupRule(0, 0, 0)
@@ -36,30 +37,6 @@ What a file is called moves the heap of a process and, with it, its time: 6% bet
 weights as large as a cache (compare Mytkowicz et al. 2009, 10.1145/1508244.1508275, who also give this remedy). So
 every worker gets a layout of its own, and what the layout does shows between the workers, not between the files.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class CellPlan:
-    """What is to be timed. ``model`` is the user's spelling; ``runtime`` None is the first one for the format.
-
-    ``number``: place of the cell in the run. ``streams``: samples of one query (multi-stream), as one batch where the
-    file's first axis is free, else as so many runs.
-    """
-
-    model: str
-    artifact: Artifact
-    device: DeviceSpec
-    runtime: str | None
-    threads: int
-    scenario: str
-    batch: int | None
-    shapes: Shapes
-    input: str | None
-    seed: int
-    workers: int
-    number: int
-    streams: int = 1
-    timeout_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +76,7 @@ class Cell:
         self._selftest: Replayed | None = None
         self._peak: int | None = None
         self._arena: int | None = None
-        self._extras: dict[str, Any] = {}
+        self._fields: dict[str, Any] = {}
 
     def open(self) -> None:
         """The first worker: starts it, loads the model, takes the first inference, replays the self-test."""
@@ -160,10 +137,10 @@ class Cell:
         if error is None and self._clients and self._has_time:
             with suppress(EdgekitError):  # the times are there; a worker that dies now costs only these figures
                 self._peak = self._clients[0].peak_memory_bytes()
-                told = self._clients[0].measure("footprint", self.feed, timeout_s=self.plan.timeout_s)
+                told = self._clients[0].measure(measures.footprint, self.feed, timeout_s=self.plan.timeout_s)
                 self._arena = told.header.get("arena_bytes")
                 if self._loaded is not None and self._loaded.resident:
-                    self._extras["transfer"] = transfer(self._clients[0], self.feed)
+                    self._fields["transfer"] = transfer(self._clients[0], self.feed)
         self.close()
         loaded, timed = self._loaded, self._has_time  # an emulator's memory is not the device's either
         return CellResult(
@@ -180,10 +157,15 @@ class Cell:
             runtime_version=None if loaded is None else loaded.runtime_version,
             delegation=None if loaded is None else loaded.delegation,
             selftest=self._selftest,
-            extras=self._extras,
+            fields=self._fields,
             error=error,
             seed=self.plan.seed,
         )
+
+    @property
+    def client(self) -> WorkerClient:
+        """The first worker."""
+        return self._clients[0]
 
     @property
     def pids(self) -> list[int]:

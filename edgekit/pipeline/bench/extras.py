@@ -3,69 +3,51 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from edgekit.bench.profile import check_profile
 from edgekit.bench.result import CellResult
-from edgekit.devices.instructions import emulator_with_plugins, plugin
-from edgekit.documents import typed
 from edgekit.errors import EdgekitError
+from edgekit.extras.base import asked_for
 from edgekit.options.bench import BenchOptions
 from edgekit.pipeline.bench.cell import Cell
-from edgekit.pipeline.bench.checks import duration_s
-from edgekit.pipeline.bench.cold import cold_starts
-from edgekit.pipeline.bench.endtoend import end_to_end
-from edgekit.pipeline.bench.fit import would_fit
-from edgekit.pipeline.bench.instructions import count_instructions
-from edgekit.pipeline.bench.probes import probe
-from edgekit.pipeline.bench.roofline import roofline
-from edgekit.pipeline.bench.sustain import sustain
 from edgekit.results.bench import Compressed, CompressedCoverage
 from edgekit.results.compressed import Parent, of_card
-from edgekit.results.measures import Absent, Energy, Failed, Failure, Profile, Sustain
+from edgekit.results.measures import Failed, Failure
 
 log = logging.getLogger("edgekit")
-Pass = Callable[[CellResult, Cell, BenchOptions], object]
-"""Gives what stands in the field of its name of :class:`edgekit.results.bench.Entry`."""
-PROFILE_SECONDS = 1.0
-ENERGY_SECONDS = 4.0
-"""Meters are coarse: RAPL counts in milliseconds, board sensors in tens of them."""
-_PASS_LIMIT_S = 300.0
 
 
-def check_extras(cells: Sequence[Cell], options: BenchOptions) -> None:
+def check_runtimes(cells: Sequence[Cell], options: BenchOptions) -> None:
     """Refuses, before anything is timed, what a cell's runtime cannot tell.
 
     Raises:
         UnsupportedError: with the reason.
-        RuntimeMissingError: what counts instructions is not there.
     """
-    if options.instructions:
-        emulator_with_plugins()
-        plugin()
     for cell in cells:
         runtime = cell.setting().runtime
-        if options.profile and cell.error is None and runtime is not None:
-            check_profile(runtime)
+        for extra in asked_for(options) if cell.error is None and runtime is not None else ():
+            extra.check_runtime(str(runtime))
 
 
 def extend(result: CellResult, cell: Cell, options: BenchOptions) -> CellResult:
-    """``result`` with what the card says of a compressed file, and the passes that ``options`` ask for.
+    """``result`` with what the card says of a compressed file, and the extras that ``options`` ask for.
 
     A pass that fails stands as its error, no more.
     """
-    extras = {**result.extras, **_compressed(cell)}
-    for name, run in PASSES.items():
-        if not getattr(options, name) or not (result.timed or (name == "instructions" and result.error is None)):
+    fields, extras = {**result.fields, **_compressed(cell)}, dict(result.extras)
+    for extra in asked_for(options):
+        if not (result.timed or (extra.emulated and result.error is None)):
             continue
         try:
-            extras[name] = run(result, cell, options)
+            found = extra.measure(cell, result, options)
+            fields |= extra.fields(result, found)
         except EdgekitError as error:
-            log.warning("%s: %s: %s", cell.plan.model, name, error)
-            extras[name] = Failed(Failure(type(error).__name__, str(error)))
-    return replace(result, extras=extras)
+            log.warning("%s: %s: %s", cell.plan.model, extra.name, error)
+            found = Failed(Failure(type(error).__name__, str(error)))
+        extras[extra.name] = found
+    return replace(result, fields=fields, extras=extras)
 
 
 def _compressed(cell: Cell) -> dict[str, Any]:
@@ -75,34 +57,3 @@ def _compressed(cell: Cell) -> dict[str, Any]:
     account = {**card.account, "left_float": len(card.account.get("left_float", ()))}
     parent = None if card.parent is None else of_card(Parent, card.parent, "parent")
     return {"compressed": Compressed(account=of_card(CompressedCoverage, account, "account"), parent=parent)}
-
-
-def _profile(result: CellResult, cell: Cell, options: BenchOptions) -> Profile:
-    with cell.worker() as client:
-        found = client.measure("profile", cell.feed, timeout_s=_PASS_LIMIT_S, seconds=PROFILE_SECONDS)
-    return typed(Profile, found.header, "the profile")
-
-
-def _sustain(result: CellResult, cell: Cell, options: BenchOptions) -> Sustain:
-    assert options.sustain is not None
-    return sustain(cell, duration_s(options.sustain))
-
-
-def _energy(result: CellResult, cell: Cell, options: BenchOptions) -> Absent | Energy:
-    with cell.worker() as client:
-        found = client.measure("energy", cell.feed, timeout_s=_PASS_LIMIT_S, seconds=ENERGY_SECONDS).header
-    return typed(Absent, found, "the energy") if "absent" in found else typed(Energy, found, "the energy")
-
-
-PASSES: Mapping[str, Pass] = {
-    "profile": _profile,
-    "sustain": _sustain,
-    "roofline": lambda result, cell, options: roofline(result, cell),
-    "cold": lambda result, cell, options: cold_starts(cell),
-    "fit": lambda result, cell, options: would_fit(cell),
-    "end_to_end": lambda result, cell, options: end_to_end(cell),
-    "energy": _energy,
-    "probe": lambda result, cell, options: probe(cell),
-    "instructions": lambda result, cell, options: count_instructions(cell),
-}
-"""Option (see :data:`edgekit.pipeline.bench.checks.EXTRAS`) -> pass; also its name in the document."""

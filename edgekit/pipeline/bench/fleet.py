@@ -17,12 +17,12 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
+from edgekit.bench.plan import CellPlan
 from edgekit.devices import WorkerClient, open_worker
 from edgekit.devices.device import transport_class, transport_for
 from edgekit.devices.identity import machine_id
 from edgekit.devices.stop import Stop, stoppable
 from edgekit.errors import DeviceError
-from edgekit.pipeline.bench.cell import CellPlan
 from edgekit.pipeline.bench.leases import SHARED
 from edgekit.pipeline.bench.result import MachineRun
 from edgekit.pipeline.bench.timing import Note, Order, failed, time_machine

@@ -17,12 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.bench.noisefloor import state_folder
 from edgekit.bench.schedule import BlockPlan
 from edgekit.bench.session import TakenBlock
 from edgekit.documents import typed
 from edgekit.errors import EdgekitError, InputError
-from edgekit.pipeline.checkpoint_log import CheckpointLog, InUseError, clear_old, digest_of, read_lines
+from edgekit.pipeline.checkpoint_log import CheckpointLog, InUseError, clear_old, digest_of, read_lines, state_folder
 from edgekit.results.base import to_json
 from edgekit.results.measures import ToolRun
 

@@ -8,12 +8,14 @@ from dataclasses import replace
 
 from edgekit.artifact import open_artifact, size_bytes
 from edgekit.bench.environment import environment, usable_cores
+from edgekit.bench.plan import CellPlan
 from edgekit.bench.shapes import parse_shapes
 from edgekit.devices import parse_device
 from edgekit.errors import UnsupportedError, UsageError
+from edgekit.extras.base import asked_for, load_of
+from edgekit.options.base import flag_of
 from edgekit.options.bench import BenchOptions
-from edgekit.pipeline.bench.cell import CellPlan
-from edgekit.pipeline.bench.checks import EXTRAS, LOADS, STREAMS
+from edgekit.pipeline.bench.checks import STREAMS
 from edgekit.runtime import runner_class
 from edgekit.types import Artifact, DeviceSpec, Format
 
@@ -60,13 +62,13 @@ def _check_time(devices: Sequence[DeviceSpec], options: BenchOptions) -> None:
         UnsupportedError: an option whose answer is a time, on an emulated device.
     """
     without = [device.name for device in devices if not device.evidence.has_time]
-    asked = [f"--scenario {options.scenario}"] if options.scenario in LOADS else []
-    asked += [f"--{name.replace('_', '-')}" for name in EXTRAS if name != "instructions" and getattr(options, name)]
+    asked = [f"--scenario {options.scenario}"] if load_of(options) is not None else []
+    asked += [flag_of(BenchOptions, extra.name) for extra in asked_for(options) if not extra.emulated]
     asked += ["--fail-slower"] if options.fail_slower is not None else []
     asked += ["--baseline"] if options.baseline is not None else []
-    real = [device.name for device in devices if device.kind != "emulator"]
-    if options.instructions and real:
-        raise UnsupportedError(f"--instructions counts on emulated devices (emulator:CORE); {real[0]} is not emulated")
+    for extra in asked_for(options):
+        for device in devices:
+            extra.check_device(device)
     if without and asked:
         raise UnsupportedError(
             f"{without[0]} is emulated and has no time to measure: leave out {', '.join(asked)}. It shows that a file "

@@ -11,9 +11,9 @@ from typing import Any
 
 from edgekit.bench.curve import thread_curves
 from edgekit.bench.ledger import not_delegated
-from edgekit.bench.noisefloor import BUILT_IN, NoiseFloor, wider
 from edgekit.bench.result import CellResult
 from edgekit.bench.session import Session
+from edgekit.bench.variance import BUILT_IN
 from edgekit.errors import DeviceError, EdgekitError, GateError, UsageError
 from edgekit.options.bench import BenchOptions
 from edgekit.pipeline.bench.journal import Journal
@@ -32,7 +32,6 @@ class MachineRun:
         devices: names of the devices that are this machine.
         cells: places of its cells in the whole run; ``results`` are theirs.
         session: None where no cell could be opened.
-        floor: what is known of its noise.
         others: who else used its processor; nothing on a machine other than this one.
     """
 
@@ -40,7 +39,6 @@ class MachineRun:
     cells: tuple[int, ...]
     results: tuple[CellResult, ...]
     session: Session | None = None
-    floor: NoiseFloor = BUILT_IN
     others: Others | Nothing = field(default_factory=Nothing)
     leases: tuple[Lease, ...] = ()
 
@@ -54,7 +52,7 @@ class MachineRun:
             block_ms=plan.block_ns / 1e6,
             order=tuple(tuple(self.cells[index] for index in round_) for round_ in session.order),
             plan=asdict(plan),
-            noise_floor=self.floor.document(),
+            noise_floor=BUILT_IN.document(),
             thermometer=session.reference,
             others=self.others,
             parent_cores=round(session.parent_share, 4),
@@ -82,11 +80,6 @@ class BenchResult(Result):
     def session(self) -> Session:
         """How the cells of the only machine were timed; of several, those of the first that timed any."""
         return next(machine.session for machine in self.machines if machine.session is not None)
-
-    @property
-    def floor(self) -> NoiseFloor:
-        """The widest of the machines'."""
-        return functools.reduce(wider, (machine.floor for machine in self.machines))
 
     def delivered(self) -> None:
         """To be called when the result has been handed over: what was kept for an interruption goes."""
@@ -168,7 +161,7 @@ class BenchResult(Result):
         if len(self.machines) == 1:
             return self.machines[0].timing()
         kept = sum(machine.session.kept for machine in self.machines if machine.session is not None)
-        return Timing(noise_floor=self.floor.document(), kept_blocks=kept)
+        return Timing(noise_floor=BUILT_IN.document(), kept_blocks=kept)
 
 
 def compare_cells(results: Sequence[CellResult]) -> tuple[Comparison, ...]:
@@ -202,7 +195,7 @@ def compare_with_parents(results: Sequence[CellResult]) -> tuple[Comparison, ...
     timed = {place(result): result for result in results if result.timed}
     found = []
     for result in results:
-        compressed = result.extras.get("compressed")
+        compressed = result.fields.get("compressed")
         parent = compressed.parent if isinstance(compressed, Compressed) else None
         other = None if parent is None else timed.get((*place(result)[:3], parent.sha256))
         if result.timed and other is not None:

@@ -15,13 +15,14 @@ from pathlib import Path
 
 from edgekit.artifact import sha256_file, sha256_model
 from edgekit.bench.clock import clock_cost_ns
-from edgekit.bench.noisefloor import floor_of, wider
+from edgekit.bench.plan import CellPlan
 from edgekit.bench.result import CellResult
+from edgekit.bench.variance import BUILT_IN, variance_of, wider
 from edgekit.errors import DeviceError, EdgekitError, UsageError
+from edgekit.extras.base import load_of
 from edgekit.options.base import with_options
 from edgekit.options.bench import NOT_TIMED, BenchOptions
-from edgekit.pipeline.bench.cell import CellPlan
-from edgekit.pipeline.bench.checks import EXTRAS, LOADS, check
+from edgekit.pipeline.bench.checks import check
 from edgekit.pipeline.bench.files import check_files, write_files
 from edgekit.pipeline.bench.fleet import run_fleet
 from edgekit.pipeline.bench.journal import Journal, journal_in_state
@@ -31,6 +32,7 @@ from edgekit.pipeline.bench.result import BenchResult, MachineRun, compare_cells
 from edgekit.pipeline.bench.timing import Order
 from edgekit.pipeline.bench.tools import check_tools
 from edgekit.pipeline.compare import compare_entries, read_record
+from edgekit.registry import names
 from edgekit.results.bench import BenchRecord
 from edgekit.version import __version__
 
@@ -68,7 +70,7 @@ def bench(options: BenchOptions) -> BenchResult:
         runs = run_fleet(plans, lambda alone: replace(order, alone=alone), options.progress or _silent)
     _raise_if_nothing_ran(runs)
     results = _in_order(runs)
-    compared = () if options.scenario in LOADS else compare_cells(results)
+    compared = () if load_of(options) is not None else compare_cells(results)
     result = BenchResult(results, compared, tuple(runs), options, clock_cost_ns(), None, journal)
     result = result if baseline is None else _against(result, baseline, str(earlier))
     try:
@@ -91,9 +93,9 @@ def _replayed(options: BenchOptions) -> tuple[BenchOptions, Replay | None]:
 
 def _journal(options: BenchOptions, plans: Sequence[CellPlan]) -> Journal | None:
     """Where finished blocks are kept, if anywhere; with those of the same run that was interrupted."""
-    if options.journal is False or options.scenario in LOADS:
+    if options.journal is False or load_of(options) is not None:
         return None
-    own = ("models", "baseline", "fail_slower", "require_full_delegation", *EXTRAS)
+    own = ("models", "baseline", "fail_slower", "require_full_delegation", *names("extras"))
     rows = {name: str(value) for name, value in options.protocol().items() if name not in own}
     cells = [
         [
@@ -127,8 +129,8 @@ def _against(result: BenchResult, baseline: BenchRecord, name: str) -> BenchResu
     mine = [cell.entry() for cell in result.results if cell.timed]
     if not mine:
         return result
-    floor = wider(result.floor, floor_of(baseline))
-    against = compare_entries(mine, baseline.results, ("this run", name), result.options.fail_slower, floor)
+    variance = wider(BUILT_IN, variance_of(baseline))
+    against = compare_entries(mine, baseline.results, ("this run", name), result.options.fail_slower, variance)
     return replace(result, against=against)
 
 

@@ -14,17 +14,17 @@ from typing import Any
 from edgekit.bench.clock import now_ns
 from edgekit.bench.compare import check_comparable
 from edgekit.bench.environment import usable_cores
+from edgekit.bench.plan import CellPlan
 from edgekit.bench.schedule import BlockPlan
 from edgekit.bench.session import Session, Taken, time_interleaved
 from edgekit.errors import DeviceError, InputError, UsageError
+from edgekit.extras.base import Taking, load_of
 from edgekit.options.bench import BenchOptions
-from edgekit.pipeline.bench.cell import Cell, CellPlan
-from edgekit.pipeline.bench.checks import LOADS
-from edgekit.pipeline.bench.extras import check_extras, extend
+from edgekit.pipeline.bench.cell import Cell
+from edgekit.pipeline.bench.extras import check_runtimes, extend
 from edgekit.pipeline.bench.journal import Journal, Part
 from edgekit.pipeline.bench.leases import leased
-from edgekit.pipeline.bench.loads import under_load
-from edgekit.pipeline.bench.machine import Watch, learn, machine_ledger, reference_on
+from edgekit.pipeline.bench.machine import Watch, reference_on
 from edgekit.pipeline.bench.result import MachineRun
 from edgekit.pipeline.compare import match
 from edgekit.results.base import to_json
@@ -82,26 +82,24 @@ def time_machine(
             cells.append(cell)
         if all(cell.error is not None for cell in cells):
             return MachineRun(tuple(devices), places, tuple(cell.finish(Taken()) for cell in cells))
-        check_extras(cells, options)
+        check_runtimes(cells, options)
         if order.baseline is not None:
             _check_baseline(cells, order.baseline, None if order.alone else devices)
-        ledger = machine_ledger(None if here else _environment(cells))
-        floor = ledger.floor()
-        if options.scenario in LOADS:
+        load = load_of(options)
+        if load is not None:
             note("timing", 0, 0)
-            session, extras = under_load(cells, options)
+            session, beside = load.time(cells, options)
             others: Others | Nothing = Nothing()
         else:
             session, others = _interleaved(cells, order, note, (began, here, devices))
-            extras = [{}] * len(cells)
+            beside = [Taking({}, {})] * len(cells)
+        results = [cell.finish(taken) for cell, taken in zip(cells, session.taken, strict=True)]
         results = [
-            replace(cell.finish(taken), floor=floor, extras=extra)
-            for cell, taken, extra in zip(cells, session.taken, extras, strict=True)
+            replace(one, fields={**one.fields, **more.fields}, extras=more.extras)
+            for one, more in zip(results, beside, strict=True)
         ]
-        if options.scenario not in LOADS:
-            learn(ledger, results, floor)
         results = [extend(result, cell, options) for result, cell in zip(results, cells, strict=True)]
-    return MachineRun(tuple(devices), places, tuple(results), session, floor, others, tuple(leases))
+    return MachineRun(tuple(devices), places, tuple(results), session, others, tuple(leases))
 
 
 def failed(devices: Sequence[str], plans: Sequence[CellPlan], error: DeviceError) -> MachineRun:
@@ -154,10 +152,6 @@ def _fixed(plans: Mapping[tuple[str, ...], BlockPlan] | None, devices: Sequence[
             f"the saved run had {found} on one machine each, now {' and '.join(devices)} are one; run it anew"
         )
     return plans[tuple(devices)]
-
-
-def _environment(cells: Sequence[Cell]) -> Mapping[str, Any]:
-    return next(cell.environment for cell in cells if cell.error is None)
 
 
 def replicate(cells: Sequence[Cell], until_ns: int | None) -> None:

@@ -17,6 +17,7 @@ from typing import Final
 
 from edgekit.artifact import onnx_parts, sha256_file, sha256_model, size_bytes
 from edgekit.bench.clock import WarmupRule
+from edgekit.bench.plan import CellPlan
 from edgekit.bench.result import Setting
 from edgekit.bench.schedule import BlockPlan, orders
 from edgekit.bench.session import Session, Taken
@@ -27,9 +28,9 @@ from edgekit.devices.device import transport_class
 from edgekit.devices.lease import PLACE, Lease
 from edgekit.devices.stop import pause
 from edgekit.errors import DeviceError, EdgekitError, UnsupportedError, UsageError
+from edgekit.extras.base import asked_for
+from edgekit.options.base import flag_of
 from edgekit.options.bench import BenchOptions
-from edgekit.pipeline.bench.cell import CellPlan
-from edgekit.pipeline.bench.checks import EXTRAS
 from edgekit.pipeline.bench.journal import Part
 from edgekit.pipeline.bench.result import MachineRun
 from edgekit.pipeline.bench.timing import Note, Order
@@ -105,7 +106,8 @@ def check_tools(plans: Sequence[CellPlan], options: BenchOptions) -> None:
             raise UsageError(f"--tool {file}: there is no such file; get {GET}")
     if not timed:
         return
-    asked = [f"--{name.replace('_', '-')}" for name in (*EXTRAS, "shape", "input", "runtime") if getattr(options, name)]
+    asked = [flag_of(BenchOptions, extra.name) for extra in asked_for(options)]
+    asked += [f"--{name}" for name in ("shape", "input", "runtime") if getattr(options, name)]
     asked += [f"--scenario {options.scenario}"] if options.scenario != "single-stream" else []
     asked += [f"--{name.replace('_', '-')}" for name in ("baseline", "replay") if getattr(options, name) is not None]
     if asked:

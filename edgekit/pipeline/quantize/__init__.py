@@ -1,8 +1,8 @@
 """``edgekit quantize``: a float model file becomes a smaller one with an account, published if it holds its gates.
 
-Checks of the options (checks), the samples (samples), the ranges found on them (ranges), a file as it runs (measure),
-what its operators take on the target (kernels), one compressed file (make), its proof (proof), what each operator
-costs by itself (plan, mixed), what it has to be (gates, floor), the order of all that (run)."""
+The order of all that (run); checks of the options (checks), the samples (samples), a file as it runs (measure), the
+ranges and what is quantized by them (calibrate), what its operators take on the target (kernels), one compressed file
+(make), its proof (proof), what each operator costs by itself (mixed), its time (timing), what it has to be (gates)."""
 
 from edgekit.pipeline.quantize.run import plan_mixed as plan_mixed
 from edgekit.pipeline.quantize.run import plan_quantize as plan_quantize

@@ -1,32 +1,32 @@
-"""What a compressed file has to be before it is published: as good, smaller, and not slower than its parent."""
+"""What a compressed file has to be before it is published: near its parent, as good, smaller, and not slower."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from edgekit.artifact import size_bytes
-from edgekit.devices import parse_device
-from edgekit.errors import DataError, QualityError
+from edgekit.errors import DataError, ModelError, QualityError
 from edgekit.options.quantize import INTEGERS_ONLY, QuantizeOptions
+from edgekit.pipeline.quantize.make import Work
+from edgekit.pipeline.quantize.mixed import ranked
+from edgekit.pipeline.quantize.proof import Proof
 from edgekit.quantization.schemes import scheme
 from edgekit.results.compressed import TimeRatio
 from edgekit.results.eval import Evaluation, drop
+from edgekit.results.quantize import MixedPlan
 from edgekit.types import Artifact, Verdict
 
 GAIN = 0.1
 """Share of the bytes that an int8 file which is not faster has to save."""
-
-
-def is_timed(options: QuantizeOptions) -> bool:
-    """Whether the file is timed on its target."""
-    return bool(options.seconds) and options.for_ == "cpu" and parse_device(options.device).evidence.has_time
+COSTLIEST = 3
+"""Operators that a refusal names."""
 
 
 def check_time(options: QuantizeOptions, time: TimeRatio | None) -> tuple[str, ...]:
     """What is to be said of the time of the file.
 
     Args:
-        time: what :func:`edgekit.pipeline.quantize.timing.time_ratio` gives; None where it was not timed.
+        time: what :func:`edgekit.pipeline.quantize.timing.timed` gives; None where it was not timed.
 
     Raises:
         QualityError: the scheme is there to make files faster, and this one is called slower than its parent.
@@ -94,3 +94,39 @@ def check_growth(options: QuantizeOptions, parent: Artifact, made: Path) -> None
             f"the quantized file has {after:,} bytes, its parent {before:,}: it grew, nothing was published. Files so "
             "small gain nothing from quantization: ship the float one"
         )
+
+
+def check_floor(work: Work, proof: Proof, plan: MixedPlan | None, *, binding: bool) -> tuple[str, ...]:
+    """What is to be said of a file that misses a floor that does not bind.
+
+    Args:
+        plan: what each operator costs, where that was found already.
+
+    Raises:
+        QualityError: it misses one that does.
+    """
+    if not proof.failures:
+        return ()
+    said = "; ".join(proof.failures)
+    if not binding:
+        return (f"{said}. That is below the floor; the loss of quality on labelled data is what decides",)
+    mixed = "" if work.options.keep else "--mixed, which keeps the worst operators in float, or "
+    raise QualityError(
+        f"the compressed file is too far from its parent on {work.samples.said}: {said}. Nothing was published. "
+        f"{_costs(work, proof, plan)}. Try {mixed}--keep-float NAMES, "
+        "another --calibration, --scheme int8-weights or fp16; --min-snr DB sets another floor, --max-drop with "
+        "labelled data decides by these instead"
+    )
+
+
+def _costs(work: Work, proof: Proof, plan: MixedPlan | None) -> str:
+    """Which operators cost most, or why that is not known: some run in a delegate alone."""
+    kept = plan.keep if plan is not None else ()
+    try:
+        layers = plan.layers if plan is not None and plan.layers else ranked(work, proof).layers
+    except ModelError as error:
+        return f"What each operator costs is not known ({error})"
+    worst = [str(one) for one in layers if one.name not in kept][:COSTLIEST]
+    if not worst:
+        return "No operator on integers is left in the main graph; those in loops and branches are not taken apart"
+    return f"What costs most: {'; '.join(worst)}"

@@ -20,19 +20,20 @@ from typing import Any, Self
 import numpy as np
 
 from edgekit.data.cache import cache_folder
-from edgekit.devices import WorkerClient, open_worker
+from edgekit.devices import WorkerClient, measures, open_worker, parse_device
 from edgekit.errors import DeviceError, InputError
 from edgekit.leftovers import scratch_folder
 from edgekit.locks import locked
+from edgekit.options.quantize import QuantizeOptions
 from edgekit.outputs import publishing
-from edgekit.passes import Pass, PassContext
+from edgekit.passes import Pass
+from edgekit.pipeline.quantize.calibrate import Source
 from edgekit.quantization.kernel_choice import FLOAT, INTEGERS, Conversion, Kernel, Pair, choose
-from edgekit.quantization.onnx import prepare as onnx_prepare
 from edgekit.quantization.onnx import single as onnx_single
-from edgekit.quantization.tflite.kernels import pairs
-from edgekit.quantization.tflite.prepare import prepared
+from edgekit.quantization.prepared import Prepared
+from edgekit.quantization.schemes import SchemeRequest, scheme
 from edgekit.quantization.tflite.products import HARD_SWISH, with_products
-from edgekit.quantization.tflite.single import Cutter, conversion
+from edgekit.quantization.tflite.single import Cutter, conversion, pairs
 from edgekit.results.quantize import KernelTimes
 from edgekit.types import Artifact, Feed, Format, Signature
 
@@ -44,8 +45,8 @@ BLOCK_S, LONGEST_S = 0.004, 30.0
 """Of one block, the copies of its inputs and outputs included, which are not counted."""
 CONVERTED = (1024, 16_384, 262_144)
 """Elements at which a conversion is timed; between and beyond them its time is a straight line."""
-MakePass = Callable[[frozenset[str], frozenset[str]], Pass]
-"""(operators that stay in float, HARD_SWISH operators that become products) -> the pass."""
+MakePass = Callable[[frozenset[str]], Pass]
+"""HARD_SWISH operators that become products -> the pass that puts all else on integers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,33 @@ class _Cut:
     conversion: Callable[..., bytes]
 
 
-def plan_kernels(source: Artifact, make_pass: MakePass, on: str | None) -> KernelPlan:
+def weigh(source: Source, parent: Artifact, signature: Signature, options: QuantizeOptions) -> KernelPlan:
+    """Which operators stay in float on the target; none where it wants integers throughout.
+
+    Args:
+        signature: of the user's file ``parent``.
+    """
+    if options.scheme != "int8" or options.integer_io:
+        return KernelPlan()
+    # operators that are cut out of a file with free sizes have none of their own
+    free = any(isinstance(size, str) for spec in signature.inputs for size in spec.shape[1:])
+    on = options.device if is_timed(options) and not free else None
+    log.info("weighing kernels %s", f"on {on}" if on else "by what XNNPACK has for integers")
+    stateful = parent.format is Format.TFLITE  # layers without what resets them
+
+    def make_pass(products: frozenset[str]) -> Pass:
+        request = SchemeRequest(parent, source.ranges, stateful=stateful, float_kernels=frozenset(), products=products)
+        return scheme(options.scheme).make(request)
+
+    return plan_kernels(source.prepared, make_pass, on)
+
+
+def is_timed(options: QuantizeOptions) -> bool:
+    """Whether the file is timed on its target."""
+    return bool(options.seconds) and options.for_ == "cpu" and parse_device(options.device).evidence.has_time
+
+
+def plan_kernels(source: Prepared, make_pass: MakePass, on: str | None) -> KernelPlan:
     """Assigns the operators of the float file ``source``, .onnx or .tflite.
 
     Args:
@@ -103,40 +130,40 @@ def plan_kernels(source: Artifact, make_pass: MakePass, on: str | None) -> Kerne
     Raises:
         EdgekitError: the file cannot be quantized, or the device cannot be used.
     """
+    format_ = source.artifact.format
+    if on is None and format_ is Format.ONNX:
+        return KernelPlan()
     with scratch_folder() as folder:
-        cut, swishes = (_cut_onnx if source.format is Format.ONNX else _cut_tflite)(source, make_pass, folder)
+        cut, swishes = (_cut_onnx if format_ is Format.ONNX else _cut_tflite)(source, make_pass, folder)
         if on is not None:
-            with Stopwatch(on, folder, source.format) as watch:
+            with Stopwatch(on, folder, format_) as watch:
                 kernels = tuple(Kernel(p.name, p.kind, *watch.pair(p), p.weights, p.reads, p.writes) for p in cut.pairs)
                 conversions = watch.conversions(cut.elements, cut.conversion)
             keep = choose(kernels, conversions, *cut.sides)
             why = f"faster in float on {on}, conversions included"
-        elif source.format is Format.ONNX:
-            return KernelPlan()
         else:
-            with Delegates("cpu", folder, source.format) as delegates:
+            with Delegates("cpu", folder, format_) as delegates:
                 kernels, keep = delegates.assigned(cut.pairs)
             why = "XNNPACK has no integer kernel for it"
     return KernelPlan(kernels, keep, swishes - keep, why, weighed=True)
 
 
-def _cut_tflite(source: Artifact, make_pass: MakePass, folder: Path) -> tuple[_Cut, frozenset[str]]:
-    content = prepared(source.path)
-    parent = Cutter(content)
+def _cut_tflite(source: Prepared, make_pass: MakePass, folder: Path) -> tuple[_Cut, frozenset[str]]:
+    parent = Cutter(source.content)
     swishes = frozenset(one.name for one in parent.singles if one.kind == HARD_SWISH)
     whole = folder / "whole.tflite"
-    make_pass(frozenset(), swishes).apply(source, PassContext(whole))
-    _, done = with_products(content, swishes)
+    make_pass(swishes).apply(source.artifact, source.context(whole))
+    _, done = with_products(source.content, swishes)
     found = pairs(parent, Cutter(whole.read_bytes()), done.parts, done.scaled)
     return _Cut(found, parent.elements, parent.sides, conversion), swishes
 
 
-def _cut_onnx(source: Artifact, make_pass: MakePass, folder: Path) -> tuple[_Cut, frozenset[str]]:
+def _cut_onnx(source: Prepared, make_pass: MakePass, folder: Path) -> tuple[_Cut, frozenset[str]]:
     import onnx
 
-    parent = onnx_single.Onnx(onnx_prepare.prepared(source.path))
+    parent = onnx_single.Onnx(onnx.load_from_string(source.content))
     whole = folder / "whole.onnx"
-    make_pass(frozenset(), frozenset()).apply(source, PassContext(whole))
+    make_pass(frozenset()).apply(source.artifact, source.context(whole))
     found = onnx_single.pairs(parent, onnx_single.Onnx(onnx.load(str(whole))))
     sides = parent.inputs, parent.outputs
     return _Cut(found, onnx_single.elements(parent), sides, onnx_single.conversion), frozenset()
@@ -267,7 +294,7 @@ class Stopwatch(_Bench):
 
     def _try(self, client: WorkerClient, file: Path) -> float:
         feed = _feed(client.load(file, raw=True).signature)
-        runs = client.measure("transfer", feed, timeout_s=LONGEST_S, seconds=BLOCK_S).arrays["run"]
+        runs = client.measure(measures.transfer, feed, timeout_s=LONGEST_S, seconds=BLOCK_S).arrays["run"]
         return float(np.median(runs))
 
     def _times(self) -> dict[str, list[float | None]]:

@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgekit.artifact import write_card
+from edgekit.bench.environment import environment
 from edgekit.data.dataset import stratified
-from edgekit.devices import open_runner
+from edgekit.devices import open_runner, open_worker
 from edgekit.options.quantize import QuantizeOptions
-from edgekit.passes import Pass, PassContext
-from edgekit.pipeline.quantize.equalizing import Equalized, equalized
-from edgekit.pipeline.quantize.gates import is_timed
-from edgekit.pipeline.quantize.kernels import KernelPlan, plan_kernels
+from edgekit.passes import Pass
+from edgekit.pipeline.quantize.calibrate import Source
+from edgekit.pipeline.quantize.kernels import KernelPlan
 from edgekit.pipeline.quantize.measure import Measured, measure
-from edgekit.pipeline.quantize.ranges import find_ranges
 from edgekit.pipeline.quantize.samples import DividedSamples, calibration_feeds
-from edgekit.pipeline.quantize.saturating import SATURATION_SAMPLES, isa_of, reduce_range_where_saturating
 from edgekit.quality.anomaly import refit_threshold
 from edgekit.quality.as_app import refusing
 from edgekit.quality.coverage import coverage
 from edgekit.quality.integer_selftest import SEED, selftest_of
 from edgekit.quality.state import RULE
-from edgekit.quantization.calibrate.calibration import Calibration
-from edgekit.quantization.equalize import Scaled
+from edgekit.quantization.calibrate.checks import listed
 from edgekit.quantization.integer_io import integer_io as read_integer_io
 from edgekit.quantization.integer_io import output_steps
-from edgekit.quantization.onnx import quantize as quantize_onnx
+from edgekit.quantization.onnx.quantize import QuantizeOnnx
+from edgekit.quantization.onnx.saturation import Clipping, clipping, saturates
+from edgekit.quantization.prepared import Prepared
 from edgekit.quantization.schemes import Scheme, SchemeRequest, scheme
 from edgekit.results.compressed import CoverageReport
-from edgekit.types import Artifact, Card, Format, Signature, Step, Task
+from edgekit.types import Artifact, Card, Feed, PassResult, Signature, Step, Task
 
-log = logging.getLogger("edgekit")
+SATURATION_SAMPLES = 16
+"""Calibration samples on which clipping is looked for: together they have hundreds of places."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +42,7 @@ class Work:
     Attributes:
         parent: the user's float file.
         before: what it gives.
-        source: the float file that is quantized: the user's, or one that computes the same.
-        ranges: of its tensors, None for schemes without.
-        scaled: the sets of channels that were scaled in it.
-        notes: what the user should know so far.
+        source: the float file that is quantized, and its ranges.
         kernels: which operators stay in float since their integer kernels are slow.
     """
 
@@ -55,16 +50,33 @@ class Work:
     options: QuantizeOptions
     samples: DividedSamples
     before: Measured
-    source: Artifact
-    ranges: Calibration | None = None
-    scaled: tuple[Scaled, ...] = ()
-    notes: tuple[str, ...] = ()
-    kernels: KernelPlan = field(default_factory=KernelPlan)
+    source: Source
+    kernels: KernelPlan
 
     @property
     def scheme(self) -> Scheme:
         """How it is quantized."""
         return scheme(self.options.scheme)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know so far."""
+        return (*self.samples.notes, *self.source.notes)
+
+    def quantizer(self, keep_float: Collection[str] = ()) -> Pass:
+        """The pass that quantizes all operators but those of ``keep_float``."""
+        plan, options = self.kernels, self.options
+        return self.scheme.make(
+            SchemeRequest(
+                self.parent,
+                self.source.ranges,
+                options.integer_io,
+                options.stateful,
+                frozenset(keep_float),
+                plan.keep_float if plan.weighed else None,
+                plan.products,
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -79,64 +91,6 @@ class QuantizedFile:
     notes: tuple[str, ...]
     quantizer: Pass
 
-    def with_notes(self, notes: tuple[str, ...]) -> QuantizedFile:
-        """A copy that says more, on its card, too."""
-        card = replace(self.card, notes=(*self.card.notes, *notes))
-        return replace(self, notes=(*self.notes, *notes), card=card)
-
-
-def prepare(parent: Artifact, options: QuantizeOptions, samples: DividedSamples, folder: Path) -> Work:
-    """Measures the float file, finds its ranges, and the float file that is quantized by them.
-
-    Args:
-        folder: where files can be written.
-
-    Raises:
-        EdgekitError: the file does not run, or not on these samples.
-    """
-    before = measure(parent, parent.card, samples.test, options.limit)
-    work = Work(parent, options, samples, before, parent, notes=samples.notes)
-    if not work.scheme.calibrated:
-        return work
-    ranges = find_ranges(parent, before.signature, samples.fit, options)
-    given = Equalized(parent, ranges)
-    found = equalized(given, before.signature, samples.fit, options, partial(quantizer_of, work, frozenset()), folder)
-    notes = (*work.notes, *ranges.notes, *found.notes)
-    work = replace(work, source=found.artifact, ranges=found.ranges, scaled=found.scaled, notes=notes)
-    return replace(work, kernels=_weighed(work))
-
-
-def _weighed(work: Work) -> KernelPlan:
-    """Which operators stay in float on the target; none where it wants integers throughout."""
-    options, source = work.options, work.source
-    if options.scheme != "int8" or options.integer_io:
-        return KernelPlan()
-    on = options.device if is_timed(options) and not _is_free(work.before.signature) else None
-    log.info("weighing kernels %s", f"on {on}" if on else "by what XNNPACK has for integers")
-
-    def with_plan(keep: frozenset[str], products: frozenset[str]) -> Pass:
-        plan = KernelPlan((), keep, products, weighed=True)
-        bare = replace(options, stateful=source.format is Format.TFLITE)  # layers without what resets them
-        return quantizer_of(replace(work, options=bare, kernels=plan), ())
-
-    return plan_kernels(source, with_plan, on)
-
-
-def _is_free(signature: Signature) -> bool:
-    """Whether an input has a free size beside its first axis: operators cut out of the file have none of their own."""
-    return any(isinstance(size, str) for spec in signature.inputs for size in spec.shape[1:])
-
-
-def quantizer_of(work: Work, keep_float: Collection[str], ranges: Calibration | None = None) -> Pass:
-    """The pass that quantizes as ``work`` asks, all operators but those of ``keep_float``."""
-    return work.scheme.make(_request(work, frozenset(keep_float), ranges or work.ranges))
-
-
-def _request(work: Work, keep: frozenset[str] = frozenset(), ranges: Calibration | None = None) -> SchemeRequest:
-    plan, options = work.kernels, work.options
-    kernels = plan.keep_float if plan.weighed else None
-    return SchemeRequest(work.parent, ranges, options.integer_io, options.stateful, keep, kernels, plan.products)
-
 
 def make(work: Work, target: Path, keep: Collection[str] = (), why: Mapping[str, str] | None = None) -> QuantizedFile:
     """The file with all operators but those of ``keep`` quantized, and its card but for how it compares to its parent.
@@ -148,21 +102,21 @@ def make(work: Work, target: Path, keep: Collection[str] = (), why: Mapping[str,
         EdgekitError: the pass refuses it, or what it made does not run.
     """
     parent, options, signature = work.parent, work.options, work.before.signature
-    quantizer = quantizer_of(work, keep)
-    result = quantizer.run(work.source, PassContext(target))
+    quantizer, source = work.quantizer(keep), work.source
+    result = quantizer.run(source.artifact, source.prepared.context(target))
     notes = work.notes
-    if isinstance(quantizer, quantize_onnx.QuantizeOnnx) and options.scheme == "int8" and work.samples.fit:
-        some = calibration_feeds(work.source, stratified(work.samples.fit, SATURATION_SAMPLES, SEED), signature)
+    if isinstance(quantizer, QuantizeOnnx) and options.scheme == "int8" and work.samples.fit:
+        some = calibration_feeds(source.artifact, stratified(work.samples.fit, SATURATION_SAMPLES, SEED), signature)
         isa = isa_of(options.device)
         with refusing("the compressed file"):
-            quantizer, result, said = reduce_range_where_saturating(quantizer, work.source, result, some, isa)
+            quantizer, result, said = reduce_range_where_saturating(quantizer, source.prepared, result, some, isa)
         notes += said
     notes += result.notes
     unpublished = Artifact(target, parent.format)
-    found = coverage(unpublished, {**float_reasons(work), **work.kernels.reasons(), **(why or {})})
+    found = coverage(unpublished, {**result.left_in_float, **work.kernels.reasons(), **(why or {})})
     step = quantizer.describe(parent)
-    if work.scaled:
-        step = replace(step, params={**step.params, "equalized": [one.source for one in work.scaled]})
+    if source.scaled:
+        step = replace(step, params={**step.params, "equalized": [one.source for one in source.scaled]})
     card = _card(_keeping(work), signature, unpublished, step, found, notes)
     write_card(target, card)
     with refusing("the compressed file"):
@@ -227,6 +181,36 @@ def _refitted(work: Work, made: Artifact, card: Card, notes: tuple[str, ...]) ->
     return replace(card, task=task, notes=(*card.notes, note)), (*notes, note)
 
 
-def float_reasons(work: Work) -> dict[str, str]:
-    """Operator, or type of operators -> why the scheme leaves it in float whatever it takes."""
-    return dict(work.scheme.float_reasons(_request(work, ranges=work.ranges)))
+def isa_of(device: str) -> tuple[str, ...]:
+    """The instruction sets of the CPU that ``device`` has."""
+    if device == "cpu":
+        return tuple(environment()["isa"])
+    with open_worker(device) as client:
+        return tuple(client.environment()["isa"])
+
+
+def reduce_range_where_saturating(
+    quantizer: QuantizeOnnx,
+    source: Prepared,
+    made: PassResult,
+    feeds: Iterable[Feed],
+    isa: Collection[str],
+) -> tuple[QuantizeOnnx, PassResult, tuple[str, ...]]:
+    """The quantizer and its result for a CPU with the flags ``isa``, and what to say of layers that clip.
+
+    Where that CPU adds pairs of products in 16 bits, the layers that lose by it are quantized again with 7-bit weights.
+    """
+    if not saturates(isa):
+        return quantizer, made, ()
+    assert isinstance(made.model, Artifact)
+    found = [one for one in clipping(made.model.path, feeds) if one.matters]
+    if not found:
+        return quantizer, made, ()
+    fitting = replace(quantizer, reduce_range={one.weight: one.axis for one in found})
+    again = fitting.run(source.artifact, source.context(made.model.path))
+    note = f"the CPU has no VNNI, so these layers have 7-bit weights, as they would clip: {_said(found)}"
+    return fitting, again, (note,)
+
+
+def _said(found: list[Clipping]) -> str:
+    return listed([str(one) for one in sorted(found, key=lambda one: -one.error)])

@@ -1,24 +1,28 @@
-"""Mixed precision: which operators stay in float, and the file that has them so."""
+"""Mixed precision: what each operator costs by itself, which stay in float, and the file that has them so."""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from edgekit.artifact import sha256_model
-from edgekit.errors import ModelError
+from edgekit.documents import parse_json, typed
+from edgekit.errors import DataError, ModelError
+from edgekit.inputs import read_regular
 from edgekit.options.quantize import INTEGERS_ONLY, QuantizeOptions
+from edgekit.outputs import publishing
 from edgekit.pipeline.quantize.make import QuantizedFile, Work, make
-from edgekit.pipeline.quantize.plan import load_plan, reasons
 from edgekit.pipeline.quantize.proof import Proof, prove
 from edgekit.quality.fidelity import Fidelity, Floor
 from edgekit.quality.simulate import Simulation
 from edgekit.quantization.calibrate.checks import listed
-from edgekit.quantization.operators import check_names, named, operators
+from edgekit.quantization.onnx.real_values import SUFFIX
+from edgekit.quantization.prepared import Prepared, check_names, named
 from edgekit.results.eval import drop
-from edgekit.results.quantize import MixedPlan, Sensitivity
+from edgekit.results.quantize import PLAN_SCHEMA, MixedPlan, Sensitivity
 from edgekit.types import Artifact
 
 log = logging.getLogger("edgekit")
@@ -77,12 +81,12 @@ def mixed(work: Work, target: Path, given: MixedPlan | None) -> Attempt:
     return plan, made, proof
 
 
-def given_plan(artifact: Artifact, options: QuantizeOptions) -> MixedPlan | None:
+def given_plan(source: Prepared, options: QuantizeOptions) -> MixedPlan | None:
     """What the user wants in float, checked against the file; None where that is to be found."""
     how = options.keep
     if how is None or how == "auto":
         return None
-    known = operators(artifact)
+    artifact, known = source.artifact, source.operators()
     if how.endswith(".json"):
         plan = load_plan(Path(how), artifact, options.scheme)
     else:
@@ -161,3 +165,42 @@ def _fewest(proof: Proof, order: Sequence[str], floor: Floor, least: int) -> int
             middle = (low + high) // 2
             low, high = (low, middle) if reaches(middle) else (middle + 1, high)
     return low
+
+
+def reasons(plan: MixedPlan) -> dict[str, str]:
+    """Kept operator -> why, for the account."""
+    known = {one.name: one for one in plan.layers}
+    kept = {name: _why(known.get(name), plan.scheme) for name in plan.keep}
+    return kept | {f"{name}{SUFFIX}": f"a copy that keeps onnxruntime from quantizing {name}" for name in kept}
+
+
+def save_plan(plan: MixedPlan, path: Path) -> None:
+    """Writes the plan as JSON."""
+    with publishing(path) as temporary:
+        temporary.write_text(json.dumps(plan.document(), indent=1, allow_nan=False), encoding="utf-8")
+
+
+def load_plan(path: Path, artifact: Artifact, scheme: str) -> MixedPlan:
+    """Reads what :func:`save_plan` wrote, for the same file and scheme.
+
+    Raises:
+        DataError: not a plan, or one of another file or scheme.
+    """
+    document = parse_json(read_regular(path, DataError, "a plan", "DOCUMENT_BYTES"), DataError, path)
+    if not isinstance(document, dict) or document.get("schema") != PLAN_SCHEMA:
+        raise DataError(f"{path} is not a plan of mixed precision; --mixed with -o FILE.json writes one")
+    try:
+        plan = typed(MixedPlan, document, "it")
+    except ValueError as error:
+        raise DataError(f"{path} is not a plan of mixed precision: {error}") from error
+    if plan.model_sha256 != sha256_model(artifact.path) or plan.scheme != scheme:
+        raise DataError(f"{path} is a plan of another file or scheme ({plan.scheme}) than {artifact.path}, {scheme}")
+    return plan
+
+
+def _why(one: Sensitivity | None, scheme: str) -> str:
+    if one is None:
+        return "kept in float by mixed precision: it was named"
+    left = "" if one.snr_db is None else f"{one.snr_db:.1f} dB of the worst output are left"
+    dead = f"{one.dead_channels} channels are dead" if one.dead_channels else ""
+    return f"kept in float: alone in {scheme} {' and '.join(part for part in (left, dead) if part)}"

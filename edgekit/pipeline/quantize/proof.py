@@ -18,7 +18,6 @@ from edgekit.quality.arithmetic import compare, first_not_finite
 from edgekit.quality.as_app import Call, NotFiniteError, run_as_app
 from edgekit.quality.fidelity import Fidelity, Floor
 from edgekit.quality.readings import Pair
-from edgekit.quantization.pairs import pair_of, prepared_bytes, without_reset
 from edgekit.results.compressed import FidelityFigures, FidelityGate
 from edgekit.types import Array, Artifact
 
@@ -67,15 +66,16 @@ def prove(work: Work, made: QuantizedFile) -> Proof:
     log.info("proving it: as an app runs it, and operator by operator")
     contract = contract_of(parent)
     feeds = held_feeds(parent, work.samples, work.before.signature)
-    prepared = prepared_bytes(work.source, made.quantizer)
+    source = work.source.prepared
+    prepared = source.float_form(made.quantizer)
     with scratch_folder() as folder:
-        pair = pair_of(prepared, without_reset(work.source, made.path, made.quantizer, folder), parent.format)
+        pair = source.pair(made.path, made.quantizer, folder)
     file = Artifact(made.path, parent.format, made.card)
     try:
         run = run_as_app(parent, file, feeds, contract, work.samples.said)
     except NotFiniteError as error:
         raise _located(error, pair) from error
-    if work.source is not parent or prepared != parent.path.read_bytes():
+    if source.artifact is not parent or prepared != parent.path.read_bytes():
         _require_same_in_float(prepared, pair.suffix, run.calls)
     compare(pair, run.calls).require("the compressed file")
     asked = work.options.min_snr

@@ -3,14 +3,49 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from edgekit.data.arrays import save_npz
+from edgekit.leftovers import scratch_folder
 from edgekit.pipeline.bench import bench
+from edgekit.pipeline.quantize.make import QuantizedFile, Work
+from edgekit.pipeline.quantize.samples import held_feeds
 from edgekit.results.compressed import TimeRatio
 from edgekit.types import Verdict
 
 log = logging.getLogger("edgekit")
+
+
+def timed(work: Work, made: QuantizedFile) -> TimeRatio | None:
+    """How long the file takes relative to its parent, on a sample of the calibration data where there is any."""
+    options = work.options
+    if not options.seconds or options.for_ != "cpu":
+        return None
+    with _sample(work) as sample:
+        return time_ratio(
+            made.path,
+            work.parent.path,
+            options.seconds,
+            options.device,
+            shape=options.shape,
+            input=str(options.input) if options.input else sample,
+        )
+
+
+@contextmanager
+def _sample(work: Work) -> Iterator[str | None]:
+    """A file with a sample that did not calibrate; None where the user gives sizes or an input, or there is no data."""
+    options = work.options
+    if options.shape or options.input is not None or work.samples.held is None:
+        yield None
+        return
+    feed = next(iter(held_feeds(work.parent, work.samples, work.before.signature)))
+    with scratch_folder() as folder:
+        path = folder / "sample.npz"
+        save_npz(path, feed)
+        yield str(path)
 
 
 def time_ratio(

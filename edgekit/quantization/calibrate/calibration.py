@@ -195,7 +195,7 @@ def gather(
         samples += count
         for name, values in tensors.items():
             if name not in observers:
-                observers[name] = Observer(channel_axis)
+                observers[name] = Observer(channel_axis, counting=method != "minmax")
             observers[name].update(name, values, count)
     if samples == 0:
         raise DataError("the calibration data is empty; give at least one sample, some hundred are usual")

@@ -41,9 +41,11 @@ class Observer:
     Args:
         channel_axis: axis of the channels of tensors with four axes or more (1: ONNX, torch; -1: TFLite), for the mean
             per channel; of fewer it is the last. None keeps none.
+        counting: keeps the histogram, which ``minmax`` does without.
     """
 
-    def __init__(self, channel_axis: int | None = None) -> None:
+    def __init__(self, channel_axis: int | None = None, *, counting: bool = True) -> None:
+        self._counting = counting
         self.low = 0.0
         self.high = 0.0
         self.limit = 0.0
@@ -72,14 +74,18 @@ class Observer:
         low, high = float(flat.min()), float(flat.max())
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._halve(values, samples)
-        self._grow(max(-low, high))
+        if self._counting:
+            self._count(flat, max(-low, high))
+        self._add_channels(values)
+
+    def _count(self, flat: Array, reach: float) -> None:
+        self._grow(reach)
         if self.limit > 0:
             scaled = (flat.astype(np.float64) + self.limit) * (BINS / (2 * self.limit))
             bins = np.clip(scaled.astype(np.int64), 0, BINS - 1)
             self.counts += np.bincount(bins, minlength=BINS)
         else:
             self.counts[BINS // 2] += flat.size
-        self._add_channels(values)
 
     def _bounded(self, name: str, values: Array) -> Array:
         """``values`` with zeros, which every range holds, in place of those that stand for infinity."""
@@ -150,11 +156,42 @@ class Observer:
 
     def range(self, method: str) -> Range:
         """The range of the values seen, by ``method``; always holds zero and never exceeds what was seen."""
-        if self.limit == 0 or method == "minmax":
+        if method == "minmax" or self.limit == 0:
             return Range(self.low, self.high, self.unbounded)
         finder = {"percentile": percentile_range, "entropy": entropy_range, "mse": mse_range}[method]
         found = finder(self.counts, self.limit, self.low, self.high)
         return Range(max(found.low, self.low), min(found.high, self.high), self.unbounded)
+
+
+class Channels:
+    """Lowest and highest value and mean square of each channel of a tensor, streamed; channels are on ``axis``."""
+
+    def __init__(self, axis: int) -> None:
+        self.low: Array = np.zeros(0)
+        self.high: Array = np.zeros(0)
+        self.count = 0
+        self._squares: Array = np.zeros(0)
+        self._axis = axis
+
+    def update(self, values: Array) -> None:
+        """Takes a batch in."""
+        rows = np.moveaxis(values, self._axis, -1).reshape(-1, values.shape[self._axis]).astype(np.float64)
+        low, high, squares = np.minimum(rows.min(0), 0), np.maximum(rows.max(0), 0), (rows**2).sum(0)
+        first = self.count == 0
+        self.low = low if first else np.minimum(self.low, low)
+        self.high = high if first else np.maximum(self.high, high)
+        self._squares = squares if first else self._squares + squares
+        self.count += len(rows)
+
+    @property
+    def square(self) -> Array:
+        """(channels,) mean squares."""
+        return self._squares / max(self.count, 1)
+
+    @property
+    def peak(self) -> Array:
+        """(channels,) largest magnitudes."""
+        return np.asarray(np.maximum(-self.low, self.high))
 
 
 def _edges(limit: float) -> Array:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from edgekit.artifact import contract_of, open_artifact, sha256_model
-from edgekit.bench.profile.layers import onnx_layers, tflite_layer
+from edgekit.bench.environment import usable_cores
 from edgekit.errors import DataError, UnsupportedError
 from edgekit.graph import ops
+from edgekit.graph.layers import onnx_layers, tflite_layer
 from edgekit.graph.onnx import OnnxGraph, load_onnx, with_shapes
 from edgekit.graph.ops import Family
 from edgekit.graph.tflite_editor import Editor
@@ -22,16 +26,31 @@ from edgekit.quantization.calibrate.calibration import Calibration, check_method
 from edgekit.quantization.calibrate.cell_states import cell_states
 from edgekit.quantization.calibrate.checks import InputWatch, findings
 from edgekit.quantization.calibrate.fingerprint import Probes, layouts_of, prints_of, probe_feeds
-from edgekit.quantization.tflite.prepare import prepared
+from edgekit.quantization.calibrate.histogram import Channels
+from edgekit.quantization.tflite.prepare import prepared as prepared_tflite
 from edgekit.types import Array, Feed, Format, Signature
 
 _FLOAT = 1  # onnx.TensorProto.FLOAT
+AT_ONCE = 2
+"""Samples that run at the same time, one on each core: the activations of so many, and one more, are in memory."""
 
 
 def calibrate(
-    path: Path, feeds: Iterable[Feed], signature: Signature, *, method: str = "minmax", data: str = "", format: Format
+    path: Path,
+    feeds: Iterable[Feed],
+    signature: Signature,
+    *,
+    method: str = "minmax",
+    data: str = "",
+    format: Format,
+    prepared: bytes | None = None,
+    channels: Mapping[str, Channels] = MappingProxyType({}),
 ) -> Calibration:
     """The ranges of every float activation of the float model at ``path`` over ``feeds``, each read once.
+
+    Args:
+        prepared: the file in the form that it is quantized from, where somebody has made that already.
+        channels: tensor -> what its channels are to be told to, too.
 
     Raises:
         DataError: the data is empty, of another shape than ``signature`` says, or not finite.
@@ -47,16 +66,20 @@ def calibrate(
     if first is None:
         raise DataError("the calibration data is empty; give at least one sample, some hundred are usual")
     probes = probe_feeds(signature, contract, first)
-    tensors = file_tensors(path, format, signature, chain(probes, [first], waiting))
+    if format is Format.ONNX:
+        prepared = None  # its tensors have their names in the file, too
+    elif prepared is None:
+        prepared = prepared_tflite(path)
+    tensors = file_tensors(path, format, signature, chain(probes, [first], waiting), prepared)
     prints = prints_of([values for _, values in islice(tensors, len(probes))])
     made = gather(
-        tensors,
+        _told(channels, tensors),
         method=method,
         data=data,
         channel_axis=1 if format is Format.ONNX else -1,
         model_sha256=sha256_model(path),
     )
-    read = weighted_inputs(path, format)
+    read = _weighted_inputs(path, prepared)
     made = replace(
         made,
         layers=layers_of(path, format, made.ranges),
@@ -66,25 +89,40 @@ def calibrate(
     return replace(made, notes=(*made.notes, *watch.findings(), *findings(made)))
 
 
-def weighted_inputs(path: Path, format: Format) -> set[str]:
-    """Tensors that convolutions and matrix products with constant weights read: those that have channels."""
-    if format is Format.ONNX:
+def _told(
+    channels: Mapping[str, Channels], tensors: Iterable[tuple[int, Mapping[str, Array]]]
+) -> Iterator[tuple[int, Mapping[str, Array]]]:
+    """``tensors``, as they come, of which some are told to ``channels``."""
+    for count, values in tensors:
+        for name in channels.keys() & values.keys():
+            channels[name].update(values[name])
+        yield count, values
+
+
+def _weighted_inputs(path: Path, prepared: bytes | None) -> set[str]:
+    """Tensors that convolutions and matrix products with constant weights read: those that have channels.
+
+    Args:
+        prepared: of a TFLite file.
+    """
+    if prepared is None:
+        format = Format.ONNX
         graph = load_onnx(path).graph
         constants = OnnxGraph(graph).constants
         nodes = [n for n in graph.node if n.op_type in ops.names(format, Family.CONVOLUTION, Family.MATMUL)]
         return {n.input[0] for n in nodes if n.input[1] in constants}
-    main = Editor(prepared(path)).main()
-    places = {op.name: op.data for op in ops.weighted(format) if op.layout}
+    main = Editor(prepared).main()
+    places = {op.name: op.data for op in ops.weighted(Format.TFLITE) if op.layout}
     read = [(node, places.get(main.kind(node))) for node in main.raw.operators]
     return {main.name(node.inputs[place]) for node, place in read if place is not None}
 
 
 def file_tensors(
-    path: Path, format: Format, signature: Signature, feeds: Iterable[Feed]
+    path: Path, format: Format, signature: Signature, feeds: Iterable[Feed], prepared: bytes | None = None
 ) -> Iterator[tuple[int, Mapping[str, Array]]]:
     """Every float32 activation of the file at ``path``, by name, for each feed; with the number of samples in it."""
     names = [spec.name for spec in signature.inputs]
-    return onnx_tensors(path, names, feeds) if format is Format.ONNX else tflite_tensors(path, names, feeds)
+    return onnx_tensors(path, names, feeds) if format is Format.ONNX else tflite_tensors(path, names, feeds, prepared)
 
 
 def layers_of(path: Path, format: Format, names: Iterable[str]) -> dict[str, str]:
@@ -102,16 +140,26 @@ def onnx_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iterat
     options = onnxruntime.SessionOptions()
     # Fusions would remove the tensors that are asked for; without them every name exists as written.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = 1  # with more, sums end in another last bit
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     own = matched([value.name for value in session.get_inputs()], inputs)
-    for feed in feeds:
+
+    def run(feed: Feed) -> tuple[int, Mapping[str, Array]]:
         bound = {own[name]: value for name, value in feed.items() if name in own}
         with _refusing(path, "onnxruntime without fusions", Exception):  # its errors share no other class
             outputs = session.run(names, bound)
         tensors = {**bound, **dict(zip(names, outputs, strict=True))}
-        yield _samples(bound), {name: value for name, value in tensors.items() if value.dtype == np.float32}
+        return _samples(bound), {name: value for name, value in tensors.items() if value.dtype == np.float32}
+
+    with ThreadPoolExecutor(min(AT_ONCE, usable_cores())) as pool:
+        waiting: deque[Future[tuple[int, Mapping[str, Array]]]] = deque()
+        for feed in feeds:
+            waiting.append(pool.submit(run, feed))
+            if len(waiting) > AT_ONCE:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _add_outputs(model: Any) -> list[str]:
@@ -130,7 +178,9 @@ def _add_outputs(model: Any) -> list[str]:
     return names
 
 
-def tflite_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iterator[tuple[int, Mapping[str, Array]]]:
+def tflite_tensors(
+    path: Path, inputs: list[str], feeds: Iterable[Feed], prepared: bytes | None = None
+) -> Iterator[tuple[int, Mapping[str, Array]]]:
     """Every float32 activation of the main subgraph, by name, for each feed; with the number of samples in it.
 
     A cell state of an LSTM is that of every step. What happens inside a loop is not seen, nor the steps of stateless
@@ -142,7 +192,7 @@ def tflite_tensors(path: Path, inputs: list[str], feeds: Iterable[Feed]) -> Iter
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     # Without delegates each operator writes its own tensor; XNNPACK would keep fused ones to itself.
-    content = prepared(path)
+    content = prepared_tflite(path) if prepared is None else prepared
     interpreter = Interpreter(
         model_content=content,
         num_threads=1,

@@ -25,8 +25,7 @@ from edgekit.errors import DataError, ModelError
 from edgekit.quantization.calibrate.calibration import Calibration, checked_feeds, gather
 from edgekit.quantization.calibrate.checks import InputWatch, findings
 from edgekit.quantization.calibrate.fingerprint import Probes, layouts_of, prints_of, probe_feeds
-from edgekit.quantization.calibrate.operator_parts import parts_of
-from edgekit.quantization.calibrate.recurrent_layers import inner_states
+from edgekit.quantization.calibrate.operator_parts import inner_states, parts_of
 from edgekit.types import Array, Feed, InputSpec, Signature
 
 _MOVES = frozenset(

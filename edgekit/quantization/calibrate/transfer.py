@@ -42,17 +42,22 @@ class Matched:
         return (*self.unmatched, *self.ambiguous)
 
 
-def transfer(calibration: Calibration, artifact: Artifact, feeds: Iterable[Feed] | None = None) -> Calibration:
+def transfer(
+    calibration: Calibration,
+    artifact: Artifact,
+    feeds: Iterable[Feed] | None = None,
+    prepared: bytes | None = None,
+) -> Calibration:
     """The ranges of ``calibration`` by the tensor names of ``artifact``, a float .onnx or .tflite file.
 
     The probes of the calibration are run through the file, and tensors with the same fingerprints are taken for the
-    same (see :mod:`edgekit.quantization.calibrate.fingerprint`); layouts, names, fusions and paddings may
-    differ. A calibration that
-    was made on this very file is returned as it is.
+    same (see :mod:`edgekit.quantization.calibrate.fingerprint`); layouts, names, fusions and paddings may differ. A
+    calibration that was made on this very file is returned as it is.
 
     Args:
         calibration: of the torch module (``module_calibration``), of another file of the network, or of this one.
         feeds: calibration samples for the file, on which tensors that are not known again are calibrated themselves.
+        prepared: the file in the form that it is quantized from, where somebody has made that already.
 
     Raises:
         DataError: the calibration is of another network, or tensors are not known again and there are no ``feeds``; the
@@ -61,13 +66,13 @@ def transfer(calibration: Calibration, artifact: Artifact, feeds: Iterable[Feed]
     digest = sha256_model(artifact.path)
     if calibration.model_sha256 == digest:
         return calibration
-    prints, layers = _prints_of_file(calibration, artifact)
+    prints, layers = _prints_of_file(calibration, artifact, prepared)
     matched = _required(match(calibration, prints), artifact)
     ranges = {name: calibration.ranges[own] for name, own in matched.pairs.items()}
     means = {name: calibration.means[own] for name, own in matched.pairs.items() if own in calibration.means}
     notes = list(calibration.notes)
     if matched.missing:
-        found = _by_themselves(calibration, artifact, matched, feeds)
+        found = _by_themselves(calibration, artifact, matched, feeds, prepared)
         ranges |= {name: found.ranges[name] for name in matched.missing}
         notes.append(
             f"{len(matched.missing)} of {len(prints)} tensors are not those of the calibration and were calibrated on "
@@ -136,7 +141,7 @@ def _probes(calibration: Calibration) -> Probes:
 
 
 def _prints_of_file(
-    calibration: Calibration, artifact: Artifact
+    calibration: Calibration, artifact: Artifact, prepared: bytes | None = None
 ) -> tuple[dict[str, tuple[Print, ...]], dict[str, str]]:
     """Fingerprints of the file's tensors on the calibration's probes, and the layers they come from."""
     card = artifact.card
@@ -145,13 +150,17 @@ def _prints_of_file(
         feeds = _probes(calibration).aligned(signature, contract_of(artifact))
     except UsageError as error:
         raise DataError(f"the calibration was made on another network than {artifact.path}: {error}") from error
-    runs = [values for _, values in file_tensors(artifact.path, artifact.format, signature, feeds)]
+    runs = [values for _, values in file_tensors(artifact.path, artifact.format, signature, feeds, prepared)]
     prints = prints_of(runs)
     return prints, layers_of(artifact.path, artifact.format, prints)
 
 
 def _by_themselves(
-    calibration: Calibration, artifact: Artifact, matched: Matched, feeds: Iterable[Feed] | None
+    calibration: Calibration,
+    artifact: Artifact,
+    matched: Matched,
+    feeds: Iterable[Feed] | None,
+    prepared: bytes | None,
 ) -> Calibration:
     """The file's own calibration, for tensors that are not those of another."""
     if feeds is None:
@@ -166,4 +175,12 @@ def _by_themselves(
         )
     signature = artifact.card.signature if artifact.card is not None else file_signature(artifact)
     method = calibration.method if calibration.method in METHODS else "minmax"
-    return calibrate(artifact.path, feeds, signature, method=method, data=calibration.data, format=artifact.format)
+    return calibrate(
+        artifact.path,
+        feeds,
+        signature,
+        method=method,
+        data=calibration.data,
+        format=artifact.format,
+        prepared=prepared,
+    )

@@ -12,7 +12,6 @@ from edgekit.graph import ops
 from edgekit.graph.onnx import OnnxGraph, nodes, numeric_attributes
 from edgekit.graph.ops import Family, Trait
 from edgekit.quantization.linear_graph import LinearGraph, Operator, OperatorKind
-from edgekit.quantization.onnx.prepare import prepared
 from edgekit.types import Array, Format
 
 _THROUGH = ops.names(Format.ONNX, trait=Trait.SCALES_CHANNELS)
@@ -23,8 +22,8 @@ _SUMS = ("Add", "Sub")
 class LinearOnnx(LinearGraph):
     """An ONNX model, prepared as the quantizer does it (batch norms folded)."""
 
-    def __init__(self, model: Any | Path) -> None:
-        self.model = prepared(model) if isinstance(model, Path) else model
+    def __init__(self, model: Any) -> None:
+        self.model = model
         graph = self.model.graph
         asked = OnnxGraph(graph)
         self._held, self.outputs, self._maker = asked.constants, frozenset(asked.outputs), asked.makers

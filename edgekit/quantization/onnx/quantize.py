@@ -22,14 +22,13 @@ from edgekit.quantization.calibrate.calibration import Calibration, describe
 from edgekit.quantization.calibrate.checks import listed
 from edgekit.quantization.exclusions import LAST, Ranged
 from edgekit.quantization.onnx.attention import around_attention, integer_products
-from edgekit.quantization.onnx.float_layers import hold_float
-from edgekit.quantization.onnx.int4 import BLOCK, int4_weights
+from edgekit.quantization.onnx.contrib import BLOCK, dynamic_lstm, int4_weights
 from edgekit.quantization.onnx.linear_graph import LinearOnnx
-from edgekit.quantization.onnx.lstm import dynamic_lstm
 from edgekit.quantization.onnx.prepare import plain_gemms, prepared, unshare
 from edgekit.quantization.onnx.real_values import (
     ACTIVATIONS,
     STATIC_OPERATORS,
+    hold_float,
     last_sums,
     read_inside,
     read_real,
@@ -63,7 +62,8 @@ class QuantizeOnnx(Pass):
     ``int8-weights``, ``fp16``: weights held in int8 or float16, arithmetic in float32.
     ``int4-weights``: weights of matrix products and tables in 4 bits, a scale for 32, inputs of products quantized to 8
     bits while running; other weights held in int8.
-    ``keep_float``: names of nodes, as :func:`edgekit.quantization.operators.operators` gives them, that are left alone.
+    ``keep_float``: names of nodes, as :func:`edgekit.quantization.prepared.Prepared.operators` gives them,
+    that are left alone.
     """
 
     scheme: str = "int8"
@@ -99,11 +99,16 @@ class QuantizeOnnx(Pass):
             raise UsageError(f"no scheme is called {self.scheme!r} for .onnx files; there are: {', '.join(SCHEMES)}")
         if self.integer_io and self.scheme != "int8":
             raise UsageError(f"integer inputs and outputs need --scheme int8, not {self.scheme}")
-        graph = prepared(artifact.path)
+        import onnx
+
+        given = context.prepared
+        graph = prepared(artifact.path) if given is None else onnx.load_from_string(given)
         notes: tuple[str, ...] = ()
+        left = _SCHEME_REASONS.get(self.scheme, {})
         kept = weights_of(graph, self.keep_float)
         if self.scheme == "int8":
-            graph = self._static(graph, artifact)
+            graph, own = self._static(graph, artifact)
+            left = {**left, **own}
             dynamic_lstm(graph, self.keep_float)
             store_int8(graph, kept)  # weights of what has no integer operator: tables, GRU, RNN, ConvTranspose
         elif self.scheme == "int8-dynamic":
@@ -122,9 +127,10 @@ class QuantizeOnnx(Pass):
                 "float16 operators by casting around each of them, which was slower",
             )
         save(graph, target)
-        return PassResult(Artifact(target, Format.ONNX, artifact.card), True, notes)
+        return PassResult(Artifact(target, Format.ONNX, artifact.card), True, notes, left)
 
-    def _static(self, graph: Any, artifact: Artifact) -> Any:
+    def _static(self, graph: Any, artifact: Artifact) -> tuple[Any, dict[str, str]]:
+        """The graph on integers, and operator -> why it stays in float whatever is asked."""
         from onnxruntime.quantization import QuantType
         from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -177,7 +183,7 @@ class QuantizeOnnx(Pass):
         integer_products(quantized, around - keep, ranges, self.reduce_range)
         if self.integer_io:
             _integer_inputs(quantized)
-        return quantized
+        return quantized, {**unfit, **dict.fromkeys(around, AROUND_ATTENTION)}
 
 
 def _half(graph: Any, path: Path) -> tuple[str, ...]:
@@ -200,19 +206,6 @@ def _int4(graph: Any, keep_float: frozenset[str]) -> tuple[str, ...]:
     if int4_weights(graph, keep_float):
         return ("4-bit products are for large layers: at 128 units they took longer than float, at 512 half the time",)
     return ("onnxruntime has 4-bit matrix products and tables only, and this file has none: its weights are int8",)
-
-
-def float_reasons(
-    path: Path, scheme: str, integer_io: bool = False, calibration: Calibration | None = None
-) -> dict[str, str]:
-    """Operator type or name -> why this scheme leaves it in float on purpose, for the integer account."""
-    reasons = dict(_SCHEME_REASONS.get(scheme, {}))
-    if scheme != "int8":
-        return reasons
-    graph = prepared(path)
-    around = frozenset() if integer_io else around_attention(graph)
-    unfit = Ranged.onnx(graph, calibration.ranges).exclusions(integer_io) if calibration is not None else {}
-    return {**reasons, **unfit, **dict.fromkeys(around, AROUND_ATTENTION)}
 
 
 def onnx_input(model: Model, context: PassContext) -> tuple[Artifact, Path]:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.bench.profile.layers import onnx_layers
+from edgekit.graph.layers import onnx_layers
 from edgekit.graph.onnx import OnnxGraph, load_onnx, numeric_attributes
 from edgekit.leftovers import scratch_folder
 from edgekit.quantization.calibrate.observe import matched

@@ -25,10 +25,8 @@ from edgekit.passes import AROUND_ATTENTION, Model, Pass, PassContext, quiet_std
 from edgekit.quantization.calibrate.bias_correction import correct_biases
 from edgekit.quantization.calibrate.calibration import Calibration, describe
 from edgekit.quantization.calibrate.histogram import Range
-from edgekit.quantization.tflite.attention import around_attention
-from edgekit.quantization.tflite.constants import narrowed, unshared
-from edgekit.quantization.tflite.exclusions import exclusions
-from edgekit.quantization.tflite.finish import finished
+from edgekit.quantization.tflite.exclusions import around_attention, exclusions
+from edgekit.quantization.tflite.finish import finished, narrowed, unshared
 from edgekit.quantization.tflite.linear_graph import LinearTflite
 from edgekit.quantization.tflite.prepare import INNER, prepared
 from edgekit.quantization.tflite.products import Rewritten, with_products
@@ -63,16 +61,16 @@ class QuantizeTflite(Pass):
     quantized by the kernels; one scale a matrix in products and tables. ``int8-weights``, ``int4-weights``, ``fp16``:
     weights in fewer bits, arithmetic in float.
 
-    ``int8`` leaves what lies around attention in float (:mod:`edgekit.quantization.tflite.attention`), unless
+    ``int8`` leaves what lies around attention in float (:mod:`edgekit.quantization.tflite.exclusions`), unless
     ``integer_io``, or ``float_kernels`` says what does: those operators compute in float since that is faster on the
     target, and hold int8 weights. Recurrent operators do so, too, then: their integer kernels are slower than those in
     float on every CPU.
     Recurrent operators: see :mod:`edgekit.quantization.tflite.recurrent`. Inputs and outputs stay float32 unless
     ``integer_io``. ``keep_float``: operators left alone, by the names of
-    :func:`edgekit.quantization.operators.operators`; ``products``: HARD_SWISH operators that become sums and products
-    (:mod:`edgekit.quantization.tflite.products`). Recurrent layers of a stateless file start every call from zeros, as
-    they did, unless ``stateful`` (:mod:`edgekit.quantization.tflite.stateless`); where that costs integer ones too much
-    they are hybrid, or, with ``integer_io``, refused.
+    :func:`edgekit.quantization.prepared.Prepared.operators`; ``products``: HARD_SWISH operators that become
+    sums and products (:mod:`edgekit.quantization.tflite.products`). Recurrent layers of a stateless file start every
+    call from zeros, as they did, unless ``stateful`` (:mod:`edgekit.quantization.tflite.stateless`); where that costs
+    integer ones too much they are hybrid, or, with ``integer_io``, refused.
     """
 
     scheme: str = "int8"
@@ -111,7 +109,8 @@ class QuantizeTflite(Pass):
             raise UsageError(
                 f"scheme {self.scheme} needs a calibration: give --data (real samples; random ones give wrong ranges)"
             )
-        given, rewritten, slow, unfit = self._rewritten(model)
+        content = prepared(model.path) if context.prepared is None else context.prepared
+        given, rewritten, slow, unfit = self._rewritten(content)
         stored = self.scheme == "int8-dynamic" and holds_recurrent(given)  # why: quantize_recurrent.NOTES
         used = "int8-weights" if stored else self.scheme
         keep = rewritten.named(self.keep_float | slow | unfit.keys())
@@ -127,16 +126,16 @@ class QuantizeTflite(Pass):
         said = {AROUND_ATTENTION: len(slow), **Counter(unfit.values())}
         left = [f"{count} operators stay in float: {why}" for why, count in said.items() if count]
         notes = (*filter(None, [_NOTES.get(self.scheme)]), *left, *done.notes, *_refused_by_old(done.content, used))
-        return PassResult(Artifact(context.target, Format.TFLITE, model.card), True, notes)
+        left_in_float = {**unfit, **dict.fromkeys(slow, AROUND_ATTENTION)}
+        return PassResult(Artifact(context.target, Format.TFLITE, model.card), True, notes, left_in_float)
 
-    def float_form(self, model: Artifact) -> bytes:
-        """The float file as it is rewritten before it is quantized: it computes what ``model`` does."""
-        return self._rewritten(model)[0]
+    def float_form(self, content: bytes) -> bytes:
+        """The prepared float file as it is rewritten before it is quantized: it computes the same."""
+        return self._rewritten(content)[0]
 
-    def _rewritten(self, model: Artifact) -> tuple[bytes, Rewritten, frozenset[str], Mapping[str, str]]:
+    def _rewritten(self, content: bytes) -> tuple[bytes, Rewritten, frozenset[str], Mapping[str, str]]:
         """:meth:`float_form`, what was changed in it, and operators that stay in float: slow ones, and those that must
         with the reason."""
-        content = prepared(model.path)
         slow = frozenset() if self.float_kernels is not None else _slow(content, self.scheme, self.integer_io)
         ranges = self.calibration.ranges if self.calibration is not None else {}
         unfit = exclusions(content, self.scheme, self.integer_io, ranges)
@@ -215,15 +214,6 @@ def _library_ranges(calibration: Calibration) -> dict[str, dict[str, Any]]:
         name: {"min": np.array(one.low, np.float32), "max": np.array(one.high, np.float32)}
         for name, one in calibration.ranges.items()
     }
-
-
-def float_reasons(
-    path: Path, scheme: str, integer_io: bool, calibration: Calibration | None = None, *, measured: bool = False
-) -> dict[str, str]:
-    """Operator name -> why ``scheme`` leaves it in float, of the float file at ``path``."""
-    content = prepared(path)
-    slow = {} if measured else dict.fromkeys(_slow(content, scheme, integer_io), AROUND_ATTENTION)
-    return {**exclusions(content, scheme, integer_io, calibration.ranges if calibration else {}), **slow}
 
 
 def _slow(content: bytes, scheme: str, integer_io: bool) -> frozenset[str]:

@@ -191,33 +191,33 @@ def test_what_is_tried_where_ranges_lose_too_much(wasteful: Path) -> None:
 
 def test_ways_to_run_a_file(wasteful: Path, conv_tflite: Path, other_python: str, monkeypatch: Any) -> None:
     parents = [open_artifact(wasteful), open_artifact(conv_tflite)]
-    cpu, notes = DeviceSpec("cpu", "cpu"), []
+    cpu = DeviceSpec("cpu", "cpu")
     monkeypatch.setenv(TFLITE_PYTHON, other_python)
-    found = find_ways(parents, cpu, asked_options({**ASKED, "threads": (1, 2, 2)}), notes)
+    found, _ = find_ways(parents, cpu, asked_options({**ASKED, "threads": (1, 2, 2)}))
     assert [way.name for way in found[Format.ONNX]] == ["onnxruntime", "onnxruntime × 2 threads"]
     assert [way.runtime for way in found[Format.TFLITE]] == ["litert", "litert", "tflite-runtime", "tflite-runtime"]
     assert found[Format.TFLITE][-1].device.kind == "python"
     monkeypatch.delenv(TFLITE_PYTHON)
-    found = find_ways(parents, cpu, asked_options(ASKED), notes)
+    found, notes = find_ways(parents, cpu, asked_options(ASKED))
     assert [way.runtime for way in found[Format.TFLITE]] == ["litert"]
-    named = find_ways(parents, cpu, asked_options({**ASKED, "runtime": "litert"}), [])
+    named, _ = find_ways(parents, cpu, asked_options({**ASKED, "runtime": "litert"}))
     assert (named[Format.ONNX], [way.runtime for way in named[Format.TFLITE]]) == ((), ["litert"])
     for name, said in (("torch", "runs .pt2 files"), ("lightert", "no runtime is called")):
         with pytest.raises(UsageError, match=said):
-            find_ways(parents, cpu, asked_options({**ASKED, "runtime": name}), [])
-    assert notes == ["tflite-runtime is not installed on cpu, so nothing was tried in it"]
+            find_ways(parents, cpu, asked_options({**ASKED, "runtime": name}))
+    assert notes == ("tflite-runtime is not installed on cpu, so nothing was tried in it",)
 
 
 @pytest.mark.slow
 def test_a_network_is_exported_to_both_formats_once(factory: str, monkeypatch: Any, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    given, notes = float_source([factory]), []
+    given = float_source([factory])
     assert given.formats == ("onnx", "tflite")
     store = TrialStore({"source": given.identity})
-    files = float_files(given, store, notes)
+    files, notes = float_files(given, store)
     assert [str(file.format) for file in files] == ["onnx", "tflite"]
     stamps = [file.path.stat().st_mtime_ns for file in files]
-    again = float_files(given, store, notes)
+    again, _ = float_files(given, store)
     assert [file.path.stat().st_mtime_ns for file in again] == stamps
-    assert notes == []
+    assert notes == ()
     store.discard()

@@ -14,8 +14,8 @@ import pytest
 
 import edgekit
 from edgekit.artifact import open_artifact, sha256_file
-from edgekit.bench.noisefloor import state_folder
 from edgekit.pipeline.auto import AutoResult, candidates
+from edgekit.pipeline.checkpoint_log import state_folder
 from edgekit.quantization.schemes import schemes
 from edgekit.report.auto import render_auto
 from edgekit.report.document import dumps

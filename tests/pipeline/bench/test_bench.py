@@ -67,7 +67,7 @@ def test_document_has_what_the_contract_says(result: BenchResult, models: tuple[
 def test_the_protocol_says_how_it_was_measured(result: BenchResult, models: tuple[str, str]) -> None:
     protocol = json.loads(json.dumps(result.document()["protocol"]))
     assert protocol["options"]["models"] == list(models)
-    assert protocol["noise_floor"]["source"] in ("built-in", "learned")
+    assert protocol["noise_floor"]["source"] == "built-in"
     heat = protocol["thermometer"]
     assert heat["readings"] >= 3 + 1 + 2 * protocol["rounds"]  # and one more for each block that was taken again
     assert heat["quiet_ms"] > 0

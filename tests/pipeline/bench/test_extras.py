@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from edgekit.errors import DeviceError, UsageError
-from edgekit.pipeline.bench import bench, extras
-from edgekit.pipeline.bench.fit import smallest
+from edgekit.extras import energy
+from edgekit.extras.fit import EXTRA as FIT
+from edgekit.extras.fit import smallest
+from edgekit.pipeline.bench import bench
 from edgekit.report.bench import bench_csv, bench_markdown, bench_report
 
 QUICK: dict[str, Any] = {"seconds": 0.3, "workers": 1}
@@ -86,10 +88,10 @@ def test_what_a_runtime_has_not_is_absent_with_the_reason(conv_tflite: Path) -> 
 
 
 def test_a_pass_that_fails_costs_only_itself(models: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(result: object, cell: object, options: object) -> Any:
+    def fail(self: object, cell: object, result: object, options: object) -> Any:
         raise DeviceError("the worker is gone")
 
-    monkeypatch.setitem(extras.PASSES, "fit", fail)  # type: ignore[arg-type]
+    monkeypatch.setattr(type(FIT), "measure", fail)
     result = bench(models[0], fit=True, probe=True, **QUICK)
     found = result.document()["results"][0]
     assert found["fit"] == {"error": {"type": "DeviceError", "message": "the worker is gone"}}
@@ -140,7 +142,7 @@ def test_roofline(models: tuple[str, str], conv_tflite: Path) -> None:
 
 
 def test_energy_is_measured_or_absent_with_the_reason(models: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extras, "ENERGY_SECONDS", 0.4)
+    monkeypatch.setattr(energy, "SECONDS", 0.4)
     result = bench(models[0], energy=True, **QUICK)
     found = result.document()["results"][0]["energy"]
     lines = [part for part in bench_report(result.record) if isinstance(part, str)]

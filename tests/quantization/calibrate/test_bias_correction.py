@@ -13,9 +13,8 @@ from edgekit.passes import PassContext
 from edgekit.quantization.calibrate.bias_correction import correct_biases, mean_error
 from edgekit.quantization.calibrate.calibration import Calibration
 from edgekit.quantization.linear_graph import OperatorKind
-from edgekit.quantization.linear_graphs import linear_graph
-from edgekit.quantization.onnx.linear_graph import LinearOnnx
 from edgekit.quantization.onnx.quantize import QuantizeOnnx
+from edgekit.quantization.prepared import prepare
 from edgekit.quantization.tflite.quantize import QuantizeTflite
 from edgekit.runtime import load
 from edgekit.types import Artifact, Feed, Format
@@ -74,7 +73,7 @@ def test_with_rounded_weights_and_constant_inputs_the_bias_makes_up_for_all(
     files: Mapping[Format, Artifact], format_: Format
 ) -> None:
     """Of every layer of both formats: rounded weights and the new bias give what the old ones gave, on the mean."""
-    plain, changed = (linear_graph(files[format_].path, format_) for _ in range(2))
+    plain, changed = (prepare(files[format_]).linear_graph() for _ in range(2))
     layers = [one for one in plain.operators if one.kind is OperatorKind.LAYER and one.shifts]
     assert len(layers) >= 6  # the stem, two blocks of two, and the head at the least
     means = {one.inputs[0]: RNG.normal(size=plain.rows(one).shape[1] * one.groups) for one in layers}
@@ -94,7 +93,7 @@ def test_with_rounded_weights_and_constant_inputs_the_bias_makes_up_for_all(
 def test_a_layer_kept_in_float_keeps_its_bias(files: Mapping[Format, Artifact]) -> None:
     """Nothing of it is rounded, so there is nothing to take off."""
     onnx = pytest.importorskip("onnx")
-    layered = LinearOnnx(files[Format.ONNX].path)
+    layered = prepare(files[Format.ONNX]).linear_graph()
     graph = layered.model
     layers = [node for node in graph.graph.node if node.op_type == "Conv" and len(node.input) == 3]
     kept = layers[0]

@@ -18,7 +18,7 @@ from edgekit.quality.coverage import coverage
 from edgekit.quantization.calibrate.calibration import Calibration
 from edgekit.quantization.calibrate.observe import calibrate
 from edgekit.quantization.onnx.attention import around_attention, integer_products
-from edgekit.quantization.onnx.quantize import QuantizeOnnx, float_reasons
+from edgekit.quantization.onnx.quantize import QuantizeOnnx
 from edgekit.quantization.onnx.saturation import clipping
 from edgekit.runtime import load
 from edgekit.types import Array, Artifact, Feed, Format
@@ -183,8 +183,10 @@ def test_a_product_that_is_kept_in_float_stays_so(made: tuple[Artifact, Calibrat
 
 
 def test_the_account_says_why(made: tuple[Artifact, Calibration], tmp_path: Path) -> None:
-    found = coverage(quantized(made, tmp_path / "q.onnx"), float_reasons(made[0].path, "int8"))
+    result = QuantizeOnnx("int8", made[1]).run(made[0], PassContext(tmp_path / "q.onnx"))
+    found = coverage(open_artifact(tmp_path / "q.onnx"), result.left_in_float)
     reasons = {one.name: one.reason for one in found.left_float}
     assert reasons["softmax"] == reasons["scores"] == AROUND_ATTENTION
     assert not {"conv", "product", "out", "turned", "head"} & set(reasons)
-    assert float_reasons(made[0].path, "int8", integer_io=True).get("softmax") is None
+    whole = QuantizeOnnx("int8", made[1], integer_io=True).run(made[0], PassContext(tmp_path / "whole.onnx"))
+    assert "softmax" not in whole.left_in_float

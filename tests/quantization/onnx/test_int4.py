@@ -14,7 +14,7 @@ from onnxruntime.capi._pybind_state import quantize_matmul_4bits
 from edgekit.artifact import open_artifact
 from edgekit.passes import PassContext
 from edgekit.quality.coverage import coverage
-from edgekit.quantization.onnx.int4 import BLOCK, packed, symmetric_int4
+from edgekit.quantization.onnx.contrib import BLOCK, packed, symmetric_int4
 from edgekit.quantization.onnx.quantize import QuantizeOnnx
 from edgekit.runtime import load
 from edgekit.types import Array, Artifact

@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgekit.artifact import open_artifact
 from edgekit.data import Dataset
 from edgekit.errors import ModelError, UnsupportedError, UsageError
 from edgekit.passes import PassContext
@@ -152,10 +153,9 @@ def test_weight_only_files_are_folded_when_loaded(
 def test_dynamic_leaves_convolutions_in_float_and_says_why(
     files: Mapping[Format, Artifact], calibrations: Mapping[Format, Calibration], tmp_path: Path
 ) -> None:
-    from edgekit.quantization.onnx.quantize import float_reasons
-
-    made = quantized(files, calibrations, tmp_path / "q.onnx", scheme="int8-dynamic")
-    counted = coverage(made, float_reasons(files[Format.ONNX].path, "int8-dynamic"))
+    result = QuantizeOnnx("int8-dynamic").run(files[Format.ONNX], PassContext(tmp_path / "q.onnx"))
+    made = open_artifact(tmp_path / "q.onnx")
+    counted = coverage(made, result.left_in_float)
     assert counted.integer_operators == 1
     assert any(row.operator == "Conv" and "8 times" in row.reason for row in counted.left_float)
     assert optimised(made.path, tmp_path)["ConvInteger"] == 0

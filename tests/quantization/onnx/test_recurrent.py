@@ -16,8 +16,8 @@ from edgekit.errors import UnsupportedError
 from edgekit.passes import PassContext
 from edgekit.quality.coverage import coverage
 from edgekit.quantization.calibrate.observe import calibrate
-from edgekit.quantization.onnx.lstm import dynamic_lstm
-from edgekit.quantization.onnx.quantize import SCHEMES, QuantizeOnnx, float_reasons
+from edgekit.quantization.onnx.contrib import dynamic_lstm
+from edgekit.quantization.onnx.quantize import SCHEMES, QuantizeOnnx
 from edgekit.runtime import load
 from edgekit.types import Array, Feed, Format
 
@@ -73,10 +73,10 @@ def test_every_scheme_gives_what_the_float_file_gives(tmp_path: Path, kind: str,
     path, target = layer_file(tmp_path / "m.onnx", kind, directions=directions), tmp_path / "q.onnx"
     with load(path) as runner:
         ranges = calibrate(path, walks(8), runner.signature, format=Format.ONNX)
-    QuantizeOnnx(scheme, ranges).run(open_artifact(path), PassContext(target))
+    result = QuantizeOnnx(scheme, ranges).run(open_artifact(path), PassContext(target))
     error = np.abs(outputs(target, walks(3)) - outputs(path, walks(3))).max()
     assert 0 < error < (1e-3 if scheme == "fp16" else ERROR)  # float16 has 11 bits
-    found = coverage(open_artifact(target), float_reasons(path, scheme))
+    found = coverage(open_artifact(target), result.left_in_float)
     if scheme == "fp16":
         assert "float16" in found.left_float[0].reason
         return

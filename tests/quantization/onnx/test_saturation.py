@@ -10,11 +10,12 @@ import pytest
 from onnx import helper, numpy_helper
 
 from edgekit.passes import PassContext
-from edgekit.pipeline.quantize.saturating import reduce_range_where_saturating
+from edgekit.pipeline.quantize.make import reduce_range_where_saturating
 from edgekit.quality.contents import file_signature
 from edgekit.quantization.calibrate.observe import calibrate
 from edgekit.quantization.onnx.quantize import QuantizeOnnx
 from edgekit.quantization.onnx.saturation import clipping, pair_sums, saturates
+from edgekit.quantization.prepared import prepare
 from edgekit.types import Array, Artifact, Feed, Format
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
@@ -110,11 +111,11 @@ def test_a_layer_that_clips_gets_seven_bits_and_no_other(network: Artifact, give
     assert found[0].error > 0.2  # 255 * 127 twice is cut from 64,770 to 32,767; borders have fewer places
     before = target.read_bytes()
 
-    same, _, notes = reduce_range_where_saturating(quantizer, network, made, given, ["avx2", "avx512_vnni"])
+    same, _, notes = reduce_range_where_saturating(quantizer, prepare(network), made, given, ["avx2", "avx512_vnni"])
     assert target.read_bytes() == before
     assert (same.reduce_range, notes) == (False, ())
 
-    fitting, _, notes = reduce_range_where_saturating(quantizer, network, made, given, ["avx2"])
+    fitting, _, notes = reduce_range_where_saturating(quantizer, prepare(network), made, given, ["avx2"])
     assert fitting.describe(network).params["reduce_range"] == ["loud.weight"]
     assert "7-bit weights" in notes[0] and "loud (100.00% of its outputs" in notes[0]
     held = weights_of(target)

@@ -12,11 +12,11 @@ from edgekit.passes import PassContext
 from edgekit.pipeline.export import export
 from edgekit.quality.coverage import coverage
 from edgekit.quantization.calibrate.observe import calibrate
-from edgekit.quantization.operators import operators
-from edgekit.quantization.tflite.attention import around_attention
-from edgekit.quantization.tflite.quantize import QuantizeTflite, float_reasons
+from edgekit.quantization.prepared import prepare
+from edgekit.quantization.tflite.exclusions import around_attention
+from edgekit.quantization.tflite.quantize import QuantizeTflite
 from edgekit.runtime import load
-from edgekit.types import Artifact
+from edgekit.types import Artifact, PassResult
 
 from ..tflite_files import dense_file
 
@@ -65,7 +65,7 @@ def vit(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     return open_artifact(out / "vit.tflite")
 
 
-def _quantized(vit: Artifact, target: Path, integer_io: bool) -> Artifact:
+def _quantized(vit: Artifact, target: Path, integer_io: bool) -> PassResult:
     generator = np.random.default_rng(0)
     with load(vit.path) as runner:
         signature = runner.signature
@@ -73,14 +73,13 @@ def _quantized(vit: Artifact, target: Path, integer_io: bool) -> Artifact:
     feeds = [{name: generator.standard_normal((1, 3, 8, 8)).astype(np.float32)} for _ in range(8)]
     found = calibrate(vit.path, feeds, signature, format=vit.format)
     made = QuantizeTflite(calibration=found, integer_io=integer_io).run(vit, PassContext(target))
-    assert isinstance(made.model, Artifact)
     assert any("around attention" in note for note in made.notes) is not integer_io
-    return made.model
+    return made
 
 
 def test_convolutions_are_integers_and_attention_is_not(vit: Artifact, tmp_path: Path) -> None:
-    made = _quantized(vit, tmp_path / "q.tflite", False)
-    reasons = float_reasons(vit.path, "int8", False)
+    result = _quantized(vit, tmp_path / "q.tflite", False)
+    made, reasons = open_artifact(tmp_path / "q.tflite"), result.left_in_float
     left = coverage(made, reasons).left_float
     kinds = {one.operator for one in left}
     assert {"BATCH_MATMUL", "SOFTMAX"} <= kinds
@@ -91,14 +90,14 @@ def test_convolutions_are_integers_and_attention_is_not(vit: Artifact, tmp_path:
 
 
 def test_a_file_of_integers_only_is_one(vit: Artifact, tmp_path: Path) -> None:
-    made = _quantized(vit, tmp_path / "q.tflite", True)
-    assert float_reasons(vit.path, "int8", True) == {}
+    assert _quantized(vit, tmp_path / "q.tflite", True).left_in_float == {}
+    made = open_artifact(tmp_path / "q.tflite")
     assert not {one.operator for one in coverage(made).left_float} & {"BATCH_MATMUL", "SOFTMAX"}
 
 
 def test_the_sum_before_the_patches_is_not_around_attention(vit: Artifact) -> None:
     """It is joined to the attention through a convolution only."""
-    sums = {one.name for one in operators(vit) if one.kind == "ADD"}
+    sums = {one.name for one in prepare(vit).operators() if one.kind == "ADD"}
     assert len(sums - around_attention(vit.path.read_bytes())) == 1
     assert len(sums & around_attention(vit.path.read_bytes())) >= 1
 

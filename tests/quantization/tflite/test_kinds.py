@@ -24,7 +24,7 @@ from edgekit.quality.half_weights import half_weights
 from edgekit.quantization.calibrate.observe import calibrate, tflite_tensors
 from edgekit.quantization.exclusions import DIVIDES, LAST, MASKED, UNEVEN
 from edgekit.quantization.tflite.integers import half
-from edgekit.quantization.tflite.quantize import SCHEMES, QuantizeTflite, float_reasons
+from edgekit.quantization.tflite.quantize import SCHEMES, QuantizeTflite
 from edgekit.runtime import load
 from edgekit.types import Array, Feed
 
@@ -72,7 +72,9 @@ def left(path: Path, made: Path, scheme: str, given: list[Feed]) -> Mapping[str,
     """Operator that stays in float -> the reason that the account has."""
     with load(path) as runner:
         ranges = calibrate(path, given, runner.signature, format=open_artifact(path).format)
-    rows = coverage(open_artifact(made), float_reasons(path, scheme, False, ranges)).left_float
+    again = PassContext(path.with_suffix(".again.tflite"))
+    reasons = QuantizeTflite(scheme, ranges).run(open_artifact(path), again).left_in_float
+    rows = coverage(open_artifact(made), reasons).left_float
     return {row.operator: row.reason for row in rows}
 
 

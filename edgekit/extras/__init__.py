@@ -1,0 +1,1 @@
+"""What ``bench`` can measure beside its times, one module an extra; :mod:`.base` says what an extra is."""
