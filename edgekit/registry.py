@@ -138,6 +138,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "series": "edgekit.data.series:open_series",
         "table": "edgekit.data.table:open_table",
         "npz": "edgekit.data.arrays:open_npz",
+        "function": "edgekit.data.userdata:open_function",
     },
 }
 

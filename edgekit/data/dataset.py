@@ -127,11 +127,7 @@ def open_data(spec: str, *, default_split: str = "test") -> Dataset:
         raise UsageError(f"no split is called {split!r} in {spec!r}; there are: {', '.join(splits)}")
     else:
         name, split = spec, ""
-    if is_code(name):
-        from edgekit.data.userdata import open_function
-
-        return open_function(name, split or default_split)
-    kind, colon, argument = name.partition(":")
+    kind, colon, argument = ("function", ":", name) if is_code(name) else name.partition(":")
     if kind not in registry.names("data"):
         known = ", ".join(registry.names("data"))
         path = next((text for text in (base, spec) if text and Path(text).exists()), None)

@@ -24,12 +24,13 @@ SINGLE = "inputs"
 """Name of the array where a sample is one array and not a dict of them."""
 
 
-def open_function(spelled: str, split: str) -> Dataset:
+def open_function(_name: str, spelled: str, split: str, default_split: str) -> Dataset:
     """The data set that ``file.py:function`` gives for ``split``.
 
     Raises:
         DataError: the function raises, or what it gives is not samples with their targets, all of one kind.
     """
+    split = split or default_split
     function = named(spelled, DataError)
     if not callable(function):
         raise DataError(f"{spelled} is a {type(function).__name__}; data come from a function of the split")

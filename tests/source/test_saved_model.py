@@ -85,7 +85,9 @@ def test_flex_is_proved_where_the_variable_says(
 ) -> None:
     device = f"python:{flex_python}"
     monkeypatch.setenv(FLEX_PYTHON, flex_python)
-    (made,) = edgekit.export(saved_models / "gaussian", to="tflite", out=tmp_path, data="digits").artifacts
+    (made,) = edgekit.export(
+        saved_models / "gaussian", to="tflite", out=tmp_path, data="digits", layout="NHWC"
+    ).artifacts
     assert made.parity.passed
     assert {"sample", "batch=5"} <= {case.kind for case in made.parity.cases}
     assert any("Flex: FlexMatrixTriangularSolve" in note for note in made.notes)
