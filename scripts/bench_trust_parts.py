@@ -22,10 +22,11 @@ import edgekit
 from edgekit.artifact import open_artifact
 from edgekit.bench.clock import TimedBlock
 from edgekit.bench.compare import compare_paired
+from edgekit.bench.plan import CellPlan
 from edgekit.bench.session import InProcess, time_interleaved
 from edgekit.bench.statistics import pooled
 from edgekit.devices import parse_device
-from edgekit.pipeline.bench.cell import Cell, CellPlan
+from edgekit.pipeline.bench.cell import Cell
 
 Row = dict[str, Any]
 FACTORY = """\

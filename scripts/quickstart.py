@@ -97,7 +97,7 @@ def against_parent(cell: CellResult, parent: CellResult) -> dict[str, Any]:
         return {}
     names = cell.setting.model, parent.setting.model
     owners = cell.owners, parent.owners
-    return compare_paired(*names, cell.blocks, parent.blocks, owners, cell.floor).document()
+    return compare_paired(*names, cell.blocks, parent.blocks, owners).document()
 
 
 def choose(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def measured(name: str, folder: Path, seconds: float) -> dict[str, Any]:
         if entry.name != best and cell.timed and parent.timed:
             owners = cell.owners, parent.owners
             names = entry.name, best
-            compared = compare_paired(*names, cell.blocks, parent.blocks, owners, cell.floor).document()
+            compared = compare_paired(*names, cell.blocks, parent.blocks, owners).document()
         same = f"float {entry.path.suffix[1:]}"
         rows.append(
             {
