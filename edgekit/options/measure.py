@@ -14,6 +14,7 @@ from edgekit.options.shared import (
     INPUT,
     IO_FILE,
     LIMIT,
+    METRIC,
     ON,
     RUNTIME,
     SHAPE,
@@ -34,12 +35,7 @@ class EvalOptions(Options):
     on: str = field(default="cpu", metadata=ON)
     runtime: str | None = field(default=None, metadata=RUNTIME)
     limit: int | None = field(default=None, metadata=LIMIT)
-    metric: str | None = field(
-        default=None,
-        metadata=option(
-            "A figure by name, or your own function of outputs and targets.", metavar="NAME|file.py:function"
-        ),
-    )
+    metric: str | None = field(default=None, metadata=METRIC)
     min: float | None = field(
         default=None, metadata=option("Exit 1 where the figure is worse than this.", metavar="VALUE")
     )

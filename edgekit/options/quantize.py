@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgekit.options.base import Options, changed, option
-from edgekit.options.shared import DATA, FACTORY, INPUT, LIMIT, MAX_DROP, ON, RUNTIME, SEED, SHAPE
+from edgekit.options.shared import DATA, FACTORY, INPUT, IO_FILE, LIMIT, MAX_DROP, METRIC, ON, RUNTIME, SEED, SHAPE
 
 TARGETS = ("cpu", "arm", "mcu", "npu")
 INTEGERS_ONLY = ("mcu", "npu")
@@ -71,6 +71,8 @@ class QuantizeOptions(Options):
         ),
     )
     limit: int | None = field(default=None, metadata=LIMIT)
+    metric: str | None = field(default=None, metadata=METRIC)
+    io_file: str | Path | None = field(default=None, metadata=IO_FILE)
     stateful: bool = field(default=False, metadata=option("LSTM and RNN in .tflite keep their state between calls."))
     integer_io: bool = field(default=False, metadata=option("Inputs of the file are integers, outputs too in .tflite."))
     for_: str = field(

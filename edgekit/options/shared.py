@@ -28,6 +28,7 @@ FACTORY = option("What builds the network of a checkpoint of your own.", metavar
 WEIGHTS = option(
     "Weights for the network: a state dict (.pt, .pth, .ckpt) or .safetensors.", metavar="FILE", names="input"
 )
+METRIC = option("A figure by name, or your own function of outputs and targets.", metavar="NAME|file.py:NAME")
 IO_FILE = option("An io.toml: what inputs and outputs mean.", metavar="io.toml", names="input")
 THREADS = option("Threads of the runtime.", metavar="N", at_least=1)
 TOLERANCE = option("Largest absolute difference that passes.", metavar="T", at_least=0)

@@ -124,6 +124,8 @@ def _making(
             samples=options.samples,
             calibration=None if candidate.calibration in ("", LEARNT) else candidate.calibration,
             on=options.on,
+            metric=options.metric,
+            io_file=options.io_file,
             min_snr=options.min_snr,
         )
         judged = None

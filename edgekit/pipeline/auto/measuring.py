@@ -35,6 +35,7 @@ from edgekit.pipeline.bench.fleet import run_fleet
 from edgekit.pipeline.bench.journal import Journal
 from edgekit.pipeline.bench.timing import Order
 from edgekit.quality.evaluate import evaluate
+from edgekit.quality.metrics import metric_of
 from edgekit.results.base import to_json
 from edgekit.results.compare import Comparison
 from edgekit.results.eval import Evaluation, Outcomes
@@ -181,8 +182,11 @@ def _room(trials: Sequence[Trial]) -> int:
     return max(1, memory // _MEMORY_SHARE // max(each, 1)) if isinstance(memory, int) else 1
 
 
-def quality_of(trial: Trial, samples: Dataset, store: TrialStore, limit: int | None = None) -> Evaluation:
-    """The figure of merit of the trial's file in its runtime on its device, measured once for all thread counts.
+def quality_of(
+    trial: Trial, samples: Dataset, store: TrialStore, limit: int | None = None, metric: str | None = None
+) -> Evaluation:
+    """``metric``, or the figure of merit, of the trial's file in its runtime on its device, measured once for all
+    thread counts.
 
     Raises:
         EdgekitError: it cannot be run, or gives NaN.
@@ -192,10 +196,11 @@ def quality_of(trial: Trial, samples: Dataset, store: TrialStore, limit: int | N
 
     def work() -> Value:
         with open_runner(made.artifact.path, device=way.device, runtime=way.runtime, threads=way.threads) as runner:
-            found = evaluate(sequences(runner), samples, made.artifact.card, limit=limit)
+            figure = None if metric is None else metric_of(metric)
+            found = evaluate(sequences(runner), samples, made.artifact.card, limit=limit, metric=figure)
         return {**asdict(replace(found, outcomes=None)), "outcomes": _kept(found.outcomes)}
 
-    key = f"quality {made.sha256} {way.runtime} {way.device.name} {samples.label} {len(samples)} {limit}"
+    key = f"quality {made.sha256} {way.runtime} {way.device.name} {samples.label} {len(samples)} {limit} {metric}"
     row = dict(store.once(key, work))
     kept = row.pop("outcomes", None)
     return Evaluation(**row, outcomes=None if kept is None else _read(kept))

@@ -12,6 +12,7 @@ from edgekit.artifact import open_artifact, sha256_model
 from edgekit.errors import GateError, ModelError, UnsupportedError, UsageError
 from edgekit.pipeline.auto.checks import SUFFIXES
 from edgekit.pipeline.auto.trial_store import TrialStore, Value
+from edgekit.quality.contents import with_iospec
 from edgekit.quality.coverage import quantized_already
 from edgekit.types import Artifact, Card, Format
 
@@ -46,7 +47,9 @@ class FloatSource:
         return tuple(str(f) for f in FORMATS) if self.source else tuple(str(a.format) for a in self.files)
 
 
-def float_source(models: Sequence[str | Path], factory: str | None = None) -> FloatSource:
+def float_source(
+    models: Sequence[str | Path], factory: str | None = None, io_file: str | Path | None = None
+) -> FloatSource:
     """Checks what was named: one network, or float files of one network in different formats.
 
     Raises:
@@ -56,6 +59,8 @@ def float_source(models: Sequence[str | Path], factory: str | None = None) -> Fl
     if not models:
         raise UsageError("no model was given; name a float .onnx or .tflite file, both, or a network")
     if len(models) == 1 and Path(models[0]).suffix.lower() not in SUFFIXES:
+        if io_file is not None:
+            raise UsageError("--io-file is for finished files; what a network means it says itself: see export")
         return _network(str(models[0]), factory)
     if factory is not None:
         raise UsageError("--factory goes with a checkpoint (.safetensors), and these are model files; leave it out")
@@ -63,7 +68,7 @@ def float_source(models: Sequence[str | Path], factory: str | None = None) -> Fl
     for model in models:
         if Path(model).suffix.lower() not in SUFFIXES:
             raise UsageError(f"{model} is not .onnx or .tflite; give a network by itself, it is exported to both")
-        artifact = open_artifact(model)
+        artifact = with_iospec(open_artifact(model), io_file)
         evidence = quantized_already(artifact)
         if evidence:
             raise ModelError(f"{model} is quantized already ({evidence}); give the float file it was made from")

@@ -80,7 +80,7 @@ def auto(options: QuantizeOptions) -> AutoResult:
     options = of_auto(options)
     device = device_of(options)
     models = options.models if isinstance(options.models, tuple) else (options.models,)
-    source = float_source(list(models), options.factory)
+    source = float_source(list(models), options.factory, options.io_file)
     target = target_of(options.out, source.formats)
     parents = {file.path.resolve() for file in source.files}
     for format_ in source.formats:
@@ -91,7 +91,7 @@ def auto(options: QuantizeOptions) -> AutoResult:
     for file in source.files:  # any of them may be what is shipped
         require_beside(file.path, place_of(target, source.stem, str(file.format)))
     assert options.data is not None  # of_auto has looked
-    samples = take_samples(options.data, source.card, options.limit)
+    samples = take_samples(options.data, source.card, options.limit, options.metric)
     store = TrialStore(_identity(source, options, device, samples), options.resume)
     with _told_when_interrupted(store):
         return _chosen(_Job(source, device, options, samples, store), target)
@@ -185,7 +185,7 @@ def _try_data(
         raise DeviceError(f"no runtime on {job.device.name} runs the float files: {'; '.join(notes)}")
     made = make(Candidate(first[0], FLOAT), job.samples, job.options, job.store)
     assert not isinstance(made, str)
-    quality_of(Trial(made.candidate, made, first[1]), job.samples.choose, job.store)
+    quality_of(Trial(made.candidate, made, first[1]), job.samples.choose, job.store, metric=job.options.metric)
 
 
 def _made(job: _Job, parents: Sequence[Artifact], ways: dict[Format, tuple[Way, ...]]) -> tuple[Trial, ...]:
@@ -270,7 +270,7 @@ def _timed(
 
 def _judged(job: _Job, race: _Race) -> tuple[_Race, list[Trial]]:
     """The fastest candidates that lose no more than is allowed; others are tried in place of those that do."""
-    before = quality_of(race.best, job.samples.choose, job.store)
+    before = quality_of(race.best, job.samples.choose, job.store, metric=job.options.metric)
     best = replace(race.best, quality=before, drop=0.0)
     trials, kept = changed(race.trials, best), list[Trial]()
     for trial in sorted((t for t in running(trials) if not t.candidate.is_float), key=lambda t: t.ratio):
@@ -291,7 +291,7 @@ def _judged(job: _Job, race: _Race) -> tuple[_Race, list[Trial]]:
 def _with_quality(job: _Job, trial: Trial, before: Evaluation) -> Trial:
     """``trial`` with its quality; out where it loses more than is allowed, or fails."""
     try:
-        quality = quality_of(trial, job.samples.choose, job.store)
+        quality = quality_of(trial, job.samples.choose, job.store, metric=job.options.metric)
     except ENDS_THE_RUN:
         raise
     except EdgekitError as error:
@@ -337,8 +337,8 @@ def _final(job: _Job, race: _Race, finalists: Sequence[Trial], inputs: Inputs) -
 def _published(job: _Job, race: _Race, chosen: Trial, notes: tuple[str, ...], target: Path) -> AutoResult:
     """The result; the float file where the chosen one loses too much on the samples that it was not chosen on."""
     limit, report, best = job.options.limit, job.samples.report, race.best
-    before = quality_of(best, report, job.store, limit)
-    after = quality_of(chosen, report, job.store, limit)
+    before = quality_of(best, report, job.store, limit, job.options.metric)
+    after = quality_of(chosen, report, job.store, limit, job.options.metric)
     lost, reasons = before.drop_to(after), dict[str, str]()
     if chosen != best and lost > job.allowed:
         why = f"loses {lost:.4f} of {after.metric} on {report.label}, {job.allowed:g} is allowed"

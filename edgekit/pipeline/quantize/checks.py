@@ -138,6 +138,8 @@ def check_request(
         raise UsageError(f"--stateful is for .tflite files, whose operators may keep a state; {name} is {format_}")
     if options.max_drop is not None and options.data is None:
         raise UsageError("--max-drop needs --data to measure the drop on")
+    if options.metric is not None and options.data is None:
+        raise UsageError("--metric needs --data to be measured on")
     from_file = options.calibration is not None and options.calibration.endswith(".json")
     if options.calibration is not None and not from_file:
         check_method(options.calibration)

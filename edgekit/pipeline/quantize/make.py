@@ -121,7 +121,7 @@ def make(work: Work, target: Path, keep: Collection[str] = (), why: Mapping[str,
     write_card(target, card)
     with refusing("the compressed file"):
         card, notes = _refitted(work, unpublished, card, notes)
-        after = measure(unpublished, card, work.samples.test, options.limit, work.before.probes)
+        after = measure(unpublished, card, work.samples.test, options.limit, work.before.probes, options.metric)
     quality = () if after.quality is None else (after.quality.quality(after.runtime, "cpu"),)
     # the account counts the main graph; the products of a loop are hybrid in these schemes, too
     integers = work.scheme.computes_on_integers or found.integer_operators > 0

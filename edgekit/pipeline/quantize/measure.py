@@ -15,6 +15,7 @@ from edgekit.errors import DeviceError
 from edgekit.quality.evaluate import evaluate, measurable
 from edgekit.quality.integer_selftest import SEED
 from edgekit.quality.lengths import Probe, probes
+from edgekit.quality.metrics import metric_of
 from edgekit.results.eval import Evaluation
 from edgekit.runtime.base import Runner
 from edgekit.runtime.stream import sequences, streaming_of
@@ -50,6 +51,7 @@ def measure(
     test: Dataset | None,
     limit: int | None = None,
     probed: tuple[Probe, ...] | None = None,
+    metric: str | None = None,
 ) -> Measured:
     """Runs a file in a worker.
 
@@ -57,6 +59,7 @@ def measure(
         card: of the file, which has none yet where it was just made.
         limit: test samples at most.
         probed: the inputs of several lengths, None to choose them.
+        metric: what ``--metric`` names, in place of the task's own figure.
 
     Raises:
         EdgekitError: it does not run, or not on these samples.
@@ -65,8 +68,9 @@ def measure(
         feed = seeded_feed(runner.signature, contract_of(replace(artifact, card=card)), SEED)
         outputs = _taken(runner, feed, "no self-test", "sizes of 1")
         found = None
-        if test is not None and measurable(test, card):
-            found = evaluate(sequences(runner), test, card, limit=limit)
+        if test is not None and (metric is not None or measurable(test, card)):
+            figure = None if metric is None else metric_of(metric)
+            found = evaluate(sequences(runner), test, card, limit=limit, metric=figure)
         if probed is None:
             probed = _probes(artifact, card, runner.signature, test)
             by_length = list(_all_taken(runner, probed))

@@ -22,6 +22,7 @@ from edgekit.pipeline.quantize.measure import measure
 from edgekit.pipeline.quantize.mixed import given_plan, mixed, reasons, save_plan, whole
 from edgekit.pipeline.quantize.samples import DividedSamples, divided, samples_of
 from edgekit.pipeline.quantize.timing import timed
+from edgekit.quality.contents import with_iospec
 from edgekit.quality.coverage import coverage
 from edgekit.quality.lengths import length_errors
 from edgekit.quality.paired import quality_change
@@ -98,7 +99,7 @@ def plan_quantize(options: QuantizeOptions) -> QuantizePlan:
 def _checked(options: QuantizeOptions, suffix: str | None = None) -> tuple[Artifact, QuantizeOptions]:
     """The float file, and the options of one scheme, of which all that can be is refused before any work."""
     options = of_one_scheme(options)
-    artifact = open_artifact(one_model(options))
+    artifact = with_iospec(open_artifact(one_model(options)), options.io_file)
     check_options(artifact, Path(options.out), options, suffix)
     return artifact, options
 
@@ -106,7 +107,7 @@ def _checked(options: QuantizeOptions, suffix: str | None = None) -> tuple[Artif
 def _ready(parent: Prepared, options: QuantizeOptions, samples: DividedSamples, folder: Path) -> Work:
     """All that stands before a file is quantized: what its parent gives, its ranges, the kernels of the target."""
     artifact = parent.artifact
-    before = measure(artifact, artifact.card, samples.test, options.limit)
+    before = measure(artifact, artifact.card, samples.test, options.limit, metric=options.metric)
     source = calibrated(parent, before.signature, samples.fit, options, folder)
     kernels = weigh(source, artifact, before.signature, options)
     return Work(artifact, options, samples, before, source, kernels)
