@@ -6,7 +6,9 @@ and plain containers, nothing else) in a process of its own, which hands the ten
 
 from __future__ import annotations
 
+import logging
 import re
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit import children
 from edgekit.artifact import sha256_file
-from edgekit.errors import ModelError, SourceError
+from edgekit.errors import ModelError, SourceError, WorkerTimeoutError
 from edgekit.inputs import require_regular
 from edgekit.leftovers import scratch_folder
 from edgekit.source.weights import PRETRAINED
@@ -31,7 +33,10 @@ KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", 
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
 """What DataParallel, torch.compile and Lightning put in front of every name; tried one after the other."""
 SECONDS = 600.0
+_COUNTER = ".num_batches_tracked"
+"""Of a batch norm: files of old versions of torch lack it, and nothing is computed from it in eval mode."""
 _SHOWN = 4
+log = logging.getLogger("edgekit")
 _READ = "import sys; from edgekit.source.stateload import convert; sys.exit(convert(*sys.argv[1:]))"
 
 
@@ -40,6 +45,7 @@ def with_weights(network: Network, path: str | Path) -> Network:
 
     Raises:
         ModelError: the file cannot be read, or holds no state dict.
+        WorkerTimeoutError: reading it took too long.
         SourceError: its names or shapes are not those of the network; the message lists both.
     """
     from edgekit.models.checkpoint import weights_sha256
@@ -72,7 +78,11 @@ def read_state(file: Path) -> dict[str, torch.Tensor]:
         return read_checkpoint(file)[0]
     with scratch_folder() as folder:
         made = folder / "state.safetensors"
-        ended = children.run([sys.executable, "-c", _READ, str(file.resolve()), str(made)], timeout=SECONDS)
+        command = [sys.executable, "-P", "-c", _READ, str(file.resolve()), str(made)]  # -P: not from the working folder
+        try:
+            ended = children.run(command, timeout=SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise WorkerTimeoutError(f"reading {file} took longer than {SECONDS:g} s and was ended") from error
         if ended.returncode == 0:
             return read_checkpoint(made)[0]
         lines = ended.stderr.strip().splitlines() or [f"the process that reads it ended with {ended.returncode}"]
@@ -128,14 +138,20 @@ def _fitting(state: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tenso
         SourceError: names are missing or left over, or shapes differ.
     """
     tried = [dict(state)]
+    beside: dict[int, list[str]] = {}
     for _ in range(len(PREFIXES)):
         last = tried[-1]
         prefix = next((p for p in PREFIXES if any(name.startswith(p) for name in last)), None)
         if prefix is None:
             break
-        # a Lightning module holds other things, too (a loss, metrics): what has no prefix stays and is told about
         tried.append({name.removeprefix(prefix): value for name, value in last.items()})
+        beside[id(tried[-1])] = [name for name in last if not name.startswith(prefix)]
     chosen = max(tried, key=lambda one: len(one.keys() & wanted.keys()))
+    counters = {n: v for n, v in wanted.items() if n.endswith(_COUNTER) and n not in chosen}
+    others = [name for name in beside.get(id(chosen), ()) if name not in wanted]
+    if others:  # what a Lightning module holds besides: a loss, metrics
+        log.warning("%s: left out, since they are not of the network: %s", file, _some(others))
+    chosen = {name: value for name, value in chosen.items() if name not in others} | counters
     missing = [name for name in wanted if name not in chosen]
     surplus = [name for name in chosen if name not in wanted]
     other = [

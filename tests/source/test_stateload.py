@@ -80,6 +80,23 @@ def test_names_that_differ_are_listed_both_ways(
     assert "body.bias is 9, the network has 8" in text
 
 
+def test_what_a_lightning_module_holds_besides_is_left_out_and_said(
+    network: Network, state: dict[str, torch.Tensor], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = wrapped(state, "lightning")["state_dict"] | {"criterion.weight": torch.ones(2)}
+    save_file(whole, tmp_path / "w.safetensors")
+    loaded = with_weights(network, tmp_path / "w.safetensors").module.state_dict()
+    assert torch.equal(loaded["head.weight"], state["head.weight"])
+    assert "not of the network: criterion.weight" in caplog.text
+
+
+def test_counters_of_batch_norms_may_be_lacking(tmp_path: Path) -> None:
+    network = of_module(nn.Sequential(nn.BatchNorm1d(3)), torch.zeros(1, 3))
+    save_file({f"0.{n}": torch.full((3,), 2.0) for n in ("weight", "bias", "running_mean", "running_var")},
+              tmp_path / "w.safetensors")  # fmt: skip
+    assert with_weights(network, tmp_path / "w.safetensors").module.state_dict()["0.running_var"].tolist() == [2.0] * 3
+
+
 class Evil:
     def __reduce__(self) -> Any:
         return (Path.touch, (Path("touched"),))
