@@ -56,6 +56,7 @@ class VerifyOptions(Options):
     data: str | None = field(default=None, metadata=DATA)
     shape: Sequence[str] = field(default=(), metadata=SHAPE)
     input: str | Path | None = field(default=None, metadata=INPUT)
+    io_file: str | Path | None = field(default=None, metadata=IO_FILE)
     tolerance: float | None = field(default=None, metadata=TOLERANCE)
     runtime: str | None = field(default=None, metadata=RUNTIME)
     on: str = field(default="cpu", metadata=ON)

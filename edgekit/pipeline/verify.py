@@ -19,6 +19,7 @@ from edgekit.options.measure import VerifyOptions
 from edgekit.pipeline.real_inputs import RealInputs
 from edgekit.quality.alignment import Alignment, align
 from edgekit.quality.cases import Case, cases, with_possible_masks
+from edgekit.quality.contents import with_iospec
 from edgekit.quality.parity import prove, with_rows
 from edgekit.quality.state import WHERE, has_recurrent_layers, is_recurrent, state_cases
 from edgekit.results.proof import CaseResult, VerifyResult
@@ -56,7 +57,7 @@ def verify(options: VerifyOptions) -> VerifyResult:
     """
     from edgekit.devices import open_runner
 
-    artifact = open_artifact(options.model)
+    artifact = with_iospec(open_artifact(options.model), options.io_file)
     real, shapes = (
         RealInputs(options.data, None if options.input is None else str(options.input)),
         parse_shapes(options.shape),

@@ -165,6 +165,8 @@ class Budget:
 
 def _share(layer: nn.Module, lost: Mapping[str, int]) -> float:
     """Share of a layer's multiply-accumulates that is left without ``lost`` indices a side."""
+    if isinstance(layer, nn.MultiheadAttention):
+        return 1.0  # it is left whole
     if isinstance(layer, nn.RNNBase):
         hidden = layer.hidden_size - max((n for side, n in lost.items() if side != "in"), default=0)
         return _weights(layer, layer.input_size - lost.get("in", 0), hidden) / _weights(

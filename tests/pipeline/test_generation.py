@@ -98,7 +98,7 @@ def test_run_with_noise_of_ones_own(exported, tmp_path):
 def test_what_run_refuses(exported, tmp_path):
     with pytest.raises(DataError, match="noise:0 asks for 0 samples"):
         run(exported["onnx"], ["noise:0"], out=tmp_path / "a.png")
-    with pytest.raises(DataError, match="a generator starts from noise"):
+    with pytest.raises(DataError, match="the model is a generator and takes noise"):
         run(exported["onnx"], ["cat.jpg"], out=tmp_path / "a.png")
     with pytest.raises(UsageError, match=r"images as \.png"):
         run(exported["onnx"], ["noise:1"], out=tmp_path / "a.jpg")

@@ -21,6 +21,7 @@ from edgekit.pruning.groups import Removed
 from edgekit.pruning.layers import prove, smaller, zero_channels
 from edgekit.pruning.macs import layer_macs
 from edgekit.source import resolve
+from edgekit.source.module import of_module
 from edgekit.types import Card, Network, Signature, Task, TensorSpec
 
 
@@ -157,6 +158,17 @@ def test_attention_counts_as_torch_counts_it(batch_first: bool) -> None:
         layer(x)
         torch.backends.mha.set_fastpath_enabled(True)
     assert sum(layer_macs(layer, [x]).values()) == counter.get_total_flops() // 2
+
+
+def test_an_encoder_is_pruned_around_its_attention() -> None:
+    """30% of all multiply-accumulates, those of attention among them."""
+    torch.manual_seed(0)
+    x = torch.randn(1, 6, 32)
+    network = of_module(torch.nn.TransformerEncoderLayer(32, 4, 64, batch_first=True), x)
+    params = PruneChannels(0.3).run(network).model.card.steps[-1].params
+    before = 4 * 6 * 32 * 32 + 2 * 6 * 6 * 32 + 2 * 6 * 32 * 64
+    assert params["macs_before"] == before
+    assert before * 0.6 < params["macs_after"] <= before * 0.7
 
 
 def test_kept_layers_stay_as_wide_as_they_are(network: Network) -> None:

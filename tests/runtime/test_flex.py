@@ -30,10 +30,19 @@ def test_it_runs_where_tensorflow_brings_them(saved_models: Path, flex_python: s
     assert taken.delegated + len(taken.left) == taken.nodes == 3
 
 
-def test_eval_of_the_folder_and_of_its_file_agree(saved_models: Path, flex_python: str) -> None:
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Says that the input is a picture of values 0 to 1: a SavedModel says nothing."""
+    (tmp_path / "io.toml").write_text("kind = 'image'\n")
+    return tmp_path / "io.toml"
+
+
+def test_eval_of_the_folder_and_of_its_file_agree(saved_models: Path, flex_python: str, pictures: Path) -> None:
     """A SavedModel without a card, on images it was fitted to the like of, and the file made of it."""
-    folder = edgekit.evaluate(saved_models / "gaussian", data="digits")
-    file = edgekit.evaluate(saved_models / "gaussian.tflite", data="digits", on=f"python:{flex_python}")
+    folder = edgekit.evaluate(saved_models / "gaussian", data="digits", io_file=pictures)
+    file = edgekit.evaluate(
+        saved_models / "gaussian.tflite", data="digits", on=f"python:{flex_python}", io_file=pictures
+    )
     assert (folder.runtime, file.runtime) == ("tensorflow", "tensorflow")
     assert folder.evaluation.metric == "accuracy" and folder.evaluation.total == 359
     assert folder.evaluation.value > 0.9  # of ten digits that linear discriminants tell apart
@@ -41,9 +50,11 @@ def test_eval_of_the_folder_and_of_its_file_agree(saved_models: Path, flex_pytho
     assert file.evaluation.per_class == folder.evaluation.per_class
 
 
-def test_verify_and_a_changed_weight_that_trips_it(saved_models: Path, flex_python: str, tmp_path: Path) -> None:
+def test_verify_and_a_changed_weight_that_trips_it(
+    saved_models: Path, flex_python: str, tmp_path: Path, pictures: Path
+) -> None:
     device, good = f"python:{flex_python}", saved_models / "gaussian.tflite"
-    result = edgekit.verify(good, against=saved_models / "gaussian", data="digits", on=device)
+    result = edgekit.verify(good, against=saved_models / "gaussian", data="digits", on=device, io_file=pictures)
     assert result.passed and result.runtime == "tensorflow"
     assert {"sample", "batch=5"} <= {case.kind for case in result.ledger.cases}
     content = bytearray(good.read_bytes())
