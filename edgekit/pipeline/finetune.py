@@ -270,7 +270,7 @@ def _teacher(spec: str | Path, student: Network, factory: str | None) -> Network
     if mine != theirs:
         raise DataError(
             f"the teacher {spec} takes its input as {theirs or 'bare numbers'}, the student as {mine or 'bare numbers'}"
-            "; distillation feeds both the same batch, so their I/O contracts must be the same (shapes "
+            "; distillation feeds both the same batch, so their input specs must be the same (shapes "
             f"{_shape(student)} and {_shape(teacher)})"
         )
     return teacher
