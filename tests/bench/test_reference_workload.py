@@ -96,7 +96,7 @@ def test_a_system_that_slept_is_seen() -> None:
     ("longest", "each", "still"),
     [(STALL_NS + 1, MS, True), (STALL_NS + 1, STALL_NS // 10, False), (STALL_NS - 1, MS, False)],
 )
-def test_a_slow_model_is_no_stall(longest: int, each: int, still: bool) -> None:
+def test_a_slow_model_is_not_a_stall(longest: int, each: int, still: bool) -> None:
     assert TimedBlock(np.array([each] * 9 + [longest]), np.empty(0, np.int64)).stood_still is still
 
 

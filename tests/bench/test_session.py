@@ -50,7 +50,7 @@ def test_a_cell_that_failed_before_keeps_its_place() -> None:
     assert len(session.taken[1].blocks) == session.plan.rounds
 
 
-def test_all_failing_is_no_crash() -> None:
+def test_all_failing_is_not_a_crash() -> None:
     session = time_interleaved([[Fake("a", [], 0)]], seconds=0.6, seed=0)
     assert isinstance(session.taken[0].error, DeviceError)
 

@@ -85,7 +85,7 @@ def test_names_of_files(command: Bytes, model_files: ModuleType, tmp_path: Path)
     assert b"\x1b" not in (tmp_path / "a.svg").read_bytes()
 
 
-def test_a_name_that_is_no_text_at_all(command: Bytes, model_files: ModuleType, tmp_path: Path) -> None:
+def test_a_name_that_is_not_text_at_all(command: Bytes, model_files: ModuleType, tmp_path: Path) -> None:
     """Bytes that are not UTF-8; and what looks like a formula, which a plot would set."""
     model = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe\x9b.onnx")
     os.rename(model_files.dense_onnx(tmp_path / "m.onnx"), model)

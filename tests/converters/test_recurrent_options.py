@@ -165,7 +165,7 @@ def test_a_loop_over_a_cell_is_a_layer(
 @pytest.mark.parametrize(
     ("kind", "gives", "format_"), in_turn([*((kind, "fed back") for kind in CELLS), ("GRUCell", "backwards")])
 )
-def test_a_loop_that_is_no_layer_is_right_and_said_to_be_unrolled(
+def test_a_loop_that_is_not_a_layer_is_right_and_said_to_be_unrolled(
     kind: str, gives: str, format_: str, network_of: NetworkOf, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)

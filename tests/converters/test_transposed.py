@@ -85,7 +85,7 @@ def test_one_pixel_is_a_dense_layer(layers: Layers, network_of: Callable[..., Ne
         lambda: [nn.ConvTranspose2d(6, 4, 3, dilation=2)],
     ],
 )
-def test_what_is_no_dense_layer_stays(layers: Layers, network_of: Callable[..., Network], tmp_path: Path) -> None:
+def test_what_is_not_a_dense_layer_stays(layers: Layers, network_of: Callable[..., Network], tmp_path: Path) -> None:
     capture, interpreter = convert(network_of, layers, tmp_path / "m.tflite")
     assert "FULLY_CONNECTED" not in operators(interpreter)
     assert agree(capture, interpreter)

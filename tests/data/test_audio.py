@@ -94,7 +94,7 @@ def test_another_rate_gives_nearly_the_same_features(sounds):
     assert np.abs(wrong - own)[heard].max() > 1
 
 
-def test_what_is_no_recording():
+def test_what_is_not_a_recording():
     for sample, words in (
         (np.zeros(0, np.float32), r"no sound \(0 samples\)"),
         (np.zeros((5, 2), np.float32), "average the channels"),

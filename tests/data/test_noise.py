@@ -62,7 +62,7 @@ def test_arrays_of_the_users_own_are_fed_as_they_are(tmp_path):
     np.testing.assert_array_equal(sample_feed(str(tmp_path / "z.npz"), SIGNATURE, CONTRACT)["z"], own)
 
 
-def test_anything_else_is_no_noise():
+def test_anything_else_is_not_noise():
     with pytest.raises(DataError, match=r"'cat\.jpg' is not; give noise:64"):
         sample_feed("cat.jpg", SIGNATURE, CONTRACT)
 

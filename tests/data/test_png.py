@@ -28,6 +28,6 @@ def test_a_grid_is_read_row_by_row(count, rows, columns):
 
 
 @pytest.mark.parametrize("bad", [np.zeros((2, 2, 1)), np.zeros((2, 2), np.uint8), np.zeros((2, 2, 2), np.uint8)])
-def test_what_is_no_image(bad):
+def test_what_is_not_an_image(bad):
     with pytest.raises(ValueError, match="uint8"):
         encode(bad)

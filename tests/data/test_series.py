@@ -76,7 +76,7 @@ def test_files_that_are_refused(tmp_path, text, words):
         read_timetable(tmp_path / "bad.csv")
 
 
-def test_files_that_are_no_text(tmp_path):
+def test_files_that_are_not_text(tmp_path):
     (tmp_path / "bad.csv").write_bytes(b"\xff\xfe\x00a")
     (tmp_path / "bad.csv.gz").write_bytes(b"no gzip")
     for name, words in (

@@ -38,7 +38,7 @@ def test_devices_by_name() -> None:
         ("adb:", UsageError, "give adb:SERIAL"),
     ],
 )
-def test_what_is_no_device_here(text: str, kind: type[Exception], said: str) -> None:
+def test_what_is_not_a_device_here(text: str, kind: type[Exception], said: str) -> None:
     with pytest.raises(kind, match=said):
         parse_device(text)
 
@@ -55,7 +55,7 @@ def test_an_interpreter_without_numpy(tmp_path: Path) -> None:
         open_worker(f"python:{tmp_path}/bare/bin/python")
 
 
-def test_programs_that_are_no_interpreter(tmp_path: Path) -> None:
+def test_programs_that_are_not_interpreters(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="python:/bin/false died during 'hello': it left with exit status 1"):
         open_worker("python:/bin/false")
     with pytest.raises(DeviceError, match=r"got b'.*wanted a frame"):  # echo writes its arguments

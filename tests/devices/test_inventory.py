@@ -89,7 +89,7 @@ def test_a_file_that_is_none_is_listed_as_one_entry(file: Path, content: bytes) 
         parse_device("pi")
 
 
-def test_what_is_no_file_is_not_waited_for(file: Path) -> None:
+def test_what_is_not_a_file_is_not_waited_for(file: Path) -> None:
     os.mkfifo(file)
     (row,) = devices(state=False).saved
     assert row.state == "invalid" and "is a FIFO" in row.detail

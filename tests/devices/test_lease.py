@@ -96,7 +96,7 @@ def test_what_others_wrote_there_is_believed_as_far_as_it_is_a_holder(
 
 
 @pytest.mark.parametrize("what", ["fifo", "link", "folder"])
-def test_what_is_no_file_is_not_locked(tmp_path: Path, what: str) -> None:
+def test_what_is_not_a_file_is_not_locked(tmp_path: Path, what: str) -> None:
     place = tmp_path / "lease"
     if what == "fifo":
         os.mkfifo(place)

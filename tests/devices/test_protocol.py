@@ -85,7 +85,7 @@ def test_only_numbers_travel(array: np.ndarray) -> None:
         ),
     ],
 )
-def test_what_is_no_frame_is_refused(data: bytes, said: str) -> None:
+def test_what_is_not_a_frame_is_refused(data: bytes, said: str) -> None:
     with pytest.raises(ProtocolError, match=said):
         decode(Reader(data))
 

@@ -256,7 +256,7 @@ def test_a_pickle_under_a_good_suffix_is_refused(tmp_path):
         open_artifact(tmp_path / "a.onnx")
 
 
-def test_a_card_that_is_no_card_is_refused(onnx_file, tmp_path):
+def test_a_card_that_is_not_a_card_is_refused(onnx_file, tmp_path):
     for payload in (b"{", b"[]", b'{"schema":"other/1"}', b'{"schema":"edgekit.card/1","name":"x"}'):
         bad = tmp_path / "bad.onnx"
         bad.write_bytes(protobuf_reader.with_metadata(onnx_file.read_bytes(), "edgekit", payload))

@@ -133,6 +133,6 @@ def test_files_of_labels_that_are_none(tmp_path: Path, content: bytes, words: st
         read_labels(tmp_path / "labels.txt")
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_label(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_not_a_part_of_the_first_label(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_bytes(b"\xef\xbb\xbfcat\r\ndog\r\n")
     assert read_labels(tmp_path / "labels.txt") == ("cat", "dog")

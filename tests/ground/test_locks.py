@@ -118,7 +118,7 @@ def test_one_of_four_takes_over_a_lease_whose_time_is_over(tmp_path: Path) -> No
     assert not late.mine()
 
 
-def test_what_is_no_file_is_no_lock(tmp_path: Path) -> None:
+def test_what_is_not_a_file_is_not_a_lock(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "link").symlink_to("file")
     for name in ("fifo", "link"):

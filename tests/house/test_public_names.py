@@ -91,7 +91,7 @@ def test_help_is_light(tmp_path: Path, edgekit_program: str) -> None:
 
 
 @pytest.mark.parametrize("folder", ["models", "converters"])
-def test_folder_is_no_package_of_its_own(folder: str, root: Path) -> None:
+def test_folder_is_not_a_package_of_its_own(folder: str, root: Path) -> None:
     """``import models`` from the root would make a second copy of every module."""
     done = subprocess.run(
         [sys.executable, "-c", f"import {folder}"], cwd=root, capture_output=True, text=True, check=False

@@ -78,7 +78,7 @@ def test_unknown_family():
         family("resnet")
 
 
-def test_an_entry_point_that_is_no_family(monkeypatch):
+def test_an_entry_point_that_is_not_a_family(monkeypatch):
     monkeypatch.setattr("edgekit.registry.lookup", lambda table, name: 3)
     with pytest.raises(SourceError, match="a Family was expected"):
         family("cnn")

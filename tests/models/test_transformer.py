@@ -106,7 +106,7 @@ def test_senseless_numbers(bad):
         transformer(**{"classes": 2, "input": TEXT, "heads": 4, **bad})
 
 
-def test_a_size_that_is_no_multiple_of_the_patch():
+def test_a_size_that_is_not_a_multiple_of_the_patch():
     with pytest.raises(ValueError, match="8x9 is not a multiple of the patch of 2x2"):
         transformer(classes=2, input={"channels": 1, "size": (8, 9), "patch": 2})
 

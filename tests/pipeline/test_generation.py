@@ -118,7 +118,7 @@ def test_quantizing_calibrates_on_noise(exported, format_, scheme, tmp_path):
     assert len(read_card(out).selftest.outputs["image"]) == 64
 
 
-def test_data_that_are_no_images(exported, tmp_path):
+def test_data_that_are_not_images(exported, tmp_path):
     with pytest.raises(DataError, match="holds table samples"):
         edgekit.evaluate(exported["onnx"], data="breast-cancer")
     with pytest.raises(DataError, match="gan takes image data"):

@@ -189,7 +189,7 @@ def test_the_gate_names_what_costs_most(hostile: dict[str, Path], data: str, tmp
     assert made.document()["fidelity"]["gate"]["passed"] is False
 
 
-def test_a_full_disk_is_no_property_of_a_layer(
+def test_a_full_disk_is_not_a_property_of_a_layer(
     hostile: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*given: object) -> None:

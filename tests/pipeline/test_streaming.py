@@ -143,7 +143,7 @@ def test_a_session_on_the_device(made: ExportResult, whole: Path) -> None:
                 stream.run({"x": x[0]})
 
 
-def test_a_file_of_sequences_is_no_stream(whole: Path) -> None:
+def test_a_file_of_sequences_is_not_a_stream(whole: Path) -> None:
     with edgekit.load(whole) as runner, pytest.raises(ModelError, match="export the network with --streaming"):
         runner.stream()
 

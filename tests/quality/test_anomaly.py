@@ -64,7 +64,7 @@ def test_the_score_of_a_file_that_takes_its_images_channels_last():
     assert score({"x": image}, {"y": image.transpose(0, 3, 1, 2)}).tolist() == [0.0, 0.0]
 
 
-def test_what_is_no_reconstruction_has_no_score():
+def test_what_is_not_a_reconstruction_has_no_score():
     with pytest.raises(UnsupportedError, match=r"the input has shape \(1, 2\), the output \(1, 3\)"):
         score({"x": np.zeros((1, 2))}, {"y": np.zeros((1, 3))})
 

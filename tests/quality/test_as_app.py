@@ -93,7 +93,7 @@ def test_what_only_zeros_break_is_refused(parent: Artifact, tmp_path: Path) -> N
     assert caught.value.exit_code == 1
 
 
-def test_what_the_parent_does_not_take_either_is_no_fault(tmp_path: Path) -> None:
+def test_what_the_parent_does_not_take_either_is_not_a_fault(tmp_path: Path) -> None:
     """The parent divides by its input, too."""
     parent = _onnx(tmp_path / "parent.onnx", helper.make_node("Div", ["k", "x"], ["y"]), k=np.float32(2))
     assert _run(parent, parent).least_db == MOST_DB

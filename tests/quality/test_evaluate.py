@@ -83,7 +83,7 @@ def test_no_labels() -> None:
         evaluate(Table(), data([0], None), None)
 
 
-def test_nan_is_no_answer() -> None:
+def test_nan_is_not_an_answer() -> None:
     class Broken(Table):
         def run(self, feed: Feed) -> dict[str, Array]:
             return {"y": np.full((1, 3), np.nan, np.float32)}

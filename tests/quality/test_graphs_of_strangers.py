@@ -85,7 +85,7 @@ def test_operators_that_cannot_be(tmp_path: Path, nodes: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("name", [b"cat_x", b"cat_out", b"cat_own", b"cat_size"])
-def test_names_that_are_no_text(tmp_path: Path, name: bytes) -> None:
+def test_names_that_are_not_text(tmp_path: Path, name: bytes) -> None:
     ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["cat_size"]) for n in ("cat_x", "cat_out")]
     graph = helper.make_graph([helper.make_node("Relu", ["cat_x"], ["cat_out"], "cat_own")], "g", ends[:1], ends[1:])
     data: bytes = helper.make_model(graph, doc_string="caf\u00e9").SerializeToString()

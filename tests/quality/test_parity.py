@@ -86,7 +86,7 @@ def test_the_worst_output_is_the_one_named() -> None:
     assert (row.output, row.passed) == ("small", False)
 
 
-def test_no_case_at_all_is_no_proof() -> None:
+def test_no_case_at_all_is_not_a_proof() -> None:
     ledger = prove(same, same, [])
     assert not ledger.passed
     with pytest.raises(ParityError, match="on no input at all"):

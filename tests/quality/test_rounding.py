@@ -76,7 +76,7 @@ def test_the_limit_is_widened_only_where_it_is_needed_and_said() -> None:
     assert judged(1e-3, 0.0, asked)[:2] == (False, 1e-4)
 
 
-def test_a_network_that_is_far_from_itself_is_no_measure() -> None:
+def test_a_network_that_is_far_from_itself_is_not_a_measure() -> None:
     """As one that draws random numbers, which float64 draws anew."""
     assert judged(5e-3, 1.0, [])[:2] == (False, 1e-4)
     assert judged(MOST / 2, 1.0, [])[0]

@@ -30,7 +30,7 @@ def test_it_is_inspected(handles: Path) -> None:
     assert document["account"] is None  # nothing is quantized: a handle is not an integer
 
 
-def test_what_moves_a_variable_is_no_work(handles: Path) -> None:
+def test_what_moves_a_variable_is_not_work(handles: Path) -> None:
     artifact = open_artifact(handles)
     found = coverage(artifact)
     assert (found.operators, found.integer_operators) == (1, 0)

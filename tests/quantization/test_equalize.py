@@ -299,7 +299,7 @@ def test_a_chain_of_layers_is_scaled_in_one_go() -> None:
 
 
 @pytest.mark.parametrize("computed", [False, True])
-def test_slopes_that_are_computed_are_no_constants(computed: bool) -> None:
+def test_slopes_that_are_computed_are_not_constants(computed: bool) -> None:
     """PReLU keeps a factor of what goes through it; a slope that is computed is what goes through it, too."""
     built = two_products("Relu", np.ones((4, 4), np.float32))
     built.graph.node[2].op_type = "PRelu"

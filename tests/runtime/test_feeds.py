@@ -86,7 +86,7 @@ def test_what_does_not_fit_is_refused_with_both_sides(plan: FeedPlan, change: di
 
 
 @pytest.mark.parametrize("feed", [None, 3, [np.ones(1)], np.ones(2)])
-def test_a_feed_that_is_no_dict_is_refused(plan: FeedPlan, feed: object) -> None:
+def test_a_feed_that_is_not_a_dict_is_refused(plan: FeedPlan, feed: object) -> None:
     with pytest.raises(FeedError, match="wanted a dict of arrays"):
         plan.accept(feed)  # type: ignore[arg-type]
 

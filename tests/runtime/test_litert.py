@@ -213,7 +213,7 @@ def test_information_lines_go_to_the_log_and_others_stay(files: ModuleType, tmp_
     assert "XNNPACK" in logged and "INFO: logged" in logged
 
 
-def test_a_name_that_is_no_text_is_a_damaged_file(files: ModuleType, tmp_path: Path) -> None:
+def test_a_name_that_is_not_text_is_a_damaged_file(files: ModuleType, tmp_path: Path) -> None:
     path = files.dense_tflite(tmp_path / "m.tflite")
     content = path.read_bytes()
     assert b"the_y" in content

@@ -143,7 +143,7 @@ def test_weights_behind_a_link_out_of_the_folder_are_refused(files: ModuleType, 
         assert np.array_equal(runner.run({"x": X})["y"], X + 1)
 
 
-def test_a_sequence_is_no_tensor(files: ModuleType, tmp_path: Path) -> None:
+def test_a_sequence_is_not_a_tensor(files: ModuleType, tmp_path: Path) -> None:
     path = files.write_onnx(
         tmp_path / "m.onnx", [helper.make_node("SequenceConstruct", ["x"], ["y"])], {"x": (1, 4)}, {"y": (1, 4)}
     )

@@ -286,7 +286,7 @@ def test_guards_are_left_out(saved: Path, tmp_path: Path, marker: Path) -> None:
 
 
 @pytest.mark.parametrize("old", ["lin.weight", "seen", "fixed"])
-def test_the_name_of_a_weight_is_no_code(old: str, saved: Path, tmp_path: Path, marker: Path) -> None:
+def test_the_name_of_a_weight_is_not_code(old: str, saved: Path, tmp_path: Path, marker: Path) -> None:
     """torch writes the name into source code, between quotes."""
     new = f'a"); getattr(__import__("os"), "system")("touch {marker}"); getattr(self, "a'
     content = members(saved)

@@ -30,7 +30,7 @@ def test_operators_only_take_tensors_numbers_and_known_words() -> None:
     assert checked > 1500
 
 
-def test_names_that_are_no_operators_of_tensors() -> None:
+def test_names_that_are_not_operators_of_tensors() -> None:
     from torch._export.serde.serialize import _SYM_OPS
 
     assert {f"{op.__module__}.{op.__name__}" for op in _SYM_OPS} <= SIZES

@@ -108,7 +108,7 @@ def test_a_folder_as_an_artifact(saved_models: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("content", "said"), [(None, "no SavedModel"), (b"", "is empty")])
-def test_a_folder_that_is_no_saved_model(content: bytes | None, said: str, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_saved_model(content: bytes | None, said: str, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "saved_model.pb").write_bytes(content)
     with pytest.raises(ModelError, match=said):

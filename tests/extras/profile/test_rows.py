@@ -24,7 +24,7 @@ def test_tables_are_sums_sorted_by_time() -> None:
     assert [r["name"] for r in found["nodes"]] == ["c", "a", "b"]
 
 
-def test_nothing_seen_is_no_division_by_zero() -> None:
+def test_nothing_seen_is_not_a_division_by_zero() -> None:
     found = document([Row("a", "Conv", "x", 0.0)], tool="t", runs=1, run_ms=0.5, resolution_us=1.0)
     assert found["types"][0]["share"] == 0
     assert found["unattributed_ms"] == pytest.approx(0.5)

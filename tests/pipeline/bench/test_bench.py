@@ -307,7 +307,7 @@ def test_compare_refuses_another_cpu_or_evidence(saved: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": "edgekit.eval/1"}', '{"schema": "edgekit.bench/1"}'])
-def test_compare_of_what_is_no_result(saved: Path, tmp_path: Path, text: str) -> None:
+def test_compare_of_what_is_not_a_result(saved: Path, tmp_path: Path, text: str) -> None:
     bad = tmp_path / "bad.json"
     bad.write_text(text)
     with pytest.raises(InputError, match=r"bad\.json"):

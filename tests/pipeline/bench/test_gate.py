@@ -52,7 +52,7 @@ def test_compare(scaled: Scaled, factor: float, jitter: float, code: int, capsys
     assert ("the noise is too large" in said) == (code == 5)
 
 
-def test_without_a_gate_a_verdict_is_no_failure(scaled: Scaled) -> None:
+def test_without_a_gate_a_verdict_is_not_a_failure(scaled: Scaled) -> None:
     assert program(["compare", str(scaled("new", 2.0)), str(scaled("base", 1.0))]) == 0
 
 
@@ -154,7 +154,7 @@ def test_a_result_of_an_older_edgekit_is_compared(scaled: Scaled) -> None:
         {"blocks": 5},
     ],
 )
-def test_figures_that_are_no_times(scaled: Scaled, change: dict[str, Any]) -> None:
+def test_figures_that_are_not_times(scaled: Scaled, change: dict[str, Any]) -> None:
     new, base = scaled("new", 1.0), scaled("base", 1.0)
     document = json.loads(new.read_text())
     document["results"][0] |= change
@@ -162,7 +162,7 @@ def test_figures_that_are_no_times(scaled: Scaled, change: dict[str, Any]) -> No
     assert program(["compare", str(new), str(base)]) == 3
 
 
-def test_files_that_are_no_result(tmp_path: Path) -> None:
+def test_files_that_are_not_results(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo.json")
     for name, content in (("deep", "[" * 5000), ("long", "1" * 5000), ("nan", '{"schema": NaN}'), ("list", "[]")):
         (tmp_path / f"{name}.json").write_text(content)

@@ -144,7 +144,7 @@ def test_a_run_that_ends_before_it_begins_leaves_nothing(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("text", ["", "x\n", "[]\n", '{"schema": "else"}\n'])
-def test_what_is_no_journal_is_begun_again(tmp_path: Path, text: str) -> None:
+def test_what_is_not_a_journal_is_begun_again(tmp_path: Path, text: str) -> None:
     path = tmp_path / "r.json.part"
     path.write_text(text)
     journal = Journal(path, WHAT)

@@ -87,7 +87,7 @@ def test_an_outlier_does_not_cost_the_rest_its_levels(method: str) -> None:
     assert squared_error(body, narrow) < squared_error(body, wide)
 
 
-def test_mse_is_no_worse_than_minmax_on_all_values() -> None:
+def test_mse_is_not_worse_than_minmax_on_all_values() -> None:
     values = RNG.standard_t(3, size=(1, 50_000)).astype(np.float32)
     observer = observed(values)
     assert squared_error(values, observer.range("mse")) <= squared_error(values, observer.range("minmax"))
@@ -108,7 +108,7 @@ def test_nan_in_the_model_is_named() -> None:
 
 @pytest.mark.parametrize("mask", [-np.inf, np.finfo(np.float32).min, -1e9])
 @pytest.mark.parametrize("method", METHODS)
-def test_what_masks_is_no_part_of_a_range(method: str, mask: float) -> None:
+def test_what_masks_is_not_a_part_of_a_range(method: str, mask: float) -> None:
     values = RNG.normal(size=(4, 16)).astype(np.float32)
     found = observed(np.where(RNG.random(values.shape) < 0.5, values, np.float32(mask))).range(method)
     assert found.unbounded

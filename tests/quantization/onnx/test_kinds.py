@@ -165,7 +165,7 @@ def test_a_domain_that_only_a_branch_uses(tmp_path: Path) -> None:
     assert judged(path, "int8", feeds(1, 3, 8, 8), feeds(1, 3, 8, 8, seed=900, count=4)) > LEAST
 
 
-def test_a_mean_of_integers_is_no_pooling(tmp_path: Path) -> None:
+def test_a_mean_of_integers_is_not_a_pooling(tmp_path: Path) -> None:
     nodes = [
         node("Conv", ["x", "w"], ["a"]),
         node("Cast", ["a"], ["i"], to=INT64),

@@ -155,14 +155,14 @@ def test_what_only_training_does_is_not_rounded() -> None:
     assert torch.allclose(made.train()(x), made.eval()(x), rtol=1e-5)
 
 
-def test_ranges_that_are_no_numbers_are_a_diverged_training() -> None:
+def test_ranges_that_are_not_numbers_are_a_diverged_training() -> None:
     made = wrapped(small(), torch.randn(8, 2, 4, 4))
     made.ranges[1, 1] = float("nan")
     with pytest.raises(GateError, match=r"diverged: the range of '2\.relu'"):
         made.learned()
 
 
-def test_weights_that_are_no_numbers_are_a_diverged_training() -> None:
+def test_weights_that_are_not_numbers_are_a_diverged_training() -> None:
     x, module = torch.randn(8, 2, 4, 4), small()
     made = wrapped(module, x).train()
     with torch.no_grad():

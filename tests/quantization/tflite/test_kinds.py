@@ -331,7 +331,7 @@ def test_weights_that_stay_in_float_stay_in_half_precision(tmp_path: Path) -> No
     assert judged(path, "int8-weights", 1, 64, keep_float=frozenset({"a"})) > LEAST
 
 
-def test_what_computes_in_half_precision_is_no_float_file(tmp_path: Path) -> None:
+def test_what_computes_in_half_precision_is_not_a_float_file(tmp_path: Path) -> None:
     def build(graph: Graph) -> None:
         x, w = graph.tensor("x", [64, 64], "float16"), half(graph, "w", normal(0, 64, 64))
         graph.raw.inputs, graph.raw.outputs = [x], [graph.made("ADD", [x, w], "y", [64, 64])]
