@@ -142,6 +142,17 @@ def test_a_broken_test_image_is_found_before_the_training(tmp_path):
     assert begun == []
 
 
+def test_no_better_than_the_most_frequent_class_is_said(tmp_path, caplog):
+    values = np.random.default_rng(0).normal(size=(200, 3))
+    rows = [f"{a:.3f},{b:.3f},{c:.3f},{'bad' if k % 20 == 0 else 'ok'}" for k, (a, b, c) in enumerate(values)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,c,label", *rows]))
+    train("mlp", data=f"table:{tmp_path / 't.csv'}", out=tmp_path / "a.safetensors", epochs=1)
+    assert "always answering 'ok' gives 95.00%" in caplog.text
+    caplog.clear()
+    train("mlp", data="breast-cancer", out=tmp_path / "b.safetensors", epochs=3)
+    assert "always answering" not in caplog.text
+
+
 def test_what_cannot_be_measured_is_kept(tmp_path, monkeypatch, caplog):
     def fails(*_):
         raise DataError("a disk that went away")
