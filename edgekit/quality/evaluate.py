@@ -152,7 +152,8 @@ def matched_labels(dataset: Dataset, labels: Array, card: Card | None, classes: 
         labels = place[labels]
     elif known and dataset.classes and list(dataset.classes) != known:
         strange = [name for name in dataset.classes if name not in known]
-        if len(strange) < len(dataset.classes) or len(dataset.classes) != len(known):
+        bare = all(name.isdecimal() for name in dataset.classes)  # indices, not names: labels of an .npz, digits
+        if not bare and (len(strange) < len(dataset.classes) or len(dataset.classes) != len(known)):
             raise DataError(
                 f"{dataset.label} has the classes {_some(strange)}, which the model does not know; it knows "
                 f"{_some(known)}. Name the classes alike, or finetune the network to these"

@@ -365,38 +365,6 @@ def test_bad_calibration_data(mlp: dict[str, Path], tmp_path: Path, values: Any,
     assert not (tmp_path / "q.onnx").exists()
 
 
-def test_a_metric_and_a_meaning_of_ones_own(mlp: dict[str, Path], tmp_path: Path) -> None:
-    """A file without a card whose columns ``io.toml`` standardises: its drop is that of the user's function."""
-    mine = tmp_path / "mine.py"
-    mine.write_text(
-        "def missed(outputs, targets):\n    (scores,) = outputs.values()\n"
-        "    return float((scores.argmax(axis=1) != targets).mean()) + 0.5\nmissed.lower_is_better = True\n"
-    )
-    card = open_artifact(mlp["onnx"]).card
-    assert card is not None
-    ((name, rule),) = card.contract.items()
-    meaning = tmp_path / "io.toml"
-    meaning.write_text(f"[inputs.{name}]\nkind = 'table'\nmean = {list(rule.mean)}\nstd = {list(rule.std)}\n")
-    bare = without_card(mlp["onnx"], tmp_path / "bare.onnx")
-    asked: dict[str, Any] = {
-        "scheme": "int8",
-        "data": DATA,
-        "metric": f"{mine}:missed",
-        "io_file": meaning,
-        "seconds": 0,
-    }
-    quality = quantize(bare, out=tmp_path / "q.onnx", max_drop=0.05, **asked).document()["quality"]
-    assert quality["metric"] == "missed" and 0.5 <= quality["before"] < 0.6
-    plain = quantize(mlp["onnx"], scheme="int8", data=DATA, out=tmp_path / "p.onnx", seconds=0).document()["quality"]
-    assert quality["before"] - 0.5 == pytest.approx(1 - plain["before"])
-    mine.write_text("def missed(outputs, targets):\n    return nothing\n")
-    with pytest.raises(DataError, match="NameError"):
-        quantize(bare, out=tmp_path / "n.onnx", max_drop=0.05, **asked)
-    with pytest.raises(UsageError, match="--metric needs --data"):
-        quantize(mlp["onnx"], scheme="int8-weights", out=tmp_path / "n.onnx", metric=f"{mine}:missed")
-    assert not (tmp_path / "n.onnx").exists()
-
-
 def test_a_batch_of_four_is_filled_up(mlp: dict[str, Path], tmp_path: Path) -> None:
     model = onnx.load(str(mlp["onnx"]))
     for value in (*model.graph.input, *model.graph.output):

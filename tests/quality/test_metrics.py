@@ -186,3 +186,23 @@ def test_pictures_reach_the_model_as_its_contract_says() -> None:
     red[..., 0] = 255
     data = Dataset("own", "test", "image", {"image": red}, targets=np.array([[0.0, 0.0, 1.0]], np.float32))
     assert evaluate(model, data, about).value == 0.0
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [
+        (("cat", "cow"), "has the classes cow, which the model does not know; it knows cat, dog, bird"),
+        (("oak", "elm"), "has the classes oak, elm, which the model does not know"),
+    ],
+)
+def test_classes_are_matched_by_name_or_refused(classes: tuple[str, ...], words: str) -> None:
+    model = Model(lambda rows: rows, (1, 3), (1, 3))
+    about = card(model, "classification", ["cat", "dog", "bird"])
+    x = np.eye(3, dtype=np.float32)[[0, 1]]
+    with pytest.raises(DataError, match=words):
+        evaluate(model, arrays(x, labels=np.array([0, 1]), classes=classes), about)
+    turned = evaluate(model, arrays(x, labels=np.array([1, 0]), classes=("dog", "cat")), about)
+    assert turned.value == 1.0 and turned.per_class == {"cat": 1.0, "dog": 1.0}
+    assert evaluate(model, arrays(x, labels=np.array([0, 1]), classes=("0", "1")), about).value == 1.0
+    others = arrays(x, labels=np.array([0, 1]), classes=("Katze", "Hund", "Vogel"))
+    assert evaluate(model, others, about).value == 1.0  # by position, and a warning says so
