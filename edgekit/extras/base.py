@@ -18,6 +18,7 @@ from edgekit.bench.plan import CellPlan
 from edgekit.bench.result import CellResult
 from edgekit.bench.session import Session
 from edgekit.devices import WorkerClient
+from edgekit.documents import typed
 from edgekit.errors import EdgekitError
 from edgekit.registry import TABLES, entries, lookup
 from edgekit.results.bench import Entry
@@ -185,6 +186,16 @@ def asked_for(options: BenchOptions) -> list[BenchExtra]:
 def extras() -> dict[str, BenchExtra]:
     """Every extra by its name, those of other packages last."""
     return entries("extras", BenchExtra)
+
+
+def found_by(entry: Entry, name: str) -> Any:
+    """What the extra ``name`` found of a cell, also of one that was read from a document; None where it was not asked.
+
+    Raises:
+        ValueError: the document holds something else.
+    """
+    found = entry.extras.get(name)
+    return typed(Failed | lookup("extras", name).result, found, name) if isinstance(found, Mapping) else found
 
 
 def result_types() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgekit.escapes import visible
-from edgekit.extras.base import extras, short
+from edgekit.extras.base import extras, found_by, short
 from edgekit.report.bench_extras import extra_report
 from edgekit.report.text import NONE, ms, size, table
 from edgekit.results.bench import (
@@ -185,7 +185,7 @@ def _figures(entry: Entry, found: Comparison | None) -> dict[str, object]:
         "operators": delegation and delegation.nodes, "delegated": delegation and delegation.delegated,
     }  # fmt: skip
     for name, extra in extras().items():
-        found_beside = entry.extras.get(name)
+        found_beside = found_by(entry, name)
         figures |= extra.columns(None if isinstance(found_beside, Failed) else found_beside)
     return figures
 

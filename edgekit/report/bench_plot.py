@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekit.errors import UsageError
 from edgekit.escapes import visible
-from edgekit.extras.base import short
+from edgekit.extras.base import found_by, short
 from edgekit.extras.sustain import Sustain
 from edgekit.outputs import check_output, output_suffix
 from edgekit.results.bench import BenchRecord, Entry
@@ -52,7 +52,7 @@ def draw(record: BenchRecord, target: Path, suffix: str) -> None:
     from matplotlib.figure import Figure
 
     timed = [entry for entry in record.results if entry.samples_ns and entry.error is None]
-    found = [(entry, entry.extras.get("sustain")) for entry in timed]
+    found = [(entry, found_by(entry, "sustain")) for entry in timed]
     long = [(entry, one) for entry, one in found if isinstance(one, Sustain)]
     with rc_context({"svg.hashsalt": "edgekit", "font.size": 9, "text.parse_math": False}):  # a name is not a formula
         figure = Figure(figsize=(10, 4.2 * (2 if long else 1)), layout="constrained")

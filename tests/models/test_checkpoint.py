@@ -136,7 +136,7 @@ def described(path, **changes):
     ("cnn", {"config__builder": []}, "card.config.builder is a list"),
     ("cnn", {"config__family": "nothing"}, "of the family 'nothing', which is not known; there are: mlp"),
     ("cnn", {"config__family": 5}, "card.config.family is 5"),
-    ("cnn", {"config__skipped": {"": "identity"}}, "cannot be read|has none"),
+    ("cnn", {"config__skipped": {"": "identity"}}, "cannot be read|has no such block"),
     ("cnn", {"config__skipped": {"blocks.0": 5}}, "card.config.skipped.blocks.0 is 5"),
     ("cnn", {"signature__inputs__0__shape": [1, 3, 30_000, 30_000]}, "EDGEKIT_LIMIT_INPUT_BYTES"),
     ("cnn", {"signature__inputs__0__shape": [1, 3, 4000, 4000]}, "largest result of a layer.*LIMIT_INPUT_BYTES"),

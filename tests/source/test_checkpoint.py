@@ -165,7 +165,7 @@ def test_a_card_of_images_names_no_code(tmp_path: Path, code: Path, mine: Path, 
     from edgekit.quality.frechet import FeatureNetwork
 
     for name in (f"{code}:make", "os:abort", "hf:x/y", "timm:resnet18"):
-        with pytest.raises(SourceError, match="opens nothing else because a file names it"):
+        with pytest.raises(SourceError, match="opens no other file that a card names"):
             FeatureNetwork(name)
     with pytest.raises(FactoryNeededError):
         FeatureNetwork(str(mine))
