@@ -91,7 +91,7 @@ def import_place(place: str, error: type[InputError] = SourceError) -> ModuleTyp
     """The module of ``file.py`` or ``package.module``.
 
     Raises:
-        InputError: of the class ``error``: there is none, or importing it raises; with file and line.
+        InputError: of the class ``error``: it does not exist, or importing it raises; with file and line.
     """
     if place.endswith(".py"):
         path = require_regular(place, error, "a Python file, as file.py:name").resolve()

@@ -118,7 +118,7 @@ def train_network(
 
 
 def _compare_with_majority(figures: tuple[Quality, ...]) -> None:
-    """Warns where a classifier is no better than one that always gives the most frequent class."""
+    """Warns where a classifier does not beat one that always gives the most frequent class."""
     for figure in figures:
         data = open_data(figure.data) if figure.metric == "accuracy" else None
         if data is None or data.labels is None:

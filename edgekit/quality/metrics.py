@@ -49,7 +49,7 @@ def metric_of(text: str) -> Metric:
     """The metric that ``--metric`` names.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: no metric has that name.
         DataError: the user's file cannot be imported, or has no such function.
     """
     if is_code(text) or (":" in text and text not in NAMES):

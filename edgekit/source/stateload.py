@@ -116,7 +116,7 @@ def convert(source: str, target: str) -> str | None:
 
 
 def _state_in(loaded: Any) -> dict[str, torch.Tensor]:
-    """The state dict in what was loaded; empty where there is none."""
+    """The state dict in what was loaded; empty where it holds no such dict."""
     import torch
 
     if not isinstance(loaded, Mapping):
