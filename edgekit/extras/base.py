@@ -8,6 +8,7 @@ imports it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ class Taking:
     fields: Mapping[str, Any]
 
 
-class Measurement:
+class Measurement(ABC):
     """What extras and load scenarios have in common.
 
     Attributes:
@@ -95,16 +96,16 @@ class Measurement:
     name: ClassVar[str]
     result: ClassVar[Any]
 
-    def check(self, options: BenchOptions) -> None:
+    def check(self, options: BenchOptions) -> None:  # noqa: B027  (nothing to refuse by default)
         """Refuses options that make no sense together.
 
         Raises:
             UsageError: what is wrong.
         """
 
+    @abstractmethod
     def report(self, entry: Entry, found: Any) -> list[Any]:
         """Lines and a :class:`Sheet` or more for people; ``found``: what was found of the cell."""
-        raise NotImplementedError
 
 
 class BenchExtra(Measurement):
@@ -134,13 +135,13 @@ class BenchExtra(Measurement):
             UnsupportedError: with the reason.
         """
 
+    @abstractmethod
     def measure(self, cell: TimedCell, result: CellResult, options: BenchOptions) -> Any:
         """What it finds of a cell. ``result``: its times.
 
         Raises:
             EdgekitError: it stands in the document in place of a finding.
         """
-        raise NotImplementedError
 
     def fields(self, result: CellResult, found: Any) -> dict[str, Any]:
         """What else of the cell's entry is known better now, by field of :class:`~edgekit.results.bench.Entry`."""
@@ -163,9 +164,9 @@ class LoadScenario(Measurement):
         """Its key in the entry of a cell."""
         return self.name.replace("-", "_")
 
+    @abstractmethod
     def time(self, cells: Sequence[OpenCell], options: BenchOptions) -> tuple[Session, list[Taking]]:
         """The latencies of every cell, and what is known of it beside them. A cell that fails has its error there."""
-        raise NotImplementedError
 
 
 def load_of(options: BenchOptions) -> LoadScenario | None:
@@ -175,7 +176,7 @@ def load_of(options: BenchOptions) -> LoadScenario | None:
 
 def loads() -> dict[str, LoadScenario]:
     """Every load scenario by its name."""
-    return entries("scenarios", LoadScenario)
+    return entries("scenarios", LoadScenario)  # type: ignore[type-abstract]  # its entries are instances
 
 
 def asked_for(options: BenchOptions) -> list[BenchExtra]:
@@ -185,7 +186,7 @@ def asked_for(options: BenchOptions) -> list[BenchExtra]:
 
 def extras() -> dict[str, BenchExtra]:
     """Every extra by its name, those of other packages last."""
-    return entries("extras", BenchExtra)
+    return entries("extras", BenchExtra)  # type: ignore[type-abstract]  # as above
 
 
 def found_by(entry: Entry, name: str) -> Any:

@@ -7,7 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from edgekit.outputs import check_output, is_stream, output_folder, publish, wri
 from edgekit.pipeline.proof import Proof
 from edgekit.pipeline.real_inputs import RealInputs
 from edgekit.results.proof import ExportedArtifact, ExportResult, Ledger
-from edgekit.source.module import is_module
+from edgekit.source.module import is_module, modes_kept
 from edgekit.types import Artifact, Card, Format, Network, Step
 
 log = logging.getLogger("edgekit")
@@ -45,6 +45,11 @@ def export(options: ExportOptions) -> ExportResult:
         ParityError: a file's outputs differ; the message names the first layer that does. Nothing is published.
         GateError: one format failed, and another is published; the message names both.
     """
+    with modes_kept(options.source) if is_module(options.source) else nullcontext():
+        return _exported(options)
+
+
+def _exported(options: ExportOptions) -> ExportResult:
     formats = _formats(options.to)
     conversion = ConversionOptions(
         parse_dynamic(options.dynamic),
@@ -63,14 +68,12 @@ def export(options: ExportOptions) -> ExportResult:
     from edgekit.source import origin, resolve
     from edgekit.source.module import of_module, spelled
     from edgekit.source.sizes import of_axes, resized
-    from edgekit.source.stateload import with_weights
 
     source, sizes = spelled(options.source) if own else str(options.source), parse_shapes(options.shape)
     named = {axis for axes in conversion.dynamic.values() for axis in axes.values()}
     shapes = {key: size for key, size in sizes.items() if key not in named}
     if own:
         network = resized(of_module(options.source, options.inputs, options.name), shapes)
-        network = network if options.weights is None else with_weights(network, options.weights)
     else:
         network = resolve(source, name=options.name, shapes=shapes, factory=options.factory, weights=options.weights)
     network = replace(network, card=_iospec(options).applied(network.card))
@@ -210,6 +213,8 @@ def _check_replaced(targets: Sequence[Path], network: Network) -> None:
 
 
 def _check_options(options: ExportOptions, conversion: ConversionOptions, formats: Sequence[str]) -> None:
+    if is_module(options.source) and (options.weights is not None or options.factory is not None):
+        raise UsageError("weights and factory are for a network that is named; load the state dict into your module")
     if options.streaming and (conversion.dynamic or options.channels_last or options.stateful):
         given = "--dynamic" if conversion.dynamic else "--channels-last" if options.channels_last else "--stateful"
         raise UsageError(

@@ -20,7 +20,7 @@ from edgekit.data.dataset import Dataset
 from edgekit.data.pixels import fit_mask
 from edgekit.errors import DataError, ModelError, UnsupportedError, UsageError
 from edgekit.leftovers import scratch_folder
-from edgekit.quality.evaluate import Metric, Runs, model_batches
+from edgekit.quality.evaluate import Metric, Runs, matched_labels, model_batches
 from edgekit.results.eval import Evaluation, Outcomes
 from edgekit.types import Array, Card, TensorSpec
 from edgekit.usercode import explained, is_code, named
@@ -89,6 +89,8 @@ def own_metric(spelled: str) -> Metric:
 
     def measure(runner: Runs, dataset: Dataset, card: Card | None, limit: int | None) -> Evaluation:
         targets = targets_of(dataset, limit)
+        if dataset.labels is not None and dataset.answers is None and card is not None and card.task.labels:
+            _, targets = matched_labels(dataset, targets, card, len(card.task.labels))
         with gathered(runner, dataset, card, len(targets)) as outputs, explained(f"calling {spelled}", DataError):
             value = function(outputs, targets)
         if hasattr(value, "item") and np.size(value) == 1:
@@ -205,6 +207,7 @@ def multilabel(runner: Runs, dataset: Dataset, card: Card | None, limit: int | N
     import torch
     from torchmetrics.functional.classification import multilabel_average_precision, multilabel_f1_score
 
+    _check_classes(dataset, card)
     wanted = np.asarray(targets_of(dataset, limit))
     if wanted.ndim != 2 or not np.isin(wanted, (0, 1)).all():
         raise DataError(f"the targets of {dataset.label} are not rows of 0 and 1, one a class")
@@ -243,6 +246,7 @@ def segmentation(runner: Runs, dataset: Dataset, card: Card | None, limit: int |
 
     if dataset.answers is None:
         raise DataError(f"{dataset.label} has no masks; give masks:DIR, or a function of your own")
+    _check_classes(dataset, card)
     total = len(dataset) if limit is None else min(limit, len(dataset))
     spec, axis, classes = _score_map(runner, card)
     contract = card.contract if card is not None else {}
@@ -272,6 +276,16 @@ def segmentation(runner: Runs, dataset: Dataset, card: Card | None, limit: int |
     per_class = {names[k]: float(v) for k, v in zip(np.flatnonzero(there), iou, strict=True)}
     details = {"dice": float(dice.mean()), "pixel_accuracy": float(both.sum() / counts.sum())}
     return Evaluation("miou", float(iou.mean()), total, dataset.label, per_class=per_class, details=details)
+
+
+def _check_classes(dataset: Dataset, card: Card | None) -> None:
+    """Refuses masks or rows of classes whose names are others than the model's, or in another order."""
+    known = card.task.labels if card is not None else ()
+    if known and dataset.classes and dataset.classes != known:
+        raise DataError(
+            f"{dataset.label} has the classes {', '.join(dataset.classes[:5])}, the model {', '.join(known[:5])}: both "
+            "need the same names in the same order"
+        )
 
 
 def _score_map(runner: Runs, card: Card | None) -> tuple[TensorSpec, int, int]:

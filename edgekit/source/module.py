@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from edgekit.errors import UsageError
@@ -17,6 +18,17 @@ if TYPE_CHECKING:
 def is_module(source: object) -> bool:
     """Whether ``source`` is a torch module; torch is not imported to find out."""
     return any(kind.__module__ == "torch.nn.modules.module" for kind in type(source).__mro__)
+
+
+@contextmanager
+def modes_kept(module: torch.nn.Module) -> Iterator[None]:
+    """The module is put into eval mode inside; afterwards each of its parts is in the mode that it was in."""
+    before = {part: part.training for part in module.modules()}
+    try:
+        yield
+    finally:
+        for part, training in before.items():
+            part.training = training
 
 
 def spelled(module: torch.nn.Module) -> str:

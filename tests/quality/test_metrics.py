@@ -132,6 +132,22 @@ def test_a_metric_of_ones_own_sees_the_whole_split_once(own: Callable[[str], str
     assert found.value == pytest.approx(0.25, abs=1e-6)
 
 
+def test_labels_reach_it_as_the_model_counts_them(own: Callable[[str], str]) -> None:
+    """A folder in another order than the model's labels."""
+    spelled = own("def score(outputs, targets):\n    return float((outputs['y'].argmax(1) == targets).mean())\n")
+    model = Model(lambda rows: rows, (1, 2))
+    data = arrays(np.eye(2, dtype=np.float32), labels=np.array([1, 0]), classes=("dog", "cat"))
+    about = card(model, "classification", ["cat", "dog"])
+    assert metric_of(spelled)(model, data, about, None).value == 1.0
+
+
+def test_masks_of_other_classes_are_refused() -> None:
+    data, model = maps()
+    other = arrays(np.asarray(data.arrays["x"]), answers=data.answers, classes=("road", "sky"))
+    with pytest.raises(DataError, match="both need the same names in the same order"):
+        evaluate(model, other, card(model, "segmentation", ["sky", "road"]))
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from edgekit.errors import ModelError, SourceError
+import edgekit
+from edgekit.errors import ModelError, SourceError, UsageError
 from edgekit.source import resolve
 from edgekit.source.module import is_module, of_module
 from edgekit.source.stateload import convert, read_state, with_weights
@@ -155,6 +157,24 @@ def test_a_factory_and_its_weights(state: dict[str, torch.Tensor], tmp_path: Pat
     network = resolve(f"{tmp_path / 'net.py'}:build", weights=tmp_path / "w.safetensors")
     assert torch.equal(network.module.state_dict()["body.weight"], state["body.weight"])
     assert network.task.labels == ("no", "yes")
+
+
+def test_a_module_from_python_stays_as_its_caller_has_it(tmp_path: Path) -> None:
+    """In training mode, a part frozen in eval mode, with its parameters and their gradients."""
+    module = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2)).train()
+    module[1].eval()
+    module[0].weight.requires_grad_(False)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    made = edgekit.export(module, torch.ones(1, 4), to=["onnx"], out=tmp_path)
+    assert [part.training for part in module] == [True, False, True, True] and module.training
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert [p.requires_grad for p in module.parameters()] == [False, True, True, True, True, True]
+    session = onnxruntime.InferenceSession(made.artifacts[0].artifact.path)
+    x = np.random.default_rng(0).normal(size=(1, 4)).astype(np.float32)
+    (found,) = session.run(None, {session.get_inputs()[0].name: x})
+    np.testing.assert_allclose(found, module.eval()(torch.from_numpy(x)).detach(), atol=1e-6)
+    with pytest.raises(UsageError, match="load the state dict into your module"):
+        edgekit.export(module, torch.ones(1, 4), to=["onnx"], out=tmp_path, weights="w.pt")
 
 
 def test_what_is_a_module() -> None:
