@@ -247,14 +247,14 @@ def _plug_in(table: str, known: PlugIn, points: Mapping[str, str]) -> Iterator[s
 
 
 def outline(shown: type | Callable[..., object], methods: list[str]) -> str:
-    """The source of a class or function without the bodies; of a class its attributes, the abstract methods and
+    """The source of a class or function without the bodies; of a class its attributes, its own abstract methods and
     ``methods``."""
     lines = textwrap.dedent(inspect.getsource(shown)).splitlines()
     (node,) = ast.parse("\n".join(lines)).body
     if isinstance(node, ast.FunctionDef):
         return _heading(node, lines)
     assert isinstance(node, ast.ClassDef)
-    wanted = {*methods, *getattr(shown, "__abstractmethods__", ())}
+    wanted = {*methods, *(name for name in getattr(shown, "__abstractmethods__", ()) if name in vars(shown))}
     parts: list[str | None] = [_source(lines, node, node.body[0]), ""]
     for before, item in zip(node.body, node.body[1:], strict=False):
         if isinstance(item, ast.AnnAssign) or (isinstance(item, ast.Expr) and isinstance(before, ast.AnnAssign)):
