@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from edgekit.usercode import is_code
 SPLITS = ("train", "test", "all")
 OF_FOLDERS = (*SPLITS, "val")
 """Splits that data of the user's own may have."""
+_FUNCTION = "function"
+"""The reader of what is spelled ``file.py:function``."""
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 TEST_SHARE = 0.2
 """Share of the samples in ``@test`` where a set has no split of its own."""
@@ -127,9 +130,10 @@ def open_data(spec: str, *, default_split: str = "test") -> Dataset:
         raise UsageError(f"no split is called {split!r} in {spec!r}; there are: {', '.join(splits)}")
     else:
         name, split = spec, ""
-    kind, colon, argument = ("function", ":", name) if is_code(name) else name.partition(":")
+    kind, colon, argument = (_FUNCTION, ":", name) if is_code(name) else name.partition(":")
     if kind not in registry.names("data"):
-        known = ", ".join(registry.names("data"))
+        named = [name for name in registry.names("data") if name != _FUNCTION]
+        known = ", ".join(named)
         path = next((text for text in (base, spec) if text and Path(text).exists()), None)
         if path is not None:
             kinds = (
@@ -141,9 +145,11 @@ def open_data(spec: str, *, default_split: str = "test") -> Dataset:
             )
             example = ", ".join(f"{one}:{path}" for one in kinds)
             raise UsageError(f"say what kind of data {path} holds, one of {known}; for example {example}")
+        near = get_close_matches(kind.partition("@")[0], named, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
         raise UsageError(
-            f"no data set is called {kind.partition('@')[0]!r}; there are: {known} (those of files take a path: "
-            "images:DIR, npz:FILE)"
+            f"no data set is called {kind.partition('@')[0]!r}; {hint}there are: {known} (those of files take a path: "
+            "images:DIR, npz:FILE), and your own as file.py:function"
         )
     reader = registry.lookup("data", kind)
     if colon:

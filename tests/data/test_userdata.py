@@ -9,7 +9,7 @@ import pytest
 
 from edgekit.data import open_data
 from edgekit.data.preprocess import batches
-from edgekit.errors import DataError
+from edgekit.errors import DataError, UsageError
 from edgekit.types import InputSpec, Signature, TensorSpec
 
 CODE = """
@@ -122,3 +122,8 @@ def test_pictures_follow_the_contract_of_the_model(code: str) -> None:
 def test_what_is_not_data(code: str, name: str, words: str) -> None:
     with pytest.raises(DataError, match=words):
         open_data(f"{code}:{name}")
+
+
+def test_a_name_that_is_nearly_one() -> None:
+    with pytest.raises(UsageError, match=r"did you mean 'images'\? .*and your own as file\.py:function"):
+        open_data("imges:DIR")
