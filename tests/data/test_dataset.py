@@ -44,7 +44,7 @@ def test_a_file_without_its_kind_is_named_as_the_user_wrote_it(tmp_path):
 
 def test_an_unknown_name_is_said_as_the_user_wrote_it():
     """The commands add the split that they take."""
-    with pytest.raises(UsageError, match=r"no data set is called 'digitz'; there are: digits"):
+    with pytest.raises(UsageError, match=r"no data set is called 'digitz'; did you mean 'digits'"):
         open_data("digitz@train")
 
 
