@@ -42,7 +42,7 @@ def measurable(dataset: Dataset, card: Card | None) -> bool:
         return dataset.kind == "image"
     if kind in ("forecasting", "regression"):
         return dataset.targets is not None
-    if kind in ("segmentation", "multilabel"):
+    if kind in ("segmentation", "multilabel", "detection"):
         return dataset.answers is not None
     if kind == "anomaly" and card is not None and dataset.labels is not None:
         held_out = card.task.params.get("held_out")
