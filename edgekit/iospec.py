@@ -45,7 +45,12 @@ METRICS: Mapping[str, str] = {
     "none": "",
 }
 """Task -> name of its figure of merit."""
-PARAMS: tuple[str, ...] = ("activation", "threshold", "blank", *(n for n in DETECTION if n not in ("activation", "threshold")))
+PARAMS: tuple[str, ...] = (
+    "activation",
+    "threshold",
+    "blank",
+    *(n for n in DETECTION if n not in ("activation", "threshold")),
+)
 """Fields of a task: activation of scores, limit of scores, index of CTC's blank, and those of a detector."""
 _BYTES = 1 / 255
 

@@ -101,11 +101,13 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "gru": "edgekit.models.recurrent:GRU",
         "gan": "edgekit.models.gan:FAMILY",
         "autoencoder": "edgekit.models.autoencoder:FAMILY",
+        "detector": "edgekit.models.detector:FAMILY",
     },
     "objectives": {
         "classification": "edgekit.models.objective:CLASSIFICATION",
         "forecasting": "edgekit.models.objective:FORECASTING",
         "anomaly": "edgekit.models.objective:ANOMALY",
+        "detection": "edgekit.models.boxes:DETECTION",
     },
     "metrics": {
         "classification": "edgekit.quality.evaluate:accuracy",

@@ -17,6 +17,11 @@ from edgekit.models.family import Hyperparameters, require_labels
 from edgekit.types import Network
 
 
+def _as_it_is(outputs: Any) -> Tensor:
+    found: Tensor = outputs
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Objective:
     """Loss and score of one kind of task.
@@ -26,12 +31,14 @@ class Objective:
         loss: (outputs, targets, inputs, options) -> scalar.
         score: (outputs, targets, inputs) -> the sum over the batch of a figure of which more is better.
         name: of the score, as progress shows it; an accuracy is 0..1, an error is given as minus its value.
+        joined: what the network gives -> the outputs that loss and score take; of networks with several outputs.
     """
 
     targets: Callable[[Dataset, Network], Tensor]
     loss: Callable[[Tensor, Tensor, Tensor, Hyperparameters], Tensor]
     score: Callable[[Tensor, Tensor, Tensor], float]
     name: str
+    joined: Callable[[Any], Tensor] = _as_it_is
 
 
 def objective(kind: str) -> Objective:

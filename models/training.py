@@ -275,7 +275,7 @@ class _Loop:
 
     def _outputs(self, inputs: Tensor) -> Any:
         try:
-            return self.module(inputs)
+            return self.samples.objective.joined(self.module(inputs))
         except Exception as error:  # of the network's own code, whatever that is
             misfit = self.samples.misfit(inputs)
             if not misfit:
@@ -300,7 +300,7 @@ class _Loop:
         total, count = 0.0, 0
         with self.fabric.autocast():
             for inputs, targets in self.samples.held_batches():
-                outputs = module(inputs.to(self.fabric.device)).float().cpu()
+                outputs = self.samples.objective.joined(module(inputs.to(self.fabric.device))).float().cpu()
                 total += self.samples.objective.score(outputs, targets, inputs)
                 count += len(targets)
         return total / count

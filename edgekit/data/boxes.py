@@ -51,8 +51,8 @@ def make_boxes(boxes: Any, labels: Any, crowd: Any = None, size: tuple[int, int]
         corners, classes = corners.reshape(0, 4), np.zeros(0, np.int64)
     if corners.ndim != 2 or corners.shape[1] != 4 or classes.shape != corners.shape[:1]:
         raise DataError(
-            f"boxes have the shape {corners.shape} and labels {classes.shape}; give (K, 4), left, top, right, bottom in "
-            "pixels, and (K,)"
+            f"boxes have the shape {corners.shape} and labels {classes.shape}; give (K, 4), left, top, right, bottom "
+            "in pixels, and (K,)"
         )
     if classes.dtype.kind not in "iu" or (classes.size and int(classes.min()) < 0):
         raise DataError("labels of boxes are whole numbers from 0 on: the indices of their classes")
@@ -91,17 +91,43 @@ def boxes_of(dataset: Dataset, index: int) -> Boxes:
 
 
 def cut_to_picture(boxes: Array, height: float, width: float) -> tuple[Array, Array]:
-    """``boxes`` (K, 4) cut off at the edges of a picture, and which of them were cut (K,); some may have no size then."""
+    """``boxes`` (K, 4) cut off at the edges of a picture, which leaves those outside without a size, and which of them
+    were cut (K,)."""
     edges = np.array([width, height, width, height], np.float64)
     inside = np.clip(boxes, 0, edges)
     return inside, np.abs(inside - boxes).max(axis=1, initial=0) > 1e-3 * edges.max()
 
 
-def remark(subject: object, counts: Mapping[str, int]) -> None:
-    """Says in one sentence what was found beside the objects, where anything was."""
-    found = [f"{count:,} {what}" for what, count in counts.items() if count]
-    if found:
-        log.warning("%s: %s", subject, "; ".join(found))
+@dataclass(frozen=True, slots=True)
+class Remarks:
+    """How many objects and pictures of a data set are not as one would expect.
+
+    Attributes:
+        sizeless: boxes without a size, which are left out.
+        cut: boxes that reach out of their picture, which are cut.
+        empty: pictures without any box.
+    """
+
+    sizeless: int = 0
+    cut: int = 0
+    empty: int = 0
+
+    def say(self, subject: object, *more: str) -> None:
+        """Says in one sentence what there is, and ``more``."""
+        found = [
+            _counted(self.sizeless, "box without a size is left out", "boxes without a size are left out"),
+            _counted(
+                self.cut, "box reaches out of its picture and is cut", "boxes reach out of their pictures and are cut"
+            ),
+            _counted(self.empty, "picture shows no object", "pictures show no object"),
+            *more,
+        ]
+        if any(found):
+            log.warning("%s: %s", subject, "; ".join(text for text in found if text))
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}" if count else ""
 
 
 def intersection_over_union(a: Array, b: Array) -> Array:

@@ -14,14 +14,13 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from edgekit.data.boxes import Boxes, cut_to_picture, remark
+from edgekit.data.boxes import Boxes, Remarks, cut_to_picture
 from edgekit.data.dataset import Dataset, choose_split
 from edgekit.data.folders import Files, split_folders
 from edgekit.data.images import decode, picture_size
 from edgekit.documents import parse_json, typed
 from edgekit.errors import DataError
 from edgekit.inputs import read_regular
-from edgekit.types import Array
 
 _SHOWN = 3
 """Names of pictures in a message."""
@@ -94,10 +93,32 @@ def _read(name: str, file: Path) -> Dataset:
         if len(one["bbox"]) != 4:
             raise DataError(f"{file}: the bbox of annotation {index} is not x, y, width, height")
         of[rows[one["image_id"]]].append(one)
-    counts = {"boxes without a size, which are left out": 0, "boxes that reach out of their picture, which are cut": 0}
-    every = [_boxes(of[k], picture, paths[k], place, counts) for k, picture in enumerate(pictures)]
-    remark(file, {**counts, "pictures without any box": sum(not len(one) for one in every)})
-    return Dataset(name, "all", "image", {"image": Files(paths, decode)}, classes=classes, answers=every)
+    found = [_boxes(of[k], picture, paths[k], place) for k, picture in enumerate(pictures)]
+    every = [one for one, _, _ in found]
+    Remarks(
+        sum(count for _, count, _ in found), sum(count for *_, count in found), sum(not len(one) for one in every)
+    ).say(file)
+    images = Files(paths, decode)
+    return Dataset(name, "all", "image", {"image": images}, classes=classes, answers=_Answers(file, paths, every))
+
+
+class _Answers(Sequence[Boxes]):
+    """The objects of each picture; that it is as large as the file says is seen when they are asked for."""
+
+    def __init__(self, file: Path, paths: Sequence[Path], every: Sequence[Boxes]) -> None:
+        self._file, self._paths, self._every = file, paths, every
+
+    def __len__(self) -> int:
+        return len(self._every)
+
+    def __getitem__(self, index: Any) -> Any:
+        answer, size = self._every[index], picture_size(self._paths[index])
+        if answer.size != size:
+            raise DataError(
+                f"{self._file}: {self._paths[index].name} is {size[0]} x {size[1]} (height x width, upright), and the "
+                f"file says {' x '.join(map(str, answer.size or ()))}; its boxes would lie elsewhere"
+            )
+        return answer
 
 
 def _records(file: Path, document: Any, key: str, kind: type[Any]) -> list[Any]:
@@ -136,26 +157,16 @@ def _found(file: Path, names: Sequence[str]) -> list[Path]:
 
 
 def _boxes(
-    annotations: Sequence[Mapping[str, Any]],
-    picture: Mapping[str, Any],
-    path: Path,
-    place: Mapping[int, int],
-    counts: dict[str, int],
-) -> Boxes:
-    """The objects of one picture; what is not counted as an object is counted in ``counts``: no size, and cut."""
+    annotations: Sequence[Mapping[str, Any]], picture: Mapping[str, Any], path: Path, place: Mapping[int, int]
+) -> tuple[Boxes, int, int]:
+    """The objects of one picture, how many have no size in it and are left out, and how many are cut at its edges."""
     height, width = picture.get("height"), picture.get("width")
     if not all(isinstance(side, int) and side > 0 for side in (height, width)):
         height, width = picture_size(path)
     raw = np.array([one["bbox"] for one in annotations], np.float64).reshape(-1, 4)
     boxes, cut = cut_to_picture(raw + np.pad(raw[:, :2], ((0, 0), (2, 0))), height, width)
     sized = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-    no_size, reaching = counts
-    counts[no_size] += int((~sized).sum())
-    counts[reaching] += int((cut & sized).sum())
     labels = np.array([place[one["category_id"]] for one in annotations], np.int64)
     crowd = np.array([bool(one.get("iscrowd", 0)) for one in annotations], bool)
-    return Boxes(_single(boxes[sized]), labels[sized], crowd[sized], (int(height), int(width)))
-
-
-def _single(boxes: Array) -> Array:
-    return boxes.astype(np.float32)
+    kept = Boxes(boxes[sized].astype(np.float32), labels[sized], crowd[sized], (int(height), int(width)))
+    return kept, int((~sized).sum()), int((cut & sized).sum())

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.data.boxes import Boxes, cut_to_picture, remark
+from edgekit.data.boxes import Boxes, Remarks, cut_to_picture
 from edgekit.data.dataset import Dataset, choose_split
 from edgekit.data.folders import Files, split_folders
 from edgekit.data.images import SUFFIXES, decode, picture_size
@@ -59,12 +59,12 @@ def _pairs(name: str, images: Path, labels: Path, classes: tuple[str, ...]) -> D
     files = {p.stem: p for p in labels.iterdir() if p.suffix.lower() == ".txt" and p.name[0] != "."}
     strange = sorted(files.keys() - {p.stem for p in pictures} - {"classes", "labels"})
     objects = [_objects(files[p.stem], classes) if p.stem in files else np.zeros((0, 5)) for p in pictures]
-    counts = {"boxes that reach out of their picture, which are cut": sum(_cut(one)[1] for one in objects)}
-    answers = _Answers(pictures, [_cut(one)[0] for one in objects])
+    cut = [_cut(one) for one in objects]
     if not any(len(one) for one in objects):
         raise DataError(f"{labels} names no object for any of the {len(pictures):,} pictures in {images}")
-    empty = {"pictures without any box": sum(not len(one) for one in objects)}
-    remark(labels, {**counts, **empty, f"files without a picture of their name ({', '.join(strange[:3])})": len(strange)})
+    alone = f"no picture is called like {', '.join(strange[:3])}" if strange else ""
+    Remarks(0, sum(count for _, count in cut), sum(not len(one) for one in objects)).say(labels, alone)
+    answers = _Answers(pictures, [one for one, _ in cut])
     return Dataset(name, "all", "image", {"image": Files(pictures, decode)}, classes=classes, answers=answers)
 
 
@@ -145,7 +145,7 @@ def _classes(root: Path) -> tuple[str, ...]:
             return read_labels(root / one)
     yaml_files = sorted(p for p in root.iterdir() if p.suffix in (".yaml", ".yml") and p.name[0] != ".")
     if len(yaml_files) != 1:
-        raise DataError(f"nothing in {root} names the classes; write labels.txt (one a line), or data.yaml with 'names'")
+        raise DataError(f"nothing in {root} names the classes; write labels.txt, one a line, or data.yaml")
     file = yaml_files[0]
     try:
         import yaml

@@ -63,7 +63,7 @@ def detected(
     pictures = next(iter(dataset.arrays.values()))
     found: list[Detections] = []
     for feed, count in model_batches(runner.signature, dataset, contract, len(wanted)):
-        size = _fed_size(feed, contract)
+        size = fed_size(feed, contract)
         outputs = runner.run(feed)
         for row in range(count):
             index = len(found)
@@ -76,7 +76,7 @@ def detected(
     return found
 
 
-def _fed_size(feed: Feed, contract: Mapping[str, InputSpec]) -> tuple[int, int]:
+def fed_size(feed: Feed, contract: Mapping[str, InputSpec]) -> tuple[int, int]:
     """Height and width of the picture in a feed."""
     for name, values in feed.items():
         rule = contract.get(name, InputSpec())

@@ -126,7 +126,8 @@ class DetectionReader:
             kept = suppressed(boxes, scores, labels, self.fields.iou_threshold, MOST)
         edges = np.array([picture[1], picture[0], picture[1], picture[0]], np.float64)
         found = np.clip(place.to_picture(boxes[kept], picture), 0, edges)
-        return Detections(found, scores[kept], labels[kept])
+        sized = (found[:, 2:] > found[:, :2]).all(axis=1)
+        return Detections(found[sized], scores[kept][sized], labels[kept][sized])
 
     @property
     def suppresses(self) -> bool:
@@ -222,8 +223,8 @@ def _activated(values: Array, activation: str, name: str) -> Array:
         return result
     if activation == "softmax":
         powers = np.exp(values - values.max(axis=1, keepdims=True, initial=-np.inf))
-        result = powers / powers.sum(axis=1, keepdims=True)
-        return result
+        shares: Array = powers / powers.sum(axis=1, keepdims=True)
+        return shares
     if values.size and (values.min() < -0.01 or values.max() > 1.01):  # integers of a file reach a step beyond
         raise ModelError(
             f"the scores in {name!r} are {values.min():.3g} to {values.max():.3g}, which are not shares of 1; say "
