@@ -137,6 +137,6 @@ FAMILY = Family(
     kinds=("image",),
     fit=_fit,
     options=Hyperparameters(
-        epochs=40, batch=64, lr=4e-3, optimizer="adamw", weight_decay=1e-3, average=0.99, clip=5.0, validation=0.1
+        epochs=25, batch=64, lr=4e-3, optimizer="adamw", weight_decay=1e-3, average=0.99, clip=5.0, validation=0.1
     ),
 )

@@ -161,12 +161,12 @@ def _boxes(
 ) -> tuple[Boxes, int, int]:
     """The objects of one picture, how many have no size in it and are left out, and how many are cut at its edges."""
     height, width = picture.get("height"), picture.get("width")
-    if not all(isinstance(side, int) and side > 0 for side in (height, width)):
+    if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
         height, width = picture_size(path)
     raw = np.array([one["bbox"] for one in annotations], np.float64).reshape(-1, 4)
     boxes, cut = cut_to_picture(raw + np.pad(raw[:, :2], ((0, 0), (2, 0))), height, width)
     sized = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     labels = np.array([place[one["category_id"]] for one in annotations], np.int64)
     crowd = np.array([bool(one.get("iscrowd", 0)) for one in annotations], bool)
-    kept = Boxes(boxes[sized].astype(np.float32), labels[sized], crowd[sized], (int(height), int(width)))
+    kept = Boxes(boxes[sized].astype(np.float32), labels[sized], crowd[sized], (height, width))
     return kept, int((~sized).sum()), int((cut & sized).sum())

@@ -88,6 +88,12 @@ def accuracy(runner: Runs, dataset: Dataset, card: Card | None, limit: int | Non
         ModelError: the model gives NaN, or not an answer a sample.
         UnsupportedError: the model has no output that names a class.
     """
+    if dataset.labels is None and dataset.answers is not None:
+        raise DataError(
+            f"{dataset.label} has masks, boxes or other answers that are not classes, and nothing says what the "
+            "outputs of the model are; give --io-file io.toml with its task (docs/own-work.md), or --metric "
+            "file.py:function"
+        )
     if dataset.labels is None:
         raise DataError(
             f"{dataset.label} has no labels, and a metric needs them; add an array 'labels' or one folder a class"

@@ -77,8 +77,8 @@ def match(wanted: Sequence[Boxes], found: Sequence[Detections], classes: int) ->
         verdict = np.where(ignored, -1, matched.astype(np.int64)).T  # (found, overlaps)
         for score, line in zip(one["dtScores"], verdict, strict=True):
             rows.append((label, -score, picture, *line.tolist()))
-    order = np.lexsort(([row[1] for row in rows], [row[0] for row in rows])) if rows else []
-    kept = [(rows[k][2], rows[k][0], *rows[k][3:]) for k in order]
+    rows.sort(key=lambda row: row[:2])
+    kept = [(picture, label, *verdict) for label, _, picture, *verdict in rows]
     return Matches(counts, np.array(kept, np.int64).reshape(-1, 2 + len(OVERLAPS)))
 
 
@@ -90,12 +90,12 @@ def evaluate(wanted: Sequence[Boxes], found: Sequence[Detections], classes: int)
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    boxes = [
+    boxes: list[dict[str, Any]] = [
         {"image_id": k + 1, "category_id": int(label) + 1, "bbox": _width_height(box), "iscrowd": int(crowd)}
         for k, one in enumerate(wanted)
         for box, label, crowd in zip(one.boxes, one.labels, one.crowd, strict=True)
     ]
-    answers = [
+    answers: list[dict[str, Any]] = [
         {"image_id": k + 1, "category_id": int(label) + 1, "bbox": _width_height(box), "score": float(score)}
         for k, one in enumerate(found)
         for box, label, score in zip(one.boxes, one.labels, one.scores, strict=True)

@@ -62,7 +62,7 @@ def metric_of(text: str) -> Metric:
             f"no metric is called {text!r}; there are: {', '.join(NAMES)}, and your own as file.py:function"
         )
     kind, lower = NAMES[text]
-    measure: Metric = registry.lookup("metrics", kind)
+    measure: Any = registry.lookup("metrics", kind)
     if kind == "detection":
         return partial(measure, headline=text)
 

@@ -93,7 +93,7 @@ def render_run(result: RunResult) -> Parts:
 
 def _objects(found: tuple[FoundObject, ...]) -> Any:
     if not found:
-        return "nothing was found; the card's threshold is the least score that is shown"
+        return "no object has a score that reaches the card's threshold"
     rows = [(one.label, share(one.score), *(f"{side:.1f}" for side in one.box)) for one in found]
     heads = ("label", "score", "left", "top", "right", "bottom")
     return table(heads, rows, right=heads[1:])
