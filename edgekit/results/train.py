@@ -105,6 +105,11 @@ class PruneQuality:
     data: str
     total: int
 
+    @property
+    def last(self) -> float:
+        """In the end."""
+        return self.after_pruning if self.after_finetuning is None else self.after_finetuning
+
 
 @dataclass(frozen=True, kw_only=True)
 class PruneResult(Result):
