@@ -8,7 +8,6 @@ class is to be the overlap that the box has (quality focal loss, Li et al. 2020)
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from edgekit.data.boxes import boxes_of
 from edgekit.data.pixels import placement
 from edgekit.errors import DataError
 from edgekit.models.family import Hyperparameters
-from edgekit.models.objective import Objective
+from edgekit.models.objective import Objective, View
 from edgekit.types import Network
 
 _NEAR = 1.5
@@ -29,10 +28,26 @@ _BOX_WEIGHT = 2.0
 _LEAST = 1e-6
 
 
-def joined(outputs: Any) -> Tensor:
-    """Boxes (B, N, 4) and scores (B, N, C) side by side, (B, N, 4 + C)."""
-    boxes, scores = outputs
-    return torch.cat([boxes, scores], -1)
+def _joined(network: Network) -> View:
+    """What puts boxes (B, N, 4) and scores (B, N, C) side by side, (B, N, 4 + C).
+
+    Raises:
+        DataError: the network does not give these two, of the cells of one map.
+    """
+    given, outputs = network.signature.inputs[0].resolved(), network.signature.outputs
+    shapes = [spec.resolved() for spec in outputs]
+    rule = network.card.contract.get(network.signature.inputs[0].name)
+    cells = shapes[0][1] if len(shapes) == 2 and all(len(shape) == 3 for shape in shapes) else 0
+    stride = round(math.sqrt(given[2] * given[3] / cells)) if cells and len(given) == 4 else 0
+    fits = bool(stride) and (given[2] // stride) * (given[3] // stride) == cells and shapes[0][2] == 4
+    if not fits or rule is None or rule.layout != "NCHW" or network.task.params.get("boxes") != "xyxy":
+        listed = ", ".join(map(str, outputs))
+        raise DataError(
+            f"{network.name} gives {listed}; edgekit trains detectors of pictures (NCHW) that give boxes (1, N, 4) as "
+            "xyxy and scores (1, N, classes) of the cells of one map, row by row; say what is minimised for others: --loss "
+            "file.py:function"
+        )
+    return lambda results: torch.cat([results[0].float(), results[1].float()], -1)
 
 
 def _targets(data: Dataset, network: Network) -> Tensor:
@@ -107,4 +122,4 @@ def _minus_loss(outputs: Tensor, targets: Tensor, inputs: Tensor) -> float:
     return -float(_loss_each(outputs, targets, inputs).sum())
 
 
-DETECTION = Objective(_targets, _loss, _minus_loss, "minus loss", joined)
+DETECTION = Objective(_targets, _loss, _minus_loss, "minus loss", _joined)

@@ -8,8 +8,10 @@ leave out overlapping ones. Boxes and scores are two outputs, so that each has a
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -20,13 +22,14 @@ from edgekit.data.boxes import boxes_of
 from edgekit.errors import DataError
 from edgekit.models.cnn import ResidualBlock
 from edgekit.models.family import Family, Fitted, Hyperparameters, input_shape, measure_contract
-from edgekit.types import Task, TensorSpec
+from edgekit.types import Network, Signature, Task, TensorSpec
 
+log = logging.getLogger("edgekit")
 STRIDE = 8
 """Pixels of the picture to a cell, along each side."""
 LONGEST = 192
 """Pixels of the longer side to which larger pictures are brought."""
-_RARE = 0.01
+_SCORE = 0.01
 """Score of every class before training: few cells show one (Lin et al. 2017)."""
 _REACH = 12.0
 """Pixels from a cell's centre to each edge of its box before training."""
@@ -95,8 +98,7 @@ def detector(
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    nn.init.normal_(model.score_head.weight, std=0.01)
-    nn.init.constant_(model.score_head.bias, -math.log(1 / _RARE - 1))  # type: ignore[arg-type]
+    _rare(model.score_head)
     with torch.no_grad():
         model.box_head.bias.copy_(torch.tensor([-_REACH, -_REACH, _REACH, _REACH]))  # type: ignore[union-attr]
     return model
@@ -120,6 +122,41 @@ def _fit(data: Dataset) -> Fitted:
         TensorSpec("boxes", "float32", (1, cells, 4)),
         (TensorSpec("scores", "float32", (1, cells, len(data.classes))),),
     )
+
+
+def with_classes(network: Network, data: Dataset) -> Network:
+    """``network`` for the classes of ``data``: with new scores where these are others than its own.
+
+    Raises:
+        DataError: the classes are others, and it is not a detector of the zoo.
+    """
+    boxes_of(data, 0)
+    if not data.classes or data.classes == network.task.labels:
+        return network
+    if not isinstance(network.module, Detector):
+        raise DataError(
+            f"{data.label} has the classes {', '.join(data.classes[:5])}, {network.name} knows "
+            f"{', '.join(network.task.labels[:5])}; give it a last layer for these in its factory, and their names"
+        )
+    head = network.module.score_head
+    network.module.score_head = _score_head(head.in_channels, len(data.classes))
+    boxes, scores = network.signature.outputs
+    signature = Signature(
+        network.signature.inputs, (boxes, replace(scores, shape=(*scores.shape[:2], len(data.classes))))
+    )
+    config = {**network.card.config, "builder": {**network.card.config["builder"], "classes": len(data.classes)}}
+    log.info("new scores for the %d classes of %s", len(data.classes), data.label)
+    task = replace(network.task, labels=data.classes)
+    return replace(
+        network, card=replace(network.card, task=task, signature=signature, config=config, quality=(), selftest=None)
+    )
+
+
+def _rare(head: nn.Conv2d) -> nn.Conv2d:
+    """``head`` with fresh weights that give every class the score of a rare one."""
+    nn.init.normal_(head.weight, std=0.01)
+    nn.init.constant_(head.bias, -math.log(1 / _SCORE - 1))  # type: ignore[arg-type]
+    return head
 
 
 def _size(picture: Sequence[int]) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -62,9 +62,9 @@ def metric_of(text: str) -> Metric:
             f"no metric is called {text!r}; there are: {', '.join(NAMES)}, and your own as file.py:function"
         )
     kind, lower = NAMES[text]
-    measure: Any = registry.lookup("metrics", kind)
+    measure: Metric = registry.lookup("metrics", kind)
     if kind == "detection":
-        return partial(measure, headline=text)
+        return partial(cast(Any, measure), headline=text)
 
     def chosen(runner: Runs, dataset: Dataset, card: Card | None, limit: int | None) -> Evaluation:
         found = measure(runner, dataset, card, limit)
