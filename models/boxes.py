@@ -44,8 +44,8 @@ def _joined(network: Network) -> View:
         listed = ", ".join(map(str, outputs))
         raise DataError(
             f"{network.name} gives {listed}; edgekit trains detectors of pictures (NCHW) that give boxes (1, N, 4) as "
-            "xyxy and scores (1, N, classes) of the cells of one map, row by row; say what is minimised for others: --loss "
-            "file.py:function"
+            "xyxy and scores (1, N, classes) of the cells of one map, row by row. For others say what is minimised: "
+            "--loss file.py:function"
         )
     return lambda results: torch.cat([results[0].float(), results[1].float()], -1)
 

@@ -139,7 +139,7 @@ def with_classes(network: Network, data: Dataset) -> Network:
             f"{', '.join(network.task.labels[:5])}; give it a last layer for these in its factory, and their names"
         )
     head = network.module.score_head
-    network.module.score_head = _score_head(head.in_channels, len(data.classes))
+    network.module.score_head = _rare(nn.Conv2d(head.in_channels, len(data.classes), 1))
     boxes, scores = network.signature.outputs
     signature = Signature(
         network.signature.inputs, (boxes, replace(scores, shape=(*scores.shape[:2], len(data.classes))))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,11 +13,13 @@ from edgekit.data.boxes import make_boxes
 from edgekit.data.dataset import Dataset
 from edgekit.errors import DataError
 from edgekit.models.boxes import DETECTION, _assigned, _overlaps
-from edgekit.models.detector import detector
+from edgekit.models.checkpoint import load_checkpoint, save_checkpoint
+from edgekit.models.detector import detector, with_classes
 from edgekit.models.family import Hyperparameters, new_network, parameter_count
 from edgekit.models.training import fit
 from edgekit.pipeline.train import module_runner
 from edgekit.quality.evaluate import evaluate
+from edgekit.types import Signature
 
 
 def test_shapes_and_size() -> None:
@@ -99,3 +104,25 @@ def test_it_learns_to_find_squares() -> None:
     fit(network, data, Hyperparameters(epochs=12, batch=16, lr=8e-3, optimizer="adamw", clip=5.0))
     found = evaluate(module_runner(network), squares("test", 60), network.card)
     assert found.details["map50"] > 0.8
+
+
+def test_other_classes_get_new_scores(tmp_path: Path) -> None:
+    data = squares("train", 4)
+    network = with_classes(new_network("detector", data), data)
+    more = with_classes(network, replace(data, classes=("dark", "bright", "round")))
+    assert [spec.shape for spec in more.signature.outputs] == [(1, 16, 4), (1, 16, 3)]
+    assert more.task.labels == ("dark", "bright", "round")
+    save_checkpoint(more, tmp_path / "d.safetensors")
+    again = load_checkpoint(tmp_path / "d.safetensors")
+    x = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(again.module(x), more.module(x), rtol=0, atol=0)
+
+
+def test_a_network_of_another_kind_is_refused() -> None:
+    network = new_network("detector", squares("train", 4))
+    boxes, scores = network.signature.outputs
+    for outputs in ((scores, boxes), (boxes,), (boxes, replace(scores, shape=(1, 17, 2)), boxes)):
+        other = replace(network, card=replace(network.card, signature=Signature(network.signature.inputs, outputs)))
+        with pytest.raises(DataError, match=r"edgekit trains detectors .* --loss file.py:function"):
+            DETECTION.view(other)
