@@ -88,7 +88,7 @@ def test_run_names_and_draws(place: Path, json_of: Any, refused: Refused) -> Non
     [
         (None, 3, "has masks, boxes or other answers .* give --io-file io.toml"),
         (IO.replace('boxes = "xyxy"\n', ""), 2, "how boxes are laid out is not said; give boxes = one of 'xyxy'"),
-        (IO.replace("xyxy", "xyxyx"), 2, "boxes is 'xyxyx'; did you mean 'xyxy'"),
+        (IO.replace("xyxy", "cxcyw"), 2, "boxes is 'cxcyw'; did you mean 'cxcywh'"),
         (IO + "threshhold = 0.5\n", 3, "no field 'threshhold'; did you mean 'threshold'"),
         (IO + "iou_threshold = 5\n", 2, "iou_threshold is 5; it is a number from 0 to 1"),
         (IO + "normalized = 1\n", 2, "normalized is 1; it is true or false"),
