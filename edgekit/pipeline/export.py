@@ -276,6 +276,7 @@ def _convert_all(
     begun: dict[str, tuple[float, Path, Finish]] = {}
     finished: dict[str, _StagedFile] = {}
     failed: dict[str, EdgekitError] = {}
+    log.info("converting %s to %s", name, " and ".join(converters))
     for key in sorted(converters, key=lambda k: not converters[k].background):
         started, target = time.monotonic(), stage / f"{name}.{converters[key].format}"
         with _noting(failed, key):
@@ -307,6 +308,7 @@ def _finished(
     notes = (*finish(), *capture.notes)
     card, state = _state(target, converter.card(capture), capture.options.stateful)
     write_card(target, card)
+    log.info("proving %s", target.name)
     ledger = proof.of(target, card, converter)
     card, said = taken_along(capture.network, Artifact(target, converter.format, card))
     notes = (*notes, *ledger.notes, *proof.notes, *said, *state)

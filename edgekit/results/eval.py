@@ -75,7 +75,7 @@ def drop(before: Evaluation | Quality, after: Evaluation | Quality) -> float:
     return before.value - after.value
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class EvalResult(Result):
     """What ``edgekit eval`` found.
 
