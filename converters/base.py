@@ -58,6 +58,7 @@ class ConversionOptions:
         opset: ONNX operator set; None takes the converter's default.
         channels_last: images are taken as (N, H, W, C), and maps of scores and images among the outputs given so; where
             no contract calls an input an image, every input of rank 4.
+        raw_pixels: the network is one that :func:`edgekit.converters.pixels.with_raw_pixels` made.
         stateful: operators of a TFLite file that keep a state in variables do so between calls.
         shapes: inputs whose example has another shape than the source's own, and that shape.
     """
@@ -66,6 +67,7 @@ class ConversionOptions:
     opset: int | None = None
     channels_last: bool = False
     stateful: bool = False
+    raw_pixels: bool = False
     shapes: Shapes = field(default_factory=dict)
 
 

@@ -46,6 +46,9 @@ class ExportOptions(Options):
     channels_first: bool = field(
         default=False, metadata=option("Images in the network's own layout, (N, C, H, W), in .tflite files too.")
     )
+    raw_pixels: bool = field(
+        default=False, metadata=option("Images as pixels of 0 to 255: mean and std become the first layer of the file.")
+    )
     stateful: bool = field(default=False, metadata=option("LSTM and RNN in .tflite keep their state between calls."))
     streaming: bool = field(
         default=False,

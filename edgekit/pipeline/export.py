@@ -56,6 +56,7 @@ def _exported(options: ExportOptions) -> ExportResult:
         opset=options.opset,
         channels_last=options.channels_last,
         stateful=options.stateful,
+        raw_pixels=options.raw_pixels,
     )
     _check_options(options, conversion, formats)
     folder = _folder(Path(options.out))
@@ -76,7 +77,7 @@ def _exported(options: ExportOptions) -> ExportResult:
         network = resized(of_module(options.source, options.inputs, options.name), shapes)
     else:
         network = resolve(source, name=options.name, shapes=shapes, factory=options.factory, weights=options.weights)
-    network = replace(network, card=_iospec(options).applied(network.card))
+    network = _as_said(network, options)
     open_axes = of_axes(network, sizes, conversion.dynamic)
     network, sequence = resized(network, open_axes), None
     conversion = replace(conversion, shapes={**shapes, **open_axes})
@@ -130,6 +131,19 @@ def _iospec(options: ExportOptions) -> IoSpec:
     """What the user says of inputs and outputs."""
     o = options
     return given_iospec(o.io_file, o.mean, o.std, o.labels, o.task, o.layout)
+
+
+def _as_said(network: Network, options: ExportOptions) -> Network:
+    """``network`` with what the user says of its inputs and outputs, and the normalisation inside where asked for."""
+    said = _iospec(options).applied(network.card)
+    network = replace(network, card=said)
+    if not options.raw_pixels:
+        return network
+    from edgekit.converters.pixels import with_raw_pixels
+    from edgekit.source.foreign import require_torch
+
+    require_torch(network, "put the normalisation into")
+    return with_raw_pixels(network)
 
 
 def _formats(to: Sequence[str]) -> tuple[str, ...]:
@@ -363,6 +377,8 @@ def _finish_card(made: Artifact, proof: Proof, ledger: Ledger, notes: tuple[str,
         params["streaming"] = True
     if options.channels_last:
         params["channels_last"] = True
+    if options.raw_pixels:
+        params["raw_pixels"] = True
     if made.card is not None and made.card.stateful:
         params["stateful"] = True
     if options.shapes:
