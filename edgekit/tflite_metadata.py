@@ -12,7 +12,7 @@ import io
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from edgekit.flatbuffer_writer import Number, Numbers, Table, encode
 from edgekit.types import Card, InputSpec, TensorSpec
@@ -27,11 +27,12 @@ _FEATURES, _IMAGE, _BOXES = 1, 2, 3
 """ContentProperties: FeatureProperties, ImageProperties, BoundingBoxProperties."""
 _NORMALISATION, _THRESHOLD = 1, 3
 """ProcessUnitOptions: NormalizationOptions, ScoreThresholdingOptions."""
-_AXIS_LABELS, _VALUE_LABELS = 2, 3
+_AXIS_LABELS = 2
 """AssociatedFileType."""
 _RGB, _GREY = 1, 2
 _SOFTMAX, _SIGMOID, _NONE = 2, 1, 0
 """Activation of image_segmenter_metadata_schema.fbs."""
+_CUSTOM_IDENTIFIER: Final = b"V001"
 _BYTE: Final = 255.0
 LABELS: Final = "labels.txt"
 
@@ -64,8 +65,10 @@ def standard_metadata(card: Card, inputs: Sequence[str], outputs: Sequence[str])
     if not (card.contract or card.task.labels) or not all(name in specs for name in (*inputs, *outputs)):
         return None
     given = [_input(specs[name], card.contract.get(name, InputSpec())) for name in inputs]
-    answers = [_output(specs[name], card) for name in outputs]
-    custom = _custom(card, [specs[name] for name in outputs])
+    results = [specs[name] for name in outputs]
+    detector = _detector(card, results, [specs[name] for name in inputs])
+    answers = [_output(spec, card) for spec in results] if detector is None else detector.outputs
+    custom = _segmenter(card, results) if detector is None else [detector.options]
     graph: dict[int, Table | Sequence[Table] | None] = {2: given, 3: answers, 9: custom or None}
     root: Table = {
         0: card.name,
@@ -74,7 +77,7 @@ def standard_metadata(card: Card, inputs: Sequence[str], outputs: Sequence[str])
         3: [graph],
         7: _CUSTOM_PARSER if custom else _PARSER,
     }
-    labels = card.task.labels if any(_labelled(specs[name], card) for name in outputs) else ()
+    labels = card.task.labels if detector is not None or any(_labelled(spec, card) for spec in results) else ()
     files = {LABELS: "".join(f"{label}\n" for label in labels).encode()} if labels else {}
     return Standard(encode(root, IDENTIFIER), files)
 
@@ -144,12 +147,56 @@ def _label_file(kind: int) -> Table:
     return {0: LABELS, 1: "class names in the order of the outputs, one a line", 2: Number("B", kind)}
 
 
-def _custom(card: Card, outputs: Sequence[TensorSpec]) -> list[Table]:
-    """CustomMetadata: what MediaPipe's segmenter has to know besides."""
-    if card.task.kind != "segmentation" or not any(len(spec.shape) == len("NHWC") for spec in outputs):
+def _segmenter(card: Card, outputs: Sequence[TensorSpec]) -> list[Table]:
+    """CustomMetadata: the activation that MediaPipe's segmenter has to apply."""
+    maps = [spec for spec in outputs if len(spec.shape) == len("NHWC")]
+    if card.task.kind != "segmentation" or not maps:
         return []
-    single = next(spec.shape[-1] for spec in outputs if len(spec.shape) == len("NHWC")) == 1
     logits = card.task.params.get("activation", "logits") == "logits"
-    activation = (_SIGMOID if single else _SOFTMAX) if logits else _NONE
-    options = encode({0: Number("B", activation), 1: "1.0.0"}, b"V001")
+    activation = (_SIGMOID if maps[0].shape[-1] == 1 else _SOFTMAX) if logits else _NONE
+    options = encode({0: Number("B", activation), 1: _PARSER}, _CUSTOM_IDENTIFIER)
     return [{0: "SEGMENTER_METADATA", 1: options}]
+
+
+class _Detector(NamedTuple):
+    """TensorMetadata of boxes and scores, and CustomMetadata."""
+
+    outputs: list[Table]
+    options: Table
+
+
+_OF_KEYPOINT: Final = 2
+"""Values of a key point: MediaPipe ends the process on another number, though there are no key points here."""
+CENTRED: Final = "yxhw"
+"""``boxes`` of a task whose rows are (centre y, centre x, height, width): the one order that MediaPipe decodes."""
+
+
+def _detector(card: Card, outputs: Sequence[TensorSpec], inputs: Sequence[TensorSpec]) -> _Detector | None:
+    """What MediaPipe's detector has to know; None for a file that it does not take.
+
+    It adds an anchor's centre to what the file gives, after dividing by a scale, and multiplies sizes by the anchor's:
+    anchors of size 1 at 0 leave boxes as they are, in shares of the picture.
+    """
+    params, shapes = card.task.params, [spec.shape for spec in outputs]
+    fits = card.task.kind == "detection" and params.get("boxes") == CENTRED and [len(s) for s in shapes] == [3, 3]
+    rule = next((card.contract[spec.name] for spec in inputs if spec.name in card.contract), InputSpec())
+    if not fits or rule.size is None or shapes[0][1] != shapes[1][1]:
+        return None
+    named = params.get("boxes_output")
+    place = next((k for k, spec in enumerate(outputs) if (spec.name == named if named else spec.shape[2] == 4)), None)
+    boxes, classes = shapes[0][1], None if place is None else shapes[1 - place][2]
+    if place is None or not isinstance(boxes, int) or not isinstance(classes, int):
+        return None
+    height, width = (1.0, 1.0) if params.get("normalized") else map(float, rule.size)
+    corners: Table = {0: Numbers("I", (1, 0, 3, 2)), 1: Number("B", 1), 2: Number("B", 0)}  # BOUNDARIES, RATIO
+    location: Table = {0: "location", 1: "boxes of centre and size", 3: {0: Number("B", _BOXES), 1: corners}}
+    files = [_label_file(_AXIS_LABELS)] if card.task.labels else None
+    score: Table = {0: "score", 1: "one score a class", 3: {0: Number("B", _FEATURES), 1: {}}, 6: files}
+    anchor: Table = {k: Number("f", value) for k, value in enumerate((0.0, 0.0, 1.0, 1.0))}
+    scales = {k: Number("f", value) for k, value in zip(range(6, 10), (width, height, width, height), strict=True)}
+    sigmoid = params.get("activation") in ("sigmoid", "logits")  # what is still to be applied
+    counts = {k: Number("i", value) for k, value in enumerate((classes, boxes, 4, 0, 0, _OF_KEYPOINT))}
+    decoding: Table = {**counts, **scales, 10: Number("?", False), 11: Number("?", sigmoid)}
+    options = encode({0: _PARSER, 1: {0: {0: [anchor] * boxes}}, 2: decoding}, _CUSTOM_IDENTIFIER)
+    ordered = [location, score] if place == 0 else [score, location]
+    return _Detector(ordered, {0: "DETECTOR_METADATA", 1: options})

@@ -49,6 +49,10 @@ class ExportOptions(Options):
     raw_pixels: bool = field(
         default=False, metadata=option("Images as pixels of 0 to 255: mean and std become the first layer of the file.")
     )
+    mediapipe: bool = field(
+        default=False,
+        metadata=option("What MediaPipe Tasks take: --raw-pixels where channels are normalised apart, centred boxes."),
+    )
     stateful: bool = field(default=False, metadata=option("LSTM and RNN in .tflite keep their state between calls."))
     streaming: bool = field(
         default=False,

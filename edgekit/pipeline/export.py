@@ -56,7 +56,6 @@ def _exported(options: ExportOptions) -> ExportResult:
         opset=options.opset,
         channels_last=options.channels_last,
         stateful=options.stateful,
-        raw_pixels=options.raw_pixels,
     )
     _check_options(options, conversion, formats)
     folder = _folder(Path(options.out))
@@ -77,10 +76,10 @@ def _exported(options: ExportOptions) -> ExportResult:
         network = resized(of_module(options.source, options.inputs, options.name), shapes)
     else:
         network = resolve(source, name=options.name, shapes=shapes, factory=options.factory, weights=options.weights)
-    network = _as_said(network, options)
+    network, raw = _as_said(network, options)
     open_axes = of_axes(network, sizes, conversion.dynamic)
     network, sequence = resized(network, open_axes), None
-    conversion = replace(conversion, shapes={**shapes, **open_axes})
+    conversion = replace(conversion, shapes={**shapes, **open_axes}, raw_pixels=raw)
     if options.streaming:
         from edgekit.converters.recurrent.streaming import one_step
 
@@ -133,17 +132,19 @@ def _iospec(options: ExportOptions) -> IoSpec:
     return given_iospec(o.io_file, o.mean, o.std, o.labels, o.task, o.layout)
 
 
-def _as_said(network: Network, options: ExportOptions) -> Network:
-    """``network`` with what the user says of its inputs and outputs, and the normalisation inside where asked for."""
-    said = _iospec(options).applied(network.card)
-    network = replace(network, card=said)
-    if not options.raw_pixels:
-        return network
+def _as_said(network: Network, options: ExportOptions) -> tuple[Network, bool]:
+    """``network`` as the user says that its inputs and outputs are, and as the app wants it; whether pixels are raw."""
+    network = replace(network, card=_iospec(options).applied(network.card))
+    if not (options.raw_pixels or options.mediapipe):
+        return network, False
+    from edgekit.converters.mediapipe import normalised_apart, with_centred_boxes
     from edgekit.converters.pixels import with_raw_pixels
     from edgekit.source.foreign import require_torch
 
-    require_torch(network, "put the normalisation into")
-    return with_raw_pixels(network)
+    require_torch(network, "rewrite the inputs and outputs of")
+    raw = options.raw_pixels or normalised_apart(network)
+    network = with_centred_boxes(network) if options.mediapipe else network
+    return (with_raw_pixels(network) if raw else network), raw
 
 
 def _formats(to: Sequence[str]) -> tuple[str, ...]:
@@ -244,6 +245,10 @@ def _check_options(options: ExportOptions, conversion: ConversionOptions, format
         )
     if options.channels_first and options.channels_last:
         raise UsageError("--channels-first and --channels-last contradict each other; give one")
+    if options.mediapipe and str(Format.TFLITE) not in formats:
+        raise UsageError(f"--mediapipe is for TFLite, but the formats are: {', '.join(formats)}; add --to tflite")
+    if options.mediapipe and options.channels_first:
+        raise UsageError("MediaPipe takes channels-last files; leave --channels-first out")
     if options.opset is not None and str(Format.ONNX) not in formats:
         raise UsageError(f"--opset is for ONNX, but the formats are: {', '.join(formats)}; add --to onnx")
     if options.stateful and str(Format.TFLITE) not in formats:
