@@ -121,6 +121,15 @@ class Anomaly:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundObject:
+    """An object that a detector found; ``box``: left, top, right, bottom in pixels of the upright picture."""
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
 class OutputSummary:
     """An output and its first values."""
 
@@ -143,6 +152,7 @@ class Answer:
 
     Attributes:
         top: of a classifier, the likeliest first.
+        objects: of a detector, what it found, the highest score first; null for other models.
         outputs: the arrays by name; the document has their first values.
     """
 
@@ -151,13 +161,14 @@ class Answer:
     summaries: tuple[OutputSummary, ...] = derived(lambda answer: _summaries(answer.outputs), key="outputs")
     forecast: Forecast | None = optional()
     anomaly: Anomaly | None = optional()
+    objects: tuple[FoundObject, ...] | None = optional()
     outputs: Mapping[str, Array] = hidden()
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class RunResult(Result):
     """The answers to all inputs, in order; ``out`` is the .npz that holds the whole outputs, if one was wanted, and
-    ``image`` the .png that shows a generator's images side by side."""
+    ``image`` the .png that shows a generator's images side by side, or the picture with what a detector found in it."""
 
     model: str
     runtime: str
