@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.converters.base import cause
-from edgekit.converters.streaming.carry import LAYERS
+from edgekit.converters.streaming.carry import CELLS, LAYERS
 from edgekit.converters.streaming.steps import ENDED, Plan, Step, Stepping, Timed, flat
 from edgekit.converters.streaming.trace import Level, Line, differing, level_of, stride_of, title, trace
 from edgekit.converters.streaming.windows import SLIDING, CannotStreamError
@@ -111,12 +111,15 @@ class Convolutional:
             pair = self.traced(short), self.traced(long)
         except Exception as error:
             raise self.refused(f"on sequences of {short} and {long} frames it raises {cause(error)}") from error
+        if any(line.function in CELLS for line in pair[0]):
+            raise self.refused(
+                "beside convolutions, loops over the steps that call cells have to be layers (nn.LSTM, nn.GRU, nn.RNN)"
+            )
         for a, b in zip(*pair, strict=False):
             if title(a.function) != title(b.function):
-                raise self.refused(f"{a.where} is computed another way for a longer sequence: {title(b.function)}()")
+                raise self.refused(f"{a.where} is followed by {title(b.function)}() in a longer sequence only")
         if len(pair[0]) != len(pair[1]):
-            raise self.refused("it computes more calls for a longer sequence; beside convolutions, loops "
-                               "over the steps have to be layers (nn.LSTM, nn.GRU, nn.RNN)")  # fmt: skip
+            raise self.refused("it makes more calls for a longer sequence, as a loop over the steps does")
         return pair
 
     def _levels(self, short: Line, long: Line, steps: tuple[int, int]) -> tuple[Level, ...]:
