@@ -95,6 +95,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     },
     "packages": {
         "python": "edgekit.packaging.python:TARGET",
+        "cpp": "edgekit.packaging.cpp:TARGET",
     },
     "families": {
         "mlp": "edgekit.models.mlp:FAMILY",
