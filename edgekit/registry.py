@@ -96,6 +96,8 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "packages": {
         "python": "edgekit.packaging.python:TARGET",
         "cpp": "edgekit.packaging.cpp:TARGET",
+        "mcu": "edgekit.packaging.mcu:TARGET",
+        "android": "edgekit.packaging.android:TARGET",
     },
     "families": {
         "mlp": "edgekit.models.mlp:FAMILY",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -114,11 +114,12 @@ def _text_rule(name: str, rule: InputSpec) -> str:
     )
 
 
-def preprocessing(subject: Subject, kinds: Sequence[str]) -> str:
-    """The functions of the kinds that the inputs have, of those in ``kinds``, and the rules of the inputs."""
-    there = dict.fromkeys(PARTS[one.rule.kind] for one in subject.made if one.rule and one.rule.kind in PARTS)
-    parts = [template(part) for part in there if any(PARTS.get(kind) == part for kind in kinds)]
-    return "\n".join([template("c/integers.h"), *parts])
+def preprocessing(subject: Subject, resizes: bool) -> str:
+    """The functions of the kinds that the inputs have; of pictures of any size where the target ``resizes``."""
+    there = list(dict.fromkeys(PARTS[one.rule.kind] for one in subject.made if one.rule and one.rule.kind in PARTS))
+    if resizes and PARTS["image"] in there:
+        there.append("c/resize.h")
+    return "\n".join(template(part) for part in ("c/integers.h", *there))
 
 
 def rules(subject: Subject) -> str:

@@ -95,7 +95,7 @@ def _usage(subject: Subject) -> str:
 
 def _header(subject: Subject, names: Mapping[str, str]) -> str:
     format_ = subject.artifact.format
-    parts = [preprocessing(subject, Cpp.kinds)]
+    parts = [preprocessing(subject, resizes=True)]
     if any(one.rule is not None and one.rule.kind == "text" for one in subject.made):
         parts.append(_text())
     reset = format_ is Format.TFLITE and subject.card.stateful is None
