@@ -91,6 +91,13 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "verify": "edgekit.pipeline.steps:VERIFY",
         "eval": "edgekit.pipeline.steps:EVAL",
         "bench": "edgekit.pipeline.steps:BENCH",
+        "package": "edgekit.pipeline.steps:PACKAGE",
+    },
+    "packages": {
+        "python": "edgekit.packaging.python:TARGET",
+        "cpp": "edgekit.packaging.cpp:TARGET",
+        "mcu": "edgekit.packaging.mcu:TARGET",
+        "android": "edgekit.packaging.android:TARGET",
     },
     "families": {
         "mlp": "edgekit.models.mlp:FAMILY",
@@ -148,7 +155,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     },
 }
 
-_ONE_OF = {"families": "family", "passes": "pass", "data": "data set"}
+_ONE_OF = {"families": "family", "passes": "pass", "data": "data set", "packages": "target of package"}
 """Table -> what one entry of it is called, where that is not the table's name without its s."""
 
 

@@ -180,7 +180,9 @@ def _streaming(streaming: Streaming) -> str:
     """How the steps of a file make a sequence, in words."""
     pairs = ", ".join(f"{before} <- {after}" for before, after in streaming.states.items())
     whole = ", ".join(f"{spec.name} {'x'.join(map(str, spec.shape))}" for spec in streaming.sequence.inputs)
-    return f"streaming: one run is one step of {whole}; state, zero at first: {pairs}"
+    step = "one step" if streaming.frames == 1 else f"one step, {streaming.frames} frames,"
+    late = f"; outputs {streaming.delay} steps late" if streaming.delay else ""
+    return f"streaming: one run is {step} of {whole}{late}; state, zero at first: {pairs}"
 
 
 def _origin(card: Card | None) -> str:
