@@ -146,7 +146,7 @@ class Capture:
     """
 
     def __init__(self, network: Network, options: ConversionOptions) -> None:
-        _check_dynamic(network.signature, options.dynamic)
+        check_dynamic(network.signature, options.dynamic)
         self.network, self.options = network, options
         flipped = turned_inputs(network) if options.channels_last else (False,) * len(network.signature.inputs)
         self._flipped, self._back = flipped, turned_outputs(network, flipped)
@@ -391,7 +391,7 @@ def _capture_error(name: str, error: Exception, dynamic: bool) -> ConversionErro
     )
 
 
-def _check_dynamic(signature: Signature, dynamic: Mapping[str, Mapping[int, str]]) -> None:
+def check_dynamic(signature: Signature, dynamic: Mapping[str, Mapping[int, str]]) -> None:
     shapes = {spec.name: spec.shape for spec in signature.inputs}
     for name, axes in dynamic.items():
         if name not in shapes:

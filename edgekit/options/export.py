@@ -56,7 +56,10 @@ class ExportOptions(Options):
     stateful: bool = field(default=False, metadata=option("LSTM and RNN in .tflite keep their state between calls."))
     streaming: bool = field(
         default=False,
-        metadata=option("One step a run, recurrent state as inputs and outputs: NAME-step."),
+        metadata=option(
+            "One step a run, what recurrent layers and convolutions over time remember as inputs and outputs; the file "
+            "is called NETWORK-step, or --name."
+        ),
     )
     factory: str | None = field(default=None, metadata=FACTORY)
     weights: str | Path | None = field(default=None, metadata=WEIGHTS)

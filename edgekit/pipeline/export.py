@@ -15,7 +15,7 @@ from typing import Any
 from edgekit import registry
 from edgekit.artifact import is_saved_model, library_versions, read_card, sha256_file, write_card
 from edgekit.bench.shapes import parse_shapes
-from edgekit.converters.base import ConversionOptions, Converter, Finish
+from edgekit.converters.base import ConversionOptions, Converter, Finish, check_dynamic
 from edgekit.errors import ConversionError, EdgekitError, GateError, ModelError, UsageError
 from edgekit.flatbuffer_reader import keeps_variables
 from edgekit.iospec import IoSpec, given_iospec
@@ -26,8 +26,9 @@ from edgekit.outputs import check_output, is_stream, output_folder, publish, wri
 from edgekit.pipeline.proof import Proof, proofs_of
 from edgekit.pipeline.real_inputs import RealInputs
 from edgekit.results.proof import ExportedArtifact, ExportResult, Ledger
+from edgekit.runtime.stream import streaming_notes
 from edgekit.source.module import is_module, modes_kept
-from edgekit.types import Artifact, Card, Format, Network, Step
+from edgekit.types import TIME, Artifact, Card, Format, Network, Step
 
 log = logging.getLogger("edgekit")
 
@@ -81,9 +82,12 @@ def _exported(options: ExportOptions) -> ExportResult:
     network, sequence = resized(network, open_axes), None
     conversion = replace(conversion, shapes={**shapes, **open_axes}, raw_pixels=raw)
     if options.streaming:
-        from edgekit.converters.recurrent.streaming import one_step
+        from edgekit.converters.streaming.one_step import one_step
 
-        network, sequence = one_step(network, options.name), network
+        check_dynamic(network.signature, conversion.dynamic)
+        time = {key: axis for key, axes in conversion.dynamic.items() for axis in axes}
+        network, sequence = one_step(network, options.name, time), network
+        conversion = replace(conversion, dynamic={})
     converters = {item: converter.suited(network) for item, converter in converters.items()}
     for converter in converters.values():
         converter.check(network, conversion)
@@ -237,11 +241,12 @@ def _check_replaced(targets: Sequence[Path], network: Network) -> None:
 def _check_options(options: ExportOptions, conversion: ConversionOptions, formats: Sequence[str]) -> None:
     if is_module(options.source) and (options.weights is not None or options.factory is not None):
         raise UsageError("weights and factory are for a network that is named; load the state dict into your module")
-    if options.streaming and (conversion.dynamic or options.channels_last or options.stateful):
-        given = "--dynamic" if conversion.dynamic else "--channels-last" if options.channels_last else "--stateful"
+    free = sorted({name for axes in conversion.dynamic.values() for name in axes.values()} - {TIME})
+    if options.streaming and (free or options.channels_last or options.stateful):
+        given = f"--dynamic ...={free[0]}" if free else "--channels-last" if options.channels_last else "--stateful"
         raise UsageError(
             "--streaming takes one step of a fixed shape in the network's own layout, with the state as inputs and "
-            f"outputs; leave {given} out"
+            f"outputs; leave {given} out (--dynamic INPUT:AXIS={TIME} says which axis is time, where that is not clear)"
         )
     if options.channels_first and options.channels_last:
         raise UsageError("--channels-first and --channels-last contradict each other; give one")
@@ -249,6 +254,8 @@ def _check_options(options: ExportOptions, conversion: ConversionOptions, format
         raise UsageError(f"--mediapipe is for TFLite, but the formats are: {', '.join(formats)}; add --to tflite")
     if options.mediapipe and options.channels_first:
         raise UsageError("MediaPipe takes channels-last files; leave --channels-first out")
+    if options.streaming and any(len(axes) != 1 for axes in conversion.dynamic.values()):
+        raise UsageError(f"--dynamic names two axes {TIME!r} of one input; with --streaming, one is that of its steps")
     if options.opset is not None and str(Format.ONNX) not in formats:
         raise UsageError(f"--opset is for ONNX, but the formats are: {', '.join(formats)}; add --to onnx")
     if options.stateful and str(Format.TFLITE) not in formats:
@@ -304,6 +311,7 @@ def _convert_all(
     begun: dict[str, tuple[float, Path, Finish]] = {}
     finished: dict[str, _StagedFile] = {}
     failed: dict[str, EdgekitError] = {}
+    log.info("converting %s to %s", name, " and ".join(converters))
     for key in sorted(converters, key=lambda k: not converters[k].background):
         started, target = time.monotonic(), stage / f"{name}.{converters[key].format}"
         with _noting(failed, key):
@@ -330,9 +338,10 @@ def _finished(converter: Converter, proof: Proof, started: float, target: Path, 
     from edgekit.pipeline.learned_ranges import taken_along
 
     here, capture = time.monotonic(), proof.capture
-    notes = (*finish(), *capture.notes)
+    notes = (*finish(), *capture.notes, *streaming_notes(capture.network.card))
     card, state = _state(target, converter.card(capture), capture.options.stateful)
     write_card(target, card)
+    log.info("proving %s", target.name)
     ledger = proof.of(target, card, converter)
     card, said = taken_along(capture.network, Artifact(target, converter.format, card))
     notes = (*notes, *ledger.notes, *proof.notes, *said, *state)

@@ -92,19 +92,22 @@ class Proof:
         if self.sequence is None:
             return ()
         from edgekit.quality.cases import cases
-        from edgekit.quality.steps import stream_cases
+        from edgekit.quality.steps import LONG, accepted, stream_cases, whole_steps
         from edgekit.runtime.torch import TorchModuleRunner
 
         stream, whole = runner.stream(), self.sequence
         card = self.capture.network.card
         assert card.streaming is not None  # made by one_step
         signature, contract = card.streaming.sequence, whole.card.contract
-        made = cases(
-            signature, contract, examples=whole.example_inputs, samples=self.real.feeds(whole.signature, contract)
+        examples, *samples = (
+            whole_steps(feed, stream) for feed in (whole.example_inputs, *self.real.feeds(whole.signature, contract))
         )
-        feeds = [case.feed for case in made if case.typical or case.kind.startswith(f"{TIME}=")]
+        made = list(cases(signature, contract, examples=examples, samples=samples))
+        long = next(cases(signature, contract, examples=whole_steps(examples, stream, LONG)))
+        usual = [case.feed for case in (*made, long) if case.typical]
+        odd = [whole_steps(case.feed, stream) for case in made if case.kind.startswith(f"{TIME}=")]
         reference = TorchModuleRunner(whole.module, signature).run
-        return stream_cases(stream, reference, feeds, self.tolerance)
+        return stream_cases(stream, reference, [*usual, *accepted(odd, reference)], self.tolerance)
 
     @property
     def cases(self) -> list[Case]:
