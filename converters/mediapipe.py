@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edgekit.errors import UnsupportedError, UsageError
-from edgekit.tflite_metadata import CENTRED
+from edgekit.taskfields import CENTRED
 from edgekit.types import Network
 
 if TYPE_CHECKING:

@@ -176,6 +176,28 @@ def test_a_detector_gives_the_boxes_of_the_file(mediapipe: Runs, detector: str, 
         assert np.allclose(answer["boxes"], boxes[order], atol=1.01)  # it gives whole pixels
 
 
+def test_the_shipped_detector_finds_what_the_file_gives(mediapipe: Runs, tmp_path: Path) -> None:
+    (made,) = export("detector", to="tflite", out=tmp_path, mediapipe=True).artifacts
+    data = open_data("digit-scenes@test")
+    assert data.answers is not None
+    images = np.stack([data.arrays["image"][k] for k in range(12)])
+    answers = mediapipe("detector", made.path, images=images, threshold=0.4)
+    there = found = 0
+    for k, (answer, (one, other)) in enumerate(zip(answers, bare(made.path, images), strict=True)):
+        boxes, scores = (one, other) if one.shape[1] == 4 else (other, one)
+        y, x, height, width = boxes.T
+        corners = np.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], axis=1)
+        for box, name, score in zip(answer["boxes"], answer["names"], answer["scores"], strict=True):
+            row, column = np.unravel_index(np.abs(scores - score).argmin(), scores.shape)
+            assert data.classes[column] == name
+            assert scores[row, column] == pytest.approx(score, abs=1e-4)  # its XNNPACK is another release
+            assert np.allclose(corners[row], box, atol=2.01)  # origin and size are whole pixels, each rounded down
+        there += len(data.answers[k].labels)
+        names = [data.classes[label] for label in data.answers[k].labels]
+        found += sum(name in answer["names"] for name in names)
+    assert found > 0.8 * there
+
+
 def test_what_mediapipe_refuses(mediapipe: Runs, tmp_path: Path) -> None:
     """Normalisation by channel in the metadata, and features of a recording, where it computes none."""
     network = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
