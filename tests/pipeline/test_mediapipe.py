@@ -63,6 +63,7 @@ def labels(path: Path, *names: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.needs_data
 def test_the_shipped_cnn_gives_the_labels_that_eval_counts(mediapipe: Runs, tmp_path: Path) -> None:
     export("cnn", to="tflite", out=tmp_path, mediapipe=True)
@@ -176,6 +177,7 @@ def test_a_detector_gives_the_boxes_of_the_file(mediapipe: Runs, detector: str, 
         assert np.allclose(answer["boxes"], boxes[order], atol=1.01)  # it gives whole pixels
 
 
+@pytest.mark.slow
 def test_the_shipped_detector_finds_what_the_file_gives(mediapipe: Runs, tmp_path: Path) -> None:
     (made,) = export("detector", to="tflite", out=tmp_path, mediapipe=True).artifacts
     data = open_data("digit-scenes@test")
