@@ -88,7 +88,8 @@ def _input(spec: TensorSpec, rule: InputSpec) -> Table:
     if rule.kind != "image":
         return {0: spec.name, 1: str(rule), 3: {1: {}, 0: Number("B", _FEATURES)}}
     size = None if rule.size is None else {0: Number("I", rule.size[1]), 1: Number("I", rule.size[0])}
-    properties = {0: Number("B", _GREY if rule.channels == 1 else _RGB), 1: size}
+    other = rule.params.get("color", "RGB") != "RGB"  # the schema has no name for another order
+    properties = {0: Number("B", 0 if other else _GREY if rule.channels == 1 else _RGB), 1: size}
     mean, std = normalisation(rule)
     unit: Table = {0: Number("B", _NORMALISATION), 1: {0: Numbers("f", mean), 1: Numbers("f", std)}}
     lows = [(0 - m) / s for m, s in zip(mean, std, strict=True)]

@@ -86,6 +86,25 @@ def test_the_shipped_cnn_gives_the_labels_that_eval_counts(mediapipe: Runs, tmp_
         assert card.task.labels == data.classes  # the card is there beside the standard metadata
 
 
+@pytest.mark.parametrize("colour", ["BGR", "grey"])
+def test_other_colours_become_rgb(mediapipe: Runs, tmp_path: Path, colour: str) -> None:
+    torch.manual_seed(4)
+    channels = 1 if colour == "grey" else 3
+    network = nn.Sequential(nn.Conv2d(channels, 8, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()).eval()
+    said = 'labels = ["' + '", "'.join(f"class {k}" for k in range(32)) + '"]\nmean = [0.4]\nstd = [0.2]\n'
+    (tmp_path / "io.toml").write_text(said + ('color = "BGR"\nlayout = "NCHW"\n' if colour == "BGR" else ""))
+    options = {"io_file": tmp_path / "io.toml", "name": "net", "mediapipe": True, "out": tmp_path}
+    export(network, torch.zeros(1, channels, 24, 32), to="tflite", **options)
+    images = pictures(3, 24, 32).astype(np.float64)
+    pixels = images[..., ::-1] if colour == "BGR" else images @ np.array([[0.299], [0.587], [0.114]])
+    x = torch.from_numpy(((pixels / 255 - 0.4) / 0.2).astype(np.float32)).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        wanted = network(x).numpy()
+    answers = mediapipe("classifier", tmp_path / "net.tflite", images=images.astype(np.uint8))
+    theirs = np.array([[answer["scores"][f"class {k}"] for k in range(32)] for answer in answers])
+    assert np.allclose(theirs, wanted, atol=1e-4)  # float32 sums in another order
+
+
 class UNet(nn.Module):
     """Down once and up again, with a skip connection: scores of three classes a pixel."""
 
