@@ -141,14 +141,14 @@ def _as_said(network: Network, options: ExportOptions) -> tuple[Network, bool]:
     network = replace(network, card=_iospec(options).applied(network.card))
     if not (options.raw_pixels or options.mediapipe):
         return network, False
-    from edgekit.converters.mediapipe import normalised_apart, with_centred_boxes
+    from edgekit.converters.mediapipe import needs_raw_pixels, with_centred_boxes
     from edgekit.converters.pixels import with_raw_pixels
     from edgekit.source.foreign import require_torch
 
     require_torch(network, "rewrite the inputs and outputs of")
-    raw = options.raw_pixels or normalised_apart(network)
+    raw = (options.mediapipe and needs_raw_pixels(network)) or options.raw_pixels
     network = with_centred_boxes(network) if options.mediapipe else network
-    return (with_raw_pixels(network) if raw else network), raw
+    return (with_raw_pixels(network, rgb=options.mediapipe) if raw else network), raw
 
 
 def _formats(to: Sequence[str]) -> tuple[str, ...]:

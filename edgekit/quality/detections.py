@@ -16,7 +16,7 @@ import numpy as np
 from edgekit.data.boxes import suppressed
 from edgekit.data.pixels import Placement, placement
 from edgekit.errors import ModelError, UnsupportedError
-from edgekit.taskfields import DetectionFields, detection_fields
+from edgekit.taskfields import CENTRED, DetectionFields, detection_fields
 from edgekit.types import Array, Card, InputSpec, Signature, TensorSpec
 
 log = logging.getLogger("edgekit")
@@ -237,6 +237,8 @@ def _corners(boxes: Array, layout: str) -> Array:
     """Boxes (N, 4) of one of the layouts as left, top, right, bottom."""
     if layout == "yxyx":
         return boxes[:, [1, 0, 3, 2]]
+    if layout == CENTRED:
+        boxes, layout = boxes[:, [1, 0, 3, 2]], "cxcywh"
     if layout == "cxcywh":
         return np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], axis=1)
     if layout == "xywh":
