@@ -114,6 +114,11 @@ def rule_fields(one: Tensor, rule: InputSpec, language: Language) -> dict[str, s
     return {"rows": str(rows), "columns": str(one.shape[-1]), **pair}
 
 
+def single(subject: Subject) -> Tensor | None:
+    """The only input, where it is made of a raw sample."""
+    return subject.made[0] if len(subject.inputs) == len(subject.made) == 1 else None
+
+
 def rule_name(one: Tensor) -> str:
     """What the rule of an input is called: ``imageRule`` for the input ``image``."""
     first, *rest = identifier(one.name).split("_")
@@ -134,7 +139,11 @@ def answer_facts(subject: Subject) -> dict[str, str] | None:
         return {"kind": task.kind}
     if task.kind == "multilabel":
         logits = task.params.get("activation", "logits") == "logits"
-        return {"kind": task.kind, "THRESHOLD": repr(float(task.params.get("threshold", 0.5))), "LOGITS": str(logits).lower()}
+        return {
+            "kind": task.kind,
+            "THRESHOLD": repr(float(task.params.get("threshold", 0.5))),
+            "LOGITS": str(logits).lower(),
+        }
     if task.kind == "forecasting":
         mean, std = (str(np.float32(task.params.get(key, usual))) for key, usual in (("mean", 0.0), ("std", 1.0)))
         return {"kind": task.kind, "MEAN": mean, "STD": std}
