@@ -75,6 +75,12 @@ def image_size(one: Tensor, rule: InputSpec) -> tuple[int, int]:
     return (one.shape[2], one.shape[3]) if rule.layout == "NCHW" else (one.shape[1], one.shape[2])
 
 
+def bars(rule: InputSpec) -> int:
+    """The grey beside a picture that is shown whole; -1 where it fills the input."""
+    whole = "letterbox" in rule.params and not {"shorter", "resize"} & {*rule.params}
+    return int(rule.params["letterbox"]) if whole else -1
+
+
 def _image_rule(one: Tensor, rule: InputSpec, name: str, pair: str) -> str:
     height, width = image_size(one, rule)
     params = rule.params
@@ -82,7 +88,8 @@ def _image_rule(one: Tensor, rule: InputSpec, name: str, pair: str) -> str:
     layout = "EK_NCHW" if rule.layout == "NCHW" else "EK_NHWC"
     fields = [
         height, width, len(factors(one)[0]), layout, int(params.get("color") == "BGR"),
-        f"EK_{str(params.get('interpolation', 'bilinear')).upper()}", int(params.get("shorter", 0)), *resize, pair,
+        f"EK_{str(params.get('interpolation', 'bilinear')).upper()}", int(params.get("shorter", 0)), *resize,
+        bars(rule), pair,
     ]  # fmt: skip
     return f"static const ek_image_rule ek_rule_{name} = {{{', '.join(map(str, fields))}}};\n"
 

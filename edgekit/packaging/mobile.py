@@ -10,7 +10,7 @@ import numpy as np
 from edgekit.data.logmel import from_params, hz_to_mel, mel_to_hz
 from edgekit.errors import UnsupportedError
 from edgekit.packaging.base import Subject, Tensor, identifier, score_map
-from edgekit.packaging.c import image_size
+from edgekit.packaging.c import bars, image_size
 from edgekit.packaging.python import factors, tokenizer
 from edgekit.types import InputSpec
 
@@ -99,6 +99,7 @@ def rule_fields(one: Tensor, rule: InputSpec, language: Language) -> dict[str, s
             "channelsFirst": flag(rule.layout == "NCHW"), "bgr": flag(p.get("color") == "BGR"),
             "filter": language.text(str(p.get("interpolation", "bilinear")).lower()),
             "shorter": str(int(p.get("shorter", 0))), "resizeHeight": str(resize[0]), "resizeWidth": str(resize[1]),
+            "bars": str(bars(rule)),
             **pair,
         }  # fmt: skip
     if rule.kind == "audio":

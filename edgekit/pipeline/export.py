@@ -337,13 +337,8 @@ def _finished(converter: Converter, proof: Proof, started: float, target: Path, 
     """Waits for one conversion, proves its file, and writes the card."""
     from edgekit.pipeline.learned_ranges import taken_along
 
-<<<<<<< HEAD
     here, capture = time.monotonic(), proof.capture
-    notes = (*finish(), *capture.notes)
-=======
-    here = time.monotonic()
     notes = (*finish(), *capture.notes, *streaming_notes(capture.network.card))
->>>>>>> stream
     card, state = _state(target, converter.card(capture), capture.options.stateful)
     write_card(target, card)
     log.info("proving %s", target.name)

@@ -28,7 +28,7 @@ public struct ImageRule {
     let height: Int, width: Int, channels: Int
     let channelsFirst: Bool, bgr: Bool
     let filter: String
-    let shorter: Int, resizeHeight: Int, resizeWidth: Int
+    let shorter: Int, resizeHeight: Int, resizeWidth: Int, bars: Int
     let factor: [Float], offset: [Float]
 
     public func encode(_ picture: Picture) -> [Float] {
@@ -52,10 +52,17 @@ public struct ImageRule {
             toHeight = max(height, Int(Double(picture.height) * scale))
             toWidth = max(width, Int(Double(picture.width) * scale))
         }
+        var top = Int((Double(toHeight - height) / 2).rounded(.toNearestOrEven))
+        var left = Int((Double(toWidth - width) / 2).rounded(.toNearestOrEven))
+        if bars >= 0 {  // shown whole
+            let scale = min(Double(height) / Double(picture.height), Double(width) / Double(picture.width))
+            toHeight = max(1, Int((Double(picture.height) * scale).rounded(.toNearestOrEven)))
+            toWidth = max(1, Int((Double(picture.width) * scale).rounded(.toNearestOrEven)))
+            top = -((height - toHeight) / 2)
+            left = -((width - toWidth) / 2)
+        }
         let resized = resize(same, picture.height, picture.width, toHeight, toWidth)
-        let top = Int((Double(toHeight - height) / 2).rounded(.toNearestOrEven))
-        let left = Int((Double(toWidth - width) / 2).rounded(.toNearestOrEven))
-        var cut = [UInt8](repeating: 0, count: height * width * channels)
+        var cut = [UInt8](repeating: UInt8(max(bars, 0)), count: height * width * channels)
         for y in 0..<height {
             for x in 0..<width {
                 let fromY = y + top
