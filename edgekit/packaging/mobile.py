@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -67,11 +67,11 @@ class Language:
         """A float32."""
         return f"{np.float32(value)!s}{self.half}"
 
-    def floats(self, values: Sequence[Any]) -> str:
+    def floats(self, values: Iterable[Any]) -> str:
         """An array of float32."""
         return self._floats.format(", ".join(map(self.number, values)))
 
-    def doubles(self, values: Sequence[Any]) -> str:
+    def doubles(self, values: Iterable[Any]) -> str:
         """An array of float64."""
         return self._doubles.format(", ".join(repr(float(value)) for value in values))
 

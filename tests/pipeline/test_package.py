@@ -13,9 +13,13 @@ import jsonschema
 import pytest
 
 import edgekit
+from edgekit import registry
 from edgekit.artifact import read_card, write_card
 from edgekit.errors import ModelError, ParityError, UnsupportedError, UsageError
+from edgekit.options.base import option_fields
 from edgekit.pipeline.doctor import TINY_ONNX
+from edgekit.pipeline.steps import StepKind
+from edgekit.results.package import PackageResult
 from edgekit.types import Card, InputSpec, SelfTest, Signature, Task, TensorSpec
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
@@ -158,9 +162,9 @@ def test_exit_codes(model: Path, tmp_path: Path, edgekit_here: Callable[..., Any
     assert edgekit_here("package", model, "--for", "python", "-o", tmp_path / "app-0").code == 2
 
 
-def test_a_step_of_a_recipe(model: Path, tmp_path: Path) -> None:
-    from edgekit.pipeline.recipe.verbs import verb
-
-    step = verb("package")
-    assert (step.takes, step.gives) == ("model", "")
-    assert {"for", "labels", "out", "overwrite"} == {*step.options}
+def test_a_step_of_recipes(model: Path, tmp_path: Path) -> None:
+    step = registry.entry("steps", "package", StepKind, "step")
+    words = {one.word: one.option for one in option_fields(step.options)}
+    assert (words["model"].takes, words["out"].gives, words["out"].names) == ("model", "", "output")
+    result = step.run(model=model, for_="python", out=tmp_path / "app")
+    assert isinstance(result, PackageResult) and (tmp_path / "app" / "model.py").is_file()
