@@ -98,6 +98,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "cpp": "edgekit.packaging.cpp:TARGET",
         "mcu": "edgekit.packaging.mcu:TARGET",
         "android": "edgekit.packaging.android:TARGET",
+        "ios": "edgekit.packaging.ios:TARGET",
     },
     "families": {
         "mlp": "edgekit.models.mlp:FAMILY",
