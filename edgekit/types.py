@@ -153,6 +153,8 @@ class InputSpec:
         size = f" of {self.size[0]} x {self.size[1]} (height x width)" if self.size else ""
         shorter = self.params.get("shorter")
         way = f", the shorter side resized to {shorter} and the centre cut out" if shorter else ""
+        if "letterbox" in self.params:
+            way = f", shown whole between bars of {self.params['letterbox']}"
         value = "pixel" if self.scale == 1 else f"pixel * {self.scale:.6g}"
         value = "pixel / 255" if abs(self.scale * 255 - 1) < 1e-6 else value
         if self.mean or self.std:
