@@ -196,13 +196,13 @@ def measure(data: Dataset, size: tuple[int, int] | None = None) -> InputSpec:
     seconds = np.array([wave.samples.size / wave.rate for wave in waves])
     longest = features.frames(int(np.percentile(seconds, 99) * rate))
     frames = size[0] if size else min(max(16, -(-longest // 16) * 16), MOST_FRAMES)
-    frames_of = [log_mel(loud(resample(wave.samples, wave.rate, rate)), features) for wave in waves]
+    frames_of = [log_mel(resample(wave.samples, wave.rate, rate), features, LEAST) for wave in waves]
     rows = np.concatenate(frames_of).astype(np.float64)
     if len(rows) < 2:
         raise DataError(f"{data.label}: no recording is as long as one frame of {features.window / rate:.3f} s")
     std = rows.std(0)
     mean, deviation = _rounded(rows.mean(0)), _rounded(np.where(std > 1e-6, std, 1.0))
-    params = {**features.params(), "mel": "htk", "frames": frames, "level": "peak", "pad": "front"}
+    params = {**features.params(), "mel": "htk", "frames": frames, "level": "running", "least": LEAST, "pad": "front"}
     return InputSpec("audio", mean=mean, std=deviation, params=params)
 
 
