@@ -54,7 +54,7 @@ def encode(raw: Sequence[Array] | Array, contract: InputSpec) -> Array:
     Raises:
         DataError: a recording without samples, samples that are not a waveform, or a contract that lacks a number.
     """
-    features, frames, least = from_params(contract.params), _frames(contract), _least(contract)
+    features, frames, least = from_params(contract.params), _frames(contract), running_least(contract)
     peak, back = contract.params.get("level") == "peak", contract.params.get("pad") == "back"
     batch = np.stack([log_mel(fitted(sample, features, frames, peak, back), features, least) for sample in raw])
     factor, offset = affine(contract, features.bands)
@@ -115,7 +115,7 @@ def live(contract: InputSpec) -> InputSpec:
     return replace(contract, params={**contract.params, "level": "running", "least": LEAST})
 
 
-def _least(contract: InputSpec) -> float | None:
+def running_least(contract: InputSpec) -> float | None:
     """The smallest running level; None for another rule.
 
     Raises:
