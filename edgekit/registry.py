@@ -101,11 +101,15 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "gru": "edgekit.models.recurrent:GRU",
         "gan": "edgekit.models.gan:FAMILY",
         "autoencoder": "edgekit.models.autoencoder:FAMILY",
+        "segmenter": "edgekit.models.segmenter:FAMILY",
     },
     "objectives": {
         "classification": "edgekit.models.objective:CLASSIFICATION",
         "forecasting": "edgekit.models.objective:FORECASTING",
         "anomaly": "edgekit.models.objective:ANOMALY",
+        "segmentation": "edgekit.models.segmentation:SEGMENTATION",
+        "regression": "edgekit.models.value_objectives:REGRESSION",
+        "multilabel": "edgekit.models.value_objectives:MULTILABEL",
     },
     "metrics": {
         "classification": "edgekit.quality.evaluate:accuracy",
@@ -127,6 +131,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "data": {
         "digits": "edgekit.data.embedded:open_digits",
         "breast-cancer": "edgekit.data.embedded:open_breast_cancer",
+        "digit-masks": "edgekit.data.scenes:open_digit_masks",
         "cifar10": "edgekit.data.cifar10:open_cifar10",
         "fsdd": "edgekit.data.fsdd:open_fsdd",
         "sst2": "edgekit.data.sentences:SST2",

@@ -17,6 +17,7 @@ from edgekit.errors import DataError, UsageError
 from edgekit.options.base import with_options
 from edgekit.options.measure import RunOptions
 from edgekit.outputs import check_output, output_suffix, publishing
+from edgekit.pipeline.painted import class_map, picture_with_mask, shares
 from edgekit.quality.anomaly import score
 from edgekit.quality.evaluate import model_batches
 from edgekit.quality.frechet import as_pixels
@@ -40,10 +41,22 @@ def run(options: RunOptions) -> RunResult:
     if not given and task.kind != "generation":
         raise UsageError("no input was given; name an image, .csv, .npy or .npz file")
     target, suffix = _target(options.out, artifact.path, task)
+    if suffix == ".png" and task.kind == "segmentation" and len(given) > 1:
+        raise UsageError(
+            f"-o {target}: a mask is drawn into one picture, and {len(given)} were given; run them one by one"
+        )
     with open_runner(options.model, device=options.on, runtime=options.runtime) as opened:
         runner = sequences(opened)
         answers = [_answer(name, runner, artifact.card, options.top) for name in given or [f"noise:{noise.COUNT}"]]
         used = opened.name
+    if target is not None and suffix == ".png" and artifact.card is not None and task.kind == "segmentation":
+        classes = class_map(answers[0].outputs, runner.signature, artifact.card)
+        content = picture_with_mask(given[0], classes, artifact.card)
+        with publishing(target, suffix) as temporary:
+            temporary.write_bytes(content)
+        return RunResult(
+            model=str(options.model), runtime=used, device=options.on, answers=tuple(answers), image=str(target)
+        )
     if target is not None and suffix == ".png":
         images = [next(iter(answer.outputs.values())) for answer in answers]
         with publishing(target, suffix) as temporary:
@@ -71,8 +84,11 @@ def _answer(name: str, runner: Runner | Stream, card: Card | None, top: int) -> 
     if card is not None and card.task.kind == "anomaly":
         limit = card.task.params.get("threshold")
         anomaly = Anomaly(float(score(feed, outputs)[0]), None if limit is None else float(limit))
+    pixels = None
+    if card is not None and card.task.kind == "segmentation":
+        pixels = shares(class_map(outputs, runner.signature, card), card)
     labels, forecast = top_k(outputs, card, top), forecast_values(outputs, card)
-    return Answer(input=name, outputs=outputs, top=labels, forecast=forecast, anomaly=anomaly)
+    return Answer(input=name, outputs=outputs, top=labels, forecast=forecast, anomaly=anomaly, pixels=pixels)
 
 
 def _from_noise(runner: Runner | Stream, contract: Mapping[str, InputSpec], count: int, seed: int) -> dict[str, Array]:
@@ -134,7 +150,8 @@ def stacked(samples: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
 
 
 def _target(out: str | Path | None, model: Path, task: Task) -> tuple[Path | None, str]:
-    """Where to write, None for nothing; and what: .npz for arrays, .png for the images of a generator.
+    """Where to write, None for nothing; and what: .npz for arrays, .png for the images of a generator and for the
+    picture with the classes of a segmenter.
 
     Raises:
         UsageError: another suffix, or a place that cannot be written.
@@ -144,10 +161,11 @@ def _target(out: str | Path | None, model: Path, task: Task) -> tuple[Path | Non
         return None, ""
     target = Path(f"{model.name}.png") if out is None else Path(out)
     suffix = output_suffix(target, ".png" if generates else ".npz")
-    if suffix == ".png" and not generates:
+    pictures = {"generation": ", images as .png", "segmentation": ", a mask is drawn into a .png"}.get(task.kind, "")
+    if suffix == ".png" and not pictures:
         raise UsageError(f"-o {target}: the model gives no images ({task.kind}); outputs are written as one .npz file")
     if suffix not in (".npz", ".png"):
-        wanted = "outputs are written as one .npz file" + (", images as .png" if generates else "")
+        wanted = f"outputs are written as one .npz file{pictures}"
         raise UsageError(f"-o {target} does not end in .npz; {wanted}")
     check_output(target)
     return target, suffix

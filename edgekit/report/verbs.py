@@ -66,6 +66,9 @@ def render_run(result: RunResult) -> Parts:
         if answer.top:
             rows = [(entry.label, share(entry.probability)) for entry in answer.top]
             parts.append(table(("label", "probability"), rows, right=("probability",)))
+        elif answer.pixels is not None:
+            shares = [(one.label, share(one.share)) for one in answer.pixels]
+            parts.append(table(("class", "pixels"), shares, right=("pixels",)))
         elif answer.forecast is not None:
             target, values = answer.forecast.target, answer.forecast.values
             parts.append(f"{target}, the next {len(values)} rows: {', '.join(f'{value:.5g}' for value in values)}")
@@ -77,8 +80,12 @@ def render_run(result: RunResult) -> Parts:
     if result.out:
         parts.append(f"outputs of {len(result.answers)} input(s) written to {result.out}")
     if result.image:
-        parts.append(f"images written to {result.image}")
+        parts.append(f"{_image_kind(result)} written to {result.image}")
     return parts
+
+
+def _image_kind(result: RunResult) -> str:
+    return "the picture with its classes" if result.answers[0].pixels is not None else "images"
 
 
 def _verdict(anomaly: Anomaly) -> str:

@@ -117,6 +117,14 @@ class Anomaly:
 
 
 @dataclass(frozen=True, slots=True)
+class PixelShare:
+    """A class of a segmenter, and its share of the pixels."""
+
+    label: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class OutputSummary:
     """An output and its first values."""
 
@@ -139,6 +147,7 @@ class Answer:
 
     Attributes:
         top: of a classifier, the likeliest first.
+        pixels: of a segmenter, the classes that occur, the one with most pixels first; left out for other models.
         outputs: the arrays by name; the document has their first values.
     """
 
@@ -147,13 +156,14 @@ class Answer:
     summaries: tuple[OutputSummary, ...] = derived(lambda answer: _summaries(answer.outputs), key="outputs")
     forecast: Forecast | None = optional()
     anomaly: Anomaly | None = optional()
+    pixels: tuple[PixelShare, ...] | None = optional()
     outputs: Mapping[str, Array] = hidden()
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult(Result):
     """The answers to all inputs, in order; ``out`` is the .npz that holds the whole outputs, if one was wanted, and
-    ``image`` the .png that shows a generator's images side by side."""
+    ``image`` the .png that shows a generator's images side by side, or a picture with what was found in it."""
 
     model: str
     runtime: str
