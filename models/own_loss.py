@@ -64,8 +64,8 @@ class OwnLoss:
                 f"{self._spelled} gave a tensor without a gradient; compute it from the outputs with torch, without "
                 "detach(), item() or numpy()"
             )
-        if not self._called and not math.isfinite(float(value)):
-            raise DataError(f"{self._spelled} gave {float(value)} for the first batch; a loss is a finite number")
+        if not self._called and not math.isfinite(float(value.detach())):
+            raise DataError(f"{self._spelled} gave {float(value.detach())} for the first batch; a loss is a finite number")
         self._called = True
         return value.reshape(())
 

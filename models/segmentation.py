@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -24,11 +26,11 @@ def _view(network: Network) -> View:
     spec, axis, _ = score_map(network.signature, len(network.task.labels))
     place = network.signature.outputs.index(spec)
 
-    def scores(results: list[Tensor]) -> Tensor:
+    def scores(results: Sequence[Tensor]) -> Tensor:
         found = results[place].float().movedim(axis, 1)
         return torch.cat([torch.zeros_like(found), found], 1) if found.shape[1] == 1 else found
 
-    return scores  # type: ignore[return-value]
+    return scores
 
 
 def _masks(data: Dataset, network: Network) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -24,7 +26,7 @@ def _values(data: Dataset, network: Network) -> Tensor:
     return torch.from_numpy(np.asarray(known, np.float32).reshape(len(data), -1))
 
 
-def _flat(results: list[Tensor]) -> Tensor:
+def _flat(results: Sequence[Tensor]) -> Tensor:
     return results[0].float().flatten(1) if results[0].ndim > 1 else results[0].float()[:, None]
 
 
@@ -64,11 +66,11 @@ def _logits(network: Network) -> View:
     place = next((k for k, spec in enumerate(outputs) if classes and spec.shape[1:] == (classes,)), 0)
     probabilities = network.task.params.get("activation", "logits") != "logits"
 
-    def view(results: list[Tensor]) -> Tensor:
+    def view(results: Sequence[Tensor]) -> Tensor:
         found = results[place].float()
         return torch.logit(found, _EDGE) if probabilities else found
 
-    return view  # type: ignore[return-value]
+    return view
 
 
 def _binary(outputs: Tensor, targets: Tensor, inputs: Tensor, options: Hyperparameters) -> Tensor:
@@ -80,5 +82,5 @@ def _minus_binary(outputs: Tensor, targets: Tensor, inputs: Tensor) -> float:
     return -float(F.binary_cross_entropy_with_logits(outputs, targets, reduction="none").mean(1).sum())
 
 
-REGRESSION = Objective(_values, _squared, _minus_absolute, "minus MAE", lambda network: _flat)  # type: ignore[arg-type]
+REGRESSION = Objective(_values, _squared, _minus_absolute, "minus MAE", lambda network: _flat)
 MULTILABEL = Objective(_rows, _binary, _minus_binary, "minus cross-entropy", _logits)

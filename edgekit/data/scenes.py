@@ -97,7 +97,7 @@ def open_digit_masks(name: str, split: str) -> Dataset:
     """``digit-masks``: the pictures with the class of each pixel, ``background`` or the digit."""
     made = scenes(split)
     classes = ("background", *map(str, range(10)))
-    return Dataset(name, split, "image", {"image": made.images}, classes=classes, answers=made.masks)
+    return Dataset(name, split, "image", {"image": made.images}, classes=classes, answers=list(made.masks))
 
 
 class _Draw:

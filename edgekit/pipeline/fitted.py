@@ -55,10 +55,10 @@ def task_for(network: Network, data: Dataset) -> str:
         if own not in ("none", "classification", "regression", "forecasting"):
             return own
         return _told_by_answers(network, data)
-    if data.targets is not None:
+    if data.targets is not None or (own == "regression" and data.labels is not None):
         return "regression"
     require_labels(data)
-    return own if own not in ("none", "segmentation", "multilabel", "forecasting") else "classification"
+    return own if own not in ("none", "segmentation", "multilabel", "forecasting", "regression") else "classification"
 
 
 def _told_by_answers(network: Network, data: Dataset) -> str:
@@ -127,10 +127,10 @@ def _centre(network: Network, values: Any) -> None:
     _, last = _in_order(network)[-1]
     spread = float(values.std()) or 1.0
     with torch.no_grad():
-        last.weight.mul_(spread)  # type: ignore[operator, union-attr]
+        last.weight.mul_(spread)  # type: ignore[operator]
         if last.bias is not None:
             mean = values.reshape(len(values), -1).mean(0)
-            last.bias.copy_(torch.from_numpy(mean))  # type: ignore[operator, arg-type]
+            last.bias.copy_(torch.from_numpy(mean))  # type: ignore[operator]
 
 
 def _params(network: Network, kind: str) -> Mapping[str, Any]:
