@@ -65,7 +65,9 @@ class OwnLoss:
                 "detach(), item() or numpy()"
             )
         if not self._called and not math.isfinite(float(value.detach())):
-            raise DataError(f"{self._spelled} gave {float(value.detach())} for the first batch; a loss is a finite number")
+            raise DataError(
+                f"{self._spelled} gave {float(value.detach())} for the first batch; a loss is a finite number"
+            )
         self._called = True
         return value.reshape(())
 

@@ -25,6 +25,7 @@ from edgekit.models.training import Progress, fit
 from edgekit.options.base import with_options
 from edgekit.options.train import TrainingOptions, TrainOptions
 from edgekit.outputs import as_file, check_output, output_suffix
+from edgekit.pipeline.constant_answer import compare_with_constant
 from edgekit.pipeline.quantization_aware import with_learned_ranges, with_roundings
 from edgekit.quality.anomaly import refit_threshold
 from edgekit.quality.evaluate import evaluate, measurable
@@ -104,7 +105,7 @@ def train_network(
     except EdgekitError:
         log.warning("the training is not lost: %s holds the network, without its figures", out)
         raise
-    _compare_with_majority(figures)
+    compare_with_constant(figures)
     trained = replace(network, card=replace(card, quality=figures))
     save_checkpoint(trained, out)
     count = parameter_count(trained.module)
@@ -115,23 +116,6 @@ def train_network(
         simulated_int8=rounded,
         network=trained,
     )
-
-
-def _compare_with_majority(figures: tuple[Quality, ...]) -> None:
-    """Warns where a classifier does not beat one that always gives the most frequent class."""
-    for figure in figures:
-        data = open_data(figure.data) if figure.metric == "accuracy" else None
-        if data is None or data.labels is None:
-            continue
-        counts = np.bincount(data.labels)
-        share = float(counts.max() / counts.sum())
-        if figure.value <= share:
-            often = data.classes[int(counts.argmax())] if data.classes else str(int(counts.argmax()))
-            log.warning(
-                "the training went wrong: accuracy %.2f%% on %s, and always answering %r gives %.2f%%; train longer "
-                "(--epochs), give more or more balanced data, or another --lr",
-                100 * figure.value, figure.data, often, 100 * share,
-            )  # fmt: skip
 
 
 def _check_readable(trained_on: Dataset) -> None:

@@ -251,6 +251,7 @@ def segmentation(runner: Runs, dataset: Dataset, card: Card | None, limit: int |
     contract = card.contract if card is not None else {}
     rule = next((one for one in contract.values() if one.kind == "image"), None)
     matrix = torch.zeros(classes, classes, dtype=torch.int64)
+    pixels = np.zeros((total, 3, classes), np.int64)  # of each picture: right, given and wanted of each class
     done = 0
     for feed, count in model_batches(runner.signature, dataset, contract, total):
         scores = _rows(spec.name, runner.run(feed)[spec.name], count, dataset)
@@ -261,7 +262,9 @@ def segmentation(runner: Runs, dataset: Dataset, card: Card | None, limit: int |
             if worst >= classes:
                 raise DataError(f"mask {done + row} of {dataset.label} has the class {worst}, the model has {classes}")
             pair = torch.from_numpy(found[row].astype(np.int64)), torch.from_numpy(mask.astype(np.int64))
-            matrix += multiclass_confusion_matrix(*pair, num_classes=classes, ignore_index=IGNORED)
+            one = multiclass_confusion_matrix(*pair, num_classes=classes, ignore_index=IGNORED)
+            pixels[done + row] = one.diag(), one.sum(0), one.sum(1)
+            matrix += one
         done += count
     counts = matrix.numpy().astype(np.float64)
     both, union = np.diag(counts), counts.sum(0) + counts.sum(1) - np.diag(counts)
@@ -274,7 +277,10 @@ def segmentation(runner: Runs, dataset: Dataset, card: Card | None, limit: int |
     names = (*names, *(str(k) for k in range(len(names), classes)))
     per_class = {names[k]: float(v) for k, v in zip(np.flatnonzero(there), iou, strict=True)}
     details = {"dice": float(dice.mean()), "pixel_accuracy": float(both.sum() / counts.sum())}
-    return Evaluation("miou", float(iou.mean()), total, dataset.label, per_class=per_class, details=details)
+    return Evaluation(
+        "miou", float(iou.mean()), total, dataset.label, per_class=per_class, details=details,
+        outcomes=Outcomes("overlaps", pixels),
+    )  # fmt: skip
 
 
 def _check_classes(dataset: Dataset, card: Card | None) -> None:

@@ -8,6 +8,7 @@ figures would be several times too wide. One method a kind of outcome, each dete
 - *errors*: the bootstrap of the ratio of mean errors over whole samples, in blocks of neighbours where these overlap
   (Künsch, 1989);
 - *scores*: DeLong's interval for the difference of correlated areas under the ROC curve (Biometrics 44, 1988, 837-845);
+- *overlaps*: the bootstrap over pictures of mean intersection over union, both files on the same drawn pictures;
 - *features*: the jackknife over groups of the ratio of Fréchet distances. (A bootstrap would not do: a repeated sample
   makes a covariance smaller, and the distance is biased by it.)
 """
@@ -128,15 +129,35 @@ def _features(a: Outcomes, b: Outcomes) -> tuple[float, float]:
     return whole - Z95 * error, whole + Z95 * error
 
 
+def _overlaps(a: Outcomes, b: Outcomes) -> tuple[float, float]:
+    generator, count = np.random.default_rng(_SEED), len(a.values)
+    drawn = generator.multinomial(count, np.full(count, 1 / count), size=_DRAWS).astype(np.float64)
+    changes = _mean_overlaps(drawn, a.values) - _mean_overlaps(drawn, b.values)
+    low, high = np.percentile(changes, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def _mean_overlaps(drawn: Array, pixels: Array) -> Array:
+    """Mean intersection over union of the classes that occur, (draws,), of pictures counted as often as drawn."""
+    sums = (drawn @ pixels.reshape(len(pixels), -1)).reshape(len(drawn), 3, -1)
+    union = sums[:, 1] + sums[:, 2] - sums[:, 0]
+    there = union > 0
+    overlap = np.divide(sums[:, 0], union, out=np.zeros_like(union), where=there)
+    result: Array = overlap.sum(1) / np.maximum(there.sum(1), 1)
+    return result
+
+
 _METHODS: Mapping[str, Callable[[Outcomes, Outcomes], tuple[float, float]]] = {
     "hits": _hits,
     "errors": _errors,
     "scores": _scores,
     "features": _features,
+    "overlaps": _overlaps,
 }
 _NAMES: Mapping[str, str] = {
     "hits": "paired, Newcombe 1998",
     "errors": "paired bootstrap",
     "scores": "paired, DeLong 1988",
     "features": "paired jackknife over generated images",
+    "overlaps": "paired bootstrap over pictures",
 }

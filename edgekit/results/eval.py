@@ -17,7 +17,8 @@ class Outcomes:
     """What each sample gave, to compare with another model on the same samples (:mod:`edgekit.quality.paired`).
 
     Attributes:
-        kind: ``hits`` (bool), ``errors``, ``scores`` (higher is positive) or ``features`` (float, a row a sample).
+        kind: ``hits`` (bool), ``errors``, ``scores`` (higher is positive), ``features`` (float, a row a sample) or
+            ``overlaps`` (right, given and wanted pixels of each class, int (pictures, 3, classes)).
         values: (samples, …), in the order of the data set.
         block: neighbours that overlap and so tell the same; 1 for independent samples.
         positive: of ``scores``: which samples are; bool (samples,).
