@@ -177,6 +177,13 @@ def classifier(data: Dataset, contract: InputSpec, builder: Mapping[str, Any]) -
     )
 
 
+def with_class_names(data: Dataset) -> Dataset:
+    """``data`` with numbers for names where it has labels and does not name their classes."""
+    if data.labels is None or data.classes:
+        return data
+    return replace(data, classes=tuple(map(str, range(int(data.labels.max(initial=0)) + 1))))
+
+
 def require_labels(data: Dataset) -> None:
     """Raises DataError unless the samples have labels of at least two classes."""
     if data.labels is None:
@@ -184,7 +191,7 @@ def require_labels(data: Dataset) -> None:
     present = np.unique(data.labels)
     if len(present) < 2:
         raise DataError(f"{data.label} holds {len(present)} class, at least 2 are needed to train a classifier")
-    if int(present[-1]) >= len(data.classes):
+    if data.classes and int(present[-1]) >= len(data.classes):
         raise DataError(
             f"{data.label} has the label {int(present[-1])}, but only {len(data.classes)} classes are named"
         )

@@ -8,7 +8,7 @@ SOURCE = option(
     "A zoo name, a checkpoint, file.py:factory, pkg.mod:factory or a .pt2 file.", metavar="SOURCE", takes="source"
 )
 DATA = option(
-    "Data set: digits, breast-cancer, cifar10, fsdd, sst2, etth1, images:DIR, audio:DIR, text:FILE.tsv, "
+    "Data set: digits, digit-masks, breast-cancer, cifar10, fsdd, sst2, etth1, images:DIR, audio:DIR, text:FILE.tsv, "
     "series:FILE.csv, table:FILE.csv, npz:FILE, masks:DIR, file.py:function; @train or @test.",
     metavar="DATA",
     names="data",

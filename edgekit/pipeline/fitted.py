@@ -16,7 +16,7 @@ from edgekit.data.pixel_classes import score_map
 from edgekit.data.text import FIRST_WORD, text_contract
 from edgekit.errors import DataError, UsageError
 from edgekit.iospec import METRICS
-from edgekit.models.family import measure_contract, require_labels
+from edgekit.models.family import measure_contract, require_labels, with_class_names
 from edgekit.reading import why
 from edgekit.types import InputSpec, Network, Signature, Task, TensorSpec
 
@@ -80,17 +80,19 @@ def _told_by_answers(network: Network, data: Dataset) -> str:
 
 
 def _classifying(network: Network, data: Dataset) -> Network:
-    labels, classes = network.task.labels, data.classes
     require_labels(data)
-    if data.kind == "array" and len(labels) >= len(classes):
-        return network  # labels of an .npz are bare indices
+    labels, width = network.task.labels, network.signature.outputs[0].shape[-1]
+    classes = with_class_names(data).classes
+    if (not data.classes or data.kind == "array") and len(labels) >= len(classes):
+        return network  # labels of an .npz or of a function are bare indices
+    if not data.classes and not labels and isinstance(width, int) and width > len(classes):
+        classes = tuple(map(str, range(width)))  # a network of the user's own knows how many there are
     if labels == classes:
         return network
-    if labels or network.signature.outputs[0].shape[-1] != len(classes):
+    if labels or width != len(classes):
         network = _with_head(network, 0, -1, len(classes), data)
-    return _with_task(
-        network, Task("classification", classes, METRICS["classification"], _params(network, "classification"))
-    )
+    kind = "classification"
+    return _with_task(network, Task(kind, classes, METRICS[kind], _params(network, kind)))
 
 
 def _segmenting(network: Network, data: Dataset) -> Network:

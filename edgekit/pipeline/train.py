@@ -19,7 +19,7 @@ from edgekit.errors import EdgekitError, UsageError
 from edgekit.limits import check
 from edgekit.models.autoencoder import normal_only
 from edgekit.models.checkpoint import save_checkpoint
-from edgekit.models.family import Hyperparameters, family, new_network, parameter_count
+from edgekit.models.family import Hyperparameters, family, new_network, parameter_count, with_class_names
 from edgekit.models.samples import MAX_VALIDATION, kept_and_held
 from edgekit.models.training import Progress, fit
 from edgekit.options.base import with_options
@@ -53,7 +53,7 @@ def train(options: TrainOptions) -> TrainResult:
     """
     place = checkpoint_path(options.out)
     kin = family(options.family)
-    samples = open_data(options.data, default_split="train")
+    samples = with_class_names(open_data(options.data, default_split="train"))
     if options.hold_out is not None:
         samples = replace(samples, params={**samples.params, "held_out": options.hold_out})
     if options.size is not None:

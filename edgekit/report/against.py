@@ -88,7 +88,9 @@ def missing_lines(parent: Parent) -> list[str]:
     if parent.quality is None:
         lines.append("quality was not measured: give --data with labels")
     elif parent.quality.drop_ci95 is None:
-        lines.append("no interval for the change of quality: it takes ten samples or more")
+        few = parent.quality.total < 10
+        why = "it takes ten samples or more" if few else f"{parent.quality.metric} is one figure of the whole split"
+        lines.append(f"no interval for the change of quality: {why}")
     if parent.time is None:
         lines.append(NOT_TIMED)
     return lines

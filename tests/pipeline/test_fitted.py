@@ -77,6 +77,9 @@ NET = """
             mask[0, 0] = 255
             yield np.repeat((mask % 255 * 100).astype(np.uint8)[..., None], 3, -1), mask
 
+    def photos(split):
+        return [(np.full((8, 8, 3), 200 * (k % 2), np.uint8), k % 2) for k in range(8)]
+
     def by_name(outputs, answers):
         assert set(outputs) == {"kind", "mask"} and answers.shape[1:] == outputs['mask'].shape[2:]
         return nn.functional.cross_entropy(outputs["mask"], answers.long(), ignore_index=255)
@@ -178,6 +181,20 @@ def test_the_task_is_that_of_the_network_where_the_data_answer_it() -> None:
     assert fitted.task.kind == "regression" and fitted.module is network.module
     one = Dataset("d", "all", "array", {"inputs": rows}, labels=np.array([3, 1, 2, 9]), classes=("1", "2", "3", "9"))
     assert task_for(fitted, one) == "regression"  # whole numbers, and the network is said to give values
+
+
+def test_classes_that_nothing_names_are_numbers() -> None:
+    rows = np.zeros((6, 4), np.float32)
+    data = Dataset("d", "all", "function", {"inputs": rows}, labels=np.array([0, 1, 0, 1, 1, 0]))
+    network = resolve("net.py:one")
+    named = fitted_to(network, data)
+    assert named.task.labels == ("0", "1") and named.module is network.module
+    assert fitted_to(named, data) is named  # and what has names keeps them
+    third = Dataset("d", "all", "function", {"inputs": rows}, labels=np.array([0, 1, 2, 1, 1, 0]))
+    assert fitted_to(named, third).task.labels == ("0", "1", "2")
+    small = {"width": 4, "blocks": (1,)}
+    found = train("cnn", data="net.py:photos", epochs=1, builder=small, out="m.safetensors")
+    assert found.network.task.labels == ("0", "1")
 
 
 def test_small_data_are_gone_through_more_often(caplog: pytest.LogCaptureFixture) -> None:
