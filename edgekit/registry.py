@@ -91,6 +91,13 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "verify": "edgekit.pipeline.steps:VERIFY",
         "eval": "edgekit.pipeline.steps:EVAL",
         "bench": "edgekit.pipeline.steps:BENCH",
+        "package": "edgekit.pipeline.steps:PACKAGE",
+    },
+    "packages": {
+        "python": "edgekit.packaging.python:TARGET",
+        "cpp": "edgekit.packaging.cpp:TARGET",
+        "mcu": "edgekit.packaging.mcu:TARGET",
+        "android": "edgekit.packaging.android:TARGET",
     },
     "families": {
         "mlp": "edgekit.models.mlp:FAMILY",
@@ -101,12 +108,14 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "gru": "edgekit.models.recurrent:GRU",
         "gan": "edgekit.models.gan:FAMILY",
         "autoencoder": "edgekit.models.autoencoder:FAMILY",
+        "detector": "edgekit.models.detector:FAMILY",
         "segmenter": "edgekit.models.segmenter:FAMILY",
     },
     "objectives": {
         "classification": "edgekit.models.objective:CLASSIFICATION",
         "forecasting": "edgekit.models.objective:FORECASTING",
         "anomaly": "edgekit.models.objective:ANOMALY",
+        "detection": "edgekit.models.boxes:DETECTION",
         "segmentation": "edgekit.models.segmentation:SEGMENTATION",
         "regression": "edgekit.models.value_objectives:REGRESSION",
         "multilabel": "edgekit.models.value_objectives:MULTILABEL",
@@ -119,6 +128,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "segmentation": "edgekit.quality.metrics:segmentation",
         "regression": "edgekit.quality.metrics:regression",
         "multilabel": "edgekit.quality.metrics:multilabel",
+        "detection": "edgekit.quality.average_precision:detection",
     },
     "kinds": {
         "image": "edgekit.data.pixels:KIND",
@@ -138,6 +148,9 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "etth1": "edgekit.data.etth1:ETTH1",
         "images": "edgekit.data.images:open_images",
         "masks": "edgekit.data.masks:open_masks",
+        "digit-scenes": "edgekit.data.digit_scenes:open_digit_scenes",
+        "coco": "edgekit.data.coco:open_coco",
+        "yolo": "edgekit.data.yolo:open_yolo",
         "text": "edgekit.data.sentences:open_text",
         "audio": "edgekit.data.audio:open_audio",
         "series": "edgekit.data.series:open_series",
@@ -147,7 +160,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     },
 }
 
-_ONE_OF = {"families": "family", "passes": "pass", "data": "data set"}
+_ONE_OF = {"families": "family", "passes": "pass", "data": "data set", "packages": "target of package"}
 """Table -> what one entry of it is called, where that is not the table's name without its s."""
 
 

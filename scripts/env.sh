@@ -66,6 +66,11 @@ make_flex_venv() {
     make_second_venv .venv-flex constraints-flex.txt "11, 12" "the tests of Flex operators are skipped"
 }
 
+make_mediapipe_venv() {
+    # MediaPipe Tasks, with OpenCV and matplotlib: what apps load .tflite files with.
+    make_second_venv .venv-mediapipe constraints-mediapipe.txt "11, 12, 13" "the tests of MediaPipe are skipped"
+}
+
 make_timm() {
     # timm for the tests of timm:NAME, away from .venv (scripts/timm_here.py says why). Prints its folder; nothing when it
     # cannot be had (the tests that need it say so and are skipped).

@@ -82,6 +82,7 @@ class RunOptions(Options):
             flags=("-o", "--out"),
         ),
     )
+    io_file: str | Path | None = field(default=None, metadata=IO_FILE)
     top: int = field(default=5, metadata=option("Labels to print.", metavar="N", at_least=1))
 
 

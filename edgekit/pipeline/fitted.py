@@ -16,6 +16,7 @@ from edgekit.data.pixel_classes import score_map
 from edgekit.data.text import FIRST_WORD, text_contract
 from edgekit.errors import DataError, UsageError
 from edgekit.iospec import METRICS
+from edgekit.models.detector import with_classes
 from edgekit.models.family import measure_contract, require_labels, with_class_names
 from edgekit.reading import why
 from edgekit.types import InputSpec, Network, Signature, Task, TensorSpec
@@ -312,5 +313,6 @@ _FITTED: Mapping[str, Callable[[Network, Dataset], Network]] = {
     "forecasting": _forecasting,
     "segmentation": _segmenting,
     "multilabel": _multilabelling,
+    "detection": with_classes,
     "regression": _regressing,
 }

@@ -8,6 +8,7 @@ figures would be several times too wide. One method a kind of outcome, each dete
 - *errors*: the bootstrap of the ratio of mean errors over whole samples, in blocks of neighbours where these overlap
   (Künsch, 1989);
 - *scores*: DeLong's interval for the difference of correlated areas under the ROC curve (Biometrics 44, 1988, 837-845);
+- *detections*: the bootstrap over pictures of mean average precision itself, both files on the same drawn pictures;
 - *overlaps*: the bootstrap over pictures of mean intersection over union, both files on the same drawn pictures;
 - *features*: the jackknife over groups of the ratio of Fréchet distances. (A bootstrap would not do: a repeated sample
   makes a covariance smaller, and the distance is biased by it.)
@@ -22,6 +23,7 @@ import numpy as np
 
 from edgekit.quality.anomaly import placements
 from edgekit.quality.frechet import distance, moments
+from edgekit.quality.matches import Matches
 from edgekit.results.compressed import QualityChange
 from edgekit.results.eval import Evaluation, Outcomes, drop
 from edgekit.types import Array
@@ -29,6 +31,7 @@ from edgekit.types import Array
 Z95 = 1.959964
 """The normal quantile of a two-sided interval of 95%."""
 _DRAWS = 2000
+_PICTURE_DRAWS = 500
 _GROUPS = 20
 _SEED = 0
 _FEWEST = 10
@@ -129,6 +132,18 @@ def _features(a: Outcomes, b: Outcomes) -> tuple[float, float]:
     return whole - Z95 * error, whole + Z95 * error
 
 
+def _detections(a: Outcomes, b: Outcomes) -> tuple[float, float]:
+    assert a.matches is not None and b.matches is not None
+    first, second = Matches(a.values, a.matches), Matches(b.values, b.matches)
+    generator, count = np.random.default_rng(_SEED), len(a.values)
+    found = []
+    for _ in range(_PICTURE_DRAWS):
+        weights = np.bincount(generator.integers(0, count, count), minlength=count).astype(np.float64)
+        found.append(first.mean(weights) - second.mean(weights))
+    low, high = np.percentile(found, (2.5, 97.5))
+    return float(low), float(high)
+
+
 def _overlaps(a: Outcomes, b: Outcomes) -> tuple[float, float]:
     generator, count = np.random.default_rng(_SEED), len(a.values)
     drawn = generator.multinomial(count, np.full(count, 1 / count), size=_DRAWS).astype(np.float64)
@@ -152,6 +167,7 @@ _METHODS: Mapping[str, Callable[[Outcomes, Outcomes], tuple[float, float]]] = {
     "errors": _errors,
     "scores": _scores,
     "features": _features,
+    "detections": _detections,
     "overlaps": _overlaps,
 }
 _NAMES: Mapping[str, str] = {
@@ -159,5 +175,6 @@ _NAMES: Mapping[str, str] = {
     "errors": "paired bootstrap",
     "scores": "paired, DeLong 1988",
     "features": "paired jackknife over generated images",
+    "detections": "paired bootstrap over pictures of mean average precision",
     "overlaps": "paired bootstrap over pictures",
 }

@@ -185,12 +185,12 @@ def test_the_task_is_that_of_the_network_where_the_data_answer_it() -> None:
 
 def test_classes_that_nothing_names_are_numbers() -> None:
     rows = np.zeros((6, 4), np.float32)
-    data = Dataset("d", "all", "function", {"inputs": rows}, labels=np.array([0, 1, 0, 1, 1, 0]))
+    data = Dataset("d", "all", "array", {"inputs": rows}, labels=np.array([0, 1, 0, 1, 1, 0]))
     network = resolve("net.py:one")
     named = fitted_to(network, data)
     assert named.task.labels == ("0", "1") and named.module is network.module
     assert fitted_to(named, data) is named  # and what has names keeps them
-    third = Dataset("d", "all", "function", {"inputs": rows}, labels=np.array([0, 1, 2, 1, 1, 0]))
+    third = Dataset("d", "all", "array", {"inputs": rows}, labels=np.array([0, 1, 2, 1, 1, 0]))
     assert fitted_to(named, third).task.labels == ("0", "1", "2")
     small = {"width": 4, "blocks": (1,)}
     found = train("cnn", data="net.py:photos", epochs=1, builder=small, out="m.safetensors")
