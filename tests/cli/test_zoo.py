@@ -104,9 +104,7 @@ def test_every_command(name: str, cli: Cli, out: Path, tmp_path: Path) -> None:
         assert LEAST.get(name, 0.0) <= found["value"] <= MOST.get(name, 1.0), found["metric"]
 
 
-@pytest.mark.parametrize(
-    "name", ["mlp", "cnn", "rnn", "lstm", "gru", "transformer", "gan", "autoencoder", "detector", "segmenter"]
-)
+@pytest.mark.parametrize("name", ["mlp", "cnn", "rnn", "lstm", "gru", "transformer", "gan", "autoencoder", "detector"])
 def test_training_on_embedded_data(name: str, cli: Cli) -> None:
     document = cli("train", name, "--data", EMBEDDED.get(name, "digits"), "--epochs", "1", "-o", "w.safetensors")
     assert document["family"] == name

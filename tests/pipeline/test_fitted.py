@@ -236,6 +236,13 @@ def test_the_size_lands_in_the_file(kept_workers: None) -> None:
     assert card.signature.outputs[1].shape == (1, 2, 16, 12)
 
 
+def test_a_segmenter_learns_from_masks_of_ones_own_and_goes_on() -> None:
+    made = train("segmenter", data="net.py:pictures", epochs=1, builder={"widths": (8, 8)}, out="s.safetensors")
+    assert made.network.task.labels == ("0", "1") and made.quality is not None and made.quality.metric == "miou"
+    further = finetune("s.safetensors", data="net.py:pictures", epochs=1, size="16", out="t.safetensors")
+    assert further.network.signature.outputs[0].shape == (1, 2, 16, 16)
+
+
 def test_the_head_of_a_convolution_keeps_what_it_is() -> None:
     from edgekit.pipeline.fitted import replace_head
 
