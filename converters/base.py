@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from edgekit.artifact import library_versions
 from edgekit.bench.shapes import Shapes
 from edgekit.converters.sizes import output_shapes
 from edgekit.errors import ConversionError, UnsupportedError, UsageError
@@ -49,6 +50,7 @@ class ConversionOptions:
         opset: ONNX operator set; None takes the converter's default.
         channels_last: inputs of rank 4 are taken as (N, H, W, C). Outputs stay as the module gives them.
         stateful: operators of a TFLite file that keep a state in variables do so between calls.
+        optimize: an ONNX file of others is simplified.
         shapes: inputs whose example has another shape than the source's own, and that shape.
     """
 
@@ -56,6 +58,7 @@ class ConversionOptions:
     opset: int | None = None
     channels_last: bool = False
     stateful: bool = False
+    optimize: bool = False
     shapes: Shapes = field(default_factory=dict)
 
 
@@ -69,6 +72,8 @@ class Converter(ABC):
     """Runtime that the file has to be proved on; None takes the first of its format."""
     proved_on: str = "cpu"
     """Device of that runtime."""
+    advice: ClassVar[str] = ""
+    """What to do where no runtime takes its file."""
     background: ClassVar[bool] = False
     """:meth:`begin` leaves the work to another process, which the caller may use."""
 
@@ -78,14 +83,21 @@ class Converter(ABC):
         Raises:
             UnsupportedError: the network is not a torch module, and no converter of this format reads it.
         """
-        from edgekit.source.foreign import is_foreign
+        from edgekit.source.foreign import CONVERTS_TO, KINDS, foreign_file
 
-        if is_foreign(network.module):
+        file = foreign_file(network.module)
+        if file is not None:
+            there = CONVERTS_TO[file.format]
             raise UnsupportedError(
-                f"{network.name} is a SavedModel, which edgekit writes as tflite only, by TensorFlow's own converter; "
-                f"it cannot be converted to {self.format}: use --to tflite"
+                f"{network.name} is {KINDS[file.format]}, which edgekit writes as {' and '.join(there)} only; it "
+                f"cannot be converted to {self.format}: use --to {there[0]}"
             )
         return self
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Versions of :attr:`packages`, for the card."""
+        return library_versions(*self.packages)
 
     def card(self, capture: Capture) -> Card:
         """The card of a file of this format, before it is proved."""
@@ -123,6 +135,7 @@ class Capture:
     """A network as a file will present it: inputs in the file's layout, dynamic dimensions named.
 
     Attributes:
+        flipped: for each input whether the file takes (N, H, W, C) where the network takes (N, C, H, W).
         module: takes the file's inputs in order; the network's module, or that behind a change of layout.
         prefix: what stands before the network's own module names in ``module`` (empty, or ``module.``).
         signature: inputs and outputs with the file's layout and dimension names, in the module's own types.
@@ -140,7 +153,7 @@ class Capture:
         if options.channels_last and not any(flipped):
             shapes = ", ".join(map(str, network.signature.inputs))
             raise UsageError(f"channels last was asked for, but no input has rank 4: {shapes}; leave the option out")
-        self._flipped = flipped
+        self.flipped = flipped
         self.module = _channels_last(network.module, flipped) if any(flipped) else network.module
         self.prefix = own_prefix(self.module)
         self.contract = _flip_contract(network.card.contract, network.signature, flipped)
@@ -149,7 +162,7 @@ class Capture:
             for spec, flip in zip(network.signature.inputs, flipped, strict=True)
         )
         self._inputs = inputs
-        self.minimum: dict[str, int] = {}
+        self.minimum = _sizes_of_file(network)
         self.maximum: dict[str, int] = {}
         self.lengths_computed = False
         self.held: frozenset[str] = frozenset()
@@ -178,12 +191,14 @@ class Capture:
         """
         import torch
 
+        from edgekit.source.foreign import is_foreign
+
         tensors = []
-        for spec, flip in zip(self._inputs, self._flipped, strict=True):
+        for spec, flip in zip(self._inputs, self.flipped, strict=True):
             array = np.asarray(self.network.example_inputs[spec.name])
             array = array.transpose(0, 2, 3, 1) if flip else array
             for axis, dim in enumerate(spec.shape):
-                if isinstance(dim, str) and array.shape[axis] == 1:
+                if isinstance(dim, str) and array.shape[axis] == 1 and not is_foreign(self.module):
                     array = np.repeat(array, 2, axis)
             tensors.append(torch.from_numpy(np.array(array, order="C")))
         return tuple(tensors)
@@ -261,11 +276,11 @@ class Capture:
     def notes(self) -> tuple[str, ...]:
         """What could not be honoured in full, in words."""
         from edgekit.converters.recurrent.packing import length_notes
+        from edgekit.source.foreign import is_foreign
 
-        sizes = (
-            f"dimension {name!r} is captured for sizes from {least} up: smaller ones take another path in the network"
-            for name, least in self.minimum.items()
-        )
+        how = "run" if is_foreign(self.module) else "captured"
+        why = "the file refuses smaller ones" if how == "run" else "smaller ones take another path in the network"
+        sizes = (f"dimension {name!r} is {how} for sizes from {n} up: {why}" for name, n in self.minimum.items())
         most = (f"dimension {name!r} goes up to {size} in the network" for name, size in self.maximum.items())
         return (*random_note(self.network.card), *sizes, *most, *length_notes(self.contract, self.held))
 
@@ -275,6 +290,21 @@ class Capture:
         from edgekit.runtime.torch import TorchModuleRunner
 
         return TorchModuleRunner(self.module, self.signature).run
+
+
+def _sizes_of_file(network: Network) -> dict[str, int]:
+    """Sizes above 1 that free axes have in the examples of a file of others, which takes no smaller ones."""
+    from edgekit.source.foreign import is_foreign
+
+    if not is_foreign(network.module):
+        return {}
+    sizes = {
+        dim: size
+        for spec in network.signature.inputs
+        for dim, size in zip(spec.shape, network.example_inputs[spec.name].shape, strict=True)
+        if isinstance(dim, str)
+    }
+    return {dim: size for dim, size in sizes.items() if size > 1}
 
 
 def own_prefix(module: torch.nn.Module) -> str:

@@ -55,8 +55,8 @@ class Proof:
         from edgekit.quality.state import WHERE as STATE
         from edgekit.quality.steps import WHERE as STEPS
 
-        with _opened(path, converter.runs_on, converter.proved_on) as runner:
-            run = _tolerant(runner.run, card)
+        with _opened(path, converter) as runner:
+            run = _tolerant(_advised(runner.run, path, converter.advice), card)
             state, cases = self._state(path, run), [*self.cases, *again(self.cases)]
             ledger = prove(self._reference, run, cases, self.tolerance, partial(own_rounding, self.capture))
             steps = self._steps(runner)
@@ -106,6 +106,7 @@ class Proof:
     def cases(self) -> list[Case]:
         if self._cases is None:
             from edgekit.quality.cases import cases, with_possible_masks
+            from edgekit.source.foreign import is_foreign
 
             made = self.capture
             samples = (
@@ -121,7 +122,7 @@ class Proof:
                     maximum=made.maximum,
                 )
             )
-            if made.lengths_computed:
+            if made.lengths_computed or is_foreign(made.module):
                 self._leave_out()
             self._cases, notes = with_possible_masks(self._cases, self._reference)
             self.notes += notes
@@ -166,13 +167,14 @@ class Proof:
 
 
 @contextmanager
-def _opened(path: Path, runtime: str | None, on: str) -> Iterator[Runner]:
-    """The converted file in a worker, on the device ``on`` where it needs ``runtime``.
+def _opened(path: Path, converter: Converter) -> Iterator[Runner]:
+    """The converted file in a worker, on the device that ``converter`` says where it needs a runtime.
 
     Raises:
         ConversionError: no runtime takes the file, and a part of the network may be why.
         UnsupportedError: the runtime it was made for does not.
     """
+    runtime, on = converter.runs_on, converter.proved_on
     if runtime is None and path.suffix != ".pt2":
         from edgekit.quality.failing import opened
 
@@ -184,12 +186,28 @@ def _opened(path: Path, runtime: str | None, on: str) -> Iterator[Runner]:
     try:
         runner = open_runner(path, device=on, runtime=runtime)
     except (ModelError, RuntimeMissingError) as error:
-        reason = str(error).removeprefix(str(path)).removeprefix(":").strip()
+        reason = str(error).removeprefix(str(path.absolute())).removeprefix(str(path)).removeprefix(":").strip()
+        if converter.advice:
+            raise UnsupportedError(
+                f"{path.name} cannot be run: {reason}. {converter.advice}. Nothing was published"
+            ) from error
         raise UnsupportedError(
             f"{path.name} cannot be proved on {on}, so nothing was published: it {reason}"
         ) from error
     with runner:
         yield runner
+
+
+def _advised(run: Function, path: Path, advice: str) -> Function:
+    """``run`` of a file that another tool made: one that the runtime loads and cannot run is the tool's failure."""
+
+    def advised(feed: Feed) -> Mapping[str, Array]:
+        try:
+            return run(feed)
+        except DeviceError as error:
+            raise UnsupportedError(f"{error}. {path.name} cannot be used. {advice}. Nothing was published") from error
+
+    return advised if advice else run
 
 
 def _tolerant(run: Function, card: Card) -> Function:
