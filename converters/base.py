@@ -23,10 +23,19 @@ import numpy as np
 
 from edgekit.artifact import library_versions
 from edgekit.bench.shapes import Shapes
+from edgekit.converters.layout import (
+    TO_LAST,
+    channels_last,
+    file_contract,
+    file_shape,
+    permuted,
+    turned_inputs,
+    turned_outputs,
+)
 from edgekit.converters.sizes import output_shapes
 from edgekit.errors import ConversionError, UnsupportedError, UsageError
 from edgekit.source import random_note
-from edgekit.types import Array, Card, Dim, Feed, Format, InputSpec, Network, Signature, TensorSpec
+from edgekit.types import Array, Card, Feed, Format, Network, Signature, TensorSpec
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +57,9 @@ class ConversionOptions:
     Attributes:
         dynamic: input name -> axis -> name of the dynamic dimension.
         opset: ONNX operator set; None takes the converter's default.
-        channels_last: inputs of rank 4 are taken as (N, H, W, C). Outputs stay as the module gives them.
+        channels_last: images are taken as (N, H, W, C), and maps of scores and images among the outputs given so; where
+            no contract calls an input an image, every input of rank 4.
+        raw_pixels: the network is one that :func:`edgekit.converters.pixels.with_raw_pixels` made.
         stateful: operators of a TFLite file that keep a state in variables do so between calls.
         optimize: an ONNX file of others is simplified.
         shapes: inputs whose example has another shape than the source's own, and that shape.
@@ -59,6 +70,7 @@ class ConversionOptions:
     channels_last: bool = False
     stateful: bool = False
     optimize: bool = False
+    raw_pixels: bool = False
     shapes: Shapes = field(default_factory=dict)
 
 
@@ -135,7 +147,7 @@ class Capture:
     """A network as a file will present it: inputs in the file's layout, dynamic dimensions named.
 
     Attributes:
-        flipped: for each input whether the file takes (N, H, W, C) where the network takes (N, C, H, W).
+        flipped, back: for each input, and output, whether the file has (N, H, W, C) where the network has (N, C, H, W).
         module: takes the file's inputs in order; the network's module, or that behind a change of layout.
         prefix: what stands before the network's own module names in ``module`` (empty, or ``module.``).
         signature: inputs and outputs with the file's layout and dimension names, in the module's own types.
@@ -147,22 +159,21 @@ class Capture:
     """
 
     def __init__(self, network: Network, options: ConversionOptions) -> None:
-        _check_dynamic(network.signature, options.dynamic)
+        from edgekit.source.foreign import sizes_of_file
+
+        check_dynamic(network.signature, options.dynamic)
         self.network, self.options = network, options
-        flipped = tuple(options.channels_last and len(spec.shape) == 4 for spec in network.signature.inputs)
-        if options.channels_last and not any(flipped):
-            shapes = ", ".join(map(str, network.signature.inputs))
-            raise UsageError(f"channels last was asked for, but no input has rank 4: {shapes}; leave the option out")
-        self.flipped = flipped
-        self.module = _channels_last(network.module, flipped) if any(flipped) else network.module
+        flipped = turned_inputs(network) if options.channels_last else (False,) * len(network.signature.inputs)
+        self.flipped, self.back = flipped, turned_outputs(network, flipped)
+        self.module = channels_last(network.module, flipped, self.back) if any(flipped) else network.module
         self.prefix = own_prefix(self.module)
-        self.contract = _flip_contract(network.card.contract, network.signature, flipped)
+        self.contract = file_contract(network.card.contract, network.signature, flipped)
         inputs = tuple(
-            TensorSpec(spec.name, spec.dtype, _named(spec, flip, options.dynamic.get(spec.name, {})))
+            TensorSpec(spec.name, spec.dtype, file_shape(spec, flip, options.dynamic.get(spec.name, {})))
             for spec, flip in zip(network.signature.inputs, flipped, strict=True)
         )
         self._inputs = inputs
-        self.minimum = _sizes_of_file(network)
+        self.minimum = sizes_of_file(network)
         self.maximum: dict[str, int] = {}
         self.lengths_computed = False
         self.held: frozenset[str] = frozenset()
@@ -170,7 +181,10 @@ class Capture:
     @cached_property
     def signature(self) -> Signature:
         """Inputs and outputs; named output dimensions come from the captured program."""
-        outputs = self.network.signature.outputs
+        outputs = tuple(
+            replace(spec, shape=permuted(spec.shape, back))
+            for spec, back in zip(self.network.signature.outputs, self.back, strict=True)
+        )
         from edgekit.source.foreign import is_foreign
 
         if self.dims and not is_foreign(self.module):
@@ -196,7 +210,7 @@ class Capture:
         tensors = []
         for spec, flip in zip(self._inputs, self.flipped, strict=True):
             array = np.asarray(self.network.example_inputs[spec.name])
-            array = array.transpose(0, 2, 3, 1) if flip else array
+            array = array.transpose(TO_LAST) if flip else array
             for axis, dim in enumerate(spec.shape):
                 if isinstance(dim, str) and array.shape[axis] == 1 and not is_foreign(self.module):
                     array = np.repeat(array, 2, axis)
@@ -290,21 +304,6 @@ class Capture:
         from edgekit.runtime.torch import TorchModuleRunner
 
         return TorchModuleRunner(self.module, self.signature).run
-
-
-def _sizes_of_file(network: Network) -> dict[str, int]:
-    """Sizes above 1 that free axes have in the examples of a file of others, which takes no smaller ones."""
-    from edgekit.source.foreign import is_foreign
-
-    if not is_foreign(network.module):
-        return {}
-    sizes = {
-        dim: size
-        for spec in network.signature.inputs
-        for dim, size in zip(spec.shape, network.example_inputs[spec.name].shape, strict=True)
-        if isinstance(dim, str)
-    }
-    return {dim: size for dim, size in sizes.items() if size > 1}
 
 
 def own_prefix(module: torch.nn.Module) -> str:
@@ -409,7 +408,7 @@ def _capture_error(name: str, error: Exception, dynamic: bool) -> ConversionErro
     )
 
 
-def _check_dynamic(signature: Signature, dynamic: Mapping[str, Mapping[int, str]]) -> None:
+def check_dynamic(signature: Signature, dynamic: Mapping[str, Mapping[int, str]]) -> None:
     shapes = {spec.name: spec.shape for spec in signature.inputs}
     for name, axes in dynamic.items():
         if name not in shapes:
@@ -428,39 +427,3 @@ def _spread(module: torch.nn.Module, shapes: tuple[Any, ...]) -> tuple[Any, ...]
     if len(named) < len(shapes) and any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return (*shapes[: len(named)], shapes[len(named) :])
     return shapes
-
-
-def _named(spec: TensorSpec, flip: bool, axes: Mapping[int, str]) -> tuple[Dim, ...]:
-    """The file's shape: NHWC when flipped; ``axes`` counts in the file's own layout."""
-    shape = spec.shape
-    if flip:
-        shape = (shape[0], shape[2], shape[3], shape[1])
-    return tuple(axes.get(axis, dim) for axis, dim in enumerate(shape))
-
-
-def _flip_contract(
-    contract: Mapping[str, InputSpec], signature: Signature, flipped: tuple[bool, ...]
-) -> dict[str, InputSpec]:
-    turned = {spec.name for spec, flip in zip(signature.inputs, flipped, strict=True) if flip}
-    return {
-        name: replace(rule, layout="NHWC") if name in turned and rule.kind == "image" else rule
-        for name, rule in contract.items()
-    }
-
-
-def _channels_last(module: torch.nn.Module, flipped: tuple[bool, ...]) -> torch.nn.Module:
-    """``module`` behind a change of layout (N, H, W, C) -> (N, C, H, W) of the inputs in ``flipped``."""
-    import torch
-
-    class ChannelsLast(torch.nn.Module):
-        is_adapter = True
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.module = module
-
-        def forward(self, *inputs: torch.Tensor) -> Any:
-            turned = [x.permute(0, 3, 1, 2) if flip else x for x, flip in zip(inputs, flipped, strict=True)]
-            return self.module(*turned)
-
-    return ChannelsLast().eval()

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.converters.base import NARROWED
+from edgekit.converters.layout import TO_FIRST, TO_LAST, permuted
 from edgekit.converters.newer_opset import opset_of, raised
 from edgekit.errors import UnsupportedError
 from edgekit.graph.onnx_editor import Names, rename, replace_nodes
@@ -23,8 +24,6 @@ from edgekit.graph.onnx_sizes import fixed
 from edgekit.types import Dim, Signature, TensorSpec
 
 log = logging.getLogger("edgekit")
-TO_FIRST = (0, 3, 1, 2)
-"""(N, H, W, C) -> (N, C, H, W)"""
 OPSET = 17
 """What models of an old opset are raised to."""
 _OLD = 13
@@ -42,12 +41,13 @@ def output_name(place: int) -> str:
     return f"edgekit_output_{place}"
 
 
-def prepared(model: Any, signature: Signature, flipped: Sequence[bool]) -> Any:
+def prepared(model: Any, signature: Signature, flipped: Sequence[bool], back: Sequence[bool]) -> Any:
     """A copy of ``model`` for onnx2tf: sizes fixed to those of ``signature``, ends under names of our own.
 
     Args:
         signature: of the model, all sizes of its inputs fixed.
-        flipped: for each input whether the file to come takes it as (N, H, W, C) where the model has (N, C, H, W).
+        flipped, back: for each input, and output, whether the file to come has (N, H, W, C) where the model has
+            (N, C, H, W).
     """
     import onnx
 
@@ -62,7 +62,7 @@ def prepared(model: Any, signature: Signature, flipped: Sequence[bool]) -> Any:
             value = values[outer]
             rename(graph, {outer: inner})
             sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-            last = [sizes[axis] for axis in (0, 2, 3, 1)]
+            last = permuted(sizes, True)
             value.CopyFrom(helper.make_tensor_value_info(outer, value.type.tensor_type.elem_type, last))
             before.append(
                 helper.make_node("Transpose", [outer], [inner], names.fresh("to_channels_first"), perm=TO_FIRST)
@@ -70,6 +70,9 @@ def prepared(model: Any, signature: Signature, flipped: Sequence[bool]) -> Any:
     behind = []
     for place, (value, spec) in enumerate(zip(graph.output, signature.outputs, strict=True)):
         own, kind = value.name, value.type.tensor_type.elem_type
+        if back[place]:
+            own, inner = names.fresh(f"{output_name(place)}_nhwc"), own
+            behind.append(helper.make_node("Transpose", [inner], [own], names.fresh("to_channels_last"), perm=TO_LAST))
         row = _row(spec.shape)
         if row is None:
             behind.append(helper.make_node("Identity", [own], [output_name(place)], names.fresh("output")))

@@ -32,7 +32,7 @@ class OnnxToOnnx(Converter):
 
     def convert(self, capture: Capture, target: Path) -> tuple[str, ...]:
         file, options = onnx_path(capture.network), capture.options
-        model = fixed(load_onnx(file), {spec.name: spec.shape for spec in capture.signature.inputs})
+        model = fixed(load_onnx(file), {spec.name: spec.shape for spec in capture.network.signature.inputs})
         if options.opset is not None:
             model = _in_opset(model, options.opset, file)
         notes: tuple[str, ...] = ()

@@ -98,7 +98,7 @@ class OnnxToTflite(Converter):
     def begin(self, capture: Capture, target: Path) -> Finish:
         file, signature = onnx_path(capture.network), capture.network.signature
         path = process_folder() / f"model-{os.urandom(4).hex()}.onnx"
-        path.write_bytes(serialized(prepared(load_onnx(file), signature, capture.flipped), file))
+        path.write_bytes(serialized(prepared(load_onnx(file), signature, capture.flipped, capture.back), file))
         names = [input_name(place) for place in range(len(signature.inputs))]
         late = f"onnx2tf gave no file of {file} within {TIMEOUT_S:,.0f} s and was ended. {ADVICE}"
         worker = ConversionWorker("onnx2tf", late, partial(_transport, file))

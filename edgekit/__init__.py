@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from edgekit.pipeline.finetune import finetune as finetune
     from edgekit.pipeline.inspect import inspect as inspect
     from edgekit.pipeline.models import models as models
+    from edgekit.pipeline.package import package as package
     from edgekit.pipeline.prune import prune as prune
     from edgekit.pipeline.run import run as run
     from edgekit.pipeline.schemes import quantize as quantize
@@ -47,6 +48,7 @@ __all__ = [
     "inspect",
     "load",
     "models",
+    "package",
     "prune",
     "quantize",
     "recipe",
@@ -100,8 +102,16 @@ def __getattr__(name: str) -> Any:
     if name in ROOMS_NAMED_LIKE_VERBS or name == "recipe":
         return importlib.import_module(f"edgekit.{name}")
     if name in VERBS:
-        return getattr(importlib.import_module(f"edgekit.pipeline.{VERBS[name]}"), name)
+        return _verb(name)
     raise AttributeError(f"module 'edgekit' has no attribute {name!r}")
+
+
+def _verb(name: str) -> Any:
+    if "IPython" in sys.modules:
+        from edgekit.results.notebook import follow
+
+        follow()
+    return getattr(importlib.import_module(f"edgekit.pipeline.{VERBS[name]}"), name)
 
 
 def __dir__() -> list[str]:
@@ -112,8 +122,7 @@ class _Room(ModuleType):
     """A subpackage whose name is also a verb: ``edgekit.bench(...)`` is the verb, ``edgekit.bench.clock`` the room."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        verb = self.__name__.rpartition(".")[2]
-        return getattr(importlib.import_module(f"edgekit.pipeline.{VERBS[verb]}"), verb)(*args, **kwargs)
+        return _verb(self.__name__.rpartition(".")[2])(*args, **kwargs)
 
 
 class _Package(ModuleType):

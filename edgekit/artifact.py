@@ -13,7 +13,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from edgekit import flatbuffer_reader, protobuf_reader, pt2_reader
+from edgekit import flatbuffer_reader, protobuf_reader, pt2_reader, tflite_metadata
 from edgekit.errors import InputError, LimitError, ModelError, UsageError
 from edgekit.inputs import open_regular, read_regular, require_regular_inside
 from edgekit.limits import check
@@ -122,10 +122,24 @@ def write_card(source: Path, card: Card, target: Path | None = None) -> Artifact
     with publishing(place) as temporary:
         if artifact.format is Format.PT2:
             pt2_reader.write_metadata(source, temporary, payload)
+        elif artifact.format is Format.ONNX:
+            temporary.write_bytes(protobuf_reader.with_metadata(_read(source)[1], CARD_KEY, payload))
         else:
-            wire = protobuf_reader if artifact.format is Format.ONNX else flatbuffer_reader
-            temporary.write_bytes(wire.with_metadata(_read(source)[1], CARD_KEY, payload))
+            temporary.write_bytes(_tflite_with_card(_read(source)[1], card, payload))
     return Artifact(place, artifact.format, card)
+
+
+def _tflite_with_card(data: bytes, card: Card, payload: bytes) -> bytes:
+    """A TFLite file with its card, and what the card says in the standard schema that other tools read; where the file
+    came with such metadata from elsewhere, they stay."""
+    original = flatbuffer_reader.without_prefix(data)
+    sides = [[*flatbuffer_reader.tensor_names(original, side).values()] for side in ("inputs", "outputs")]
+    foreign = tflite_metadata.NAME in flatbuffer_reader.metadata(original)
+    standard = None if foreign else tflite_metadata.standard_metadata(card, *sides)
+    if standard is None:
+        return flatbuffer_reader.with_metadata(original, {CARD_KEY: payload})
+    entries = {CARD_KEY: payload, tflite_metadata.NAME: standard.metadata}
+    return flatbuffer_reader.with_metadata(original, entries, standard.archive())
 
 
 def require_beside(source: Path, place: Path) -> None:

@@ -163,3 +163,14 @@ class InconclusiveError(EdgekitError):
     """The noise does not allow a verdict."""
 
     exit_code = 5
+
+
+def interruption(error: BaseException) -> KeyboardInterrupt | None:
+    """The interrupt that ``error`` is, or in whose wake it was raised: clearing up after one may fail in its turn.
+
+    ``shutil.rmtree`` closes a descriptor twice (EBADF) when it is interrupted between closing it and noting so.
+    """
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, KeyboardInterrupt):
+        found = found.__context__
+    return found

@@ -6,13 +6,14 @@ metadata 6, signature_defs 7; ``Metadata`` name 0, buffer 1; ``Buffer`` data 0, 
 
 The card is put in without rewriting anything: offsets point forward only, so a *prefix* right behind the file
 identifier can hold a new root table that refers to every old part, which moves as one block. The prefix starts with a
-marker, its own length and the old root, so that taking it out again gives the first file back, byte for byte.
+marker, its own length, the old root and how many bytes were put behind the model, so that taking all of it out again
+gives the first file back, byte for byte.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from edgekit import limits
@@ -20,7 +21,8 @@ from edgekit.errors import ModelError
 from edgekit.flatbuffer import Layout, Reader
 
 IDENTIFIER = b"TFL3"
-_MARKER = b"edgekit\0"
+_MARKER, _MARKER_WITHOUT_TAIL = b"edgekit\1", b"edgekit\0"
+"""The second begins the prefix of files from before there was anything behind the model."""
 _HEADER = 8  # root offset, identifier
 _ALIGNMENT = 64  # TFLite asks for 16 in constant buffers; the moved block keeps any alignment up to this
 _MODEL_FIELDS, _BUFFERS, _METADATA = 8, 4, 6
@@ -124,54 +126,57 @@ def metadata(data: bytes) -> dict[str, bytes]:
 
 def without_prefix(data: bytes) -> bytes:
     """The file as it was before :func:`with_metadata`; other files are returned as they are."""
-    if data[_HEADER : _HEADER + len(_MARKER)] != _MARKER:
+    marker = data[_HEADER : _HEADER + len(_MARKER)]
+    if marker not in (_MARKER, _MARKER_WITHOUT_TAIL):
         return data
-    reader = Reader(data)
-    length, root = reader.u32(_HEADER + len(_MARKER)), reader.u32(_HEADER + len(_MARKER) + 4)
-    if _HEADER + length > len(data) or not _HEADER <= root < len(data) - length:
+    reader, at = Reader(data), _HEADER + len(_MARKER)
+    length, root = reader.u32(at), reader.u32(at + 4)
+    end = len(data) - (reader.u32(at + 8) if marker == _MARKER else 0)
+    if _HEADER + length > end or not _HEADER <= root < end - length:
         raise ModelError("the TFLite file is damaged: the card before its model is said to end behind the file")
-    body = bytearray(struct.pack("<I", root) + data[4:_HEADER] + data[_HEADER + length :])
+    body = bytearray(struct.pack("<I", root) + data[4:_HEADER] + data[_HEADER + length : end])
     _shift_outside_buffers(body, -length)
     return bytes(body)
 
 
-def with_metadata(data: bytes, name: str, value: bytes) -> bytes:
-    """The same model with the metadata buffer ``name`` holding ``value``; replaces what an earlier call put in."""
+def with_metadata(data: bytes, entries: Mapping[str, bytes], tail: bytes = b"") -> bytes:
+    """The same model with a metadata buffer for each of ``entries`` and ``tail`` behind it; replaces what an earlier
+    call put in."""
     original = without_prefix(data)
-    reader = Reader(original)
-    if name in metadata(original):
-        raise ModelError(f"the TFLite file already has a metadata buffer {name!r} that edgekit did not write")
-    prefix = _prefix(reader, name.encode(), value)
+    taken = [name for name in entries if name in metadata(original)]
+    if taken:
+        raise ModelError(f"the TFLite file already has a metadata buffer {taken[0]!r} that edgekit did not write")
+    prefix = _prefix(Reader(original), {name.encode(): value for name, value in entries.items()}, len(tail))
     body = bytearray(original[:_HEADER] + prefix + original[_HEADER:])
     struct.pack_into("<I", body, 0, _HEADER + _ROOT_IN_PREFIX)
     _shift_outside_buffers(body, len(prefix))
-    return bytes(body)
+    return bytes(body) + tail
 
 
-_VTABLE_IN_PREFIX = 16  # behind marker, length and old root
-_ROOT_IN_PREFIX = 36  # vtable: 2 + 2 + 8 slots of 2 bytes = 20, ends at 36
+_VTABLE_IN_PREFIX = 24  # behind marker, length, old root and length of the tail, which take 20
+_ROOT_IN_PREFIX = 44  # vtable: 2 + 2 + 8 slots of 2 bytes = 20, ends at 44
 
 
-def _prefix(reader: Reader, name: bytes, value: bytes) -> bytes:
-    """Marker, vtable, root table, buffer list, metadata list, the new Metadata and Buffer tables, name, value."""
+def _prefix(reader: Reader, added: Mapping[bytes, bytes], tail: int) -> bytes:
+    """Marker, vtable, root table, buffer list, metadata list; then Metadata and Buffer tables, name and value of each
+    of ``added``."""
     root = reader.u32(0)
     places = [reader.field(root, index) for index in range(_MODEL_FIELDS)]
     buffers, entries = reader.vector(root, _BUFFERS), reader.vector(root, _METADATA)
-    table_end = _ROOT_IN_PREFIX + 4 + 4 * _MODEL_FIELDS
-    buffers_at = table_end
-    entries_at = buffers_at + 4 + 4 * (len(buffers) + 1)
-    small_at = entries_at + 4 + 4 * (len(entries) + 1)
-    # Metadata: vtable (8 bytes), table (12); Buffer: vtable (8, padded), table (8)
-    entry_table, buffer_table = small_at + 8, small_at + 8 + 12 + 8
-    name_at = buffer_table + 8
-    value_at = -(-(name_at + 4 + len(name) + 1) // 16) * 16 + 12  # its bytes start 16-aligned within the prefix
-    length = -(-(value_at + 4 + len(value)) // _ALIGNMENT) * _ALIGNMENT
+    buffers_at = _ROOT_IN_PREFIX + 4 + 4 * _MODEL_FIELDS
+    entries_at = buffers_at + 4 + 4 * (len(buffers) + len(added))
+    end = entries_at + 4 + 4 * (len(entries) + len(added))
+    parts = []
+    for name, value in added.items():
+        parts.append(_Part(end, name, value))
+        end = parts[-1].end
+    length = -(-end // _ALIGNMENT) * _ALIGNMENT
     out = bytearray(length)
 
     def moved(place: int) -> int:
         return place - _HEADER + length  # an old absolute place, counted from the start of the prefix
 
-    struct.pack_into("<8sII", out, 0, _MARKER, length, root)
+    struct.pack_into("<8sIII", out, 0, _MARKER, length, root, tail)
     present = [bool(place) or index in (_BUFFERS, _METADATA) for index, place in enumerate(places)]
     slots = [4 + 4 * index if here else 0 for index, here in enumerate(present)]
     struct.pack_into("<10H", out, _VTABLE_IN_PREFIX, 20, 4 + 4 * _MODEL_FIELDS, *slots)
@@ -185,19 +190,41 @@ def _prefix(reader: Reader, name: bytes, value: bytes) -> bytes:
             struct.pack_into("<I", out, here, new[index] - here)
         elif place:
             struct.pack_into("<I", out, here, moved(reader.target(place)) - here)
-    for start, tables, own in ((buffers_at, buffers, buffer_table), (entries_at, entries, entry_table)):
-        struct.pack_into("<I", out, start, len(tables) + 1)
-        targets = [*(moved(t) for t in tables), own]
+    lists = (
+        (buffers_at, buffers, [part.buffer_table for part in parts]),
+        (entries_at, entries, [part.entry_table for part in parts]),
+    )
+    for start, tables, own in lists:
+        targets = [*(moved(t) for t in tables), *own]
+        struct.pack_into("<I", out, start, len(targets))
         for k, target in enumerate(targets):
             here = start + 4 + 4 * k
             struct.pack_into("<I", out, here, target - here)
-    struct.pack_into("<4H", out, small_at, 8, 12, 4, 8)
-    struct.pack_into("<iII", out, entry_table, 8, name_at - (entry_table + 4), len(buffers))
-    struct.pack_into("<4H", out, buffer_table - 8, 6, 8, 4, 0)
-    struct.pack_into("<iI", out, buffer_table, 8, value_at - (buffer_table + 4))
-    struct.pack_into(f"<I{len(name)}s", out, name_at, len(name), name)
-    struct.pack_into(f"<I{len(value)}s", out, value_at, len(value), value)
+    for number, part in enumerate(parts):
+        part.write(out, len(buffers) + number)
     return bytes(out)
+
+
+class _Part:
+    """Where one metadata buffer lies in a prefix: ``start`` of its tables, up to ``end``."""
+
+    def __init__(self, start: int, name: bytes, value: bytes) -> None:
+        start = -(-start // 4) * 4
+        self.start, self.name, self.value = start, name, value
+        # Metadata: vtable (8 bytes), table (12); Buffer: vtable (8, padded), table (8)
+        self.entry_table, self.buffer_table = start + 8, start + 8 + 12 + 8
+        self.name_at = self.buffer_table + 8
+        value_at = self.name_at + 4 + len(name) + 1
+        self.value_at = -(-(value_at + _HEADER + 4) // 16) * 16 - _HEADER - 4  # its bytes are 16-aligned in the file
+        self.end = self.value_at + 4 + len(value)
+
+    def write(self, out: bytearray, buffer: int) -> None:
+        struct.pack_into("<4H", out, self.start, 8, 12, 4, 8)
+        struct.pack_into("<iII", out, self.entry_table, 8, self.name_at - (self.entry_table + 4), buffer)
+        struct.pack_into("<4H", out, self.buffer_table - 8, 6, 8, 4, 0)
+        struct.pack_into("<iI", out, self.buffer_table, 8, self.value_at - (self.buffer_table + 4))
+        struct.pack_into(f"<I{len(self.name)}s", out, self.name_at, len(self.name), self.name)
+        struct.pack_into(f"<I{len(self.value)}s", out, self.value_at, len(self.value), self.value)
 
 
 def _shift_outside_buffers(body: bytearray, by: int) -> None:
@@ -325,22 +352,35 @@ def rounds_of(condition: Graph, given: list[int | None]) -> int | None:
     return None
 
 
-def input_names(data: bytes) -> dict[int, str]:
-    """Tensor number of every input of the main graph -> its name: the signature's where there is one, else its own.
+_SIDES = {"inputs": (1, 0), "outputs": (2, 1)}
+"""Field of ``SubGraph``, field of ``SignatureDef``."""
 
-    Source: ``SignatureDef`` inputs 0, subgraph_index 4; ``TensorMap`` name 0, tensor_index 1; ``Tensor`` name 3.
+
+def input_names(data: bytes) -> dict[int, str]:
+    """Tensor number of every input of the main graph -> its name, see :func:`tensor_names`."""
+    return tensor_names(data, "inputs")
+
+
+def tensor_names(data: bytes, side: str) -> dict[int, str]:
+    """Tensor number of every input or output (``side``) of the main graph -> its name: the signature's where there is
+    one, else its own. In the order of the graph; of two names of one tensor the last.
+
+    Source: ``SignatureDef`` inputs 0, outputs 1, subgraph_index 4; ``TensorMap`` name 0, tensor_index 1; ``Tensor``
+    name 3; ``SubGraph`` inputs 1, outputs 2.
     """
     reader = Reader(data)
     model = reader.u32(0)
     graph = reader.vector(model, 2)[0]
+    of_graph, of_signature = _SIDES[side]
+    tensors, own = reader.vector(graph, 0), reader.numbers(graph, of_graph)
     for signature in reader.vector(model, 7):
         subgraph_at = reader.field(signature, 4)
         if subgraph_at and reader.u32(subgraph_at):
             continue
-        entries = [(reader.field(entry, 1), reader.field(entry, 0)) for entry in reader.vector(signature, 0)]
-        return {reader.u32(at) if at else 0: _string(reader, name) for at, name in entries}
-    tensors = reader.vector(graph, 0)
-    return {number: _string(reader, reader.field(tensors[number], 3)) for number in reader.numbers(graph, 1)}
+        entries = [(reader.field(entry, 1), reader.field(entry, 0)) for entry in reader.vector(signature, of_signature)]
+        named = {reader.u32(at) if at else 0: _string(reader, name) for at, name in entries}
+        return {number: named[number] for number in own if number in named}
+    return {number: _string(reader, reader.field(tensors[number], 3)) for number in own}
 
 
 def _string(reader: Reader, at: int) -> str:

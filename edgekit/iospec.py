@@ -23,6 +23,8 @@ from typing import Any
 from edgekit.documents import parse_toml, typed
 from edgekit.errors import DataError, UsageError
 from edgekit.inputs import read_regular
+from edgekit.taskfields import NAMES as DETECTION
+from edgekit.taskfields import detection_fields
 from edgekit.types import Card, InputSpec, Task, TensorSpec
 
 KINDS = ("image", "table", "audio", "text", "series", "array")
@@ -43,8 +45,13 @@ METRICS: Mapping[str, str] = {
     "none": "",
 }
 """Task -> name of its figure of merit."""
-PARAMS: tuple[str, ...] = ("activation", "boxes", "threshold", "iou_threshold", "blank")
-"""Fields of a task: activation of scores, format of boxes, limits of scores and overlap, index of CTC's blank."""
+PARAMS: tuple[str, ...] = (
+    "activation",
+    "threshold",
+    "blank",
+    *(n for n in DETECTION if n not in ("activation", "threshold")),
+)
+"""Fields of a task: activation of scores, limit of scores, index of CTC's blank, and those of a detector."""
 _BYTES = 1 / 255
 
 
@@ -57,7 +64,8 @@ class InputFields:
         layout: one of :data:`LAYOUTS`.
         color: order of the channels in the tensor, RGB without it.
         size: height and width in pixels, where the shape leaves them free.
-        resize, shorter, interpolation: how a picture of another size gets there, see :mod:`edgekit.data.pixels`.
+        resize, shorter, letterbox, interpolation: how a picture of another size gets there, see
+            :mod:`edgekit.data.pixels`.
         scale: factor on the raw values: 1/255 without it for images of real numbers, else 1.
         mean, std: one value, or one a channel or column, in units of the scaled values.
         columns: names of the columns of a table, in order.
@@ -69,6 +77,7 @@ class InputFields:
     size: tuple[int, int] | None = None
     resize: tuple[int, int] | None = None
     shorter: int | None = None
+    letterbox: int | None = None
     interpolation: str | None = None
     scale: float | None = None
     mean: Sequence[float] = ()
@@ -151,6 +160,8 @@ class IoSpec:
         old = card.task
         params = {**(old.params if old.kind == kind else {}), **self.params}
         labels = self.labels or (old.labels if old.kind == kind else ())
+        if kind == "detection":
+            detection_fields(params, UsageError, "the task is detection")
         return Task(kind, labels, METRICS[kind] if kind != old.kind else old.metric, params)
 
 
@@ -301,7 +312,7 @@ def _contract(spec: TensorSpec, said: InputFields) -> InputSpec:
     params: dict[str, Any] = {}
     if said.color == "BGR":
         params["color"] = "BGR"
-    for name in ("interpolation", "shorter"):
+    for name in ("interpolation", "shorter", "letterbox"):
         if getattr(said, name) is not None:
             params[name] = getattr(said, name)
     if said.resize is not None:
@@ -316,6 +327,8 @@ def _check(said: InputFields, kind: str, spec: TensorSpec) -> None:
     for name, value, there in (("kind", kind, KINDS), ("layout", said.layout, LAYOUTS), ("color", said.color, COLORS)):
         if value is not None and value not in there:
             raise UsageError(f"{name} of {spec.name} is {value!r}; there are: {', '.join(there)}")
+    if said.letterbox is not None and not 0 <= said.letterbox <= 255:
+        raise UsageError(f"letterbox of {spec.name} is {said.letterbox}; it is the grey of the bars, 0 to 255")
     if not all(math.isfinite(value) for value in (*said.mean, *said.std, said.scale or 1)):
         raise UsageError(f"mean, std and scale of {spec.name} are finite numbers")
     if any(value <= 0 for value in said.std):

@@ -50,6 +50,7 @@ LIMITS: Final[dict[str, Limit]] = {
     "IMAGE_SCANS": Limit(200, "scans", "number of scans of a JPEG file, each of which visits every pixel"),
     "AUDIO_SAMPLES": Limit(20_000_000, "samples", "length of one recording, all channels together"),
     "INPUT_BYTES": Limit(256 << 20, "bytes", "size of one input of a model as its card or its shape describes it"),
+    "STREAM_FRAMES": Limit(100_000, "frames", "frames of one step of a streaming file, and steps that it lies behind"),
     "VALUE_BYTES": Limit(4 << 30, "bytes", "size of one value that a .pt2 program computes"),
     "PARAMETERS": Limit(10_000_000, "parameters", "size of a network of the zoo that a checkpoint's card describes"),
     "LAYERS": Limit(2_000, "layers", "number of layers that a configuration of Hugging Face asks for"),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, TypedDict
 
 from edgekit.documents import parse_json, typed
 from edgekit.errors import ModelError
 from edgekit.limits import check
-from edgekit.types import Card, InputSpec, Signature, Streaming, TensorSpec
+from edgekit.types import TIME, Card, InputSpec, Signature, Streaming, TensorSpec
 
 SCHEMA = "edgekit.card/1"
 _ITEM_BYTES = {
@@ -201,7 +201,14 @@ def _check_outputs(card: Card) -> None:
 
 def _streaming_to_json(streaming: Streaming) -> dict[str, Any]:
     states = [{"input": before, "output": after, "initial": 0.0} for before, after in streaming.states.items()]
-    return {"sequence": signature_to_json(streaming.sequence), "states": states}
+    document: dict[str, Any] = {"sequence": signature_to_json(streaming.sequence), "states": states}
+    if streaming.frames != 1:
+        document["frames"] = streaming.frames
+    if streaming.delay:
+        document |= {"delay": streaming.delay, "ended": streaming.ended}
+    if streaming.skipped:
+        document["skipped"] = dict(streaming.skipped)
+    return document
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +224,10 @@ class _State:
 class _Streaming:
     sequence: Signature
     states: tuple[_State, ...]
+    frames: int = 1
+    delay: int = 0
+    ended: str = ""
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 def _streaming(row: Any) -> Streaming | None:
@@ -226,7 +237,17 @@ def _streaming(row: Any) -> Streaming | None:
     if any(state.initial != 0 for state in found.states):
         raise ValueError("a state begins at something else than zero")
     _check_signature(found.sequence)
-    return Streaming(found.sequence, {state.input: state.output for state in found.states})
+    states = {state.input: state.output for state in found.states}
+    if found.frames < 1 or found.delay < 0 or any(count < 0 for count in found.skipped.values()):
+        raise ValueError("a step has 1 frame or more, and a delay is not negative")
+    for count in (found.frames, found.delay, *found.skipped.values()):
+        check("STREAM_FRAMES", count, "the card")
+    if found.delay and found.ended not in states:
+        raise ValueError("outputs are delayed, and no state says that the sequence has ended")
+    unknown = set(found.skipped) - {spec.name for spec in found.sequence.outputs if TIME in spec.shape}
+    if unknown:
+        raise ValueError(f"frames of {min(unknown)[:60]!r} are skipped, which is not an output with a time")
+    return Streaming(found.sequence, states, found.frames, found.delay, found.ended, found.skipped)
 
 
 def encode_card(card: Card) -> bytes:

@@ -92,6 +92,13 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "verify": "edgekit.pipeline.steps:VERIFY",
         "eval": "edgekit.pipeline.steps:EVAL",
         "bench": "edgekit.pipeline.steps:BENCH",
+        "package": "edgekit.pipeline.steps:PACKAGE",
+    },
+    "packages": {
+        "python": "edgekit.packaging.python:TARGET",
+        "cpp": "edgekit.packaging.cpp:TARGET",
+        "mcu": "edgekit.packaging.mcu:TARGET",
+        "android": "edgekit.packaging.android:TARGET",
     },
     "families": {
         "mlp": "edgekit.models.mlp:FAMILY",
@@ -102,11 +109,13 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "gru": "edgekit.models.recurrent:GRU",
         "gan": "edgekit.models.gan:FAMILY",
         "autoencoder": "edgekit.models.autoencoder:FAMILY",
+        "detector": "edgekit.models.detector:FAMILY",
     },
     "objectives": {
         "classification": "edgekit.models.objective:CLASSIFICATION",
         "forecasting": "edgekit.models.objective:FORECASTING",
         "anomaly": "edgekit.models.objective:ANOMALY",
+        "detection": "edgekit.models.boxes:DETECTION",
     },
     "metrics": {
         "classification": "edgekit.quality.evaluate:accuracy",
@@ -116,6 +125,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "segmentation": "edgekit.quality.metrics:segmentation",
         "regression": "edgekit.quality.metrics:regression",
         "multilabel": "edgekit.quality.metrics:multilabel",
+        "detection": "edgekit.quality.average_precision:detection",
     },
     "kinds": {
         "image": "edgekit.data.pixels:KIND",
@@ -134,6 +144,9 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "etth1": "edgekit.data.etth1:ETTH1",
         "images": "edgekit.data.images:open_images",
         "masks": "edgekit.data.masks:open_masks",
+        "digit-scenes": "edgekit.data.digit_scenes:open_digit_scenes",
+        "coco": "edgekit.data.coco:open_coco",
+        "yolo": "edgekit.data.yolo:open_yolo",
         "text": "edgekit.data.sentences:open_text",
         "audio": "edgekit.data.audio:open_audio",
         "series": "edgekit.data.series:open_series",
@@ -143,7 +156,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     },
 }
 
-_ONE_OF = {"families": "family", "passes": "pass", "data": "data set"}
+_ONE_OF = {"families": "family", "passes": "pass", "data": "data set", "packages": "target of package"}
 """Table -> what one entry of it is called, where that is not the table's name without its s."""
 
 

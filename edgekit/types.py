@@ -153,6 +153,8 @@ class InputSpec:
         size = f" of {self.size[0]} x {self.size[1]} (height x width)" if self.size else ""
         shorter = self.params.get("shorter")
         way = f", the shorter side resized to {shorter} and the centre cut out" if shorter else ""
+        if "letterbox" in self.params:
+            way = f", shown whole between bars of {self.params['letterbox']}"
         value = "pixel" if self.scale == 1 else f"pixel * {self.scale:.6g}"
         value = "pixel / 255" if abs(self.scale * 255 - 1) < 1e-6 else value
         if self.mean or self.std:
@@ -243,10 +245,19 @@ class Streaming:
             :data:`TIME` of the inputs, one a run. An output without it is given after every step, and stands for the
             sequence so far.
         states: input -> output that is its value for the next step. Every state is zero at first.
+        frames: of the sequence that one step takes.
+        delay: steps that the outputs lie behind the inputs. After the last step of a sequence so many more are run, on
+            whatever frames, with ``ended`` set to 1.
+        ended: the state that says so; empty where the delay is 0.
+        skipped: output -> frames of it, at the beginning, that come before the first one of the sequence.
     """
 
     sequence: Signature
     states: Mapping[str, str]
+    frames: int = 1
+    delay: int = 0
+    ended: str = ""
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,7 @@ class Fitted:
         contract: how a raw sample becomes the input.
         task: what the output means.
         input, output: tensors at batch 1.
+        others: further outputs.
     """
 
     builder: Mapping[str, Any]
@@ -81,6 +82,7 @@ class Fitted:
     task: Task
     input: TensorSpec
     output: TensorSpec
+    others: tuple[TensorSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ def new_network(name: str, data: Dataset, overrides: Mapping[str, Any] | None = 
         name=name,
         family=name,
         task=fitted.task,
-        signature=Signature((fitted.input,), (fitted.output,)),
+        signature=Signature((fitted.input,), (fitted.output, *fitted.others)),
         contract={fitted.input.name: fitted.contract},
         config={"family": name, "builder": builder},
     )

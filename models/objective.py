@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,12 @@ from edgekit.errors import DataError
 from edgekit.models.family import Hyperparameters, require_labels
 from edgekit.types import Network
 
+View = Callable[[Sequence[Tensor]], Any]
+
+
+def _first(results: Sequence[Tensor]) -> Tensor:
+    return results[0].float()
+
 
 @dataclass(frozen=True, slots=True)
 class Objective:
@@ -26,12 +32,14 @@ class Objective:
         loss: (outputs, targets, inputs, options) -> scalar.
         score: (outputs, targets, inputs) -> the sum over the batch of a figure of which more is better.
         name: of the score, as progress shows it; an accuracy is 0..1, an error is given as minus its value.
+        view: network -> what makes ``outputs`` of the results of the network, in their order: the first without it.
     """
 
     targets: Callable[[Dataset, Network], Tensor]
     loss: Callable[[Tensor, Tensor, Tensor, Hyperparameters], Tensor]
     score: Callable[[Tensor, Tensor, Tensor], float]
     name: str
+    view: Callable[[Network], View] = lambda network: _first
 
 
 def objective(kind: str) -> Objective:

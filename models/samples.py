@@ -33,6 +33,7 @@ class TrainingSamples:
         self.spec, self.label = network.signature.inputs[0], data.label
         (name, contract), *_ = network.card.contract.items() or [("", InputSpec())]
         self.objective = objective(network.task.kind)
+        self._view = self.objective.view(network)
         share = min(options.validation, MAX_VALIDATION / len(data))
         self.kept, self.held = kept_and_held(data, share, options.seed)
         self.image = contract.kind == "image" and contract.layout == "NCHW"
@@ -62,6 +63,10 @@ class TrainingSamples:
         if len(wanted) == len(got) and all(size == extent for size, extent in pairs if isinstance(size, int)):
             return ""
         return f"{self.label} has samples of shape {got}, the network takes {wanted}"
+
+    def viewed(self, results: Any) -> Any:
+        """What loss and score take of what the network gives."""
+        return self._view(results if isinstance(results, tuple | list) else (results,))
 
     def steps(self, options: Hyperparameters, world: int) -> int:
         """Optimizer steps of one epoch."""

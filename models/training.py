@@ -263,19 +263,19 @@ class _Loop:
         return float(total) / max(count, 1)
 
     def _loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        outputs = self._outputs(inputs).float()
+        outputs = self._outputs(inputs)
         hard = self.samples.objective.loss(outputs, targets, inputs, self.options)
         if self.teacher is None or self.options.distil == 0:
             return hard
         with torch.no_grad(), self.fabric.autocast():
-            soft = self.teacher(inputs).float()
+            soft = self.samples.viewed(self.teacher(inputs))
         return (1 - self.options.distil) * hard + self.options.distil * distilled(
             outputs, soft, self.options.temperature
         )
 
     def _outputs(self, inputs: Tensor) -> Any:
         try:
-            return self.module(inputs)
+            return self.samples.viewed(self.module(inputs))
         except Exception as error:  # of the network's own code, whatever that is
             misfit = self.samples.misfit(inputs)
             if not misfit:
@@ -300,7 +300,7 @@ class _Loop:
         total, count = 0.0, 0
         with self.fabric.autocast():
             for inputs, targets in self.samples.held_batches():
-                outputs = module(inputs.to(self.fabric.device)).float().cpu()
+                outputs = self.samples.viewed(module(inputs.to(self.fabric.device))).cpu()
                 total += self.samples.objective.score(outputs, targets, inputs)
                 count += len(targets)
         return total / count

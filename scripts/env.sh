@@ -72,6 +72,11 @@ make_onnx2tf_venv() {
     make_second_venv .venv-onnx2tf constraints-onnx2tf.txt "12, 13" "the tests of ONNX to TFLite are skipped"
 }
 
+make_mediapipe_venv() {
+    # MediaPipe Tasks, with OpenCV and matplotlib: what apps load .tflite files with.
+    make_second_venv .venv-mediapipe constraints-mediapipe.txt "11, 12, 13" "the tests of MediaPipe are skipped"
+}
+
 make_timm() {
     # timm for the tests of timm:NAME, away from .venv (scripts/timm_here.py says why). Prints its folder; nothing when it
     # cannot be had (the tests that need it say so and are skipped).

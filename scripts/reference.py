@@ -78,6 +78,17 @@ PLUG_INS = {
         "A class derived from `Source`: what the user typed becomes a network. `resolve` ends with `assemble`.",
         {"edgekit.source.base:Source": "claims sized rebuild provenance", "edgekit.source.assemble:assemble": ""},
     ),
+    "packages": PlugIn(
+        "Target of package",
+        "An instance of a class derived from `Target`. Its name is the value of `package --for`.",
+        {
+            "edgekit.packaging.base:Target": "check",
+            "edgekit.packaging.base:Package": "",
+            "edgekit.packaging.base:Subject": "",
+            "edgekit.packaging.base:Tensor": "",
+            "edgekit.packaging.base:Sample": "",
+        },
+    ),
     "families": PlugIn(
         "Network family",
         "A `Family`: a builder function of numbers, and how its networks are trained.",

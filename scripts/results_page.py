@@ -8,11 +8,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgekit.report.text import figure, ms, points, size, worse
+from edgekit.report.text import SHARES, figure, ms, points, size, worse
 
 Network = Mapping[str, Any]
 Row = Mapping[str, Any]
-INT8 = {"cnn": 0.006, "lstm": 0.005, "gru": 0.005, "transformer": 0.005, "gan": 0.05, "autoencoder": 0.01}
+INT8 = {
+    "cnn": 0.006,
+    "lstm": 0.005,
+    "gru": 0.005,
+    "transformer": 0.005,
+    "gan": 0.05,
+    "autoencoder": 0.01,
+    "detector": 0.01,
+}
 """What int8 may lose: shares of accuracy or area, of the gan its Frechet distance relative to the float file's."""
 PRUNED = {"cnn": (0.01, 0.65), "lstm": (0.01, None)}
 """What pruning may lose before anything is quantized, and the time it may take, of the float file of its format."""
@@ -180,7 +188,7 @@ def _mean(values: list[float]) -> float:
 
 
 def _lost(row: Row) -> str:
-    return points(row["drop"]) if row["metric"] in ("accuracy", "roc_auc") else worse(row["drop"])
+    return points(row["drop"]) if row["metric"] in SHARES else worse(row["drop"])
 
 
 def _lost_of(name: str, most: float) -> str:

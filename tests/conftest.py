@@ -204,6 +204,15 @@ def onnx2tf_python(root: Path) -> str:
 
 
 @pytest.fixture(scope="session")
+def mediapipe_python(root: Path) -> str:
+    """The interpreter of the environment with MediaPipe, which ``scripts/test`` makes."""
+    path = os.environ.get("EDGEKIT_MEDIAPIPE_PYTHON") or str(root / ".venv-mediapipe" / "bin" / "python")
+    if not os.access(path, os.X_OK):
+        pytest.skip("needs .venv-mediapipe or $EDGEKIT_MEDIAPIPE_PYTHON: run scripts/test")
+    return path
+
+
+@pytest.fixture(scope="session")
 def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
     """``once(name, make)``: the folder ``name``, filled by ``make(folder)`` in one of the processes of this run."""
     base = tmp_path_factory.getbasetemp()

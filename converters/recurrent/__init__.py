@@ -14,6 +14,5 @@ Before that, ``loop_to_rnn`` makes layers of a network's own loops over cells.
 ``packing`` makes layers over padded sequences of those over packed ones, during step 1; ``cell_state`` keeps the cell
 state of an LSTM behind the end of each.
 
-``onnx_layers`` writes the same nodes as ONNX operators. ``streaming`` comes before all of it: it makes a network of one
-step, whose layers take and give their state, out of one of sequences.
+``onnx_layers`` writes the same nodes as ONNX operators.
 """

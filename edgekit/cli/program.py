@@ -14,7 +14,7 @@ import click
 
 from edgekit.cli.options import State
 from edgekit.cli.verbs import VERBS
-from edgekit.errors import EdgekitError, FactoryNeededError
+from edgekit.errors import EdgekitError, FactoryNeededError, interruption
 from edgekit.escapes import set_off, visible
 from edgekit.reading import why
 from edgekit.version import __version__
@@ -169,6 +169,7 @@ def say(message: str, *, usage: bool = False) -> None:
 
 def explain(error: BaseException) -> tuple[int, str]:
     """The exit code and the one message for ``error``."""
+    error = interruption(error) or error
     if isinstance(error, EdgekitError):
         return error.exit_code, f"edgekit: {error}"
     if isinstance(error, click.ClickException):

@@ -12,6 +12,7 @@ import click
 
 from edgekit.cli.options import State
 from edgekit.escapes import visible
+from edgekit.report.epochs import log_epoch, shown
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -25,7 +26,7 @@ def epoch_bar() -> Iterator[EpochReport]:
     """Gives the ``progress`` argument of ``train``, ``finetune`` and ``prune``; to be used inside a command."""
     quiet = click.get_current_context().ensure_object(State).quiet
     if quiet or not sys.stderr.isatty():
-        yield _lines
+        yield log_epoch
         return
     from rich.console import Console
     from rich.markup import escape
@@ -83,15 +84,3 @@ def _changes() -> FleetReport:
             logging.getLogger("edgekit").info("%s: %s", device, what)
 
     return report
-
-
-def _lines(epoch: int, epochs: int, loss: float, score: float, name: str) -> None:
-    log = logging.getLogger("edgekit")
-    log.info("epoch %d of %d: loss %.4f, %s", epoch, epochs, loss, shown(score, name))
-
-
-def shown(score: float, name: str) -> str:
-    """A share as a percentage; an error, which is given as minus its value, as it is."""
-    if " minus " in name:
-        return f"{name.replace(' minus ', ' ')} {-score:.4g}"
-    return f"{name} {score:.2%}"

@@ -20,6 +20,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "compare": ("edgekit.cli.compare", "Compares two saved bench results."),
     "run": ("edgekit.cli.run", "Runs one inference on real input: prints labels or writes arrays."),
     "inspect": ("edgekit.cli.inspect", "Shows what a model file is: card, signature, operators, size, history."),
+    "package": ("edgekit.cli.package", "Makes what an app loads: the file, its preprocessing as code, a self-test."),
     "recipe": ("edgekit.cli.recipe", "Several steps, formats and devices in one run that can be continued."),
     "device": ("edgekit.cli.device", "Lists, names and checks the places models can run."),
     "doctor": ("edgekit.cli.doctor", "Says what is installed, which backends work, and how to get the rest."),

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm")
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "PPM")
 """What is decoded, whatever the file is called: others of Pillow's formats start programs (EPS: Ghostscript)."""
+_ORIENTATION = 0x0112
+"""EXIF's tag of how a picture is turned; 5 to 8 exchange its sides."""
 _SCAN = b"\xff\xda"
 """Begins a scan of a JPEG file; every scan visits all pixels again."""
 
@@ -53,6 +55,17 @@ def decode_indices(source: Path) -> Array:
                 f"{source} is a picture in {picture.mode}; a mask is grey or has a palette, one class a value"
             )
         return np.asarray(picture).astype(np.int32)
+
+
+def picture_size(source: Path) -> tuple[int, int]:
+    """Height and width of a picture in pixels, upright, from its header.
+
+    Raises:
+        DataError: as :func:`decode`.
+    """
+    with _opened(source) as picture:
+        turned = picture.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+        return (picture.width, picture.height) if turned else (picture.height, picture.width)
 
 
 def flat(picture: Image.Image) -> Image.Image:

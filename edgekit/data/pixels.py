@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ from edgekit.types import Array, InputSpec
 
 if TYPE_CHECKING:
     from PIL import Image
+
+_IGNORED = 255
+"""The index of pixels in a mask that count nowhere."""
 
 
 def encode(raw: Sequence[Array] | Array, contract: InputSpec) -> Array:
@@ -68,7 +72,8 @@ def _resized(picture: Image.Image, size: tuple[int, int], params: Mapping[str, A
     """``picture`` with ``size`` (height, width): resized to it, or as ``params`` say, and the centre cut out then.
 
     ``interpolation``: ``bilinear`` (without it), ``bicubic``, ``nearest``, ``lanczos``, ``box`` or ``hamming``;
-    ``shorter``: what the shorter side is resized to, the proportions kept; ``resize``: height and width to resize to.
+    ``shorter``: what the shorter side is resized to, the proportions kept; ``resize``: height and width to resize to;
+    ``letterbox``: the grey of the bars beside a picture that is shown whole, the proportions kept.
 
     Raises:
         DataError: the spec names an interpolation that Pillow has not.
@@ -80,18 +85,69 @@ def _resized(picture: Image.Image, size: tuple[int, int], params: Mapping[str, A
     if name not in Image.Resampling.__members__:
         known = ", ".join(Image.Resampling.__members__).lower()
         raise DataError(f"the model's contract resizes images by {name.lower()!r}; known are: {known}")
+    place = placement((picture.height, picture.width), size, params)
+    picture = picture.resize((place.width, place.height), Image.Resampling[name])
+    if "letterbox" in params:
+        bars = int(params["letterbox"])
+        whole = Image.new(picture.mode, size[::-1], (bars,) * 3 if picture.mode == "RGB" else bars)
+        whole.paste(picture, (place.left, place.top))
+        return whole
+    return picture.crop((-place.left, -place.top, size[1] - place.left, size[0] - place.top))
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a picture lies in an input, in the input's pixels.
+
+    Attributes:
+        height, width: what the picture is resized to.
+        top, left: where its corner lies; negative where the centre is cut out.
+    """
+
+    height: int
+    width: int
+    top: int = 0
+    left: int = 0
+
+    def to_input(self, boxes: Array, picture: tuple[int, int]) -> Array:
+        """Boxes (K, 4) of a picture with ``picture`` (height, width) as boxes in the input; float64."""
+        return np.asarray(boxes, np.float64) * self._factors(picture) + self._corner()
+
+    def to_picture(self, boxes: Array, picture: tuple[int, int]) -> Array:
+        """The way back."""
+        result: Array = (np.asarray(boxes, np.float64) - self._corner()) / self._factors(picture)
+        return result
+
+    def _factors(self, picture: tuple[int, int]) -> Array:
+        across, down = self.width / picture[1], self.height / picture[0]
+        return np.array([across, down, across, down])
+
+    def _corner(self) -> Array:
+        return np.array([self.left, self.top, self.left, self.top], np.float64)
+
+
+def placement(picture: tuple[int, int], size: tuple[int, int] | None, params: Mapping[str, Any]) -> Placement:
+    """Where a picture of ``picture`` (height, width) lies in an input of ``size``; None is the picture's own.
+
+    Raises:
+        LimitError: what it is resized to has too many pixels.
+    """
+    if size is None or picture == size:
+        return Placement(*picture)
+    subject = f"an image of {picture[0]} x {picture[1]}, resized as the model's contract says"
     height, width = size
-    subject = f"an image of {picture.height} x {picture.width}, resized as the model's contract says"
     if "shorter" in params:
         check("IMAGE_PIXELS", int(params["shorter"]) ** 2, subject)
-        factor = int(params["shorter"]) / min(picture.size)
-        height, width = (max(least, int(side * factor)) for least, side in zip(size, picture.size[::-1], strict=True))
+        factor = int(params["shorter"]) / min(picture)
+        height, width = (max(least, int(side * factor)) for least, side in zip(size, picture, strict=True))
     elif "resize" in params:
         height, width = params["resize"]
+    elif "letterbox" in params:
+        factor = min(size[0] / picture[0], size[1] / picture[1])
+        height, width = (max(1, round(side * factor)) for side in picture)
+        return Placement(height, width, (size[0] - height) // 2, (size[1] - width) // 2)
     check("IMAGE_PIXELS", height * width, subject)
-    picture = picture.resize((width, height), Image.Resampling[name])
-    left, top = round((width - size[1]) / 2), round((height - size[0]) / 2)
-    return picture.crop((left, top, left + size[1], top + size[0]))
+    return Placement(height, width, -round((height - size[0]) / 2), -round((width - size[1]) / 2))
 
 
 def fit_mask(mask: Array, size: tuple[int, ...], contract: InputSpec | None) -> Array:
@@ -112,7 +168,8 @@ def fit_mask(mask: Array, size: tuple[int, ...], contract: InputSpec | None) -> 
 
     picture = Image.fromarray(mask.astype(np.int32), mode="I")
     if contract is not None and contract.size is not None and picture.size != contract.size[::-1]:
-        picture = _resized(picture, contract.size, {**contract.params, "interpolation": "nearest"})
+        bars = {"letterbox": _IGNORED} if "letterbox" in contract.params else {}
+        picture = _resized(picture, contract.size, {**contract.params, "interpolation": "nearest", **bars})
     if picture.size != tuple(size)[::-1]:
         picture = picture.resize((size[1], size[0]), Image.Resampling.NEAREST)
     return np.asarray(picture)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -79,13 +80,19 @@ def _bind(dataset: Dataset, signature: Signature, contract: Mapping[str, InputSp
             continue
         key = _key_for(dataset, spec.name, len(signature.inputs))
         if dataset.kind == "array":
-            rule = InputSpec("array")
-        elif rule is None and dataset.kind == "audio":
+            samples = dataset.arrays[key]
+            shape = samples.shape if isinstance(samples, np.ndarray) else np.shape(samples[0]) if len(samples) else ()
+            turned = _turned(spec, rule, shape, dataset.label)
+            bound.append(
+                _Bound(spec, InputSpec("array"), arranged(samples, dataset.columns, InputSpec("array")), turned)
+            )
+            continue
+        if rule is None and dataset.kind == "audio":
             raise DataError(
                 f"the model's input {spec.name!r} has no input spec, so how a recording becomes {spec} is unknown; "
                 "give arrays that are ready for it, as npz:FILE"
             )
-        elif rule is None:
+        if rule is None:
             rule = _without_spec(spec, dataset)
         elif rule.kind not in ("array", dataset.kind):
             raise DataError(
@@ -111,11 +118,48 @@ def _key_for(dataset: Dataset, name: str, inputs: int) -> str:
     )
 
 
-class _Bound:
-    """One input of the model with the samples that feed it."""
+_ORDERS = {"NHWC": (0, 2, 3, 1), "NCHW": (0, 3, 1, 2)}
+"""Layout of an image input -> the axes of an array in the other layout that make it."""
 
-    def __init__(self, spec: TensorSpec, contract: InputSpec, samples: Sequence[Array] | Array) -> None:
-        self.spec, self.contract, self.samples = spec, contract, samples
+
+def _turned(spec: TensorSpec, rule: InputSpec | None, shape: tuple[int, ...], where: str) -> tuple[int, ...] | None:
+    """How arrays whose last three axes are ``shape``'s become an image input of the other layout; None where they
+    have the input's own, or none that can be turned."""
+    order = _ORDERS.get(rule.layout) if rule is not None and rule.kind == "image" else None
+    if order is None or len(spec.shape) != len(order) or len(shape) < len(order) - 1:
+        return None
+    last = shape[-3:]
+
+    def fit(sizes: Sequence[int]) -> bool:
+        return all(
+            isinstance(wanted, str) or wanted == size for wanted, size in zip(spec.shape[1:], sizes, strict=True)
+        )
+
+    if fit(last) or not fit([last[axis - 1] for axis in order[1:]]):
+        return None
+    names = ["(channels, height, width)", "(height, width, channels)"]
+    mine, theirs = names if rule is not None and rule.layout == "NCHW" else names[::-1]
+    _say_once(f"{where}: arrays for {spec.name} are {theirs}, the model takes {mine}; turned")
+    return order
+
+
+@lru_cache
+def _say_once(line: str) -> None:
+    """Says ``line`` the first time: the same data are gone through many times in a run."""
+    log.info("%s", line)
+
+
+class _Bound:
+    """One input of the model with the samples that feed it; ``turned``: the order of axes that its layout needs."""
+
+    def __init__(
+        self,
+        spec: TensorSpec,
+        contract: InputSpec,
+        samples: Sequence[Array] | Array,
+        turned: tuple[int, ...] | None = None,
+    ) -> None:
+        self.spec, self.contract, self.samples, self.turned = spec, contract, samples, turned
 
     def remark(self, count: int) -> None:
         """Says what the user should know about the first ``count`` samples."""
@@ -144,7 +188,8 @@ class _Bound:
         if np.dtype(dtype).kind in "iu" and self.contract.kind not in ("array", "text"):
             dtype = "float32"  # real values: the runner quantizes them with the file's own scale
         made = apply_contract(raw, self.contract, dtype)
-        return np.asarray(made[0]) if self.whole else made
+        made = np.asarray(made[0]) if self.whole else made
+        return made if self.turned is None else np.asarray(made.transpose(self.turned), order="C")
 
 
 def whole_samples(dataset: Dataset, signature: Signature, contract: Mapping[str, InputSpec]) -> bool:
@@ -203,9 +248,9 @@ def sample_feed(given: str, signature: Signature, contract: Mapping[str, InputSp
     """
     suffix = Path(given).suffix.lower()
     if suffix == ".npz":
-        return _named_arrays(Path(given), read_npz(Path(given)), signature)
+        return _named_arrays(Path(given), read_npz(Path(given)), signature, contract)
     if suffix == ".npy":
-        return _named_arrays(Path(given), {"inputs": read_npy(Path(given))}, signature)
+        return _named_arrays(Path(given), {"inputs": read_npy(Path(given))}, signature, contract)
     name = _kind_of_input(given, suffix, contract)
     asked = noise.spelled(given) if name == "noise" else None
     if asked is not None:  # the first sample of those that are spelled: its shape is the model's to say
@@ -230,8 +275,11 @@ def _kind_of_input(given: str, suffix: str, contract: Mapping[str, InputSpec]) -
     return suffixes[suffix]
 
 
-def _named_arrays(path: Path, arrays: dict[str, Array], signature: Signature) -> Feed:
-    """The arrays of a file by input name; an array without the batch axis gets one."""
+def _named_arrays(
+    path: Path, arrays: dict[str, Array], signature: Signature, contract: Mapping[str, InputSpec]
+) -> Feed:
+    """The arrays of a file by input name; an array without the batch axis gets one, an image of the other layout is
+    turned."""
     arrays.pop("labels", None)
     dataset = Dataset(str(path), "all", "array", arrays)
     feed = {}
@@ -239,5 +287,7 @@ def _named_arrays(path: Path, arrays: dict[str, Array], signature: Signature) ->
         array = arrays[_key_for(dataset, spec.name, len(signature.inputs))]
         if array.ndim == len(spec.shape) - 1:
             array = array[None]
+        order = _turned(spec, contract.get(spec.name), array.shape, str(path))
+        array = array if order is None or array.ndim != len(order) else np.asarray(array.transpose(order), order="C")
         feed[spec.name] = array.astype(spec.dtype) if _harmless(array.dtype, spec.dtype) else array
     return feed

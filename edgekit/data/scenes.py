@@ -114,7 +114,8 @@ def _canvas(draw: _Draw) -> Array:
     angle, pitch, phase = np.pi * draw.integer(12) / 12, 4 + 12 * draw.numbers(1)[0], draw.numbers(1)[0]
     row, column = np.mgrid[0:SIZE, 0:SIZE]
     wave = np.sin(2 * np.pi * ((row * np.sin(angle) + column * np.cos(angle)) / pitch + phase))
-    return slow + 18 * draw.numbers(1)[0] * wave[..., None] + 24 * (draw.numbers(SIZE, SIZE, 1) - 0.5)
+    texture: Array = slow + 18 * draw.numbers(1)[0] * wave[..., None] + 24 * (draw.numbers(SIZE, SIZE, 1) - 0.5)
+    return texture
 
 
 def _ink(draw: _Draw, behind: float) -> Array:
@@ -135,7 +136,8 @@ def _enlarged(image: Array, side: int) -> Array:
 @functools.cache
 def _weights(length: int, side: int) -> Array:
     at = np.clip((np.arange(side) + 0.5) * length / side - 0.5, 0, length - 1)
-    return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(length)))
+    weights: Array = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(length)))
+    return weights
 
 
 def _touch(box: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> bool:

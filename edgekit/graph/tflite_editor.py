@@ -24,6 +24,7 @@ TYPES = {
     "int32": schema.TensorType.INT32,
     "int16": schema.TensorType.INT16,
     "int8": schema.TensorType.INT8,
+    "uint8": schema.TensorType.UINT8,
     "bool": schema.TensorType.BOOL,
 }
 

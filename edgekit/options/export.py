@@ -41,12 +41,26 @@ class ExportOptions(Options):
     optimize: bool = field(default=False, metadata=option("Simplify an .onnx file by onnxslim."))
     data: str | None = field(default=None, metadata=DATA)
     channels_last: bool = field(
-        default=False, metadata=option("Take inputs of rank 4 as (N, H, W, C), as cameras deliver them.")
+        default=False,
+        metadata=option("Images as (N, H, W, C) in every format; .tflite files have them so anyway."),
+    )
+    channels_first: bool = field(
+        default=False, metadata=option("Images in the network's own layout, (N, C, H, W), in .tflite files too.")
+    )
+    raw_pixels: bool = field(
+        default=False, metadata=option("Images as pixels of 0 to 255: mean and std become the first layer of the file.")
+    )
+    mediapipe: bool = field(
+        default=False,
+        metadata=option("What MediaPipe Tasks take: --raw-pixels where channels are normalised apart, centred boxes."),
     )
     stateful: bool = field(default=False, metadata=option("LSTM and RNN in .tflite keep their state between calls."))
     streaming: bool = field(
         default=False,
-        metadata=option("One step a run, recurrent state as inputs and outputs: NAME-step."),
+        metadata=option(
+            "One step a run, what recurrent layers and convolutions over time remember as inputs and outputs; the file "
+            "is called NETWORK-step, or --name."
+        ),
     )
     factory: str | None = field(default=None, metadata=FACTORY)
     weights: str | Path | None = field(default=None, metadata=WEIGHTS)

@@ -77,9 +77,12 @@ class RunOptions(Options):
     out: str | Path | None = field(
         default=None,
         metadata=option(
-            "Write the whole outputs here, or generated images.", metavar="OUT.npz|OUT.png", flags=("-o", "--out")
+            "Write the whole outputs here, generated images, or the picture with its boxes.",
+            metavar="OUT.npz|OUT.png",
+            flags=("-o", "--out"),
         ),
     )
+    io_file: str | Path | None = field(default=None, metadata=IO_FILE)
     top: int = field(default=5, metadata=option("Labels to print.", metavar="N", at_least=1))
 
 

@@ -75,6 +75,15 @@ class QuantizeOptions(Options):
     io_file: str | Path | None = field(default=None, metadata=IO_FILE)
     stateful: bool = field(default=False, metadata=option("LSTM and RNN in .tflite keep their state between calls."))
     integer_io: bool = field(default=False, metadata=option("Inputs of the file are integers, outputs too in .tflite."))
+    io: str | None = field(
+        default=None,
+        metadata=option(
+            "Type of inputs and outputs; uint8: images as pixels of 0 to 255.",
+            metavar="TYPE",
+            choices=("float", "int8", "uint8"),
+            default="float",
+        ),
+    )
     for_: str = field(
         default="cpu",
         metadata=option(

@@ -9,7 +9,8 @@ SOURCE = option(
 )
 DATA = option(
     "Data set: digits, breast-cancer, cifar10, fsdd, sst2, etth1, images:DIR, audio:DIR, text:FILE.tsv, "
-    "series:FILE.csv, table:FILE.csv, npz:FILE, masks:DIR, file.py:function; @train or @test.",
+    "series:FILE.csv, table:FILE.csv, npz:FILE, masks:DIR, coco:FILE.json, yolo:DIR, file.py:function; "
+    "@train or @test.",
     metavar="DATA",
     names="data",
 )

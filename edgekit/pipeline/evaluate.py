@@ -33,6 +33,7 @@ def evaluate(options: EvalOptions) -> EvalResult:
     metric = None if options.metric is None else metric_of(options.metric)
     dataset = _held_out(open_data(options.data, default_split="test"), options.data, artifact.card)
     with open_runner(artifact.path, device=options.on, runtime=options.runtime, threads=options.threads) as runner:
+        log.info("measuring %s on %s samples of %s", artifact.path.name, f"{_count(dataset, options):,}", dataset.label)
         found = measure(sequences(runner), dataset, artifact.card, limit=options.limit, metric=metric)
         name = runner.name
     recorded = artifact.card.quality if artifact.card is not None else ()
@@ -47,6 +48,10 @@ def evaluate(options: EvalOptions) -> EvalResult:
         recorded=recorded,
         minimum=options.min,
     )
+
+
+def _count(dataset: Dataset, options: EvalOptions) -> int:
+    return len(dataset) if options.limit is None else min(len(dataset), options.limit)
 
 
 def _held_out(dataset: Dataset, spelled: str, card: Card | None) -> Dataset:

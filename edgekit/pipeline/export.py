@@ -15,7 +15,7 @@ from typing import Any
 from edgekit import registry
 from edgekit.artifact import is_saved_model, read_card, sha256_file, write_card
 from edgekit.bench.shapes import parse_shapes
-from edgekit.converters.base import Capture, ConversionOptions, Converter, Finish
+from edgekit.converters.base import ConversionOptions, Converter, Finish, check_dynamic
 from edgekit.errors import ConversionError, EdgekitError, GateError, ModelError, UsageError
 from edgekit.flatbuffer_reader import keeps_variables
 from edgekit.iospec import IoSpec, given_iospec
@@ -24,11 +24,12 @@ from edgekit.options.base import with_options
 from edgekit.options.export import ExportOptions
 from edgekit.outputs import check_output, is_stream, output_folder, publish, writing
 from edgekit.pipeline.export_files import check_file_source, check_not_the_source
-from edgekit.pipeline.proof import Proof
+from edgekit.pipeline.proof import Proof, proofs_of
 from edgekit.pipeline.real_inputs import RealInputs
 from edgekit.results.proof import ExportedArtifact, ExportResult, Ledger
+from edgekit.runtime.stream import streaming_notes
 from edgekit.source.module import is_module, modes_kept
-from edgekit.types import Artifact, Card, Format, Network, Step
+from edgekit.types import TIME, Artifact, Card, Format, Network, Step
 
 log = logging.getLogger("edgekit")
 
@@ -80,21 +81,26 @@ def _exported(options: ExportOptions) -> ExportResult:
         network = resized(of_module(options.source, options.inputs, options.name), shapes)
     else:
         network = resolve(source, name=options.name, shapes=shapes, factory=options.factory, weights=options.weights)
-    network = replace(network, card=_iospec(options).applied(network.card))
+    network, raw = _as_said(network, options)
     if is_onnx(network.module) and str(Format.TFLITE) in formats:
         network = closed(network)
     open_axes = of_axes(network, sizes, conversion.dynamic)
     network, sequence = resized(network, open_axes), None
-    conversion = replace(conversion, shapes={**shapes, **open_axes})
+    conversion = replace(conversion, shapes={**shapes, **open_axes}, raw_pixels=raw)
     if options.streaming:
-        from edgekit.converters.recurrent.streaming import one_step
+        from edgekit.converters.streaming.one_step import one_step
 
-        network, sequence = one_step(network, options.name), network
+        check_dynamic(network.signature, conversion.dynamic)
+        time = {key: axis for key, axes in conversion.dynamic.items() for axis in axes}
+        network, sequence = one_step(network, options.name, time), network
+        conversion = replace(conversion, dynamic={})
     converters = {item: converter.suited(network) for item, converter in converters.items()}
     for converter in converters.values():
         converter.check(network, conversion)
-    capture = Capture(network, conversion)
-    proof = Proof(capture, real, options.tolerance, sequence)
+    own_layout = options.channels_first or options.streaming
+    proofs = proofs_of(
+        converters, network, conversion, own_layout, lambda made: Proof(made, real, options.tolerance, sequence)
+    )
     file_name = _file_name(network.name)
     targets = [folder / f"{file_name}.{converter.format}" for converter in converters.values()]
     if not own:
@@ -102,13 +108,13 @@ def _exported(options: ExportOptions) -> ExportResult:
     if not options.overwrite:
         _check_replaced(targets, network)
     again = None if own else (source, options.factory)
-    published = _proved(converters, capture, proof, folder, file_name, again)
+    published = _proved(converters, proofs, folder, file_name, again)
     return ExportResult(
         source=source,
         network=network.name,
         weights=origin(network.card),
         artifacts=tuple(published),
-        signature=capture.signature,
+        signature=next(iter(proofs.values())).capture.signature,
     )
 
 
@@ -139,6 +145,21 @@ def _iospec(options: ExportOptions) -> IoSpec:
     return given_iospec(o.io_file, o.mean, o.std, o.labels, o.task, o.layout)
 
 
+def _as_said(network: Network, options: ExportOptions) -> tuple[Network, bool]:
+    """``network`` as the user says that its inputs and outputs are, and as the app wants it; whether pixels are raw."""
+    network = replace(network, card=_iospec(options).applied(network.card))
+    if not (options.raw_pixels or options.mediapipe):
+        return network, False
+    from edgekit.converters.mediapipe import normalised_apart, with_centred_boxes
+    from edgekit.converters.pixels import with_raw_pixels
+    from edgekit.source.foreign import require_torch
+
+    require_torch(network, "rewrite the inputs and outputs of")
+    raw = options.raw_pixels or normalised_apart(network)
+    network = with_centred_boxes(network) if options.mediapipe else network
+    return (with_raw_pixels(network) if raw else network), raw
+
+
 def _formats(to: Sequence[str]) -> tuple[str, ...]:
     wanted = tuple(dict.fromkeys(to))
     known = registry.names("converters")
@@ -161,9 +182,12 @@ def _folder(out: Path) -> Path:
 
 
 def _proved(
-    converters: Mapping[str, Converter], capture: Capture, proof: Proof, folder: Path, name: str,
+    converters: Mapping[str, Converter],
+    proofs: Mapping[str, Proof],
+    folder: Path,
+    name: str,
     named: tuple[str, str | None] | None,
-) -> list[ExportedArtifact]:  # fmt: skip
+) -> list[ExportedArtifact]:
     """What was converted, proved and published; ``named``: the source, and what builds its network;
     None for a module that only the caller has.
 
@@ -172,17 +196,19 @@ def _proved(
     """
     from edgekit.quality.reproduce import Named, located
 
+    failed: dict[str, EdgekitError] = {}
     try:
         with _staging(folder, name, converters.values()) as stage:
-            made, failed = _convert_all(converters, capture, proof, stage, name)
+            made, failed = _convert_all(converters, proofs, stage, name)
             if not made:
                 raise next(iter(failed.values()))
             published = [_publish(item, folder) for item in made]
     except ConversionError as error:
-        raise located(error, capture, named and Named(*named), folder) from error
+        key = next((key for key, failure in failed.items() if failure is error), next(iter(proofs)))
+        raise located(error, proofs[key].capture, named and Named(*named), folder) from error
     for key, failure in failed.items():
         if isinstance(failure, ConversionError):
-            failed[key] = located(failure, capture, named and Named(*named), folder)
+            failed[key] = located(failure, proofs[key].capture, named and Named(*named), folder)
     if failed:
         raise _failure(published, failed)
     return published
@@ -226,12 +252,21 @@ def _check_options(options: ExportOptions, conversion: ConversionOptions, format
         check_file_source(options, formats)
     if is_module(options.source) and (options.weights is not None or options.factory is not None):
         raise UsageError("weights and factory are for a network that is named; load the state dict into your module")
-    if options.streaming and (conversion.dynamic or options.channels_last or options.stateful):
-        given = "--dynamic" if conversion.dynamic else "--channels-last" if options.channels_last else "--stateful"
+    free = sorted({name for axes in conversion.dynamic.values() for name in axes.values()} - {TIME})
+    if options.streaming and (free or options.channels_last or options.stateful):
+        given = f"--dynamic ...={free[0]}" if free else "--channels-last" if options.channels_last else "--stateful"
         raise UsageError(
             "--streaming takes one step of a fixed shape in the network's own layout, with the state as inputs and "
-            f"outputs; leave {given} out"
+            f"outputs; leave {given} out (--dynamic INPUT:AXIS={TIME} says which axis is time, where that is not clear)"
         )
+    if options.channels_first and options.channels_last:
+        raise UsageError("--channels-first and --channels-last contradict each other; give one")
+    if options.mediapipe and str(Format.TFLITE) not in formats:
+        raise UsageError(f"--mediapipe is for TFLite, but the formats are: {', '.join(formats)}; add --to tflite")
+    if options.mediapipe and options.channels_first:
+        raise UsageError("MediaPipe takes channels-last files; leave --channels-first out")
+    if options.streaming and any(len(axes) != 1 for axes in conversion.dynamic.values()):
+        raise UsageError(f"--dynamic names two axes {TIME!r} of one input; with --streaming, one is that of its steps")
     if options.opset is not None and str(Format.ONNX) not in formats:
         raise UsageError(f"--opset is for ONNX, but the formats are: {', '.join(formats)}; add --to onnx")
     if options.stateful and str(Format.TFLITE) not in formats:
@@ -278,7 +313,7 @@ class _StagedFile:
 
 
 def _convert_all(
-    converters: Mapping[str, Converter], capture: Capture, proof: Proof, stage: Path, name: str
+    converters: Mapping[str, Converter], proofs: Mapping[str, Proof], stage: Path, name: str
 ) -> tuple[list[_StagedFile], dict[str, EdgekitError]]:
     """Begins every conversion, then finishes and proves them: those that run here first, while the others run.
 
@@ -287,13 +322,14 @@ def _convert_all(
     begun: dict[str, tuple[float, Path, Finish]] = {}
     finished: dict[str, _StagedFile] = {}
     failed: dict[str, EdgekitError] = {}
+    log.info("converting %s to %s", name, " and ".join(converters))
     for key in sorted(converters, key=lambda k: not converters[k].background):
         started, target = time.monotonic(), stage / f"{name}.{converters[key].format}"
         with _noting(failed, key):
-            begun[key] = (started, target, converters[key].begin(capture, target))
+            begun[key] = (started, target, converters[key].begin(proofs[key].capture, target))
     for key in sorted(begun, key=lambda k: converters[k].background):
         with _noting(failed, key):
-            finished[key] = _finished(converters[key], capture, proof, *begun[key])
+            finished[key] = _finished(converters[key], proofs[key], *begun[key])
     return [finished[key] for key in converters if key in finished], {k: failed[k] for k in converters if k in failed}
 
 
@@ -308,21 +344,20 @@ def _noting(failed: dict[str, EdgekitError], key: str) -> Iterator[None]:
         failed[key] = error
 
 
-def _finished(
-    converter: Converter, capture: Capture, proof: Proof, started: float, target: Path, finish: Finish
-) -> _StagedFile:
+def _finished(converter: Converter, proof: Proof, started: float, target: Path, finish: Finish) -> _StagedFile:
     """Waits for one conversion, proves its file, and writes the card."""
     from edgekit.pipeline.learned_ranges import taken_along
 
-    here = time.monotonic()
-    notes = (*finish(), *capture.notes)
+    here, capture = time.monotonic(), proof.capture
+    notes = (*finish(), *capture.notes, *streaming_notes(capture.network.card))
     card, state = _state(target, converter.card(capture), capture.options.stateful)
     write_card(target, card)
+    log.info("proving %s", target.name)
     ledger = proof.of(target, card, converter)
     card, said = taken_along(capture.network, Artifact(target, converter.format, card))
     notes = (*notes, *ledger.notes, *proof.notes, *said, *state)
     seconds = time.monotonic() - (started if converter.background else here)
-    card = _finish_card(Artifact(target, converter.format, card), capture, proof, ledger, notes, converter)
+    card = _finish_card(Artifact(target, converter.format, card), proof, ledger, notes, converter)
     write_card(target, card)
     log.info("%s proved on %d inputs, largest difference %.1e", target.name, len(ledger.cases), ledger.max_abs)
     return _StagedFile(target, card, seconds, ledger, notes)
@@ -355,11 +390,9 @@ def _state(target: Path, card: Card, stateful: bool) -> tuple[Card, tuple[str, .
     return card, ()
 
 
-def _finish_card(
-    made: Artifact, capture: Capture, proof: Proof, ledger: Ledger, notes: tuple[str, ...], converter: Converter
-) -> Card:
+def _finish_card(made: Artifact, proof: Proof, ledger: Ledger, notes: tuple[str, ...], converter: Converter) -> Card:
     """The card with its step, its self-test and its notes."""
-    options, format_ = capture.options, converter.format
+    options, format_ = proof.capture.options, converter.format
     params: dict[str, Any] = {"format": str(format_), "max_abs": ledger.max_abs, "cases": len(ledger.cases)}
     if options.dynamic:
         params["dynamic"] = [f"{n}:{a}={d}" for n, axes in options.dynamic.items() for a, d in axes.items()]
@@ -371,6 +404,8 @@ def _finish_card(
         params["channels_last"] = True
     if options.optimize and format_ is Format.ONNX:
         params["optimize"] = True
+    if options.raw_pixels:
+        params["raw_pixels"] = True
     if made.card is not None and made.card.stateful:
         params["stateful"] = True
     if options.shapes:

@@ -13,6 +13,7 @@ import torch
 from edgekit.data import Dataset, open_data
 from edgekit.data.text import FIRST_WORD, text_contract
 from edgekit.errors import DataError, UsageError
+from edgekit.models.detector import with_classes
 from edgekit.models.family import Hyperparameters, family, measure_contract, require_labels
 from edgekit.options.base import with_options
 from edgekit.options.train import FinetuneOptions
@@ -111,6 +112,8 @@ def fitted_to(network: Network, data: Dataset) -> Network:
         return network
     if network.task.kind == "anomaly":
         return _with_contract(network, data)
+    if network.task.kind == "detection":
+        return with_classes(_with_contract(network, data), data)
     if data.targets is None:
         require_labels(data)
     network = _with_contract(network, data)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgekit.artifact import contract_of, open_artifact
-from edgekit.converters.base import Capture, Converter
+from edgekit.converters.base import Capture, ConversionOptions, Converter
+from edgekit.converters.layout import turned_axes, turned_images
 from edgekit.errors import DeviceError, ModelError, RuntimeMissingError, UnsupportedError
 from edgekit.pipeline.real_inputs import RealInputs
-from edgekit.types import TIME, Array, Artifact, Card, Feed, Network, SelfTest
+from edgekit.source.foreign import is_foreign, is_onnx
+from edgekit.types import TIME, Array, Artifact, Card, Feed, Format, Network, SelfTest
 
 if TYPE_CHECKING:
     from edgekit.quality.cases import Case
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from edgekit.results.proof import CaseResult, Ledger
     from edgekit.runtime.base import Runner
 
+log = logging.getLogger("edgekit")
 SELFTEST_SEED = 0
 SELFTEST_VALUES = 64
 """Values of each output that a self-test keeps: enough to tell a wrong file, few enough for a small one."""
@@ -88,25 +92,27 @@ class Proof:
         if self.sequence is None:
             return ()
         from edgekit.quality.cases import cases
-        from edgekit.quality.steps import stream_cases
+        from edgekit.quality.steps import LONG, accepted, stream_cases, whole_steps
         from edgekit.runtime.torch import TorchModuleRunner
 
         stream, whole = runner.stream(), self.sequence
         card = self.capture.network.card
         assert card.streaming is not None  # made by one_step
         signature, contract = card.streaming.sequence, whole.card.contract
-        made = cases(
-            signature, contract, examples=whole.example_inputs, samples=self.real.feeds(whole.signature, contract)
+        examples, *samples = (
+            whole_steps(feed, stream) for feed in (whole.example_inputs, *self.real.feeds(whole.signature, contract))
         )
-        feeds = [case.feed for case in made if case.typical or case.kind.startswith(f"{TIME}=")]
+        made = list(cases(signature, contract, examples=examples, samples=samples))
+        long = next(cases(signature, contract, examples=whole_steps(examples, stream, LONG)))
+        usual = [case.feed for case in (*made, long) if case.typical]
+        odd = [whole_steps(case.feed, stream) for case in made if case.kind.startswith(f"{TIME}=")]
         reference = TorchModuleRunner(whole.module, signature).run
-        return stream_cases(stream, reference, feeds, self.tolerance)
+        return stream_cases(stream, reference, [*usual, *accepted(odd, reference)], self.tolerance)
 
     @property
     def cases(self) -> list[Case]:
         if self._cases is None:
             from edgekit.quality.cases import cases, with_possible_masks
-            from edgekit.source.foreign import is_foreign
 
             made = self.capture
             samples = (
@@ -164,6 +170,37 @@ class Proof:
         if id(feed) not in self._known:
             self._known[id(feed)] = feed, self.capture.reference(feed)  # holds the feed, so that its id stays its own
         return self._known[id(feed)][1]
+
+
+def proofs_of(
+    converters: Mapping[str, Converter],
+    network: Network,
+    conversion: ConversionOptions,
+    own_layout: bool,
+    proof: Callable[[Capture], Proof],
+) -> dict[str, Proof]:
+    """The proof of each format, on the capture of its layout; formats of one layout share both.
+
+    A TFLite file whose inputs the contract calls images has them channels-last, but for ``own_layout``, or where
+    ``conversion`` says so of every format. Axes of ``conversion.dynamic`` count in the network's own layout there.
+    """
+    turned = turned_images(network)
+    tflite = [key for key, converter in converters.items() if converter.format is Format.TFLITE]
+    own_layout = own_layout or conversion.channels_last or (is_foreign(network.module) and not is_onnx(network.module))
+    if own_layout or not tflite or not any(turned):
+        return dict.fromkeys(converters, proof(Capture(network, conversion)))
+    names = [spec.name for spec, flip in zip(network.signature.inputs, turned, strict=True) if flip]
+    log.info(
+        "%s is channels-last, (N, H, W, C), in the .tflite file, as apps have images; --channels-first keeps the "
+        "network's own (N, C, H, W)",
+        " and ".join(names),
+    )
+    last = replace(conversion, channels_last=True, dynamic=turned_axes(conversion.dynamic, network))
+    proofs = dict.fromkeys(tflite, proof(Capture(network, last)))
+    if len(tflite) < len(converters):
+        first = proof(Capture(network, conversion))
+        proofs = {key: proofs.get(key, first) for key in converters}
+    return proofs
 
 
 @contextmanager

@@ -17,7 +17,9 @@ from edgekit.errors import DataError, UsageError
 from edgekit.options.base import with_options
 from edgekit.options.measure import RunOptions
 from edgekit.outputs import check_output, output_suffix, publishing
+from edgekit.pipeline.found import objects_in, picture_with
 from edgekit.quality.anomaly import score
+from edgekit.quality.contents import with_iospec
 from edgekit.quality.evaluate import model_batches
 from edgekit.quality.frechet import as_pixels
 from edgekit.results.inspect import Anomaly, Answer, Forecast, Label, RunResult
@@ -35,15 +37,26 @@ def run(options: RunOptions) -> RunResult:
         DeviceError: the runtime or the worker failed.
     """
     given = [os.fspath(i) for i in ([options.inputs] if isinstance(options.inputs, str | Path) else options.inputs)]
-    artifact = open_artifact(options.model)
+    artifact = with_iospec(open_artifact(options.model), options.io_file)
     task = artifact.card.task if artifact.card else Task()
     if not given and task.kind != "generation":
         raise UsageError("no input was given; name an image, .csv, .npy or .npz file")
     target, suffix = _target(options.out, artifact.path, task)
+    if suffix == ".png" and task.kind == "detection" and len(given) > 1:
+        raise UsageError(
+            f"-o {target}: boxes are drawn into one picture, and {len(given)} were given; run them one by one"
+        )
     with open_runner(options.model, device=options.on, runtime=options.runtime) as opened:
         runner = sequences(opened)
         answers = [_answer(name, runner, artifact.card, options.top) for name in given or [f"noise:{noise.COUNT}"]]
         used = opened.name
+    if target is not None and suffix == ".png" and task.kind == "detection":
+        content = picture_with(given[0], answers[0].objects or (), task.labels)
+        with publishing(target, suffix) as temporary:
+            temporary.write_bytes(content)
+        return RunResult(
+            model=str(options.model), runtime=used, device=options.on, answers=tuple(answers), image=str(target)
+        )
     if target is not None and suffix == ".png":
         images = [next(iter(answer.outputs.values())) for answer in answers]
         with publishing(target, suffix) as temporary:
@@ -71,8 +84,11 @@ def _answer(name: str, runner: Runner | Stream, card: Card | None, top: int) -> 
     if card is not None and card.task.kind == "anomaly":
         limit = card.task.params.get("threshold")
         anomaly = Anomaly(float(score(feed, outputs)[0]), None if limit is None else float(limit))
+    objects = None
+    if card is not None and card.task.kind == "detection":
+        objects = objects_in(name, feed, outputs, runner.signature, card)
     labels, forecast = top_k(outputs, card, top), forecast_values(outputs, card)
-    return Answer(input=name, outputs=outputs, top=labels, forecast=forecast, anomaly=anomaly)
+    return Answer(input=name, outputs=outputs, top=labels, forecast=forecast, anomaly=anomaly, objects=objects)
 
 
 def _from_noise(runner: Runner | Stream, contract: Mapping[str, InputSpec], count: int, seed: int) -> dict[str, Array]:
@@ -134,7 +150,8 @@ def stacked(samples: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
 
 
 def _target(out: str | Path | None, model: Path, task: Task) -> tuple[Path | None, str]:
-    """Where to write, None for nothing; and what: .npz for arrays, .png for the images of a generator.
+    """Where to write, None for nothing; and what: .npz for arrays, .png for the images of a generator and for
+    the picture with what a detector found.
 
     Raises:
         UsageError: another suffix, or a place that cannot be written.
@@ -144,10 +161,11 @@ def _target(out: str | Path | None, model: Path, task: Task) -> tuple[Path | Non
         return None, ""
     target = Path(f"{model.name}.png") if out is None else Path(out)
     suffix = output_suffix(target, ".png" if generates else ".npz")
-    if suffix == ".png" and not generates:
+    pictures = {"generation": ", images as .png", "detection": ", boxes are drawn into a .png"}.get(task.kind, "")
+    if suffix == ".png" and not pictures:
         raise UsageError(f"-o {target}: the model gives no images ({task.kind}); outputs are written as one .npz file")
     if suffix not in (".npz", ".png"):
-        wanted = "outputs are written as one .npz file" + (", images as .png" if generates else "")
+        wanted = f"outputs are written as one .npz file{pictures}"
         raise UsageError(f"-o {target} does not end in .npz; {wanted}")
     check_output(target)
     return target, suffix

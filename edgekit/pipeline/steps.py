@@ -13,6 +13,7 @@ from edgekit.options.base import Options
 from edgekit.options.bench import BenchOptions
 from edgekit.options.export import ExportOptions
 from edgekit.options.measure import EvalOptions, VerifyOptions
+from edgekit.options.package import PackageOptions
 from edgekit.options.prune import PruneOptions
 from edgekit.options.quantize import QuantizeOptions
 from edgekit.options.train import FinetuneOptions, TrainOptions
@@ -48,4 +49,5 @@ EXPORT = StepKind(ExportOptions, "edgekit.pipeline.export:export")
 QUANTIZE = StepKind(QuantizeOptions, "edgekit.pipeline.schemes:quantize")
 VERIFY = StepKind(VerifyOptions, "edgekit.pipeline.verify:verify")
 EVAL = StepKind(EvalOptions, "edgekit.pipeline.evaluate:evaluate")
+PACKAGE = StepKind(PackageOptions, "edgekit.pipeline.package:package")
 BENCH = StepKind(BenchOptions, "edgekit.pipeline.bench:bench")

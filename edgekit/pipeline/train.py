@@ -27,6 +27,7 @@ from edgekit.outputs import as_file, check_output, output_suffix
 from edgekit.pipeline.quantization_aware import with_learned_ranges, with_roundings
 from edgekit.quality.anomaly import refit_threshold
 from edgekit.quality.evaluate import evaluate
+from edgekit.report.epochs import log_epoch
 from edgekit.results.train import Fit, TrainedFile, Training, TrainResult
 from edgekit.runtime.torch import TorchModuleRunner, free_batch
 from edgekit.types import Card, Network, Quality, Step
@@ -90,7 +91,8 @@ def train_network(
     loop, learnt = _loop(network, samples)
     _check_readable(samples)
     taught = with_roundings(network, learnt, options) if options.qat else network
-    outcome = loop(taught, learnt, options, device=device, state=resume, teacher=teacher, progress=progress)
+    report = progress or log_epoch
+    outcome = loop(taught, learnt, options, device=device, state=resume, teacher=teacher, progress=report)
     card = replace(network.card, ranges=None).with_step(step)
     if options.qat:
         card = with_learned_ranges(taught, card, learnt)

@@ -173,6 +173,7 @@ def _examples(side: Alignment, reference: _Reference) -> Feed | None:
     examples = {}
     for pair in side.inputs:
         array = reference.network.example_inputs[pair.theirs.name]
+        array = array if pair.affine is None else (array - pair.affine[1]) / pair.affine[0]
         array = array if pair.order is None else array.transpose(np.argsort(pair.order))
         if any(isinstance(d, int) and d != n for d, n in zip(pair.mine.shape, array.shape, strict=True)):
             return None
@@ -180,13 +181,23 @@ def _examples(side: Alignment, reference: _Reference) -> Feed | None:
     return examples
 
 
+def _takes_raw_pixels(artifact: Artifact) -> bool:
+    steps = artifact.card.steps if artifact.card is not None else ()
+    return any(step.params.get("raw_pixels") for step in steps if step.name == "export")
+
+
 def _first_divergence(artifact: Artifact, reference: _Reference, side: Alignment, feed: Feed) -> str | None:
     from edgekit.converters.base import Capture, ConversionOptions
+    from edgekit.converters.pixels import with_raw_pixels
     from edgekit.quality.locate import locate, locate_between
 
     if reference.network is not None:
-        turned = any(pair.order is not None for pair in side.inputs)
-        capture = Capture(reference.network, ConversionOptions(channels_last=turned))
+        turned, network = any(pair.order is not None for pair in side.inputs), reference.network
+        if any(pair.affine is not None for pair in side.inputs):
+            if not _takes_raw_pixels(artifact):
+                return None
+            network = with_raw_pixels(network)
+        capture = Capture(network, ConversionOptions(channels_last=turned))
         feed = {pair.theirs.name: feed[pair.mine.name].astype(pair.theirs.dtype) for pair in side.inputs}
         return locate(capture, artifact.path, feed, {p.theirs.name: p.mine.name for p in side.inputs})
     assert reference.artifact is not None  # a reference is a network or a file

@@ -100,7 +100,11 @@ class _Links:
 
 @dataclass(frozen=True)
 class _Source:
-    """Made-up numbers: a tensor, its channel axis, and the node of each channel (none: of a layer that stays)."""
+    """Made-up numbers: a tensor, its channel axis, and the node of each channel.
+
+    None of a layer that stays, and of one channel, which has to stay: what it weighs (attention over time steps) does
+    not hang together for that.
+    """
 
     value: Tensor
     axis: int
@@ -144,7 +148,7 @@ class _Probe:
         if self.sign == 0:
             value = value * (torch.randint(0, 2, like.shape, generator=self._generator) * 2 - 1)
         value = (value * (self.sign or 1.0)).requires_grad_()
-        self.sources.append(_Source(value, axis, tuple(nodes)))
+        self.sources.append(_Source(value, axis, tuple(nodes) if len(nodes) > 1 else ()))
         return value
 
     def _closed(self, layer: nn.Module, given: tuple[Any, ...], result: Any) -> Any:

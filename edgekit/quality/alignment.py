@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgekit.data.kind import affine
 from edgekit.errors import UsageError
 from edgekit.types import Array, Dim, Feed, InputSpec, Signature, TensorSpec
 
@@ -17,11 +18,18 @@ _TO_LAST = (0, 2, 3, 1)
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A tensor of the model and its counterpart in the reference; ``order``: axes that take the first to the second."""
+    """A tensor of the model and its counterpart in the reference.
+
+    Attributes:
+        order: axes that take the first to the second.
+        affine: ``(factor, offset)`` that take an image of the first to the second, shaped for the reference's layout,
+            where only one of them has the normalisation inside.
+    """
 
     mine: TensorSpec
     theirs: TensorSpec
     order: tuple[int, ...] | None = None
+    affine: tuple[Array, Array] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,8 @@ class Alignment:
             for pair in pairs:
                 if pair.mine.name != pair.theirs.name:
                     said.append(f"{kind} {pair.mine.name!r} is compared with {pair.theirs.name!r}, by position")
+                if pair.affine is not None:
+                    said.append(f"{kind} {pair.mine.name!r}: normalised in one of the two, which is made up for")
                 if pair.order is not None:
                     said.append(f"{kind} {pair.mine.name!r}: {pair.mine.shape} here, {pair.theirs.shape} there; turned")
         return tuple(said)
@@ -64,6 +74,7 @@ class Alignment:
         for pair in self.inputs:
             array = feed[pair.mine.name]
             array = array if pair.order is None else np.asarray(array.transpose(pair.order), order="C")
+            array = array if pair.affine is None else array * pair.affine[0] + pair.affine[1]
             turned[pair.theirs.name] = array.astype(pair.theirs.dtype, copy=False)
         return turned
 
@@ -103,12 +114,25 @@ def align(
     inputs = []
     for a, b in _pairs("input", mine.inputs, theirs.inputs):
         layouts = (_layout(a, my_contract), _layout(b, their_contract))
-        inputs.append(Pair(a, b, _order("input", a, b, layouts, free)))
+        order = _order("input", a, b, layouts, free)
+        inputs.append(Pair(a, b, order, _affine(my_contract.get(a.name), their_contract.get(b.name))))
     outputs = [
         Pair(a, b, _order("output", a, b, ("", ""), free)) for a, b in _pairs("output", mine.outputs, theirs.outputs)
     ]
     fixed = tuple(pair.mine if free else _fixed(pair) for pair in inputs)
     return Alignment(tuple(inputs), tuple(outputs), Signature(fixed, mine.outputs))
+
+
+def _affine(mine: InputSpec | None, theirs: InputSpec | None) -> tuple[Array, Array] | None:
+    """What takes images of ``mine`` to those of ``theirs``; None where they are normalised alike."""
+    if mine is None or theirs is None or mine.kind != "image" or theirs.kind != "image":
+        return None
+    if (mine.scale, mine.mean, mine.std) == (theirs.scale, theirs.mean, theirs.std) or theirs.layout == "NHW":
+        return None
+    (own, own_offset), (factor, offset) = (affine(rule, rule.channels or 1) for rule in (mine, theirs))
+    slope = factor / own
+    shape = (1, -1, 1, 1) if theirs.layout == "NCHW" else (1, 1, 1, -1)
+    return slope.reshape(shape), (offset - own_offset * slope).reshape(shape)
 
 
 def _layout(spec: TensorSpec, contract: Mapping[str, InputSpec]) -> str:

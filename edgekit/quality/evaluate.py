@@ -42,7 +42,7 @@ def measurable(dataset: Dataset, card: Card | None) -> bool:
         return dataset.kind == "image"
     if kind in ("forecasting", "regression"):
         return dataset.targets is not None
-    if kind in ("segmentation", "multilabel"):
+    if kind in ("segmentation", "multilabel", "detection"):
         return dataset.answers is not None
     if kind == "anomaly" and card is not None and dataset.labels is not None:
         held_out = card.task.params.get("held_out")
@@ -88,6 +88,12 @@ def accuracy(runner: Runs, dataset: Dataset, card: Card | None, limit: int | Non
         ModelError: the model gives NaN, or not an answer a sample.
         UnsupportedError: the model has no output that names a class.
     """
+    if dataset.labels is None and dataset.answers is not None:
+        raise DataError(
+            f"{dataset.label} has masks, boxes or other answers that are not classes, and nothing says what the "
+            "outputs of the model are; give --io-file io.toml with its task (docs/own-work.md), or --metric "
+            "file.py:function"
+        )
     if dataset.labels is None:
         raise DataError(
             f"{dataset.label} has no labels, and a metric needs them; add an array 'labels' or one folder a class"

@@ -10,8 +10,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -34,6 +35,8 @@ NAMES: Mapping[str, tuple[str, bool]] = {
     "r2": ("regression", False),
     "f1": ("multilabel", False),
     "average_precision": ("multilabel", False),
+    "map": ("detection", False),
+    "map50": ("detection", False),
     "mse": ("forecasting", True),
     "roc_auc": ("anomaly", False),
     "frechet": ("generation", True),
@@ -60,6 +63,8 @@ def metric_of(text: str) -> Metric:
         )
     kind, lower = NAMES[text]
     measure: Metric = registry.lookup("metrics", kind)
+    if kind == "detection":
+        return partial(cast(Any, measure), headline=text)
 
     def chosen(runner: Runs, dataset: Dataset, card: Card | None, limit: int | None) -> Evaluation:
         found = measure(runner, dataset, card, limit)

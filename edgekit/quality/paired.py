@@ -8,6 +8,7 @@ figures would be several times too wide. One method a kind of outcome, each dete
 - *errors*: the bootstrap of the ratio of mean errors over whole samples, in blocks of neighbours where these overlap
   (Künsch, 1989);
 - *scores*: DeLong's interval for the difference of correlated areas under the ROC curve (Biometrics 44, 1988, 837-845);
+- *detections*: the bootstrap over pictures of mean average precision itself, both files on the same drawn pictures;
 - *features*: the jackknife over groups of the ratio of Fréchet distances. (A bootstrap would not do: a repeated sample
   makes a covariance smaller, and the distance is biased by it.)
 """
@@ -21,6 +22,7 @@ import numpy as np
 
 from edgekit.quality.anomaly import placements
 from edgekit.quality.frechet import distance, moments
+from edgekit.quality.matches import Matches
 from edgekit.results.compressed import QualityChange
 from edgekit.results.eval import Evaluation, Outcomes, drop
 from edgekit.types import Array
@@ -28,6 +30,7 @@ from edgekit.types import Array
 Z95 = 1.959964
 """The normal quantile of a two-sided interval of 95%."""
 _DRAWS = 2000
+_PICTURE_DRAWS = 500
 _GROUPS = 20
 _SEED = 0
 _FEWEST = 10
@@ -128,15 +131,29 @@ def _features(a: Outcomes, b: Outcomes) -> tuple[float, float]:
     return whole - Z95 * error, whole + Z95 * error
 
 
+def _detections(a: Outcomes, b: Outcomes) -> tuple[float, float]:
+    assert a.matches is not None and b.matches is not None
+    first, second = Matches(a.values, a.matches), Matches(b.values, b.matches)
+    generator, count = np.random.default_rng(_SEED), len(a.values)
+    found = []
+    for _ in range(_PICTURE_DRAWS):
+        weights = np.bincount(generator.integers(0, count, count), minlength=count).astype(np.float64)
+        found.append(first.mean(weights) - second.mean(weights))
+    low, high = np.percentile(found, (2.5, 97.5))
+    return float(low), float(high)
+
+
 _METHODS: Mapping[str, Callable[[Outcomes, Outcomes], tuple[float, float]]] = {
     "hits": _hits,
     "errors": _errors,
     "scores": _scores,
     "features": _features,
+    "detections": _detections,
 }
 _NAMES: Mapping[str, str] = {
     "hits": "paired, Newcombe 1998",
     "errors": "paired bootstrap",
     "scores": "paired, DeLong 1988",
     "features": "paired jackknife over generated images",
+    "detections": "paired bootstrap over pictures of mean average precision",
 }

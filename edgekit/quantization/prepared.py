@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgekit.errors import UsageError
-from edgekit.flatbuffer_reader import without_prefix
+from edgekit.flatbuffer_reader import input_names, without_prefix
 from edgekit.graph import ops
 from edgekit.passes import Pass, PassContext
 from edgekit.quality.readings import Pair
@@ -51,6 +51,17 @@ class Prepared:
         graph = Editor(self.content).main()
         found = [(graph.kind(node), graph.name(node.outputs[0])) for node in graph.raw.operators]
         return tuple(Operator(kind, name, kind in layers) for kind, name in found)
+
+    def input_tensors(self) -> dict[str, str]:
+        """Name of an input's tensor, by which its range is known -> name of the input."""
+        if self.artifact.format is Format.ONNX:
+            import onnx
+
+            return {value.name: value.name for value in onnx.load_from_string(self.content).graph.input}
+        from edgekit.graph.tflite_editor import Editor
+
+        graph = Editor(self.content).main()
+        return {graph.name(number): name for number, name in input_names(self.content).items()}
 
     def context(self, target: Path) -> PassContext:
         """For a pass that quantizes the file into ``target``."""

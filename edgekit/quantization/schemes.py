@@ -26,6 +26,7 @@ class SchemeRequest:
         model: the user's float file.
         ranges: of its tensors, of calibrated schemes.
         integer_io: inputs and outputs are to be integers.
+        unsigned: of 8 bits without a sign, in TFLite; ONNX has no others.
         stateful: recurrent layers keep their state between calls.
         keep_float: operators that stay in float.
         float_kernels: operators whose integer kernels are slow on the target; None where nobody has looked.
@@ -39,6 +40,7 @@ class SchemeRequest:
     keep_float: frozenset[str] = frozenset()
     float_kernels: frozenset[str] | None = None
     products: frozenset[str] = frozenset()
+    unsigned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ def _built_in(name: str, **facts: object) -> Scheme:
             stateful=request.stateful,
             products=request.products - keep,
             float_kernels=request.float_kernels,
+            unsigned=request.unsigned,
         )
 
     known = {Format.ONNX: quantize_onnx.SCHEMES, Format.TFLITE: quantize_tflite.SCHEMES}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgekit.report.text import SHARES, figure, points, share, size, table, worse
+from edgekit.report.text import SHARES, figure, lost, share, size, table
 from edgekit.results.compressed import Coverage, FidelityFigures, MatchRatio, Parent, QualityChange, TimeRatio
 
 Row = tuple[object, ...]
@@ -26,13 +26,15 @@ def against_rows(bytes_after: int, parent: Parent) -> list[Row]:
 
 def change(quality: QualityChange) -> str:
     """The change of quality with its interval: ``-0.04 points (-0.10 to 0.02)``, ``3.10% worse (0.40% to 5.90%)``."""
-    shares = quality.metric in SHARES
-    said, interval = (points if shares else worse)(quality.drop), quality.drop_ci95
+    metric, interval = quality.metric, quality.drop_ci95
+    said = lost(metric, quality.drop, quality.before, quality.after)
     if interval is None:
         return said
-    low, high = (-interval[1], -interval[0]) if shares else interval
-    ends = (f"{100 * end:+.2f}" if shares else f"{100 * end:+.2f}%" for end in (low, high))
-    return f"{said} ({' to '.join(ends)})"
+    if said.endswith(("worse", "better", "%")):
+        return f"{said} ({' to '.join(f'{100 * end:+.2f}%' for end in interval)})"
+    scale = 100 if metric in SHARES else 1
+    low, high = -scale * interval[1], -scale * interval[0]
+    return f"{said} ({low:+.2f} to {high:+.2f})" if metric in SHARES else f"{said} ({low:+.4g} to {high:+.4g})"
 
 
 def time_said(time: TimeRatio | MatchRatio) -> str:

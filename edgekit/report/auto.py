@@ -6,7 +6,7 @@ from textwrap import shorten
 
 from edgekit.report.against import NOT_TIMED
 from edgekit.report.quantize import render_quantize
-from edgekit.report.text import SHARES, Parts, figure, ms, points, size, table, worse
+from edgekit.report.text import Parts, figure, lost, ms, size, table
 from edgekit.results.quantize import AutoResult, ComparedTime, TrialRow
 from edgekit.types import Verdict
 
@@ -21,8 +21,10 @@ def render_auto(result: AutoResult) -> Parts:
     title = (
         None if judged is None else f"Quality on {judged.total} samples of {judged.data}, by which the choice is made"
     )
+    parent = next((t.quality for t in result.trials if t.name == result.best_float and t.quality), None)
+    before = None if parent is None else parent.value
     right = ("bytes", "quality", "lost", "p50 ms", "time / float")
-    trials = table(columns, [_row(trial) for trial in result.trials], title=title, right=right)
+    trials = table(columns, [_row(trial, before) for trial in result.trials], title=title, right=right)
     _, *rest = render_quantize(result)  # its first line names the file and the scheme, as ours does
     if result.chosen.name == result.best_float:  # it is its own parent
         rest = [part for part in rest if part != NOT_TIMED]
@@ -40,17 +42,17 @@ def chosen_line(result: AutoResult) -> str:
     return f"{path}: {chosen.name}: {ratio} {where}{same}"
 
 
-def _row(trial: TrialRow) -> tuple[object, ...]:
+def _row(trial: TrialRow, before: float | None) -> tuple[object, ...]:
     time, quality = trial.time, trial.quality
-    ratio = verdict = value = lost = shown = None
+    ratio = verdict = value = change = shown = None
     if isinstance(time, ComparedTime):
         verdict = time.verdict
         interval = f" ({time.ci95[0]:.2f}–{time.ci95[1]:.2f})" if time.ci95 else ""
         ratio = None if time.ratio_p50 is None else f"{time.ratio_p50:.2f}{interval}"
     if quality is not None:
         value = figure(quality.metric, quality.value)
-        lost = points(quality.drop or 0.0) if quality.metric in SHARES else worse(quality.drop or 0.0)
+        change = lost(quality.metric, quality.drop or 0.0, before, quality.value)
     if time is not None:
         shown = ms(time.p50_ms) if time.p50_ms is not None else time.shortest_ms and f">{ms(time.shortest_ms)}"
     why = "chosen" if trial.chosen else shorten(trial.why, _WIDE, placeholder=" …")
-    return (trial.name, size(trial.bytes), value, lost, shown, ratio, verdict, why)
+    return (trial.name, size(trial.bytes), value, change, shown, ratio, verdict, why)

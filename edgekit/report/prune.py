@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekit.report.text import Parts, points, share, size, table
+from edgekit.report.text import Parts, figure, lost, size, table
 from edgekit.results.train import Counts, PruneResult
 
 
@@ -20,10 +20,12 @@ def render_prune(result: PruneResult) -> Parts:
             _changed("bytes, deflated", result.compressed_bytes),
         ]
     if quality is not None:
-        before, last = share(quality.before), quality.after_finetuning
-        rows.append(("after pruning", before, share(quality.after_pruning), None))
-        if last is not None:
-            rows.append((f"after fine-tuning, {quality.metric}", before, share(last), points(quality.drop)))
+        metric, tuned = quality.metric, quality.after_finetuning
+        before, change = figure(metric, quality.before), lost(metric, quality.drop, quality.before, quality.last)
+        first = figure(metric, quality.after_pruning)
+        rows.append((f"after pruning, {metric}", before, first, change if tuned is None else None))
+        if tuned is not None:
+            rows.append((f"after fine-tuning, {metric}", before, figure(metric, tuned), change))
     widths = [(name, of, kept) for name, (kept, of) in result.kept.items() if kept != of]
     parts: Parts = [f"{result.path}: {result.method}, amount {result.amount:g}"]
     parts.append(table(("", "before", "after", ""), rows, right=("before", "after")))

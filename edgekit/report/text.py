@@ -6,6 +6,7 @@ or a list of them. Verbs keep their renderer here in ``report/`` (one module a v
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -68,7 +69,10 @@ def share(value: float | None) -> str:
     return NONE if value is None else f"{100 * value:.2f}%"
 
 
-SHARES = ("accuracy", "roc_auc")
+SHARES = (
+    *("accuracy", "roc_auc", "miou", "dice", "f1", "average_precision", "map", "map50", "pck"),
+    *("top5", "precision", "recall"),
+)
 """Figures of merit that are fractions and shown as percentages; the others are numbers in a unit of their own."""
 
 
@@ -89,6 +93,16 @@ def worse(drop: float) -> str:
     """An error that rose or fell by a fraction: 3.12% worse, 0.40% better, 0.00%."""
     percent = f"{100 * abs(drop):.2f}%"
     return percent if percent == "0.00%" else f"{percent} {'worse' if drop > 0 else 'better'}"
+
+
+def lost(metric: str, drop: float, before: float | None = None, after: float | None = None) -> str:
+    """A change of quality in the unit of its ``drop``: points of a share, per cent of an error, else a difference
+    (R², a figure of the user's own where higher is better), which ``before`` and ``after`` tell from an error."""
+    if metric in SHARES:
+        return points(drop)
+    if before is not None and after is not None and math.isclose(before - after, drop, rel_tol=1e-6, abs_tol=1e-12):
+        return f"{-drop:+.4g}" if drop else "0"
+    return worse(drop)
 
 
 def ratio(value: float | None) -> str:

@@ -10,7 +10,15 @@ from edgekit.report.against import COLUMNS, account_line, against_rows, fidelity
 from edgekit.report.text import Parts, figure, share, size, table
 from edgekit.results.compressed import Parent, of_card
 from edgekit.results.doctor import Backend, DoctorResult
-from edgekit.results.inspect import Anomaly, CalibrationResult, InspectResult, ModelsResult, OutputSummary, RunResult
+from edgekit.results.inspect import (
+    Anomaly,
+    CalibrationResult,
+    FoundObject,
+    InspectResult,
+    ModelsResult,
+    OutputSummary,
+    RunResult,
+)
 from edgekit.results.train import TrainResult
 from edgekit.types import Card, Streaming, Task
 
@@ -66,6 +74,8 @@ def render_run(result: RunResult) -> Parts:
         if answer.top:
             rows = [(entry.label, share(entry.probability)) for entry in answer.top]
             parts.append(table(("label", "probability"), rows, right=("probability",)))
+        elif answer.objects is not None:
+            parts.append(_objects(answer.objects))
         elif answer.forecast is not None:
             target, values = answer.forecast.target, answer.forecast.values
             parts.append(f"{target}, the next {len(values)} rows: {', '.join(f'{value:.5g}' for value in values)}")
@@ -79,6 +89,14 @@ def render_run(result: RunResult) -> Parts:
     if result.image:
         parts.append(f"images written to {result.image}")
     return parts
+
+
+def _objects(found: tuple[FoundObject, ...]) -> Any:
+    if not found:
+        return "no object has a score that reaches the card's threshold"
+    rows = [(one.label, share(one.score), *(f"{side:.1f}" for side in one.box)) for one in found]
+    heads = ("label", "score", "left", "top", "right", "bottom")
+    return table(heads, rows, right=heads[1:])
 
 
 def _verdict(anomaly: Anomaly) -> str:
@@ -162,7 +180,9 @@ def _streaming(streaming: Streaming) -> str:
     """How the steps of a file make a sequence, in words."""
     pairs = ", ".join(f"{before} <- {after}" for before, after in streaming.states.items())
     whole = ", ".join(f"{spec.name} {'x'.join(map(str, spec.shape))}" for spec in streaming.sequence.inputs)
-    return f"streaming: one run is one step of {whole}; state, zero at first: {pairs}"
+    step = "one step" if streaming.frames == 1 else f"one step, {streaming.frames} frames,"
+    late = f"; outputs {streaming.delay} steps late" if streaming.delay else ""
+    return f"streaming: one run is {step} of {whole}{late}; state, zero at first: {pairs}"
 
 
 def _origin(card: Card | None) -> str:

@@ -12,14 +12,39 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from enum import Enum
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgekit.errors import EdgekitError
+from edgekit.results.notebook import as_html, frame, in_one_line
 from edgekit.types import Artifact, Card
+
+if TYPE_CHECKING:
+    import pandas
 
 
 class Result:
-    """What a verb gives back."""
+    """What a verb gives back.
+
+    Attributes:
+        ROWS: the key of its document whose entries are the rows of :meth:`to_frame`; empty: it is one row.
+    """
+
+    ROWS: ClassVar[str] = ""
+
+    def __repr__(self) -> str:
+        return in_one_line(type(self).__name__, self.document(), self.ROWS)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        return as_html(type(self).__name__, self.document(), self.ROWS)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """One row for each file, case, cell or trial (the key ``ROWS`` of its document), else one for the whole.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        return frame(self.document(), self.ROWS)
 
     def document(self) -> dict[str, Any]:
         """The body of its JSON document, without envelope."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from edgekit.results.base import Result, beside, optional
 from edgekit.results.compare import Comparison, Gate
@@ -338,7 +338,7 @@ class Baseline:
     gate: Gate | None = optional()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class BenchRecord(Result):
     """All cells, and how they compare with the first of their group.
 
@@ -348,6 +348,8 @@ class BenchRecord(Result):
         gate: with ``--fail-slower``.
         baseline: with ``--baseline`` or ``--replay``.
     """
+
+    ROWS: ClassVar[str] = "results"
 
     results: tuple[Entry, ...]
     comparisons: tuple[Comparison, ...] = ()

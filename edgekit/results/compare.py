@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from edgekit.errors import EdgekitError, GateError, InconclusiveError
 from edgekit.results.base import Result, derived, hidden, optional
@@ -13,7 +14,7 @@ MARGIN = 0.03
 """Two files whose times differ by less than this share are the ``same`` for whoever has to choose."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Comparison(Result):
     """Time of ``a`` relative to ``b``: ratio 0.5 means half the time.
 
@@ -111,7 +112,7 @@ def gate_of(comparisons: Sequence[Comparison], percent: float | None) -> Gate | 
     return Gate(percent, "passed" if verdict is Verdict.SAME else verdict.value)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class CompareResult(Result):
     """Comparisons of all pairs found in both files.
 
@@ -120,6 +121,8 @@ class CompareResult(Result):
         unmatched: settings that only one of the files has.
         gate: with ``--fail-slower`` only.
     """
+
+    ROWS: ClassVar[str] = "comparisons"
 
     comparisons: tuple[Comparison, ...]
     verdict: Verdict = derived(lambda result: overall([one.verdict for one in result.comparisons]))

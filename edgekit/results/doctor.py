@@ -37,7 +37,7 @@ class Backend:
     install: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class DoctorResult(Result):
     """What is there on ``device``.
 
@@ -89,7 +89,7 @@ class SavedDevice:
     holder: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DevicesResult(Result):
     """Every kind of device there is, third parties' included, and the devices that have names."""
 
@@ -106,7 +106,7 @@ class DeviceTrial:
     detail: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class CheckResult(Result):
     """A device as it was found.
 
@@ -136,7 +136,7 @@ class CheckResult(Result):
         return DeviceError(what) if failed else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SavedResult(Result):
     """What ``add`` or ``remove`` did to the file of names; ``check`` is what was found on a device that was added."""
 

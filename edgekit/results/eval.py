@@ -17,11 +17,13 @@ class Outcomes:
     """What each sample gave, to compare with another model on the same samples (:mod:`edgekit.quality.paired`).
 
     Attributes:
-        kind: ``hits`` (bool), ``errors``, ``scores`` (higher is positive) or ``features`` (float, a row a sample).
+        kind: ``hits`` (bool), ``errors``, ``scores`` (higher is positive), ``features`` (float, a row a sample) or
+            ``detections`` (boxes to find of each class, int, a row a picture).
         values: (samples, …), in the order of the data set.
         block: neighbours that overlap and so tell the same; 1 for independent samples.
         positive: of ``scores``: which samples are; bool (samples,).
         reference: of ``features``: mean and covariance of what is compared with.
+        matches: of ``detections``: the verdict on each found box, see :class:`edgekit.quality.matches.Matches`.
     """
 
     kind: str
@@ -29,6 +31,7 @@ class Outcomes:
     block: int = 1
     positive: Array | None = None
     reference: tuple[Array, Array] | None = None
+    matches: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def drop(before: Evaluation | Quality, after: Evaluation | Quality) -> float:
     return before.value - after.value
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class EvalResult(Result):
     """What ``edgekit eval`` found.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from edgekit.results.base import Result, derived, hidden, optional
 from edgekit.results.compressed import CoverageReport
@@ -15,7 +15,7 @@ SHOWN_VALUES = 8
 """Values of an output that a document and the screen show where the model has no labels."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class InspectResult(Result):
     """What a model file is.
 
@@ -52,9 +52,11 @@ class RangeRow:
     high: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class CalibrationResult(Result):
     """What a saved calibration holds; ``halves``: how far apart the scales of two halves of the samples are."""
+
+    ROWS: ClassVar[str] = "ranges"
 
     calibration: Path
     method: str
@@ -81,9 +83,11 @@ class ModelRow:
     steps: tuple[Step, ...] | None = optional()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelsResult(Result):
     """One row a family, and one for each network that is shipped for further data."""
+
+    ROWS: ClassVar[str] = "models"
 
     models: tuple[ModelRow, ...]
 
@@ -117,6 +121,15 @@ class Anomaly:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundObject:
+    """An object that a detector found; ``box``: left, top, right, bottom in pixels of the upright picture."""
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
 class OutputSummary:
     """An output and its first values."""
 
@@ -139,6 +152,7 @@ class Answer:
 
     Attributes:
         top: of a classifier, the likeliest first.
+        objects: of a detector, what it found, the highest score first; null for other models.
         outputs: the arrays by name; the document has their first values.
     """
 
@@ -147,13 +161,14 @@ class Answer:
     summaries: tuple[OutputSummary, ...] = derived(lambda answer: _summaries(answer.outputs), key="outputs")
     forecast: Forecast | None = optional()
     anomaly: Anomaly | None = optional()
+    objects: tuple[FoundObject, ...] | None = optional()
     outputs: Mapping[str, Array] = hidden()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class RunResult(Result):
     """The answers to all inputs, in order; ``out`` is the .npz that holds the whole outputs, if one was wanted, and
-    ``image`` the .png that shows a generator's images side by side."""
+    ``image`` the .png that shows a generator's images side by side, or the picture with what a detector found in it."""
 
     model: str
     runtime: str

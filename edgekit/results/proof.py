@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from edgekit.errors import ParityError
 from edgekit.results.base import PublishedFile, Result, derived, hidden, optional, rounded
@@ -74,7 +75,7 @@ class Ledger:
         return next((case for case in self.cases if not case.passed), None)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class VerifyResult(Result):
     """What ``edgekit verify`` found.
 
@@ -82,6 +83,8 @@ class VerifyResult(Result):
         first_divergence: the first layer to differ, where it was found.
         selftest: the replay of the card's vectors, the last of ``cases``; None where it has none.
     """
+
+    ROWS: ClassVar[str] = "cases"
 
     model: Path
     sha256: str
@@ -132,13 +135,15 @@ class ExportedArtifact(PublishedFile):
         return self
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ExportResult(Result):
     """What ``edgekit export`` published.
 
     Attributes:
         weights: ``trained``, ``pretrained``, ``partly random`` or ``random``; null where the source does not say.
     """
+
+    ROWS: ClassVar[str] = "artifacts"
 
     source: str
     network: str

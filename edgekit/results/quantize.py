@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from edgekit.results.base import PublishedFile, Result, derived, hidden
 from edgekit.results.compressed import (
@@ -81,7 +82,7 @@ class Sensitivity:
         return f"{self.name} ({self.operator}) alone{left}{dead}"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class MixedPlan(Result):
     """Which operators stay in float, and why.
 
@@ -111,7 +112,7 @@ class LeftReason:
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class QuantizePlan(Result):
     """What ``edgekit quantize --dry-run`` would do."""
 
@@ -132,7 +133,7 @@ class ParentFile:
     bytes: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class QuantizeResult(Result):
     """What ``edgekit quantize`` made.
 
@@ -222,7 +223,7 @@ class TrialRow:
     why: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class AutoResult(QuantizeResult):
     """The published file, held against the fastest float file, which is its ``parent`` whatever its format.
 
@@ -232,6 +233,8 @@ class AutoResult(QuantizeResult):
         trials: every candidate on every way to run it, in the order they were made.
         delivered: to be called when the result has been handed over: what was kept for an interruption goes.
     """
+
+    ROWS: ClassVar[str] = "trials"
 
     scheme: str = derived(lambda _: "auto")
     chosen: TrialRow = derived(lambda result: next(trial for trial in result.trials if trial.chosen))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from edgekit.results.base import Result, rounded
 
@@ -30,7 +30,7 @@ class PlannedRun:
     why: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class RecipePlan(Result):
     """A recipe that is right, and what running it would do."""
 
@@ -91,9 +91,11 @@ class FileRow:
     against: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class RecipeRecord(Result):
     """A recipe that was run: its runs in order, and the files it made."""
+
+    ROWS: ClassVar[str] = "table"
 
     recipe: str
     name: str

@@ -46,7 +46,7 @@ class TrainedFile(CheckpointFile):
     parameters: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class TrainResult(Result):
     """A trained checkpoint.
 
@@ -105,8 +105,13 @@ class PruneQuality:
     data: str
     total: int
 
+    @property
+    def last(self) -> float:
+        """In the end."""
+        return self.after_pruning if self.after_finetuning is None else self.after_finetuning
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class PruneResult(Result):
     """What ``edgekit prune`` made.
 

@@ -49,6 +49,20 @@ def is_onnx(module: Any) -> bool:
     return file is not None and file.format is Format.ONNX
 
 
+def sizes_of_file(network: Network) -> dict[str, int]:
+    """Sizes above 1 that free axes have in the examples of a file of others, which takes no smaller ones; empty for a
+    network of torch."""
+    if not is_foreign(network.module):
+        return {}
+    sizes = {
+        dim: size
+        for spec in network.signature.inputs
+        for dim, size in zip(spec.shape, network.example_inputs[spec.name].shape, strict=True)
+        if isinstance(dim, str)
+    }
+    return {dim: size for dim, size in sizes.items() if size > 1}
+
+
 def require_torch(network: Network, doing: str) -> None:
     """Raises UnsupportedError where ``network`` is not a torch module."""
     file = foreign_file(network.module)

@@ -18,6 +18,18 @@ import pytest
 from edgekit import errors
 from edgekit.cli import VERBS, main
 
+
+def _after_interrupt(error: Exception) -> Exception:
+    """``error`` as it is raised by what clears up after an interrupt."""
+    try:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise error
+    except type(error) as raised:
+        return raised
+
+
 CASES: list[tuple[BaseException, int, str]] = [
     (errors.UsageError("got a"), 2, "edgekit: got a"),
     (errors.ModelError("got b"), 3, "edgekit: got b"),
@@ -26,6 +38,8 @@ CASES: list[tuple[BaseException, int, str]] = [
     (errors.WorkerCrashError("signal 11"), 4, "edgekit: signal 11"),
     (errors.InconclusiveError("noise"), 5, "edgekit: noise"),
     (KeyboardInterrupt(), 130, "interrupted"),
+    (_after_interrupt(OSError(errno.EBADF, "Bad file descriptor")), 130, "interrupted"),
+    (_after_interrupt(errors.StorageError("disk")), 130, "interrupted"),
     (OSError(errno.ENOSPC, "No space left on device", "x.onnx"), 3, "cannot write 'x.onnx': No space left on device"),
     (OSError(errno.EACCES, "Permission denied", "out"), 2, "cannot use 'out': Permission denied"),
     (OSError(errno.EROFS, "Read-only file system", "out"), 2, "cannot use 'out': Read-only file system"),

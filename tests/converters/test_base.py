@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from edgekit.converters.base import Capture, ConversionOptions, artifact_card, cause, own_prefix, quiet
 from edgekit.errors import UnsupportedError, UsageError
-from edgekit.types import Format, Network
+from edgekit.types import Format, InputSpec, Network, Task
 
 
 def test_channels_last_turns_inputs_signature_and_contract(small: Network) -> None:
@@ -24,6 +25,49 @@ def test_channels_last_turns_inputs_signature_and_contract(small: Network) -> No
         wanted = small.module(torch.from_numpy(image).permute(0, 3, 1, 2)).numpy()
     assert np.allclose(capture.reference({"image": image})["output"], wanted, atol=1e-6)  # float32 rounding
     assert capture.prefix == "module."
+
+
+@pytest.mark.parametrize(("task", "back"), [("segmentation", True), ("anomaly", True), ("none", False)])
+def test_channels_last_gives_maps_and_images_back_as_it_takes_them(
+    network_of: Callable[..., Network], task: str, back: bool
+) -> None:
+    contract = {"image": InputSpec("image", "NCHW", (6, 8), 3)}
+
+    class Maps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 5, 3, padding=1)
+
+        def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+            y = self.conv(image)
+            return y, y.mean((2, 3))
+
+    network = network_of(Maps(), torch.zeros(1, 3, 6, 8), contract=contract)
+    network = replace(network, card=replace(network.card, task=Task(task)))
+    capture = Capture(network, ConversionOptions(channels_last=True))
+    image = np.random.default_rng(0).normal(size=(1, 6, 8, 3)).astype(np.float32)
+    maps, means = capture.reference({"image": image}).values()
+    with torch.no_grad():
+        wanted = network.module(torch.from_numpy(image).permute(0, 3, 1, 2))[0].numpy()
+    assert np.allclose(maps, wanted.transpose(0, 2, 3, 1) if back else wanted, atol=1e-6)  # float32 rounding
+    assert [spec.shape for spec in capture.signature.outputs] == [maps.shape, means.shape]
+
+
+def test_channels_last_leaves_alone_what_is_not_an_image(network_of: Callable[..., Network]) -> None:
+    class Two(nn.Module):
+        def forward(self, image: Tensor, grid: Tensor) -> Tensor:
+            return image.mean((2, 3)) + grid.mean((2, 3))
+
+    contract = {"image": InputSpec("image", "NCHW", (6, 8), 3)}
+    given = network_of(Two(), torch.zeros(1, 3, 6, 8), torch.zeros(1, 3, 2, 2), contract=contract)
+    capture = Capture(given, ConversionOptions(channels_last=True))
+    assert [spec.shape for spec in capture.signature.inputs] == [(1, 6, 8, 3), (1, 3, 2, 2)]
+
+
+def test_channels_last_of_an_image_that_is_so_already_is_refused(network_of: Callable[..., Network]) -> None:
+    given = network_of(nn.Flatten(), torch.zeros(1, 6, 8, 3), contract={"input": InputSpec("image", "NHWC", (6, 8), 3)})
+    with pytest.raises(UsageError, match="channels-last already"):
+        Capture(given, ConversionOptions(channels_last=True))
 
 
 def test_channels_last_without_an_image_is_refused(twelve: Network) -> None:

@@ -196,7 +196,7 @@ def test_the_prepared_graph_has_ends_of_our_own(strange: Path) -> None:
         ),
         (TensorSpec("flat", "float32", (1, 3)), TensorSpec("map/out", "float32", (1, 3, 3, 3))),
     )
-    made = prepared(model, signature, (False, True, False))
+    made = prepared(model, signature, (False, True, False), (False, False))
     onnx.checker.check_model(made)
     session = onnxruntime.InferenceSession(made.SerializeToString())
     feed = {"ids": np.array([[0, 2, 1, 2]]), "image:0": normal(5, 1, 3, 3, 3), "unread": normal(6, 1, 2)}

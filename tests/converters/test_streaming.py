@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgekit.converters.recurrent.streaming import one_step
+from edgekit.converters.streaming.one_step import one_step
 from edgekit.errors import UnsupportedError
 from edgekit.types import Network
 
@@ -73,16 +73,14 @@ class Wrong(nn.Module):
     def __init__(self, what: str) -> None:
         super().__init__()
         self.what = what
-        self.conv = nn.Conv1d(3, 3, 3, padding=1)
-        self.narrow = nn.Conv1d(3, 3, 3)
         self.norm = nn.InstanceNorm1d(3)
         self.gru = nn.GRU(3, 4, batch_first=True, bidirectional=what == "both")
         self.start = nn.Parameter(torch.ones(1, 1, 4))
         self.head = nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.what in ("conv", "narrow", "norm"):
-            x = getattr(self, self.what)(x.transpose(1, 2)).transpose(1, 2)
+        if self.what == "norm":
+            x = self.norm(x.transpose(1, 2)).transpose(1, 2)
         if self.what == "packed":
             x = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([6]), batch_first=True)
             return self.head(self.gru(x)[1][0])
@@ -166,8 +164,6 @@ def test_several_inputs_and_a_layer_that_is_used_twice(network_of: NetworkOf) ->
     ("what", "said"),
     [
         ("both", r"gru \(GRU\) reads the sequence in both directions"),
-        ("conv", r"mixes the steps.*first to differ is 'conv' \(Conv1d\)"),
-        ("narrow", r"on a single step it raises RuntimeError: .*Kernel size"),
         ("norm", r"on a single step it raises ValueError|mixes the steps"),
         (
             "mean",
@@ -186,7 +182,7 @@ def test_what_cannot_stream_is_refused_with_its_reason(what: str, said: str, net
 
 
 def test_a_network_without_recurrence_and_one_without_steps(network_of: NetworkOf) -> None:
-    with pytest.raises(UnsupportedError, match=r"no nn\.LSTM, nn\.GRU or nn\.RNN layer"):
+    with pytest.raises(UnsupportedError, match=r"no convolution over time, and no nn\.LSTM, nn\.GRU or nn\.RNN layer"):
         one_step(network_of(nn.Linear(3, 2), torch.randn(1, 6, 3)))
     with pytest.raises(
         UnsupportedError, match=r"no axis of its inputs \(x: float32\[1, 1, 3\]\) holds two or more steps"

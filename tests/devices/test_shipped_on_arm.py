@@ -12,7 +12,7 @@ import pytest
 
 from edgekit.artifact import open_artifact, write_card
 
-FAMILIES = ("mlp", "cnn", "rnn", "lstm", "gru", "transformer", "gan", "autoencoder")
+FAMILIES = ("mlp", "cnn", "rnn", "lstm", "gru", "transformer", "gan", "autoencoder", "detector")
 
 
 def verified(root: Path, arm_root: Path, out: Path, *arguments: str) -> str:

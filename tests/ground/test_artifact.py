@@ -1,8 +1,10 @@
 """Cards in model files, and files that are not what they say."""
 
+import base64
 import shutil
 import subprocess
 import sys
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from edgekit.artifact import (
     write_card,
 )
 from edgekit.errors import LimitError, ModelError, UsageError
+from edgekit.model_metadata import encode_card
 from edgekit.types import (
     Card,
     Format,
@@ -181,10 +184,27 @@ def test_tflite_with_a_card_reads_back_by_the_schema_and_undoes_to_the_same_byte
     write_card(tflite_file, CARD, tmp_path / "b.tflite")
     data = (tmp_path / "b.tflite").read_bytes()
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
-    assert [m.name for m in model.metadata] == [b"edgekit"]
-    assert bytes(model.buffers[model.metadata[0].buffer].data) == flatbuffer_reader.metadata(data)["edgekit"]
+    assert [m.name for m in model.metadata] == [b"edgekit", b"TFLITE_METADATA"]
+    for entry in model.metadata:
+        assert bytes(model.buffers[entry.buffer].data) == flatbuffer_reader.metadata(data)[entry.name.decode()]
     assert model.version == 3
     assert flatbuffer_reader.without_prefix(data) == tflite_file.read_bytes()
+
+
+BEFORE_A_TAIL = (
+    "c-qrpU|<Mw^D$0MNl(qrEMYhR<Vygt2!jd(3j+rO517rsAOoeDf%pR>1H%&r2oQkM5>Of>e*}nE0I>!T1C@f!0GR|bj{~Zf35eN%JQlDV#C&!jhPeY7faI%{"
+    "5|ykJ3~L#10zRPo1c0`HRI>ni5VzR?u>&K-T})6n@qpDsY-a<jhKV)U!|<Db|Nk>W&ESEX%mP*i5(@x@8xTi8{U`!=0|QtsH<BBGfE%XI<v+w+CMafr>W7IjB8"
+    "6iH5Su{Vw*jb+1L{tYno1<~%wTZ=XgEXM$b%I2Ao={fR5bOFkYa$UM>e|x&1^=fJPQ~yFaQ85k0R{"
+)
+"""``tflite_file`` with the card ``{"a": 1}`` as files had it before labels lay behind the model, packed."""
+
+
+def test_the_card_of_an_older_file_is_read_and_replaced(tflite_file, tmp_path):
+    old = zlib.decompress(base64.b85decode(BEFORE_A_TAIL))
+    assert flatbuffer_reader.metadata(old) == {"edgekit": b'{"a": 1}'}
+    assert flatbuffer_reader.without_prefix(old) == tflite_file.read_bytes()
+    (tmp_path / "old.tflite").write_bytes(flatbuffer_reader.with_metadata(old, {"edgekit": encode_card(CARD)}))
+    assert read_card(tmp_path / "old.tflite") == CARD
 
 
 def test_constant_buffers_keep_their_alignment(tflite_file, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 FLOOR = (
     "graph.layers", "graph.macs", "graph.ops",
     "types", "errors", "registry", "version", "children", "leftovers", "outputs", "locks", "limits", "inputs",
-    "artifact", "model_metadata",
+    "artifact", "model_metadata", "tflite_metadata", "flatbuffer_writer",
     "protobuf_reader", "flatbuffer_reader",
 )  # fmt: skip
 ROOMS = ("runtime", "data", "bench", "devices", "extras")

@@ -66,7 +66,8 @@ TRANSFORMERS = tuple(
     )
 )
 ZOO = tuple(
-    Entry(name, "zoo", name) for name in ("mlp", "cnn", "rnn", "lstm", "gru", "transformer", "gan", "autoencoder")
+    Entry(name, "zoo", name)
+    for name in ("mlp", "cnn", "rnn", "lstm", "gru", "transformer", "gan", "autoencoder", "detector")
 )
 NETWORKS = (*OWN, *TIMM, *TRANSFORMERS, *ZOO)
 

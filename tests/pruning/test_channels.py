@@ -255,7 +255,7 @@ def test_describe_does_nothing(network: Network) -> None:
     assert "torch-pruning" in step.versions
 
 
-@pytest.mark.parametrize("name", ["mlp", "cnn", "rnn", "lstm", "gru", "transformer", "gan", "autoencoder"])
+@pytest.mark.parametrize("name", ["mlp", "cnn", "rnn", "lstm", "gru", "transformer", "gan", "autoencoder", "detector"])
 def test_every_family_is_proved(name: str) -> None:
     """The pass itself compares with zeroed channels and publishes nothing else: on the shipped weights."""
     network = resolve(name)

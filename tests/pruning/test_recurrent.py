@@ -84,6 +84,19 @@ class Cells(nn.Module):
         return self.head(torch.cat([states[:, -1], cell[-1]], 1))
 
 
+class Attended(nn.Module):
+    """Time steps are weighed by an attention of one head, computed from the states themselves (Bahdanau 2015)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.energy = nn.LSTM(6, 32, batch_first=True, bidirectional=True), nn.Linear(64, 1)
+        self.head = nn.Linear(64, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states, _ = self.lstm(x)
+        return self.head((torch.softmax(self.energy(states), 1) * states).sum(1))
+
+
 def zoo(cell: str, layers: int, both: bool, pooling: str) -> Callable[[], nn.Module]:
     return lambda: recurrent(cell, features=6, outputs=5, hidden=32, layers=layers, bidirectional=both, pooling=pooling)
 
@@ -92,7 +105,7 @@ def nothing_else(cell: str) -> list[Callable[[], nn.Module]]:
     return [zoo(cell, 1, False, "last"), zoo(cell, 2, False, "mean"), zoo(cell, 2, True, "last")]
 
 
-MADE = [*nothing_else("rnn"), *nothing_else("lstm"), *nothing_else("gru"), Around, Residual, Summed, Cells]
+MADE = [*nothing_else("rnn"), *nothing_else("lstm"), *nothing_else("gru"), Around, Residual, Summed, Cells, Attended]
 
 
 def hidden(module: nn.Module) -> dict[str, int]:

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from edgekit.report.text import ms, points, ratio, share, show, size, small, table, worse
+from edgekit.report.text import lost, ms, points, ratio, share, show, size, small, table, worse
 
 
 def test_table_is_plain_text_when_piped() -> None:
@@ -30,6 +30,10 @@ def test_table_is_plain_text_when_piped() -> None:
         (worse(-0.004), "0.40% better"),
         (worse(-0.00001), "0.00%"),
         (points(0.00004), "0.00 points"),
+        (lost("miou", 0.01, 0.9, 0.89), "-1.00 points"),
+        (lost("mse", 0.05, 2.0, 2.1), "5.00% worse"),
+        (lost("r2", 0.0123, 0.9, 0.8877), "-0.0123"),
+        (lost("r2", 0.0, 0.9, 0.9), "0"),
         (ms(0.005123), "0.00512"),
         (ms(0.0197), "0.0197"),
         (ms(1.2345), "1.23"),

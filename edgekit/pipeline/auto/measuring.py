@@ -211,9 +211,14 @@ def _kept(outcomes: Outcomes | None) -> dict[str, Any] | None:
     if outcomes is None or outcomes.kind == "features":
         return None
     positive = None if outcomes.positive is None else outcomes.positive.tolist()
-    return {"kind": outcomes.kind, "values": outcomes.values.tolist(), "block": outcomes.block, "positive": positive}
+    matches = None if outcomes.matches is None else outcomes.matches.tolist()
+    return {
+        "kind": outcomes.kind, "values": outcomes.values.tolist(), "block": outcomes.block, "positive": positive,
+        "matches": matches,
+    }  # fmt: skip
 
 
 def _read(row: Mapping[str, Any]) -> Outcomes:
     positive = None if row["positive"] is None else np.array(row["positive"], bool)
-    return Outcomes(row["kind"], np.array(row["values"]), row["block"], positive)
+    matches = None if row.get("matches") is None else np.array(row["matches"], np.int64)
+    return Outcomes(row["kind"], np.array(row["values"]), row["block"], positive, matches=matches)

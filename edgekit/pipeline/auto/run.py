@@ -12,7 +12,7 @@ from pathlib import Path
 from edgekit.artifact import require_beside, sha256_file
 from edgekit.bench.environment import environment
 from edgekit.documents import typed
-from edgekit.errors import DeviceError, EdgekitError, StorageError, UsageError
+from edgekit.errors import DeviceError, EdgekitError, StorageError, UsageError, interruption
 from edgekit.options.quantize import QuantizeOptions
 from edgekit.outputs import check_output
 from edgekit.pipeline.auto.candidates import (
@@ -123,7 +123,7 @@ def _told_when_interrupted(store: TrialStore) -> Iterator[None]:
         yield
     except BaseException as error:
         store.close()
-        if store.found and isinstance(error, KeyboardInterrupt | SystemExit | DeviceError | StorageError):
+        if store.found and (interruption(error) or isinstance(error, SystemExit | DeviceError | StorageError)):
             log.warning("%d finished trials are kept in %s; the same command goes on", store.found, store.folder)
         raise
 

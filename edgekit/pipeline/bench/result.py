@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from edgekit.bench.curve import thread_curves
 from edgekit.bench.ledger import not_delegated
@@ -60,12 +60,14 @@ class MachineRun:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BenchResult(Result):
     """All cells, in the order model, runtime, device, threads; comparisons of each against the first of its group.
 
     ``unwritten``: why one of the files beside the document could not be written.
     """
+
+    ROWS: ClassVar[str] = "results"
 
     results: tuple[CellResult, ...]
     comparisons: tuple[Comparison, ...]

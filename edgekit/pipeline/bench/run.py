@@ -18,7 +18,7 @@ from edgekit.bench.clock import clock_cost_ns
 from edgekit.bench.plan import CellPlan
 from edgekit.bench.result import CellResult
 from edgekit.bench.variance import BUILT_IN, variance_of, wider
-from edgekit.errors import DeviceError, EdgekitError, UsageError
+from edgekit.errors import DeviceError, EdgekitError, UsageError, interruption
 from edgekit.extras.base import load_of
 from edgekit.options.base import with_options
 from edgekit.options.bench import NOT_TIMED, BenchOptions
@@ -118,10 +118,9 @@ def _journal(options: BenchOptions, plans: Sequence[CellPlan]) -> Journal | None
 def _told_when_interrupted(journal: Journal) -> Iterator[None]:
     try:
         yield
-    except (KeyboardInterrupt, SystemExit):
-        if not journal.begun:
-            raise
-        log.warning("finished blocks are kept in %s; the same command goes on with them", journal.path)
+    except BaseException as error:
+        if journal.begun and (interruption(error) or isinstance(error, SystemExit)):
+            log.warning("finished blocks are kept in %s; the same command goes on with them", journal.path)
         raise
 
 

@@ -90,6 +90,7 @@ def trial_within_drop(job: Job, before: Quality, limit: float, place: Path) -> t
     """
     found: Found = []
     best: list[PruneTrial] = []
+    least: list[tuple[float, float]] = []  # what went and what was lost by it, of amounts that are too much
     work = place.with_name(f"{place.stem}.try{place.suffix}")
     keep = place.with_name(f"{place.stem}.best{place.suffix}")
 
@@ -103,9 +104,12 @@ def trial_within_drop(job: Job, before: Quality, limit: float, place: Path) -> t
         assert trial.quality is not None
         lost = drop(before, trial.quality)
         found.append({"amount": amount, "value": trial.quality.value, "drop": lost, "choice": choice})
-        log.info("%.0f%% asked for: %s %.4g, drop %.4g (%.4g allowed)", 100 * amount, before.metric,
-                 trial.quality.value, lost, limit)  # fmt: skip
+        params = trial.step.params
+        gone = 1 - params["macs_after"] / params["macs_before"] if job.method.structured else amount
+        log.info("%.0f%% asked for, %.1f%% gone: %s %.4g, drop %.4g (%.4g allowed)", 100 * amount, 100 * gone,
+                 before.metric, trial.quality.value, lost, limit)  # fmt: skip
         if lost > limit:
+            least.append((gone, lost))
             return False
         os.replace(work, keep)
         best[:] = [trial]
@@ -114,9 +118,11 @@ def trial_within_drop(job: Job, before: Quality, limit: float, place: Path) -> t
     try:
         bisected(fits, 0.0, _most(job) if job.method.structured else 0.99, TRIALS, least=False)
         if not best:
+            gone, lost = min(least)
+            what = "multiply-accumulates" if job.method.structured else "weights"
             raise GateError(
-                f"--max-drop {limit:g} cannot be kept: with {found[-1]['amount']:.1%} pruned the drop is "
-                f"{found[-1]['drop']:.4g}; nothing is published. Allow more, or give --epochs"
+                f"--max-drop {limit:g} cannot be kept: the least that can leave is {gone:.1%} of the {what}, and the "
+                f"drop is {lost:.4g} then; nothing is published. Allow more, or give --epochs"
             )
         os.replace(keep, place)
     finally:

@@ -17,6 +17,7 @@ from edgekit.quality.coverage import quantized_already
 from edgekit.quality.half_weights import half_weights
 from edgekit.quality.state import keeps_state
 from edgekit.quantization.calibrate.calibration import check_method
+from edgekit.quantization.pixel_io import check_pixels
 from edgekit.quantization.schemes import check_scheme
 from edgekit.types import Artifact, Format
 
@@ -42,10 +43,14 @@ def of_one_scheme(options: QuantizeOptions) -> QuantizeOptions:
         raise UsageError("--mixed finds the layers that stay in float, --keep-float names them; drop one")
     if options.for_ != "cpu" and options.on is not None:
         raise UsageError(f"--for {options.for_} says what the target is, --on {options.on} another; drop one")
+    integers = options.integer_io or options.for_ in INTEGERS_ONLY
+    if integers and options.io == "float":
+        asked = "--integer-io" if options.integer_io else f"--for {options.for_}"
+        raise UsageError(f"--io float and {asked} contradict each other; give one")
     return replace(
         options,
         seconds=1.0 if options.seconds is None else options.seconds,
-        integer_io=options.integer_io or options.for_ in INTEGERS_ONLY,
+        integer_io=integers or options.io in ("int8", "uint8"),
     )
 
 
@@ -75,6 +80,7 @@ def check_options(artifact: Artifact, target: Path, options: QuantizeOptions, su
         raise UsageError(f"-o {target} must end in {own}, as the model does: quantizing keeps the format")
     if target.resolve() == artifact.path.resolve():
         raise UsageError(f"-o names the model itself ({target}); give another name, the parent is kept")
+    _check_io(artifact, options)
     evidence = quantized_already(artifact)
     if evidence:
         raise ModelError(f"{artifact.path} is quantized already ({evidence}); give the float file it was made from")
@@ -92,6 +98,16 @@ def check_options(artifact: Artifact, target: Path, options: QuantizeOptions, su
             "nothing yet; export the network with its state as inputs and outputs (--streaming), or keep the float file"
         )
     _check_integers(artifact, options, kinds)
+
+
+def _check_io(artifact: Artifact, options: QuantizeOptions) -> None:
+    """Refuses types of inputs that the format does not have, and pixels that would not be those of the picture."""
+    if options.io == "int8" and artifact.format is Format.ONNX:
+        raise UnsupportedError("integer inputs of .onnx files are uint8, as all activations there; give --io uint8")
+    if options.io == "uint8" and options.scheme == "int16x8":
+        raise UsageError("--io uint8 goes with --scheme int8; int16x8 has activations of 16 bits")
+    if options.io == "uint8" and artifact.card is not None:
+        check_pixels(artifact.card.contract)
 
 
 def _check_integers(artifact: Artifact, options: QuantizeOptions, kinds: Iterable[str]) -> None:

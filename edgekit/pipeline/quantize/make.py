@@ -21,11 +21,13 @@ from edgekit.quality.as_app import refusing
 from edgekit.quality.coverage import coverage
 from edgekit.quality.integer_selftest import SEED, selftest_of
 from edgekit.quality.state import RULE
+from edgekit.quantization.calibrate.calibration import Calibration
 from edgekit.quantization.calibrate.checks import listed
 from edgekit.quantization.integer_io import integer_io as read_integer_io
 from edgekit.quantization.integer_io import output_steps
 from edgekit.quantization.onnx.quantize import QuantizeOnnx
 from edgekit.quantization.onnx.saturation import Clipping, clipping, saturates
+from edgekit.quantization.pixel_io import with_pixel_ranges
 from edgekit.quantization.prepared import Prepared
 from edgekit.quantization.schemes import Scheme, SchemeRequest, scheme
 from edgekit.results.compressed import CoverageReport
@@ -63,18 +65,27 @@ class Work:
         """What the user should know so far."""
         return (*self.samples.notes, *self.source.notes)
 
+    @property
+    def _ranges(self) -> Calibration | None:
+        """The ranges of the source; of images that become integers the whole range of their pixels."""
+        ranges, card = self.source.ranges, self.parent.card
+        if ranges is None or card is None or not self.options.integer_io:
+            return ranges
+        return with_pixel_ranges(ranges, card.contract, self.source.prepared.input_tensors())
+
     def quantizer(self, keep_float: Collection[str] = ()) -> Pass:
         """The pass that quantizes all operators but those of ``keep_float``."""
         plan, options = self.kernels, self.options
         return self.scheme.make(
             SchemeRequest(
                 self.parent,
-                self.source.ranges,
+                self._ranges,
                 options.integer_io,
                 options.stateful,
                 frozenset(keep_float),
                 plan.keep_float if plan.weighed else None,
                 plan.products,
+                options.io == "uint8",
             )
         )
 

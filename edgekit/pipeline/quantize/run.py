@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +32,8 @@ from edgekit.results.base import PublishedFile, to_json
 from edgekit.results.compressed import FidelityFigures, Parent, TimeRatio
 from edgekit.results.quantize import LeftReason, MixedPlan, ParentFile, QuantizePlan, QuantizeResult
 from edgekit.types import Artifact
+
+log = logging.getLogger("edgekit")
 
 
 def quantize_one(options: QuantizeOptions) -> QuantizeResult:
@@ -107,6 +110,7 @@ def _checked(options: QuantizeOptions, suffix: str | None = None) -> tuple[Artif
 def _ready(parent: Prepared, options: QuantizeOptions, samples: DividedSamples, folder: Path) -> Work:
     """All that stands before a file is quantized: what its parent gives, its ranges, the kernels of the target."""
     artifact = parent.artifact
+    log.info("measuring %s%s", artifact.path.name, f" on {samples.test.label}" if samples.test is not None else "")
     before = measure(artifact, artifact.card, samples.test, options.limit, metric=options.metric)
     source = calibrated(parent, before.signature, samples.fit, options, folder)
     kernels = weigh(source, artifact, before.signature, options)

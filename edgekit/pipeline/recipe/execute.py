@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.artifact import sha256_file
-from edgekit.errors import DeviceError, EdgekitError, StorageError
+from edgekit.errors import DeviceError, EdgekitError, StorageError, interruption
 from edgekit.options.base import option_fields
 from edgekit.outputs import publishing
 from edgekit.pipeline.recipe.contents import Contents
@@ -58,10 +58,11 @@ def _told_when_interrupted(place: Path) -> Iterator[None]:
     told = f"the finished steps are kept in {place}; the same command goes on there"
     try:
         yield
-    except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(told) from interrupt
-    except SystemExit:
-        log.warning("%s", told)
+    except BaseException as error:
+        if interruption(error):
+            raise KeyboardInterrupt(told) from error
+        if isinstance(error, SystemExit):
+            log.warning("%s", told)
         raise
 
 

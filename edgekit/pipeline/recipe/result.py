@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from edgekit.artifact import read_card, size_bytes
 from edgekit.documents import typed
@@ -70,9 +70,11 @@ class Outcome:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RecipeResult(Result):
     """A recipe that was run: ``outcomes`` in the order of its runs."""
+
+    ROWS: ClassVar[str] = "table"
 
     plan: RunPlan
     folder: Path

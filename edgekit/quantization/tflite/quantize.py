@@ -32,6 +32,7 @@ from edgekit.quantization.tflite.prepare import INNER, prepared
 from edgekit.quantization.tflite.products import Rewritten, with_products
 from edgekit.quantization.tflite.recurrent import Recurrent, holds_recurrent, quantize_recurrent
 from edgekit.quantization.tflite.stateless import is_stateless, stateless, why_not_in_integers
+from edgekit.quantization.tflite.unsigned import as_unsigned
 from edgekit.types import Artifact, Format, PassResult, Step
 
 SCHEMES = ("int8", "int8-dynamic", "int8-weights", "fp16", "int16x8", "int4-weights")
@@ -71,6 +72,7 @@ class QuantizeTflite(Pass):
     sums and products (:mod:`edgekit.quantization.tflite.products`). Recurrent layers of a stateless file start every
     call from zeros, as they did, unless ``stateful`` (:mod:`edgekit.quantization.tflite.stateless`); where that costs
     integer ones too much they are hybrid, or, with ``integer_io``, refused.
+    ``unsigned``: integer inputs and outputs are uint8 (:mod:`edgekit.quantization.tflite.unsigned`).
     """
 
     scheme: str = "int8"
@@ -80,6 +82,7 @@ class QuantizeTflite(Pass):
     stateful: bool = False
     products: frozenset[str] = frozenset()
     float_kernels: frozenset[str] | None = None
+    unsigned: bool = False
     name: ClassVar[str] = "quantize-tflite"
 
     def describe(self, model: Model) -> Step:
@@ -89,6 +92,8 @@ class QuantizeTflite(Pass):
         if self.scheme in _STATIC:
             params["activations"] = f"int{_STATIC[self.scheme]}, per tensor"
             params["integer_io"] = self.integer_io
+            if self.unsigned:
+                params["io"] = "uint8"
             if self.calibration is not None:
                 params["calibration"] = describe(self.calibration)
         if self.stateful:
@@ -122,7 +127,8 @@ class QuantizeTflite(Pass):
         content = _quantized(model.path, apart, recipe, calibrated)
         ranges = calibration.ranges if calibration is not None else {}
         done = self._with_recurrent(content, ranges, given, anew=not self.stateful and is_stateless(model.path))
-        context.target.write_bytes(narrowed(done.content, model.path))
+        made = narrowed(done.content, model.path)
+        context.target.write_bytes(as_unsigned(made) if self.unsigned else made)
         said = {AROUND_ATTENTION: len(slow), **Counter(unfit.values())}
         left = [f"{count} operators stay in float: {why}" for why, count in said.items() if count]
         notes = (*filter(None, [_NOTES.get(self.scheme)]), *left, *done.notes, *_refused_by_old(done.content, used))

@@ -1,33 +1,38 @@
-"""A network of sequences becomes one of a single step: what its recurrent layers remember goes in and comes out.
+"""A network of sequences becomes one of a single step: what its layers remember goes in and comes out.
 
-A step gives what the network gives for the sequence up to that step. That only holds where nothing but the recurrent
-layers looks from one step to another, which is checked by numbers: the network on the first n steps against n steps
-taken one by one.
+A step gives what the network gives for the sequence up to that step. That only holds where nothing but recurrent layers
+(here) and convolutions (:mod:`edgekit.converters.streaming.convolutional`) looks from one step to another, which is
+checked by numbers: the network on the first n steps against n steps taken one by one.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from edgekit.converters.base import cause, own_prefix
+from edgekit.converters.streaming.carry import Call, Carry
+from edgekit.converters.streaming.convolutional import (
+    Convolutional,
+    Stepwise,
+    feed_of,
+    reads_time,
+    run,
+    tensors,
+    windowed,
+)
+from edgekit.converters.streaming.steps import ENDED
+from edgekit.converters.streaming.trace import trace
 from edgekit.data.seeded import seeded_feed
 from edgekit.errors import UnsupportedError
-from edgekit.graph import ops
-from edgekit.graph.ops import Family
-from edgekit.types import TIME, Array, Feed, Format, Network, Signature, Streaming, TensorSpec
+from edgekit.types import TIME, Array, Feed, Network, Signature, Streaming, TensorSpec
 
-_RECURRENT = {getattr(torch, op.name.split(".")[1]): op for op in ops.of(Format.PT2, Family.RECURRENT)}
-"""Function of torch -> its operator; those that multiply at every step of a sequence are layers, the others cells."""
-LAYERS = {function: op.cell for function, op in _RECURRENT.items() if op.macs is not None}
-CELLS = {function: f"{op.cell}Cell" for function, op in _RECURRENT.items() if op.macs is None}
 TOLERANCE = 1e-4
 """Of an output's scale: torch sums the steps of a sequence and a single step in different orders (6e-8 a sum, through
 tens of steps); a layer that mixes steps shows at 1e-2 and more."""
@@ -35,75 +40,6 @@ PREFIXES = (1, 2, 3, 4)
 """Lengths that are compared, besides the whole."""
 PLANS = 64
 """Ways to take a step out of the inputs that are tried: a few axes of a few inputs."""
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of a recurrent layer or cell while a network ran.
-
-    Attributes:
-        layer: name of the module in the network, and the kind behind it: ``words.lstm (LSTM)``.
-        state: name -> shape of what it starts from: ``words.lstm.h``, for an LSTM also ``words.lstm.c``.
-        steps: steps it took; 1 for a cell.
-        begins: largest magnitude of the state that the network starts it from.
-        bidirectional, packed: what it is.
-    """
-
-    layer: str
-    cell: bool
-    state: Mapping[str, tuple[int, ...]]
-    steps: int
-    begins: float
-    bidirectional: bool = False
-    packed: bool = False
-
-
-class Carry(TorchFunctionMode):
-    """While it is active, recurrent layers start from ``states`` in the order of their calls, and what they end with
-    is kept in ``ends``. Without states they run as the network says, and ``calls`` is what they were."""
-
-    def __init__(self, module: nn.Module, states: Sequence[Tensor] | None = None) -> None:
-        super().__init__()
-        self._names = _layer_names(module)
-        self._left = None if states is None else list(states)
-        self._taken: dict[str, int] = {}
-        self.calls: list[Call] = []
-        self.ends: list[Tensor] = []
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func not in LAYERS and func not in CELLS:
-            return func(*args, **(kwargs or {}))
-        packed = func in LAYERS and not isinstance(args[3], bool)
-        state = args[2] if packed else args[1]
-        given = list(state) if isinstance(state, list | tuple) else [state]
-        if self._left is None:
-            self.calls.append(self._call(func, args, given, packed))
-            return func(*args, **(kwargs or {}))
-        own, self._left = self._left[: len(given)], self._left[len(given) :]
-        result = func(args[0], tuple(own) if len(given) > 1 else own[0], *args[2:], **(kwargs or {}))
-        parts = result if isinstance(result, tuple) else (result,)
-        self.ends += parts[1:] if func in LAYERS else parts
-        return result
-
-    def _call(self, func: Callable[..., Any], args: Sequence[Any], given: list[Tensor], packed: bool) -> Call:
-        cell = func in CELLS
-        weights = args[2:] if cell else args[3] if packed else args[2]
-        kind = (CELLS if cell else LAYERS)[func]
-        name = self._names.get(id(weights[0])) or kind.lower()
-        count = self._taken[name] = self._taken.get(name, 0) + 1
-        unique = name if count == 1 else f"{name}_{count}"
-        steps = 1 if cell or packed else args[0].shape[1 if args[8] else 0]
-        return Call(
-            layer=f"{name} ({kind})",
-            cell=cell,
-            state={f"{unique}.{part}": tuple(value.shape) for part, value in zip("hc", given, strict=False)},
-            steps=int(steps),
-            begins=max(float(value.abs().max()) for value in given),
-            bidirectional=not cell and not packed and bool(args[7]),
-            packed=packed,
-        )
 
 
 class OneStep(nn.Module):
@@ -121,17 +57,24 @@ class OneStep(nn.Module):
         return (*([result] if isinstance(result, Tensor) else result), *carry.ends)
 
 
-def one_step(network: Network, name: str | None = None) -> Network:
+def one_step(network: Network, name: str | None = None, time: Mapping[str, int] | None = None) -> Network:
     """The network of one step that ``network`` is made of; its card says how steps make a sequence.
 
     Args:
         network: of sequences; its example input has two steps or more.
         name: of the new network; without it the old one's with ``-step``.
+        time: input -> its axis of time, where somebody says it; otherwise it is found.
 
     Raises:
         UnsupportedError: it cannot be taken step by step; the message has the reason.
     """
-    sequence = _Sequence(network)
+    sequence = _Sequence(network, time)
+    if sequence.has_windows():
+        sequence.check_layers(needed=False)
+        chosen = sequence.window_axes()
+        if chosen is not None:
+            made = Convolutional(network, chosen, sequence.refused).made()
+            return _network_of(network, name or f"{network.name}-step", made, chosen)
     sequence.check_layers()
     axes = sequence.time_axes()
     steps = sequence.length(axes)
@@ -143,34 +86,37 @@ def one_step(network: Network, name: str | None = None) -> Network:
     timed = sequence.timed_outputs(axes, steps)
     sequence.check_prefixes(module, states, axes, timed, steps)
     example = {spec.name: np.asarray(network.example_inputs[spec.name]) for spec in network.signature.inputs}
-    examples = {
-        **sequence.sliced(example, axes, 0, 1),
-        **{key: np.zeros(shape, np.float32) for key, shape in states.items()},
-    }
-    pairs = {key: f"{key}_next" for key in states}
+    made = Stepwise(
+        module, 1, 0, [0] * len(network.signature.outputs), [timed.get(s.name) for s in network.signature.outputs],
+        {key: np.zeros(shape, np.float32) for key, shape in states.items()}, sequence.sliced(example, axes, 0, 1),
+    )  # fmt: skip
+    return _network_of(network, name or f"{network.name}-step", made, axes)
+
+
+def _network_of(network: Network, name: str, made: Stepwise, axes: Mapping[str, int]) -> Network:
+    """The network of one step, with its card."""
+    examples = {**made.examples, **made.states}
+    pairs = {key: f"{key}_next" for key in made.states}
     inputs = tuple(TensorSpec(key, str(value.dtype), value.shape) for key, value in examples.items())
-    results = sequence.outputs(module, examples)
-    names = [*(spec.name for spec in network.signature.outputs), *pairs.values()]
+    specs = network.signature.outputs
+    names = [*(spec.name for spec in specs), *pairs.values()]
+    results = run(made.module, examples)
     outputs = tuple(TensorSpec(key, str(v.dtype), v.shape) for key, v in zip(names, results, strict=True))
     whole = Signature(
         tuple(_with_time(spec, axes.get(spec.name)) for spec in network.signature.inputs),
-        tuple(_with_time(spec, timed.get(spec.name)) for spec in network.signature.outputs),
+        tuple(_with_time(spec, axis) for spec, axis in zip(specs, made.axes, strict=True)),
     )
-    card = replace(
-        network.card,
-        name=name or f"{network.name}-step",
-        signature=Signature(inputs, outputs),
-        selftest=None,
-        streaming=Streaming(whole, pairs),
-    )
-    return Network(module, examples, card)
+    skipped = {spec.name: count for spec, count in zip(specs, made.skipped, strict=True) if count}
+    streaming = Streaming(whole, pairs, made.frames, made.delay, ENDED if made.delay else "", skipped)
+    card = replace(network.card, name=name, signature=Signature(inputs, outputs), selftest=None, streaming=streaming)
+    return Network(made.module, examples, card)
 
 
 class _Sequence:
     """The network of sequences, tried on inputs of several lengths."""
 
-    def __init__(self, network: Network) -> None:
-        self.network = network
+    def __init__(self, network: Network, time: Mapping[str, int] | None) -> None:
+        self.network, self._given = network, time
         seeded = seeded_feed(network.signature, network.card.contract, 0)
         self.typical: dict[str, Array] = {
             spec.name: np.asarray((seeded if np.dtype(spec.dtype).kind == "f" else network.example_inputs)[spec.name])
@@ -178,11 +124,9 @@ class _Sequence:
         }
         """Random numbers, since examples may be zeros; integers as in the example, since they may be indices."""
 
-    def refused(self, reason: str) -> UnsupportedError:
-        return UnsupportedError(
-            f"{self.network.name!r} cannot be taken step by step: {reason}. Export it for whole sequences, without "
-            "--streaming"
-        )
+    def refused(self, reason: str, way_out: bool = True) -> UnsupportedError:
+        rest = ". Export it for whole sequences, without --streaming" if way_out else ""
+        return UnsupportedError(f"{self.network.name!r} cannot be taken step by step: {reason}{rest}")
 
     def outputs(self, module: nn.Module, feed: Feed) -> list[Array]:
         with torch.no_grad():
@@ -195,11 +139,47 @@ class _Sequence:
             self.outputs(self.network.module, feed)
         return carry.calls
 
-    def check_layers(self) -> None:
+    def has_windows(self) -> bool:
+        """Whether it has convolutions or pooling."""
+        return windowed(trace(self.network.module, tensors(self.typical), [True] * len(self.typical)))
+
+    def window_axes(self) -> dict[str, int] | None:
+        """Input -> its axis of time: along which recurrent layers and convolutions go; None where none goes anywhere.
+
+        Raises:
+            UnsupportedError: a convolution goes along several axes, and nothing says which is time.
+        """
+        likely: list[dict[str, int]] = []
+        possible: list[dict[str, int]] = []
+        told = ""
+        for axes in itertools.islice(self._plans(), PLANS):
+            length = self.length(axes)
+            timed = [spec.name in axes for spec in self.network.signature.inputs]
+            feeds = [tensors(feed_of(self.network, axes, size)) for size in (length, 2 * length)]
+            try:
+                short, long = (trace(self.network.module, feed, timed) for feed in feeds)
+            except Exception as error:
+                told = told or f"; on sequences of {2 * length} frames instead of {length} it raises {cause(error)}"
+                continue
+            reads = reads_time(short, long)
+            (likely if reads else possible if reads is None else []).append(axes)
+        if not likely and len(possible) > 1:
+            ways = " or ".join("--dynamic " + ",".join(f"{k}:{v}={TIME}" for k, v in one.items()) for one in possible)
+            raise self.refused(f"its convolutions go along several axes; say which is time, by {ways}", way_out=False)
+        found = [*likely, *possible]
+        if not found and not self.watched(self.typical):
+            shapes = ", ".join(map(str, self.network.signature.inputs))
+            raise self.refused(f"no axis of its inputs ({shapes}) is one that a convolution goes along{told}")
+        return found[0] if found else None
+
+    def check_layers(self, needed: bool = True) -> None:
         """Refuses what no choice of steps can help."""
         calls = self.watched(self.typical)
-        if not calls:
-            raise self.refused("it has no nn.LSTM, nn.GRU or nn.RNN layer, nor a cell of those, to keep state of")
+        if not calls and needed:
+            raise self.refused(
+                "it has no convolution over time, and no nn.LSTM, nn.GRU or nn.RNN layer, nor a cell of those, to keep "
+                "state of"
+            )
         for call in calls:
             if call.bidirectional:
                 raise self.refused(
@@ -247,7 +227,10 @@ class _Sequence:
         return sum(call.steps for call in fewer) < sum(call.steps for call in full)
 
     def _plans(self) -> Iterator[dict[str, int]]:
-        """Axes of one length, of as many inputs as have it, then of fewer."""
+        """Axes of one length, of as many inputs as have it, then of fewer; the given ones alone where there are."""
+        if self._given:
+            yield dict(self._given)
+            return
         lengths = sorted({n for array in self.typical.values() for n in array.shape if n > 1}, reverse=True)
         for length in lengths:
             choices = []
@@ -367,18 +350,6 @@ class _Outputs:
                 self.seen.setdefault(name, []).append(output.detach().numpy().copy())
 
         return hook
-
-
-def _layer_names(module: nn.Module) -> dict[int, str]:
-    """Identity of a layer's first weight -> the layer's name in the user's network."""
-    prefix = own_prefix(module)
-    found = {}
-    for name, part in module.named_modules():
-        if isinstance(part, nn.RNNBase):
-            found[id(part.weight_ih_l0)] = name.removeprefix(prefix)
-        elif isinstance(part, nn.RNNCellBase):
-            found[id(part.weight_ih)] = name.removeprefix(prefix)
-    return found
 
 
 def _with_time(spec: TensorSpec, axis: int | None) -> TensorSpec:

@@ -1,0 +1,1 @@
+Values read(const std::string &text) { return encode_@@FIRST@@(text); }

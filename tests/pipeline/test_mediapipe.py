@@ -1,0 +1,212 @@
+"""MediaPipe Tasks load what edgekit exports, and answer as the files do on the bare runtime."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ai_edge_litert.interpreter import Interpreter
+from torch import Tensor, nn
+
+import edgekit
+from edgekit.artifact import read_card
+from edgekit.data import open_data
+from edgekit.errors import UnsupportedError, UsageError
+from edgekit.pipeline.export import export
+from edgekit.pipeline.schemes import quantize
+from edgekit.types import Array
+
+pytestmark = pytest.mark.usefixtures("kept_workers")
+Runs = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def mediapipe(mediapipe_python: str, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """``mediapipe(task, model, **arrays)``: the answers, or the text of what MediaPipe raised."""
+    folder = tmp_path_factory.mktemp("mediapipe")
+
+    def run(task: str, model: Path, **arrays: Any) -> Any:
+        np.savez(folder / "in.npz", **arrays)
+        script = root / "tests" / "mediapipe_tasks.py"
+        command = [mediapipe_python, script, task, model, folder / "in.npz", folder / "out.json"]
+        subprocess.run(command, check=True, capture_output=True, timeout=300)
+        return json.loads((folder / "out.json").read_text())
+
+    return run
+
+
+def bare(path: Path, images: Array) -> list[list[Array]]:
+    """The outputs of the file for each picture, by the interpreter alone."""
+    interpreter = Interpreter(model_path=str(path))
+    interpreter.allocate_tensors()
+    (given,), results = interpreter.get_input_details(), interpreter.get_output_details()
+    answers = []
+    for image in images:
+        interpreter.set_tensor(given["index"], image[None].astype(given["dtype"]))
+        interpreter.invoke()
+        answers.append([interpreter.get_tensor(row["index"])[0] for row in results])
+    return answers
+
+
+def pictures(count: int, height: int, width: int) -> Array:
+    return np.random.default_rng(5).integers(0, 256, (count, height, width, 3), np.uint8)
+
+
+def labels(path: Path, *names: str) -> Path:
+    path.write_text("\n".join(names))
+    return path
+
+
+@pytest.mark.needs_data
+def test_the_shipped_cnn_gives_the_labels_that_eval_counts(mediapipe: Runs, tmp_path: Path) -> None:
+    export("cnn", to="tflite", out=tmp_path, mediapipe=True)
+    quantize(tmp_path / "cnn.tflite", scheme="int8", data="cifar10", limit=100, seconds=0, out=tmp_path / "int8.tflite")
+    data = open_data("cifar10@test")
+    assert data.labels is not None
+    images = np.stack([data.arrays["image"][k] for k in range(100)])
+    for name in ("cnn.tflite", "int8.tflite"):
+        path = tmp_path / name
+        answers = mediapipe("classifier", path, images=images)
+        found = [answer["name"] for answer in answers]
+        logits = np.array([outputs[0] for outputs in bare(path, images)])
+        assert found == [data.classes[k] for k in logits.argmax(axis=1)]
+        theirs = np.array([[answer["scores"][label] for label in data.classes] for answer in answers])
+        assert np.allclose(theirs, logits, atol=1e-4)  # its XNNPACK is another release
+        right = sum(data.classes[label] == one for label, one in zip(data.labels, found, strict=False))
+        assert right == edgekit.evaluate(path, data="cifar10", limit=100).evaluation.correct
+        card = read_card(path)
+        assert card is not None
+        assert card.task.labels == data.classes  # the card is there beside the standard metadata
+
+
+class UNet(nn.Module):
+    """Down once and up again, with a skip connection: scores of three classes a pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.down = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 16, 3, 2, 1)
+        self.up, self.head = nn.ConvTranspose2d(16, 8, 2, 2), nn.Conv2d(16, 3, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 3, H, W)"""
+        x = self.first(image).relu()
+        return self.head(torch.cat([x, self.up(self.down(x).relu()).relu()], 1))
+
+
+def test_a_segmenter_gives_the_mask_of_the_file(mediapipe: Runs, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    names = labels(tmp_path / "labels.txt", "ground", "road", "sky")
+    said = {"mean": [0.5, 0.4, 0.3], "std": [0.25], "labels": names, "task": "segmentation", "name": "net"}
+    export(UNet(), torch.zeros(1, 3, 24, 32), to="tflite", out=tmp_path, mediapipe=True, **said)
+    images = pictures(3, 24, 32)
+    answers = mediapipe("segmenter", tmp_path / "net.tflite", images=images)
+    for answer, (scores,) in zip(answers, bare(tmp_path / "net.tflite", images), strict=True):
+        assert answer["labels"] == ["ground", "road", "sky"]
+        exponent = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        share = exponent / exponent.sum(axis=-1, keepdims=True)
+        assert np.allclose(np.moveaxis(answer["confidence"], 0, -1), share, atol=1e-3)  # softmax, by its own code
+        clear = np.sort(share, axis=-1)[..., -1] - np.sort(share, axis=-1)[..., -2] > 2e-3
+        assert np.array_equal(np.array(answer["mask"])[clear], share.argmax(axis=-1)[clear])
+        assert clear.mean() > 0.9
+
+
+class Boxes(nn.Module):
+    """One box a cell of 8 x 8 pixels: corners in pixels, and two scores of 0 to 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.sizes = nn.Conv2d(3, 8, 8, 8), nn.Conv2d(8, 4, 1)
+        self.scores = nn.Conv2d(8, 2, 1)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, 32, 48) -> boxes (B, 24, 4), scores (B, 24, 2)"""
+        x = self.body(image).relu()
+        rows, columns = torch.meshgrid(torch.arange(4), torch.arange(6), indexing="ij")
+        centres = torch.stack([columns, rows], -1).reshape(1, -1, 2) * 8.0 + 4
+        sides = self.sizes(x).sigmoid().flatten(2).transpose(1, 2) * 4  # (B, 24, 4), at most 4 pixels to each side
+        boxes = torch.cat([centres - sides[..., :2], centres + sides[..., 2:]], -1)
+        return boxes, self.scores(x).flatten(2).transpose(1, 2).sigmoid()
+
+
+FACTORY = """
+import torch
+from boxes import Boxes
+
+def build():
+    torch.manual_seed(2)
+    means = {"task": "detection", "boxes": "xyxy", "activation": "none", "labels": ["cat", "dog"]}
+    return Boxes(), torch.zeros(1, 3, 32, 48), {**means, "mean": [0.5], "std": [0.5]}
+"""
+
+
+@pytest.fixture
+def detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A factory of :class:`Boxes`, which says what its outputs mean."""
+    head = "import torch\nfrom torch import Tensor, nn\n\n\n"
+    source = Path(__file__).read_text()
+    (tmp_path / "boxes.py").write_text(head + source[source.index("class Boxes") : source.index("FACTORY = ")])
+    (tmp_path / "net.py").write_text(FACTORY)
+    monkeypatch.syspath_prepend(tmp_path)
+    return f"{tmp_path / 'net.py'}:build"
+
+
+def test_a_detector_gives_the_boxes_of_the_file(mediapipe: Runs, detector: str, tmp_path: Path) -> None:
+    (made,) = export(detector, to="tflite", out=tmp_path, mediapipe=True, name="net").artifacts
+    assert made.card is not None
+    assert made.card.task.params["boxes"] == "yxhw"
+    images, threshold = pictures(2, 32, 48), 0.5
+    torch.manual_seed(2)
+    module = Boxes()
+    answers = mediapipe("detector", made.path, images=images, threshold=threshold)
+    for image, answer in zip(images, answers, strict=True):
+        x = (torch.from_numpy(image).float() / 255 - 0.5) / 0.5
+        with torch.no_grad():
+            boxes, scores = (part[0].numpy() for part in module(x.permute(2, 0, 1)[None]))
+        best, kind = scores.max(axis=1), scores.argmax(axis=1)
+        order = [k for k in np.argsort(-best) if best[k] > threshold]  # boxes of a cell each: none lies over another
+        assert order
+        assert answer["names"] == [("cat", "dog")[kind[k]] for k in order]
+        assert np.allclose(answer["scores"], best[order], atol=1e-4)  # float32 sums in another order
+        assert np.allclose(answer["boxes"], boxes[order], atol=1.01)  # it gives whole pixels
+
+
+def test_what_mediapipe_refuses(mediapipe: Runs, tmp_path: Path) -> None:
+    """Normalisation by channel in the metadata, and features of a recording, where it computes none."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    export(network, torch.zeros(1, 3, 24, 32), to="tflite", out=tmp_path, mean=[0.5, 0.4, 0.3], std=[0.25], name="net")
+    assert "Per-channel" in mediapipe("classifier", tmp_path / "net.tflite", images=pictures(1, 24, 32))
+    export("gru", to="tflite", out=tmp_path)
+    samples = np.zeros((1, 16000), np.float32)
+    assert isinstance(mediapipe("sound", tmp_path / "gru.tflite", samples=samples, rate=16000.0), str)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"mediapipe": True, "to": ["onnx"]}, UsageError, "--mediapipe is for TFLite"),
+        ({"mediapipe": True, "channels_first": True, "mean": [0.5]}, UsageError, "channels-last files"),
+        ({"mediapipe": True}, UsageError, "no input is said to be one"),
+        ({"raw_pixels": True}, UsageError, "no input is said to be an image"),
+    ],
+)
+def test_what_cannot_be_asked(options: dict[str, Any], error: type[Exception], said: str, tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(error, match=said):
+        export(network, torch.zeros(1, 3, 8, 8), out=tmp_path / "out", **{"to": ["tflite"], **options})
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_detector_of_another_form_is_refused(detector: str, tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text(
+        "import torch\nfrom net import build as two\n\n\nclass One(torch.nn.Module):\n    def __init__(self):\n"
+        "        super().__init__()\n        self.inner = two()[0]\n\n    def forward(self, image):\n"
+        "        return torch.cat(self.inner(image), -1)\n\n\ndef build():\n    return One(), *two()[1:]\n"
+    )
+    with pytest.raises(UnsupportedError, match=r"two outputs, boxes \(1, N, 4\) and scores"):
+        export(f"{tmp_path / 'one.py'}:build", to="tflite", out=tmp_path / "out", mediapipe=True)
