@@ -112,7 +112,9 @@ def _model(subject: Subject, imports: str) -> dict[str, str]:
         answer = "Spec.answer" if answer_facts(subject) is not None else ""
         predict = template(f"android/predict_{kind}.kt", RULE=rule_name(one), ANSWER=answer)
         imports = ("import android.graphics.Bitmap\n" if kind == "image" else "") + imports
-    runner = template(f"android/{format_}.kt", **({"RESET": _RESET if reset else ""} if format_ is Format.TFLITE else {}))
+    runner = template(
+        f"android/{format_}.kt", **({"RESET": _RESET if reset else ""} if format_ is Format.TFLITE else {})
+    )
     return {"IMPORTS": imports, "RUNNER": runner, "PREDICT": predict}
 
 

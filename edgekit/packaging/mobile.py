@@ -134,7 +134,11 @@ def answer_facts(subject: Subject) -> dict[str, str] | None:
         return {"kind": task.kind}
     if task.kind == "multilabel":
         logits = task.params.get("activation", "logits") == "logits"
-        return {"kind": task.kind, "THRESHOLD": repr(float(task.params.get("threshold", 0.5))), "LOGITS": str(logits).lower()}
+        return {
+            "kind": task.kind,
+            "THRESHOLD": repr(float(task.params.get("threshold", 0.5))),
+            "LOGITS": str(logits).lower(),
+        }
     if task.kind == "forecasting":
         mean, std = (str(np.float32(task.params.get(key, usual))) for key, usual in (("mean", 0.0), ("std", 1.0)))
         return {"kind": task.kind, "MEAN": mean, "STD": std}

@@ -64,7 +64,8 @@ def strange(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def exported(strange: Path, onnx2tf_python: str, tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
     out = tmp_path_factory.mktemp("out")
-    return edgekit.export(strange, to=["tflite", "onnx"], out=out, opset=18, mean=[0.5], layout="NCHW")
+    options = {"opset": 18, "mean": [0.5], "layout": "NCHW", "channels_first": True}
+    return edgekit.export(strange, to=["tflite", "onnx"], out=out, **options)
 
 
 def test_names_order_and_layout_are_those_of_the_onnx_file(exported: ExportResult, strange: Path) -> None:
@@ -95,15 +96,22 @@ def test_it_is_proved_and_says_what_was_fixed(exported: ExportResult) -> None:
     assert edgekit.verify(made.path, against=other.path).passed
 
 
-def test_a_card_goes_along_and_images_turn_on_demand(exported: ExportResult, tmp_path: Path) -> None:
+def test_a_card_goes_along_and_images_turn(exported: ExportResult, tmp_path: Path) -> None:
     old = exported.artifacts[1].artifact
-    (made,) = edgekit.export(old.path, to="tflite", channels_last=True, out=tmp_path).artifacts
+    (made,) = edgekit.export(old.path, to="tflite", task="segmentation", out=tmp_path).artifacts
     card = made.artifact.card
     assert old.card is not None and card is not None
     assert (card.source_sha256, card.config) == (old.card.source_sha256, old.card.config)
     assert [step.name for step in card.steps] == ["export", "export"]
     assert (card.contract["image:0"].layout, card.contract["image:0"].mean) == ("NHWC", (0.5, 0.5, 0.5))
-    assert edgekit.verify(made.path, against=old.path).passed
+    shapes = [spec.shape for spec in card.signature.outputs]
+    assert shapes == [(1, 3), (1, 3, 3, 3)]
+    feed = {"ids": np.array([[0, 2, 1, 2]]), "image:0": normal(5, 1, 3, 3, 3), "unread": normal(6, 1, 2)}
+    wanted = onnxruntime.InferenceSession(old.path).run(["map/out"], feed)[0]
+    turned = {**feed, "ids": feed["ids"].astype(np.int32), "image:0": feed["image:0"].transpose(0, 2, 3, 1)}
+    with edgekit.load(made.path) as runner:
+        got = runner.run(turned)["map/out"]
+    np.testing.assert_allclose(got.transpose(0, 3, 1, 2), wanted, atol=1e-5)  # sums of 27 products of float32
 
 
 def test_another_weight_is_refused_with_the_first_operator(
