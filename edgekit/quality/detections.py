@@ -16,7 +16,7 @@ import numpy as np
 from edgekit.data.boxes import suppressed
 from edgekit.data.pixels import Placement, placement
 from edgekit.errors import ModelError, UnsupportedError
-from edgekit.taskfields import DetectionFields, detection_fields
+from edgekit.taskfields import CENTRED, DetectionFields, detection_fields
 from edgekit.types import Array, Card, InputSpec, Signature, TensorSpec
 
 log = logging.getLogger("edgekit")
@@ -148,7 +148,7 @@ class DetectionReader:
         """Boxes (N, 4): left, top, right, bottom; scores (N,); labels (N,): a row a candidate and class."""
         raw = _row(outputs, self.tensors.boxes, row, 2)
         if self.tensors.rows:
-            width = _widths(self.fields, self.classes)[self.tensors.rows]
+            width = row_widths(self.fields, self.classes)[self.tensors.rows]
             table = _upright(raw, width, self.tensors.boxes)
             boxes, rest = table[:, :4], table[:, 4:]
             if self.tensors.rows == "class":
@@ -249,6 +249,8 @@ def _corners(boxes: Array, layout: str) -> Array:
     """Boxes (N, 4) of one of the layouts as left, top, right, bottom."""
     if layout == "yxyx":
         return boxes[:, [1, 0, 3, 2]]
+    if layout == CENTRED:
+        boxes, layout = boxes[:, [1, 0, 3, 2]], "cxcywh"
     if layout == "cxcywh":
         return np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], axis=1)
     if layout == "xywh":
@@ -333,7 +335,7 @@ def _only(spec: TensorSpec, fields: DetectionFields, classes: int) -> _Tensors:
     Raises:
         UnsupportedError: no axis is as long as a row, or several kinds of rows are.
     """
-    widths = _widths(fields, classes)
+    widths = row_widths(fields, classes)
     there = [size for size in spec.shape[-2:] if isinstance(size, int)]
     fitting = [kind for kind, width in widths.items() if width in there]
     if fields.rows:
@@ -352,7 +354,7 @@ def _only(spec: TensorSpec, fields: DetectionFields, classes: int) -> _Tensors:
     return _Tensors(spec.name, rows=fitting[0])
 
 
-def _widths(fields: DetectionFields, classes: int) -> dict[str, int]:
+def row_widths(fields: DetectionFields, classes: int) -> dict[str, int]:
     """Values of a row of an only tensor, by what follows the box."""
     columns = classes + (1 if fields.background else 0)
     return {"scores": 4 + columns, "objectness": 5 + columns, "class": 6}
