@@ -18,8 +18,7 @@ class Outcomes:
 
     Attributes:
         kind: ``hits`` (bool), ``errors``, ``scores`` (higher is positive), ``features`` (float, a row a sample) or
-            ``detections`` (boxes to find of each class, int, a row a picture), ``overlaps`` (right, given and wanted
-            pixels of each class, int (pictures, 3, classes)).
+            ``detections`` (boxes to find of each class, int, a row a picture).
         values: (samples, …), in the order of the data set.
         block: neighbours that overlap and so tell the same; 1 for independent samples.
         positive: of ``scores``: which samples are; bool (samples,).
@@ -49,6 +48,8 @@ class Evaluation:
         details: further figures by name, such as a baseline the value is to be read against.
         lower_is_better: the value is an error or a distance.
         outcomes: what each sample gave.
+        parts: figure -> its value without each of several groups of the samples, float (groups,); for figures that are
+            no mean over samples.
     """
 
     metric: str
@@ -60,6 +61,7 @@ class Evaluation:
     details: Mapping[str, Any] = field(default_factory=dict)
     lower_is_better: bool = False
     outcomes: Outcomes | None = field(default=None, repr=False, compare=False)
+    parts: Mapping[str, Array] = field(default_factory=dict, repr=False, compare=False)
 
     def quality(self, runtime: str, device: str) -> Quality:
         """The figure as a card keeps it."""
