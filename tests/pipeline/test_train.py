@@ -194,6 +194,7 @@ def test_the_zoo_lists_what_is_shipped():
         ("mlp", 0.95),
         pytest.param("cnn", 0.86, marks=pytest.mark.needs_data),
         pytest.param("cnn-pruned", 0.8554, marks=pytest.mark.needs_data),
+        pytest.param("gru-live", 0.99, marks=pytest.mark.needs_data),
     ],
 )
 def test_shipped_weights_are_as_good_as_their_card(name, least):
