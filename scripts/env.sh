@@ -71,6 +71,11 @@ make_mediapipe_venv() {
     make_second_venv .venv-mediapipe constraints-mediapipe.txt "11, 12, 13" "the tests of MediaPipe are skipped"
 }
 
+make_tflm_venv() {
+    # TensorFlow Lite for Microcontrollers, whose interpreter measures the arena of package --for mcu.
+    make_second_venv .venv-tflm constraints-tflm.txt "11, 12, 13" "the tests of microcontrollers are skipped"
+}
+
 make_timm() {
     # timm for the tests of timm:NAME, away from .venv (scripts/timm_here.py says why). Prints its folder; nothing when it
     # cannot be had (the tests that need it say so and are skipped).

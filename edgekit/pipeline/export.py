@@ -338,7 +338,7 @@ def _finished(converter: Converter, proof: Proof, started: float, target: Path, 
     from edgekit.pipeline.learned_ranges import taken_along
 
     here, capture = time.monotonic(), proof.capture
-    notes = (*finish(), *capture.notes, *streaming_notes(capture.network.card))
+    notes = (*finish(), *capture.notes, *_streaming(capture.network, proof.sequence))
     card, state = _state(target, converter.card(capture), capture.options.stateful)
     write_card(target, card)
     log.info("proving %s", target.name)
@@ -350,6 +350,19 @@ def _finished(converter: Converter, proof: Proof, started: float, target: Path, 
     write_card(target, card)
     log.info("%s proved on %d inputs, largest difference %.1e", target.name, len(ledger.cases), ledger.max_abs)
     return _StagedFile(target, card, seconds, ledger, notes)
+
+
+def _streaming(network: Network, sequence: Network | None) -> tuple[str, ...]:
+    """What is to be known of a file of one step: how its steps make a sequence, and what of the contract is another."""
+    if sequence is None:
+        return ()
+    changed = sorted(key for key, rule in network.card.contract.items() if rule != sequence.card.contract[key])
+    level = (
+        f"the level of {key!r} is that of the sound so far (running): the contract's, the loudest sample of the whole "
+        "recording (peak), is known only at its end. eval on this file says what that costs"
+        for key in changed
+    )
+    return (*streaming_notes(network.card), *level)
 
 
 def _state(target: Path, card: Card, stateful: bool) -> tuple[Card, tuple[str, ...]]:
