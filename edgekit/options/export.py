@@ -51,7 +51,7 @@ class ExportOptions(Options):
     )
     mediapipe: bool = field(
         default=False,
-        metadata=option("What MediaPipe Tasks take: RGB, raw pixels where channels are normalised apart, centred boxes."),
+        metadata=option("What MediaPipe Tasks take: RGB, raw pixels where channels differ, centred boxes."),
     )
     stateful: bool = field(default=False, metadata=option("LSTM and RNN in .tflite keep their state between calls."))
     streaming: bool = field(
