@@ -409,6 +409,11 @@ def _capture_error(name: str, error: Exception, dynamic: bool) -> ConversionErro
 
 
 def check_dynamic(signature: Signature, dynamic: Mapping[str, Mapping[int, str]]) -> None:
+    """Refuses names of free axes that do not fit the inputs.
+
+    Raises:
+        UsageError: no such input or axis, or a name that is not an identifier.
+    """
     shapes = {spec.name: spec.shape for spec in signature.inputs}
     for name, axes in dynamic.items():
         if name not in shapes:

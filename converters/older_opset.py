@@ -18,6 +18,8 @@ from edgekit.graph.onnx_editor import replace_nodes
 from edgekit.graph.ops import Trait
 from edgekit.types import Format
 
+OPSETS = range(13, 26)
+"""Sets that onnxscript's version converter reaches from 18, and below 18 onnx's own; onnxruntime 1.31 reads all."""
 _ASIDE = "edgekit.aside"
 _WIDER_TYPES = ops.names(Format.ONNX, trait=Trait.TYPES_SINCE_13)
 _WITH_AXES = 4

@@ -7,9 +7,8 @@ from typing import Any, ClassVar
 
 from edgekit.converters.base import Capture, ConversionOptions, Converter, quiet
 from edgekit.converters.newer_opset import opset_of, raised
-from edgekit.converters.older_opset import lowered
+from edgekit.converters.older_opset import OPSETS, lowered
 from edgekit.converters.onnx_to_tflite import onnx_path, refuse_dynamic, serialized
-from edgekit.converters.torch_to_onnx import OPSETS
 from edgekit.errors import UnsupportedError
 from edgekit.graph.onnx import load_onnx
 from edgekit.graph.onnx_sizes import fixed

@@ -42,7 +42,7 @@ ADVICE = "Export the network itself where you have it in torch: edgekit export f
 
 def onnx2tf_python() -> str | None:
     """The interpreter that onnx2tf runs in: this one where it is installed here, that of :data:`PYTHON`, or of
-    :data:`FOLDER`; None where there is none.
+    :data:`FOLDER`; None without it.
 
     Raises:
         RuntimeMissingError: the variable names no program.

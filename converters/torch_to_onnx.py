@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from edgekit.converters.base import Capture, ConversionOptions, Converter, cause, detail, quiet
-from edgekit.converters.older_opset import lowered
+from edgekit.converters.older_opset import OPSETS, lowered
 from edgekit.errors import ConversionError, UnsupportedError
 from edgekit.graph.onnx import graphs
 from edgekit.types import Format, Network
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 DEFAULT_OPSET = 18
 """The set that torch's translation is written in, so that nothing is converted twice; read since onnxruntime 1.14."""
-OPSETS = range(13, 26)
-"""Sets that onnxscript's version converter reaches from 18, and below 18 onnx's own; onnxruntime 1.31 reads all."""
 LIMIT_BYTES = 2**31 - 2**20
 """Protobuf holds less than 2 GiB in one message; a MiB is left for the graph."""
 WORTH = 0.1

@@ -186,7 +186,7 @@ def entry(table: str, name: str, kind: type[T], what: str, *others: str) -> T:
     """The ``kind`` called ``name``.
 
     Raises:
-        UsageError: there is none; the message calls it ``what``, and lists those there are, and ``others``.
+        UsageError: it does not exist; the message calls it ``what``, and lists those there are, and ``others``.
     """
     found = lookup(table, name) if name in names(table) else None
     if isinstance(found, kind):

@@ -23,7 +23,7 @@ class DetectionFields:
         boxes: one of :data:`BOXES`.
         normalized: boxes are shares of the input's width and height, not its pixels.
         activation: what is still to be applied to the scores: ``none``, ``sigmoid`` or ``softmax`` over the classes.
-        background: the column of the scores that is no class: ``first`` or ``last``; empty where each is a class.
+        background: the column of the scores that is not a class: ``first`` or ``last``; empty where each is a class.
         rows: what follows the box in a row of an only output: ``scores`` of the classes, ``objectness`` and scores
             (which are multiplied), or ``class`` (a score, then a class's index); empty where the width says it.
         boxes_output, scores_output, classes_output, count_output: names of outputs, where their shapes do not tell.

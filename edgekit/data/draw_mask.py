@@ -32,7 +32,7 @@ def in_picture(mask: Array, picture: tuple[int, int], contract: InputSpec) -> Ar
 
 
 def _nearest(length: int, resized: int, start: int, size: int, cells: int) -> Array:
-    """Index of the cell of the mask under each of ``length`` pixels; -1 where there is none."""
+    """Index of the cell of the mask under each of ``length`` pixels; -1 outside of the mask."""
     place = (np.arange(length) + 0.5) * resized / length + start  # in pixels of the input
     index = np.floor(place * cells / size).astype(np.int64)
     return np.where((place >= 0) & (place < size), index.clip(0, cells - 1), -1)

@@ -158,7 +158,7 @@ def identifier(name: str) -> str:
 
 
 def score_map(subject: Subject) -> tuple[Tensor, int] | None:
-    """The output of a segmenter with scores a pixel, and the axis of its classes; None where there is none."""
+    """The output of a segmenter with scores a pixel, and the axis of its classes; None where no output has them."""
     if subject.card.task.kind != "segmentation":
         return None
     for one in subject.outputs:

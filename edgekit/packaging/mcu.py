@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgekit.errors import ParityError, UnsupportedError
+from edgekit.graph import micro
 from edgekit.graph.tflite import held_bytes, holds_data, read_tflite
 from edgekit.packaging import tflm
 from edgekit.packaging.base import Package, Subject, Target, Tensor, fixed_sizes, head, identifier, template
@@ -36,7 +37,7 @@ class Mcu(Target):
 
     def check(self, subject: Subject) -> None:
         fixed_sizes(subject, "mcu")
-        lacking = tflm.missing(operators(subject.artifact))
+        lacking = micro.missing(operators(subject.artifact))
         if lacking:
             raise UnsupportedError(
                 f"{subject.artifact.path} has operators that TensorFlow Lite for Microcontrollers has not: "
@@ -48,7 +49,7 @@ class Mcu(Target):
 
     def make(self, subject: Subject) -> Package:
         arena, words, notes = _arena(subject)
-        register = [tflm.method(name) for name in operators(subject.artifact)]
+        register = [micro.method(name) for name in operators(subject.artifact)]
         names = {
             "HEAD": head(subject, "mcu"), "NAME": subject.identifier, "ARENA_WORDS": words,
             "GUARD": f"EDGEKIT_{subject.identifier.upper()}_H",

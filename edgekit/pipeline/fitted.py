@@ -74,7 +74,7 @@ def _told_by_answers(network: Network, data: Dataset) -> str:
     if first.ndim == 1 and len(first) and np.isin(first, (0, 1)).all():
         return "multilabel"
     raise DataError(
-        f"the answers of {data.label} do not say what {network.name} has to learn from them: they are no class, value, "
+        f"the answers of {data.label} do not say what {network.name} has to learn from them: they are neither a class nor a value, "
         "mask or row of 0 and 1. Give the network its task ({'task': '...'} as third value of the factory), or say "
         "what is minimised: --loss file.py:function"
     )
@@ -170,7 +170,7 @@ def at_size(network: Network, size: tuple[int, int]) -> Network:
     """``network`` for pictures of ``size`` (height, width).
 
     Raises:
-        UsageError: its input is no picture, or it does not run on one of that size.
+        UsageError: its input is not a picture, or it does not run on one of that size.
     """
     (spec, *others), contract = network.signature.inputs, network.card.contract
     known = contract.get(spec.name, InputSpec("image", "NCHW"))

@@ -188,7 +188,7 @@ class DetectionReader:
         if len(labels[real]) and int(labels[real].max()) >= self.classes:
             raise ModelError(
                 f"the model gives the class {int(labels[real].max())}, and {self.classes} are named (from 0 on); name "
-                'all of them, or say background = "first" where the first one is no class'
+                'all of them, or say background = "first" where the first one is not a class'
             )
         return _corners(boxes[real], self.fields.boxes), scores[real], labels[real]
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.converters.base import Capture, ConversionOptions
-from edgekit.converters.torch_to_onnx import LIMIT_BYTES, OPSETS, TorchToOnnx
+from edgekit.converters.older_opset import OPSETS
+from edgekit.converters.torch_to_onnx import LIMIT_BYTES, TorchToOnnx
 from edgekit.errors import UnsupportedError
 from edgekit.types import Network
 

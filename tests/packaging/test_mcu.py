@@ -16,6 +16,7 @@ import pytest
 import edgekit
 from edgekit.artifact import read_card, write_card
 from edgekit.errors import ParityError, UnsupportedError
+from edgekit.graph import micro
 from edgekit.packaging import tflm
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
@@ -45,8 +46,8 @@ def with_tflm(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )  # fmt: skip
 def test_methods_of_the_resolver(operator: str, method: str) -> None:
-    assert tflm.method(operator) == method
-    assert operator in tflm.OPERATORS
+    assert micro.method(operator) == method
+    assert operator in micro.OPERATORS
 
 
 @pytest.mark.usefixtures("no_tflm")

@@ -34,7 +34,9 @@ def digits_folder(once: Callable[[str, Callable[[Path], object]], Path]) -> Path
     def make(folder: Path) -> None:
         path = folder / "digits.safetensors"
         train("cnn", data="digits", out=path, epochs=5, builder={"width": 16, "blocks": (1, 1)})
-        edgekit.export(path, to=["onnx", "tflite"], out=folder, name="digits")
+        edgekit.export(
+            path, to=["onnx", "tflite"], out=folder, name="digits", channels_first=True
+        )  # both take one feed
 
     return once("digits", make)
 
