@@ -1,4 +1,4 @@
-# Sourced by the other scripts from the root of the clone: makes .venv (and .venv-tflite, .venv-flex, .venv-onnx2tf, .venv-timm) when they are
+# Sourced by the other scripts from the root of the clone: makes .venv (and .venv-tflite, .venv-flex, .venv-onnx2tf, .venv-mediapipe, .venv-timm) when they are
 # missing or out of date.
 
 say() { echo "$*" >&2; }
@@ -75,6 +75,11 @@ make_onnx2tf_venv() {
 make_mediapipe_venv() {
     # MediaPipe Tasks, with OpenCV and matplotlib: what apps load .tflite files with.
     make_second_venv .venv-mediapipe constraints-mediapipe.txt "11, 12, 13" "the tests of MediaPipe are skipped"
+}
+
+make_tflm_venv() {
+    # TensorFlow Lite for Microcontrollers, whose interpreter measures the arena of package --for mcu.
+    make_second_venv .venv-tflm constraints-tflm.txt "11, 12, 13" "the tests of microcontrollers are skipped"
 }
 
 make_timm() {

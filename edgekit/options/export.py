@@ -52,7 +52,9 @@ class ExportOptions(Options):
     )
     mediapipe: bool = field(
         default=False,
-        metadata=option("What MediaPipe Tasks take: --raw-pixels where channels are normalised apart, centred boxes."),
+        metadata=option(
+            "What MediaPipe Tasks take: RGB, raw pixels where channels are normalised apart, centred boxes."
+        ),
     )
     stateful: bool = field(default=False, metadata=option("LSTM and RNN in .tflite keep their state between calls."))
     streaming: bool = field(

@@ -150,14 +150,14 @@ def _as_said(network: Network, options: ExportOptions) -> tuple[Network, bool]:
     network = replace(network, card=_iospec(options).applied(network.card))
     if not (options.raw_pixels or options.mediapipe):
         return network, False
-    from edgekit.converters.mediapipe import normalised_apart, with_centred_boxes
+    from edgekit.converters.mediapipe import needs_raw_pixels, with_centred_boxes
     from edgekit.converters.pixels import with_raw_pixels
     from edgekit.source.foreign import require_torch
 
     require_torch(network, "rewrite the inputs and outputs of")
-    raw = options.raw_pixels or normalised_apart(network)
+    raw = (options.mediapipe and needs_raw_pixels(network)) or options.raw_pixels
     network = with_centred_boxes(network) if options.mediapipe else network
-    return (with_raw_pixels(network) if raw else network), raw
+    return (with_raw_pixels(network, rgb=options.mediapipe) if raw else network), raw
 
 
 def _formats(to: Sequence[str]) -> tuple[str, ...]:
@@ -349,7 +349,7 @@ def _finished(converter: Converter, proof: Proof, started: float, target: Path, 
     from edgekit.pipeline.learned_ranges import taken_along
 
     here, capture = time.monotonic(), proof.capture
-    notes = (*finish(), *capture.notes, *streaming_notes(capture.network.card))
+    notes = (*finish(), *capture.notes, *_streaming(capture.network, proof.sequence))
     card, state = _state(target, converter.card(capture), capture.options.stateful)
     write_card(target, card)
     log.info("proving %s", target.name)
@@ -361,6 +361,19 @@ def _finished(converter: Converter, proof: Proof, started: float, target: Path, 
     write_card(target, card)
     log.info("%s proved on %d inputs, largest difference %.1e", target.name, len(ledger.cases), ledger.max_abs)
     return _StagedFile(target, card, seconds, ledger, notes)
+
+
+def _streaming(network: Network, sequence: Network | None) -> tuple[str, ...]:
+    """What is to be known of a file of one step: how its steps make a sequence, and what of the contract is another."""
+    if sequence is None:
+        return ()
+    changed = sorted(key for key, rule in network.card.contract.items() if rule != sequence.card.contract[key])
+    level = (
+        f"the level of {key!r} is that of the sound so far (running): the contract's, the loudest sample of the whole "
+        "recording (peak), is known only at its end. eval on this file says what that costs"
+        for key in changed
+    )
+    return (*streaming_notes(network.card), *level)
 
 
 def _state(target: Path, card: Card, stateful: bool) -> tuple[Card, tuple[str, ...]]:

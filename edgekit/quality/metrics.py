@@ -1,13 +1,16 @@
 """Figures of merit of tasks beyond the zoo's, and the user's own; torchmetrics computes them on the host.
 
 ``--metric file.py:function`` names ``f(outputs, targets) -> float``: the outputs of the whole split by name, first axis
-= sample, and the targets as the data give them. Higher is better unless ``f.lower_is_better``.
+= sample, and the targets as the data give them. Higher is better unless ``f.lower_is_better``. One that is quick is
+computed on parts of the samples as well, for the interval of a change.
 """
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -18,14 +21,17 @@ import numpy as np
 
 from edgekit import registry
 from edgekit.data.dataset import Dataset
+from edgekit.data.pixel_classes import IGNORED, score_map
 from edgekit.data.pixels import fit_mask
-from edgekit.errors import DataError, ModelError, UnsupportedError, UsageError
+from edgekit.errors import DataError, ModelError, UsageError
 from edgekit.leftovers import scratch_folder
 from edgekit.quality.evaluate import Metric, Runs, matched_labels, model_batches
+from edgekit.quality.paired import groups_of, parts_of
 from edgekit.results.eval import Evaluation, Outcomes
-from edgekit.types import Array, Card, TensorSpec
+from edgekit.types import Array, Card, Feed
 from edgekit.usercode import explained, is_code, named
 
+log = logging.getLogger("edgekit")
 NAMES: Mapping[str, tuple[str, bool]] = {
     "accuracy": ("classification", False),
     "miou": ("segmentation", False),
@@ -42,8 +48,8 @@ NAMES: Mapping[str, tuple[str, bool]] = {
     "frechet": ("generation", True),
 }
 """Name of a figure -> the task whose function of the table ``metrics`` measures it, and whether lower is better."""
-IGNORED = 255
-"""The index of pixels in a mask that count nowhere."""
+_QUICK_S = 0.25
+"""A figure of the user's own that takes longer on all samples is not computed once more on each part of them."""
 _IN_MEMORY = 1 << 29
 """Bytes of outputs that are kept in memory; more lie in a file."""
 
@@ -96,18 +102,42 @@ def own_metric(spelled: str) -> Metric:
         targets = targets_of(dataset, limit)
         if dataset.labels is not None and dataset.answers is None and card is not None and card.task.labels:
             _, targets = matched_labels(dataset, targets, card, len(card.task.labels))
-        with gathered(runner, dataset, card, len(targets)) as outputs, explained(f"calling {spelled}", DataError):
-            value = function(outputs, targets)
-        if hasattr(value, "item") and np.size(value) == 1:
-            value = value.item()
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise DataError(f"{spelled} gave {_shown(value)}; a metric gives one number")
-        if not math.isfinite(value):
-            raise DataError(f"{spelled} gave {value} on {dataset.label}; a metric gives a finite number")
+        with gathered(runner, dataset, card, len(targets)) as outputs:
+            start = time.monotonic()
+            value = _own_value(spelled, function, outputs, targets, dataset)
+            parts = {}
+            if time.monotonic() - start < _QUICK_S:
+                parts = _own_parts(name, lambda o, t: _own_value(spelled, function, o, t, dataset), outputs, targets)
         lower = bool(getattr(function, "lower_is_better", False))
-        return Evaluation(name, float(value), len(targets), dataset.label, lower_is_better=lower)
+        return Evaluation(name, value, len(targets), dataset.label, lower_is_better=lower, parts=parts)
 
     return measure
+
+
+def _own_value(spelled: str, function: Callable[..., Any], outputs: Feed, targets: Any, dataset: Dataset) -> float:
+    with explained(f"calling {spelled}", DataError):
+        value = function(outputs, targets)
+    if hasattr(value, "item") and np.size(value) == 1:
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise DataError(f"{spelled} gave {_shown(value)}; a metric gives one number")
+    if not math.isfinite(value):
+        raise DataError(f"{spelled} gave {value} on {dataset.label}; a metric gives a finite number")
+    return float(value)
+
+
+def _own_parts(name: str, value: Callable[[Feed, Any], float], outputs: Feed, targets: Any) -> dict[str, Array]:
+    """The user's figure without each group of samples; none where it cannot be computed on a part of them."""
+
+    def figures(kept: Array) -> Mapping[str, float]:
+        chosen = targets[kept] if isinstance(targets, np.ndarray) else [targets[k] for k in np.flatnonzero(kept)]
+        return {name: value({key: rows[kept] for key, rows in outputs.items()}, chosen)}
+
+    try:
+        return parts_of(len(targets), figures)
+    except DataError as error:
+        log.info("no interval for %s: on a part of the samples, %s", name, error)
+        return {}
 
 
 def _shown(value: Any) -> str:
@@ -190,12 +220,17 @@ def regression(runner: Runs, dataset: Dataset, card: Card | None, limit: int | N
             f"output {name!r} has {answers.shape[1]} values a sample, the targets of {dataset.label} {wanted.shape[1]}"
         )
     errors = np.abs(answers - wanted).mean(axis=1)
-    details = {"rmse": float(np.sqrt(((answers - wanted) ** 2).mean()))}
-    if len(wanted) > 1 and np.ptp(wanted) > 0:
-        details["r2"] = float(r2_score(torch.from_numpy(answers), torch.from_numpy(wanted)))
+
+    def figures(kept: Array) -> dict[str, float]:
+        given, right = answers[kept], wanted[kept]
+        found = {"rmse": float(np.sqrt(((given - right) ** 2).mean()))}
+        if len(right) > 1 and np.ptp(right) > 0:
+            found["r2"] = float(r2_score(torch.from_numpy(given), torch.from_numpy(right)))
+        return found
+
     return Evaluation(
-        "mae", float(errors.mean()), len(wanted), dataset.label, details=details, lower_is_better=True,
-        outcomes=Outcomes("errors", errors),
+        "mae", float(errors.mean()), len(wanted), dataset.label, details=figures(np.ones(len(wanted), bool)),
+        lower_is_better=True, outcomes=Outcomes("errors", errors), parts=parts_of(len(wanted), figures),
     )  # fmt: skip
 
 
@@ -228,11 +263,20 @@ def multilabel(runner: Runs, dataset: Dataset, card: Card | None, limit: int | N
     given, right = torch.from_numpy(scores), torch.from_numpy(wanted.astype(np.int64))
     threshold = float(params.get("threshold", 0.5))
     every = multilabel_f1_score(given, right, classes, threshold=threshold, average="none").numpy()
-    precision = float(multilabel_average_precision(given, right, classes, average="macro"))
+
+    def figures(kept: Array) -> dict[str, float]:
+        some = given[kept], right[kept], classes
+        precision = multilabel_average_precision(*some, average="macro")
+        return {
+            "f1": float(multilabel_f1_score(*some, threshold=threshold, average="macro")),
+            "average_precision": float(precision),
+        }
+
+    whole = figures(np.ones(len(wanted), bool))
     names = (card.task.labels if card is not None else ()) or dataset.classes or tuple(map(str, range(classes)))
     return Evaluation(
-        "f1", float(every.mean()), len(wanted), dataset.label,
-        per_class={n: float(v) for n, v in zip(names, every, strict=False)}, details={"average_precision": precision},
+        "f1", whole.pop("f1"), len(wanted), dataset.label, details=whole,
+        per_class={n: float(v) for n, v in zip(names, every, strict=False)}, parts=parts_of(len(wanted), figures),
     )  # fmt: skip
 
 
@@ -253,10 +297,11 @@ def segmentation(runner: Runs, dataset: Dataset, card: Card | None, limit: int |
         raise DataError(f"{dataset.label} has no masks; give masks:DIR, or a function of your own")
     _check_classes(dataset, card)
     total = len(dataset) if limit is None else min(limit, len(dataset))
-    spec, axis, classes = _score_map(runner, card)
+    spec, axis, classes = score_map(runner.signature, len(card.task.labels) if card is not None else 0)
     contract = card.contract if card is not None else {}
     rule = next((one for one in contract.values() if one.kind == "image"), None)
-    matrix = torch.zeros(classes, classes, dtype=torch.int64)
+    groups = groups_of(total)
+    matrices = np.zeros((int(groups.max(initial=0)) + 1, classes, classes))  # of the pictures of each group
     done = 0
     for feed, count in model_batches(runner.signature, dataset, contract, total):
         scores = _rows(spec.name, runner.run(feed)[spec.name], count, dataset)
@@ -267,20 +312,37 @@ def segmentation(runner: Runs, dataset: Dataset, card: Card | None, limit: int |
             if worst >= classes:
                 raise DataError(f"mask {done + row} of {dataset.label} has the class {worst}, the model has {classes}")
             pair = torch.from_numpy(found[row].astype(np.int64)), torch.from_numpy(mask.astype(np.int64))
-            matrix += multiclass_confusion_matrix(*pair, num_classes=classes, ignore_index=IGNORED)
+            found_here = multiclass_confusion_matrix(*pair, num_classes=classes, ignore_index=IGNORED)
+            matrices[groups[done + row]] += found_here.numpy()
         done += count
-    counts = matrix.numpy().astype(np.float64)
-    both, union = np.diag(counts), counts.sum(0) + counts.sum(1) - np.diag(counts)
-    there = union > 0
-    if not there.any():
+    counts = matrices.sum(0)
+    if not counts.any():
         raise DataError(f"the masks of {dataset.label} hold no pixel that counts")
-    iou = both[there] / union[there]
-    dice = 2 * both[there] / (counts.sum(0) + counts.sum(1))[there]
+    there, iou = _overlaps(counts)
+    whole = _of_counts(counts)
+    parts = parts_of(total, lambda kept: _of_counts(matrices[np.unique(groups[kept])].sum(0)))
     names = (card.task.labels if card is not None else ()) or dataset.classes
     names = (*names, *(str(k) for k in range(len(names), classes)))
     per_class = {names[k]: float(v) for k, v in zip(np.flatnonzero(there), iou, strict=True)}
-    details = {"dice": float(dice.mean()), "pixel_accuracy": float(both.sum() / counts.sum())}
-    return Evaluation("miou", float(iou.mean()), total, dataset.label, per_class=per_class, details=details)
+    value = whole.pop("miou")
+    return Evaluation("miou", value, total, dataset.label, per_class=per_class, details=whole, parts=parts)
+
+
+def _overlaps(counts: Array) -> tuple[Array, Array]:
+    """Which classes occur, bool (C,), and intersection over union of those, of a confusion matrix (C, C)."""
+    both, union = np.diag(counts), counts.sum(0) + counts.sum(1) - np.diag(counts)
+    there = union > 0
+    return there, both[there] / union[there]
+
+
+def _of_counts(counts: Array) -> dict[str, float]:
+    """The figures of a confusion matrix of pixels; none of one without pixels."""
+    there, iou = _overlaps(counts)
+    if not there.any():
+        return {}
+    dice = 2 * np.diag(counts)[there] / (counts.sum(0) + counts.sum(1))[there]
+    share = float(np.diag(counts).sum() / counts.sum())
+    return {"miou": float(iou.mean()), "dice": float(dice.mean()), "pixel_accuracy": share}
 
 
 def _check_classes(dataset: Dataset, card: Card | None) -> None:
@@ -291,22 +353,6 @@ def _check_classes(dataset: Dataset, card: Card | None) -> None:
             f"{dataset.label} has the classes {', '.join(dataset.classes[:5])}, the model {', '.join(known[:5])}: both "
             "need the same names in the same order"
         )
-
-
-def _score_map(runner: Runs, card: Card | None) -> tuple[TensorSpec, int, int]:
-    """The output with scores a pixel, the axis of its classes, and their number (2 for a single score)."""
-    labels = len(card.task.labels) if card is not None else 0
-    for spec in runner.signature.outputs:
-        if len(spec.shape) != 4:
-            continue
-        sizes = [spec.shape[1], spec.shape[3]]
-        known = [size for size in sizes if isinstance(size, int)]
-        axis = 1 if sizes[0] == labels else 3 if sizes[1] == labels else 1 if sizes[0] == min(known, default=0) else 3
-        size = spec.shape[axis]
-        if isinstance(size, int):
-            return spec, axis, max(size, 2)
-    listed = ", ".join(map(str, runner.signature.outputs))
-    raise UnsupportedError(f"segmentation needs an output of 4 axes with one score a class and pixel; it has: {listed}")
 
 
 def measured_tasks() -> Sequence[str]:

@@ -9,7 +9,8 @@ figures would be several times too wide. One method a kind of outcome, each dete
   (Künsch, 1989);
 - *scores*: DeLong's interval for the difference of correlated areas under the ROC curve (Biometrics 44, 1988, 837-845);
 - *detections*: the bootstrap over pictures of mean average precision itself, both files on the same drawn pictures;
-- *features*: the jackknife over groups of the ratio of Fréchet distances. (A bootstrap would not do: a repeated sample
+- *parts*: the jackknife over groups of samples of any other figure (mean IoU, F1, R², one of the user's own);
+- *features*: the same of the ratio of Fréchet distances. (A bootstrap would not do: a repeated sample
   makes a covariance smaller, and the distance is biased by it.)
 """
 
@@ -20,6 +21,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from edgekit.bench.replicas import t975
 from edgekit.quality.anomaly import placements
 from edgekit.quality.frechet import distance, moments
 from edgekit.quality.matches import Matches
@@ -33,26 +35,55 @@ _DRAWS = 2000
 _PICTURE_DRAWS = 500
 _GROUPS = 20
 _SEED = 0
-_FEWEST = 10
+FEWEST = 10
 """Samples below which no interval is given."""
 
 
 def drop_interval(before: Evaluation, after: Evaluation) -> tuple[float, float] | None:
-    """95% interval of :func:`~edgekit.quality.evaluate.drop`, in its unit.
+    """95% interval of :func:`~edgekit.results.eval.drop`, in its unit.
 
     None where there are fewer than ten samples, or the two did not answer the same ones.
     """
+    found = _interval(before, after)
+    return None if found is None else found[0]
+
+
+def _interval(before: Evaluation, after: Evaluation) -> tuple[tuple[float, float], str] | None:
+    """The interval, and how it was found."""
     a, b = before.outcomes, after.outcomes
-    if a is None or b is None or a.kind != b.kind or len(a.values) != len(b.values) or len(a.values) < _FEWEST:
+    if min(before.total, after.total) < FEWEST:
         return None
-    low, high = _METHODS[a.kind](a, b)
-    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
+    if a is not None and b is not None and a.kind == b.kind and len(a.values) == len(b.values):
+        if len(a.values) < FEWEST:
+            return None
+        (low, high), how = _METHODS[a.kind](a, b), _NAMES[a.kind]
+    else:
+        first, second = before.parts.get(before.metric), after.parts.get(after.metric)
+        if before.metric != after.metric or first is None or second is None or len(first) != len(second):
+            return None
+        (low, high), how = _parts(before, after), "paired jackknife over groups of samples"
+    return ((low, high), how) if math.isfinite(low) and math.isfinite(high) else None
+
+
+def groups_of(total: int) -> Array:
+    """The group that each of ``total`` samples belongs to, int (total,): at most twenty, neighbours apart."""
+    groups: Array = np.arange(total) % min(_GROUPS, max(total, 1))
+    return groups
+
+
+def parts_of(total: int, figures: Callable[[Array], Mapping[str, float]]) -> dict[str, Array]:
+    """``figures`` without each group of ``total`` samples, for :attr:`Evaluation.parts`; it is given a mask of samples,
+    bool (total,). Empty with fewer than ten samples."""
+    if total < FEWEST:
+        return {}
+    groups = groups_of(total)
+    rows = [figures(groups != k) for k in range(int(groups.max()) + 1)]
+    return {name: np.array([row[name] for row in rows]) for name in rows[0] if all(name in row for row in rows)}
 
 
 def quality_change(before: Evaluation, after: Evaluation) -> QualityChange:
     """Metric, both values, the drop and its interval."""
-    interval = drop_interval(before, after)
-    how = None if before.outcomes is None or interval is None else _NAMES[before.outcomes.kind]
+    interval, how = _interval(before, after) or (None, None)
     return QualityChange(
         metric=after.metric,
         before=before.value,
@@ -125,10 +156,26 @@ def _features(a: Outcomes, b: Outcomes) -> tuple[float, float]:
         first, second = (distance(*moments(one.values[kept]), *reference) for one in (a, b))
         return second / max(first, 1e-12) - 1
 
-    whole = change(np.ones(len(group), bool))
     parts = np.array([change(group != k) for k in range(_GROUPS)])
-    error = math.sqrt((_GROUPS - 1) / _GROUPS * float(((parts - parts.mean()) ** 2).sum()))
-    return whole - Z95 * error, whole + Z95 * error
+    return _jackknife(change(np.ones(len(group), bool)), parts)
+
+
+def _parts(before: Evaluation, after: Evaluation) -> tuple[float, float]:
+    first, second = before.parts[before.metric], after.parts[after.metric]
+    if before.lower_is_better:
+        changes = (second - first) / np.maximum(np.abs(first), 1e-12)
+    else:
+        changes = first - second
+    return _jackknife(drop(before, after), changes)
+
+
+def _jackknife(whole: float, without: Array) -> tuple[float, float]:
+    """95% interval of a change from its values ``without`` each group (Tukey 1958; Student's t, a group an
+    observation)."""
+    count = len(without)
+    error = math.sqrt((count - 1) / count * float(((without - without.mean()) ** 2).sum()))
+    reach = t975(count - 1) * error
+    return whole - reach, whole + reach
 
 
 def _detections(a: Outcomes, b: Outcomes) -> tuple[float, float]:

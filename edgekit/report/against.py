@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgekit.quality.paired import FEWEST
 from edgekit.report.text import SHARES, figure, lost, share, size, table
 from edgekit.results.compressed import Coverage, FidelityFigures, MatchRatio, Parent, QualityChange, TimeRatio
 
@@ -90,7 +91,9 @@ def missing_lines(parent: Parent) -> list[str]:
     if parent.quality is None:
         lines.append("quality was not measured: give --data with labels")
     elif parent.quality.drop_ci95 is None:
-        lines.append("no interval for the change of quality: it takes ten samples or more")
+        few = parent.quality.total < FEWEST
+        why = "it takes ten samples or more" if few else "this figure has none, or takes too long on parts of them"
+        lines.append(f"no interval for the change of quality: {why}")
     if parent.time is None:
         lines.append(NOT_TIMED)
     return lines

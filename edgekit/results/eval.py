@@ -48,6 +48,8 @@ class Evaluation:
         details: further figures by name, such as a baseline the value is to be read against.
         lower_is_better: the value is an error or a distance.
         outcomes: what each sample gave.
+        parts: figure -> its value without each of several groups of the samples, float (groups,); for figures that are
+            no mean over samples.
     """
 
     metric: str
@@ -59,6 +61,7 @@ class Evaluation:
     details: Mapping[str, Any] = field(default_factory=dict)
     lower_is_better: bool = False
     outcomes: Outcomes | None = field(default=None, repr=False, compare=False)
+    parts: Mapping[str, Array] = field(default_factory=dict, repr=False, compare=False)
 
     def quality(self, runtime: str, device: str) -> Quality:
         """The figure as a card keeps it."""

@@ -18,6 +18,7 @@ from edgekit.artifact import read_card, write_card
 from edgekit.errors import UsageError
 from edgekit.pipeline.schemes import quantize
 from edgekit.pipeline.verify import verify
+from edgekit.quality.alignment import align
 from edgekit.types import Array
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
@@ -181,3 +182,12 @@ def test_types_that_cannot_be(
     with pytest.raises(error, match=said):
         quantize(files / model, **given)
     assert not list(tmp_path.iterdir())
+
+
+def test_files_of_other_colours_are_not_compared(files: Path) -> None:
+    one, other = (read_card(files / name) for name in ("raw.tflite", "plain.onnx"))
+    assert one is not None
+    assert other is not None
+    bgr = {"input": replace(other.contract["input"], params={"color": "BGR"})}
+    with pytest.raises(UsageError, match="is RGB in the model and BGR in what it is compared with"):
+        align(one.signature, other.signature, one.contract, bgr)

@@ -69,6 +69,35 @@ def test_several_labels_are_what_scikit_learn_says() -> None:
     assert stricter.value == pytest.approx(f1_score(wanted, 1 / (1 + np.exp(-x)) > 0.9, average="macro"))
 
 
+def test_figures_without_a_group_of_samples() -> None:
+    """What intervals stand on: the same figure of the other samples."""
+    x = RANDOM.normal(size=(60, 3)).astype(np.float32)
+    wanted = (x + RANDOM.normal(size=(60, 3)) > 0.3).astype(np.int64)
+    model = Model(lambda rows: rows, (1, 3), (1, 3))
+    found = evaluate(model, arrays(x, answers=list(wanted)), card(model, "multilabel", "abc"))
+    kept = np.arange(60) % 20 != 7
+    assert found.parts["f1"][7] == pytest.approx(f1_score(wanted[kept], x[kept] > 0, average="macro"))
+    masks = [RANDOM.integers(0, 3, (4, 5)) for _ in range(40)]
+    pictures = RANDOM.normal(size=(40, 3, 4, 5)).astype(np.float32)
+    mapped = Model(lambda rows: rows, (1, 3, 4, 5), (1, 3, 4, 5))
+    about = card(mapped, "segmentation", "abc")
+    whole = evaluate(mapped, arrays(pictures, answers=masks), about)
+    kept = np.arange(40) % 20 != 7
+    part = evaluate(mapped, arrays(pictures[kept], answers=[masks[k] for k in np.flatnonzero(kept)]), about)
+    assert whole.parts["miou"][7] == part.value and whole.parts["dice"][7] == part.details["dice"]
+
+
+def test_a_metric_of_ones_own_is_computed_on_parts_where_it_can_be(own: Callable[[str], str]) -> None:
+    x = RANDOM.normal(size=(40, 2)).astype(np.float32)
+    model, data = Model(lambda rows: rows, (1, 2)), arrays(x, targets=x[:, 0])
+    found = metric_of(own("def score(o, t):\n    return float(o['y'][:, 0].max() + len(t))\n"))(model, data, None, None)
+    kept = np.arange(40) % 20 != 3
+    assert found.parts["score"][3] == pytest.approx(x[kept, 0].max() + 38)
+    picky = own("def picky(o, t):\n    return 1.0 if len(t) == 40 else float('nan')\n").replace(":score", ":picky")
+    whole = metric_of(picky)(model, data, None, None)
+    assert whole.value == 1.0 and not whole.parts
+
+
 def maps(flip: bool = False) -> tuple[Dataset, Model]:
     """Three pixels in a row of two classes, the third right in one sample of two; the last one counts nowhere."""
     x = np.array([[[[0.0, 0.0, 1.0, 1.0]]], [[[0.0, 0.0, 0.0, 1.0]]]], np.float32)

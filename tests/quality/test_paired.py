@@ -7,7 +7,7 @@ import pytest
 
 from edgekit.quality.anomaly import area
 from edgekit.quality.frechet import distance, moments
-from edgekit.quality.paired import drop_interval, newcombe, quality_change
+from edgekit.quality.paired import drop_interval, newcombe, parts_of, quality_change
 from edgekit.results.eval import Evaluation, Outcomes
 
 RNG = np.random.default_rng(0)
@@ -124,6 +124,34 @@ def test_distances_hold_the_change() -> None:
     )
     low, high = drop_interval(a, b) or (0, 0)
     assert 0 < low < values[1] / values[0] - 1 < high
+
+
+@pytest.mark.parametrize("error", [False, True])
+def test_the_jackknife_of_a_ratio_as_a_bootstrap_says(error: bool) -> None:
+    """A figure that is no mean over samples: the ratio of two sums, as mean IoU is."""
+    top, other, below = RNG.gamma(4, 1, 600), RNG.gamma(4, 1, 600), RNG.gamma(9, 1, 600)
+    second = np.where(RNG.random(600) < 0.9, top, other)
+
+    def made(values: np.ndarray) -> Evaluation:
+        parts = parts_of(600, lambda kept: {"m": values[kept].sum() / below[kept].sum()})
+        return Evaluation("m", values.sum() / below.sum(), 600, "data", lower_is_better=error, parts=parts)
+
+    low, high = drop_interval(made(top), made(second)) or (0, 0)
+    drawn = []
+    for _ in range(1000):
+        k = RNG.integers(0, 600, 600)
+        a, b = top[k].sum() / below[k].sum(), second[k].sum() / below[k].sum()
+        drawn.append(b / a - 1 if error else a - b)
+    # twenty groups know a deviation to 16%, 1,000 draws the ends to a tenth of the width
+    assert (low, high) == pytest.approx(tuple(np.percentile(drawn, (2.5, 97.5))), abs=0.3 * (high - low))
+    assert quality_change(made(top), made(second)).interval == "paired jackknife over groups of samples"
+
+
+def test_parts_need_ten_samples_and_the_same_figure() -> None:
+    assert parts_of(9, lambda kept: {"m": 1.0}) == {}
+    one = Evaluation("m", 1.0, 50, "data", parts=parts_of(50, lambda kept: {"m": float(kept.mean())}))
+    assert drop_interval(one, Evaluation("other", 1.0, 50, "data", parts={"other": one.parts["m"]})) is None
+    assert drop_interval(one, one) == (0.0, 0.0)
 
 
 def test_no_interval_without_ten_common_samples() -> None:

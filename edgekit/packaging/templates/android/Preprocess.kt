@@ -19,7 +19,7 @@ class Picture(val pixels: ByteArray, val height: Int, val width: Int, val channe
 /** Real value = byte * factor + offset of its channel; resized by [filter], the centre cut out. */
 class ImageRule(
     val height: Int, val width: Int, val channels: Int, val channelsFirst: Boolean, val bgr: Boolean,
-    val filter: String, val shorter: Int, val resizeHeight: Int, val resizeWidth: Int,
+    val filter: String, val shorter: Int, val resizeHeight: Int, val resizeWidth: Int, val bars: Int,
     val factor: FloatArray, val offset: FloatArray,
 ) {
     fun encode(picture: Picture): FloatArray {
@@ -43,10 +43,15 @@ class ImageRule(
             toHeight = max(height, (picture.height * scale).toInt())
             toWidth = max(width, (picture.width * scale).toInt())
         }
+        if (bars >= 0) {  // shown whole
+            val scale = min(height.toDouble() / picture.height, width.toDouble() / picture.width)
+            toHeight = max(1, round(picture.height * scale).toInt())
+            toWidth = max(1, round(picture.width * scale).toInt())
+        }
         val resized = resize(same, picture.height, picture.width, toHeight, toWidth)
-        val top = round((toHeight - height) / 2.0).toInt()
-        val left = round((toWidth - width) / 2.0).toInt()
-        val cut = ByteArray(height * width * channels)
+        val top = if (bars < 0) round((toHeight - height) / 2.0).toInt() else -((height - toHeight) / 2)
+        val left = if (bars < 0) round((toWidth - width) / 2.0).toInt() else -((width - toWidth) / 2)
+        val cut = ByteArray(height * width * channels) { max(bars, 0).toByte() }
         for (y in 0 until height) for (x in 0 until width) {
             val fromY = y + top
             val fromX = x + left
@@ -130,6 +135,8 @@ class AudioRule(
     val rate: Int, val window: Int, val hop: Int, val transform: Int, val bands: Int, val frames: Int,
     val peak: Boolean, val padBack: Boolean, val floor: Double, val corners: DoubleArray,
     val factor: FloatArray, val offset: FloatArray,
+    /** Above 0: every frame is measured against the loudest sample so far, which is this one at first. */
+    val least: Double = 0.0,
 ) {
     /** Samples of one channel in -1..1. */
     fun encode(samples: FloatArray, samplingRate: Int): FloatArray {
@@ -161,7 +168,10 @@ class AudioRule(
         val hann = DoubleArray(window) { 0.5 - 0.5 * cos(2.0 * PI * it / window) }
         val made = FloatArray(frames * bands)
         val power = DoubleArray(bins)
+        var level = least
+        var heard = 0
         for (t in 0 until frames) {
+            while (heard < t * hop + window) level = max(level, abs(wave[heard++]).toDouble())
             for (k in 0 until bins) {
                 var real = 0.0
                 var imaginary = 0.0
@@ -180,6 +190,7 @@ class AudioRule(
                     val weight = min((hz - corners[b]) / (corners[b + 1] - corners[b]), (corners[b + 2] - hz) / (corners[b + 2] - corners[b + 1]))
                     if (weight > 0.0) sum += power[k] * weight
                 }
+                if (least > 0.0) sum /= level * level
                 made[t * bands + b] = ln(max(sum, floor)).toFloat() * factor[b] + offset[b]
             }
         }
