@@ -176,10 +176,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="those alone, once more; the page is not written then")
     parser.add_argument("--cache", type=Path, default=ROOT / "runs" / "real-networks", metavar="DIR")
+    parser.add_argument("--finished", action="store_true", help="write the page of the rows that are finished")
     options = parser.parse_args()
     kept = WORK / "rows.json"
     known: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
-    for subject in subjects():
+    for subject in () if options.finished else subjects():
         if (subject.name in known) if not options.names else (subject.name not in options.names):
             continue
         known[subject.name] = row(subject, options.cache, WORK / subject.name)
