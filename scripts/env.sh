@@ -1,4 +1,4 @@
-# Sourced by the other scripts from the root of the clone: makes .venv (and .venv-tflite, .venv-flex, .venv-onnx2tf, .venv-mediapipe, .venv-timm) when they are
+# Sourced by the other scripts from the root of the clone: makes .venv (and .venv-tflite, .venv-flex, .venv-mediapipe, .venv-onnx2tf, .venv-timm) when they are
 # missing or out of date.
 
 say() { echo "$*" >&2; }

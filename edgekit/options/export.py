@@ -52,9 +52,7 @@ class ExportOptions(Options):
     )
     mediapipe: bool = field(
         default=False,
-        metadata=option(
-            "What MediaPipe Tasks take: RGB, raw pixels where channels are normalised apart, centred boxes."
-        ),
+        metadata=option("What MediaPipe Tasks take: RGB, raw pixels if channels are normalised apart, centred boxes."),
     )
     stateful: bool = field(default=False, metadata=option("LSTM and RNN in .tflite keep their state between calls."))
     streaming: bool = field(
