@@ -28,6 +28,8 @@ from edgekit.converters.onnx_to_tflite import VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "onnx-to-tflite.md"
+WORK = ROOT / "runs" / "onnx-to-tflite"
+"""Files in the making, and the rows that are finished, which are not run again."""
 REFUSED = (1, 2, 3)
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 
@@ -172,17 +174,20 @@ def row(subject: Subject, cache: Path, folder: Path) -> tuple[str, bool]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="those alone; the page is not written then")
+    parser.add_argument("names", nargs="*", help="those alone, once more; the page is not written then")
     parser.add_argument("--cache", type=Path, default=ROOT / "runs" / "real-networks", metavar="DIR")
+    parser.add_argument("--finished", action="store_true", help="write the page of the rows that are finished")
     options = parser.parse_args()
-    rows, good = [], True
-    for subject in subjects():
-        if options.names and subject.name not in options.names:
+    kept = WORK / "rows.json"
+    known: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
+    for subject in () if options.finished else subjects():
+        if (subject.name in known) if not options.names else (subject.name not in options.names):
             continue
-        line, clean = row(subject, options.cache, ROOT / "runs" / "onnx-to-tflite" / subject.name)
-        print(line, flush=True)
-        rows.append(line)
-        good = good and clean
+        known[subject.name] = row(subject, options.cache, WORK / subject.name)
+        print(known[subject.name][0], flush=True)
+        kept.write_text(json.dumps(known))
+    done = [known[subject.name] for subject in subjects() if subject.name in known]
+    rows = [line for line, _ in done]
     if not options.names:
         passed = sum("| proved |" in line for line in rows)
         text = f"""# ONNX to TFLite
@@ -199,7 +204,7 @@ Difference: the largest of any output in any case, and what is allowed. Seconds:
 |---|---|---:|---|---:|---|---:|---|
 """
         PAGE.write_text(text + "\n".join(rows) + "\n")
-    return 0 if good else 1
+    return 0 if all(clean for _, clean in done) else 1
 
 
 if __name__ == "__main__":

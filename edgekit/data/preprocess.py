@@ -178,8 +178,15 @@ class _Bound:
     def whole(self) -> bool:
         """Whether a sample is shaped as the input is, its batch axis included, wherever that lies: a sequence with the
         time first, a state, a number without any axis."""
-        array = self.contract.kind == "array" and isinstance(self.samples, np.ndarray)
-        return array and np.ndim(self.samples) == len(self.spec.shape) + 1
+        array = self.contract.kind == "array" and len(self.samples) > 0
+        return array and np.ndim(self.samples[0]) == len(self.spec.shape)
+
+    @property
+    def uneven(self) -> bool:
+        """Whether the samples are arrays of several shapes: sequences of several lengths, for one."""
+        if self.contract.kind != "array" or isinstance(self.samples, np.ndarray):
+            return False
+        return len({np.shape(self.samples[place]) for place in range(len(self.samples))}) > 1
 
     def _raw(self, start: int, stop: int) -> Sequence[Array] | Array:
         if isinstance(self.samples, np.ndarray):
@@ -199,12 +206,12 @@ class _Bound:
 
 def whole_samples(dataset: Dataset, signature: Signature, contract: Mapping[str, InputSpec]) -> bool:
     """Whether a sample of ``dataset`` is a feed by itself and cannot be joined with others: an array is shaped like its
-    input, where others lack the leading 1.
+    input, where others lack the leading 1; or the samples are of several shapes.
 
     Raises:
         DataError: the data set does not fit the model's inputs.
     """
-    return any(item.whole for item in _bind(dataset, signature, contract))
+    return any(item.whole or item.uneven for item in _bind(dataset, signature, contract))
 
 
 def batches(
@@ -223,7 +230,7 @@ def batches(
     """
     bound = _bind(dataset, signature, contract)
     count = len(dataset) if limit is None else min(limit, len(dataset))
-    batch = 1 if any(item.whole for item in bound) else batch
+    batch = 1 if any(item.whole or item.uneven for item in bound) else batch
     for item in bound:
         item.remark(count)
     for start in range(0, count, batch):

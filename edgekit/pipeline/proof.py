@@ -242,7 +242,8 @@ def _advised(run: Function, path: Path, advice: str) -> Function:
         try:
             return run(feed)
         except DeviceError as error:
-            raise UnsupportedError(f"{error}. {path.name} cannot be used. {advice}. Nothing was published") from error
+            said = str(error).rstrip(".")
+            raise UnsupportedError(f"{said}. {path.name} cannot be used. {advice}. Nothing was published") from error
 
     return advised if advice else run
 

@@ -13,7 +13,8 @@ import pytest
 PACKAGE = ("edgekit", "models", "converters")
 UNFINISHED = re.compile("|".join(("TO" + "DO", "FIX" + "ME", "X" * 3 + r"\b")))
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:" + "|".join(("wo" + "rk/", "ro" + "ot/", "ho" + "me/")) + ")")
-NOT_PINNED = {"edgekit", "tflite-runtime"}  # tflite-runtime: constraints-tflite-runtime.txt
+NOT_PINNED = {"edgekit", "tflite-runtime", "onnx2tf"}
+"""Pinned in files of their own: constraints-tflite-runtime.txt, constraints-onnx2tf.txt."""
 
 
 def _sources(root: Path, folders: tuple[str, ...] = PACKAGE) -> list[Path]:
