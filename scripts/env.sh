@@ -1,4 +1,4 @@
-# Sourced by the other scripts from the root of the clone: makes .venv (and .venv-tflite, .venv-flex, .venv-timm) when they are
+# Sourced by the other scripts from the root of the clone: makes .venv (and .venv-tflite, .venv-flex, .venv-mediapipe, .venv-onnx2tf, .venv-timm) when they are
 # missing or out of date.
 
 say() { echo "$*" >&2; }
@@ -37,7 +37,8 @@ make_second_venv() {
     # 3.MINOR that starts. Prints the interpreter's path; nothing when it cannot be made, and LACKING says what is left out then.
     stamp=$(cksum < "$2")
     if [ "$(cat "$1/.edgekit-stamp" 2>/dev/null)" != "$stamp" ]; then
-        for candidate in "${PYTHON311:-}" python3.11 python3.12 python3.13 .venv/bin/python python3; do
+        for candidate in "${PYTHON311:-}" python3.11 python3.12 python3.13 .venv/bin/python python3 \
+            "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.1[1-9]*/bin/python; do
             [ -n "$candidate" ] || continue
             "$candidate" -c "import sys, venv, ensurepip; sys.exit(sys.version_info[1] not in ($3,))" 2>/dev/null && break
             candidate=
@@ -66,9 +67,19 @@ make_flex_venv() {
     make_second_venv .venv-flex constraints-flex.txt "11, 12" "the tests of Flex operators are skipped"
 }
 
+make_onnx2tf_venv() {
+    # onnx2tf wants Python 3.12 and pins of its own: for ONNX files that become TFLite.
+    make_second_venv .venv-onnx2tf constraints-onnx2tf.txt "12, 13" "the tests of ONNX to TFLite are skipped"
+}
+
 make_mediapipe_venv() {
     # MediaPipe Tasks, with OpenCV and matplotlib: what apps load .tflite files with.
     make_second_venv .venv-mediapipe constraints-mediapipe.txt "11, 12, 13" "the tests of MediaPipe are skipped"
+}
+
+make_tflm_venv() {
+    # TensorFlow Lite for Microcontrollers, whose interpreter measures the arena of package --for mcu.
+    make_second_venv .venv-tflm constraints-tflm.txt "11, 12, 13" "the tests of microcontrollers are skipped"
 }
 
 make_timm() {

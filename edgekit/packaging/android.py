@@ -14,6 +14,7 @@ from edgekit.packaging.mobile import (
     check_types,
     rule_fields,
     rule_name,
+    single,
 )
 from edgekit.packaging.readme import readme
 from edgekit.types import Format, InputSpec
@@ -74,17 +75,12 @@ class Android(Target):
         return Package(files)
 
 
-def single(subject: Subject) -> Tensor | None:
-    """The only input, where it is made of a raw sample."""
-    return subject.made[0] if len(subject.inputs) == len(subject.made) == 1 else None
-
-
 def _spec(subject: Subject) -> dict[str, str]:
     facts = answer_facts(subject)
     return {
         "MODEL": KOTLIN.text(subject.model_file),
-        "INPUTS": ", ".join(map(_info, subject.inputs)),
-        "OUTPUTS": ", ".join(map(_info, subject.outputs)),
+        "INPUTS": "".join(map(_info, subject.inputs)),
+        "OUTPUTS": "".join(map(_info, subject.outputs)),
         "LABELS": ", ".join(map(KOTLIN.text, subject.labels)),
         "RULES": "".join(_rule(one, one.rule) for one in subject.made if one.rule is not None),
         "ANSWER": "" if facts is None else template(f"android/{facts.pop('kind')}.kt", **facts),
@@ -96,7 +92,8 @@ def _info(one: Tensor) -> str:
     scale = "" if how is None else f", {KOTLIN.number(how.scale)}, {how.zero_point}"
     shape = ", ".join(map(str, one.shape))
     names = f"{KOTLIN.text(one.name)}, {KOTLIN.text(one.file_name)}"
-    return f"\n        TensorInfo({names}, {one.position}, Type.{TYPES[one.dtype].upper()}, intArrayOf({shape}){scale}),\n    "
+    type_ = f"Type.{TYPES[one.dtype].upper()}"
+    return f"\n        TensorInfo({names}, {one.position}, {type_}, intArrayOf({shape}){scale}),\n    "
 
 
 def _rule(one: Tensor, rule: InputSpec) -> str:
@@ -112,7 +109,9 @@ def _model(subject: Subject, imports: str) -> dict[str, str]:
         answer = "Spec.answer" if answer_facts(subject) is not None else ""
         predict = template(f"android/predict_{kind}.kt", RULE=rule_name(one), ANSWER=answer)
         imports = ("import android.graphics.Bitmap\n" if kind == "image" else "") + imports
-    runner = template(f"android/{format_}.kt", **({"RESET": _RESET if reset else ""} if format_ is Format.TFLITE else {}))
+    runner = template(
+        f"android/{format_}.kt", **({"RESET": _RESET if reset else ""} if format_ is Format.TFLITE else {})
+    )
     return {"IMPORTS": imports, "RUNNER": runner, "PREDICT": predict}
 
 

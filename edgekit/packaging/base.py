@@ -187,5 +187,5 @@ def fixed_sizes(subject: Subject, target: str) -> None:
 def head(subject: Subject, target: str) -> str:
     """One line that says where generated code comes from, without quotes or ends of comments in it."""
     made = ", ".join(f"{name} {version}" for name, version in subject.versions.items())
-    plain = "".join(c if c.isalnum() or c in " .,-_:()" else "_" for c in subject.card.name)
-    return f"{plain}, --for {target}; made by edgekit with {made}"
+    line = f"{subject.card.name}, for {target}; made with {made}"  # names and versions come with the file
+    return "".join(c if c.isalnum() or c in " .,;-_:()+" else "_" for c in line)

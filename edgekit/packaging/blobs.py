@@ -56,7 +56,7 @@ def blobs_of(subject: Subject) -> SelfTestBlobs:
     content = bytearray()
 
     def put(array: Array) -> Blob:
-        plain = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
+        plain = np.asarray(array, order="C").astype(array.dtype.newbyteorder("<"), copy=False)
         content.extend(b"\0" * (-len(content) % _ALIGNED))
         blob = Blob(len(content), plain.size, array.dtype.name, array.shape)
         content.extend(plain.tobytes())

@@ -9,12 +9,14 @@ import numpy as np
 
 from edgekit.data.audio import running_least
 from edgekit.data.logmel import from_params, hz_to_mel, mel_to_hz
+from edgekit.errors import DataError
 from edgekit.packaging.base import Subject, Tensor, identifier, template
 from edgekit.packaging.python import factors, tokenizer
 from edgekit.types import InputSpec
 
 PARTS = {"image": "c/image.h", "audio": "c/audio.h", "table": "c/columns.h", "series": "c/columns.h"}
 """Kind -> the template with its preprocessing."""
+_FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 _A_LINE = 110
 _PIECE = 4000
 """Characters of one string literal: compilers limit them."""
@@ -76,14 +78,24 @@ def image_size(one: Tensor, rule: InputSpec) -> tuple[int, int]:
     return (one.shape[2], one.shape[3]) if rule.layout == "NCHW" else (one.shape[1], one.shape[2])
 
 
+def bars(rule: InputSpec) -> int:
+    """The grey beside a picture that is shown whole; -1 where it fills the input."""
+    whole = "letterbox" in rule.params and not {"shorter", "resize"} & {*rule.params}
+    return int(rule.params["letterbox"]) if whole else -1
+
+
 def _image_rule(one: Tensor, rule: InputSpec, name: str, pair: str) -> str:
     height, width = image_size(one, rule)
     params = rule.params
+    name_of_filter = str(params.get("interpolation", "bilinear")).lower()
+    if name_of_filter not in _FILTERS:
+        raise DataError(f"the input {one.name!r} is resized by {name_of_filter!r}; known are: {', '.join(_FILTERS)}")
     resize = [int(side) for side in params.get("resize", (height, width))]
     layout = "EK_NCHW" if rule.layout == "NCHW" else "EK_NHWC"
     fields = [
         height, width, len(factors(one)[0]), layout, int(params.get("color") == "BGR"),
-        f"EK_{str(params.get('interpolation', 'bilinear')).upper()}", int(params.get("shorter", 0)), *resize, pair,
+        f"EK_{name_of_filter.upper()}", int(params.get("shorter", 0)), *resize,
+        bars(rule), pair,
     ]  # fmt: skip
     return f"static const ek_image_rule ek_rule_{name} = {{{', '.join(map(str, fields))}}};\n"
 

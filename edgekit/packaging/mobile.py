@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from edgekit.data.audio import running_least
 from edgekit.data.logmel import from_params, hz_to_mel, mel_to_hz
 from edgekit.errors import UnsupportedError
 from edgekit.packaging.base import Subject, Tensor, identifier, score_map
-from edgekit.packaging.c import image_size
+from edgekit.packaging.c import bars, image_size
 from edgekit.packaging.python import factors, tokenizer
 from edgekit.types import InputSpec
 
@@ -68,11 +68,11 @@ class Language:
         """A float32."""
         return f"{np.float32(value)!s}{self.half}"
 
-    def floats(self, values: Sequence[Any]) -> str:
+    def floats(self, values: Iterable[Any]) -> str:
         """An array of float32."""
         return self._floats.format(", ".join(map(self.number, values)))
 
-    def doubles(self, values: Sequence[Any]) -> str:
+    def doubles(self, values: Iterable[Any]) -> str:
         """An array of float64."""
         return self._doubles.format(", ".join(repr(float(value)) for value in values))
 
@@ -100,6 +100,7 @@ def rule_fields(one: Tensor, rule: InputSpec, language: Language) -> dict[str, s
             "channelsFirst": flag(rule.layout == "NCHW"), "bgr": flag(p.get("color") == "BGR"),
             "filter": language.text(str(p.get("interpolation", "bilinear")).lower()),
             "shorter": str(int(p.get("shorter", 0))), "resizeHeight": str(resize[0]), "resizeWidth": str(resize[1]),
+            "bars": str(bars(rule)),
             **pair,
         }  # fmt: skip
     if rule.kind == "audio":
@@ -114,6 +115,11 @@ def rule_fields(one: Tensor, rule: InputSpec, language: Language) -> dict[str, s
         }  # fmt: skip
     rows = 1 if rule.kind == "table" else int(p.get("history") or one.shape[1])
     return {"rows": str(rows), "columns": str(one.shape[-1]), **pair}
+
+
+def single(subject: Subject) -> Tensor | None:
+    """The only input, where it is made of a raw sample."""
+    return subject.made[0] if len(subject.inputs) == len(subject.made) == 1 else None
 
 
 def rule_name(one: Tensor) -> str:
@@ -136,7 +142,11 @@ def answer_facts(subject: Subject) -> dict[str, str] | None:
         return {"kind": task.kind}
     if task.kind == "multilabel":
         logits = task.params.get("activation", "logits") == "logits"
-        return {"kind": task.kind, "THRESHOLD": repr(float(task.params.get("threshold", 0.5))), "LOGITS": str(logits).lower()}
+        return {
+            "kind": task.kind,
+            "THRESHOLD": repr(float(task.params.get("threshold", 0.5))),
+            "LOGITS": str(logits).lower(),
+        }
     if task.kind == "forecasting":
         mean, std = (str(np.float32(task.params.get(key, usual))) for key, usual in (("mean", 0.0), ("std", 1.0)))
         return {"kind": task.kind, "MEAN": mean, "STD": std}

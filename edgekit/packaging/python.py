@@ -10,12 +10,16 @@ from edgekit.data.kind import affine
 from edgekit.packaging.base import Package, Subject, Target, Tensor, head, score_map, template
 from edgekit.packaging.blobs import FILE, blobs_of
 from edgekit.packaging.readme import readme
+from edgekit.quality.detections import DetectionReader, row_widths
 from edgekit.types import Array, Format, InputSpec
 
 _RUNTIMES: Mapping[Format, tuple[str, str]] = {
     Format.ONNX: ("onnxruntime", "`onnxruntime`"),
     Format.TFLITE: ("ai-edge-litert", "`ai-edge-litert` or `tflite-runtime`"),
 }
+
+
+_FIELDS = ("boxes", "normalized", "activation", "background", "threshold", "iou_threshold")
 
 
 class Python(Target):
@@ -31,6 +35,7 @@ class Python(Target):
         pictures = any(one.rule is not None and one.rule.kind == "image" for one in subject.inputs)
         needs = ["numpy", runtime, *(["pillow"] if pictures else [])]
         spec = _spec(subject)
+        spec["detection"] = _detection(subject)
         spec["selftest"] = {
             "feed": [blob.to_json() for blob in blobs.feed],
             "expected": [blob.to_json() for blob in blobs.expected],
@@ -54,6 +59,7 @@ class Python(Target):
             "model.py": template("python/model.py.in", HEAD=title).encode(),
             "preprocess.py": template("python/preprocess.py.in", HEAD=title).encode(),
             "selftest.py": template("python/selftest.py.in", HEAD=title).encode(),
+            "detect.py": template("python/detect.py.in", HEAD=title).encode() if spec["detection"] else b"",
             "requirements.txt": "".join(f"{name}\n" for name in needs).encode(),
             "README.md": readme(subject, "python", usage),
         }
@@ -61,6 +67,25 @@ class Python(Target):
 
 
 _PILLOW = " Pillow is needed for pictures from files, or of another size."
+
+
+def _detection(subject: Subject) -> dict[str, Any] | None:
+    """Which output of a detector is what; None for another task."""
+    card = subject.card
+    if card.task.kind != "detection":
+        return None
+    reader = DetectionReader.of(card.signature, card)
+    tensors, fields = reader.tensors, reader.fields
+    return {
+        "boxes_output": tensors.boxes,
+        "scores_output": tensors.scores,
+        "classes_output": tensors.classes,
+        "count_output": tensors.count,
+        "rows": tensors.rows,
+        "width": row_widths(fields, reader.classes)[tensors.rows] if tensors.rows else 4,
+        "suppresses": reader.suppresses,
+        **{name: getattr(fields, name) for name in _FIELDS},
+    }
 
 
 def _spec(subject: Subject) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -97,8 +98,8 @@ def run(python: str, path: Path, feed: Sequence[Array], outputs: int) -> MicroRu
         WorkerCrashError, WorkerTimeoutError: what became of its process.
     """
     with scratch_folder() as folder:
-        arrays = {str(k): array for k, array in enumerate(feed)}
-        np.savez(folder / "feed.npz", outputs=np.int64(outputs), **arrays)
+        arrays: dict[str, Any] = {"outputs": np.int64(outputs), **{str(k): array for k, array in enumerate(feed)}}
+        np.savez(folder / "feed.npz", **arrays)
         said = _run(python, path, folder, 0)
         found = _TOTAL.search(said)
         if found is None:

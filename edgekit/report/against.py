@@ -92,9 +92,7 @@ def missing_lines(parent: Parent) -> list[str]:
         lines.append("quality was not measured: give --data with labels")
     elif parent.quality.drop_ci95 is None:
         few = parent.quality.total < FEWEST
-        why = (
-            "it takes ten samples or more" if few else "this figure has none, or takes too long on parts of them"
-        )
+        why = "it takes ten samples or more" if few else "this figure has none, or takes too long on parts of them"
         lines.append(f"no interval for the change of quality: {why}")
     if parent.time is None:
         lines.append(NOT_TIMED)

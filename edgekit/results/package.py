@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from edgekit.results.base import Result, optional
 from edgekit.results.proof import CaseResult
@@ -19,7 +20,7 @@ class PackagedFile:
     sha256: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class PackageResult(Result):
     """What ``edgekit package`` published.
 
@@ -34,6 +35,8 @@ class PackageResult(Result):
         operators: of ``mcu``: the methods of MicroMutableOpResolver to call.
         notes: what was not honoured, and what to know.
     """
+
+    ROWS: ClassVar[str] = "files"
 
     model: Path
     sha256: str

@@ -67,6 +67,9 @@ def test_every_kind_of_plug_in(run: Callable[..., dict[str, Any]], work: Path) -
     assert found["value"] > 0.9
     timed = run("bench", "s.onnx", "--runtime", "onnxruntime,reference", "--seconds", "0.2")
     assert [row["runtime"] for row in timed["results"]] == ["onnxruntime", "reference"]
+    packaged = run("package", "s.onnx", "--for", "npz", "-o", "app")
+    assert (packaged["for"], packaged["selftest"]["passed"]) == ("npz", True)
+    assert {row["path"] for row in packaged["files"]} >= {"model.onnx", "inputs.npz", "outputs.npz"}
     (work / "one.wave").write_text("0\n" * 16)
     (answer,) = run("run", "s.onnx", "one.wave")["results"]
     scores = answer["outputs"][0]["first"]

@@ -12,8 +12,8 @@ import pytest
 import edgekit
 
 PUBLIC = [
-    "__version__", "bench", "compare", "doctor", "evaluate", "export", "finetune", "inspect", "load", "models", "prune",
-    "quantize", "recipe", "run", "train", "verify",
+    "__version__", "bench", "compare", "doctor", "evaluate", "export", "finetune", "inspect", "load", "models",
+    "package", "prune", "quantize", "recipe", "run", "train", "verify",
 ]  # fmt: skip
 HEAVY = (
     "numpy",

@@ -13,7 +13,8 @@ from edgekit.data import open_data
 from edgekit.errors import DataError, InputError, UsageError
 from edgekit.models.checkpoint import load_checkpoint, save_checkpoint
 from edgekit.models.family import shipped
-from edgekit.pipeline.finetune import finetune, replace_head
+from edgekit.pipeline.finetune import finetune
+from edgekit.pipeline.fitted import replace_head
 from edgekit.pipeline.models import models
 from edgekit.pipeline.train import module_quality, train
 from edgekit.source.module import of_module

@@ -14,7 +14,7 @@ from edgekit.types import Format
 
 class Npz(Target):
     formats: ClassVar[tuple[Format, ...]] = (Format.ONNX, Format.TFLITE)
-    kinds: ClassVar[tuple[str, ...]] = ()  # tensors only: a file that needs preprocessing is refused
+    kinds: ClassVar[tuple[str, ...]] = ("wave",)  # its reader is numpy.loadtxt; files of other kinds are refused
     language: ClassVar[str] = "numpy"
 
     def make(self, subject: Subject) -> Package:

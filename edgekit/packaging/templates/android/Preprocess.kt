@@ -19,7 +19,7 @@ class Picture(val pixels: ByteArray, val height: Int, val width: Int, val channe
 /** Real value = byte * factor + offset of its channel; resized by [filter], the centre cut out. */
 class ImageRule(
     val height: Int, val width: Int, val channels: Int, val channelsFirst: Boolean, val bgr: Boolean,
-    val filter: String, val shorter: Int, val resizeHeight: Int, val resizeWidth: Int,
+    val filter: String, val shorter: Int, val resizeHeight: Int, val resizeWidth: Int, val bars: Int,
     val factor: FloatArray, val offset: FloatArray,
 ) {
     fun encode(picture: Picture): FloatArray {
@@ -43,10 +43,15 @@ class ImageRule(
             toHeight = max(height, (picture.height * scale).toInt())
             toWidth = max(width, (picture.width * scale).toInt())
         }
+        if (bars >= 0) {  // shown whole
+            val scale = min(height.toDouble() / picture.height, width.toDouble() / picture.width)
+            toHeight = max(1, round(picture.height * scale).toInt())
+            toWidth = max(1, round(picture.width * scale).toInt())
+        }
         val resized = resize(same, picture.height, picture.width, toHeight, toWidth)
-        val top = round((toHeight - height) / 2.0).toInt()
-        val left = round((toWidth - width) / 2.0).toInt()
-        val cut = ByteArray(height * width * channels)
+        val top = if (bars < 0) round((toHeight - height) / 2.0).toInt() else -((height - toHeight) / 2)
+        val left = if (bars < 0) round((toWidth - width) / 2.0).toInt() else -((width - toWidth) / 2)
+        val cut = ByteArray(height * width * channels) { max(bars, 0).toByte() }
         for (y in 0 until height) for (x in 0 until width) {
             val fromY = y + top
             val fromX = x + left

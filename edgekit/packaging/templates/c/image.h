@@ -9,6 +9,7 @@ typedef struct {
   int layout, bgr, filter;
   int shorter;                 /* what the shorter side is resized to, 0: see resize */
   int resize_height, resize_width; /* what is resized to before the centre is cut out */
+  int bars;                        /* grey beside a picture that is shown whole, -1: it fills the tensor */
   const float *factor, *offset;    /* of each channel: byte * factor + offset */
 } ek_image_rule;
 

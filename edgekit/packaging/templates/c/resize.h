@@ -111,12 +111,21 @@ static int ek_image(const uint8_t *pixels, int height, int width, int channels, 
       to_height = (int)(height * factor) > rule->height ? (int)(height * factor) : rule->height;
       to_width = (int)(width * factor) > rule->width ? (int)(width * factor) : rule->width;
     }
+    int top = (int)rint((to_height - rule->height) / 2.0), left = (int)rint((to_width - rule->width) / 2.0);
+    if (rule->bars >= 0) {
+      const double down = (double)rule->height / height, across = (double)rule->width / width;
+      const double factor = down < across ? down : across;
+      to_height = rint(height * factor) < 1 ? 1 : (int)rint(height * factor);
+      to_width = rint(width * factor) < 1 ? 1 : (int)rint(width * factor);
+      top = -((rule->height - to_height) / 2);
+      left = -((rule->width - to_width) / 2);
+    }
     uint8_t *resized = (uint8_t *)malloc((size_t)to_height * to_width * wanted);
-    uint8_t *cut = (uint8_t *)calloc((size_t)rule->height * rule->width, (size_t)wanted);
+    uint8_t *cut = (uint8_t *)malloc((size_t)rule->height * rule->width * wanted);
     done = resized != NULL && cut != NULL;
     done = done && ek_resize(same, height, width, wanted, resized, to_height, to_width, rule->filter);
     if (done) {
-      const int top = (int)rint((to_height - rule->height) / 2.0), left = (int)rint((to_width - rule->width) / 2.0);
+      memset(cut, rule->bars > 0 ? rule->bars : 0, (size_t)rule->height * rule->width * wanted);
       for (int y = 0; y < rule->height; y++)
         for (int x = 0; x < rule->width; x++) {
           const int from_y = y + top, from_x = x + left;
