@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import edgekit
-from edgekit.artifact import read_card
+from edgekit.artifact import card_from_json, card_to_json, read_card
 from edgekit.data.audio import LEAST
-from edgekit.errors import FeedError
+from edgekit.errors import FeedError, LimitError, ModelError
 from edgekit.pipeline.export import ExportResult
 from edgekit.types import Card
 
@@ -147,6 +147,22 @@ def test_the_files_are_proved_named_and_say_how_late_they_are(made: ExportResult
         assert (how.frames, how.delay, how.ended, how.skipped) == (2, 3, "stream.ended", {"rows": 3})
         assert any("one run takes 2 frames" in note for note in item.notes)
         assert any("3 runs behind the inputs" in note and "'stream.ended' set to 1" in note for note in card.notes)
+
+
+def test_a_card_that_no_sequence_can_be_made_of_is_refused(made: ExportResult) -> None:
+    card = read_card(made.artifacts[0].path)
+    assert card is not None
+    document = card_to_json(card)
+    assert card_from_json(document) == card
+    for wrong, said in (
+        ({"delay": -1}, "a delay is not negative"),
+        ({"frames": 0}, "1 frame or more"),
+        ({"frames": 1 << 40}, "EDGEKIT_LIMIT_STREAM_FRAMES"),
+        ({"ended": "nothing"}, "no state says that the sequence has ended"),
+        ({"skipped": {"answer": 1}}, "not an output with a time"),
+    ):
+        with pytest.raises((ModelError, LimitError), match=said):
+            card_from_json({**document, "streaming": {**document["streaming"], **wrong}})
 
 
 def test_forty_steps_in_bare_runtimes(made: ExportResult, source: str) -> None:
