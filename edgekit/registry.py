@@ -64,6 +64,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "factory": "edgekit.source.factory:Factory",
         "checkpoint": "edgekit.source.checkpoint:Checkpoint",
         "pt2": "edgekit.source.program:Program",
+        "onnx": "edgekit.source.onnxfile:OnnxFile",
         "keras": "edgekit.source.keras:Keras",
         "savedmodel": "edgekit.source.savedmodel:SavedModel",
     },
