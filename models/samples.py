@@ -16,7 +16,7 @@ from edgekit.data import Dataset
 from edgekit.data.dataset import split_indices
 from edgekit.data.kind import affine
 from edgekit.data.preprocess import apply_contract, arranged, array_for
-from edgekit.errors import DataError
+from edgekit.errors import DataError, UsageError
 from edgekit.models.augment import crop_and_flip, padded, padding_for, shifted, words_dropped
 from edgekit.models.family import Hyperparameters
 from edgekit.models.own_loss import chosen_objective
@@ -169,4 +169,6 @@ def _augmentation(kind: str, channels: int, task: str) -> str:
         return ""
     if kind == "auto":
         return "crop-flip" if channels == 3 else "shift"
+    if kind and task in ("detection", "keypoints"):
+        raise UsageError(f"augment {kind!r} moves pictures, and what is to be found in them would stay; leave it out")
     return kind

@@ -11,7 +11,7 @@ import torch
 
 from edgekit.data.boxes import make_boxes
 from edgekit.data.dataset import Dataset
-from edgekit.errors import DataError
+from edgekit.errors import DataError, UsageError
 from edgekit.models.boxes import DETECTION, _assigned, _overlaps
 from edgekit.models.checkpoint import load_checkpoint, save_checkpoint
 from edgekit.models.detector import detector, with_classes
@@ -126,3 +126,9 @@ def test_a_network_of_another_kind_is_refused() -> None:
         other = replace(network, card=replace(network.card, signature=Signature(network.signature.inputs, outputs)))
         with pytest.raises(DataError, match=r"edgekit trains detectors .* --loss file.py:function"):
             DETECTION.view(other)
+
+
+def test_an_augmentation_that_would_leave_the_boxes_behind_is_refused() -> None:
+    data = squares("train", 8)
+    with pytest.raises(UsageError, match="augment 'shift' moves pictures"):
+        fit(new_network("detector", data), data, Hyperparameters(epochs=1, augment="shift"))
