@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from edgekit.artifact import library_versions
 from edgekit.bench.shapes import Shapes
 from edgekit.converters.layout import (
     TO_LAST,
@@ -60,6 +61,7 @@ class ConversionOptions:
             no contract calls an input an image, every input of rank 4.
         raw_pixels: the network is one that :func:`edgekit.converters.pixels.with_raw_pixels` made.
         stateful: operators of a TFLite file that keep a state in variables do so between calls.
+        optimize: an ONNX file of others is simplified.
         shapes: inputs whose example has another shape than the source's own, and that shape.
     """
 
@@ -67,6 +69,7 @@ class ConversionOptions:
     opset: int | None = None
     channels_last: bool = False
     stateful: bool = False
+    optimize: bool = False
     raw_pixels: bool = False
     shapes: Shapes = field(default_factory=dict)
 
@@ -81,6 +84,8 @@ class Converter(ABC):
     """Runtime that the file has to be proved on; None takes the first of its format."""
     proved_on: str = "cpu"
     """Device of that runtime."""
+    advice: ClassVar[str] = ""
+    """What to do where no runtime takes its file."""
     background: ClassVar[bool] = False
     """:meth:`begin` leaves the work to another process, which the caller may use."""
 
@@ -90,14 +95,21 @@ class Converter(ABC):
         Raises:
             UnsupportedError: the network is not a torch module, and no converter of this format reads it.
         """
-        from edgekit.source.foreign import is_foreign
+        from edgekit.source.foreign import CONVERTS_TO, KINDS, foreign_file
 
-        if is_foreign(network.module):
+        file = foreign_file(network.module)
+        if file is not None:
+            there = CONVERTS_TO[file.format]
             raise UnsupportedError(
-                f"{network.name} is a SavedModel, which edgekit writes as tflite only, by TensorFlow's own converter; "
-                f"it cannot be converted to {self.format}: use --to tflite"
+                f"{network.name} is {KINDS[file.format]}, which edgekit writes as {' and '.join(there)} only; it "
+                f"cannot be converted to {self.format}: use --to {there[0]}"
             )
         return self
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Versions of :attr:`packages`, for the card."""
+        return library_versions(*self.packages)
 
     def card(self, capture: Capture) -> Card:
         """The card of a file of this format, before it is proved."""
@@ -135,6 +147,7 @@ class Capture:
     """A network as a file will present it: inputs in the file's layout, dynamic dimensions named.
 
     Attributes:
+        flipped, back: for each input, and output, whether the file has (N, H, W, C) where the network has (N, C, H, W).
         module: takes the file's inputs in order; the network's module, or that behind a change of layout.
         prefix: what stands before the network's own module names in ``module`` (empty, or ``module.``).
         signature: inputs and outputs with the file's layout and dimension names, in the module's own types.
@@ -146,11 +159,13 @@ class Capture:
     """
 
     def __init__(self, network: Network, options: ConversionOptions) -> None:
+        from edgekit.source.foreign import sizes_of_file
+
         check_dynamic(network.signature, options.dynamic)
         self.network, self.options = network, options
         flipped = turned_inputs(network) if options.channels_last else (False,) * len(network.signature.inputs)
-        self._flipped, self._back = flipped, turned_outputs(network, flipped)
-        self.module = channels_last(network.module, flipped, self._back) if any(flipped) else network.module
+        self.flipped, self.back = flipped, turned_outputs(network, flipped)
+        self.module = channels_last(network.module, flipped, self.back) if any(flipped) else network.module
         self.prefix = own_prefix(self.module)
         self.contract = file_contract(network.card.contract, network.signature, flipped)
         inputs = tuple(
@@ -158,7 +173,7 @@ class Capture:
             for spec, flip in zip(network.signature.inputs, flipped, strict=True)
         )
         self._inputs = inputs
-        self.minimum: dict[str, int] = {}
+        self.minimum = sizes_of_file(network)
         self.maximum: dict[str, int] = {}
         self.lengths_computed = False
         self.held: frozenset[str] = frozenset()
@@ -168,7 +183,7 @@ class Capture:
         """Inputs and outputs; named output dimensions come from the captured program."""
         outputs = tuple(
             replace(spec, shape=permuted(spec.shape, back))
-            for spec, back in zip(self.network.signature.outputs, self._back, strict=True)
+            for spec, back in zip(self.network.signature.outputs, self.back, strict=True)
         )
         from edgekit.source.foreign import is_foreign
 
@@ -190,12 +205,14 @@ class Capture:
         """
         import torch
 
+        from edgekit.source.foreign import is_foreign
+
         tensors = []
-        for spec, flip in zip(self._inputs, self._flipped, strict=True):
+        for spec, flip in zip(self._inputs, self.flipped, strict=True):
             array = np.asarray(self.network.example_inputs[spec.name])
             array = array.transpose(TO_LAST) if flip else array
             for axis, dim in enumerate(spec.shape):
-                if isinstance(dim, str) and array.shape[axis] == 1:
+                if isinstance(dim, str) and array.shape[axis] == 1 and not is_foreign(self.module):
                     array = np.repeat(array, 2, axis)
             tensors.append(torch.from_numpy(np.array(array, order="C")))
         return tuple(tensors)
@@ -273,11 +290,11 @@ class Capture:
     def notes(self) -> tuple[str, ...]:
         """What could not be honoured in full, in words."""
         from edgekit.converters.recurrent.packing import length_notes
+        from edgekit.source.foreign import is_foreign
 
-        sizes = (
-            f"dimension {name!r} is captured for sizes from {least} up: smaller ones take another path in the network"
-            for name, least in self.minimum.items()
-        )
+        how = "run" if is_foreign(self.module) else "captured"
+        why = "the file refuses smaller ones" if how == "run" else "smaller ones take another path in the network"
+        sizes = (f"dimension {name!r} is {how} for sizes from {n} up: {why}" for name, n in self.minimum.items())
         most = (f"dimension {name!r} goes up to {size} in the network" for name, size in self.maximum.items())
         return (*random_note(self.network.card), *sizes, *most, *length_notes(self.contract, self.held))
 

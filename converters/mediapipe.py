@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from edgekit.converters.pixels import is_rgb
 from edgekit.errors import UnsupportedError, UsageError
-from edgekit.tflite_metadata import CENTRED
+from edgekit.taskfields import CENTRED
 from edgekit.types import Network
 
 if TYPE_CHECKING:
@@ -51,19 +52,23 @@ def with_centred_boxes(network: Network) -> Network:
     return replace(network, module=module, card=replace(network.card, task=replace(task, params=params)))
 
 
-def normalised_apart(network: Network) -> bool:
-    """Whether an image has another mean or std in each channel, which MediaPipe refuses.
+def needs_raw_pixels(network: Network) -> bool:
+    """Whether the image has another mean or std in each channel, or another order of colours, which MediaPipe refuses.
 
     Raises:
         UsageError: no input is an image by contract.
+        UnsupportedError: there are several inputs.
     """
     images = [rule for rule in network.card.contract.values() if rule.kind == "image"]
+    if images and len(network.signature.inputs) > 1:
+        listed = ", ".join(map(str, network.signature.inputs))
+        raise UnsupportedError(f"--mediapipe: MediaPipe gives one picture, and {network.name} takes {listed}")
     if not images:
         raise UsageError(
             "--mediapipe is for networks of images, and no input is said to be one; give --mean and --std, or --layout "
             "where it takes values of 0..1"
         )
-    return any(len(set(part)) > 1 for rule in images for part in (rule.mean, rule.std))
+    return any(not is_rgb(rule) or len({*rule.mean}) > 1 or len({*rule.std}) > 1 for rule in images)
 
 
 def _boxes(network: Network) -> int:

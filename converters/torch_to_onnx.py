@@ -36,6 +36,15 @@ class TorchToOnnx(Converter):
     format: ClassVar[Format] = Format.ONNX
     packages: ClassVar[tuple[str, ...]] = ("torch", "onnx", "onnxscript", "onnxslim", "onnxruntime")
 
+    def suited(self, network: Network) -> Converter:
+        from edgekit.source.foreign import is_onnx
+
+        if is_onnx(network.module):
+            from edgekit.converters.onnx_to_onnx import OnnxToOnnx
+
+            return OnnxToOnnx()
+        return super().suited(network)
+
     def check(self, network: Network, options: ConversionOptions) -> None:
         opset = options.opset
         if opset is not None and opset not in OPSETS:

@@ -24,9 +24,14 @@ class TorchToTflite(Converter):
     background: ClassVar[bool] = True
 
     def suited(self, network: Network) -> Converter:
-        from edgekit.source.foreign import is_foreign
+        from edgekit.source.foreign import foreign_file
 
-        if is_foreign(network.module):
+        file = foreign_file(network.module)
+        if file is not None and file.format is Format.ONNX:
+            from edgekit.converters.onnx_to_tflite import OnnxToTflite
+
+            return OnnxToTflite()
+        if file is not None:
             from edgekit.converters.tensorflow_to_tflite import TensorflowToTflite
 
             return TensorflowToTflite()

@@ -22,7 +22,9 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
+from edgekit.devices.archive import floor_archive
 from edgekit.devices.client import WorkerClient
+from edgekit.devices.local import without_this_python
 from edgekit.devices.protocol import BODY_LIMIT_BYTES, Message
 from edgekit.devices.rules import MOST, record, rows, text
 from edgekit.devices.schema import Reply
@@ -37,6 +39,7 @@ TIMEOUT_S = 1800.0
 MODULES: Final[Mapping[str, str]] = {
     "litert": "edgekit.converters.litert_worker",
     "tensorflow": "edgekit.converters.tensorflow_worker",
+    "onnx2tf": "edgekit.converters.onnx2tf_worker",
 }
 """Command -> the module with its ``convert(request)`` and ``headline(error)``; importing it imports the tool."""
 _TEXT: Final = text(MOST)
@@ -63,6 +66,24 @@ class ConversionTransport(Transport):
     def environment(self, start: Start) -> dict[str, str]:
         own = {"PYTHONWARNINGS": "ignore", "TF_CPP_MIN_LOG_LEVEL": "2", "TMPDIR": str(process_folder())}
         return {**os.environ, **own, **self._environment}
+
+
+class OtherPythonTransport(ConversionTransport):
+    """As that, in another environment, which has the tool and numpy, and no edgekit."""
+
+    def __init__(self, subject: str, python: str, **environment: str) -> None:
+        super().__init__(subject, **environment)
+        self._python = python
+
+    def command(self, start: Start) -> list[str]:
+        here = Path(__file__).parent
+        sent = ("__init__", "worker", "onnx2tf_worker")
+        main = "import sys\nfrom edgekit.converters.worker import program\nsys.exit(program())\n"
+        more = tuple((f"edgekit/converters/{name}.py", here / f"{name}.py") for name in sent)
+        return [self._python, str(floor_archive(main, more))]
+
+    def environment(self, start: Start) -> dict[str, str]:
+        return without_this_python(super().environment(start))
 
 
 class ConversionWorker:
@@ -157,7 +178,12 @@ def _convert(name: str, message: Message) -> Message:
     return Message({"notes": list(notes)}, {"content": np.frombuffer(content, np.uint8)})
 
 
-if __name__ == "__main__":
+def program() -> int:
+    """The worker program with the conversions; its exit status."""
     from edgekit.devices.worker import main
 
-    sys.exit(main(commands={"prepare": _prepare, **{name: partial(_convert, name) for name in MODULES}}))
+    return main(commands={"prepare": _prepare, **{name: partial(_convert, name) for name in MODULES}})
+
+
+if __name__ == "__main__":
+    sys.exit(program())

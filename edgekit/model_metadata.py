@@ -134,6 +134,7 @@ class _ContractParams(TypedDict, total=False):
     floor: float
     frames: int
     level: str
+    least: float
     pad: str
     history: int
     pattern: str

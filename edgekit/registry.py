@@ -64,6 +64,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "factory": "edgekit.source.factory:Factory",
         "checkpoint": "edgekit.source.checkpoint:Checkpoint",
         "pt2": "edgekit.source.program:Program",
+        "onnx": "edgekit.source.onnxfile:OnnxFile",
         "keras": "edgekit.source.keras:Keras",
         "savedmodel": "edgekit.source.savedmodel:SavedModel",
     },
@@ -110,12 +111,16 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "gan": "edgekit.models.gan:FAMILY",
         "autoencoder": "edgekit.models.autoencoder:FAMILY",
         "detector": "edgekit.models.detector:FAMILY",
+        "segmenter": "edgekit.models.segmenter:FAMILY",
     },
     "objectives": {
         "classification": "edgekit.models.objective:CLASSIFICATION",
         "forecasting": "edgekit.models.objective:FORECASTING",
         "anomaly": "edgekit.models.objective:ANOMALY",
         "detection": "edgekit.models.boxes:DETECTION",
+        "segmentation": "edgekit.models.segmentation:SEGMENTATION",
+        "regression": "edgekit.models.value_objectives:REGRESSION",
+        "multilabel": "edgekit.models.value_objectives:MULTILABEL",
     },
     "metrics": {
         "classification": "edgekit.quality.evaluate:accuracy",
@@ -138,6 +143,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "data": {
         "digits": "edgekit.data.embedded:open_digits",
         "breast-cancer": "edgekit.data.embedded:open_breast_cancer",
+        "digit-masks": "edgekit.data.scenes:open_digit_masks",
         "cifar10": "edgekit.data.cifar10:open_cifar10",
         "fsdd": "edgekit.data.fsdd:open_fsdd",
         "sst2": "edgekit.data.sentences:SST2",

@@ -9,8 +9,10 @@ from typing import Any
 
 from edgekit.errors import EdgekitError
 
-BOXES = ("xyxy", "cxcywh", "yxyx", "xywh")
-"""Left, top, right, bottom; centre and size; top, left, bottom, right; left, top and size."""
+CENTRED = "yxhw"
+"""Centre y, centre x, height and width, as MediaPipe takes boxes."""
+BOXES = ("xyxy", "cxcywh", "yxyx", "xywh", CENTRED)
+"""Left, top, right, bottom; centre and size; top, left, bottom, right; left, top and size; :data:`CENTRED`."""
 
 
 @dataclass(frozen=True, slots=True)

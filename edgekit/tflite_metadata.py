@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from edgekit.flatbuffer_writer import Number, Numbers, Table, encode
+from edgekit.taskfields import CENTRED
 from edgekit.types import Card, InputSpec, TensorSpec
 from edgekit.version import __version__
 
@@ -87,7 +88,8 @@ def _input(spec: TensorSpec, rule: InputSpec) -> Table:
     if rule.kind != "image":
         return {0: spec.name, 1: str(rule), 3: {1: {}, 0: Number("B", _FEATURES)}}
     size = None if rule.size is None else {0: Number("I", rule.size[1]), 1: Number("I", rule.size[0])}
-    properties = {0: Number("B", _GREY if rule.channels == 1 else _RGB), 1: size}
+    other = rule.params.get("color", "RGB") != "RGB"  # the schema has no name for another order
+    properties = {0: Number("B", 0 if other else _GREY if rule.channels == 1 else _RGB), 1: size}
     mean, std = normalisation(rule)
     unit: Table = {0: Number("B", _NORMALISATION), 1: {0: Numbers("f", mean), 1: Numbers("f", std)}}
     lows = [(0 - m) / s for m, s in zip(mean, std, strict=True)]
@@ -123,14 +125,19 @@ def _labelled(spec: TensorSpec, card: Card) -> bool:
 def _output(spec: TensorSpec, card: Card) -> Table:
     """TensorMetadata of an output."""
     files = [_label_file(_AXIS_LABELS)] if _labelled(spec, card) else None
-    threshold = card.task.params.get("threshold")
-    units: list[Table] | None = None
-    if card.task.kind == "multilabel" and isinstance(threshold, int | float):
-        units = [{0: Number("B", _THRESHOLD), 1: {0: Number("f", float(threshold))}}]
+    units = _threshold(card) if card.task.kind == "multilabel" else None
     content: Table = {0: Number("B", _FEATURES), 1: {}}
     if card.task.kind == "segmentation" and len(spec.shape) == len("NHWC"):
         content = {0: Number("B", _IMAGE), 1: {0: Number("B", _GREY)}, 2: {0: Number("i", 1), 1: Number("i", 2)}}
     return {0: spec.name, 1: _meaning(card), 3: content, 4: units, 6: files}
+
+
+def _threshold(card: Card) -> list[Table] | None:
+    """ProcessUnit: the least score that is shown."""
+    least = card.task.params.get("threshold")
+    if not isinstance(least, int | float):
+        return None
+    return [{0: Number("B", _THRESHOLD), 1: {0: Number("f", float(least))}}]
 
 
 def _meaning(card: Card) -> str:
@@ -167,8 +174,6 @@ class _Detector(NamedTuple):
 
 _OF_KEYPOINT: Final = 2
 """Values of a key point: MediaPipe ends the process on another number, though there are no key points here."""
-CENTRED: Final = "yxhw"
-"""``boxes`` of a task whose rows are (centre y, centre x, height, width): the one order that MediaPipe decodes."""
 
 
 def _detector(card: Card, outputs: Sequence[TensorSpec], inputs: Sequence[TensorSpec]) -> _Detector | None:
@@ -191,7 +196,8 @@ def _detector(card: Card, outputs: Sequence[TensorSpec], inputs: Sequence[Tensor
     corners: Table = {0: Numbers("I", (1, 0, 3, 2)), 1: Number("B", 1), 2: Number("B", 0)}  # BOUNDARIES, RATIO
     location: Table = {0: "location", 1: "boxes of centre and size", 3: {0: Number("B", _BOXES), 1: corners}}
     files = [_label_file(_AXIS_LABELS)] if card.task.labels else None
-    score: Table = {0: "score", 1: "one score a class", 3: {0: Number("B", _FEATURES), 1: {}}, 6: files}
+    features: Table = {0: Number("B", _FEATURES), 1: {}}
+    score: Table = {0: "score", 1: "one score a class", 3: features, 4: _threshold(card), 6: files}
     anchor: Table = {k: Number("f", value) for k, value in enumerate((0.0, 0.0, 1.0, 1.0))}
     scales = {k: Number("f", value) for k, value in zip(range(6, 10), (width, height, width, height), strict=True)}
     sigmoid = params.get("activation") in ("sigmoid", "logits")  # what is still to be applied

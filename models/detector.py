@@ -110,7 +110,14 @@ def _fit(data: Dataset) -> Fitted:
         raise DataError(
             f"{data.label} does not name its classes; a detector learns the kinds of objects by their names"
         )
-    contract = measure_contract(data, _size(np.asarray(data.arrays["image"][0]).shape))
+    asked = data.params.get("size")
+    contract = measure_contract(data, asked or _size(np.asarray(data.arrays["image"][0]).shape))
+    if asked and (asked[0] % STRIDE or asked[1] % STRIDE):
+        height, width = (max(2, round(side / STRIDE)) * STRIDE for side in asked)
+        raise DataError(
+            f"detector takes heights and widths that are multiples of {STRIDE}, not {asked[0]} x {asked[1]}; give "
+            f"--size {height}x{width}"
+        )
     shape = input_shape(contract)
     cells = shape[2] * shape[3] // STRIDE**2
     task = Task("detection", data.classes, "map", {"boxes": "xyxy", "threshold": 0.4, "iou_threshold": 0.5})

@@ -42,6 +42,7 @@ class Hyperparameters:
         distil: weight of the teacher's soft targets in the loss, 0..1, at ``temperature`` (Hinton et al. 2015).
         qat: quantization-aware: the network learns with the roundings of its int8 files in place.
         seed: of initial weights, order and augmentation.
+        loss: ``file.py:function`` of the user's own, in place of the task's; see :mod:`edgekit.models.own_loss`.
         processes: data-parallel processes (one a GPU on ``cuda``); gradients are averaged after each step.
     """
 
@@ -62,6 +63,7 @@ class Hyperparameters:
     temperature: float = 4.0
     qat: bool = False
     seed: int = 0
+    loss: str = ""
     processes: int = 1
 
 
@@ -177,6 +179,13 @@ def classifier(data: Dataset, contract: InputSpec, builder: Mapping[str, Any]) -
     )
 
 
+def with_class_names(data: Dataset) -> Dataset:
+    """``data`` with numbers for names where it has labels and does not name their classes."""
+    if data.labels is None or data.classes:
+        return data
+    return replace(data, classes=tuple(map(str, range(int(data.labels.max(initial=0)) + 1))))
+
+
 def require_labels(data: Dataset) -> None:
     """Raises DataError unless the samples have labels of at least two classes."""
     if data.labels is None:
@@ -184,7 +193,7 @@ def require_labels(data: Dataset) -> None:
     present = np.unique(data.labels)
     if len(present) < 2:
         raise DataError(f"{data.label} holds {len(present)} class, at least 2 are needed to train a classifier")
-    if int(present[-1]) >= len(data.classes):
+    if data.classes and int(present[-1]) >= len(data.classes):
         raise DataError(
             f"{data.label} has the label {int(present[-1])}, but only {len(data.classes)} classes are named"
         )
@@ -210,8 +219,8 @@ def input_shape(contract: InputSpec) -> tuple[int, ...]:
 def measure_contract(data: Dataset, size: tuple[int, int] | None = None) -> InputSpec:
     """Mean and standard deviation of the samples, per channel, column or band, as an input spec (NCHW for images).
 
-    ``size``: height and width the images are brought to; the first image's own where it is None. Of audio: frames and
-    bands; see :func:`edgekit.data.audio.measure`.
+    ``size``: height and width the images are brought to; where it is None those that ``data.params`` say, else the
+    first image's own. Of audio: frames and bands; see :func:`edgekit.data.audio.measure`.
     """
     if data.kind == "audio":
         return audio.measure(data, size)
@@ -226,7 +235,6 @@ def measure_contract(data: Dataset, size: tuple[int, int] | None = None) -> Inpu
             "table", mean=_rounded(rows.mean(0)), std=_rounded(np.where(std > 0, std, 1.0)), columns=data.columns
         )
     images = data.arrays["image"]
-    first = np.asarray(images[0])
     step = max(1, len(images) // 5000)  # 5,000 images pin a channel's mean to under 0.1 levels
     picked = [np.asarray(images[k], np.float64) / 255.0 for k in range(0, len(images), step)]
     channels = max(image.shape[-1] for image in picked)
@@ -235,8 +243,14 @@ def measure_contract(data: Dataset, size: tuple[int, int] | None = None) -> Inpu
     mean = sum(f.sum(0) for f in flat) / count
     variance = sum(((f - mean) ** 2).sum(0) for f in flat) / count
     std = np.sqrt(np.maximum(variance, 1e-6))
-    height, width = size or first.shape[:2]
+    height, width = size or size_of(data)
     return InputSpec("image", "NCHW", (int(height), int(width)), int(channels), 1 / 255, _rounded(mean), _rounded(std))
+
+
+def size_of(data: Dataset) -> tuple[int, int]:
+    """Height and width that the images of ``data`` are brought to: what was asked for, else those of the first."""
+    height, width = data.params.get("size") or np.asarray(data.arrays["image"][0]).shape[:2]
+    return int(height), int(width)
 
 
 def _rounded(values: Any) -> tuple[float, ...]:

@@ -110,17 +110,20 @@ def _fit(data: Dataset) -> Fitted:
     if first.ndim != 3 or first.shape[-1] not in (1, 3):
         raise DataError(f"{data.label} holds samples of shape {first.shape}; images are height x width x 1 or 3")
     channels = int(first.shape[-1])
+    size, *other = dict.fromkeys(data.params.get("size", (SIZE, SIZE)))
+    if other or size < 8 or size & (size - 1):
+        raise DataError(f"the images of a gan are square, of 8, 16, 32, 64, ... pixels; give --size {SIZE}")
     width = 32 if channels == 1 else 64
     return Fitted(
-        {"latent": LATENT, "channels": channels, "width": width, "size": SIZE},
+        {"latent": LATENT, "channels": channels, "width": width, "size": size},
         InputSpec("noise"),
         Task(
             "generation",
             metric="frechet",
-            params={"range": (-1.0, 1.0), "channels": channels, "size": (SIZE, SIZE), "features": FEATURES},
+            params={"range": (-1.0, 1.0), "channels": channels, "size": (size, size), "features": FEATURES},
         ),
         TensorSpec("noise", "float32", (1, LATENT)),
-        TensorSpec("image", "float32", (1, channels, SIZE, SIZE)),
+        TensorSpec("image", "float32", (1, channels, size, size)),
     )
 
 

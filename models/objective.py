@@ -33,13 +33,15 @@ class Objective:
         score: (outputs, targets, inputs) -> the sum over the batch of a figure of which more is better.
         name: of the score, as progress shows it; an accuracy is 0..1, an error is given as minus its value.
         view: network -> what makes ``outputs`` of the results of the network, in their order: the first without it.
+        moves: a target is a picture, (N, H, W), which augmentation moves with its sample.
     """
 
-    targets: Callable[[Dataset, Network], Tensor]
-    loss: Callable[[Tensor, Tensor, Tensor, Hyperparameters], Tensor]
-    score: Callable[[Tensor, Tensor, Tensor], float]
+    targets: Callable[[Dataset, Network], Any]
+    loss: Callable[[Any, Any, Tensor, Hyperparameters], Tensor]
+    score: Callable[[Any, Any, Tensor], float]
     name: str
     view: Callable[[Network], View] = lambda network: _first
+    moves: bool = False
 
 
 def objective(kind: str) -> Objective:
@@ -50,7 +52,10 @@ def objective(kind: str) -> Objective:
     """
     known = registry.names("objectives")
     if kind not in known:
-        raise DataError(f"a task of kind {kind!r} has no training objective; there are: {', '.join(known)}")
+        raise DataError(
+            f"a task of kind {kind!r} has no training objective; there are: {', '.join(known)}. Say what is minimised: "
+            "--loss file.py:function"
+        )
     found = registry.lookup("objectives", kind)
     if not isinstance(found, Objective):
         raise DataError(f"the objective {kind!r} is a {type(found).__name__}, not an Objective")
@@ -100,7 +105,14 @@ def _minus_reconstruction(outputs: Tensor, targets: Tensor, inputs: Tensor) -> f
     return -float(((outputs - inputs) ** 2).flatten(1).mean(1).sum())
 
 
-CLASSIFICATION = Objective(_class_indices, _cross_entropy, _correct, "accuracy")
+def _logits(network: Network) -> View:
+    """The output as wide as there are labels, else the first; of a sequence its last step, (B, classes)."""
+    labels, outputs = len(network.task.labels), network.signature.outputs
+    place = next((k for k, spec in enumerate(outputs) if spec.shape and spec.shape[-1] == labels), 0)
+    return lambda results: results[place].float().reshape(len(results[place]), -1, results[place].shape[-1])[:, -1]
+
+
+CLASSIFICATION = Objective(_class_indices, _cross_entropy, _correct, "accuracy", _logits)
 """A distilled student adds its teacher's soft targets, here only."""
 FORECASTING = Objective(_future, _squared_error, _minus_squared_error, "minus MSE")
 ANOMALY = Objective(_nothing, _reconstruction, _minus_reconstruction, "minus MSE")

@@ -10,7 +10,7 @@ import copy
 import logging
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from edgekit.data import Dataset
 from edgekit.errors import DataError, DeviceError, GateError, UsageError
@@ -250,8 +251,7 @@ class _Loop:
             rate = one_cycle(step / (self.options.epochs * steps), self.options)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            inputs, targets = inputs.to(self.fabric.device), targets.to(self.fabric.device)
-            loss = self._loss(inputs, targets)
+            loss = self._loss(on(self.fabric.device, inputs), on(self.fabric.device, targets))
             self.optimizer.zero_grad()
             self.fabric.backward(loss)
             if self.options.clip > 0:
@@ -262,20 +262,20 @@ class _Loop:
             count += 1
         return float(total) / max(count, 1)
 
-    def _loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        outputs = self._outputs(inputs)
-        hard = self.samples.objective.loss(outputs, targets, inputs, self.options)
+    def _loss(self, inputs: Sequence[Tensor], targets: Any) -> Tensor:
+        outputs = self.samples.viewed(self._outputs(inputs))
+        hard = self.samples.objective.loss(outputs, targets, inputs[0], self.options)
         if self.teacher is None or self.options.distil == 0:
             return hard
         with torch.no_grad(), self.fabric.autocast():
-            soft = self.samples.viewed(self.teacher(inputs))
+            soft = self.samples.viewed(self.teacher(*inputs))
         return (1 - self.options.distil) * hard + self.options.distil * distilled(
             outputs, soft, self.options.temperature
         )
 
-    def _outputs(self, inputs: Tensor) -> Any:
+    def _outputs(self, inputs: Sequence[Tensor]) -> Any:
         try:
-            return self.samples.viewed(self.module(inputs))
+            return self.module(*inputs)
         except Exception as error:  # of the network's own code, whatever that is
             misfit = self.samples.misfit(inputs)
             if not misfit:
@@ -300,10 +300,15 @@ class _Loop:
         total, count = 0.0, 0
         with self.fabric.autocast():
             for inputs, targets in self.samples.held_batches():
-                outputs = self.samples.viewed(module(inputs.to(self.fabric.device))).cpu()
-                total += self.samples.objective.score(outputs, targets, inputs)
-                count += len(targets)
+                outputs = on("cpu", self.samples.viewed(module(*on(self.fabric.device, inputs))))
+                total += self.samples.objective.score(outputs, targets, inputs[0])
+                count += len(inputs[0])
         return total / count
+
+
+def on(device: Any, values: Any) -> Any:
+    """``values`` with the tensors in it, in dicts, lists and tuples too, on ``device``."""
+    return tree_map(lambda value: value.to(device) if isinstance(value, Tensor) else value, values)
 
 
 def one_cycle(progress: float, options: Hyperparameters) -> float:

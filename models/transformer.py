@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from edgekit.data import Dataset
 from edgekit.data.text import PADDING, vocabulary_size
-from edgekit.models.family import Family, Fitted, Hyperparameters, classifier, measure_contract
+from edgekit.errors import DataError
+from edgekit.models.family import Family, Fitted, Hyperparameters, classifier, measure_contract, size_of
 
 MASKED = -20.0
 """Added to the attention score of a padded place: its weight falls by e^-20 = 2e-9, below float32's resolution. A
@@ -230,9 +231,14 @@ def _fit(data: Dataset) -> Fitted:
         contract = measure_contract(data)
         shape = {"words": vocabulary_size(contract), "length": contract.params["length"]}
         return classifier(data, contract, {"input": shape})
-    high, wide = data.arrays["image"][0].shape[:2]
+    high, wide = size_of(data)
     patch = max(2, math.ceil(max(high, wide) / PATCHES))
     size = tuple(max(1, round(side / patch)) * patch for side in (high, wide))
+    if "size" in data.params and size != (high, wide):
+        raise DataError(
+            f"a transformer of pictures of {high} x {wide} has patches of {patch} x {patch}, so both sides are "
+            f"multiples of {patch}; give --size {size[0]}x{size[1]}"
+        )
     contract = measure_contract(data, (size[0], size[1]))
     shape = {"channels": contract.channels, "size": list(size), "patch": patch}
     return classifier(data, contract, {"input": shape, "dropout": [0.0, 0.1, 0.0]})

@@ -1,4 +1,4 @@
-# Sourced by the other scripts from the root of the clone: makes .venv (and .venv-tflite, .venv-flex, .venv-timm) when they are
+# Sourced by the other scripts from the root of the clone: makes .venv (and .venv-tflite, .venv-flex, .venv-mediapipe, .venv-onnx2tf, .venv-timm) when they are
 # missing or out of date.
 
 say() { echo "$*" >&2; }
@@ -37,7 +37,8 @@ make_second_venv() {
     # 3.MINOR that starts. Prints the interpreter's path; nothing when it cannot be made, and LACKING says what is left out then.
     stamp=$(cksum < "$2")
     if [ "$(cat "$1/.edgekit-stamp" 2>/dev/null)" != "$stamp" ]; then
-        for candidate in "${PYTHON311:-}" python3.11 python3.12 python3.13 .venv/bin/python python3; do
+        for candidate in "${PYTHON311:-}" python3.11 python3.12 python3.13 .venv/bin/python python3 \
+            "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.1[1-9]*/bin/python; do
             [ -n "$candidate" ] || continue
             "$candidate" -c "import sys, venv, ensurepip; sys.exit(sys.version_info[1] not in ($3,))" 2>/dev/null && break
             candidate=
@@ -64,6 +65,11 @@ make_tflite_venv() {
 make_flex_venv() {
     # TensorFlow with Flex operators, which later releases than that of .venv no longer bring: for files that need them.
     make_second_venv .venv-flex constraints-flex.txt "11, 12" "the tests of Flex operators are skipped"
+}
+
+make_onnx2tf_venv() {
+    # onnx2tf wants Python 3.12 and pins of its own: for ONNX files that become TFLite.
+    make_second_venv .venv-onnx2tf constraints-onnx2tf.txt "12, 13" "the tests of ONNX to TFLite are skipped"
 }
 
 make_mediapipe_venv() {

@@ -175,6 +175,26 @@ def archives(work: Path) -> Seeds:
         yield "images", f"hostile-{name}", {"data.tar.gz": packed}
 
 
+def boxes(work: Path) -> Seeds:
+    """Pictures with boxes: COCO's file, which may name a picture elsewhere, and Ultralytics' folders."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.fromarray(np.zeros((12, 10, 3), np.uint8)).save(out, "PNG")
+    picture = out.getvalue()
+    for name, file_name in (("plain", "a.png"), ("hostile-up", "../../outside")):
+        document = {
+            "images": [{"id": 1, "file_name": file_name, "height": 12, "width": 10}],
+            "annotations": [{"id": 1, "image_id": 1, "category_id": 3, "bbox": [1, 2, 3.5, 4], "iscrowd": 0}],
+            "categories": [{"id": 3, "name": "cat"}],
+        }
+        yield "coco", name, {"instances.json": json.dumps(document).encode(), "images/a.png": picture}
+    text = b"0 0.5 0.5 0.2 0.3\n1 0.1 0.1 0.3 0.1 0.3 0.2\n"
+    tree = {"images/a.png": picture, "labels/a.txt": text}
+    yield "yolo", "plain", {**tree, "labels.txt": b"cat\ndog\n"}
+    yield "yolo", "yaml", {**tree, "data.yaml": b"names:\n  0: cat\n  1: dog\n"}
+
+
 def _tar(tree: Files, kind: str, first: tarfile.TarInfo | None = None) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode=f"w:{kind}") as archive:  # type: ignore[call-overload]
@@ -274,6 +294,7 @@ def _training(work: Path) -> bytes:
 GROUPS: Mapping[str, Callable[[Path], Seeds]] = {
     **dict.fromkeys(("table", "series", "text"), tables), **dict.fromkeys(("npz", "npy", "frames"), arrays),
     **dict.fromkeys(("image", "wav"), media), **dict.fromkeys(("images", "audio"), archives),
+    **dict.fromkeys(("coco", "yolo"), boxes),
     **dict.fromkeys(("recipe", "devices", "tool"), documents),
     **dict.fromkeys(("bench", "calibration", "plan"), results), "state": state, "onnx": graphs, "tflite": graphs,
     "pt2": programs, "card": cards, "checkpoint": checkpoints,

@@ -164,6 +164,8 @@ def data(kind: str, *, one: bool = False) -> Callable[[Path], None]:
         for samples in found.arrays.values():
             for index in range(min(len(samples), 8)):
                 samples[index]
+        for index in range(min(len(found.answers or ()), 8)):
+            found.answers[index]
 
     def single(path: Path) -> None:
         from edgekit import registry
@@ -319,6 +321,7 @@ READERS: dict[str, Reader] = {
     "npy": Reader(npy, "array.npy"), "wav": Reader(wav, "sound.wav"), "image": Reader(image, "photo", weight=16),
     "series": Reader(data("series", one=True), "series"), "table": Reader(data("table", one=True), "table.csv"),
     "text": Reader(data("text"), "text"), "images": Reader(data("images"), "data", weight=16),
+    "coco": Reader(data("coco"), "instances"), "yolo": Reader(data("yolo"), "."),
     "audio": Reader(data("audio"), "data"), "recipe": Reader(recipe, "recipe.toml", weight=12),
     "devices": Reader(devices, "edgekit/devices.toml"), "bench": Reader(bench, "bench.json", weight=12),
     "calibration": Reader(calibration, "ranges.json"), "plan": Reader(plan, "plan.json"),

@@ -38,7 +38,7 @@ FORMATS = ("onnx", "tflite")
 DOCS = Path("docs")
 DATA = {
     "mlp": "breast-cancer", "cnn": "cifar10", "rnn": "fsdd", "lstm": "fsdd", "gru": "fsdd", "transformer": "sst2@dev",
-    "gan": "digits", "autoencoder": "digits", "detector": "digit-scenes",
+    "gan": "digits", "autoencoder": "digits", "detector": "digit-scenes", "segmenter": "digit-masks",
 }  # fmt: skip
 """Network -> what its shipped weights are measured on."""
 MAX_DROP = 0.01

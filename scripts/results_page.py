@@ -20,8 +20,9 @@ INT8 = {
     "gan": 0.05,
     "autoencoder": 0.01,
     "detector": 0.01,
+    "segmenter": 0.01,
 }
-"""What int8 may lose: shares of accuracy or area, of the gan its Frechet distance relative to the float file's."""
+"""What int8 may lose: shares of accuracy, area or overlap; the gan's Frechet distance relative to the float file's."""
 PRUNED = {"cnn": (0.01, 0.65), "lstm": (0.01, None)}
 """What pruning may lose before anything is quantized, and the time it may take, of the float file of its format."""
 MAX_TIME, MAX_BYTES = 0.60, 0.30

@@ -194,6 +194,16 @@ def flex_python(root: Path) -> str:
 
 
 @pytest.fixture(scope="session")
+def onnx2tf_python(root: Path) -> str:
+    """The interpreter of the environment with onnx2tf, which ``scripts/test`` makes."""
+    path = os.environ.get("EDGEKIT_ONNX2TF_PYTHON") or str(root / ".venv-onnx2tf" / "bin" / "python")
+    if not os.access(path, os.X_OK):
+        pytest.skip("needs .venv-onnx2tf or $EDGEKIT_ONNX2TF_PYTHON: run scripts/test")
+    os.environ.setdefault("EDGEKIT_ONNX2TF_PYTHON", path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def mediapipe_python(root: Path) -> str:
     """The interpreter of the environment with MediaPipe, which ``scripts/test`` makes."""
     path = os.environ.get("EDGEKIT_MEDIAPIPE_PYTHON") or str(root / ".venv-mediapipe" / "bin" / "python")

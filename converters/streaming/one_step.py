@@ -29,6 +29,7 @@ from edgekit.converters.streaming.convolutional import (
 )
 from edgekit.converters.streaming.steps import ENDED
 from edgekit.converters.streaming.trace import trace
+from edgekit.data.audio import live
 from edgekit.data.seeded import seeded_feed
 from edgekit.errors import UnsupportedError
 from edgekit.types import TIME, Array, Feed, Network, Signature, Streaming, TensorSpec
@@ -108,7 +109,15 @@ def _network_of(network: Network, name: str, made: Stepwise, axes: Mapping[str, 
     )
     skipped = {spec.name: count for spec, count in zip(specs, made.skipped, strict=True) if count}
     streaming = Streaming(whole, pairs, made.frames, made.delay, ENDED if made.delay else "", skipped)
-    card = replace(network.card, name=name, signature=Signature(inputs, outputs), selftest=None, streaming=streaming)
+    contract = {key: live(rule) for key, rule in network.card.contract.items()}
+    card = replace(
+        network.card,
+        name=name,
+        signature=Signature(inputs, outputs),
+        contract=contract,
+        selftest=None,
+        streaming=streaming,
+    )
     return Network(made.module, examples, card)
 
 

@@ -97,6 +97,7 @@ class Stepping(Follow):
         self.states: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
         self.following: list[Tensor] = []
         self.reach = 0
+        self._seen: dict[tuple[int, int], Tensor] = {}
         self._keep = keep
         self.kept: list[list[tuple[Timed, Tensor]]] = []
         self._flags = self._register()
@@ -307,14 +308,21 @@ class Stepping(Follow):
             return x
         if self._plan.ends and level.lost < 0:
             raise CannotStreamError("pads a sequence that was made longer before; cut what is too long first")
-        flags = []
-        for frame in range(level.rate):
-            back = -((frame - place.delay) // level.rate)
-            behind = -((frame - place.delay + level.lost) // level.rate)
-            flag = self._flag(back)
-            flags.append(flag * self._flag(behind) if late and behind != back else flag)
-        row = flags[0] if len(flags) == 1 else torch.cat(flags, 1)
-        return x * row.reshape([level.rate if k == level.axis else 1 for k in range(x.ndim)]).to(x.dtype)
+        flags = [self._of_frame(frame, place, late) for frame in range(level.rate)]
+        same = len({id(flag) for flag in flags}) == 1
+        row = flags[0] if same else torch.cat(flags, 1)
+        shape = [row.shape[1] if k == level.axis else 1 for k in range(x.ndim)]
+        return x * row.reshape(shape).to(x.dtype)
+
+    def _of_frame(self, frame: int, place: Timed, late: bool) -> Tensor:
+        """Whether a frame of this step belongs to the sequence; where ``late``, also whether that has not ended yet."""
+        back, rate = -((frame - place.delay) // place.level.rate), place.level.rate
+        behind = -((frame - place.delay + place.level.lost) // rate) if late else back
+        key = max(back, 0), max(behind, 0)
+        if key not in self._seen:
+            began, lasts = (self._flag(steps) for steps in key)
+            self._seen[key] = began if key[0] == key[1] else began * lasts
+        return self._seen[key]
 
     def _flag(self, back: int) -> Tensor:
         """Whether the step that many steps ago belongs to the sequence: (1, 1)."""

@@ -13,8 +13,8 @@ from edgekit.options.export import ExportOptions
 def command(**options: Any) -> None:
     """Converts a network to ONNX, TFLite or PT2, proves it, publishes it.
 
-    SOURCE is a zoo name, a checkpoint, file.py:factory, package.module:factory, a .pt2 or .keras file, a SavedModel
-    folder, timm:NAME or hf:NAME_OR_FOLDER.
+    SOURCE is a zoo name, a checkpoint, file.py:factory, package.module:factory, a .pt2, .onnx or .keras file, a
+    SavedModel folder, timm:NAME or hf:NAME_OR_FOLDER.
     """
     from edgekit.pipeline.export import export
     from edgekit.report.export import render_export

@@ -16,8 +16,8 @@ def command(**options: Any) -> None:
     INPUT is what the model was made for: an image, a .wav, a sentence or .txt, a .csv (one row of a table, the last
     rows of a series), or an .npz or .npy of model-ready arrays; each is one sample. A generator of
     images takes noise:N or noise:N@SEED, N samples of seeded noise (64 where nothing is given), and writes them side
-    by side as one .png: the one -o names, else MODEL.png here. A detector says what it found and where, and draws it
-    into the picture with -o OUT.png.
+    by side as one .png: the one -o names, else MODEL.png here. A detector says what it found and where, a segmenter
+    which classes it sees and their shares of the pixels; both draw it into the picture with -o OUT.png.
     """
     from edgekit.pipeline.run import run
     from edgekit.report.verbs import render_run

@@ -4,7 +4,9 @@ A raw sample is a :class:`~edgekit.data.wav.Waveform`, which knows its rate; a b
 contract's. The contract (``InputSpec.params``) holds the features (:class:`~edgekit.data.logmel.LogMel`) and
 
 - ``frames``: of the input tensor (1, frames, bands);
-- ``level``: ``peak``, what is taken of a recording is made as loud as it can be (largest sample 1), or ``as is``;
+- ``level``: ``running``, every frame is measured against the loudest sample so far
+  (:func:`~edgekit.data.logmel.running_level`), ``least`` at the least; ``peak``, what is taken of a recording is made
+  as loud as it can be (largest sample 1), for which it has to be over; or ``as is``;
 - ``pad``: ``front``, a shorter recording ends the window and silence goes before it, or ``back``.
 
 Of a longer recording the first stretch that holds nearly all the energy of the loudest one is taken. Mean and standard
@@ -38,6 +40,9 @@ MEASURED = 1000
 """Recordings a contract is measured on: 1,000 pin a band's mean to a few hundredths of its deviation."""
 MOST_FRAMES = 640
 """About ten seconds: a recurrent network learns little from longer sequences."""
+LEVELS = ("running", "peak", "as is")
+LEAST = 0.1
+"""Smallest running level, 20 dB below the loudest sample there can be: noise before the first word stays noise."""
 _KEPT_ENERGY = 0.98
 _REMARKED = 32
 """Recordings of a data set that are looked at for what there is to say about them."""
@@ -49,9 +54,9 @@ def encode(raw: Sequence[Array] | Array, contract: InputSpec) -> Array:
     Raises:
         DataError: a recording without samples, samples that are not a waveform, or a contract that lacks a number.
     """
-    features, frames = from_params(contract.params), _frames(contract)
+    features, frames, least = from_params(contract.params), _frames(contract), running_least(contract)
     peak, back = contract.params.get("level") == "peak", contract.params.get("pad") == "back"
-    batch = np.stack([log_mel(fitted(sample, features, frames, peak, back), features) for sample in raw])
+    batch = np.stack([log_mel(fitted(sample, features, frames, peak, back), features, least) for sample in raw])
     factor, offset = affine(contract, features.bands)
     return np.asarray(batch * factor + offset)
 
@@ -101,6 +106,33 @@ def as_waveform(sample: Any, rate: int) -> Waveform:
     if array.size == 0:
         raise DataError("the recording holds no sound (0 samples); record it again")
     return Waveform(array.astype(np.float32), rate)
+
+
+def live(contract: InputSpec) -> InputSpec:
+    """The contract with a level that is known while the sound goes on: ``running`` in the place of ``peak``."""
+    if contract.kind != "audio" or contract.params.get("level") != "peak":
+        return contract
+    return replace(contract, params={**contract.params, "level": "running", "least": LEAST})
+
+
+def running_least(contract: InputSpec) -> float | None:
+    """The smallest running level; None for another rule.
+
+    Raises:
+        DataError: an unknown rule, or no such number.
+    """
+    level, least = contract.params.get("level", LEVELS[-1]), contract.params.get("least")
+    if level not in LEVELS:
+        raise DataError(
+            f"the model's audio spec has the level {str(level)[:60]!r}; one of {', '.join(LEVELS)} was expected"
+        )
+    if level != "running":
+        return None
+    if not isinstance(least, int | float) or not 0 < least <= 1:
+        raise DataError(
+            f"the model's audio spec has a running level of at least {least!r}; a number in 0..1 was expected"
+        )
+    return float(least)
 
 
 def _frames(contract: InputSpec) -> int:
@@ -164,13 +196,13 @@ def measure(data: Dataset, size: tuple[int, int] | None = None) -> InputSpec:
     seconds = np.array([wave.samples.size / wave.rate for wave in waves])
     longest = features.frames(int(np.percentile(seconds, 99) * rate))
     frames = size[0] if size else min(max(16, -(-longest // 16) * 16), MOST_FRAMES)
-    frames_of = [log_mel(loud(resample(wave.samples, wave.rate, rate)), features) for wave in waves]
+    frames_of = [log_mel(resample(wave.samples, wave.rate, rate), features, LEAST) for wave in waves]
     rows = np.concatenate(frames_of).astype(np.float64)
     if len(rows) < 2:
         raise DataError(f"{data.label}: no recording is as long as one frame of {features.window / rate:.3f} s")
     std = rows.std(0)
     mean, deviation = _rounded(rows.mean(0)), _rounded(np.where(std > 1e-6, std, 1.0))
-    params = {**features.params(), "mel": "htk", "frames": frames, "level": "peak", "pad": "front"}
+    params = {**features.params(), "mel": "htk", "frames": frames, "level": "running", "least": LEAST, "pad": "front"}
     return InputSpec("audio", mean=mean, std=deviation, params=params)
 
 

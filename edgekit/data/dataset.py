@@ -61,7 +61,8 @@ class Dataset:
         classes: class names in index order.
         columns: column names of a table or series.
         own_split: False where train and test come from a seeded split of one set.
-        params: what the readers of one kind know besides (sampling rate of audio, columns and horizon of a series).
+        params: what the readers of one kind know besides (sampling rate of audio, columns and horizon of a series), and
+            what was asked for: the class that is ``held_out``, the ``size`` (height, width) that images are brought to.
     """
 
     name: str

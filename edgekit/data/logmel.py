@@ -124,6 +124,13 @@ def hann(window: int) -> Array:
     return np.asarray(0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(window) / window))
 
 
+def running_level(waveform: Array, features: LogMel, least: float) -> Array:
+    """The level of every frame, float64 (frames,): the largest magnitude of all samples up to the frame's last one, and
+    at least ``least``. It needs no sample that is still to come, so that it can be kept while somebody speaks."""
+    last = np.arange(features.frames(waveform.shape[-1])) * features.hop + features.window - 1
+    return np.asarray(np.maximum(np.maximum.accumulate(np.abs(np.asarray(waveform, np.float64)))[last], least))
+
+
 def power(waveform: Array, features: LogMel) -> Array:
     """Squared magnitudes of every frame, float64 (frames, n_fft // 2 + 1)."""
     count = features.frames(waveform.shape[-1])
@@ -134,7 +141,12 @@ def power(waveform: Array, features: LogMel) -> Array:
     return np.asarray(spectrum.real**2 + spectrum.imag**2)
 
 
-def log_mel(waveform: Array, features: LogMel) -> Array:
-    """A waveform (samples,) in -1..1 -> float32 (frames, bands), natural logarithm."""
+def log_mel(waveform: Array, features: LogMel, least: float | None = None) -> Array:
+    """A waveform (samples,) in -1..1 -> float32 (frames, bands), natural logarithm.
+
+    ``least``: the powers of each frame are divided by the square of the level so far (:func:`running_level`).
+    """
     bands = power(waveform, features) @ mel_filters(features).T
+    if least is not None:
+        bands = bands / np.square(running_level(waveform, features, least))[:, None]
     return np.asarray(np.log(np.maximum(bands, features.floor)), np.float32)

@@ -78,7 +78,7 @@ def _bind(dataset: Dataset, signature: Signature, contract: Mapping[str, InputSp
             # a generator's input is not a sample of the data: as many rows of noise as there are samples
             bound.append(_Bound(spec, rule, noise.normal(stream, len(dataset), spec.resolved()[1:])))
             continue
-        key = _key_for(dataset, spec.name, len(signature.inputs))
+        key = array_for(dataset, spec.name, len(signature.inputs))
         if dataset.kind == "array":
             samples = dataset.arrays[key]
             shape = samples.shape if isinstance(samples, np.ndarray) else np.shape(samples[0]) if len(samples) else ()
@@ -103,7 +103,12 @@ def _bind(dataset: Dataset, signature: Signature, contract: Mapping[str, InputSp
     return bound
 
 
-def _key_for(dataset: Dataset, name: str, inputs: int) -> str:
+def array_for(dataset: Dataset, name: str, inputs: int) -> str:
+    """Name of the array of ``dataset`` that feeds the input ``name`` of a model with so many ``inputs``.
+
+    Raises:
+        DataError: none does.
+    """
     if name in dataset.arrays:
         return name
     if inputs == 1 and len(dataset.arrays) == 1:
@@ -284,7 +289,7 @@ def _named_arrays(
     dataset = Dataset(str(path), "all", "array", arrays)
     feed = {}
     for spec in signature.inputs:
-        array = arrays[_key_for(dataset, spec.name, len(signature.inputs))]
+        array = arrays[array_for(dataset, spec.name, len(signature.inputs))]
         if array.ndim == len(spec.shape) - 1:
             array = array[None]
         order = _turned(spec, contract.get(spec.name), array.shape, str(path))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgekit.data.dataset import Dataset
 from edgekit.data.embedded import open_digits
 from edgekit.types import Array
 
@@ -90,6 +91,13 @@ def scenes(split: str) -> Scenes:
         boxes.append(np.array(placed, np.float32))
         labels.append(np.array(shown, np.int64))
     return Scenes(np.stack(images), np.stack(masks), tuple(boxes), tuple(labels))
+
+
+def open_digit_masks(name: str, split: str) -> Dataset:
+    """``digit-masks``: the pictures with the class of each pixel, ``background`` or the digit."""
+    made = scenes(split)
+    classes = ("background", *map(str, range(10)))
+    return Dataset(name, split, "image", {"image": made.images}, classes=classes, answers=list(made.masks))
 
 
 class _Draw:

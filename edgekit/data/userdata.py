@@ -84,6 +84,8 @@ class _Pairs:
         return len(self._given)
 
     def _pair(self, index: int) -> tuple[Any, Any]:
+        if index >= len(self):
+            raise IndexError(index)  # which ends an iteration; what the user's code raises is an error of theirs
         if self._last[0] != index:
             with explained(f"reading sample {index} of {self._spelled}", DataError):
                 pair = self._given[index]

@@ -15,7 +15,11 @@ from edgekit.leftovers import process_folder
 
 FLOOR = ("graph", "results", "runtime", "data", "bench", "devices", "extras")
 """Rooms that a worker without edgekit is given, beside the ground: the modules that lie in the package itself."""
-HOST = ("adapter.py", "recipe.py", *(f"graph/{name}.py" for name in ("onnx", "onnx_editor", "tflite", "tflite_editor")))
+HOST = (
+    "adapter.py",
+    "recipe.py",
+    *(f"graph/{name}.py" for name in ("onnx", "onnx_editor", "onnx_sizes", "tflite", "tflite_editor")),
+)
 """Modules of the ground that belong to the host floor."""
 OLDEST_PYTHON = (3, 11)
 
@@ -42,7 +46,7 @@ _WITHOUT_REFERENCES = 2
 
 
 @functools.cache
-def floor_archive(main: str = worker_main()) -> Path:
+def floor_archive(main: str = worker_main(), more: tuple[tuple[str, Path], ...] = ()) -> Path:
     """A zip of the device floor that an interpreter can run; made once a process.
 
     Every module is in it as source and compiled, which halves the time until a worker on a Python of this version
@@ -50,11 +54,12 @@ def floor_archive(main: str = worker_main()) -> Path:
 
     Args:
         main: text of its ``__main__.py``.
+        more: further members, name and file.
     """
     archive = process_folder() / f"worker-{hashlib.sha256(main.encode()).hexdigest()[:8]}.pyz"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
         out.writestr(zipfile.ZipInfo("__main__.py", _STAMP), main)
-        for name, content in _members().items():
+        for name, content in {**_members(), **{name: file.read_bytes() for name, file in more}}.items():
             member = zipfile.ZipInfo(name, _STAMP)
             member.compress_type = zipfile.ZIP_DEFLATED
             out.writestr(member, content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from typing import ClassVar
 
 from edgekit.devices.transport import Start, Transport
@@ -12,6 +13,11 @@ from edgekit.types import DeviceSpec
 
 _OTHER_PYTHONS = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 """Variables that speak of this interpreter and would mislead another one."""
+
+
+def without_this_python(environment: Mapping[str, str]) -> dict[str, str]:
+    """``environment`` without the variables that speak of this interpreter."""
+    return {name: value for name, value in environment.items() if name not in _OTHER_PYTHONS}
 
 
 class LocalTransport(Transport):
@@ -65,7 +71,7 @@ class PythonTransport(Transport):
         return [self._python, str(self.archive()), *start.arguments]
 
     def environment(self, start: Start) -> dict[str, str]:
-        return {name: value for name, value in super().environment(start).items() if name not in _OTHER_PYTHONS}
+        return without_this_python(super().environment(start))
 
     def install(self, package: str) -> str:
         return f"{self._python} -m pip install {package}"

@@ -19,8 +19,8 @@ class ExportOptions(Options):
     source: Any = field(
         kw_only=False,
         metadata=option(
-            "A zoo name, a checkpoint, file.py:factory, package.module:factory, a .pt2 or .keras file, a SavedModel "
-            "folder, timm:NAME or hf:NAME_OR_FOLDER.",
+            "A zoo name, a checkpoint, file.py:factory, package.module:factory, a .pt2, .onnx or .keras file, a "
+            "SavedModel folder, timm:NAME or hf:NAME_OR_FOLDER.",
             metavar="SOURCE",
             takes="source",
         ),
@@ -38,6 +38,7 @@ class ExportOptions(Options):
         metadata=option("An axis that may vary: image:0=batch.", metavar="INPUT:AXIS=NAME"),
     )
     opset: int | None = field(default=None, metadata=option("ONNX operator set (18 without it).", metavar="N"))
+    optimize: bool = field(default=False, metadata=option("Simplify an .onnx file by onnxslim."))
     data: str | None = field(default=None, metadata=DATA)
     channels_last: bool = field(
         default=False,
@@ -51,7 +52,7 @@ class ExportOptions(Options):
     )
     mediapipe: bool = field(
         default=False,
-        metadata=option("What MediaPipe Tasks take: --raw-pixels where channels are normalised apart, centred boxes."),
+        metadata=option("What MediaPipe Tasks take: RGB, raw pixels if channels are normalised apart, centred boxes."),
     )
     stateful: bool = field(default=False, metadata=option("LSTM and RNN in .tflite keep their state between calls."))
     streaming: bool = field(
@@ -87,7 +88,9 @@ class ExportOptions(Options):
     shape: Sequence[str] = field(
         default=(),
         metadata=changed(
-            SHAPE, help="INPUT=1x576, or NAME=576 for a --dynamic NAME: other sizes than those of its examples."
+            SHAPE,
+            help="INPUT=1x576, or NAME=576 for a --dynamic NAME or a free axis of an .onnx file: other sizes than its "
+            "examples have.",
         ),
     )
     input: str | Path | None = field(default=None, metadata=INPUT)

@@ -77,7 +77,7 @@ class RunOptions(Options):
     out: str | Path | None = field(
         default=None,
         metadata=option(
-            "Write the whole outputs here, generated images, or the picture with its boxes.",
+            "Write the whole outputs here, generated images, or the picture with what was found in it.",
             metavar="OUT.npz|OUT.png",
             flags=("-o", "--out"),
         ),

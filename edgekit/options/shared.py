@@ -8,8 +8,8 @@ SOURCE = option(
     "A zoo name, a checkpoint, file.py:factory, pkg.mod:factory or a .pt2 file.", metavar="SOURCE", takes="source"
 )
 DATA = option(
-    "Data set: digits, breast-cancer, cifar10, fsdd, sst2, etth1, images:DIR, audio:DIR, text:FILE.tsv, "
-    "series:FILE.csv, table:FILE.csv, npz:FILE, masks:DIR, coco:FILE.json, yolo:DIR, file.py:function; "
+    "Data set: digits, digit-masks, digit-scenes, breast-cancer, cifar10, fsdd, sst2, etth1, images:DIR, audio:DIR, "
+    "text:FILE.tsv, series:FILE.csv, table:FILE.csv, npz:FILE, masks:DIR, coco:FILE.json, yolo:DIR, file.py:function; "
     "@train or @test.",
     metavar="DATA",
     names="data",

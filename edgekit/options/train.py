@@ -23,7 +23,11 @@ from edgekit.options.shared import (
     WEIGHTS,
 )
 
-_EPOCHS = changed(EPOCHS, help="Passes over the data; without it the family's own number, 10 for finetune.")
+_EPOCHS = changed(
+    EPOCHS, help="Passes over the data; without it the family's own number, 10 for finetune, more for small data."
+)
+_SIZE = option("Height and width that pictures are brought to.", metavar="N|HxW")
+_LOSS = option("What is minimised, your own function of outputs and answers.", metavar="file.py:NAME", names="code")
 _LR = changed(LR, help="Peak learning rate; the family's own without it.")
 _ON = changed(TRAIN_ON, flags=("--on",))
 
@@ -37,6 +41,8 @@ class TrainingOptions(Options):
     seed: int = field(default=0, metadata=SEED)
     on: str = field(default="cpu", metadata=_ON)
     lr: float | None = field(default=None, metadata=_LR)
+    size: str | None = field(default=None, metadata=_SIZE)
+    loss: str | None = field(default=None, metadata=_LOSS)
     processes: int | None = field(default=None, metadata=PROCESSES)
     out: str | Path = field(metadata=CHECKPOINT)
     overrides: Mapping[str, Any] | None = field(default=None, metadata=OVERRIDES)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.data.audio import running_least
 from edgekit.data.logmel import from_params, hz_to_mel, mel_to_hz
 from edgekit.errors import DataError
 from edgekit.packaging.base import Subject, Tensor, identifier, template
@@ -105,6 +106,7 @@ def _audio_rule(rule: InputSpec, name: str, pair: str) -> str:
     fields = [
         f.rate, f.window, f.hop, f.n_fft, f.bands, int(rule.params["frames"]),
         int(rule.params.get("level") == "peak"), int(rule.params.get("pad") == "back"), repr(f.floor),
+        repr(running_least(rule) or 0.0),
         f"ek_corners_{name}", pair,
     ]  # fmt: skip
     return (

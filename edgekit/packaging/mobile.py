@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.data.audio import running_least
 from edgekit.data.logmel import from_params, hz_to_mel, mel_to_hz
 from edgekit.errors import UnsupportedError
 from edgekit.packaging.base import Subject, Tensor, identifier, score_map
@@ -105,11 +106,12 @@ def rule_fields(one: Tensor, rule: InputSpec, language: Language) -> dict[str, s
     if rule.kind == "audio":
         f = from_params(p)
         corners = mel_to_hz(np.linspace(hz_to_mel(f.fmin), hz_to_mel(f.fmax), f.bands + 2))
+        least = running_least(rule)
         return {
             "rate": str(f.rate), "window": str(f.window), "hop": str(f.hop), "transform": str(f.n_fft),
             "bands": str(f.bands), "frames": str(int(p["frames"])), "peak": flag(p.get("level") == "peak"),
             "padBack": flag(p.get("pad") == "back"), "floor": repr(f.floor), "corners": language.doubles(corners),
-            **pair,
+            **pair, **({"least": repr(least)} if least else {}),
         }  # fmt: skip
     rows = 1 if rule.kind == "table" else int(p.get("history") or one.shape[1])
     return {"rows": str(rows), "columns": str(one.shape[-1]), **pair}

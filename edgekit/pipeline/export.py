@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import registry
-from edgekit.artifact import is_saved_model, library_versions, read_card, sha256_file, write_card
+from edgekit.artifact import is_saved_model, read_card, sha256_file, write_card
 from edgekit.bench.shapes import parse_shapes
 from edgekit.converters.base import ConversionOptions, Converter, Finish, check_dynamic
 from edgekit.errors import ConversionError, EdgekitError, GateError, ModelError, UsageError
@@ -23,6 +23,7 @@ from edgekit.leftovers import sweep, temporary_name
 from edgekit.options.base import with_options
 from edgekit.options.export import ExportOptions
 from edgekit.outputs import check_output, is_stream, output_folder, publish, writing
+from edgekit.pipeline.export_files import check_file_source, check_not_the_source
 from edgekit.pipeline.proof import Proof, proofs_of
 from edgekit.pipeline.real_inputs import RealInputs
 from edgekit.results.proof import ExportedArtifact, ExportResult, Ledger
@@ -57,6 +58,7 @@ def _exported(options: ExportOptions) -> ExportResult:
         opset=options.opset,
         channels_last=options.channels_last,
         stateful=options.stateful,
+        optimize=options.optimize,
     )
     _check_options(options, conversion, formats)
     folder = _folder(Path(options.out))
@@ -67,7 +69,9 @@ def _exported(options: ExportOptions) -> ExportResult:
         for converter in converters.values():
             converter.warm_up()
     from edgekit.source import origin, resolve
+    from edgekit.source.foreign import is_onnx
     from edgekit.source.module import of_module, spelled
+    from edgekit.source.onnxfile import closed
     from edgekit.source.sizes import of_axes, resized
 
     source, sizes = spelled(options.source) if own else str(options.source), parse_shapes(options.shape)
@@ -78,6 +82,8 @@ def _exported(options: ExportOptions) -> ExportResult:
     else:
         network = resolve(source, name=options.name, shapes=shapes, factory=options.factory, weights=options.weights)
     network, raw = _as_said(network, options)
+    if is_onnx(network.module) and str(Format.TFLITE) in formats:
+        network = closed(network)
     open_axes = of_axes(network, sizes, conversion.dynamic)
     network, sequence = resized(network, open_axes), None
     conversion = replace(conversion, shapes={**shapes, **open_axes}, raw_pixels=raw)
@@ -96,8 +102,11 @@ def _exported(options: ExportOptions) -> ExportResult:
         converters, network, conversion, own_layout, lambda made: Proof(made, real, options.tolerance, sequence)
     )
     file_name = _file_name(network.name)
+    targets = [folder / f"{file_name}.{converter.format}" for converter in converters.values()]
+    if not own:
+        check_not_the_source(options, targets)
     if not options.overwrite:
-        _check_replaced([folder / f"{file_name}.{c.format}" for c in converters.values()], network)
+        _check_replaced(targets, network)
     again = None if own else (source, options.factory)
     published = _proved(converters, proofs, folder, file_name, again)
     return ExportResult(
@@ -141,14 +150,14 @@ def _as_said(network: Network, options: ExportOptions) -> tuple[Network, bool]:
     network = replace(network, card=_iospec(options).applied(network.card))
     if not (options.raw_pixels or options.mediapipe):
         return network, False
-    from edgekit.converters.mediapipe import normalised_apart, with_centred_boxes
+    from edgekit.converters.mediapipe import needs_raw_pixels, with_centred_boxes
     from edgekit.converters.pixels import with_raw_pixels
     from edgekit.source.foreign import require_torch
 
     require_torch(network, "rewrite the inputs and outputs of")
-    raw = options.raw_pixels or normalised_apart(network)
+    raw = (options.mediapipe and needs_raw_pixels(network)) or options.raw_pixels
     network = with_centred_boxes(network) if options.mediapipe else network
-    return (with_raw_pixels(network) if raw else network), raw
+    return (with_raw_pixels(network, rgb=options.mediapipe) if raw else network), raw
 
 
 def _formats(to: Sequence[str]) -> tuple[str, ...]:
@@ -239,6 +248,8 @@ def _check_replaced(targets: Sequence[Path], network: Network) -> None:
 
 
 def _check_options(options: ExportOptions, conversion: ConversionOptions, formats: Sequence[str]) -> None:
+    if not is_module(options.source):
+        check_file_source(options, formats)
     if is_module(options.source) and (options.weights is not None or options.factory is not None):
         raise UsageError("weights and factory are for a network that is named; load the state dict into your module")
     free = sorted({name for axes in conversion.dynamic.values() for name in axes.values()} - {TIME})
@@ -338,7 +349,7 @@ def _finished(converter: Converter, proof: Proof, started: float, target: Path, 
     from edgekit.pipeline.learned_ranges import taken_along
 
     here, capture = time.monotonic(), proof.capture
-    notes = (*finish(), *capture.notes, *streaming_notes(capture.network.card))
+    notes = (*finish(), *capture.notes, *_streaming(capture.network, proof.sequence))
     card, state = _state(target, converter.card(capture), capture.options.stateful)
     write_card(target, card)
     log.info("proving %s", target.name)
@@ -350,6 +361,19 @@ def _finished(converter: Converter, proof: Proof, started: float, target: Path, 
     write_card(target, card)
     log.info("%s proved on %d inputs, largest difference %.1e", target.name, len(ledger.cases), ledger.max_abs)
     return _StagedFile(target, card, seconds, ledger, notes)
+
+
+def _streaming(network: Network, sequence: Network | None) -> tuple[str, ...]:
+    """What is to be known of a file of one step: how its steps make a sequence, and what of the contract is another."""
+    if sequence is None:
+        return ()
+    changed = sorted(key for key, rule in network.card.contract.items() if rule != sequence.card.contract[key])
+    level = (
+        f"the level of {key!r} is that of the sound so far (running): the contract's, the loudest sample of the whole "
+        "recording (peak), is known only at its end. eval on this file says what that costs"
+        for key in changed
+    )
+    return (*streaming_notes(network.card), *level)
 
 
 def _state(target: Path, card: Card, stateful: bool) -> tuple[Card, tuple[str, ...]]:
@@ -391,6 +415,8 @@ def _finish_card(made: Artifact, proof: Proof, ledger: Ledger, notes: tuple[str,
         params["streaming"] = True
     if options.channels_last:
         params["channels_last"] = True
+    if options.optimize and format_ is Format.ONNX:
+        params["optimize"] = True
     if options.raw_pixels:
         params["raw_pixels"] = True
     if made.card is not None and made.card.stateful:
@@ -407,7 +433,7 @@ def _finish_card(made: Artifact, proof: Proof, ledger: Ledger, notes: tuple[str,
     if selftest is None:
         why = "the network has no answer to integers from 0 to 9, random booleans, or sizes of 1"
         notes = (*notes, f"no self-test: {why}")
-    return card.with_step(Step("export", params, library_versions(*converter.packages)), *notes)
+    return card.with_step(Step("export", params, converter.versions), *notes)
 
 
 def _publish(item: _StagedFile, folder: Path) -> ExportedArtifact:

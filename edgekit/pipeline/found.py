@@ -27,7 +27,7 @@ def objects_in(
     reader = DetectionReader.of(signature, card)
     size = fed_size(feed, card.contract)
     picture = picture_size(Path(name)) if _is_image(name) else size
-    found = reader.read(outputs, 0, picture, size).above(reader.fields.threshold)
+    found = reader.read(outputs, 0, picture, size, best_class=True).above(reader.fields.threshold)
     return tuple(
         FoundObject(card.task.labels[label], float(score), (float(box[0]), float(box[1]), float(box[2]), float(box[3])))
         for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True)
@@ -43,7 +43,7 @@ def picture_with(name: str, objects: tuple[FoundObject, ...], classes: tuple[str
     if not _is_image(name):
         raise DataError(f"{name} is not an image file, so that boxes cannot be drawn into it; write -o OUT.npz")
     boxes = np.array([one.box for one in objects], np.float64).reshape(-1, 4)
-    texts = [f"{one.label} {one.score:.2f}" for one in objects]
+    texts = [f"{one.label}: {one.score:.2f}" for one in objects]
     return drawn(decode(Path(name)), boxes, [classes.index(one.label) for one in objects], texts)
 
 

@@ -17,7 +17,7 @@ from edgekit.converters.base import Capture, ConversionOptions, Converter
 from edgekit.converters.layout import turned_axes, turned_images
 from edgekit.errors import DeviceError, ModelError, RuntimeMissingError, UnsupportedError
 from edgekit.pipeline.real_inputs import RealInputs
-from edgekit.source.foreign import is_foreign
+from edgekit.source.foreign import is_foreign, is_onnx
 from edgekit.types import TIME, Array, Artifact, Card, Feed, Format, Network, SelfTest
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ class Proof:
         from edgekit.quality.state import WHERE as STATE
         from edgekit.quality.steps import WHERE as STEPS
 
-        with _opened(path, converter.runs_on, converter.proved_on) as runner:
-            run = _tolerant(runner.run, card)
+        with _opened(path, converter) as runner:
+            run = _tolerant(_advised(runner.run, path, converter.advice), card)
             state, cases = self._state(path, run), [*self.cases, *again(self.cases)]
             ledger = prove(self._reference, run, cases, self.tolerance, partial(own_rounding, self.capture))
             steps = self._steps(runner)
@@ -128,7 +128,7 @@ class Proof:
                     maximum=made.maximum,
                 )
             )
-            if made.lengths_computed:
+            if made.lengths_computed or is_foreign(made.module):
                 self._leave_out()
             self._cases, notes = with_possible_masks(self._cases, self._reference)
             self.notes += notes
@@ -186,7 +186,7 @@ def proofs_of(
     """
     turned = turned_images(network)
     tflite = [key for key, converter in converters.items() if converter.format is Format.TFLITE]
-    own_layout = own_layout or conversion.channels_last or is_foreign(network.module)
+    own_layout = own_layout or conversion.channels_last or (is_foreign(network.module) and not is_onnx(network.module))
     if own_layout or not tflite or not any(turned):
         return dict.fromkeys(converters, proof(Capture(network, conversion)))
     names = [spec.name for spec, flip in zip(network.signature.inputs, turned, strict=True) if flip]
@@ -204,13 +204,14 @@ def proofs_of(
 
 
 @contextmanager
-def _opened(path: Path, runtime: str | None, on: str) -> Iterator[Runner]:
-    """The converted file in a worker, on the device ``on`` where it needs ``runtime``.
+def _opened(path: Path, converter: Converter) -> Iterator[Runner]:
+    """The converted file in a worker, on the device that ``converter`` says where it needs a runtime.
 
     Raises:
         ConversionError: no runtime takes the file, and a part of the network may be why.
         UnsupportedError: the runtime it was made for does not.
     """
+    runtime, on = converter.runs_on, converter.proved_on
     if runtime is None and path.suffix != ".pt2":
         from edgekit.quality.failing import opened
 
@@ -222,12 +223,28 @@ def _opened(path: Path, runtime: str | None, on: str) -> Iterator[Runner]:
     try:
         runner = open_runner(path, device=on, runtime=runtime)
     except (ModelError, RuntimeMissingError) as error:
-        reason = str(error).removeprefix(str(path)).removeprefix(":").strip()
+        reason = str(error).removeprefix(str(path.absolute())).removeprefix(str(path)).removeprefix(":").strip()
+        if converter.advice:
+            raise UnsupportedError(
+                f"{path.name} cannot be run: {reason}. {converter.advice}. Nothing was published"
+            ) from error
         raise UnsupportedError(
             f"{path.name} cannot be proved on {on}, so nothing was published: it {reason}"
         ) from error
     with runner:
         yield runner
+
+
+def _advised(run: Function, path: Path, advice: str) -> Function:
+    """``run`` of a file that another tool made: one that the runtime loads and cannot run is the tool's failure."""
+
+    def advised(feed: Feed) -> Mapping[str, Array]:
+        try:
+            return run(feed)
+        except DeviceError as error:
+            raise UnsupportedError(f"{error}. {path.name} cannot be used. {advice}. Nothing was published") from error
+
+    return advised if advice else run
 
 
 def _tolerant(run: Function, card: Card) -> Function:

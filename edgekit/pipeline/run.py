@@ -18,6 +18,7 @@ from edgekit.options.base import with_options
 from edgekit.options.measure import RunOptions
 from edgekit.outputs import check_output, output_suffix, publishing
 from edgekit.pipeline.found import objects_in, picture_with
+from edgekit.pipeline.painted import class_map, picture_with_mask, shares
 from edgekit.quality.anomaly import score
 from edgekit.quality.contents import with_iospec
 from edgekit.quality.evaluate import model_batches
@@ -25,7 +26,10 @@ from edgekit.quality.frechet import as_pixels
 from edgekit.results.inspect import Anomaly, Answer, Forecast, Label, RunResult
 from edgekit.runtime.base import Runner
 from edgekit.runtime.stream import Stream, sequences
-from edgekit.types import Array, Card, InputSpec, Task
+from edgekit.types import Array, Card, InputSpec, Signature, Task
+
+_DRAWN = {"detection": "boxes are", "segmentation": "a mask is"}
+"""Tasks whose answers are drawn into the picture."""
 
 
 @with_options(RunOptions)
@@ -42,16 +46,16 @@ def run(options: RunOptions) -> RunResult:
     if not given and task.kind != "generation":
         raise UsageError("no input was given; name an image, .csv, .npy or .npz file")
     target, suffix = _target(options.out, artifact.path, task)
-    if suffix == ".png" and task.kind == "detection" and len(given) > 1:
+    if suffix == ".png" and task.kind in _DRAWN and len(given) > 1:
         raise UsageError(
-            f"-o {target}: boxes are drawn into one picture, and {len(given)} were given; run them one by one"
+            f"-o {target}: {_DRAWN[task.kind]} drawn into one picture, and {len(given)} were given; run them one by one"
         )
     with open_runner(options.model, device=options.on, runtime=options.runtime) as opened:
         runner = sequences(opened)
         answers = [_answer(name, runner, artifact.card, options.top) for name in given or [f"noise:{noise.COUNT}"]]
         used = opened.name
-    if target is not None and suffix == ".png" and task.kind == "detection":
-        content = picture_with(given[0], answers[0].objects or (), task.labels)
+    if target is not None and artifact.card is not None and suffix == ".png" and task.kind in _DRAWN:
+        content = _drawn(given[0], answers[0], runner.signature, artifact.card)
         with publishing(target, suffix) as temporary:
             temporary.write_bytes(content)
         return RunResult(
@@ -72,6 +76,12 @@ def run(options: RunOptions) -> RunResult:
     return RunResult(model=str(options.model), runtime=used, device=options.on, answers=tuple(answers), out=written)
 
 
+def _drawn(name: str, answer: Answer, signature: Signature, card: Card) -> bytes:
+    if card.task.kind == "detection":
+        return picture_with(name, answer.objects or (), card.task.labels)
+    return picture_with_mask(name, class_map(answer.outputs, signature, card), card)
+
+
 def _answer(name: str, runner: Runner | Stream, card: Card | None, top: int) -> Answer:
     """Runs the model on one input, or on all samples that ``noise:N`` stands for."""
     contract = card.contract if card is not None else {}
@@ -84,11 +94,15 @@ def _answer(name: str, runner: Runner | Stream, card: Card | None, top: int) -> 
     if card is not None and card.task.kind == "anomaly":
         limit = card.task.params.get("threshold")
         anomaly = Anomaly(float(score(feed, outputs)[0]), None if limit is None else float(limit))
-    objects = None
+    objects = pixels = None
     if card is not None and card.task.kind == "detection":
         objects = objects_in(name, feed, outputs, runner.signature, card)
+    if card is not None and card.task.kind == "segmentation":
+        pixels = shares(class_map(outputs, runner.signature, card), card)
     labels, forecast = top_k(outputs, card, top), forecast_values(outputs, card)
-    return Answer(input=name, outputs=outputs, top=labels, forecast=forecast, anomaly=anomaly, objects=objects)
+    return Answer(
+        input=name, outputs=outputs, top=labels, forecast=forecast, anomaly=anomaly, objects=objects, pixels=pixels
+    )
 
 
 def _from_noise(runner: Runner | Stream, contract: Mapping[str, InputSpec], count: int, seed: int) -> dict[str, Array]:
@@ -150,8 +164,8 @@ def stacked(samples: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
 
 
 def _target(out: str | Path | None, model: Path, task: Task) -> tuple[Path | None, str]:
-    """Where to write, None for nothing; and what: .npz for arrays, .png for the images of a generator and for
-    the picture with what a detector found.
+    """Where to write, None for nothing; and what: .npz for arrays, .png for the images of a generator and for the
+    picture with what a detector or a segmenter found.
 
     Raises:
         UsageError: another suffix, or a place that cannot be written.
@@ -161,7 +175,9 @@ def _target(out: str | Path | None, model: Path, task: Task) -> tuple[Path | Non
         return None, ""
     target = Path(f"{model.name}.png") if out is None else Path(out)
     suffix = output_suffix(target, ".png" if generates else ".npz")
-    pictures = {"generation": ", images as .png", "detection": ", boxes are drawn into a .png"}.get(task.kind, "")
+    pictures = ", images as .png" if generates else ""
+    if task.kind in _DRAWN:
+        pictures = f", {_DRAWN[task.kind]} drawn into a .png"
     if suffix == ".png" and not pictures:
         raise UsageError(f"-o {target}: the model gives no images ({task.kind}); outputs are written as one .npz file")
     if suffix not in (".npz", ".png"):

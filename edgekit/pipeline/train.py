@@ -16,17 +16,19 @@ from edgekit.artifact import library_versions, sha256_file
 from edgekit.data import Dataset, open_data
 from edgekit.data.dataset import held_out_splits
 from edgekit.errors import EdgekitError, UsageError
+from edgekit.limits import check
 from edgekit.models.autoencoder import normal_only
 from edgekit.models.checkpoint import save_checkpoint
-from edgekit.models.family import Hyperparameters, family, new_network, parameter_count
-from edgekit.models.samples import MAX_VALIDATION
+from edgekit.models.family import Hyperparameters, family, new_network, parameter_count, with_class_names
+from edgekit.models.samples import MAX_VALIDATION, kept_and_held
 from edgekit.models.training import Progress, fit
 from edgekit.options.base import with_options
-from edgekit.options.train import TrainOptions
+from edgekit.options.train import TrainingOptions, TrainOptions
 from edgekit.outputs import as_file, check_output, output_suffix
+from edgekit.pipeline.constant_answer import compare_with_constant
 from edgekit.pipeline.quantization_aware import with_learned_ranges, with_roundings
 from edgekit.quality.anomaly import refit_threshold
-from edgekit.quality.evaluate import evaluate
+from edgekit.quality.evaluate import evaluate, measurable
 from edgekit.report.epochs import log_epoch
 from edgekit.results.train import Fit, TrainedFile, Training, TrainResult
 from edgekit.runtime.torch import TorchModuleRunner, free_batch
@@ -34,6 +36,10 @@ from edgekit.types import Card, Network, Quality, Step
 
 log = logging.getLogger("edgekit")
 SUFFIX = ".safetensors"
+LEAST_STEPS = 200
+"""Optimizer steps below which a training has hardly begun: where the user does not say how long, small data are gone
+through more often, and in smaller batches, :data:`LEAST_STEPS_AN_EPOCH` of them an epoch."""
+LEAST_STEPS_AN_EPOCH, LEAST_BATCH = 8, 8
 
 
 @with_options(TrainOptions)
@@ -48,17 +54,12 @@ def train(options: TrainOptions) -> TrainResult:
     """
     place = checkpoint_path(options.out)
     kin = family(options.family)
-    samples = open_data(options.data, default_split="train")
+    samples = with_class_names(open_data(options.data, default_split="train"))
     if options.hold_out is not None:
         samples = replace(samples, params={**samples.params, "held_out": options.hold_out})
-    settings = hyperparameters(
-        kin.options_for(samples.kind),
-        options.epochs,
-        options.seed,
-        options.overrides,
-        lr=options.lr,
-        processes=options.processes,
-    )
+    if options.size is not None:
+        samples = replace(samples, params={**samples.params, "size": size_for(options.size, samples)})
+    settings = settings_for(options, kin.options_for(samples.kind), samples)
     torch.manual_seed(options.seed)
     network = new_network(options.family, samples, options.builder)
     if options.hold_out is not None and network.task.kind != "anomaly":
@@ -106,7 +107,7 @@ def train_network(
     except EdgekitError:
         log.warning("the training is not lost: %s holds the network, without its figures", out)
         raise
-    _compare_with_majority(figures)
+    compare_with_constant(figures)
     trained = replace(network, card=replace(card, quality=figures))
     save_checkpoint(trained, out)
     count = parameter_count(trained.module)
@@ -117,23 +118,6 @@ def train_network(
         simulated_int8=rounded,
         network=trained,
     )
-
-
-def _compare_with_majority(figures: tuple[Quality, ...]) -> None:
-    """Warns where a classifier does not beat one that always gives the most frequent class."""
-    for figure in figures:
-        data = open_data(figure.data) if figure.metric == "accuracy" else None
-        if data is None or data.labels is None:
-            continue
-        counts = np.bincount(data.labels)
-        share = float(counts.max() / counts.sum())
-        if figure.value <= share:
-            often = data.classes[int(counts.argmax())] if data.classes else str(int(counts.argmax()))
-            log.warning(
-                "the training went wrong: accuracy %.2f%% on %s, and always answering %r gives %.2f%%; train longer "
-                "(--epochs), give more or more balanced data, or another --lr",
-                100 * figure.value, figure.data, often, 100 * share,
-            )  # fmt: skip
 
 
 def _check_readable(trained_on: Dataset) -> None:
@@ -188,7 +172,8 @@ def held_out_quality(network: Network, trained_on: Dataset) -> tuple[Quality, ..
     if trained_on.split != "train":
         return ()
     name = trained_on.name
-    return tuple(module_quality(network, open_data(f"{name}@{split}")) for split in held_out_splits(name))
+    sets = [open_data(f"{name}@{split}") for split in held_out_splits(name)]
+    return tuple(module_quality(network, data) for data in sets if measurable(data, network.card))
 
 
 def module_quality(network: Network, data: Dataset, limit: int | None = None) -> Quality:
@@ -202,8 +187,45 @@ def module_runner(network: Network) -> TorchModuleRunner:
     return TorchModuleRunner(network.module, free_batch(network.signature), threads=torch.get_num_threads())
 
 
+def settings_for(options: TrainingOptions, base: Hyperparameters, samples: Dataset) -> Hyperparameters:
+    """``base`` with what the user says; where that is not how long, long enough for ``samples``.
+
+    Raises:
+        UsageError: an override of another name than those of the fields.
+    """
+    named = {"lr": options.lr, "processes": options.processes, "loss": options.loss}
+    settings = hyperparameters(base, options.epochs, options.seed, options.overrides, **named)
+    if options.epochs is not None or {"epochs", "batch"} & set(options.overrides or {}):
+        return settings
+    kept, _ = kept_and_held(samples, min(settings.validation, MAX_VALIDATION / len(samples)), settings.seed)
+    batch = min(settings.batch, max(len(kept) // LEAST_STEPS_AN_EPOCH, LEAST_BATCH * settings.processes))
+    epochs = max(settings.epochs, -(-LEAST_STEPS // -(-len(kept) // batch)))
+    if (epochs, batch) != (settings.epochs, settings.batch):
+        log.info(
+            "%s has few samples (%d): %d epochs in batches of %d, not %d of %d (--epochs says otherwise)",
+            samples.label, len(kept), epochs, batch, settings.epochs, settings.batch,
+        )  # fmt: skip
+    return replace(settings, epochs=epochs, batch=batch)
+
+
+def size_for(text: str, samples: Dataset) -> tuple[int, int]:
+    """Height and width that ``--size`` names: ``224``, or ``224x320``.
+
+    Raises:
+        UsageError: another text, or samples that are not pictures.
+    """
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdecimal() and 0 < int(side) < 1 << 16 for side in sides):
+        raise UsageError(f"--size {text}: give pixels, as 224, or height and width, as 224x320")
+    if samples.kind != "image":
+        raise UsageError(f"--size is of pictures; {samples.label} holds {samples.kind} samples: leave it out")
+    size = (int(sides[0]), int(sides[-1]))
+    check("IMAGE_PIXELS", size[0] * size[1], f"--size {text}")
+    return size
+
+
 def hyperparameters(
-    base: Hyperparameters, epochs: int | None, seed: int, overrides: Mapping[str, Any] | None, **named: float | None
+    base: Hyperparameters, epochs: int | None, seed: int, overrides: Mapping[str, Any] | None, **named: Any
 ) -> Hyperparameters:
     """``base`` with the user's own numbers: ``overrides``, and those that have an option of their own.
 

@@ -114,6 +114,7 @@ def align(
     inputs = []
     for a, b in _pairs("input", mine.inputs, theirs.inputs):
         layouts = (_layout(a, my_contract), _layout(b, their_contract))
+        _check_colours(a.name, my_contract.get(a.name), their_contract.get(b.name))
         order = _order("input", a, b, layouts, free)
         inputs.append(Pair(a, b, order, _affine(my_contract.get(a.name), their_contract.get(b.name))))
     outputs = [
@@ -121,6 +122,17 @@ def align(
     ]
     fixed = tuple(pair.mine if free else _fixed(pair) for pair in inputs)
     return Alignment(tuple(inputs), tuple(outputs), Signature(fixed, mine.outputs))
+
+
+def _check_colours(name: str, mine: InputSpec | None, theirs: InputSpec | None) -> None:
+    if mine is None or theirs is None or mine.kind != "image" or theirs.kind != "image":
+        return
+    colours = ["grey" if rule.channels == 1 else rule.params.get("color", "RGB") for rule in (mine, theirs)]
+    if colours[0] != colours[1]:
+        raise UsageError(
+            f"{name!r} is {colours[0]} in the model and {colours[1]} in what it is compared with; compare files of the "
+            "same colours (export --mediapipe proved its file against the network when it was made)"
+        )
 
 
 def _affine(mine: InputSpec | None, theirs: InputSpec | None) -> tuple[Array, Array] | None:

@@ -16,7 +16,7 @@ import numpy as np
 from edgekit.data.boxes import suppressed
 from edgekit.data.pixels import Placement, placement
 from edgekit.errors import ModelError, UnsupportedError
-from edgekit.taskfields import DetectionFields, detection_fields
+from edgekit.taskfields import CENTRED, DetectionFields, detection_fields
 from edgekit.types import Array, Card, InputSpec, Signature, TensorSpec
 
 log = logging.getLogger("edgekit")
@@ -101,7 +101,13 @@ class DetectionReader:
         return cls(fields, _tensors(signature, fields, labels), labels, rule)
 
     def read(
-        self, outputs: Mapping[str, Array], row: int, picture: tuple[int, int], size: tuple[int, int]
+        self,
+        outputs: Mapping[str, Array],
+        row: int,
+        picture: tuple[int, int],
+        size: tuple[int, int],
+        *,
+        best_class: bool = False,
     ) -> Detections:
         """What was found in one picture.
 
@@ -110,11 +116,13 @@ class DetectionReader:
             row: of the picture in the batch.
             picture: its height and width in pixels.
             size: height and width of the input as it was fed.
+            best_class: a candidate stands for its best class alone, as people want to see it; average precision takes
+                all classes of each.
 
         Raises:
             ModelError: NaN, scores that are not 0 to 1, or outputs of shapes that do not fit each other.
         """
-        boxes, scores, labels = self._candidates(outputs, row)
+        boxes, scores, labels = self._candidates(outputs, row, best_class)
         if self.fields.normalized:
             boxes = boxes * np.array([size[1], size[0], size[1], size[0]])
         place = Placement(*picture) if self.rule is None else placement(picture, size, self.rule.params)
@@ -136,7 +144,7 @@ class DetectionReader:
             return self.fields.nms
         return not self.tensors.classes and self.tensors.rows != "class"
 
-    def _candidates(self, outputs: Mapping[str, Array], row: int) -> tuple[Array, Array, Array]:
+    def _candidates(self, outputs: Mapping[str, Array], row: int, best: bool) -> tuple[Array, Array, Array]:
         """Boxes (N, 4): left, top, right, bottom; scores (N,); labels (N,): a row a candidate and class."""
         raw = _row(outputs, self.tensors.boxes, row, 2)
         if self.tensors.rows:
@@ -146,11 +154,11 @@ class DetectionReader:
             if self.tensors.rows == "class":
                 return self._known(boxes, rest[:, 0], rest[:, 1], len(boxes))
             objectness = rest[:, :1] if self.tensors.rows == "objectness" else None
-            return self._of_every_class(boxes, rest if objectness is None else rest[:, 1:], objectness)
+            return self._of_every_class(boxes, rest if objectness is None else rest[:, 1:], objectness, best)
         boxes = _upright(raw, 4, self.tensors.boxes)
         if not self.tensors.classes:
             scores = _row(outputs, self.tensors.scores, row, 2)
-            return self._of_every_class(boxes, _beside(scores, len(boxes), self.tensors.scores), None)
+            return self._of_every_class(boxes, _beside(scores, len(boxes), self.tensors.scores), None, best)
         scores, labels = (_row(outputs, name, row, 1) for name in (self.tensors.scores, self.tensors.classes))
         count = len(boxes)
         if self.tensors.count:
@@ -158,13 +166,17 @@ class DetectionReader:
             count = int(counts[min(row, len(counts) - 1)])
         return self._known(boxes, scores, labels, count)
 
-    def _of_every_class(self, boxes: Array, scores: Array, objectness: Array | None) -> tuple[Array, Array, Array]:
+    def _of_every_class(
+        self, boxes: Array, scores: Array, objectness: Array | None, best: bool
+    ) -> tuple[Array, Array, Array]:
         scores = _activated(scores, self.fields.activation, self.tensors.scores or self.tensors.boxes)
         if objectness is not None:
             way = "sigmoid" if self.fields.activation == "softmax" else self.fields.activation
             scores = scores * _activated(objectness, way, self.tensors.boxes)
         if self.fields.background:
             scores = scores[:, 1:] if self.fields.background == "first" else scores[:, :-1]
+        if best:
+            scores = np.where(scores == scores.max(axis=1, keepdims=True, initial=0), scores, 0)
         which, labels = np.nonzero(scores >= LEAST)
         return _corners(boxes, self.fields.boxes)[which], scores[which, labels], labels
 
@@ -237,6 +249,8 @@ def _corners(boxes: Array, layout: str) -> Array:
     """Boxes (N, 4) of one of the layouts as left, top, right, bottom."""
     if layout == "yxyx":
         return boxes[:, [1, 0, 3, 2]]
+    if layout == CENTRED:
+        boxes, layout = boxes[:, [1, 0, 3, 2]], "cxcywh"
     if layout == "cxcywh":
         return np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], axis=1)
     if layout == "xywh":

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from edgekit.artifact import open_artifact
 from edgekit.quality.divergence import describe, first_divergence
 from edgekit.quality.trace import Trace, module_names, trace_file, trace_module
+from edgekit.source.foreign import foreign_file
 from edgekit.types import Array, Artifact, Feed, Format
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ def locate(capture: Capture, path: Path, feed: Feed, renamed: Mapping[str, str] 
         feed: by the capture's input names, in the file's layout.
         renamed: capture's input name -> the file's, where they differ.
     """
+    file = foreign_file(capture.module)
+    if file is not None:
+        return locate_between(file, _turned(capture, feed), open_artifact(path), feed)
     try:
         reference = trace_module(capture.module, feed, capture.signature)
         format_ = open_artifact(path).format
@@ -42,6 +46,12 @@ def locate(capture: Capture, path: Path, feed: Feed, renamed: Mapping[str, str] 
         return None
     prefix = capture.prefix if format_ is Format.TFLITE else ""  # ONNX files have the user's own names
     return _search([*reference.values.values(), *feed.values()], trace, prefix)
+
+
+def _turned(capture: Capture, feed: Feed) -> Feed:
+    """``feed`` in the layout of the network."""
+    inputs = zip(capture.signature.inputs, capture.flipped, strict=True)
+    return {spec.name: feed[spec.name].transpose(0, 3, 1, 2) if flip else feed[spec.name] for spec, flip in inputs}
 
 
 def locate_between(reference: Artifact, their_feed: Feed, model: Artifact, feed: Feed) -> str | None:

@@ -21,13 +21,14 @@ import numpy as np
 
 from edgekit import registry
 from edgekit.data.dataset import Dataset
+from edgekit.data.pixel_classes import IGNORED, score_map
 from edgekit.data.pixels import fit_mask
-from edgekit.errors import DataError, ModelError, UnsupportedError, UsageError
+from edgekit.errors import DataError, ModelError, UsageError
 from edgekit.leftovers import scratch_folder
 from edgekit.quality.evaluate import Metric, Runs, matched_labels, model_batches
 from edgekit.quality.paired import groups_of, parts_of
 from edgekit.results.eval import Evaluation, Outcomes
-from edgekit.types import Array, Card, Feed, TensorSpec
+from edgekit.types import Array, Card, Feed
 from edgekit.usercode import explained, is_code, named
 
 log = logging.getLogger("edgekit")
@@ -47,8 +48,6 @@ NAMES: Mapping[str, tuple[str, bool]] = {
     "frechet": ("generation", True),
 }
 """Name of a figure -> the task whose function of the table ``metrics`` measures it, and whether lower is better."""
-IGNORED = 255
-"""The index of pixels in a mask that count nowhere."""
 _QUICK_S = 0.25
 """A figure of the user's own that takes longer on all samples is not computed once more on each part of them."""
 _IN_MEMORY = 1 << 29
@@ -298,7 +297,7 @@ def segmentation(runner: Runs, dataset: Dataset, card: Card | None, limit: int |
         raise DataError(f"{dataset.label} has no masks; give masks:DIR, or a function of your own")
     _check_classes(dataset, card)
     total = len(dataset) if limit is None else min(limit, len(dataset))
-    spec, axis, classes = _score_map(runner, card)
+    spec, axis, classes = score_map(runner.signature, len(card.task.labels) if card is not None else 0)
     contract = card.contract if card is not None else {}
     rule = next((one for one in contract.values() if one.kind == "image"), None)
     groups = groups_of(total)
@@ -354,22 +353,6 @@ def _check_classes(dataset: Dataset, card: Card | None) -> None:
             f"{dataset.label} has the classes {', '.join(dataset.classes[:5])}, the model {', '.join(known[:5])}: both "
             "need the same names in the same order"
         )
-
-
-def _score_map(runner: Runs, card: Card | None) -> tuple[TensorSpec, int, int]:
-    """The output with scores a pixel, the axis of its classes, and their number (2 for a single score)."""
-    labels = len(card.task.labels) if card is not None else 0
-    for spec in runner.signature.outputs:
-        if len(spec.shape) != 4:
-            continue
-        sizes = [spec.shape[1], spec.shape[3]]
-        known = [size for size in sizes if isinstance(size, int)]
-        axis = 1 if sizes[0] == labels else 3 if sizes[1] == labels else 1 if sizes[0] == min(known, default=0) else 3
-        size = spec.shape[axis]
-        if isinstance(size, int):
-            return spec, axis, max(size, 2)
-    listed = ", ".join(map(str, runner.signature.outputs))
-    raise UnsupportedError(f"segmentation needs an output of 4 axes with one score a class and pixel; it has: {listed}")
 
 
 def measured_tasks() -> Sequence[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgekit.errors import ParityError
+from edgekit.quality.contents import operators
 from edgekit.types import Array, Feed
 
 if TYPE_CHECKING:
@@ -62,6 +63,11 @@ def _random_operators(capture: Capture) -> list[str]:
     """``rand_like in noise`` for each operator that torch marks as seeded, by the module that calls it."""
     import torch
 
+    from edgekit.source.foreign import foreign_file
+
+    file = foreign_file(capture.module)
+    if file is not None:
+        return [name for name in operators(file) if name.startswith("Random")]
     found: dict[str, None] = {}
     for node in capture.program.graph.nodes:
         if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):

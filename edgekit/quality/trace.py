@@ -27,12 +27,14 @@ class Node:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     modules: tuple[str, ...] = ()
+    called: tuple[str, ...] = ()
+    """What the file calls its outputs, where that is not :attr:`outputs`."""
 
     @property
     def label(self) -> str:
         """For people: ``block1.conv1, block1.bn1 (Conv)``."""
         if not self.modules:
-            return f"the operator {self.operator} that writes {', '.join(self.outputs)!r}"
+            return f"the operator {self.operator} that writes {', '.join(self.called or self.outputs)!r}"
         return f"{', '.join(self.modules)} ({self.operator})"
 
 
@@ -153,7 +155,8 @@ def trace_tflite(path: Path, feed: Feed, names: Mapping[str, str]) -> Trace:
         for index in (*outs, *(k for k in ins if k not in written and k not in fed)):
             modules |= dict.fromkeys(_paths(str(rows[index]["name"]) if index in rows else "", names))
         live = tuple(str(k) for k in ins if k in written or k in fed)
-        nodes.append(Node(str(op["op_name"]), live, tuple(map(str, outs)), tuple(modules)))
+        called = tuple(str(rows[index]["name"]) for index in outs if index in rows)
+        nodes.append(Node(str(op["op_name"]), live, tuple(map(str, outs)), tuple(modules), called))
         for index in outs:
             if index in rows:
                 values[str(index)] = _dequantized(interpreter.get_tensor(index), rows[index])

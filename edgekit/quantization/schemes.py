@@ -26,7 +26,8 @@ class SchemeRequest:
         model: the user's float file.
         ranges: of its tensors, of calibrated schemes.
         integer_io: inputs and outputs are to be integers.
-        unsigned: of 8 bits without a sign, in TFLite; ONNX has no others.
+        unsigned, signed: of 8 bits without a sign, or with one; without either as the format's activations are, int8 in
+            TFLite, uint8 in ONNX.
         stateful: recurrent layers keep their state between calls.
         keep_float: operators that stay in float.
         float_kernels: operators whose integer kernels are slow on the target; None where nobody has looked.
@@ -41,6 +42,7 @@ class SchemeRequest:
     float_kernels: frozenset[str] | None = None
     products: frozenset[str] = frozenset()
     unsigned: bool = False
+    signed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,10 @@ def _built_in(name: str, **facts: object) -> Scheme:
         if request.model.format is Format.ONNX:
             given = (name, request.ranges, request.integer_io)
             return quantize_onnx.QuantizeOnnx(
-                *given, keep_float=keep, float_kernels=request.float_kernels or frozenset()
+                *given,
+                keep_float=keep,
+                float_kernels=request.float_kernels or frozenset(),
+                signed=request.signed,
             )
         return quantize_tflite.QuantizeTflite(
             name,

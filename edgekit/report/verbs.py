@@ -76,6 +76,9 @@ def render_run(result: RunResult) -> Parts:
             parts.append(table(("label", "probability"), rows, right=("probability",)))
         elif answer.objects is not None:
             parts.append(_objects(answer.objects))
+        elif answer.pixels is not None:
+            shares = [(one.label, share(one.share)) for one in answer.pixels]
+            parts.append(table(("class", "pixels"), shares, right=("pixels",)))
         elif answer.forecast is not None:
             target, values = answer.forecast.target, answer.forecast.values
             parts.append(f"{target}, the next {len(values)} rows: {', '.join(f'{value:.5g}' for value in values)}")
@@ -87,8 +90,15 @@ def render_run(result: RunResult) -> Parts:
     if result.out:
         parts.append(f"outputs of {len(result.answers)} input(s) written to {result.out}")
     if result.image:
-        parts.append(f"images written to {result.image}")
+        parts.append(f"{_image_kind(result)} written to {result.image}")
     return parts
+
+
+def _image_kind(result: RunResult) -> str:
+    first = result.answers[0]
+    if first.pixels is not None:
+        return "the picture with its classes"
+    return "images" if first.objects is None else "the picture with its boxes"
 
 
 def _objects(found: tuple[FoundObject, ...]) -> Any:

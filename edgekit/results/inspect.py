@@ -130,6 +130,14 @@ class FoundObject:
 
 
 @dataclass(frozen=True, slots=True)
+class PixelShare:
+    """A class of a segmenter, and its share of the pixels."""
+
+    label: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class OutputSummary:
     """An output and its first values."""
 
@@ -153,6 +161,7 @@ class Answer:
     Attributes:
         top: of a classifier, the likeliest first.
         objects: of a detector, what it found, the highest score first; null for other models.
+        pixels: of a segmenter, the classes that occur, the one with most pixels first; left out for other models.
         outputs: the arrays by name; the document has their first values.
     """
 
@@ -162,13 +171,14 @@ class Answer:
     forecast: Forecast | None = optional()
     anomaly: Anomaly | None = optional()
     objects: tuple[FoundObject, ...] | None = optional()
+    pixels: tuple[PixelShare, ...] | None = optional()
     outputs: Mapping[str, Array] = hidden()
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class RunResult(Result):
     """The answers to all inputs, in order; ``out`` is the .npz that holds the whole outputs, if one was wanted, and
-    ``image`` the .png that shows a generator's images side by side, or the picture with what a detector found in it."""
+    ``image`` the .png that shows a generator's images side by side, or a picture with what was found in it."""
 
     model: str
     runtime: str

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from edgekit.errors import UnsupportedError
-from edgekit.types import Artifact, Network
+from edgekit.types import Artifact, Format, Network
 
 if TYPE_CHECKING:
     from edgekit.runtime.base import Runner
+
+KINDS = {Format.SAVED_MODEL: "a SavedModel", Format.ONNX: "an ONNX file"}
+CONVERTS_TO = {Format.SAVED_MODEL: (Format.TFLITE,), Format.ONNX: (Format.TFLITE, Format.ONNX)}
 
 
 class RunnerModule(torch.nn.Module):
@@ -28,15 +31,44 @@ class RunnerModule(torch.nn.Module):
         return tuple(torch.from_numpy(outputs[spec.name]) for spec in self.runner.signature.outputs)
 
 
+def foreign_file(module: Any) -> Artifact | None:
+    """The file whose own runtime runs a network, behind changes of layout as well; None for one of torch."""
+    while getattr(module, "is_adapter", False):
+        module = module.module
+    return module.artifact if isinstance(module, RunnerModule) else None
+
+
 def is_foreign(module: Any) -> bool:
     """Whether a network is run by its own runtime, not by torch."""
-    return isinstance(module, RunnerModule)
+    return foreign_file(module) is not None
+
+
+def is_onnx(module: Any) -> bool:
+    """Whether a network is an ONNX file, run by onnxruntime."""
+    file = foreign_file(module)
+    return file is not None and file.format is Format.ONNX
+
+
+def sizes_of_file(network: Network) -> dict[str, int]:
+    """Sizes above 1 that free axes have in the examples of a file of others, which takes no smaller ones; empty for a
+    network of torch."""
+    if not is_foreign(network.module):
+        return {}
+    sizes = {
+        dim: size
+        for spec in network.signature.inputs
+        for dim, size in zip(spec.shape, network.example_inputs[spec.name].shape, strict=True)
+        if isinstance(dim, str)
+    }
+    return {dim: size for dim, size in sizes.items() if size > 1}
 
 
 def require_torch(network: Network, doing: str) -> None:
     """Raises UnsupportedError where ``network`` is not a torch module."""
-    if is_foreign(network.module):
+    file = foreign_file(network.module)
+    if file is not None:
+        formats = " or ".join(CONVERTS_TO[file.format])
         raise UnsupportedError(
-            f"{network.name} is a SavedModel: edgekit can run it and export it to tflite, but not {doing} it; name the "
-            "network in torch for that, or a .keras file"
+            f"{network.name} is {KINDS[file.format]}: edgekit can run it and export it to {formats}, but not {doing} "
+            "it; name the network in torch for that, or a .keras file"
         )

@@ -48,7 +48,7 @@ def resized(network: Network, shapes: Shapes) -> Network:
         replace(spec, name=own.name) for spec, own in zip(found.outputs, network.signature.outputs, strict=True)
     )
     contract = {
-        name: _fitting(name, rule, shapes[name]) if name in shapes else rule
+        name: fitting(name, rule, shapes[name]) if name in shapes else rule
         for name, rule in network.card.contract.items()
     }
     card = replace(network.card, signature=Signature(found.inputs, outputs), contract=contract)
@@ -107,7 +107,7 @@ def _stretched(name: str, array: Array, shape: tuple[int, ...]) -> Array:
     return np.asarray(array, order="C")
 
 
-def _fitting(name: str, rule: InputSpec, shape: tuple[int, ...]) -> InputSpec:
+def fitting(name: str, rule: InputSpec, shape: tuple[int, ...]) -> InputSpec:
     """The spec of an input that has ``shape`` now."""
     if rule.kind == "image" and rule.size is not None:
         axes = {"NCHW": (2, 3, 1), "NHWC": (1, 2, 3)}.get(rule.layout)

@@ -17,14 +17,14 @@ from edgekit.data.png import encode
 pytestmark = pytest.mark.usefixtures("kept_workers")
 
 FORMATS = ("onnx", "tflite")
-EMBEDDED = {"mlp": "breast-cancer", "detector": "digit-scenes"}
+EMBEDDED = {"mlp": "breast-cancer", "detector": "digit-scenes", "segmenter": "digit-masks"}
 """Data to train on without a download; digits for the others."""
 REAL = {"cnn": "cifar10", "rnn": "fsdd", "lstm": "fsdd", "gru": "fsdd", "transformer": "sst2"}
 """Data of the shipped weights where they are not embedded."""
 LEAST = {"mlp": 0.95, "cnn": 0.83, "rnn": 0.97, "lstm": 0.97, "gru": 0.97, "transformer": 0.78, "autoencoder": 0.95,
-         "detector": 0.7}  # fmt: skip
+         "detector": 0.7, "segmenter": 0.9}  # fmt: skip
 """Of the metric, on the limit below. The cnn's 85% is of 10,000 images: on 600 the standard error is 1.5 points."""
-LIMIT = {"cnn": "600", "gan": "200", "detector": "100"}
+LIMIT = {"cnn": "600", "gan": "200", "detector": "100", "segmenter": "100"}
 MOST = {"gan": 0.8}
 """Fréchet distance of 200 images, which few samples raise: 0.33 with all of them."""
 
@@ -47,7 +47,7 @@ def _inputs(name: str, folder: Path) -> Iterator[str]:
     elif name == "mlp":
         (folder / "row.csv").write_text(",".join(map(str, open_data("breast-cancer").arrays["table"][0])) + "\n")
         yield "row.csv"
-    elif name in ("cnn", "autoencoder", "detector"):
+    elif name in ("cnn", "autoencoder", "detector", "segmenter"):
         noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
         (folder / "image.png").write_bytes(encode(noise))
         yield "image.png"
@@ -76,7 +76,9 @@ def _exported(name: str, cli: Cli, out: Path) -> list[str]:
     return files
 
 
-@pytest.mark.parametrize("name", ["mlp", "cnn", "rnn", "lstm", "gru", "transformer", "gan", "autoencoder", "detector"])
+@pytest.mark.parametrize(
+    "name", ["mlp", "cnn", "rnn", "lstm", "gru", "transformer", "gan", "autoencoder", "detector", "segmenter"]
+)
 def test_every_command(name: str, cli: Cli, out: Path, tmp_path: Path) -> None:
     files = _exported(name, cli, out)
 
@@ -102,7 +104,7 @@ def test_every_command(name: str, cli: Cli, out: Path, tmp_path: Path) -> None:
         assert LEAST.get(name, 0.0) <= found["value"] <= MOST.get(name, 1.0), found["metric"]
 
 
-@pytest.mark.parametrize("name", ["mlp", "cnn", "rnn", "lstm", "gru", "transformer", "gan", "autoencoder"])
+@pytest.mark.parametrize("name", ["mlp", "cnn", "rnn", "lstm", "gru", "transformer", "gan", "autoencoder", "detector"])
 def test_training_on_embedded_data(name: str, cli: Cli) -> None:
     document = cli("train", name, "--data", EMBEDDED.get(name, "digits"), "--epochs", "1", "-o", "w.safetensors")
     assert document["family"] == name

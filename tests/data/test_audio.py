@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from edgekit.data import Dataset, batches, fsdd, open_data, sample_feed
-from edgekit.data.audio import encode, fitted, loud, loudest, measure, remarks
-from edgekit.data.logmel import log_mel, speech
+from edgekit.data.audio import LEAST, encode, fitted, live, loud, loudest, measure, remarks
+from edgekit.data.logmel import from_params, log_mel, speech
 from edgekit.data.preprocess import apply_contract
 from edgekit.data.resample import resample
 from edgekit.data.wav import Waveform
@@ -158,7 +158,9 @@ def test_the_contract_is_measured(folder, sounds, caplog):
         contract = measure(data)
     assert "recordings of 16,000 Hz; they are resampled to 8,000 Hz" in caplog.text
     assert contract.params["rate"] == 8000 and contract.params["frames"] == 16  # 0.2 s are 11 frames of 16 ms
-    found = [log_mel(loud(resample(wave.samples, wave.rate, 8000)), speech(8000)) for wave in data.arrays["audio"]]
+    assert contract.params["level"] == "running" and contract.params["least"] == LEAST  # known while the sound goes on
+    waves = [resample(wave.samples, wave.rate, 8000) for wave in data.arrays["audio"]]
+    found = [log_mel(wave, speech(8000), LEAST) for wave in waves]
     rows = np.concatenate(found).astype(np.float64)
     np.testing.assert_allclose(contract.mean, rows.mean(0), rtol=1e-5)  # six digits are kept
     spread = rows.std(0)
@@ -244,3 +246,32 @@ def test_the_real_fsdd(real_data, monkeypatch, caplog):
     assert (len(train), len(test)) == (2700, 300)
     assert np.bincount(test.labels).tolist() == [30] * 10
     assert "not those" not in caplog.text  # the checksum over the recordings
+
+
+def test_a_running_level_needs_nothing_that_is_still_to_come(sounds):
+    """Frames of a recording that goes on are those of the recording until then; loudness beyond ``least`` goes."""
+    features = from_params(CONTRACT.params)
+    wave = np.concatenate([sounds.tone(0.2) * 0.3, sounds.tone(0.2), sounds.tone(0.2) * 0.2]).astype(np.float32)
+    whole = log_mel(wave, features, 0.1)
+    for frames in (1, 7, len(whole) - 3):
+        np.testing.assert_array_equal(log_mel(wave[: features.samples(frames)], features, 0.1), whole[:frames])
+    with np.errstate(all="raise"):
+        np.testing.assert_allclose(log_mel(wave / 2, features, 0.05), whole, atol=1e-4)  # float32
+    params = {**CONTRACT.params, "level": "running", "least": 0.1, "frames": len(whole)}
+    spec = InputSpec("audio", params=params)
+    np.testing.assert_array_equal(encode([wave[: features.samples(len(whole))]], spec)[0], whole)
+    silence = encode([np.zeros(800, np.float32)], spec)
+    assert (silence == np.float32(np.log(features.floor))).all()
+
+
+def test_the_level_of_a_contract_is_one_of_three():
+    for wrong, said in (
+        ({"level": "loudest"}, "the level 'loudest'; one of running, peak, as is"),
+        ({"level": "running"}, "a running level of at least None"),
+        ({"level": "running", "least": 0}, "a running level of at least 0"),
+    ):
+        with pytest.raises(DataError, match=said):
+            encode([np.ones(800, np.float32)], InputSpec("audio", params={**CONTRACT.params, **wrong}))
+    peak = InputSpec("audio", params={**CONTRACT.params, "level": "peak"})
+    assert live(peak).params == {**CONTRACT.params, "level": "running", "least": LEAST}
+    assert live(CONTRACT) == CONTRACT and live(InputSpec("image")) == InputSpec("image")

@@ -41,7 +41,7 @@ def tour(root: Path, tmp_path: Path) -> list[str]:
 
 
 def test_it_runs(tour: list[str], edgekit_here: Callable[..., object], tmp_path: Path) -> None:
-    assert len(tour) == 3
+    assert len(tour) == 4
     for line in tour:
         ended = edgekit_here(*shlex.split(line)[1:])
         assert ended.code == 0, (line, ended.err)  # type: ignore[attr-defined]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -12,10 +14,11 @@ from ai_edge_litert.interpreter import Interpreter
 from torch import nn
 
 import edgekit
-from edgekit.artifact import read_card
-from edgekit.errors import UnsupportedError, UsageError
+from edgekit.artifact import read_card, write_card
+from edgekit.errors import UsageError
 from edgekit.pipeline.schemes import quantize
 from edgekit.pipeline.verify import verify
+from edgekit.quality.alignment import align
 from edgekit.types import Array
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
@@ -115,6 +118,44 @@ def test_uint8_is_the_pixel_itself(files: Path, tmp_path: Path, format_: str) ->
         assert card.quantized_io["output"].dtype == "uint8"
 
 
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_onnx_takes_int8_in_both_layouts(files: Path, tmp_path: Path, layout: str) -> None:
+    parent = files / "plain.onnx"
+    if layout == "NHWC":
+        parent = _channels_last(parent, tmp_path / "last.onnx")
+    made = quantize(
+        parent, scheme="int8", data=f"{files / 'mine.py'}:data", io="int8", seconds=0, out=tmp_path / "q.onnx"
+    )
+    card = made.artifact.card
+    assert card is not None and card.contract["input"].layout == layout
+    how = card.quantized_io["input"]
+    session = onnxruntime.InferenceSession(str(made.artifact.path), providers=["CPUExecutionProvider"])
+    assert (how.dtype, session.get_inputs()[0].type) == ("int8", "tensor(int8)")
+    images = pixels(16)
+    real = ((images / 255 - MEAN) / STD).transpose((0, 1, 2, 3) if layout == "NHWC" else (0, 3, 1, 2))
+    integers = np.clip(np.rint(real / how.scale) + how.zero_point, -128, 127).astype(np.int8)
+    found = np.concatenate([session.run(None, {"input": row[None]})[0] for row in integers])
+    error = ((found - wanted(images)) ** 2).mean() / wanted(images).var()
+    assert error < 0.01  # 20 dB: eight bits of a network this small
+
+
+def _channels_last(source: Path, target: Path) -> Path:
+    """An ONNX file of somebody whose exporter has images channels-last, as those of TensorFlow do."""
+    model = onnx.load(source)
+    for node in model.graph.node:
+        node.input[:] = ["first" if name == "input" else name for name in node.input]
+    model.graph.node.insert(0, onnx.helper.make_node("Transpose", ["input"], ["first"], perm=[0, 3, 1, 2]))
+    model.graph.input[0].CopyFrom(onnx.helper.make_tensor_value_info("input", onnx.TensorProto.FLOAT, [1, 12, 16, 3]))
+    card = read_card(source)
+    assert card is not None
+    rule, spec = card.contract["input"], card.signature.inputs[0]
+    signature = replace(card.signature, inputs=(replace(spec, shape=(1, 12, 16, 3)),))
+    del model.metadata_props[:]
+    onnx.save(model, target)
+    write_card(target, replace(card, signature=signature, contract={"input": replace(rule, layout="NHWC")}))
+    return target
+
+
 def test_pixels_that_no_scale_holds_are_refused(files: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--raw-pixels, or give --io int8"):
         quantize(
@@ -130,7 +171,6 @@ def test_pixels_that_no_scale_holds_are_refused(files: Path, tmp_path: Path) -> 
         ({"io": "float", "for_": "mcu"}, UsageError, "--io float and --for mcu contradict"),
         ({"io": "uint8", "scheme": "int16x8"}, UsageError, "activations of 16 bits"),
         ({"io": "uint8", "scheme": "fp16"}, UsageError, "need --scheme int8"),
-        ({"io": "int8", "model": "raw.onnx"}, UnsupportedError, "give --io uint8"),
     ],
 )
 def test_types_that_cannot_be(
@@ -142,3 +182,12 @@ def test_types_that_cannot_be(
     with pytest.raises(error, match=said):
         quantize(files / model, **given)
     assert not list(tmp_path.iterdir())
+
+
+def test_files_of_other_colours_are_not_compared(files: Path) -> None:
+    one, other = (read_card(files / name) for name in ("raw.tflite", "plain.onnx"))
+    assert one is not None
+    assert other is not None
+    bgr = {"input": replace(other.contract["input"], params={"color": "BGR"})}
+    with pytest.raises(UsageError, match="is RGB in the model and BGR in what it is compared with"):
+        align(one.signature, other.signature, one.contract, bgr)

@@ -63,6 +63,7 @@ def labels(path: Path, *names: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.needs_data
 def test_the_shipped_cnn_gives_the_labels_that_eval_counts(mediapipe: Runs, tmp_path: Path) -> None:
     export("cnn", to="tflite", out=tmp_path, mediapipe=True)
@@ -83,6 +84,25 @@ def test_the_shipped_cnn_gives_the_labels_that_eval_counts(mediapipe: Runs, tmp_
         card = read_card(path)
         assert card is not None
         assert card.task.labels == data.classes  # the card is there beside the standard metadata
+
+
+@pytest.mark.parametrize("colour", ["BGR", "grey"])
+def test_other_colours_become_rgb(mediapipe: Runs, tmp_path: Path, colour: str) -> None:
+    torch.manual_seed(4)
+    channels = 1 if colour == "grey" else 3
+    network = nn.Sequential(nn.Conv2d(channels, 8, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()).eval()
+    said = 'labels = ["' + '", "'.join(f"class {k}" for k in range(32)) + '"]\nmean = [0.4]\nstd = [0.2]\n'
+    (tmp_path / "io.toml").write_text(said + ('color = "BGR"\nlayout = "NCHW"\n' if colour == "BGR" else ""))
+    options = {"io_file": tmp_path / "io.toml", "name": "net", "mediapipe": True, "out": tmp_path}
+    export(network, torch.zeros(1, channels, 24, 32), to="tflite", **options)
+    images = pictures(3, 24, 32).astype(np.float64)
+    pixels = images[..., ::-1] if colour == "BGR" else images @ np.array([[0.299], [0.587], [0.114]])
+    x = torch.from_numpy(((pixels / 255 - 0.4) / 0.2).astype(np.float32)).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        wanted = network(x).numpy()
+    answers = mediapipe("classifier", tmp_path / "net.tflite", images=images.astype(np.uint8))
+    theirs = np.array([[answer["scores"][f"class {k}"] for k in range(32)] for answer in answers])
+    assert np.allclose(theirs, wanted, atol=1e-4)  # float32 sums in another order
 
 
 class UNet(nn.Module):
@@ -174,6 +194,29 @@ def test_a_detector_gives_the_boxes_of_the_file(mediapipe: Runs, detector: str, 
         assert answer["names"] == [("cat", "dog")[kind[k]] for k in order]
         assert np.allclose(answer["scores"], best[order], atol=1e-4)  # float32 sums in another order
         assert np.allclose(answer["boxes"], boxes[order], atol=1.01)  # it gives whole pixels
+
+
+@pytest.mark.slow
+def test_the_shipped_detector_finds_what_the_file_gives(mediapipe: Runs, tmp_path: Path) -> None:
+    (made,) = export("detector", to="tflite", out=tmp_path, mediapipe=True).artifacts
+    data = open_data("digit-scenes@test")
+    assert data.answers is not None
+    images = np.stack([data.arrays["image"][k] for k in range(12)])
+    answers = mediapipe("detector", made.path, images=images, threshold=0.4)
+    there = found = 0
+    for k, (answer, (one, other)) in enumerate(zip(answers, bare(made.path, images), strict=True)):
+        boxes, scores = (one, other) if one.shape[1] == 4 else (other, one)
+        y, x, height, width = boxes.T
+        corners = np.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], axis=1)
+        for box, name, score in zip(answer["boxes"], answer["names"], answer["scores"], strict=True):
+            row, column = np.unravel_index(np.abs(scores - score).argmin(), scores.shape)
+            assert data.classes[column] == name
+            assert scores[row, column] == pytest.approx(score, abs=1e-4)  # its XNNPACK is another release
+            assert np.allclose(corners[row], box, atol=2.01)  # origin and size are whole pixels, each rounded down
+        there += len(data.answers[k].labels)
+        names = [data.classes[label] for label in data.answers[k].labels]
+        found += sum(name in answer["names"] for name in names)
+    assert found > 0.8 * there
 
 
 def test_what_mediapipe_refuses(mediapipe: Runs, tmp_path: Path) -> None:

@@ -142,8 +142,9 @@ def test_the_simulation_is_what_the_file_computes(untrained: Rounded, tmp_path: 
     apart, lost, agree = [], [], []
     with load(result.artifact.path) as runner:
         for feed in feeds(open_data("digits@test"), network.signature, network.card.contract, limit=100):
-            (given,) = feed.values()
-            (file,) = runner.run(feed).values()
+            ((name, given),) = feed.items()
+            mine = given.transpose(0, 2, 3, 1) if format_ is Format.TFLITE else given  # channels-last
+            (file,) = runner.run({name: np.ascontiguousarray(mine)}).values()
             with torch.no_grad():
                 rounded, plain = (
                     module(torch.from_numpy(given)).numpy(),

@@ -13,7 +13,8 @@ from edgekit.data import open_data
 from edgekit.errors import DataError, InputError, UsageError
 from edgekit.models.checkpoint import load_checkpoint, save_checkpoint
 from edgekit.models.family import shipped
-from edgekit.pipeline.finetune import finetune, replace_head
+from edgekit.pipeline.finetune import finetune
+from edgekit.pipeline.fitted import replace_head
 from edgekit.pipeline.models import models
 from edgekit.pipeline.train import module_quality, train
 from edgekit.source.module import of_module
@@ -193,6 +194,7 @@ def test_the_zoo_lists_what_is_shipped():
         ("mlp", 0.95),
         pytest.param("cnn", 0.86, marks=pytest.mark.needs_data),
         pytest.param("cnn-pruned", 0.8554, marks=pytest.mark.needs_data),
+        pytest.param("gru-live", 0.99, marks=pytest.mark.needs_data),
     ],
 )
 def test_shipped_weights_are_as_good_as_their_card(name, least):

@@ -158,7 +158,7 @@ def test_objectness_is_multiplied() -> None:
         evaluate(model, data(), card())
 
 
-@pytest.mark.parametrize("layout", ["cxcywh", "yxyx", "xywh"])
+@pytest.mark.parametrize("layout", ["cxcywh", "yxyx", "xywh", "yxhw"])
 def test_layouts_and_shares(layout: str) -> None:
     def boxes(which: int) -> Array:
         left, top, right, bottom = (halves(which)[0] / 40).T
@@ -167,6 +167,7 @@ def test_layouts_and_shares(layout: str) -> None:
             "cxcywh": (left + width / 2, top + height / 2, width, height),
             "yxyx": (top, left, bottom, right),
             "xywh": (left, top, width, height),
+            "yxhw": (top + height / 2, left + width / 2, height, width),
         }
         return np.stack(sides[layout], axis=1)
 

@@ -17,7 +17,7 @@ from edgekit.types import DeviceSpec
 
 SECONDS = 3.0
 _OF_ONE = (
-    "save_calibration", "integer_io", "stateful", "mixed", "keep_float", "for_", "allow_slower", "shape", "input",
+    "save_calibration", "integer_io", "io", "stateful", "mixed", "keep_float", "for_", "allow_slower", "shape", "input",
 )  # fmt: skip
 SUFFIXES = (".onnx", ".tflite")
 

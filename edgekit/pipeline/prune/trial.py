@@ -147,7 +147,7 @@ def _inputs(job: Job, network: Network, plan: Hyperparameters) -> Sequence[Tenso
         return None
     picked = np.linspace(0, len(job.samples) - 1, min(FEED, len(job.samples))).astype(np.int64)
     loader = TrainingSamples(network, job.samples.subset(picked), replace(plan, validation=0.0))
-    return [next(loader.held_batches(FEED))[0]]
+    return list(next(loader.held_batches(FEED))[0])
 
 
 def _pruned(job: Job, network: Network, amount: float, k: int) -> PassResult:
@@ -230,7 +230,8 @@ def gradients_of(network: Network, samples: Dataset, options: Hyperparameters) -
     count = 0
     for inputs, targets in loader.batches(0, options):
         module.zero_grad()
-        loader.objective.loss(module(inputs).float(), targets, inputs, options).backward()  # type: ignore[no-untyped-call]
+        outputs = loader.viewed(module(*inputs))
+        loader.objective.loss(outputs, targets, inputs[0], options).backward()  # type: ignore[no-untyped-call]
         for name, parameter in module.named_parameters():
             if parameter.grad is not None:
                 total[name] = total.get(name, torch.zeros_like(parameter.grad)) + parameter.grad.square()

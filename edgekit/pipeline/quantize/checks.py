@@ -102,8 +102,6 @@ def check_options(artifact: Artifact, target: Path, options: QuantizeOptions, su
 
 def _check_io(artifact: Artifact, options: QuantizeOptions) -> None:
     """Refuses types of inputs that the format does not have, and pixels that would not be those of the picture."""
-    if options.io == "int8" and artifact.format is Format.ONNX:
-        raise UnsupportedError("integer inputs of .onnx files are uint8, as all activations there; give --io uint8")
     if options.io == "uint8" and options.scheme == "int16x8":
         raise UsageError("--io uint8 goes with --scheme int8; int16x8 has activations of 16 bits")
     if options.io == "uint8" and artifact.card is not None:

@@ -86,6 +86,7 @@ class Work:
                 plan.keep_float if plan.weighed else None,
                 plan.products,
                 options.io == "uint8",
+                options.io == "int8",
             )
         )
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from edgekit.artifact import contract_of
+from edgekit.converters.newer_opset import opset_of, raised
 from edgekit.data.seeded import seeded_feed
 from edgekit.errors import ModelError
-from edgekit.graph.onnx import OnnxGraph, nodes
 from edgekit.types import Array, Artifact, Feed, Format, InputSpec, Signature, TensorSpec
 
 TOLERANCE = 1e-5
@@ -19,13 +19,6 @@ TOLERANCE = 1e-5
 SIZES = (1, 2, 3, 4, 8, 16, 32, 64, 128, 256)
 """Sizes of free dimensions that are tried in turn until the file runs."""
 _SEED = 0
-_FIRST_WITH_COORDINATES = 11
-"""Opset from which Resize has ``coordinate_transformation_mode``; before, coordinates were asymmetric."""
-
-
-def opset_of(model: Any) -> int:
-    """The version of ONNX's own operators in ``model``; 0 where it names none."""
-    return next((int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
 
 
 def converted(model: Any, opset: int, path: Path) -> Any:
@@ -34,21 +27,15 @@ def converted(model: Any, opset: int, path: Path) -> Any:
     Raises:
         ModelError: onnx cannot convert it, the result computes something else, or neither can be run.
     """
-    import onnx
-
     found = opset_of(model)
     advice = f"export it again with --opset {opset}"
     try:
-        made = onnx.version_converter.convert_version(model, opset)
+        made = raised(model, opset)
     except Exception as error:  # of C++, without a class of its own
         raise ModelError(
             f"{path} has opset {found}, and onnx cannot bring it to {opset}, which quantization needs: {error}; "
             f"{advice}"
         ) from error
-    if found < _FIRST_WITH_COORDINATES <= opset:
-        for node in nodes(made.graph):
-            if node.op_type == "Resize":
-                _asymmetric(made, node)
     changed = _largest_change(model, made, path)
     if not changed <= TOLERANCE:
         raise ModelError(
@@ -56,18 +43,6 @@ def converted(model: Any, opset: int, path: Path) -> Any:
             f"{changed:.2g} of its largest value; {advice}"
         )
     return made
-
-
-def _asymmetric(model: Any, node: Any) -> None:
-    """Gives a Resize the coordinates that it had before it could name them."""
-    import onnx
-
-    scales = OnnxGraph(model.graph).value(node.input[2]) if len(node.input) > 2 else None
-    smaller = scales is not None and bool((scales < 1).any())
-    wanted = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "ceil" if smaller else "floor"}
-    kept = [attribute for attribute in node.attribute if attribute.name not in wanted]
-    del node.attribute[:]
-    node.attribute.extend([*kept, *(onnx.helper.make_attribute(*entry) for entry in wanted.items())])
 
 
 def _largest_change(before: Any, after: Any, path: Path) -> float:

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.converters.newer_opset import opset_of
 from edgekit.errors import ModelError
 from edgekit.graph.onnx import OnnxGraph, graphs, load_onnx, nodes, numeric_attributes, reads, with_shapes
 from edgekit.graph.onnx_editor import Names, drop_unused, replace_nodes
 from edgekit.leftovers import scratch_folder
-from edgekit.quantization.onnx.opset import converted, opset_of
+from edgekit.quantization.onnx.opset import converted
 from edgekit.quantization.onnx.weights import use_of, weights
 from edgekit.types import Array
 

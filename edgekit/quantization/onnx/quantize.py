@@ -15,7 +15,8 @@ from edgekit.artifact import library_versions
 from edgekit.errors import ModelError, UnsupportedError, UsageError
 from edgekit.graph import ops
 from edgekit.graph.onnx import OnnxGraph
-from edgekit.graph.onnx_editor import Apart, sort
+from edgekit.graph.onnx_editor import Apart, Names, sort
+from edgekit.graph.ops import Family
 from edgekit.passes import AROUND_ATTENTION, Model, Pass, PassContext
 from edgekit.quantization.calibrate.bias_correction import correct_biases
 from edgekit.quantization.calibrate.calibration import Calibration, describe
@@ -38,6 +39,9 @@ from edgekit.quantization.onnx.weights import store_float16, store_int8, weights
 from edgekit.types import Artifact, Format, PassResult, Step
 
 SCHEMES = ("int8", "int8-dynamic", "int8-weights", "fp16", "int4-weights")
+SIGN = 128
+"""How far apart a uint8 and the int8 that stands for the same value are."""
+_MOVES = ops.names(Format.ONNX, Family.RESHAPE)
 _WEIGHTS = {"fp16": "float16", "int4-weights": "int4 symmetric in products and tables, else int8"}
 _NO_KERNEL = {
     op.name: f"onnxruntime has no integer {op.name}; its weights are held in int8"
@@ -74,6 +78,8 @@ class QuantizeOnnx(Pass):
     keep_float: frozenset[str] = frozenset()
     float_kernels: frozenset[str] = frozenset()
     """Nodes that compute in float since that is faster on the target, and hold int8 weights."""
+    signed: bool = False
+    """Integer inputs are int8, not uint8 as the activations behind them."""
     name: ClassVar[str] = "quantize-onnx"
 
     def describe(self, model: Model) -> Step:
@@ -182,7 +188,7 @@ class QuantizeOnnx(Pass):
         hold_float(quantized, keep)
         integer_products(quantized, around - keep, ranges, self.reduce_range)
         if self.integer_io:
-            _integer_inputs(quantized)
+            _integer_inputs(quantized, self.signed)
         return quantized, {**unfit, **dict.fromkeys(around, AROUND_ATTENTION)}
 
 
@@ -239,21 +245,64 @@ def ranges_for(graph: Any, calibration: Calibration, path: Path) -> dict[str, tu
     return {name: one for name, one in ranges.items() if name in names}
 
 
-def _integer_inputs(model: Any) -> None:
-    """Lets the file take the integers that its first QuantizeLinear made; that node goes."""
+def _integer_inputs(model: Any, signed: bool) -> None:
+    """Lets the file take the integers that its first QuantizeLinear made; that node goes. ``signed``: it takes int8 and
+    shifts them to the uint8 of the activations."""
     graph = model.graph
+    for value in graph.input:
+        _quantize_first(model, value.name)
     constants = OnnxGraph(graph).constants
     for value in graph.input:
         readers = [node for node in graph.node if value.name in node.input]
         if len(readers) != 1 or readers[0].op_type != "QuantizeLinear":
             raise UnsupportedError(f"input {value.name!r} is not quantized in this graph; leave --integer-io out")
         quantize = readers[0]
+        if signed:
+            _signed_input(model, value, quantize, constants)
+            continue
         for node in graph.node:
             for index, name in enumerate(node.input):
                 if name == quantize.output[0]:
                     node.input[index] = value.name
         value.type.tensor_type.elem_type = constants[quantize.input[2]].data_type
         graph.node.remove(quantize)
+
+
+def _quantize_first(model: Any, name: str) -> None:
+    """Moves a QuantizeLinear that stands behind changes of layout of the input ``name`` in front of them: the quantizer
+    puts it there for images with channels last."""
+    found, moves, tensor = OnnxGraph(model.graph), [], name
+    while len(readers := found.readers.get(tensor, [])) == 1 and readers[0].op_type in _MOVES:
+        moves.append(readers[0])
+        tensor = readers[0].output[0]
+    if not moves or len(readers) != 1 or readers[0].op_type != "QuantizeLinear" or tensor in found.outputs:
+        return
+    quantize, names = readers[0], Names(model)
+    stale = {move.output[0] for move in moves}
+    moves[-1].output[0] = quantize.output[0]
+    quantize.input[0], quantize.output[0] = name, names.fresh(f"{name}_quantized")
+    moves[0].input[0] = quantize.output[0]
+    for place, move in enumerate(moves[:-1]):
+        move.output[0] = moves[place + 1].input[0] = names.fresh(f"{move.output[0]}_quantized")
+    kept = [value for value in model.graph.value_info if value.name not in stale]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(kept)
+    sort(model.graph)
+
+
+def _signed_input(model: Any, value: Any, quantize: Any, constants: Mapping[str, Any]) -> None:
+    """Puts a DequantizeLinear from int8 before ``quantize``, with the same scale and a zero point lower by 128: the two
+    give each integer and 128."""
+    import onnx
+
+    graph, names = model.graph, Names(model)
+    zero = int(onnx.numpy_helper.to_array(constants[quantize.input[2]])) - SIGN
+    shift, real = names.fresh(f"{value.name}_zero_point_int8"), names.fresh(f"{value.name}_real")
+    graph.initializer.append(onnx.numpy_helper.from_array(np.array(zero, np.int8), shift))
+    inputs, name = [value.name, quantize.input[1], shift], names.fresh(f"{value.name}_from_int8")
+    quantize.input[0] = real
+    graph.node.insert(0, onnx.helper.make_node("DequantizeLinear", inputs, [real], name))
+    value.type.tensor_type.elem_type = onnx.TensorProto.INT8
 
 
 def _dynamic(model: Any, keep_float: frozenset[str]) -> Any:

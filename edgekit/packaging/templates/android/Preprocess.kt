@@ -135,6 +135,8 @@ class AudioRule(
     val rate: Int, val window: Int, val hop: Int, val transform: Int, val bands: Int, val frames: Int,
     val peak: Boolean, val padBack: Boolean, val floor: Double, val corners: DoubleArray,
     val factor: FloatArray, val offset: FloatArray,
+    /** Above 0: every frame is measured against the loudest sample so far, which is this one at first. */
+    val least: Double = 0.0,
 ) {
     /** Samples of one channel in -1..1. */
     fun encode(samples: FloatArray, samplingRate: Int): FloatArray {
@@ -166,7 +168,10 @@ class AudioRule(
         val hann = DoubleArray(window) { 0.5 - 0.5 * cos(2.0 * PI * it / window) }
         val made = FloatArray(frames * bands)
         val power = DoubleArray(bins)
+        var level = least
+        var heard = 0
         for (t in 0 until frames) {
+            while (heard < t * hop + window) level = max(level, abs(wave[heard++]).toDouble())
             for (k in 0 until bins) {
                 var real = 0.0
                 var imaginary = 0.0
@@ -185,6 +190,7 @@ class AudioRule(
                     val weight = min((hz - corners[b]) / (corners[b + 1] - corners[b]), (corners[b + 2] - hz) / (corners[b + 2] - corners[b + 1]))
                     if (weight > 0.0) sum += power[k] * weight
                 }
+                if (least > 0.0) sum /= level * level
                 made[t * bands + b] = ln(max(sum, floor)).toFloat() * factor[b] + offset[b]
             }
         }

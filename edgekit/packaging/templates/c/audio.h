@@ -4,7 +4,7 @@
 typedef struct {
   int rate, window, hop, n_fft, bands, frames;
   int peak, pad_back;
-  double floor;
+  double floor, least; /* least above 0: every frame is measured against the loudest sample so far, which is least at first */
   const double *corners;        /* bands + 2 frequencies in Hz */
   const float *factor, *offset; /* of each band */
 } ek_audio_rule;
@@ -47,7 +47,11 @@ static int ek_audio(const float *samples, int count, const ek_audio_rule *rule, 
       turn[2 * k] = cos(2.0 * EK_PI * k / rule->n_fft);
       turn[2 * k + 1] = sin(2.0 * EK_PI * k / rule->n_fft);
     }
+    double level = rule->least;
+    int heard = 0;
     for (int t = 0; t < rule->frames; t++) {
+      for (; rule->least > 0.0 && heard < t * rule->hop + rule->window; heard++)
+        level = fabsf(part[heard]) > level ? fabsf(part[heard]) : level;
       for (int n = 0; n < rule->window; n++)
         frame[n] = part[t * rule->hop + n] * (0.5 - 0.5 * cos(2.0 * EK_PI * n / rule->window));
       for (int k = 0; k < bins; k++) {
@@ -69,6 +73,7 @@ static int ek_audio(const float *samples, int count, const ek_audio_rule *rule, 
           const double weight = up < down ? up : down;
           if (weight > 0.0) sum += power[k] * weight;
         }
+        if (rule->least > 0.0) sum /= level * level;
         const float value = (float)log(sum > rule->floor ? sum : rule->floor);
         out[t * rule->bands + b] = value * rule->factor[b] + rule->offset[b];
       }
