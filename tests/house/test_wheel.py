@@ -58,7 +58,8 @@ def _wanted(root: Path) -> set[str]:
     for folder, place in MAPPED.items():
         wanted |= {f"{place}/{file.relative_to(root / folder)}" for file in (root / folder).rglob("*.py")}
     data = [*(root / "models/weights").glob("*.safetensors"), *(root / "models/recipes").glob("*.toml")]
-    return wanted | {f"edgekit/{file.relative_to(root)}" for file in data}
+    templates = {str(file.relative_to(root)) for file in (root / "edgekit/packaging/templates").glob("*/*")}
+    return wanted | {f"edgekit/{file.relative_to(root)}" for file in data} | templates
 
 
 def test_comparison_can_fail(tmp_path: Path) -> None:
