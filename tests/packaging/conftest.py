@@ -39,6 +39,11 @@ KINDS: dict[str, tuple[InputSpec, tuple[int, ...], str]] = {
             **MEL, "mel": "htk", "frames": 12, "level": "peak", "pad": "front"}),
         (1, 12, 20), "float32",
     ),
+    "running": (
+        InputSpec("audio", mean=(-5.0,) * 20, std=(2.0,) * 20, params={
+            **MEL, "mel": "htk", "frames": 12, "level": "running", "least": 0.1, "pad": "back"}),
+        (1, 12, 20), "float32",
+    ),
     "text": (
         InputSpec("text", params={
             "tokenizer": "english", "lower": True, "beginning": 5, "length": 16, "vocabulary": WORDS}),

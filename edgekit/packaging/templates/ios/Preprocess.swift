@@ -164,6 +164,8 @@ public struct AudioRule {
     let floor: Double
     let corners: [Double]
     let factor: [Float], offset: [Float]
+    /// Above 0: every frame is measured against the loudest sample so far, which is this one at first.
+    var least: Double = 0
 
     /// Samples of one channel in -1..1.
     public func encode(_ samples: [Float], samplingRate: Int) throws -> [Float] {
@@ -195,7 +197,13 @@ public struct AudioRule {
         let sines = (0..<transform).map { sin(2 * Double.pi * Double($0) / Double(transform)) }
         let hann = (0..<window).map { 0.5 - 0.5 * cos(2 * Double.pi * Double($0) / Double(window)) }
         var made = [Float]()
+        var level = least
+        var heard = 0
         for t in 0..<frames {
+            while heard < t * hop + window {
+                level = max(level, Double(abs(wave[heard])))
+                heard += 1
+            }
             var power = [Double]()
             for k in 0..<bins {
                 var real = 0.0
@@ -217,6 +225,7 @@ public struct AudioRule {
                     let weight = min(up, down)
                     if weight > 0 { sum += power[k] * weight }
                 }
+                if least > 0 { sum /= level * level }
                 made.append(Float(log(max(sum, floor))) * factor[b] + offset[b])
             }
         }
