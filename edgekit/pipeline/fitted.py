@@ -75,8 +75,8 @@ def _told_by_answers(network: Network, data: Dataset) -> str:
         return "multilabel"
     raise DataError(
         f"the answers of {data.label} do not say what {network.name} has to learn from them: they are neither a "
-        "class nor a value, mask or row of 0 and 1. Give the network its task ({'task': '...'} as third value of the factory), or say "
-        "what is minimised: --loss file.py:function"
+        "class nor a value, mask or row of 0 and 1. Give the network its task ({'task': '...'} as third value of the "
+        "factory), or say what is minimised: --loss file.py:function"
     )
 
 

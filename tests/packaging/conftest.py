@@ -39,7 +39,7 @@ KINDS: dict[str, tuple[InputSpec, tuple[int, ...], str]] = {
             **MEL, "mel": "htk", "frames": 12, "level": "peak", "pad": "front"}),
         (1, 12, 20), "float32",
     ),
-    "live": (
+    "running": (
         InputSpec("audio", mean=(-5.0,) * 20, std=(2.0,) * 20, params={
             **MEL, "mel": "htk", "frames": 12, "level": "running", "least": 0.1, "pad": "back"}),
         (1, 12, 20), "float32",

@@ -97,7 +97,7 @@ def compiled(tmp_path: Path) -> Callable[[Path], Path]:
     return build
 
 
-@pytest.mark.parametrize("kind", ["colour", "cubic", "letterbox", "audio", "live"])
+@pytest.mark.parametrize("kind", ["colour", "cubic", "letterbox", "audio", "running"])
 def test_preprocessing_is_edgekits(
     kind: str, make: Callable[..., Path], compiled: Callable[[Path], Path], tmp_path: Path
 ) -> None:

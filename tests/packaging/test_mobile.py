@@ -36,7 +36,7 @@ def faults(path: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("kind", "suffix", "task", "labels"),
     [
-        ("colour", "onnx", "none", ()), ("audio", "tflite", "none", ()), ("text", "onnx", "none", ()),
+        ("colour", "onnx", "none", ()), ("running", "tflite", "none", ()), ("text", "onnx", "none", ()),
         ("table", "tflite", "classification", ('a"b', "$x\\", "ü", "d")),
         ("table", "onnx", "multilabel", ("a", "b", "c", "d")),
         ("cubic", "tflite", "segmentation", ()), ("series", "tflite", "forecasting", ()),

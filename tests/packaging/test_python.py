@@ -27,7 +27,7 @@ def program(python: str, folder: Path, *words: str) -> subprocess.CompletedProce
 
 
 @pytest.mark.parametrize(
-    "kind", ["grey", "colour", "cubic", "letterbox", "nearest", "audio", "live", "text", "table", "series"]
+    "kind", ["grey", "colour", "cubic", "letterbox", "nearest", "audio", "running", "text", "table", "series"]
 )
 def test_preprocessing_is_edgekits(kind: str, make: Callable[..., Path], tmp_path: Path) -> None:
     edgekit.package(make(kind, "onnx"), for_="python", out=tmp_path / "app")
