@@ -36,7 +36,7 @@ METRICS: Mapping[str, str] = {
     "detection": "map",
     "regression": "mae",
     "multilabel": "f1",
-    "embedding": "cosine",
+    "embedding": "recall_at_1",
     "ctc": "cer",
     "keypoints": "pck",
     "anomaly": "roc_auc",

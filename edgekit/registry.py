@@ -131,6 +131,9 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "regression": "edgekit.quality.metrics:regression",
         "multilabel": "edgekit.quality.metrics:multilabel",
         "detection": "edgekit.quality.average_precision:detection",
+        "embedding": "edgekit.quality.recognition:embedding",
+        "ctc": "edgekit.quality.recognition:ctc",
+        "keypoints": "edgekit.quality.recognition:keypoints",
     },
     "kinds": {
         "image": "edgekit.data.pixels:KIND",

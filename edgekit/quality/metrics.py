@@ -46,6 +46,13 @@ NAMES: Mapping[str, tuple[str, bool]] = {
     "mse": ("forecasting", True),
     "roc_auc": ("anomaly", False),
     "frechet": ("generation", True),
+    "recall_at_1": ("embedding", False),
+    "recall_at_5": ("embedding", False),
+    "eer": ("embedding", True),
+    "cer": ("ctc", True),
+    "wer": ("ctc", True),
+    "pck": ("keypoints", False),
+    "mean_distance": ("keypoints", True),
 }
 """Name of a figure -> the task whose function of the table ``metrics`` measures it, and whether lower is better."""
 _QUICK_S = 0.25

@@ -71,7 +71,7 @@ def share(value: float | None) -> str:
 
 SHARES = (
     *("accuracy", "roc_auc", "miou", "dice", "f1", "average_precision", "map", "map50", "pck"),
-    *("top5", "precision", "recall"),
+    *("recall_at_1", "recall_at_5"),
 )
 """Figures of merit that are fractions and shown as percentages; the others are numbers in a unit of their own."""
 
