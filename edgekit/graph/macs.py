@@ -84,6 +84,12 @@ def by_weights(inputs: Sequence[Tensor], output: Tensor) -> int:
     return steps * sum(tensor.size for tensor in inputs[1:] if tensor.constant and len(tensor.shape) == 2)
 
 
+def total(counts: Sequence[int | None]) -> int | None:
+    """The sum, None where a number is not known."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
 def share(part: Sequence[int | None], whole: Sequence[int | None]) -> float | None:
     """Share of the sum of ``whole`` that ``part`` is, 0..1; None where a number is not known, or there are none."""
     known = [count for count in whole if count is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from edgekit.artifact import card_to_json, onnx_parts, open_artifact, sha256_model, size_bytes
@@ -9,6 +10,7 @@ from edgekit.options.base import with_options
 from edgekit.options.measure import InspectOptions
 from edgekit.quality.contents import file_signature, operators
 from edgekit.quality.coverage import coverage
+from edgekit.quality.file_facts import file_facts
 from edgekit.quality.state import keeps_state
 from edgekit.quantization.calibrate.calibration import Calibration
 from edgekit.results.inspect import CalibrationResult, InspectResult, RangeRow
@@ -29,9 +31,11 @@ def inspect(options: InspectOptions) -> InspectResult | CalibrationResult:
     artifact = open_artifact(options.model)
     signature = artifact.card.signature if artifact.card else file_signature(artifact)
     found = coverage(artifact) if artifact.format in (Format.ONNX, Format.TFLITE) else None
+    facts = replace(file_facts(artifact), macs=None if found is None else found.macs)
     return InspectResult(
         artifact=artifact,
         signature=signature,
+        facts=facts,
         operators=operators(artifact),
         bytes=size_bytes(artifact.path),
         sha256=sha256_model(artifact.path),

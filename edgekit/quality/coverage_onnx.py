@@ -11,7 +11,7 @@ from typing import Any
 
 from edgekit.errors import ModelError
 from edgekit.graph import ops
-from edgekit.graph.macs import Tensor, share
+from edgekit.graph.macs import Tensor, share, total
 from edgekit.graph.onnx import OnnxGraph, check_graph, load_onnx, numeric_attributes, with_shapes
 from edgekit.graph.ops import Family, Kernel, Trait
 from edgekit.reading import reading
@@ -81,6 +81,7 @@ def onnx_coverage(path: Path, reasons: Mapping[str, str]) -> CoverageReport:
         integer_operators=len(work) - len(left),
         weight_bytes_integer_share=_onnx_integer_share(graph),
         integer_macs_share=share(integers, products),
+        macs=total(products),
         conversions=sum(_converts(graph, node, floats) for node in graph.graph.node),
         left_float=tuple(left),
         plumbing=Counter(node.op_type for node in graph.graph.node if node.op_type in ops.plumbing()),

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgekit.flatbuffer_reader import graphs, loop_rounds
 from edgekit.graph import ops
-from edgekit.graph.macs import Tensor, share
+from edgekit.graph.macs import Tensor, share, total
 from edgekit.graph.ops import Family, Kernel
 from edgekit.graph.tflite import enum_names, held_bytes, holds_data, kind_of, read_tflite, text
 from edgekit.results.compressed import CoverageReport, LeftFloat
@@ -67,6 +67,7 @@ def tflite_coverage(path: Path, reasons: Mapping[str, str]) -> CoverageReport:
         hybrid_operators=hybrid,
         weight_bytes_integer_share=_tflite_integer_share(model, types),
         integer_macs_share=share(integers, products),
+        macs=total(products),
         conversions=conversions,
         left_float=tuple(left),
         plumbing=plumbing,

@@ -13,6 +13,7 @@ from edgekit.results.doctor import Backend, DoctorResult
 from edgekit.results.inspect import (
     Anomaly,
     CalibrationResult,
+    FileFacts,
     FoundObject,
     InspectResult,
     ModelsResult,
@@ -129,7 +130,7 @@ def render_inspect(result: InspectResult | CalibrationResult) -> Parts:
     head = f"{result.model}: {result.format}, {size(result.bytes)} bytes, sha256 {result.sha256[:16]}…"
     if result.parts:
         head += f", with the weights in {', '.join(result.parts)}"
-    parts: Parts = [head, _origin(card), _signature(result), *_meaning(card)]
+    parts: Parts = [head, _origin(card), *_facts(result.facts), _signature(result), *_meaning(card)]
     if card is not None and card.streaming is not None:
         parts.append(_streaming(card.streaming))
     if result.stateful is not None:
@@ -163,14 +164,29 @@ def _meaning(card: Card | None) -> list[str]:
     return [*lines, *([f"classes, in order: {', '.join(labels[:_CLASSES])}{more}"] if labels else [])]
 
 
+def _facts(facts: FileFacts) -> list[str]:
+    """Parameters and work, versions and producer, in one line each."""
+    counts = [f"{size(facts.parameters)} parameters"] if facts.parameters is not None else []
+    counts += [f"{size(facts.macs)} multiply-accumulates a run"] if facts.macs else []
+    versions = [f"opset {version} of {domain}" for domain, version in (facts.opset or {}).items()]
+    versions += [f"IR {facts.ir_version}"] if facts.ir_version is not None else []
+    versions += [f"schema {facts.schema_version}"] if facts.schema_version is not None else []
+    versions += [f"written by {facts.producer}"] if facts.producer else []
+    more = len(facts.signatures) > 1
+    versions += [f"signatures {', '.join(facts.signatures)} (the first is described)"] if more else []
+    return [", ".join(part) for part in (counts, versions) if part]
+
+
 def _signature(result: InspectResult) -> Any:
     card, rows = result.artifact.card, []
     for role, specs in (("input", result.signature.inputs), ("output", result.signature.outputs)):
         for spec in specs:
-            held, integer = "", card.quantized_io.get(spec.name) if card is not None else None
+            held, integer = "", result.facts.quantized_io.get(spec.name)
+            if integer is None and card is not None:
+                integer = card.quantized_io.get(spec.name)
             if integer is not None:
                 held = f"{integer.dtype}, scale {integer.scale:.6g}, zero point {integer.zero_point}"
-            rows.append((role, spec.name, spec.dtype, "x".join(map(str, spec.shape)), held))
+            rows.append((role, spec.name, spec.dtype, "×".join(map(str, spec.shape)), held))
     return table(("", "name", "dtype", "shape", "held as"), rows)
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from edgekit.documents import typed
 from edgekit.errors import ModelError
-from edgekit.results.base import beside, optional, rounded, to_json
+from edgekit.results.base import beside, hidden, optional, rounded, to_json
 from edgekit.types import Evidence, Verdict
 
 T = TypeVar("T")
@@ -53,10 +53,12 @@ class CoverageReport(Coverage):
         left_float: every operator that runs in float.
         plumbing: operators of the file that only change the number format or the layout, by type, also those that a
             runtime fuses away.
+        macs: multiply-accumulates of a run; None where a shape is not known.
     """
 
     left_float: tuple[LeftFloat, ...] = ()
     plumbing: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False, metadata={"hidden": True})
+    macs: int | None = hidden(None)
 
     @property
     def quantized(self) -> bool:

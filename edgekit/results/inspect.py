@@ -9,10 +9,35 @@ from typing import Any, ClassVar
 
 from edgekit.results.base import Result, derived, hidden, optional
 from edgekit.results.compressed import CoverageReport
-from edgekit.types import Array, Artifact, Format, Quality, Signature, Step, Task
+from edgekit.types import Array, Artifact, Format, Quality, QuantizedTensor, Signature, Step, Task
 
 SHOWN_VALUES = 8
 """Values of an output that a document and the screen show where the model has no labels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileFacts:
+    """What a model file says of itself.
+
+    Attributes:
+        parameters: weights and biases that the file holds, after what its converter folded; null for ``.pt2`` and
+            SavedModel.
+        macs: multiply-accumulates of a run; null where a size is free.
+        opset: domain -> version, of ONNX.
+        ir_version: of ONNX; schema_version: of TFLite.
+        producer: the program that wrote it.
+        signatures: names of the signatures of a TFLite file.
+        quantized_io: integer inputs and outputs by name: ``real = scale * (integer - zero_point)``.
+    """
+
+    parameters: int | None = None
+    macs: int | None = None
+    opset: Mapping[str, int] | None = None
+    ir_version: int | None = None
+    schema_version: int | None = None
+    producer: str = ""
+    signatures: tuple[str, ...] = ()
+    quantized_io: Mapping[str, QuantizedTensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -22,6 +47,7 @@ class InspectResult(Result):
     Attributes:
         bytes, sha256: of all that is shipped.
         parts: files beside an ONNX file that hold its weights.
+        facts: parameters, work, operator set, producer, scales of integer inputs and outputs.
         operators: type -> how many.
         stateful: whether state outlives a call; null without operators that keep it in variables.
         account: null for a file with nothing quantized in it.
@@ -34,6 +60,7 @@ class InspectResult(Result):
     sha256: str
     parts: tuple[str, ...] = ()
     signature: Signature
+    facts: FileFacts = field(default_factory=FileFacts)
     operators: Mapping[str, int]
     stateful: bool | None = None
     account: CoverageReport | None
