@@ -93,6 +93,9 @@ class InspectOptions(Options):
     model: str | Path = field(
         kw_only=False, metadata=changed(_MODEL, help="A model file, or a saved calibration (.json).")
     )
+    graph: str | Path | None = field(
+        default=None, metadata=option("Draw the operators (.svg, .html).", metavar="PATH", names="output")
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,13 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgekit.artifact import card_to_json, onnx_parts, open_artifact, sha256_model, size_bytes
+from edgekit.errors import UsageError
 from edgekit.options.base import with_options
 from edgekit.options.measure import InspectOptions
+from edgekit.outputs import publishing
 from edgekit.quality.contents import file_signature, operators
 from edgekit.quality.coverage import coverage
 from edgekit.quality.file_facts import file_facts
 from edgekit.quality.state import keeps_state
 from edgekit.quantization.calibrate.calibration import Calibration
+from edgekit.report.graph import SUFFIXES, draw
 from edgekit.results.inspect import CalibrationResult, InspectResult, RangeRow
 from edgekit.types import Format
 
@@ -22,15 +25,28 @@ def inspect(options: InspectOptions) -> InspectResult | CalibrationResult:
     """Reads a model file: card, signature, operators, size, integer account, history. Works on files from elsewhere.
     Of a saved calibration (.json): method, data, samples, ranges.
 
+    ``graph``: where the operators are drawn, as SVG or as a page of HTML.
+
     Raises:
+        UsageError: another suffix than those.
+        UnsupportedError: a drawing of another format than ONNX or TFLite.
         ModelError: the file is missing or not valid.
         DataError: a .json that is not a calibration.
     """
+    target = None if options.graph is None else Path(options.graph)
+    if target is not None and target.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--graph {target} must end in {' or '.join(SUFFIXES)}")
     if Path(options.model).suffix.lower() == ".json":
+        if target is not None:
+            raise UsageError("--graph draws the operators of a model file; a calibration has none")
         return _calibration(Path(options.model), Calibration.load(Path(options.model)))
     artifact = open_artifact(options.model)
     signature = artifact.card.signature if artifact.card else file_signature(artifact)
     found = coverage(artifact) if artifact.format in (Format.ONNX, Format.TFLITE) else None
+    if target is not None:
+        drawing = draw(artifact, target)
+        with publishing(target) as temporary:
+            temporary.write_text(drawing, encoding="utf-8")
     facts = replace(file_facts(artifact), macs=None if found is None else found.macs)
     return InspectResult(
         artifact=artifact,

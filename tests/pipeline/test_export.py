@@ -98,7 +98,9 @@ class Wrong(TorchToOnnx):
 @pytest.fixture
 def wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     real = registry.lookup
-    monkeypatch.setattr(registry, "lookup", lambda table, name: Wrong if name == "onnx" else real(table, name))
+    monkeypatch.setattr(
+        registry, "lookup", lambda table, name: Wrong if (table, name) == ("converters", "onnx") else real(table, name)
+    )
 
 
 @pytest.mark.usefixtures("wrong")
@@ -140,7 +142,11 @@ def test_a_format_that_cannot_begin_leaves_the_others(
     factory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = registry.lookup
-    monkeypatch.setattr(registry, "lookup", lambda table, name: Failing if name == "onnx" else real(table, name))
+    monkeypatch.setattr(
+        registry,
+        "lookup",
+        lambda table, name: Failing if (table, name) == ("converters", "onnx") else real(table, name),
+    )
     with pytest.raises(GateError, match=r"onnx failed, and no \.onnx file was published: no such operator"):
         export(factory, to=["onnx", "pt2"], out=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["network.pt2"]
@@ -220,7 +226,9 @@ def test_the_first_layer_that_differs_is_named_in_tflite_too(
     factory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = registry.lookup
-    monkeypatch.setattr(registry, "lookup", lambda t, name: WrongTflite if name == "tflite" else real(t, name))
+    monkeypatch.setattr(
+        registry, "lookup", lambda t, name: WrongTflite if (t, name) == ("converters", "tflite") else real(t, name)
+    )
     with pytest.raises(ParityError, match=r"First to differ: head \(FULLY_CONNECTED\)\. Nothing was published"):
         export(factory, to="tflite", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -304,7 +312,10 @@ def test_the_command_is_quiet(edgekit_cli: Callable[..., Any], factory: str, tmp
     assert done.document["schema"] == "edgekit.export/1"
     assert [item["format"] for item in done.document["artifacts"]] == ["onnx", "tflite"]
     lines = [line for line in done.err.splitlines() if line.strip()]
-    assert [line.split(" proved on ")[0] for line in lines] == ["network.onnx", "network.tflite"]
+    assert [line.split(" proved on ")[0] for line in lines] == [
+        "converting network to onnx and tflite", "proving network.onnx", "network.onnx", "proving network.tflite",
+        "network.tflite",
+    ]  # fmt: skip
 
 
 def test_a_refusal_is_one_line_and_an_exit_code(edgekit_here: Callable[..., Any], tmp_path: Path) -> None:
