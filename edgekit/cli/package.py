@@ -11,7 +11,7 @@ from edgekit.options.package import PackageOptions
 
 @verb_command(PackageOptions)
 def command(**options: Any) -> None:
-    """Makes what an app loads of a model file.
+    """Makes what an app loads: the file, its preprocessing as code, a self-test.
 
     The folder holds the file, its labels, its preprocessing as code in the target's language, a program that runs the
     card's self-test, and a README.

@@ -119,6 +119,7 @@ def test_a_part_that_cannot_be_converted_is_shown(
         main(["export", "net.py:make", "--to", "onnx", "-o", "out"])
     lines = capfd.readouterr().err.splitlines()
     assert leaving.value.code == 3
+    assert lines.pop(0) == "converting make to onnx"
     assert lines[0].startswith("torch.export failed; looking for the smallest part of make that fails by itself")
     assert lines[1] == "  fails by itself: 1 (Gate)"
     assert lines[2].startswith("edgekit: torch.export cannot capture 'make': GuardOnDataDependentSymNode")

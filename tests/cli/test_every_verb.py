@@ -110,6 +110,11 @@ def test_inspect(cli: Cli, small: str) -> None:
     assert [step["name"] for step in cli("inspect", small)["card"]["steps"]][-1] == "quantize"
 
 
+def test_package(cli: Cli, small: str) -> None:
+    made = cli("package", small, "--for", "python", "-o", "app")
+    assert "selftest.py" in {Path(row["path"]).name for row in made["files"]}
+
+
 def test_recipe(cli: Cli, folder: Path) -> None:
     (folder / "r.toml").write_text('source = "mlp"\n[[step]]\ndo = "export"\nto = ["onnx"]\n')
     assert [run["ended"] for run in cli("recipe", "run", "r.toml", "-o", "recipe")["runs"]] == ["done"]

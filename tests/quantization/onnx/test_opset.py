@@ -10,8 +10,8 @@ import onnx
 import pytest
 from onnx import helper
 
+from edgekit.converters import newer_opset
 from edgekit.errors import ModelError
-from edgekit.quantization.onnx import opset as onnx_opset
 from edgekit.quantization.onnx.opset import converted
 from edgekit.quantization.onnx.prepare import OPSET
 
@@ -55,7 +55,7 @@ def test_the_quantized_file_computes_what_the_old_one_does(tmp_path: Path) -> No
 
 def test_a_conversion_that_computes_something_else_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
     """Trips the gate: onnx's own conversion, without what is mended here."""
-    monkeypatch.setattr(onnx_opset, "_asymmetric", lambda model, node: None)
+    monkeypatch.setattr(newer_opset, "_asymmetric", lambda model, node: None)
     path = resized(tmp_path / "m.onnx", 9, "linear", 2.0)
     with pytest.raises(ModelError, match=r"has opset 9; brought to 17 .* computes something else: .* --opset 17"):
         converted(onnx.load(str(path)), OPSET, path)
@@ -74,7 +74,7 @@ def test_free_sizes_and_integers_of_a_table_are_tried(tmp_path: Path) -> None:
     constants = {"w": normal(0, 8, 3, 5, 5), "t": normal(1, 2, 8)}
     path = onnx_file(tmp_path / "m.onnx", nodes, inputs, ["y"], constants, opset=11)
     made = converted(onnx.load(str(path)), OPSET, path)
-    assert onnx_opset.opset_of(made) == OPSET
+    assert newer_opset.opset_of(made) == OPSET
 
 
 def test_what_cannot_be_run_cannot_be_compared(tmp_path: Path) -> None:
