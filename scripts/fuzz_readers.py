@@ -164,8 +164,9 @@ def data(kind: str, *, one: bool = False) -> Callable[[Path], None]:
         for samples in found.arrays.values():
             for index in range(min(len(samples), 8)):
                 samples[index]
-        for index in range(min(len(found.answers or ()), 8)):
-            found.answers[index]
+        answers = found.answers or ()
+        for index in range(min(len(answers), 8)):
+            answers[index]
 
     def single(path: Path) -> None:
         from edgekit import registry
