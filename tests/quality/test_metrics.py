@@ -200,8 +200,8 @@ def test_names_of_figures() -> None:
     with pytest.raises(UsageError, match="no metric is called 'acc'; there are: accuracy, miou"):
         metric_of("acc")
     model = Model(lambda rows: rows, (1, 2))
-    with pytest.raises(UnsupportedError, match="no figure of merit for keypoints; name one of your own"):
-        evaluate(model, arrays(np.zeros((3, 2), np.float32)), card(model, "keypoints"))
+    with pytest.raises(UnsupportedError, match="no figure of merit for depth; name one of your own"):
+        evaluate(model, arrays(np.zeros((3, 2), np.float32)), card(model, "depth"))
 
 
 def test_outputs_that_cannot_be_compared() -> None:
