@@ -1,19 +1,32 @@
-"""What the targets ``android`` and ``ios`` share: constants in languages with literals like Kotlin's and Swift's."""
+"""What the targets ``android`` and ``ios`` share: the order of the work, and literals like Kotlin's and Swift's."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from edgekit.data.audio import running_least
 from edgekit.data.logmel import from_params, hz_to_mel, mel_to_hz
 from edgekit.errors import UnsupportedError
-from edgekit.packaging.base import Subject, Tensor, identifier, score_map
+from edgekit.packaging.base import (
+    Package,
+    Subject,
+    Target,
+    Tensor,
+    fixed_sizes,
+    head,
+    identifier,
+    score_map,
+    template,
+)
+from edgekit.packaging.blobs import FILE, Blob, SampleBlobs, blobs_of
 from edgekit.packaging.c import bars, image_size
 from edgekit.packaging.python import factors, tokenizer
-from edgekit.types import InputSpec
+from edgekit.packaging.readme import readme
+from edgekit.types import Format, InputSpec
 
 TYPES: Mapping[str, str] = {
     "float32": "float32", "int8": "int8", "uint8": "uint8", "int16": "int16", "int32": "int32", "int64": "int64",
@@ -151,3 +164,138 @@ def answer_facts(subject: Subject) -> dict[str, str] | None:
         mean, std = (str(np.float32(task.params.get(key, usual))) for key, usual in (("mean", 0.0), ("std", 1.0)))
         return {"kind": task.kind, "MEAN": mean, "STD": std}
     return None
+
+
+class Mobile(Target):
+    """An app's code from templates: the constants of the model, the preprocessing, the model, a self-test.
+
+    Attributes:
+        name, title: of the target, as an option and for people.
+        suffix: of a file of code.
+        speech: how the language spells values.
+        resources: the folder of what is not code; project: the file that names the runtime.
+    """
+
+    formats: ClassVar[tuple[Format, ...]] = (Format.ONNX, Format.TFLITE)
+    kinds: ClassVar[tuple[str, ...]] = ("image", "audio", "text", "table", "series")
+    name: ClassVar[str]
+    title: ClassVar[str]
+    suffix: ClassVar[str]
+    speech: ClassVar[Language]
+    resources: ClassVar[str]
+    project: ClassVar[str]
+
+    def check(self, subject: Subject) -> None:
+        fixed_sizes(subject, self.name)
+        check_types(subject, self.name)
+
+    def make(self, subject: Subject) -> Package:
+        names = {"HEAD": head(subject, self.name), "SUFFIX": str(subject.artifact.format), **self._names(subject)}
+        parts = {
+            "Spec": self._spec(subject), "Preprocess": {}, "Model": self._model(subject),
+            "SelfTest": self._selftest(subject),
+        }  # fmt: skip
+        resources = {
+            subject.model_file: subject.content,
+            "labels.txt": "".join(f"{label}\n" for label in subject.labels).encode(),
+            FILE: blobs_of(subject).content,
+        }
+        files = {f"{self.resources}/{name}": data for name, data in resources.items() if data}
+        for part, values in parts.items():
+            file = f"{part}.{self.suffix}"
+            files[f"{self._sources(subject)}/{file}"] = self._template(file, **names, **values).encode()
+        files[self.project] = self._template(self.project, **names).encode()
+        files["README.md"] = readme(subject, self.title, self._template("README.md", CALL=self._call(subject), **names))
+        return Package(files)
+
+    def _template(self, file: str, **values: str) -> str:
+        return template(f"{self.name}/{file}", **values)
+
+    def _spec(self, subject: Subject) -> dict[str, str]:
+        """The constants of the model."""
+        facts, text = answer_facts(subject), self.speech.text
+        return {
+            "MODEL": text(subject.model_file),
+            "INPUTS": self._infos(subject.inputs),
+            "OUTPUTS": self._infos(subject.outputs),
+            "LABELS": ", ".join(map(text, subject.labels)),
+            "RULES": "".join(self._rule(one, one.rule) for one in subject.made if one.rule is not None),
+            "ANSWER": "" if facts is None else self._template(f"{facts.pop('kind')}.{self.suffix}", **facts),
+        }
+
+    def _selftest(self, subject: Subject) -> dict[str, str]:
+        """The comparisons with the card's answers, and of the preprocessing with edgekit's."""
+        blobs, text = blobs_of(subject), self.speech.text
+        feed = [self._bytes(blob.offset, array.nbytes) for blob, array in zip(blobs.feed, subject.feed, strict=True)]
+        expected = "".join(
+            self._compared(text(f"output {subject.outputs[k].name}"), f"made[{k}]", blob, blobs.tolerance)
+            for k, blob in enumerate(blobs.expected)
+            if blob.count
+        )
+        samples = "".join(self._sample(subject, one) for one in blobs.samples)
+        return {"FEED": ", ".join(feed), "EXPECTED": expected, "SAMPLES": samples}
+
+    def _sample(self, subject: Subject, one: SampleBlobs) -> str:
+        tensor = next(tensor for tensor in subject.inputs if tensor.name == one.input)
+        assert tensor.rule is not None
+        given = self.speech.text(one.text) if one.text is not None else self._raw(tensor.rule, one.raw)
+        made = self._encoded(tensor.rule, f"Spec.{rule_name(tensor)}.encode({given})")
+        return self._compared(self.speech.text(f"preprocessing of {one.input}"), made, one.tensor, one.tolerance)
+
+    def _raw(self, rule: InputSpec, blob: Blob | None) -> str:
+        """The raw sample of a rule's kind in ``blob``."""
+        assert blob is not None
+        if rule.kind == "image":
+            return self._picture(blob)
+        return f"{values(blob)}{self._rate(int(rule.params['rate'])) if rule.kind == 'audio' else ''}"
+
+    @abstractmethod
+    def _names(self, subject: Subject) -> dict[str, str]:
+        """What all templates may name, beside ``HEAD`` and ``SUFFIX``."""
+
+    @abstractmethod
+    def _sources(self, subject: Subject) -> str:
+        """The folder of code."""
+
+    @abstractmethod
+    def _model(self, subject: Subject) -> dict[str, str]:
+        """What runs the model, and what predicts from a raw sample."""
+
+    @abstractmethod
+    def _call(self, subject: Subject) -> str:
+        """A call of the model, for README."""
+
+    @abstractmethod
+    def _infos(self, tensors: Iterable[Tensor]) -> str:
+        """What is known of inputs or outputs."""
+
+    @abstractmethod
+    def _rule(self, one: Tensor, rule: InputSpec) -> str:
+        """The rule of an input as a constant."""
+
+    @abstractmethod
+    def _compared(self, title: str, made: str, blob: Blob, tolerance: float) -> str:
+        """A line that compares ``made`` with ``blob``."""
+
+    @abstractmethod
+    def _bytes(self, start: int, count: int) -> str:
+        """A part of the blobs."""
+
+    @abstractmethod
+    def _picture(self, blob: Blob) -> str:
+        """A picture in the blobs."""
+
+    @abstractmethod
+    def _rate(self, rate: int) -> str:
+        """The sampling rate as the last argument."""
+
+    def _encoded(self, rule: InputSpec, call: str) -> str:
+        """The call of a rule's preprocessing."""
+        return call
+
+
+def values(blob: Blob) -> str:
+    """The numbers of a blob."""
+    if blob.dtype == "float32":
+        return f"floats(blobs, {blob.offset}, {blob.count})"
+    return f"integers(blobs, {blob.offset}, {blob.count}, {8 if blob.dtype == 'int64' else 4})"
