@@ -175,30 +175,32 @@ def conv_tflite(model_files: ModuleType, tmp_path_factory: pytest.TempPathFactor
     return made
 
 
+def other_interpreter(root: Path, which: str) -> str:
+    """The interpreter of an environment that ``scripts/test`` makes, or that ``EDGEKIT_<which>_PYTHON`` names; the test
+    is skipped without it."""
+    variable, folder = f"EDGEKIT_{which}_PYTHON", f".venv-{which.lower()}"
+    path = os.environ.get(variable) or str(root / folder / "bin" / "python")
+    if not os.access(path, os.X_OK):
+        pytest.skip(f"needs {folder} or ${variable}: run scripts/test")
+    return path
+
+
 @pytest.fixture(scope="session")
 def other_python(root: Path) -> str:
     """The interpreter of the environment with tflite-runtime and numpy 1, which ``scripts/test`` makes."""
-    path = os.environ.get("EDGEKIT_TFLITE_PYTHON") or str(root / ".venv-tflite" / "bin" / "python")
-    if not os.access(path, os.X_OK):
-        pytest.skip("needs .venv-tflite or $EDGEKIT_TFLITE_PYTHON: run scripts/test")
-    return path
+    return other_interpreter(root, "TFLITE")
 
 
 @pytest.fixture(scope="session")
 def flex_python(root: Path) -> str:
     """The interpreter of the environment whose TensorFlow brings Flex operators, which ``scripts/test`` makes."""
-    path = os.environ.get("EDGEKIT_FLEX_PYTHON") or str(root / ".venv-flex" / "bin" / "python")
-    if not os.access(path, os.X_OK):
-        pytest.skip("needs .venv-flex or $EDGEKIT_FLEX_PYTHON: run scripts/test")
-    return path
+    return other_interpreter(root, "FLEX")
 
 
 @pytest.fixture(scope="session")
 def onnx2tf_python(root: Path) -> str:
     """The interpreter of the environment with onnx2tf, which ``scripts/test`` makes."""
-    path = os.environ.get("EDGEKIT_ONNX2TF_PYTHON") or str(root / ".venv-onnx2tf" / "bin" / "python")
-    if not os.access(path, os.X_OK):
-        pytest.skip("needs .venv-onnx2tf or $EDGEKIT_ONNX2TF_PYTHON: run scripts/test")
+    path = other_interpreter(root, "ONNX2TF")
     os.environ.setdefault("EDGEKIT_ONNX2TF_PYTHON", path)
     return path
 
@@ -206,10 +208,7 @@ def onnx2tf_python(root: Path) -> str:
 @pytest.fixture(scope="session")
 def mediapipe_python(root: Path) -> str:
     """The interpreter of the environment with MediaPipe, which ``scripts/test`` makes."""
-    path = os.environ.get("EDGEKIT_MEDIAPIPE_PYTHON") or str(root / ".venv-mediapipe" / "bin" / "python")
-    if not os.access(path, os.X_OK):
-        pytest.skip("needs .venv-mediapipe or $EDGEKIT_MEDIAPIPE_PYTHON: run scripts/test")
-    return path
+    return other_interpreter(root, "MEDIAPIPE")
 
 
 @pytest.fixture(scope="session")
