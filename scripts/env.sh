@@ -28,7 +28,9 @@ make_venv() {
     say "installing into .venv (once; again only when pyproject.toml or constraints.txt change)"
     # Up to the first release that knows them, pip and setuptools take neither PEP 639 licences nor editable package maps.
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --upgrade pip setuptools || return 4
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[host,dev,test-sources]' || return 4
+    # setuptools warns at length that an editable installation is one.
+    PYTHONWARNINGS="ignore:Editable installation" .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+        -c constraints.txt -e '.[host,dev,test-sources]' || return 4
     echo "$stamp" > .venv/.edgekit-stamp
 }
 
