@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from edgekit.devices.archive import floor_archive
-from edgekit.devices.client import WorkerClient
+from edgekit.devices.connection import Connection
 from edgekit.devices.local import without_this_python
 from edgekit.devices.protocol import BODY_LIMIT_BYTES, Message
 from edgekit.devices.rules import MOST, record, rows, text
@@ -97,10 +97,10 @@ class ConversionWorker:
 
     def __init__(self, command: str, late: str, transport: Callable[[], Transport]) -> None:
         self._command, self._late, self._transport = command, late, transport
-        self._opening: Future[WorkerClient] | None = None
+        self._opening: Future[Connection] | None = None
         self._lock = threading.RLock()
 
-    def start(self) -> Future[WorkerClient]:
+    def start(self) -> Future[Connection]:
         """Starts it if it does not run; returns at once, its imports go on in the background."""
         with self._lock:
             ended = self._opening is not None and self._opening.done() and not _alive(self._opening)
@@ -138,16 +138,16 @@ class ConversionWorker:
             with suppress(EdgekitError):
                 opening.result().kill()
 
-    def _open(self, opening: Future[WorkerClient]) -> None:
+    def _open(self, opening: Future[Connection]) -> None:
         try:
-            client = WorkerClient(self._transport())
+            client = Connection(self._transport())
             client.post("prepare", tool=self._command)
             opening.set_result(client)
         except BaseException as error:
             opening.set_exception(error)
 
 
-def _alive(opening: Future[WorkerClient]) -> bool:
+def _alive(opening: Future[Connection]) -> bool:
     return opening.exception() is None and opening.result().alive
 
 
