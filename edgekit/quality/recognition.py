@@ -9,11 +9,12 @@ import numpy as np
 from edgekit.data.dataset import Dataset
 from edgekit.data.pixels import placement
 from edgekit.errors import DataError, ModelError, UnsupportedError
+from edgekit.quality.average_precision import fed_size
 from edgekit.quality.evaluate import Runs, model_batches
 from edgekit.quality.metrics import gathered, targets_of
 from edgekit.quality.paired import parts_of
 from edgekit.results.eval import Evaluation
-from edgekit.types import Array, Card, InputSpec
+from edgekit.types import Array, Card
 
 _RANKS = (1, 5)
 _MOST = 20_000
@@ -209,7 +210,7 @@ def keypoints(runner: Runs, dataset: Dataset, card: Card | None, limit: int | No
         outputs = runner.run(feed)
         for row in range(count):
             target = wanted[done]
-            size = _fed(feed, rule)
+            size = None if rule is None else fed_size(feed, contract)
             found = _points(outputs, row, points, size, bool(params.get("normalized", False)))
             if rule is not None and size is not None:
                 picture = np.asarray(pictures[done]).shape[:2]
@@ -232,15 +233,6 @@ def keypoints(runner: Runs, dataset: Dataset, card: Card | None, limit: int | No
     per_class = {n: float(right[:, k].sum() / seen[:, k].sum()) for k, n in enumerate(names) if seen[:, k].any()}
     value, parts = whole.pop("pck"), parts_of(len(wanted), figures)
     return Evaluation("pck", value, len(wanted), dataset.label, per_class=per_class, details=whole, parts=parts)
-
-
-def _fed(feed: Mapping[str, Array], rule: InputSpec | None) -> tuple[int, int] | None:
-    """Height and width of the picture in a feed; None where it takes none."""
-    image = next((x for x in feed.values() if x.ndim == 4), None)
-    if image is None or rule is None:
-        return None
-    height, width = image.shape[1:3] if rule.layout == "NHWC" else image.shape[2:4]
-    return int(height), int(width)
 
 
 def _points(
