@@ -6,7 +6,6 @@ It is used without TensorFlow (``flatbuffer_direct``). What it is given, and wha
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from edgekit.artifact import library_versions
 from edgekit.converters.base import Capture, ConversionOptions, Converter, Finish, artifact_card, narrowing_notes
 from edgekit.converters.onnx_ends import input_name, named, prepared
 from edgekit.converters.worker import TIMEOUT_S, ConversionTransport, ConversionWorker, OtherPythonTransport
+from edgekit.environments import ONNX2TF
 from edgekit.errors import RuntimeMissingError, UnsupportedError
 from edgekit.graph import ops
 from edgekit.graph.onnx import load_onnx, nodes
@@ -27,36 +27,8 @@ from edgekit.leftovers import process_folder
 from edgekit.source.foreign import foreign_file
 from edgekit.types import Card, Format, Network, Signature
 
-PYTHON = "EDGEKIT_ONNX2TF_PYTHON"
-"""The interpreter of an environment that has onnx2tf."""
-FOLDER = ".venv-onnx2tf"
-"""Where such an environment is looked for: beside that of edgekit."""
-VERSION = "2.6.9"
-INSTALL = (
-    f"python3.12 -m venv {FOLDER} && {FOLDER}/bin/python -m pip install onnx2tf=={VERSION} && "
-    f"export {PYTHON}=$PWD/{FOLDER}/bin/python"
-)
 _QUIET = {"TQDM_DISABLE": "1", "CUDA_VISIBLE_DEVICES": ""}
 ADVICE = "Export the network itself where you have it in torch: edgekit export file.py:factory --to tflite"
-
-
-def onnx2tf_python() -> str | None:
-    """The interpreter that onnx2tf runs in: this one where it is installed here, that of :data:`PYTHON`, or of
-    :data:`FOLDER`; None without it.
-
-    Raises:
-        RuntimeMissingError: the variable names no program.
-    """
-    if importlib.util.find_spec("onnx2tf") is not None:
-        return sys.executable
-    named_one = os.environ.get(PYTHON)
-    if named_one:
-        python = os.path.abspath(os.path.expanduser(named_one))  # the link is kept: it belongs to its environment
-        if not os.access(python, os.X_OK) or os.path.isdir(python):
-            raise RuntimeMissingError(f"{PYTHON} names {named_one}, which is not a program that can be run: {INSTALL}")
-        return python
-    beside = Path(sys.prefix).parent / FOLDER / "bin" / "python"
-    return str(beside) if os.access(beside, os.X_OK) else None
 
 
 class OnnxToTflite(Converter):
@@ -74,10 +46,10 @@ class OnnxToTflite(Converter):
 
     def check(self, network: Network, options: ConversionOptions) -> None:
         refuse_dynamic(options)
-        if onnx2tf_python() is None:
+        if ONNX2TF.python() is None:
             raise RuntimeMissingError(
                 "conversion of an ONNX file to TFLite needs onnx2tf, which wants Python 3.12 and an environment of its "
-                f"own: {INSTALL}"
+                f"own: {ONNX2TF.install}"
             )
         file = onnx_path(network)
         quantized = sorted({node.op_type for node in nodes(load_onnx(file, weights=False).graph) if _quantizes(node)})
@@ -171,7 +143,7 @@ def _quantizes(node: Any) -> bool:
 
 
 def _transport(file: Path) -> ConversionTransport:
-    python = onnx2tf_python()
+    python = ONNX2TF.python()
     subject = f"the conversion of {file} by onnx2tf"
     if python is None or python == sys.executable:
         return ConversionTransport(subject, **_QUIET)

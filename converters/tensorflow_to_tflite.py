@@ -6,18 +6,15 @@ TensorFlow operators that TFLite has not (Flex) are let in only where it cannot 
 from __future__ import annotations
 
 import importlib.util
-import os
 from pathlib import Path
 from typing import ClassVar
 
 from edgekit.converters.base import Capture, ConversionOptions, Converter
 from edgekit.converters.worker import TIMEOUT_S, ConversionTransport, ConversionWorker, write_file
+from edgekit.environments import FLEX
 from edgekit.errors import RuntimeMissingError, UnsupportedError
 from edgekit.source.foreign import RunnerModule
 from edgekit.types import Card, Format, Network
-
-FLEX_PYTHON = "EDGEKIT_FLEX_PYTHON"
-"""The interpreter of an environment whose TensorFlow brings Flex operators: files that need them are proved there."""
 
 
 class TensorflowToTflite(Converter):
@@ -57,7 +54,7 @@ class TensorflowToTflite(Converter):
         self.runs_on = "tensorflow" if flex else "litert"
         if not flex:
             return ()
-        python = os.environ.get(FLEX_PYTHON)
+        python = FLEX.apart()
         if python:
             self.proved_on = f"python:{python}"
         return (

@@ -82,6 +82,7 @@ def load(
             another environment.
         threads: threads of the runtime.
         isolated: run in a worker process, so that a crash of native code is an exception and not the end of yours.
+            Always so where the runtime lies in an environment beside edgekit's.
         raw: take and give the integers of a quantized file instead of real values.
         stateful: keep the state of recurrent layers between runs; by default each run is a sequence of its own.
 
@@ -89,12 +90,13 @@ def load(
         ModelError: the file is missing or not valid.
         RuntimeMissingError: the runtime's package is not installed there.
     """
-    if isolated or device != "cpu":
+    from edgekit.runtime import interpreter_apart
+    from edgekit.runtime import load as load_here
+
+    if isolated or device != "cpu" or interpreter_apart(runtime):
         from edgekit.devices import open_runner
 
         return open_runner(path, device=device, runtime=runtime, threads=threads, raw=raw, stateful=stateful)
-    from edgekit.runtime import load as load_here
-
     return load_here(path, runtime=runtime, threads=threads, raw=raw, stateful=stateful)
 
 

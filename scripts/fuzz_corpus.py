@@ -181,16 +181,17 @@ def boxes(work: Path) -> Seeds:
 
     out = io.BytesIO()
     Image.fromarray(np.zeros((12, 10, 3), np.uint8)).save(out, "PNG")
-    picture = out.getvalue()
+    pictures = dict.fromkeys(("images/a.png", "images/b.png"), out.getvalue())
     for name, file_name in (("plain", "a.png"), ("hostile-up", "../../outside")):
+        names = (file_name, "b.png")  # two, so that there is a test part
         document = {
-            "images": [{"id": 1, "file_name": file_name, "height": 12, "width": 10}],
+            "images": [{"id": k, "file_name": n, "height": 12, "width": 10} for k, n in enumerate(names, 1)],
             "annotations": [{"id": 1, "image_id": 1, "category_id": 3, "bbox": [1, 2, 3.5, 4], "iscrowd": 0}],
             "categories": [{"id": 3, "name": "cat"}],
         }
-        yield "coco", name, {"instances.json": json.dumps(document).encode(), "images/a.png": picture}
+        yield "coco", name, {"instances.json": json.dumps(document).encode(), **pictures}
     text = b"0 0.5 0.5 0.2 0.3\n1 0.1 0.1 0.3 0.1 0.3 0.2\n"
-    tree = {"images/a.png": picture, "labels/a.txt": text}
+    tree = {**pictures, "labels/a.txt": text}
     yield "yolo", "plain", {**tree, "labels.txt": b"cat\ndog\n"}
     yield "yolo", "yaml", {**tree, "data.yaml": b"names:\n  0: cat\n  1: dog\n"}
 

@@ -24,7 +24,7 @@ from results_page import machine
 
 from edgekit import registry
 from edgekit.bench.environment import environment
-from edgekit.converters.onnx_to_tflite import VERSION
+from edgekit.environments import ONNX2TF
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "onnx-to-tflite.md"
@@ -195,7 +195,7 @@ def main() -> int:
 Made by `scripts/onnx_to_tflite`: ONNX files that become TFLite by onnx2tf ([onnx-files.md](onnx-files.md)), each proved
 against the file in onnxruntime. A file that is not proved is refused, with what is wrong, and nothing is published.
 
-{machine(environment())[0]} onnx2tf {VERSION}. {datetime.date.today().isoformat()}.
+{machine(environment())[0]} {ONNX2TF.packages[0]}. {datetime.date.today().isoformat()}.
 {passed} of {len(rows)} files are proved.
 
 Difference: the largest of any output in any case, and what is allowed. Seconds: of the whole command.

@@ -9,6 +9,7 @@ from edgekit.devices.inventory import address_of, saved
 from edgekit.devices.transport import Transport
 from edgekit.errors import UsageError
 from edgekit.registry import lookup, names
+from edgekit.runtime import interpreter_apart
 from edgekit.types import DeviceSpec
 
 
@@ -24,6 +25,18 @@ def parse_device(text: str) -> DeviceSpec:
         return _spelled(text)
     address = address_of(text)
     return _spelled(text) if address is None else replace(_spelled(address), name=text)
+
+
+def with_runtime(device: DeviceSpec, runtime: str | None) -> DeviceSpec:
+    """``device`` with the interpreter that has ``runtime``: for this machine one of :mod:`edgekit.environments`, where
+    the runtime is not installed here and there is one; otherwise as it is.
+
+    Raises:
+        UsageError: no such runtime.
+        RuntimeMissingError: the variable that names the interpreter names no program.
+    """
+    python = interpreter_apart(runtime) if device.kind == "cpu" else None
+    return replace(device, address=python) if python else device
 
 
 def _spelled(text: str) -> DeviceSpec:

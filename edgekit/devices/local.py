@@ -21,26 +21,37 @@ def without_this_python(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 class LocalTransport(Transport):
-    """``cpu``: a worker with this interpreter and its packages."""
+    """``cpu``: a worker with this interpreter and its packages, or with another one of this machine, which needs numpy
+    and a runtime, not edgekit (:func:`edgekit.devices.device.with_runtime`)."""
 
     spelling: ClassVar[str] = "cpu"
     description: ClassVar[str] = "this machine, a worker with this interpreter"
+
+    here: ClassVar[bool] = True
 
     @classmethod
     def check_address(cls, address: str) -> None:
         if address:
             raise UsageError(f"device 'cpu:{address}': cpu takes no address; give cpu")
 
-    here: ClassVar[bool] = True
+    def __init__(self, spec: DeviceSpec) -> None:
+        super().__init__(spec)
+        self._python = spec.address if spec.kind == "cpu" else ""
 
     def command(self, start: Start) -> list[str]:
+        if self._python:
+            return [self._python, str(self.archive()), *start.arguments]
         return [sys.executable, "-P", "-m", "edgekit.devices.worker", *start.arguments]
 
+    def environment(self, start: Start) -> dict[str, str]:
+        environment = super().environment(start)
+        return without_this_python(environment) if self._python else environment
+
     def install(self, package: str) -> str:
-        return f"{sys.executable} -m pip install {package}"
+        return f"{self._python or sys.executable} -m pip install {package}"
 
 
-class PythonTransport(Transport):
+class PythonTransport(LocalTransport):
     """``python:/path/to/python``: a worker with another interpreter, which needs numpy and a runtime, not edgekit.
 
     Raises:
@@ -55,8 +66,6 @@ class PythonTransport(Transport):
         if not address:
             raise UsageError("device 'python:' names no interpreter; give python:/path/to/python")
 
-    here: ClassVar[bool] = True
-
     def __init__(self, spec: DeviceSpec) -> None:
         super().__init__(spec)
         # the link is kept: resolving it would leave the virtual environment
@@ -66,12 +75,3 @@ class PythonTransport(Transport):
                 f"device {spec.name!r}: {self._python} is not a program that can be run; "
                 "give the path of a Python interpreter, such as python:.venv-tflite/bin/python"
             )
-
-    def command(self, start: Start) -> list[str]:
-        return [self._python, str(self.archive()), *start.arguments]
-
-    def environment(self, start: Start) -> dict[str, str]:
-        return without_this_python(super().environment(start))
-
-    def install(self, package: str) -> str:
-        return f"{self._python} -m pip install {package}"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgekit.artifact import open_artifact
 from edgekit.devices.client import WorkerClient
-from edgekit.devices.device import parse_device, transport_for
+from edgekit.devices.device import parse_device, transport_for, with_runtime
 from edgekit.errors import EdgekitError
 from edgekit.results.bench import Delegation
 from edgekit.runtime.base import Runner
@@ -110,6 +110,8 @@ def open_runner(
     """
     artifact = open_artifact(path)  # a bad file needs no worker to be refused
     artifact = artifact if carded else replace(artifact, card=None)
+    spec = parse_device(device) if isinstance(device, str) else device
+    device = device if device == "cpu" and runtime is None else with_runtime(spec, runtime)
     pool = _POOL.get() if (device, timeout_s, memory_limit_bytes) == ("cpu", None, None) else None
     client = pool.take() if pool is not None else None
     if client is None:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from edgekit.environments import TFLM
 from edgekit.errors import ParityError, UnsupportedError
 from edgekit.graph import micro
 from edgekit.graph.tflite import held_bytes, holds_data, read_tflite
@@ -92,13 +93,13 @@ def _arena(subject: Subject) -> tuple[int, str, tuple[str, ...]]:
         ParityError: TensorFlow Lite for Microcontrollers gives other outputs than the card promises.
         ModelError: it does not run the file.
     """
-    python = tflm.interpreter()
+    python = TFLM.python()
     if python is None:
         bound = _bound(subject)
         words = "an estimate, not measured: all tensors side by side; the target needs less, or says what it lacks"
         note = (
             f"the arena of {bound:,} bytes is an estimate (all tensors side by side), and nothing was run on "
-            f"TensorFlow Lite for Microcontrollers; to measure it and run the self-test: {tflm.INSTALL}"
+            f"TensorFlow Lite for Microcontrollers; to measure it and run the self-test: {TFLM.install}"
         )
         return bound, words, (note,)
     feed = [array for _, array in sorted(zip((one.position for one in subject.inputs), subject.feed, strict=True))]

@@ -5,26 +5,21 @@ Its interpreter for Python (``tflite-micro``) has pins of its own, so that it li
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgekit import children
+from edgekit.environments import TFLM
 from edgekit.errors import ModelError, WorkerCrashError, WorkerTimeoutError
 from edgekit.leftovers import scratch_folder
 from edgekit.types import Array
 
-PYTHON = "EDGEKIT_TFLM_PYTHON"
-"""The interpreter of an environment that has ``tflite-micro``; without it ``.venv-tflm`` of the working folder."""
-INSTALL = "python3 -m venv .venv-tflm && .venv-tflm/bin/pip install tflite-micro"
 _TOTAL = re.compile(r"Arena allocation total (\d+) bytes")
 _STEP = 1024
 _SECONDS = 120
@@ -49,15 +44,6 @@ class MicroRun:
 
     arena_bytes: int
     outputs: tuple[Array, ...]
-
-
-def interpreter() -> str | None:
-    """The Python that has tflite-micro: this one, the named one, or that of ``.venv-tflm``; None without."""
-    if find_spec("tflite_micro") is not None:
-        return sys.executable
-    named = os.environ.get(PYTHON)
-    beside = Path(".venv-tflm") / "bin" / "python"
-    return named or (str(beside.absolute()) if beside.is_file() else None)
 
 
 def run(python: str, path: Path, feed: Sequence[Array], outputs: int) -> MicroRun:
@@ -93,14 +79,15 @@ def _run(python: str, path: Path, folder: Path, size: int) -> str:
             [python, "-I", "-c", _SCRIPT, str(path.absolute()), str(folder), str(size)], timeout=_SECONDS
         )
     except OSError as error:
-        raise WorkerCrashError(f"{python} cannot be started: {error}; {PYTHON} names it ({INSTALL})") from error
+        known = f"{TFLM.variable} names it ({TFLM.install})"
+        raise WorkerCrashError(f"{python} cannot be started: {error}; {known}") from error
     except subprocess.TimeoutExpired as error:
         raise WorkerTimeoutError(f"tflite-micro did not run {path} within {_SECONDS} s") from error
     if done.returncode < 0:
         raise WorkerCrashError(f"tflite-micro crashed on {path} (signal {-done.returncode}): {_last(done.stderr)}")
     if done.returncode:
         if "ModuleNotFoundError" in done.stderr:
-            raise WorkerCrashError(f"{python} has no tflite-micro: {INSTALL}")
+            raise WorkerCrashError(f"{python} has no tflite-micro: {TFLM.install}")
         raise ModelError(f"tflite-micro does not run {path}: {_last(done.stderr)}")
     return str(done.stderr) + str(done.stdout)
 

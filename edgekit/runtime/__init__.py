@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,6 +108,18 @@ def runner_class(name: str) -> type[Runner]:
     if not (isinstance(own, type) and issubclass(own, Runner)):
         raise UsageError(f"what runs the variants of {base!r} is not a Runner")
     return own
+
+
+def interpreter_apart(runtime: str | None) -> str | None:
+    """The Python of an environment beside this one that has ``runtime``, None where it is not needed or not there.
+
+    Raises:
+        UsageError: no such runtime.
+        RuntimeMissingError: the variable that names the interpreter names no program.
+    """
+    environment = runner_class(runtime).environment if runtime else None
+    python = environment.python() if environment is not None else None
+    return None if python == sys.executable else python
 
 
 def placed(name: str, device: str) -> str:

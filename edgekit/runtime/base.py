@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from edgekit.environments import Environment
 from edgekit.errors import DeviceError, EdgekitError, RuntimeMissingError, UnsupportedError, UsageError
 from edgekit.results.bench import Delegation
 from edgekit.runtime.feeds import FeedPlan
@@ -59,10 +60,12 @@ class Runner(Closing, ABC):
     """Other distributions that bring the same module."""
     module: ClassVar[str] = ""
     """The module that is imported for it, as ``self._library``; empty where the class has an ``_import`` of its own."""
-    extra: ClassVar[str]
-    """edgekit's extra that installs it."""
+    extra: ClassVar[str] = ""
+    """edgekit's extra that installs it, where one does."""
     install: ClassVar[str] = ""
     """How to get it, where that is not by :attr:`extra`."""
+    environment: ClassVar[Environment | None] = None
+    """The environment beside edgekit's that has it, where its pins are not edgekit's."""
     variants: ClassVar[tuple[str, ...]] = ()
     """What may follow the name after a colon: a provider, an accelerator, a way to run."""
     on_cuda: ClassVar[tuple[str, ...]] = ()
@@ -71,7 +74,9 @@ class Runner(Closing, ABC):
     @classmethod
     def how_to_get(cls) -> str:
         """The command that brings the backend."""
-        return cls.install or f"pip install 'edgekit[{cls.extra}]'"
+        if cls.install or cls.environment is None:
+            return cls.install or f"pip install 'edgekit[{cls.extra}]'"
+        return f"an environment of its own: {cls.environment.install}"
 
     @classmethod
     def installed(cls) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from edgekit.environments import TFLITE
 from edgekit.errors import ModelError, RuntimeMissingError, UnsupportedError, WorkerMemoryError
 from edgekit.flatbuffer_reader import custom_operators
 from edgekit.reading import reading
@@ -253,10 +254,7 @@ class TfliteRuntimeRunner(InterpreterRunner):
     package = "tflite-runtime"
     module = "tflite_runtime.interpreter"
     extra = "tflite-runtime"
-    install = (
-        "an environment of its own with Python 3.11 and numpy 1: python3.11 -m venv .venv-tflite && "
-        ".venv-tflite/bin/pip install tflite-runtime==2.14.0 'numpy<2', then --on python:.venv-tflite/bin/python"
-    )
+    environment = TFLITE
 
     @classmethod
     def _missing(cls, path: str, error: ImportError) -> RuntimeMissingError:

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 import edgekit
 from edgekit.converters import onnx_to_tflite
 from edgekit.converters.onnx_ends import input_name, output_name, prepared
-from edgekit.converters.onnx_to_tflite import PYTHON
+from edgekit.environments import ONNX2TF
 from edgekit.errors import ParityError, RuntimeMissingError, UnsupportedError, UsageError
 from edgekit.graph.onnx_sizes import fixed
 from edgekit.results.proof import ExportResult
@@ -161,8 +161,10 @@ def test_what_onnx2tf_cannot_take_is_refused(
 def test_without_onnx2tf_the_way_to_get_it_is_said(
     strange: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(PYTHON, str(tmp_path / "nowhere"))
-    with pytest.raises(RuntimeMissingError, match=f"{PYTHON} names .*nowhere.*-m venv .venv-onnx2tf && .*onnx2tf=="):
+    monkeypatch.setenv(ONNX2TF.variable, str(tmp_path / "nowhere"))
+    with pytest.raises(
+        RuntimeMissingError, match=f"{ONNX2TF.variable} names .*nowhere.*-m venv .*.venv-onnx2tf && .*onnx2tf=="
+    ):
         edgekit.export(strange, to="tflite", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

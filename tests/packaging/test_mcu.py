@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,7 @@ import pytest
 
 import edgekit
 from edgekit.artifact import read_card, write_card
+from edgekit.environments import TFLM
 from edgekit.errors import ParityError, UnsupportedError
 from edgekit.graph import micro
 from edgekit.packaging import tflm
@@ -24,17 +26,17 @@ pytestmark = pytest.mark.usefixtures("kept_workers")
 
 @pytest.fixture
 def no_tflm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv(tflm.PYTHON, raising=False)
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(TFLM.variable, raising=False)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))  # no .venv-tflm beside it
 
 
 @pytest.fixture
 def with_tflm(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment with tflite-micro, which ``scripts/test`` makes."""
-    path = os.environ.get(tflm.PYTHON) or str(root / ".venv-tflm" / "bin" / "python")
+    path = os.environ.get(TFLM.variable) or str(root / ".venv-tflm" / "bin" / "python")
     if not os.access(path, os.X_OK):
-        pytest.skip(f"needs .venv-tflm or ${tflm.PYTHON}: run scripts/test")
-    monkeypatch.setenv(tflm.PYTHON, path)
+        pytest.skip(f"needs .venv-tflm or ${TFLM.variable}: run scripts/test")
+    monkeypatch.setenv(TFLM.variable, path)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import pytest
 import edgekit
 from edgekit.artifact import library_versions
 from edgekit.converters.base import ConversionOptions
-from edgekit.converters.tensorflow_to_tflite import FLEX_PYTHON, TensorflowToTflite
+from edgekit.converters.tensorflow_to_tflite import TensorflowToTflite
 from edgekit.converters.torch_to_onnx import TorchToOnnx
 from edgekit.converters.torch_to_pt2 import TorchToPt2
+from edgekit.environments import FLEX
 from edgekit.errors import ModelError, RuntimeMissingError, SourceError, UnsupportedError
 from edgekit.pipeline.export import ExportResult
 from edgekit.quality.contents import file_signature, operators
@@ -84,7 +86,7 @@ def test_flex_is_proved_where_the_variable_says(
     saved_models: Path, flex_python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device = f"python:{flex_python}"
-    monkeypatch.setenv(FLEX_PYTHON, flex_python)
+    monkeypatch.setenv(FLEX.variable, flex_python)
     (made,) = edgekit.export(
         saved_models / "gaussian", to="tflite", out=tmp_path, data="digits", layout="NHWC"
     ).artifacts
@@ -102,8 +104,9 @@ def test_flex_is_proved_where_the_variable_says(
 def test_flex_that_cannot_be_proved_is_refused(
     saved_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(FLEX_PYTHON, raising=False)
-    told = rf"proved on cpu, so nothing was published: it needs .*\(FlexCholesky\), which tensorflow.*{FLEX_PYTHON}="
+    monkeypatch.delenv(FLEX.variable, raising=False)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))  # no .venv-flex beside it
+    told = rf"proved on cpu, so nothing was published: it needs .*\(FlexCholesky\), which tensorflow.*{FLEX.variable}="
     with pytest.raises(UnsupportedError, match=told):
         edgekit.export(saved_models / "root", to="tflite", out=tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -12,6 +11,7 @@ from pathlib import Path
 from edgekit.artifact import require_beside, sha256_file
 from edgekit.bench.environment import environment
 from edgekit.documents import typed
+from edgekit.environments import TFLITE
 from edgekit.errors import DeviceError, EdgekitError, StorageError, UsageError, interruption
 from edgekit.options.quantize import QuantizeOptions
 from edgekit.outputs import check_output
@@ -52,7 +52,7 @@ from edgekit.pipeline.auto.trial import (
     with_why,
 )
 from edgekit.pipeline.auto.trial_store import TrialStore, Value
-from edgekit.pipeline.auto.ways import TFLITE_PYTHON, Way, find_ways
+from edgekit.pipeline.auto.ways import Way, find_ways
 from edgekit.results.compressed import Device
 from edgekit.results.eval import Evaluation
 from edgekit.results.quantize import AutoResult
@@ -113,7 +113,7 @@ def _identity(named: FloatSource, options: QuantizeOptions, device: DeviceSpec, 
         "options": rows,
         "ranges": sha256_file(saved) if saved.endswith(".json") else None,
         "device": asdict(device),
-        "tflite_python": os.environ.get(TFLITE_PYTHON),
+        "tflite_python": TFLITE.apart(),
     }
 
 

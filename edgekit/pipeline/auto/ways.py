@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgekit.devices import open_runner, parse_device
+from edgekit.devices import open_runner, with_runtime
 from edgekit.errors import ModelError, RuntimeMissingError, UnsupportedError, UsageError
 from edgekit.options.quantize import QuantizeOptions
 from edgekit.registry import names
 from edgekit.runtime import runner_class
 from edgekit.types import Artifact, DeviceSpec, Format
-
-TFLITE_PYTHON = "EDGEKIT_TFLITE_PYTHON"
-"""An interpreter with tflite-runtime on this machine: it cannot be installed beside this project's packages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +69,4 @@ def _places(device: DeviceSpec, format_: Format, wanted: Sequence[str]) -> list[
     """Interpreters and runtimes that may run ``format_``; SavedModel's runtime reads TFLite only as a way round."""
     runtimes = wanted or [name for name in names("runtimes") if name != "tensorflow"]
     fitting = [name for name in dict.fromkeys(runtimes) if format_ in runner_class(name).formats]
-    other = os.environ.get(TFLITE_PYTHON)
-    places = []
-    for name in fitting:
-        apart = name == "tflite-runtime" and device.kind == "cpu" and other
-        places.append((parse_device(f"python:{other}") if apart else device, name))
-    return places
+    return [(with_runtime(device, name), name) for name in fitting]

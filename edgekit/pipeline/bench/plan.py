@@ -10,7 +10,7 @@ from edgekit.artifact import open_artifact, size_bytes
 from edgekit.bench.environment import environment, usable_cores
 from edgekit.bench.plan import CellPlan
 from edgekit.bench.shapes import parse_shapes
-from edgekit.devices import parse_device
+from edgekit.devices import parse_device, with_runtime
 from edgekit.errors import UnsupportedError, UsageError
 from edgekit.extras.base import asked_for, load_of
 from edgekit.options.base import flag_of
@@ -40,11 +40,11 @@ def make_plans(models: Sequence[str], options: BenchOptions) -> list[CellPlan]:
     for model in models:
         artifact = open_artifact(model)
         for runtime in _runtimes(artifact, options.runtime):
-            for device in devices:
+            for place in (with_runtime(device, runtime) for device in devices):
                 for threads in dict.fromkeys(options.thread_counts):
                     rest = (options.batch, shapes, sample, options.seed, options.workers or 1, len(plans))
                     streams = (options.streams or STREAMS) if options.scenario == "multi-stream" else 1
-                    cell = CellPlan(model, artifact, device, runtime, threads, options.scenario, *rest)
+                    cell = CellPlan(model, artifact, place, runtime, threads, options.scenario, *rest)
                     plans.append(replace(cell, timeout_s=options.timeout, streams=streams))
     cores = usable_cores()
     if max(options.thread_counts) > cores:

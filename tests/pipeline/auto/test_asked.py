@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import edgekit
 from edgekit.artifact import open_artifact, write_card
 from edgekit.data.dataset import open_data
+from edgekit.environments import TFLITE
 from edgekit.errors import DataError, EdgekitError, ModelError, SourceError, UsageError
 from edgekit.options.quantize import QuantizeOptions
 from edgekit.pipeline.auto.candidates import Candidate, first_candidates, further_candidates
@@ -20,7 +22,7 @@ from edgekit.pipeline.auto.checks import of_auto, place_of, target_of
 from edgekit.pipeline.auto.parents import float_files, float_source
 from edgekit.pipeline.auto.samples import real_samples, take_samples
 from edgekit.pipeline.auto.trial_store import TrialStore
-from edgekit.pipeline.auto.ways import TFLITE_PYTHON, find_ways
+from edgekit.pipeline.auto.ways import find_ways
 from edgekit.quantization.calibrate.histogram import METHODS
 from edgekit.types import Artifact, Card, DeviceSpec, Format, Signature, Task, TensorSpec
 
@@ -192,12 +194,13 @@ def test_what_is_tried_where_ranges_lose_too_much(wasteful: Path) -> None:
 def test_ways_to_run_a_file(wasteful: Path, conv_tflite: Path, other_python: str, monkeypatch: Any) -> None:
     parents = [open_artifact(wasteful), open_artifact(conv_tflite)]
     cpu = DeviceSpec("cpu", "cpu")
-    monkeypatch.setenv(TFLITE_PYTHON, other_python)
+    monkeypatch.setenv(TFLITE.variable, other_python)
     found, _ = find_ways(parents, cpu, asked_options({**ASKED, "threads": (1, 2, 2)}))
     assert [way.name for way in found[Format.ONNX]] == ["onnxruntime", "onnxruntime × 2 threads"]
     assert [way.runtime for way in found[Format.TFLITE]] == ["litert", "litert", "tflite-runtime", "tflite-runtime"]
-    assert found[Format.TFLITE][-1].device.kind == "python"
-    monkeypatch.delenv(TFLITE_PYTHON)
+    assert found[Format.TFLITE][-1].device == replace(cpu, address=other_python)
+    monkeypatch.delenv(TFLITE.variable)
+    monkeypatch.setattr(sys, "prefix", str(wasteful.parent))  # no .venv-tflite beside it
     found, notes = find_ways(parents, cpu, asked_options(ASKED))
     assert [way.runtime for way in found[Format.TFLITE]] == ["litert"]
     named, _ = find_ways(parents, cpu, asked_options({**ASKED, "runtime": "litert"}))
