@@ -1,5 +1,5 @@
-# Sourced by the other scripts from the root of the clone: makes .venv (and .venv-tflite, .venv-flex, .venv-mediapipe, .venv-onnx2tf, .venv-timm) when they are
-# missing or out of date.
+# Sourced by the other scripts from the root of the clone: makes .venv, and the environments beside it (.venv-tflite,
+# .venv-flex, ...), when they are missing or out of date.
 
 say() { echo "$*" >&2; }
 
@@ -101,6 +101,11 @@ make_timm() {
 }
 
 make_openvino_venv() {
-    # OpenVINO and NNCF, whose pins are not ours: for the tables that compare with them.
-    make_second_venv .venv-openvino constraints-openvino.txt "11, 12, 13" "OpenVINO is left out of the tables"
+    # OpenVINO, and NNCF for the tables that compare with it: their pins are not ours.
+    make_second_venv .venv-openvino constraints-openvino.txt "11, 12, 13" "the tests of OpenVINO are skipped"
+}
+
+make_executorch_venv() {
+    # ExecuTorch with the torchao that it wants.
+    make_second_venv .venv-executorch constraints-executorch.txt "11, 12, 13" "the tests of ExecuTorch are skipped"
 }
