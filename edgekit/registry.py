@@ -26,6 +26,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "tflite-runtime": "edgekit.runtime.litert:TfliteRuntimeRunner",
         "torch": "edgekit.runtime.torch:TorchRunner",
         "tensorflow": "edgekit.runtime.tensorflow:TensorflowRunner",
+        "openvino": "edgekit.runtime.openvino:OpenVinoRunner",
     },
     "variants": {  # of a runtime, where another class than its own runs them
         "litert": "edgekit.runtime.litert_compiled:CompiledModelRunner",

@@ -296,7 +296,9 @@ class Runner(Closing, ABC):
 
     @classmethod
     def _missing(cls, path: str, error: ImportError) -> RuntimeMissingError:
-        install = f"pip install 'edgekit[{cls.extra}]' (or only: pip install {cls.package})"
+        install = cls.how_to_get()
+        if cls.environment is None:
+            install = f"pip install 'edgekit[{cls.extra}]' (or only: pip install {cls.package})"
         if isinstance(error, ModuleNotFoundError):
             return RuntimeMissingError(
                 f"{path} needs the package {cls.package}, which is not installed in {sys.executable}; run: {install}"
