@@ -17,7 +17,7 @@ import numpy as np
 
 from edgekit import children, registry
 from edgekit.artifact import library_versions
-from edgekit.devices import open_runner, open_worker, parse_device
+from edgekit.devices import open_runner, open_worker, parse_device, with_runtime
 from edgekit.devices.device import transport_for
 from edgekit.errors import DeviceError, EdgekitError, RuntimeMissingError
 from edgekit.leftovers import scratch_folder
@@ -39,6 +39,18 @@ TINY_TFLITE = zlib.decompress(
     )
 )
 """The same as a TFLite file with one RELU."""
+TINY_PTE = zlib.decompress(
+    base64.b64decode(
+        "eNqtVM1Kw0AQnsRYYw0Sa5AeRELw4KFI6knFg4hCD+LJQ6EWf5qIxRBDm6Iioo/go/gEnj168ODBgw/gMzTObibpJq2C6IbZv+x88+387AYA7OxX"
+        "V9wz2zZx/jwGcVPi4UGCtOlQxt7AUQMVD+h8BbCIsivIWz+KmLqgCjKd01BUrqngmMVX+Ddo7Nc8n83BEmqbuCoL9ucIcxUlIHlBeWUcCPtdjm0n"
+        "7SiHz+w9RVGkETeD/j3iHlGTprGr+35w3DrfQnF9Z6Cv81kx5VQknE0SKb2zBlN0Z51covKVQv2Ap5TjKAl7Mt1BIY4sIjBeghLMcEsqebJEdykn"
+        "PiwUOL8CYckELgt+UJH9JPFJcA2YHcLVRVxE/kAe+o+4sW9UPgfYRllDaVQr5o0VXgeutW76Pc+rmFbrwg/dq1DYOGt7Tsf1D7uB28LtRvO2ibr9"
+        "vL510mt7YdvvLoe9wHOtDJbFwKxRaP+m/xv+tyN5O+1WmDPbaFrfQaATJtAHpxedy+OOA39p9ZptLwCrfkfKViTw3fqeXWU1aPIYahh/I84PzABW"
+        "g6uo8YljjeLP6rFCsRdrJMmh4uB5yeS7JOTQQVo303hPlXRBiu2W0H6Bc4nfJYPnJdOWSU/EEvNQxDLoTUuQdP62DOPIOZzkThqenyCPaFQLi5ma"
+        "L6b1DXB/B5CtQSZ2LhZffZSffg=="
+    )
+)
+"""The same as an ExecuTorch program whose one operator XNNPACK runs."""
 PT2_PROGRAM = (
     "import sys, torch\ntorch.export.save(torch.export.export(torch.nn.ReLU(), (torch.zeros(1, 4),)), sys.argv[1])\n"
 )
@@ -90,11 +102,27 @@ def doctor(options: DoctorOptions) -> DoctorResult:
     python, packages = f"{platform.python_version()} ({sys.executable})", installed_packages()
     try:
         with open_worker(options.on) as client:
-            installed = client.hello["runtimes"]
+            installed = {**client.hello["runtimes"], **_apart(options.on, client.hello["runtimes"])}
     except DeviceError as error:
         return DoctorResult(device=options.on, python=python, packages=packages, backends=(), trouble=str(error))
     backends = listed_backends(installed) if options.quick else try_backends(options.on, installed)
     return DoctorResult(device=options.on, python=python, packages=packages, backends=backends)
+
+
+def _apart(on: str, installed: Mapping[str, str | None]) -> dict[str, str]:
+    """Runtime -> version of it in an environment beside this one, of those that are not ``installed``.
+
+    Raises:
+        DeviceError: no worker can be started there.
+    """
+    spec, found = parse_device(on), {}
+    for name in (name for name, version in installed.items() if version is None):
+        place = with_runtime(spec, name)
+        if place != spec:
+            with open_worker(place) as client:
+                version = client.hello["runtimes"].get(name)
+            found |= {} if version is None else {name: version}
+    return found
 
 
 def installed_packages() -> tuple[Package, ...]:
@@ -172,7 +200,7 @@ def _tiny_model(runtime: str, format_: str, folder: Path) -> Path:
         path.mkdir()
         (path / "saved_model.pbtxt").write_text(TINY_SAVED_MODEL)
     else:
-        path.write_bytes(TINY_ONNX if format_ == "onnx" else TINY_TFLITE)
+        path.write_bytes({"onnx": TINY_ONNX, "tflite": TINY_TFLITE, "pte": TINY_PTE}[format_])
     return path
 
 
