@@ -115,7 +115,7 @@ def _apart(on: str, installed: Mapping[str, str | None]) -> dict[str, str]:
     Raises:
         DeviceError: no worker can be started there.
     """
-    spec, found = parse_device(on), {}
+    spec, found = parse_device(on), dict[str, str]()
     for name in (name for name, version in installed.items() if version is None):
         place = with_runtime(spec, name)
         if place != spec:

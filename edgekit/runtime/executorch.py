@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Any, ClassVar
 from weakref import WeakSet
@@ -65,7 +66,24 @@ class ExecuTorchRunner(Runner):
         except RuntimeError as error:
             raise self._refused(_told(said) or str(error)) from error
         _OPEN.add(self)
-        return [[Port(spec, k) for k, spec in enumerate(side)] for side in (signature.inputs, signature.outputs)]
+        inputs, outputs = (
+            [Port(spec, k) for k, spec in enumerate(side)] for side in (signature.inputs, signature.outputs)
+        )
+        return inputs, outputs
+
+    def _named(self, inputs: Sequence[Port], outputs: Sequence[Port]) -> tuple[list[Port], list[Port]]:
+        """As the card says; it alone knows which axes of a tensor whose shape may vary are free."""
+        given, made = super()._named(inputs, outputs)
+        card = self.artifact.card
+        if card is None:
+            return given, made
+        shapes = [
+            tuple(said if isinstance(own, str) else own for own, said in zip(port.spec.shape, spec.shape, strict=True))
+            for port, spec in zip(given, card.signature.inputs, strict=True)
+        ]
+        return [
+            replace(port, spec=replace(port.spec, shape=shape)) for port, shape in zip(given, shapes, strict=True)
+        ], made
 
     def _set_threads(self) -> None:
         """Gives the process's pool the threads of this runner.

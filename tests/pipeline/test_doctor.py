@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from edgekit.environments import EXECUTORCH, TFLITE
 from edgekit.errors import EdgekitError, RuntimeMissingError, WorkerCrashError
 from edgekit.pipeline import doctor as room
 from edgekit.pipeline.device import devices
@@ -18,8 +19,9 @@ def test_this_environment(edgekit_cli: Callable[..., Any]) -> None:
     states = {row["runtime"]: row for row in ended.document["backends"]}
     for runtime in ("onnxruntime", "litert", "torch"):
         assert states[runtime]["state"] == "works", states[runtime]
-    assert states["tflite-runtime"]["state"] == "missing"  # needs numpy 1, which cannot share this environment
-    assert "python3.11" in states["tflite-runtime"]["install"]
+    assert "python3.11" in states["tflite-runtime"]["install"]  # needs numpy 1, which cannot share this environment
+    for runtime, environment in (("tflite-runtime", TFLITE), ("executorch", EXECUTORCH)):
+        assert states[runtime]["state"] == ("works" if environment.apart() else "missing"), states[runtime]
     versions = {row["name"]: row["version"] for row in ended.document["packages"]}
     assert versions["torch"] and versions["tflite-runtime"] is None
 
@@ -67,7 +69,7 @@ def test_quick_lists_versions_and_tries_nothing(edgekit_here: Callable[..., Any]
     assert ended.code == 0, ended.err
     rows = {row["runtime"]: row for row in ended.document["backends"]}
     assert {rows[name]["state"] for name in ("onnxruntime", "litert", "torch")} == {"installed"}
-    assert rows["tflite-runtime"]["state"] == "missing"
+    assert rows["tflite-runtime"]["state"] == ("installed" if TFLITE.apart() else "missing")
     versions = {row["name"]: row["version"] for row in ended.document["packages"]}
     assert rows["torch"]["detail"] == f"{versions['torch']}, not tried"
 
