@@ -112,7 +112,8 @@ def test_names_and_order_are_those_of_the_card(programs: Path, tmp_path: Path) -
         TensorSpec("flags", "bool", (3,)),
     )  # fmt: skip
     outputs = (
-        TensorSpec("scores", "float32", ("batch", 4)), TensorSpec("next", "int64", ()), TensorSpec("sum", "float32", ()),
+        TensorSpec("scores", "float32", ("batch", 4)), TensorSpec("next", "int64", ()),
+        TensorSpec("sum", "float32", ()),
         TensorSpec("not", "bool", (3,)), TensorSpec("none", "float32", ("batch", 3, 0)),
     )  # fmt: skip
     path = tmp_path / "named.pte"
