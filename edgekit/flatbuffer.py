@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from edgekit.errors import ModelError
@@ -120,36 +119,11 @@ class Reader:
                 self.verify(self.target(at), kind)
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table to be added to a file: what it takes, and where in that it begins. ``content`` is placed 16-aligned."""
-
-    content: bytes
-    at: int = 8
-
-
-def named_number(name: bytes, number: int) -> Table:
-    """A table of a string (field 0) and a number of 32 bits (field 1)."""
-    fields = struct.pack("<4HiII", 8, 12, 4, 8, 8, 8, number)  # its vtable, then where that is, string, number
-    return Table(fields + struct.pack(f"<I{len(name)}sx", len(name), name))
-
-
-def byte_vector(value: bytes) -> Table:
-    """A table of bytes (field 0), which stand 16-aligned."""
-    fields = struct.pack("<4HiI", 6, 8, 4, 0, 8, 16)
-    return Table(fields + bytes(12) + struct.pack("<I", len(value)) + value)
-
-
-def two_longs(first: int, second: int) -> Table:
-    """A table of two numbers of 64 bits (fields 0 and 1)."""
-    return Table(struct.pack("<4HiIQQ", 8, 24, 8, 16, 8, 0, first, second))
-
-
 def new_root(
-    reader: Reader, head: tuple[int, int], reserved: int, fields: int, added: Mapping[int, Sequence[Table]], unit: int
+    reader: Reader, head: tuple[int, int], reserved: int, fields: int, added: Mapping[int, Sequence[bytes]], unit: int
 ) -> tuple[bytearray, int]:
     """What goes before everything behind the first ``head[0]`` bytes of a file: a root table that has all that the old
-    one has, and ``added`` tables (field -> at the end of that vector).
+    one has, and ``added``: for a field, tables at the end of its vector, each as a flatbuffer of its own.
 
     Nothing else is rewritten: offsets point forward only, so all old parts move as one block.
 
@@ -179,7 +153,7 @@ def new_root(
         for table in tables:
             end = -(-(end + new_head) // 16) * 16 - new_head
             content_at[index].append(end)
-            end += len(table.content)
+            end += len(table)
     end += -(end + new_head - old_head) % unit
     out = bytearray(end)
     shift = end + new_head - old_head
@@ -198,11 +172,13 @@ def new_root(
             struct.pack_into("<I", out, here, moved(reader.target(place)) - here if index else reader.u32(place))
     for index, tables in added.items():
         targets = [moved(old) for old in vectors[index]]
-        targets += [place + table.at for place, table in zip(content_at[index], tables, strict=True)]
+        targets += [
+            place + struct.unpack_from("<I", table)[0] for place, table in zip(content_at[index], tables, strict=True)
+        ]
         start = vector_at[index]
         struct.pack_into("<I", out, start, len(targets))
         for k, target in enumerate(targets):
             struct.pack_into("<I", out, start + 4 + 4 * k, target - (start + 4 + 4 * k))
         for place, table in zip(content_at[index], tables, strict=True):
-            out[place : place + len(table.content)] = table.content
+            out[place : place + len(table)] = table
     return out, new_head + table_at

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 from edgekit import limits
 from edgekit.errors import ModelError
-from edgekit.flatbuffer import Layout, Reader, byte_vector, named_number, new_root
+from edgekit.flatbuffer import Layout, Reader, new_root
+from edgekit.flatbuffer_writer import Number, encode
 
 IDENTIFIER = b"TFL3"
 _MARKER, _MARKER_WITHOUT_TAIL = b"edgekit\1", b"edgekit\0"
@@ -142,21 +143,21 @@ def with_metadata(data: bytes, entries: Mapping[str, bytes], tail: bytes = b"") 
     taken = [name for name in entries if name in metadata(original)]
     if taken:
         raise ModelError(f"the TFLite file already has a metadata buffer {taken[0]!r} that edgekit did not write")
-    prefix, root = _prefix(Reader(original), {name.encode(): value for name, value in entries.items()}, len(tail))
+    prefix, root = _prefix(Reader(original), entries, len(tail))
     body = bytearray(original[:_HEADER] + prefix + original[_HEADER:])
     struct.pack_into("<I", body, 0, root)
     _shift_outside_buffers(body, len(prefix))
     return bytes(body) + tail
 
 
-def _prefix(reader: Reader, added: Mapping[bytes, bytes], tail: int) -> tuple[bytes, int]:
+def _prefix(reader: Reader, added: Mapping[str, bytes], tail: int) -> tuple[bytes, int]:
     """Marker, length, old root, length of the tail; then a root table with a Metadata and a Buffer table for each of
     ``added``; and the place of that root."""
     root = reader.u32(0)
     first = len(reader.vector(root, _BUFFERS))
     tables = {
-        _BUFFERS: [byte_vector(value) for value in added.values()],
-        _METADATA: [named_number(name, first + number) for number, name in enumerate(added)],
+        _BUFFERS: [encode({0: value}) for value in added.values()],
+        _METADATA: [encode({0: name, 1: Number("I", first + number)}) for number, name in enumerate(added)],
     }
     out, place = new_root(reader, (_HEADER, _HEADER), _IN_FRONT.size, _MODEL_FIELDS, tables, _ALIGNMENT)
     _IN_FRONT.pack_into(out, 0, _MARKER, len(out), root, tail)

@@ -17,7 +17,8 @@ from typing import Final
 
 from edgekit import limits
 from edgekit.errors import ModelError, UnsupportedError
-from edgekit.flatbuffer import Layout, Reader, named_number, new_root, two_longs
+from edgekit.flatbuffer import Layout, Reader, new_root
+from edgekit.flatbuffer_writer import Number, encode
 from edgekit.types import Dim, Signature, TensorSpec
 
 IDENTIFIER: Final = b"ET"
@@ -203,7 +204,7 @@ def with_metadata(data: bytes, key: str, payload: bytes) -> bytes:
     number = len(reader.vector(root, _SEGMENTS))
 
     def prefix(offset: int) -> tuple[bytearray, int]:
-        tables = {_SEGMENTS: [two_longs(offset, len(payload))], _NAMED: [named_number(key.encode(), number)]}
+        tables = {_SEGMENTS: [_data_segment(offset, len(payload))], _NAMED: [encode({0: key, 1: Number("I", number)})]}
         return new_root(reader, (old_head, _HEADER.size), reserved, _FIELDS, tables, _ALIGNMENT)
 
     shift = len(prefix(0)[0]) + _HEADER.size - old_head
@@ -218,6 +219,11 @@ def with_metadata(data: bytes, key: str, payload: bytes) -> bytes:
         place + len(payload) - base,
     )  # fmt: skip
     return header + bytes(made) + original[old_head:] + bytes(padding) + payload
+
+
+def _data_segment(offset: int, size: int) -> bytes:
+    """A flatbuffer of one DataSegment, whose numbers have 64 bits."""
+    return struct.pack("<IxxxxHHHHiiQQ", 16, 8, 24, 8, 16, 8, 0, offset, size)
 
 
 # ---------------------------------------------------------------- what it holds

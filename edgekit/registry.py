@@ -27,6 +27,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "torch": "edgekit.runtime.torch:TorchRunner",
         "tensorflow": "edgekit.runtime.tensorflow:TensorflowRunner",
         "executorch": "edgekit.runtime.executorch:ExecuTorchRunner",
+        "openvino": "edgekit.runtime.openvino:OpenVinoRunner",
     },
     "variants": {  # of a runtime, where another class than its own runs them
         "litert": "edgekit.runtime.litert_compiled:CompiledModelRunner",

@@ -214,6 +214,14 @@ def executorch_python(root: Path) -> str:
 
 
 @pytest.fixture(scope="session")
+def openvino_python(root: Path) -> str:
+    """The interpreter of the environment with OpenVINO, which ``scripts/test`` makes; ``openvino`` runs there."""
+    path = other_interpreter(root, "OPENVINO")
+    os.environ.setdefault("EDGEKIT_OPENVINO_PYTHON", path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def mediapipe_python(root: Path) -> str:
     """The interpreter of the environment with MediaPipe, which ``scripts/test`` makes."""
     return other_interpreter(root, "MEDIAPIPE")
