@@ -26,6 +26,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "tflite-runtime": "edgekit.runtime.litert:TfliteRuntimeRunner",
         "torch": "edgekit.runtime.torch:TorchRunner",
         "tensorflow": "edgekit.runtime.tensorflow:TensorflowRunner",
+        "tflm": "edgekit.runtime.tflm:TflmRunner",
     },
     "variants": {  # of a runtime, where another class than its own runs them
         "litert": "edgekit.runtime.litert_compiled:CompiledModelRunner",
@@ -39,6 +40,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "emulator": "edgekit.devices.emulator:EmulatorTransport",
         "cuda": "edgekit.devices.cuda:CudaTransport",
         "adb": "edgekit.devices.adb:AdbTransport",
+        "mcu": "edgekit.devices.mcu:McuTransport",
     },
     "converters": {
         "onnx": "edgekit.converters.torch_to_onnx:TorchToOnnx",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgekit.environments import Environment
 from edgekit.errors import DeviceError, EdgekitError, RuntimeMissingError, UnsupportedError, UsageError
-from edgekit.results.bench import Delegation
+from edgekit.results.bench import Arena, Delegation
 from edgekit.runtime.feeds import FeedPlan
 from edgekit.runtime.ports import Port, meet_card
 from edgekit.runtime.quantization import dequantize, quantize
@@ -213,6 +213,10 @@ class Runner(Closing, ABC):
         """Bytes the backend has set aside for activations, None where it does not tell."""
         return None
 
+    def arena(self) -> Arena | None:
+        """What that memory consists of, None where the backend does not tell."""
+        return None
+
     @property
     def resident(self) -> bool:
         """Whether inputs and outputs stay in the memory of an accelerator: then :meth:`bare` holds no copies."""
@@ -296,7 +300,9 @@ class Runner(Closing, ABC):
 
     @classmethod
     def _missing(cls, path: str, error: ImportError) -> RuntimeMissingError:
-        install = f"pip install 'edgekit[{cls.extra}]' (or only: pip install {cls.package})"
+        install = cls.how_to_get()
+        if cls.environment is None:
+            install = f"pip install 'edgekit[{cls.extra}]' (or only: pip install {cls.package})"
         if isinstance(error, ModuleNotFoundError):
             return RuntimeMissingError(
                 f"{path} needs the package {cls.package}, which is not installed in {sys.executable}; run: {install}"

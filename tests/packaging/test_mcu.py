@@ -16,10 +16,10 @@ import pytest
 
 import edgekit
 from edgekit.artifact import read_card, write_card
+from edgekit.devices import WorkerClient
 from edgekit.environments import TFLM
 from edgekit.errors import ParityError, UnsupportedError
 from edgekit.graph import micro
-from edgekit.packaging import tflm
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
 
@@ -76,13 +76,10 @@ def test_the_arena_is_measured(quantized: bool, make: Callable[..., Path], tmp_p
 def test_other_outputs_there_are_refused(
     make: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = tflm.run
-
-    def off(*words: object) -> tflm.MicroRun:
-        found = real(*words)  # type: ignore[arg-type]
-        return tflm.MicroRun(found.arena_bytes, tuple(array + 1 for array in found.outputs))
-
-    monkeypatch.setattr("edgekit.packaging.tflm.run", off)
+    real = WorkerClient.run
+    monkeypatch.setattr(
+        WorkerClient, "run", lambda *words, **more: {name: array + 1 for name, array in real(*words, **more).items()}
+    )
     with pytest.raises(ParityError, match="Microcontrollers"):
         edgekit.package(make("table", "tflite"), for_="mcu", out=tmp_path / "app")
     assert not (tmp_path / "app").exists()
