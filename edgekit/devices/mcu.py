@@ -1,5 +1,5 @@
-"""``mcu``: TensorFlow Lite for Microcontrollers on this machine, ``mcu:256k`` or ``mcu:256k,1m`` with no more memory for
-tensors (RAM) and for the file (flash) than that.
+"""``mcu``: TensorFlow Lite for Microcontrollers on this machine; ``mcu:256k``, ``mcu:256k,1m``: with no more memory for
+tensors (RAM), and for the file (flash).
 
 It proves that a file loads and runs there, what it computes, and what memory that takes; its evidence is ``emulated``,
 and no figure in seconds comes from it.
@@ -33,7 +33,8 @@ def parse_budget(address: str) -> Budget:
     sizes = address.split(",") if address else []
     if len(sizes) > 2:
         raise UsageError(f"device 'mcu:{address}' has {len(sizes)} sizes; give mcu, mcu:ARENA or mcu:ARENA,FLASH")
-    return Budget(*map(parse_size, sizes))
+    limits = [*map(parse_size, sizes), None, None]
+    return Budget(arena_bytes=limits[0], flash_bytes=limits[1])
 
 
 def parse_size(text: str) -> int:

@@ -152,9 +152,8 @@ class TflmRunner(Runner):
         try:
             self._interpreter.invoke()
         except RuntimeError as error:
-            with capture_stderr() as said:  # once more, to hear why
-                with suppress(RuntimeError):
-                    self._interpreter.invoke()
+            with capture_stderr() as said, suppress(RuntimeError):  # once more, to hear why
+                self._interpreter.invoke()
             words = " ".join(b"".join(said).decode("utf-8", "replace").split())
             raise DeviceError(
                 f"{self.artifact.path.name}: {self.name} {self.version} failed while running: {words or error}"
