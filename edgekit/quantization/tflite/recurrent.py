@@ -46,9 +46,6 @@ _GATES, _BIASES, _H, _C = 4, 12, 18, 19
 _SPECIAL = (*range(9, 12), 16, 17, *range(20, 24))
 """Peepholes, projection, layer norm: not in the integer form that is written here."""
 _GATE = Scale(2.0**-12, 0, "int16")
-_NO_VALUES = (0,)
-"""Shape of the intermediates: kernels read their scales alone, and TensorFlow Lite for Microcontrollers takes no other.
-"""
 MOST_BITS = 6
 """Integer bits of a cell state that the kernel's tanh takes: it holds 64."""
 ROWS_GAIN = 4.0
@@ -256,8 +253,9 @@ class _Edit:
         rescaled(graph, inputs[_H], given)
         rescaled(graph, inputs[_C], cell)
         name = graph.name(output)
-        gates = [made(graph, f"{name}/gate_{k}", _NO_VALUES, _GATE) for k in range(_GATES)]
-        node.intermediates = [*gates, made(graph, f"{name}/hidden", _NO_VALUES, given)]
+        # without values: kernels read their scales alone, and TensorFlow Lite for Microcontrollers takes no others
+        gates = [made(graph, f"{name}/gate_{k}", [0], _GATE) for k in range(_GATES)]
+        node.intermediates = [*gates, made(graph, f"{name}/hidden", [0], given)]
         result = made(graph, f"{name}_quantized", graph.shape(output), given)
         node.outputs = [result]
         node.opcodeIndex = graph.editor.code(_code(INTEGER), _HYBRID_VERSION)
