@@ -30,8 +30,9 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "openvino": "edgekit.runtime.openvino:OpenVinoRunner",
         "tflm": "edgekit.runtime.tflm:TflmRunner",
     },
-    "variants": {  # of a runtime, where another class than its own runs them
+    "variants": {  # of a runtime, where another class than its own runs them, or one of them
         "litert": "edgekit.runtime.litert_compiled:CompiledModelRunner",
+        "litert:reference": "edgekit.runtime.litert:ReferenceRunner",
         "torch": "edgekit.runtime.torch_resident:TorchResidentRunner",
     },
     "devices": {

@@ -12,6 +12,7 @@ from edgekit.devices import open_worker
 from edgekit.devices.mcu import measured_arena
 from edgekit.environments import TFLM
 from edgekit.errors import ParityError, UnsupportedError
+from edgekit.flatbuffer_reader import has_outside_buffers
 from edgekit.graph import micro
 from edgekit.graph.tflite import held_bytes, holds_data, read_tflite
 from edgekit.packaging.base import Package, Subject, Target, Tensor, fixed_sizes, head, identifier, template
@@ -39,6 +40,11 @@ class Mcu(Target):
 
     def check(self, subject: Subject) -> None:
         fixed_sizes(subject, "mcu")
+        if has_outside_buffers(subject.content):
+            raise UnsupportedError(
+                f"{subject.artifact.path} has weights behind its flatbuffer, where TensorFlow Lite for "
+                "Microcontrollers does not look; quantize it again with --for mcu"
+            )
         lacking = micro.missing(operators(subject.artifact))
         if lacking:
             raise UnsupportedError(

@@ -139,17 +139,20 @@ class MicroProof:
     """How a file for microcontrollers ran on TensorFlow Lite for Microcontrollers.
 
     Attributes:
-        max_steps: the largest difference of an output from LiteRT's, in steps of its scale, over so many samples.
+        max_steps: the largest difference of an output from LiteRT's reference kernels, in steps of its scale, over so
+            many samples.
+        litert_steps: the same of LiteRT's other kernels, XNNPACK's: what rounding makes of this network.
     """
 
     arena: Arena
     max_steps: float
+    litert_steps: float
     samples: int
 
     def __str__(self) -> str:
         return (
             f"TensorFlow Lite for Microcontrollers runs it in {self.arena}; on {self.samples} samples its outputs are "
-            f"{'those of LiteRT' if not self.max_steps else f'within {self.max_steps:g} step of those of LiteRT'}"
+            f"at most {self.max_steps:g} steps off LiteRT's reference kernels (XNNPACK's: {self.litert_steps:g})"
         )
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from edgekit import children
 from edgekit.environments import TFLM
 from edgekit.errors import DeviceError, ModelError, UnsupportedError, UsageError, WorkerMemoryError
+from edgekit.flatbuffer_reader import has_outside_buffers
 from edgekit.graph import micro
 from edgekit.reading import reading
 from edgekit.results.bench import Arena, Budget
@@ -69,6 +70,11 @@ class TflmRunner(Runner):
     def _open(self) -> tuple[Sequence[Port], Sequence[Port]]:
         path = self.artifact.path
         self._content = path.read_bytes()
+        if has_outside_buffers(self._content):
+            raise UnsupportedError(
+                f"{path} has weights behind its flatbuffer, where {self.name} does not look: it would compute with "
+                "whatever is in memory; convert or quantize the file again with edgekit"
+            )
         with reading(path, ModelError, "a TFLite model"):
             self._model: Any = self._library.convert_bytearray_to_object(bytearray(self._content))
             self._graph: Any = self._model.subgraphs[0]
@@ -113,8 +119,8 @@ class TflmRunner(Runner):
         lacking = micro.missing(self._operators) or tuple(dict.fromkeys(named))
         if named:
             return UnsupportedError(
-                f"{path}: {runtime} does not have {', '.join(lacking)}; write these layers with other operators "
-                "(docs/microcontrollers.md lists those there are), or run the file with --runtime litert"
+                f"{path}: {runtime} does not have {', '.join(lacking)}; write these layers with others, or run the "
+                "file with --runtime litert"
             )
         told = "; ".join(dict.fromkeys(line.strip() for line in words.splitlines() if line.strip()))[:400]
         return UnsupportedError(f"{path}: {runtime} does not accept it: {told}; quantize it with --for mcu")
