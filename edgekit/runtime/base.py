@@ -68,6 +68,8 @@ class Runner(Closing, ABC):
     """The environment beside edgekit's that has it, where its pins are not edgekit's."""
     variants: ClassVar[tuple[str, ...]] = ()
     """What may follow the name after a colon: a provider, an accelerator, a way to run."""
+    beside: ClassVar[tuple[str, ...]] = ()
+    """Those of them that ``--scheme auto`` tries besides the runtime itself, unasked."""
     on_cuda: ClassVar[tuple[str, ...]] = ()
     """Those of them that run on an NVIDIA GPU, the one to take where none is named first; empty: none does."""
 

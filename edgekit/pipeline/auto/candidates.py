@@ -73,7 +73,7 @@ def first_candidates(parent: Artifact, options: QuantizeOptions) -> list[Candida
 
 def further_candidates(failed: Candidate, options: QuantizeOptions) -> list[Candidate]:
     """What is tried in place of ``failed``, which lost too much: other ways to find its ranges."""
-    if not scheme(failed.scheme).calibrated or options.calibration is not None:
+    if failed.is_float or not scheme(failed.scheme).calibrated or options.calibration is not None:
         return []
     return [Candidate(failed.parent, failed.scheme, method) for method in METHODS if method != failed.calibration]
 

@@ -109,7 +109,7 @@ def _against(choice: Choice) -> Parent:
         bytes=best.bytes,
         inserted={} if parent is None else coverage(chosen.artifact).inserted(parent),
         quality=quality_change(choice.before, choice.after),
-        fidelity=_fidelity(chosen.artifact.card),
+        fidelity=choice.chosen.fidelity or _fidelity(chosen.artifact.card),
         time=time,
     )
 

@@ -208,6 +208,8 @@ def test_ways_to_run_a_file(wasteful: Path, conv_tflite: Path, other_python: str
     for name, said in (("torch", "runs .pt2 files"), ("lightert", "no runtime is called")):
         with pytest.raises(UsageError, match=said):
             find_ways(parents, cpu, asked_options({**ASKED, "runtime": name}))
+    assert notes == ()  # what nobody asked for is not missed
+    _, notes = find_ways(parents, cpu, asked_options({**ASKED, "runtime": "litert,tflite-runtime"}))
     assert notes == ("tflite-runtime is not installed on cpu, so nothing was tried in it",)
 
 
