@@ -194,7 +194,7 @@ def _equalized(
     if not scaled:
         return plain
     log.info("channels of %d layers have very different peaks; trying to equalize them", len(scaled))
-    prepared = prepare(Artifact(target, parent.format, parent.card))
+    prepared = prepare(Artifact(target, parent.format, parent.card), integers_only=options.integer_io)
     ranges = find_ranges(prepared, signature, fit, replace(options, save_calibration=None))
     feeds = tuple(calibration_feeds(parent, some, signature))
     wanted = _outputs(parent, feeds)

@@ -114,7 +114,7 @@ def _check_integers(artifact: Artifact, options: QuantizeOptions, kinds: Iterabl
     Raises:
         QualityError: operators that would compute in float are in it.
     """
-    if options.for_ not in INTEGERS_ONLY:
+    if options.for_ not in INTEGERS_ONLY or artifact.format is Format.TFLITE:
         return
     found = [kind for kind in kinds if kind in _WITHOUT_INTEGER_FORM[artifact.format]]
     if found:

@@ -64,7 +64,12 @@ def plan_mixed(options: QuantizeOptions) -> MixedPlan:
     """
     artifact, options = _checked(options, suffix=".json")
     with kept_workers(), scratch_folder() as folder:
-        work = _ready(prepare(artifact), options, samples_of(options.data, options.samples), folder)
+        work = _ready(
+            prepare(artifact, integers_only=options.integer_io),
+            options,
+            samples_of(options.data, options.samples),
+            folder,
+        )
         plan, _, _ = mixed(work, folder / f"mixed.{artifact.format}", None)
         assert plan is not None
     save_plan(plan, Path(options.out))
@@ -83,7 +88,7 @@ def plan_quantize(options: QuantizeOptions) -> QuantizePlan:
         raise UsageError("--scheme auto finds its plan by making and timing files; --dry-run needs one scheme")
     artifact, options = _checked(options)
     with kept_workers(), scratch_folder() as folder:
-        parent = prepare(artifact)
+        parent = prepare(artifact, integers_only=options.integer_io)
         plan = given_plan(parent, options)
         work = _ready(parent, options, samples_of(options.data, options.samples), folder)
         quantizer = work.quantizer(() if plan is None else plan.keep)
@@ -123,7 +128,7 @@ def _quantized(
     """The order of the stages: prepare, measure the parent, calibrate, weigh kernels, quantize, prove, judge, time,
     publish. ``by_labels``: the caller measures the loss of quality itself."""
     with kept_workers(), scratch_folder() as folder, publishing(target, f".{artifact.format}") as temporary:
-        parent = prepare(artifact)
+        parent = prepare(artifact, integers_only=options.integer_io)
         plan = given_plan(parent, options)
         work = _ready(parent, options, samples, folder)
         plan, made, proof = whole(work, temporary) if options.keep is None else mixed(work, temporary, plan)

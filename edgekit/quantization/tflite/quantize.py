@@ -114,7 +114,9 @@ class QuantizeTflite(Pass):
             raise UsageError(
                 f"scheme {self.scheme} needs a calibration: give --data (real samples; random ones give wrong ranges)"
             )
-        content = prepared(model.path) if context.prepared is None else context.prepared
+        content = context.prepared
+        if content is None:
+            content = prepared(model.path, integers_only=self.integer_io)
         given, rewritten, slow, unfit = self._rewritten(content)
         stored = self.scheme == "int8-dynamic" and holds_recurrent(given)  # why: quantize_recurrent.NOTES
         used = "int8-weights" if stored else self.scheme
@@ -185,10 +187,10 @@ class QuantizeTflite(Pass):
             rules += [{"regex": ".*", "operation": kind, "algorithm_key": key, "op_config": dynamic} for kind in own]
             if scheme in _STATIC:  # what happens inside a loop is not calibrated
                 inner = f"^{INNER}[0-9]"
-                rules += [
-                    {"regex": inner, "operation": "*", "algorithm_key": "no_quantize", "op_config": {}},
-                    {"regex": inner, "operation": "FULLY_CONNECTED", "algorithm_key": key, "op_config": dynamic},
-                ]
+                rules.append({"regex": inner, "operation": "*", "algorithm_key": "no_quantize", "op_config": {}})
+                if not self.integer_io:  # where all is to be integers, loops are written by quantize_recurrent
+                    hybrid = {"operation": "FULLY_CONNECTED", "algorithm_key": key, "op_config": dynamic}
+                    rules.append({"regex": inner, **hybrid})
         if scheme in _STATIC and not self.integer_io:
             rules += [
                 {"regex": ".*", "operation": side, "algorithm_key": "no_quantize", "op_config": {}}

@@ -1,0 +1,226 @@
+"""Recurrent layers of a float TFLite file in the form that is quantized to integers throughout: loops over one step.
+
+TFLite has an integer kernel for LSTM alone. A GRU is a loop already, made by :mod:`edgekit.converters.recurrent.loop`;
+an RNN is an operator without such a kernel. Both become compact loops here, which compute the same: the input's product
+is taken inside, so that the variables of the loop are the input, the state, and room for the outputs. TensorFlow Lite
+for Microcontrollers copies all of them at every step, and holds them three times.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgekit.converters.recurrent import loop
+from edgekit.graph.tflite import text
+from edgekit.graph.tflite_editor import Editor, Graph
+from edgekit.types import Array
+
+RNN = "UNIDIRECTIONAL_SEQUENCE_RNN"
+_ACTIVATIONS = {4: "rnn_tanh", 1: "rnn_relu"}  # schema.ActivationFunctionType
+_STATES = {"lstm": 2}
+"""Cell -> how many states it has, where that is not one."""
+_CARRIES = ("SLICE", "STRIDED_SLICE", "PAD", "FULLY_CONNECTED", "RESHAPE", "TRANSPOSE")
+"""Operators that may be left over, with nothing that reads them, where a layer was written anew."""
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One layer in one direction.
+
+    Attributes:
+        x: (T, B, I).
+        weights: as :func:`edgekit.converters.recurrent.loop.emit` takes them.
+        state: tensors it starts from; none for zeros.
+        y: tensor of the outputs, (T, B, H); None where only the last is read.
+        ends: tensors of the last states.
+    """
+
+    name: str
+    cell: str
+    x: int
+    weights: list[Array]
+    state: list[int]
+    y: int | None
+    ends: list[int]
+    reverse: bool = False
+
+
+def with_compact_loops(content: bytes, *, anew: bool) -> bytes:
+    """The float file ``content`` with its recurrent layers of known length as compact loops.
+
+    Layers of another form, of an open length or batch, or with weights that are computed, stay as they are.
+
+    Args:
+        anew: layers with a state of their own (RNN) start every call from zeros; those that do not stay as they are.
+    """
+    editor = Editor(content)
+    graph = editor.main()
+    for node in graph.raw.operators:
+        node.inputs, node.outputs = [[int(k) for k in side] for side in (node.inputs, node.outputs)]
+    operators: list[Any] = []
+    graph.insert_at(operators)
+    changed = False
+    for node in list(graph.raw.operators):
+        kind = graph.kind(node)
+        if kind == "WHILE" and (layer := _of_loop(graph, node)) is not None:
+            _emit(graph, layer)
+        elif kind == RNN and anew and _is_fixed(graph, node):
+            _write_rnn(graph, node)
+        else:
+            operators.append(node)
+            continue
+        changed = True
+    if not changed:
+        return content
+    graph.raw.operators = _read(operators, graph)
+    editor.drop_graphs()
+    return editor.content()
+
+
+def is_compact(editor: Editor, node: Any) -> bool:
+    """Whether a WHILE was written here."""
+    return text(editor.model.subgraphs[node.builtinOptions.bodySubgraphIndex].name).endswith(loop.COMPACT)
+
+
+def _emit(graph: Graph, layer: _Layer) -> None:
+    outputs = [*([] if layer.y is None else [layer.y]), *layer.ends]
+    sequence, given = layer.y is not None, (layer.weights, layer.state, outputs)
+    loop.emit(graph, layer.cell, layer.name, layer.x, *given, sequence=sequence, reverse=layer.reverse, compact=True)
+
+
+def _of_loop(graph: Graph, node: Any) -> _Layer | None:
+    """The layer that a WHILE of :func:`edgekit.converters.recurrent.loop.emit` computes; None for any other."""
+    cell, weights = _step(graph.editor, node)
+    gates = graph.makers().get(node.inputs[-2]) if len(node.inputs) > 3 else None
+    if not cell or gates is None or graph.kind(gates) != "FULLY_CONNECTED":
+        return None
+    of_input = [graph.data(k) for k in gates.inputs[1:3]]
+    x, carried = gates.inputs[0], node.inputs[1:-2]
+    room = len(graph.shape(carried[0])) == 3
+    if any(value is None for value in of_input) or len(carried) - room != _STATES.get(cell, 1):
+        return None
+    if min(graph.shape(x)) < 0 or len(graph.shape(x)) != 3:
+        return None
+    y = node.outputs[1] if room else None
+    if y is not None and graph.shape(y)[0] != graph.shape(x)[0]:  # blocks: there is more room than steps
+        readers = [one for one in graph.raw.operators if y in one.inputs]
+        if len(readers) != 1 or graph.kind(readers[0]) != "SLICE":
+            return None
+        y = readers[0].outputs[0]
+        readers[0].outputs = [graph.tensor("unread", graph.shape(y))]
+    check = Graph(graph.editor, graph.editor.model.subgraphs[node.builtinOptions.condSubgraphIndex])
+    reverse = any(check.kind(one) == "GREATER" for one in check.raw.operators)
+    ends = node.outputs[1 + room : 1 + len(carried)]
+    name = graph.name(gates.outputs[0]).rpartition("/")[0]
+    own = [value for value in (*of_input, *weights) if value is not None]
+    return _Layer(name, cell, x, own, carried[room:], y, ends, reverse)
+
+
+def _step(editor: Editor, node: Any) -> tuple[str, list[Array]]:
+    """The cell of a loop's step and the constants of its product, where it is one that the converter writes."""
+    body = Graph(editor, editor.model.subgraphs[node.builtinOptions.bodySubgraphIndex])
+    inner = [one for one in body.raw.operators if body.kind(one) == "WHILE"]
+    if len(inner) == 1:  # blocks of steps
+        return _step(editor, inner[0])
+    products = [one for one in body.raw.operators if body.kind(one) == "FULLY_CONNECTED"]
+    if inner or len(products) != 1:
+        return "", []
+    values = [body.data(int(k)) for k in products[0].inputs[1:] if int(k) >= 0]
+    weights = [value for value in values if value is not None]
+    kinds = Counter(map(body.kind, body.raw.operators))
+    fitting = (cell for cell in loop.CELLS if not values or kinds == _kinds(cell, "DYNAMIC_UPDATE_SLICE" in kinds))
+    cell = next(fitting, "") if len(weights) == len(values) else ""
+    return cell, weights
+
+
+def _kinds(cell: str, sequence: bool) -> Counter[str]:
+    """How many operators of each type a step of the converter's has."""
+    editor = Editor.empty()
+    _, graph = editor.graph("main")
+    states = _STATES.get(cell, 1)
+    rows = {"gru": 3, "lstm": 4}.get(cell, 1)
+    weights = [np.zeros(shape, np.float32) for shape in ((rows, 1), (rows,), (rows, 1), (rows,))]
+    outputs = [graph.tensor("y", [2, 1, 1])] * sequence + [graph.tensor("h", [1, 1]) for _ in range(states)]
+    given = weights if cell == "gru" else weights[:3]
+    loop.emit(graph, cell, "", graph.tensor("x", [2, 1, 1]), given, [], outputs, sequence=sequence, reverse=False)
+    body = Graph(editor, editor.model.subgraphs[graph.raw.operators[-1].builtinOptions.bodySubgraphIndex])
+    return Counter(map(body.kind, body.raw.operators))
+
+
+def _is_fixed(graph: Graph, node: Any) -> bool:
+    """Whether all sizes of an RNN are known, and its weights stand in the file."""
+    weights = [graph.data(k) for k in node.inputs[1:4]]
+    known = node.builtinOptions.fusedActivationFunction in _ACTIVATIONS
+    return known and min(graph.shape(node.inputs[0])) > 0 and all(value is not None for value in weights)
+
+
+def _write_rnn(graph: Graph, node: Any) -> None:
+    x, w_input, w_state, bias = node.inputs[:4]
+    first = 0 if node.builtinOptions.timeMajor else 1
+    name = graph.name(node.inputs[4]).rpartition("/")[0]
+    (output,) = node.outputs
+    weights = [graph.data(k) for k in (w_input, bias, w_state)]
+    hidden = graph.shape(output)[2]
+    turned = x if first == 0 else _turned(graph, x, f"{name}/steps")
+    steps, batch, _ = graph.shape(turned)
+    readers = [one for one in graph.raw.operators if output in one.inputs]
+    last = all(_takes_end(graph, one, first) for one in readers) and output not in map(int, graph.raw.outputs)
+    end = graph.tensor(f"{name}/end", [batch, hidden])
+    if last and readers:
+        end = readers[0].outputs[0]
+        for one in readers[1:]:
+            _replace(graph, one.outputs[0], end)
+        for one in readers:
+            one.outputs = [graph.tensor("unread", [batch, hidden])]
+    y = None if last else output if first == 0 else graph.tensor(f"{name}/h", [steps, batch, hidden])
+    cell = _ACTIVATIONS[node.builtinOptions.fusedActivationFunction]
+    _emit(graph, _Layer(name, cell, turned, [value for value in weights if value is not None], [], y, [end]))
+    if y is not None and first:
+        _turn(graph, y, output, f"{name}/turned")
+
+
+def _turned(graph: Graph, x: int, name: str) -> int:
+    """(B, T, I) as (T, B, I)."""
+    batch, steps, width = graph.shape(x)
+    result = graph.tensor(name, [steps, batch, width])
+    _turn(graph, x, result, name)
+    return result
+
+
+def _turn(graph: Graph, x: int, result: int, name: str) -> None:
+    """Swaps the first two axes."""
+    shape = graph.shape(result)
+    if 1 in shape[:2]:
+        graph.operator("RESHAPE", [x, graph.constant(f"{name}/shape", shape, "int32")], [result], newShape=shape)
+    else:
+        graph.operator("TRANSPOSE", [x, graph.constant(f"{name}/order", [1, 0, 2], "int32")], [result])
+
+
+def _takes_end(graph: Graph, node: Any, axis: int) -> bool:
+    """Whether an operator takes the last step alone."""
+    options = node.builtinOptions
+    if graph.kind(node) != "STRIDED_SLICE" or options.shrinkAxisMask != 1 << axis or options.beginMask & 1 << axis:
+        return False
+    begin: Any = graph.values(int(node.inputs[1]))
+    return begin is not None and begin[axis] in (-1, graph.shape(int(node.inputs[0]))[axis] - 1)
+
+
+def _replace(graph: Graph, old: int, new: int) -> None:
+    """Lets all that reads ``old`` read ``new``."""
+    for node in graph.raw.operators:
+        node.inputs = [new if k == old else k for k in node.inputs]
+    graph.raw.outputs = [new if int(k) == old else int(k) for k in graph.raw.outputs]
+
+
+def _read(operators: list[Any], graph: Graph) -> list[Any]:
+    """Without those that nothing reads, of what computed for the old form of a layer."""
+    while True:
+        read = {int(k) for node in operators for k in node.inputs} | set(map(int, graph.raw.outputs))
+        kept = [n for n in operators if graph.kind(n) not in _CARRIES or any(int(k) in read for k in n.outputs)]
+        if len(kept) == len(operators):
+            return kept
+        operators = kept
