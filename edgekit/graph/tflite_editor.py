@@ -282,6 +282,14 @@ class Graph:
         return np.frombuffer(np.asarray(data, np.uint8).tobytes(), self.dtype(tensor)).reshape(self.shape(tensor))
 
 
+def alone(content: bytes, number: int) -> bytes:
+    """A subgraph that runs no other, as a file of its own."""
+    editor = Editor(content)
+    editor.model.subgraphs = [editor.model.subgraphs[number]]
+    editor.model.signatureDefs, editor.model.metadata, editor.model.metadataBuffer = [], [], None
+    return editor.content()
+
+
 def _called(graph: Any) -> list[tuple[Any, str, int]]:
     """Options of the operators that run other subgraphs, the field that says which, and its number."""
     both = [own for operator in graph.operators for own in (operator.builtinOptions, operator.builtinOptions2)]

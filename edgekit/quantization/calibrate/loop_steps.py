@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.graph.tflite_editor import Editor
+from edgekit.graph.tflite_editor import Editor, alone
 from edgekit.quantization.tflite.compact_loops import is_compact
 from edgekit.types import Array
 
@@ -74,11 +74,3 @@ class _Part:
             self._interpreter.set_tensor(tensor, value)
         self._interpreter.invoke()
         return [self.read(tensor) for tensor in self._outputs]
-
-
-def alone(content: bytes, number: int) -> bytes:
-    """A subgraph that runs no other, as a file of its own."""
-    editor = Editor(content)
-    editor.model.subgraphs = [editor.model.subgraphs[number]]
-    editor.model.signatureDefs, editor.model.metadata, editor.model.metadataBuffer = [], [], None
-    return editor.content()
