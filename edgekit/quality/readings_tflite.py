@@ -64,11 +64,11 @@ class TflitePair:
         return tuple(loop for loop in found if loop is not None)
 
     def _loop(self, op: Any, partner: Any) -> Loop | None:
-        """A WHILE of both files; None for one whose variables are real in the file."""
+        """A WHILE of both files; None for one with variables that are real in the file."""
         side, made = self._sides[1], self._made
         step = alone(made, partner.builtinOptions.bodySubgraphIndex)
         names = _Side(Editor(step), 0).input_names()
-        if not any(side.steps(tensor) for tensor in partner.inputs):
+        if any(side.raw.tensors[tensor].type == 0 for tensor in partner.inputs):
             return None
         start: dict[str, str | Array] = {}
         for name, tensor in zip(names, partner.inputs, strict=True):
@@ -79,7 +79,8 @@ class TflitePair:
 
     def shown(self) -> bytes:
         side = _Side(Editor(self._made), 0)
-        wanted = [int(reading.other[1:]) for reading in self.readings]
+        begun = (start for loop in self.loops for start in loop.start.values() if isinstance(start, str))
+        wanted = [int(other[1:]) for other in (*(reading.other for reading in self.readings), *begun)]
         return side.with_outputs(wanted)
 
     def shown_feed(self, feed: Feed) -> dict[str, Array]:

@@ -15,16 +15,18 @@ from typing import Any
 import numpy as np
 
 from edgekit.converters.recurrent import loop
+from edgekit.graph import ops
+from edgekit.graph.ops import Family
 from edgekit.graph.tflite import text
 from edgekit.graph.tflite_editor import Editor, Graph
-from edgekit.types import Array
+from edgekit.types import Array, Format
 
 RNN = "UNIDIRECTIONAL_SEQUENCE_RNN"
 _ACTIVATIONS = {4: "rnn_tanh", 1: "rnn_relu"}  # schema.ActivationFunctionType
 _STATES = {"lstm": 2}
 """Cell -> how many states it has, where that is not one."""
-_CARRIES = ("SLICE", "STRIDED_SLICE", "PAD", "FULLY_CONNECTED", "RESHAPE", "TRANSPOSE")
-"""Operators that may be left over, with nothing that reads them, where a layer was written anew."""
+_KEPT = ("", *ops.names(Format.TFLITE, Family.LOOP, Family.BRANCH, Family.CALL, Family.VARIABLE))
+"""Operators that may do something though nothing reads what they give; a custom one has no name."""
 
 
 @dataclass(frozen=True)
@@ -94,61 +96,61 @@ def _emit(graph: Graph, layer: _Layer) -> None:
 
 def _of_loop(graph: Graph, node: Any) -> _Layer | None:
     """The layer that a WHILE of :func:`edgekit.converters.recurrent.loop.emit` computes; None for any other."""
-    cell, weights = _step(graph.editor, node)
     gates = graph.makers().get(node.inputs[-2]) if len(node.inputs) > 3 else None
-    if not cell or gates is None or graph.kind(gates) != "FULLY_CONNECTED":
+    if gates is None or graph.kind(gates) != "FULLY_CONNECTED":
         return None
-    of_input = [graph.data(k) for k in gates.inputs[1:3]]
     x, carried = gates.inputs[0], node.inputs[1:-2]
-    room = len(graph.shape(carried[0])) == 3
-    if any(value is None for value in of_input) or len(carried) - room != _STATES.get(cell, 1):
+    sequence, reverse = len(graph.shape(carried[0])) == 3, _counts_down(graph.editor, node)
+    step = _step(graph.editor, node)
+    products = [one for one in step.raw.operators if step.kind(one) == "FULLY_CONNECTED"]
+    if len(graph.shape(x)) != 3 or min(graph.shape(x)) < 0 or len(products) != 1:
         return None
-    if min(graph.shape(x)) < 0 or len(graph.shape(x)) != 3:
+    kinds, steps = Counter(map(step.kind, step.raw.operators)), graph.shape(x)[0]
+    cell = next((cell for cell in loop.CELLS if kinds == _kinds(cell, steps, sequence, reverse)), "")
+    weights = [graph.data(k) for k in gates.inputs[1:3]] + [step.data(int(k)) for k in products[0].inputs[1:3]]
+    own = [value for value in weights if value is not None]
+    if not cell or len(own) != len(_weights(cell)) or len(carried) != sequence + _STATES.get(cell, 1):
         return None
-    y = node.outputs[1] if room else None
-    if y is not None and graph.shape(y)[0] != graph.shape(x)[0]:  # blocks: there is more room than steps
-        readers = [one for one in graph.raw.operators if y in one.inputs]
-        if len(readers) != 1 or graph.kind(readers[0]) != "SLICE":
-            return None
-        y = readers[0].outputs[0]
-        readers[0].outputs = [graph.tensor("unread", graph.shape(y))]
-    check = Graph(graph.editor, graph.editor.model.subgraphs[node.builtinOptions.condSubgraphIndex])
-    reverse = any(check.kind(one) == "GREATER" for one in check.raw.operators)
-    ends = node.outputs[1 + room : 1 + len(carried)]
+    y = node.outputs[1] if sequence else None
+    if y is not None and graph.shape(y)[0] != steps:  # blocks have more room than steps, which is cut off
+        (cut,) = [one for one in graph.raw.operators if y in one.inputs]
+        y, cut.outputs = cut.outputs[0], [graph.tensor("unread", graph.shape(y))]
+    ends = node.outputs[1 + sequence : 1 + len(carried)]
     name = graph.name(gates.outputs[0]).rpartition("/")[0]
-    own = [value for value in (*of_input, *weights) if value is not None]
-    return _Layer(name, cell, x, own, carried[room:], y, ends, reverse)
+    return _Layer(name, cell, x, own, carried[sequence:], y, ends, reverse)
 
 
-def _step(editor: Editor, node: Any) -> tuple[str, list[Array]]:
-    """The cell of a loop's step and the constants of its product, where it is one that the converter writes."""
+def _step(editor: Editor, node: Any) -> Graph:
+    """The subgraph of one step of a loop, that of the inner loop where there is one over blocks of steps."""
     body = Graph(editor, editor.model.subgraphs[node.builtinOptions.bodySubgraphIndex])
-    inner = [one for one in body.raw.operators if body.kind(one) == "WHILE"]
-    if len(inner) == 1:  # blocks of steps
-        return _step(editor, inner[0])
-    products = [one for one in body.raw.operators if body.kind(one) == "FULLY_CONNECTED"]
-    if inner or len(products) != 1:
-        return "", []
-    values = [body.data(int(k)) for k in products[0].inputs[1:] if int(k) >= 0]
-    weights = [value for value in values if value is not None]
-    kinds = Counter(map(body.kind, body.raw.operators))
-    fitting = (cell for cell in loop.CELLS if not values or kinds == _kinds(cell, "DYNAMIC_UPDATE_SLICE" in kinds))
-    cell = next(fitting, "") if len(weights) == len(values) else ""
-    return cell, weights
+    inner = next((one for one in body.raw.operators if body.kind(one) == "WHILE"), None)
+    return body if inner is None else _step(editor, inner)
 
 
-def _kinds(cell: str, sequence: bool) -> Counter[str]:
-    """How many operators of each type a step of the converter's has."""
+def _counts_down(editor: Editor, node: Any) -> bool:
+    """Whether a loop runs from the last step to the first."""
+    check = Graph(editor, editor.model.subgraphs[node.builtinOptions.condSubgraphIndex])
+    return any(check.kind(one) == "GREATER" for one in check.raw.operators)
+
+
+def _weights(cell: str) -> list[Array]:
+    """Weights of one unit."""
+    rows = {"gru": 3, "lstm": 4}.get(cell, 1)
+    shapes = [(rows, 1), (rows,), (rows, 1), *([(rows,)] if cell == "gru" else [])]
+    return [np.zeros(shape, np.float32) for shape in shapes]
+
+
+def _kinds(cell: str, steps: int, sequence: bool, reverse: bool) -> Counter[str]:
+    """How many operators of each type a step has that the converter writes."""
     editor = Editor.empty()
     _, graph = editor.graph("main")
-    states = _STATES.get(cell, 1)
-    rows = {"gru": 3, "lstm": 4}.get(cell, 1)
-    weights = [np.zeros(shape, np.float32) for shape in ((rows, 1), (rows,), (rows, 1), (rows,))]
-    outputs = [graph.tensor("y", [2, 1, 1])] * sequence + [graph.tensor("h", [1, 1]) for _ in range(states)]
-    given = weights if cell == "gru" else weights[:3]
-    loop.emit(graph, cell, "", graph.tensor("x", [2, 1, 1]), given, [], outputs, sequence=sequence, reverse=False)
-    body = Graph(editor, editor.model.subgraphs[graph.raw.operators[-1].builtinOptions.bodySubgraphIndex])
-    return Counter(map(body.kind, body.raw.operators))
+    ends = [graph.tensor("h", [1, 1]) for _ in range(_STATES.get(cell, 1))]
+    outputs = [*([graph.tensor("y", [steps, 1, 1])] if sequence else []), *ends]
+    x = graph.tensor("x", [steps, 1, 1])
+    loop.emit(graph, cell, "", x, _weights(cell), [], outputs, sequence=sequence, reverse=reverse)
+    node = next(one for one in graph.raw.operators if graph.kind(one) == "WHILE")
+    step = _step(editor, node)
+    return Counter(map(step.kind, step.raw.operators))
 
 
 def _is_fixed(graph: Graph, node: Any) -> bool:
@@ -217,10 +219,10 @@ def _replace(graph: Graph, old: int, new: int) -> None:
 
 
 def _read(operators: list[Any], graph: Graph) -> list[Any]:
-    """Without those that nothing reads, of what computed for the old form of a layer."""
+    """Without those that nothing reads any more."""
     while True:
         read = {int(k) for node in operators for k in node.inputs} | set(map(int, graph.raw.outputs))
-        kept = [n for n in operators if graph.kind(n) not in _CARRIES or any(int(k) in read for k in n.outputs)]
+        kept = [n for n in operators if graph.kind(n) in _KEPT or any(int(k) in read for k in n.outputs)]
         if len(kept) == len(operators):
             return kept
         operators = kept

@@ -5,7 +5,7 @@ and the state are int16 with a symmetric scale, weights int8 with one scale a ma
 TensorFlow Lite for Microcontrollers know, and biases int64. A state of 8 bits would stand still where a gate lets less
 than half a step of it through. Sigmoid and tanh have the scales that TFLite's kernels fix.
 
-Sources: TensorFlow Lite, ``tools/versioning/op_version.cc``, ``kernels/activations.cc``, ``kernels/fully_connected.cc``;
+Sources: TensorFlow Lite, ``tools/versioning/op_version.cc``, ``kernels/{activations,fully_connected}.cc``;
 TensorFlow Lite for Microcontrollers, ``micro/kernels/{gather,dynamic_update_slice,while}.cc``: GATHER and
 DYNAMIC_UPDATE_SLICE take no int16 there.
 """
@@ -44,9 +44,14 @@ _NEAR_A_POWER = 1e-3
 another kernel, with other bounds."""
 
 
-def fine(found: Range) -> Scale:
+HEADROOM = 2.0
+"""How far int16 reaches beyond the range that was seen: 14 bits are left of it, and what is clipped in a state stays
+wrong in all steps behind."""
+
+
+def fine(found: Range, headroom: float = HEADROOM) -> Scale:
     """The int16 scale of a range, symmetric, and not a power of two."""
-    step = max(-found.low, found.high, 1e-9) / 32767
+    step = headroom * max(-found.low, found.high, 1e-9) / 32767
     while abs(math.log2(step) - round(math.log2(step))) < 2 * _NEAR_A_POWER:
         step *= 1 + 2 * _NEAR_A_POWER
     return Scale(float(np.float32(step)), 0, FINE)
@@ -188,7 +193,7 @@ class IntegerStep:
         if scale.dtype == FINE:
             return tensor
         low, high = scale.reals()
-        return self._as(tensor, fine(Range(low, high)))
+        return self._as(tensor, fine(Range(low, high), 1.0))
 
     def _as(self, tensor: int, scale: Scale) -> int:
         """A tensor in another scale."""

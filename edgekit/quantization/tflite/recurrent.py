@@ -56,6 +56,8 @@ ROWS_GAIN = 4.0
 rows to get theirs. Rows of one distribution give 2 to 3; one weight of 61 left nothing of those of 0.2."""
 _BY_ROW_VERSION = 5
 """Of DEQUANTIZE."""
+_TURNED = "_dequant"
+"""What Google's quantizer puts behind the name of a tensor whose integers it turns into reals, or that it wants so."""
 _HYBRID_VERSION = 2
 _HYBRID = "it is hybrid (int8 weights, input and state quantized at every step)"
 NOTES = {
@@ -297,7 +299,7 @@ class _Edit:
             if not graph.users(outputs[place]):
                 continue
             if scale.dtype != "int8":
-                near = self._wanted(outputs[place]) or Scale.of(self.ranges[graph.name(outputs[place])])
+                near = self._wanted(outputs[place]) or Scale.of(self._range(outputs[place]))
                 result = turned(graph, result, near)
             self._dequantize(result, outputs[place])
 
@@ -306,11 +308,11 @@ class _Edit:
         graph, value = self.graph, self.graph.data(tensor)
         if step.is_state(place):
             ends = (0.0, 0.0) if value is None else (float(value.min(initial=0)), float(value.max(initial=0)))
-            start = self.ranges[graph.name(tensor)] if value is None else Range(*ends)
+            start = self._range(tensor) if value is None else Range(*ends)
             scale = step.state_scale(place, start)
             given = turned(graph, self._as_integer(tensor), scale) if value is None else None
         elif step.is_room(place):
-            scale = self._wanted(output) or Scale.of(self.ranges[graph.name(output)])
+            scale = self._wanted(output) or Scale.of(self._range(output))
             given = None if value is not None else self._as_integer(tensor)
         else:
             given = self._as_integer(tensor)
@@ -326,10 +328,15 @@ class _Edit:
     def _as_integer(self, tensor: int) -> int:
         if tensor not in self.integer_of:
             graph, name = self.graph, self.graph.name(tensor)
-            found = made(graph, f"{name}_int8", graph.shape(tensor), Scale.of(self.ranges[name]))
+            found = made(graph, f"{name}_int8", graph.shape(tensor), Scale.of(self._range(tensor)))
             graph.operator("QUANTIZE", [tensor], [found])
             self.integer_of[tensor] = found
         return self.integer_of[tensor]
+
+    def _range(self, tensor: int) -> Range:
+        """The range of a tensor, which the library may have given another name."""
+        name = self.graph.name(tensor)
+        return self.ranges[name if name in self.ranges else name.removesuffix(_TURNED)]
 
     def _wanted(self, tensor: int) -> Scale | None:
         """The scale that all readers of a float tensor turn it to, itself or reversed; None where they differ."""
