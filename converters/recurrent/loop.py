@@ -36,7 +36,7 @@ class _Cell:
     kind: str
     weights: list[Array]
     reverse: bool
-    of_input: tuple[Array, ...] = ()
+    of_input: tuple[Array, Array] | None = None
     """Weights and bias of the input, where its product is taken step by step inside of the loop."""
 
 
@@ -67,7 +67,8 @@ def emit(
     steps, batch, _ = graph.shape(x)
     hidden = weights[2].shape[1]
     if compact:
-        _compact(graph, _Cell(cell, weights[2:], reverse, tuple(weights[:2])), name, x, state, outputs, sequence)
+        step = _Cell(cell, weights[2:], reverse, (weights[0], weights[1]))
+        _compact(graph, step, name, x, state, outputs, sequence)
         return
     gates = _gates(graph, name, x, weights[0], weights[1])
     state = state or _zeros(graph, name, x, batch, hidden, len(outputs) - sequence)
@@ -97,8 +98,8 @@ def _compact(
     state = state or _zeros(graph, name, x, batch, hidden, len(outputs) - sequence)
     room = [graph.constant(f"{name}/room", np.zeros((steps, batch, hidden)))] if sequence else []
     first, stop = (steps - 1, -1) if cell.reverse else (0, steps)
-    ends = [graph.constant(f"{name}/{key}", value, "int32") for key, value in (("first", first), ("stop", stop))]
-    _steps(graph, name, cell, x, *ends, None, [*room, *state], outputs)
+    begin, end = (graph.constant(f"{name}/{key}", v, "int32") for key, v in (("first", first), ("stop", stop)))
+    _steps(graph, name, cell, x, begin, end, None, [*room, *state], outputs)
 
 
 def _blocks(
@@ -179,8 +180,9 @@ def _steps(
     room = rest.pop(0) if len(body.shape(rest[0])) == 3 else None
     batch = body.shape(rest[0])[0]
     row = body.made("GATHER", [gates_now, place], "row", [batch, body.shape(gates_now)[2]], axis=0)
-    if cell.of_input:
-        row = _linear(body, row, *cell.of_input, name="of_input")
+    if cell.of_input is not None:
+        weights, bias = cell.of_input
+        row = _linear(body, row, weights, bias, name="of_input")
     state = CELLS[cell.kind](body, row, cell.weights, rest)
     one = body.constant("one", 1, "int32")
     results = [body.made("SUB" if cell.reverse else "ADD", [place, one], "next", [])]

@@ -151,7 +151,7 @@ def _worst_of_each(pair: Pair, findings: Iterable[Finding]) -> tuple[Finding, ..
     for one in findings:
         if one.tensor not in worst or one.error > worst[one.tensor].error:
             worst[one.tensor] = one
-    return tuple(sorted(worst.values(), key=lambda one: order[id(one.operator)]))
+    return tuple(sorted(worst.values(), key=lambda one: order.get(id(one.operator), len(order))))
 
 
 @dataclass(frozen=True)
@@ -343,7 +343,8 @@ def _constants_off(pair: Pair) -> Iterator[Finding]:
             place = np.unravel_index(int(excess.argmax()), excess.shape)
             allowed = float(np.broadcast_to(one.allowed, excess.shape)[place])
             error = float(abs(one.found[place] - one.wanted[place]))
-            yield Finding(f"the constant {one.name!r}", pair.operators[one.operator], error, allowed)
+            operator = Operator("in a loop or branch", one.name, ()) if one.graph else pair.operators[one.operator]
+            yield Finding(f"the constant {one.name!r}", operator, error, allowed)
 
 
 class _Bias:

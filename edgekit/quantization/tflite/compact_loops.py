@@ -9,6 +9,7 @@ for Microcontrollers copies all of them at every step, and holds them three time
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +82,20 @@ def with_compact_loops(content: bytes, *, anew: bool) -> bytes:
     graph.raw.operators = _read(operators, graph)
     editor.drop_graphs()
     return editor.content()
+
+
+def holds_compact(content: bytes) -> bool:
+    """Whether there are loops in a file that were written here."""
+    graph = Editor(content).main()
+    return any(graph.kind(node) == "WHILE" and is_compact(graph.editor, node) for node in graph.raw.operators)
+
+
+def without_integer_form(content: bytes, kinds: Collection[str]) -> list[str]:
+    """Operators of the types ``kinds`` in the main graph, compact loops aside: each type once."""
+    graph = Editor(content).main()
+    found = (node for node in graph.raw.operators if graph.kind(node) in kinds)
+    left = (node for node in found if graph.kind(node) != "WHILE" or not is_compact(graph.editor, node))
+    return list(dict.fromkeys(map(graph.kind, left)))
 
 
 def is_compact(editor: Editor, node: Any) -> bool:

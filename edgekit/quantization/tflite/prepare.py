@@ -16,7 +16,7 @@ INNER = "subgraph"
 """How the names of tensors begin that belong to a loop or a branch, for rules that apply to those only."""
 
 
-def prepared(path: Path, *, integers_only: bool = False) -> bytes:
+def prepared(path: Path, *, integers_only: bool = False, keeps_state: bool = False) -> bytes:
     """The TFLite model at ``path``, ready to be quantized.
 
     A batch norm behind a transposed convolution becomes a bias of shape (1, 1, 1, channels). The quantizer gives a bias
@@ -27,11 +27,12 @@ def prepared(path: Path, *, integers_only: bool = False) -> bytes:
 
     Args:
         integers_only: recurrent layers without an integer operator become loops that have an integer form.
+        keeps_state: those that can keep their state between calls are to.
     """
     given = without_prefix(path.read_bytes())  # the library would copy the parent's card into the result
     content = stateful(given)
     if integers_only:
-        content = with_compact_loops(content, anew=content is not given)
+        content = with_compact_loops(content, anew=content is not given and not keeps_state)
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.tools import flatbuffer_utils
 

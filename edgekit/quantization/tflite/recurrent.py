@@ -141,11 +141,11 @@ class _Edit:
 
     def recurrent(self) -> bool:
         """Whether there is anything to do: a recurrent operator with float weights in the file."""
-        loops = self.scheme == "int8" and any(
-            self.graph.kind(node) == "WHILE" and is_compact(self.graph.editor, node)
-            for node in self.graph.raw.operators
-        )
-        return loops or any(self._is_float(node) for node in self.graph.raw.operators)
+        return any(self._is_float(node) or self._is_loop(node) for node in self.graph.raw.operators)
+
+    def _is_loop(self, node: Any) -> bool:
+        """Whether an operator is a loop whose step is to compute on integers."""
+        return self.scheme == "int8" and self.graph.kind(node) == "WHILE" and is_compact(self.graph.editor, node)
 
     def _is_float(self, node: Any) -> bool:
         if self.graph.kind(node) not in _RECURRENT:
@@ -162,7 +162,7 @@ class _Edit:
             node.inputs = [self.now_called.get(int(k), int(k)) for k in node.inputs]
             if self._is_float(node):
                 self._recurrent(node, operators)
-            elif kind == "WHILE" and self.scheme == "int8" and is_compact(self.graph.editor, node):
+            elif self._is_loop(node):
                 self._loop(node, operators)
             elif kind == "REVERSE_V2" and node.inputs[0] in self.integer_of:
                 self._reverse(node, operators)
