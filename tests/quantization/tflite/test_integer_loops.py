@@ -181,7 +181,7 @@ def test_the_step_is_compared_operator_by_operator(files: Callable[[str], Files]
     [("scale", "of_state_0"), ("wire", "reset"), ("weight", "weights"), ("bias", "bias"), ("state", "h_less_n")],
 )
 def test_a_fault_inside_a_loop_is_found(files: Callable[[str], Files], fault: str, named: str) -> None:
-    """A part with twice the scale of the whole, the gates r and z in each other's place, one weight, one bias, another state."""
+    """A part with twice the scale of the whole, gates in each other's place, one weight, one bias, another state."""
     made = files("gru")
     editor = Editor(made.made.read_bytes())
     main = editor.main()
