@@ -20,6 +20,7 @@ from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
 )
 from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
 from executorch.exir.passes.sym_shape_eval_pass import ConstraintBasedSymShapeEvalPass
+from torch.utils._sympy.value_ranges import ValueRanges
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from edgekit.runtime.pt2 import load_program
@@ -30,7 +31,7 @@ def convert(request: Mapping[str, Any]) -> tuple[bytes, list[str]]:
 
     ``request``: ``program``, the path of a ``.pt2`` file, which is opened as a stranger's: nothing in it is unpickled
     or run; ``samples``, for a file on integers: the path of an ``.npz`` whose array ``SAMPLE.INPUT`` is one input of
-    one calibration sample, by their numbers.
+    one calibration sample, by their numbers; ``largest``, for each input the largest size of each free axis.
 
     Returns:
         The file; the versions of executorch and torchao.
@@ -41,9 +42,23 @@ def convert(request: Mapping[str, Any]) -> tuple[bytes, list[str]]:
             with np.load(request["samples"], allow_pickle=False) as samples:
                 program = _on_integers(program, samples)
         lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
-        # by the bounds of free axes, not by the sizes of the example: memory has to do for the largest
+        _bound(lowered.exported_program(), request.get("largest", []))
         made = lowered.to_executorch(ExecutorchBackendConfig(sym_shape_eval_pass=ConstraintBasedSymShapeEvalPass()))
     return bytes(made.buffer), [version("executorch"), version("torchao")]
+
+
+def _bound(program: Any, largest: list[Mapping[str, int]]) -> None:
+    """Says how large free axes may become: that is what memory is planned for.
+
+    ``largest``: for each input, axis -> size. What lowering itself has narrowed the sizes to is overwritten: it asks
+    torch which kernel of a convolution fits the example, and takes the answer (batches below 16) for a bound.
+    """
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
+    for name, axes in zip(program.graph_signature.user_inputs, largest, strict=False):
+        for axis, size in axes.items():
+            node = values[name].shape[int(axis)].node
+            known = program.range_constraints[node.expr]
+            node.shape_env.var_to_range[node.expr] = ValueRanges(known.lower, size)
 
 
 def _on_integers(program: Any, samples: Mapping[str, Any]) -> Any:

@@ -52,7 +52,12 @@ class TorchToPte(Converter):
 
     def begin(self, capture: Capture, target: Path) -> Finish:
         WORKER.start()
-        pending = program_sent(WORKER, capture.program, {"target": str(target)})
+        largest = largest_sizes(capture)
+        sizes = [
+            {axis: largest[dim] for axis, dim in enumerate(spec.shape) if isinstance(dim, str)}
+            for spec in capture.signature.inputs
+        ]
+        pending = program_sent(WORKER, capture.program, {"target": str(target), "largest": sizes})
 
         def finish() -> tuple[str, ...]:
             answer = pending()
@@ -64,12 +69,28 @@ class TorchToPte(Converter):
                 headline = f"ExecuTorch cannot convert {capture.network.name!r}: {failed}"
                 raise ConversionError("pte", headline, advice, detail)
             self._tool = versions_of(answer, target)
-            return ()
+            return tuple(
+                f"dimension {name!r} goes up to {size} in the file: ExecuTorch plans memory for the largest"
+                for name, size in largest.items()
+                if name not in capture.maximum
+            )
 
         return finish
 
     def convert(self, capture: Capture, target: Path) -> tuple[str, ...]:
         return self.begin(capture, target)()
+
+
+def largest_sizes(capture: Capture) -> dict[str, int]:
+    """Name of a free dimension -> its largest size in the file: the network's own bound, else :data:`LARGEST`, or twice
+    the size that the network is shown with where that is more."""
+    shown = {
+        dim: size
+        for spec in capture.signature.inputs
+        for dim, size in zip(spec.shape, capture.shown[spec.name].shape, strict=True)
+        if isinstance(dim, str)
+    }
+    return {dim: capture.maximum.get(dim, max(LARGEST, 2 * size)) for dim, size in shown.items()}
 
 
 def require_executorch() -> None:

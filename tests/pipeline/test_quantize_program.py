@@ -12,7 +12,7 @@ import pytest
 import edgekit
 from edgekit import pte_reader
 from edgekit.artifact import open_artifact, read_card
-from edgekit.errors import QualityError, UnsupportedError, UsageError
+from edgekit.errors import DeviceError, QualityError, UnsupportedError, UsageError
 from edgekit.quality.contents import operators
 from edgekit.types import Format
 
@@ -88,7 +88,9 @@ def test_a_free_axis(made: Path, tmp_path: Path) -> None:
     edgekit.export(f"{made / 'net.py'}:build", to=["pte"], out=tmp_path, name="free", dynamic=["image:0=batch"])
     with edgekit.load(tmp_path / "free.pte") as runner, edgekit.load(made / "net.pt2") as reference:
         assert runner.signature.inputs[0].shape == ("batch", 3, 32, 32)
-        images = np.random.default_rng(3).standard_normal((5, 3, 32, 32)).astype(np.float32)
+        images = np.random.default_rng(3).standard_normal((40, 3, 32, 32)).astype(np.float32)
+        with pytest.raises(DeviceError, match=r"up to image \[64, 3, 32, 32\]"):
+            runner.run({"image": np.repeat(images, 2, 0)})
         found = runner.run({"image": images})["output"]
         wanted = [reference.run({"image": image[None]})["output"][0] for image in images]
     np.testing.assert_allclose(found, wanted, atol=1e-4)  # float32 sums in another order
