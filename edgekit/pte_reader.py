@@ -147,6 +147,8 @@ def _segments(reader: Reader, root: int) -> list[tuple[int, int]]:
         if end > len(reader.data):
             raise ModelError(f"{_WHAT} is cut short: weights end at byte {end:,} of {len(reader.data):,}")
         found.append((end - size, end))
+    if sum(end - start for start, end in found) > len(reader.data):
+        raise ModelError(f"{_WHAT} is damaged: its segments overlap")
     return found
 
 
@@ -313,19 +315,20 @@ def calls(data: bytes) -> Iterator[Call]:
         ".".join(part for part in (reader.text(one, 0), reader.text(one, 1)) if part)
         for one in reader.vector(plan, _OPERATORS)
     ]
-    delegates, values = reader.vector(plan, _DELEGATES), reader.vector(plan, _VALUES)
+    delegates, values, parts = _delegates(reader, root, plan), reader.vector(plan, _VALUES), 0
     for kind, call in _instructions(reader, plan):
         if kind == _KERNEL_CALL:
             tensors = [_tensor(reader, values[number]) for number in reader.numbers(call, 1)]
             real = any(_scalar_type(reader, tensor) in _REAL for tensor in tensors if tensor)
             yield Call(operators[reader.number(call, 0)], real=real)
         elif kind == _DELEGATE_CALL:
-            delegate = delegates[reader.number(call, 0)]
-            backend = reader.text(delegate, 0)
-            if backend != XNNPACK:
+            backend, part = delegates[reader.number(call, 0)]
+            if part is None:
                 yield Call(backend, backend)
                 continue
-            for node in Part(_blob(reader, root, delegate)).nodes():
+            parts += len(part.nodes)
+            limits.check("GRAPH_NODES", parts, _WHAT)
+            for node in part.nodes:
                 yield Call(node.kind, XNNPACK, node.reads_integers, not (node.reads_integers and node.gives_integers))
 
 
@@ -340,23 +343,33 @@ def xnnpack_weight_bytes(data: bytes) -> tuple[int, int]:
     """Bytes of the constants of XNNPACK's parts of :func:`method`: in integers of 8 bits or fewer, and in all."""
     reader = Reader(data, _WHAT)
     root, plan = reader.u32(0), _plan(reader)
-    parts = (
-        Part(_blob(reader, root, delegate)).weight_bytes()
-        for delegate in reader.vector(plan, _DELEGATES)
-        if reader.text(delegate, 0) == XNNPACK
-    )
-    sums = [sum(column) for column in zip(*parts, strict=True)]
-    return (sums[0], sums[1]) if sums else (0, 0)
+    parts = {id(part): part.weight_bytes() for _, part in _delegates(reader, root, plan) if part is not None}
+    return sum(integers for integers, _ in parts.values()), sum(whole for _, whole in parts.values())
 
 
-def _blob(reader: Reader, root: int, delegate: int) -> bytes:
-    """What a backend is given of the file."""
-    at = reader.field(delegate, 1)
-    reference = reader.target(at) if at else 0
-    location = reader.field(reference, 0) if reference else 0
-    number = reader.number(reference, 1) if reference else 0
-    if location and reader.u8(location):
-        segments = _segments(reader, root)
+def _delegates(reader: Reader, root: int, plan: int) -> list[tuple[str, Part | None]]:
+    """The backend of each delegate of a method, and what it holds where that is XNNPACK; each part is read once."""
+    found: list[tuple[str, Part | None]] = []
+    known: dict[tuple[bool, int], Part] = {}
+    segments = _segments(reader, root)
+    for delegate in reader.vector(plan, _DELEGATES):
+        backend = reader.text(delegate, 0)
+        if backend != XNNPACK:
+            found.append((backend, None))
+            continue
+        at = reader.field(delegate, 1)
+        reference = reader.target(at) if at else 0
+        location = reader.field(reference, 0) if reference else 0
+        key = (bool(location and reader.u8(location)), reader.number(reference, 1) if reference else 0)
+        if key not in known:
+            known[key] = Part(_blob(reader, root, segments, *key))
+        found.append((backend, known[key]))
+    return found
+
+
+def _blob(reader: Reader, root: int, segments: list[tuple[int, int]], apart: bool, number: int) -> bytes:
+    """What a backend is given of the file: segment ``number`` where it stands ``apart``, else a part of the program."""
+    if apart:
         _below(len(segments), "segment", number)
         return reader.data[slice(*segments[number])]
     inline = reader.vector(root, _INLINE)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -66,7 +65,7 @@ class _Value:
 
 
 class Part:
-    """One part, as the bytes that ExecuTorch hands to XNNPACK.
+    """One part, as the bytes that ExecuTorch hands to XNNPACK. ``nodes``: in order.
 
     Raises:
         ModelError: it is damaged.
@@ -80,8 +79,9 @@ class Part:
         self._reader = Reader(blob, _WHAT)
         root = self._reader.u32(0)
         self._values = dict(self._value(place) for place in self._reader.vector(root, 2))
-        self._nodes = self._reader.vector(root, 1)
-        limits.check("GRAPH_NODES", len(self._nodes), _WHAT)
+        places = self._reader.vector(root, 1)
+        limits.check("GRAPH_NODES", len(places), _WHAT)
+        self.nodes = tuple(self._node(place) for place in places)
 
     def _union(self, table: int) -> tuple[int, int]:
         kind, at = self._reader.field(table, 0), self._reader.field(table, 1)
@@ -99,18 +99,14 @@ class Part:
         elements = math.prod(abs(size) for size in reader.numbers(tensor, 2))
         return reader.number(tensor, 6), _Value(reader.u16(at) if at else 0, elements, reader.number(tensor, 3) > 0)
 
-    def nodes(self) -> Iterator[Node]:
-        """Its nodes, in order."""
-        for place in self._nodes:
-            number, node = self._union(place)
-            if not 0 < number < len(_KINDS):
-                yield Node(f"node {number}", False, False)
-                continue
-            kind, inputs, output = _KINDS[number]
-            read = [self._values.get(self._reader.number(node, field)) for field in inputs]
-            made = self._values.get(self._reader.number(node, output))
-            reads = all(value is not None and value.integer for value in read)
-            yield Node(kind, reads, made is not None and made.integer)
+    def _node(self, place: int) -> Node:
+        number, node = self._union(place)
+        if not 0 < number < len(_KINDS):
+            return Node(f"node {number}", False, False)
+        kind, inputs, output = _KINDS[number]
+        read = [self._values.get(self._reader.number(node, field)) for field in inputs]
+        made = self._values.get(self._reader.number(node, output))
+        return Node(kind, all(value is not None and value.integer for value in read), made is not None and made.integer)
 
     def weight_bytes(self) -> tuple[int, int]:
         """Bytes of the constants in integers of 8 bits or fewer, and of all constants."""
