@@ -22,7 +22,7 @@ class QuantizeOptions(Options):
     models: str | Path | Sequence[str | Path] = field(
         kw_only=False,
         metadata=option(
-            "A float .onnx or .tflite file; with auto also several of different formats, or a network.",
+            "A float .onnx, .tflite or .pt2 (for .pte) file; auto: also several of different formats, or a network.",
             metavar="MODEL...",
             takes="models",
             aliases=("model",),

@@ -64,6 +64,11 @@ def one_model(options: QuantizeOptions) -> str | Path:
     return cast("str | Path", models[0])
 
 
+def is_program(options: QuantizeOptions) -> bool:
+    """Whether the model is an exported program (``.pt2``), whose file on integers is one of ExecuTorch."""
+    return Path(one_model(options)).suffix.lower() == f".{Format.PT2}"
+
+
 def check_options(artifact: Artifact, target: Path, options: QuantizeOptions, suffix: str | None = None) -> None:
     """Everything that can be refused before any work.
 
@@ -162,6 +167,11 @@ def check_request(
         UnsupportedError: no such scheme for the format.
         UsageError: options that make no sense, or not together.
     """
+    if format_ in (Format.PTE, Format.PT2):
+        raise UnsupportedError(
+            f"{name} is a {format_} model: ExecuTorch quantizes the program before it is lowered, so export it with "
+            "--to pt2, and quantize that: edgekit quantize NAME.pt2 --scheme int8 --data D -o NAME.pte"
+        )
     if format_ not in (Format.ONNX, Format.TFLITE):
         raise UnsupportedError(f"{name} is a {format_} model; export it first (--to onnx or tflite) and quantize that")
     scheme = check_scheme(options.scheme, format_)
