@@ -46,7 +46,7 @@ def _of(feed: dict[str, Any], name: str, shape: tuple[int, ...]) -> Any:
     array = next(iter(feed.values())) if array is None else array
     if array.shape != shape and array.ndim == 4:
         array = array.transpose(0, 2, 3, 1)
-    return np.ascontiguousarray(array)
+    return array.copy()
 
 
 def _held(array: Any, row: Any) -> Any:
