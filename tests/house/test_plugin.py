@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,19 +36,40 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("work")
 
 
+SERIES = """
+import io, json, sys
+from contextlib import redirect_stderr, redirect_stdout
+from edgekit.cli import main
+for line in sys.stdin:
+    said = io.StringIO()
+    with redirect_stdout(sys.stderr), redirect_stderr(said):
+        try:
+            main(json.loads(line))
+        except SystemExit as leaving:
+            code = leaving.code
+    print(json.dumps([code or 0, said.getvalue()]), flush=True)
+"""
+"""Command lines one after the other in one process: most of what each takes is the import of torch."""
+
+
 @pytest.fixture(scope="module")
-def run(site: Path, work: Path, edgekit_program: str) -> Callable[..., dict[str, Any]]:
+def run(site: Path, work: Path) -> Iterator[Callable[..., dict[str, Any]]]:
     """``run("train", …)``: the JSON document of a command that knows the plug-in."""
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    words = [sys.executable, "-c", SERIES]
+    with subprocess.Popen(
+        words, cwd=work, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as series:
+        assert series.stdin is not None and series.stdout is not None
+        asked, answered = series.stdin, series.stdout
 
-    def command(*words: str, code: int = 0) -> dict[str, Any]:
-        environment = {**os.environ, "PYTHONPATH": str(site)}
-        done = subprocess.run(
-            [edgekit_program, *words, "--json", "out.json"], cwd=work, env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == code, done.stderr
-        return {"stderr": done.stderr} if code else json.loads((work / "out.json").read_text())
+        def command(*words: str, code: int = 0) -> dict[str, Any]:
+            print(json.dumps([*words, "--json", "out.json"]), file=asked, flush=True)
+            ended, said = json.loads(answered.readline())
+            assert ended == code, said
+            return {"stderr": said} if code else json.loads((work / "out.json").read_text())
 
-    return command
+        yield command
 
 
 def test_every_kind_of_plug_in(run: Callable[..., dict[str, Any]], work: Path) -> None:
@@ -126,13 +147,16 @@ def test_what_there_is_lists_it(run: Callable[..., dict[str, Any]]) -> None:
         assert said in run(*words, code=2)["stderr"]
 
 
-def test_a_plug_in_that_cannot_be_imported_is_named(run: Callable[..., dict[str, Any]], site: Path) -> None:
+def test_a_plug_in_that_cannot_be_imported_is_named(site: Path, work: Path, edgekit_program: str) -> None:
     module = site / "edgekit_example" / "data.py"
     text = module.read_text()
     module.write_text(text.replace("import numpy", "import no_such_package, numpy"))
     try:
-        said = run("train", "softmax", "--data", "waves", "-o", "x.safetensors", code=4)["stderr"]
+        words = [edgekit_program, "train", "softmax", "--data", "waves", "-o", "x.safetensors"]
+        environment = {**os.environ, "PYTHONPATH": str(site)}
+        done = subprocess.run(words, cwd=work, env=environment, capture_output=True, text=True)
     finally:
         module.write_text(text)
     named = r"edgekit_example\.data:open_waves, which an installed package names 'waves' in edgekit\.data, cannot be"
-    assert re.search(named, said)
+    assert done.returncode == 4
+    assert re.search(named, done.stderr)
