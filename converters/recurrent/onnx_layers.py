@@ -55,7 +55,7 @@ def _read_translations_once() -> None:
     of the time that the export of a small network takes. A torch that asks elsewhere goes on doing so.
     """
     with suppress(ImportError, AttributeError):
-        from torch.onnx._internal._lazy_import import onnxscript_apis
+        from torch.onnx._internal._lazy_import import onnxscript_apis  # type: ignore[attr-defined]
 
         onnxscript_apis.get_torchlib_ops = functools.cache(onnxscript_apis.get_torchlib_ops)
 

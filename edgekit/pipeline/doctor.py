@@ -40,6 +40,18 @@ TINY_TFLITE = zlib.decompress(
     )
 )
 """The same as a TFLite file with one RELU."""
+TINY_PTE = zlib.decompress(
+    base64.b64decode(
+        "eNqtVM1Kw0AQnsRYYw0Sa5AeRELw4KFI6knFg4hCD+LJQ6EWf5qIxRBDm6Iioo/go/gEnj168ODBgw/gMzTObibpJq2C6IbZv+x88+387AYA7OxX"
+        "V9wz2zZx/jwGcVPi4UGCtOlQxt7AUQMVD+h8BbCIsivIWz+KmLqgCjKd01BUrqngmMVX+Ddo7Nc8n83BEmqbuCoL9ucIcxUlIHlBeWUcCPtdjm0n"
+        "7SiHz+w9RVGkETeD/j3iHlGTprGr+35w3DrfQnF9Z6Cv81kx5VQknE0SKb2zBlN0Z51covKVQv2Ap5TjKAl7Mt1BIY4sIjBeghLMcEsqebJEdykn"
+        "PiwUOL8CYckELgt+UJH9JPFJcA2YHcLVRVxE/kAe+o+4sW9UPgfYRllDaVQr5o0VXgeutW76Pc+rmFbrwg/dq1DYOGt7Tsf1D7uB28LtRvO2ibr9"
+        "vL510mt7YdvvLoe9wHOtDJbFwKxRaP+m/xv+tyN5O+1WmDPbaFrfQaATJtAHpxedy+OOA39p9ZptLwCrfkfKViTw3fqeXWU1aPIYahh/I84PzABW"
+        "g6uo8YljjeLP6rFCsRdrJMmh4uB5yeS7JOTQQVo303hPlXRBiu2W0H6Bc4nfJYPnJdOWSU/EEvNQxDLoTUuQdP62DOPIOZzkThqenyCPaFQLi5ma"
+        "L6b1DXB/B5CtQSZ2LhZffZSffg=="
+    )
+)
+"""The same as an ExecuTorch program whose one operator XNNPACK runs."""
 PT2_PROGRAM = (
     "import sys, torch\ntorch.export.save(torch.export.export(torch.nn.ReLU(), (torch.zeros(1, 4),)), sys.argv[1])\n"
 )
@@ -188,7 +200,7 @@ def _tiny_model(runtime: str, format_: str, folder: Path) -> Path:
         path.mkdir()
         (path / "saved_model.pbtxt").write_text(TINY_SAVED_MODEL)
     else:
-        path.write_bytes(TINY_ONNX if format_ == "onnx" else TINY_TFLITE)
+        path.write_bytes({"onnx": TINY_ONNX, "tflite": TINY_TFLITE, "pte": TINY_PTE}[format_])
     return path
 
 
