@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from edgekit.results.base import Result, beside, optional
 from edgekit.results.compare import Comparison, Gate
 from edgekit.results.compressed import Coverage, Device, Parent
+from edgekit.results.delegation import Delegation
 from edgekit.results.measures import Failure, Tool, Transfer
 from edgekit.types import Verdict
 
@@ -69,30 +70,6 @@ class Noise:
     interrupted: float | None = None
     disturbed: float | None = None
     verdict: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Operator:
-    """An operator that the delegate did not take: its type, and who runs it in its place. A tool gives no name."""
-
-    name: str | None = optional()
-    type: str
-    by: str
-
-
-@dataclass(frozen=True)
-class Delegation:
-    """How much of the graph ``by`` took over: ``delegated`` of ``nodes`` operators of the loaded graph, not ``left``.
-
-    Operators in the bodies of loops and branches are not counted: they belong to the ``WHILE`` or ``If`` around them.
-    ``precisions``: how many of them are computed in what (``f32``, ``bf16``, ``i8``), where the runtime tells.
-    """
-
-    nodes: int
-    delegated: int
-    by: str | None
-    left: tuple[Operator, ...] = ()
-    precisions: Mapping[str, int] | None = optional()
 
 
 @dataclass(frozen=True, slots=True)
