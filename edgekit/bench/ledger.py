@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from edgekit.results.bench import DelegateShare, DelegationReport
-from edgekit.results.delegation import Delegation
+from edgekit.results.loaded import Delegation
 
 
 def ledger(nodes: Delegation, times: Mapping[str, float] | None = None) -> DelegationReport:

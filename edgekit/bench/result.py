@@ -20,7 +20,7 @@ from edgekit.results.base import to_json
 from edgekit.results.bench import ColdStart, Entry, LatencyFigures, Need, Noise, Replayed, Warmup
 from edgekit.results.compare import Comparison
 from edgekit.results.compressed import Device
-from edgekit.results.delegation import Delegation
+from edgekit.results.loaded import Delegation
 from edgekit.results.measures import Failure
 
 

@@ -21,7 +21,7 @@ from edgekit.devices.schema import REPLIES, check_outputs, check_signature, outp
 from edgekit.documents import typed
 from edgekit.errors import DeviceError, ModelError, ProtocolError, UsageError
 from edgekit.inputs import require_regular
-from edgekit.results.delegation import Delegation
+from edgekit.results.loaded import Delegation
 from edgekit.runtime import candidates
 from edgekit.types import Array, Card, Feed, Format, Signature
 
@@ -75,6 +75,7 @@ class WorkerClient(Connection):
         ``card``: of the file; the signature that the device gives has to be the card's then, and outputs have the sizes
         that the card names.
         """
+        runtime = runtime or self._transport.runtime or None
         asked: dict[str, Any] = {"runtime": runtime, "threads": threads, "raw": raw, "stateful": stateful}
         asked["carded"] = carded
         if self._transport.runs_on != "cpu":

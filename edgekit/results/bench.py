@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from edgekit.results.base import Result, beside, optional
 from edgekit.results.compare import Comparison, Gate
 from edgekit.results.compressed import Coverage, Device, Parent
-from edgekit.results.delegation import Delegation
+from edgekit.results.loaded import Arena, Budget, Delegation
 from edgekit.results.measures import Failure, Tool, Transfer
 from edgekit.types import Verdict
 
@@ -130,8 +130,9 @@ class Entry:
         latency_ms: null where nothing was timed.
         needs: percentile that is null -> what it needs.
         peak_memory_bytes, load_memory_bytes: resident memory of the worker at its highest, over the whole run and until
-            the file was loaded, interpreter and libraries included.
+            the file was loaded, interpreter and libraries included. On a microcontroller the first is the arena.
         arena_bytes: what the runtime set aside for activations.
+        arena: what a microcontroller computes in; budget: what it has, and what of the file is too large for it.
         workers: processes that took turns.
         blocks: samples of each block, in the order they were taken; ``block_workers``: who took each.
         disturbed_blocks: places of the blocks in which the machine was disturbed.
@@ -157,6 +158,8 @@ class Entry:
     peak_memory_bytes: int | None = None
     load_memory_bytes: int | None = None
     arena_bytes: int | None = None
+    arena: Arena | None = optional()
+    budget: Budget | None = optional()
     throughput_per_s: float | None = None
     noise: Noise | None = None
     delegation: DelegationReport | None = None

@@ -36,7 +36,7 @@ from edgekit.pipeline.bench.result import MachineRun
 from edgekit.pipeline.bench.timing import Note, Order
 from edgekit.results.base import to_json
 from edgekit.results.compressed import Device
-from edgekit.results.delegation import Delegation, Operator
+from edgekit.results.loaded import Delegation, Operator
 from edgekit.results.measures import ToolRun
 from edgekit.types import DeviceSpec, Format
 
