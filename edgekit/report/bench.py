@@ -225,7 +225,8 @@ def _rows(record: BenchRecord, with_device: bool) -> list[list[str]]:
             entry.model if whole else short(entry.model), entry.format, entry.runtime or NONE,
             str(entry.threads), *(_percentile(entry, key, value) for key, value in percentiles),
             _ratio(found) if found else NONE, outcome, ms(cold.load), ms(cold.first),
-            NONE if peak is None else f"{peak / 1e6:.0f}" if peak >= 1e7 else f"{peak / 1e6:.2g}", _delegated(entry.delegation),
+            NONE if peak is None else f"{peak / 1e6:.0f}" if peak >= 1e7 else f"{peak / 1e6:.2g}",
+            _delegated(entry.delegation),
         ]  # fmt: skip
         rows.append([entry.device.name, *row] if with_device else row)
     return rows
