@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgekit.environments import Environment
 from edgekit.errors import DeviceError, EdgekitError, RuntimeMissingError, UnsupportedError, UsageError
-from edgekit.results.bench import Arena, Delegation
+from edgekit.results.loaded import Arena, Delegation
 from edgekit.runtime.feeds import FeedPlan
 from edgekit.runtime.ports import Port, meet_card
 from edgekit.runtime.quantization import dequantize, quantize

@@ -17,7 +17,7 @@ from edgekit.artifact import onnx_parts
 from edgekit.environments import OPENVINO
 from edgekit.errors import DeviceError, FeedError, ModelError, UnsupportedError, UsageError
 from edgekit.flatbuffer_reader import keeps_variables
-from edgekit.results.bench import Delegation
+from edgekit.results.loaded import Delegation
 from edgekit.runtime.base import Runner
 from edgekit.runtime.declared import Declared, declared
 from edgekit.runtime.native_stderr import filter_stderr

@@ -99,7 +99,7 @@ def make(
     place = store.folder / f"{candidate.name.replace(' ', '-')}.{candidate.parent.format}"
     key = f"make {candidate.name}"
     if candidate.mixed:
-        key += f" {options.max_drop:g}"  # the limit says which layers stay in float
+        key += f" {options.max_drop} {options.min_snr}"  # the limit says which layers stay in float
     row = store.once(key, _making(candidate, place, samples, options))
     if "error" in row:
         return str(row["error"])

@@ -37,9 +37,8 @@ from edgekit.pipeline.bench.fleet import run_fleet
 from edgekit.pipeline.bench.journal import Journal
 from edgekit.pipeline.bench.timing import Order
 from edgekit.pipeline.quantize.samples import HELD_MOST
-from edgekit.quality.evaluate import evaluate
+from edgekit.quality.evaluate import Metric, evaluate
 from edgekit.quality.fidelity import FidelityMeter, Floor
-from edgekit.quality.metrics import metric_of
 from edgekit.quantization.schemes import scheme
 from edgekit.results.base import to_json
 from edgekit.results.compare import Comparison
@@ -67,6 +66,14 @@ class Inputs:
 
     seed: int
     files: Mapping[Format, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """What candidates are judged by: the task's figure of merit, where ``metric`` is None."""
+
+    name: str = "None"
+    metric: Metric | None = None
 
 
 def shortest_ms(trial: Trial, inputs: Inputs) -> float:
@@ -190,10 +197,9 @@ def _room(trials: Sequence[Trial]) -> int:
 
 
 def quality_of(
-    trial: Trial, samples: Dataset, store: TrialStore, limit: int | None = None, metric: str | None = None
+    trial: Trial, samples: Dataset, store: TrialStore, figure: Figure, limit: int | None = None
 ) -> Evaluation:
-    """``metric``, or the figure of merit, of the trial's file in its runtime on its device, measured once for all
-    thread counts.
+    """``figure`` of the trial's file in its runtime on its device, measured once for all thread counts.
 
     Raises:
         EdgekitError: it cannot be run, or gives NaN.
@@ -203,11 +209,10 @@ def quality_of(
 
     def work() -> Value:
         with open_runner(made.artifact.path, device=way.device, runtime=way.runtime, threads=way.threads) as runner:
-            figure = None if metric is None else metric_of(metric)
-            found = evaluate(sequences(runner), samples, made.artifact.card, limit=limit, metric=figure)
+            found = evaluate(sequences(runner), samples, made.artifact.card, limit=limit, metric=figure.metric)
         return {**asdict(replace(found, outcomes=None)), "outcomes": _kept(found.outcomes)}
 
-    key = f"quality {made.sha256} {way.runtime} {way.device.name} {samples.label} {len(samples)} {limit} {metric}"
+    key = f"quality {made.sha256} {way.runtime} {way.device.name} {samples.label} {len(samples)} {limit} {figure.name}"
     row = dict(store.once(key, work))
     kept = row.pop("outcomes", None)
     return Evaluation(**row, outcomes=None if kept is None else _read(kept))

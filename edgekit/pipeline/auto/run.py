@@ -27,6 +27,7 @@ from edgekit.pipeline.auto.candidates import (
 from edgekit.pipeline.auto.checks import SECONDS, device_of, of_auto, place_of, target_of
 from edgekit.pipeline.auto.measuring import (
     FAR_OFF,
+    Figure,
     Inputs,
     compared,
     failed,
@@ -54,6 +55,8 @@ from edgekit.pipeline.auto.trial import (
 )
 from edgekit.pipeline.auto.trial_store import TrialStore, Value
 from edgekit.pipeline.auto.ways import Way, find_ways
+from edgekit.quality.likeness import LIKENESS, allowed_loss, likeness_to
+from edgekit.quality.metrics import metric_of
 from edgekit.results.compressed import Device
 from edgekit.results.eval import Evaluation
 from edgekit.results.quantize import AutoResult
@@ -93,10 +96,12 @@ def auto(options: QuantizeOptions) -> AutoResult:
     for file in source.files:  # any of them may be what is shipped
         require_beside(file.path, place_of(target, source.stem, str(file.format)))
     assert options.data is not None  # of_auto has looked
-    samples = take_samples(options.data, source.card, options.limit, options.metric)
+    by_labels = options.max_drop is not None
+    samples = take_samples(options.data, source.card, options.limit, options.metric, judged_by_labels=by_labels)
     store = TrialStore(_identity(source, options, device, samples), options.resume)
     with _told_when_interrupted(store):
-        return _chosen(_Job(source, device, options, samples, store), target)
+        figure = Figure() if options.metric is None else Figure(options.metric, metric_of(options.metric))
+        return _chosen(_Job(source, device, options, samples, store, figure), target)
 
 
 def _identity(named: FloatSource, options: QuantizeOptions, device: DeviceSpec, samples: JudgingSamples) -> Value:
@@ -139,12 +144,19 @@ class _Job:
     options: QuantizeOptions
     samples: JudgingSamples
     store: TrialStore
+    figure: Figure
 
     @property
     def allowed(self) -> float:
         """The largest loss of quality."""
-        assert self.options.max_drop is not None  # of_auto has looked
-        return self.options.max_drop
+        if self.options.max_drop is not None:
+            return self.options.max_drop
+        assert self.options.min_snr is not None  # of_auto has looked
+        return allowed_loss(self.options.min_snr)
+
+    def quality(self, trial: Trial) -> Evaluation:
+        """Of a trial, on the samples that the choice is made on."""
+        return quality_of(trial, self.samples.choose, self.store, self.figure)
 
     @property
     def seconds(self) -> float:
@@ -164,6 +176,8 @@ class _Race:
 def _chosen(job: _Job, target: Path) -> AutoResult:
     """The order of the stages: float files, candidates, a few calls, race, quality, final, publish."""
     parents, unmade = float_files(job.named, job.store)
+    if job.options.max_drop is None:
+        job = replace(job, figure=Figure(LIKENESS, likeness_to(parents[0].path)))
     ways, missing = find_ways(parents, job.device, job.options)
     notes = (*job.samples.notes, *unmade, *missing)
     _try_data(job, parents, ways, notes)
@@ -187,7 +201,7 @@ def _try_data(
         raise DeviceError(f"no runtime on {job.device.name} runs the float files: {'; '.join(notes)}")
     made = make(Candidate(first[0], FLOAT), job.samples, job.options, job.store)
     assert not isinstance(made, str)
-    quality_of(Trial(made.candidate, made, first[1]), job.samples.choose, job.store, metric=job.options.metric)
+    job.quality(Trial(made.candidate, made, first[1]))
 
 
 def _made(job: _Job, parents: Sequence[Artifact], ways: dict[Format, tuple[Way, ...]]) -> tuple[Trial, ...]:
@@ -272,7 +286,7 @@ def _timed(
 
 def _judged(job: _Job, race: _Race) -> tuple[_Race, list[Trial]]:
     """The fastest candidates that lose no more than is allowed; others are tried in place of those that do."""
-    before = quality_of(race.best, job.samples.choose, job.store, metric=job.options.metric)
+    before = job.quality(race.best)
     best = replace(race.best, quality=before, drop=0.0)
     trials, kept = changed(race.trials, best), list[Trial]()
     for trial in sorted((t for t in running(trials) if not t.is_float), key=lambda t: t.ratio):
@@ -293,7 +307,7 @@ def _judged(job: _Job, race: _Race) -> tuple[_Race, list[Trial]]:
 def _with_quality(job: _Job, trial: Trial, before: Evaluation) -> Trial:
     """``trial`` with its quality; out where it loses more than is allowed, or fails."""
     try:
-        quality = quality_of(trial, job.samples.choose, job.store, metric=job.options.metric)
+        quality = job.quality(trial)
         figures, missed = fidelity_of(trial, job.samples.choose, job.options.min_snr)
     except ENDS_THE_RUN:
         raise
@@ -340,8 +354,8 @@ def _final(job: _Job, race: _Race, finalists: Sequence[Trial], inputs: Inputs) -
 def _published(job: _Job, race: _Race, chosen: Trial, notes: tuple[str, ...], target: Path) -> AutoResult:
     """The result; the float file where the chosen one loses too much on the samples that it was not chosen on."""
     limit, report, best = job.options.limit, job.samples.report, race.best
-    before = quality_of(best, report, job.store, limit, job.options.metric)
-    after = quality_of(chosen, report, job.store, limit, job.options.metric)
+    before = quality_of(best, report, job.store, job.figure, limit)
+    after = quality_of(chosen, report, job.store, job.figure, limit)
     lost, reasons = before.drop_to(after), dict[str, str]()
     if chosen != best and lost > job.allowed:
         why = f"loses {lost:.4f} of {after.metric} on {report.label}, {job.allowed:g} is allowed"

@@ -37,7 +37,8 @@ def asked_options(given: dict[str, Any]) -> QuantizeOptions:
     ("given", "said"),
     [
         ({"data": None}, "needs --data"),
-        ({"max_drop": None}, "needs --max-drop"),
+        ({"max_drop": None}, "needs --max-drop .*, or, where nobody says what is right about the data, --min-snr"),
+        ({"max_drop": None, "min_snr": 20.0, "metric": "accuracy"}, "needs --max-drop"),
         ({"max_drop": 1.5}, "--max-drop is 1.5; give 0 or more and less than 1"),
         ({"seconds": 0.0}, "more than 0"),
         ({"seconds": float("nan")}, "--seconds is nan; give 0 or more"),
