@@ -147,4 +147,4 @@ def _transport(file: Path) -> ConversionTransport:
     subject = f"the conversion of {file} by onnx2tf"
     if python is None or python == sys.executable:
         return ConversionTransport(subject, **_QUIET)
-    return OtherPythonTransport(subject, python, **_QUIET)
+    return OtherPythonTransport(subject, python, "onnx2tf", **_QUIET)

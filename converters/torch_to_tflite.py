@@ -6,15 +6,13 @@ export begins (its import costs seconds, which the ONNX export uses) and kept fo
 
 from __future__ import annotations
 
-import io
-import os
 from pathlib import Path
 from typing import ClassVar
 
-from edgekit.converters.base import Capture, ConversionOptions, Converter, Finish, narrowing_notes, quiet
+from edgekit.converters.base import Capture, ConversionOptions, Converter, Finish, narrowing_notes
+from edgekit.converters.sent import program_sent
 from edgekit.converters.worker import TIMEOUT_S, ConversionTransport, ConversionWorker, write_file
 from edgekit.errors import ConversionError, RuntimeMissingError
-from edgekit.leftovers import process_folder
 from edgekit.types import Format, Network
 
 
@@ -49,19 +47,12 @@ class TorchToTflite(Converter):
         WORKER.start()
 
     def begin(self, capture: Capture, target: Path) -> Finish:
-        import torch
-
         WORKER.start()
-        program = capture.program
         signature = capture.signature
-        path = process_folder() / f"program-{os.urandom(4).hex()}.pt2"
-        buffer = io.BytesIO()  # torch's own writer turns a full disk into an error without a number
-        with quiet():
-            torch.export.save(program, buffer)
-        path.write_bytes(buffer.getbuffer())
-        pending = WORKER.ask(
+        pending = program_sent(
+            WORKER,
+            capture.program,
             {
-                "program": str(path.absolute()),
                 "target": str(target),
                 "inputs": [spec.name for spec in signature.inputs],
                 "outputs": [spec.name for spec in signature.outputs],
@@ -72,14 +63,11 @@ class TorchToTflite(Converter):
                 "minimum": capture.minimum,
                 "maximum": capture.maximum,
                 "prefix": capture.prefix,
-            }
+            },
         )
 
         def finish() -> tuple[str, ...]:
-            try:
-                answer = pending()
-            finally:
-                path.unlink()
+            answer = pending()
             if "failed" not in answer.header:
                 return (*narrowing_notes(signature), *write_file(answer, target))
             advice = "Replace that operation in the network, or export to another format"

@@ -40,6 +40,7 @@ MODULES: Final[Mapping[str, str]] = {
     "litert": "edgekit.converters.litert_worker",
     "tensorflow": "edgekit.converters.tensorflow_worker",
     "onnx2tf": "edgekit.converters.onnx2tf_worker",
+    "executorch": "edgekit.converters.executorch_worker",
 }
 """Command -> the module with its ``convert(request)`` and ``headline(error)``; importing it imports the tool."""
 _TEXT: Final = text(MOST)
@@ -69,15 +70,15 @@ class ConversionTransport(Transport):
 
 
 class OtherPythonTransport(ConversionTransport):
-    """As that, in another environment, which has the tool and numpy, and no edgekit."""
+    """As that, in another environment, which has the tool and numpy, and no edgekit. ``tool``: its command."""
 
-    def __init__(self, subject: str, python: str, **environment: str) -> None:
+    def __init__(self, subject: str, python: str, tool: str, **environment: str) -> None:
         super().__init__(subject, **environment)
-        self._python = python
+        self._python, self._tool = python, tool
 
     def command(self, start: Start) -> list[str]:
         here = Path(__file__).parent
-        sent = ("__init__", "worker", "onnx2tf_worker")
+        sent = ("__init__", "worker", MODULES[self._tool].rpartition(".")[2])
         main = "import sys\nfrom edgekit.converters.worker import program\nsys.exit(program())\n"
         more = tuple((f"edgekit/converters/{name}.py", here / f"{name}.py") for name in sent)
         return [self._python, str(floor_archive(main, more))]

@@ -75,9 +75,9 @@ def load(
     """Opens a model file to run it: a context manager with ``run(feed) -> dict of arrays``.
 
     Args:
-        path: an ``.onnx``, ``.tflite`` or ``.pt2`` file, or a SavedModel folder.
-        runtime: ``onnxruntime``, ``litert``, ``tflite-runtime``, ``torch`` or ``tensorflow``, perhaps with what it is
-            to run on (``onnxruntime:openvino``); None takes the first for the format.
+        path: an ``.onnx``, ``.tflite``, ``.pt2`` or ``.pte`` file, or a SavedModel folder.
+        runtime: ``onnxruntime``, ``litert``, ``tflite-runtime``, ``torch``, ``tensorflow`` or ``executorch``, perhaps
+            with what it is to run on (``onnxruntime:openvino``); None takes the first for the format.
         device: ``cpu``, ``cuda`` (a worker on a GPU of this machine), or ``python:/path/to/python`` for a worker in
             another environment.
         threads: threads of the runtime.
@@ -93,7 +93,7 @@ def load(
     from edgekit.runtime import interpreter_apart
     from edgekit.runtime import load as load_here
 
-    if isolated or device != "cpu" or interpreter_apart(runtime):
+    if isolated or device != "cpu" or interpreter_apart(runtime, path):
         from edgekit.devices import open_runner
 
         return open_runner(path, device=device, runtime=runtime, threads=threads, raw=raw, stateful=stateful)

@@ -2,7 +2,8 @@
 
 Every format is handled as bytes, without onnx, TensorFlow or torch, so that a board can do all of it:
 ONNX ``metadata_props`` (:mod:`edgekit.protobuf_reader`), a TFLite metadata buffer (:mod:`edgekit.flatbuffer_reader`), a
-member ``extra/edgekit`` of a ``.pt2`` archive (:mod:`edgekit.pt2_reader`), a file ``assets.extra/edgekit.json`` of a
+member ``extra/edgekit`` of a ``.pt2`` archive (:mod:`edgekit.pt2_reader`), named data of an ExecuTorch program
+(:mod:`edgekit.pte_reader`), a file ``assets.extra/edgekit.json`` of a
 SavedModel folder.
 """
 
@@ -13,7 +14,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from edgekit import flatbuffer_reader, protobuf_reader, pt2_reader, tflite_metadata
+from edgekit import flatbuffer_reader, protobuf_reader, pt2_reader, pte_reader, tflite_metadata
 from edgekit.errors import InputError, LimitError, ModelError, UsageError
 from edgekit.inputs import open_regular, read_regular, require_regular_inside
 from edgekit.limits import check
@@ -46,8 +47,8 @@ CARD_KEY = "edgekit"
 FOLDER_CARD = Path("assets.extra") / f"{CARD_KEY}.json"
 """Where the card of a SavedModel lies: TensorFlow keeps that folder for others."""
 GRAPHS = ("saved_model.pb", "saved_model.pbtxt")
-_SUFFIXES = {".onnx": Format.ONNX, ".tflite": Format.TFLITE, ".pt2": Format.PT2}
-_WANTED = "a .onnx, .tflite or .pt2 file"
+_SUFFIXES = {".onnx": Format.ONNX, ".tflite": Format.TFLITE, ".pt2": Format.PT2, ".pte": Format.PTE}
+_WANTED = "a .onnx, .tflite, .pt2 or .pte file"
 _PICKLE_SUFFIXES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"}
 
 
@@ -71,6 +72,8 @@ def open_artifact(path: str | Path) -> Artifact:
             protobuf_reader.check(data)
         elif wanted is Format.TFLITE:
             flatbuffer_reader.check(data)
+        elif wanted is Format.PTE:
+            pte_reader.check(data)
         elif found is not Format.PT2:
             raise ModelError("not a .pt2 archive (torch.export.save writes one): it is not a zip file, or cut short")
         return Artifact(file, wanted, _card_in(wanted, data))
@@ -124,6 +127,8 @@ def write_card(source: Path, card: Card, target: Path | None = None) -> Artifact
             pt2_reader.write_metadata(source, temporary, payload)
         elif artifact.format is Format.ONNX:
             temporary.write_bytes(protobuf_reader.with_metadata(_read(source)[1], CARD_KEY, payload))
+        elif artifact.format is Format.PTE:
+            temporary.write_bytes(pte_reader.with_metadata(_read(source)[1], CARD_KEY, payload))
         else:
             temporary.write_bytes(_tflite_with_card(_read(source)[1], card, payload))
     return Artifact(place, artifact.format, card)
@@ -217,7 +222,7 @@ def _open_folder(folder: Path) -> Artifact:
     if not is_saved_model(folder):
         raise ModelError(
             f"{folder} is a folder, but no SavedModel: it has no {GRAPHS[0]}; give the folder that "
-            "tf.saved_model.save or model.export wrote, or a .onnx, .tflite or .pt2 file"
+            f"tf.saved_model.save or model.export wrote, or {_WANTED}"
         )
     empty = [name for name in GRAPHS if (folder / name).is_file() and not (folder / name).stat().st_size]
     if empty:
@@ -291,6 +296,8 @@ def _format_of(file: Path, head: bytes) -> Format:
 def _sniff(data: bytes) -> Format | None:
     if data[4:8] == flatbuffer_reader.IDENTIFIER:
         return Format.TFLITE
+    if pte_reader.is_program(data):
+        return Format.PTE
     if data[:4] == b"PK\x03\x04":
         return Format.PT2
     try:
@@ -301,10 +308,15 @@ def _sniff(data: bytes) -> Format | None:
 
 
 def _describe(found: Format) -> str:
-    return {Format.ONNX: "an ONNX model", Format.TFLITE: "a TFLite model", Format.PT2: "a zip archive"}[found]
+    return {
+        Format.ONNX: "an ONNX model", Format.TFLITE: "a TFLite model", Format.PT2: "a zip archive",
+        Format.PTE: "an ExecuTorch program",
+    }[found]  # fmt: skip
 
 
 def _card_in(format_: Format, data: bytes) -> Card | None:
-    wire = {Format.ONNX: protobuf_reader, Format.TFLITE: flatbuffer_reader, Format.PT2: pt2_reader}[format_]
+    wire = {
+        Format.ONNX: protobuf_reader, Format.TFLITE: flatbuffer_reader, Format.PT2: pt2_reader, Format.PTE: pte_reader,
+    }[format_]  # fmt: skip
     payload = wire.metadata(data).get(CARD_KEY)
     return None if payload is None else decode_card(payload)

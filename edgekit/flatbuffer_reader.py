@@ -18,12 +18,14 @@ from dataclasses import dataclass
 
 from edgekit import limits
 from edgekit.errors import ModelError
-from edgekit.flatbuffer import Layout, Reader
+from edgekit.flatbuffer import Layout, Reader, new_root
+from edgekit.flatbuffer_writer import Number, encode
 
 IDENTIFIER = b"TFL3"
 _MARKER, _MARKER_WITHOUT_TAIL = b"edgekit\1", b"edgekit\0"
 """The second begins the prefix of files from before there was anything behind the model."""
 _HEADER = 8  # root offset, identifier
+_IN_FRONT = struct.Struct("<8sIII")
 _ALIGNMENT = 64  # TFLite asks for 16 in constant buffers; the moved block keeps any alignment up to this
 _MODEL_FIELDS, _BUFFERS, _METADATA = 8, 4, 6
 _ASSIGN_VARIABLE = 144
@@ -74,24 +76,19 @@ def _check_parts(data: bytes) -> None:
     for graph in subgraphs:
         own = reader.vector(graph, 0)
         tensors.append(len(own))
-        _below(buffers, "buffer", (_number(reader, tensor, 2) for tensor in own))
+        _below(buffers, "buffer", (reader.number(tensor, 2) for tensor in own))
         _below(len(own), "tensor", (*reader.numbers(graph, 1), *reader.numbers(graph, 2)))
         listed = reader.vector(graph, 3)
         operators += len(listed)
         limits.check("GRAPH_NODES", operators, "the TFLite file")
         for operator in listed:
-            _below(codes, "operator code", [_number(reader, operator, 0)])
+            _below(codes, "operator code", [reader.number(operator, 0)])
             _below(len(own), "tensor", (*reader.numbers(operator, 1), *reader.numbers(operator, 2)), least=-1)
     for signature in reader.vector(model, 7):
-        graph = _number(reader, signature, 4)
+        graph = reader.number(signature, 4)
         _below(len(tensors), "graph", [graph])
         entries = [*reader.vector(signature, 0), *reader.vector(signature, 1)]
-        _below(tensors[graph], "tensor", (_number(reader, entry, 1) for entry in entries))
-
-
-def _number(reader: Reader, table: int, index: int) -> int:
-    at = reader.field(table, index)
-    return reader.u32(at) if at else 0
+        _below(tensors[graph], "tensor", (reader.number(entry, 1) for entry in entries))
 
 
 def _below(count: int, what: str, numbers: Iterable[int], least: int = 0) -> None:
@@ -146,85 +143,25 @@ def with_metadata(data: bytes, entries: Mapping[str, bytes], tail: bytes = b"") 
     taken = [name for name in entries if name in metadata(original)]
     if taken:
         raise ModelError(f"the TFLite file already has a metadata buffer {taken[0]!r} that edgekit did not write")
-    prefix = _prefix(Reader(original), {name.encode(): value for name, value in entries.items()}, len(tail))
+    prefix, root = _prefix(Reader(original), entries, len(tail))
     body = bytearray(original[:_HEADER] + prefix + original[_HEADER:])
-    struct.pack_into("<I", body, 0, _HEADER + _ROOT_IN_PREFIX)
+    struct.pack_into("<I", body, 0, root)
     _shift_outside_buffers(body, len(prefix))
     return bytes(body) + tail
 
 
-_VTABLE_IN_PREFIX = 24  # behind marker, length, old root and length of the tail, which take 20
-_ROOT_IN_PREFIX = 44  # vtable: 2 + 2 + 8 slots of 2 bytes = 20, ends at 44
-
-
-def _prefix(reader: Reader, added: Mapping[bytes, bytes], tail: int) -> bytes:
-    """Marker, vtable, root table, buffer list, metadata list; then Metadata and Buffer tables, name and value of each
-    of ``added``."""
+def _prefix(reader: Reader, added: Mapping[str, bytes], tail: int) -> tuple[bytes, int]:
+    """Marker, length, old root, length of the tail; then a root table with a Metadata and a Buffer table for each of
+    ``added``; and the place of that root."""
     root = reader.u32(0)
-    places = [reader.field(root, index) for index in range(_MODEL_FIELDS)]
-    buffers, entries = reader.vector(root, _BUFFERS), reader.vector(root, _METADATA)
-    buffers_at = _ROOT_IN_PREFIX + 4 + 4 * _MODEL_FIELDS
-    entries_at = buffers_at + 4 + 4 * (len(buffers) + len(added))
-    end = entries_at + 4 + 4 * (len(entries) + len(added))
-    parts = []
-    for name, value in added.items():
-        parts.append(_Part(end, name, value))
-        end = parts[-1].end
-    length = -(-end // _ALIGNMENT) * _ALIGNMENT
-    out = bytearray(length)
-
-    def moved(place: int) -> int:
-        return place - _HEADER + length  # an old absolute place, counted from the start of the prefix
-
-    struct.pack_into("<8sIII", out, 0, _MARKER, length, root, tail)
-    present = [bool(place) or index in (_BUFFERS, _METADATA) for index, place in enumerate(places)]
-    slots = [4 + 4 * index if here else 0 for index, here in enumerate(present)]
-    struct.pack_into("<10H", out, _VTABLE_IN_PREFIX, 20, 4 + 4 * _MODEL_FIELDS, *slots)
-    struct.pack_into("<i", out, _ROOT_IN_PREFIX, _ROOT_IN_PREFIX - _VTABLE_IN_PREFIX)
-    new = {_BUFFERS: buffers_at, _METADATA: entries_at}
-    for index, place in enumerate(places):
-        here = _ROOT_IN_PREFIX + 4 + 4 * index
-        if index == 0 and place:
-            struct.pack_into("<I", out, here, reader.u32(place))
-        elif index in new:
-            struct.pack_into("<I", out, here, new[index] - here)
-        elif place:
-            struct.pack_into("<I", out, here, moved(reader.target(place)) - here)
-    lists = (
-        (buffers_at, buffers, [part.buffer_table for part in parts]),
-        (entries_at, entries, [part.entry_table for part in parts]),
-    )
-    for start, tables, own in lists:
-        targets = [*(moved(t) for t in tables), *own]
-        struct.pack_into("<I", out, start, len(targets))
-        for k, target in enumerate(targets):
-            here = start + 4 + 4 * k
-            struct.pack_into("<I", out, here, target - here)
-    for number, part in enumerate(parts):
-        part.write(out, len(buffers) + number)
-    return bytes(out)
-
-
-class _Part:
-    """Where one metadata buffer lies in a prefix: ``start`` of its tables, up to ``end``."""
-
-    def __init__(self, start: int, name: bytes, value: bytes) -> None:
-        start = -(-start // 4) * 4
-        self.start, self.name, self.value = start, name, value
-        # Metadata: vtable (8 bytes), table (12); Buffer: vtable (8, padded), table (8)
-        self.entry_table, self.buffer_table = start + 8, start + 8 + 12 + 8
-        self.name_at = self.buffer_table + 8
-        value_at = self.name_at + 4 + len(name) + 1
-        self.value_at = -(-(value_at + _HEADER + 4) // 16) * 16 - _HEADER - 4  # its bytes are 16-aligned in the file
-        self.end = self.value_at + 4 + len(value)
-
-    def write(self, out: bytearray, buffer: int) -> None:
-        struct.pack_into("<4H", out, self.start, 8, 12, 4, 8)
-        struct.pack_into("<iII", out, self.entry_table, 8, self.name_at - (self.entry_table + 4), buffer)
-        struct.pack_into("<4H", out, self.buffer_table - 8, 6, 8, 4, 0)
-        struct.pack_into("<iI", out, self.buffer_table, 8, self.value_at - (self.buffer_table + 4))
-        struct.pack_into(f"<I{len(self.name)}s", out, self.name_at, len(self.name), self.name)
-        struct.pack_into(f"<I{len(self.value)}s", out, self.value_at, len(self.value), self.value)
+    first = len(reader.vector(root, _BUFFERS))
+    tables = {
+        _BUFFERS: [encode({0: value}) for value in added.values()],
+        _METADATA: [encode({0: name, 1: Number("I", first + number)}) for number, name in enumerate(added)],
+    }
+    out, place = new_root(reader, (_HEADER, _HEADER), _IN_FRONT.size, _MODEL_FIELDS, tables, _ALIGNMENT)
+    _IN_FRONT.pack_into(out, 0, _MARKER, len(out), root, tail)
+    return bytes(out), place
 
 
 def _shift_outside_buffers(body: bytearray, by: int) -> None:

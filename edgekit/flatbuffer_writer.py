@@ -33,8 +33,8 @@ _BYTES_ALIGNMENT: Final = 16
 """Of a vector of bytes, which may be a flatbuffer itself."""
 
 
-def encode(root: Table, identifier: bytes) -> bytes:
-    """The flatbuffer of ``root`` with the four bytes of ``identifier``."""
+def encode(root: Table, identifier: bytes = bytes(4)) -> bytes:
+    """The flatbuffer of ``root`` with the four bytes of ``identifier``, where it has one."""
     out = bytearray(struct.pack("<I4s", 0, identifier))
     struct.pack_into("<I", out, 0, _table(out, root))
     return bytes(out)

@@ -26,6 +26,8 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "tflite-runtime": "edgekit.runtime.litert:TfliteRuntimeRunner",
         "torch": "edgekit.runtime.torch:TorchRunner",
         "tensorflow": "edgekit.runtime.tensorflow:TensorflowRunner",
+        "executorch": "edgekit.runtime.executorch:ExecuTorchRunner",
+        "openvino": "edgekit.runtime.openvino:OpenVinoRunner",
     },
     "variants": {  # of a runtime, where another class than its own runs them
         "litert": "edgekit.runtime.litert_compiled:CompiledModelRunner",
@@ -44,6 +46,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "onnx": "edgekit.converters.torch_to_onnx:TorchToOnnx",
         "tflite": "edgekit.converters.torch_to_tflite:TorchToTflite",
         "pt2": "edgekit.converters.torch_to_pt2:TorchToPt2",
+        "pte": "edgekit.converters.torch_to_pte:TorchToPte",
     },
     "passes": {
         "channels": "edgekit.pruning.methods:CHANNELS",

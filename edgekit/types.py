@@ -44,6 +44,7 @@ class Format(StrEnum):
     ONNX = "onnx"
     TFLITE = "tflite"
     PT2 = "pt2"
+    PTE = "pte"
     SAVED_MODEL = "savedmodel"
 
 

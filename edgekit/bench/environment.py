@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.artifact import library_versions
+from edgekit.runtime.cpu import cpu_rows, instruction_sets
 
 UNKNOWN = "unknown"
 CGROUPS = Path("/sys/fs/cgroup")
@@ -70,8 +71,7 @@ def usable_cores() -> int:
 
 @functools.cache
 def _fixed() -> dict[str, Any]:
-    rows = _cpuinfo(_read("/proc/cpuinfo"))
-    flags = (rows.get("flags") or rows.get("features") or rows.get("isa") or "").split()
+    rows, flags = cpu_rows(), instruction_sets()
     return {
         "cpu": _cpu_name(rows) or platform.processor() or UNKNOWN,
         "cpu_id": " ".join(f"{key.removeprefix('cpu ')}={rows[key]}" for key in IDENTITY if key in rows) or UNKNOWN,
@@ -84,16 +84,6 @@ def _fixed() -> dict[str, Any]:
         "implementation": sys.implementation.name,
         "versions": library_versions(*RUNTIMES),
     }
-
-
-def _cpuinfo(text: str) -> dict[str, str]:
-    """The rows of the first CPU, keys in lower case; on ARM boards the machine's own rows follow the last CPU."""
-    rows: dict[str, str] = {}
-    for line in text.splitlines():
-        key, colon, value = line.partition(":")
-        if colon:
-            rows.setdefault(key.strip().lower(), value.strip())
-    return rows
 
 
 def _cpu_name(rows: Mapping[str, str]) -> str:

@@ -23,7 +23,7 @@ def ledger(nodes: Delegation, times: Mapping[str, float] | None = None) -> Deleg
         DelegateShare(by, count, count / (nodes.nodes or 1), times.get(by, 0.0) if times else None)
         for by, count in counts.most_common()
     )
-    return DelegationReport(nodes.nodes, nodes.delegated, nodes.by, nodes.left, shares)
+    return DelegationReport(nodes.nodes, nodes.delegated, nodes.by, nodes.left, nodes.precisions, shares)
 
 
 def not_delegated(nodes: Delegation | None) -> str:

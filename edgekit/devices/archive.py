@@ -56,7 +56,8 @@ def floor_archive(main: str = worker_main(), more: tuple[tuple[str, Path], ...] 
         main: text of its ``__main__.py``.
         more: further members, name and file.
     """
-    archive = process_folder() / f"worker-{hashlib.sha256(main.encode()).hexdigest()[:8]}.pyz"
+    told = "\n".join([main, *(name for name, _ in more)])
+    archive = process_folder() / f"worker-{hashlib.sha256(told.encode()).hexdigest()[:8]}.pyz"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
         out.writestr(zipfile.ZipInfo("__main__.py", _STAMP), main)
         for name, content in {**_members(), **{name: file.read_bytes() for name, file in more}}.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from difflib import get_close_matches
+from pathlib import Path
 
 from edgekit.devices.inventory import address_of, saved
 from edgekit.devices.transport import Transport
@@ -27,15 +28,16 @@ def parse_device(text: str) -> DeviceSpec:
     return _spelled(text) if address is None else replace(_spelled(address), name=text)
 
 
-def with_runtime(device: DeviceSpec, runtime: str | None) -> DeviceSpec:
-    """``device`` with the interpreter that has ``runtime``: for this machine one of :mod:`edgekit.environments`, where
-    the runtime is not installed here and there is one; otherwise as it is.
+def with_runtime(device: DeviceSpec, runtime: str | None, path: str | Path = "") -> DeviceSpec:
+    """``device`` with the interpreter that has ``runtime``, or the only runtime of the model at ``path``: for this
+    machine one of :mod:`edgekit.environments`, where the runtime is not installed here and there is one; otherwise as
+    it is.
 
     Raises:
         UsageError: no such runtime.
         RuntimeMissingError: the variable that names the interpreter names no program.
     """
-    python = interpreter_apart(runtime) if device.kind == "cpu" else None
+    python = interpreter_apart(runtime, path) if device.kind == "cpu" else None
     return replace(device, address=python) if python else device
 
 

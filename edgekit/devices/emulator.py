@@ -18,11 +18,12 @@ from edgekit.devices.transport import Start, Transport
 from edgekit.errors import RuntimeMissingError, UsageError
 from edgekit.types import DeviceSpec, Evidence
 
-CORES: Final = ("cortex-a53", "cortex-a72", "cortex-a76")
-"""Raspberry Pi 3, 4 and 5. The first two know neither dot products nor half-precision arithmetic."""
+CORES: Final = ("cortex-a53", "cortex-a72", "cortex-a76", "cortex-a710")
+"""Raspberry Pi 3, 4 and 5, a phone of 2022. The first two know neither dot products nor half-precision arithmetic, the
+last one bfloat16 and products of int8 matrices as well."""
 SITES: Final = {"": "site", "tflite-runtime": "site-tflite-runtime"}
 """What follows the core, after a comma -> the folder of packages; tflite-runtime needs numpy 1, so it has its own."""
-VERSION: Final = "1"
+VERSION: Final = "2"
 """Of the root's layout and contents: another one is built beside the old one."""
 _MISLEADING: Final = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "LD_PRELOAD")
 """Variables that speak of this machine's programs."""
@@ -63,7 +64,7 @@ class EmulatorTransport(Transport):
         RuntimeMissingError: the root is not there yet.
     """
 
-    spelling: ClassVar[str] = "emulator:cortex-a53|a72|a76"
+    spelling: ClassVar[str] = "emulator:cortex-a53|a72|a76|a710"
     description: ClassVar[str] = (
         "an ARM core, emulated, with the real ARM runtimes: what a file computes there, never how fast"
     )

@@ -111,11 +111,12 @@ def open_runner(
     artifact = open_artifact(path)  # a bad file needs no worker to be refused
     artifact = artifact if carded else replace(artifact, card=None)
     spec = parse_device(device) if isinstance(device, str) else device
-    device = device if device == "cpu" and runtime is None else with_runtime(spec, runtime)
-    pool = _POOL.get() if (device, timeout_s, memory_limit_bytes) == ("cpu", None, None) else None
+    place = with_runtime(spec, runtime, artifact.path)
+    default = device == "cpu" and place == spec
+    pool = _POOL.get() if default and timeout_s is None and memory_limit_bytes is None else None
     client = pool.take() if pool is not None else None
     if client is None:
-        client = open_worker(device, timeout_s=timeout_s, memory_limit_bytes=memory_limit_bytes)
+        client = open_worker(place, timeout_s=timeout_s, memory_limit_bytes=memory_limit_bytes)
     try:
         return WorkerRunner(
             artifact, client, runtime, threads=threads, raw=raw, stateful=stateful, carded=carded, pool=pool

@@ -209,7 +209,11 @@ _TENSOR: Final = record(
     shape=rows(either(whole(0, 1 << 31), text(LONG, r"(?s:.+)")), _AXES),
 )
 _DELEGATION: Final = record(
-    nodes=whole(), delegated=whole(), by=_LONG, left=rows(record(name=_LONG, type=_LONG, by=_LONG))
+    {"precisions": table(whole())},
+    nodes=whole(),
+    delegated=whole(),
+    by=_LONG,
+    left=rows(record(name=_LONG, type=_LONG, by=_LONG)),
 )
 _HELLO: Final = record(
     edgekit=text(100),

@@ -17,7 +17,7 @@ import numpy as np
 
 from edgekit import children, registry
 from edgekit.artifact import library_versions
-from edgekit.devices import open_runner, open_worker, parse_device
+from edgekit.devices import open_runner, open_worker, parse_device, with_runtime
 from edgekit.devices.device import transport_for
 from edgekit.errors import DeviceError, EdgekitError, RuntimeMissingError
 from edgekit.leftovers import scratch_folder
@@ -26,6 +26,7 @@ from edgekit.options.manage import DoctorOptions
 from edgekit.results.doctor import Backend, DoctorResult, Package
 from edgekit.runtime import runner_class
 from edgekit.runtime.base import Runner
+from edgekit.types import DeviceSpec
 
 TINY_ONNX = base64.b64decode(
     "CAgSADo+CgwKAXgSAXkiBFJlbHUSBHRpbnlaEwoBeBIOCgwIARIICgIIAQoCCARiEwoBeRIOCgwIARIICgIIAQoCCARCBAoAEA0="
@@ -39,6 +40,18 @@ TINY_TFLITE = zlib.decompress(
     )
 )
 """The same as a TFLite file with one RELU."""
+TINY_PTE = zlib.decompress(
+    base64.b64decode(
+        "eNqtVM1Kw0AQnsRYYw0Sa5AeRELw4KFI6knFg4hCD+LJQ6EWf5qIxRBDm6Iioo/go/gEnj168ODBgw/gMzTObibpJq2C6IbZv+x88+387AYA7OxX"
+        "V9wz2zZx/jwGcVPi4UGCtOlQxt7AUQMVD+h8BbCIsivIWz+KmLqgCjKd01BUrqngmMVX+Ddo7Nc8n83BEmqbuCoL9ucIcxUlIHlBeWUcCPtdjm0n"
+        "7SiHz+w9RVGkETeD/j3iHlGTprGr+35w3DrfQnF9Z6Cv81kx5VQknE0SKb2zBlN0Z51covKVQv2Ap5TjKAl7Mt1BIY4sIjBeghLMcEsqebJEdykn"
+        "PiwUOL8CYckELgt+UJH9JPFJcA2YHcLVRVxE/kAe+o+4sW9UPgfYRllDaVQr5o0VXgeutW76Pc+rmFbrwg/dq1DYOGt7Tsf1D7uB28LtRvO2ibr9"
+        "vL510mt7YdvvLoe9wHOtDJbFwKxRaP+m/xv+tyN5O+1WmDPbaFrfQaATJtAHpxedy+OOA39p9ZptLwCrfkfKViTw3fqeXWU1aPIYahh/I84PzABW"
+        "g6uo8YljjeLP6rFCsRdrJMmh4uB5yeS7JOTQQVo303hPlXRBiu2W0H6Bc4nfJYPnJdOWSU/EEvNQxDLoTUuQdP62DOPIOZzkThqenyCPaFQLi5ma"
+        "L6b1DXB/B5CtQSZ2LhZffZSffg=="
+    )
+)
+"""The same as an ExecuTorch program whose one operator XNNPACK runs."""
 PT2_PROGRAM = (
     "import sys, torch\ntorch.export.save(torch.export.export(torch.nn.ReLU(), (torch.zeros(1, 4),)), sys.argv[1])\n"
 )
@@ -93,7 +106,7 @@ def doctor(options: DoctorOptions) -> DoctorResult:
             installed = client.hello["runtimes"]
     except DeviceError as error:
         return DoctorResult(device=options.on, python=python, packages=packages, backends=(), trouble=str(error))
-    backends = listed_backends(installed) if options.quick else try_backends(options.on, installed)
+    backends = listed_backends(options.on, installed) if options.quick else try_backends(options.on, installed)
     return DoctorResult(device=options.on, python=python, packages=packages, backends=backends)
 
 
@@ -112,25 +125,36 @@ def try_backends(on: str, installed: Mapping[str, str | None]) -> tuple[Backend,
     ``installed``: what a worker there has said it has, with versions; what it has not is not tried. On this machine
     they are tried side by side, since imports take most of the time; another may have the memory for one only.
     """
-    here = transport_for(parse_device(on)).here
+    device = parse_device(on)
+    here = transport_for(device).here
     with (
         scratch_folder() as folder,
         ThreadPoolExecutor(len(os.sched_getaffinity(0)) if here else 1) as pool,
     ):
         runners = _runners()
-        there = [name for name in runners if _version(name, runners[name], installed) is not None]
+        there = [name for name in runners if _version(name, runners[name], installed) or _apart(name, device)]
         tried = dict(zip(there, pool.map(lambda name: _try(runners[name], name, on, folder), there), strict=True))
         return tuple(tried.get(name) or _missing(name, runner) for name, runner in runners.items())
 
 
-def listed_backends(installed: Mapping[str, str | None]) -> tuple[Backend, ...]:
-    """Every runtime, by what a worker has said it has; none is tried."""
+def listed_backends(on: str, installed: Mapping[str, str | None]) -> tuple[Backend, ...]:
+    """Every runtime, by what a worker on ``on`` has said it has, or by its environment; none is tried."""
     found = []
     for name, runner in _runners().items():
-        version = _version(name, runner, installed)
-        here = Backend(name, str(runner.formats[0]), "installed", f"{version}, not tried", runner.how_to_get())
-        found.append(_missing(name, runner) if version is None else here)
+        told = _version(name, runner, installed) or _apart(name, parse_device(on))
+        here = Backend(name, str(runner.formats[0]), "installed", f"{told}, not tried", runner.how_to_get())
+        found.append(here if told else _missing(name, runner))
     return tuple(found)
+
+
+def _apart(runtime: str, device: DeviceSpec) -> str:
+    """Where on ``device`` another environment runs ``runtime``; empty where none does. One whose variable names no
+    program counts: trying it says what is wrong."""
+    try:
+        place = with_runtime(device, runtime)
+    except RuntimeMissingError as error:
+        return str(error)
+    return "" if place == device else f"in {place.address}"
 
 
 def _version(name: str, runner: type[Runner], installed: Mapping[str, str | None]) -> str | None:
@@ -150,7 +174,11 @@ def _missing(name: str, runner: type[Runner]) -> Backend:
 
 
 def _try(kind: type[Runner], runtime: str, on: str, folder: Path) -> Backend:
-    format_, install = str(kind.formats[0]), kind.how_to_get()
+    format_, install, where = str(kind.formats[0]), kind.how_to_get(), _apart(runtime, parse_device(on))
+    try:
+        with_runtime(parse_device(on), runtime)
+    except RuntimeMissingError as error:  # a variable that leads nowhere
+        return Backend(runtime, format_, "broken", str(error), install)
     try:
         path = _tiny_model(runtime, format_, folder)
         with open_runner(path, device=on, runtime=runtime) as runner:
@@ -161,7 +189,7 @@ def _try(kind: type[Runner], runtime: str, on: str, folder: Path) -> Backend:
         return Backend(runtime, format_, "broken", f"{type(error).__name__}: {error}", install)
     if not np.array_equal(answer, np.maximum(PROBE, 0)):
         return Backend(runtime, format_, "broken", f"relu of {PROBE.tolist()} came out as {answer.tolist()}", install)
-    return Backend(runtime, format_, "works", "", install)
+    return Backend(runtime, format_, "works", where, install)
 
 
 def _tiny_model(runtime: str, format_: str, folder: Path) -> Path:
@@ -172,7 +200,7 @@ def _tiny_model(runtime: str, format_: str, folder: Path) -> Path:
         path.mkdir()
         (path / "saved_model.pbtxt").write_text(TINY_SAVED_MODEL)
     else:
-        path.write_bytes(TINY_ONNX if format_ == "onnx" else TINY_TFLITE)
+        path.write_bytes({"onnx": TINY_ONNX, "tflite": TINY_TFLITE, "pte": TINY_PTE}[format_])
     return path
 
 

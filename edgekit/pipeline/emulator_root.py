@@ -40,6 +40,7 @@ WHEELS: Final[Mapping[str, Mapping[str, str]]] = {
     SITES[""]: {
         "numpy==2.4.6": "0ab0a9c4ffb1a6d95ef519fe4247dba8eb6b18ad93999f76b7f657039acabd47",
         "ai-edge-litert==2.3.0": "853fc608f96da87bd5f3458465dfb9abbf18d5ae6b94eceacead407146f175ae",
+        "ml_dtypes==0.6.0": "7728c0420ec1c338564fc8b01015ff2d58567e70f17fedce5a0a7c0308c0d5b9",
         "onnxruntime==1.31.1": "da05378364c44d4407e463982d2bf8d5e4cfea873283757e48beeb41df97b7f3",
     },
     SITES["tflite-runtime"]: {
@@ -50,7 +51,7 @@ WHEELS: Final[Mapping[str, Mapping[str, str]]] = {
 """Folder of packages -> requirement -> SHA-256 of its wheel for aarch64 and Python 3.11."""
 NEEDED_BYTES: Final = 1 << 30
 TRY: Final = {
-    SITES[""]: "import numpy, ai_edge_litert.interpreter, onnxruntime, platform; print(platform.machine())",
+    SITES[""]: "import numpy, ai_edge_litert.interpreter, ml_dtypes, onnxruntime, platform; print(platform.machine())",
     SITES["tflite-runtime"]: "import numpy, tflite_runtime.interpreter, platform; print(platform.machine())",
 }
 

@@ -20,9 +20,10 @@ from edgekit.pipeline.real_inputs import RealInputs
 from edgekit.quality.alignment import Alignment, align
 from edgekit.quality.cases import Case, cases, with_possible_masks
 from edgekit.quality.contents import with_iospec
-from edgekit.quality.parity import prove, with_rows
+from edgekit.quality.parity import RELATIVE, prove, with_rows
 from edgekit.quality.state import WHERE, has_recurrent_layers, is_recurrent, state_cases
 from edgekit.results.proof import CaseResult, VerifyResult
+from edgekit.runtime.precision import allowance, precision_of, selftest_tolerance
 from edgekit.runtime.stream import sequences, streaming_of
 from edgekit.types import Array, Artifact, Feed, InputSpec, Network, Signature, TensorSpec
 
@@ -73,7 +74,9 @@ def verify(options: VerifyOptions) -> VerifyResult:
         free = reference.network is not None
         side = align(runner.signature, reference.signature, own, reference.contract, free=free)
         contract = own if artifact.card is not None else {**own, **side.contract(reference.contract)}
-        for note in side.notes:
+        relative, fewer = _relative(runner.name)
+        notes = (*side.notes, *fewer)
+        for note in notes:
             log.info("%s", note)
         run = _reference_run(reference, side)
         held = free_dims(runner.signature, shapes)
@@ -82,7 +85,7 @@ def verify(options: VerifyOptions) -> VerifyResult:
         checked, said = with_possible_masks(made, side.reference(run))
         for note in said:
             log.info("%s", note)
-        ledger = prove(side.reference(run), runner.run, checked, options.tolerance)
+        ledger = prove(side.reference(run), runner.run, checked, options.tolerance, relative=relative)
         recurrent = is_recurrent(artifact) or _is_recurrent(reference)
         state = state_cases(runner.run, checked) if recurrent else ()
         bad = ledger.first_failure
@@ -100,7 +103,7 @@ def verify(options: VerifyOptions) -> VerifyResult:
         against=str(options.against),
         runtime=name,
         device=options.on,
-        notes=(*side.notes, *said),
+        notes=(*notes, *said),
         ledger=ledger,
         selftest=selftest,
     )
@@ -117,7 +120,20 @@ def replay(runner: Runner, artifact: Artifact) -> CaseResult | None:
     wanted = {name: np.asarray(values, np.float64) for name, values in promised.outputs.items()}
     got = {name: outputs[name].ravel()[: len(wanted[name])] for name in wanted}
     case = Case("self-test", {})
-    return prove(lambda _: wanted, lambda _: got, [case], promised.tolerance).cases[0]
+    tolerance = selftest_tolerance(promised, runner.name)
+    return prove(lambda _: wanted, lambda _: got, [case], tolerance).cases[0]
+
+
+def _relative(runtime: str) -> tuple[float, tuple[str, ...]]:
+    """The share of an output's scale that it may be off in ``runtime``, and what to say where that is more than in
+    float32."""
+    precision = precision_of(runtime)
+    share = max(RELATIVE, allowance(precision))
+    if share == RELATIVE:
+        return RELATIVE, ()
+    return share, (
+        f"{runtime} computes in {precision}: an output may be off by {100 * share:.2g}% of its largest value",
+    )
 
 
 def _is_recurrent(reference: _Reference) -> bool:

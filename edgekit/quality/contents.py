@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgekit import pt2_reader
+from edgekit import pt2_reader, pte_reader
 from edgekit.errors import ModelError
 from edgekit.graph.onnx import OnnxGraph, load_onnx
 from edgekit.graph.tflite import enum_names, holds_data, kind_of, read_tflite, text
@@ -29,14 +29,15 @@ def operators(artifact: Artifact) -> dict[str, int]:
     """Operator name -> how often it stands in the file, bodies of loops and branches included; most frequent first.
 
     ONNX operators of another domain than the standard one carry it (``com.microsoft::QGemm``); TFLite custom
-    operators have their own name; ``.pt2`` operators are ATen's.
+    operators have their own name; ``.pt2`` operators are ATen's, and so are those of ExecuTorch's own kernels in a
+    ``.pte``, whose parts for XNNPACK have that library's names (``XNNPACK::Conv2d``).
 
     Raises:
         ModelError: the file cannot be read.
     """
     read = {
         Format.ONNX: _onnx_names, Format.TFLITE: _tflite_names, Format.PT2: _pt2_names,
-        Format.SAVED_MODEL: saved_model.operator_names,
+        Format.PTE: _pte_names, Format.SAVED_MODEL: saved_model.operator_names,
     }  # fmt: skip
     with reading(artifact.path, ModelError, f"a graph of {artifact.format}"):
         found = Counter(read[artifact.format](artifact.path))
@@ -51,7 +52,7 @@ def file_signature(artifact: Artifact) -> Signature:
     """
     read = {
         Format.ONNX: _onnx_signature, Format.TFLITE: _tflite_signature, Format.PT2: _pt2_signature,
-        Format.SAVED_MODEL: saved_model.signature,
+        Format.PTE: _pte_signature, Format.SAVED_MODEL: saved_model.signature,
     }  # fmt: skip
     with reading(artifact.path, ModelError, f"a graph of {artifact.format}"):
         return read[artifact.format](artifact.path)
@@ -122,6 +123,18 @@ def _tflite_signature(path: Path) -> Signature:
 
     inputs = [index for index in graph.inputs if not holds_data(model, graph.tensors[index])]
     return Signature(specs(inputs, given and given.inputs), specs(graph.outputs, given and given.outputs))
+
+
+# ---------------------------------------------------------------- PTE
+
+
+def _pte_names(path: Path) -> Iterator[str]:
+    for call in pte_reader.calls(path.read_bytes()):
+        yield f"XNNPACK::{call.name}" if call.by == pte_reader.XNNPACK else call.name
+
+
+def _pte_signature(path: Path) -> Signature:
+    return pte_reader.signature(path.read_bytes())
 
 
 # ---------------------------------------------------------------- PT2

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("edgekit")
 LIMIT_S = 120.0
 """Time after which no further part is tried. The one being tried is finished."""
-TOOLS = {"torch.export": "torch.export", "onnx": "the ONNX exporter", "tflite": "litert-torch"}
+TOOLS = {"torch.export": "torch.export", "onnx": "the ONNX exporter", "tflite": "litert-torch", "pte": "ExecuTorch"}
 CALLS = 4
 """Calls of one module with different shapes that are kept; further ones are taken to behave like these."""
 
@@ -126,7 +126,7 @@ def convert_alone(tool: str, module: torch.nn.Module, args: Any, kwargs: Any = N
     """Converts a module as ``edgekit export`` would, with fixed sizes, opens the file, and throws it away.
 
     Args:
-        tool: ``torch.export``, ``onnx`` or ``tflite``.
+        tool: ``torch.export``, ``onnx``, ``tflite`` or ``pte``.
 
     Raises:
         ConversionError: the tool fails.

@@ -50,16 +50,18 @@ def prove(
     cases: Iterable[Case],
     tolerance: float | None = None,
     rounding: Callable[[Feed], Mapping[str, float]] | None = None,
+    relative: float = RELATIVE,
 ) -> Ledger:
     """Runs every case through both and compares output by output, by name.
 
     Args:
         reference, candidate: a feed -> arrays by output name; the candidate may have more outputs than the reference.
-        tolerance: largest absolute difference that passes; None allows :data:`RELATIVE` of the output's scale: its
+        tolerance: largest absolute difference that passes; None allows ``relative`` of the output's scale: its
             largest magnitude in this case or on typical inputs, whichever is larger; integers and booleans are equal.
         rounding: the reference's own rounding error on a feed, by output. Asked for cases that fail the default limit,
             which then is :data:`ORDERS` times that error, at most :data:`MOST` of the scale: a network that amplifies
             rounding does so in every runtime.
+        relative: more than :data:`RELATIVE` where the candidate computes with fewer bits (``runtime/precision.py``).
     """
     measured = [_measure(case, reference(case.feed), candidate(case.feed)) for case in cases]
     scale: dict[str, float] = {}
@@ -67,11 +69,11 @@ def prove(
         if row.case.typical:
             for name, magnitude in row.magnitudes.items():
                 scale[name] = max(scale.get(name, 0.0), magnitude)
-    judged = [_judge(row, scale, tolerance) for row in measured]
+    judged = [_judge(row, scale, tolerance, relative) for row in measured]
     if rounding is not None and tolerance is None:
         for k, row in enumerate(measured):
             if not judged[k].passed and not row.reason:
-                again = _judge(row, scale, tolerance, rounding(row.case.feed))
+                again = _judge(row, scale, tolerance, relative, rounding(row.case.feed))
                 judged[k] = again if again.passed else judged[k]
     return Ledger(cases=tuple(judged), scale=scale)
 
@@ -133,7 +135,11 @@ def _measure(case: Case, wanted: Mapping[str, Array], got: Mapping[str, Array]) 
 
 
 def _judge(
-    row: _Measured, scale: Mapping[str, float], tolerance: float | None, rounding: Mapping[str, float] | None = None
+    row: _Measured,
+    scale: Mapping[str, float],
+    tolerance: float | None,
+    relative: float,
+    rounding: Mapping[str, float] | None = None,
 ) -> CaseResult:
     own = rounding or {}
 
@@ -143,7 +149,7 @@ def _judge(
         if name in row.exact:
             return 0.0
         large = max(row.magnitudes.get(name, 0.0), scale.get(name, 0.0))
-        return max(RELATIVE * large, FLOOR, min(ORDERS * own.get(name, 0.0), MOST * large))
+        return max(relative * large, FLOOR, min(ORDERS * own.get(name, 0.0), MOST * large))
 
     kind = row.case.kind
     if row.reason:

@@ -260,4 +260,5 @@ def _delegated(delegation: DelegationReport | None) -> str:
     if delegation is None:
         return NONE
     name = str(delegation.by or "").removesuffix("ExecutionProvider")
-    return f"{delegation.delegated}/{delegation.nodes} {name}".rstrip()
+    told = ", ".join(f"{count} {what}" for what, count in (delegation.precisions or {}).items())
+    return f"{delegation.delegated}/{delegation.nodes} {name}".rstrip() + (f" ({told})" if told else "")

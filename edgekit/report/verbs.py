@@ -223,7 +223,7 @@ def _joined(values: Mapping[str, Any]) -> str:
 
 def backend_parts(backends: tuple[Backend, ...], device: str) -> Parts:
     """One line a runtime: whether it ran a tiny model, and why not."""
-    told = {"works": "", "missing": "not installed there"}
+    told = {"missing": "not installed there"}
     if not backends:
         return []
     rows = [(b.runtime, f".{b.format}", b.state, told.get(b.state, b.detail)) for b in backends]

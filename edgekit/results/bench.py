@@ -85,12 +85,14 @@ class Delegation:
     """How much of the graph ``by`` took over: ``delegated`` of ``nodes`` operators of the loaded graph, not ``left``.
 
     Operators in the bodies of loops and branches are not counted: they belong to the ``WHILE`` or ``If`` around them.
+    ``precisions``: how many of them are computed in what (``f32``, ``bf16``, ``i8``), where the runtime tells.
     """
 
     nodes: int
     delegated: int
     by: str | None
     left: tuple[Operator, ...] = ()
+    precisions: Mapping[str, int] | None = optional()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ DEFAULTS: dict[Format, tuple[str, ...]] = {
     Format.ONNX: ("onnxruntime",),
     Format.TFLITE: ("litert", "tflite-runtime", "tensorflow"),
     Format.PT2: ("torch",),
+    Format.PTE: ("executorch",),
     Format.SAVED_MODEL: ("tensorflow",),
 }
 """Runtimes of each format, tried in this order when none is named: the first that is installed, and that brings the
@@ -37,7 +38,7 @@ def load(
     """Opens a model file in this process.
 
     Args:
-        path: an ``.onnx``, ``.tflite`` or ``.pt2`` file, or a SavedModel folder.
+        path: an ``.onnx``, ``.tflite``, ``.pt2`` or ``.pte`` file, or a SavedModel folder.
         runtime: a name of the table ``runtimes``, perhaps with a variant (``onnxruntime:openvino``); None tries those
             of :data:`DEFAULTS` that fit the format.
         threads: threads of the runtime.
@@ -110,13 +111,18 @@ def runner_class(name: str) -> type[Runner]:
     return own
 
 
-def interpreter_apart(runtime: str | None) -> str | None:
+def interpreter_apart(runtime: str | None, path: str | Path = "") -> str | None:
     """The Python of an environment beside this one that has ``runtime``, None where it is not needed or not there.
+
+    ``path``: of the model, whose format says which runtime it is where none is named and there is one only.
 
     Raises:
         UsageError: no such runtime.
         RuntimeMissingError: the variable that names the interpreter names no program.
     """
+    suffix = Path(path).suffix.lower().removeprefix(".")
+    if runtime is None and suffix in list(Format) and len(DEFAULTS[Format(suffix)]) == 1:
+        (runtime,) = DEFAULTS[Format(suffix)]
     environment = runner_class(runtime).environment if runtime else None
     python = environment.python() if environment is not None else None
     return None if python == sys.executable else python

@@ -296,15 +296,16 @@ class Runner(Closing, ABC):
 
     @classmethod
     def _missing(cls, path: str, error: ImportError) -> RuntimeMissingError:
-        install = f"pip install 'edgekit[{cls.extra}]' (or only: pip install {cls.package})"
+        only = f"pip install 'edgekit[{cls.extra}]' (or only: pip install {cls.package})"
+        install = f"run: {only}" if cls.extra else f"give it {cls.how_to_get()}"
         if isinstance(error, ModuleNotFoundError):
             return RuntimeMissingError(
-                f"{path} needs the package {cls.package}, which is not installed in {sys.executable}; run: {install}"
+                f"{path} needs the package {cls.package}, which is not installed in {sys.executable}; {install}"
             )
         reason = " ".join(str(error).split())[:300]
         return RuntimeMissingError(
             f"{path} needs the package {cls.package}, which is installed in {sys.executable} and cannot be loaded: "
-            f"{reason}; install it again there for this machine and this numpy: {install}"
+            f"{reason}; install it again there for this machine and this numpy; {install}"
         )
 
 

@@ -244,7 +244,7 @@ class LiteRtRunner(InterpreterRunner):
     package = "ai-edge-litert"
     module = "ai_edge_litert.interpreter"
     extra = "litert"
-    variants = ("cpu", "gpu", "gpu:fp16", "npu")
+    variants = ("cpu", "cpu:fp16", "gpu", "gpu:fp16", "npu")
 
 
 class TfliteRuntimeRunner(InterpreterRunner):

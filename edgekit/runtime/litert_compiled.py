@@ -18,6 +18,7 @@ from edgekit.graph import ops
 from edgekit.graph.ops import Family
 from edgekit.results.bench import Delegation
 from edgekit.runtime.base import Runner
+from edgekit.runtime.cpu import require_instructions
 from edgekit.runtime.litert import LiteRtRunner, ports_of
 from edgekit.runtime.native_stderr import capture_stderr, filter_stderr
 from edgekit.runtime.ports import Port
@@ -37,6 +38,10 @@ _ABSENT = {
     ),
 }
 """Words of LiteRT for an accelerator that is not there, the most telling first: its driver, its maker's library."""
+_FORCE_FP16 = 4
+"""TFLITE_XNNPACK_DELEGATE_FLAG_FORCE_FP16 of TensorFlow's xnnpack_delegate.h."""
+_FLOAT16 = {"aarch64": ("fphp", "asimdhp"), "x86_64": ("avx512_fp16",)}
+"""What XNNPACK computes in float16 with; with less it stores float16 and computes in float32, or refuses."""
 _NOT_WHOLE = "Some ops are not accelerated"
 _GET = {
     "gpu": "a GPU with its driver (Linux: libvulkan.so.1 and an ICD of the GPU's maker)",
@@ -46,8 +51,8 @@ _GET = {
 
 
 class CompiledModelRunner(Runner):
-    """TFLite on ``ai_edge_litert.compiled_model.CompiledModel``. On a GPU float32 is computed in float32, unless
-    ``gpu:fp16`` was asked for: LiteRT's own default there is float16."""
+    """TFLite on ``ai_edge_litert.compiled_model.CompiledModel``. Float32 is computed in float32, unless ``gpu:fp16``
+    (LiteRT's own default on a GPU) or ``cpu:fp16`` was asked for."""
 
     name = "litert"
     formats: ClassVar[tuple[Format, ...]] = (Format.TFLITE,)
@@ -57,6 +62,8 @@ class CompiledModelRunner(Runner):
     variants = LiteRtRunner.variants
 
     def _import(self) -> None:
+        if self.variant == "cpu:fp16":
+            require_instructions(self.name, _FLOAT16)
         super()._import()
         from ai_edge_litert.interpreter import Interpreter
 
@@ -118,9 +125,9 @@ class CompiledModelRunner(Runner):
     def _options(self) -> Any:
         library = self._library
         wanted = library.HardwareAccelerator[self.accelerator.upper()]
-        options = library.Options(
-            hardware_accelerators=wanted, cpu_options=library.CpuOptions(num_threads=self.threads)
-        )
+        flags = _FORCE_FP16 if self.variant == "cpu:fp16" else None
+        cpu = library.CpuOptions(num_threads=self.threads, xnnpack_flags=flags)
+        options = library.Options(hardware_accelerators=wanted, cpu_options=cpu)
         if self.accelerator == "gpu":
             options.gpu_options.enforce_f32 = self.variant != "gpu:fp16"
         return options

@@ -13,6 +13,7 @@ from edgekit.protobuf_reader import PLACEHOLDERS
 from edgekit.results.bench import Delegation, Operator
 from edgekit.runtime import providers
 from edgekit.runtime.base import Runner
+from edgekit.runtime.cpu import require_instructions
 from edgekit.runtime.cuda_driver import gpu_name
 from edgekit.runtime.native_stderr import capture_stderr
 from edgekit.runtime.ports import Port, unnamed
@@ -21,6 +22,10 @@ from edgekit.types import Array, Artifact, Dim, Format, TensorSpec
 _RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
 _ASSIGNMENT = "get_provider_graph_assignment_info"
 _NO_FALLBACK = "session.disable_cpu_ep_fallback"
+_FAST_MATH = "mlas.enable_gemm_fastmath_arm64_bfloat16"
+_IN_BFLOAT16 = ("MatMul", "FusedMatMul")
+_BFLOAT16 = {"aarch64": ("bf16",)}
+"""What onnxruntime needs for that; elsewhere it goes on in float32 and says nothing."""
 _DTYPES = {
     "float": "float32",
     "double": "float64",
@@ -104,20 +109,30 @@ class Binding:
 
 
 class OnnxRuntimeRunner(Runner):
-    """ONNX on onnxruntime: on the CPU, or with a variant on another execution provider, never on both unsaid."""
+    """ONNX on onnxruntime: on the CPU, or with a variant on another execution provider, never on both unsaid.
+
+    ``bf16`` is the CPU as well: products of matrices in bfloat16 where an ARM CPU has instructions for them.
+    """
 
     name = "onnxruntime"
     formats = (Format.ONNX,)
     package = module = "onnxruntime"
     also = ("onnxruntime-gpu", "onnxruntime-openvino")
     extra = "onnx"
-    variants = tuple(providers.PROVIDERS)
+    variants = (*providers.PROVIDERS, "bf16")
     on_cuda = providers.ON_CUDA
+
+    @property
+    def _provider(self) -> str:
+        """The execution provider of the variant, empty for the CPU's own."""
+        return "" if self.variant == "bf16" else self.variant
 
     def _import(self) -> None:
         super()._import()
-        if self.variant:
-            providers.require_built(self.variant, self._library, str(self.artifact.path))
+        if self.variant == "bf16":
+            require_instructions(self.name, _BFLOAT16)
+        if self._provider:
+            providers.require_built(self._provider, self._library, str(self.artifact.path))
 
     @property
     def version(self) -> str:
@@ -140,7 +155,9 @@ class OnnxRuntimeRunner(Runner):
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # fatal only: everything else arrives as an exception, and is said once
-        if self.variant and not hasattr(self._library.InferenceSession, _ASSIGNMENT):
+        if self.variant == "bf16":
+            options.add_session_config_entry(_FAST_MATH, "1")
+        if self._provider and not hasattr(self._library.InferenceSession, _ASSIGNMENT):
             options.add_session_config_entry(_NO_FALLBACK, "1")  # nobody could tell what the CPU took
         return options
 
@@ -152,7 +169,7 @@ class OnnxRuntimeRunner(Runner):
             DeviceError: the provider did not start.
         """
         path, make = str(self.artifact.path), self._library.InferenceSession
-        if not self.variant:
+        if not self._provider:
             try:
                 return make(path, options, providers=[providers.CPU])
             except Exception as error:
@@ -161,14 +178,14 @@ class OnnxRuntimeRunner(Runner):
         try:
             with capture_stderr() as said:
                 rows = providers.prepare(
-                    self.variant, self._library, options, threads=self.threads, index=self._gpu_index
+                    self._provider, self._library, options, threads=self.threads, index=self._gpu_index
                 )
                 session = make(path, options, enable_fallback=0, **rows)
         except Exception as error:
             if any(re.search(pattern, str(error), re.DOTALL) for pattern, _ in _REASONS):
                 raise ModelError(f"{path}: {self._reason(str(error))}") from error
-            raise providers.not_started(self.variant, path, _told(said) or str(error)) from error
-        providers.require_started(self.variant, session, path, _told(said))
+            raise providers.not_started(self._provider, path, _told(said) or str(error)) from error
+        providers.require_started(self._provider, session, path, _told(said))
         return session
 
     def _require_taken(self) -> None:
@@ -190,7 +207,7 @@ class OnnxRuntimeRunner(Runner):
 
     @property
     def resident(self) -> bool:
-        return self.variant in providers.ON_CUDA
+        return self._provider in providers.ON_CUDA
 
     @property
     def chip(self) -> str | None:
@@ -231,20 +248,26 @@ class OnnxRuntimeRunner(Runner):
         return partial(self._run, self._results, dict(zip(self._keys, arrays, strict=True)))
 
     def delegation(self) -> Delegation | None:
-        """Nodes that the provider asked for runs, of all nodes it was offered; None from onnxruntime before 1.24."""
+        """Nodes that the provider asked for runs, of all nodes it was offered; None from onnxruntime before 1.24.
+
+        For ``bf16`` those that may be computed so: products of at least 32 values with weights are.
+        """
         tell = getattr(self._session, _ASSIGNMENT, None)
         if tell is None:
             return None
         nodes = [(node, str(group.ep_name)) for group in tell() for node in group.get_nodes()]
-        provider = providers.PROVIDERS[self.variant].name if self.variant else providers.CPU
+        provider = providers.PROVIDERS[self._provider].name if self._provider else providers.CPU
+        half = self.variant == "bf16"
         left = tuple(
-            Operator(name=str(node.name), type=str(node.op_type), by=by) for node, by in nodes if by != provider
+            Operator(name=str(node.name), type=str(node.op_type), by=by)
+            for node, by in nodes
+            if by != provider or (half and node.op_type not in _IN_BFLOAT16)
         )
-        return Delegation(len(nodes), len(nodes) - len(left), provider, left)
+        return Delegation(len(nodes), len(nodes) - len(left), "bfloat16" if half else provider, left)
 
     def save_compiled(self, target: str) -> None:
         """The graph after all of onnxruntime's rewriting, as an ONNX file for this version on this CPU."""
-        if self.variant:
+        if self._provider:
             raise UnsupportedError(f"{self.name} compiles in its provider, which keeps what it made to itself")
         options = self._library.SessionOptions()
         options.log_severity_level = 4

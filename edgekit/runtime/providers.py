@@ -157,7 +157,7 @@ def _plugin_options(chosen: Provider) -> dict[str, str]:
 def _install(chosen: Provider, name: str) -> str:
     if not chosen.takes_place:
         return f"pip install {chosen.package}"
-    place = f".venv-{name.partition(':')[0]}"
+    place = f".venv-ort-{name.partition(':')[0]}"
     return (
         f"its wheel takes the place of onnxruntime, so give it an environment of its own: python3 -m venv {place} && "
         f"{place}/bin/pip install {chosen.package} numpy, then --on python:{place}/bin/python"

@@ -7,6 +7,7 @@ import pytest
 
 from edgekit.bench import environment as room
 from edgekit.bench.environment import busy, cpu_model, environment, usable_cores
+from edgekit.runtime.cpu import parse_cpuinfo
 
 
 def test_what_every_document_carries() -> None:
@@ -25,10 +26,10 @@ def test_cores_and_busy() -> None:
 
 def test_cpu_names_of_other_machines() -> None:
     arm = "processor : 0\nFeatures : fp asimd\nCPU implementer : 0x41\nCPU part : 0xd08\n\nModel : Raspberry Pi 4\n"
-    assert room._cpu_name(room._cpuinfo(arm)) == "ARM implementer 0x41, part 0xd08"
+    assert room._cpu_name(parse_cpuinfo(arm)) == "ARM implementer 0x41, part 0xd08"
     x86 = "model name\t: AMD EPYC\nflags\t: avx2 fma\n\nmodel name\t: other\n"
-    assert room._cpu_name(room._cpuinfo(x86)) == "AMD EPYC"
-    assert room._cpu_name(room._cpuinfo("")) == ""
+    assert room._cpu_name(parse_cpuinfo(x86)) == "AMD EPYC"
+    assert room._cpu_name(parse_cpuinfo("")) == ""
 
 
 def test_every_cgroup_above_may_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

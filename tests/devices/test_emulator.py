@@ -16,8 +16,9 @@ from edgekit.devices import open_runner, open_worker, parse_device
 from edgekit.devices.archive import floor_archive
 from edgekit.devices.client import WorkerClient
 from edgekit.devices.emulator import EmulatorTransport
-from edgekit.errors import RuntimeMissingError, UsageError, WorkerCrashError
+from edgekit.errors import RuntimeMissingError, UnsupportedError, UsageError, WorkerCrashError
 from edgekit.runtime import load
+from edgekit.runtime.precision import allowance
 from edgekit.types import Evidence
 
 DOT_PRODUCT = """\
@@ -88,6 +89,33 @@ def test_an_instruction_that_this_core_does_not_have(arm: Path) -> None:
         newer.reset()
     with worker("cortex-a72") as older, pytest.raises(WorkerCrashError, match="died during 'reset': signal SIGILL"):
         older.reset()
+
+
+@pytest.mark.slow
+def test_fewer_bits_only_where_the_core_has_them(arm: Path, files: ModuleType, tmp_path: Path) -> None:
+    """bfloat16 on a core of 2022, float16 on a Raspberry Pi 5's: other values than float32's, within what these bits
+    allow; on a core without them they are refused, where the runtime would go on in float32."""
+    products, dense = files.product_onnx(tmp_path / "m.onnx"), files.dense_tflite(tmp_path / "m.tflite")
+    x = np.random.default_rng(0).standard_normal((8, 64), dtype=np.float32)
+    with (
+        load(products) as here,
+        open_runner(products, device="emulator:cortex-a710", runtime="onnxruntime:bf16") as there,
+    ):
+        wanted, found = here.run({"x": x})["y"], there.run({"x": x})["y"]
+        off = np.abs(wanted - found).max() / np.abs(wanted).max()
+        assert 1e-4 < off < allowance("bf16") and there.delegation() is not None
+    refused = ((products, "onnxruntime:bf16", "needs bf16"), (dense, "litert:cpu:fp16", "needs asimdhp, fphp"))
+    for model, runtime, why in refused:
+        with pytest.raises(UnsupportedError, match=why):
+            open_runner(model, device="emulator:cortex-a72", runtime=runtime)
+    with pytest.raises(UnsupportedError, match="bfloat16 takes none of its 1 operators"):
+        open_runner(
+            files.concat_onnx(tmp_path / "concat.onnx"), device="emulator:cortex-a710", runtime="onnxruntime:bf16"
+        )
+    with open_runner(dense, device="emulator:cortex-a76", runtime="litert:cpu:fp16") as there:
+        values = np.array([[0.1, 0.2, 0.3, 1000.7]], np.float32)
+        wanted, found = load(dense).run({"x": values})["y"], there.run({"x": values})["y"]
+        assert 1e-5 < np.abs(wanted - found).max() / np.abs(wanted).max() < allowance("fp16")
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ def test_found_by_its_variable_or_beside(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("EDGEKIT_ODD_PYTHON", sys.executable)
     assert ODD.python() == sys.executable
     monkeypatch.setenv("EDGEKIT_ODD_PYTHON", str(tmp_path))
-    with pytest.raises(RuntimeMissingError, match="EDGEKIT_ODD_PYTHON names .* not a program.*-m venv .*odd==1"):
+    with pytest.raises(RuntimeMissingError, match=r"EDGEKIT_ODD_PYTHON names .* not a program.*-m venv .*odd==1"):
         ODD.python()
 
 
@@ -65,6 +65,6 @@ def test_without_it_the_message_has_the_command(
 ) -> None:
     monkeypatch.delenv(TFLITE.variable, raising=False)
     monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
-    with pytest.raises(RuntimeMissingError, match="an environment of its own: .*tflite-runtime==2.14.0"):
+    with pytest.raises(RuntimeMissingError, match=r"an environment of its own: .*tflite-runtime==2.14.0"):
         edgekit.load(conv_tflite, runtime="tflite-runtime")
     assert OPENVINO.variable == "EDGEKIT_OPENVINO_PYTHON"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edgekit import environments
 from edgekit.errors import EdgekitError, RuntimeMissingError, WorkerCrashError
 from edgekit.pipeline import doctor as room
 from edgekit.pipeline.device import devices
@@ -18,7 +20,8 @@ def test_this_environment(edgekit_cli: Callable[..., Any]) -> None:
     states = {row["runtime"]: row for row in ended.document["backends"]}
     for runtime in ("onnxruntime", "litert", "torch"):
         assert states[runtime]["state"] == "works", states[runtime]
-    assert states["tflite-runtime"]["state"] == "missing"  # needs numpy 1, which cannot share this environment
+    # needs numpy 1, which cannot share this environment
+    assert states["tflite-runtime"]["state"] == ("works" if environments.TFLITE.python() else "missing")
     assert "python3.11" in states["tflite-runtime"]["install"]
     versions = {row["name"]: row["version"] for row in ended.document["packages"]}
     assert versions["torch"] and versions["tflite-runtime"] is None
@@ -28,6 +31,16 @@ RUNTIMES = room.registry.names("runtimes")
 INSTALLED = dict.fromkeys(RUNTIMES, "1.0")
 
 
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the environments beside this one that the machine may have."""
+    for one in vars(environments).values():
+        if isinstance(one, environments.Environment):
+            monkeypatch.delenv(one.variable, raising=False)
+    monkeypatch.setattr(environments.sys, "prefix", str(tmp_path / ".venv"))
+
+
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize(
     ("error", "state"),
     [(RuntimeMissingError("not there"), "missing"), (WorkerCrashError("signal 4 (SIGILL)"), "broken")],
@@ -54,6 +67,7 @@ def test_wrong_answer_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "came out as" in backend.detail
 
 
+@pytest.mark.usefixtures("alone")
 def test_what_is_not_installed_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object, **kwargs: object) -> None:
         raise AssertionError("a worker was started")
@@ -67,7 +81,7 @@ def test_quick_lists_versions_and_tries_nothing(edgekit_here: Callable[..., Any]
     assert ended.code == 0, ended.err
     rows = {row["runtime"]: row for row in ended.document["backends"]}
     assert {rows[name]["state"] for name in ("onnxruntime", "litert", "torch")} == {"installed"}
-    assert rows["tflite-runtime"]["state"] == "missing"
+    assert rows["tflite-runtime"]["state"] == ("installed" if environments.TFLITE.python() else "missing")
     versions = {row["name"]: row["version"] for row in ended.document["packages"]}
     assert rows["torch"]["detail"] == f"{versions['torch']}, not tried"
 
@@ -102,3 +116,20 @@ def test_device_check(edgekit_here: Callable[..., Any], other_python: str) -> No
     ended = edgekit_here("device", "check", f"python:{other_python}")
     assert ended.code == 0, ended.err
     assert "tflite-runtime" in ended.out and "works" in ended.out
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_runtime_of_another_environment_is_tried_there(
+    other_python: str, monkeypatch: pytest.MonkeyPatch, edgekit_here: Callable[..., Any]
+) -> None:
+    monkeypatch.setattr(room.registry, "names", lambda table: ("tflite-runtime",))
+    monkeypatch.setenv("EDGEKIT_TFLITE_PYTHON", other_python)
+    (tried,) = room.try_backends("cpu", INSTALLED | {"tflite-runtime": None})
+    assert (tried.state, tried.detail) == ("works", f"in {other_python}")
+    (listed,) = room.listed_backends("cpu", {})
+    assert (listed.state, listed.detail) == ("installed", f"in {other_python}, not tried")
+    (elsewhere,) = room.listed_backends("class:board-1core", {})
+    assert elsewhere.state == "missing"  # another machine has its own
+    monkeypatch.setenv("EDGEKIT_TFLITE_PYTHON", "/no/such/python")
+    (lost,) = room.try_backends("cpu", {})
+    assert lost.state == "broken" and "EDGEKIT_TFLITE_PYTHON names /no/such/python" in lost.detail

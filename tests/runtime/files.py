@@ -353,6 +353,13 @@ def dense_onnx(path: Path, *, dynamic: bool = False) -> Path:
     )
 
 
+def product_onnx(path: Path) -> Path:
+    """``y = x @ W``: x (8, 64), W (64, 64) seeded normal values."""
+    w = np.random.default_rng(1).standard_normal((64, 64), dtype=np.float32)
+    product = helper.make_node("MatMul", ["x", "w"], ["y"])
+    return write_onnx(path, [product], {"x": (8, 64)}, {"y": (8, 64)}, [numpy_helper.from_array(w, "w")])
+
+
 def concat_onnx(path: Path) -> Path:
     """Two inputs (batch, 2) and (batch, 3) side by side."""
     return write_onnx(

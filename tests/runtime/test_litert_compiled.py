@@ -100,7 +100,7 @@ def test_a_state_cannot_be_put_back(files: ModuleType, tmp_path: Path) -> None:
 def test_files_it_must_refuse(files: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="litert"):
         load(files.custom_op_tflite(tmp_path / "custom.tflite"), runtime="litert:cpu")
-    with pytest.raises(UsageError, match="there are: litert, litert:cpu, litert:gpu"):
+    with pytest.raises(UsageError, match="there are: litert, litert:cpu, litert:cpu:fp16, litert:gpu"):
         load(files.dense_tflite(tmp_path / "m.tflite"), runtime="litert:tpu")
     cut = tmp_path / "cut.tflite"
     cut.write_bytes(files.dense_tflite(tmp_path / "m.tflite").read_bytes()[:200])

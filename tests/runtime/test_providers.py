@@ -99,12 +99,13 @@ def test_native_lines_are_heard_and_kept_off(capfd: pytest.CaptureFixture[str]) 
 
 @pytest.fixture(scope="module")
 def openvino() -> str:
-    """``python:INTERPRETER`` of an environment with onnxruntime-openvino and numpy, from $EDGEKIT_OPENVINO_PYTHON."""
-    path = os.environ.get("EDGEKIT_OPENVINO_PYTHON", "")
+    """``python:INTERPRETER`` of an environment with onnxruntime-openvino and numpy."""
+    path = os.environ.get("EDGEKIT_ORT_OPENVINO_PYTHON", "")
     if not path:
         pytest.skip(
-            "needs $EDGEKIT_OPENVINO_PYTHON: python3 -m venv .venv-openvino && .venv-openvino/bin/pip install "
-            "onnxruntime-openvino numpy, then EDGEKIT_OPENVINO_PYTHON=.venv-openvino/bin/python"
+            "needs $EDGEKIT_ORT_OPENVINO_PYTHON: python3 -m venv .venv-ort-openvino && "
+            ".venv-ort-openvino/bin/pip install onnxruntime-openvino numpy, then "
+            "EDGEKIT_ORT_OPENVINO_PYTHON=.venv-ort-openvino/bin/python"
         )
     return f"python:{os.path.abspath(path)}"
 

@@ -24,7 +24,7 @@ from edgekit.errors import EdgekitError, ParityError, UsageError
 from edgekit.pipeline.bench.transfer import transfer
 from edgekit.results.bench import Replayed
 from edgekit.results.compressed import Device
-from edgekit.runtime.precision import allowance, precision_of
+from edgekit.runtime.precision import precision_of, selftest_tolerance
 from edgekit.runtime.stream import from_zeros
 from edgekit.types import Feed, InputSpec, SelfTest, Signature
 
@@ -245,9 +245,8 @@ class Cell:
             wanted = np.asarray(expected, np.float64)
             gap = float(np.max(np.abs(found - wanted), initial=0.0)) if found.size == wanted.size else float("inf")
             worst = max(worst, gap) if gap == gap else float("inf")
-        precision = precision_of(None if self._loaded is None else self._loaded.runtime)
-        scale = max((float(np.max(np.abs(values), initial=0.0)) for values in selftest.outputs.values()), default=0.0)
-        tolerance = max(selftest.tolerance, allowance(precision) * scale)
+        runtime = None if self._loaded is None else self._loaded.runtime
+        precision, tolerance = precision_of(runtime), selftest_tolerance(selftest, runtime)
         if not worst <= tolerance:
             allowed = f"{precision} allows" if tolerance > selftest.tolerance else "the card allows"
             raise ParityError(

@@ -30,7 +30,7 @@ def make_plans(models: Sequence[str], options: BenchOptions) -> list[CellPlan]:
         UsageError, UnsupportedError: no model, nothing to compare with, no such device or runtime.
     """
     if not models:
-        raise UsageError("no model was given; name at least one .onnx, .tflite or .pt2 file")
+        raise UsageError("no model was given; name at least one .onnx, .tflite, .pt2 or .pte file")
     if options.fail_slower is not None and options.baseline is None and len(models) < 2 and len(options.runtime) < 2:
         raise UsageError("--fail-slower has nothing to compare with; give --baseline FILE or a second model")
     shapes, sample = parse_shapes(options.shape), None if options.input is None else str(options.input)
@@ -40,7 +40,7 @@ def make_plans(models: Sequence[str], options: BenchOptions) -> list[CellPlan]:
     for model in models:
         artifact = open_artifact(model)
         for runtime in _runtimes(artifact, options.runtime):
-            for place in (with_runtime(device, runtime) for device in devices):
+            for place in (with_runtime(device, runtime, artifact.path) for device in devices):
                 for threads in dict.fromkeys(options.thread_counts):
                     rest = (options.batch, shapes, sample, options.seed, options.workers or 1, len(plans))
                     streams = (options.streams or STREAMS) if options.scenario == "multi-stream" else 1
@@ -78,7 +78,7 @@ def _check_time(devices: Sequence[DeviceSpec], options: BenchOptions) -> None:
 
 def _default_workers(plans: Sequence[CellPlan]) -> int:
     """Workers for each cell: 4, but at most 18 in all and a quarter of the memory; 2 where a start takes seconds."""
-    if any(plan.artifact.format in (Format.PT2, Format.SAVED_MODEL) for plan in plans):
+    if any(plan.artifact.format in (Format.PT2, Format.PTE, Format.SAVED_MODEL) for plan in plans):
         return 2
     bytes_each = sum(3 * size_bytes(plan.artifact.path) for plan in plans)  # the file, its weights packed, its arena
     memory = environment()["memory_bytes"]
