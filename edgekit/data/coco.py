@@ -150,8 +150,9 @@ def _found(file: Path, names: Sequence[str]) -> list[Path]:
     paths = [root / one for one in names]
     lacking = [path.name for path in paths if not path.is_file()]
     if lacking:
+        verb = "is" if len(lacking) == 1 else "are"
         raise DataError(
-            f"{file}: {len(lacking):,} of its {len(paths):,} pictures {'is' if len(lacking) == 1 else 'are'} not in {root}: "
+            f"{file}: {len(lacking):,} of its {len(paths):,} pictures {verb} not in {root}: "
             f"{', '.join(lacking[:_SHOWN])}{' …' if len(lacking) > _SHOWN else ''}; put them beside the file, or into "
             "images/ beside it"
         )

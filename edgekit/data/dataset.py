@@ -211,8 +211,8 @@ def choose_split(whole: Dataset, split: str, default_split: str) -> Dataset:
     part = train if wanted == "train" else test
     if not len(part):
         raise DataError(
-            f"{whole.name} holds {len(whole)} sample{'' if len(whole) == 1 else 's'}, too few to divide: nothing is left "
-            f"for @{wanted}; take all of it, {whole.name}@all, or give more"
+            f"{whole.name} holds {len(whole)} sample{'' if len(whole) == 1 else 's'}, too few to divide: nothing is "
+            f"left for @{wanted}; take all of it, {whole.name}@all, or give more"
         )
     return replace(whole.subset(part), split=wanted, own_split=False)
 

@@ -62,7 +62,7 @@ class _Masks(Files):
         if mask.shape != size:
             raise DataError(
                 f"{self.paths[index]} is {mask.shape[0]} x {mask.shape[1]} (height x width), its picture "
-                f"{self._pictures[index].name} {size[0]} x {size[1]} upright; a mask has a class for every pixel of its "
-                "picture"
+                f"{self._pictures[index].name} {size[0]} x {size[1]} upright; a mask has a class for every "
+                "pixel of its picture"
             )
         return mask

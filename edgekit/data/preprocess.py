@@ -31,8 +31,8 @@ def apply_contract(raw: Sequence[Array] | Array, contract: InputSpec, dtype: str
         odd = next((k for k, row in enumerate(rows) if row.shape != rows[0].shape), None)
         if odd is not None:
             raise DataError(
-                f"the samples have several shapes: {list(rows[0].shape)} and, {odd} further on, {list(rows[odd].shape)}; "
-                "a batch takes arrays of one shape: pad or resize them in the code that gives them"
+                f"the samples have several shapes: {list(rows[0].shape)} and, {odd} further on, "
+                f"{list(rows[odd].shape)}; a batch takes arrays of one shape: pad or resize them before"
             )
         stacked = np.stack(rows)
         return stacked.astype(dtype, copy=False) if _harmless(stacked.dtype, dtype) else stacked
