@@ -2,7 +2,8 @@
 
 Field numbers are those of ``metadata_schema.fbs``: ModelMetadata name 0, description 1, subgraph_metadata 3;
 SubGraphMetadata input_tensor_metadata 2, output_tensor_metadata 3; TensorMetadata content 3, process_units 4,
-associated_files 6; AssociatedFile name 0, type 2. Label files lie in a zip archive behind the model. :mod:`edgekit.tflite_metadata` writes them.
+associated_files 6; AssociatedFile name 0, type 2. Label files lie in a zip archive behind the model.
+:mod:`edgekit.tflite_metadata` writes them.
 """
 
 from __future__ import annotations
