@@ -98,6 +98,12 @@ def _below(count: int, what: str, numbers: Iterable[int], least: int = 0) -> Non
             raise ModelError(f"the TFLite file is damaged: it refers to {what} {number} of {count}")
 
 
+def has_outside_buffers(data: bytes) -> bool:
+    """Whether weights stand behind the flatbuffer, where readers of before 2023 and microcontrollers do not look."""
+    reader = Reader(data)
+    return any(any(_outside(reader, buffer)) for buffer in reader.vector(reader.u32(0), _BUFFERS))
+
+
 def _outside(reader: Reader, buffer: int) -> Iterator[tuple[int, int]]:
     """Places of ``offset`` and ``size`` of a buffer that is stored behind the flatbuffer (files over 2 GB)."""
     offset, size = reader.field(buffer, 1), reader.field(buffer, 2)

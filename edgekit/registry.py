@@ -28,9 +28,11 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "tensorflow": "edgekit.runtime.tensorflow:TensorflowRunner",
         "executorch": "edgekit.runtime.executorch:ExecuTorchRunner",
         "openvino": "edgekit.runtime.openvino:OpenVinoRunner",
+        "tflm": "edgekit.runtime.tflm:TflmRunner",
     },
-    "variants": {  # of a runtime, where another class than its own runs them
+    "variants": {  # of a runtime, where another class than its own runs them, or one of them
         "litert": "edgekit.runtime.litert_compiled:CompiledModelRunner",
+        "litert:reference": "edgekit.runtime.litert:ReferenceRunner",
         "torch": "edgekit.runtime.torch_resident:TorchResidentRunner",
     },
     "devices": {
@@ -41,6 +43,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "emulator": "edgekit.devices.emulator:EmulatorTransport",
         "cuda": "edgekit.devices.cuda:CudaTransport",
         "adb": "edgekit.devices.adb:AdbTransport",
+        "mcu": "edgekit.devices.mcu:McuTransport",
     },
     "converters": {
         "onnx": "edgekit.converters.torch_to_onnx:TorchToOnnx",

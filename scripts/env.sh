@@ -84,20 +84,30 @@ make_tflm_venv() {
     make_second_venv .venv-tflm constraints-tflm.txt "11, 12, 13" "the tests of microcontrollers are skipped"
 }
 
-make_timm() {
-    # timm for the tests of timm:NAME, away from .venv (scripts/timm_here.py says why). Prints its folder; nothing when it
-    # cannot be had (the tests that need it say so and are skipped).
-    stamp=$(grep -E '^(timm|torchvision)==' constraints.txt | cksum)
-    if [ "$(cat .venv-timm/.edgekit-stamp 2>/dev/null)" != "$stamp" ]; then
-        rm -rf .venv-timm
-        if ! .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target .venv-timm \
-            $(grep -E '^(timm|torchvision)==' constraints.txt); then
-            say "timm could not be installed: its tests are skipped"
+make_packages() {
+    # FOLDER PATTERN LACKING: packages of constraints.txt in a folder away from .venv, without what they depend on. Prints the
+    # folder; nothing when they cannot be had, and LACKING says what is left out then.
+    stamp=$(grep -E "$2" constraints.txt | cksum)
+    if [ "$(cat "$1/.edgekit-stamp" 2>/dev/null)" != "$stamp" ]; then
+        rm -rf "$1"
+        if ! .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target "$1" \
+            $(grep -E "$2" constraints.txt); then
+            say "$3"
             return 0
         fi
-        echo "$stamp" > .venv-timm/.edgekit-stamp
+        echo "$stamp" > "$1/.edgekit-stamp"
     fi
-    echo "$PWD/.venv-timm"
+    echo "$PWD/$1"
+}
+
+make_timm() {
+    # timm for the tests of timm:NAME (scripts/timm_here.py says why it is not in .venv).
+    make_packages .venv-timm '^(timm|torchvision)==' "timm could not be installed: its tests are skipped"
+}
+
+make_ncnn() {
+    # ncnn and its converter, for the worked example of a runtime from elsewhere.
+    make_packages .venv-ncnn '^(ncnn|pnnx)==' "ncnn could not be installed: the tests of examples/ncnn are skipped"
 }
 
 make_openvino_venv() {

@@ -34,7 +34,7 @@ PLUGINS_HEAD = """# Reference: plug-ins
 
 Made by `scripts/reference` from the code. A package of its own adds a name to a table of edgekit with an entry point;
 nothing in edgekit has to change. The examples are the package [examples/plugin](../examples/plugin/README.md), which a
-test installs and uses.
+test installs and uses; [examples/ncnn](../examples/ncnn/README.md) is a whole runtime from elsewhere.
 
 Classes are shown without what a plug-in does not override. **What has `@abstractmethod`, and an attribute without a
 value, has to be written**; everything else has the default that is shown, or does nothing. A name that edgekit has

@@ -206,6 +206,12 @@ def onnx2tf_python(root: Path) -> str:
 
 
 @pytest.fixture(scope="session")
+def tflm_python(root: Path) -> str:
+    """The interpreter of the environment with tflite-micro, which ``scripts/test`` makes."""
+    return other_interpreter(root, "TFLM")
+
+
+@pytest.fixture(scope="session")
 def executorch_python(root: Path) -> str:
     """The interpreter of the environment with ExecuTorch, which ``scripts/test`` makes."""
     path = other_interpreter(root, "EXECUTORCH")

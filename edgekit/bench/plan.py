@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgekit.bench.shapes import Shapes
+from edgekit.results.bench import Budget
 from edgekit.types import Artifact, DeviceSpec
 
 
@@ -13,7 +14,7 @@ class CellPlan:
     """What is to be timed. ``model`` is the user's spelling; ``runtime`` None is the first one for the format.
 
     ``number``: place of the cell in the run. ``streams``: samples of one query (multi-stream), as one batch where the
-    file's first axis is free, else as so many runs.
+    file's first axis is free, else as so many runs. ``budget``: memory of the microcontroller it stands for.
     """
 
     model: str
@@ -30,3 +31,4 @@ class CellPlan:
     number: int
     streams: int = 1
     timeout_s: float = 60.0
+    budget: Budget | None = None

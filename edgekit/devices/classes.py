@@ -1,5 +1,7 @@
 """``class:phone-2gb``: this machine, held to the memory and the cores of a class of devices.
 
+A class of microcontrollers, such as ``mcu-256k``, is the device ``mcu`` with so much memory.
+
 It proves whether a model fits and runs in that memory on that many threads; its evidence is ``constrained``. Times are
 those of this machine's cores and say nothing of the speed of such a device.
 """
@@ -9,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 from edgekit.devices.local import LocalTransport
@@ -43,14 +45,23 @@ CLASSES: Final[Mapping[str, DeviceClass]] = {
 }
 
 
+MICROCONTROLLERS: Final[Mapping[str, tuple[str, str]]] = {
+    "mcu-64k": ("64k,256k", "a small microcontroller: 64 KB of RAM, 256 KB of flash"),
+    "mcu-256k": ("256k,1m", "an nRF52840, as on the Arduino Nano 33 BLE Sense: 256 KB of RAM, 1 MB of flash"),
+    "mcu-640k": ("640k,2m", "an STM32L4R5ZI, the reference board of MLPerf Tiny: 640 KB of RAM, 2 MB of flash"),
+}
+"""Class -> the address of ``mcu:``, and what it is."""
+
+
 def parse_class(name: str) -> DeviceClass:
-    """A class by its name.
+    """A class by its name, but for those of microcontrollers.
 
     Raises:
         UsageError: no such class; the message lists what there is.
     """
     if name not in CLASSES:
         known = "; ".join(f"{key} ({found.what})" for key, found in CLASSES.items())
+        known += "; " + "; ".join(f"{key} ({what})" for key, (_, what) in MICROCONTROLLERS.items())
         raise UsageError(f"no class of devices is called {name!r}; there are: {known}")
     return CLASSES[name]
 
@@ -70,7 +81,14 @@ class ClassTransport(LocalTransport):
 
     @classmethod
     def check_address(cls, address: str) -> None:
-        parse_class(address)
+        if address not in MICROCONTROLLERS:
+            parse_class(address)
+
+    @classmethod
+    def resolve(cls, spec: DeviceSpec) -> DeviceSpec:
+        if spec.address not in MICROCONTROLLERS:
+            return spec
+        return replace(spec, kind="mcu", address=MICROCONTROLLERS[spec.address][0], evidence=Evidence.EMULATED)
 
     def __init__(self, spec: DeviceSpec) -> None:
         super().__init__(spec)

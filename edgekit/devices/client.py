@@ -75,6 +75,7 @@ class WorkerClient(Connection):
         ``card``: of the file; the signature that the device gives has to be the card's then, and outputs have the sizes
         that the card names.
         """
+        runtime = runtime or self._transport.runtime or None
         asked: dict[str, Any] = {"runtime": runtime, "threads": threads, "raw": raw, "stateful": stateful}
         asked["carded"] = carded
         if self._transport.runs_on != "cpu":

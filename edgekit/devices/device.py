@@ -34,9 +34,12 @@ def with_runtime(device: DeviceSpec, runtime: str | None, path: str | Path = "")
     it is.
 
     Raises:
-        UsageError: no such runtime.
+        UsageError: no such runtime, or the device has another one only.
         RuntimeMissingError: the variable that names the interpreter names no program.
     """
+    only = transport_class(device.kind).runtime
+    if only and runtime not in (None, only):
+        raise UsageError(f"{device.name} runs {only} alone, not {runtime}; leave --runtime out, or --on")
     python = interpreter_apart(runtime, path) if device.kind == "cpu" else None
     return replace(device, address=python) if python else device
 
@@ -52,7 +55,7 @@ def _spelled(text: str) -> DeviceSpec:
     transport = transport_class(kind)
     transport.check_address(address)
     name = f"{kind}:{address}" if address else kind
-    return DeviceSpec(name, kind, address, transport.evidence)
+    return transport.resolve(DeviceSpec(name, kind, address, transport.evidence))
 
 
 def transport_class(kind: str) -> type[Transport]:

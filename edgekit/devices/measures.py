@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from edgekit.devices.functions import Value, on_device
 from edgekit.devices.protocol import Message
-from edgekit.devices.rules import maybe, record
+from edgekit.devices.rules import maybe, record, rows, text
 from edgekit.devices.schema import BYTES, OF_A_FEED, Reply
+from edgekit.errors import UnsupportedError
 from edgekit.runtime import Runner
 
 WARM_CALLS = 3
@@ -34,3 +37,12 @@ def footprint(runner: Runner, message: Message) -> Value:
 
     runner.run(message.arrays)
     return {**process_memory(), "arena_bytes": runner.arena_bytes()}
+
+
+@on_device(Reply(record(bytes=BYTES, persistent_bytes=BYTES, non_persistent_bytes=BYTES, operators=rows(text(200)))))
+def arena(runner: Runner, message: Message) -> Value:
+    """The arena that the model needs, where the runtime tells (:class:`~edgekit.results.bench.Arena`)."""
+    found = runner.arena()
+    if found is None:
+        raise UnsupportedError(f"{runner.name} does not tell what its arena consists of; tflm does")
+    return asdict(found)

@@ -79,6 +79,8 @@ class Transport(ABC):
     """No worker runs there: a program of the user times a model (``bench --tool``), and nothing else is done."""
     shares_files: ClassVar[bool] = True
     """The worker sees the files of this machine under the same names; otherwise they are sent, by content."""
+    runtime: ClassVar[str] = ""
+    """The one runtime that it has; empty: those that are installed there."""
     start_s: ClassVar[float] = 0.0
     here: ClassVar[bool] = False
     """Its workers are processes of this machine, emulated ones as well; otherwise a worker has to say where it is."""
@@ -86,6 +88,11 @@ class Transport(ABC):
     """What to do about a worker that crashed."""
     killed_for_memory: ClassVar[bool] = False
     """Its workers take so much memory that a kill without a limit is most likely the system's."""
+
+    @classmethod
+    def resolve(cls, spec: DeviceSpec) -> DeviceSpec:
+        """The device that ``spec`` is another name of; most are themselves."""
+        return spec
 
     @classmethod  # noqa: B027  a kind without addresses needs none
     def check_address(cls, address: str) -> None:

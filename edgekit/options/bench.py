@@ -35,8 +35,15 @@ class BenchOptions(Options):
     class_: Sequence[str] = field(
         default=(),
         metadata=option(
-            "Hold this machine to a class of devices: phone-2gb, phone-4gb, board-1gb, board-512mb, board-1core.",
+            "Hold this machine to a class of devices: phone-2gb, phone-4gb, board-1gb, board-512mb, board-1core; "
+            "mcu-64k, mcu-256k, mcu-640k.",
             metavar="NAME",
+        ),
+    )
+    arena: str | None = field(
+        default=None,
+        metadata=option(
+            "Exit 1 if a file needs a larger tensor arena than this on mcu (64k: 65,536 bytes).", metavar="SIZE"
         ),
     )
     runtime: Sequence[str] = field(

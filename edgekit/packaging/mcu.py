@@ -8,11 +8,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from edgekit.devices import open_worker
+from edgekit.devices.mcu import measured_arena
 from edgekit.environments import TFLM
 from edgekit.errors import ParityError, UnsupportedError
+from edgekit.flatbuffer_reader import has_outside_buffers
 from edgekit.graph import micro
 from edgekit.graph.tflite import held_bytes, holds_data, read_tflite
-from edgekit.packaging import tflm
 from edgekit.packaging.base import Package, Subject, Target, Tensor, fixed_sizes, head, identifier, template
 from edgekit.packaging.c import image_size, number, numbers, preprocessing, quoted, rules
 from edgekit.packaging.readme import readme
@@ -38,6 +40,11 @@ class Mcu(Target):
 
     def check(self, subject: Subject) -> None:
         fixed_sizes(subject, "mcu")
+        if has_outside_buffers(subject.content):
+            raise UnsupportedError(
+                f"{subject.artifact.path} has weights behind its flatbuffer, where TensorFlow Lite for "
+                "Microcontrollers does not look; quantize it again with --for mcu"
+            )
         lacking = micro.missing(operators(subject.artifact))
         if lacking:
             raise UnsupportedError(
@@ -91,10 +98,9 @@ def _arena(subject: Subject) -> tuple[int, str, tuple[str, ...]]:
 
     Raises:
         ParityError: TensorFlow Lite for Microcontrollers gives other outputs than the card promises.
-        ModelError: it does not run the file.
+        InputError, DeviceError: it does not run the file.
     """
-    python = TFLM.python()
-    if python is None:
+    if TFLM.python() is None:
         bound = _bound(subject)
         words = "an estimate, not measured: all tensors side by side; the target needs less, or says what it lacks"
         note = (
@@ -102,10 +108,12 @@ def _arena(subject: Subject) -> tuple[int, str, tuple[str, ...]]:
             f"TensorFlow Lite for Microcontrollers; to measure it and run the self-test: {TFLM.install}"
         )
         return bound, words, (note,)
-    feed = [array for _, array in sorted(zip((one.position for one in subject.inputs), subject.feed, strict=True))]
-    found = tflm.run(python, subject.artifact.path, feed, len(subject.outputs))
+    with open_worker("mcu") as client:
+        client.load(subject.artifact.path, raw=True, card=subject.card)
+        outputs = client.run({one.name: array for one, array in zip(subject.inputs, subject.feed, strict=True)})
+        arena = measured_arena(client)
     for one, wanted in zip(subject.outputs, subject.expected, strict=True):
-        array = found.outputs[one.position]
+        array = outputs[one.name]
         real = array if one.quantization is None else dequantize(array, one.quantization)
         off = np.abs(real.astype(np.float64).ravel()[: wanted.size] - wanted).max(initial=0.0)
         if not off <= subject.tolerance:
@@ -115,7 +123,7 @@ def _arena(subject: Subject) -> tuple[int, str, tuple[str, ...]]:
                 "published. Quantize it with --for mcu"
             )
     words = "measured with tflite-micro on a 64-bit machine, where the self-test passed; a 32-bit target needs no more"
-    return found.arena_bytes, words, ()
+    return arena.bytes, words, ()
 
 
 def _bound(subject: Subject) -> int:

@@ -6,7 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgekit.artifact import card_to_json, onnx_parts, open_artifact, sha256_model, size_bytes
-from edgekit.errors import UsageError
+from edgekit.devices import open_worker
+from edgekit.devices.mcu import measured_arena
+from edgekit.errors import EdgekitError, RuntimeMissingError, UsageError
+from edgekit.graph import micro
 from edgekit.options.base import with_options
 from edgekit.options.measure import InspectOptions
 from edgekit.outputs import publishing
@@ -16,8 +19,11 @@ from edgekit.quality.file_facts import file_facts
 from edgekit.quality.state import keeps_state
 from edgekit.quantization.calibrate.calibration import Calibration
 from edgekit.report.graph import SUFFIXES, draw
-from edgekit.results.inspect import CalibrationResult, InspectResult, RangeRow
-from edgekit.types import Format
+from edgekit.results.inspect import CalibrationResult, InspectResult, MicroFacts, RangeRow
+from edgekit.types import Artifact, Format
+
+LARGEST = 32 << 20
+"""Bytes of a file up to which it is tried on a microcontroller: the largest have 16 MB of flash beside them."""
 
 
 @with_options(InspectOptions)
@@ -48,11 +54,13 @@ def inspect(options: InspectOptions) -> InspectResult | CalibrationResult:
         with publishing(target) as temporary:
             temporary.write_text(drawing, encoding="utf-8")
     facts = replace(file_facts(artifact), macs=None if found is None else found.macs)
+    kinds = operators(artifact)
     return InspectResult(
         artifact=artifact,
         signature=signature,
         facts=facts,
-        operators=operators(artifact),
+        operators=kinds,
+        micro=_micro(artifact, tuple(kinds)) if artifact.format is Format.TFLITE else None,
         bytes=size_bytes(artifact.path),
         sha256=sha256_model(artifact.path),
         account=found if found is not None and found.quantized else None,
@@ -60,6 +68,24 @@ def inspect(options: InspectOptions) -> InspectResult | CalibrationResult:
         stateful=keeps_state(artifact),
         card=None if artifact.card is None else card_to_json(artifact.card),
     )
+
+
+def _micro(artifact: Artifact, kinds: tuple[str, ...]) -> MicroFacts:
+    """What a microcontroller needs for the file: tried where tflite-micro is, and where it is small enough."""
+    missing = micro.missing(kinds)
+    known = MicroFacts(register=tuple(micro.method(kind) for kind in kinds if kind not in missing), missing=missing)
+    if missing:
+        return replace(known, runs=False, note=f"it does not have {', '.join(missing)}")
+    if size_bytes(artifact.path) > LARGEST:
+        return replace(known, note=f"not tried: no microcontroller has {LARGEST >> 20} MB of flash")
+    try:
+        with open_worker("mcu") as client:
+            client.load(artifact.path)
+            return replace(known, runs=True, arena=measured_arena(client))
+    except RuntimeMissingError as error:
+        return replace(known, note=str(error))
+    except EdgekitError as error:
+        return replace(known, runs=False, note=str(error))
 
 
 def _calibration(path: Path, found: Calibration) -> CalibrationResult:

@@ -111,10 +111,24 @@ def evidence_lines(record: BenchRecord) -> list[str]:
     machines = record.protocol.machines
     for timing in [record.protocol.timing] if machines is None else [machine.timing for machine in machines]:
         lines += _disturbance(timing)
+    lines += [line for entry in record.results for line in _arena_lines(entry)]
     for entry in record.results:
         if entry.error is not None:
             where = f"{entry.device.name}, {entry.threads} threads"
             lines.append(f"failed: {entry.model} ({where}): {entry.error.type}: {entry.error.message}")
+    return lines
+
+
+def _arena_lines(entry: Entry) -> list[str]:
+    """What a file takes of a microcontroller, and whether it fits."""
+    if entry.arena is None:
+        return []
+    lines = [
+        f"{short(entry.model)}: {entry.bytes:,} bytes of flash, {entry.arena}",
+        f"{short(entry.model)}: register {', '.join(entry.arena.operators)}",
+    ]
+    if entry.budget is not None:
+        lines.append(f"{short(entry.model)}: {entry.budget.exceeded or 'fits'}")
     return lines
 
 

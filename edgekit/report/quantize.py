@@ -20,6 +20,8 @@ def render_quantize(result: QuantizeResult) -> Parts:
     parts: Parts = [f"{file.path}: {result.scheme}"]
     parts.append(table(COLUMNS, against_rows(file.bytes, against), right=("before", "after")))
     parts += [*fidelity_parts(against.fidelity), account_line(account), inserted_line(against)]
+    if result.micro is not None:
+        parts.append(str(result.micro))
     if result.length_errors:
         errors = [(e.steps, small(e.max_abs), share(e.relative)) for e in result.length_errors]
         parts.append(table(("steps", "largest error", "of the largest output"), errors, right=("steps",)))

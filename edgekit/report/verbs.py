@@ -16,6 +16,7 @@ from edgekit.results.inspect import (
     FileFacts,
     FoundObject,
     InspectResult,
+    MicroFacts,
     ModelsResult,
     OutputSummary,
     RunResult,
@@ -140,6 +141,8 @@ def render_inspect(result: InspectResult | CalibrationResult) -> Parts:
         parts.append(account_line(result.account))
         left = [(row.operator, row.name, row.reason) for row in result.account.left_float]
         parts += [table(("left in float", "name", "why"), left)] if left else []
+    if result.micro is not None:
+        parts += _micro(result.micro)
     if card is not None and card.parent is not None:
         parent = of_card(Parent, card.parent, "parent")
         title = f"Against its parent, sha256 {parent.sha256[:16]}…"
@@ -152,6 +155,15 @@ def render_inspect(result: InspectResult | CalibrationResult) -> Parts:
         figures = [(q.metric, figure(q.metric, q.value), q.data, size(q.total)) for q in card.quality]
         parts.append(table(("metric", "value", "data", "samples"), figures, right=("value", "samples")))
     return [*parts, *(f"note: {note}" for note in (card.notes if card is not None else ()))]
+
+
+def _micro(found: MicroFacts) -> list[str]:
+    """What a microcontroller needs for the file."""
+    runs = {True: f"{found.arena}; register", False: "it does not run", None: "register"}[found.runs]
+    listed = "" if found.runs is False else f" {', '.join(found.register)}"
+    return [f"on microcontrollers: {runs}{listed}{f': {found.note}' if found.runs is False else ''}"] + (
+        [f"on microcontrollers: the arena is not known: {found.note}"] if found.runs is None else []
+    )
 
 
 def _meaning(card: Card | None) -> list[str]:

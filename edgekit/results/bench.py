@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from edgekit.results.base import Result, beside, optional
+from edgekit.results.base import Result, beside, derived, optional
 from edgekit.results.compare import Comparison, Gate
 from edgekit.results.compressed import Coverage, Device, Parent
 from edgekit.results.measures import Failure, Tool, Transfer
@@ -113,6 +113,52 @@ class DelegationReport(Delegation):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Arena:
+    """Memory that TensorFlow Lite for Microcontrollers computes in, on a 64-bit machine; a 32-bit target needs no more.
+
+    Attributes:
+        bytes: in which the file was loaded and run. Laying out takes some for a moment beside the two parts.
+        persistent_bytes: of them, what is held all the time: structures, states, what kernels prepare.
+        non_persistent_bytes: of them, tensors and scratch, which take each other's place.
+        operators: the methods of MicroMutableOpResolver that register what the file needs.
+    """
+
+    bytes: int
+    persistent_bytes: int
+    non_persistent_bytes: int
+    operators: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        parts = f"{self.persistent_bytes:,} persistent, {self.non_persistent_bytes:,} for tensors in turn"
+        return f"an arena of {self.bytes:,} bytes ({parts})"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Memory of a microcontroller, in bytes; null where it is not limited.
+
+    Attributes:
+        arena_bytes: RAM for the arena.
+        flash_bytes: for the file.
+        exceeded: what is too large, in words; empty: the file fits.
+    """
+
+    arena_bytes: int | None = None
+    flash_bytes: int | None = None
+    exceeded: str = ""
+    fits: bool = derived(lambda budget: not budget.exceeded)
+
+    def spent(self, arena: Arena, file_bytes: int) -> Budget:
+        """With what a file of ``file_bytes`` exceeds of it."""
+        told = []
+        if self.arena_bytes is not None and arena.bytes > self.arena_bytes:
+            told.append(f"it needs {arena}, there are {self.arena_bytes:,}")
+        if self.flash_bytes is not None and file_bytes > self.flash_bytes:
+            told.append(f"the file has {file_bytes:,} bytes, there are {self.flash_bytes:,} for it")
+        return replace(self, exceeded="; ".join(told))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Replayed:
     """The replay of the card's vectors on the device."""
 
@@ -153,8 +199,9 @@ class Entry:
         latency_ms: null where nothing was timed.
         needs: percentile that is null -> what it needs.
         peak_memory_bytes, load_memory_bytes: resident memory of the worker at its highest, over the whole run and until
-            the file was loaded, interpreter and libraries included.
+            the file was loaded, interpreter and libraries included. On a microcontroller the first is the arena.
         arena_bytes: what the runtime set aside for activations.
+        arena: what a microcontroller computes in; budget: what it has, and what of the file is too large for it.
         workers: processes that took turns.
         blocks: samples of each block, in the order they were taken; ``block_workers``: who took each.
         disturbed_blocks: places of the blocks in which the machine was disturbed.
@@ -180,6 +227,8 @@ class Entry:
     peak_memory_bytes: int | None = None
     load_memory_bytes: int | None = None
     arena_bytes: int | None = None
+    arena: Arena | None = optional()
+    budget: Budget | None = optional()
     throughput_per_s: float | None = None
     noise: Noise | None = None
     delegation: DelegationReport | None = None

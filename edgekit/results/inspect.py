@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from edgekit.results.base import Result, derived, hidden, optional
+from edgekit.results.bench import Arena
 from edgekit.results.compressed import CoverageReport
 from edgekit.types import Array, Artifact, Format, Quality, QuantizedTensor, Signature, Step, Task
 
@@ -40,6 +41,25 @@ class FileFacts:
     quantized_io: Mapping[str, QuantizedTensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class MicroFacts:
+    """What a TFLite file takes on TensorFlow Lite for Microcontrollers.
+
+    Attributes:
+        runs: whether it runs there; null where that was not tried.
+        arena: the memory it computes in; null where it does not run, or was not tried.
+        register: the methods of MicroMutableOpResolver that register its operators.
+        missing: its operators that are not there.
+        note: why it does not run, or was not tried, and what to do.
+    """
+
+    runs: bool | None = None
+    arena: Arena | None = None
+    register: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    note: str = ""
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class InspectResult(Result):
     """What a model file is.
@@ -51,6 +71,7 @@ class InspectResult(Result):
         operators: type -> how many.
         stateful: whether state outlives a call; null without operators that keep it in variables.
         account: null for a file with nothing quantized in it.
+        micro: of a TFLite file, what a microcontroller needs for it.
         card: the description inside the file, null for one that was made elsewhere.
     """
 
@@ -64,6 +85,7 @@ class InspectResult(Result):
     operators: Mapping[str, int]
     stateful: bool | None = None
     account: CoverageReport | None
+    micro: MicroFacts | None = optional()
     steps: tuple[Step, ...] = derived(lambda result: result.artifact.card.steps if result.artifact.card else ())
     card: Mapping[str, Any] | None
     artifact: Artifact = hidden()

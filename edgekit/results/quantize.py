@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from edgekit.results.base import PublishedFile, Result, derived, hidden
+from edgekit.results.base import PublishedFile, Result, derived, hidden, optional
+from edgekit.results.bench import Arena
 from edgekit.results.compressed import (
     CoverageReport,
     Device,
@@ -133,6 +134,28 @@ class ParentFile:
     bytes: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class MicroProof:
+    """How a file for microcontrollers ran on TensorFlow Lite for Microcontrollers.
+
+    Attributes:
+        max_steps: the largest difference of an output from LiteRT's reference kernels, in steps of its scale, over so
+            many samples.
+        litert_steps: the same of LiteRT's other kernels, XNNPACK's: what rounding makes of this network.
+    """
+
+    arena: Arena
+    max_steps: float
+    litert_steps: float
+    samples: int
+
+    def __str__(self) -> str:
+        return (
+            f"TensorFlow Lite for Microcontrollers runs it in {self.arena}; on {self.samples} samples its outputs are "
+            f"at most {self.max_steps:g} steps off LiteRT's reference kernels (XNNPACK's: {self.litert_steps:g})"
+        )
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class QuantizeResult(Result):
     """What ``edgekit quantize`` made.
@@ -142,6 +165,7 @@ class QuantizeResult(Result):
         inserted: conversions and transposes that the file has and its parent has not, by type.
         length_errors: of a recurrent network.
         account: what of the file is integer, what is not and why.
+        micro: of a file for microcontrollers, how it ran there.
         against: the comparison with the parent, as the card keeps it.
         before, after: quality of the parent and of the file.
     """
@@ -157,6 +181,7 @@ class QuantizeResult(Result):
     length_errors: tuple[LengthError, ...] = ()
     account: CoverageReport
     mixed: MixedPlan | None = None
+    micro: MicroProof | None = optional()
     kernels: tuple[KernelTimes, ...] = ()
     notes: tuple[str, ...] = ()
     against: Parent = hidden()

@@ -90,7 +90,7 @@ def candidates(
 
 def runner_class(name: str) -> type[Runner]:
     """The runner registered as ``name``, or as what stands before the colon in it; for a variant the one of the table
-    ``variants``, where that has one.
+    ``variants``, where that has one: for this variant, or for all.
 
     Raises:
         UsageError: no such name, or no such variant of it; the message lists what there is.
@@ -103,9 +103,10 @@ def runner_class(name: str) -> type[Runner]:
         known = ", ".join(f"{base}:{one}" for one in found.variants)
         there = f"there are: {base}, {known}" if known else f"{base} has no variants; leave out {colon + variant!r}"
         raise UsageError(f"no runtime is called {name!r}; {there}")
-    if not variant or base not in names("variants"):
+    key = next((key for key in (name, base) if key in names("variants")), None)
+    if not variant or key is None:
         return found
-    own = lookup("variants", base)
+    own = lookup("variants", key)
     if not (isinstance(own, type) and issubclass(own, Runner)):
         raise UsageError(f"what runs the variants of {base!r} is not a Runner")
     return own

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgekit.environments import Environment
 from edgekit.errors import DeviceError, EdgekitError, RuntimeMissingError, UnsupportedError, UsageError
-from edgekit.results.bench import Delegation
+from edgekit.results.bench import Arena, Delegation
 from edgekit.runtime.feeds import FeedPlan
 from edgekit.runtime.ports import Port, meet_card
 from edgekit.runtime.quantization import dequantize, quantize
@@ -211,6 +211,10 @@ class Runner(Closing, ABC):
 
     def arena_bytes(self) -> int | None:
         """Bytes the backend has set aside for activations, None where it does not tell."""
+        return None
+
+    def arena(self) -> Arena | None:
+        """What that memory consists of, None where the backend does not tell."""
         return None
 
     @property

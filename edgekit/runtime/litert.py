@@ -80,7 +80,7 @@ class InterpreterRunner(Runner):
         try:
             with filter_stderr():
                 self._interpreter = self._interpreter_class(
-                    model_path=str(self.artifact.path), num_threads=self.threads
+                    model_path=str(self.artifact.path), num_threads=self.threads, **self._kernels()
                 )
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
@@ -92,6 +92,10 @@ class InterpreterRunner(Runner):
             if _NEEDS_FLEX.search(str(error)):
                 raise self._without_flex() from error
             raise ModelError(f"{self.artifact.path}: {self._reason(str(error))}") from error
+
+    def _kernels(self) -> dict[str, Any]:
+        """Options of the Interpreter that choose its kernels; none: XNNPACK's, and its own where that has none."""
+        return {}
 
     def _without_flex(self) -> RuntimeMissingError:
         content = self.artifact.path.read_bytes()
@@ -244,7 +248,15 @@ class LiteRtRunner(InterpreterRunner):
     package = "ai-edge-litert"
     module = "ai_edge_litert.interpreter"
     extra = "litert"
-    variants = ("cpu", "cpu:fp16", "gpu", "gpu:fp16", "npu")
+    variants = ("cpu", "cpu:fp16", "gpu", "gpu:fp16", "npu", "reference")
+
+
+class ReferenceRunner(LiteRtRunner):
+    """``litert:reference``: TensorFlow Lite's reference kernels. They are slow, and round as the scales of a file say:
+    kernels of microcontrollers give the same integers, XNNPACK's are a step off here and there."""
+
+    def _kernels(self) -> dict[str, Any]:
+        return {"experimental_op_resolver_type": self._library.OpResolverType.BUILTIN_REF}
 
 
 class TfliteRuntimeRunner(InterpreterRunner):

@@ -1,4 +1,4 @@
-"""The package in examples/plugin, installed beside edgekit, is used by every verb it adds a name to."""
+"""The packages in examples/, installed beside edgekit, are used by every verb they add a name to."""
 
 from __future__ import annotations
 
@@ -19,10 +19,15 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def site(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the plug-in, installed."""
+    return install(root / "examples" / "plugin", tmp_path_factory)
+
+
+def install(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds the package of a folder of examples, installed."""
     place, copy = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("source")
-    for file in (root / "examples" / "plugin").rglob("*"):
+    for file in example.rglob("*"):
         if file.is_file() and file.suffix in (".py", ".toml"):
-            target = copy / file.relative_to(root / "examples" / "plugin")
+            target = copy / file.relative_to(example)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(file.read_bytes())
     options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(place)]
@@ -39,9 +44,14 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(site: Path, work: Path, edgekit_program: str) -> Callable[..., dict[str, Any]]:
     """``run("train", …)``: the JSON document of a command that knows the plug-in."""
+    return runs_with(str(site), work, edgekit_program)
+
+
+def runs_with(path: str, work: Path, edgekit_program: str) -> Callable[..., dict[str, Any]]:
+    """What runs a command in ``work`` with ``path`` as PYTHONPATH and gives its JSON document."""
 
     def command(*words: str, code: int = 0) -> dict[str, Any]:
-        environment = {**os.environ, "PYTHONPATH": str(site)}
+        environment = {**os.environ, "PYTHONPATH": path}
         done = subprocess.run(
             [edgekit_program, *words, "--json", "out.json"], cwd=work, env=environment, capture_output=True, text=True
         )
@@ -136,3 +146,20 @@ def test_a_plug_in_that_cannot_be_imported_is_named(run: Callable[..., dict[str,
         module.write_text(text)
     named = r"edgekit_example\.data:open_waves, which an installed package names 'waves' in edgekit\.data, cannot be"
     assert re.search(named, said)
+
+
+def test_ncnn(root: Path, work: Path, edgekit_program: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """examples/ncnn: the shipped cnn against torch, in float32 and in float16, and a file that ncnn does not take."""
+    packages = os.environ.get("EDGEKIT_NCNN") or str(root / ".venv-ncnn")
+    if not os.path.isdir(packages):
+        pytest.skip("needs .venv-ncnn or $EDGEKIT_NCNN: run scripts/test")
+    place = install(root / "examples" / "ncnn", tmp_path_factory)
+    run = runs_with(f"{place}{os.pathsep}{packages}", work, edgekit_program)
+    run("export", "cnn", "--to", "onnx", "-o", ".")
+    assert run("verify", "cnn.onnx", "--against", "cnn", "--runtime", "ncnn")["passed"]
+    half = run("verify", "cnn.onnx", "--against", "cnn", "--runtime", "ncnn:fp16")
+    assert half["passed"] and half["tolerance"] > 1e-3, "judged as float16"
+    refused = run("run", "cnn.onnx", "--runtime", "ncnn:int8", "x.npz", code=2)["stderr"]
+    assert "there are: ncnn, ncnn:fp16" in refused
+    run("export", "transformer", "--to", "onnx", "-o", ".")
+    assert "ncnn runs float32" in run("bench", "transformer.onnx", "--runtime", "ncnn", code=3)["stderr"]

@@ -16,10 +16,12 @@ import pytest
 
 import edgekit
 from edgekit.artifact import read_card, write_card
+from edgekit.devices import WorkerClient, parse_device
+from edgekit.devices.device import transport_for
 from edgekit.environments import TFLM
 from edgekit.errors import ParityError, UnsupportedError
 from edgekit.graph import micro
-from edgekit.packaging import tflm
+from edgekit.types import Array, Feed
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
 
@@ -76,13 +78,11 @@ def test_the_arena_is_measured(quantized: bool, make: Callable[..., Path], tmp_p
 def test_other_outputs_there_are_refused(
     make: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = tflm.run
+    class Off(WorkerClient):
+        def run(self, feed: Feed, *, timeout_s: float | None = None) -> dict[str, Array]:
+            return {name: array + 1 for name, array in super().run(feed, timeout_s=timeout_s).items()}
 
-    def off(*words: object) -> tflm.MicroRun:
-        found = real(*words)  # type: ignore[arg-type]
-        return tflm.MicroRun(found.arena_bytes, tuple(array + 1 for array in found.outputs))
-
-    monkeypatch.setattr("edgekit.packaging.tflm.run", off)
+    monkeypatch.setattr("edgekit.packaging.mcu.open_worker", lambda name: Off(transport_for(parse_device(name))))
     with pytest.raises(ParityError, match="Microcontrollers"):
         edgekit.package(make("table", "tflite"), for_="mcu", out=tmp_path / "app")
     assert not (tmp_path / "app").exists()

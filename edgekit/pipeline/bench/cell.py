@@ -20,6 +20,7 @@ from edgekit.bench.shapes import batch_of, free_dims
 from edgekit.data.preprocess import sample_feed
 from edgekit.data.seeded import seeded_feed
 from edgekit.devices import LoadedInfo, WorkerClient, measures, open_worker
+from edgekit.devices.mcu import measured_arena
 from edgekit.errors import EdgekitError, ParityError, UsageError
 from edgekit.pipeline.bench.transfer import transfer
 from edgekit.results.bench import Replayed
@@ -134,6 +135,10 @@ class Cell:
     def finish(self, taken: Taken) -> CellResult:
         """The result of this cell, from what the session took of it; asks the worker once more, then ends it."""
         error = self.error or taken.error
+        try:
+            self._measure_arena()
+        except EdgekitError as failed:
+            error = error or failed
         if error is None and self._clients and self._has_time:
             with suppress(EdgekitError):  # the times are there; a worker that dies now costs only these figures
                 self._peak = self._clients[0].peak_memory_bytes()
@@ -161,6 +166,16 @@ class Cell:
             error=error,
             seed=self.plan.seed,
         )
+
+    def _measure_arena(self) -> None:
+        """On a microcontroller the arena is the memory that counts."""
+        if self.plan.device.kind != "mcu" or self.error is not None or not self._clients:
+            return
+        arena = measured_arena(self._clients[0])
+        self._peak = self._arena = arena.bytes
+        self._fields["arena"] = arena
+        if self.plan.budget is not None:
+            self._fields["budget"] = self.plan.budget.spent(arena, size_bytes(self.plan.artifact.path))
 
     @property
     def client(self) -> WorkerClient:

@@ -11,11 +11,13 @@ from edgekit.bench.environment import environment, usable_cores
 from edgekit.bench.plan import CellPlan
 from edgekit.bench.shapes import parse_shapes
 from edgekit.devices import parse_device, with_runtime
+from edgekit.devices.mcu import parse_budget, parse_size
 from edgekit.errors import UnsupportedError, UsageError
 from edgekit.extras.base import asked_for, load_of
 from edgekit.options.base import flag_of
 from edgekit.options.bench import BenchOptions
 from edgekit.pipeline.bench.checks import STREAMS
+from edgekit.results.bench import Budget
 from edgekit.runtime import runner_class
 from edgekit.types import Artifact, DeviceSpec, Format
 
@@ -35,17 +37,20 @@ def make_plans(models: Sequence[str], options: BenchOptions) -> list[CellPlan]:
         raise UsageError("--fail-slower has nothing to compare with; give --baseline FILE or a second model")
     shapes, sample = parse_shapes(options.shape), None if options.input is None else str(options.input)
     devices = [parse_device(text) for text in dict.fromkeys(options.devices)]
+    if options.arena is not None and not any(device.kind == "mcu" for device in devices):
+        raise UsageError(f"--arena {options.arena} is about microcontrollers; give --on mcu")
     _check_time(devices, options)
     plans: list[CellPlan] = []
     for model in models:
         artifact = open_artifact(model)
         for runtime in _runtimes(artifact, options.runtime):
             for place in (with_runtime(device, runtime, artifact.path) for device in devices):
+                place, budget = _budget(place, options.arena)
                 for threads in dict.fromkeys(options.thread_counts):
                     rest = (options.batch, shapes, sample, options.seed, options.workers or 1, len(plans))
                     streams = (options.streams or STREAMS) if options.scenario == "multi-stream" else 1
                     cell = CellPlan(model, artifact, place, runtime, threads, options.scenario, *rest)
-                    plans.append(replace(cell, timeout_s=options.timeout, streams=streams))
+                    plans.append(replace(cell, timeout_s=options.timeout, streams=streams, budget=budget))
     cores = usable_cores()
     if max(options.thread_counts) > cores:
         log.info("%d threads on %d usable cores (affinity, cgroup quota)", max(options.thread_counts), cores)
@@ -53,6 +58,22 @@ def make_plans(models: Sequence[str], options: BenchOptions) -> list[CellPlan]:
         return plans
     workers = _default_workers(plans)
     return [replace(plan, workers=workers) for plan in plans]
+
+
+def _budget(device: DeviceSpec, arena: str | None) -> tuple[DeviceSpec, Budget | None]:
+    """A microcontroller without its limits, and these: a file that exceeds them is measured all the same.
+
+    Raises:
+        UsageError: its arena is limited twice.
+    """
+    if device.kind != "mcu":
+        return device, None
+    budget = parse_budget(device.address)
+    if arena is not None and budget.arena_bytes is not None:
+        raise UsageError(f"--arena {arena} and {device.name} both limit the arena; give one of them")
+    if arena is not None:
+        budget = replace(budget, arena_bytes=parse_size(arena))
+    return replace(device, address=""), None if budget == Budget() else budget
 
 
 def _check_time(devices: Sequence[DeviceSpec], options: BenchOptions) -> None:

@@ -109,6 +109,10 @@ class BenchResult(Result):
             told = "; ".join(f"{model}: {error}" for model, error in errors)
             message = f"{len(errors)} of {len(self.results)} cells failed: {told}"
             return type(errors[0][1])(message) if len(kinds) == 1 else DeviceError(message)
+        spent = [(one.setting, one.fields.get("budget")) for one in self.results]
+        large = [f"{at.model} on {at.device.name}: {found.exceeded}" for at, found in spent if found and found.exceeded]
+        if large:
+            return GateError("does not fit: " + "; ".join(large))
         if self.options.require_full_delegation:
             reasons = [(result.setting.model, not_delegated(result.delegation)) for result in self.results]
             told = "; ".join(f"{model}: {reason}" for model, reason in reasons if reason)

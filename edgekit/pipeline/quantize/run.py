@@ -20,6 +20,7 @@ from edgekit.pipeline.quantize.gates import check_drop, check_floor, check_gain,
 from edgekit.pipeline.quantize.kernels import weigh
 from edgekit.pipeline.quantize.make import QuantizedFile, Work
 from edgekit.pipeline.quantize.measure import measure
+from edgekit.pipeline.quantize.micro import check_target, prove_on_microcontroller
 from edgekit.pipeline.quantize.mixed import given_plan, mixed, reasons, save_plan, whole
 from edgekit.pipeline.quantize.samples import DividedSamples, divided, samples_of
 from edgekit.pipeline.quantize.timing import timed
@@ -104,6 +105,7 @@ def _checked(options: QuantizeOptions, suffix: str | None = None) -> tuple[Artif
     options = of_one_scheme(options)
     artifact = with_iospec(open_artifact(one_model(options)), options.io_file)
     check_options(artifact, Path(options.out), options, suffix)
+    check_target(artifact, options)
     return artifact, options
 
 
@@ -131,6 +133,7 @@ def _quantized(
         check_drop(options, work.before.quality, made.after.quality)
         binding = options.min_snr is not None or not (by_labels or options.max_drop is not None)
         below_floor = check_floor(work, proof, plan, binding=binding)
+        micro = prove_on_microcontroller(work, made)
         time = timed(work, made)
         slower = check_time(options, time)
         against = _against(work, made, proof.figures(binding=binding), time)
@@ -140,7 +143,8 @@ def _quantized(
         gain = check_gain(options, artifact, temporary, time)
         size, digest = temporary.stat().st_size, sha256_file(temporary)  # the target may be a pipe
     file = PublishedFile(target, artifact.format, card, size, digest)
-    return _result(work, made, file, against, plan, (*below_floor, *slower, *gain))
+    result = _result(work, made, file, against, plan, (*below_floor, *slower, *gain))
+    return replace(result, micro=micro)
 
 
 def _result(

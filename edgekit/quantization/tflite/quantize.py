@@ -18,6 +18,7 @@ import numpy as np
 
 from edgekit.artifact import library_versions
 from edgekit.errors import RuntimeMissingError, UnsupportedError, UsageError
+from edgekit.flatbuffer_reader import has_outside_buffers
 from edgekit.graph import ops
 from edgekit.graph.ops import Trait
 from edgekit.graph.tflite_editor import Editor
@@ -266,8 +267,13 @@ def _op_config(scheme: str) -> dict[str, Any]:
     return {**config, "weight_tensor_config": weight}
 
 
+LARGEST = 2**31 - 2**20
+"""Bytes of a file whose weights can all stand in the flatbuffer: its offsets end there."""
+
+
 def _quantized(path: Path, content: bytes, recipe: list[dict[str, Any]], ranges: Mapping[str, Any] | None) -> bytes:
-    """Runs the library on ``content``, the file at ``path`` prepared, quietly.
+    """Runs the library on ``content``, the file at ``path`` prepared, quietly. It puts large weights behind the
+    flatbuffer, where microcontrollers do not look; here they come back into it.
 
     Raises:
         UnsupportedError: it cannot quantize this graph; the message has its reason.
@@ -281,7 +287,8 @@ def _quantized(path: Path, content: bytes, recipe: list[dict[str, Any]], ranges:
             )
         except (ValueError, RuntimeError, KeyError, NotImplementedError) as error:
             raise UnsupportedError(f"{path} cannot be quantized by {library.__name__}: {error}") from error
-    return bytes(result.quantized_model)
+    made = bytes(result.quantized_model)
+    return Editor(made).content() if len(made) < LARGEST and has_outside_buffers(made) else made
 
 
 def _library() -> Any:

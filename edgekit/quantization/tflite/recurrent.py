@@ -252,9 +252,10 @@ class _Edit:
         inputs[0] = x
         rescaled(graph, inputs[_H], given)
         rescaled(graph, inputs[_C], cell)
-        name, hidden = graph.name(output), graph.shape(inputs[_H])
-        gates = [made(graph, f"{name}/gate_{k}", hidden, _GATE) for k in range(_GATES)]
-        node.intermediates = [*gates, made(graph, f"{name}/hidden", hidden, given)]
+        name = graph.name(output)
+        # without values: kernels read their scales alone, and TensorFlow Lite for Microcontrollers takes no others
+        gates = [made(graph, f"{name}/gate_{k}", [0], _GATE) for k in range(_GATES)]
+        node.intermediates = [*gates, made(graph, f"{name}/hidden", [0], given)]
         result = made(graph, f"{name}_quantized", graph.shape(output), given)
         node.outputs = [result]
         node.opcodeIndex = graph.editor.code(_code(INTEGER), _HYBRID_VERSION)

@@ -140,6 +140,7 @@ def test_the_numbers_of_an_integer_lstm(tmp_path: Path) -> None:
     assert scale[19] * 2**15 / 2 < max(-seen.low, seen.high) <= scale[19] * 2**15
     gates, (hidden,) = node.intermediates[:4], node.intermediates[4:]
     assert {float(graph.tensors[k].quantization.scale[0]) for k in gates} == {2.0**-12}
+    assert {tuple(graph.tensors[k].shape) for k in node.intermediates} == {(0,)}, "tflite-micro takes no others"
     output = graph.tensors[node.outputs[0]].quantization
     for other in (graph.tensors[hidden], tensors[18]):
         assert other.quantization.scale[0] == output.scale[0]
