@@ -55,21 +55,30 @@ class ExecuTorchRunner(Runner):
             data = path.read_bytes()
             self._calls = list(pte_reader.calls(data))
             signature, self._largest = pte_reader.signature(data), pte_reader.largest(data)
-            method = pte_reader.method(data)
+            self._name, self._writes = pte_reader.method(data), pte_reader.writes_buffers(data)
         self._set_threads()
-        said: list[bytes] = []
-        try:
-            with capture_stderr() as said:
-                check = self._library.Verification.InternalConsistency
-                self._program = self._library._load_program(str(path), program_verification=check)
-                self._method = self._program.load_method(method)
-        except RuntimeError as error:
-            raise self._refused(_told(said) or str(error)) from error
+        self._load()
         _OPEN.add(self)
         inputs, outputs = (
             [Port(spec, k) for k, spec in enumerate(side)] for side in (signature.inputs, signature.outputs)
         )
         return inputs, outputs
+
+    def _load(self) -> None:
+        """Loads the program anew: its buffers are as they were at first. A method loaded again would keep them."""
+        said: list[bytes] = []
+        try:
+            with capture_stderr() as said:
+                check = self._library.Verification.InternalConsistency
+                self._program = self._library._load_program(str(self.artifact.path), program_verification=check)
+                self._method = self._program.load_method(self._name)
+        except RuntimeError as error:
+            raise self._refused(_told(said) or str(error)) from error
+        self._fresh = True
+
+    def reset(self) -> None:
+        if self._writes and not self._fresh:
+            self._load()
 
     def _named(self, inputs: Sequence[Port], outputs: Sequence[Port]) -> tuple[list[Port], list[Port]]:
         """As the card says; it alone knows which axes of a tensor whose shape may vary are free."""
@@ -128,6 +137,10 @@ class ExecuTorchRunner(Runner):
         return self._arrays(self._made)
 
     def _run(self, tensors: list[Any]) -> Any:
+        if self._writes:
+            if not self.stateful:
+                self.reset()
+            self._fresh = False
         return self._method.call(tensors)
 
     def _tensors(self, arrays: list[Array]) -> list[Any]:
