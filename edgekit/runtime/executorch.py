@@ -118,8 +118,14 @@ class ExecuTorchRunner(Runner):
     def _ready(self) -> None:
         self._order = [int(port.key) for port in self._inputs]
         self._results = [int(port.key) for port in self._outputs]
+        in_order = all(list(range(len(order))) == order for order in (self._order, self._results))
+        self._plain = in_order and not self._writes
+        self._tensor = self._torch.from_numpy
 
     def _call(self, arrays: list[Array]) -> list[Array]:
+        if self._plain:
+            given = [self._tensor(array if array.flags.writeable else array.copy()) for array in arrays]
+            return [result.numpy() for result in self._method.call(given)]
         return self._arrays(self._run(self._tensors(arrays)))
 
     def _bare(self, arrays: list[Array]) -> Callable[[], object]:
@@ -146,7 +152,7 @@ class ExecuTorchRunner(Runner):
     def _tensors(self, arrays: list[Array]) -> list[Any]:
         given: list[Any] = [None] * len(arrays)
         for place, array in zip(self._order, arrays, strict=True):
-            given[place] = self._torch.from_numpy(array if array.flags.writeable else array.copy())
+            given[place] = self._tensor(array if array.flags.writeable else array.copy())
         return given
 
     def _arrays(self, results: Any) -> list[Array]:
