@@ -179,6 +179,11 @@ class QuantizeOptions(Options):
         """The numbers of threads that ``auto`` tries."""
         return self.threads if isinstance(self.threads, tuple) else (1,)
 
+    @property
+    def integers_only(self) -> bool:
+        """Whether the target computes on integers throughout."""
+        return self.for_ in INTEGERS_ONLY
+
     def of_auto(self) -> list[str]:
         """The flags that were given and belong to ``--scheme auto`` alone."""
         given = self.given()

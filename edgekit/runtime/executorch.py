@@ -17,7 +17,7 @@ from edgekit import pte_reader
 from edgekit.environments import EXECUTORCH, Environment
 from edgekit.errors import DeviceError, ModelError, UnsupportedError, UsageError
 from edgekit.reading import reading
-from edgekit.results.bench import Delegation, Operator
+from edgekit.results.loaded import Delegation, Operator
 from edgekit.runtime.base import Runner
 from edgekit.runtime.native_stderr import capture_stderr
 from edgekit.runtime.ports import Port
