@@ -332,6 +332,12 @@ def calls(data: bytes) -> Iterator[Call]:
                 yield Call(node.kind, XNNPACK, node.reads_integers, not (node.reads_integers and node.gives_integers))
 
 
+def writes_buffers(data: bytes) -> bool:
+    """Whether :func:`method` writes buffers of its own, which outlive a call: by operators that work in place
+    (``aten::copy_``), as ExecuTorch ends a method with that changes some."""
+    return any(call.name.partition(".")[0].endswith("_") for call in calls(data) if not call.by)
+
+
 def _instructions(reader: Reader, plan: int) -> Iterator[tuple[int, int]]:
     """Kind and place of each call of a method."""
     for chain in reader.vector(plan, _CHAINS):

@@ -38,6 +38,7 @@ BAR = 1.1
 NOISE_SAMPLES = 24
 """Pictures of noise that the int8 files of timm's networks are calibrated and compared on: their weights are random."""
 SAMPLES, LIMIT = 100, 500
+NOT_TRIED = "not measured"
 
 
 @dataclass(frozen=True)
@@ -81,15 +82,15 @@ def here(*arguments: str | Path) -> None:
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
 
 
-def measured(name: str, work: Path) -> Row:
-    """Exports, times and quantizes one network; what is in ``work`` already is not made again."""
+def measured(name: str, work: Path, real: bool) -> Row:
+    """Exports, times and (unless ``real``) quantizes one network; what is in ``work`` already is not made again."""
     import torch
 
     network = network_of(name)
     ours, bare = work / f"{name}.pte", work / f"{name}.bare.pte"
     source: Any = name if name in ZOO else network.module
     inputs = None if name in ZOO else tuple(network.example_inputs.values())
-    missing = [one for one in ("pte", "pt2") if not ours.with_suffix(f".{one}").exists()]
+    missing = [one for one in (("pte",) if real else ("pte", "pt2")) if not ours.with_suffix(f".{one}").exists()]
     if missing:
         edgekit.export(source, inputs=inputs, to=missing, out=work, name=name)
     card = open_artifact(ours).card
@@ -110,7 +111,8 @@ def measured(name: str, work: Path) -> Row:
     left = tuple(sorted({one.type for one in told.left}))
     return Row(
         name, ours.stat().st_size, time["other_ms"], time["ratio"], tuple(time["quartiles"]), step["max_abs"],
-        step["cases"], told.nodes, told.delegated, left, int8_of(name, work, card.signature.inputs[0].name),
+        step["cases"], told.nodes, told.delegated, left,
+        NOT_TRIED if real else int8_of(name, work, card.signature.inputs[0].name),
     )  # fmt: skip
 
 
@@ -174,15 +176,15 @@ def figures(record: Mapping[str, Any]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """``[--write] [--work FOLDER] [NETWORK...]``; finished networks of the record are kept."""
-    write = "--write" in arguments
-    rest = [one for one in arguments if one != "--write"]
+    """``[--write] [--float] [--work FOLDER] [NETWORK...]``; finished networks of the record are kept."""
+    write, real = "--write" in arguments, "--float" in arguments
+    rest = [one for one in arguments if one not in ("--write", "--float")]
     work = Path(rest.pop(rest.index("--work") + 1)) if "--work" in rest else Path(tempfile.mkdtemp())
     names = [one for one in rest if one != "--work"] or [*ZOO, *TIMM]
     work.mkdir(parents=True, exist_ok=True)
     record: dict[str, Any] = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {"rows": []}
     for name in names:
-        row = asdict(measured(name, work))
+        row = asdict(measured(name, work, real))
         print(json.dumps(row), flush=True)
         machine = {"cpu": environment()["cpu"]}
         rows = {**{one["name"]: one for one in record["rows"]}, name: row}

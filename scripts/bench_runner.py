@@ -18,12 +18,14 @@ from edgekit.bench.clock import WarmupRule, time_calls
 from edgekit.bench.environment import environment
 from edgekit.bench.replicas import trimmed_mean
 from edgekit.data.seeded import seeded_feed
-from edgekit.environments import OPENVINO
+from edgekit.environments import EXECUTORCH, OPENVINO
 from edgekit.runtime.openvino import OpenVinoRunner
 from edgekit.types import Feed, Format
 
 ROOT = Path(__file__).resolve().parent.parent
 BAR = 1.05
+APART = {"openvino": (OPENVINO, (".onnx", ".tflite")), "executorch": (EXECUTORCH, (".pte",))}
+"""Runtimes that lie in environments of their own, and the files they run."""
 PAIRS = 60
 BLOCK_NS = 25_000_000
 """Short blocks, many of them: a phase in which the machine is slow weighs on neighbours alike."""
@@ -40,6 +42,17 @@ def raw_openvino(runner: OpenVinoRunner, feed: Feed) -> Callable[[], Any]:
     return lambda: request.infer(shared, share_inputs=True, share_outputs=True)
 
 
+def raw_executorch(path: Path, feed: Feed) -> Callable[[], Any]:
+    """As ExecuTorch's guide calls it. Its threads are those of the process: the runner has set them to one."""
+    import torch
+    from executorch.runtime import Runtime
+
+    method = Runtime.get().load_program(path).load_method("forward")
+    assert method is not None
+    ((_, value),) = feed.items()
+    return lambda: [result.numpy() for result in method.execute([torch.from_numpy(value)])]
+
+
 def raw_call(path: Path, feed: Feed) -> Callable[[], Any]:
     """What a user writes without edgekit, with everything laid out beforehand."""
     if path.suffix == ".onnx":
@@ -50,6 +63,8 @@ def raw_call(path: Path, feed: Feed) -> Callable[[], Any]:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         plain = dict(feed)
         return lambda: session.run(None, plain)
+    if path.suffix == ".pte":
+        return raw_executorch(path, feed)
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=str(path), num_threads=1)
@@ -98,27 +113,29 @@ def measure(path: Path, runtime: str | None = None) -> float:
     return ratio
 
 
-def measure_apart(files: list[Path]) -> float:
-    """The same in OpenVINO, by the interpreter of its environment; 0 where there is none."""
-    python = OPENVINO.python()
-    if python is None:
-        print(f"OpenVINO is not there: {OPENVINO.install}")
+def measure_apart(runtime: str, files: list[Path]) -> float:
+    """The same in a runtime of another environment, by its interpreter; 0 where there is none, or no file for it."""
+    environment_, suffixes = APART[runtime]
+    python, fitting = environment_.python(), [str(file) for file in files if file.suffix in suffixes]
+    if python is None or not fitting:
+        print(f"{runtime}: {'no file for it' if python else f'not there: {environment_.install}'}")
         return 0.0
-    command = [python, __file__, "--runtime", "openvino", *map(str, files)]
+    command = [python, __file__, "--runtime", runtime, *fitting]
     return float(subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False).returncode)
 
 
 def main(arguments: list[str]) -> int:
-    if arguments[:2] == ["--runtime", "openvino"]:
-        return int(max(measure(Path(name), "openvino") for name in arguments[2:]) > BAR)
+    if arguments[:1] == ["--runtime"]:
+        return int(max(measure(Path(name), arguments[1]) for name in arguments[2:]) > BAR)
     print(f"{environment()['cpu']}, {date.today()}")
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(name) for name in arguments]
         if not files:
-            edgekit.export("cnn", to=[Format.ONNX, Format.TFLITE], out=folder)
-            files = [file for file in sorted(Path(folder).iterdir()) if file.suffix in (".onnx", ".tflite")]
-        missed = max(measure(file) for file in files) > BAR
-        return int(measure_apart(files) or missed)
+            formats = [Format.ONNX, Format.TFLITE] + ([Format.PTE] if EXECUTORCH.python() else [])
+            edgekit.export("cnn", to=formats, out=folder)
+            files = [Path(folder) / f"cnn.{one}" for one in formats]
+        missed = any(measure(file) > BAR for file in files if file.suffix != ".pte")
+        return int(sum(measure_apart(runtime, files) for runtime in APART) > 0 or missed)
 
 
 if __name__ == "__main__":
