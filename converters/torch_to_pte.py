@@ -20,8 +20,9 @@ from edgekit.converters.worker import (
     OtherPythonTransport,
     write_file,
 )
+from edgekit.devices.protocol import Message
 from edgekit.environments import EXECUTORCH
-from edgekit.errors import ConversionError, RuntimeMissingError
+from edgekit.errors import ConversionError, RuntimeMissingError, UnsupportedError
 from edgekit.types import Format, Network
 
 LARGEST = 64
@@ -43,11 +44,7 @@ class TorchToPte(Converter):
         return {**super().versions, **self._tool}
 
     def check(self, network: Network, options: ConversionOptions) -> None:
-        if EXECUTORCH.python() is None:
-            raise RuntimeMissingError(
-                "conversion to ExecuTorch needs the package executorch, in an environment of its own: "
-                f"{EXECUTORCH.install}"
-            )
+        require_executorch()
 
     def warm_up(self) -> None:
         if EXECUTORCH.python() is not None:
@@ -55,7 +52,12 @@ class TorchToPte(Converter):
 
     def begin(self, capture: Capture, target: Path) -> Finish:
         WORKER.start()
-        pending = program_sent(WORKER, capture.program, {"target": str(target)})
+        largest = largest_sizes(capture)
+        sizes = [
+            {axis: largest[dim] for axis, dim in enumerate(spec.shape) if isinstance(dim, str)}
+            for spec in capture.signature.inputs
+        ]
+        pending = program_sent(WORKER, capture.program, {"target": str(target), "largest": sizes})
 
         def finish() -> tuple[str, ...]:
             answer = pending()
@@ -66,14 +68,59 @@ class TorchToPte(Converter):
                     advice = f"It may convert with fixed sizes: leave {', '.join(capture.dims)} out for ExecuTorch"
                 headline = f"ExecuTorch cannot convert {capture.network.name!r}: {failed}"
                 raise ConversionError("pte", headline, advice, detail)
-            version, *notes = write_file(answer, target)
-            self._tool = {"executorch": version}
-            return tuple(notes)
+            self._tool = versions_of(answer, target)
+            return tuple(
+                f"dimension {name!r} goes up to {size} in the file: ExecuTorch plans memory for the largest"
+                for name, size in largest.items()
+                if name not in capture.maximum
+            )
 
         return finish
 
     def convert(self, capture: Capture, target: Path) -> tuple[str, ...]:
         return self.begin(capture, target)()
+
+
+def largest_sizes(capture: Capture) -> dict[str, int]:
+    """Name of a free dimension -> its largest size in the file: the network's own bound, else :data:`LARGEST`, or twice
+    the size that the network is shown with where that is more."""
+    shown = {
+        dim: size
+        for spec in capture.signature.inputs
+        for dim, size in zip(spec.shape, capture.shown[spec.name].shape, strict=True)
+        if isinstance(dim, str)
+    }
+    return {dim: capture.maximum.get(dim, max(LARGEST, 2 * size)) for dim, size in shown.items()}
+
+
+def require_executorch() -> None:
+    """Raises RuntimeMissingError where there is no ExecuTorch: the message has the commands that bring it."""
+    if EXECUTORCH.python() is None:
+        raise RuntimeMissingError(
+            f"conversion to ExecuTorch needs the package executorch, in an environment of its own: {EXECUTORCH.install}"
+        )
+
+
+def versions_of(answer: Message, target: Path) -> Mapping[str, str]:
+    """Writes the file that an answer brings; which versions made it."""
+    return dict(zip(("executorch", "torchao"), write_file(answer, target), strict=True))
+
+
+def converted_file(program: Path, target: Path, samples: Path | None = None) -> Mapping[str, str]:
+    """Writes ``target`` from the ``.pt2`` file ``program``; the versions that did it.
+
+    Args:
+        samples: an ``.npz`` to quantize by, see :func:`edgekit.converters.executorch_worker.convert`.
+
+    Raises:
+        UnsupportedError: ExecuTorch cannot convert or quantize it.
+    """
+    request = {"program": str(program.absolute()), "target": str(target), "samples": str(samples or "")}
+    answer = WORKER.ask(request)()
+    if "failed" in answer.header:
+        done = "convert" if samples is None else "quantize"
+        raise UnsupportedError(f"ExecuTorch cannot {done} {program}: {answer.header['failed'].rstrip('.')}")
+    return versions_of(answer, target)
 
 
 def _transport() -> ConversionTransport:

@@ -1,7 +1,7 @@
 """ExecuTorch programs (``.pte``) as bytes: check, inputs, outputs, operators and card, without ExecuTorch.
 
 Source: ExecuTorch's ``schema/program.fbs``, ``exir/_serialize/_program.py`` (the extended header behind the file
-identifier) and ``backends/xnnpack/serialization/schema.fbs``. Numbers below are those of the schemas' fields.
+identifier). Numbers below are those of the schema's fields.
 
 The card is named data of the program, ``edgekit``, which ExecuTorch's own ``NamedDataMap`` finds as well. It is put in
 without rewriting anything (:func:`edgekit.flatbuffer.new_root`); what stood before the program's first table is kept in
@@ -20,6 +20,7 @@ from edgekit.errors import ModelError, UnsupportedError
 from edgekit.flatbuffer import Layout, Reader, new_root
 from edgekit.flatbuffer_writer import Number, encode
 from edgekit.types import Dim, Signature, TensorSpec
+from edgekit.xnnpack_reader import Part
 
 IDENTIFIER: Final = b"ET"
 _VERSIONED: Final = b"ET12"
@@ -47,25 +48,26 @@ _DTYPES: Final = {
     27: "uint16", 28: "uint32", 29: "uint64",
 }  # fmt: skip
 """ScalarType -> numpy's name."""
+_REAL: Final = (5, 6, 7, 15)
+"""Those of them that are real numbers."""
 XNNPACK: Final = "XnnpackBackend"
-_XNNPACK_MARK: Final = b"XH00"
-_XNNPACK_NODES: Final = (
-    "", "Add", "FullyConnected", "Softmax", "Sigmoid", "StaticTranspose", "Clamp", "Conv2d", "Div",
-    "StaticResizeBilinear2D", "StaticConstantPad", "AvgPooling2d", "Minimum", "DepthwiseConv2d", "MaxPooling2d",
-    "Multiply", "Subtract", "Floor", "Convert", "GlobalAvgPooling2d", "StaticReshape", "ArgMaxPooling2d", "SquareRoot",
-    "Ceiling", "Hardswish", "LeakyReLU", "Maximum", "Negate", "Square", "ELU", "Abs", "PReLU", "Concatenate2",
-    "Concatenate3", "Concatenate4", "StaticSlice", "ScaledDotProductAttention", "BatchMatrixMultiply", "Concatenate5",
-    "ConvTranspose2d", "ReciprocalSquareRoot", "Log", "Gelu", "Tanh", "Exp", "Sin", "Copy", "Cos",
-)  # fmt: skip
-"""Kinds of XNodeUnion, by number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """An operator that a program runs: its name, and the backend that runs it; empty for ExecuTorch's own kernels."""
+    """An operator that a program runs.
+
+    Attributes:
+        name: ``aten::mean.out``, or what XNNPACK calls it.
+        by: the backend that runs it; empty for ExecuTorch's own kernels.
+        integers: it reads integers with a scale.
+        real: it reads or gives real numbers; of a backend without a name here, it is not known.
+    """
 
     name: str
     by: str = ""
+    integers: bool = False
+    real: bool = True
 
 
 def check(data: bytes) -> None:
@@ -105,10 +107,9 @@ def _check_plan(reader: Reader, plan: int) -> None:
     for side in (_INPUTS, _OUTPUTS):
         _below(len(values), "value", *reader.numbers(plan, side))
     operators, delegates = len(reader.vector(plan, _OPERATORS)), len(reader.vector(plan, _DELEGATES))
-    instructions = [one for chain in reader.vector(plan, _CHAINS) for one in reader.vector(chain, 2)]
+    instructions = list(_instructions(reader, plan))
     limits.check("GRAPH_NODES", len(instructions), _WHAT)
-    for one in instructions:
-        kind, call = _union(reader, one)
+    for kind, call in instructions:
         if kind in (_KERNEL_CALL, _DELEGATE_CALL):
             what, count = ("operator", operators) if kind == _KERNEL_CALL else ("delegate", delegates)
             _below(count, what, reader.number(call, 0))
@@ -146,6 +147,8 @@ def _segments(reader: Reader, root: int) -> list[tuple[int, int]]:
         if end > len(reader.data):
             raise ModelError(f"{_WHAT} is cut short: weights end at byte {end:,} of {len(reader.data):,}")
         found.append((end - size, end))
+    if sum(end - start for start, end in found) > len(reader.data):
+        raise ModelError(f"{_WHAT} is damaged: its segments overlap")
     return found
 
 
@@ -278,14 +281,18 @@ def signature(data: bytes) -> Signature:
 def _spec(reader: Reader, name: str, tensor: int) -> TensorSpec:
     if not tensor:
         raise UnsupportedError(f"{name} of {_WHAT} is a plain number or a list; edgekit runs tensors")
-    kind_at = reader.field(tensor, 0)
-    kind = reader.u8(kind_at) if kind_at else 0
+    kind = _scalar_type(reader, tensor)
     if kind not in _DTYPES:
         raise UnsupportedError(f"{name} of {_WHAT} has the type {kind} of ScalarType, which numpy has not")
     dynamism = reader.field(tensor, 8)
     free = dynamism and reader.u8(dynamism)
     sizes: tuple[Dim, ...] = reader.numbers(tensor, 2)
     return TensorSpec(name, _DTYPES[kind], tuple(f"{name}_{k}" if free else size for k, size in enumerate(sizes)))
+
+
+def _scalar_type(reader: Reader, tensor: int) -> int:
+    at = reader.field(tensor, 0)
+    return reader.u8(at) if at else 0
 
 
 def largest(data: bytes) -> tuple[tuple[int, ...], ...]:
@@ -308,45 +315,70 @@ def calls(data: bytes) -> Iterator[Call]:
         ".".join(part for part in (reader.text(one, 0), reader.text(one, 1)) if part)
         for one in reader.vector(plan, _OPERATORS)
     ]
-    delegates = reader.vector(plan, _DELEGATES)
+    delegates, values, parts = _delegates(reader, root, plan), reader.vector(plan, _VALUES), 0
+    for kind, call in _instructions(reader, plan):
+        if kind == _KERNEL_CALL:
+            tensors = [_tensor(reader, values[number]) for number in reader.numbers(call, 1)]
+            real = any(_scalar_type(reader, tensor) in _REAL for tensor in tensors if tensor)
+            yield Call(operators[reader.number(call, 0)], real=real)
+        elif kind == _DELEGATE_CALL:
+            backend, part = delegates[reader.number(call, 0)]
+            if part is None:
+                yield Call(backend, backend)
+                continue
+            parts += len(part.nodes)
+            limits.check("GRAPH_NODES", parts, _WHAT)
+            for node in part.nodes:
+                yield Call(node.kind, XNNPACK, node.reads_integers, not (node.reads_integers and node.gives_integers))
+
+
+def writes_buffers(data: bytes) -> bool:
+    """Whether :func:`method` writes buffers of its own, which outlive a call: by operators that work in place
+    (``aten::copy_``), as ExecuTorch ends a method with that changes some."""
+    return any(call.name.partition(".")[0].endswith("_") for call in calls(data) if not call.by)
+
+
+def _instructions(reader: Reader, plan: int) -> Iterator[tuple[int, int]]:
+    """Kind and place of each call of a method."""
     for chain in reader.vector(plan, _CHAINS):
         for one in reader.vector(chain, 2):
-            kind, call = _union(reader, one)
-            if kind == _KERNEL_CALL:
-                yield Call(operators[reader.number(call, 0)])
-            elif kind == _DELEGATE_CALL:
-                yield from _delegated(reader, root, delegates[reader.number(call, 0)])
+            yield _union(reader, one)
 
 
-def _delegated(reader: Reader, root: int, delegate: int) -> Iterator[Call]:
-    backend = reader.text(delegate, 0)
-    if backend != XNNPACK:
-        yield Call(backend, backend)
-        return
-    at = reader.field(delegate, 1)
-    reference = reader.target(at) if at else 0
-    location = reader.field(reference, 0) if reference else 0
-    number = reader.number(reference, 1) if reference else 0
-    if location and reader.u8(location):
-        segments = _segments(reader, root)
+def xnnpack_weight_bytes(data: bytes) -> tuple[int, int]:
+    """Bytes of the constants of XNNPACK's parts of :func:`method`: in integers of 8 bits or fewer, and in all."""
+    reader = Reader(data, _WHAT)
+    root, plan = reader.u32(0), _plan(reader)
+    parts = {id(part): part.weight_bytes() for _, part in _delegates(reader, root, plan) if part is not None}
+    return sum(integers for integers, _ in parts.values()), sum(whole for _, whole in parts.values())
+
+
+def _delegates(reader: Reader, root: int, plan: int) -> list[tuple[str, Part | None]]:
+    """The backend of each delegate of a method, and what it holds where that is XNNPACK; each part is read once."""
+    found: list[tuple[str, Part | None]] = []
+    known: dict[tuple[bool, int], Part] = {}
+    segments = _segments(reader, root)
+    for delegate in reader.vector(plan, _DELEGATES):
+        backend = reader.text(delegate, 0)
+        if backend != XNNPACK:
+            found.append((backend, None))
+            continue
+        at = reader.field(delegate, 1)
+        reference = reader.target(at) if at else 0
+        location = reader.field(reference, 0) if reference else 0
+        key = (bool(location and reader.u8(location)), reader.number(reference, 1) if reference else 0)
+        if key not in known:
+            known[key] = Part(_blob(reader, root, segments, *key))
+        found.append((backend, known[key]))
+    return found
+
+
+def _blob(reader: Reader, root: int, segments: list[tuple[int, int]], apart: bool, number: int) -> bytes:
+    """What a backend is given of the file: segment ``number`` where it stands ``apart``, else a part of the program."""
+    if apart:
         _below(len(segments), "segment", number)
-        blob = reader.data[slice(*segments[number])]
-    else:
-        inline = reader.vector(root, _INLINE)
-        _below(len(inline), "delegate's part", number)
-        blob = reader.blob(reader.field(inline[number], 0))
-    yield from (Call(name, XNNPACK) for name in xnnpack_nodes(blob))
-
-
-def xnnpack_nodes(blob: bytes) -> Iterator[str]:
-    """The kinds of the nodes of one of XNNPACK's parts, as its schema calls them, without ``XNN``."""
-    if blob[4:8] == _XNNPACK_MARK and len(blob) >= 18:
-        start, size = struct.unpack_from("<II", blob, 10)
-        blob = blob[start : start + size]
-    reader = Reader(blob, "XNNPACK's part of the program")
-    nodes = reader.vector(reader.u32(0), 1)
-    limits.check("GRAPH_NODES", len(nodes), _WHAT)
-    for node in nodes:
-        kind_at = reader.field(node, 0)
-        kind = reader.u8(kind_at) if kind_at else 0
-        yield _XNNPACK_NODES[kind] if kind < len(_XNNPACK_NODES) else f"node {kind}"
+        return reader.data[slice(*segments[number])]
+    inline = reader.vector(root, _INLINE)
+    _below(len(inline), "delegate's part", number)
+    at = reader.field(inline[number], 0)
+    return reader.blob(at) if at else b""

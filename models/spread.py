@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lightning_fabric import Fabric
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.multiprocessing.spawn import ProcessException
@@ -20,6 +19,7 @@ from torch.multiprocessing.spawn import ProcessException
 from edgekit.children import end_with_parent
 from edgekit.errors import DeviceError, GateError, UsageError
 from edgekit.leftovers import scratch_folder
+from edgekit.models.fabric import Fabric
 from edgekit.usercode import import_files, imported_files
 
 Outcome = tuple[dict[str, Any], dict[str, Tensor]]

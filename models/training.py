@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from edgekit.data import Dataset
 from edgekit.errors import DataError, DeviceError, GateError, UsageError
+from edgekit.models.fabric import Fabric
 from edgekit.models.family import Hyperparameters
 from edgekit.models.objective import distilled
 from edgekit.models.resume import RunState

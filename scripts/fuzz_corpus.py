@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from fuzz_archives import Member, two_directories, write_zip
-from fuzz_corpus_models import OUTSIDE, cards, checkpoints, foreign, graphs, made_models, programs
+from fuzz_corpus_models import OUTSIDE, cards, checkpoints, foreign, graphs, lowered, made_models, programs
 
 Files = Mapping[str, bytes]
 Seeds = Iterator[tuple[str, str, Files]]
@@ -298,7 +298,7 @@ GROUPS: Mapping[str, Callable[[Path], Seeds]] = {
     **dict.fromkeys(("coco", "yolo"), boxes),
     **dict.fromkeys(("recipe", "devices", "tool"), documents),
     **dict.fromkeys(("bench", "calibration", "plan"), results), "state": state, "onnx": graphs, "tflite": graphs,
-    "pt2": programs, "card": cards, "checkpoint": checkpoints,
+    "pt2": programs, "pte": lowered, "card": cards, "checkpoint": checkpoints,
     **dict.fromkeys(("hf", "keras", "savedmodel"), foreign),
 }  # fmt: skip
 """Folder of seeds -> what makes them."""

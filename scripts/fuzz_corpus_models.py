@@ -156,6 +156,15 @@ def programs(work: Path) -> Seeds:
         yield "pt2", name, {"model.pt2": write_zip(changed)}
 
 
+def lowered(work: Path) -> Seeds:
+    """``.pte`` files: for XNNPACK, with a card and without."""
+    from edgekit.pipeline.doctor import TINY_PTE
+    from edgekit.pte_reader import with_metadata
+
+    yield "pte", "relu", {"model.pte": TINY_PTE}
+    yield "pte", "named", {"model.pte": with_metadata(TINY_PTE, "weights", bytes(64))}
+
+
 def _pickled_inputs() -> bytes:
     """What torch.save would write of an object that starts a program."""
     out = io.BytesIO()

@@ -314,6 +314,7 @@ def card_or_file(name: str) -> Mutator:
 READERS: dict[str, Reader] = {
     "onnx": Reader(inspect, "model.onnx", weight=16), "tflite": Reader(inspect, "model.tflite", weight=16),
     "pt2": Reader(pt2, "model.pt2", weight=12), "savedmodel": Reader(inspect, ".", weight=4, needs="tensorflow"),
+    "pte": Reader(inspect, "model.pte", weight=12),
     "card": Reader(card, "model", mutator=card_or_file, weight=24),
     "checkpoint": Reader(source, "net.safetensors", weight=12),
     "checkpoint card": Reader(source, "net.safetensors", "checkpoint", lambda name: mutate_card, weight=12),

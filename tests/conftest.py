@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import importlib.util
 import json
 import os
@@ -270,12 +271,15 @@ def saved_models(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
 
 HEAVY = Path(__file__).with_name("heavy.txt")
 """Seconds and name of every test function that takes longer than :data:`HEAVY_S`, with all its cases and what it shares
-with others: what ``--fast`` leaves out. ``scripts/test --record`` writes it."""
+with others: what ``--fast`` leaves out; and of every such file. ``scripts/test --record`` writes it."""
 HEAVY_S = 0.5
+SLOW_S = 10.0
+"""What a test takes that is marked slow, until it is recorded."""
 
 
 def heavy_functions() -> dict[str, float]:
-    """``tests/room/test_file.py::test_function`` -> its seconds in :data:`HEAVY`."""
+    """``tests/room/test_file.py::test_function`` -> its seconds in :data:`HEAVY`, and ``tests/room/test_file.py`` ->
+    those of the file, where what its functions share counts once."""
     rows = (line.split() for line in HEAVY.read_text(encoding="utf-8").splitlines())
     return {name: float(seconds) for seconds, name in rows}
 
@@ -291,6 +295,19 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Recorder(), "edgekit-recorder")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """What the import of all tests makes (torch, onnx, transformers) stays to the end, and the garbage collector leaves
+    it out: looking through it again and again took half of the time of the collection."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+        gc.set_threshold(10_000, 20, 20)  # an export makes millions of objects: it is called 14 times less often
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The longest files first, so that two processes end together; ``--fast``; what cannot run here is skipped.
 
@@ -298,9 +315,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     heavy = heavy_functions()
     files: dict[str, float] = defaultdict(float)
-    for name, seconds in heavy.items():
-        files[name.partition("::")[0]] += seconds
-    items.sort(key=lambda item: -files.get(item.nodeid.partition("::")[0], 0.0))
+    for item in items:
+        if _file(item.nodeid) not in heavy and item.get_closest_marker("slow"):
+            files[_file(item.nodeid)] += SLOW_S
+    items.sort(key=lambda item: -max(files[_file(item.nodeid)], heavy.get(_file(item.nodeid), 0.0)))
     if config.getoption("--fast"):
         left_out = [
             item
@@ -320,6 +338,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(without_gpu)
 
 
+def _file(nodeid: str) -> str:
+    """The file of a test."""
+    return nodeid.partition("::")[0]
+
+
 def _function(nodeid: str) -> str:
     """The name of a test without the case of its parameters."""
     return nodeid.partition("[")[0]
@@ -334,6 +357,7 @@ class Recorder:
         self._began = self._in_shared = 0.0
         self._own: dict[str, float] = defaultdict(float)
         self._needs: dict[str, dict[str, float]] = defaultdict(dict)
+        self._files: dict[str, float] = defaultdict(float)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
@@ -355,18 +379,20 @@ class Recorder:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> None:
-        own = time.monotonic() - self._began - self._in_shared
+        took = time.monotonic() - self._began
+        own = took - self._in_shared
         nearest: dict[str, tuple[str, float]] = {}
         for (base, name), seconds in self._shared.items():
             if name in getattr(item, "fixturenames", ()) and item.nodeid.startswith(base):
                 nearest[name] = max(nearest.get(name, ("", 0.0)), (base, seconds), key=lambda one: len(one[0]))
         needs = {f"{base}::{name}": seconds for name, (base, seconds) in nearest.items()}
-        item.user_properties.append(("seconds", [own, needs]))  # travels to the process that writes the file
+        item.user_properties.append(("seconds", [took, own, needs]))  # travels to the process that writes the file
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         for name, value in report.user_properties:
             if name == "seconds" and report.when == "teardown":
-                own, needs = value  # type: ignore[misc]
+                took, own, needs = value  # type: ignore[misc]
+                self._files[_file(report.nodeid)] += took
                 self._own[_function(report.nodeid)] += own
                 self._needs[_function(report.nodeid)].update(needs)
 
@@ -376,6 +402,7 @@ class Recorder:
         known = heavy_functions()
         for name, own in self._own.items():
             known[name] = own + sum(self._needs[name].values())
+        known |= self._files
         lines = [f"{seconds:.1f} {name}\n" for name, seconds in sorted(known.items()) if seconds > HEAVY_S]
         HEAVY.write_text("".join(lines), encoding="utf-8")
 

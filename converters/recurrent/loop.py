@@ -25,6 +25,8 @@ SHORT = 128
 """Steps that are run without blocks, which are not faster there (64 units: 0.17 ms for 100 steps both ways)."""
 BLOCK = 32
 """Steps of a block of a sequence of any length; of one that is known, about the root of its length."""
+COMPACT = "_compact_step"
+"""How the name of the step of a compact loop ends."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class _Cell:
     kind: str
     weights: list[Array]
     reverse: bool
+    of_input: tuple[Array, Array] | None = None
+    """Weights and bias of the input, where its product is taken step by step inside of the loop."""
 
 
 def emit(
@@ -47,6 +51,7 @@ def emit(
     *,
     sequence: bool,
     reverse: bool,
+    compact: bool = False,
 ) -> None:
     """The loop for one layer and direction, see :func:`edgekit.converters.recurrent.custom_ops.loop`.
 
@@ -55,9 +60,16 @@ def emit(
         weights: of the input, its bias, of the state, for a GRU the bias of the state.
         state, outputs: tensors of ``graph``; no state for zeros; the first output is the sequence (T, B, H) where
             ``sequence``.
+        compact: in the form that takes least memory where a loop's variables are copied, as TensorFlow Lite for
+            Microcontrollers does: the input goes round, which is smaller than what it gives to the gates, without
+            blocks, and the room for the outputs is a constant. For a known number of steps.
     """
     steps, batch, _ = graph.shape(x)
     hidden = weights[2].shape[1]
+    if compact:
+        step = _Cell(cell, weights[2:], reverse, (weights[0], weights[1]))
+        _compact(graph, step, name, x, state, outputs, sequence)
+        return
     gates = _gates(graph, name, x, weights[0], weights[1])
     state = state or _zeros(graph, name, x, batch, hidden, len(outputs) - sequence)
     step = _Cell(cell, weights[2:], reverse)
@@ -75,6 +87,19 @@ def emit(
         first, stop = graph.made("SUB", [length, one], f"{name}/last", []), graph.constant(f"{name}/stop", -1, "int32")
     room_of = [_room(graph, name, gates, hidden, 0)] if sequence else []
     _steps(graph, name, step, gates, first, stop, None, [*room_of, *state], outputs)
+
+
+def _compact(
+    graph: Graph, cell: _Cell, name: str, x: int, state: list[int], outputs: list[int], sequence: bool
+) -> None:
+    """The loop with the input's product inside, see ``compact`` of :func:`emit`."""
+    steps, batch, _ = graph.shape(x)
+    hidden = cell.weights[0].shape[1]
+    state = state or _zeros(graph, name, x, batch, hidden, len(outputs) - sequence)
+    room = [graph.constant(f"{name}/room", np.zeros((steps, batch, hidden)))] if sequence else []
+    first, stop = (steps - 1, -1) if cell.reverse else (0, steps)
+    begin, end = (graph.constant(f"{name}/{key}", v, "int32") for key, v in (("first", first), ("stop", stop)))
+    _steps(graph, name, cell, x, begin, end, None, [*room, *state], outputs)
 
 
 def _blocks(
@@ -147,14 +172,17 @@ def _steps(
         carried: room for the outputs where the state is not all of it, then the state.
     """
     variables = [first, *carried, gates, *([] if low is None else [low]), stop]
-    number, body = graph.editor.graph(f"{name}_step")
+    number, body = graph.editor.graph(f"{name}{COMPACT if cell.of_input else '_step'}")
     inputs = _inputs(body, graph, variables)
     place, *rest, stop_now = inputs
     low_now = None if low is None else rest.pop()
     gates_now = rest.pop()
     room = rest.pop(0) if len(body.shape(rest[0])) == 3 else None
     batch = body.shape(rest[0])[0]
-    row = body.made("GATHER", [gates_now, place], "gates", [batch, body.shape(gates_now)[2]], axis=0)
+    row = body.made("GATHER", [gates_now, place], "row", [batch, body.shape(gates_now)[2]], axis=0)
+    if cell.of_input is not None:
+        weights, bias = cell.of_input
+        row = _linear(body, row, weights, bias, name="of_input")
     state = CELLS[cell.kind](body, row, cell.weights, rest)
     one = body.constant("one", 1, "int32")
     results = [body.made("SUB" if cell.reverse else "ADD", [place, one], "next", [])]
@@ -296,11 +324,11 @@ def _rnn(graph: Graph, row: int, weights: list[Array], state: list[int], activat
     return [graph.made(activation, [total], "h", [batch, hidden])]
 
 
-def _linear(graph: Graph, x: int, weights: Array, bias: Array | None = None) -> int:
+def _linear(graph: Graph, x: int, weights: Array, bias: Array | None = None, name: str = "of_state") -> int:
     operands = [x, graph.constant("weights", weights)]
     if bias is not None:
         operands.append(graph.constant("bias", bias))
-    return graph.made("FULLY_CONNECTED", operands, "of_state", [graph.shape(x)[0], len(weights)])
+    return graph.made("FULLY_CONNECTED", operands, name, [graph.shape(x)[0], len(weights)])
 
 
 def _split(graph: Graph, x: int, sizes: list[int], name: str) -> list[int]:

@@ -8,7 +8,9 @@ input and state side by side.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -29,6 +31,7 @@ def export(program: ExportedProgram, prefix: str, **options: Any) -> tuple[Any, 
         prefix: before the network's own module names.
         options: of ``torch.onnx.export``.
     """
+    _read_translations_once()
     program, notes = unrolled(program, prefix)
     notes = (*notes, *cell_notes(program.graph))
     if not any(node.op == "call_function" and kind_of(node) for node in program.graph.nodes):
@@ -42,6 +45,19 @@ def export(program: ExportedProgram, prefix: str, **options: Any) -> tuple[Any, 
     assert exported is not None  # an ExportedProgram always gives an ONNXProgram
     optimizer.optimize(exported.model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT)
     return exported, notes
+
+
+@functools.cache
+def _read_translations_once() -> None:
+    """Keeps onnxscript's table of torch's operators for the next export of this process.
+
+    torch asks for it at each export, and each time onnxscript parses the source of all its 500 functions, for a quarter
+    of the time that the export of a small network takes. A torch that asks elsewhere goes on doing so.
+    """
+    with suppress(ImportError, AttributeError):
+        from torch.onnx._internal._lazy_import import onnxscript_apis  # type: ignore[attr-defined]
+
+        onnxscript_apis.get_torchlib_ops = functools.cache(onnxscript_apis.get_torchlib_ops)
 
 
 def unrolled(program: ExportedProgram, prefix: str) -> tuple[ExportedProgram, tuple[str, ...]]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from edgekit.results.bench import DelegateShare, Delegation, DelegationReport
+from edgekit.results.bench import DelegateShare, DelegationReport
+from edgekit.results.loaded import Delegation
 
 
 def ledger(nodes: Delegation, times: Mapping[str, float] | None = None) -> DelegationReport:

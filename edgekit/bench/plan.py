@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgekit.bench.shapes import Shapes
-from edgekit.results.bench import Budget
+from edgekit.results.loaded import Budget
 from edgekit.types import Artifact, DeviceSpec
 
 

@@ -17,9 +17,10 @@ from edgekit.bench.statistics import latency_figures, missing_runs, noise, poole
 from edgekit.bench.variance import BUILT_IN
 from edgekit.errors import EdgekitError, InputError
 from edgekit.results.base import to_json
-from edgekit.results.bench import ColdStart, Delegation, Entry, LatencyFigures, Need, Noise, Replayed, Warmup
+from edgekit.results.bench import ColdStart, Entry, LatencyFigures, Need, Noise, Replayed, Warmup
 from edgekit.results.compare import Comparison
 from edgekit.results.compressed import Device
+from edgekit.results.loaded import Delegation
 from edgekit.results.measures import Failure
 
 

@@ -13,9 +13,10 @@ from edgekit.options.quantize import QuantizeCommand
 def command(*, dry_run: bool = False, **options: Any) -> None:
     """Makes a smaller file with integer or half-precision weights.
 
-    MODEL is a float .onnx or .tflite file. Ranges come from the train split of --data, quality before and after from
-    its test split; the time ratio to its parent comes with a verdict. A file that grew, lost more than --max-drop, is
-    slower than its parent, wrong, or too far from its parent (--min-snr) is not published (exit 1).
+    MODEL is a float .onnx or .tflite file, or a .pt2, whose int8 file is an ExecuTorch program (-o X.pte). Ranges come
+    from the train split of --data, quality before and after from its test split; the time ratio to its parent comes
+    with a verdict. A file that grew, lost more than --max-drop, is slower than its parent, wrong, or too far from its
+    parent (--min-snr) is not published (exit 1).
 
     --scheme auto tries every scheme in every runtime of a device and publishes the fastest file within --max-drop, the
     float one where none is faster. There MODEL is a float file, one of each format, or a network (exported to both). An

@@ -10,8 +10,6 @@ import hashlib
 import logging
 import os
 import shutil
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -124,6 +122,9 @@ def fetch(download: Download, timeout_s: float = 30.0) -> Path:
     if target.is_file():
         return target
     require_downloads(download.filename)
+    import urllib.error
+    import urllib.request
+
     mirror = os.environ.get("EDGEKIT_MIRROR")
     url = f"{mirror.rstrip('/')}/{download.filename}" if mirror else download.url
     log.info("downloading %s", url)

@@ -21,7 +21,7 @@ from edgekit.devices.schema import REPLIES, check_outputs, check_signature, outp
 from edgekit.documents import typed
 from edgekit.errors import DeviceError, ModelError, ProtocolError, UsageError
 from edgekit.inputs import require_regular
-from edgekit.results.bench import Delegation
+from edgekit.results.loaded import Delegation
 from edgekit.runtime import candidates
 from edgekit.types import Array, Card, Feed, Format, Signature
 

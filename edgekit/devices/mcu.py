@@ -17,7 +17,7 @@ from edgekit.devices.transport import Start
 from edgekit.documents import typed
 from edgekit.environments import TFLM
 from edgekit.errors import RuntimeMissingError, UsageError
-from edgekit.results.bench import Arena, Budget
+from edgekit.results.loaded import Arena, Budget
 from edgekit.runtime.tflm import ARENA_S, BUDGET
 from edgekit.types import DeviceSpec, Evidence
 

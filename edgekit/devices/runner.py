@@ -12,7 +12,7 @@ from edgekit.artifact import open_artifact
 from edgekit.devices.client import WorkerClient
 from edgekit.devices.device import parse_device, transport_for, with_runtime
 from edgekit.errors import EdgekitError
-from edgekit.results.bench import Delegation
+from edgekit.results.loaded import Delegation
 from edgekit.runtime.base import Runner
 from edgekit.runtime.ports import Port
 from edgekit.types import Array, Artifact, DeviceSpec

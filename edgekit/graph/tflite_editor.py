@@ -21,6 +21,7 @@ NONE = -1
 TYPES = {
     "float32": schema.TensorType.FLOAT32,
     "float16": schema.TensorType.FLOAT16,
+    "int64": schema.TensorType.INT64,
     "int32": schema.TensorType.INT32,
     "int16": schema.TensorType.INT16,
     "int8": schema.TensorType.INT8,
@@ -84,6 +85,23 @@ class Editor:
     def holds(self, kind: str) -> bool:
         """Whether an operator of the schema's name ``kind`` stands in one of the subgraphs."""
         return any(graph.kind(operator) == kind for graph in self.graphs() for operator in graph.raw.operators)
+
+    def drop_graphs(self) -> None:
+        """Leaves out subgraphs that nothing runs any more, and numbers the others anew."""
+        model, waiting = self.model, [0, *(signature.subgraphIndex for signature in self.model.signatureDefs or [])]
+        used: set[int] = set()
+        while waiting:
+            number = waiting.pop()
+            if number not in used:
+                used.add(number)
+                waiting += [called for _, _, called in _called(model.subgraphs[number])]
+        place = _places(used)
+        for number in used:
+            for options, field, called in _called(model.subgraphs[number]):
+                setattr(options, field, place[called])
+        for signature in model.signatureDefs or []:
+            signature.subgraphIndex = place[signature.subgraphIndex]
+        model.subgraphs = [model.subgraphs[old] for old in place]
 
     def code(self, builtin: int, version: int) -> int:
         """The number of an operator code, added when new."""
@@ -262,6 +280,25 @@ class Graph:
             return None
         data = self.editor.model.buffers[raw.buffer].data
         return np.frombuffer(np.asarray(data, np.uint8).tobytes(), self.dtype(tensor)).reshape(self.shape(tensor))
+
+
+def alone(content: bytes, number: int) -> bytes:
+    """A subgraph that runs no other, as a file of its own."""
+    editor = Editor(content)
+    editor.model.subgraphs = [editor.model.subgraphs[number]]
+    editor.model.signatureDefs, editor.model.metadata, editor.model.metadataBuffer = [], [], None
+    return editor.content()
+
+
+def _called(graph: Any) -> list[tuple[Any, str, int]]:
+    """Options of the operators that run other subgraphs, the field that says which, and its number."""
+    both = [own for operator in graph.operators for own in (operator.builtinOptions, operator.builtinOptions2)]
+    return [
+        (own, field, number)
+        for own in both
+        for field, number in (() if own is None else vars(own).items())
+        if field == "subgraph" or field.endswith("ubgraphIndex")
+    ]
 
 
 def _operands(operator: Any) -> list[Any]:

@@ -22,7 +22,7 @@ class QuantizeOptions(Options):
     models: str | Path | Sequence[str | Path] = field(
         kw_only=False,
         metadata=option(
-            "A float .onnx or .tflite file; with auto also several of different formats, or a network.",
+            "A float .onnx, .tflite or .pt2 (for .pte) file; auto: also several of different formats, or a network.",
             metavar="MODEL...",
             takes="models",
             aliases=("model",),
@@ -178,6 +178,11 @@ class QuantizeOptions(Options):
     def thread_counts(self) -> tuple[int, ...]:
         """The numbers of threads that ``auto`` tries."""
         return self.threads if isinstance(self.threads, tuple) else (1,)
+
+    @property
+    def integers_only(self) -> bool:
+        """Whether the target computes on integers throughout."""
+        return self.for_ in INTEGERS_ONLY
 
     def of_auto(self) -> list[str]:
         """The flags that were given and belong to ``--scheme auto`` alone."""

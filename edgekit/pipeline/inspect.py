@@ -48,7 +48,7 @@ def inspect(options: InspectOptions) -> InspectResult | CalibrationResult:
         return _calibration(Path(options.model), Calibration.load(Path(options.model)))
     artifact = open_artifact(options.model)
     signature = artifact.card.signature if artifact.card else file_signature(artifact)
-    found = coverage(artifact) if artifact.format in (Format.ONNX, Format.TFLITE) else None
+    found = coverage(artifact) if artifact.format in (Format.ONNX, Format.TFLITE, Format.PTE) else None
     if target is not None:
         drawing = draw(artifact, target)
         with publishing(target) as temporary:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from edgekit.options.base import with_options
 from edgekit.options.quantize import AUTO, QuantizeOptions
 from edgekit.pipeline.quantize import QuantizeResult, quantize_one
+from edgekit.pipeline.quantize.checks import is_program
 
 
 @with_options(QuantizeOptions)
 def quantize(options: QuantizeOptions) -> QuantizeResult:
-    """Quantizes a float ``.onnx`` or ``.tflite`` file into a smaller one.
+    """Quantizes a float ``.onnx`` or ``.tflite`` file into a smaller one, or a ``.pt2`` program into a ``.pte``.
 
     ``data`` calibrates on its train split and measures quality on its test split. ``scheme="auto"`` tries every scheme
     on a device and publishes the fastest file within ``max_drop``; it takes also several files of different formats, or
@@ -23,6 +24,10 @@ def quantize(options: QuantizeOptions) -> QuantizeResult:
         DeviceError: of ``auto``: the device cannot be used, or runs no float file.
     """
     if options.scheme != AUTO:
+        if is_program(options):
+            from edgekit.pipeline.quantize.program import quantize_program
+
+            return quantize_program(options)
         return quantize_one(options)
     from edgekit.pipeline.auto import auto
 

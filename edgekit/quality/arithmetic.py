@@ -20,7 +20,7 @@ from edgekit.devices import open_runner
 from edgekit.errors import ParityError
 from edgekit.leftovers import scratch_folder
 from edgekit.quality.as_app import Call
-from edgekit.quality.readings import Constant, Operator, Pair, Steps
+from edgekit.quality.readings import Constant, Loop, Operator, Pair, Steps
 from edgekit.runtime.base import Runner
 from edgekit.types import Array, Feed
 
@@ -43,6 +43,9 @@ FUSED_DB = 30.0
 and a rounding that falls the other way goes on. They were equal on everything that was tried."""
 LARGE_BYTES, LARGE_SAMPLES = 64 << 20, 2
 """Of a file with more bytes of activations than this, so many samples are compared, else all that are given."""
+LOOP_SAMPLES, LOOP_STEPS = 2, 32
+"""Samples on which the steps of loops are compared, and about how many of a long loop: all of its first half of them,
+then ever fewer."""
 ERRORS = 6
 """Standard errors by which the mean of a few samples may be off that of the calibration samples."""
 _MORE = 1 + 2e-3
@@ -94,12 +97,14 @@ def compare(pair: Pair, calls: Iterable[Call]) -> Arithmetic:
     """
     findings = list(_constants_off(pair))
     biases = [_Bias(pair, one) for one in pair.constants if one.bias and (_excess(one) > 0).any()]
-    count = 0
+    count, inside, loops = 0, list[Finding](), pair.loops
     with scratch_folder() as folder, ExitStack() as stack:
         runs = _Runs(pair, folder, stack)
         for call in calls:
             count += 1
             run = runs.of(call.feed)
+            if count <= LOOP_SAMPLES:
+                inside += [found for loop in loops for found in compare(loop.pair, _steps(loop, run.seen)).findings]
             findings += (*_tensors_off(pair, run), *_outputs_off(pair, run, call.found))
             if biases:
                 rounded, own = runs.in_float(call.feed)
@@ -108,7 +113,35 @@ def compare(pair: Pair, calls: Iterable[Call]) -> Arithmetic:
             if run.bytes > LARGE_BYTES and count == LARGE_SAMPLES:
                 break
     findings += [found for bias in biases if (found := bias.finding(count)) is not None]
-    return Arithmetic(_worst_of_each(pair, findings), count)
+    return Arithmetic((*_worst_of_each(pair, findings), *inside), count)
+
+
+def _steps(loop: Loop, seen: Mapping[str, Array]) -> Iterator[Call]:
+    """The steps of a loop of the file, of which the first and every some-th are handed out.
+
+    Args:
+        seen: tensors of the file on one sample, by key.
+    """
+    with scratch_folder() as folder, ExitStack() as stack:
+        step, condition = (
+            stack.enter_context(_opened(folder / f"{name}.tflite", content))
+            for name, content in (("step", loop.step), ("condition", loop.condition))
+        )
+        others = [spec.name for spec in condition.signature.inputs]
+        feed = {name: seen[start] if isinstance(start, str) else start for name, start in loop.start.items()}
+        number = handed = 0
+        while next(iter(condition.run(dict(zip(others, feed.values(), strict=True))).values())).item():
+            found = step.run(feed)
+            if number == handed:
+                yield Call(feed, {}, found)
+                handed += 1 if handed < LOOP_STEPS // 2 else max(1, handed // 2)
+            feed = dict(zip(feed, found.values(), strict=True))
+            number += 1
+
+
+def _opened(path: Path, content: bytes) -> Runner:
+    path.write_bytes(content)
+    return open_runner(path, carded=False)
 
 
 def _worst_of_each(pair: Pair, findings: Iterable[Finding]) -> tuple[Finding, ...]:
@@ -118,7 +151,7 @@ def _worst_of_each(pair: Pair, findings: Iterable[Finding]) -> tuple[Finding, ..
     for one in findings:
         if one.tensor not in worst or one.error > worst[one.tensor].error:
             worst[one.tensor] = one
-    return tuple(sorted(worst.values(), key=lambda one: order[id(one.operator)]))
+    return tuple(sorted(worst.values(), key=lambda one: order.get(id(one.operator), len(order))))
 
 
 @dataclass(frozen=True)
@@ -202,9 +235,7 @@ class _Runs:
         return self.open[own_constants]
 
     def _open(self, name: str, content: bytes) -> Runner:
-        path = self.folder / f"{name}.{self.pair.suffix}"
-        path.write_bytes(content)
-        return self.stack.enter_context(open_runner(path, carded=False))
+        return self.stack.enter_context(_opened(self.folder / f"{name}.{self.pair.suffix}", content))
 
 
 def first_not_finite(pair: Pair, feed: Feed) -> Operator | None:
@@ -312,7 +343,8 @@ def _constants_off(pair: Pair) -> Iterator[Finding]:
             place = np.unravel_index(int(excess.argmax()), excess.shape)
             allowed = float(np.broadcast_to(one.allowed, excess.shape)[place])
             error = float(abs(one.found[place] - one.wanted[place]))
-            yield Finding(f"the constant {one.name!r}", pair.operators[one.operator], error, allowed)
+            operator = Operator("in a loop or branch", one.name, ()) if one.graph else pair.operators[one.operator]
+            yield Finding(f"the constant {one.name!r}", operator, error, allowed)
 
 
 class _Bias:

@@ -2,7 +2,8 @@
 
 Works on files from elsewhere. ONNX is read as QDQ graphs are executed: an operator counts as integer when every tensor
 that it reads comes out of a DequantizeLinear and everything it writes goes into a QuantizeLinear, and onnxruntime has a
-kernel to fuse that (checked against its optimised graph by the tests). TFLite is read by its tensor types.
+kernel to fuse that (checked against its optimised graph by the tests). TFLite and ExecuTorch are read by the types of
+their tensors.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from edgekit.errors import ModelError, UnsupportedError
 from edgekit.graph.onnx import load_onnx
 from edgekit.graph.tflite import read_tflite
 from edgekit.quality.coverage_onnx import onnx_coverage
+from edgekit.quality.coverage_pte import pte_coverage
 from edgekit.quality.coverage_tflite import tflite_coverage
 from edgekit.quality.half_weights import half_weights
 from edgekit.reading import reading
@@ -24,7 +26,7 @@ def coverage(artifact: Artifact, reasons: Mapping[str, str] | None = None) -> Co
     """What of a model file is integer.
 
     Args:
-        artifact: an ONNX or TFLite file, from edgekit or from elsewhere.
+        artifact: an ONNX, TFLite or ExecuTorch file, from edgekit or from elsewhere.
         reasons: operator type or name -> why a pass left it in float, in place of what the file itself shows.
 
     Raises:
@@ -36,8 +38,10 @@ def coverage(artifact: Artifact, reasons: Mapping[str, str] | None = None) -> Co
             return onnx_coverage(artifact.path, reasons or {})
         if artifact.format is Format.TFLITE:
             return tflite_coverage(artifact.path, reasons or {})
+        if artifact.format is Format.PTE:
+            return pte_coverage(artifact.path, reasons or {})
     raise UnsupportedError(
-        f"{artifact.path} is a {artifact.format} model; coverage is only available for .onnx and .tflite files"
+        f"{artifact.path} is a {artifact.format} model; coverage is only available for .onnx, .tflite and .pte files"
     )
 
 

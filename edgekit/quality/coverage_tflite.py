@@ -23,6 +23,8 @@ _CONTROL = ops.names(Format.TFLITE, Family.LOOP, Family.BRANCH, Family.CALL, Fam
 """Run other subgraphs, whose operators are counted, or move a value in and out of a variable."""
 _PLAIN = frozenset(("int32", "int64", "bool", "uint32", "uint64", "resource", "variant", "string"))
 _REAL = "its inputs are float"
+IN_LOOP = ", inside a loop or branch"
+"""How the reason ends of an operator that a loop runs."""
 
 
 def tflite_coverage(path: Path, reasons: Mapping[str, str]) -> CoverageReport:
@@ -56,7 +58,7 @@ def tflite_coverage(path: Path, reasons: Mapping[str, str]) -> CoverageReport:
                 continue
             reason = _float_reason(model, graph, op, kind, types)
             if reason == _REAL and number:
-                reason = f"{_REAL}, inside a loop or branch"
+                reason = f"{_REAL}{IN_LOOP}"
             if reason:
                 left.append(LeftFloat(kind, name, reasons.get(name) or reasons.get(kind) or reason))
             else:

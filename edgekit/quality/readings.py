@@ -115,6 +115,22 @@ class Constant:
     graph: int = 0
 
 
+@dataclass(frozen=True)
+class Loop:
+    """A loop whose step computes on integers.
+
+    Attributes:
+        pair: the step in the parent and in the file.
+        step, condition: subgraphs of the file, each as a file.
+        start: input of the step -> what the loop begins with: the key of a tensor of the file, or a constant's values.
+    """
+
+    pair: Pair
+    step: bytes
+    condition: bytes
+    start: Mapping[str, str | Array]
+
+
 class Pair(Protocol):
     """A float file and the file that was quantized from it."""
 
@@ -129,6 +145,11 @@ class Pair(Protocol):
     @property
     def results(self) -> Mapping[str, tuple[str, str, Steps | None]]:
         """Output of the parent by the name a user sees -> key of its tensor, key in the file, steps there."""
+        ...
+
+    @property
+    def loops(self) -> Sequence[Loop]:
+        """Loops whose steps are compared operator by operator, too; what is read at them is among the readings."""
         ...
 
     def shown(self) -> bytes:

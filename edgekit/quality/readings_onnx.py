@@ -12,7 +12,7 @@ import numpy as np
 from edgekit.graph import ops
 from edgekit.graph.onnx import OnnxGraph, numeric_attributes
 from edgekit.graph.ops import Family
-from edgekit.quality.readings import Constant, Operator, Reading, Steps, given_key, hybrid_inputs, switch
+from edgekit.quality.readings import Constant, Loop, Operator, Reading, Steps, given_key, hybrid_inputs, switch
 from edgekit.types import Array, Feed, Format
 
 _FLOAT = 1
@@ -96,6 +96,11 @@ class OnnxPair:
     def held(self, name: str) -> Array:
         """The values of a constant of the file."""
         return self.constant[name].values
+
+    @property
+    def loops(self) -> Sequence[Loop]:
+        """None: no loop of an ONNX file is quantized inside."""
+        return ()
 
     def shown(self) -> bytes:
         from onnx import ModelProto, helper

@@ -10,8 +10,8 @@ import numpy as np
 from edgekit.graph import ops
 from edgekit.graph.ops import Family
 from edgekit.graph.tflite import kind_of, text
-from edgekit.graph.tflite_editor import NONE, Editor, Graph
-from edgekit.quality.readings import Constant, Operator, Reading, Steps, given_key, hybrid_inputs, switch
+from edgekit.graph.tflite_editor import NONE, Editor, Graph, alone
+from edgekit.quality.readings import Constant, Loop, Operator, Reading, Steps, given_key, hybrid_inputs, switch
 from edgekit.types import Array, Feed, Format
 
 _CONVERSIONS = frozenset(("QUANTIZE", "DEQUANTIZE"))
@@ -56,9 +56,31 @@ class TflitePair:
         pairs = zip(names, mine.raw.outputs, theirs.raw.outputs, strict=True)
         self.results = {name: (key(int(a)), key(int(b)), theirs.steps(int(b))) for name, a, b in pairs}
 
+    @property
+    def loops(self) -> Sequence[Loop]:
+        mine, theirs = self._sides
+        both = ((op, theirs.partner(mine, op)) for op in mine.raw.operators if mine.kind(op) == "WHILE")
+        found = (self._loop(op, partner) for op, partner in both if partner is not None)
+        return tuple(loop for loop in found if loop is not None)
+
+    def _loop(self, op: Any, partner: Any) -> Loop | None:
+        """A WHILE of both files; None for one with variables that are real in the file."""
+        side, made = self._sides[1], self._made
+        step = alone(made, partner.builtinOptions.bodySubgraphIndex)
+        names = _Side(Editor(step), 0).input_names()
+        if any(side.raw.tensors[tensor].type == 0 for tensor in partner.inputs):
+            return None
+        start: dict[str, str | Array] = {}
+        for name, tensor in zip(names, partner.inputs, strict=True):
+            held = side.real(tensor)
+            start[name] = key(tensor) if held is None else held[0]
+        pair = TflitePair(alone(self._parent, op.builtinOptions.bodySubgraphIndex), step)
+        return Loop(pair, step, alone(made, partner.builtinOptions.condSubgraphIndex), start)
+
     def shown(self) -> bytes:
         side = _Side(Editor(self._made), 0)
-        wanted = [int(reading.other[1:]) for reading in self.readings]
+        begun = (start for loop in self.loops for start in loop.start.values() if isinstance(start, str))
+        wanted = [int(other[1:]) for other in (*(reading.other for reading in self.readings), *begun)]
         return side.with_outputs(wanted)
 
     def shown_feed(self, feed: Feed) -> dict[str, Array]:

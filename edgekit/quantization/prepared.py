@@ -90,14 +90,18 @@ class Prepared:
         return TflitePair(wanted, without_prefix(made.read_bytes()))
 
 
-def prepare(artifact: Artifact) -> Prepared:
+def prepare(artifact: Artifact, *, integers_only: bool = False, keeps_state: bool = False) -> Prepared:
     """The float ``.onnx`` or ``.tflite`` file in the form that it is quantized from.
+
+    Args:
+        integers_only: the quantized file is to compute on integers throughout.
+        keeps_state: its recurrent layers are to keep their state between calls.
 
     Raises:
         ModelError: it cannot be rewritten.
     """
     if artifact.format is Format.TFLITE:
-        return Prepared(artifact, prepared_tflite(artifact.path))
+        return Prepared(artifact, prepared_tflite(artifact.path, integers_only=integers_only, keeps_state=keeps_state))
     return Prepared(artifact, bytes(prepared_onnx(artifact.path).SerializeToString()))
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from edgekit.results.base import Result, derived, hidden, optional
-from edgekit.results.bench import Arena
 from edgekit.results.compressed import CoverageReport
+from edgekit.results.loaded import Arena
 from edgekit.types import Array, Artifact, Format, Quality, QuantizedTensor, Signature, Step, Task
 
 SHOWN_VALUES = 8

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import ClassVar
 
 from edgekit.results.base import PublishedFile, Result, derived, hidden, optional
-from edgekit.results.bench import Arena
 from edgekit.results.compressed import (
     CoverageReport,
     Device,
@@ -19,6 +18,7 @@ from edgekit.results.compressed import (
     TimeRatio,
 )
 from edgekit.results.eval import Evaluation
+from edgekit.results.loaded import Arena
 from edgekit.types import Format, Step, Verdict
 
 PLAN_SCHEMA = "edgekit.mixed-plan/2"

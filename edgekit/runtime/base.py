@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgekit.environments import Environment
 from edgekit.errors import DeviceError, EdgekitError, RuntimeMissingError, UnsupportedError, UsageError
-from edgekit.results.bench import Arena, Delegation
+from edgekit.results.loaded import Arena, Delegation
 from edgekit.runtime.feeds import FeedPlan
 from edgekit.runtime.ports import Port, meet_card
 from edgekit.runtime.quantization import dequantize, quantize
@@ -68,6 +68,8 @@ class Runner(Closing, ABC):
     """The environment beside edgekit's that has it, where its pins are not edgekit's."""
     variants: ClassVar[tuple[str, ...]] = ()
     """What may follow the name after a colon: a provider, an accelerator, a way to run."""
+    beside: ClassVar[tuple[str, ...]] = ()
+    """Those of them that ``--scheme auto`` tries besides the runtime itself, unasked."""
     on_cuda: ClassVar[tuple[str, ...]] = ()
     """Those of them that run on an NVIDIA GPU, the one to take where none is named first; empty: none does."""
 

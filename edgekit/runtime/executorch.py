@@ -17,7 +17,7 @@ from edgekit import pte_reader
 from edgekit.environments import EXECUTORCH, Environment
 from edgekit.errors import DeviceError, ModelError, UnsupportedError, UsageError
 from edgekit.reading import reading
-from edgekit.results.bench import Delegation, Operator
+from edgekit.results.loaded import Delegation, Operator
 from edgekit.runtime.base import Runner
 from edgekit.runtime.native_stderr import capture_stderr
 from edgekit.runtime.ports import Port
@@ -55,21 +55,30 @@ class ExecuTorchRunner(Runner):
             data = path.read_bytes()
             self._calls = list(pte_reader.calls(data))
             signature, self._largest = pte_reader.signature(data), pte_reader.largest(data)
-            method = pte_reader.method(data)
+            self._name, self._writes = pte_reader.method(data), pte_reader.writes_buffers(data)
         self._set_threads()
-        said: list[bytes] = []
-        try:
-            with capture_stderr() as said:
-                check = self._library.Verification.InternalConsistency
-                self._program = self._library._load_program(str(path), program_verification=check)
-                self._method = self._program.load_method(method)
-        except RuntimeError as error:
-            raise self._refused(_told(said) or str(error)) from error
+        self._load()
         _OPEN.add(self)
         inputs, outputs = (
             [Port(spec, k) for k, spec in enumerate(side)] for side in (signature.inputs, signature.outputs)
         )
         return inputs, outputs
+
+    def _load(self) -> None:
+        """Loads the program anew: its buffers are as they were at first. A method loaded again would keep them."""
+        said: list[bytes] = []
+        try:
+            with capture_stderr() as said:
+                check = self._library.Verification.InternalConsistency
+                self._program = self._library._load_program(str(self.artifact.path), program_verification=check)
+                self._method = self._program.load_method(self._name)
+        except RuntimeError as error:
+            raise self._refused(_told(said) or str(error)) from error
+        self._fresh = True
+
+    def reset(self) -> None:
+        if self._writes and not self._fresh:
+            self._load()
 
     def _named(self, inputs: Sequence[Port], outputs: Sequence[Port]) -> tuple[list[Port], list[Port]]:
         """As the card says; it alone knows which axes of a tensor whose shape may vary are free."""
@@ -109,8 +118,14 @@ class ExecuTorchRunner(Runner):
     def _ready(self) -> None:
         self._order = [int(port.key) for port in self._inputs]
         self._results = [int(port.key) for port in self._outputs]
+        in_order = all(list(range(len(order))) == order for order in (self._order, self._results))
+        self._plain = in_order and not self._writes
+        self._tensor = self._torch.from_numpy
 
     def _call(self, arrays: list[Array]) -> list[Array]:
+        if self._plain:
+            given = [self._tensor(array if array.flags.writeable else array.copy()) for array in arrays]
+            return [result.numpy() for result in self._method.call(given)]
         return self._arrays(self._run(self._tensors(arrays)))
 
     def _bare(self, arrays: list[Array]) -> Callable[[], object]:
@@ -128,12 +143,16 @@ class ExecuTorchRunner(Runner):
         return self._arrays(self._made)
 
     def _run(self, tensors: list[Any]) -> Any:
+        if self._writes:
+            if not self.stateful:
+                self.reset()
+            self._fresh = False
         return self._method.call(tensors)
 
     def _tensors(self, arrays: list[Array]) -> list[Any]:
         given: list[Any] = [None] * len(arrays)
         for place, array in zip(self._order, arrays, strict=True):
-            given[place] = self._torch.from_numpy(array if array.flags.writeable else array.copy())
+            given[place] = self._tensor(array if array.flags.writeable else array.copy())
         return given
 
     def _arrays(self, results: Any) -> list[Array]:

@@ -14,7 +14,7 @@ from edgekit.environments import TFLITE
 from edgekit.errors import ModelError, RuntimeMissingError, UnsupportedError, WorkerMemoryError
 from edgekit.flatbuffer_reader import custom_operators
 from edgekit.reading import reading
-from edgekit.results.bench import Delegation, Operator
+from edgekit.results.loaded import Delegation, Operator
 from edgekit.runtime.base import Runner
 from edgekit.runtime.native_stderr import filter_stderr
 from edgekit.runtime.ports import INTEGERS, Port, natural, unnamed

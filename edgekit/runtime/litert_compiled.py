@@ -16,7 +16,7 @@ import numpy as np
 from edgekit.errors import DeviceError, EdgekitError, ModelError, UnsupportedError
 from edgekit.graph import ops
 from edgekit.graph.ops import Family
-from edgekit.results.bench import Delegation
+from edgekit.results.loaded import Delegation
 from edgekit.runtime.base import Runner
 from edgekit.runtime.cpu import require_instructions
 from edgekit.runtime.litert import LiteRtRunner, ports_of

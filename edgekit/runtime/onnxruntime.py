@@ -10,7 +10,7 @@ from typing import Any
 from edgekit.artifact import onnx_parts
 from edgekit.errors import ModelError, UnsupportedError
 from edgekit.protobuf_reader import PLACEHOLDERS
-from edgekit.results.bench import Delegation, Operator
+from edgekit.results.loaded import Delegation, Operator
 from edgekit.runtime import providers
 from edgekit.runtime.base import Runner
 from edgekit.runtime.cpu import require_instructions

@@ -17,7 +17,7 @@ from edgekit.artifact import onnx_parts
 from edgekit.environments import OPENVINO
 from edgekit.errors import DeviceError, FeedError, ModelError, UnsupportedError, UsageError
 from edgekit.flatbuffer_reader import keeps_variables
-from edgekit.results.bench import Delegation
+from edgekit.results.loaded import Delegation
 from edgekit.runtime.base import Runner
 from edgekit.runtime.declared import Declared, declared
 from edgekit.runtime.native_stderr import filter_stderr
@@ -54,13 +54,19 @@ def split(variant: str) -> tuple[str, str]:
 
 
 class OpenVinoRunner(Runner):
-    """ONNX and TFLite on OpenVINO, in the precision that is named; float32 where none is."""
+    """ONNX and TFLite on OpenVINO, in the precision that is named; float32 where none is.
+
+    Attributes:
+        precision: ``f32``, ``bf16`` or ``f16``.
+        compiled: OpenVINO's ``CompiledModel``.
+    """
 
     name = "openvino"
     formats: ClassVar[tuple[Format, ...]] = (Format.ONNX, Format.TFLITE)
     package = module = "openvino"
     environment = OPENVINO
     variants = VARIANTS
+    beside = ("bf16",)
 
     @classmethod
     def check_request(cls, variant: str, device: str, threads: int) -> None:
@@ -85,10 +91,10 @@ class OpenVinoRunner(Runner):
         inputs, outputs = declared(self.artifact)
         self._core = self._library.Core()
         self._require_device()
-        self._model = self._compiled()
+        self.compiled = self._compile()
         self._require_honoured()
-        self._request = self._model.create_infer_request()
-        return self._ports(inputs, self._model.inputs), self._ports(outputs, self._model.outputs)
+        self._request = self.compiled.create_infer_request()
+        return self._ports(inputs, self.compiled.inputs), self._ports(outputs, self.compiled.outputs)
 
     def _require_device(self) -> None:
         """Raises where OpenVINO has no such device, or the device does not compute in such numbers."""
@@ -134,7 +140,7 @@ class OpenVinoRunner(Runner):
             own = {"DEVICE_PROPERTIES": {"CPU": own}, "INFERENCE_PRECISION_HINT": self.precision}
         return {"PERFORMANCE_HINT": "LATENCY", **own}
 
-    def _compiled(self) -> Any:
+    def _compile(self) -> Any:
         path = self.artifact.path
         try:
             with filter_stderr():  # its front ends try every format, and TensorFlow's complains of each
@@ -159,15 +165,20 @@ class OpenVinoRunner(Runner):
 
     def _require_honoured(self) -> None:
         """Raises UnsupportedError where other threads or another precision were compiled than were asked for."""
-        if self._place != "CPU":
+        if self._place == "AUTO":
+            settings = self.compiled.get_property("DEVICE_PROPERTIES").get("CPU")
+        else:
+            names = "INFERENCE_NUM_THREADS", "INFERENCE_PRECISION_HINT"
+            settings = {name: self.compiled.get_property(name) for name in names} if self._place == "CPU" else None
+        if settings is None:  # an accelerator
             return
-        given = int(self._model.get_property("INFERENCE_NUM_THREADS"))
+        given = int(settings["INFERENCE_NUM_THREADS"])
         if given != self.threads:
             raise UnsupportedError(
                 f"{self.threads} threads were asked for, and OpenVINO gives {given} here, at most one for each core "
                 f"this process may use; give --threads {given}"
             )
-        computed = str(self._model.get_property("INFERENCE_PRECISION_HINT").to_string())
+        computed = str(settings["INFERENCE_PRECISION_HINT"].to_string())
         if computed != self.precision:
             raise UnsupportedError(
                 f"{self.artifact.path} was to run in {self.precision}, and OpenVINO compiled it in {computed}"
@@ -221,7 +232,7 @@ class OpenVinoRunner(Runner):
             return
         self._shapes = []  # unknown, should OpenVINO refuse
         tensors = [
-            self._library.Tensor(self._model.inputs[place].element_type, self._library.Shape(list(shape)))
+            self._library.Tensor(self.compiled.inputs[place].element_type, self._library.Shape(list(shape)))
             for place, shape in zip(self._in, shapes, strict=True)
         ]
         for place, tensor in zip(self._in, tensors, strict=True):
@@ -271,8 +282,8 @@ class OpenVinoRunner(Runner):
 
     def delegation(self) -> Delegation:
         """The operators of the compiled graph, the devices that run them, and how many are computed in what."""
-        devices = [str(one).strip("()") for one in self._model.get_property("EXECUTION_DEVICES")]
-        facts = [node.get_rt_info() for node in self._model.get_runtime_model().get_ops()]
+        devices = [str(one).strip("()") for one in self.compiled.get_property("EXECUTION_DEVICES")]
+        facts = [node.get_rt_info() for node in self.compiled.get_runtime_model().get_ops()]
         rows = [fact for fact in facts if fact["layerType"].astype(str) not in _NO_OPERATORS]
         precisions = Counter(fact["runtimePrecision"].astype(str) for fact in rows)
         by = f"OpenVINO {' and '.join(devices)}"
@@ -280,4 +291,4 @@ class OpenVinoRunner(Runner):
 
     def close(self) -> None:
         self._held, self._views, self._states = [], [], []
-        self._request = self._model = self._core = None
+        self._request = self.compiled = self._core = None

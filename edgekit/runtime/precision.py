@@ -24,6 +24,12 @@ def precision_of(runtime: str | None) -> str:
     return last if last in UNIT else _BY_ITSELF.get(name, "float32")
 
 
+def in_float32(runtime: str) -> str:
+    """The same runtime in float32: ``openvino`` of ``openvino:bf16``; ``runtime`` itself where it is that."""
+    base, _, last = runtime.rpartition(":")
+    return base if last in UNIT else runtime
+
+
 def allowance(precision: str) -> float:
     """Largest difference from float32, relative to the largest value of an output; 0 for ``float32``."""
     return GROWTH * UNIT[precision] if precision in UNIT else 0.0

@@ -22,7 +22,7 @@ from edgekit.errors import DeviceError, ModelError, UnsupportedError, UsageError
 from edgekit.flatbuffer_reader import has_outside_buffers
 from edgekit.graph import micro
 from edgekit.reading import reading
-from edgekit.results.bench import Arena, Budget
+from edgekit.results.loaded import Arena, Budget
 from edgekit.runtime.base import Runner
 from edgekit.runtime.litert import ports_of
 from edgekit.runtime.native_stderr import capture_stderr

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 from edgekit.bench.ledger import ledger, not_delegated
-from edgekit.results.bench import DelegateShare, Delegation, Operator
+from edgekit.results.bench import DelegateShare
+from edgekit.results.loaded import Delegation, Operator
 
 MIXED = Delegation(4, 3, "XNNPACK", (Operator(name="s", type="CUMSUM", by="TFLite kernels"),))
 

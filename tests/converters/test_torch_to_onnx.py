@@ -116,3 +116,13 @@ def test_an_operation_without_a_translation_is_named(network_of: Callable[..., N
     with pytest.raises(UnsupportedError, match=r"cannot write 'net'.*bessel_j0"):
         convert(network_of(Bessel(), torch.zeros(1, 3)), tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_table_of_operators_is_read_once_in_a_process(small: Network, tmp_path: Path) -> None:
+    """torch asks onnxscript for it at each export; here the second one gets what the first one read."""
+    from torch.onnx._internal._lazy_import import onnxscript_apis
+
+    for name in ("a", "b"):
+        TorchToOnnx().convert(Capture(small, ConversionOptions()), tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert onnxscript_apis.get_torchlib_ops() is onnxscript_apis.get_torchlib_ops()

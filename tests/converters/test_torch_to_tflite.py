@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -184,3 +185,10 @@ def test_no_room_for_what_the_tool_writes_is_a_full_disk(worker: Any) -> None:
 def test_a_tool_that_is_not_installed_fails_the_worker_and_not_the_network(worker: Any) -> None:
     with pytest.raises(DeviceError, match="No module named 'nowhere'"):
         worker("import nowhere").ask({})()
+
+
+def test_a_tool_that_cannot_be_imported_leaves_the_collector_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversions, "MODULES", {"tool": "edgekit.no_such_tool"})
+    with pytest.raises(ImportError):
+        conversions._tool("tool")
+    assert gc.isenabled()

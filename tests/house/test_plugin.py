@@ -7,7 +7,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,24 +42,47 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("work")
 
 
-@pytest.fixture(scope="module")
-def run(site: Path, work: Path, edgekit_program: str) -> Callable[..., dict[str, Any]]:
-    """``run("train", …)``: the JSON document of a command that knows the plug-in."""
-    return runs_with(str(site), work, edgekit_program)
+SERIES = """
+import io, json, sys
+from contextlib import redirect_stderr, redirect_stdout
+from edgekit.cli import main
+for line in sys.stdin:
+    said = io.StringIO()
+    with redirect_stdout(sys.stderr), redirect_stderr(said):
+        try:
+            main(json.loads(line))
+        except SystemExit as leaving:
+            code = leaving.code
+    print(json.dumps([code or 0, said.getvalue()]), flush=True)
+"""
+"""Command lines one after the other in one process: most of what each takes is the import of torch."""
 
 
-def runs_with(path: str, work: Path, edgekit_program: str) -> Callable[..., dict[str, Any]]:
+@contextmanager
+def runs_with(path: str, work: Path) -> Iterator[Callable[..., dict[str, Any]]]:
     """What runs a command in ``work`` with ``path`` as PYTHONPATH and gives its JSON document."""
+    environment = {**os.environ, "PYTHONPATH": path}
+    words = [sys.executable, "-c", SERIES]
+    with subprocess.Popen(
+        words, cwd=work, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as series:
+        assert series.stdin is not None and series.stdout is not None
+        asked, answered = series.stdin, series.stdout
 
-    def command(*words: str, code: int = 0) -> dict[str, Any]:
-        environment = {**os.environ, "PYTHONPATH": path}
-        done = subprocess.run(
-            [edgekit_program, *words, "--json", "out.json"], cwd=work, env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == code, done.stderr
-        return {"stderr": done.stderr} if code else json.loads((work / "out.json").read_text())
+        def command(*words: str, code: int = 0) -> dict[str, Any]:
+            print(json.dumps([*words, "--json", "out.json"]), file=asked, flush=True)
+            ended, said = json.loads(answered.readline())
+            assert ended == code, said
+            return {"stderr": said} if code else json.loads((work / "out.json").read_text())
 
-    return command
+        yield command
+
+
+@pytest.fixture(scope="module")
+def run(site: Path, work: Path) -> Iterator[Callable[..., dict[str, Any]]]:
+    """``run("train", …)``: the JSON document of a command that knows the plug-in."""
+    with runs_with(str(site), work) as command:
+        yield command
 
 
 def test_every_kind_of_plug_in(run: Callable[..., dict[str, Any]], work: Path) -> None:
@@ -136,30 +160,33 @@ def test_what_there_is_lists_it(run: Callable[..., dict[str, Any]]) -> None:
         assert said in run(*words, code=2)["stderr"]
 
 
-def test_a_plug_in_that_cannot_be_imported_is_named(run: Callable[..., dict[str, Any]], site: Path) -> None:
+def test_a_plug_in_that_cannot_be_imported_is_named(site: Path, work: Path, edgekit_program: str) -> None:
     module = site / "edgekit_example" / "data.py"
     text = module.read_text()
     module.write_text(text.replace("import numpy", "import no_such_package, numpy"))
     try:
-        said = run("train", "softmax", "--data", "waves", "-o", "x.safetensors", code=4)["stderr"]
+        words = [edgekit_program, "train", "softmax", "--data", "waves", "-o", "x.safetensors"]
+        environment = {**os.environ, "PYTHONPATH": str(site)}
+        done = subprocess.run(words, cwd=work, env=environment, capture_output=True, text=True)
     finally:
         module.write_text(text)
     named = r"edgekit_example\.data:open_waves, which an installed package names 'waves' in edgekit\.data, cannot be"
-    assert re.search(named, said)
+    assert done.returncode == 4
+    assert re.search(named, done.stderr)
 
 
-def test_ncnn(root: Path, work: Path, edgekit_program: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_ncnn(root: Path, work: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """examples/ncnn: the shipped cnn against torch, in float32 and in float16, and a file that ncnn does not take."""
     packages = os.environ.get("EDGEKIT_NCNN") or str(root / ".venv-ncnn")
     if not os.path.isdir(packages):
         pytest.skip("needs .venv-ncnn or $EDGEKIT_NCNN: run scripts/test")
     place = install(root / "examples" / "ncnn", tmp_path_factory)
-    run = runs_with(f"{place}{os.pathsep}{packages}", work, edgekit_program)
-    run("export", "cnn", "--to", "onnx", "-o", ".")
-    assert run("verify", "cnn.onnx", "--against", "cnn", "--runtime", "ncnn")["passed"]
-    half = run("verify", "cnn.onnx", "--against", "cnn", "--runtime", "ncnn:fp16")
-    assert half["passed"] and half["tolerance"] > 1e-3, "judged as float16"
-    refused = run("run", "cnn.onnx", "--runtime", "ncnn:int8", "x.npz", code=2)["stderr"]
-    assert "there are: ncnn, ncnn:fp16" in refused
-    run("export", "transformer", "--to", "onnx", "-o", ".")
-    assert "ncnn runs float32" in run("bench", "transformer.onnx", "--runtime", "ncnn", code=3)["stderr"]
+    with runs_with(f"{place}{os.pathsep}{packages}", work) as run:
+        run("export", "cnn", "--to", "onnx", "-o", ".")
+        assert run("verify", "cnn.onnx", "--against", "cnn", "--runtime", "ncnn")["passed"]
+        half = run("verify", "cnn.onnx", "--against", "cnn", "--runtime", "ncnn:fp16")
+        assert half["passed"] and half["tolerance"] > 1e-3, "judged as float16"
+        refused = run("run", "cnn.onnx", "--runtime", "ncnn:int8", "x.npz", code=2)["stderr"]
+        assert "there are: ncnn, ncnn:fp16" in refused
+        run("export", "transformer", "--to", "onnx", "-o", ".")
+        assert "ncnn runs float32" in run("bench", "transformer.onnx", "--runtime", "ncnn", code=3)["stderr"]

@@ -28,8 +28,18 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.fixture(scope="module")
-def made(files: Path) -> dict[str, QuantizeResult]:
+CELLS = {"lstm": SCHEMES, "rnn": SCHEMES, "gru": ("int8",)}
+"""Every scheme on the layers that are one operator in TFLite; the usual one on a GRU, which is a loop there."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(CELLS, id="cells"),
+        pytest.param(dict.fromkeys(FAMILIES, SCHEMES), id="all", marks=pytest.mark.sweep),
+    ],
+)
+def made(files: Path, request: pytest.FixtureRequest) -> dict[str, QuantizeResult]:
     return {
         f"{family}-{scheme}.{suffix}": edgekit.quantize(
             files / f"{family}.{suffix}",
@@ -39,7 +49,7 @@ def made(files: Path) -> dict[str, QuantizeResult]:
             seconds=0,
         )
         for family in FAMILIES
-        for scheme in SCHEMES
+        for scheme in request.param[family]
         for suffix in ("onnx", "tflite")
     }
 

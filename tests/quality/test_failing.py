@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,20 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def shown(networks: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], tuple[str, Path]]:
+    """``shown(factory, format)``: the message of an export that fails and the file that shows it, searched for once."""
+
+    @functools.cache
+    def once(factory: str, to: str) -> tuple[str, Path]:
+        out = tmp_path_factory.mktemp("out")
+        message = refused(networks, factory, to, out)
+        (file,) = out.iterdir()
+        return message, file
+
+    return once
+
+
 def refused(networks: Path, factory: str, to: str, out: Path, **options: object) -> str:
     """The message of an export that fails; nothing but the file that shows it lies in ``out``."""
     with pytest.raises(ConversionError) as caught:
@@ -145,13 +161,12 @@ CASES = [
 
 @pytest.mark.parametrize(("factory", "to", "part", "cause", "said"), CASES, ids=lambda value: str(value)[:12])
 def test_the_smallest_part_is_named_with_its_cause(
-    networks: Path, tmp_path: Path, factory: str, to: str, part: str, cause: str, said: str
+    shown: Callable[[str, str], tuple[str, Path]], factory: str, to: str, part: str, cause: str, said: str
 ) -> None:
-    message = refused(networks, factory, to, tmp_path)
+    message, repro = shown(factory, to)
     assert f"The smallest part that fails by itself: {part}. Cause: " in message
     assert cause in message
     assert said in message, "the tool's own first line stays"
-    repro = next(tmp_path.iterdir())
     assert str(repro) in message
     assert repro.name == f"repro_{part.split()[0].replace('.', '_')}.py"
     compile(repro.read_text(), repro, "exec")
@@ -173,11 +188,15 @@ def test_the_smallest_part_is_named_with_its_cause(
     ],
 )
 def test_the_file_that_shows_it_ends_with_the_same_error(
-    networks: Path, tmp_path: Path, factory: str, to: str, words: tuple[str, ...], ends: str
+    shown: Callable[[str, str], tuple[str, Path]],
+    tmp_path: Path,
+    factory: str,
+    to: str,
+    words: tuple[str, ...],
+    ends: str,
 ) -> None:
     """Run as a user would, in a process and a folder of its own."""
-    refused(networks, factory, to, tmp_path / "out")
-    repro = next((tmp_path / "out").iterdir())
+    _, repro = shown(factory, to)
     text = repro.read_text()
     assert all(word in text for word in words), text
     environment = {**os.environ, "LITERT_TORCH_SHOW_PROGRESS": "n"}

@@ -40,6 +40,16 @@ for name, shapes in (("fixed", None), ("free", ({0: batch}, None, None))):
     program = torch.export.export(module, examples, dynamic_shapes=shapes)
     made = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch(config)
     open(f"{sys.argv[1]}/{name}.pte", "wb").write(made.buffer)
+class Counter(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("count", torch.zeros(1))
+    def forward(self, x):
+        self.count.add_(1.0)
+        return x + self.count
+
+program = torch.export.export(Counter(), (torch.zeros(1, 4),))
+open(f"{sys.argv[1]}/counter.pte", "wb").write(to_edge_transform_and_lower(program).to_executorch().buffer)
 torch.save({"state": module.state_dict()}, f"{sys.argv[1]}/weights.pt")
 """
 
@@ -104,6 +114,16 @@ def test_free_axes_up_to_what_memory_was_planned_for(programs: Path) -> None:
         with pytest.raises(DeviceError, match=r"memory was planned for sizes up to input_0 \[6, 3, 16, 16\]"):
             runner.run(feed(7))
         check(programs, runner, feed(2))
+
+
+def test_buffers_start_anew_unless_they_are_to_be_kept(programs: Path) -> None:
+    x = {"input_0": np.zeros((1, 4), np.float32)}
+    with edgekit.load(programs / "counter.pte") as runner:
+        assert [float(runner.run(x)["output_0"][0, 0]) for _ in range(3)] == [1, 1, 1]
+    with edgekit.load(programs / "counter.pte", stateful=True) as runner:
+        assert [float(runner.run(x)["output_0"][0, 0]) for _ in range(3)] == [1, 2, 3]
+        runner.reset()
+        assert float(runner.run(x)["output_0"][0, 0]) == 1
 
 
 def test_names_and_order_are_those_of_the_card(programs: Path, tmp_path: Path) -> None:

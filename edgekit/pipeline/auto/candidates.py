@@ -73,7 +73,7 @@ def first_candidates(parent: Artifact, options: QuantizeOptions) -> list[Candida
 
 def further_candidates(failed: Candidate, options: QuantizeOptions) -> list[Candidate]:
     """What is tried in place of ``failed``, which lost too much: other ways to find its ranges."""
-    if not scheme(failed.scheme).calibrated or options.calibration is not None:
+    if failed.is_float or not scheme(failed.scheme).calibrated or options.calibration is not None:
         return []
     return [Candidate(failed.parent, failed.scheme, method) for method in METHODS if method != failed.calibration]
 
@@ -99,7 +99,7 @@ def make(
     place = store.folder / f"{candidate.name.replace(' ', '-')}.{candidate.parent.format}"
     key = f"make {candidate.name}"
     if candidate.mixed:
-        key += f" {options.max_drop:g}"  # the limit says which layers stay in float
+        key += f" {options.max_drop} {options.min_snr}"  # the limit says which layers stay in float
     row = store.once(key, _making(candidate, place, samples, options))
     if "error" in row:
         return str(row["error"])

@@ -29,12 +29,13 @@ def of_auto(options: QuantizeOptions) -> QuantizeOptions:
         UsageError: one that is missing, or that belongs to a single scheme.
         DataError: the saved ranges are not there.
     """
-    for name, value, why in (
-        ("data", options.data, "to judge the candidates on"),
-        ("max-drop", options.max_drop, "0.01 allows one point of accuracy"),
-    ):
-        if value is None:
-            raise UsageError(f"--scheme auto needs --{name} ({why})")
+    if options.data is None:
+        raise UsageError("--scheme auto needs --data (to judge the candidates on)")
+    if options.max_drop is None and (options.min_snr is None or options.metric is not None):
+        raise UsageError(
+            "--scheme auto needs --max-drop (0.01 allows one point of accuracy), or, where nobody says what is "
+            "right about the data, --min-snr (20 allows a tenth of the float file's outputs as error)"
+        )
     given = options.given()
     for name in _OF_ONE:
         if name in given:

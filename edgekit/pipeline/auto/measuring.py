@@ -17,12 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.artifact import contract_of
 from edgekit.bench.clock import WarmupRule
 from edgekit.bench.compare import compare_paired
 from edgekit.bench.environment import environment
 from edgekit.bench.plan import CellPlan
 from edgekit.bench.result import CellResult
 from edgekit.data.dataset import Dataset
+from edgekit.data.preprocess import feeds
 from edgekit.devices import open_runner
 from edgekit.documents import typed
 from edgekit.errors import DeviceError, EdgekitError
@@ -34,11 +36,15 @@ from edgekit.pipeline.bench.cell import Cell
 from edgekit.pipeline.bench.fleet import run_fleet
 from edgekit.pipeline.bench.journal import Journal
 from edgekit.pipeline.bench.timing import Order
-from edgekit.quality.evaluate import evaluate
-from edgekit.quality.metrics import metric_of
+from edgekit.pipeline.quantize.samples import HELD_MOST
+from edgekit.quality.evaluate import Metric, evaluate
+from edgekit.quality.fidelity import FidelityMeter, Floor
+from edgekit.quantization.schemes import scheme
 from edgekit.results.base import to_json
 from edgekit.results.compare import Comparison
+from edgekit.results.compressed import FidelityFigures, FidelityGate
 from edgekit.results.eval import Evaluation, Outcomes
+from edgekit.runtime.precision import in_float32
 from edgekit.runtime.stream import sequences
 from edgekit.types import Format
 
@@ -60,6 +66,14 @@ class Inputs:
 
     seed: int
     files: Mapping[Format, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """What candidates are judged by: the task's figure of merit, where ``metric`` is None."""
+
+    name: str = "None"
+    metric: Metric | None = None
 
 
 def shortest_ms(trial: Trial, inputs: Inputs) -> float:
@@ -125,7 +139,7 @@ def compared(trials: Sequence[Trial], results: Sequence[CellResult]) -> Value:
             continue
         rows[trial.name] = {"p50_ms": p50}
         timed.append((trial, result, p50))
-    floats = [row for row in timed if row[0].candidate.is_float]
+    floats = [row for row in timed if row[0].is_float]
     if not floats:
         return {"best": None, "rows": rows}
     best, reference, _ = min(floats, key=lambda row: row[2])
@@ -183,10 +197,9 @@ def _room(trials: Sequence[Trial]) -> int:
 
 
 def quality_of(
-    trial: Trial, samples: Dataset, store: TrialStore, limit: int | None = None, metric: str | None = None
+    trial: Trial, samples: Dataset, store: TrialStore, figure: Figure, limit: int | None = None
 ) -> Evaluation:
-    """``metric``, or the figure of merit, of the trial's file in its runtime on its device, measured once for all
-    thread counts.
+    """``figure`` of the trial's file in its runtime on its device, measured once for all thread counts.
 
     Raises:
         EdgekitError: it cannot be run, or gives NaN.
@@ -196,14 +209,46 @@ def quality_of(
 
     def work() -> Value:
         with open_runner(made.artifact.path, device=way.device, runtime=way.runtime, threads=way.threads) as runner:
-            figure = None if metric is None else metric_of(metric)
-            found = evaluate(sequences(runner), samples, made.artifact.card, limit=limit, metric=figure)
+            found = evaluate(sequences(runner), samples, made.artifact.card, limit=limit, metric=figure.metric)
         return {**asdict(replace(found, outcomes=None)), "outcomes": _kept(found.outcomes)}
 
-    key = f"quality {made.sha256} {way.runtime} {way.device.name} {samples.label} {len(samples)} {limit} {metric}"
+    key = f"quality {made.sha256} {way.runtime} {way.device.name} {samples.label} {len(samples)} {limit} {figure.name}"
     row = dict(store.once(key, work))
     kept = row.pop("outcomes", None)
     return Evaluation(**row, outcomes=None if kept is None else _read(kept))
+
+
+def fidelity_of(
+    trial: Trial, samples: Dataset, min_snr: float | None
+) -> tuple[FidelityFigures | None, tuple[str, ...]]:
+    """How near the outputs of a trial whose runtime computes with fewer bits are to the float file's in float32, as of
+    every compressed file, and what misses ``min_snr`` where that was asked for; nothing of other trials, whose files
+    were judged when they were made.
+
+    Raises:
+        EdgekitError: one of the two cannot be run.
+    """
+    made, way = trial.made, trial.way
+    assert made is not None and way is not None
+    if not way.in_fewer_bits:
+        return None, ()
+    parent, contract = trial.candidate.parent, contract_of(trial.candidate.parent)
+    meter = FidelityMeter(channels_last=parent.format is Format.TFLITE)
+    exact = open_runner(parent.path, device=way.device, runtime=in_float32(way.runtime), threads=way.threads)
+    with exact, open_runner(made.artifact.path, device=way.device, runtime=way.runtime, threads=way.threads) as fewer:
+        wanted, found = sequences(exact), sequences(fewer)
+        for feed in feeds(samples, wanted.signature, contract, limit=HELD_MOST):
+            meter.add(wanted.run(feed), found.run(feed))
+    floor = Floor(scheme("int8").floor_db if min_snr is None else min_snr)
+    fidelity = meter.result(samples.label)
+    failures = floor.failures(fidelity.outputs)
+    gate = FidelityGate(
+        min_snr_db=floor.output_db,
+        min_channel_db=floor.channel_db,
+        passed=not failures,
+        binding=min_snr is not None,
+    )
+    return fidelity.figures(gate), failures if gate.binding else ()
 
 
 def _kept(outcomes: Outcomes | None) -> dict[str, Any] | None:

@@ -11,13 +11,15 @@ from edgekit.artifact import library_versions, sha256_model, size_bytes, write_c
 from edgekit.devices import open_runner
 from edgekit.outputs import as_file
 from edgekit.pipeline.auto.trial import Trial
+from edgekit.pipeline.auto.ways import Way
 from edgekit.quality.coverage import coverage
+from edgekit.quality.likeness import LIKENESS
 from edgekit.quality.paired import quality_change
 from edgekit.results.base import PublishedFile, to_json
 from edgekit.results.compressed import Device, FidelityFigures, MatchRatio, Parent, of_card
 from edgekit.results.eval import Evaluation
 from edgekit.results.quantize import AutoResult, ParentFile
-from edgekit.types import Card, Step, Task
+from edgekit.types import Card, Quality, Step, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ def publish(choice: Choice, place: Path, notes: tuple[str, ...], parent: Path | 
     step = choice.step()
     card = (chosen.artifact.card or _card_of(choice.chosen)).with_step(step, *notes)
     against = _against(choice)
-    card = replace(card, quality=(choice.after.quality(way.runtime, way.device.name),), parent=to_json(against))
+    card = replace(card, quality=_figure(choice, way), parent=to_json(against))
     found = coverage(chosen.artifact, chosen.left_in_float)
     with as_file(place, f".{chosen.artifact.format}") as file:
         write_card(chosen.artifact.path, card, file)
@@ -85,6 +87,13 @@ def publish(choice: Choice, place: Path, notes: tuple[str, ...], parent: Path | 
     )
 
 
+def _figure(choice: Choice, way: Way) -> tuple[Quality, ...]:
+    """The chosen file's figure as a card keeps it; likeness to another file is none of its own."""
+    if choice.after.metric == LIKENESS:
+        return ()
+    return (choice.after.quality(way.runtime, way.device.name),)
+
+
 def _against(choice: Choice) -> Parent:
     """How the chosen file compares with the fastest float one, as every compressed file's card says it."""
     chosen, best, found, way = choice.chosen.made, choice.best.made, choice.chosen.comparison, choice.chosen.way
@@ -100,7 +109,7 @@ def _against(choice: Choice) -> Parent:
         bytes=best.bytes,
         inserted={} if parent is None else coverage(chosen.artifact).inserted(parent),
         quality=quality_change(choice.before, choice.after),
-        fidelity=_fidelity(chosen.artifact.card),
+        fidelity=choice.chosen.fidelity or _fidelity(chosen.artifact.card),
         time=time,
     )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from edgekit.artifact import require_beside, sha256_file
 from edgekit.bench.environment import environment
 from edgekit.documents import typed
-from edgekit.environments import TFLITE
+from edgekit.environments import OPENVINO, TFLITE
 from edgekit.errors import DeviceError, EdgekitError, StorageError, UsageError, interruption
 from edgekit.options.quantize import QuantizeOptions
 from edgekit.outputs import check_output
@@ -27,9 +27,11 @@ from edgekit.pipeline.auto.candidates import (
 from edgekit.pipeline.auto.checks import SECONDS, device_of, of_auto, place_of, target_of
 from edgekit.pipeline.auto.measuring import (
     FAR_OFF,
+    Figure,
     Inputs,
     compared,
     failed,
+    fidelity_of,
     match,
     quality_of,
     shortest_ms,
@@ -53,9 +55,12 @@ from edgekit.pipeline.auto.trial import (
 )
 from edgekit.pipeline.auto.trial_store import TrialStore, Value
 from edgekit.pipeline.auto.ways import Way, find_ways
+from edgekit.quality.likeness import LIKENESS, allowed_loss, likeness_to
+from edgekit.quality.metrics import metric_of
 from edgekit.results.compressed import Device
 from edgekit.results.eval import Evaluation
 from edgekit.results.quantize import AutoResult
+from edgekit.runtime.precision import precision_of
 from edgekit.types import Artifact, DeviceSpec, Format, Verdict
 from edgekit.version import __version__
 
@@ -91,10 +96,12 @@ def auto(options: QuantizeOptions) -> AutoResult:
     for file in source.files:  # any of them may be what is shipped
         require_beside(file.path, place_of(target, source.stem, str(file.format)))
     assert options.data is not None  # of_auto has looked
-    samples = take_samples(options.data, source.card, options.limit, options.metric)
+    by_labels = options.max_drop is not None
+    samples = take_samples(options.data, source.card, options.limit, options.metric, judged_by_labels=by_labels)
     store = TrialStore(_identity(source, options, device, samples), options.resume)
     with _told_when_interrupted(store):
-        return _chosen(_Job(source, device, options, samples, store), target)
+        figure = Figure() if options.metric is None else Figure(options.metric, metric_of(options.metric))
+        return _chosen(_Job(source, device, options, samples, store, figure), target)
 
 
 def _identity(named: FloatSource, options: QuantizeOptions, device: DeviceSpec, samples: JudgingSamples) -> Value:
@@ -113,7 +120,7 @@ def _identity(named: FloatSource, options: QuantizeOptions, device: DeviceSpec, 
         "options": rows,
         "ranges": sha256_file(saved) if saved.endswith(".json") else None,
         "device": asdict(device),
-        "tflite_python": TFLITE.apart(),
+        "environments": {one.name: one.apart() for one in (TFLITE, OPENVINO)},
     }
 
 
@@ -137,12 +144,19 @@ class _Job:
     options: QuantizeOptions
     samples: JudgingSamples
     store: TrialStore
+    figure: Figure
 
     @property
     def allowed(self) -> float:
         """The largest loss of quality."""
-        assert self.options.max_drop is not None  # of_auto has looked
-        return self.options.max_drop
+        if self.options.max_drop is not None:
+            return self.options.max_drop
+        assert self.options.min_snr is not None  # of_auto has looked
+        return allowed_loss(self.options.min_snr)
+
+    def quality(self, trial: Trial) -> Evaluation:
+        """Of a trial, on the samples that the choice is made on."""
+        return quality_of(trial, self.samples.choose, self.store, self.figure)
 
     @property
     def seconds(self) -> float:
@@ -162,6 +176,8 @@ class _Race:
 def _chosen(job: _Job, target: Path) -> AutoResult:
     """The order of the stages: float files, candidates, a few calls, race, quality, final, publish."""
     parents, unmade = float_files(job.named, job.store)
+    if job.options.max_drop is None:
+        job = replace(job, figure=Figure(LIKENESS, likeness_to(parents[0].path)))
     ways, missing = find_ways(parents, job.device, job.options)
     notes = (*job.samples.notes, *unmade, *missing)
     _try_data(job, parents, ways, notes)
@@ -185,7 +201,7 @@ def _try_data(
         raise DeviceError(f"no runtime on {job.device.name} runs the float files: {'; '.join(notes)}")
     made = make(Candidate(first[0], FLOAT), job.samples, job.options, job.store)
     assert not isinstance(made, str)
-    quality_of(Trial(made.candidate, made, first[1]), job.samples.choose, job.store, metric=job.options.metric)
+    job.quality(Trial(made.candidate, made, first[1]))
 
 
 def _made(job: _Job, parents: Sequence[Artifact], ways: dict[Format, tuple[Way, ...]]) -> tuple[Trial, ...]:
@@ -212,7 +228,7 @@ def _called(job: _Job, trials: tuple[Trial, ...], inputs: Inputs) -> tuple[Trial
     """A few calls of each; those far off get a second chance, since the machine may have been busy."""
     trials = changed(trials, *(_with_shortest(job, trial, inputs, "calls") for trial in running(trials)))
     if shortest_float(trials) == float("inf"):
-        why = next((t.why for t in trials if t.candidate.is_float), "")
+        why = next((t.why for t in trials if t.is_float), "")
         raise DeviceError(f"no float file runs on {job.device.name}: {why}")
     again = far_off(running(trials), FAR_OFF)
     trials = changed(trials, *(_with_shortest(job, trial, inputs, "calls again") for trial in again))
@@ -263,17 +279,17 @@ def _timed(
     found = job.store.once(f"{stage} {seconds:g} {names}", work)
     timed = with_times(entrants, found, stage.partition(" ")[0])
     if found["best"] is None:
-        why = next((t.why for t in timed if t.candidate.is_float), "")
+        why = next((t.why for t in timed if t.is_float), "")
         raise DeviceError(f"no float file was timed on {job.device.name}: {why}")
     return _Race(changed(trials, *timed), named(timed, found["best"]), found["device"])
 
 
 def _judged(job: _Job, race: _Race) -> tuple[_Race, list[Trial]]:
     """The fastest candidates that lose no more than is allowed; others are tried in place of those that do."""
-    before = quality_of(race.best, job.samples.choose, job.store, metric=job.options.metric)
+    before = job.quality(race.best)
     best = replace(race.best, quality=before, drop=0.0)
     trials, kept = changed(race.trials, best), list[Trial]()
-    for trial in sorted((t for t in running(trials) if not t.candidate.is_float), key=lambda t: t.ratio):
+    for trial in sorted((t for t in running(trials) if not t.is_float), key=lambda t: t.ratio):
         if len(kept) == FINALISTS:
             trials = with_why({trial.name: f"not among the {FINALISTS} fastest that keep the limit"}, trials)
             continue
@@ -291,14 +307,15 @@ def _judged(job: _Job, race: _Race) -> tuple[_Race, list[Trial]]:
 def _with_quality(job: _Job, trial: Trial, before: Evaluation) -> Trial:
     """``trial`` with its quality; out where it loses more than is allowed, or fails."""
     try:
-        quality = quality_of(trial, job.samples.choose, job.store, metric=job.options.metric)
+        quality = job.quality(trial)
+        figures, missed = fidelity_of(trial, job.samples.choose, job.options.min_snr)
     except ENDS_THE_RUN:
         raise
     except EdgekitError as error:
         return replace(trial, why=failed(error))
     drop = before.drop_to(quality)
     lost = f"loses {drop:.4f} of {before.metric}, {job.allowed:g} is allowed" if not drop <= job.allowed else ""
-    return replace(trial, quality=quality, drop=drop, why=lost)
+    return replace(trial, quality=quality, drop=drop, fidelity=figures, why=lost or "; ".join(missed))
 
 
 def _instead_of(job: _Job, lost: Trial, before: Evaluation) -> list[Trial]:
@@ -321,7 +338,7 @@ def _least(job: _Job, candidates: Sequence[Candidate], lost: Trial, before: Eval
 
 def _final(job: _Job, race: _Race, finalists: Sequence[Trial], inputs: Inputs) -> tuple[_Race, Trial]:
     """The finalists against the fastest float files, and the one that is chosen."""
-    floats = [trial for trial in running(race.trials) if trial.candidate.is_float]
+    floats = [trial for trial in running(race.trials) if trial.is_float]
     floats.sort(key=lambda trial: trial.p50_ms or 0.0)
     entrants = [*floats[:FINALISTS], *finalists]
     names, smaller = [trial.name for trial in entrants], job.options.smaller
@@ -337,8 +354,8 @@ def _final(job: _Job, race: _Race, finalists: Sequence[Trial], inputs: Inputs) -
 def _published(job: _Job, race: _Race, chosen: Trial, notes: tuple[str, ...], target: Path) -> AutoResult:
     """The result; the float file where the chosen one loses too much on the samples that it was not chosen on."""
     limit, report, best = job.options.limit, job.samples.report, race.best
-    before = quality_of(best, report, job.store, limit, job.options.metric)
-    after = quality_of(chosen, report, job.store, limit, job.options.metric)
+    before = quality_of(best, report, job.store, job.figure, limit)
+    after = quality_of(chosen, report, job.store, job.figure, limit)
     lost, reasons = before.drop_to(after), dict[str, str]()
     if chosen != best and lost > job.allowed:
         why = f"loses {lost:.4f} of {after.metric} on {report.label}, {job.allowed:g} is allowed"
@@ -348,8 +365,10 @@ def _published(job: _Job, race: _Race, chosen: Trial, notes: tuple[str, ...], ta
     if chosen == best:
         notes = (*notes, f"no candidate within the limit is faster than {best.name}: it is shipped as it is")
     for trial in running(race.trials):
-        if trial.candidate.is_float and trial.name not in (chosen.name, best.name):
+        if trial.is_float and trial.name not in (chosen.name, best.name):
             reasons[trial.name] = f"the float file {best.name} is faster or takes the same time"
+    if chosen.way is not None and chosen.way.in_fewer_bits:
+        notes = (*notes, _in_fewer_bits(chosen.way))
     if best != chosen:
         reasons[best.name] = (
             f"{chosen.name} is {'faster' if chosen.verdict is Verdict.FASTER else 'as fast, and smaller'}"
@@ -362,3 +381,11 @@ def _published(job: _Job, race: _Race, chosen: Trial, notes: tuple[str, ...], ta
     choice = Choice(chosen, named(trials, best.name), before, after, where, job.allowed, trials)
     source = None if job.named.source is None else Path(job.named.source)
     return replace(publish(choice, place, notes, source), delivered=job.store.discard)
+
+
+def _in_fewer_bits(way: Way) -> str:
+    """What is to be known of a choice whose runtime computes with fewer bits than the file says."""
+    return (
+        f"it was chosen in {way.runtime}, which computes in {precision_of(way.runtime)}: run it so; in another runtime "
+        "the same file gives other outputs in another time"
+    )

@@ -50,8 +50,12 @@ class JudgingSamples:
         return digest.hexdigest()
 
 
-def take_samples(data: str, card: Card | None, limit: int | None, metric: str | None = None) -> JudgingSamples:
+def take_samples(
+    data: str, card: Card | None, limit: int | None, metric: str | None = None, *, judged_by_labels: bool = True
+) -> JudgingSamples:
     """Splits ``data``: part of train to judge on, the rest of train for ranges, test for the figures.
+
+    ``judged_by_labels``: they have to say what is right, but to a ``metric`` of the user's own.
 
     Raises:
         DataError: one of the splits does not say what is right.
@@ -59,14 +63,18 @@ def take_samples(data: str, card: Card | None, limit: int | None, metric: str | 
     notes: list[str] = []
     train, test = fit_and_test(data, notes)
     assert train is not None and test is not None
-    if metric is None and not measurable(test, card):
-        raise DataError(f"{test.label} does not say what is right (no labels or values), so no candidate can be judged")
+    needs_labels = judged_by_labels and metric is None
+    if needs_labels and not measurable(test, card):
+        raise DataError(
+            f"{test.label} does not say what is right (no labels or values), so no candidate can be judged by "
+            "--max-drop; give --min-snr DB in its place"
+        )
     if train is test:
         return JudgingSamples(train, test, test, (*notes, "the choice saw these samples, too: its figures flatter it"))
     count = min(MOST if limit is None else limit, max(len(train) // 2, 1))
     rest, judged = split_indices(len(train), train.labels, count / len(train), _SEED)
     choose = stratified(train.subset(judged), count)  # the split gives every class one at least
-    if metric is None and not measurable(choose, card):
+    if needs_labels and not measurable(choose, card):
         raise DataError(
             f"the {len(choose)} samples of {choose.label} that candidates are judged on do not say what is right (an "
             "anomaly detector needs both kinds there); give data whose train split does, or a larger --limit"

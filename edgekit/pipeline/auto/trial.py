@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from edgekit.pipeline.auto.candidates import Candidate, CandidateFile
 from edgekit.pipeline.auto.ways import Way
 from edgekit.results.compare import MARGIN, Comparison
+from edgekit.results.compressed import FidelityFigures
 from edgekit.results.eval import Evaluation
 from edgekit.results.quantize import ComparedTime, TrialQuality, TrialRow, TrialTime
 from edgekit.types import Verdict
@@ -28,6 +29,7 @@ class Trial:
         p50_ms, comparison: of the last match or race it was in, relative to the fastest float file there.
         stage: what that was: ``calls``, ``race``, ``match``.
         quality, drop: on the samples that the choice is made on, and what was lost against the float file.
+        fidelity: of a runtime in fewer bits: its outputs beside those of the float file in float32.
         why: why it was not chosen, or was.
     """
 
@@ -40,6 +42,7 @@ class Trial:
     comparison: Comparison | None = None
     quality: Evaluation | None = None
     drop: float | None = None
+    fidelity: FidelityFigures | None = None
     why: str = ""
     chosen: bool = False
 
@@ -47,6 +50,11 @@ class Trial:
     def name(self) -> str:
         """``tflite int8 minmax, litert``."""
         return self.candidate.name if self.way is None else f"{self.candidate.name}, {self.way.name}"
+
+    @property
+    def is_float(self) -> bool:
+        """Whether nothing was given up: a float file in float32. The others are compared with the fastest of these."""
+        return self.candidate.is_float and not (self.way is not None and self.way.in_fewer_bits)
 
     @property
     def out(self) -> bool:
@@ -135,7 +143,7 @@ def far_off(trials: Sequence[Trial], times: float) -> list[Trial]:
 
 def shortest_float(trials: Sequence[Trial]) -> float:
     """Milliseconds of the shortest call of any float file; infinite where none was called."""
-    shortest = [t.shortest_ms for t in trials if t.candidate.is_float and t.shortest_ms is not None]
+    shortest = [t.shortest_ms for t in trials if t.is_float and t.shortest_ms is not None]
     return min(shortest, default=float("inf"))
 
 

@@ -10,6 +10,7 @@ from edgekit.errors import ModelError, RuntimeMissingError, UnsupportedError, Us
 from edgekit.options.quantize import QuantizeOptions
 from edgekit.registry import names
 from edgekit.runtime import runner_class
+from edgekit.runtime.precision import in_float32, precision_of
 from edgekit.types import Artifact, DeviceSpec, Format
 
 
@@ -22,6 +23,11 @@ class Way:
     threads: int
 
     @property
+    def in_fewer_bits(self) -> bool:
+        """Whether the runtime computes with fewer bits than the file's float32."""
+        return precision_of(self.runtime) != "float32"
+
+    @property
     def name(self) -> str:
         """``litert``, ``litert × 2 threads``."""
         return self.runtime if self.threads == 1 else f"{self.runtime} × {self.threads} threads"
@@ -30,7 +36,8 @@ class Way:
 def find_ways(
     parents: Sequence[Artifact], device: DeviceSpec, options: QuantizeOptions
 ) -> tuple[dict[Format, tuple[Way, ...]], tuple[str, ...]]:
-    """Format -> the ways to run it on ``device``, and what to say of a runtime that is not installed there.
+    """Format -> the ways to run it on ``device``, and what to say of those that are not there: of a runtime that is not
+    installed, or a precision that the CPU has not, where it was asked for; of a float file that a runtime refuses.
 
     Raises:
         UsageError: no such runtime, or one that runs none of the files.
@@ -46,10 +53,12 @@ def find_ways(
                 with open_runner(parent.path, device=place, runtime=runtime):
                     pass
             except RuntimeMissingError:
-                notes.append(f"{runtime} is not installed on {place.name}, so nothing was tried in it")
+                if options.runtime:
+                    notes.append(f"{runtime} is not installed on {place.name}, so nothing was tried in it")
                 continue
             except (ModelError, UnsupportedError) as error:
-                notes.append(f"{runtime} on {place.name} does not take the float .{parent.format}: {error}")
+                if options.runtime or in_float32(runtime) == runtime:
+                    notes.append(f"{runtime} on {place.name} does not take the float .{parent.format}: {error}")
                 continue
             ways += [Way(place, runtime, count) for count in dict.fromkeys(options.thread_counts)]
         found[parent.format] = tuple(ways)
@@ -67,6 +76,11 @@ def _check_runtimes(wanted: Sequence[str], formats: Sequence[Format]) -> None:
 
 def _places(device: DeviceSpec, format_: Format, wanted: Sequence[str]) -> list[tuple[DeviceSpec, str]]:
     """Interpreters and runtimes that may run ``format_``; SavedModel's runtime reads TFLite only as a way round."""
-    runtimes = wanted or [name for name in names("runtimes") if name != "tensorflow"]
+    runtimes = wanted or [
+        name
+        for base in names("runtimes")
+        if base != "tensorflow"
+        for name in (base, *(f"{base}:{variant}" for variant in runner_class(base).beside))
+    ]
     fitting = [name for name in dict.fromkeys(runtimes) if format_ in runner_class(name).formats]
     return [(with_runtime(device, name), name) for name in fitting]

@@ -17,7 +17,7 @@ from edgekit.extras.base import asked_for, load_of
 from edgekit.options.base import flag_of
 from edgekit.options.bench import BenchOptions
 from edgekit.pipeline.bench.checks import STREAMS
-from edgekit.results.bench import Budget
+from edgekit.results.loaded import Budget
 from edgekit.runtime import runner_class
 from edgekit.types import Artifact, DeviceSpec, Format
 

@@ -35,8 +35,8 @@ from edgekit.pipeline.bench.journal import Part
 from edgekit.pipeline.bench.result import MachineRun
 from edgekit.pipeline.bench.timing import Note, Order
 from edgekit.results.base import to_json
-from edgekit.results.bench import Delegation, Operator
 from edgekit.results.compressed import Device
+from edgekit.results.loaded import Delegation, Operator
 from edgekit.results.measures import ToolRun
 from edgekit.types import DeviceSpec, Format
 

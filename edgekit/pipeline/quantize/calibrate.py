@@ -93,6 +93,11 @@ def calibrated(
     return _equalized(source, graph, channels, signature, fit, options, folder)
 
 
+def prepared_for(artifact: Artifact, options: QuantizeOptions) -> Prepared:
+    """The float file in the form that the options want to quantize."""
+    return prepare(artifact, integers_only=options.integers_only, keeps_state=options.stateful)
+
+
 def find_ranges(
     source: Prepared,
     signature: Signature,
@@ -194,7 +199,7 @@ def _equalized(
     if not scaled:
         return plain
     log.info("channels of %d layers have very different peaks; trying to equalize them", len(scaled))
-    prepared = prepare(Artifact(target, parent.format, parent.card))
+    prepared = prepared_for(Artifact(target, parent.format, parent.card), options)
     ranges = find_ranges(prepared, signature, fit, replace(options, save_calibration=None))
     feeds = tuple(calibration_feeds(parent, some, signature))
     wanted = _outputs(parent, feeds)

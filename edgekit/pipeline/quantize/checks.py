@@ -10,7 +10,7 @@ from typing import cast
 from edgekit.errors import ModelError, QualityError, UnsupportedError, UsageError
 from edgekit.graph import ops
 from edgekit.graph.ops import Family, Kernel
-from edgekit.options.quantize import INTEGERS_ONLY, QuantizeOptions
+from edgekit.options.quantize import QuantizeOptions
 from edgekit.outputs import check_output, output_suffix
 from edgekit.quality.contents import operators
 from edgekit.quality.coverage import quantized_already
@@ -18,7 +18,9 @@ from edgekit.quality.half_weights import half_weights
 from edgekit.quality.state import keeps_state
 from edgekit.quantization.calibrate.calibration import check_method
 from edgekit.quantization.pixel_io import check_pixels
+from edgekit.quantization.prepared import Prepared
 from edgekit.quantization.schemes import check_scheme
+from edgekit.quantization.tflite.compact_loops import holds_compact, without_integer_form
 from edgekit.types import Artifact, Format
 
 _WITHOUT_INTEGER_FORM = {
@@ -43,7 +45,7 @@ def of_one_scheme(options: QuantizeOptions) -> QuantizeOptions:
         raise UsageError("--mixed finds the layers that stay in float, --keep-float names them; drop one")
     if options.for_ != "cpu" and options.on is not None:
         raise UsageError(f"--for {options.for_} says what the target is, --on {options.on} another; drop one")
-    integers = options.integer_io or options.for_ in INTEGERS_ONLY
+    integers = options.integer_io or options.integers_only
     if integers and options.io == "float":
         asked = "--integer-io" if options.integer_io else f"--for {options.for_}"
         raise UsageError(f"--io float and {asked} contradict each other; give one")
@@ -60,6 +62,11 @@ def one_model(options: QuantizeOptions) -> str | Path:
     if len(models) != 1:
         raise UsageError(f"{len(models)} models were given; one at a time is quantized, only --scheme auto takes more")
     return cast("str | Path", models[0])
+
+
+def is_program(options: QuantizeOptions) -> bool:
+    """Whether the model is an exported program (``.pt2``), whose file on integers is one of ExecuTorch."""
+    return Path(one_model(options)).suffix.lower() == f".{Format.PT2}"
 
 
 def check_options(artifact: Artifact, target: Path, options: QuantizeOptions, suffix: str | None = None) -> None:
@@ -109,20 +116,40 @@ def _check_io(artifact: Artifact, options: QuantizeOptions) -> None:
 
 
 def _check_integers(artifact: Artifact, options: QuantizeOptions, kinds: Iterable[str]) -> None:
-    """Refuses a recurrent network for a target without floating point, except for LSTM in one direction in TFLite.
+    """Refuses a recurrent ONNX network for a target without floating point; for TFLite see :func:`check_layers`.
 
     Raises:
         QualityError: operators that would compute in float are in it.
     """
-    if options.for_ not in INTEGERS_ONLY:
+    if not options.integers_only or artifact.format is Format.TFLITE:
         return
     found = [kind for kind in kinds if kind in _WITHOUT_INTEGER_FORM[artifact.format]]
     if found:
-        as_gru = " (a loop, as a GRU is)" if "WHILE" in found else ""
         raise QualityError(
-            f"--for {options.for_} computes on integers only, and {artifact.path} holds {', '.join(found)}{as_gru}, "
-            "whose full-integer form edgekit does not write yet; nothing was published. Take an nn.LSTM in one "
-            "direction, exported to TFLite, or leave --for out for a CPU: --scheme int8-weights"
+            f"--for {options.for_} computes on integers only, and {artifact.path} holds {', '.join(found)}, which "
+            "onnxruntime has in float only; nothing was published. Export the network to TFLite, where nn.LSTM, nn.GRU "
+            "and nn.RNN have an integer form, or leave --for out for a CPU: --scheme int8-weights"
+        )
+
+
+def check_layers(parent: Prepared, options: QuantizeOptions) -> None:
+    """Refuses recurrent layers of a .tflite file that have no integer form, for a target without floating point.
+
+    Raises:
+        QualityError: there are such.
+    """
+    artifact = parent.artifact
+    if not options.integers_only or artifact.format is not Format.TFLITE:
+        return
+    found = without_integer_form(parent.content, _WITHOUT_INTEGER_FORM[Format.TFLITE])
+    if options.scheme != "int8" and not found and holds_compact(parent.content):
+        raise UsageError(f"GRU and RNN layers have an integer form in --scheme int8, not in {options.scheme}")
+    if found:
+        raise QualityError(
+            f"--for {options.for_} computes on integers only, and {artifact.path} holds {', '.join(found)} without "
+            "an integer form; nothing was published. It is written for nn.GRU and nn.RNN that edgekit exports with a "
+            "fixed length and batch, and that begin every call with zeros or with an input: export it again without "
+            "--dynamic and --stateful, or leave --for out for a CPU: --scheme int8-weights"
         )
 
 
@@ -140,10 +167,15 @@ def check_request(
         UnsupportedError: no such scheme for the format.
         UsageError: options that make no sense, or not together.
     """
+    if format_ in (Format.PTE, Format.PT2):
+        raise UnsupportedError(
+            f"{name} is a {format_} model: ExecuTorch quantizes the program before it is lowered, so export it with "
+            "--to pt2, and quantize that: edgekit quantize NAME.pt2 --scheme int8 --data D -o NAME.pte"
+        )
     if format_ not in (Format.ONNX, Format.TFLITE):
         raise UnsupportedError(f"{name} is a {format_} model; export it first (--to onnx or tflite) and quantize that")
     scheme = check_scheme(options.scheme, format_)
-    if options.for_ in INTEGERS_ONLY and options.scheme not in ("int8", "int16x8"):
+    if options.integers_only and options.scheme not in ("int8", "int16x8"):
         raise UsageError(
             f"--for {options.for_} computes on integers only, and --scheme {options.scheme} computes in float: give "
             "--scheme int8"

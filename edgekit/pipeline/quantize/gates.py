@@ -6,20 +6,41 @@ from pathlib import Path
 
 from edgekit.artifact import size_bytes
 from edgekit.errors import DataError, ModelError, QualityError
-from edgekit.options.quantize import INTEGERS_ONLY, QuantizeOptions
-from edgekit.pipeline.quantize.make import Work
+from edgekit.graph import ops
+from edgekit.graph.ops import Family
+from edgekit.options.quantize import QuantizeOptions
+from edgekit.pipeline.quantize.make import QuantizedFile, Work
 from edgekit.pipeline.quantize.mixed import ranked
 from edgekit.pipeline.quantize.proof import Proof
+from edgekit.quality.coverage_tflite import IN_LOOP
 from edgekit.quantization.schemes import scheme
 from edgekit.results.compressed import TimeRatio
 from edgekit.results.eval import Evaluation, drop
 from edgekit.results.quantize import MixedPlan
-from edgekit.types import Artifact, Verdict
+from edgekit.types import Artifact, Format, Verdict
 
 GAIN = 0.1
 """Share of the bytes that an int8 file which is not faster has to save."""
 COSTLIEST = 3
 """Operators that a refusal names."""
+
+
+def check_integers(options: QuantizeOptions, made: QuantizedFile) -> None:
+    """Refuses recurrent layers that compute in float all the same, for a target without floating point.
+
+    Raises:
+        QualityError: there are such.
+    """
+    if not options.integers_only:
+        return
+    recurrent = ops.names(Format.TFLITE, Family.RECURRENT)
+    left = [one for one in made.account.left_float if one.operator in recurrent or one.reason.endswith(IN_LOOP)]
+    if left or made.account.hybrid_operators:
+        found = ", ".join(dict.fromkeys(one.operator for one in left)) or "hybrid products"
+        raise QualityError(
+            f"--for {options.for_} computes on integers only, and {found} of recurrent layers would not: "
+            f"{'; '.join(made.notes) or 'see --dry-run'}. Nothing was published; leave --for out for a CPU"
+        )
 
 
 def check_time(options: QuantizeOptions, time: TimeRatio | None) -> tuple[str, ...]:
@@ -52,7 +73,7 @@ def check_gain(options: QuantizeOptions, parent: Artifact, made: Path, time: Tim
     Raises:
         QualityError: it is not called faster, either.
     """
-    if options.scheme != "int8" or options.for_ in INTEGERS_ONLY or options.allow_slower:
+    if options.scheme != "int8" or options.integers_only or options.allow_slower:
         return ()
     before, after = size_bytes(parent.path), made.stat().st_size
     found = f"the file has {after:,} bytes, its parent {before:,}"
@@ -89,7 +110,7 @@ def check_drop(options: QuantizeOptions, before: Evaluation | None, after: Evalu
 def check_growth(options: QuantizeOptions, parent: Artifact, made: Path) -> None:
     """Raises QualityError for a file that is larger than its parent, unless its target wants integers at any size."""
     before, after = size_bytes(parent.path), made.stat().st_size
-    if after > before and options.for_ not in INTEGERS_ONLY:
+    if after > before and not options.integers_only:
         raise QualityError(
             f"the quantized file has {after:,} bytes, its parent {before:,}: it grew, nothing was published. Files so "
             "small gain nothing from quantization: ship the float one"

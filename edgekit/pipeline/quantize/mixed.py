@@ -12,7 +12,7 @@ from edgekit.artifact import sha256_model
 from edgekit.documents import parse_json, typed
 from edgekit.errors import DataError, ModelError
 from edgekit.inputs import read_regular
-from edgekit.options.quantize import INTEGERS_ONLY, QuantizeOptions
+from edgekit.options.quantize import QuantizeOptions
 from edgekit.outputs import publishing
 from edgekit.pipeline.quantize.make import QuantizedFile, Work, make
 from edgekit.pipeline.quantize.proof import Proof, prove
@@ -42,7 +42,7 @@ def whole(work: Work, target: Path) -> Attempt:
     made = make(work, target)
     proof = prove(work, made)
     fine = not proof.failures or (_loss_allowed(work, made) and work.options.min_snr is None)
-    if not work.scheme.adapts or work.options.for_ in INTEGERS_ONLY or fine:
+    if not work.scheme.adapts or work.options.integers_only or fine:
         return None, made, proof
     try:
         plan = ranked(work, proof)

@@ -14,9 +14,16 @@ from edgekit.leftovers import scratch_folder
 from edgekit.options.base import with_options
 from edgekit.options.quantize import AUTO, QuantizeOptions
 from edgekit.outputs import publishing
-from edgekit.pipeline.quantize.calibrate import calibrated
-from edgekit.pipeline.quantize.checks import check_options, of_one_scheme, one_model
-from edgekit.pipeline.quantize.gates import check_drop, check_floor, check_gain, check_growth, check_time
+from edgekit.pipeline.quantize.calibrate import calibrated, prepared_for
+from edgekit.pipeline.quantize.checks import check_layers, check_options, of_one_scheme, one_model
+from edgekit.pipeline.quantize.gates import (
+    check_drop,
+    check_floor,
+    check_gain,
+    check_growth,
+    check_integers,
+    check_time,
+)
 from edgekit.pipeline.quantize.kernels import weigh
 from edgekit.pipeline.quantize.make import QuantizedFile, Work
 from edgekit.pipeline.quantize.measure import measure
@@ -28,7 +35,7 @@ from edgekit.quality.contents import with_iospec
 from edgekit.quality.coverage import coverage
 from edgekit.quality.lengths import length_errors
 from edgekit.quality.paired import quality_change
-from edgekit.quantization.prepared import Prepared, prepare
+from edgekit.quantization.prepared import Prepared
 from edgekit.results.base import PublishedFile, to_json
 from edgekit.results.compressed import FidelityFigures, Parent, TimeRatio
 from edgekit.results.quantize import LeftReason, MixedPlan, ParentFile, QuantizePlan, QuantizeResult
@@ -65,7 +72,12 @@ def plan_mixed(options: QuantizeOptions) -> MixedPlan:
     """
     artifact, options = _checked(options, suffix=".json")
     with kept_workers(), scratch_folder() as folder:
-        work = _ready(prepare(artifact), options, samples_of(options.data, options.samples), folder)
+        work = _ready(
+            prepared_for(artifact, options),
+            options,
+            samples_of(options.data, options.samples),
+            folder,
+        )
         plan, _, _ = mixed(work, folder / f"mixed.{artifact.format}", None)
         assert plan is not None
     save_plan(plan, Path(options.out))
@@ -84,7 +96,7 @@ def plan_quantize(options: QuantizeOptions) -> QuantizePlan:
         raise UsageError("--scheme auto finds its plan by making and timing files; --dry-run needs one scheme")
     artifact, options = _checked(options)
     with kept_workers(), scratch_folder() as folder:
-        parent = prepare(artifact)
+        parent = prepared_for(artifact, options)
         plan = given_plan(parent, options)
         work = _ready(parent, options, samples_of(options.data, options.samples), folder)
         quantizer = work.quantizer(() if plan is None else plan.keep)
@@ -112,6 +124,7 @@ def _checked(options: QuantizeOptions, suffix: str | None = None) -> tuple[Artif
 def _ready(parent: Prepared, options: QuantizeOptions, samples: DividedSamples, folder: Path) -> Work:
     """All that stands before a file is quantized: what its parent gives, its ranges, the kernels of the target."""
     artifact = parent.artifact
+    check_layers(parent, options)
     log.info("measuring %s%s", artifact.path.name, f" on {samples.test.label}" if samples.test is not None else "")
     before = measure(artifact, artifact.card, samples.test, options.limit, metric=options.metric)
     source = calibrated(parent, before.signature, samples.fit, options, folder)
@@ -125,10 +138,11 @@ def _quantized(
     """The order of the stages: prepare, measure the parent, calibrate, weigh kernels, quantize, prove, judge, time,
     publish. ``by_labels``: the caller measures the loss of quality itself."""
     with kept_workers(), scratch_folder() as folder, publishing(target, f".{artifact.format}") as temporary:
-        parent = prepare(artifact)
+        parent = prepared_for(artifact, options)
         plan = given_plan(parent, options)
         work = _ready(parent, options, samples, folder)
         plan, made, proof = whole(work, temporary) if options.keep is None else mixed(work, temporary, plan)
+        check_integers(options, made)
         check_growth(options, artifact, temporary)
         check_drop(options, work.before.quality, made.after.quality)
         binding = options.min_snr is not None or not (by_labels or options.max_drop is not None)

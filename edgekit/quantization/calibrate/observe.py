@@ -27,6 +27,7 @@ from edgekit.quantization.calibrate.cell_states import cell_states
 from edgekit.quantization.calibrate.checks import InputWatch, findings
 from edgekit.quantization.calibrate.fingerprint import Probes, layouts_of, prints_of, probe_feeds
 from edgekit.quantization.calibrate.histogram import Channels
+from edgekit.quantization.calibrate.loop_steps import loop_steps
 from edgekit.quantization.tflite.prepare import prepared as prepared_tflite
 from edgekit.types import Array, Feed, Format, Signature
 
@@ -183,8 +184,8 @@ def tflite_tensors(
 ) -> Iterator[tuple[int, Mapping[str, Array]]]:
     """Every float32 activation of the main subgraph, by name, for each feed; with the number of samples in it.
 
-    A cell state of an LSTM is that of every step. What happens inside a loop is not seen, nor the steps of stateless
-    layers.
+    A cell state of an LSTM is that of every step, and so is what a compact loop computes. What happens inside another
+    loop is not seen, nor the steps of stateless layers.
 
     Raises:
         UnsupportedError: the file does not run on TFLite's own kernels, of which each writes a tensor.
@@ -204,7 +205,7 @@ def tflite_tensors(
     rows = _signature_inputs(interpreter)
     own = matched(list(rows), inputs)
     wanted = _activations(content)  # the interpreter adds scratch tensors of its own kernels
-    cells = cell_states(content)
+    cells, steps = cell_states(content), loop_steps(content)
     for feed in feeds:
         with _refusing(path, "TFLite's own kernels", RuntimeError, ValueError):
             for name in inputs:
@@ -220,7 +221,7 @@ def tflite_tensors(
         for row in interpreter.get_tensor_details():
             if row["dtype"] is np.float32 and row["index"] in wanted:
                 tensors[row["name"]] = interpreter.get_tensor(row["index"])
-        yield _samples(feed), {**tensors, **cells(interpreter.get_tensor)}
+        yield _samples(feed), {**tensors, **cells(interpreter.get_tensor), **steps(interpreter.get_tensor)}
 
 
 @contextmanager

@@ -10,6 +10,9 @@ from edgekit.graph.tflite_editor import TYPES, Graph
 from edgekit.quantization.calibrate.histogram import Range
 from edgekit.types import Array
 
+INT_LIMITS = {name: (int(np.iinfo(name).min), int(np.iinfo(name).max)) for name in ("int8", "int16")}
+"""The smallest and the largest integer of a type."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scale:

@@ -9,13 +9,14 @@ import numpy as np
 
 from edgekit.flatbuffer_reader import without_prefix
 from edgekit.graph.tflite_editor import Editor
+from edgekit.quantization.tflite.compact_loops import with_compact_loops
 from edgekit.quantization.tflite.stateless import stateful
 
 INNER = "subgraph"
 """How the names of tensors begin that belong to a loop or a branch, for rules that apply to those only."""
 
 
-def prepared(path: Path) -> bytes:
+def prepared(path: Path, *, integers_only: bool = False, keeps_state: bool = False) -> bytes:
     """The TFLite model at ``path``, ready to be quantized.
 
     A batch norm behind a transposed convolution becomes a bias of shape (1, 1, 1, channels). The quantizer gives a bias
@@ -23,8 +24,15 @@ def prepared(path: Path) -> bytes:
     a file in which two tensors share a name, as those of two loops do, and reads operators' numbers in the new schema.
     Float16 weights that are widened when the file is loaded become float32. The steps of stateless layers are left out:
     who needs them puts them in again, as the quantized weights want them.
+
+    Args:
+        integers_only: recurrent layers without an integer operator become loops that have an integer form.
+        keeps_state: those that can keep their state between calls are to.
     """
-    content = stateful(without_prefix(path.read_bytes()))  # the library would copy the parent's card into the result
+    given = without_prefix(path.read_bytes())  # the library would copy the parent's card into the result
+    content = stateful(given)
+    if integers_only:
+        content = with_compact_loops(content, anew=content is not given and not keeps_state)
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.tools import flatbuffer_utils
 

@@ -26,6 +26,7 @@ from edgekit.passes import AROUND_ATTENTION, Model, Pass, PassContext, quiet_std
 from edgekit.quantization.calibrate.bias_correction import correct_biases
 from edgekit.quantization.calibrate.calibration import Calibration, describe
 from edgekit.quantization.calibrate.histogram import Range
+from edgekit.quantization.tflite.compact_loops import holds_compact
 from edgekit.quantization.tflite.exclusions import around_attention, exclusions
 from edgekit.quantization.tflite.finish import finished, narrowed, unshared
 from edgekit.quantization.tflite.linear_graph import LinearTflite
@@ -122,7 +123,8 @@ class QuantizeTflite(Pass):
         keep = rewritten.named(self.keep_float | slow | unfit.keys())
         calibration = None if self.calibration is None else rewritten.calibration(self.calibration)
         stored_only = rewritten.named(self.float_kernels or frozenset())
-        recipe = self._recipe(used, _scopes(given, keep), _scopes(given, stored_only))
+        hybrid = not holds_compact(given)
+        recipe = self._recipe(used, _scopes(given, keep), _scopes(given, stored_only), hybrid_loops=hybrid)
         calibrated = _library_ranges(calibration) if self.scheme in _STATIC and calibration is not None else None
         apart = unshared(self._corrected(given, calibration, keep), (keep, stored_only))
         content = _quantized(model.path, apart, recipe, calibrated)
@@ -170,11 +172,14 @@ class QuantizeTflite(Pass):
         graph = LinearTflite(content)
         return graph.content() if correct_biases(graph, calibration.means, (), keep) else content
 
-    def _recipe(self, scheme: str, keep: Sequence[str], stored: Sequence[str]) -> list[dict[str, Any]]:
+    def _recipe(
+        self, scheme: str, keep: Sequence[str], stored: Sequence[str], *, hybrid_loops: bool
+    ) -> list[dict[str, Any]]:
         """The library's recipe: a rule for all operators, for those that want another, and for inputs and outputs.
 
         ``keep``: scopes of operators that stay in float, see :func:`_scopes`; ``stored``: of those that compute in
-        float and hold int8 weights.
+        float and hold int8 weights; ``hybrid_loops``: products inside of loops are hybrid, where those loops are not
+        written anew by :func:`quantize_recurrent`.
         """
         config = _op_config(scheme)
         key = "float_casting" if scheme == "fp16" else "min_max_uniform_quantize"
@@ -186,10 +191,10 @@ class QuantizeTflite(Pass):
             rules += [{"regex": ".*", "operation": kind, "algorithm_key": key, "op_config": dynamic} for kind in own]
             if scheme in _STATIC:  # what happens inside a loop is not calibrated
                 inner = f"^{INNER}[0-9]"
-                rules += [
-                    {"regex": inner, "operation": "*", "algorithm_key": "no_quantize", "op_config": {}},
-                    {"regex": inner, "operation": "FULLY_CONNECTED", "algorithm_key": key, "op_config": dynamic},
-                ]
+                rules.append({"regex": inner, "operation": "*", "algorithm_key": "no_quantize", "op_config": {}})
+                if hybrid_loops:
+                    hybrid = {"operation": "FULLY_CONNECTED", "algorithm_key": key, "op_config": dynamic}
+                    rules.append({"regex": inner, **hybrid})
         if scheme in _STATIC and not self.integer_io:
             rules += [
                 {"regex": ".*", "operation": side, "algorithm_key": "no_quantize", "op_config": {}}

@@ -27,7 +27,10 @@ from edgekit.graph.ops import Family
 from edgekit.graph.tflite_editor import NONE, Editor, Graph
 from edgekit.quantization.calibrate.histogram import Range
 from edgekit.quantization.onnx.weights import fits_half, symmetric_int8
+from edgekit.quantization.tflite.compact_loops import is_compact
+from edgekit.quantization.tflite.integer_loops import IntegerStep, turned
 from edgekit.quantization.tflite.integers import (
+    INT_LIMITS,
     Scale,
     constant,
     constant_by_row,
@@ -53,6 +56,8 @@ ROWS_GAIN = 4.0
 rows to get theirs. Rows of one distribution give 2 to 3; one weight of 61 left nothing of those of 0.2."""
 _BY_ROW_VERSION = 5
 """Of DEQUANTIZE."""
+_TURNED = "_dequant"
+"""What Google's quantizer puts behind the name of a tensor whose integers it turns into reals, or that it wants so."""
 _HYBRID_VERSION = 2
 _HYBRID = "it is hybrid (int8 weights, input and state quantized at every step)"
 NOTES = {
@@ -136,7 +141,11 @@ class _Edit:
 
     def recurrent(self) -> bool:
         """Whether there is anything to do: a recurrent operator with float weights in the file."""
-        return any(self._is_float(node) for node in self.graph.raw.operators)
+        return any(self._is_float(node) or self._is_loop(node) for node in self.graph.raw.operators)
+
+    def _is_loop(self, node: Any) -> bool:
+        """Whether an operator is a loop whose step is to compute on integers."""
+        return self.scheme == "int8" and self.graph.kind(node) == "WHILE" and is_compact(self.graph.editor, node)
 
     def _is_float(self, node: Any) -> bool:
         if self.graph.kind(node) not in _RECURRENT:
@@ -153,6 +162,8 @@ class _Edit:
             node.inputs = [self.now_called.get(int(k), int(k)) for k in node.inputs]
             if self._is_float(node):
                 self._recurrent(node, operators)
+            elif self._is_loop(node):
+                self._loop(node, operators)
             elif kind == "REVERSE_V2" and node.inputs[0] in self.integer_of:
                 self._reverse(node, operators)
             elif kind == "QUANTIZE":
@@ -262,13 +273,71 @@ class _Edit:
         operators.append(node)
         self._dequantize(result, output)
 
+    def _loop(self, node: Any, operators: list[Any]) -> None:
+        """A compact loop on integers: its variables here, its step by :class:`IntegerStep`."""
+        graph, editor = self.graph, self.graph.editor
+        options = node.builtinOptions
+        body, check = (
+            Graph(editor, editor.model.subgraphs[number])
+            for number in (options.bodySubgraphIndex, options.condSubgraphIndex)
+        )
+        step = IntegerStep(body, node, self.ranges)
+        why = step.why_not()
+        if why:
+            self.reasons.setdefault(why, []).append(graph.name(node.outputs[1]))
+            operators.append(node)
+            return
+        inputs, outputs, scales = list(map(int, node.inputs)), list(map(int, node.outputs)), dict[int, Scale]()
+        node.outputs = list(outputs)
+        for place in filter(step.is_real, range(len(inputs))):
+            node.inputs[place], scales[place] = self._variable(step, place, inputs[place], outputs[place])
+        step.write(scales)
+        operators.append(node)
+        for place, scale in scales.items():
+            rescaled(check, int(check.raw.inputs[place]), scale)
+            result = made(graph, f"{graph.name(outputs[place])}_quantized", graph.shape(outputs[place]), scale)
+            node.outputs[place] = result
+            if not graph.users(outputs[place]):
+                continue
+            if scale.dtype != "int8":
+                near = self._wanted(outputs[place]) or Scale.of(self._range(outputs[place]))
+                result = turned(graph, result, near)
+            self._dequantize(result, outputs[place])
+
+    def _variable(self, step: IntegerStep, place: int, tensor: int, output: int) -> tuple[int, Scale]:
+        """The integers that a variable of a loop begins with, and their scale, which it keeps."""
+        graph, value = self.graph, self.graph.data(tensor)
+        if step.is_state(place):
+            ends = (0.0, 0.0) if value is None else (float(value.min(initial=0)), float(value.max(initial=0)))
+            start = self._range(tensor) if value is None else Range(*ends)
+            scale = step.state_scale(place, start)
+            given = turned(graph, self._as_integer(tensor), scale) if value is None else None
+        elif step.is_room(place):
+            scale = self._wanted(output) or Scale.of(self._range(output))
+            given = None if value is not None else self._as_integer(tensor)
+        else:
+            given = self._as_integer(tensor)
+            found = scale_of(graph, given)
+            assert found is not None
+            scale = found
+        if given is None:
+            assert value is not None
+            integers = np.clip(np.round(value / scale.step) + scale.zero, *INT_LIMITS[scale.dtype])
+            given = constant(graph, graph.name(tensor), integers, scale)
+        return given, scale
+
     def _as_integer(self, tensor: int) -> int:
         if tensor not in self.integer_of:
             graph, name = self.graph, self.graph.name(tensor)
-            found = made(graph, f"{name}_int8", graph.shape(tensor), Scale.of(self.ranges[name]))
+            found = made(graph, f"{name}_int8", graph.shape(tensor), Scale.of(self._range(tensor)))
             graph.operator("QUANTIZE", [tensor], [found])
             self.integer_of[tensor] = found
         return self.integer_of[tensor]
+
+    def _range(self, tensor: int) -> Range:
+        """The range of a tensor, which the library may have given another name."""
+        name = self.graph.name(tensor)
+        return self.ranges[name if name in self.ranges else name.removesuffix(_TURNED)]
 
     def _wanted(self, tensor: int) -> Scale | None:
         """The scale that all readers of a float tensor turn it to, itself or reversed; None where they differ."""

@@ -37,7 +37,8 @@ def asked_options(given: dict[str, Any]) -> QuantizeOptions:
     ("given", "said"),
     [
         ({"data": None}, "needs --data"),
-        ({"max_drop": None}, "needs --max-drop"),
+        ({"max_drop": None}, "needs --max-drop .*, or, where nobody says what is right about the data, --min-snr"),
+        ({"max_drop": None, "min_snr": 20.0, "metric": "accuracy"}, "needs --max-drop"),
         ({"max_drop": 1.5}, "--max-drop is 1.5; give 0 or more and less than 1"),
         ({"seconds": 0.0}, "more than 0"),
         ({"seconds": float("nan")}, "--seconds is nan; give 0 or more"),
@@ -208,6 +209,8 @@ def test_ways_to_run_a_file(wasteful: Path, conv_tflite: Path, other_python: str
     for name, said in (("torch", "runs .pt2 files"), ("lightert", "no runtime is called")):
         with pytest.raises(UsageError, match=said):
             find_ways(parents, cpu, asked_options({**ASKED, "runtime": name}))
+    assert notes == ()  # what nobody asked for is not missed
+    _, notes = find_ways(parents, cpu, asked_options({**ASKED, "runtime": "litert,tflite-runtime"}))
     assert notes == ("tflite-runtime is not installed on cpu, so nothing was tried in it",)
 
 

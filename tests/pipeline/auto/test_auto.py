@@ -10,10 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import edgekit
 from edgekit.artifact import open_artifact, sha256_file
+from edgekit.errors import DataError
 from edgekit.pipeline.auto import AutoResult, candidates
 from edgekit.pipeline.checkpoint_log import state_folder
 from edgekit.quantization.schemes import schemes
@@ -99,6 +101,27 @@ def test_the_fastest_that_answers_rightly_is_chosen(
     kept = set((state_folder() / "auto").iterdir())
     result.delivered()
     assert len(kept - set((state_folder() / "auto").iterdir())) == 1  # what was kept for an interruption goes
+
+
+def test_without_labels_what_is_unlike_the_float_file_is_out(
+    wasteful: Path, answers: str, planted: Callable[..., None], only: Callable[..., None], tmp_path: Path
+) -> None:
+    """A fast file, and a faster one whose outputs have the other sign: nobody says what is right, the outputs do."""
+    only("fp16", "int8-weights")
+    planted("fp16", 1)
+    planted("int8-weights", 0, sign=-1.0)
+    with np.load(answers.removeprefix("npz:")) as arrays:
+        np.savez(tmp_path / "unlabelled.npz", x=arrays["x"])
+    asked = {**QUICK, "max_drop": None, "min_snr": 20.0}
+    data = f"npz:{tmp_path / 'unlabelled.npz'}"
+    result = edgekit.quantize(wasteful, scheme="auto", data=data, out=tmp_path / "best", **asked)
+    found = rows(json.loads(dumps(result.document())))
+    assert result.chosen.scheme == "fp16" and result.after.value > 0.99
+    assert "loses 2.0000 of likeness, 0.1 is allowed" in found["int8-weights"]["why"]
+    card = open_artifact(result.artifact.path).card
+    assert card is not None and card.quality == (), "likeness to another file is none of its own figures"
+    with pytest.raises(DataError, match="so no candidate can be judged by --max-drop; give --min-snr DB"):
+        edgekit.quantize(wasteful, scheme="auto", data=data, out=tmp_path / "no", **QUICK)
 
 
 def test_where_nothing_is_faster_the_float_file_is_shipped_and_that_is_said(

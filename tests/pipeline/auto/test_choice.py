@@ -91,3 +91,11 @@ def test_far_off() -> None:
     failed = trial("c")
     assert far_off([best, near, far, failed], 3.0) == [far]
     assert far_off([far, failed], 3.0) == []  # no float file was called: nothing to be far from
+
+
+def test_a_float_file_in_fewer_bits_is_a_candidate_and_not_what_others_are_compared_with() -> None:
+    exact = trial("float")
+    fewer = replace(exact, way=replace(WAY, runtime="openvino:bf16"))
+    assert exact.is_float and not fewer.is_float and fewer.name == "onnx float, openvino:bf16"
+    called = [replace(exact, shortest_ms=9.0), replace(fewer, shortest_ms=1.0)]
+    assert far_off(called, 3.0) == [], "the fastest float file is the one in float32"
