@@ -77,12 +77,13 @@ def with_micro(text: str, document: Mapping[str, Any]) -> str:
     lines = [
         _MICRO_HEAD,
         "",
-        f"The shipped networks by `quantize --scheme int8 --for mcu`, made by `scripts/results_mcu` on {document['made']}.",
+        "The shipped networks by `quantize --scheme int8 --for mcu`, made by `scripts/results_mcu` on "
+        f"{document['made']}.",
         *machine(document["environment"]),
-        f"Quality is that of the first {document['limit']} samples of the test split at most, the same in all three columns:",
-        "the float file, and the int8 file, in LiteRT and in TensorFlow Lite for Microcontrollers. `off` is the largest",
-        "difference of an output from LiteRT's reference kernels, in steps of its scale, on samples that did not calibrate;",
-        "in brackets that of LiteRT's other kernels, XNNPACK's. All figures are in [results-mcu.json](results-mcu.json).",
+        f"Quality is that of at most {document['limit']} samples of the test split, the same three times: the float",
+        "file, the int8 file in LiteRT, and in TensorFlow Lite for Microcontrollers. `off` is the largest difference",
+        "of an output from LiteRT's reference kernels, in steps of its scale, on samples that did not calibrate;",
+        "in brackets that of XNNPACK's kernels. Sizes are in bytes; all is in [results-mcu.json](results-mcu.json).",
         "",
         "| network | metric | float | int8, LiteRT | int8, TFLM | off | bytes | arena | persistent | tensors |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
