@@ -13,15 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit.data.kind import affine
+from edgekit.data.kind import LUMA, affine, colours, mixing
 from edgekit.errors import UnsupportedError, UsageError
 from edgekit.types import Array, InputSpec, Network, Signature, TensorSpec
 
 if TYPE_CHECKING:
     import torch
-
-LUMA = (0.299, 0.587, 0.114)
-"""Grey of red, green and blue, as Pillow and ITU-R BT.601 have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +64,7 @@ def with_raw_pixels(network: Network, rgb: bool = False) -> Network:
 
 def is_rgb(rule: InputSpec) -> bool:
     """Whether an image has three channels in the order red, green, blue."""
-    return rule.channels == len(LUMA) and rule.params.get("color", "RGB") == "RGB"
+    return rule.channels == len(LUMA) and colours(rule) == "RGB"
 
 
 def _image(rule: InputSpec | None) -> bool:
@@ -94,7 +91,7 @@ def _layer(spec: TensorSpec, rule: InputSpec, rgb: bool) -> _Layer:
     if rgb and not is_rgb(rule):
         if rule.layout != "NCHW":
             raise UnsupportedError(f"{spec} is {rule}, of which an RGB input is made only where the channels are first")
-        mixed = np.array([LUMA]) if channels == 1 else np.eye(channels)[::-1]
+        mixed = mixing("RGB", colours(rule))
         return _Layer(factor, offset, (mixed * factor[:, None]).astype(np.float32)[..., None, None])
     if rule.layout == "NHW":  # the last axis holds width x channels
         repeats = int(spec.shape[-1]) // channels

@@ -23,12 +23,14 @@ class Environment:
         name: ``openvino``: what folder and variable are called after.
         module: what is imported, by which it is known whether this environment has it.
         packages: what pip installs there.
+        used_for: what edgekit does with it.
         creator: the interpreter that makes it, where not any of 3.11 or newer does.
     """
 
     name: str
     module: str
     packages: tuple[str, ...]
+    used_for: str
     creator: str = "python3"
 
     @property
@@ -76,10 +78,18 @@ class Environment:
         return sys.executable if find_spec(self.module) is not None else self.apart()
 
 
-TFLITE = Environment("tflite", "tflite_runtime", ("tflite-runtime==2.14.0", "'numpy<2'"), "python3.11")
-FLEX = Environment("flex", "tensorflow", ("tensorflow-cpu==2.18.1",), "python3.11")
+TFLITE = Environment(
+    "tflite", "tflite_runtime", ("tflite-runtime==2.14.0", "'numpy<2'"), "run .tflite with numpy 1", "python3.11"
+)
+FLEX = Environment(
+    "flex", "tensorflow", ("tensorflow-cpu==2.18.1",), "prove .tflite files with Flex operators", "python3.11"
+)
 """A TensorFlow that brings Flex operators: files that need them are proved there."""
-ONNX2TF = Environment("onnx2tf", "onnx2tf", ("onnx2tf==2.6.9",), "python3.12")
-TFLM = Environment("tflm", "tflite_micro", ("tflite-micro",))
-OPENVINO = Environment("openvino", "openvino", ("openvino==2026.4.1",))
-EXECUTORCH = Environment("executorch", "executorch", ("torch==2.13.0", "executorch==1.5.1", "'torchao<0.19'"))
+ONNX2TF = Environment("onnx2tf", "onnx2tf", ("onnx2tf==2.6.9",), "export model.onnx --to tflite", "python3.12")
+TFLM = Environment("tflm", "tflite_micro", ("tflite-micro",), "measure the arena of package --for mcu")
+OPENVINO = Environment("openvino", "openvino", ("openvino==2026.4.1",), "run .onnx and .tflite by OpenVINO")
+EXECUTORCH = Environment(
+    "executorch", "executorch", ("torch==2.13.0", "executorch==1.5.1", "'torchao<0.19'"), "export and run .pte"
+)
+MEDIAPIPE = Environment("mediapipe", "mediapipe", ("mediapipe==1.2.3",), "try files of export --mediapipe as apps do")
+ENVIRONMENTS = (TFLITE, FLEX, ONNX2TF, TFLM, OPENVINO, EXECUTORCH, MEDIAPIPE)

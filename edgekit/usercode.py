@@ -128,9 +128,15 @@ def _explanation(error: BaseException, doing: str) -> str:
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_ours(f.filename)]
     own = [f for f in frames if "site-packages" not in f.filename and "/lib/python" not in f.filename]
     last = own[-1] if own else frames[-1] if frames else None
-    where = "unknown place" if last is None else f"{last.filename}:{last.lineno} in {last.name}"
+    where = "" if last is None else f" at {last.filename}:{last.lineno} in {last.name}"  # "": the call itself is wrong
     said = str(error) or "no message"
-    return f"{doing} failed at {where}: {type(error).__name__}: {said}; correct it there and try again"
+    return f"{doing} failed{where}: {type(error).__name__}: {said}; correct it there and try again"
+
+
+def a_value(value: object) -> str:
+    """What ``value`` is, for messages: ``an int``, ``a str``, ``None``."""
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[0].lower() in 'aeio' or name == 'ndarray' else 'a'} {name}"
 
 
 def _is_ours(filename: str) -> bool:

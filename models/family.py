@@ -100,6 +100,7 @@ class Family:
         fit: data set -> what follows from it.
         options: how it is trained where the user does not say.
         special: kind of data -> the fields of ``options`` that differ for it.
+        further: ``WHAT`` of shipped weights ``FAMILY-WHAT`` -> how they differ from those of the family.
     """
 
     name: str
@@ -110,6 +111,12 @@ class Family:
     fit: Callable[[Dataset], Fitted]
     options: Hyperparameters = field(default_factory=Hyperparameters)
     special: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    further: Mapping[str, str] = field(default_factory=dict)
+
+    def described(self, name: str) -> str:
+        """One line of the weights ``name`` (``gru``, ``gru-live``), for ``edgekit models``."""
+        more = self.further.get(name.removeprefix(f"{self.name}-"))
+        return f"{self.description}; {more}" if more else self.description
 
     def options_for(self, kind: str) -> Hyperparameters:
         """How it is trained on data of ``kind`` where the user does not say."""

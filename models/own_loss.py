@@ -22,7 +22,7 @@ from edgekit.errors import DataError
 from edgekit.models.family import Hyperparameters
 from edgekit.models.objective import Objective, View, objective
 from edgekit.types import Network
-from edgekit.usercode import explained, named
+from edgekit.usercode import a_value, explained, named
 
 
 def chosen_objective(network: Network, options: Hyperparameters) -> Objective:
@@ -48,9 +48,7 @@ class OwnLoss:
         self._spelled = spelled
         self._function: Callable[[Mapping[str, Tensor], Any], Any] = named(spelled, DataError)
         if not callable(self._function):
-            raise DataError(
-                f"{spelled} is a {type(self._function).__name__}; a loss is a function of outputs and answers"
-            )
+            raise DataError(f"{spelled} is {a_value(self._function)}; a loss is a function of outputs and answers")
         self._called = False
 
     def __call__(self, outputs: Any, targets: Any, inputs: Tensor, options: Hyperparameters) -> Tensor:
@@ -78,7 +76,7 @@ class OwnLoss:
 
 
 def _shown(value: Any) -> str:
-    return "nothing" if value is None else f"a {type(value).__name__}"
+    return "nothing" if value is None else a_value(value)
 
 
 def _by_name(network: Network) -> View:

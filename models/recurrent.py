@@ -188,4 +188,7 @@ def _family(name: str, description: str, build: Any, lr: float, epochs: int = 40
 
 RNN = _family("rnn", "plain recurrent network (tanh) for sounds, series, and images row by row", rnn, 3e-3, 80)
 LSTM = _family("lstm", "LSTM for sounds, series, and images row by row", lstm, 4e-3)
-GRU = _family("gru", "GRU for sounds, series, and images row by row", gru, 4e-3)
+GRU = replace(
+    _family("gru", "GRU for sounds, series, and images row by row", gru, 4e-3),
+    further={"live": "of a sound's level only what went before, so that it runs while the sound goes on"},
+)

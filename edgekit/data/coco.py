@@ -16,7 +16,7 @@ import numpy as np
 
 from edgekit.data.boxes import Boxes, Remarks, cut_to_picture
 from edgekit.data.dataset import Dataset, choose_split
-from edgekit.data.folders import Files, split_folders
+from edgekit.data.folders import Files, chosen_split, split_folders
 from edgekit.data.images import decode, picture_size
 from edgekit.documents import parse_json, typed
 from edgekit.errors import DataError
@@ -55,9 +55,7 @@ def open_coco(name: str, argument: str, split: str, default_split: str) -> Datas
         own = split_folders(place)
         if not own:
             return choose_split(_read(name, _only_file(place)), split, default_split)
-        chosen = split or (default_split if default_split in own else next(iter(own)))
-        if chosen not in own:
-            raise DataError(f"{place} has no split {chosen!r}; it has: {', '.join(own)}")
+        chosen = chosen_split(place, own, split, default_split)
         return replace(_read(name, _only_file(own[chosen])), split=chosen)
     return choose_split(_read(name, place), split, default_split)
 
@@ -82,8 +80,12 @@ def _read(name: str, file: Path) -> Dataset:
     if not categories or len(place) < len(categories) or len(set(classes)) < len(classes):
         raise DataError(f"{file}: its categories are not one or more, each with an id and a name of its own")
     rows = {one["id"]: k for k, one in enumerate(pictures)}
-    if not pictures or len(rows) < len(pictures):
-        raise DataError(f"{file}: its images are not one or more, each with an id of its own")
+    if not pictures:
+        raise DataError(f"{file} lists no images")
+    if len(rows) < len(pictures):
+        ids = [one["id"] for one in pictures]
+        twice = next(one for k, one in enumerate(ids) if one in ids[:k])
+        raise DataError(f"{file}: two of its images have the id {twice!r}; each needs one of its own")
     paths = _found(file, [one["file_name"] for one in pictures])
     of: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
     for index, one in enumerate(annotations):
@@ -148,8 +150,9 @@ def _found(file: Path, names: Sequence[str]) -> list[Path]:
     paths = [root / one for one in names]
     lacking = [path.name for path in paths if not path.is_file()]
     if lacking:
+        verb = "is" if len(lacking) == 1 else "are"
         raise DataError(
-            f"{file}: {len(lacking):,} of its {len(paths):,} pictures are not in {root}: "
+            f"{file}: {len(lacking):,} of its {len(paths):,} pictures {verb} not in {root}: "
             f"{', '.join(lacking[:_SHOWN])}{' …' if len(lacking) > _SHOWN else ''}; put them beside the file, or into "
             "images/ beside it"
         )

@@ -174,6 +174,20 @@ def held_out_splits(name: str) -> tuple[str, ...]:
     return getattr(_reader(name), "held_out", ("test",))
 
 
+def held_out_sets(name: str) -> tuple[Dataset, ...]:
+    """What of the data set ``name`` is never trained on, the set that is quoted first: its test split; the validation
+    split of folders that have no other.
+
+    Raises:
+        DataError: it cannot be read, or is too small to hold a part of it back.
+    """
+    if ":" in name:
+        found = open_data(name)
+        if found.own_split and found.split == "val":
+            return (found,)
+    return tuple(open_data(f"{name}@{split}") for split in held_out_splits(name))
+
+
 def _reader(name: str) -> object:
     """The reader of the data set spelled ``name``; None if there is no such reader."""
     kind = name.partition(":")[0]
@@ -194,7 +208,13 @@ def choose_split(whole: Dataset, split: str, default_split: str) -> Dataset:
     if wanted == "all":
         return replace(whole, split="all", own_split=False)
     train, test = split_indices(len(whole), whole.labels)
-    return replace(whole.subset(train if wanted == "train" else test), split=wanted, own_split=False)
+    part = train if wanted == "train" else test
+    if not len(part):
+        raise DataError(
+            f"{whole.name} holds {len(whole)} sample{'' if len(whole) == 1 else 's'}, too few to divide: nothing is "
+            f"left for @{wanted}; take all of it, {whole.name}@all, or give more"
+        )
+    return replace(whole.subset(part), split=wanted, own_split=False)
 
 
 def split_indices(count: int, labels: Array | None, share: float = TEST_SHARE, seed: int = 0) -> tuple[Array, Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,9 +61,7 @@ class Folders:
         own = split_folders(root)
         if not own:
             return choose_split(self._scan(name, root), split, default_split)
-        chosen = split or (default_split if default_split in own else next(iter(own)))
-        if chosen != "all" and chosen not in own:
-            raise DataError(f"{root} has no split {chosen!r}; it has: {', '.join(own)}")
+        chosen = chosen_split(root, own, split, default_split, whole=True)
         parts = [self._scan(name, folder) for part, folder in reversed(own.items()) if chosen in ("all", part)]
         classes = self._scan(name, own["train"]).classes
         if any(part.classes != classes for part in parts):
@@ -108,6 +106,19 @@ def split_folders(root: Path) -> dict[str, Path]:
     there = {SPLITS[p.name.lower()]: p for p in sorted(root.iterdir()) if p.is_dir() and p.name.lower() in SPLITS}
     found: dict[str, Path] = {name: there[name] for name in ("test", "val", "train") if name in there}
     return found if "train" in found and len(found) > 1 else {}
+
+
+def chosen_split(root: Path, own: Mapping[str, Any], split: str, default_split: str, *, whole: bool = False) -> str:
+    """Which of a data set's ``own`` splits is meant: ``split`` where the user named one, else ``default_split``, else
+    the first there is (``val`` where none is for testing). ``whole``: all of them together will do, too.
+
+    Raises:
+        DataError: there is no such split.
+    """
+    chosen = split or (default_split if default_split in own else next(iter(own)))
+    if chosen in own or (chosen == "all" and whole):
+        return chosen
+    raise DataError(f"{root} has no split {chosen!r}; it has: {', '.join(own)}")
 
 
 class Files(Sequence[Array]):

@@ -34,6 +34,26 @@ class DataKind:
     remarks: Callable[[Sequence[Array] | Array, InputSpec], tuple[str, ...]] | None = None
 
 
+LUMA = (0.299, 0.587, 0.114)
+"""Grey of red, green and blue, as Pillow and ITU-R BT.601 have it."""
+
+
+def colours(contract: InputSpec) -> str:
+    """``RGB``, ``BGR`` or ``grey``: what the channels of an image are."""
+    return "grey" if contract.channels == 1 else str(contract.params.get("color", "RGB"))
+
+
+def mixing(source: str, target: str) -> Array:
+    """The channels of ``target`` of those of ``source``, float64 (channels out, channels in)."""
+    if source == target:
+        return np.eye(1 if source == "grey" else len(LUMA))
+    if source == "grey":
+        return np.ones((len(LUMA), 1))
+    if target == "grey":
+        return np.array([LUMA if source == "RGB" else LUMA[::-1]])
+    return np.eye(len(LUMA))[::-1]
+
+
 def affine(contract: InputSpec, width: int) -> tuple[Array, Array]:
     """``(factor, offset)``, float32 of length ``width``, with model value = raw * factor + offset.
 

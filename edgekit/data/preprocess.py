@@ -27,7 +27,14 @@ def apply_contract(raw: Sequence[Array] | Array, contract: InputSpec, dtype: str
         DataError: samples that do not fit the contract.
     """
     if contract.kind == "array":
-        stacked = np.stack([np.asarray(row) for row in raw])
+        rows = [np.asarray(row) for row in raw]
+        odd = next((k for k, row in enumerate(rows) if row.shape != rows[0].shape), None)
+        if odd is not None:
+            raise DataError(
+                f"the samples have several shapes: {list(rows[0].shape)} and, {odd} further on, "
+                f"{list(rows[odd].shape)}; a batch takes arrays of one shape: pad or resize them before"
+            )
+        stacked = np.stack(rows)
         return stacked.astype(dtype, copy=False) if _harmless(stacked.dtype, dtype) else stacked
     return _kind(contract.kind).encode(raw, contract).astype(dtype, copy=False)
 

@@ -18,7 +18,7 @@ from edgekit.data.dataset import Dataset
 from edgekit.data.images import flat
 from edgekit.errors import DataError
 from edgekit.types import Array
-from edgekit.usercode import explained, named
+from edgekit.usercode import a_value, explained, named
 
 SINGLE = "inputs"
 """Name of the array where a sample is one array and not a dict of them."""
@@ -33,7 +33,7 @@ def open_function(_name: str, spelled: str, split: str, default_split: str) -> D
     split = split or default_split
     function = named(spelled, DataError)
     if not callable(function):
-        raise DataError(f"{spelled} is a {type(function).__name__}; data come from a function of the split")
+        raise DataError(f"{spelled} is {a_value(function)}; data come from a function of the split")
     with explained(f"calling {spelled}({split!r})", DataError):
         given = function(split)
     pairs = _Pairs(given, spelled)
@@ -77,7 +77,7 @@ class _Pairs:
                 self._given = list(given)
         else:
             raise DataError(
-                f"{spelled} gave a {type(given).__name__}; it gives a torch Dataset, or an iterable of (inputs, target)"
+                f"{spelled} gave {a_value(given)}; it gives a torch Dataset, or an iterable of (inputs, target)"
             )
 
     def __len__(self) -> int:
@@ -90,7 +90,7 @@ class _Pairs:
             with explained(f"reading sample {index} of {self._spelled}", DataError):
                 pair = self._given[index]
             if not isinstance(pair, tuple | list) or len(pair) != 2:
-                shown = f"{len(pair)} values" if isinstance(pair, tuple | list) else f"a {type(pair).__name__}"
+                shown = f"{len(pair)} values" if isinstance(pair, tuple | list) else a_value(pair)
                 raise DataError(f"sample {index} of {self._spelled} is {shown}; a sample is (inputs, target)")
             self._last = (index, (pair[0], pair[1]))
         found: tuple[Any, Any] = self._last[1]

@@ -15,7 +15,7 @@ import numpy as np
 
 from edgekit.data.boxes import Boxes, Remarks, cut_to_picture
 from edgekit.data.dataset import Dataset, choose_split
-from edgekit.data.folders import Files, split_folders
+from edgekit.data.folders import Files, chosen_split, split_folders
 from edgekit.data.images import SUFFIXES, decode, picture_size
 from edgekit.errors import DataError
 from edgekit.inputs import read_regular
@@ -43,9 +43,7 @@ def open_yolo(name: str, argument: str, split: str, default_split: str) -> Datas
     own = own or {part: (folder / "images", folder / "labels") for part, folder in split_folders(root).items()}
     if not own:
         return choose_split(_pairs(name, images, root / "labels", classes), split, default_split)
-    chosen = split or (default_split if default_split in own else next(iter(own)))
-    if chosen not in own:
-        raise DataError(f"{root} has no split {chosen!r}; it has: {', '.join(own)}")
+    chosen = chosen_split(root, own, split, default_split)
     return replace(_pairs(name, *own[chosen], classes), split=chosen)
 
 

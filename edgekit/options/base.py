@@ -151,7 +151,10 @@ class OptionField:
             return None
         if self.several and value in ((), []):
             return None if not self.required else f"{shown(value)}; give at least one"
-        for one in self.values(value):
+        values = self.values(value)
+        if not values:
+            return f"{shown(value)}; give at least one"
+        for one in values:
             if not self._is_kind(one):
                 return f"{shown(one)}; {self.wanted} is wanted"
             if self.option.choices and one not in self.option.choices:

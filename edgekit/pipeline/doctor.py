@@ -19,11 +19,12 @@ from edgekit import children, registry
 from edgekit.artifact import library_versions
 from edgekit.devices import open_runner, open_worker, parse_device, with_runtime
 from edgekit.devices.device import transport_for
+from edgekit.environments import ENVIRONMENTS, Environment
 from edgekit.errors import DeviceError, EdgekitError, RuntimeMissingError
 from edgekit.leftovers import scratch_folder
 from edgekit.options.base import with_options
 from edgekit.options.manage import DoctorOptions
-from edgekit.results.doctor import Backend, DoctorResult, Package
+from edgekit.results.doctor import Backend, Beside, DoctorResult, Package
 from edgekit.runtime import runner_class
 from edgekit.runtime.base import Runner
 from edgekit.types import DeviceSpec
@@ -70,6 +71,8 @@ TINY_SAVED_MODEL = (
 """The same as the saved_model.pbtxt of a SavedModel folder."""
 PROBE = np.array([[-1.0, 2.0, -3.0, 4.0]], np.float32)
 
+_ASKED_S = 30
+"""Time for an interpreter to say whether it has a package."""
 PACKAGES = {
     "onnxruntime": ("run .onnx", "onnx"),
     "ai-edge-litert": ("run .tflite", "litert"),
@@ -101,13 +104,16 @@ def doctor(options: DoctorOptions) -> DoctorResult:
         UsageError: no such device.
     """
     python, packages = f"{platform.python_version()} ({sys.executable})", installed_packages()
+    beside = environments_beside()
     try:
         with open_worker(options.on) as client:
             installed = client.hello["runtimes"]
     except DeviceError as error:
-        return DoctorResult(device=options.on, python=python, packages=packages, backends=(), trouble=str(error))
+        return DoctorResult(
+            device=options.on, python=python, packages=packages, environments=beside, backends=(), trouble=str(error)
+        )
     backends = listed_backends(options.on, installed) if options.quick else try_backends(options.on, installed)
-    return DoctorResult(device=options.on, python=python, packages=packages, backends=backends)
+    return DoctorResult(device=options.on, python=python, packages=packages, environments=beside, backends=backends)
 
 
 def installed_packages() -> tuple[Package, ...]:
@@ -117,6 +123,29 @@ def installed_packages() -> tuple[Package, ...]:
         Package(name, versions.get(name), used_for, f"pip install 'edgekit[{extra}]'")
         for name, (used_for, extra) in PACKAGES.items()
     )
+
+
+def environments_beside() -> tuple[Beside, ...]:
+    """Every environment beside edgekit's own: whether its package can be imported there, asked of its interpreter."""
+    return tuple(_beside(one) for one in ENVIRONMENTS)
+
+
+def _beside(one: Environment) -> Beside:
+    state, python, detail = "missing", None, ""
+    try:
+        python = one.python()
+    except RuntimeMissingError as error:
+        state, detail = "broken", str(error)
+    if python == sys.executable:
+        state = "here"
+    elif python is not None:
+        command = [python, "-c", f"import importlib.util as u, sys; sys.exit(u.find_spec({one.module!r}) is None)"]
+        try:
+            there = children.run(command, timeout=_ASKED_S).returncode == 0
+            state, detail = ("there", "") if there else ("broken", f"{python} has no {one.module}")
+        except (OSError, subprocess.SubprocessError) as error:
+            state, detail = "broken", f"{python} does not run: {error}"
+    return Beside(one.name, state, python, detail, one.used_for, one.variable, one.install)
 
 
 def try_backends(on: str, installed: Mapping[str, str | None]) -> tuple[Backend, ...]:

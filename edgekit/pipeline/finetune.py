@@ -68,7 +68,11 @@ def finetune(options: FinetuneOptions) -> TrainResult:
         network = at_size(network, size_for(options.size, samples))
     network = _fitted(network, samples, options)
     if teacher_of is not None and network.task.kind != "classification":
-        raise UsageError(f"--distil-from teaches classifiers by their logits; {network.name} does {network.task.kind}")
+        raise UsageError(
+            f"--distil-from is for classification, where the teacher's logits are soft targets; {network.name} does "
+            f"{network.task.kind}, which learns from the data alone: leave --distil-from out, or let --loss "
+            "file.py:function ask the teacher"
+        )
     teacher = None if teacher_of is None else _teacher(teacher_of, network, options.teacher_factory)
     if teacher is None:
         settings = replace(settings, distil=0.0)

@@ -13,7 +13,7 @@ from edgekit.graph import micro
 from edgekit.options.base import with_options
 from edgekit.options.measure import InspectOptions
 from edgekit.outputs import publishing
-from edgekit.quality.contents import file_signature, operators
+from edgekit.quality.contents import file_signature, operators, with_foreign_metadata
 from edgekit.quality.coverage import coverage
 from edgekit.quality.file_facts import file_facts
 from edgekit.quality.state import keeps_state
@@ -46,7 +46,7 @@ def inspect(options: InspectOptions) -> InspectResult | CalibrationResult:
         if target is not None:
             raise UsageError("--graph draws the operators of a model file; a calibration has none")
         return _calibration(Path(options.model), Calibration.load(Path(options.model)))
-    artifact = open_artifact(options.model)
+    artifact = with_foreign_metadata(open_artifact(options.model))
     signature = artifact.card.signature if artifact.card else file_signature(artifact)
     found = coverage(artifact) if artifact.format in (Format.ONNX, Format.TFLITE, Format.PTE) else None
     if target is not None:

@@ -22,7 +22,7 @@ def models() -> ModelsResult:
 def _row(name: str, weights: Path | None) -> ModelRow:
     names = registry.names("families")
     kin = family(name if name in names else name.partition("-")[0])
-    row = ModelRow(name=name, description=kin.description, data=kin.data, weights=weights is not None)
+    row = ModelRow(name=name, description=kin.described(name), data=kin.data, weights=weights is not None)
     if weights is None:
         return row
     network = load_checkpoint(weights)

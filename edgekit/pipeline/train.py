@@ -14,7 +14,7 @@ import torch
 
 from edgekit.artifact import library_versions, sha256_file
 from edgekit.data import Dataset, open_data
-from edgekit.data.dataset import held_out_splits
+from edgekit.data.dataset import held_out_sets
 from edgekit.errors import EdgekitError, UsageError
 from edgekit.limits import check
 from edgekit.models.autoencoder import normal_only
@@ -128,11 +128,12 @@ def _check_readable(trained_on: Dataset) -> None:
     """
     if trained_on.split != "train":
         return
-    for split in held_out_splits(trained_on.name):
-        for values in open_data(f"{trained_on.name}@{split}").arrays.values():
-            if not isinstance(values, np.ndarray):
-                for index in range(len(values)):
-                    values[index]
+    for held in held_out_sets(trained_on.name):
+        read = [values for values in held.arrays.values() if not isinstance(values, np.ndarray)]
+        read += [] if held.answers is None else [held.answers]
+        for index in range(len(held)):
+            for values in read:
+                values[index]
 
 
 def at(result: TrainResult, place: Path) -> TrainResult:
@@ -171,8 +172,7 @@ def held_out_quality(network: Network, trained_on: Dataset) -> tuple[Quality, ..
     where it is published so), each named; empty when all of the set was trained on."""
     if trained_on.split != "train":
         return ()
-    name = trained_on.name
-    sets = [open_data(f"{name}@{split}") for split in held_out_splits(name)]
+    sets = held_out_sets(trained_on.name)
     return tuple(module_quality(network, data) for data in sets if measurable(data, network.card))
 
 

@@ -176,9 +176,7 @@ def _reference_run(reference: _Reference, side: Alignment) -> Callable[[Feed], M
 
     inputs = []
     for pair in side.inputs:
-        order = pair.order or tuple(range(len(pair.mine.shape)))
-        shape = tuple(pair.mine.shape[k] for k in order)
-        inputs.append(TensorSpec(pair.theirs.name, pair.theirs.dtype, shape))
+        inputs.append(TensorSpec(pair.theirs.name, pair.theirs.dtype, pair.there))
     return TorchModuleRunner(reference.network.module, Signature(tuple(inputs), reference.signature.outputs)).run
 
 
@@ -189,7 +187,7 @@ def _examples(side: Alignment, reference: _Reference) -> Feed | None:
     examples = {}
     for pair in side.inputs:
         array = reference.network.example_inputs[pair.theirs.name]
-        array = array if pair.affine is None else (array - pair.affine[1]) / pair.affine[0]
+        array = array if pair.back is None else pair.back(array)
         array = array if pair.order is None else array.transpose(np.argsort(pair.order))
         if any(isinstance(d, int) and d != n for d, n in zip(pair.mine.shape, array.shape, strict=True)):
             return None
@@ -209,10 +207,11 @@ def _first_divergence(artifact: Artifact, reference: _Reference, side: Alignment
 
     if reference.network is not None:
         turned, network = any(pair.order is not None for pair in side.inputs), reference.network
-        if any(pair.affine is not None for pair in side.inputs):
+        if any(pair.pixels is not None for pair in side.inputs):
             if not _takes_raw_pixels(artifact):
                 return None
-            network = with_raw_pixels(network)
+            mixed = any(pair.pixels is not None and pair.pixels.mixes for pair in side.inputs)
+            network = with_raw_pixels(network, rgb=mixed)
         capture = Capture(network, ConversionOptions(channels_last=turned))
         feed = {pair.theirs.name: feed[pair.mine.name].astype(pair.theirs.dtype) for pair in side.inputs}
         return locate(capture, artifact.path, feed, {p.theirs.name: p.mine.name for p in side.inputs})

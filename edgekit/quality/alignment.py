@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgekit.data.kind import affine
+from edgekit.data.kind import affine, colours, mixing
 from edgekit.errors import UsageError
 from edgekit.types import Array, Dim, Feed, InputSpec, Signature, TensorSpec
 
@@ -17,19 +17,54 @@ _TO_LAST = (0, 2, 3, 1)
 
 
 @dataclass(frozen=True, slots=True)
+class Pixels:
+    """A linear map of the channels of an image.
+
+    Attributes:
+        matrix: (channels out, channels in), float64.
+        offset: added behind it, (channels out,).
+        axis: of the channels.
+    """
+
+    matrix: Array
+    offset: Array
+    axis: int
+
+    @property
+    def mixes(self) -> bool:
+        """Whether a channel is made of others than the one in its place: the two have other colours."""
+        return len(set(self.matrix.shape)) > 1 or bool((self.matrix != np.diag(np.diag(self.matrix))).any())
+
+    def __call__(self, image: Array) -> Array:
+        """``image`` with other channels, float64."""
+        mixed = np.tensordot(image.astype(np.float64), self.matrix, axes=(self.axis, 1)) + self.offset
+        return np.moveaxis(mixed, -1, self.axis)
+
+
+@dataclass(frozen=True, slots=True)
 class Pair:
     """A tensor of the model and its counterpart in the reference.
 
     Attributes:
         order: axes that take the first to the second.
-        affine: ``(factor, offset)`` that take an image of the first to the second, shaped for the reference's layout,
-            where only one of them has the normalisation inside.
+        pixels: what takes an image of the first to the second, in the reference's layout, where the two have other
+            colours, or only one of them has the normalisation inside.
+        back: the way back.
     """
 
     mine: TensorSpec
     theirs: TensorSpec
     order: tuple[int, ...] | None = None
-    affine: tuple[Array, Array] | None = None
+    pixels: Pixels | None = None
+    back: Pixels | None = None
+
+    @property
+    def there(self) -> tuple[Dim, ...]:
+        """The shape of the first in the layout and the colours of the second."""
+        shape = [self.mine.shape[k] for k in self.order or range(len(self.mine.shape))]
+        if self.pixels is not None:
+            shape[self.pixels.axis] = len(self.pixels.offset)
+        return tuple(shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +87,11 @@ class Alignment:
             for pair in pairs:
                 if pair.mine.name != pair.theirs.name:
                     said.append(f"{kind} {pair.mine.name!r} is compared with {pair.theirs.name!r}, by position")
-                if pair.affine is not None:
-                    said.append(f"{kind} {pair.mine.name!r}: normalised in one of the two, which is made up for")
+                if pair.pixels is not None:
+                    said.append(
+                        f"{kind} {pair.mine.name!r}: the two take pixels of other colours or normalisation, which is "
+                        "made up for"
+                    )
                 if pair.order is not None:
                     said.append(f"{kind} {pair.mine.name!r}: {pair.mine.shape} here, {pair.theirs.shape} there; turned")
         return tuple(said)
@@ -74,7 +112,7 @@ class Alignment:
         for pair in self.inputs:
             array = feed[pair.mine.name]
             array = array if pair.order is None else np.asarray(array.transpose(pair.order), order="C")
-            array = array if pair.affine is None else array * pair.affine[0] + pair.affine[1]
+            array = array if pair.pixels is None else pair.pixels(array)
             turned[pair.theirs.name] = array.astype(pair.theirs.dtype, copy=False)
         return turned
 
@@ -113,10 +151,9 @@ def align(
     """
     inputs = []
     for a, b in _pairs("input", mine.inputs, theirs.inputs):
-        layouts = (_layout(a, my_contract), _layout(b, their_contract))
-        _check_colours(a.name, my_contract.get(a.name), their_contract.get(b.name))
-        order = _order("input", a, b, layouts, free)
-        inputs.append(Pair(a, b, order, _affine(my_contract.get(a.name), their_contract.get(b.name))))
+        rules = (my_contract.get(a.name), their_contract.get(b.name))
+        order = _order("input", _coloured(a, *rules), b, (_layout(a, my_contract), _layout(b, their_contract)), free)
+        inputs.append(Pair(a, b, order, *_pixels(*rules)))
     outputs = [
         Pair(a, b, _order("output", a, b, ("", ""), free)) for a, b in _pairs("output", mine.outputs, theirs.outputs)
     ]
@@ -124,27 +161,34 @@ def align(
     return Alignment(tuple(inputs), tuple(outputs), Signature(fixed, mine.outputs))
 
 
-def _check_colours(name: str, mine: InputSpec | None, theirs: InputSpec | None) -> None:
-    if mine is None or theirs is None or mine.kind != "image" or theirs.kind != "image":
-        return
-    colours = ["grey" if rule.channels == 1 else rule.params.get("color", "RGB") for rule in (mine, theirs)]
-    if colours[0] != colours[1]:
-        raise UsageError(
-            f"{name!r} is {colours[0]} in the model and {colours[1]} in what it is compared with; compare files of the "
-            "same colours (export --mediapipe proved its file against the network when it was made)"
-        )
+def _coloured(spec: TensorSpec, mine: InputSpec | None, theirs: InputSpec | None) -> TensorSpec:
+    """``spec`` with as many channels as the reference takes."""
+    if _pixels(mine, theirs)[0] is None or mine is None or theirs is None:
+        return spec
+    axis, channels = mine.layout.index("C"), theirs.channels
+    return replace(spec, shape=tuple(channels if k == axis else size for k, size in enumerate(spec.shape)))
 
 
-def _affine(mine: InputSpec | None, theirs: InputSpec | None) -> tuple[Array, Array] | None:
-    """What takes images of ``mine`` to those of ``theirs``; None where they are normalised alike."""
+def _pixels(mine: InputSpec | None, theirs: InputSpec | None) -> tuple[Pixels | None, Pixels | None]:
+    """What takes images of ``mine`` to those of ``theirs``, and back; None where they are alike."""
     if mine is None or theirs is None or mine.kind != "image" or theirs.kind != "image":
-        return None
-    if (mine.scale, mine.mean, mine.std) == (theirs.scale, theirs.mean, theirs.std) or theirs.layout == "NHW":
-        return None
-    (own, own_offset), (factor, offset) = (affine(rule, rule.channels or 1) for rule in (mine, theirs))
-    slope = factor / own
-    shape = (1, -1, 1, 1) if theirs.layout == "NCHW" else (1, 1, 1, -1)
-    return slope.reshape(shape), (offset - own_offset * slope).reshape(shape)
+        return None, None
+    alike = colours(mine) == colours(theirs) and mine.channels == theirs.channels
+    if alike and (mine.scale, mine.mean, mine.std) == (theirs.scale, theirs.mean, theirs.std):
+        return None, None
+    if "C" not in mine.layout or "C" not in theirs.layout:
+        if not alike:
+            raise UsageError(f"one of the two takes {colours(mine)} images, the other {colours(theirs)}, in a row each")
+        return None, None
+    axis = theirs.layout.index("C")
+    return _map(mine, theirs, axis), _map(theirs, mine, axis)
+
+
+def _map(source: InputSpec, target: InputSpec, axis: int) -> Pixels:
+    (taken, taken_offset), (factor, offset) = (affine(rule, rule.channels or 1) for rule in (source, target))
+    mix = mixing(colours(source), colours(target))
+    matrix = factor.astype(np.float64)[:, None] * mix / taken.astype(np.float64)
+    return Pixels(matrix, offset - matrix @ taken_offset, axis)
 
 
 def _layout(spec: TensorSpec, contract: Mapping[str, InputSpec]) -> str:

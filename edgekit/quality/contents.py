@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +17,10 @@ from edgekit.graph.tflite import enum_names, holds_data, kind_of, read_tflite, t
 from edgekit.iospec import read_iospec
 from edgekit.quality import saved_model
 from edgekit.reading import reading
+from edgekit.tflite_metadata_reader import foreign_card
 from edgekit.types import Artifact, Card, Dim, Format, Signature, Task, TensorSpec
 
+log = logging.getLogger("edgekit")
 PT2_DTYPES = {
     1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 8: "float64", 12: "bool",
     13: "bfloat16",
@@ -203,12 +206,34 @@ def _pt2_shape(value: Any) -> tuple[Dim, ...]:
 
 def with_iospec(artifact: Artifact, io_file: str | Path | None) -> Artifact:
     """``artifact`` with what the file ``io.toml`` says of its inputs and outputs on its card; as it is without one.
+    Below that stands what :func:`with_foreign_metadata` finds.
 
     Raises:
         DataError, UsageError: the file cannot be read, or does not fit the model.
         ModelError: the model cannot be read.
     """
+    described = with_foreign_metadata(artifact)
     if io_file is None:
-        return artifact
+        if described is not artifact and described.card is not None:
+            log.info("%s: %s", artifact.path.name, described.card.notes[0])
+        return described
+    artifact = described
     card = artifact.card or Card(artifact.path.stem, "custom", Task(), file_signature(artifact))
     return replace(artifact, card=read_iospec(io_file).applied(card))
+
+
+def with_foreign_metadata(artifact: Artifact) -> Artifact:
+    """``artifact``, where it is a TFLite file without a card, with the card that its TFLite Metadata stand for: labels,
+    and how a picture becomes its input. Metadata that cannot be used are said to be, and left aside.
+
+    Raises:
+        ModelError: the model cannot be read.
+    """
+    if artifact.card is not None or artifact.format is not Format.TFLITE:
+        return artifact
+    signature = file_signature(artifact)
+    try:
+        return replace(artifact, card=foreign_card(artifact.path.read_bytes(), artifact.path.stem, signature))
+    except ModelError as error:
+        log.warning("%s: %s; they are not used", artifact.path.name, error)
+        return artifact

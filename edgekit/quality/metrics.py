@@ -29,7 +29,7 @@ from edgekit.quality.evaluate import Metric, Runs, matched_labels, model_batches
 from edgekit.quality.paired import groups_of, parts_of
 from edgekit.results.eval import Evaluation, Outcomes
 from edgekit.types import Array, Card, Feed
-from edgekit.usercode import explained, is_code, named
+from edgekit.usercode import a_value, explained, is_code, named
 
 log = logging.getLogger("edgekit")
 NAMES: Mapping[str, tuple[str, bool]] = {
@@ -102,7 +102,7 @@ def own_metric(spelled: str) -> Metric:
     """
     function = named(spelled, DataError)
     if not callable(function):
-        raise DataError(f"{spelled} is a {type(function).__name__}; a metric is a function of outputs and targets")
+        raise DataError(f"{spelled} is {a_value(function)}; a metric is a function of outputs and targets")
     name = spelled.rpartition(":")[2]
 
     def measure(runner: Runs, dataset: Dataset, card: Card | None, limit: int | None) -> Evaluation:
@@ -148,7 +148,7 @@ def _own_parts(name: str, value: Callable[[Feed, Any], float], outputs: Feed, ta
 
 
 def _shown(value: Any) -> str:
-    return f"an array of shape {value.shape}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+    return f"an array of shape {value.shape}" if isinstance(value, np.ndarray) else a_value(value)
 
 
 def targets_of(dataset: Dataset, limit: int | None) -> Any:

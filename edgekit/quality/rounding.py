@@ -20,16 +20,17 @@ log = logging.getLogger("edgekit")
 def own_rounding(capture: Capture, feed: Feed) -> Mapping[str, float]:
     """The largest difference of each output of the captured module between float32 and float64 on ``feed``.
 
-    Empty where the module cannot run in float64 (it makes float32 tensors of its own, or is a file that another runtime
-    runs): nothing is known then, and nothing is allowed for it.
+    Empty where the module cannot run in float64 (it makes float32 tensors of its own, or is a file of another format
+    than ONNX): nothing is known then, and nothing is allowed for it.
     """
     import torch
 
-    from edgekit.source.foreign import is_foreign
+    from edgekit.source.foreign import is_foreign, is_onnx
 
-    if is_foreign(capture.module):
+    file = is_onnx(capture.module)
+    if is_foreign(capture.module) and not file:
         return {}
-    module = copy.deepcopy(capture.module).double()
+    module = capture.module if file else copy.deepcopy(capture.module).double()
     inputs = [torch.from_numpy(np.array(feed[spec.name])) for spec in capture.signature.inputs]
     try:
         with torch.no_grad():

@@ -248,8 +248,18 @@ def render_doctor(result: DoctorResult) -> Parts:
     parts += backend_parts(result.backends, result.device)
     packages = [(p.name, p.version or "not installed", p.used_for) for p in result.packages]
     parts.append(table(("package", "version", "used for"), packages, title="Packages of this environment"))
+    beside = [(e.name, e.state, e.detail or e.python or "", e.used_for) for e in result.environments]
+    if beside:
+        title = "Environments beside it, for packages with pins of their own"
+        parts.append(table(("environment", "state", "detail", "used for"), beside, title=title))
     missing = {b.runtime: b.install for b in result.backends if b.state == "missing"}
     missing |= {p.name: p.install for p in result.packages if p.version is None and p.name not in missing}
+    brought = set(missing.values())  # how a runtime in an environment is got stands at the runtime
+    missing |= {
+        e.name: e.install
+        for e in result.environments
+        if e.state in ("missing", "broken") and not any(e.install in how for how in brought)
+    }
     if missing:
         parts.append(table(("to get", "do"), missing.items()))
     return parts

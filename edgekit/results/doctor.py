@@ -37,6 +37,23 @@ class Backend:
     install: str
 
 
+@dataclass(frozen=True)
+class Beside:
+    """One environment beside edgekit's own, on this machine.
+
+    ``state``: ``here`` (its package is in edgekit's own environment), ``there`` (in ``python``), ``missing``, or
+    ``broken`` (``detail`` says why). ``variable``: the environment variable that names its interpreter.
+    """
+
+    name: str
+    state: str
+    python: str | None
+    detail: str
+    used_for: str
+    variable: str
+    install: str
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class DoctorResult(Result):
     """What is there on ``device``.
@@ -44,6 +61,7 @@ class DoctorResult(Result):
     Attributes:
         usable: at least one runtime works, or is installed where none was tried.
         trouble: why no worker starts on the device; then nothing is known of its runtimes.
+        environments: those beside edgekit's own on this machine, for packages whose pins are not edgekit's.
     """
 
     device: str
@@ -53,6 +71,7 @@ class DoctorResult(Result):
     version: str = __version__
     backends: tuple[Backend, ...]
     packages: tuple[Package, ...]
+    environments: tuple[Beside, ...] = ()
 
     def failure(self) -> DeviceError | None:
         """What the command ends with where no runtime works."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgekit.artifact import sha256_file
 from edgekit.bench.shapes import Shapes
-from edgekit.errors import SourceError
+from edgekit.errors import SourceError, UsageError
 from edgekit.iospec import IoSpec, parse_iospec
 from edgekit.source.assemble import assemble, seeded
 from edgekit.source.base import RETURN, Source
@@ -61,7 +61,10 @@ def _from_factory(place: str, attribute: str, shapes: Shapes | None = None) -> N
     config = {"factory": spelled, **Factory().provenance(spelled)}
     args, kwargs = ((), inputs) if isinstance(inputs, Mapping) else (_tuple(inputs), {})
     made = assemble(network, args, kwargs, attribute, config, spelled)
-    return replace(made, card=said.applied(made.card))
+    try:
+        return replace(made, card=said.applied(made.card))
+    except UsageError as error:  # no option says it, the source does
+        raise SourceError(f"the third value that {spelled} gives: {error}") from error
 
 
 def _tuple(inputs: Any) -> tuple[Any, ...]:

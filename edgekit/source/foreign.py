@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from edgekit.errors import UnsupportedError
-from edgekit.types import Artifact, Format, Network
+from edgekit.types import Array, Artifact, Feed, Format, Network
 
 if TYPE_CHECKING:
     from edgekit.runtime.base import Runner
@@ -27,8 +29,28 @@ class RunnerModule(torch.nn.Module):
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         names = [spec.name for spec in self.runner.signature.inputs]
-        outputs = self.runner.run({name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)})
+        feed = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
+        exact = any(tensor.dtype == torch.float64 for tensor in inputs)
+        outputs = self._in_double(feed) if exact else self.runner.run(feed)
         return tuple(torch.from_numpy(outputs[spec.name]) for spec in self.runner.signature.outputs)
+
+    def _in_double(self, feed: Feed) -> Mapping[str, Array]:
+        """An ONNX file in float64, by the reference implementation of its operators; numpy, and slow.
+
+        Raises:
+            RuntimeError: an operator fails, or is not in the reference.
+        """
+        from onnx.reference import ReferenceEvaluator
+
+        from edgekit.graph.onnx import load_onnx
+        from edgekit.graph.onnx_double import in_double
+
+        try:
+            evaluator = ReferenceEvaluator(in_double(load_onnx(self.artifact.path)))
+            outputs = evaluator.run(None, dict(feed))
+        except Exception as error:  # each operator raises what it likes
+            raise RuntimeError(f"ONNX's reference implementation fails: {type(error).__name__}: {error}") from error
+        return {name: np.asarray(one) for name, one in zip(evaluator.output_names, outputs, strict=True)}
 
 
 def foreign_file(module: Any) -> Artifact | None:

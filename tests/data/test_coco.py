@@ -82,6 +82,8 @@ def test_a_folder_with_splits(tmp_path: Path) -> None:
         ("{", "cannot be read as JSON"),
         ("[]", "has no list 'images', so it is not a COCO instances file"),
         ({"images": []}, "has no list 'annotations'"),
+        (document(images=[]), "lists no images"),
+        (document(images=[{"id": 7, "file_name": "a.png"}, {"id": 7, "file_name": "b.png"}]), "have the id 7"),
         (document(categories=[]), "its categories are not one or more"),
         (document(categories=[{"id": 2, "name": "a"}, {"id": 2, "name": "b"}]), "an id and a name of its own"),
         (document(categories=[{"id": 2, "name": "cat"}]), "annotation 0 has the category_id 90, which its categories"),

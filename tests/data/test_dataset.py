@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from edgekit.data import Dataset, open_data, stratified
-from edgekit.data.dataset import interleaved, split_indices
+from edgekit.data.dataset import held_out_sets, interleaved, split_indices
 from edgekit.errors import DataError, UsageError
 
 
@@ -55,6 +56,28 @@ def test_every_class_is_in_both_parts():
     assert sorted([*train, *test]) == list(range(len(labels)))
     other = split_indices(len(labels), labels, seed=1)
     assert not np.array_equal(other[1], test)
+
+
+def test_what_is_held_out_is_the_validation_split_where_folders_have_no_test(tmp_path):
+    for split in ("train", "valid"):
+        for name in ("a", "b"):
+            folder = tmp_path / split / name
+            folder.mkdir(parents=True)
+            Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "0.png")
+    assert [one.label for one in held_out_sets(f"images:{tmp_path}")] == [f"images:{tmp_path}@val"]
+    assert open_data(f"images:{tmp_path}").split == "val"
+    with pytest.raises(DataError, match="has no split 'test'; it has: val, train"):
+        open_data(f"images:{tmp_path}@test")
+    (tmp_path / "valid").rename(tmp_path / "test")
+    assert [one.split for one in held_out_sets(f"images:{tmp_path}")] == ["test"]
+    assert [one.label for one in held_out_sets("digits")] == ["digits@test"]
+
+
+def test_too_few_samples_to_divide_are_said_to_be(tmp_path):
+    path = tmp_path / "one.npz"
+    np.savez(path, inputs=np.zeros((1, 4), np.float32), labels=np.zeros(1, np.int64))
+    with pytest.raises(DataError, match=r"1 sample, too few to divide: nothing is left for @test; take all of it"):
+        open_data(f"npz:{path}@test")
 
 
 def test_classes_take_turns():

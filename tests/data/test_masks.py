@@ -32,7 +32,7 @@ def test_splits_and_labels(tmp_path: Path) -> None:
     assert (data.split, len(data), data.classes) == ("test", 1, ("sky", "road", "tree"))
     valid = open_data(f"masks:{tmp_path}@val")
     assert len(valid) == 2 and valid.answers is not None and valid.answers[1].max() == 1
-    with pytest.raises(DataError, match="has splits of its own"):
+    with pytest.raises(DataError, match="has no split 'all'; it has: test, val, train"):
         open_data(f"masks:{tmp_path}@all")
 
 
@@ -47,8 +47,18 @@ def test_what_is_lacking_is_named(tmp_path: Path) -> None:
         open_data(f"masks:{tmp_path}")
     pair(tmp_path, "p0", np.zeros((4, 4), np.uint8))
     (tmp_path / "masks" / "p0.png").unlink()
-    with pytest.raises(DataError, match=r"1 pictures have no mask of their name, the first is p0\.jpg"):
+    with pytest.raises(DataError, match=r"1 picture has no mask of the same name in masks/, the first is p0\.jpg"):
         open_data(f"masks:{tmp_path}")
+
+
+def test_a_mask_of_another_size_than_its_picture_is_refused(tmp_path: Path) -> None:
+    pair(tmp_path, "p0", np.zeros((4, 6), np.uint8))
+    pair(tmp_path, "p1", np.zeros((4, 6), np.uint8))
+    Image.fromarray(np.zeros((6, 4), np.uint8)).save(tmp_path / "masks" / "p1.png")
+    data = open_data(f"masks:{tmp_path}")
+    assert data.answers is not None and data.answers[0].shape == (4, 6)
+    with pytest.raises(DataError, match=r"p1\.png is 6 x 4 \(height x width\), its picture p1\.jpg 4 x 6 upright"):
+        data.answers[1]
 
 
 def test_a_mask_is_resized_and_cut_as_its_picture_is() -> None:

@@ -1,6 +1,7 @@
 """Tables: the reader of CSV files and every way a file can be wrong; columns are matched by name, not by place."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -140,3 +141,20 @@ def test_one_bad_row(csv, text, words):
 def test_a_row_from_a_file_that_is_not_there(tmp_path):
     with pytest.raises(DataError, match=r"none\.csv does not exist; give the path"):
         read(str(tmp_path / "none.csv"))
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("name", ["timestamp", "time"])
+def test_a_column_of_unix_times_is_a_column_of_numbers(tmp_path: Path, name: str, place: int) -> None:
+    """Nothing but ``series:`` makes a series of a file."""
+    head, file = ["a", "b"], tmp_path / "rows.csv"
+    head.insert(place, name)
+    lines = []
+    for k in range(20):
+        row = [str(k / 2), str(-k)]
+        row.insert(place, str(1_700_000_000 + 3600 * k))
+        lines.append(",".join([*row, str(k % 2)]))
+    file.write_text("\n".join([",".join([*head, "label"]), *lines]))
+    data = open_data(f"table:{file}@train")
+    assert (data.kind, data.columns, data.classes) == ("table", tuple(head), ("0", "1"))
+    assert np.asarray(data.arrays["table"])[:, place].min() >= 1_699_999_000

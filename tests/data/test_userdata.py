@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgekit.data import open_data
-from edgekit.data.preprocess import batches
+from edgekit.data.preprocess import apply_contract, batches
 from edgekit.errors import DataError, UsageError
 from edgekit.types import InputSpec, Signature, TensorSpec
 
@@ -51,6 +51,8 @@ def broken(split): return [(np.zeros(2), 0), 7]
 def mixed(split): return [(np.zeros(2), 0), (np.zeros(2), "one")]
 def negative(split): return [(np.zeros(2), 0), (np.zeros(2), -1)]
 def number(split): return 3
+def alone(): return []
+def ragged(split): return [(np.zeros((3, 4), np.float32), 0), (np.zeros((2, 4), np.float32), 1)]
 def words(split): return [(object(), 0)]
 NOT_CALLABLE = 3
 """
@@ -110,18 +112,25 @@ def test_pictures_follow_the_contract_of_the_model(code: str) -> None:
     [
         ("nothing", "gave no samples for the split 'test'"),
         ("raises", r"failed at .*own.py:\d+ in raises: KeyError: 'no such folder'"),
-        ("broken", "sample 1 of .* is a int; a sample is"),
+        ("broken", "sample 1 of .* is an int; a sample is"),
         ("mixed", "the target of sample 1 of .* is one, that of sample 0 is a class's number"),
         ("negative", "the target of sample 1 of .* is -1; classes are counted from 0"),
-        ("number", "gave a int; it gives a torch Dataset"),
+        ("number", "gave an int; it gives a torch Dataset"),
+        ("alone", r"calling .*:alone\('test'\) failed: TypeError: alone\(\) takes 0 positional arguments"),
         ("words", "are of the type object; give an array"),
-        ("NOT_CALLABLE", "is a int; data come from a function"),
+        ("NOT_CALLABLE", "is an int; data come from a function"),
         ("picture", "has no 'picture'; did you mean 'pictures'"),
     ],
 )
 def test_what_is_not_data(code: str, name: str, words: str) -> None:
     with pytest.raises(DataError, match=words):
         open_data(f"{code}:{name}")
+
+
+def test_arrays_of_several_shapes_are_refused(code: str) -> None:
+    data = open_data(f"{code}:ragged")
+    with pytest.raises(DataError, match=r"several shapes: \[3, 4\] and, 1 further on, \[2, 4\]; .* of one shape"):
+        apply_contract(data.arrays["inputs"], InputSpec("array"))
 
 
 def test_a_name_that_is_nearly_one() -> None:

@@ -13,7 +13,7 @@ from edgekit.devices import open_runner, parse_device, with_runtime
 from edgekit.environments import OPENVINO, TFLITE, Environment
 from edgekit.errors import RuntimeMissingError
 
-ODD = Environment("odd", "no_such_module_here", ("odd==1", "'numpy<2'"))
+ODD = Environment("odd", "no_such_module_here", ("odd==1", "'numpy<2'"), "nothing")
 
 
 def test_found_by_its_variable_or_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,16 @@ import io
 import struct
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from edgekit import flatbuffer_reader
+from edgekit.errors import ModelError
 from edgekit.flatbuffer import Reader
 from edgekit.flatbuffer_writer import Number, Numbers, encode
-from edgekit.tflite_metadata import IDENTIFIER, Standard, normalisation, standard_metadata
+from edgekit.tflite_metadata import IDENTIFIER, NAME, Standard, normalisation, standard_metadata
+from edgekit.tflite_metadata_reader import foreign_card
 from edgekit.types import Card, InputSpec, Signature, Task, TensorSpec
 
 RULE = InputSpec("image", "NHWC", (24, 32), 3, 1 / 255, (0.5,) * 3, (0.25,) * 3)
@@ -121,3 +125,45 @@ def test_fields_left_out_and_unaligned_texts_are_read_back() -> None:
     assert walk.reader.numbers(walk.at, 3) == (1, 2, 3)
     assert [bool(table.reader.field(table.at, 0)) for table in walk.tables(7)] == [True, False]
     assert not walk.reader.field(walk.at, 4)
+
+
+def foreign(conv: bytes, metadata: bytes, labels: str | None = "cat\ndog\n") -> bytes:
+    """A file with standard metadata and no card, its labels in an archive that was appended to it, as others do."""
+    data = flatbuffer_reader.with_metadata(conv, {NAME: metadata})
+    buffer = io.BytesIO(data)
+    if labels is not None:
+        with zipfile.ZipFile(buffer, "a") as archive:
+            archive.writestr("labels.txt", labels)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("mean", [(0.5,) * 3, (0.5, 0.25, 0.125)])
+def test_metadata_of_others_are_read_as_a_card(conv_tflite: Path, mean: tuple[float, ...]) -> None:
+    conv = conv_tflite.read_bytes()
+    card = replace(CARD, contract={"image": replace(RULE, mean=mean)})
+    read = foreign_card(foreign(conv, made(card).metadata), "file", CARD.signature)
+    assert read is not None
+    assert (read.name, read.task.kind, read.task.labels) == ("net", "classification", ("cat", "dog"))
+    rule = read.contract["image"]
+    assert (rule.layout, rule.size, rule.channels, rule.scale) == ("NHWC", (24, 32), 3, pytest.approx(1 / 255))
+    assert rule.mean == pytest.approx(mean) and rule.std == pytest.approx((0.25,) * 3)
+    assert any("TFLite Metadata" in note for note in read.notes)
+    bytes_in = replace(CARD.signature, inputs=(replace(CARD.signature.inputs[0], dtype="uint8"),))
+    whole = foreign_card(foreign(conv, made(card).metadata), "file", bytes_in)
+    assert whole is not None and (whole.contract["image"].scale, whole.contract["image"].mean) == (1.0, ())
+    assert foreign_card(conv, "file", CARD.signature) is None
+
+
+def test_metadata_that_do_not_fit_or_are_damaged_are_refused(conv_tflite: Path) -> None:
+    conv, metadata = conv_tflite.read_bytes(), made(CARD).metadata
+    with pytest.raises(ModelError, match=r"'labels\.txt' that they name cannot be read"):
+        foreign_card(foreign(conv, metadata, None), "file", CARD.signature)
+    other = foreign_card(foreign(conv, metadata, "cat\ndog\ncow\n"), "file", CARD.signature)
+    assert other is not None and not other.task.labels  # as many names as scores, or none
+    with pytest.raises(ModelError, match="should say b'M001'"):
+        foreign_card(foreign(conv, metadata[:4] + b"M999" + metadata[8:]), "file", CARD.signature)
+    with pytest.raises(ModelError, match=r"cut short|damaged"):
+        foreign_card(foreign(conv, metadata[: len(metadata) // 2]), "file", CARD.signature)
+    grey = replace(CARD.signature, inputs=(replace(CARD.signature.inputs[0], shape=(1, 24, 32, 7)),))
+    with pytest.raises(ModelError, match="do not fit its tensors: an image has 1 channel or 3"):
+        foreign_card(foreign(conv, metadata), "file", grey)

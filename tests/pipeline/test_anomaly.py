@@ -115,7 +115,7 @@ def test_finetuning_keeps_the_task(trained, tmp_path):
     params = load_checkpoint(result.path).task.params
     assert params["held_out"] == "0"
     assert params["threshold"] != trained.network.task.params["threshold"]
-    with pytest.raises(UsageError, match="--distil-from teaches classifiers"):
+    with pytest.raises(UsageError, match="--distil-from is for classification"):
         finetune(trained.path, data="digits", distil_from=trained.path, out=tmp_path / "b.safetensors")
     with pytest.raises(DataError, match="takes image data"):
         finetune(trained.path, data="breast-cancer", out=tmp_path / "b.safetensors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,30 @@ def test_what_is_not_installed_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(room, "open_runner", fail)
     assert {backend.state for backend in room.try_backends("cpu", {})} == {"missing"}
+
+
+@pytest.mark.usefixtures("alone")
+def test_environments_beside_this_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    here = {"onnx2tf": None, "mediapipe": None}
+    found = {one.name: one for one in room.environments_beside()}
+    assert list(found) == ["tflite", "flex", "onnx2tf", "tflm", "openvino", "executorch", "mediapipe"]
+    assert {name: found[name].python for name in here} == here and found["onnx2tf"].state == "missing"
+    assert "python3.12 -m venv" in found["onnx2tf"].install
+    pythons = {"there": tmp_path / "beside", "without": tmp_path / "python", "gone": tmp_path / "no"}
+    pythons["without"].write_text("#!/bin/sh\nexit 1\n")
+    pythons["without"].chmod(0o755)
+    pythons["there"].symlink_to(sys.executable)
+    states = {}
+    for name, python in pythons.items():
+        one = environments.Environment("odd", "json" if name == "there" else "odd", ("odd==1",), "nothing")
+        monkeypatch.setattr(room, "ENVIRONMENTS", (one,))
+        monkeypatch.setattr(environments, "find_spec", lambda module: None)
+        monkeypatch.setenv("EDGEKIT_ODD_PYTHON", str(python))
+        (answer,) = room.environments_beside()
+        states[name] = answer.state, answer.detail
+    assert states["there"] == ("there", "")
+    assert states["without"] == ("broken", f"{pythons['without']} has no odd")
+    assert states["gone"][0] == "broken" and "is not a program that can be run" in states["gone"][1]
 
 
 def test_quick_lists_versions_and_tries_nothing(edgekit_here: Callable[..., Any]) -> None:

@@ -105,6 +105,37 @@ def test_other_colours_become_rgb(mediapipe: Runs, tmp_path: Path, colour: str) 
     assert np.allclose(theirs, wanted, atol=1e-4)  # float32 sums in another order
 
 
+COLOURED = """
+import torch
+from torch import nn
+
+
+def build(channels, color, first=0.4):
+    torch.manual_seed(4)
+    net = nn.Sequential(nn.Conv2d(channels, 8, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    said = {"mean": [first, 0.5, 0.3][:channels], "std": [0.2], "layout": "NCHW", "task": "embedding"}
+    return net, torch.rand(1, channels, 24, 32), said if channels == 1 else {**said, "color": color}
+
+
+def bgr(): return build(3, "BGR")
+def grey(): return build(1, "")
+def wrong(): return build(3, "RGB")
+"""
+
+
+@pytest.mark.parametrize("colour", ["bgr", "grey"])
+def test_verify_compares_with_the_network_of_other_colours(tmp_path: Path, colour: str) -> None:
+    source = tmp_path / "net.py"
+    source.write_text(COLOURED)
+    export(f"{source}:{colour}", to="tflite", name="net", mediapipe=True, out=tmp_path)
+    found = edgekit.verify(tmp_path / "net.tflite", against=f"{source}:{colour}")
+    assert found.ledger.passed and any("other colours" in note for note in found.notes)
+    export(f"{source}:{colour}", to="onnx", name="plain", out=tmp_path)
+    assert edgekit.verify(tmp_path / "net.tflite", against=tmp_path / "plain.onnx").ledger.passed
+    if colour == "bgr":  # the same weights with red and blue the other way round
+        assert not edgekit.verify(tmp_path / "net.tflite", against=f"{source}:wrong").ledger.passed
+
+
 class UNet(nn.Module):
     """Down once and up again, with a skip connection: scores of three classes a pixel."""
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import edgekit
-from edgekit.errors import InputError
+from edgekit.errors import InputError, SourceError
 from edgekit.source import resolve
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
@@ -47,6 +47,10 @@ class Branching(nn.Module):
 
 def branching():
     return Branching(), torch.ones(1, 4)
+
+
+def two_means():
+    return nn.Flatten(), torch.ones(1, 3, 8, 8), {"mean": [0.5, 0.5]}
 """
 OPEN = ["tokens:0=batch", "tokens:1=time", "pair_0:0=batch", "pair_0:1=time", "pair_1:0=batch", "pair_1:1=time",
         "mask:0=batch", "mask:1=time", "options_scale:0=batch"]  # fmt: skip
@@ -120,3 +124,8 @@ def test_a_path_that_depends_on_values_is_refused_with_its_line(file: Path, tmp_
     with pytest.raises(InputError, match=r"(?s)torch\.export cannot capture 'branching'.*own\.py:\d+"):
         edgekit.export(f"{file}:branching", to=format_, out=tmp_path)
     assert not list(tmp_path.glob("*.onnx")) + list(tmp_path.glob("*.tflite"))
+
+
+def test_what_a_factory_says_wrongly_is_a_source_that_is_not_valid(file: Path) -> None:
+    with pytest.raises(SourceError, match=r"own\.py:two_means gives: mean has 2 values, .* has 3 channels"):
+        resolve(f"{file}:two_means")

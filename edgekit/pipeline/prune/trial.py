@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgekit.data import Dataset, open_data
+from edgekit.data import Dataset
+from edgekit.data.dataset import held_out_sets
 from edgekit.errors import GateError, InputError, UsageError
 from edgekit.models.checkpoint import save_checkpoint, weights_sha256
 from edgekit.models.family import Hyperparameters
@@ -245,7 +246,7 @@ def measured(network: Network, samples: Dataset | None) -> Quality | None:
     """Quality on the test split; on what was given where it is not a train split."""
     if samples is None:
         return None
-    return module_quality(network, open_data(f"{samples.name}@test") if samples.split == "train" else samples)
+    return module_quality(network, held_out_sets(samples.name)[0] if samples.split == "train" else samples)
 
 
 def _whole(first: Step, network: Network, amount: float) -> Step:

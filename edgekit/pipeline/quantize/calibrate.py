@@ -26,13 +26,13 @@ from edgekit.quality.integer_selftest import SEED
 from edgekit.quantization.calibrate.calibration import Calibration
 from edgekit.quantization.calibrate.checks import listed, missing_classes
 from edgekit.quantization.calibrate.histogram import METHODS, Channels
-from edgekit.quantization.calibrate.observe import calibrate
+from edgekit.quantization.calibrate.observe import calibrate, without_range
 from edgekit.quantization.calibrate.transfer import transfer
 from edgekit.quantization.equalize import Scaled, channels_read, equalize_file
 from edgekit.quantization.linear_graph import LinearGraph
 from edgekit.quantization.prepared import Prepared, prepare
 from edgekit.quantization.schemes import SchemeRequest, scheme
-from edgekit.types import Array, Artifact, Feed, Signature
+from edgekit.types import Array, Artifact, Feed, Format, Signature
 
 log = logging.getLogger("edgekit")
 METHOD = "minmax"
@@ -141,10 +141,36 @@ def find_ranges(
         if is_whole(artifact, chosen, signature):  # how many there are does not show in the shapes of the feeds
             found = replace(found, samples=len(chosen))
         found = replace(found, notes=(*found.notes, *missing_classes(chosen)))
+    if options.integers_only and artifact.format is Format.TFLITE:
+        found = _with_loops(found, source, signature, fit, options)
     if options.save_calibration is not None:
         with publishing(Path(options.save_calibration)) as temporary:
             found.save(temporary)
     return found
+
+
+def _with_loops(
+    found: Calibration, source: Prepared, signature: Signature, fit: Dataset | None, options: QuantizeOptions
+) -> Calibration:
+    """Ranges that were learnt, or saved for another target, with those of the loops that layers became.
+
+    Raises:
+        DataError: there are no samples.
+    """
+    missing = without_range(source.content, found.ranges)
+    if not missing:
+        return found
+    artifact = source.artifact
+    if fit is None:
+        raise DataError(
+            f"the ranges that are there know nothing of {len(missing)} tensors of recurrent layers, which --for "
+            f"{options.for_} makes loops of ({', '.join(missing[:3])}); give --data to calibrate these"
+        )
+    feeds = _feeds(artifact, signature, fit, options)
+    own = calibrate(artifact.path, feeds, signature, format=artifact.format, prepared=source.content)
+    added = {name: own.ranges[name] for name in missing if name in own.ranges}
+    note = f"{len(added)} ranges inside of recurrent layers come from {own.samples} samples"
+    return replace(found, ranges={**found.ranges, **added}, notes=(*found.notes, note))
 
 
 def _feeds(artifact: Artifact, signature: Signature, fit: Dataset, options: QuantizeOptions) -> Iterator[Feed]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgekit.artifact import contract_of
-from edgekit.data.dataset import Dataset, held_out_splits, open_data, splits_of, stratified_indices
+from edgekit.data.dataset import Dataset, held_out_sets, held_out_splits, open_data, splits_of, stratified_indices
 from edgekit.data.preprocess import feeds, whole_samples
 from edgekit.data.seeded import seeded_feed
 from edgekit.quality.evaluate import batch_is_free, batch_size
@@ -84,11 +84,11 @@ def fit_and_test(data: str | None, notes: list[str]) -> tuple[Dataset | None, Da
     base, at, split = data.rpartition("@")
     name = base if at and split in splits_of(base) else data
     whole = open_data(f"{name}@all") if split == "all" else None
-    measured = split if name == base and split in held_out_splits(base) else "test"
     if whole is None:
         fit = open_data(f"{name}@train", default_split="train")
         if fit.own_split or len(fit) >= _FEW:
-            return fit, open_data(f"{name}@{measured}")
+            named = name == base and split in held_out_splits(base)
+            return fit, open_data(data) if named else held_out_sets(name)[0]
         whole = open_data(f"{name}@all")
     notes.append(f"calibrated and measured on the same {len(whole)} samples of {whole.label}")
     return whole, whole

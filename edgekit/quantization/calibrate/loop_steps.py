@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.graph.tflite_editor import Editor, alone
+from edgekit.graph.tflite_editor import Editor, Graph, alone
 from edgekit.quantization.tflite.compact_loops import is_compact
 from edgekit.types import Array
 
@@ -23,6 +23,25 @@ def loop_steps(content: bytes) -> Callable[[Callable[[int], Array]], Mapping[str
     nodes = [node for node in graph.raw.operators if graph.kind(node) == "WHILE" and is_compact(graph.editor, node)]
     loops = [_Loop(content, node) for node in nodes]
     return lambda read: {name: value for loop in loops for name, value in loop.run(read).items()}
+
+
+def step_names(content: bytes) -> tuple[str, ...]:
+    """Names of what :func:`loop_steps` gives."""
+    editor = Editor(content)
+    main = editor.main()
+    nodes = [node for node in main.raw.operators if main.kind(node) == "WHILE" and is_compact(editor, node)]
+    steps = (Graph(editor, editor.model.subgraphs[node.builtinOptions.bodySubgraphIndex]) for node in nodes)
+    return tuple(name for step in steps for name in _computed(step))
+
+
+def _computed(step: Graph) -> dict[str, int]:
+    """Name -> tensor, of what the operators of a step compute of reals."""
+    return {
+        step.name(tensor): int(tensor)
+        for node in step.raw.operators
+        for tensor in node.outputs
+        if step.dtype(int(tensor)) == "float32" and step.kind(node) != "DYNAMIC_UPDATE_SLICE"  # all steps, again
+    }
 
 
 class _Loop:
@@ -61,12 +80,7 @@ class _Part:
         self._interpreter.allocate_tensors()
         graph = Editor(content).main()
         self._inputs, self._outputs = (list(map(int, side)) for side in (graph.raw.inputs, graph.raw.outputs))
-        self.inner = {
-            graph.name(tensor): int(tensor)
-            for node in graph.raw.operators
-            for tensor in node.outputs
-            if graph.dtype(int(tensor)) == "float32" and graph.kind(node) != "DYNAMIC_UPDATE_SLICE"  # all steps, again
-        }
+        self.inner = _computed(graph)
         self.read: Callable[[int], Array] = self._interpreter.get_tensor
 
     def __call__(self, values: list[Array]) -> list[Array]:

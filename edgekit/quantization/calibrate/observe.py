@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,7 +27,7 @@ from edgekit.quantization.calibrate.cell_states import cell_states
 from edgekit.quantization.calibrate.checks import InputWatch, findings
 from edgekit.quantization.calibrate.fingerprint import Probes, layouts_of, prints_of, probe_feeds
 from edgekit.quantization.calibrate.histogram import Channels
-from edgekit.quantization.calibrate.loop_steps import loop_steps
+from edgekit.quantization.calibrate.loop_steps import loop_steps, step_names
 from edgekit.quantization.tflite.prepare import prepared as prepared_tflite
 from edgekit.types import Array, Feed, Format, Signature
 
@@ -222,6 +222,14 @@ def tflite_tensors(
             if row["dtype"] is np.float32 and row["index"] in wanted:
                 tensors[row["name"]] = interpreter.get_tensor(row["index"])
         yield _samples(feed), {**tensors, **cells(interpreter.get_tensor), **steps(interpreter.get_tensor)}
+
+
+def without_range(content: bytes, known: Collection[str]) -> tuple[str, ...]:
+    """Tensors of a prepared TFLite file whose ranges :func:`calibrate` finds and that are not among the ``known``."""
+    graph = Editor(content).main()
+    own = (graph.name(k) for k in sorted(_activations(content)) if graph.dtype(k) == "float32")
+    variables = {graph.name(k) for k, raw in enumerate(graph.raw.tensors) if raw.isVariable}
+    return tuple(name for name in (*own, *step_names(content)) if name not in known and name not in variables)
 
 
 @contextmanager

@@ -11,6 +11,9 @@ Sources: TensorFlow Lite, ``kernels/lstm_eval.cc``, ``kernels/unidirectional_seq
   of scale input * weight, an int16 cell state whose scale is a power of two, gates in Q3.12, which holds -8 to 8:
   beyond, a sigmoid is within 4e-4 of its end. Of the five intermediates only the last is read, the hidden state's,
   which is the output where there is no projection.
+
+Compact loops, which GRU and RNN are where all is to be integers, have the form of
+:mod:`edgekit.quantization.tflite.integer_loops`.
 """
 
 from __future__ import annotations

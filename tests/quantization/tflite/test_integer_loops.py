@@ -23,7 +23,7 @@ from edgekit.quality.readings_tflite import TflitePair
 from edgekit.quantization.calibrate.calibration import Calibration
 from edgekit.quantization.calibrate.histogram import Range
 from edgekit.quantization.calibrate.loop_steps import loop_steps
-from edgekit.quantization.calibrate.observe import calibrate
+from edgekit.quantization.calibrate.observe import calibrate, without_range
 from edgekit.quantization.prepared import Prepared, prepare
 from edgekit.quantization.tflite.compact_loops import holds_compact, with_compact_loops
 from edgekit.quantization.tflite.integer_loops import fine
@@ -222,6 +222,17 @@ def test_what_a_loop_computes_is_seen_at_every_step(files: Callable[[str], Files
     assert [value.shape for value in states] == [(12, 1, HIDDEN)] * 2
     room = interpreter.get_tensor(int(nodes[0].outputs[1]))
     assert np.array_equal(states[0], room)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_ranges_of_the_file_as_it_is_lack_those_inside(files: Callable[[str], Files], case: str) -> None:
+    """So that ranges saved for another target are completed; those found for this one lack nothing."""
+    made = files(case)
+    own = made.quantizer.calibration
+    assert own is not None and without_range(made.prepared.content, own.ranges) == ()
+    plain = made.ranges(prepare(made.prepared.artifact)).ranges
+    missing = without_range(made.prepared.content, plain)
+    assert missing and all(name in own.ranges for name in missing)
 
 
 def test_layers_that_have_no_such_form_stay_as_they_are(tmp_path: Path) -> None:
