@@ -119,17 +119,17 @@ def _line(name: str, row: Row) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def replaced(document: str, text: str) -> str:
+def replaced(document: str, text: str, begin: str = BEGIN) -> str:
     """``document`` with ``text`` between the marks.
 
     Raises:
         ValueError: it has no such marks.
     """
-    head, found, rest = document.partition(BEGIN)
+    head, found, rest = document.partition(begin)
     _, also, tail = rest.partition(END)
     if not found or not also:
-        raise ValueError(f"{PAGE} has no lines {BEGIN!r} and {END!r} to write between")
-    return f"{head}{BEGIN}\n\n{text}\n\n{END}{tail}"
+        raise ValueError(f"the page has no lines {begin!r} and {END!r} to write between")
+    return f"{head}{begin}\n\n{text}\n\n{END}{tail}"
 
 
 if __name__ == "__main__":

@@ -18,13 +18,14 @@ from real_bare import Call, Feed, feed_of, opened, outputs_of
 ROUNDS, SECONDS = 20, 0.05
 
 
-def quantize(model: str, feeds: list[Feed], target: str) -> None:
-    """NNCF with its defaults."""
+def quantize(model: str, feeds: list[Feed], target: str, *, transformer: bool = False) -> None:
+    """NNCF with its defaults, or those that it has for transformers."""
     import nncf  # type: ignore[import-not-found]
     import openvino
 
     read = openvino.Core().read_model(model)
-    made = nncf.quantize(read, nncf.Dataset(feeds), subset_size=len(feeds))
+    kind = nncf.ModelType.TRANSFORMER if transformer else None
+    made = nncf.quantize(read, nncf.Dataset(feeds), subset_size=len(feeds), model_type=kind)
     openvino.save_model(made, target, compress_to_fp16=False)
 
 
