@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -146,6 +147,7 @@ def figures(record: Mapping[str, Any]) -> str:
         f"{machine['cpu']}, {record['date']}, ExecuTorch {record['version']}, by `scripts/bench_executorch`. Time:",
         "median of a call on one thread; beside it edgekit's file relative to the bare export of the same module, in",
         f"turns, with the quartiles of the ratio (bar: {BAR}). Difference: the largest from torch in the whole proof.",
+        f"The load average of the machine was {machine['load']:.1f}: the ratios hold, the times are longer than alone.",
         "",
         "| network | bytes | ms | relative to bare | difference | cases | by XNNPACK | left to ExecuTorch's kernels |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
@@ -163,6 +165,8 @@ def figures(record: Mapping[str, Any]) -> str:
               "| --- | ---: | ---: | ---: | ---: | ---: |"]  # fmt: skip
     for row in rows:
         one = row.int8
+        if one == NOT_TRIED:
+            continue
         if isinstance(one, str):
             lines.append(f"| {row.name} | – | – | – | – | {one} |")
             continue
@@ -186,7 +190,7 @@ def main(arguments: list[str]) -> int:
     for name in names:
         row = asdict(measured(name, work, real))
         print(json.dumps(row), flush=True)
-        machine = {"cpu": environment()["cpu"]}
+        machine = {"cpu": environment()["cpu"], "load": os.getloadavg()[0]}
         rows = {**{one["name"]: one for one in record["rows"]}, name: row}
         record = {
             "date": datetime.now(UTC).date().isoformat(), "machine": machine,

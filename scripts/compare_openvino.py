@@ -81,8 +81,8 @@ def lines(found: Mapping[str, Row], isa: str | None) -> list[str]:
     told = f", instructions up to `{isa}`" if isa else ""
     date, version = datetime.datetime.now(tz=datetime.UTC).date(), OPENVINO.packages[0].partition("==")[2]
     text = [
-        f"{environment()['cpu']}{told}, OpenVINO {version}, {date}. Milliseconds of CPU time on one thread, medians of "
-        "interleaved blocks:",
+        f"{environment()['cpu']}{told}, OpenVINO {version}, {date}. Milliseconds of CPU time on\n"
+        "one thread, medians of interleaved blocks:",
         "",
         "| network | f32 | bf16 | edgekit int8 | NNCF int8 | edgekit / NNCF | edgekit, NNCF in dB |",
         "|---|---:|---:|---:|---:|---:|---:|",

@@ -19,7 +19,7 @@ import numpy as np
 import openvino
 from real_openvino import quantize
 
-ROUNDS, SECONDS, SAMPLES = 20, 0.1, 32
+ROUNDS, SECONDS, SAMPLES = 12, 0.08, 32
 WAYS = (("f32", "", "f32"), ("bf16", "", "bf16"), ("ours", "-int8", "f32"), ("nncf", "-nncf", "f32"))
 """Name, what the file's name ends with, precision."""
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from other_tools import ai_edge_quantizer_defaults, onnxruntime_defaults
-from results_page import page
+from results_page import DATA, DOCS, MICRO, page, with_micro
 
 import edgekit
 from edgekit.artifact import open_artifact, write_card
@@ -35,12 +35,6 @@ from edgekit.runtime import load
 from edgekit.types import Card
 
 FORMATS = ("onnx", "tflite")
-DOCS = Path("docs")
-DATA = {
-    "mlp": "breast-cancer", "cnn": "cifar10", "rnn": "fsdd", "lstm": "fsdd", "gru": "fsdd", "transformer": "sst2@dev",
-    "gan": "digits", "autoencoder": "digits", "detector": "digit-scenes", "segmenter": "digit-masks",
-}  # fmt: skip
-"""Network -> what its shipped weights are measured on."""
 MAX_DROP = 0.01
 
 
@@ -78,6 +72,8 @@ def main() -> int:
     text, held = page(document)
     print(text)
     if options.write:
+        if (DOCS / MICRO).exists():
+            text = with_micro(text, json.loads((DOCS / MICRO).read_text(encoding="utf-8")))
         (DOCS / "results.md").write_text(text, encoding="utf-8")
         (DOCS / "results.json").write_text(dumps(document), encoding="utf-8")
     return 0 if held else 1

@@ -6,12 +6,22 @@ import datetime
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from edgekit.report.text import SHARES, figure, ms, points, size, worse
 
 Network = Mapping[str, Any]
 Row = Mapping[str, Any]
+DOCS = Path("docs")
+MICRO = "results-mcu.json"
+"""What scripts/results_mcu found."""
+_MICRO_HEAD = "## Microcontrollers"
+DATA = {
+    "mlp": "breast-cancer", "cnn": "cifar10", "rnn": "fsdd", "lstm": "fsdd", "gru": "fsdd", "transformer": "sst2@dev",
+    "gan": "digits", "autoencoder": "digits", "detector": "digit-scenes", "segmenter": "digit-masks",
+}  # fmt: skip
+"""Network -> what its shipped weights are measured on."""
 INT8 = {
     "cnn": 0.006,
     "lstm": 0.005,
@@ -60,6 +70,38 @@ def page(document: Mapping[str, Any]) -> tuple[str, bool]:
     for network in networks.values():
         lines += ["", f"## {network['network']}, {network['data']}", "", *_table(network)]
     return "\n".join([*lines, ""]), all(bar.held for bar in bars)
+
+
+def with_micro(text: str, document: Mapping[str, Any]) -> str:
+    """The page with its last section written anew: the networks on microcontrollers."""
+    lines = [
+        _MICRO_HEAD,
+        "",
+        "The shipped networks by `quantize --scheme int8 --for mcu`, made by `scripts/results_mcu` on "
+        f"{document['made']}.",
+        *machine(document["environment"]),
+        f"Quality is that of at most {document['limit']} samples of the test split, the same three times: the float",
+        "file, the int8 file in LiteRT, and in TensorFlow Lite for Microcontrollers. `off` is the largest difference",
+        "of an output from LiteRT's reference kernels, in steps of its scale, on samples that did not calibrate;",
+        "in brackets that of XNNPACK's kernels. Sizes are in bytes; all is in [results-mcu.json](results-mcu.json).",
+        "",
+        "| network | metric | float | int8, LiteRT | int8, TFLM | off | bytes | arena | persistent | tensors |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in document["networks"]:
+        if "refused" in row:
+            lines.append(f"| {row['network']} | it does not run there: {row['refused']} | | | | | | | | |")
+            continue
+        metric, micro = row["metric"], row["micro"]
+        arena = micro["arena"]
+        shown = [figure(metric, row[key]) for key in ("float", "litert", "tflm")]
+        off = f"{micro['max_steps']:g} ({micro['litert_steps']:g})"
+        sizes = [size(n) for n in (row["bytes"], *(arena[k] for k in _ARENA))]
+        lines.append("| " + " | ".join([row["network"], metric, *shown, off, *sizes]) + " |")
+    return f"{text.partition(_MICRO_HEAD)[0].rstrip()}\n\n" + "\n".join([*lines, ""])
+
+
+_ARENA = ("bytes", "persistent_bytes", "non_persistent_bytes")
 
 
 def machine(environment: Mapping[str, Any]) -> list[str]:

@@ -208,8 +208,10 @@ def onnx2tf_python(root: Path) -> str:
 
 @pytest.fixture(scope="session")
 def tflm_python(root: Path) -> str:
-    """The interpreter of the environment with tflite-micro, which ``scripts/test`` makes."""
-    return other_interpreter(root, "TFLM")
+    """The interpreter of the environment with tflite-micro, which ``scripts/test`` makes; ``tflm`` runs there."""
+    path = other_interpreter(root, "TFLM")
+    os.environ.setdefault("EDGEKIT_TFLM_PYTHON", path)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -81,9 +81,6 @@ class McuTransport(LocalTransport):
         budget = parse_budget(self.spec.address)
         return {**environment, BUDGET: f"{budget.arena_bytes or 0},{budget.flash_bytes or 0}"}
 
-    def install(self, package: str) -> str:
-        return TFLM.install
-
 
 def measured_arena(client: WorkerClient) -> Arena:
     """The arena that the model which ``client`` has loaded needs.

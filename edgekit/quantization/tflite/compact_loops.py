@@ -3,7 +3,7 @@
 TFLite has an integer kernel for LSTM alone. A GRU is a loop already, made by :mod:`edgekit.converters.recurrent.loop`;
 an RNN is an operator without such a kernel. Both become compact loops here, which compute the same: the input's product
 is taken inside, so that the variables of the loop are the input, the state, and room for the outputs. TensorFlow Lite
-for Microcontrollers copies all of them at every step, and holds them three times.
+for Microcontrollers copies all of them at every step, and holds them four times.
 """
 
 from __future__ import annotations

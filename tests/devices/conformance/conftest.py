@@ -28,6 +28,7 @@ from edgekit.devices.client import WorkerClient
 from edgekit.devices.device import parse_device
 from edgekit.devices.emulator import EmulatorTransport
 from edgekit.devices.local import LocalTransport, PythonTransport
+from edgekit.devices.mcu import McuTransport
 from edgekit.devices.ssh import SshTransport
 from edgekit.devices.transport import Start, Transport
 from edgekit.errors import EdgekitError
@@ -98,6 +99,27 @@ class Python(Place):
         return PythonTransport(parse_device(f"python:{program}"))
 
 
+class _McuTransport(McuTransport):
+    """``mcu`` with the program of the suite, run by the interpreter that it names."""
+
+    def __init__(self, interpreter: str) -> None:
+        super().__init__(parse_device("mcu"))
+        self._python = interpreter
+
+
+class Mcu(Place):
+    """The interpreter of the environment with tflite-micro."""
+
+    name = "mcu"
+    interpreter = ""
+
+    def transport(self) -> Transport:
+        return _McuTransport(self.interpreter)
+
+    def foreign(self, program: Path) -> Transport:
+        return _McuTransport(str(program))
+
+
 class Ssh(Place):
     """A real ssh server on this machine, with the second environment as the device's Python."""
 
@@ -136,7 +158,7 @@ class Emulator(Place):
         return transport
 
 
-PLACES = (Cpu, Python, Ssh, Emulator)
+PLACES = (Cpu, Python, Mcu, Ssh, Emulator)
 ON_THE_EMULATOR = (
     "it_says_what_it_is",
     "[emulator-ctypes.PyDLL",
@@ -160,6 +182,8 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     made: Place = request.param(tmp_path_factory.mktemp("device"))
     if isinstance(made, Python | Ssh):
         made.interpreter = request.getfixturevalue("other_python")
+    if isinstance(made, Mcu):
+        made.interpreter = request.getfixturevalue("tflm_python")
     if isinstance(made, Emulator):
         made.root = str(request.getfixturevalue("arm_root"))
     if isinstance(made, Ssh):

@@ -78,26 +78,32 @@ def test_numpy_is_missing(start: Start, ends_in: Ends, place: Any) -> None:
         start(BLOCK.format(names=("numpy",)))
 
 
-def test_every_runtime_is_missing(start: Start, ends_in: Ends, files: ModuleType, tmp_path: Path) -> None:
+def test_every_runtime_is_missing(start: Start, ends_in: Ends, files: ModuleType, tmp_path: Path, place: Any) -> None:
     model = files.dense_tflite(tmp_path / "m.tflite")
-    early = "sys.modules.update(ai_edge_litert=None, tflite_runtime=None, tensorflow=None)"
-    with start(early) as client, ends_in(RuntimeMissingError, "package ai-edge-litert", "pip install"):
+    early = "sys.modules.update(ai_edge_litert=None, tflite_runtime=None, tensorflow=None, tflite_micro=None)"
+    package = "tflite-micro" if place.name == "mcu" else "ai-edge-litert"
+    with start(early) as client, ends_in(RuntimeMissingError, f"package {package}", "pip install"):
         client.load(model)
 
 
-def test_a_runtime_of_another_architecture(start: Start, ends_in: Ends, files: ModuleType, tmp_path: Path) -> None:
+def test_a_runtime_of_another_architecture(
+    start: Start, ends_in: Ends, files: ModuleType, tmp_path: Path, place: Any
+) -> None:
     """It is installed and cannot be loaded: to call that missing would send the user round in a circle."""
     broken = (
         "import types, importlib.abc, importlib.machinery\n"
         "class Wrong(importlib.abc.MetaPathFinder, importlib.abc.Loader):\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        return importlib.machinery.ModuleSpec(name, self) if name == 'onnxruntime' else None\n"
+        "        wrong = name in ('onnxruntime', 'tflite_micro')\n"
+        "        return importlib.machinery.ModuleSpec(name, self) if wrong else None\n"
         "    def exec_module(self, module):\n"
         "        raise ImportError('libonnx.so: wrong ELF class: ELFCLASS32')\n"
         "sys.meta_path.insert(0, Wrong())"
     )
-    model = files.dense_onnx(tmp_path / "m.onnx")
-    with start(broken) as client, ends_in(RuntimeMissingError, "onnxruntime", "cannot be loaded", "wrong ELF class"):
+    micro = place.name == "mcu"
+    model = files.dense_tflite(tmp_path / "m.tflite") if micro else files.dense_onnx(tmp_path / "m.onnx")
+    package = "tflite-micro" if micro else "onnxruntime"
+    with start(broken) as client, ends_in(RuntimeMissingError, package, "cannot be loaded", "wrong ELF class"):
         client.load(model)
 
 

@@ -56,9 +56,12 @@ def test_a_message_of_the_device_has_the_name_the_user_gave(start: Start, tmp_pa
     assert str(bad) in str(caught.value) and caught.value.exit_code == 3
 
 
-def test_two_users_at_once(start: Start, files: ModuleType, tmp_path: Path) -> None:
+def test_two_users_at_once(start: Start, files: ModuleType, tmp_path: Path, place: Any) -> None:
     """Each has a worker of its own: what one loads, breaks or ends is nothing to the other."""
-    small, large = files.dense_tflite(tmp_path / "a.tflite"), files.recurrent_tflite(tmp_path / "b.tflite")
+    make, shape, first = (files.recurrent_tflite, (1, 3, 2), 1)
+    if place.name == "mcu":  # which has no plain recurrent operator
+        make, shape, first = (files.mixed_tflite, (1, 4), 4)
+    small, large = files.dense_tflite(tmp_path / "a.tflite"), make(tmp_path / "b.tflite")
     results: dict[str, Any] = {}
 
     def use(key: str, path: Path, feed: dict[str, np.ndarray]) -> None:
@@ -68,11 +71,11 @@ def test_two_users_at_once(start: Start, files: ModuleType, tmp_path: Path) -> N
 
     threads = [
         threading.Thread(target=use, args=("a", small, {"x": np.array([[1, 2, 3, 4]], np.float32)})),
-        threading.Thread(target=use, args=("b", large, {"x": np.ones((1, 3, 2), np.float32)})),
+        threading.Thread(target=use, args=("b", large, {"x": np.ones(shape, np.float32)})),
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(120)
     assert all(np.array_equal(results["a"][0], y) for y in results["a"])
-    assert all(y[0, 0, 0] == 1 for y in results["b"])
+    assert all(y.flat[0] == first for y in results["b"])
