@@ -18,11 +18,13 @@ import numpy as np
 
 from edgekit.devices import open_runner
 from edgekit.errors import ParityError
+from edgekit.graph import ops
+from edgekit.graph.ops import Family
 from edgekit.leftovers import scratch_folder
 from edgekit.quality.as_app import Call
 from edgekit.quality.readings import Constant, Loop, Operator, Pair, Steps
 from edgekit.runtime.base import Runner
-from edgekit.types import Array, Feed
+from edgekit.types import Array, Feed, Format
 
 STEPS = 2
 """Steps by which a tensor may differ. Half a step is rounding, and that was all on x86 (XNNPACK, TFLite's own kernels,
@@ -266,6 +268,7 @@ def _of_one_sign(values: Array) -> Array:
 def _tensors_off(pair: Pair, run: _Run) -> Iterator[Finding]:
     """Tensors of the file that are not what the parent makes of the same inputs."""
     maker = {key: one for one in pair.operators for key in one.outputs}
+    behind = _steps_behind(pair)
     judged: set[tuple[str, str]] = set()
     reads = [(r.tensor, r.other, r.steps, pair.operators[r.operator]) for r in pair.readings]
     results = [(key, other, steps, None) for key, other, steps in pair.results.values() if key in maker]
@@ -281,9 +284,30 @@ def _tensors_off(pair: Pair, run: _Run) -> Iterator[Finding]:
         if exact.shape != seen.shape:
             yield Finding(f"{name}, of shape {seen.shape} in place of {exact.shape},", writer, np.inf, 0.0)
             continue
-        found = _off_by(exact, seen, steps, writer.inexact if tensor in maker else "", run.rounding.get(tensor, 0.0))
+        inexact, rounding = writer.inexact if tensor in maker else "", run.rounding.get(tensor, 0.0)
+        found = _off_by(exact, seen, steps, inexact, rounding)
+        if found is not None and other in behind:
+            found = _off_by(exact, seen, behind[other], inexact, rounding)
         if found is not None:
             yield Finding(name, writer, *found, steps)
+
+
+def _steps_behind(pair: Pair) -> dict[str, Steps]:
+    """Real tensor of the file -> the steps of what an operator makes of it that only moves values (a transpose).
+
+    Rounding before such an operator and behind it are the same, and onnxruntime moves it from one place to the other,
+    so that it hands the tensor out rounded.
+    """
+    format_ = Format(pair.suffix)
+    moved = {r.tensor: r.steps for r in pair.readings if r.steps is not None}
+    found = {}
+    for reading in pair.readings:
+        reader = pair.operators[reading.operator]
+        known = ops.get(format_, reader.kind)
+        steps = moved.get(reader.outputs[0]) if reader.outputs else None
+        if reading.steps is None and steps is not None and known is not None and known.family is Family.RESHAPE:
+            found[reading.other] = steps
+    return found
 
 
 def _off_by(

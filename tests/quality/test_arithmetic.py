@@ -262,3 +262,59 @@ def test_rounding_of_one_sign_adds_up(tmp_path: Path) -> None:
         found = runner.run({"x": x})
     assert np.abs(found["y"] - x.astype(np.float64) @ weights.T).max() > 1.0  # of some 1,400
     compare(_pair(parent, made), [Call({"x": x}, {}, found)]).require("the file")
+
+
+def _normalised(path: Path) -> Artifact:
+    """ConvNeXt's order: Conv, Transpose, LayerNormalization, Transpose, Conv; x and y are (1, 8, 6, 6)."""
+    rng = np.random.default_rng(0)
+    held = {
+        "w1": rng.normal(0, 0.3, (8, 8, 3, 3)), "w2": rng.normal(0, 0.3, (8, 8, 1, 1)),
+        "g": np.ones(8), "b": np.zeros(8),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["c"], "depth", pads=[1, 1, 1, 1]),
+        helper.make_node("Transpose", ["c"], ["last"], "there", perm=[0, 2, 3, 1]),
+        helper.make_node("LayerNormalization", ["last", "g", "b"], ["n"], "norm", axis=-1),
+        helper.make_node("Transpose", ["n"], ["first"], "back", perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["first", "w2"], ["y"], "point"),
+    ]
+    sides = [[helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 8, 6, 6])] for n in ("x", "y")]
+    tensors = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in held.items()]
+    graph = helper.make_graph(nodes, "g", *sides, tensors)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return open_artifact(path)
+
+
+def _pictures(count: int, spread: float = 1.0) -> list[Feed]:
+    rng = np.random.default_rng(2)
+    return [{"x": rng.normal(0, spread, (1, 8, 6, 6)).astype(np.float32)} for _ in range(count)]
+
+
+def test_rounding_that_the_runtime_moves_before_a_transpose(tmp_path: Path) -> None:
+    """onnxruntime rounds what the normalisation gives before it is transposed; the file says behind, which is the
+    same. What is wrong there is still found."""
+    parent, made = _normalised(tmp_path / "p.onnx"), tmp_path / "q.onnx"
+    shape = (1, 8, 6, 6)
+    signature = Signature((TensorSpec("x", "float32", shape),), (TensorSpec("y", "float32", shape),))
+    ranges = calibrate(parent.path, _pictures(6), signature, format=parent.format)
+    QuantizeOnnx("int8", ranges).run(parent, PassContext(made))
+
+    def compared(file: Path) -> Arithmetic:
+        with kept_workers(), open_runner(file) as runner:
+            calls = [Call(feed, {}, runner.run(feed)) for feed in _pictures(4, 1.5)]
+            return compare(_pair(parent, file), calls)
+
+    assert [str(one) for one in compared(made).findings] == []
+
+    def more(model: Any, held: dict[str, Any]) -> None:
+        _set(held["g"], 1.2 * numpy_helper.to_array(held["g"]))
+
+    assert compared(_onnx_changed(made, tmp_path / "g.onnx", more)).findings
+
+    def coarser(model: Any, held: dict[str, Any]) -> None:
+        node = next(n for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] == "first")
+        scale = numpy_helper.to_array(held[node.input[1]]) * np.float32(4)
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(scale), "other"))
+        node.input[1] = "other"  # what is read keeps its own
+
+    assert compared(_onnx_changed(made, tmp_path / "s.onnx", coarser)).findings
