@@ -132,6 +132,7 @@ def int8_of(name: str, work: Path, image: str) -> Any:
         )
     except EdgekitError as error:
         return str(error).partition(". Nothing")[0][:240]
+    assert made.fidelity is not None and made.time is not None
     ratios = [one.snr_db for one in made.fidelity.outputs if one.snr_db is not None]
     return {
         "bytes": made.artifact.bytes, "time": made.time.ratio_p50, "db": min(ratios, default=None), "drop": made.drop,

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 from bench_executorch import NOISE_SAMPLES, TIMM, ZOO, network_of
 
 import edgekit
-from edgekit.artifact import open_artifact
+from edgekit.artifact import open_artifact, write_card
 from edgekit.bench.environment import environment
 from edgekit.data import open_data
 from edgekit.data.arrays import save_npz
@@ -26,6 +26,7 @@ from edgekit.data.preprocess import feeds
 from edgekit.environments import EXECUTORCH, OPENVINO
 from edgekit.errors import EdgekitError
 from edgekit.results.quantize import AutoResult
+from edgekit.types import Card
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, RECORD = ROOT / "docs" / "targets.md", ROOT / "docs" / "targets.json"
@@ -89,8 +90,11 @@ def rivals(name: str, files: Mapping[str, Path], data: str, work: Path) -> Itera
     if not target.exists():
         calibrate(onnx, data, work / "calibration.npz")
         script = ROOT / "scripts" / "nncf_here.py"
-        command = [str(OPENVINO.python()), str(script), str(onnx), str(work / "calibration.npz"), str(target)]
+        bare = work / "bare.onnx"
+        command = [str(OPENVINO.python()), str(script), str(onnx), str(work / "calibration.npz"), str(bare)]
         subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        if bare.exists():
+            write_card(bare, plain_card(onnx), target)
     if target.exists():
         yield judged(name, "NNCF int8 in OpenVINO", target, "openvino", onnx, data)
     else:
@@ -104,6 +108,13 @@ def rivals(name: str, files: Mapping[str, Path], data: str, work: Path) -> Itera
         yield Rival("ExecuTorch int8", small, "executorch")
     except EdgekitError as error:
         yield Rival("ExecuTorch int8", small, "executorch", told(error))
+
+
+def plain_card(file: Path) -> Card:
+    """What the file's inputs and outputs mean, without its self-test."""
+    card = open_artifact(file).card
+    assert card is not None
+    return replace(card, selftest=None)
 
 
 def judged(name: str, label: str, file: Path, runtime: str, parent: Path, data: str) -> Rival:

@@ -23,6 +23,7 @@ import edgekit
 from edgekit.artifact import open_artifact
 from edgekit.bench.environment import environment
 from edgekit.data import open_data
+from edgekit.data.arrays import save_npz
 from edgekit.data.dataset import stratified
 from edgekit.data.preprocess import feeds
 from edgekit.environments import OPENVINO
@@ -56,11 +57,11 @@ def make(name: str, folder: Path) -> None:
         gathered = feeds(
             stratified(open_data("cifar10@train"), SAMPLES), artifact.card.signature, artifact.card.contract
         )
-        np.savez(samples, **{spec.name: np.concatenate([feed[spec.name] for feed in gathered])})
+        save_npz(samples, {spec.name: np.concatenate([feed[spec.name] for feed in gathered])})
     else:
         generator = np.random.default_rng(0)
         shape = (SAMPLES, *spec.resolved()[1:])
-        np.savez(samples, **{spec.name: generator.normal(size=shape).astype(np.float32)})
+        save_npz(samples, {spec.name: generator.normal(size=shape).astype(np.float32)})
     if not made.exists():
         edgekit.quantize(float_file, scheme="int8", out=made, data=f"npz:{samples}", min_snr=0.0, seconds=0)
 

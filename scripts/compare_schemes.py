@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from results import DATA, FORMATS
-from results_page import machine
+from results import FORMATS
+from results_page import DATA, machine
 
 import edgekit
 from edgekit.documents import typed

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,4 +61,5 @@ def ratio(one: str, other: str, feed: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    {"lower": lower, "ratio": ratio}[sys.argv[1]](*sys.argv[2:])
+    commands: dict[str, Callable[..., None]] = {"lower": lower, "ratio": ratio}
+    commands[sys.argv[1]](*sys.argv[2:])

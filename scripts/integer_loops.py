@@ -17,6 +17,7 @@ from edgekit.converters.recurrent import loop
 from edgekit.graph.tflite_editor import Editor, Graph
 from edgekit.quantization.calibrate.histogram import Range
 from edgekit.quantization.tflite.recurrent import quantize_recurrent
+from edgekit.results.inspect import InspectResult
 
 INPUTS, HIDDEN = 40, 64
 STEPS = (1, 2, 4, 8, 16, 64, 256)
@@ -67,7 +68,9 @@ def forms(folder: Path) -> Iterator[str]:
 
 def arena(path: Path) -> str:
     """Bytes of the arena, or that the file does not run."""
-    found = edgekit.inspect(path).micro
+    result = edgekit.inspect(path)
+    assert isinstance(result, InspectResult)
+    found = result.micro
     return "does not run" if found is None or found.arena is None else f"{found.arena.bytes:,}"
 
 
