@@ -53,7 +53,7 @@ class Environment:
         return made
 
     def apart(self) -> str | None:
-        """Its interpreter in an environment beside this one, None where there is none.
+        """Its interpreter in an environment beside this one, or None.
 
         Raises:
             RuntimeMissingError: the variable names no program.

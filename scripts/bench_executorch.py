@@ -118,7 +118,7 @@ def measured(name: str, work: Path, real: bool) -> Row:
 
 
 def int8_of(name: str, work: Path, image: str) -> Any:
-    """What became of the int8 file: figures, or why there is none."""
+    """What became of the int8 file: figures, or why it was not made."""
     target, data = work / f"{name}-int8.pte", ZOO.get(name)
     if data == "":
         return "no samples to calibrate on"

@@ -15,7 +15,7 @@ log = logging.getLogger("edgekit")
 
 
 def compare_with_constant(figures: tuple[Quality, ...]) -> None:
-    """Warns where a figure is no better than that of the best constant answer."""
+    """Warns where a figure does not exceed that of the best constant answer."""
     for found in figures:
         constant = _constant(found, open_data(found.data)) if found.metric in ("accuracy", "mae", "miou") else None
         if constant is None:

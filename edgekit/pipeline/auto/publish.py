@@ -88,7 +88,7 @@ def publish(choice: Choice, place: Path, notes: tuple[str, ...], parent: Path | 
 
 
 def _figure(choice: Choice, way: Way) -> tuple[Quality, ...]:
-    """The chosen file's figure as a card keeps it; likeness to another file is none of its own."""
+    """The chosen file's figure as a card keeps it; likeness to another file does not belong on it."""
     if choice.after.metric == LIKENESS:
         return ()
     return (choice.after.quality(way.runtime, way.device.name),)

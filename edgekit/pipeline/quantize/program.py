@@ -170,7 +170,7 @@ def _save_samples(
     names = [spec.name for spec in before.signature.inputs]
     feeds = list(calibration_feeds(parent, chosen, before.signature))
     arrays = {f"{number}.{k}": feed[name] for number, feed in enumerate(feeds) for k, name in enumerate(names)}
-    np.savez(path, **arrays)  # type: ignore[arg-type]  # its keyword allow_pickle is no array
+    np.savez(path, **arrays)  # type: ignore[arg-type]  # mypy takes them for its keyword allow_pickle
     return len(feeds)
 
 

@@ -19,26 +19,14 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from edgekit.graph.loop_kernels import CARRIED, FINE, FIXED, KINDS, PRODUCT, SUMS, UPDATE, VERSIONS
 from edgekit.graph.tflite_editor import Graph
 from edgekit.quantization.calibrate.histogram import Range
 from edgekit.quantization.onnx.weights import symmetric_int8
 from edgekit.quantization.tflite.integers import Scale, constant, made, rescaled
 from edgekit.types import Array
 
-FINE = "int16"
 _UNIT = Scale(2.0**-15, 0, FINE)
-_FIXED = ("LOGISTIC", "TANH")
-"""Operators whose results have the scale that their kernels write."""
-_SUMS = ("ADD", "SUB", "MUL", "RELU")
-_CARRIED = {"SPLIT": 1, "SPLIT_V": 0, "GATHER": 0, "RESHAPE": 0, "SLICE": 0}
-"""Operators whose results have the scale of one of their inputs -> which."""
-_UPDATE, _PRODUCT = "DYNAMIC_UPDATE_SLICE", "FULLY_CONNECTED"
-KINDS = frozenset((*_FIXED, *_SUMS, *_CARRIED, _UPDATE, _PRODUCT))
-_VERSIONS = {
-    ("ADD", FINE): 3, ("SUB", FINE): 5, ("MUL", FINE): 4, ("RELU", FINE): 3, ("LOGISTIC", FINE): 3, ("TANH", FINE): 3,
-    ("SPLIT", FINE): 4, ("SPLIT_V", FINE): 2, ("SLICE", FINE): 4, ("SPLIT", "int8"): 2, ("SPLIT_V", "int8"): 2,
-    ("SLICE", "int8"): 2, ("GATHER", "int8"): 2, ("FULLY_CONNECTED", FINE): 7,
-}  # fmt: skip
 _NEAR_A_POWER = 1e-3
 """How near its logarithm may lie to that of a power of two for TFLite to take a scale for one; a sum of three such has
 another kernel, with other bounds."""
@@ -83,7 +71,7 @@ class IntegerStep:
         if missing:
             return f"the calibration has no range of {', '.join(missing)}"
         for place in range(len(self.inputs)):
-            if self.is_state(place) and self.body.kind(self.makers[self.outputs[place]]) not in (*_FIXED, *_SUMS):
+            if self.is_state(place) and self.body.kind(self.makers[self.outputs[place]]) not in (*FIXED, *SUMS):
                 return f"the state {self.body.name(self.outputs[place])} is not the result of a sum or a function"
         return ""
 
@@ -94,17 +82,17 @@ class IntegerStep:
     def is_state(self, place: int) -> bool:
         """Whether a variable is computed anew at every step, and not handed on or written into."""
         maker = self.makers.get(self.outputs[place])
-        return self.is_real(place) and maker is not None and self.body.kind(maker) != _UPDATE
+        return self.is_real(place) and maker is not None and self.body.kind(maker) != UPDATE
 
     def is_room(self, place: int) -> bool:
         """Whether results are collected in a variable."""
         maker = self.makers.get(self.outputs[place])
-        return self.is_real(place) and maker is not None and self.body.kind(maker) == _UPDATE
+        return self.is_real(place) and maker is not None and self.body.kind(maker) == UPDATE
 
     def state_scale(self, place: int, start: Range) -> Scale:
         """The scale of a state that begins within ``start``."""
         output = self.outputs[place]
-        if self.body.kind(self.makers[output]) in _FIXED:
+        if self.body.kind(self.makers[output]) in FIXED:
             return _UNIT
         own = self.ranges[self.body.name(output)]
         return fine(Range(min(own.low, start.low), max(own.high, start.high)))
@@ -133,21 +121,21 @@ class IntegerStep:
 
     def _ranged(self, node: Any) -> list[str]:
         """Results whose scales come from the calibration."""
-        known = self.body.kind(node) in (*_SUMS, _PRODUCT)
+        known = self.body.kind(node) in (*SUMS, PRODUCT)
         return [self.body.name(k) for k in node.outputs] if known else []
 
     def _operator(self, node: Any) -> None:
         body, kind = self.body, self.body.kind(node)
-        if kind == _UPDATE:
+        if kind == UPDATE:
             scale = self._scale(node.inputs[0])
             node.inputs[1] = self._as(node.inputs[1], scale)
-        elif kind in _CARRIED:
-            scale = self._scale(node.inputs[_CARRIED[kind]])
+        elif kind in CARRIED:
+            scale = self._scale(node.inputs[CARRIED[kind]])
         else:
-            read = 1 if kind == _PRODUCT else len(node.inputs)
+            read = 1 if kind == PRODUCT else len(node.inputs)
             node.inputs[:read] = [self._fine(k) for k in node.inputs[:read]]
-            scale = _UNIT if kind in _FIXED else self.scales.get(node.outputs[0]) or self._found(node.outputs[0])
-        if kind == _PRODUCT:
+            scale = _UNIT if kind in FIXED else self.scales.get(node.outputs[0]) or self._found(node.outputs[0])
+        if kind == PRODUCT:
             self._weights(node)
         if kind in ("ADD", "SUB"):
             options = node.builtinOptions or getattr(schema, f"{kind.title()}OptionsT")()
@@ -158,7 +146,7 @@ class IntegerStep:
             )
         for output in node.outputs:
             self._becomes(output, scale)
-        version = _VERSIONS.get((kind, scale.dtype))
+        version = VERSIONS.get((kind, scale.dtype))
         if version is not None:
             node.opcodeIndex = body.editor.code(getattr(schema.BuiltinOperator, kind), version)
 
