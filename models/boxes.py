@@ -122,4 +122,15 @@ def _minus_loss(outputs: Tensor, targets: Tensor, inputs: Tensor) -> float:
     return -float(_loss_each(outputs, targets, inputs).sum())
 
 
-DETECTION = Objective(_targets, _loss, _minus_loss, "minus loss", _joined)
+def _soft(outputs: Tensor, teacher: Tensor, options: Hyperparameters) -> Tensor:
+    """Scores learn the teacher's (quality focal loss), boxes its boxes, each cell as much as the teacher is sure of it,
+    which is its best score; divided by how sure it is in all."""
+    scores, wanted = (values[..., 4:].clamp(_LEAST, 1 - _LEAST) for values in (outputs, teacher))
+    sure = wanted.amax(-1)  # (B, N)
+    _, generalised = _overlaps(outputs[..., :4], teacher[..., :4])
+    entropy = torch.nn.functional.binary_cross_entropy(scores, wanted, reduction="none")
+    score_loss = ((wanted - scores).detach().abs() ** 2 * entropy).sum()
+    return (_BOX_WEIGHT * ((1 - generalised) * sure).sum() + score_loss) / sure.sum().clamp(min=1)
+
+
+DETECTION = Objective(_targets, _loss, _minus_loss, "minus loss", _joined, soft=_soft)

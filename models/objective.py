@@ -34,6 +34,8 @@ class Objective:
         name: of the score, as progress shows it; an accuracy is 0..1, an error is given as minus its value.
         view: network -> what makes ``outputs`` of the results of the network, in their order: the first without it.
         moves: a target is a picture, (N, H, W), which augmentation moves with its sample.
+        soft: (outputs, a teacher's outputs for the same inputs, options) -> scalar, what a student learns of its
+            teacher; None: it cannot be taught.
     """
 
     targets: Callable[[Dataset, Network], Any]
@@ -42,6 +44,7 @@ class Objective:
     name: str
     view: Callable[[Network], View] = lambda network: _first
     moves: bool = False
+    soft: Callable[[Any, Any, Hyperparameters], Tensor] | None = None
 
 
 def objective(kind: str) -> Objective:
@@ -112,15 +115,24 @@ def _logits(network: Network) -> View:
     return lambda results: results[place].float().reshape(len(results[place]), -1, results[place].shape[-1])[:, -1]
 
 
-CLASSIFICATION = Objective(_class_indices, _cross_entropy, _correct, "accuracy", _logits)
-"""A distilled student adds its teacher's soft targets, here only."""
-FORECASTING = Objective(_future, _squared_error, _minus_squared_error, "minus MSE")
-ANOMALY = Objective(_nothing, _reconstruction, _minus_reconstruction, "minus MSE")
+def soft_classes(logits: Tensor, teacher: Tensor, options: Hyperparameters) -> Tensor:
+    """Hinton's soft-target loss: t^2 KL(teacher || student) at temperature t.
 
-
-def distilled(logits: Tensor, soft: Tensor, temperature: float) -> Tensor:
-    """Hinton's soft-target loss: t^2 KL(teacher || student) at temperature t, mean over the batch."""
+    Args:
+        logits, teacher: (B, classes), or (B, classes, ...) with classes at each place; the mean over all of them.
+    """
+    temperature = options.temperature
     log_student = F.log_softmax(logits / temperature, 1)
-    log_teacher = F.log_softmax(soft / temperature, 1)
-    divergence = F.kl_div(log_student, log_teacher, log_target=True, reduction="batchmean")
+    log_teacher = F.log_softmax(teacher / temperature, 1)
+    divergence = F.kl_div(log_student, log_teacher, log_target=True, reduction="none").sum(1).mean()
     return temperature * temperature * torch.as_tensor(divergence)
+
+
+def soft_values(outputs: Tensor, teacher: Tensor, options: Hyperparameters) -> Tensor:
+    """Squared error from the teacher's values (Saputra et al. 2019, regression)."""
+    return F.mse_loss(outputs, teacher)
+
+
+CLASSIFICATION = Objective(_class_indices, _cross_entropy, _correct, "accuracy", _logits, soft=soft_classes)
+FORECASTING = Objective(_future, _squared_error, _minus_squared_error, "minus MSE", soft=soft_values)
+ANOMALY = Objective(_nothing, _reconstruction, _minus_reconstruction, "minus MSE", soft=soft_values)

@@ -14,7 +14,7 @@ from edgekit.data.pixel_classes import IGNORED, score_map
 from edgekit.data.pixels import fit_mask
 from edgekit.errors import DataError
 from edgekit.models.family import Hyperparameters
-from edgekit.models.objective import Objective, View
+from edgekit.models.objective import Objective, View, soft_classes
 from edgekit.types import Array, Network
 
 _SMOOTH = 1.0
@@ -107,4 +107,4 @@ def _overlap(scores: Tensor, targets: Tensor, inputs: Tensor) -> float:
     return total
 
 
-SEGMENTATION = Objective(_masks, _loss, _overlap, "mIoU of a picture", _view, moves=True)
+SEGMENTATION = Objective(_masks, _loss, _overlap, "mIoU of a picture", _view, moves=True, soft=soft_classes)

@@ -23,7 +23,6 @@ from edgekit.data import Dataset
 from edgekit.errors import DataError, DeviceError, GateError, UsageError
 from edgekit.models.fabric import Fabric
 from edgekit.models.family import Hyperparameters
-from edgekit.models.objective import distilled
 from edgekit.models.resume import RunState
 from edgekit.models.samples import TrainingSamples
 from edgekit.models.spread import spread
@@ -269,9 +268,9 @@ class _Loop:
             return hard
         with torch.no_grad(), self.fabric.autocast():
             soft = self.samples.viewed(self.teacher(*inputs))
-        return (1 - self.options.distil) * hard + self.options.distil * distilled(
-            outputs, soft, self.options.temperature
-        )
+        taught = self.samples.objective.soft
+        assert taught is not None  # train_network has looked
+        return (1 - self.options.distil) * hard + self.options.distil * taught(outputs, soft, self.options)
 
     def _outputs(self, inputs: Sequence[Tensor]) -> Any:
         try:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from edgekit.data import Dataset
 from edgekit.errors import DataError
 from edgekit.models.family import Hyperparameters
-from edgekit.models.objective import Objective, View
+from edgekit.models.objective import Objective, View, soft_values
 from edgekit.types import Network
 
 _EDGE = 1e-6
@@ -82,5 +82,14 @@ def _minus_binary(outputs: Tensor, targets: Tensor, inputs: Tensor) -> float:
     return -float(F.binary_cross_entropy_with_logits(outputs, targets, reduction="none").mean(1).sum())
 
 
-REGRESSION = Objective(_values, _squared, _minus_absolute, "minus MAE", lambda network: _flat)
-MULTILABEL = Objective(_rows, _binary, _minus_binary, "minus cross-entropy", _logits)
+def _soft_labels(outputs: Tensor, teacher: Tensor, options: Hyperparameters) -> Tensor:
+    """t^2 times the cross-entropy with the teacher's probabilities at temperature t, label by label, less the entropy
+    of these: 0 where both are the same."""
+    t = options.temperature
+    wanted = torch.sigmoid(teacher / t)
+    entropy = F.binary_cross_entropy(wanted, wanted)
+    return t * t * (F.binary_cross_entropy_with_logits(outputs / t, wanted) - entropy)
+
+
+REGRESSION = Objective(_values, _squared, _minus_absolute, "minus MAE", lambda network: _flat, soft=soft_values)
+MULTILABEL = Objective(_rows, _binary, _minus_binary, "minus cross-entropy", _logits, soft=_soft_labels)

@@ -12,6 +12,7 @@ import torch
 from edgekit.data import Dataset, open_data
 from edgekit.errors import DataError, UsageError
 from edgekit.models.family import Hyperparameters, family
+from edgekit.models.own_loss import chosen_objective
 from edgekit.options.base import with_options
 from edgekit.options.train import FinetuneOptions
 from edgekit.outputs import as_file
@@ -67,12 +68,8 @@ def finetune(options: FinetuneOptions) -> TrainResult:
     if options.size is not None:
         network = at_size(network, size_for(options.size, samples))
     network = _fitted(network, samples, options)
-    if teacher_of is not None and network.task.kind != "classification":
-        raise UsageError(
-            f"--distil-from is for classification, where the teacher's logits are soft targets; {network.name} does "
-            f"{network.task.kind}, which learns from the data alone: leave --distil-from out, or let --loss "
-            "file.py:function ask the teacher"
-        )
+    if teacher_of is not None:
+        _require_teachable(network, settings)
     teacher = None if teacher_of is None else _teacher(teacher_of, network, options.teacher_factory)
     if teacher is None:
         settings = replace(settings, distil=0.0)
@@ -112,12 +109,29 @@ def quantization_aware(base: Hyperparameters) -> Hyperparameters:
     return replace(base, qat=True, precision="32-true", lr=rate, clip=base.clip or QAT_CLIP)
 
 
+def _require_teachable(network: Network, settings: Hyperparameters) -> None:
+    """Raises UsageError where nothing says what is learned of a teacher's outputs."""
+    if settings.loss:
+        raise UsageError(
+            "--distil-from with --loss: nothing says how your loss and the teacher's outputs go together; leave "
+            "--distil-from out and let your function ask the teacher"
+        )
+    if chosen_objective(network, settings).soft is None:
+        raise UsageError(f"--distil-from: a task of kind {network.task.kind!r} has no distillation; leave it out")
+
+
 def _teacher(spec: str | Path, student: Network, factory: str | None) -> Network:
     teacher = resolve(spec, factory=factory, option="--teacher-factory")
-    if teacher.signature.outputs[0].shape[-1] != student.signature.outputs[0].shape[-1]:
+    classifies = student.task.kind == "classification"
+    gives, wanted = (
+        [spec.shape[-1:] if classifies else spec.resolved() for spec in one.signature.outputs]
+        for one in (teacher, student)
+    )
+    if (gives[:1] != wanted[:1]) if classifies else gives != wanted:
+        needed = "the same classes" if classifies else "outputs of the same shapes"
         raise DataError(
-            f"the teacher {spec} has {teacher.signature.outputs[0]}, the student {student.signature.outputs[0]}; they "
-            "need the same classes"
+            f"the teacher {spec} has {', '.join(map(str, teacher.signature.outputs))}, the student "
+            f"{', '.join(map(str, student.signature.outputs))}; they need {needed}"
         )
     if teacher.task.labels and student.task.labels and teacher.task.labels != student.task.labels:
         raise DataError(

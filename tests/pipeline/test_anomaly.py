@@ -9,7 +9,7 @@ from PIL import Image
 import edgekit
 from edgekit.artifact import read_card, write_card
 from edgekit.data import open_data
-from edgekit.errors import DataError, GateError, UsageError
+from edgekit.errors import DataError, GateError
 from edgekit.models.checkpoint import load_checkpoint
 from edgekit.pipeline.finetune import finetune
 from edgekit.pipeline.run import run
@@ -115,8 +115,8 @@ def test_finetuning_keeps_the_task(trained, tmp_path):
     params = load_checkpoint(result.path).task.params
     assert params["held_out"] == "0"
     assert params["threshold"] != trained.network.task.params["threshold"]
-    with pytest.raises(UsageError, match="--distil-from is for classification"):
-        finetune(trained.path, data="digits", distil_from=trained.path, out=tmp_path / "b.safetensors")
+    taught = finetune(trained.path, data="digits", epochs=1, distil_from=trained.path, out=tmp_path / "b.safetensors")
+    assert taught.network.card.steps[-1].params["distil_from"] == str(trained.path)
     with pytest.raises(DataError, match="takes image data"):
         finetune(trained.path, data="breast-cancer", out=tmp_path / "b.safetensors")
 

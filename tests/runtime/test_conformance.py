@@ -1,4 +1,4 @@
-"""What every runtime of .onnx and .tflite files does alike: one suite, whatever runs them and wherever it lies.
+"""What every runtime does alike: one suite, whatever runs the files and wherever it lies.
 
 A runtime that lies in an environment beside edgekit's runs there. What only one of them does stands in its own test.
 """
@@ -19,10 +19,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+import edgekit
 from edgekit.devices import open_runner
 from edgekit.devices.archive import floor_archive
 from edgekit.devices.runner import WorkerRunner
-from edgekit.environments import OPENVINO, TFLITE, TFLM, Environment
+from edgekit.environments import EXECUTORCH, OPENVINO, TFLITE, TFLM, Environment
 from edgekit.errors import (
     DeviceError,
     FeedError,
@@ -59,7 +60,11 @@ CASES = (
     Case("tflite-runtime", "tflite", TFLITE),
     Case("tensorflow", "tflite"),
     Case("tflm", "tflite", TFLM, threads=False),
+    Case("torch", "pt2"),
+    Case("executorch", "pte", EXECUTORCH),
 )
+PROGRAMS = ("pt2", "pte")
+"""Formats whose files torch makes."""
 
 
 @pytest.fixture(scope="module", params=CASES, ids=str)
@@ -77,9 +82,42 @@ def case(request: pytest.FixtureRequest, root: Path) -> Case:
     return found
 
 
+@pytest.fixture(scope="module")
+def programs(case: Case, once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """A folder with ``dense``, ``dynamic`` (its batch is free), ``scalar`` and ``large``, made by torch."""
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self, weights: torch.Tensor, bias: float) -> None:
+            super().__init__()
+            self.weights, self.bias = torch.nn.Parameter(weights), bias
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"y": x @ self.weights.T + self.bias}
+
+    class Twice(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"y": x + x}
+
+    def make(folder: Path) -> None:
+        small = Net(torch.arange(12.0).reshape(3, 4), 1.0)
+        nets: dict[str, tuple[torch.nn.Module, torch.Tensor]] = {
+            "dense": (small, torch.ones(1, 4)), "dynamic": (small, torch.ones(1, 4)),
+            "scalar": (Twice(), torch.tensor(1.5)), "large": (Net(torch.ones(1024, 2048), 0.0), torch.ones(1, 2048)),
+        }  # fmt: skip
+        for name, (module, x) in nets.items():
+            free = ["x:0=batch"] if name == "dynamic" else []
+            edgekit.export(module, inputs={"x": x}, to=case.format, dynamic=free, out=folder, name=name)
+
+    return once(f"conformance-{case.format}", make)
+
+
 @pytest.fixture
-def dense(case: Case, files: ModuleType, tmp_path: Path) -> Callable[..., Path]:
+def dense(case: Case, files: ModuleType, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., Path]:
     """``dense(dynamic=…)``: ``y = x @ W.T + 1`` in the format of the case."""
+    if case.format in PROGRAMS:
+        folder: Path = request.getfixturevalue("programs")
+        return lambda dynamic=False: folder / f"{'dynamic' if dynamic else 'dense'}.{case.format}"
 
     def make(**options: bool) -> Path:
         made: Path = getattr(files, f"dense_{case.format}")(tmp_path / f"dense.{case.format}", **options)
@@ -107,7 +145,7 @@ def test_signature_names_and_values(case: Case, dense: Callable[..., Path]) -> N
 
 def test_order_of_many_outputs(case: Case, files: ModuleType, tmp_path: Path) -> None:
     if case.format != "tflite":
-        pytest.skip("an ONNX file lists its outputs in their order")
+        pytest.skip("other formats list their outputs in their order")
     with opened(case, files.many_outputs_tflite(tmp_path / "m.tflite")) as runner:
         found = runner.run({runner.signature.inputs[0].name: np.zeros((1, 2), np.float32)})
         assert list(found) == [spec.name for spec in runner.signature.outputs]
@@ -117,8 +155,10 @@ def test_order_of_many_outputs(case: Case, files: ModuleType, tmp_path: Path) ->
             assert values == list(range(12))
 
 
-def test_numbers_without_axes(case: Case, files: ModuleType, tmp_path: Path) -> None:
-    if case.format == "onnx":
+def test_numbers_without_axes(case: Case, files: ModuleType, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if case.format in PROGRAMS:
+        path = request.getfixturevalue("programs") / f"scalar.{case.format}"
+    elif case.format == "onnx":
         value = [files.helper.make_tensor_value_info(name, files.TensorProto.FLOAT, []) for name in "xy"]
         graph = files.helper.make_graph([files.helper.make_node("Add", ["x", "x"], ["y"])], "g", value[:1], value[1:])
         path = tmp_path / "m.onnx"
@@ -153,7 +193,7 @@ def test_no_values_at_all_are_refused(case: Case, dense: Callable[..., Path]) ->
 
 def test_integers_in_and_out(case: Case, files: ModuleType, tmp_path: Path) -> None:
     if case.format != "tflite":
-        pytest.skip("ONNX files have conversions in the graph")
+        pytest.skip("files of other formats have the conversions inside")
     path = files.relu_int8_tflite(tmp_path / "m.tflite")
     with opened(case, path) as real, opened(case, path, raw=True) as raw:
         assert real.signature.inputs[0].dtype == "float32" and raw.signature.inputs[0].dtype == "int8"
@@ -166,7 +206,7 @@ def test_integers_in_and_out(case: Case, files: ModuleType, tmp_path: Path) -> N
 def test_state_and_reset(case: Case, files: ModuleType, tmp_path: Path) -> None:
     """A run starts anew unless state is asked for; a runtime that cannot keep or reset it refuses the file."""
     if case.format != "tflite":
-        pytest.skip("operators of ONNX keep no state")
+        pytest.skip("state of other formats goes in and out, or is tested with its runtime")
     path, feed = files.resource_tflite(tmp_path / "m.tflite"), {"x": np.ones((1, 2), np.float32)}
     try:
         runner = opened(case, path)
@@ -230,11 +270,13 @@ def test_without_its_package_the_message_has_the_command(
 
 
 def test_two_in_one_process_and_what_closing_leaves(
-    case: Case, dense: Callable[..., Path], files: ModuleType, tmp_path: Path
+    case: Case, dense: Callable[..., Path], files: ModuleType, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     python = case.environment.python() if case.environment is not None else sys.executable
     large, weights = tmp_path / f"large.{case.format}", np.ones((2048, 1024), np.float32)
-    if case.format == "onnx":
+    if case.format in PROGRAMS:
+        large = request.getfixturevalue("programs") / large.name
+    elif case.format == "onnx":
         helper, proto = files.helper, files.TensorProto
         ends = [helper.make_tensor_value_info(n, proto.FLOAT, [1, s]) for n, s in (("x", 2048), ("y", 1024))]
         held = files.numpy_helper.from_array(weights, "w")
