@@ -24,7 +24,7 @@ from edgekit.documents import parse_toml, typed
 from edgekit.errors import DataError, UsageError
 from edgekit.inputs import read_regular
 from edgekit.taskfields import NAMES as DETECTION
-from edgekit.taskfields import detection_fields
+from edgekit.taskfields import SCORES, detection_fields
 from edgekit.types import Card, InputSpec, Task, TensorSpec
 
 KINDS = ("image", "table", "audio", "text", "series", "array")
@@ -46,12 +46,13 @@ METRICS: Mapping[str, str] = {
 }
 """Task -> name of its figure of merit."""
 PARAMS: tuple[str, ...] = (
+    "scores",
     "activation",
     "threshold",
     "blank",
     *(n for n in DETECTION if n not in ("activation", "threshold")),
 )
-"""Fields of a task: activation of scores, limit of scores, index of CTC's blank, and those of a detector."""
+"""Fields of a task: what scores are, activation, limit of scores, index of CTC's blank, and those of a detector."""
 _BYTES = 1 / 255
 
 
@@ -228,6 +229,8 @@ def parse_iospec(document: Mapping[str, Any], where: str, folder: Path = Path())
         close = get_close_matches(name, every, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(sorted(every))}"
         raise DataError(f"{where}: there is no field {name!r}; {hint}")
+    if params.get("scores", SCORES[0]) not in SCORES:
+        raise DataError(f"{where}: scores is {params['scores']!r}; there are: {', '.join(SCORES)}")
     if not isinstance(inputs, Mapping):
         raise DataError(f"{where}: inputs is not a table; write [inputs.NAME]")
     if task is not None and task not in METRICS:

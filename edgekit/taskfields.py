@@ -82,3 +82,18 @@ def detection_fields(params: Mapping[str, Any], error: type[EdgekitError], where
         if name.endswith("_output") and not isinstance(value, str):
             raise error(f"{where}: {name} is {value!r}; it is the name of an output")
     return DetectionFields(**known)
+
+
+SCORES = ("logits", "probabilities")
+"""What the scores of classes or labels are, field ``scores`` of a task; logits where nothing is said."""
+
+
+def gives_logits(params: Mapping[str, Any]) -> bool:
+    """Whether the scores of several labels, or of the classes of pixels, are logits, by the ``params`` of a task.
+
+    Older cards say it by ``activation``, which was what the network had applied: anything but ``logits`` means
+    probabilities. (A detector's ``activation`` is what is still to be applied.)
+    """
+    if "scores" in params:
+        return bool(params["scores"] == "logits")
+    return bool(params.get("activation", "logits") == "logits")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from edgekit.flatbuffer_writer import Number, Numbers, Table, encode
-from edgekit.taskfields import CENTRED
+from edgekit.taskfields import CENTRED, SCORES, gives_logits
 from edgekit.types import Card, InputSpec, TensorSpec
 from edgekit.version import __version__
 
@@ -142,10 +142,11 @@ def _threshold(card: Card) -> list[Table] | None:
 
 def _meaning(card: Card) -> str:
     """What the numbers of an output are, for people."""
+    scores = SCORES[not gives_logits(card.task.params)]
     said = {
         "classification": "one logit a class; the largest is the answer",
-        "multilabel": f"one score a class, {card.task.params.get('activation', 'logits')}",
-        "segmentation": f"one score a class and pixel, {card.task.params.get('activation', 'logits')}",
+        "multilabel": f"one score a class, {scores}",
+        "segmentation": f"one score a class and pixel, {scores}",
     }
     return said.get(card.task.kind, "" if card.task.kind == "none" else card.task.kind)
 
@@ -159,7 +160,7 @@ def _segmenter(card: Card, outputs: Sequence[TensorSpec]) -> list[Table]:
     maps = [spec for spec in outputs if len(spec.shape) == len("NHWC")]
     if card.task.kind != "segmentation" or not maps:
         return []
-    logits = card.task.params.get("activation", "logits") == "logits"
+    logits = gives_logits(card.task.params)
     activation = (_SIGMOID if maps[0].shape[-1] == 1 else _SOFTMAX) if logits else _NONE
     options = encode({0: Number("B", activation), 1: _PARSER}, _CUSTOM_IDENTIFIER)
     return [{0: "SEGMENTER_METADATA", 1: options}]

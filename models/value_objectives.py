@@ -13,6 +13,7 @@ from edgekit.data import Dataset
 from edgekit.errors import DataError
 from edgekit.models.family import Hyperparameters
 from edgekit.models.objective import Objective, View, soft_values
+from edgekit.taskfields import gives_logits
 from edgekit.types import Network
 
 _EDGE = 1e-6
@@ -64,7 +65,7 @@ def _logits(network: Network) -> View:
     classes = len(network.task.labels)
     outputs = network.signature.outputs
     place = next((k for k, spec in enumerate(outputs) if classes and spec.shape[1:] == (classes,)), 0)
-    probabilities = network.task.params.get("activation", "logits") != "logits"
+    probabilities = not gives_logits(network.task.params)
 
     def view(results: Sequence[Tensor]) -> Tensor:
         found = results[place].float()

@@ -24,6 +24,7 @@ from edgekit.packaging.base import (
 from edgekit.packaging.blobs import FILE, Blob, blobs_of
 from edgekit.packaging.c import image_size, number, numbers, preprocessing, quoted, rules
 from edgekit.packaging.readme import readme
+from edgekit.taskfields import gives_logits
 from edgekit.types import Format, InputSpec
 
 TYPES: Mapping[str, str] = {
@@ -170,7 +171,7 @@ def _scores(subject: Subject) -> dict[str, str]:
     if subject.card.task.kind == "classification":
         return {}
     params = subject.card.task.params
-    logits = params.get("activation", "logits") == "logits"
+    logits = gives_logits(params)
     return {
         "PROBABILITY": "1.0 / (1.0 + std::exp(-(double)scores[k]))" if logits else "(double)scores[k]",
         "THRESHOLD": repr(float(params.get("threshold", 0.5))),

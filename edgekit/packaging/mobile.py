@@ -26,6 +26,7 @@ from edgekit.packaging.blobs import FILE, Blob, SampleBlobs, blobs_of
 from edgekit.packaging.c import bars, image_size
 from edgekit.packaging.python import factors, tokenizer
 from edgekit.packaging.readme import readme
+from edgekit.taskfields import gives_logits
 from edgekit.types import Format, InputSpec
 
 TYPES: Mapping[str, str] = {
@@ -154,7 +155,7 @@ def answer_facts(subject: Subject) -> dict[str, str] | None:
     if task.kind == "classification":
         return {"kind": task.kind}
     if task.kind == "multilabel":
-        logits = task.params.get("activation", "logits") == "logits"
+        logits = gives_logits(task.params)
         return {
             "kind": task.kind,
             "THRESHOLD": repr(float(task.params.get("threshold", 0.5))),

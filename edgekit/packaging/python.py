@@ -11,6 +11,7 @@ from edgekit.packaging.base import Package, Subject, Target, Tensor, head, score
 from edgekit.packaging.blobs import FILE, blobs_of
 from edgekit.packaging.readme import readme
 from edgekit.quality.detections import DetectionReader, row_widths
+from edgekit.taskfields import gives_logits
 from edgekit.types import Array, Format, InputSpec
 
 _RUNTIMES: Mapping[Format, tuple[str, str]] = {
@@ -96,6 +97,7 @@ def _spec(subject: Subject) -> dict[str, Any]:
         "task": task.kind,
         "params": dict(task.params),
         "labels": len(subject.labels),
+        "logits": gives_logits(task.params),
         "score_map": None if scores is None else [scores[0].name, scores[1]],
         "reset": subject.artifact.format is Format.TFLITE and subject.card.stateful is None,
         "inputs": [_tensor(one) for one in subject.inputs],

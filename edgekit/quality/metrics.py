@@ -28,6 +28,7 @@ from edgekit.leftovers import scratch_folder
 from edgekit.quality.evaluate import Metric, Runs, matched_labels, model_batches
 from edgekit.quality.paired import groups_of, parts_of
 from edgekit.results.eval import Evaluation, Outcomes
+from edgekit.taskfields import gives_logits
 from edgekit.types import Array, Card, Feed
 from edgekit.usercode import a_value, explained, is_code, named
 
@@ -244,8 +245,8 @@ def regression(runner: Runs, dataset: Dataset, card: Card | None, limit: int | N
 def multilabel(runner: Runs, dataset: Dataset, card: Card | None, limit: int | None) -> Evaluation:
     """F1 over classes that a sample may have several of (mean over the classes), with average precision.
 
-    Targets are 0 or 1 a class. Outputs are logits, or probabilities where the card's ``activation`` says ``sigmoid`` or
-    ``none``; ``threshold`` of the card (0.5 without it) is of the probability.
+    Targets are 0 or 1 a class. Outputs are logits, or probabilities where the card's ``scores`` says so;
+    ``threshold`` of the card (0.5 without it) is of the probability.
 
     Raises:
         DataError: targets of other values or another number of classes.
@@ -265,7 +266,7 @@ def multilabel(runner: Runs, dataset: Dataset, card: Card | None, limit: int | N
             raise DataError(f"{dataset.label} has {classes} classes, and no output of the model as many values")
         scores = np.array(outputs[name], np.float64)
     params = card.task.params if card is not None else {}
-    if params.get("activation", "logits") == "logits":
+    if gives_logits(params):
         scores = 1 / (1 + np.exp(-scores))
     given, right = torch.from_numpy(scores), torch.from_numpy(wanted.astype(np.int64))
     threshold = float(params.get("threshold", 0.5))

@@ -9,6 +9,7 @@ import pytest
 
 from edgekit.errors import DataError, UsageError
 from edgekit.iospec import IoSpec, given_iospec, parse_iospec, read_iospec, read_labels
+from edgekit.taskfields import gives_logits
 from edgekit.types import Card, InputSpec, Signature, Task, TensorSpec
 
 IMAGE = TensorSpec("image", "float32", (1, 3, 32, 48))
@@ -136,3 +137,26 @@ def test_files_of_labels_that_are_none(tmp_path: Path, content: bytes, words: st
 def test_a_byte_order_mark_is_not_a_part_of_the_first_label(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_bytes(b"\xef\xbb\xbfcat\r\ndog\r\n")
     assert read_labels(tmp_path / "labels.txt") == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("params", "logits"),
+    [
+        ({}, True),
+        ({"scores": "logits"}, True),
+        ({"scores": "probabilities"}, False),
+        ({"activation": "logits"}, True),
+        ({"activation": "sigmoid"}, False),  # what older cards say
+        ({"activation": "none"}, False),
+        ({"scores": "logits", "activation": "sigmoid"}, True),
+    ],
+)
+def test_what_scores_are(params: dict[str, str], logits: bool) -> None:
+    assert gives_logits(params) is logits
+
+
+def test_scores_that_are_not_known_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "io.toml"
+    path.write_text('task = "multilabel"\nscores = "sigmoid"\n')
+    with pytest.raises(DataError, match="scores is 'sigmoid'; there are: logits, probabilities"):
+        read_iospec(path)

@@ -67,6 +67,12 @@ def test_several_labels_are_what_scikit_learn_says() -> None:
     assert found.details["average_precision"] == pytest.approx(average_precision_score(wanted, x, average="macro"))
     stricter = evaluate(model, arrays(x, answers=list(wanted)), card(model, "multilabel", "abc", threshold=0.9))
     assert stricter.value == pytest.approx(f1_score(wanted, 1 / (1 + np.exp(-x)) > 0.9, average="macro"))
+    shares = Model(lambda rows: 1 / (1 + np.exp(-rows)), (1, 3), (1, 3))
+    for said in ({"scores": "probabilities"}, {"activation": "sigmoid"}):  # the latter: in older cards
+        same = evaluate(
+            shares, arrays(x, answers=list(wanted)), card(shares, "multilabel", "abc", threshold=0.9, **said)
+        )
+        assert same.value == pytest.approx(stricter.value)
 
 
 def test_figures_without_a_group_of_samples() -> None:
