@@ -156,7 +156,7 @@ def test_answers_of_any_shape_are_listed_for_a_loss_of_ones_own() -> None:
         ("several", r"gave a tensor of shape \(2,\); a loss gives a tensor of one number"),
         ("detached", "gave a tensor without a gradient"),
         ("raising", "calling net.py:raising failed at .*KeyError: 'logits'"),
-        ("THREE", "is a int; a loss is a function of outputs and answers"),
+        ("THREE", "is an int; a loss is a function of outputs and answers"),
         ("missing", "net.py has no 'missing'"),
     ],
 )
