@@ -66,6 +66,8 @@ class Runner(Closing, ABC):
     """How to get it, where that is not by :attr:`extra`."""
     environment: ClassVar[Environment | None] = None
     """The environment beside edgekit's that has it, where its pins are not edgekit's."""
+    timed: ClassVar[bool] = True
+    """False: how long it takes here says nothing of where its files run, so that nothing is chosen by it."""
     variants: ClassVar[tuple[str, ...]] = ()
     """What may follow the name after a colon: a provider, an accelerator, a way to run."""
     beside: ClassVar[tuple[str, ...]] = ()

@@ -60,6 +60,7 @@ class TflmRunner(Runner):
     package = "tflite-micro"
     module = "tflite_micro.python.tflite_micro.runtime"
     environment = TFLM
+    timed = False
 
     @classmethod
     def check_request(cls, variant: str, device: str, threads: int) -> None:

@@ -115,6 +115,8 @@ def test_the_command_line_says_so(dense: Path, edgekit_here: Callable[..., objec
 def test_arena_belongs_to_microcontrollers(dense: Path) -> None:
     with pytest.raises(UsageError, match="--arena 64k is about microcontrollers; give --on mcu"):
         edgekit.bench(dense, arena="64k", **ONCE)
+    with pytest.raises(UsageError, match="tflm stands for another device, whose time cpu cannot tell; take --on mcu"):
+        edgekit.bench(dense, runtime="tflm", **ONCE)
     with pytest.raises(UsageError, match="--arena 64k and mcu:1k both limit the arena"):
         edgekit.bench(dense, on=["mcu:1k"], arena="64k", **ONCE)
     with pytest.raises(UsageError, match="'much' is not a size"):

@@ -68,6 +68,8 @@ def find_ways(
 def _check_runtimes(wanted: Sequence[str], formats: Sequence[Format]) -> None:
     for name in wanted:
         fitting = runner_class(name).formats
+        if not runner_class(name).timed:
+            raise UsageError(f"{name} stands for another device, and --scheme auto chooses by time; leave it out")
         if not set(fitting) & set(formats):
             raise UsageError(
                 f"{name} runs .{', .'.join(fitting)} files, there are .{', .'.join(formats)}; leave it out"
@@ -79,7 +81,7 @@ def _places(device: DeviceSpec, format_: Format, wanted: Sequence[str]) -> list[
     runtimes = wanted or [
         name
         for base in names("runtimes")
-        if base != "tensorflow"
+        if base != "tensorflow" and runner_class(base).timed
         for name in (base, *(f"{base}:{variant}" for variant in runner_class(base).beside))
     ]
     fitting = [name for name in dict.fromkeys(runtimes) if format_ in runner_class(name).formats]

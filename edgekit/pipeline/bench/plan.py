@@ -44,7 +44,9 @@ def make_plans(models: Sequence[str], options: BenchOptions) -> list[CellPlan]:
     for model in models:
         artifact = open_artifact(model)
         for runtime in _runtimes(artifact, options.runtime):
-            for place in (with_runtime(device, runtime, artifact.path) for device in devices):
+            for device in devices:
+                _require_time(device, runtime)
+                place = with_runtime(device, runtime, artifact.path)
                 place, budget = _budget(place, options.arena)
                 for threads in dict.fromkeys(options.thread_counts):
                     rest = (options.batch, shapes, sample, options.seed, options.workers or 1, len(plans))
@@ -74,6 +76,15 @@ def _budget(device: DeviceSpec, arena: str | None) -> tuple[DeviceSpec, Budget |
     if arena is not None:
         budget = replace(budget, arena_bytes=parse_size(arena))
     return replace(device, address=""), None if budget == Budget() else budget
+
+
+def _require_time(device: DeviceSpec, runtime: str | None) -> None:
+    """Raises UsageError where the device has a time, and the runtime's time there says nothing of where it runs."""
+    if runtime is not None and device.evidence.has_time and not runner_class(runtime).timed:
+        raise UsageError(
+            f"{runtime} stands for another device, whose time {device.name} cannot tell; take --on mcu, which says "
+            "what a file needs and computes there"
+        )
 
 
 def _check_time(devices: Sequence[DeviceSpec], options: BenchOptions) -> None:

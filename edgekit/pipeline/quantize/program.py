@@ -73,8 +73,8 @@ def quantize_program(options: QuantizeOptions) -> QuantizeResult:
 def _check_options(options: QuantizeOptions, target: Path) -> None:
     if options.scheme != SCHEME:
         raise UnsupportedError(
-            f"scheme {options.scheme!r} is not supported for .pt2 files, which become .pte: ExecuTorch's quantizer has "
-            f"{SCHEME}. Export to ONNX or TFLite for the others"
+            f"scheme {options.scheme!r} is not supported for {one_model(options)}: .pt2 files become .pte, for which "
+            f"ExecuTorch's quantizer has {SCHEME}. Export to ONNX or TFLite for the others"
         )
     not_honoured = {
         "--mixed": options.mixed, "--keep-float": options.keep_float, "--stateful": options.stateful,

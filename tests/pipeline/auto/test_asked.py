@@ -206,7 +206,11 @@ def test_ways_to_run_a_file(wasteful: Path, conv_tflite: Path, other_python: str
     assert [way.runtime for way in found[Format.TFLITE]] == ["litert"]
     named, _ = find_ways(parents, cpu, asked_options({**ASKED, "runtime": "litert"}))
     assert (named[Format.ONNX], [way.runtime for way in named[Format.TFLITE]]) == ((), ["litert"])
-    for name, said in (("torch", "runs .pt2 files"), ("lightert", "no runtime is called")):
+    for name, said in (
+        ("torch", "runs .pt2 files"),
+        ("tflm", "auto chooses by time"),
+        ("lightert", "no runtime is called"),
+    ):
         with pytest.raises(UsageError, match=said):
             find_ways(parents, cpu, asked_options({**ASKED, "runtime": name}))
     assert notes == ()  # what nobody asked for is not missed

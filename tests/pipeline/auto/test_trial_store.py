@@ -161,7 +161,7 @@ def test_a_run_that_is_ended_goes_on_with_its_finished_trials(
 ) -> None:
     """Killed after the first candidates were made, interrupted after the first calls, then left to finish."""
     command = ["quantize", str(wasteful), "--scheme", "auto", "--data", answers, "--max-drop", "0.01"]
-    command += ["--seconds", "0.3", "-o", "best", "--json", "out.json"]
+    command += ["--seconds", "0.3", "-o", "best", "--json", "out.json", "--runtime", "onnxruntime"]
 
     def start() -> subprocess.Popen[str]:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
