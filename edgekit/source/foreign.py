@@ -43,7 +43,7 @@ class RunnerModule(torch.nn.Module):
         from onnx.reference import ReferenceEvaluator
 
         from edgekit.graph.onnx import load_onnx
-        from edgekit.graph.onnx_double import in_double
+        from edgekit.source.onnx_double import in_double
 
         try:
             evaluator = ReferenceEvaluator(in_double(load_onnx(self.artifact.path)))

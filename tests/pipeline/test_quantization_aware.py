@@ -138,7 +138,9 @@ def _scales(artifact: Artifact) -> list[float]:
 @BOTH
 def test_the_simulation_is_what_the_file_computes(untrained: Rounded, tmp_path: Path, format_: Format) -> None:
     network, module = untrained.network, copy.deepcopy(untrained.module)
-    result = quantize(untrained.files[format_], scheme="int8", out=tmp_path / f"int8.{format_}", seconds=0)
+    # for arm: what stays in float on this machine follows from times, which are not what is looked at
+    options = {"scheme": "int8", "for_": "arm", "seconds": 0}
+    result = quantize(untrained.files[format_], out=tmp_path / f"int8.{format_}", **options)
     apart, lost, agree = [], [], []
     with load(result.artifact.path) as runner:
         for feed in feeds(open_data("digits@test"), network.signature, network.card.contract, limit=100):

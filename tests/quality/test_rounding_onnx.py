@@ -10,9 +10,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekit.converters.base import Capture, ConversionOptions
-from edgekit.graph.onnx_double import in_double
 from edgekit.quality.rounding import own_rounding
 from edgekit.source import resolve
+from edgekit.source.onnx_double import in_double
 
 ONE, BIG = np.float32(1.0), np.float32(1e4)
 
@@ -46,7 +46,7 @@ def test_the_rounding_of_an_onnx_file_is_known(tmp_path: Path) -> None:
 def test_an_operator_that_the_reference_lacks_allows_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     capture = Capture(resolve(str(amplifies(tmp_path / "net.onnx"))), ConversionOptions())
     strange = amplifies(tmp_path / "strange.onnx", "NoSuchOperator")
-    monkeypatch.setattr("edgekit.graph.onnx_double.in_double", lambda model: onnx.load(strange))
+    monkeypatch.setattr("edgekit.source.onnx_double.in_double", lambda model: onnx.load(strange))
     assert own_rounding(capture, {"x": np.zeros((1, 8), np.float32)}) == {}
 
 
