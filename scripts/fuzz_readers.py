@@ -14,6 +14,7 @@ import numpy as np
 from fuzz_bytes import Mutator
 from fuzz_formats import mutate_card, mutator_of
 
+from edgekit.environments import TFLM
 from edgekit.errors import EdgekitError
 
 SECONDS = 5.0
@@ -65,6 +66,15 @@ def every(calls: Iterable[Callable[[], object]]) -> None:
 
 
 def inspect(path: Path) -> None:
+    """In this process alone: :func:`inspect_apart` lets it try a .tflite file on a microcontroller."""
+    os.environ[TFLM.variable] = str(path)
+    try:
+        inspect_apart(path)
+    finally:
+        del os.environ[TFLM.variable]
+
+
+def inspect_apart(path: Path) -> None:
     import edgekit
     from edgekit.report.document import dumps
 
@@ -331,6 +341,9 @@ READERS: dict[str, Reader] = {
     "state": Reader(state, "", weight=12, bytes_only=True),
     "onnx in a worker": Reader(in_a_worker, "model.onnx", "onnx", weight=1, seconds=30, starts=True),
     "tflite in a worker": Reader(in_a_worker, "model.tflite", "tflite", weight=1, seconds=30, starts=True),
+    "tflite on a microcontroller": Reader(
+        inspect_apart, "model.tflite", "tflite", weight=1, seconds=30, starts=True
+    ),
     "pt2 in a worker": Reader(in_a_worker, "model.pt2", "pt2", weight=1, seconds=30, starts=True),
 }  # fmt: skip
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cache, cached_property
 from graphlib import CycleError, TopologicalSorter
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +25,8 @@ def load_onnx(path: Path, *, weights: bool = True) -> Any:
     Dimensions that are called ``?`` are left nameless: onnxruntime takes two of one name for equal and reuses memory.
 
     Raises:
-        ModelError: it cannot be read, a name in it is not text, or its weights lie outside its folder.
+        ModelError: it cannot be read, a name in it is not text, a constant is of no known type or has not as many
+            values as its shape says, or its weights lie outside its folder.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -34,8 +36,35 @@ def load_onnx(path: Path, *, weights: bool = True) -> Any:
     damaged = next((text for text in _texts(model) if not isinstance(text, str)), None)
     if damaged is not None:
         raise ModelError(f"{path} cannot be read as ONNX: it has the name {damaged[:60]!r}, which is not UTF-8")
+    for constant in _constants(model):
+        if (weights or constant.data_location != onnx.TensorProto.EXTERNAL) and (fault := _fault(constant)):
+            raise ModelError(f"{path} cannot be read as ONNX: its constant {constant.name[:60]!r} {fault}")
     _without_placeholders(model.graph)
     return model
+
+
+def _constants(model: Any) -> Iterator[Any]:
+    """Every tensor that ``model`` holds: initializers and attributes, in its functions and inner graphs as well."""
+    for graph in graphs(model.graph):
+        yield from graph.initializer
+    for node in chain(nodes(model.graph), *(function.node for function in model.functions)):
+        for attribute in node.attribute:
+            yield from (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors)
+
+
+def _fault(tensor: Any) -> str:
+    """What keeps the values of ``tensor`` from being what its type and its shape say; "" where nothing does."""
+    from onnx import numpy_helper
+
+    if any(size < 0 for size in tensor.dims):
+        return f"has the shape {list(tensor.dims)}"
+    try:
+        numpy_helper.to_array(tensor)
+    except KeyError:
+        return f"has the type {tensor.data_type}, which ONNX does not have"
+    except (TypeError, ValueError) as error:
+        return f"does not fit its type and shape: {error}"
+    return ""
 
 
 _FREE: Final = ("doc_string", "value")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekit.graph.onnx import OnnxGraph, graphs, nodes, numeric_attributes, reads
+from edgekit.errors import ModelError
+from edgekit.graph.onnx import OnnxGraph, graphs, load_onnx, nodes, numeric_attributes, reads
 from edgekit.graph.onnx_editor import CONTRIB, allow_contrib, drop_unused, replace_nodes
 
 
@@ -29,6 +32,51 @@ def test_constants_are_not_inputs(model: Any) -> None:
     assert graph.inputs == ["x"] and graph.outputs == ["y"] and set(graph.constants) == {"w", "unread"}
     np.testing.assert_array_equal(graph.value("w"), np.eye(2))
     assert graph.value("x") is None
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda tensor: setattr(tensor, "data_type", 99), "has the type 99, which ONNX does not have"),
+        (lambda tensor: setattr(tensor, "data_type", 0), "does not fit its type and shape: .*UNDEFINED"),
+        (lambda tensor: tensor.dims.append(3), "does not fit its type and shape: cannot reshape"),
+        (lambda tensor: tensor.dims.__setitem__(0, -2), r"has the shape \[-2, 2\]"),
+        (lambda tensor: setattr(tensor, "raw_data", b"123"), "does not fit its type and shape: buffer"),
+    ],
+    ids=["type", "no type", "shape", "negative shape", "bytes"],
+)
+@pytest.mark.parametrize("place", ["initializer", "Constant", "branch", "function"])
+def test_constants_that_are_not_what_they_say(
+    model: Any, place: str, change: Callable[[Any], None], told: str, tmp_path: Path
+) -> None:
+    made = helper.make_node("Constant", [], ["made"], value=numpy_helper.from_array(np.eye(2), "made"))
+    if place == "initializer":
+        held = model.graph.initializer[0]
+    elif place == "Constant":
+        model.graph.node.append(made)
+        held = model.graph.node[-1].attribute[0].t
+    elif place == "branch":
+        body = helper.make_graph([made], "then", [], [])
+        model.graph.node.append(helper.make_node("If", ["c"], ["z"], then_branch=body, else_branch=body))
+        held = model.graph.node[-1].attribute[0].g.node[0].attribute[0].t
+    else:
+        model.functions.append(helper.make_function("own", "Made", [], ["made"], [made], []))
+        held = model.functions[0].node[0].attribute[0].t
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    load_onnx(tmp_path / "a.onnx")
+    change(held)
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=rf"a\.onnx cannot be read as ONNX: its constant '{held.name}' {told}"):
+        load_onnx(tmp_path / "a.onnx")
+
+
+def test_constants_of_every_type_are_read(model: Any, tmp_path: Path) -> None:
+    for kind in TensorProto.DataType.values()[1:]:
+        values = [b"one"] * 3 if kind == TensorProto.STRING else [1] * 3
+        model.graph.initializer.append(helper.make_tensor(f"type {kind}", kind, [3], values))
+    model.graph.initializer.append(helper.make_tensor("none", TensorProto.FLOAT, [0, 1 << 60], []))
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    assert len(load_onnx(tmp_path / "a.onnx").graph.initializer) == len(model.graph.initializer)
 
 
 def test_makers_and_readers(model: Any) -> None:
