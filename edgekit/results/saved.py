@@ -71,7 +71,8 @@ def from_json(document: Any, origin: str) -> SavedDocument:
     known = _SCHEMA.fullmatch(schema)
     if known is None or known[1] not in VERBS:
         raise InputError(
-            f"{origin} has the schema {head.schema[:60]!r}, wanted edgekit.VERB/1 with one of: {', '.join(VERBS)}; {HOW}"
+            f"{origin} has the schema {head.schema[:60]!r}; those are read: "
+            f"{', '.join(f'edgekit.{verb}/1' for verb in VERBS)}; {HOW}"
         )
     return SavedDocument(
         verb=known[1],
