@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from edgekit.pipeline.finetune import finetune as finetune
     from edgekit.pipeline.inspect import inspect as inspect
     from edgekit.pipeline.models import models as models
+    from edgekit.pipeline.optimize import optimize as optimize
     from edgekit.pipeline.package import package as package
     from edgekit.pipeline.prune import prune as prune
     from edgekit.pipeline.report import report as report
@@ -49,6 +50,7 @@ __all__ = [
     "inspect",
     "load",
     "models",
+    "optimize",
     "package",
     "prune",
     "quantize",

@@ -14,6 +14,10 @@ VERBS: Mapping[str, tuple[str, str]] = {
         "Removes whole channels, hidden units, heads or residual blocks from a network and fine-tunes what is left.",
     ),
     "quantize": ("edgekit.cli.quantize", "Makes a smaller file with integer or half-precision weights."),
+    "optimize": (
+        "edgekit.cli.optimize",
+        "Searches for the best files of a network on a device, and recommends one.",
+    ),
     "eval": ("edgekit.cli.eval", "Measures the task's metric of a model file on a data set."),
     "verify": ("edgekit.cli.verify", "Compares a model's outputs with another model or its source, case by case."),
     "bench": ("edgekit.cli.bench", "Times models, several of them in interleaved blocks."),
