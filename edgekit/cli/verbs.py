@@ -22,6 +22,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "verify": ("edgekit.cli.verify", "Compares a model's outputs with another model or its source, case by case."),
     "bench": ("edgekit.cli.bench", "Times models, several of them in interleaved blocks."),
     "compare": ("edgekit.cli.compare", "Compares two saved bench results."),
+    "report": ("edgekit.cli.report", "Makes one page of saved results, which works offline and can be shown."),
     "run": ("edgekit.cli.run", "Runs one inference on real input: prints labels or writes arrays."),
     "inspect": ("edgekit.cli.inspect", "Shows what a model file is: card, signature, operators, size, history."),
     "package": ("edgekit.cli.package", "Makes what an app loads: the file, its preprocessing as code, a self-test."),
