@@ -60,7 +60,7 @@ def pairs(parent: Onnx, quantized: Onnx) -> list[Pair]:
             continue
         unit = [node]
         follower = parent.after(node)
-        twin = twins.get(node.name)
+        twin: Any = twins.get(node.name)
         if follower is not None and (
             (node.op_type in _WEIGHTED and follower.op_type in _ACTIVATIONS)
             or (_is_product(twin) and follower.output[0] == twin.output[0])
