@@ -10,7 +10,7 @@ from edgekit.cli.progress import fleet_bars
 from edgekit.options.bench import BenchOptions
 
 
-@verb_command(BenchOptions)
+@verb_command(BenchOptions, page=True)
 def command(**options: Any) -> None:
     """Times models, several of them in interleaved blocks.
 
