@@ -129,7 +129,7 @@ def array_for(dataset: Dataset, name: str, inputs: int) -> str:
     if dataset.kind == "text":
         raise DataError(
             f"{dataset.name} holds sentences, and the model's input {name!r} takes what a tokenizer makes of them, "
-            "which the file does not have; let a function of your own call it: --data file.py:function (docs/own-work.md)"
+            "which the file does not have; call it in a function of yours: --data file.py:function (docs/own-work.md)"
         )
     raise DataError(
         f"{dataset.name} has no array for the model's input {name!r}; it has: {', '.join(dataset.arrays)}. Name the "
