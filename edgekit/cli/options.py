@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TextIO, TypeVar
 import click
 
 from edgekit.escapes import set_off
+from edgekit.report.wrap import fitted
 
 if TYPE_CHECKING:
     from edgekit.results.base import Result
@@ -144,7 +145,7 @@ def _logging(state: State) -> Iterator[None]:
 
     class Visible(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
-            return set_off(super().format(record))
+            return fitted(set_off(super().format(record)), sys.stderr)
 
     logger = logging.getLogger("edgekit")
     before = logger.level, logger.propagate
