@@ -13,8 +13,8 @@ copied: the terminal cuts it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edgekit.escapes import NONE, in_one_line
@@ -34,22 +34,28 @@ STYLES = {"faster": "green", "slower": "red", "FAILED": "red", "NO": "red", "fai
 """First word of a cell -> its colour, in a terminal that has any."""
 
 
-def spelled(sheet: Sheet) -> Sheet:
-    """``sheet`` with texts for cells: nothing in them speaks to the terminal, and None is a dash."""
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """A table of texts in which nothing speaks to the terminal; None is a dash."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    right: Collection[str] = ()
+
+
+def _spelled(sheet: Sheet) -> _Cells:
     rows = [[NONE if cell is None else in_one_line(str(cell)) for cell in row] for row in sheet.rows]
-    columns = [in_one_line(column) for column in sheet.columns]
-    title = sheet.title and in_one_line(sheet.title)
-    return Sheet(columns, rows, title, [in_one_line(name) for name in sheet.right])
+    return _Cells(list(map(in_one_line, sheet.columns)), rows, set(map(in_one_line, sheet.right)))
 
 
 def lay_out(sheet: Sheet, width: int) -> list[Text]:
     """What is printed of a table in ``width`` columns."""
     from rich.text import Text
 
-    sheet = spelled(sheet)
-    width = max(width, NARROWEST)
-    title = [Text(line, style="italic") for line in wrapped(sheet.title, width)] if sheet.title else []
-    body = _grid(sheet, width) or _turned(sheet, width) or _bands(sheet, width) or _records(sheet, width)
+    cells, width = _spelled(sheet), max(width, NARROWEST)
+    lines = wrapped(in_one_line(sheet.title), width) if sheet.title else []
+    title = [Text(line, style="italic") for line in lines]
+    body = _grid(cells, width) or _turned(cells, width) or _bands(cells, width) or _records(cells, width)
     return [Text(""), *title, *body]
 
 
@@ -57,17 +63,17 @@ def _longest_word(text: str) -> int:
     return max(map(cells_of, text.split()), default=0)
 
 
-def _grid(sheet: Sheet, width: int) -> list[Text] | None:
+def _grid(table: _Cells, width: int) -> list[Text] | None:
     """A row a line, or several where columns of prose wrap; None where that does not fit."""
-    widths = _widths(sheet, width)
+    widths = _widths(table, width)
     if widths is None:
         return None
     from rich.text import Text
 
-    right = [name in sheet.right for name in sheet.columns]
-    head = _row([(name, "bold") for name in sheet.columns], widths, right)
+    right = [name in table.right for name in table.columns]
+    head = _row([(name, "bold") for name in table.columns], widths, right)
     rule = Text("─" * (sum(widths) + GAP * (len(widths) - 1)), style="dim")
-    rows = (_row([(cell, _style(cell)) for cell in row], widths, right) for row in sheet.rows)
+    rows = (_row([(cell, _style(cell)) for cell in row], widths, right) for row in table.rows)
     return [*head, rule, *(line for row in rows for line in row), Text("")]
 
 
@@ -91,13 +97,13 @@ def _row(cells: Sequence[tuple[str, str]], widths: Sequence[int], right: Sequenc
     return lines
 
 
-def _widths(sheet: Sheet, width: int) -> list[int] | None:
+def _widths(table: _Cells, width: int) -> list[int] | None:
     """Columns for each column: what it wants, or where that is too much, what is left for those that wrap."""
     wanted, least = [], []
-    for k, name in enumerate(sheet.columns):
-        cells = [row[k] for row in sheet.rows]
+    for k, name in enumerate(table.columns):
+        cells = [row[k] for row in table.rows]
         natural = max(map(cells_of, [name, *cells]))
-        figures = max(map(cells_of, cells), default=0) if name in sheet.right else 0
+        figures = max(map(cells_of, cells), default=0) if name in table.right else 0
         words = max(map(_longest_word, [name, *cells]))
         wanted.append(natural)
         least.append(max(words, figures, min(natural, PROSE)) if natural > PROSE or figures else natural)
@@ -116,45 +122,45 @@ def _style(cell: str) -> str:
     return STYLES.get(cell.partition(":")[0].partition(" ")[0], "")
 
 
-def _turned(sheet: Sheet, width: int) -> list[Text] | None:
+def _turned(table: _Cells, width: int) -> list[Text] | None:
     """Fields below each other, a column a row: figures of two or three files stand side by side."""
-    if len(sheet.columns) < 3 or len(sheet.rows) < 2:
+    if len(table.columns) < 3 or len(table.rows) < 2:
         return None
-    first, *others = zip(sheet.columns, *sheet.rows, strict=True)
+    first, *others = zip(table.columns, *table.rows, strict=True)
     if len(set(first)) < len(first):
         return None  # a column is known by its name
-    return _grid(Sheet(first, others, right=first[1:] if sheet.right else ()), width)
+    return _grid(_Cells(first, others, right=first[1:] if table.right else ()), width)
 
 
-def _bands(sheet: Sheet, width: int) -> list[Text] | None:
+def _bands(table: _Cells, width: int) -> list[Text] | None:
     """Several tables below each other, each with the first column and as many of the others as fit."""
-    if len(sheet.rows) < 2:
+    if len(table.rows) < 2:
         return None
     bands: list[list[int]] = []
-    for k in range(1, len(sheet.columns)):
-        if bands and _widths(_chosen(sheet, [*bands[-1], k]), width) is not None:
+    for k in range(1, len(table.columns)):
+        if bands and _widths(_chosen(table, [*bands[-1], k]), width) is not None:
             bands[-1].append(k)
-        elif _widths(_chosen(sheet, [0, k]), width) is not None:
+        elif _widths(_chosen(table, [0, k]), width) is not None:
             bands.append([0, k])
         else:
             return None
-    grids = [_grid(_chosen(sheet, band), width) for band in bands]
+    grids = [_grid(_chosen(table, band), width) for band in bands]
     return [part for grid in grids for part in grid or ()]
 
 
-def _chosen(sheet: Sheet, columns: Sequence[int]) -> Sheet:
-    names = [sheet.columns[k] for k in columns]
-    return replace(sheet, columns=names, rows=[[row[k] for k in columns] for row in sheet.rows])
+def _chosen(table: _Cells, columns: Sequence[int]) -> _Cells:
+    names = [table.columns[k] for k in columns]
+    return replace(table, columns=names, rows=[[row[k] for k in columns] for row in table.rows])
 
 
-def _records(sheet: Sheet, width: int) -> list[Text]:
+def _records(table: _Cells, width: int) -> list[Text]:
     """A list of fields for each row, without those that are empty."""
     from rich.text import Text
 
     lines: list[Text] = []
-    label = min(max(map(cells_of, sheet.columns)), width // 3)
-    for row in sheet.rows:
-        for number, (name, cell) in enumerate(zip(sheet.columns, row, strict=True)):
+    label = min(max(map(cells_of, table.columns)), width // 3)
+    for row in table.rows:
+        for number, (name, cell) in enumerate(zip(table.columns, row, strict=True)):
             if cell in ("", NONE):
                 continue
             style = "bold" if number == 0 else _style(cell)
