@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from edgekit.pipeline.finetune import finetune as finetune
     from edgekit.pipeline.inspect import inspect as inspect
     from edgekit.pipeline.models import models as models
+    from edgekit.pipeline.optimize import optimize as optimize
     from edgekit.pipeline.package import package as package
     from edgekit.pipeline.prune import prune as prune
+    from edgekit.pipeline.report import report as report
     from edgekit.pipeline.run import run as run
     from edgekit.pipeline.schemes import quantize as quantize
     from edgekit.pipeline.train import train as train
@@ -48,10 +50,12 @@ __all__ = [
     "inspect",
     "load",
     "models",
+    "optimize",
     "package",
     "prune",
     "quantize",
     "recipe",
+    "report",
     "run",
     "train",
     "verify",
@@ -59,7 +63,7 @@ __all__ = [
 VERBS = {name: name for name in set(__all__) - {"__version__", "load", "recipe"}} | {"quantize": "schemes"}
 """The verbs that are functions of this package -> their module in ``edgekit.pipeline``. ``recipe`` is a module with
 three of them."""
-ROOMS_NAMED_LIKE_VERBS = frozenset({"bench", "models"})
+ROOMS_NAMED_LIKE_VERBS = frozenset({"bench", "models", "report"})
 
 
 def load(

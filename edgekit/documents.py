@@ -153,15 +153,24 @@ def _record(kind: Any, value: Any, where: str) -> Any:
             raise ValueError(f"{where} has no {absent[0]!r}")
         return table | {name: _typed(hints[name], table[name], f"{where}.{name}") for name in hints if name in table}
     known = {one.metadata.get("key", one.name): one for one in fields(kind) if one.init}
-    lacking = [key for key, f in known.items() if key not in table and f.default is f.default_factory is MISSING]
+    made = {f.name: f.metadata["read"] for f in known.values() if "read" in f.metadata}
+    lacking = [
+        key
+        for key, f in known.items()
+        if key not in table and f.default is f.default_factory is MISSING and f.name not in made
+    ]
     if lacking:
         raise ValueError(f"{where} has no {lacking[0]!r}")
-    found = {f.name: _typed(hints[f.name], table[key], f"{where}.{key}") for key, f in known.items() if key in table}
+    found = {
+        f.name: _typed(hints[f.name], table[key], f"{where}.{key}")
+        for key, f in known.items()
+        if key in table and f.name not in made
+    }
     for one in known.values():
         if one.metadata.get("beside"):
             rest = {key: value for key, value in table.items() if key not in known}
             found[one.name] = _typed(hints[one.name], rest, where)
-    return kind(**found)
+    return kind(**found, **{name: read(table, where) for name, read in made.items()})
 
 
 _hints = cache(get_type_hints)

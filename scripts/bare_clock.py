@@ -24,7 +24,10 @@ def onnxruntime(path: str, feed: dict[str, Any]) -> Callable[[], object]:
 
 
 def litert(path: str, feed: dict[str, Any]) -> Callable[[], object]:
-    from ai_edge_litert.interpreter import Interpreter
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:  # the environment of tflite-runtime
+        from tflite_runtime.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=path, num_threads=1)
     interpreter.allocate_tensors()
@@ -84,7 +87,8 @@ def main(path: str, runtime: str, feed_file: str) -> None:
     with np.load(feed_file) as file:
         feed = dict(file)
     name, _, precision = runtime.partition(":")
-    call = openvino(path, feed, precision or "f32") if name == "openvino" else globals()[name](path, feed)
+    calls = {"onnxruntime": onnxruntime, "litert": litert, "tflite-runtime": litert, "executorch": executorch}
+    call = openvino(path, feed, precision or "f32") if name == "openvino" else calls[name](path, feed)
     for _ in range(3):
         call()
     print("ready", flush=True)

@@ -23,9 +23,10 @@ from edgekit.data import open_data
 from edgekit.data.arrays import save_npz
 from edgekit.data.dataset import stratified
 from edgekit.data.preprocess import feeds
-from edgekit.environments import EXECUTORCH, OPENVINO
+from edgekit.environments import OPENVINO
 from edgekit.errors import EdgekitError
 from edgekit.results.quantize import AutoResult
+from edgekit.runtime import interpreter_apart
 from edgekit.types import Card
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -171,9 +172,7 @@ def chosen(name: str, files: Mapping[str, Path], data: str, work: Path) -> Rival
 @contextmanager
 def clock(rival: Rival, feed: Path) -> Iterator[subprocess.Popen[str]]:
     """The rival in its bare runtime, in a process of its own."""
-    environments = {"openvino": OPENVINO, "executorch": EXECUTORCH}
-    beside = environments.get(rival.runtime.partition(":")[0])
-    python = sys.executable if beside is None else str(beside.python())
+    python = interpreter_apart(rival.runtime) or sys.executable
     command = [python, str(ROOT / "scripts" / "bare_clock.py"), str(rival.file), rival.runtime, str(feed)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                           text=True) as process:  # fmt: skip

@@ -28,6 +28,7 @@ Made by `scripts/reference` from the dataclasses in `edgekit/options/`. A recipe
 the dashes; the Python functions take the name of the last column. `--json PATH`, `-q` and `--debug` belong to every
 command.
 """
+PAGE = "`--html FILE` writes the result as a page ([report.md](report.md)).\n"
 
 
 PLUGINS_HEAD = """# Reference: plug-ins
@@ -212,6 +213,8 @@ def _section(name: str, command: VerbCommand) -> Iterator[str]:
     usage = " ".join(one.flag for one in known if one.option.takes)
     yield f"## {name}\n"
     yield f"`edgekit {name}{' ' if usage else ''}{usage}`: {(command.help or '').splitlines()[0]}\n"
+    if command.page:
+        yield PAGE
     if known:
         yield "| option | meaning | Python |\n| --- | --- | --- |"
         yield "\n".join(map(_row, known)) + "\n"

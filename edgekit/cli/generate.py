@@ -14,11 +14,13 @@ from edgekit.options.base import OptionField, Options, option_fields
 
 
 class VerbCommand(click.Command):
-    """A command that also takes the older names of its options, which its help does not show."""
+    """A command that also takes the older names of its options, which its help does not show. ``page``: whether it has
+    ``--html``."""
 
-    def __init__(self, kind: type[Options], **keywords: Any) -> None:
+    def __init__(self, kind: type[Options], page: bool = False, **keywords: Any) -> None:
         super().__init__(**keywords)
         self.kind = kind
+        self.page = page
         self.aliases = {
             f"--{alias}": one.flag
             for one in option_fields(kind)
@@ -35,16 +37,17 @@ class VerbCommand(click.Command):
         return self.aliases.get(name, name) + equals + value
 
 
-def verb_command(kind: type[Options]) -> Callable[[Callable[..., None]], click.Command]:
+def verb_command(kind: type[Options], *, page: bool = False) -> Callable[[Callable[..., None]], click.Command]:
     """Makes a command of a function that takes the options the user gave as keywords, under the names of the fields.
 
-    What was not given is left to the defaults of ``kind``. The function's docstring is the help.
+    What was not given is left to the defaults of ``kind``. The function's docstring is the help. ``page``: it takes
+    ``--html``, too.
     """
 
     def decorate(function: Callable[..., None]) -> click.Command:
         known = [one for one in option_fields(kind) if not one.option.python]
 
-        guarded = output_options(function)
+        guarded = output_options(function, page=page)
 
         def checked(**values: Any) -> None:
             given = {name: value for name, value in values.items() if value is not None and value != ()}
@@ -57,6 +60,7 @@ def verb_command(kind: type[Options]) -> Callable[[Callable[..., None]], click.C
         own = [argument(one) if one.option.takes else option(one) for one in known]
         return VerbCommand(
             kind,
+            page,
             name=function.__name__,
             callback=checked,
             params=[*own, *reversed(guarded.__click_params__)],  # type: ignore[attr-defined]  # click's own attribute

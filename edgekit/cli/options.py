@@ -1,4 +1,5 @@
-"""What every command has (``--json``, ``-q``, ``--debug``), and :func:`emit`, through which every result leaves.
+"""What every command has (``--json``, ``-q``, ``--debug``; some have ``--html``), and :func:`emit`, through which every
+result leaves.
 
 Result tables and ``--json -`` go to standard output. While a verb runs, anything else that writes there (a library's
 ``print``, C++ code that writes to descriptor 1) is sent to standard error: a document on standard output is alone.
@@ -11,7 +12,7 @@ import functools
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,13 +37,15 @@ Render = Callable[[Any], Any]
 
 @dataclass
 class State:
-    """What ``--json``, ``-q`` and ``--debug`` said, the standard output that results are written to, and the number of
-    the signal that ended the command, if one did."""
+    """What ``--json``, ``--html``, ``-q`` and ``--debug`` said, the standard output that results are written to, the
+    words of the command line, and the number of the signal that ended the command, if one did."""
 
     json: str | None = None
+    html: str | None = None
     quiet: bool = False
     debug: bool = False
     stdout: TextIO = field(default_factory=lambda: sys.stdout)
+    arguments: tuple[str, ...] = ()
     signal: int = 0
 
 
@@ -63,6 +66,8 @@ def _set(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         return value
     if param.name == "json" and value != "-":
         value = _checked_target(value)
+    if param.name == "html":
+        _check_page(value)
     setattr(ctx.ensure_object(State), str(param.name), value)
     return value
 
@@ -83,8 +88,20 @@ def _checked_target(path: str) -> str:
     return path
 
 
-def output_options(function: Callable[P, R]) -> Callable[P, R]:
-    """``--json PATH``, ``-q/--quiet`` and ``--debug``; passes no argument on: :func:`emit` knows them."""
+def _check_page(path: str) -> None:
+    """Refuses, before the work, a page that could not be written or made."""
+    from edgekit.outputs import check_output
+    from edgekit.report.page.render import check_packages
+
+    if path == "-":
+        raise click.BadParameter("'-' is not a file; name one, or /dev/stdout")
+    check_output(path)
+    check_packages()
+
+
+def output_options(function: Callable[P, R], *, page: bool = False) -> Callable[P, R]:
+    """``--json PATH``, ``-q/--quiet`` and ``--debug``, with ``page`` also ``--html FILE``; passes no argument on:
+    :func:`emit` knows them."""
 
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -94,7 +111,10 @@ def output_options(function: Callable[P, R]) -> Callable[P, R]:
         with _logging(_state()), _quiet_stdout(_state()), bars(_state().quiet):
             return function(*args, **kwargs)
 
+    html = click.option("--html", metavar="FILE", expose_value=False, callback=_set, is_eager=True,
+                        help="Write the result as one page that needs nothing else (edgekit[report]).")  # fmt: skip
     options = (
+        *([html] if page else []),
         click.option("--json", metavar="PATH", expose_value=False, callback=_set, is_eager=True,
                      help="Write the result as a JSON document; - for standard output."),
         click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set, is_eager=True,
@@ -190,24 +210,41 @@ def emit(verb: str, result: Result, render: Render | None = None) -> None:
 
 def _deliver(verb: str, result: Result, render: Render | None) -> None:
     state = _state()
-    text = ""
-    if state.json is not None:
-        from edgekit.report.document import dumps, envelope
+    document: dict[str, Any] = {}
+    if state.json is not None or state.html is not None:
+        from edgekit.report.document import envelope
 
-        text = dumps(envelope(verb, result.document()))
-        if state.json == "-":
-            state.stdout.write(text)
-            state.stdout.flush()
-            return
+        document = envelope(verb, result.document(), ("edgekit", *state.arguments))
     try:
         if state.json is not None:
-            _save(text, Path(state.json))
+            _write_json(document, state)
+        if state.html is not None:
+            _save(_page(document), Path(state.html))
     finally:  # a document that cannot be written must not take the table with it
-        if render is not None and not state.quiet:
+        if render is not None and not state.quiet and state.json != "-":
             from edgekit.report.text import show
 
             show(render(result), state.stdout)
             state.stdout.flush()  # before other outputs, which may go to the same place
+
+
+def _write_json(document: Mapping[str, Any], state: State) -> None:
+    from edgekit.report.document import dumps
+
+    text = dumps(document)
+    if state.json is None or state.json == "-":
+        state.stdout.write(text)
+        state.stdout.flush()
+    else:
+        _save(text, Path(state.json))
+
+
+def _page(document: Mapping[str, Any]) -> str:
+    from edgekit.report.page import page
+    from edgekit.results.base import to_json
+    from edgekit.results.saved import from_json
+
+    return page([from_json(to_json(document), "this run")])
 
 
 def _save(text: str, path: Path) -> None:

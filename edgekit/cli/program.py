@@ -27,6 +27,7 @@ BROKEN_PIPE = 141
 PACKAGES = {
     "ai_edge_litert": "litert",
     "ai_edge_quantizer": "host",
+    "jinja2": "report",
     "lightning_fabric": "torch",
     "litert_torch": "host",
     "matplotlib": "plot",
@@ -40,6 +41,7 @@ PACKAGES = {
     "tensorflow": "tensorflow",
     "torch": "torch",
     "torch_pruning": "torch",
+    "vl_convert": "report",
 }
 """Top-level module -> the extra of edgekit that brings it."""
 
@@ -91,7 +93,7 @@ def run(args: Sequence[str]) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the shell (>&-); a file opened later must not take its descriptor
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # lives as long as the program
-    state = State()
+    state = State(arguments=tuple(args))
     _leave_properly_when_terminated(state)
     try:
         with group.make_context("edgekit", list(args), obj=state) as context:

@@ -34,7 +34,7 @@ def show(**options: Any) -> None:
     emit("recipe", show_recipe(**options), render=render_show)
 
 
-@verb_command(RecipeRunOptions)
+@verb_command(RecipeRunOptions, page=True)
 def run(**options: Any) -> None:
     """Runs what is not done of RECIPE, a .toml file or a name of 'edgekit models'.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -188,6 +188,20 @@ def found_by(entry: Entry, name: str) -> Any:
     """
     found = entry.extras.get(name)
     return typed(Failed | lookup("extras", name).result, found, name) if isinstance(found, Mapping) else found
+
+
+def with_typed_extras(entry: Entry) -> Entry:
+    """A cell of a document that was read, with what its extras and its load scenario found in their own types. What
+    belongs to a package that is not installed stays as it is.
+
+    Raises:
+        ValueError: the document holds something else.
+    """
+    found = {name: found_by(entry, name) for name in extras() if name in entry.extras}
+    for scenario in loads().values():
+        if isinstance(entry.extras.get(scenario.key), Mapping):
+            found[scenario.key] = typed(scenario.result, entry.extras[scenario.key], scenario.key)
+    return replace(entry, extras={**entry.extras, **found})
 
 
 def result_types() -> dict[str, Any]:

@@ -92,6 +92,7 @@ PACKAGES = {
     "ai-edge-quantizer": ("quantize .tflite", "host"),
     "scikit-learn": ("data: digits, breast-cancer", "host"),
     "pillow": ("images", "host"),
+    "vl-convert-python": ("pages: report, --html", "report"),
 }
 """Distribution -> what it is for, and the extra that brings it."""
 

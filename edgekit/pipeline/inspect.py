@@ -66,6 +66,7 @@ def inspect(options: InspectOptions) -> InspectResult | CalibrationResult:
         account=found if found is not None and found.quantized else None,
         parts=tuple(onnx_parts(artifact.path)) if artifact.format is Format.ONNX else (),
         stateful=keeps_state(artifact),
+        steps=() if artifact.card is None else artifact.card.steps,
         card=None if artifact.card is None else card_to_json(artifact.card),
     )
 

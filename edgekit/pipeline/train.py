@@ -117,6 +117,8 @@ def train_network(
         training=Training(outcome, time.monotonic() - start),
         quality=figures[0] if figures else None,
         simulated_int8=rounded,
+        family=trained.card.family,
+        steps=trained.card.steps,
         network=trained,
     )
 

@@ -22,7 +22,7 @@ from edgekit.quality.cases import Case, cases, with_possible_masks
 from edgekit.quality.contents import with_iospec
 from edgekit.quality.parity import RELATIVE, prove, with_rows
 from edgekit.quality.state import WHERE, has_recurrent_layers, is_recurrent, state_cases
-from edgekit.results.proof import CaseResult, VerifyResult
+from edgekit.results.proof import SELF_TEST, CaseResult, VerifyResult
 from edgekit.runtime.precision import allowance, precision_of, selftest_tolerance
 from edgekit.runtime.stream import sequences, streaming_of
 from edgekit.types import Array, Artifact, Feed, InputSpec, Network, Signature, TensorSpec
@@ -119,7 +119,7 @@ def replay(runner: Runner, artifact: Artifact) -> CaseResult | None:
     outputs = runner.run(seeded_feed(runner.signature, contract_of(artifact), promised.seed))
     wanted = {name: np.asarray(values, np.float64) for name, values in promised.outputs.items()}
     got = {name: outputs[name].ravel()[: len(wanted[name])] for name in wanted}
-    case = Case("self-test", {})
+    case = Case(SELF_TEST, {})
     tolerance = selftest_tolerance(promised, runner.name)
     return prove(lambda _: wanted, lambda _: got, [case], tolerance).cases[0]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgekit.escapes import in_json
@@ -13,12 +13,13 @@ from edgekit.version import __version__
 SCHEMA_VERSION = 1
 
 
-def envelope(verb: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    """``body`` with ``schema``, ``edgekit`` and ``environment`` in front (in every document: README.md)."""
+def envelope(verb: str, body: Mapping[str, Any], command: Sequence[str] = ()) -> dict[str, Any]:
+    """``body`` with ``schema``, ``edgekit`` and ``environment`` in front (in every document: README.md), and with the
+    words of the ``command`` that made it, where it was one."""
     from edgekit.bench.environment import environment
 
     head = {"schema": f"edgekit.{verb}/{SCHEMA_VERSION}", "edgekit": __version__, "environment": environment()}
-    return {**head, **body}
+    return {**head, **({"command": list(command)} if command else {}), **body}
 
 
 def dumps(document: Mapping[str, Any]) -> str:

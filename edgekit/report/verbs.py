@@ -21,6 +21,7 @@ from edgekit.results.inspect import (
     OutputSummary,
     RunResult,
 )
+from edgekit.results.report import ReportResult
 from edgekit.results.train import TrainResult
 from edgekit.types import Card, Streaming, Task
 
@@ -29,6 +30,12 @@ _TENSOR = 40
 _CLASSES = 12
 """Names of classes that are shown."""
 _ANEW = "state: every call starts from zeros by itself"
+
+
+def render_report(result: ReportResult) -> Parts:
+    """Where the page is, and how large."""
+    count = len(result.documents)
+    return [f"{result.page}: {count} result{'' if count == 1 else 's'} on one page of {size(result.bytes)} bytes"]
 
 
 def render_models(result: ModelsResult) -> Parts:

@@ -90,9 +90,11 @@ def beside(factory: Callable[[], Any] = dict) -> Any:
     return field(default_factory=factory, metadata={"beside": True})
 
 
-def hidden(default: Any = MISSING) -> Any:
-    """A field that is not in the document."""
-    return field(default=default, compare=False, repr=False, metadata={"hidden": True})
+def hidden(default: Any = MISSING, *, read: Callable[[Mapping[str, Any], str], Any] | None = None) -> Any:
+    """A field that is not in the document. ``read(table, where)``: its value in a result that is read back, made of the
+    table that the result stands in; ``where`` is its place, for messages."""
+    metadata = {"hidden": True} | ({} if read is None else {"read": read})
+    return field(default=default, compare=False, repr=False, metadata=metadata)
 
 
 def derived(function: Callable[[Any], Any], **how: Any) -> Any:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from edgekit.documents import typed
 from edgekit.errors import EdgekitError, GateError, InconclusiveError
 from edgekit.results.base import Result, derived, hidden, optional
 from edgekit.types import Verdict
@@ -128,8 +129,12 @@ class CompareResult(Result):
     verdict: Verdict = derived(lambda result: overall([one.verdict for one in result.comparisons]))
     unmatched: tuple[str, ...] = ()
     gate: Gate | None = derived(lambda result: gate_of(result.comparisons, result.fail_slower), optional=True)
-    fail_slower: float | None = hidden(None)
+    fail_slower: float | None = hidden(None, read=lambda table, where: _fail_slower(table, where))
 
     def failure(self) -> EdgekitError | None:
         """The error that ``fail_slower`` calls for, or None when it lets the result pass."""
         return gate_error(self.comparisons, self.fail_slower)
+
+
+def _fail_slower(table: Mapping[str, Any], where: str) -> float | None:
+    return typed(Gate, table["gate"], f"{where}.gate").fail_slower if "gate" in table else None

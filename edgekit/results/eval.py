@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from edgekit.documents import typed
 from edgekit.errors import EdgekitError, QualityError
 from edgekit.results.base import Result, derived, hidden
 from edgekit.types import Array, Quality
@@ -107,7 +109,7 @@ class EvalResult(Result):
     details: Mapping[str, Any] = derived(lambda result: result.evaluation.details)
     runtime: str
     device: str
-    evaluation: Evaluation = hidden()
+    evaluation: Evaluation = hidden(read=partial(typed, Evaluation))
     recorded: tuple[Quality, ...] = hidden(())
     minimum: float | None = hidden(None)
 

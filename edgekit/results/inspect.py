@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from edgekit.documents import typed
 from edgekit.results.base import Result, derived, hidden, optional
 from edgekit.results.compressed import CoverageReport
 from edgekit.results.loaded import Arena
@@ -86,9 +87,13 @@ class InspectResult(Result):
     stateful: bool | None = None
     account: CoverageReport | None
     micro: MicroFacts | None = optional()
-    steps: tuple[Step, ...] = derived(lambda result: result.artifact.card.steps if result.artifact.card else ())
+    steps: tuple[Step, ...] = ()
     card: Mapping[str, Any] | None
-    artifact: Artifact = hidden()
+    artifact: Artifact = hidden(read=lambda table, where: _file(table, where))
+
+
+def _file(table: Mapping[str, Any], where: str) -> Artifact:
+    return typed(Artifact, {"path": table.get("model"), "format": table.get("format")}, where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +226,7 @@ class Answer:
     anomaly: Anomaly | None = optional()
     objects: tuple[FoundObject, ...] | None = optional()
     pixels: tuple[PixelShare, ...] | None = optional()
-    outputs: Mapping[str, Array] = hidden()
+    outputs: Mapping[str, Array] = hidden(read=lambda table, where: {})
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

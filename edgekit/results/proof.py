@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from edgekit.documents import typed
 from edgekit.errors import ParityError
 from edgekit.results.base import PublishedFile, Result, derived, hidden, optional, rounded
 from edgekit.types import Artifact, Signature
+
+SELF_TEST = "self-test"
+"""Kind of the case that replays the vectors of the card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class Ledger:
     max_abs: float | None = derived(lambda ledger: _largest(ledger.cases))
     tolerance: float = derived(lambda ledger: max((case.limit for case in ledger.cases), default=0.0))
     cases: tuple[CaseResult, ...]
-    scale: Mapping[str, float] = hidden()
+    scale: Mapping[str, float] = hidden(read=lambda table, where: {})
     first_divergence: str | None = hidden(None)
 
     @property
@@ -99,8 +103,8 @@ class VerifyResult(Result):
     )
     first_divergence: str | None = derived(lambda result: result.ledger.first_divergence)
     notes: tuple[str, ...]
-    ledger: Ledger = hidden()
-    selftest: CaseResult | None = hidden(None)
+    ledger: Ledger = hidden(read=lambda table, where: _divided(table, where)[0])
+    selftest: CaseResult | None = hidden(None, read=lambda table, where: _divided(table, where)[1])
 
     @property
     def reason(self) -> str:
@@ -120,6 +124,13 @@ class VerifyResult(Result):
     def failure(self) -> ParityError | None:
         """What the command ends with where the comparison failed."""
         return None if self.passed else ParityError(self.reason)
+
+
+def _divided(table: Mapping[str, Any], where: str) -> tuple[Ledger, CaseResult | None]:
+    """The comparison and the self-test of a document, which has the cases of both in one list."""
+    whole = typed(Ledger, table, where)
+    compared = replace(whole, cases=tuple(case for case in whole.cases if case.kind != SELF_TEST))
+    return compared, next((case for case in whole.cases if case.kind == SELF_TEST), None)
 
 
 @dataclass(frozen=True)
@@ -149,4 +160,4 @@ class ExportResult(Result):
     network: str
     weights: str | None = None
     artifacts: tuple[ExportedArtifact, ...]
-    signature: Signature = hidden()
+    signature: Signature = hidden(Signature((), ()))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from edgekit.documents import typed
 from edgekit.results.base import PublishedFile, Result, derived, hidden, optional
 from edgekit.results.compressed import (
     CoverageReport,
@@ -184,7 +185,7 @@ class QuantizeResult(Result):
     micro: MicroProof | None = optional()
     kernels: tuple[KernelTimes, ...] = ()
     notes: tuple[str, ...] = ()
-    against: Parent = hidden()
+    against: Parent = hidden(read=lambda table, where: typed(Parent, {**dict(table["parent"]), **table}, where))
     before: Evaluation | None = hidden(None)
     after: Evaluation | None = hidden(None)
 

@@ -21,6 +21,7 @@ from edgekit.results.package import PackageResult
 from edgekit.results.proof import ExportResult, VerifyResult
 from edgekit.results.quantize import AutoResult, MixedPlan, QuantizePlan, QuantizeResult
 from edgekit.results.recipe import RecipePlan, RecipeRecord
+from edgekit.results.report import ReportResult
 from edgekit.results.train import PruneResult, TrainResult
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -38,6 +39,7 @@ VERBS: Mapping[str, tuple[type[Result], ...]] = {
     "prune": (PruneResult,),
     "quantize": (AutoResult, QuantizeResult, QuantizePlan, MixedPlan),
     "recipe": (RecipePlan, RecipeRecord),
+    "report": (ReportResult,),
     "run": (RunResult,),
     "train": (TrainResult,),
     "verify": (VerifyResult,),
@@ -48,6 +50,9 @@ _HEAD: Mapping[str, Any] = {
     "edgekit": {"type": "string", "description": "Version that wrote the document."},
     "environment": {"type": "object", "description": "CPU, memory, system and versions of the machine it ran on."},
 }
+_COMMAND: Mapping[str, Any] = {
+    "type": "array", "items": {"type": "string"}, "description": "Words of the command line, where one made it.",
+}  # fmt: skip
 
 
 def schema(verb: str, extras: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -68,7 +73,7 @@ def schema(verb: str, extras: Mapping[str, Any] | None = None) -> dict[str, Any]
         "$id": f"edgekit.{verb}/1",
         "title": f"edgekit {verb} --json",
         "type": "object",
-        "properties": head,
+        "properties": {**head, "command": _COMMAND},
         "required": list(head),
         "anyOf": kinds,
         "$defs": dict(sorted(named.items())),

@@ -53,15 +53,16 @@ class TrainResult(Result):
     Attributes:
         quality: on data it has not seen, the first of the figures in its card.
         simulated_int8: the same with the roundings of int8, of quantization-aware training.
+        network: None where the result was read from a document.
     """
 
     checkpoint: TrainedFile
-    family: str = derived(lambda result: result.network.card.family)
+    family: str
     training: Training
     quality: Quality | None
     simulated_int8: Quality | None = None
-    steps: tuple[Step, ...] = derived(lambda result: result.network.card.steps)
-    network: Network = hidden()
+    steps: tuple[Step, ...] = ()
+    network: Network = hidden(read=lambda table, where: None)
 
     @property
     def path(self) -> Path:
@@ -120,6 +121,7 @@ class PruneResult(Result):
         blocks: residual blocks that left.
         quality: null where no labelled data was given.
         candidates: how the amount was found, where it was looked for.
+        network: None where the result was read from a document.
     """
 
     checkpoint: CheckpointFile
@@ -134,9 +136,9 @@ class PruneResult(Result):
     quality: PruneQuality | None
     training: Fit | None
     candidates: tuple[Mapping[str, Any], ...]
-    steps: tuple[Step, ...] = derived(lambda result: result.network.card.steps)
+    steps: tuple[Step, ...] = ()
     notes: tuple[str, ...]
-    network: Network = hidden()
+    network: Network = hidden(read=lambda table, where: None)
 
     @property
     def path(self) -> Path:

@@ -101,6 +101,14 @@ def test_compare(cli: Cli, model: str, folder: Path) -> None:
     assert row["ratio_p50"] == pytest.approx(1)
 
 
+def test_report(cli: Cli, small: str, folder: Path) -> None:
+    assert cli("eval", small, *DATA, "--html", "eval.html")["command"][:2] == ["edgekit", "eval"]
+    (folder / "eval.json").write_text(json.dumps(cli("eval", small, *DATA)))
+    made = cli("report", "eval.json", "-o", "page.html")
+    assert made["bytes"] == (folder / "page.html").stat().st_size
+    assert "<!doctype html>" in (folder / "eval.html").read_text()
+
+
 def test_run(cli: Cli, model: str, folder: Path) -> None:
     (folder / "row.csv").write_text(",".join(["0.5"] * 30) + "\n")
     assert cli("run", model, "row.csv")["results"][0]["outputs"]

@@ -58,7 +58,8 @@ def _wanted(root: Path) -> set[str]:
     for folder, place in MAPPED.items():
         wanted |= {f"{place}/{file.relative_to(root / folder)}" for file in (root / folder).rglob("*.py")}
     data = [*(root / "models/weights").glob("*.safetensors"), *(root / "models/recipes").glob("*.toml")]
-    templates = {str(file.relative_to(root)) for file in (root / "edgekit/packaging/templates").glob("*/*")}
+    files = [*(root / "edgekit/packaging/templates").glob("*/*"), *(root / "edgekit/report/page/templates").glob("*")]
+    templates = {str(file.relative_to(root)) for file in files}
     return wanted | {f"edgekit/{file.relative_to(root)}" for file in data} | templates
 
 

@@ -22,6 +22,7 @@ from edgekit.report.auto import render_auto
 from edgekit.report.bench import bench_report, compare_report
 from edgekit.report.eval import render_eval
 from edgekit.report.export import render_export
+from edgekit.report.optimize import render_optimize
 from edgekit.report.package import render_package
 from edgekit.report.quantize import render_plan, render_quantize, render_quantize_plan
 from edgekit.report.text import show
@@ -33,10 +34,12 @@ from edgekit.results.compressed import Parent
 from edgekit.results.doctor import CheckResult, DevicesResult, DoctorResult, SavedResult
 from edgekit.results.eval import EvalResult
 from edgekit.results.inspect import CalibrationResult, InspectResult, ModelsResult, RunResult
+from edgekit.results.optimize import OptimizeResult
 from edgekit.results.package import PackageResult
 from edgekit.results.proof import ExportResult, VerifyResult
 from edgekit.results.quantize import AutoResult, MixedPlan, QuantizePlan, QuantizeResult
 from edgekit.results.recipe import RecipePlan, RecipeRecord
+from edgekit.results.report import ReportResult
 from edgekit.results.schema import VERBS
 from edgekit.results.train import PruneResult, TrainResult
 from edgekit.types import Card, Network, Sheet
@@ -54,12 +57,14 @@ RENDERERS: Mapping[type[Any], Callable[[Any], Any]] = {
     InspectResult: verbs.render_inspect,
     MixedPlan: render_plan,
     ModelsResult: verbs.render_models,
+    OptimizeResult: render_optimize,
     PackageResult: render_package,
     PruneResult: prune.render_prune,
     QuantizePlan: render_quantize_plan,
     QuantizeResult: render_quantize,
     RecipePlan: recipe.render_show,
     RecipeRecord: lambda record: recipe.render_run(SimpleNamespace(record=record)),
+    ReportResult: verbs.render_report,
     RunResult: verbs.render_run,
     SavedResult: device.render_saved,
     TrainResult: verbs.render_training,

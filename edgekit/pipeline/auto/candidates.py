@@ -29,18 +29,20 @@ ENDS_THE_RUN = (StorageError, UnreachableError)
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One way to make a file from ``parent``. ``calibration``: how ranges are found, :data:`LEARNT` or a saved file of
-    them; empty where none are needed. ``mixed``: the layers that lose most stay in float until the drop holds."""
+    them; empty where none are needed. ``mixed``: the layers that lose most stay in float until the drop holds.
+    ``label``: its name, where these parts do not tell it from all others."""
 
     parent: Artifact
     scheme: str
     calibration: str = ""
     mixed: bool = False
+    label: str = ""
 
     @property
     def name(self) -> str:
         """``onnx int8 minmax``, ``onnx int8 minmax mixed``: what the tables and messages call it."""
         parts = (str(self.parent.format), self.scheme, Path(self.calibration).name, "mixed" if self.mixed else "")
-        return " ".join(part for part in parts if part)
+        return self.label or " ".join(part for part in parts if part)
 
     @property
     def is_float(self) -> bool:

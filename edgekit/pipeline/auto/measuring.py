@@ -32,6 +32,7 @@ from edgekit.options.bench import BenchOptions
 from edgekit.pipeline.auto.candidates import ENDS_THE_RUN
 from edgekit.pipeline.auto.trial import Trial
 from edgekit.pipeline.auto.trial_store import TrialStore, Value
+from edgekit.pipeline.auto.ways import Way
 from edgekit.pipeline.bench.cell import Cell
 from edgekit.pipeline.bench.fleet import run_fleet
 from edgekit.pipeline.bench.journal import Journal
@@ -46,7 +47,7 @@ from edgekit.results.compressed import FidelityFigures, FidelityGate
 from edgekit.results.eval import Evaluation, Outcomes
 from edgekit.runtime.precision import in_float32
 from edgekit.runtime.stream import sequences
-from edgekit.types import Format
+from edgekit.types import Artifact, Format
 
 log = logging.getLogger("edgekit")
 FAR_OFF = 3.0
@@ -208,14 +209,23 @@ def quality_of(
     assert made is not None and way is not None
 
     def work() -> Value:
-        with open_runner(made.artifact.path, device=way.device, runtime=way.runtime, threads=way.threads) as runner:
-            found = evaluate(sequences(runner), samples, made.artifact.card, limit=limit, metric=figure.metric)
+        found = evaluated(made.artifact, way, samples, figure, limit)
         return {**asdict(replace(found, outcomes=None)), "outcomes": _kept(found.outcomes)}
 
     key = f"quality {made.sha256} {way.runtime} {way.device.name} {samples.label} {len(samples)} {limit} {figure.name}"
     row = dict(store.once(key, work))
     kept = row.pop("outcomes", None)
     return Evaluation(**row, outcomes=None if kept is None else _read(kept))
+
+
+def evaluated(file: Artifact, way: Way, samples: Dataset, figure: Figure, limit: int | None = None) -> Evaluation:
+    """``figure`` of a file in one way to run it.
+
+    Raises:
+        EdgekitError: it cannot be run, or gives NaN.
+    """
+    with open_runner(file.path, device=way.device, runtime=way.runtime, threads=way.threads) as runner:
+        return evaluate(sequences(runner), samples, file.card, limit=limit, metric=figure.metric)
 
 
 def fidelity_of(

@@ -179,7 +179,7 @@ def _chosen(job: _Job, target: Path) -> AutoResult:
     parents, unmade = float_files(job.named, job.store)
     if job.options.max_drop is None:
         job = replace(job, figure=Figure(LIKENESS, likeness_to(parents[0].path)))
-    ways, missing = find_ways(parents, job.device, job.options)
+    ways, missing = find_ways(parents, job.device, job.options.runtime, job.options.thread_counts)
     notes = (*job.samples.notes, *unmade, *missing)
     _try_data(job, parents, ways, notes)
     inputs = Inputs(job.options.seed or 0, real_samples(parents, job.samples.choose, job.store.folder))

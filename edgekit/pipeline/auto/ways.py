@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from edgekit.devices import open_runner, with_runtime
 from edgekit.errors import ModelError, RuntimeMissingError, UnsupportedError, UsageError
-from edgekit.options.quantize import QuantizeOptions
 from edgekit.registry import names
 from edgekit.runtime import runner_class
 from edgekit.runtime.precision import in_float32, precision_of
@@ -34,10 +33,11 @@ class Way:
 
 
 def find_ways(
-    parents: Sequence[Artifact], device: DeviceSpec, options: QuantizeOptions
+    parents: Sequence[Artifact], device: DeviceSpec, runtimes: Sequence[str], threads: Sequence[int]
 ) -> tuple[dict[Format, tuple[Way, ...]], tuple[str, ...]]:
     """Format -> the ways to run it on ``device``, and what to say of those that are not there: of a runtime that is not
     installed, or a precision that the CPU has not, where it was asked for; of a float file that a runtime refuses.
+    Without ``runtimes`` all are tried that are installed.
 
     Raises:
         UsageError: no such runtime, or one that runs none of the files.
@@ -45,22 +45,22 @@ def find_ways(
     """
     found: dict[Format, tuple[Way, ...]] = {}
     notes: list[str] = []
-    _check_runtimes(options.runtime, [parent.format for parent in parents])
+    _check_runtimes(runtimes, [parent.format for parent in parents])
     for parent in parents:
         ways: list[Way] = []
-        for place, runtime in _places(device, parent.format, options.runtime):
+        for place, runtime in _places(device, parent.format, runtimes):
             try:
                 with open_runner(parent.path, device=place, runtime=runtime):
                     pass
             except RuntimeMissingError:
-                if options.runtime:
+                if runtimes:
                     notes.append(f"{runtime} is not installed on {place.name}, so nothing was tried in it")
                 continue
             except (ModelError, UnsupportedError) as error:
-                if options.runtime or in_float32(runtime) == runtime:
+                if runtimes or in_float32(runtime) == runtime:
                     notes.append(f"{runtime} on {place.name} does not take the float .{parent.format}: {error}")
                 continue
-            ways += [Way(place, runtime, count) for count in dict.fromkeys(options.thread_counts)]
+            ways += [Way(place, runtime, count) for count in dict.fromkeys(threads)]
         found[parent.format] = tuple(ways)
     return found, tuple(notes)
 

@@ -39,6 +39,7 @@ def result_of(
         quality=_quality(before, trial),
         training=trial.fit,
         candidates=tuple(candidates),
+        steps=network.card.steps,
         notes=trial.notes,
         network=network,
     )

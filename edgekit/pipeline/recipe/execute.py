@@ -17,7 +17,7 @@ from edgekit.outputs import publishing
 from edgekit.pipeline.recipe.contents import Contents
 from edgekit.pipeline.recipe.plan import Input, Run, RunPlan, supplied
 from edgekit.pipeline.recipe.result import Outcome, RecipeResult
-from edgekit.pipeline.recipe.state import STATE, Folder, Record, key_of, parts_of
+from edgekit.pipeline.recipe.state import STATE, Folder, Record, StepStore, key_of, parts_of
 from edgekit.pipeline.recipe.verbs import arguments
 from edgekit.progress import task
 from edgekit.report.document import dumps, envelope
@@ -36,16 +36,23 @@ def no_progress(verb: str) -> AbstractContextManager[None]:
 
 
 def run_plan(
-    plan: RunPlan, place: Path, contents: Contents, *, fresh: bool = False, progress: Progress = no_progress
+    plan: RunPlan,
+    place: Path,
+    contents: Contents,
+    *,
+    fresh: bool = False,
+    progress: Progress = no_progress,
+    store: StepStore | None = None,
 ) -> RecipeResult:
-    """Runs every run of ``plan`` that is not done in the folder ``place``; ``fresh``: all of them.
+    """Runs every run of ``plan`` that is not done in the folder ``place``; ``fresh``: all of them. ``store``: what
+    other recipes made, where this one looks first.
 
     Raises:
         UsageError: the folder cannot be written, or another run works in it.
         StorageError: the disk is full.
     """
     start = time.monotonic()
-    folder = Folder(place)
+    folder = Folder(place, store)
     going = task(plan.recipe.path.name, len(plan.runs), even=False)
     with folder.locked(), _told_when_interrupted(place), going as shown:
         job = _Job(plan, folder, contents, fresh, progress)
@@ -93,6 +100,9 @@ class _Job:
                 return self._well(run, record, "kept", "", broken)
             log.info("%s: %s\n  %s", title, why, self.line(run, usable))
             self.folder.forget(run, record)
+            taken = self.folder.taken(run, parts)
+            if taken is not None:
+                return self._well(run, taken, "kept", "another recipe made it", broken)
             return self._well(run, self._done(run, usable, parts), "done", why, broken)
         except _Refused as refused:
             log.error("%s: %s", title, refused.error)

@@ -9,24 +9,27 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgekit.artifact import library_versions, sha256_file
+from edgekit.artifact import library_versions, onnx_parts, sha256_file
 from edgekit.bench.environment import environment
 from edgekit.documents import parse_json, typed
 from edgekit.errors import InputError, UsageError
 from edgekit.locks import hold
 from edgekit.outputs import publishing, remove_output, writable_folder
 from edgekit.pipeline.recipe.contents import Contents, is_code, is_model
-from edgekit.pipeline.recipe.plan import Input, Run, RunPlan
+from edgekit.pipeline.recipe.plan import ANY, Input, Run, RunPlan
 from edgekit.pipeline.recipe.verbs import listed
+from edgekit.types import Format
 from edgekit.version import __version__
 
 STATE = ".recipe"
+_RECORD = "record.json"
 WEIGHTS = "weights "
 """What the name of a part begins with that only running the user's own code tells."""
 Parts = Mapping[str, Any]
@@ -107,19 +110,67 @@ def _network(name: str, text: str, contents: Contents) -> dict[str, str]:
     return found
 
 
-class Folder:
-    """The folder of one recipe's outputs."""
+class StepStore:
+    """What runs of several recipes made, by the hash of all it depends on, so that none makes it twice.
+
+    A folder a run: its record, and its file where it writes one. Folders appear whole, by a rename.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def take(self, run: Run, parts: Parts, folder: Path) -> Record | None:
+        """Puts what a run with these ``parts`` made into ``folder``, under the name that ``run`` gives it; None where
+        nobody made it, it was changed since, or a model of several files would need other names inside it."""
+        kept = self.path / key_of(parts)
+        record = _read(kept / _RECORD)
+        if record is None or not record.file or sha256_file(kept / record.file) != record.sha256:
+            return None
+        files = [part.name for part in kept.iterdir() if part.name != _RECORD]
+        name = run.title if run.suffix != ANY else run.title + Path(record.file).suffix
+        if name != record.file and len(files) > 1:
+            return None
+        for part in files:
+            _linked(kept / part, folder / (name if part == record.file else part))
+        return replace(record, file=name)
+
+    def keep(self, record: Record, folder: Path) -> None:
+        """Adds what a run wrote into ``folder``: its file, and the weights of an ONNX file that lie beside it."""
+        target = self.path / record.key
+        if not record.file or target.exists():
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        made = self.path / f".{record.key}.{os.getpid()}"
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir()
+        file = folder / record.file
+        for part in (file, *(onnx_parts(file).values() if file.suffix == f".{Format.ONNX}" else ())):
+            _linked(part, made / part.name)
+        (made / _RECORD).write_text(json.dumps(asdict(record), indent=1), encoding="utf-8")
+        try:
+            made.rename(target)
+        except OSError:  # another process was faster, with the same file
+            shutil.rmtree(made)
+
+
+def _linked(source: Path, target: Path) -> None:
+    """One file under two names; a copy where the file system has no links."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+class Folder:
+    """The folder of one recipe's outputs. ``store``: what other recipes made is taken from there."""
+
+    def __init__(self, path: Path, store: StepStore | None = None) -> None:
+        self.path, self.store = path, store
+
     def record(self, run: Run) -> Record | None:
         """The record of ``run``; None if no record can be read (it is then done again)."""
-        try:
-            data = self._place(run).read_bytes()
-            return typed(Record, parse_json(data, InputError, self._place(run)), "the record")
-        except (OSError, ValueError, InputError):
-            return None
+        return _read(self._place(run))
 
     def why(self, record: Record | None, parts: Parts) -> str:
         """Why a run with this record is to be done again; empty if it is done."""
@@ -139,6 +190,15 @@ class Folder:
         """Writes the record, atomically: from now on ``run`` is done."""
         with publishing(self._place(run)) as temporary:
             temporary.write_text(json.dumps(asdict(record), indent=1), encoding="utf-8")
+        if self.store is not None:
+            self.store.keep(record, self.path)
+
+    def taken(self, run: Run, parts: Parts) -> Record | None:
+        """The record of ``run`` where another recipe made its file, which is here then; None where none did."""
+        record = None if self.store is None or not run.gives else self.store.take(run, parts, self.path)
+        if record is not None:
+            self.keep(run, record)
+        return record
 
     def forget(self, run: Run, record: Record | None) -> None:
         """Takes away what an earlier run of ``run`` left, so that nothing stale stands under its name."""
@@ -170,6 +230,14 @@ class Folder:
 
     def _place(self, run: Run) -> Path:
         return self.path / STATE / f"{run.title}.json"
+
+
+def _read(place: Path) -> Record | None:
+    """The record in a file; None if it cannot be read."""
+    try:
+        return typed(Record, parse_json(place.read_bytes(), InputError, place), "the record")
+    except (OSError, ValueError, InputError):
+        return None
 
 
 def changes(before: Parts, after: Parts) -> str:

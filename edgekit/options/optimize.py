@@ -1,0 +1,107 @@
+"""Options of ``edgekit optimize``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgekit.options.base import Options, changed, option
+from edgekit.options.shared import DATA, FACTORY, LIMIT, MAX_DROP, METRIC, ON, RUNTIME, SEED, SOURCE, THREADS, WEIGHTS
+
+SAMPLERS = ("tpe", "random")
+FORMATS = ("onnx", "tflite")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizeOptions(Options):
+    """The options of ``optimize``."""
+
+    source: str | Path = field(
+        kw_only=False,
+        metadata=changed(
+            SOURCE, help="A network, as for export, which may be pruned and trained; or a float .onnx or .tflite file."
+        ),
+    )
+    factory: str | None = field(default=None, metadata=FACTORY)
+    weights: str | Path | None = field(default=None, metadata=WEIGHTS)
+    data: str = field(metadata=DATA)
+    metric: str | None = field(default=None, metadata=METRIC)
+    on: Sequence[str] = field(default=("cpu",), metadata=changed(ON, help="Devices to optimize for; each has a front."))
+    max_drop: float | None = field(
+        default=None,
+        metadata=changed(MAX_DROP, help="Largest loss of quality of the recommended file.", default="0.01"),
+    )
+    min_snr: float | None = field(
+        default=None,
+        metadata=option(
+            "Where nobody says what is right about the data: decibels to the float file's outputs.",
+            metavar="DB",
+            at_least=0,
+            at_most=120,
+            default="20",
+        ),
+    )
+    max_ms: float | None = field(
+        default=None, metadata=option("Longest time of a call, in milliseconds.", metavar="MS", above=0)
+    )
+    max_bytes: int | None = field(default=None, metadata=option("Largest file.", metavar="BYTES", at_least=1))
+    max_memory: int | None = field(
+        default=None, metadata=option("Largest memory of the process that runs it.", metavar="BYTES", at_least=1)
+    )
+    trials: int = field(default=30, metadata=option("Candidates to try.", metavar="N", at_least=1))
+    hours: float | None = field(
+        default=None, metadata=option("Propose nothing more after this time.", metavar="H", above=0)
+    )
+    formats: Sequence[str] = field(
+        default=FORMATS, metadata=option("Formats to try.", metavar="NAME[,NAME]", choices=FORMATS, commas=True)
+    )
+    runtimes: Sequence[str] = field(
+        default=(),
+        metadata=changed(
+            RUNTIME,
+            help="Runtimes to try.",
+            metavar="NAME[,NAME]",
+            commas=True,
+            default="all that are installed",
+        ),
+    )
+    threads: Sequence[int] = field(
+        default=(1,), metadata=changed(THREADS, help="Threads to try.", metavar="N[,N]", commas=True)
+    )
+    epochs: int = field(
+        default=8,
+        metadata=option("Longest training of a trial; 0: nothing is pruned or trained.", metavar="N", at_least=0),
+    )
+    samples: int | None = field(
+        default=None, metadata=option("Calibration samples (300 without it).", metavar="N", at_least=1)
+    )
+    limit: int | None = field(
+        default=None, metadata=changed(LIMIT, help="Judge trials on N samples at most (1,000 without it).")
+    )
+    seconds: float = field(
+        default=3.0,
+        metadata=option("Time of each file in the last, interleaved run.", metavar="S", above=0, at_most=3600),
+    )
+    sampler: str = field(
+        default="tpe",
+        metadata=option("What proposes: Optuna's TPE, or random search.", metavar="NAME", choices=SAMPLERS),
+    )
+    batch: int = field(
+        default=4,
+        metadata=option(
+            "Proposals made at once, whatever the workers: the same seed gives the same.", metavar="N", at_least=1
+        ),
+    )
+    jobs: int = field(
+        default=1, metadata=option("Processes on this machine that make candidates.", metavar="N", at_least=1)
+    )
+    workers: str | None = field(
+        default=None,
+        metadata=option("Make candidates by Ray: ray (a local cluster) or ray://HOST:PORT.", metavar="ADDRESS"),
+    )
+    seed: int = field(default=0, metadata=SEED)
+    fresh: bool = field(default=False, metadata=option("Forget the trials that are in the folder."))
+    out: str | Path = field(
+        metadata=option("Folder for the front, its recipes and the study.", metavar="DIR", flags=("-o", "--out"))
+    )

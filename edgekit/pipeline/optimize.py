@@ -1,0 +1,3 @@
+"""``optimize``: see :mod:`edgekit.pipeline.search`."""
+
+from edgekit.pipeline.search.run import optimize as optimize

@@ -1,0 +1,412 @@
+"""``optimize``: float files, trials, the front on each device, what is recommended."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from edgekit.artifact import sha256_model
+from edgekit.bench.environment import environment
+from edgekit.data.dataset import Dataset
+from edgekit.devices import parse_device
+from edgekit.documents import typed
+from edgekit.environments import OPENVINO, TFLITE
+from edgekit.errors import DeviceError, EdgekitError, GateError, InputError, UsageError, interruption
+from edgekit.models.family import Hyperparameters
+from edgekit.options.base import with_options
+from edgekit.options.optimize import OptimizeOptions
+from edgekit.outputs import publishing, writable_folder
+from edgekit.pipeline.finetune import finetune_options
+from edgekit.pipeline.quantize.samples import fit_and_test
+from edgekit.pipeline.recipe.contents import Contents, is_model
+from edgekit.pipeline.search.candidate import FLOAT, Candidate, Making
+from edgekit.pipeline.search.evidence import Judge, Look, Reference, Typical, look, take_samples
+from edgekit.pipeline.search.final import Entrant, final, finalists, publish
+from edgekit.pipeline.search.front import hypervolume, on_front, recommended
+from edgekit.pipeline.search.space import Space, space_of
+from edgekit.pipeline.search.steps import MadeFile, MakeOrder, make
+from edgekit.pipeline.search.study import Claim, SamplerChoice, Study
+from edgekit.pipeline.search.workers import Makers, makers
+from edgekit.quality.coverage import quantized_already
+from edgekit.report.document import dumps, envelope
+from edgekit.results.base import to_json
+from edgekit.results.eval import Evaluation
+from edgekit.results.optimize import Evidence, FrontRow, OptimizeResult, TrialRow
+from edgekit.types import Network
+from edgekit.version import __version__
+
+log = logging.getLogger("edgekit")
+ENOUGH = 5
+"""Trials that have ended before one is called hopeless beside them."""
+_DECIDING = ("out", "trials", "hours", "jobs", "workers", "fresh", "max_ms", "max_bytes", "max_memory", "seconds")
+"""Options that change no trial."""
+
+
+@with_options(OptimizeOptions)
+def optimize(options: OptimizeOptions) -> OptimizeResult:
+    """Searches for the best files of a network for a device: pruned, trained, quantized, in each format and runtime.
+
+    Trials are judged on a part of the train split that nothing is trained on; the front is what of quality, time, bytes
+    and memory nothing beside it is better than, timed in one interleaved run with the float files, with the quality of
+    the test split. Each file lies in ``out`` with the recipe that makes it again. A study that was stopped goes on with
+    the same command; several processes may work on one ``out``.
+
+    Raises:
+        UsageError: an option makes no sense; an emulated device, which has no time; ``out`` holds another study.
+        InputError: the source or the data cannot be used.
+        GateError: no file keeps the limits (of the result's ``conclude``).
+        DeviceError: a device cannot be used, or runs no float file.
+    """
+    start = time.monotonic()
+    _check(options)
+    out = writable_folder(Path(options.out))
+    if options.fresh:
+        shutil.rmtree(out / ".study", ignore_errors=True)
+    subject = Subject(options, out / ".study")
+    study = Study(
+        out / ".study" / "trials", subject.identity, subject.space,
+        SamplerChoice(options.sampler, options.seed, options.batch),
+    )  # fmt: skip
+    search = Search(subject, study)
+    with _told_when_interrupted(study), makers(options) as hands:
+        search.run(hands, start)
+    return search.result(start)
+
+
+def _check(options: OptimizeOptions) -> None:
+    for name in options.on:
+        device = parse_device(name)
+        if not device.evidence.has_time:
+            raise UsageError(
+                f"{name} is {device.evidence.value} and has no time, and optimize chooses by time: name the device "
+                "itself"
+            )
+    if options.max_drop is not None and options.min_snr is not None:
+        raise UsageError("--max-drop judges by labels, --min-snr by likeness to the float file; give one")
+    if options.jobs > 1 and options.workers is not None:
+        raise UsageError("--jobs are processes of this machine, --workers Ray's; give one")
+
+
+@contextmanager
+def _told_when_interrupted(study: Study) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        if interruption(error) or isinstance(error, SystemExit | EdgekitError):
+            log.warning("%d trials are kept in %s; the same command goes on", len(study.rows()), study.folder)
+        raise
+
+
+class Subject:
+    """What is optimized: its source, the float files of it, the samples, and what can be varied."""
+
+    def __init__(self, options: OptimizeOptions, folder: Path) -> None:
+        self.options, self.folder, self.store = options, writable_folder(folder), folder / "store"
+        source = str(options.source)
+        self.source = str(Path(source).resolve()) if Path(source).exists() else source
+
+    @cached_property
+    def network(self) -> Network | None:
+        """None of a finished file."""
+        from edgekit.artifact import open_artifact
+        from edgekit.errors import ModelError
+        from edgekit.source import resolve
+
+        if not is_model(self.source):
+            return resolve(self.source, factory=self.options.factory, weights=self.options.weights)
+        artifact = open_artifact(self.source)
+        evidence = quantized_already(artifact)
+        if evidence:
+            raise ModelError(f"{self.source} is quantized already ({evidence}); give the float file it was made from")
+        return None
+
+    @cached_property
+    def train(self) -> Dataset:
+        """The samples that are trained on."""
+        train, _ = fit_and_test(self.options.data, [])
+        assert train is not None
+        return train
+
+    @cached_property
+    def settings(self) -> Hyperparameters:
+        """How it is trained further."""
+        return Hyperparameters() if self.network is None else finetune_options(self.network, self.train.kind)
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        if is_model(self.source):
+            return (Path(self.source).suffix.lower().removeprefix("."),)
+        return tuple(dict.fromkeys(self.options.formats))
+
+    @cached_property
+    def space(self) -> Space:
+        """What can be varied."""
+        return space_of(self.options, self.network, self.train, self.formats)
+
+    @cached_property
+    def making(self) -> Making:
+        """What recipes have in common."""
+        teaches = self.network is not None and self.network.task.kind == "classification"
+        return Making(self.source, self.options, self.space.groups, teaches, self.settings.lr)
+
+    @property
+    def stem(self) -> str:
+        """What files are called after."""
+        return Path(self.source).stem if self.network is None else self.network.name
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """All that a trial depends on."""
+        found, contents = environment(), Contents(runs=True)
+        options = {name: value for name, value in self.options.given().items() if name not in (*_DECIDING, "source")}
+        return {
+            "edgekit": __version__, "versions": found["versions"], "machine": [found["cpu"], found["cores"]],
+            "source": sha256_model(self.source) if self.network is None else contents.source(self.source),
+            "data": contents.data(self.options.data), "options": to_json(options),
+            "devices": [asdict(parse_device(name)) for name in self.options.on],
+            "environments": {one.name: one.apart() for one in (TFLITE, OPENVINO)},
+        }  # fmt: skip
+
+    @cached_property
+    def float_files(self) -> Mapping[str, MadeFile]:
+        """Format -> the float file.
+
+        Raises:
+            EdgekitError: it can be exported to none of the formats.
+        """
+        if self.network is None:
+            path = Path(self.source)
+            return {self.formats[0]: MadeFile(path, sha256_model(path), path.stat().st_size)}
+        found: dict[str, MadeFile] = {}
+        refused: list[MadeFile] = []
+        for name in self.formats:
+            made = make(self.order(Candidate(name, FLOAT), f"float-{name}"))
+            if made.path is None:
+                refused.append(made)
+                log.warning("no .%s file: %s", name, made.why)
+            else:
+                found[name] = made
+        if not found:
+            kinds = {kind.exit_code: kind for kind in (GateError, UsageError, InputError, DeviceError)}
+            raise kinds[refused[0].exit_code]("; ".join(dict.fromkeys(made.why for made in refused)))
+        return found
+
+    @cached_property
+    def judge(self) -> Judge:
+        """What judges files."""
+        floats = {name: made.artifact for name, made in self.float_files.items()}
+        card = next(iter(floats.values())).card
+        return Judge(self.options, floats, take_samples(self.options, card, self.settings), self.folder)
+
+    def order(self, candidate: Candidate, name: str) -> MakeOrder:
+        """What makes ``candidate`` in a folder called ``name``."""
+        return MakeOrder(self.making.recipe(candidate), self.folder / "files" / name, self.store)
+
+
+@dataclass(frozen=True)
+class Search:
+    """A subject and its study."""
+
+    subject: Subject
+    study: Study
+
+    @property
+    def options(self) -> OptimizeOptions:
+        return self.subject.options
+
+    def run(self, hands: Makers, start: float) -> None:
+        """Makes and judges trials until there are enough, or the time is up; others may do so in the same folder."""
+        limit = self.options.trials
+        until = float("inf") if self.options.hours is None else start + 3600 * self.options.hours
+        open_: dict[Any, tuple[Claim, float]] = {}
+        for device in self.subject.judge.devices:  # before any trial: one that is not there is said now
+            log.info("fastest float file on %s: %s", device.name, self.references[device.name].label)
+        while True:
+            while len(open_) < hands.count and time.monotonic() < until:
+                claim = self.study.claim(limit)
+                if claim is None:
+                    break
+                log.info("[%d/%d] %s", claim.number + 1, limit, claim.candidate.name)
+                name = f"{claim.number:04d}"
+                future = hands.submit(self.subject.order(claim.candidate, name))
+                open_[future] = claim, time.monotonic()
+            if not open_:
+                if time.monotonic() >= until or self.study.finished(limit):
+                    return
+                time.sleep(1)  # another process has the rest of the batch
+                continue
+            future = hands.first(list(open_))
+            claim, began = open_.pop(future)
+            self._judged(claim, future.result(), began)
+
+    def _judged(self, claim: Claim, made: MadeFile, began: float) -> None:
+        """Looks at the file of a trial, and ends it."""
+        name = claim.candidate.name
+        if made.path is None:
+            found = Look((), "failed", made.why)
+        else:
+            found = look(self.subject.judge, made, name, self.references, self.typical())
+        row = TrialRow(
+            number=claim.number, name=name, parameters=to_json(claim.candidate), state=found.state, why=found.why,
+            bytes=made.bytes or None, sha256=made.sha256 or None, seconds=time.monotonic() - began,
+            evidence=found.evidence,
+        )  # fmt: skip
+        log.info("%s: %s", name, found.why or f"loses {found.drop:.4f}, {found.ratio:.2f} of the time, "
+                 f"{made.bytes / self.least_bytes:.2f} of the bytes")  # fmt: skip
+        values = [found.drop, found.ratio, made.bytes / self.least_bytes] if found.state == "complete" else None
+        constraint = found.drop - self.subject.judge.allowed if values else 0.0
+        self.study.tell(claim, values, row, constraint)
+
+    def typical(self) -> Typical:
+        """The medians of what has ended well."""
+        looks = [(Look(row.evidence), row.bytes or 0) for row in self.study.rows() if row.state == "complete"]
+        if len(looks) < ENOUGH:
+            return Typical()
+        columns = zip(*((one.drop, one.ratio, size) for one, size in looks), strict=True)
+        return Typical(*map(statistics.median, columns))
+
+    @cached_property
+    def references(self) -> dict[str, Reference]:
+        """Device -> its fastest float file."""
+        return {device.name: self._reference(device.name) for device in self.subject.judge.devices}
+
+    def _reference(self, device: str) -> Reference:
+        judge = self.subject.judge
+
+        def work() -> dict[str, Any]:
+            rows = []
+            for name, made in self.subject.float_files.items():
+                try:
+                    rows += [row for row in judge.calls(made, f"{name} float", device, FLOAT) if row[1].is_float]
+                except EdgekitError as error:
+                    log.warning("%s float on %s: %s", name, device, error)
+            if not rows:
+                raise DeviceError(f"no float file runs on {device}")
+            shortest, trial = min(rows, key=lambda row: row[0])
+            quality = judge.quality(trial)
+            assert trial.made is not None
+            return {
+                "label": trial.name, "shortest_ms": shortest, "bytes": trial.made.bytes,
+                "quality": {**asdict(replace(quality, outcomes=None)), "outcomes": None},
+            }  # fmt: skip
+
+        found = dict(self.study.once(f"float on {device}", work))
+        return Reference(found["label"], found["shortest_ms"], found["bytes"], Evaluation(**found["quality"]))
+
+    @property
+    def least_bytes(self) -> int:
+        """Of the float files."""
+        return min(made.bytes for made in self.subject.float_files.values())
+
+    def result(self, start: float) -> OptimizeResult:
+        """The front of every device, published where a file keeps every limit."""
+        rows = self.study.rows()
+        texts = {
+            row.number: self.subject.making.recipe(typed(Candidate, row.parameters, "a candidate")) for row in rows
+        }
+        front: list[FrontRow] = []
+        volumes: dict[str, float] = {}
+        floats = self._floats()
+        texts |= {one.number: one.text for one in floats}
+        for device in self.subject.judge.devices:
+            reference, allowed = self.references[device.name], self.subject.judge.allowed
+            entrants = self._entrants(rows, texts)
+            chosen = finalists(entrants, device.name, allowed)
+            found = final(self.subject.judge, device, reference, [one for one in floats if one.on(device.name)], chosen)
+            front += on_front(found)
+            points = [(max(row.drop, 0.0), row.ratio_p50 or 1.0, row.bytes / self.least_bytes) for row in found]
+            volumes[device.name] = hypervolume(points, (allowed or 1.0, 1.0, 1.0))
+        best = _over_devices(front, [device.name for device in self.subject.judge.devices])
+        if best is not None:
+            published = publish(front, texts, Path(self.options.out).resolve() / "front", self.subject.stem)
+            places = {(row.trial, row.device, row.name): row for row in published}
+            chosen_row = places[best.trial, best.device, best.name]
+            best, front = replace(best, path=chosen_row.path, recipe=chosen_row.recipe), published
+        numbers = {row.trial for row in front}
+        judge = self.subject.judge
+        result = OptimizeResult(
+            folder=Path(self.options.out).resolve(), source=self.subject.source, data=self.options.data,
+            metric=next(iter(self.references.values())).quality.metric, judged_on=judge.samples.choose.label,
+            reported_on=judge.samples.report.label, sampler=self.options.sampler, seed=self.options.seed,
+            seconds=time.monotonic() - start, front=tuple(front), recommended=best, hypervolume=volumes,
+            trials=tuple(replace(row, on_front=row.number in numbers) for row in rows), notes=judge.samples.notes,
+        )  # fmt: skip
+        with publishing(Path(self.options.out) / "optimize.json") as temporary:
+            temporary.write_text(dumps(envelope("optimize", result.document())), encoding="utf-8")
+        return result
+
+    def _floats(self) -> list[Entrant]:
+        """The float files, each in the way that is fastest on each device."""
+        judge, found = self.subject.judge, []
+        for k, (name, made) in enumerate(self.subject.float_files.items()):
+            evidence = []
+            for device in judge.devices:
+                try:
+                    calls = judge.calls(made, f"{name} float", device.name, FLOAT)
+                except EdgekitError as error:
+                    log.warning("%s float on %s: %s", name, device.name, error)
+                    continue
+                shortest, trial = next(row for row in calls if row[1].is_float)
+                assert trial.way is not None
+                reference = self.references[device.name]
+                evidence.append(
+                    Evidence(
+                        device=device.name, runtime=trial.way.runtime, threads=trial.way.threads, shortest_ms=shortest,
+                        ratio=shortest / reference.shortest_ms, drop=0.0,
+                    )
+                )  # fmt: skip
+            text = self.subject.making.recipe(Candidate(name, FLOAT))
+            found.append(Entrant(-1 - k, f"{name} float", made, tuple(evidence), text, baseline=True))
+        return found
+
+    def _entrants(self, rows: Sequence[TrialRow], texts: Mapping[int, str]) -> list[Entrant]:
+        """Trials that ended well; one that was made and is gone is made again. Of equal files the first."""
+        found: dict[str, Entrant] = {}
+        for row in rows:
+            if row.state != "complete" or row.sha256 in found:
+                continue
+            made = self._again(row, texts[row.number])
+            found[row.sha256 or ""] = Entrant(
+                row.number, f"#{row.number} {row.name}", made, row.evidence, texts[row.number]
+            )
+        return list(found.values())
+
+    def _again(self, row: TrialRow, text: str) -> MadeFile:
+        """The file of a trial as it was judged.
+
+        Raises:
+            GateError: it was made again, and is another one.
+        """
+        made = make(MakeOrder(text, self.subject.folder / "files" / f"{row.number:04d}", self.subject.store))
+        if made.sha256 != row.sha256:
+            raise GateError(
+                f"trial {row.number} ({row.name}) gives another file than when it was judged"
+                f"{f': {made.why}' if made.why else ''}; --fresh begins again"
+            )
+        return made
+
+
+def _over_devices(front: Sequence[FrontRow], devices: Sequence[str]) -> FrontRow | None:
+    """What is recommended: on one device the best there; on several the file that keeps the limits on all of them and
+    has the least geometric mean of the times relative to the float files'."""
+    if len(devices) == 1:
+        return recommended(front)
+    groups: dict[int, list[FrontRow]] = {}
+    for row in front:
+        groups.setdefault(row.trial, []).append(row)
+    whole = [rows for rows in groups.values() if len(rows) == len(devices) and not any(row.limits for row in rows)]
+    if not whole:
+        return None
+    best = min(whole, key=lambda rows: statistics.geometric_mean(row.ratio_p50 or 1.0 for row in rows))
+    ratios = ", ".join(f"{row.ratio_p50 or 1.0:.2f} on {row.device}" for row in best)
+    return replace(
+        best[0], reason=f"of {len(whole)} files that keep every limit on {len(devices)} devices the fastest: {ratios}"
+    )

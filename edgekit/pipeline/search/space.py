@@ -1,0 +1,194 @@
+"""What can be varied of a source, and how a sampler or a hand proposes a candidate of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from edgekit.errors import EdgekitError
+from edgekit.options.optimize import OptimizeOptions
+from edgekit.pipeline.quantize.calibrate import METHOD
+from edgekit.pipeline.search.candidate import FLOAT, ROUND_TO, Candidate, Groups
+from edgekit.quantization.calibrate.histogram import METHODS
+from edgekit.quantization.schemes import scheme, schemes
+from edgekit.results.optimize import TrialRow
+from edgekit.types import Format, Network
+
+if TYPE_CHECKING:
+    from edgekit.data.dataset import Dataset
+
+log = logging.getLogger("edgekit")
+SHARES = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
+"""Of the most that can leave: amounts that are tried, so that networks are shared between trials."""
+SMALLER = (0.45, 0.75, 0.6)
+"""Those that are tried first."""
+RATES = (1.0, 5.0)
+"""Peak learning rates relative to that of ``finetune``: little or much has left."""
+Parameters = Mapping[str, Any]
+
+
+class Suggests(Protocol):
+    """What proposes a value: Optuna's ``Trial``."""
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Of one source.
+
+    Attributes:
+        schemes: format -> the schemes of its files, the float file first.
+        depth: the most that can leave with whole blocks; 0 where none can.
+        widths: name of a group of layers -> the most that can leave with its channels.
+        epochs: lengths of training, shortest first; empty where nothing is trained.
+        rates: learning rates; the first as ``finetune`` has it.
+        qat: whether training may have the roundings in place.
+        groups: the layers of each group.
+    """
+
+    schemes: Mapping[str, tuple[str, ...]]
+    depth: float = 0.0
+    widths: Mapping[str, float] = field(default_factory=dict)
+    epochs: tuple[int, ...] = ()
+    qat: bool = False
+    groups: Groups = field(default_factory=Groups)
+
+    def propose(self, trial: Suggests) -> Candidate:
+        """A candidate of the values that ``trial`` chooses."""
+        format_ = trial.suggest_categorical("format", tuple(self.schemes))
+        how = trial.suggest_categorical(f"scheme.{format_}", self.schemes[format_])
+        made = Candidate(format_, how)
+        if how != FLOAT and scheme(how).calibrated:
+            made = replace(made, calibration=trial.suggest_categorical("calibration", METHODS))
+        if not self.epochs:
+            return made
+        depth = trial.suggest_categorical("depth", SHARES) if self.depth else 0.0
+        split = len(self.widths) > 1 and not depth and trial.suggest_categorical("by_group", (False, True))
+        names = tuple(self.widths)[1:] if split else tuple(self.widths)[:1]
+        shares = {name: trial.suggest_categorical(f"width.{name}", SHARES) for name in names}
+        widths = {name: round(share * self.widths[name], 3) for name, share in shares.items() if share}
+        epochs = trial.suggest_categorical("epochs", self.epochs) if depth or widths else 0
+        rate = trial.suggest_categorical("rate", RATES) if epochs else 1.0
+        qat = how == "int8" and self.qat and trial.suggest_categorical("qat", (False, True))
+        epochs = epochs or (self.epochs[0] if qat else 0)
+        made = replace(made, depth=round(depth * self.depth, 3), widths=widths, epochs=epochs, rate=rate, qat=qat)
+        return replace(made, calibration="") if qat else made
+
+    def first(self, number: int, rows: Sequence[TrialRow]) -> Parameters | None:
+        """What is tried as trial ``number`` before a sampler knows anything: int8 in every format, then what was best
+        so far on smaller networks, then the other schemes; None after these.
+
+        Args:
+            rows: of the trials that have ended.
+        """
+        plain = [(name, how) for name, known in self.schemes.items() for how in known[1:] if how == "int8"]
+        smaller = SMALLER if self.epochs and (self.widths or self.depth) else ()
+        others = [(name, how) for name, known in self.schemes.items() for how in known[1:] if how != "int8"]
+        if number < len(plain):
+            return self._plain(*plain[number])
+        number -= len(plain)
+        if number < len(smaller):
+            return self._smaller(*self._best(rows), smaller[number])
+        number -= len(smaller)
+        return self._plain(*others[number]) if number < len(others) else None
+
+    def _best(self, rows: Sequence[TrialRow]) -> tuple[str, str]:
+        """Format and scheme of the fastest file so far; the first format's float file where none was made."""
+        good = [row for row in rows if row.state == "complete" and row.evidence]
+        if not good:
+            return next(iter(self.schemes)), FLOAT
+        best = min(good, key=lambda row: row.evidence[0].ratio)
+        return str(best.parameters["format"]), str(best.parameters["scheme"])
+
+    def _plain(self, format_: str, how: str) -> dict[str, Any]:
+        found = {"format": format_, f"scheme.{format_}": how, "calibration": METHOD, "qat": False}
+        found |= {"depth": 0.0} if self.depth else {}
+        found |= {"by_group": False} if len(self.widths) > 1 else {}
+        return found | {f"width.{name}": 0.0 for name in self.widths}
+
+    def _smaller(self, format_: str, how: str, share: float) -> dict[str, Any]:
+        found = self._plain(format_, how)
+        found |= {f"width.{name}": share for name in tuple(self.widths)[:1]}
+        if not self.widths:
+            found["depth"] = share
+        return found | {"epochs": self.epochs[-1], "rate": RATES[-1] if share > 0.5 else RATES[0]}
+
+
+def space_of(options: OptimizeOptions, network: Network | None, samples: Dataset, formats: tuple[str, ...]) -> Space:
+    """What can be varied. ``network``: None for a finished file; ``samples``: what it would be trained on."""
+    known = {name: (FLOAT, *(one.name for one in schemes(Format(name)))) for name in formats}
+    space = Space(known)
+    if network is None or not options.epochs or not _is_trainable(network, samples):
+        return space
+    epochs = tuple(sorted({max(1, options.epochs // 4), max(1, options.epochs // 2), options.epochs}))
+    widths, groups = _widths(network)
+    return replace(
+        space,
+        depth=_most(network, "blocks"),
+        widths=widths,
+        groups=groups,
+        epochs=epochs,
+        qat=network.task.kind == "classification",
+    )
+
+
+def _is_trainable(network: Network, samples: Dataset) -> bool:
+    """Whether ``network`` can be trained on ``samples``: it is torch's, and they say what is right."""
+    from edgekit.source.foreign import require_torch
+
+    try:
+        require_torch(network, "train")
+    except EdgekitError as error:
+        log.info("nothing is pruned or trained: %s", error)
+        return False
+    return samples.labels is not None or samples.targets is not None or network.task.kind in ("anomaly", "generation")
+
+
+def _pass(network: Network, method_name: str) -> Any:
+    from edgekit.options.prune import PruneOptions
+    from edgekit.pruning.methods import PruneRequest, method
+
+    asked = PruneOptions("source", method=method_name, round_to=ROUND_TO, amount=0.5, out="x.safetensors")
+    return method(method_name).make(PruneRequest(network, 0.5, asked, lambda: None, lambda: None))
+
+
+def _most(network: Network, method_name: str) -> float:
+    """The most that can leave by a method; 0 where nothing can."""
+    try:
+        return float(min(_pass(network, method_name).most(network), 0.95))
+    except EdgekitError as error:
+        log.info("no %s leave: %s", method_name, error)
+        return 0.0
+
+
+def _widths(network: Network) -> tuple[dict[str, float], Groups]:
+    """``all``, and where there are several groups of channels ``early`` and ``late`` layers, with the most that can
+    leave of each."""
+    from edgekit.converters.base import own_prefix
+
+    most = _most(network, "channels")
+    if not most:
+        return {}, Groups()
+    budget, _ = _pass(network, "channels").budget(network)
+    prefix = own_prefix(budget.module)
+    found = [tuple(name.removeprefix(prefix) for name, side in one.units[0] if side != "in") for one in budget.groups]
+    places = {name: place for place, name in enumerate(budget.macs)}
+    order = sorted(range(len(found)), key=lambda k: min((places.get(prefix + n, 0) for n in found[k]), default=0))
+    if len(order) < 4 or not all(found):
+        return {"all": most}, Groups()
+    halves = order[: len(order) // 2], order[len(order) // 2 :]
+    groups = Groups(
+        {name: tuple(found[k][0] for k in half) for name, half in zip(("early", "late"), halves, strict=True)}
+    )
+    widths = {"all": most}
+    for name in groups.layers:
+        kept = replace(_pass(network, "channels"), keep=groups.but(name))
+        try:
+            widths[name] = float(min(kept.most(network), 0.95))
+        except EdgekitError as error:
+            log.info("widths are not cut by group: %s", error)
+            return {"all": most}, Groups()
+    return widths, groups
