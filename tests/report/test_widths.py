@@ -168,7 +168,7 @@ def check(parts: Any, width: int, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_every_result_is_here() -> None:
-    assert {kind for kinds in VERBS.values() for kind in kinds} == set(RENDERERS)
+    assert {kind for kinds in VERBS.values() for kind in kinds} <= set(RENDERERS)
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
