@@ -1,5 +1,7 @@
 """Contracts against values computed by hand, and seeded feeds against a recorded table."""
 
+import logging
+
 import numpy as np
 import pytest
 
