@@ -16,7 +16,7 @@
       const channel = spec.encoding[select.dataset.axis], axis = axes[select.value];
       channel.field = axis.field;
       channel.title = axis.title;
-      channel.scale = { ...channel.scale, type: axis.scale, ...(axis.scale === "log" ? {} : { zero: false }) };
+      channel.scale = { ...channel.scale, type: axis.scale };
     }
   };
 
@@ -24,6 +24,7 @@
     const { spec, axes } = JSON.parse(figure.querySelector("script").textContent);
     const form = figure.querySelector("form"), rows = spec.data.values;
     const lines = figure.querySelectorAll("tbody tr");
+    let drawn = null;
     const show = async () => {
       if (form) {
         const kept = rows.map((row) => chosen(form, row));
@@ -32,7 +33,8 @@
         form.querySelector("output").textContent = `${spec.data.values.length} of ${rows.length} rows are shown`;
         along(figure, spec, axes);
       }
-      await vegaEmbed(figure.querySelector(".plot"), spec, options);
+      if (drawn) drawn.finalize();
+      drawn = await vegaEmbed(figure.querySelector(".plot"), spec, options);
     };
     if (form) {
       form.addEventListener("input", show);
