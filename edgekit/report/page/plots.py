@@ -26,7 +26,7 @@ def _plot(rows: Sequence[Row], about: str, **spec: Any) -> dict[str, Any]:
 
 
 def _number(field: str, title: str, *, log: bool = False, **more: Any) -> dict[str, Any]:
-    scale = {"type": "log" if log else "linear", "zero": False, "nice": False, "padding": 16}
+    scale = {"nice": False, "padding": 16, **({"type": "log"} if log else {"zero": False})}
     return {"field": field, "type": "quantitative", "title": title, "scale": scale, **more}
 
 
