@@ -88,9 +88,10 @@ def test_names_for_screen_readers(opened: Open, pages: ModuleType) -> None:
     for figure in shown.locator("figure").all():
         assert figure.locator("[role=graphics-document]").get_attribute("aria-label", timeout=2000)
         assert figure.locator("caption, summary").count() and figure.locator("thead th[scope=col]").count()
+    named = "one.labels?.length || one.ariaLabel || one.getAttribute('aria-labelledby')"
+    parts = "input, select, form:not(.vega-bindings), section, figure, [role=region]"
     unnamed = shown.evaluate(
-        "[...document.querySelectorAll('input, select, form:not(.vega-bindings), section, figure, [role=region]')].filter(one =>"
-        " !one.labels?.length && !one.ariaLabel && !one.getAttribute('aria-labelledby')).map(one => one.outerHTML.slice(0, 200))"
+        f"[...document.querySelectorAll('{parts}')].filter(one => !({named})).map(one => one.outerHTML.slice(0, 200))"
     )
     assert unnamed == []
 
