@@ -16,6 +16,7 @@ from edgekit import registry
 from edgekit.data.dataset import Dataset
 from edgekit.data.preprocess import batches, whole_samples
 from edgekit.errors import DataError, ModelError, UnsupportedError
+from edgekit.progress import track
 from edgekit.results.eval import Confusion, Evaluation, Outcomes
 from edgekit.types import Array, Card, Feed, InputSpec, Signature
 
@@ -188,6 +189,13 @@ def model_batches(
     signature: Signature, dataset: Dataset, contract: Mapping[str, InputSpec], total: int
 ) -> Iterator[tuple[Feed, int]]:
     """Feeds of the size the file takes, with the number of real samples in each (the last may be padded)."""
+    found = _model_batches(signature, dataset, contract, total)
+    return track(found, f"measuring on {dataset.label}", total, lambda batch: batch[1])
+
+
+def _model_batches(
+    signature: Signature, dataset: Dataset, contract: Mapping[str, InputSpec], total: int
+) -> Iterator[tuple[Feed, int]]:
     if whole_samples(dataset, signature, contract):
         for feed, _ in batches(dataset, signature, contract, limit=total):
             yield feed, 1

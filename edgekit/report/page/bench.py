@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.extras.base import Sheet, short, with_typed_extras
+from edgekit.extras.base import short, with_typed_extras
 from edgekit.extras.profile import Profile
 from edgekit.report.bench import bench_report
 from edgekit.report.page import plots
 from edgekit.report.page.parts import Plot, Section
 from edgekit.report.text import ms
 from edgekit.results.bench import BenchRecord, Entry
+from edgekit.types import Sheet
 
 BINS = 60
 POINTS = 900

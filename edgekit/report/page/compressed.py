@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edgekit.extras.base import Sheet
 from edgekit.report.auto import render_auto
 from edgekit.report.page import plots
 from edgekit.report.page.front import of_candidates
@@ -16,6 +15,7 @@ from edgekit.report.text import ms
 from edgekit.results.compressed import FidelityFigures, LeftFloat
 from edgekit.results.quantize import AutoResult, KernelTimes, LengthError, MixedPlan, QuantizePlan, QuantizeResult
 from edgekit.results.train import PruneResult
+from edgekit.types import Sheet
 
 DRAWN = 60
 """Bars of one plot, the most telling ones; its table has all rows."""

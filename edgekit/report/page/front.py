@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.bench.pareto import nondominated
-from edgekit.extras.base import Sheet, short
+from edgekit.extras.base import short
 from edgekit.report.page import plots
 from edgekit.report.page.parts import Axis, Filter, Plot
 from edgekit.results.base import Result
@@ -17,6 +17,7 @@ from edgekit.results.eval import EvalResult
 from edgekit.results.optimize import OptimizeResult
 from edgekit.results.quantize import AutoResult, ComparedTime, QuantizeResult
 from edgekit.results.recipe import RecipeRecord
+from edgekit.types import Sheet
 
 MOST_VALUES = 12
 """Values up to which a column is filtered by boxes."""

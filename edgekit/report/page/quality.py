@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from edgekit.extras.base import Sheet
 from edgekit.report.eval import render_eval
 from edgekit.report.page import plots
 from edgekit.report.page.parts import Plot, Section
@@ -10,6 +9,7 @@ from edgekit.report.text import small
 from edgekit.report.verify import render_verify
 from edgekit.results.eval import Confusion, Curve, EvalResult
 from edgekit.results.proof import CaseResult, VerifyResult
+from edgekit.types import Sheet
 
 _TITLES = {
     "precision-recall": ("Precision over recall", "recall", "precision"),

@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from edgekit.extras.base import Sheet
 from edgekit.report.bench import compare_report
 from edgekit.report.export import render_export
 from edgekit.report.optimize import render_optimize
@@ -27,6 +26,7 @@ from edgekit.results.recipe import RecipeRecord
 from edgekit.results.saved import SavedDocument, result_of
 from edgekit.results.schema import VERBS
 from edgekit.results.train import PruneResult
+from edgekit.types import Sheet
 
 KINDS: Mapping[type[Result], Callable[[Any], list[Section]]] = {
     BenchRecord: bench_sections,
