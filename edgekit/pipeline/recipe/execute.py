@@ -12,6 +12,7 @@ from typing import Any
 
 from edgekit.artifact import sha256_file
 from edgekit.errors import DeviceError, EdgekitError, StorageError, interruption
+from edgekit.model_metadata import spelled_as
 from edgekit.options.base import option_fields
 from edgekit.outputs import publishing
 from edgekit.pipeline.recipe.contents import Contents
@@ -52,7 +53,7 @@ def run_plan(
     """
     start = time.monotonic()
     folder = Folder(place, store)
-    with folder.locked(), _told_when_interrupted(place):
+    with folder.locked(), _told_when_interrupted(place), spelled_as({f"{place}/": ""}):  # the same files in any folder
         job = _Job(plan, folder, contents, fresh, progress)
         for number, run in enumerate(plan.runs, 1):
             job.outcomes[run] = job.outcome(run, f"[{number}/{len(plan.runs)}] {run.title}")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from edgekit.pipeline.auto.samples import MOST, JudgingSamples, real_samples
 from edgekit.pipeline.auto.trial import Trial
 from edgekit.pipeline.auto.ways import Way, find_ways
 from edgekit.pipeline.quantize.samples import fit_and_test
+from edgekit.pipeline.search.device_lock import held
 from edgekit.pipeline.search.steps import MadeFile
 from edgekit.quality.evaluate import measurable
 from edgekit.quality.likeness import LIKENESS, allowed_loss, likeness_to
@@ -204,31 +205,40 @@ class Typical:
     bytes: float = float("inf")
 
 
-def look(judge: Judge, file: MadeFile, label: str, references: Mapping[str, Reference], typical: Typical) -> Look:
-    """A short look at a file on every device.
+def look_on(
+    judge: Judge, device: DeviceSpec, file: MadeFile, label: str, reference: Reference, typical: Typical
+) -> Look:
+    """A short look at a file on a device, which nobody else of this machine uses meanwhile.
 
     Raises:
         StorageError, UnreachableError: not of this file.
     """
-    found: list[Evidence] = []
-    for device in judge.devices:
-        reference = references[device.name]
-        try:
+    try:
+        with held(device):
             calls = judge.calls(file, label, device.name)
             ratio = calls[0][0] / reference.shortest_ms
             if ratio > FAR_OFF:
                 why = f"its shortest call takes {ratio:.1f} times that of {reference.label} on {device.name}"
-                return Look(tuple(found), "pruned", why)
+                return Look((), "pruned", why)
             first = judge.quality(calls[0][1], QUICK)
             lost = reference.quality.drop_to(first)
             if lost > typical.drop and ratio > typical.ratio and file.bytes > typical.bytes:
                 why = f"slower, larger and {lost:.4f} worse on {first.total} samples: behind half of the trials"
-                return Look(tuple(found), "pruned", why)
-            found.append(_within(judge, calls, reference, device))
-        except ENDS_THE_RUN:
-            raise
-        except EdgekitError as error:
-            return Look(tuple(found), "failed", f"{type(error).__name__}: {error}")
+                return Look((), "pruned", why)
+            return Look((_within(judge, calls, reference, device),))
+    except ENDS_THE_RUN:
+        raise
+    except EdgekitError as error:
+        return Look((), "failed", f"{type(error).__name__}: {error}")
+
+
+def joined(looks: Iterable[Look]) -> Look:
+    """The looks on each device as one: up to the first that is not ``complete``."""
+    found: list[Evidence] = []
+    for one in looks:
+        found += one.evidence
+        if one.state != "complete":
+            return replace(one, evidence=tuple(found))
     return Look(tuple(found))
 
 

@@ -28,7 +28,8 @@ from edgekit.pipeline.finetune import finetune_options
 from edgekit.pipeline.quantize.samples import fit_and_test
 from edgekit.pipeline.recipe.contents import Contents, is_model
 from edgekit.pipeline.search.candidate import FLOAT, Candidate, Making
-from edgekit.pipeline.search.evidence import Judge, Look, Reference, Typical, look, take_samples
+from edgekit.pipeline.search.device_lock import held
+from edgekit.pipeline.search.evidence import Judge, Look, Reference, Typical, joined, look_on, take_samples
 from edgekit.pipeline.search.final import Entrant, final, finalists, publish
 from edgekit.pipeline.search.front import hypervolume, on_front, recommended
 from edgekit.pipeline.search.space import Space, space_of
@@ -253,7 +254,10 @@ class Search:
         if made.path is None:
             found = Look((), "failed", made.why)
         else:
-            found = look(self.subject.judge, made, name, self.references, self.typical())
+            judge, typical = self.subject.judge, self.typical()
+            found = joined(
+                look_on(judge, device, made, name, self.references[device.name], typical) for device in judge.devices
+            )
         row = TrialRow(
             number=claim.number, name=name, parameters=to_json(claim.candidate), state=found.state, why=found.why,
             bytes=made.bytes or None, sha256=made.sha256 or None, seconds=time.monotonic() - began,
@@ -285,7 +289,8 @@ class Search:
             rows = []
             for name, made in self.subject.float_files.items():
                 try:
-                    rows += [row for row in judge.calls(made, f"{name} float", device, FLOAT) if row[1].is_float]
+                    with held(parse_device(device)):
+                        rows += [row for row in judge.calls(made, f"{name} float", device, FLOAT) if row[1].is_float]
                 except EdgekitError as error:
                     log.warning("%s float on %s: %s", name, device, error)
             if not rows:
@@ -350,7 +355,8 @@ class Search:
             evidence = []
             for device in judge.devices:
                 try:
-                    calls = judge.calls(made, f"{name} float", device.name, FLOAT)
+                    with held(device):
+                        calls = judge.calls(made, f"{name} float", device.name, FLOAT)
                 except EdgekitError as error:
                     log.warning("%s float on %s: %s", name, device.name, error)
                     continue
