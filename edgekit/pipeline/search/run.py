@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import statistics
@@ -20,6 +21,7 @@ from edgekit.devices import parse_device
 from edgekit.documents import typed
 from edgekit.environments import OPENVINO, TFLITE
 from edgekit.errors import DeviceError, EdgekitError, GateError, InputError, UsageError, interruption
+from edgekit.locks import locked
 from edgekit.models.family import Hyperparameters
 from edgekit.options.base import with_options
 from edgekit.options.optimize import OptimizeOptions
@@ -32,6 +34,7 @@ from edgekit.pipeline.search.device_lock import held
 from edgekit.pipeline.search.evidence import Judge, Look, Reference, Typical, joined, look_on, take_samples
 from edgekit.pipeline.search.final import Entrant, final, finalists, publish
 from edgekit.pipeline.search.front import hypervolume, on_front, recommended
+from edgekit.pipeline.search.slow import slow_kinds
 from edgekit.pipeline.search.space import Space, space_of
 from edgekit.pipeline.search.steps import MadeFile, MakeOrder, make
 from edgekit.pipeline.search.study import Claim, SamplerChoice, Study
@@ -41,6 +44,7 @@ from edgekit.report.document import dumps, envelope
 from edgekit.results.base import to_json
 from edgekit.results.eval import Evaluation
 from edgekit.results.optimize import Evidence, FrontRow, OptimizeResult, TrialRow
+from edgekit.runtime.precision import precision_of
 from edgekit.types import Network
 from edgekit.version import __version__
 
@@ -150,13 +154,30 @@ class Subject:
     @cached_property
     def space(self) -> Space:
         """What can be varied."""
-        return space_of(self.options, self.network, self.train, self.formats)
+        slow = {name: self._slow(name, made) for name, made in self.float_files.items()}
+        return space_of(self.options, self.network, self.train, slow)
+
+    def _slow(self, name: str, made: MadeFile) -> str:
+        """Types of operators that int8 should leave in float on the first device, as its kernels were timed; they are
+        timed once for a study."""
+        place = self.folder / f"slow-{name}.json"
+        with locked(self.folder / "slow.lock"):
+            if not place.exists():
+                found = slow_kinds(made, self.options)
+                with publishing(place) as temporary:
+                    temporary.write_text(json.dumps(found), encoding="utf-8")
+            return str(json.loads(place.read_text(encoding="utf-8")))
 
     @cached_property
     def making(self) -> Making:
         """What recipes have in common."""
+        return replace(self._plainly, groups=self.space.groups)
+
+    @cached_property
+    def _plainly(self) -> Making:
+        """The same for recipes that prune nothing."""
         teaches = self.network is not None and self.network.task.kind == "classification"
-        return Making(self.source, self.options, self.space.groups, teaches, self.settings.lr)
+        return Making(self.source, self.options, teaches=teaches, lr=self.settings.lr)
 
     @property
     def stem(self) -> str:
@@ -189,7 +210,8 @@ class Subject:
         found: dict[str, MadeFile] = {}
         refused: list[MadeFile] = []
         for name in self.formats:
-            made = make(self.order(Candidate(name, FLOAT), f"float-{name}"))
+            text = self._plainly.recipe(Candidate(name, FLOAT))
+            made = make(MakeOrder(text, self.folder / "files" / f"float-{name}", self.store))
             if made.path is None:
                 refused.append(made)
                 log.warning("no .%s file: %s", name, made.why)
@@ -230,12 +252,13 @@ class Search:
         open_: dict[Any, tuple[Claim, float]] = {}
         for device in self.subject.judge.devices:  # before any trial: one that is not there is said now
             log.info("fastest float file on %s: %s", device.name, self.references[device.name].label)
+        self.study.baselines = self.baselines()
         while True:
             while len(open_) < hands.count and time.monotonic() < until:
                 claim = self.study.claim(limit)
                 if claim is None:
                     break
-                log.info("[%d/%d] %s", claim.number + 1, limit, claim.candidate.name)
+                log.info("[%d/%d] %s", claim.ordinal, limit, claim.candidate.name)
                 name = f"{claim.number:04d}"
                 future = hands.submit(self.subject.order(claim.candidate, name))
                 open_[future] = claim, time.monotonic()
@@ -311,6 +334,14 @@ class Search:
         """Of the float files."""
         return min(made.bytes for made in self.subject.float_files.values())
 
+    def baselines(self) -> list[TrialRow]:
+        """The float files as trials that were not proposed."""
+        return [
+            TrialRow(number=one.number, name=one.name, state="complete", evidence=tuple(one.evidence),
+                     parameters=to_json(Candidate(str(one.file.artifact.format), FLOAT)))
+            for one in self.floats if one.baseline
+        ]  # fmt: skip
+
     def result(self, start: float) -> OptimizeResult:
         """The front of every device, published where a file keeps every limit."""
         rows = self.study.rows()
@@ -319,13 +350,14 @@ class Search:
         }
         front: list[FrontRow] = []
         volumes: dict[str, float] = {}
-        floats = self._floats()
+        floats = self.floats
         texts |= {one.number: one.text for one in floats}
         for device in self.subject.judge.devices:
             reference, allowed = self.references[device.name], self.subject.judge.allowed
             entrants = self._entrants(rows, texts)
-            chosen = finalists(entrants, device.name, allowed)
-            found = final(self.subject.judge, device, reference, [one for one in floats if one.on(device.name)], chosen)
+            base = [one for one in floats if one.baseline and one.on(device.name)]
+            chosen = finalists([*entrants, *(one for one in floats if not one.baseline)], device.name, allowed)
+            found = final(self.subject.judge, device, reference, base, chosen)
             front += on_front(found)
             points = [(max(row.drop, 0.0), row.ratio_p50 or 1.0, row.bytes / self.least_bytes) for row in found]
             volumes[device.name] = hypervolume(points, (allowed or 1.0, 1.0, 1.0))
@@ -348,8 +380,10 @@ class Search:
             temporary.write_text(dumps(envelope("optimize", result.document())), encoding="utf-8")
         return result
 
-    def _floats(self) -> list[Entrant]:
-        """The float files, each in the way that is fastest on each device."""
+    @cached_property
+    def floats(self) -> list[Entrant]:
+        """The float files, each in the way that is fastest on each device in float32; and once more where a runtime
+        that computes with fewer bits is faster."""
         judge, found = self.subject.judge, []
         for k, (name, made) in enumerate(self.subject.float_files.items()):
             evidence = []
@@ -371,6 +405,10 @@ class Search:
                 )  # fmt: skip
             text = self.subject.making.recipe(Candidate(name, FLOAT))
             found.append(Entrant(-1 - k, f"{name} float", made, tuple(evidence), text, baseline=True))
+            fewer = look(judge, made, f"{name} float", self.references, Typical()).evidence
+            fewer = tuple(one for one in fewer if precision_of(one.runtime) != "float32")
+            if fewer:
+                found.append(Entrant(-1 - k, f"{name} float, fewer bits", made, fewer, text))
         return found
 
     def _entrants(self, rows: Sequence[TrialRow], texts: Mapping[int, str]) -> list[Entrant]:

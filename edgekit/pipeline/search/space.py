@@ -47,9 +47,12 @@ class Space:
         rates: learning rates; the first as ``finetune`` has it.
         qat: whether training may have the roundings in place.
         groups: the layers of each group.
+        slow: format -> types of operators whose integer kernels were slower than the float ones on the device, with
+            commas between; int8 is tried with and without them.
     """
 
     schemes: Mapping[str, tuple[str, ...]]
+    slow: Mapping[str, str] = field(default_factory=dict)
     depth: float = 0.0
     widths: Mapping[str, float] = field(default_factory=dict)
     epochs: tuple[int, ...] = ()
@@ -63,6 +66,9 @@ class Space:
         made = Candidate(format_, how)
         if how != FLOAT and scheme(how).calibrated:
             made = replace(made, calibration=trial.suggest_categorical("calibration", METHODS))
+        if how == "int8" and self.slow.get(format_):
+            kept = trial.suggest_categorical(f"slow_in_float.{format_}", (False, True))
+            made = replace(made, keep_float=self.slow[format_] if kept else "")
         if not self.epochs:
             return made
         depth = trial.suggest_categorical("depth", SHARES) if self.depth else 0.0
@@ -84,9 +90,10 @@ class Space:
         Args:
             rows: of the trials that have ended.
         """
-        plain = [(name, how) for name, known in self.schemes.items() for how in known[1:] if how == "int8"]
+        plain = [(name, "int8", kept) for name, known in self.schemes.items() if "int8" in known
+                 for kept in ((True, False) if self.slow.get(name) else (False,))]  # fmt: skip
         smaller = SMALLER if self.epochs and (self.widths or self.depth) else ()
-        others = [(name, how) for name, known in self.schemes.items() for how in known[1:] if how != "int8"]
+        others = [(name, how) for name, known in self.schemes.items() for how in known if how not in ("int8", FLOAT)]
         if number < len(plain):
             return self._plain(*plain[number])
         number -= len(plain)
@@ -95,32 +102,35 @@ class Space:
         number -= len(smaller)
         return self._plain(*others[number]) if number < len(others) else None
 
-    def _best(self, rows: Sequence[TrialRow]) -> tuple[str, str]:
-        """Format and scheme of the fastest file so far; the first format's float file where none was made."""
+    def _best(self, rows: Sequence[TrialRow]) -> tuple[str, str, bool]:
+        """Format and scheme of the fastest file so far, and whether slow operators stay in float there; the first
+        format's float file where none was made."""
         good = [row for row in rows if row.state == "complete" and row.evidence]
         if not good:
-            return next(iter(self.schemes)), FLOAT
-        best = min(good, key=lambda row: row.evidence[0].ratio)
-        return str(best.parameters["format"]), str(best.parameters["scheme"])
+            return next(iter(self.schemes)), FLOAT, False
+        best = min(good, key=lambda row: row.evidence[0].ratio).parameters
+        return str(best["format"]), str(best["scheme"]), bool(best["keep_float"])
 
-    def _plain(self, format_: str, how: str) -> dict[str, Any]:
-        found = {"format": format_, f"scheme.{format_}": how, "calibration": METHOD, "qat": False}
+    def _plain(self, format_: str, how: str, kept: bool = False) -> dict[str, Any]:
+        found: dict[str, Any] = {"format": format_, f"scheme.{format_}": how, "calibration": METHOD, "qat": False}
+        found[f"slow_in_float.{format_}"] = kept
         found |= {"depth": 0.0} if self.depth else {}
         found |= {"by_group": False} if len(self.widths) > 1 else {}
         return found | {f"width.{name}": 0.0 for name in self.widths}
 
-    def _smaller(self, format_: str, how: str, share: float) -> dict[str, Any]:
-        found = self._plain(format_, how)
+    def _smaller(self, format_: str, how: str, kept: bool, share: float) -> dict[str, Any]:
+        found = self._plain(format_, how, kept)
         found |= {f"width.{name}": share for name in tuple(self.widths)[:1]}
         if not self.widths:
             found["depth"] = share
         return found | {"epochs": self.epochs[-1], "rate": RATES[-1] if share > 0.5 else RATES[0]}
 
 
-def space_of(options: OptimizeOptions, network: Network | None, samples: Dataset, formats: tuple[str, ...]) -> Space:
-    """What can be varied. ``network``: None for a finished file; ``samples``: what it would be trained on."""
-    known = {name: (FLOAT, *(one.name for one in schemes(Format(name)))) for name in formats}
-    space = Space(known)
+def space_of(options: OptimizeOptions, network: Network | None, samples: Dataset, slow: Mapping[str, str]) -> Space:
+    """What can be varied. ``network``: None for a finished file; ``samples``: what it would be trained on; ``slow``:
+    as in :class:`Space`, of each format that is tried."""
+    whole = () if network is None else (FLOAT,)
+    space = Space({name: (*whole, *(one.name for one in schemes(Format(name)))) for name in slow}, slow)
     if network is None or not options.epochs or not _is_trainable(network, samples):
         return space
     epochs = tuple(sorted({max(1, options.epochs // 4), max(1, options.epochs // 2), options.epochs}))

@@ -29,15 +29,23 @@ if TYPE_CHECKING:
 
 OBJECTIVES = ("drop", "ratio", "bytes")
 """What is minimised: quality lost, time and bytes relative to the fastest float file."""
+_ALIKE = 100
+"""Proposals that were made before, in one batch, after which there is nothing new."""
 _STARTUP = 8
 """Trials that are drawn at random before the sampler trusts what it knows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A trial that this process has taken. It is given back, unfinished, when the process ends."""
+    """A trial that this process has taken. It is given back, unfinished, when the process ends.
+
+    Attributes:
+        number: of the trial in the study.
+        ordinal: its place among those that were not proposed before, from 1.
+    """
 
     number: int
+    ordinal: int
     candidate: Candidate
     handle: int
 
@@ -51,6 +59,9 @@ class Study:
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], space: Space, how: SamplerChoice) -> None:
         self.folder, self.space, self.how = writable_folder(folder), space, how
+        self.exhausted = False
+        self.baselines: Sequence[TrialRow] = ()
+        """The float files, which were judged before any trial."""
         self._study = self._opened(digest_of(json.loads(json.dumps(identity))))
 
     def _opened(self, digest: str) -> OptunaStudy:
@@ -85,16 +96,20 @@ class Study:
                     return claim
             if self._running() or self.count() >= limit:
                 return None
-            self._propose(min(self.how.batch, limit - self.count()))
+            if not self._propose(min(self.how.batch, limit - self.count())):
+                return None
             return self._held(self._running()[0])
 
     def finished(self, limit: int) -> bool:
-        """Whether ``limit`` trials have ended."""
-        return self.count() >= limit and not self._running()
+        """Whether ``limit`` trials have ended, or there is nothing more to try."""
+        return (self.exhausted or self.count() >= limit) and not self._running()
 
     def count(self) -> int:
-        """Trials that were proposed."""
-        return sum(trial.state.name != "WAITING" for trial in self._trials())
+        """Trials that were proposed, but for those that had been before."""
+        return len(self._counted())
+
+    def _counted(self) -> list[FrozenTrial]:
+        return [one for one in self._trials() if one.state.name != "WAITING" and "again" not in one.user_attrs]
 
     def tell(self, claim: Claim, values: Sequence[float] | None, row: TrialRow, constraint: float) -> None:
         """Ends a trial: with its objectives, or pruned or failed, as ``row`` says."""
@@ -121,14 +136,29 @@ class Study:
                 self._study.set_user_attr(key, json.loads(json.dumps(work())))
             return self._study.user_attrs[key]
 
-    def _propose(self, count: int) -> None:
+    def _propose(self, count: int) -> bool:
+        """Proposes so many new trials; False where all that comes to mind was tried."""
         self._study.sampler = self.how.sampler_of(self.count())
-        known, rows = self.count(), self.rows()
-        for number in range(known, known + count):
-            fixed = self.space.first(number, rows) if self.how.sampler != "random" else None
+        from optuna.trial import TrialState
+
+        known, rows = self.count(), [*self.baselines, *self.rows()]
+        seen = [self.space.propose(_Fixed(trial.params)) for trial in self._counted()]
+        number, again = known, 0
+        while number < known + count and again < _ALIKE:
+            fixed = self.space.first(number + again, rows) if self.how.sampler != "random" else None
             if fixed is not None:
                 self._study.enqueue_trial(dict(fixed))
-            self.space.propose(self._study.ask())
+            trial = self._study.ask()
+            candidate = self.space.propose(trial)
+            if candidate in seen:
+                again += 1
+                trial.set_user_attr("again", True)
+                self._study.tell(trial, state=TrialState.PRUNED)
+                continue
+            seen.append(candidate)
+            number += 1
+        self.exhausted = number == known
+        return not self.exhausted
 
     def _trials(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
@@ -143,7 +173,8 @@ class Study:
         handle = hold(self.folder / "claims" / f"{trial.number}.lock")
         if handle is None:
             return None
-        return Claim(trial.number, self.space.propose(_Fixed(trial.params)), handle)
+        ordinal = 1 + [one.number for one in self._counted()].index(trial.number)
+        return Claim(trial.number, ordinal, self.space.propose(_Fixed(trial.params)), handle)
 
 
 @dataclass(frozen=True, slots=True)
