@@ -78,7 +78,7 @@ def respelled(value: Any, spelling: Mapping[str, str]) -> Any:
     (``npz:PATH``, ``size=64,labels=PATH``)."""
     if isinstance(value, str):
         for old, new in spelling.items():
-            value = re.sub(f"(?<![^:=,]){re.escape(old)}", new.replace("\\", r"\\"), value)
+            value = re.sub(f"(?<![^:=,\\s]){re.escape(old)}", new.replace("\\", r"\\"), value)
         return value
     if isinstance(value, Mapping):
         return {respelled(key, spelling): respelled(one, spelling) for key, one in value.items()}

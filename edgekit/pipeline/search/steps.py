@@ -64,11 +64,11 @@ def make(order: MakeOrder) -> MadeFile:
     with publishing(place) as temporary:
         temporary.write_text(order.text, encoding="utf-8")
     plan = make_plan(*parse_recipe(order.text, place))
-    check_plan(plan, _contents())
+    check_plan(plan, contents())
     if plan.problems:
         return MadeFile(None, why=str(refused(place, plan.problems)), exit_code=InputError.exit_code)
     with _quiet():
-        result = run_plan(plan, order.folder, _contents(), store=StepStore(order.store), progress=_silent)
+        result = run_plan(plan, order.folder, contents(), store=StepStore(order.store), progress=_silent)
     bad = next((one for one in result.outcomes if one.ended == "failed"), None)
     if bad is not None:
         return MadeFile(None, why=f"{bad.run.title}: {bad.reason}", exit_code=bad.exit_code)
@@ -94,6 +94,6 @@ def _silent(verb: str) -> AbstractContextManager[Callable[..., None]]:
 
 
 @cache
-def _contents() -> Contents:
+def contents() -> Contents:
     """Hashes of data and networks, taken once a process."""
     return Contents(runs=True)
