@@ -6,7 +6,7 @@ Units are in the name (``_ns``, ``_ms``, ``_bytes``) or in the docstring.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -23,6 +23,16 @@ Feed: TypeAlias = Mapping[str, Array]
 """What a runner takes and gives: arrays by tensor name."""
 Dim: TypeAlias = int | str
 """One dimension: a number, or the name of a dynamic dimension."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A table for people; columns named in ``right`` are right-aligned."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    title: str | None = None
+    right: Sequence[str] = ()
 
 
 class Closing:

@@ -6,7 +6,6 @@ from typing import Any
 
 from edgekit.cli.generate import verb_command
 from edgekit.cli.options import emit, json_path
-from edgekit.cli.progress import fleet_bars
 from edgekit.options.bench import BenchOptions
 
 
@@ -26,7 +25,4 @@ def command(**options: Any) -> None:
 
     target = json_path()
     journal = True if target is None else f"{target}.part"
-    several = len({*options.get("on", ()), *options.get("class_", ())}) > 1
-    with fleet_bars(several) as progress:
-        result = bench(journal=journal, progress=progress, **options)
-    emit("bench", result, render=lambda result: bench_report(result.record))
+    emit("bench", bench(journal=journal, **options), render=lambda result: bench_report(result.record))

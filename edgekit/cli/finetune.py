@@ -6,7 +6,6 @@ from typing import Any
 
 from edgekit.cli.generate import verb_command
 from edgekit.cli.options import emit
-from edgekit.cli.progress import epoch_bar
 from edgekit.options.train import FinetuneOptions
 
 
@@ -21,6 +20,4 @@ def command(**options: Any) -> None:
     from edgekit.pipeline.finetune import finetune
     from edgekit.report.verbs import render_training
 
-    with epoch_bar() as progress:
-        result = finetune(progress=progress, **options)
-    emit("finetune", result, render=render_training)
+    emit("finetune", finetune(**options), render=render_training)

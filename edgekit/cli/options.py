@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TextIO, TypeVar
 
 import click
 
+from edgekit.cli.progress import bars
 from edgekit.escapes import set_off
+from edgekit.report.wrap import fitted
 
 if TYPE_CHECKING:
     from edgekit.results.base import Result
@@ -106,7 +108,7 @@ def output_options(function: Callable[P, R], *, page: bool = False) -> Callable[
         from edgekit.leftovers import sweep
 
         sweep()  # what commands that were killed have left
-        with _logging(_state()), _quiet_stdout(_state()):
+        with _logging(_state()), _quiet_stdout(_state()), bars(_state().quiet):
             return function(*args, **kwargs)
 
     html = click.option("--html", metavar="FILE", expose_value=False, callback=_set, is_eager=True,
@@ -164,11 +166,21 @@ def _logging(state: State) -> Iterator[None]:
 
     class Visible(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
-            return set_off(super().format(record))
+            return fitted(set_off(super().format(record)), sys.stderr)
+
+    class Above(logging.StreamHandler[TextIO]):
+        """Writes to what standard error is at the time, so that lines stand above the bars."""
+
+        def __init__(self) -> None:
+            logging.Handler.__init__(self)
+
+        @property
+        def stream(self) -> TextIO:  # type: ignore[override]  # a plain attribute there
+            return sys.stderr
 
     logger = logging.getLogger("edgekit")
     before = logger.level, logger.propagate
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Above()
     handler.setFormatter(Visible("%(message)s"))
     with warnings.catch_warnings():
         if not state.debug and not sys.warnoptions:

@@ -17,6 +17,7 @@ from edgekit.cli.verbs import VERBS
 from edgekit.errors import EdgekitError, FactoryNeededError, interruption
 from edgekit.escapes import set_off, visible
 from edgekit.reading import why
+from edgekit.report.wrap import fitted
 from edgekit.version import __version__
 
 INTERRUPTED = 130
@@ -164,7 +165,7 @@ def say(message: str, *, usage: bool = False) -> None:
     ``usage``: its lines are click's and the user's own words.
     """
     try:
-        click.echo(visible(message) if usage else set_off(message), err=True)
+        click.echo(fitted(visible(message) if usage else set_off(message), sys.stderr), err=True)
     except OSError:
         return  # standard error is closed; the exit code still tells
 

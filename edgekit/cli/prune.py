@@ -6,7 +6,6 @@ from typing import Any
 
 from edgekit.cli.generate import verb_command
 from edgekit.cli.options import emit
-from edgekit.cli.progress import epoch_bar
 from edgekit.options.prune import PruneOptions
 
 
@@ -20,6 +19,4 @@ def command(**options: Any) -> None:
     from edgekit.pipeline.prune import prune
     from edgekit.report.prune import render_prune
 
-    with epoch_bar() as progress:
-        result = prune(progress=progress, **options)
-    emit("prune", result, render=render_prune)
+    emit("prune", prune(**options), render=render_prune)

@@ -8,7 +8,6 @@ import click
 
 from edgekit.cli.generate import verb_command
 from edgekit.cli.options import emit
-from edgekit.cli.progress import epoch_bar, fleet_bars
 from edgekit.options.manage import RecipeCheckOptions, RecipeRunOptions, RecipeShowOptions
 
 
@@ -45,8 +44,7 @@ def run(**options: Any) -> None:
     from edgekit.pipeline.recipe import run as run_recipe
     from edgekit.report.recipe import render_run
 
-    result = run_recipe(progress=lambda verb: fleet_bars(False) if verb == "bench" else epoch_bar(), **options)
-    emit("recipe", result, render=render_run)
+    emit("recipe", run_recipe(**options), render=render_run)
 
 
 for name, one in {"check": check, "show": show, "run": run}.items():

@@ -6,7 +6,6 @@ from typing import Any
 
 from edgekit.cli.generate import verb_command
 from edgekit.cli.options import emit
-from edgekit.cli.progress import epoch_bar
 from edgekit.options.train import TrainOptions
 
 
@@ -19,6 +18,4 @@ def command(**options: Any) -> None:
     from edgekit.pipeline.train import train
     from edgekit.report.verbs import render_training
 
-    with epoch_bar() as progress:
-        result = train(progress=progress, **options)
-    emit("train", result, render=render_training)
+    emit("train", train(**options), render=render_training)

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from edgekit.progress import task, watched
+
 log = logging.getLogger("edgekit")
 TOLD_FROM_BYTES = 4 << 20
 """Smaller files are there before anybody could read the line."""
@@ -15,6 +17,10 @@ TOLD_FROM_BYTES = 4 << 20
 def sending(name: str, size: int, device: str) -> Iterator[Callable[[int], None]]:
     """Gives ``note(bytes so far)``, which says every tenth of the way at most."""
     told = -1
+    if watched() and size >= TOLD_FROM_BYTES:
+        with task(f"sending {name} to {device}", size) as going:
+            yield going.update
+        return
 
     def note(done: int) -> None:
         nonlocal told

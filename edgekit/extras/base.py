@@ -25,20 +25,11 @@ from edgekit.registry import TABLES, entries, lookup
 from edgekit.results.bench import Entry
 from edgekit.results.measures import Failed
 from edgekit.types import DeviceSpec, Feed
+from edgekit.types import Sheet as Sheet
 
 if TYPE_CHECKING:
     from edgekit.options.base import Options
     from edgekit.options.bench import BenchOptions
-
-
-@dataclass(frozen=True, slots=True)
-class Sheet:
-    """A table for people; columns named in ``right`` are right-aligned."""
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[object]]
-    title: str | None = None
-    right: Sequence[str] = ()
 
 
 def short(model: str) -> str:

@@ -26,6 +26,7 @@ from edgekit.outputs import check_output, is_stream, output_folder, publish, wri
 from edgekit.pipeline.export_files import check_file_source, check_not_the_source
 from edgekit.pipeline.proof import Proof, proofs_of
 from edgekit.pipeline.real_inputs import RealInputs
+from edgekit.progress import task
 from edgekit.results.proof import ExportedArtifact, ExportResult, Ledger
 from edgekit.runtime.stream import streaming_notes
 from edgekit.source.module import is_module, modes_kept
@@ -81,7 +82,7 @@ def _exported(options: ExportOptions) -> ExportResult:
         network = resized(of_module(options.source, options.inputs, options.name), shapes)
     else:
         network = resolve(source, name=options.name, shapes=shapes, factory=options.factory, weights=options.weights)
-    network, raw = _as_said(network, options)
+    network, raw = _as_said(network, options, real)
     if is_onnx(network.module) and str(Format.TFLITE) in formats:
         network = closed(network)
     open_axes = of_axes(network, sizes, conversion.dynamic)
@@ -145,9 +146,10 @@ def _iospec(options: ExportOptions) -> IoSpec:
     return given_iospec(o.io_file, o.mean, o.std, o.labels, o.task, o.layout)
 
 
-def _as_said(network: Network, options: ExportOptions) -> tuple[Network, bool]:
-    """``network`` as the user says that its inputs and outputs are, and as the app wants it; whether pixels are raw."""
-    network = replace(network, card=_iospec(options).applied(network.card))
+def _as_said(network: Network, options: ExportOptions, real: RealInputs) -> tuple[Network, bool]:
+    """``network`` as the user and the data say that its inputs and outputs are, and as the app wants it; whether pixels
+    are raw."""
+    network = replace(network, card=real.described(_iospec(options).applied(network.card)))
     if not (options.raw_pixels or options.mediapipe):
         return network, False
     from edgekit.converters.mediapipe import needs_raw_pixels, with_centred_boxes
@@ -323,13 +325,16 @@ def _convert_all(
     finished: dict[str, _StagedFile] = {}
     failed: dict[str, EdgekitError] = {}
     log.info("converting %s to %s", name, " and ".join(converters))
-    for key in sorted(converters, key=lambda k: not converters[k].background):
-        started, target = time.monotonic(), stage / f"{name}.{converters[key].format}"
-        with _noting(failed, key):
-            begun[key] = (started, target, converters[key].begin(proofs[key].capture, target))
-    for key in sorted(begun, key=lambda k: converters[k].background):
-        with _noting(failed, key):
-            finished[key] = _finished(converters[key], proofs[key], *begun[key])
+    with task(f"exporting {name}", len(converters), even=False) as going:
+        for key in sorted(converters, key=lambda k: not converters[k].background):
+            going.update(0, detail=f"converting to {key}")
+            started, target = time.monotonic(), stage / f"{name}.{converters[key].format}"
+            with _noting(failed, key):
+                begun[key] = (started, target, converters[key].begin(proofs[key].capture, target))
+        for number, key in enumerate(sorted(begun, key=lambda k: converters[k].background)):
+            going.update(number, detail=f"converting to {key} and proving it")
+            with _noting(failed, key):
+                finished[key] = _finished(converters[key], proofs[key], *begun[key])
     return [finished[key] for key in converters if key in finished], {k: failed[k] for k in converters if k in failed}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from edgekit.pipeline.constant_answer import compare_with_constant
 from edgekit.pipeline.quantization_aware import with_learned_ranges, with_roundings
 from edgekit.quality.anomaly import refit_threshold
 from edgekit.quality.evaluate import evaluate, measurable
-from edgekit.report.epochs import log_epoch
+from edgekit.report.epochs import epochs_shown
 from edgekit.results.train import Fit, TrainedFile, Training, TrainResult
 from edgekit.runtime.torch import TorchModuleRunner, free_batch
 from edgekit.types import Card, Network, Quality, Step
@@ -92,8 +93,8 @@ def train_network(
     loop, learnt = _loop(network, samples)
     _check_readable(samples)
     taught = with_roundings(network, learnt, options) if options.qat else network
-    report = progress or log_epoch
-    outcome = loop(taught, learnt, options, device=device, state=resume, teacher=teacher, progress=report)
+    with nullcontext(progress) if progress is not None else epochs_shown(options.epochs) as report:
+        outcome = loop(taught, learnt, options, device=device, state=resume, teacher=teacher, progress=report)
     card = replace(network.card, ranges=None).with_step(step)
     if options.qat:
         card = with_learned_ranges(taught, card, learnt)

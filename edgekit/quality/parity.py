@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgekit.errors import ParityError
+from edgekit.progress import track
 from edgekit.quality.cases import Case
 from edgekit.results.proof import CaseResult, Ledger
 from edgekit.types import Array, Feed
@@ -63,7 +64,8 @@ def prove(
             rounding does so in every runtime.
         relative: more than :data:`RELATIVE` where the candidate computes with fewer bits (``runtime/precision.py``).
     """
-    measured = [_measure(case, reference(case.feed), candidate(case.feed)) for case in cases]
+    shown = track(cases, "comparing outputs")
+    measured = [_measure(case, reference(case.feed), candidate(case.feed)) for case in shown]
     scale: dict[str, float] = {}
     for row in measured:
         if row.case.typical:

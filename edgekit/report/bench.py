@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgekit.escapes import visible
 from edgekit.extras.base import extras, found_by, short
@@ -25,10 +25,7 @@ from edgekit.results.bench import (
 )
 from edgekit.results.compare import CompareResult, Comparison
 from edgekit.results.measures import Failed
-from edgekit.types import Evidence
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from edgekit.types import Evidence, Sheet
 
 COLUMNS = (
     "model", "format", "runtime", "threads", "p50 ms", "p90 ms", "p99 ms", "ratio [95%]", "verdict",
@@ -52,7 +49,7 @@ def bench_report(record: BenchRecord) -> list[Any]:
     return parts
 
 
-def curve_table(curve: ThreadCurve) -> Table:
+def curve_table(curve: ThreadCurve) -> Sheet:
     """One row a thread count of ``--threads 1,2,4``."""
     rows = []
     for point in curve.points:
@@ -65,13 +62,13 @@ def curve_table(curve: ThreadCurve) -> Table:
     return table(head, rows, title=title, right=("threads", "p50 ms", "efficiency"))
 
 
-def bench_table(record: BenchRecord) -> Table:
+def bench_table(record: BenchRecord) -> Sheet:
     """One row a cell. In place of a percentile without enough runs stands the number of runs it needs."""
     several = len({entry.device.name for entry in record.results}) > 1
     return table(("device", *COLUMNS) if several else COLUMNS, _rows(record, several), right=RIGHT)
 
 
-def comparison_table(comparisons: Sequence[Comparison], title: str | None = None) -> Table:
+def comparison_table(comparisons: Sequence[Comparison], title: str | None = None) -> Sheet:
     """One row a comparison: a, b, ratio with its interval, verdict, smallest detectable slowdown."""
     rows = [(c.a, c.b, _ratio(c), _verdict(c), _percent(c.smallest_detectable)) for c in comparisons]
     return table(("a", "b", "time of a / b [95%]", "a is", "detectable from"), rows, title=title)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgekit.extras.base import Sheet, extras, loads, short
+from edgekit.extras.base import extras, loads, short
 from edgekit.options.base import flag_of
 from edgekit.options.bench import BenchOptions
 from edgekit.report.against import account_line, against_rows
-from edgekit.report.text import ms, table
+from edgekit.report.text import ms
 from edgekit.results.bench import Entry
 from edgekit.results.measures import Failed
 
@@ -24,14 +24,8 @@ def extra_report(entry: Entry) -> list[Any]:
         if isinstance(found, Failed):
             parts.append(f"{short(entry.model)}: {flag_of(BenchOptions, name)} failed: {found.error.message}")
         elif found is not None:
-            parts += [_shown(part) for part in extra.report(entry, found)]
+            parts += extra.report(entry, found)
     return parts
-
-
-def _shown(part: Any) -> Any:
-    if isinstance(part, Sheet):
-        return table(part.columns, part.rows, title=part.title, right=part.right)
-    return part
 
 
 def transfer_lines(entry: Entry) -> list[str]:

@@ -7,15 +7,19 @@ or a list of them. Verbs keep their renderer here in ``report/`` (one module a v
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from edgekit.escapes import NONE as NONE
 from edgekit.escapes import in_one_line
 from edgekit.escapes import ms as ms
+from edgekit.report.wrap import columns_of, wrapped
+from edgekit.types import Sheet
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Console
+    from rich.text import Text
 
 Parts = list[Any]
 """Strings and tables, as :func:`show` takes them."""
@@ -24,7 +28,33 @@ PIPE_WIDTH = 160
 
 
 def show(parts: Any, stream: TextIO) -> None:
-    """Prints a string, a table of :func:`table`, or a list of them to ``stream``; nothing in them is markup."""
+    """Prints a string, a table of :func:`table`, or a list of them to ``stream``; nothing in them is markup.
+
+    In a terminal, or where ``$COLUMNS`` says how wide it is, no line is wider (:mod:`edgekit.report.layout`).
+    """
+    width = columns_of(stream)
+    out, blank = console(stream, width), True
+    for part in parts if isinstance(parts, list | tuple) else [parts]:
+        for line in _lines(part, width):
+            if line.plain or not blank:
+                out.print(line, soft_wrap=True)
+            blank = not line.plain
+
+
+def _lines(part: str | Sheet, width: int | None) -> list[Text]:
+    from rich.text import Text
+
+    from edgekit.report.layout import lay_out
+
+    if isinstance(part, Sheet):
+        return lay_out(part, PIPE_WIDTH if width is None else width)
+    text = in_one_line(part)
+    return [Text(line) for line in ([text] if width is None else wrapped(text, width))]
+
+
+def console(stream: TextIO, width: int | None) -> Console:
+    """A console on ``stream``: with colours in a terminal that has them or where ``$FORCE_COLOR`` is set, and never
+    with ``$NO_COLOR``."""
     from rich.console import Console
 
     class PlainConsole(Console):
@@ -32,31 +62,19 @@ def show(parts: Any, stream: TextIO) -> None:
             # rich would end the program with exit status 1, which is a gate's; the command line knows better
             raise BrokenPipeError
 
-    console = PlainConsole(file=stream, highlight=False, emoji=False, markup=False)
-    if not console.is_terminal:
-        console = PlainConsole(file=stream, width=PIPE_WIDTH, highlight=False, emoji=False, markup=False)
-    for part in parts if isinstance(parts, list | tuple) else [parts]:
-        if isinstance(part, str):
-            console.print(in_one_line(part), soft_wrap=True)
-        else:
-            console.print(part)
+    forced = os.environ.get("FORCE_COLOR", "") not in ("", "0", "false")
+    plain = bool(os.environ.get("NO_COLOR")) or not (forced or stream.isatty())
+    return PlainConsole(
+        file=stream, width=PIPE_WIDTH if width is None else width, force_terminal=True if forced else stream.isatty(),
+        color_system=None if plain else "auto", highlight=False, emoji=False, markup=False,
+    )  # fmt: skip
 
 
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None, right: Iterable[str] = ()
-) -> Table:
+) -> Sheet:
     """A table; columns named in ``right`` are right-aligned; None is shown as a dash."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    made = Table(title=title and in_one_line(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    aligned = set(right)
-    for column in columns:
-        made.add_column(in_one_line(column), justify="right" if column in aligned else "left", overflow="fold")
-    for row in rows:
-        made.add_row(*(Text(NONE if cell is None else in_one_line(str(cell))) for cell in row))
-    return made
+    return Sheet(columns, list(rows), title, tuple(right))
 
 
 def size(count: int | None) -> str:

@@ -55,6 +55,7 @@ from edgekit.pipeline.auto.trial import (
 )
 from edgekit.pipeline.auto.trial_store import TrialStore, Value
 from edgekit.pipeline.auto.ways import Way, find_ways
+from edgekit.progress import track
 from edgekit.quality.likeness import LIKENESS, allowed_loss, likeness_to
 from edgekit.quality.metrics import metric_of
 from edgekit.results.compressed import Device
@@ -207,13 +208,15 @@ def _try_data(
 def _made(job: _Job, parents: Sequence[Artifact], ways: dict[Format, tuple[Way, ...]]) -> tuple[Trial, ...]:
     """Every candidate in every way to run it."""
     trials: list[Trial] = []
+    candidates: list[Candidate] = []
     for parent in parents:
-        first, *_ = candidates = first_candidates(parent, job.options)
-        if not ways[parent.format]:
-            trials.append(Trial(first, why=f"no runtime on {job.device.name} was tried for .{parent.format}"))
-            continue
-        for candidate in candidates:
-            trials += _of_candidate(job, candidate, ways[parent.format])
+        found = first_candidates(parent, job.options)
+        if ways[parent.format]:
+            candidates += found
+        else:
+            trials.append(Trial(found[0], why=f"no runtime on {job.device.name} was tried for .{parent.format}"))
+    for candidate in track(candidates, "making candidates", len(candidates)):
+        trials += _of_candidate(job, candidate, ways[candidate.parent.format])
     return tuple(trials)
 
 

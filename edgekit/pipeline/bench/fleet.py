@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -27,11 +27,34 @@ from edgekit.pipeline.bench.leases import SHARED
 from edgekit.pipeline.bench.result import MachineRun
 from edgekit.pipeline.bench.timing import Note, Order, failed, time_machine
 from edgekit.pipeline.bench.tools import time_with_tools
+from edgekit.progress import Task, task, watched
 from edgekit.types import DeviceSpec
 
 log = logging.getLogger("edgekit")
 Progress = Callable[[str, str, int, int], None]
 """Takes the devices of a machine, what is being done there, and how much of how much of it is done."""
+
+
+@contextmanager
+def shown(devices: Collection[str]) -> Iterator[Progress]:
+    """The progress where nobody gives another: a task for each machine; where nobody watches and there are several
+    devices, a line of the log whenever a machine begins something else."""
+    doing: dict[str, str] = {}
+    with ExitStack() as stack:
+        tasks: dict[str, Task] = {}
+
+        def report(device: str, what: str, done: int, total: int) -> None:
+            if watched():
+                if device not in tasks:
+                    tasks[device] = stack.enter_context(task(device))
+                tasks[device].update(done, total, what)
+            elif doing.get(device) != what and len(devices) > 1:
+                doing[device] = what
+                log.info("%s: %s", device, what)
+
+        yield report
+
+
 READY = ("timing", "waiting")
 """What a machine does that wants nothing of this one: it times, or waits for somebody else."""
 

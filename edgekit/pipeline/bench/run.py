@@ -24,7 +24,7 @@ from edgekit.options.base import with_options
 from edgekit.options.bench import NOT_TIMED, BenchOptions
 from edgekit.pipeline.bench.checks import check
 from edgekit.pipeline.bench.files import check_files, write_files
-from edgekit.pipeline.bench.fleet import run_fleet
+from edgekit.pipeline.bench.fleet import run_fleet, shown
 from edgekit.pipeline.bench.journal import Journal, journal_in_state
 from edgekit.pipeline.bench.plan import make_plans
 from edgekit.pipeline.bench.replay import Replay, read_replay
@@ -67,7 +67,8 @@ def bench(options: BenchOptions) -> BenchResult:
             None if baseline is None else baseline.results,
             None if replay is None else replay.plans,
         )
-        runs = run_fleet(plans, lambda alone: replace(order, alone=alone), options.progress or _silent)
+        report = options.progress or stack.enter_context(shown({plan.device.name for plan in plans}))
+        runs = run_fleet(plans, lambda alone: replace(order, alone=alone), report)
     _raise_if_nothing_ran(runs)
     results = _in_order(runs)
     compared = () if load_of(options) is not None else compare_cells(results)
@@ -131,10 +132,6 @@ def _against(result: BenchResult, baseline: BenchRecord, name: str) -> BenchResu
     variance = wider(BUILT_IN, variance_of(baseline))
     against = compare_entries(mine, baseline.results, ("this run", name), result.options.fail_slower, variance)
     return replace(result, against=against)
-
-
-def _silent(devices: str, what: str, done: int, total: int) -> None:
-    """Progress for nobody."""
 
 
 def _in_order(runs: Sequence[MachineRun]) -> tuple[CellResult, ...]:

@@ -22,6 +22,7 @@ from edgekit.options.quantize import QuantizeOptions
 from edgekit.outputs import publishing
 from edgekit.pipeline.learned_ranges import Learned, learned_in
 from edgekit.pipeline.quantize.samples import CALIBRATION_SAMPLES, calibration_feeds, is_whole
+from edgekit.progress import track
 from edgekit.quality.integer_selftest import SEED
 from edgekit.quantization.calibrate.calibration import Calibration
 from edgekit.quantization.calibrate.checks import listed, missing_classes
@@ -95,7 +96,12 @@ def calibrated(
 
 def prepared_for(artifact: Artifact, options: QuantizeOptions) -> Prepared:
     """The float file in the form that the options want to quantize."""
-    return prepare(artifact, integers_only=options.integers_only, keeps_state=options.stateful)
+    return prepare(
+        artifact,
+        between_integers=scheme(options.scheme).calibrated,
+        integers_only=options.integers_only,
+        keeps_state=options.stateful,
+    )
 
 
 def find_ranges(
@@ -177,7 +183,7 @@ def _feeds(artifact: Artifact, signature: Signature, fit: Dataset, options: Quan
     """The calibration samples as the file takes them."""
     chosen = _chosen(fit, options)
     log.info("calibrating on %d samples of %s", len(chosen), chosen.label)
-    yield from calibration_feeds(artifact, chosen, signature)
+    yield from track(calibration_feeds(artifact, chosen, signature), "calibrating", len(chosen))
 
 
 def _chosen(fit: Dataset, options: QuantizeOptions) -> Dataset:

@@ -28,6 +28,7 @@ from edgekit.options.quantize import QuantizeOptions
 from edgekit.outputs import publishing
 from edgekit.passes import Pass
 from edgekit.pipeline.quantize.calibrate import Source
+from edgekit.progress import track
 from edgekit.quantization.kernel_choice import FLOAT, INTEGERS, Conversion, Kernel, Pair, choose
 from edgekit.quantization.onnx import single as onnx_single
 from edgekit.quantization.prepared import Prepared
@@ -137,7 +138,8 @@ def plan_kernels(source: Prepared, make_pass: MakePass, on: str | None) -> Kerne
         cut, swishes = (_cut_onnx if format_ is Format.ONNX else _cut_tflite)(source, make_pass, folder)
         if on is not None:
             with Stopwatch(on, folder, format_) as watch:
-                kernels = tuple(Kernel(p.name, p.kind, *watch.pair(p), p.weights, p.reads, p.writes) for p in cut.pairs)
+                shown = track(cut.pairs, "timing operators", len(cut.pairs))
+                kernels = tuple(Kernel(p.name, p.kind, *watch.pair(p), p.weights, p.reads, p.writes) for p in shown)
                 conversions = watch.conversions(cut.elements, cut.conversion)
             keep = choose(kernels, conversions, *cut.sides)
             why = f"faster in float on {on}, conversions included"

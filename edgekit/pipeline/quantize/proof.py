@@ -14,6 +14,7 @@ from edgekit.errors import ParityError, QualityError
 from edgekit.leftovers import scratch_folder
 from edgekit.pipeline.quantize.make import QuantizedFile, Work
 from edgekit.pipeline.quantize.samples import held_feeds
+from edgekit.progress import task
 from edgekit.quality.arithmetic import compare, first_not_finite
 from edgekit.quality.as_app import Call, NotFiniteError, run_as_app
 from edgekit.quality.fidelity import Fidelity, Floor
@@ -71,13 +72,14 @@ def prove(work: Work, made: QuantizedFile) -> Proof:
     with scratch_folder() as folder:
         pair = source.pair(made.path, made.quantizer, folder)
     file = Artifact(made.path, parent.format, made.card)
-    try:
-        run = run_as_app(parent, file, feeds, contract, work.samples.said)
-    except NotFiniteError as error:
-        raise _located(error, pair) from error
-    if source.artifact is not parent or prepared != parent.path.read_bytes():
-        _require_same_in_float(prepared, pair.suffix, run.calls)
-    compare(pair, run.calls).require("the compressed file")
+    with task("proving"):
+        try:
+            run = run_as_app(parent, file, feeds, contract, work.samples.said)
+        except NotFiniteError as error:
+            raise _located(error, pair) from error
+        if source.artifact is not parent or prepared != parent.path.read_bytes():
+            _require_same_in_float(prepared, pair.suffix, run.calls)
+        compare(pair, run.calls).require("the compressed file")
     asked = work.options.min_snr
     return Proof(run.fidelity, Floor(work.scheme.floor_db if asked is None else asked), pair, run.calls)
 

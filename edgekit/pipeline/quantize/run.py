@@ -31,6 +31,7 @@ from edgekit.pipeline.quantize.micro import check_target, prove_on_microcontroll
 from edgekit.pipeline.quantize.mixed import given_plan, mixed, reasons, save_plan, whole
 from edgekit.pipeline.quantize.samples import DividedSamples, divided, samples_of
 from edgekit.pipeline.quantize.timing import timed
+from edgekit.progress import task
 from edgekit.quality.contents import with_iospec
 from edgekit.quality.coverage import coverage
 from edgekit.quality.lengths import length_errors
@@ -137,7 +138,12 @@ def _quantized(
 ) -> QuantizeResult:
     """The order of the stages: prepare, measure the parent, calibrate, weigh kernels, quantize, prove, judge, time,
     publish. ``by_labels``: the caller measures the loss of quality itself."""
-    with kept_workers(), scratch_folder() as folder, publishing(target, f".{artifact.format}") as temporary:
+    with (
+        task(f"quantizing {artifact.path.name} to {options.scheme}"),
+        kept_workers(),
+        scratch_folder() as folder,
+        publishing(target, f".{artifact.format}") as temporary,
+    ):
         parent = prepared_for(artifact, options)
         plan = given_plan(parent, options)
         work = _ready(parent, options, samples, folder)

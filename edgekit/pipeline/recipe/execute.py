@@ -20,6 +20,7 @@ from edgekit.pipeline.recipe.plan import Input, Run, RunPlan, supplied
 from edgekit.pipeline.recipe.result import Outcome, RecipeResult
 from edgekit.pipeline.recipe.state import STATE, Folder, Record, StepStore, key_of, parts_of
 from edgekit.pipeline.recipe.verbs import arguments
+from edgekit.progress import task
 from edgekit.report.document import dumps, envelope
 from edgekit.results.base import to_json
 
@@ -53,9 +54,12 @@ def run_plan(
     """
     start = time.monotonic()
     folder = Folder(place, store)
-    with folder.locked(), _told_when_interrupted(place), spelled_as({f"{place}/": ""}):  # the same files in any folder
+    going = task(plan.recipe.path.name, len(plan.runs), even=False)
+    alike = spelled_as({f"{place}/": ""})  # the same files in any folder
+    with folder.locked(), _told_when_interrupted(place), alike, going as shown:
         job = _Job(plan, folder, contents, fresh, progress)
         for number, run in enumerate(plan.runs, 1):
+            shown.update(number - 1, detail=run.title)
             job.outcomes[run] = job.outcome(run, f"[{number}/{len(plan.runs)}] {run.title}")
     return RecipeResult(plan, place, tuple(job.outcomes.values()), time.monotonic() - start)
 

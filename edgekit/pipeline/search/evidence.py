@@ -242,6 +242,15 @@ def joined(looks: Iterable[Look]) -> Look:
     return Look(tuple(found))
 
 
+def look(judge: Judge, file: MadeFile, label: str, references: Mapping[str, Reference], typical: Typical) -> Look:
+    """A short look at a file on every device.
+
+    Raises:
+        StorageError, UnreachableError: not of this file.
+    """
+    return joined(look_on(judge, device, file, label, references[device.name], typical) for device in judge.devices)
+
+
 def _within(judge: Judge, calls: Sequence[tuple[float, Trial]], reference: Reference, device: DeviceSpec) -> Evidence:
     """The fastest way in which the file loses no more than is allowed; where it does in none, the one that loses
     least."""

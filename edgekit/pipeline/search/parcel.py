@@ -220,7 +220,9 @@ def _files_of(text: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for _, key, value in _values(text):
         code = value.rpartition(":")[0]
-        path = _existing(code) if code.endswith(".py") else _existing(value.partition(":")[2] if key == "data" else value)
+        path = (
+            _existing(code) if code.endswith(".py") else _existing(value.partition(":")[2] if key == "data" else value)
+        )
         if path and (key == "data" or "/" in path or Path(path).is_file()):
             found[path] = Path(path)
     return found

@@ -31,7 +31,7 @@ from edgekit.pipeline.quantize.samples import fit_and_test
 from edgekit.pipeline.recipe.contents import Contents, is_model
 from edgekit.pipeline.search.candidate import FLOAT, Candidate, Making
 from edgekit.pipeline.search.device_lock import held
-from edgekit.pipeline.search.evidence import Judge, Look, Reference, Typical, joined, look_on, take_samples
+from edgekit.pipeline.search.evidence import Judge, Look, Reference, Typical, look, take_samples
 from edgekit.pipeline.search.final import Entrant, final, finalists, publish
 from edgekit.pipeline.search.front import hypervolume, on_front, recommended
 from edgekit.pipeline.search.slow import slow_kinds
@@ -81,7 +81,7 @@ def optimize(options: OptimizeOptions) -> OptimizeResult:
         SamplerChoice(options.sampler, options.seed, options.batch),
     )  # fmt: skip
     search = Search(subject, study)
-    with _told_when_interrupted(study), makers(options) as hands:
+    with _told_when_interrupted(study), makers(options, subject.folder) as hands:
         search.run(hands, start)
     return search.result(start)
 
@@ -269,18 +269,15 @@ class Search:
                 continue
             future = hands.first(list(open_))
             claim, began = open_.pop(future)
-            self._judged(claim, future.result(), began)
+            self._judged(hands, claim, future.result(), began)
 
-    def _judged(self, claim: Claim, made: MadeFile, began: float) -> None:
+    def _judged(self, hands: Makers, claim: Claim, made: MadeFile, began: float) -> None:
         """Looks at the file of a trial, and ends it."""
         name = claim.candidate.name
         if made.path is None:
             found = Look((), "failed", made.why)
         else:
-            judge, typical = self.subject.judge, self.typical()
-            found = joined(
-                look_on(judge, device, made, name, self.references[device.name], typical) for device in judge.devices
-            )
+            found = hands.look(self.subject.judge, made, name, self.references, self.typical())
         row = TrialRow(
             number=claim.number, name=name, parameters=to_json(claim.candidate), state=found.state, why=found.why,
             bytes=made.bytes or None, sha256=made.sha256 or None, seconds=time.monotonic() - began,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from edgekit.artifact import open_artifact, sha256_model, size_bytes
 from edgekit.errors import EdgekitError, InputError
+from edgekit.locks import locked
 from edgekit.outputs import publishing, writable_folder
 from edgekit.pipeline.recipe.checks import check_plan
 from edgekit.pipeline.recipe.contents import Contents
@@ -58,8 +59,11 @@ def make(order: MakeOrder) -> MadeFile:
     Raises:
         StorageError: the disk is full.
     """
-    start = time.monotonic()
-    writable_folder(order.folder)
+    with locked(writable_folder(order.folder) / "making.lock"):  # another process of the study may want the same file
+        return _made(order, time.monotonic())
+
+
+def _made(order: MakeOrder, start: float) -> MadeFile:
     place = order.folder / RECIPE
     with publishing(place) as temporary:
         temporary.write_text(order.text, encoding="utf-8")

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol
 
+from edgekit.children import end_with_parent
 from edgekit.options.optimize import OptimizeOptions
+from edgekit.pipeline.search.evidence import Judge, Look, Reference, Typical, look
 from edgekit.pipeline.search.steps import MadeFile, MakeOrder, make
 
 
 class Makers(Protocol):
     """What runs orders; several at a time, ``count`` at most."""
 
-    count: int
+    @property
+    def count(self) -> int: ...
 
     def submit(self, order: MakeOrder) -> Future[MadeFile]:
         """Begins with an order, or puts it in the queue."""
@@ -23,8 +27,22 @@ class Makers(Protocol):
     def first(self, futures: Sequence[Future[MadeFile]]) -> Future[MadeFile]:
         """One that is ready; waits for it."""
 
+    def look(
+        self, judge: Judge, file: MadeFile, label: str, references: Mapping[str, Reference], typical: Typical
+    ) -> Look:
+        """A short look at a file on every device."""
 
-class Here:
+
+class _LooksHere:
+    """This process looks at files, at one after the other."""
+
+    def look(
+        self, judge: Judge, file: MadeFile, label: str, references: Mapping[str, Reference], typical: Typical
+    ) -> Look:
+        return look(judge, file, label, references, typical)
+
+
+class Here(_LooksHere):
     """This process: one order at a time, when it is asked for."""
 
     count = 1
@@ -38,12 +56,13 @@ class Here:
         return futures[0]
 
 
-class Processes:
-    """``count`` processes of this machine."""
+class Processes(_LooksHere):
+    """``count`` processes of this machine, which end with this one."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
+        spawn = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(count, mp_context=spawn, initializer=end_with_parent)
 
     def submit(self, order: MakeOrder) -> Future[MadeFile]:
         return self._pool.submit(make, order)
@@ -60,13 +79,23 @@ class Processes:
 
 
 @contextmanager
-def makers(options: OptimizeOptions) -> Iterator[Makers]:
-    """Those that the options ask for."""
-    if options.jobs == 1:
+def makers(options: OptimizeOptions, folder: Path) -> Iterator[Makers]:
+    """Those that the options ask for. ``folder``: of the study.
+
+    Raises:
+        RuntimeMissingError: Ray is not installed.
+        UsageError, DeviceError: its cluster cannot be used.
+    """
+    if options.workers is not None:
+        from edgekit.pipeline.search.ray_cluster import RayMakers, connected
+
+        with connected(options.workers) as connection:
+            yield RayMakers(connection, options, folder)
+    elif options.jobs == 1:
         yield Here()
-        return
-    pool = Processes(options.jobs)
-    try:
-        yield pool
-    finally:
-        pool.close()
+    else:
+        pool = Processes(options.jobs)
+        try:
+            yield pool
+        finally:
+            pool.close()
