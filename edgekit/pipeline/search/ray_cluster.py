@@ -8,10 +8,12 @@ by its hash (:mod:`edgekit.pipeline.search.parcel`).
 from __future__ import annotations
 
 import functools
-import importlib.util
 import logging
 import os
 import shutil
+import signal
+import socket
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -19,21 +21,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from edgekit.errors import DeviceError, EdgekitError, RuntimeMissingError, UsageError
+from edgekit.errors import DeviceError, EdgekitError, UsageError
 from edgekit.leftovers import process_folder
 from edgekit.options.optimize import OptimizeOptions
 from edgekit.pipeline.search.evidence import Judge, Look, Reference, Typical, look
 from edgekit.pipeline.search.parcel import Delivery, Parcel, deliver, pack, received
 from edgekit.pipeline.search.ray_devices import DeviceActors
 from edgekit.pipeline.search.steps import MadeFile, MakeOrder
+from edgekit.pipeline.search.workers import LOCAL
 
 if TYPE_CHECKING:
     from ray import ObjectRef
 
 log = logging.getLogger("edgekit")
-LOCAL: Final = "ray"
 RETRIES: Final = 1
 """Times that an order is given to another node when its node is lost."""
+_ANSWER_S: Final = 10.0
 _STORE_BYTES: Final = 512 << 20
 """Memory of a local cluster for files on their way; more of them go to disk."""
 
@@ -51,12 +54,9 @@ def connected(address: str) -> Iterator[Connection]:
     """A connection to the Ray cluster at ``address``, for the block; ``ray``: one on this machine, which ends with it.
 
     Raises:
-        RuntimeMissingError: Ray is not installed.
-        UsageError: that is not an address, or no node has CPUs enough.
+        UsageError: no node has CPUs enough.
         DeviceError: nothing answers there.
     """
-    if importlib.util.find_spec("ray") is None:
-        raise RuntimeMissingError("--workers needs ray, which is not installed: pip install 'edgekit[ray]'")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
     import ray
     import torch
@@ -91,17 +91,45 @@ def _connect(address: str, threads: int) -> None:
     if address == LOCAL:
         # one core is left to the clock: candidates are timed while others are made
         cpus = max(len(os.sched_getaffinity(0)) - 1, threads)
-        ray.init(num_cpus=cpus, num_gpus=0, object_store_memory=_STORE_BYTES, include_dashboard=False, **options)
+        options |= {"num_cpus": cpus, "num_gpus": 0, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
+        with _own_signals():
+            ray.init(**options)
         return
-    if address != "auto" and not address.rpartition(":")[2].isdecimal():
-        raise UsageError(f"--workers {address}: give ray, ray://HOST:PORT, HOST:PORT or auto")
+    _reach(address)
     try:
-        ray.init(address=address, **options)
+        with _own_signals():
+            ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise DeviceError(
-            f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}; start one there with 'ray start "
-            "--head', with the same Ray and Python as here"
-        ) from error
+        raise _unanswered(address, str(error).splitlines()[0]) from error
+
+
+def _reach(address: str) -> None:
+    """Raises DeviceError where nothing listens: Ray itself goes on asking for ever."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S).close()
+    except OSError as error:
+        raise _unanswered(address, error.strerror or str(error)) from error
+
+
+def _unanswered(address: str, why: str) -> DeviceError:
+    return DeviceError(
+        f"no Ray cluster answers at {address}: {why}; start one there with 'ray start --head', with the same Ray and "
+        "Python as here"
+    )
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray takes SIGTERM for itself as it starts; this program has an answer of its own (exit 143)."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _session_folder() -> Path:

@@ -38,7 +38,7 @@ from edgekit.pipeline.search.slow import slow_kinds
 from edgekit.pipeline.search.space import Space, space_of
 from edgekit.pipeline.search.steps import MadeFile, MakeOrder, make
 from edgekit.pipeline.search.study import Claim, SamplerChoice, Study
-from edgekit.pipeline.search.workers import Makers, makers
+from edgekit.pipeline.search.workers import Makers, check_workers, makers
 from edgekit.quality.coverage import quantized_already
 from edgekit.report.document import dumps, envelope
 from edgekit.results.base import to_json
@@ -96,8 +96,7 @@ def _check(options: OptimizeOptions) -> None:
             )
     if options.max_drop is not None and options.min_snr is not None:
         raise UsageError("--max-drop judges by labels, --min-snr by likeness to the float file; give one")
-    if options.jobs > 1 and options.workers is not None:
-        raise UsageError("--jobs are processes of this machine, --workers Ray's; give one")
+    check_workers(options)
 
 
 @contextmanager

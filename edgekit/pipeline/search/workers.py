@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from edgekit.children import end_with_parent
+from edgekit.errors import RuntimeMissingError, UsageError
 from edgekit.options.optimize import OptimizeOptions
 from edgekit.pipeline.search.evidence import Judge, Look, Reference, Typical, look
 from edgekit.pipeline.search.steps import MadeFile, MakeOrder, make
+
+LOCAL: Final = "ray"
+"""A cluster of Ray's on this machine, for the time of the command."""
 
 
 class Makers(Protocol):
@@ -78,13 +83,30 @@ class Processes(_LooksHere):
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
+def check_workers(options: OptimizeOptions) -> None:
+    """Whether there can be the makers that the options ask for, before anything is made.
+
+    Raises:
+        UsageError: the options contradict each other, or name no address.
+        RuntimeMissingError: Ray is not installed.
+    """
+    address = options.workers
+    if address is None:
+        return
+    if options.jobs > 1:
+        raise UsageError("--jobs are processes of this machine, --workers Ray's; give one")
+    if address not in (LOCAL, "auto") and not address.rpartition(":")[2].isdecimal():
+        raise UsageError(f"--workers {address}: give ray, ray://HOST:PORT, HOST:PORT or auto")
+    if importlib.util.find_spec("ray") is None:
+        raise RuntimeMissingError("--workers needs ray, which is not installed: pip install 'edgekit[ray]'")
+
+
 @contextmanager
 def makers(options: OptimizeOptions, folder: Path) -> Iterator[Makers]:
     """Those that the options ask for. ``folder``: of the study.
 
     Raises:
-        RuntimeMissingError: Ray is not installed.
-        UsageError, DeviceError: its cluster cannot be used.
+        UsageError, DeviceError: Ray's cluster cannot be used.
     """
     if options.workers is not None:
         from edgekit.pipeline.search.ray_cluster import RayMakers, connected

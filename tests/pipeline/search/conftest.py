@@ -39,7 +39,7 @@ def subject(once: Callable[[str, Callable[[Path], object]], Path]) -> dict[str, 
         np.savez(folder / "data.npz", inputs=inputs, labels=(inputs[:, :3].sum(1) > 0).astype(np.int64))
 
     folder = once("search-subject", make)
-    short = {"epochs": 1, "seconds": 0.05, "formats": ("onnx",), "runtimes": ("onnxruntime",), "max_drop": 1.0}
+    short = {"epochs": 1, "seconds": 0.05, "formats": ("onnx",), "runtimes": ("onnxruntime",), "max_drop": 0.99}
     return {"source": f"{folder}/net.py:make", "data": f"npz:{folder}/data.npz", "sampler": "random", **short}
 
 

@@ -78,5 +78,5 @@ def test_a_node_is_lost(subject: dict[str, Any], tmp_path: Path, decided: Any) -
 @pytest.mark.usefixtures("no_usage_report")
 def test_nobody_answers(subject: dict[str, Any], tmp_path: Path) -> None:
     pytest.importorskip("ray")
-    with pytest.raises(DeviceError, match="no Ray cluster answers at 127.0.0.1:9"):
+    with pytest.raises(DeviceError, match=r"no Ray cluster answers at 127\.0\.0\.1:9"):
         edgekit.optimize(**subject, workers="127.0.0.1:9", out=tmp_path / "study")
