@@ -12,7 +12,6 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -28,7 +27,7 @@ from edgekit.pipeline.search.evidence import Judge, Look, Reference, Typical, lo
 from edgekit.pipeline.search.parcel import Delivery, Parcel, deliver, pack, received
 from edgekit.pipeline.search.ray_devices import DeviceActors
 from edgekit.pipeline.search.steps import MadeFile, MakeOrder
-from edgekit.pipeline.search.workers import LOCAL
+from edgekit.pipeline.search.workers import LOCAL, unanswered
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("edgekit")
 RETRIES: Final = 1
 """Times that an order is given to another node when its node is lost."""
-_ANSWER_S: Final = 10.0
 _STORE_BYTES: Final = 512 << 20
 """Memory of a local cluster for files on their way; more of them go to disk."""
 
@@ -67,7 +65,8 @@ def connected(address: str) -> Iterator[Connection]:
         _connect(address, threads)
         if address == LOCAL:
             session = _session_folder()
-        most = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]
+        most = max((node["Resources"].get("CPU", 0) for node in nodes if node["Alive"]), default=0)
         if most < threads:
             raise UsageError(
                 f"a candidate is made with {threads} threads, as it would be here, and no node of {address} has so "
@@ -95,30 +94,11 @@ def _connect(address: str, threads: int) -> None:
         with _own_signals():
             ray.init(**options)
         return
-    _reach(address)
     try:
         with _own_signals():
             ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise _unanswered(address, str(error).splitlines()[0]) from error
-
-
-def _reach(address: str) -> None:
-    """Raises DeviceError where nothing listens: Ray itself goes on asking for ever."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host:
-        return
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S).close()
-    except OSError as error:
-        raise _unanswered(address, error.strerror or str(error)) from error
-
-
-def _unanswered(address: str, why: str) -> DeviceError:
-    return DeviceError(
-        f"no Ray cluster answers at {address}: {why}; start one there with 'ray start --head', with the same Ray and "
-        "Python as here"
-    )
+        raise unanswered(address, str(error).splitlines()[0]) from error
 
 
 @contextmanager
@@ -191,7 +171,8 @@ class RayMakers:
         """Orders that the nodes which are there now can be at."""
         import ray
 
-        return max(int(ray.cluster_resources().get("CPU", 0)) // self._cpus, 1)
+        cpus = ray.cluster_resources().get("CPU", 0)  # type: ignore[no-untyped-call]
+        return max(int(cpus) // self._cpus, 1)
 
     def submit(self, order: MakeOrder) -> Future[MadeFile]:
         import ray

@@ -259,8 +259,9 @@ class Search:
                     break
                 log.info("[%d/%d] %s", claim.ordinal, limit, claim.candidate.name)
                 name = f"{claim.number:04d}"
+                began = time.monotonic()
                 future = hands.submit(self.subject.order(claim.candidate, name))
-                open_[future] = claim, time.monotonic()
+                open_[future] = claim, began
             if not open_:
                 if time.monotonic() >= until or self.study.finished(limit):
                     return

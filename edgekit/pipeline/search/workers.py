@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import multiprocessing
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -11,13 +12,16 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from edgekit.children import end_with_parent
-from edgekit.errors import RuntimeMissingError, UsageError
+from edgekit.errors import DeviceError, RuntimeMissingError, UsageError
 from edgekit.options.optimize import OptimizeOptions
 from edgekit.pipeline.search.evidence import Judge, Look, Reference, Typical, look
 from edgekit.pipeline.search.steps import MadeFile, MakeOrder, make
 
 LOCAL: Final = "ray"
 """A cluster of Ray's on this machine, for the time of the command."""
+
+
+_ANSWER_S: Final = 10.0
 
 
 class Makers(Protocol):
@@ -89,6 +93,7 @@ def check_workers(options: OptimizeOptions) -> None:
     Raises:
         UsageError: the options contradict each other, or name no address.
         RuntimeMissingError: Ray is not installed.
+        DeviceError: nothing answers at the address; Ray itself would go on asking for ever.
     """
     address = options.workers
     if address is None:
@@ -99,6 +104,20 @@ def check_workers(options: OptimizeOptions) -> None:
         raise UsageError(f"--workers {address}: give ray, ray://HOST:PORT, HOST:PORT or auto")
     if importlib.util.find_spec("ray") is None:
         raise RuntimeMissingError("--workers needs ray, which is not installed: pip install 'edgekit[ray]'")
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S).close()
+        except OSError as error:
+            raise unanswered(address, error.strerror or str(error)) from error
+
+
+def unanswered(address: str, why: str) -> DeviceError:
+    """The error for an address at which there is no cluster."""
+    return DeviceError(
+        f"no Ray cluster answers at {address}: {why}; start one there with 'ray start --head', with the same Ray and "
+        "Python as here"
+    )
 
 
 @contextmanager
