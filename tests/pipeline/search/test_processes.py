@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 
-ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
-
 
 def started(command: list[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, env=ONE_THREAD, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 @pytest.mark.slow
