@@ -17,6 +17,7 @@ from edgekit.results.compare import CompareResult
 from edgekit.results.doctor import CheckResult, DevicesResult, DoctorResult, SavedResult
 from edgekit.results.eval import EvalResult
 from edgekit.results.inspect import CalibrationResult, InspectResult, ModelsResult, RunResult
+from edgekit.results.optimize import OptimizeResult
 from edgekit.results.package import PackageResult
 from edgekit.results.proof import ExportResult, VerifyResult
 from edgekit.results.quantize import AutoResult, MixedPlan, QuantizePlan, QuantizeResult
@@ -35,6 +36,7 @@ VERBS: Mapping[str, tuple[type[Result], ...]] = {
     "finetune": (TrainResult,),
     "inspect": (InspectResult, CalibrationResult),
     "models": (ModelsResult,),
+    "optimize": (OptimizeResult,),
     "package": (PackageResult,),
     "prune": (PruneResult,),
     "quantize": (AutoResult, QuantizeResult, QuantizePlan, MixedPlan),
