@@ -130,11 +130,17 @@ class Judge:
         return found
 
     def calls(self, file: MadeFile, label: str, device: str, scheme: str = "") -> list[tuple[float, Trial]]:
-        """Shortest call in milliseconds of the file in each way to run it on a device, the fastest first.
+        """Shortest call in milliseconds of the file in each way to run it on a device, which nobody else of this
+        machine uses meanwhile, the fastest first.
 
         Raises:
             EdgekitError: it runs in none.
         """
+        with held(parse_device(device)):
+            return self.calls_while_held(file, label, device, scheme)
+
+    def calls_while_held(self, file: MadeFile, label: str, device: str, scheme: str = "") -> list[tuple[float, Trial]]:
+        """See :meth:`calls`; for who holds the device already."""
         found: list[tuple[float, Trial]] = []
         why: list[str] = []
         for way in self.ways[device][file.artifact.format]:
@@ -215,7 +221,7 @@ def look_on(
     """
     try:
         with held(device):
-            calls = judge.calls(file, label, device.name)
+            calls = judge.calls_while_held(file, label, device.name)
             ratio = calls[0][0] / reference.shortest_ms
             if ratio > FAR_OFF:
                 why = f"its shortest call takes {ratio:.1f} times that of {reference.label} on {device.name}"

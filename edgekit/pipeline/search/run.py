@@ -30,7 +30,6 @@ from edgekit.pipeline.finetune import finetune_options
 from edgekit.pipeline.quantize.samples import fit_and_test
 from edgekit.pipeline.recipe.contents import Contents, is_model
 from edgekit.pipeline.search.candidate import FLOAT, Candidate, Making
-from edgekit.pipeline.search.device_lock import held
 from edgekit.pipeline.search.evidence import Judge, Look, Reference, Typical, look, take_samples
 from edgekit.pipeline.search.final import Entrant, final, finalists, publish
 from edgekit.pipeline.search.front import hypervolume, on_front, recommended
@@ -309,8 +308,7 @@ class Search:
             rows = []
             for name, made in self.subject.float_files.items():
                 try:
-                    with held(parse_device(device)):
-                        rows += [row for row in judge.calls(made, f"{name} float", device, FLOAT) if row[1].is_float]
+                    rows += [row for row in judge.calls(made, f"{name} float", device, FLOAT) if row[1].is_float]
                 except EdgekitError as error:
                     log.warning("%s float on %s: %s", name, device, error)
             if not rows:
@@ -386,8 +384,7 @@ class Search:
             evidence = []
             for device in judge.devices:
                 try:
-                    with held(device):
-                        calls = judge.calls(made, f"{name} float", device.name, FLOAT)
+                    calls = judge.calls(made, f"{name} float", device.name, FLOAT)
                 except EdgekitError as error:
                     log.warning("%s float on %s: %s", name, device.name, error)
                     continue
