@@ -80,10 +80,11 @@ class Processes(_LooksHere):
         done, _ = wait(futures, return_when=FIRST_COMPLETED)
         return next(future for future in futures if future in done)
 
-    def close(self) -> None:
-        """Ends the processes; what they are at is lost."""
-        for process in list((self._pool._processes or {}).values()):
-            process.terminate()
+    def close(self, *, at_once: bool) -> None:
+        """Ends the processes; ``at_once``: what they are at is lost."""
+        if at_once:
+            for process in list((self._pool._processes or {}).values()):
+                process.terminate()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -138,5 +139,7 @@ def makers(options: OptimizeOptions, folder: Path) -> Iterator[Makers]:
         pool = Processes(options.jobs)
         try:
             yield pool
-        finally:
-            pool.close()
+        except BaseException:
+            pool.close(at_once=True)
+            raise
+        pool.close(at_once=False)
