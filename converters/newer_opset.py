@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgekit.graph.onnx import OnnxGraph, nodes
+from edgekit.graph.onnx_editor import keep_origins
 
 _FIRST_WITH_COORDINATES = 11
 """Opset from which Resize has ``coordinate_transformation_mode``; before, coordinates were asymmetric."""
@@ -25,6 +26,7 @@ def raised(model: Any, opset: int) -> Any:
 
     found = opset_of(model)
     made = onnx.version_converter.convert_version(model, opset)
+    keep_origins(made, model)
     if found < _FIRST_WITH_COORDINATES <= opset:
         for node in nodes(made.graph):
             if node.op_type == "Resize":

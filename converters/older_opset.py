@@ -14,7 +14,7 @@ from typing import Any
 from edgekit.errors import UnsupportedError
 from edgekit.graph import ops
 from edgekit.graph.onnx import OnnxGraph, nodes, numeric_attributes
-from edgekit.graph.onnx_editor import replace_nodes
+from edgekit.graph.onnx_editor import keep_origins, replace_nodes
 from edgekit.graph.ops import Trait
 from edgekit.types import Format
 
@@ -51,16 +51,12 @@ def lowered(model: Any, opset: int) -> Any:
     kept_domains = [entry for entry in made.opset_import if entry.domain != _ASIDE]
     del made.opset_import[:]
     made.opset_import.extend(kept_domains)
-    origin = {name: node.metadata_props for node in model.graph.node for name in node.output}
+    keep_origins(made, model)
     for node in nodes(made.graph):
         if node.op_type.startswith("Reduce"):
             kept = [one for one in node.attribute if one.name != "noop_with_empty_axes" or one.i]
             del node.attribute[:]
             node.attribute.extend(kept)
-    for node in made.graph.node:  # the converter forgets which module an operator came from
-        for name in node.output:
-            if name in origin and not node.metadata_props:
-                node.metadata_props.extend(origin[name])
     made.ir_version = min(made.ir_version, onnx.helper.find_min_ir_version_for(list(made.opset_import)))
     return made
 

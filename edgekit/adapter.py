@@ -154,9 +154,7 @@ def _say_mode(module: nn.Module) -> None:
     kinds = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
     found = dict.fromkeys(type(m).__name__ for m in module.modules() if m.training and isinstance(m, kinds))
     if found:
-        log.info(
-            "the network came in training mode; it is used in eval mode (%s behave differently there)", ", ".join(found)
-        )
+        log.info("the network came in training mode; it is used in eval mode, which changes %s", ", ".join(found))
 
 
 def _tensor(value: Any) -> Any:

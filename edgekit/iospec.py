@@ -23,8 +23,8 @@ from typing import Any
 from edgekit.documents import parse_toml, typed
 from edgekit.errors import DataError, UsageError
 from edgekit.inputs import read_regular
+from edgekit.taskfields import FORECAST, SCORES, detection_fields, forecast_params
 from edgekit.taskfields import NAMES as DETECTION
-from edgekit.taskfields import SCORES, detection_fields
 from edgekit.types import Card, InputSpec, Task, TensorSpec
 
 KINDS = ("image", "table", "audio", "text", "series", "array")
@@ -51,8 +51,9 @@ PARAMS: tuple[str, ...] = (
     "threshold",
     "blank",
     *(n for n in DETECTION if n not in ("activation", "threshold")),
+    *FORECAST,
 )
-"""Fields of a task: what scores are, activation, limit of scores, index of CTC's blank, and those of a detector."""
+"""Fields of a task: what scores are, activation, limit of scores, CTC's blank; of a detector and of a forecast."""
 _BYTES = 1 / 255
 
 
@@ -61,7 +62,8 @@ class InputFields:
     """What is said of one input; see :class:`edgekit.types.InputSpec`, whose fields these become.
 
     Attributes:
-        kind: one of :data:`KINDS`; ``image`` without it for an input of rank 4.
+        kind: one of :data:`KINDS`; without it ``image`` for an input of rank 4, ``table`` for one of rank 2, and
+            ``series`` for one of rank 3 where the task is forecasting.
         layout: one of :data:`LAYOUTS`.
         color: order of the channels in the tensor, RGB without it.
         size: height and width in pixels, where the shape leaves them free.
@@ -69,7 +71,7 @@ class InputFields:
             :mod:`edgekit.data.pixels`.
         scale: factor on the raw values: 1/255 without it for images of real numbers, else 1.
         mean, std: one value, or one a channel or column, in units of the scaled values.
-        columns: names of the columns of a table, in order.
+        columns: names of the columns of a table or series, in order.
     """
 
     kind: str | None = None
@@ -132,7 +134,8 @@ class IoSpec:
         """
         if not self:
             return card
-        return replace(card, contract={**card.contract, **self._contracts(card)}, task=self._task(card))
+        contract = {**card.contract, **self._contracts(card)}
+        return replace(card, contract=contract, task=self._task(card, contract))
 
     def _contracts(self, card: Card) -> dict[str, InputSpec]:
         specs = {spec.name: spec for spec in card.signature.inputs}
@@ -149,9 +152,10 @@ class IoSpec:
                     "which in an io.toml with a table [inputs.NAME]: --io-file io.toml"
                 )
             said[only[0]] = said.get(only[0], InputFields()).over(self.input)
-        return {name: _contract(specs[name], one) for name, one in said.items()}
+        task = self.task or card.task.kind
+        return {name: _contract(specs[name], one, task) for name, one in said.items()}
 
-    def _task(self, card: Card) -> Task:
+    def _task(self, card: Card, contract: Mapping[str, InputSpec]) -> Task:
         kind = self.task or ("classification" if self.labels and card.task.kind == "none" else card.task.kind)
         if self.labels:
             widths = [spec.shape[-1] for spec in card.signature.outputs if spec.shape]
@@ -163,6 +167,8 @@ class IoSpec:
         labels = self.labels or (old.labels if old.kind == kind else ())
         if kind == "detection":
             detection_fields(params, UsageError, "the task is detection")
+        if kind == "forecasting" and "target" in self.params:
+            params = _forecast(params, card, contract)
         return Task(kind, labels, METRICS[kind] if kind != old.kind else old.metric, params)
 
 
@@ -279,21 +285,60 @@ def read_labels(path: Path) -> tuple[str, ...]:
     return names
 
 
-def _contract(spec: TensorSpec, said: InputFields) -> InputSpec:
-    """The contract of the input ``spec``.
+def _forecast(params: dict[str, Any], card: Card, contract: Mapping[str, InputSpec]) -> dict[str, Any]:
+    """``params`` with the horizon and the units of the forecasts.
+
+    Raises:
+        UsageError: the target is not one of the columns of a series, or ``standardised`` not true or false.
+    """
+    rules = [rule for rule in contract.values() if rule.kind == "series"]
+    columns = rules[0].columns if rules else ()
+    if params["target"] not in columns:
+        known = f"there are: {', '.join(columns)}" if columns else "give the names of the columns, in order, as columns"
+        raise UsageError(f"target is {params['target']!r}, which is not a column of the series; {known}")
+    if not isinstance(params.get("standardised", True), bool):
+        raise UsageError(f"standardised is {params['standardised']!r}; it is true or false")
+    return forecast_params(params, math.prod(card.signature.outputs[0].resolved()[1:]), rules[0])
+
+
+def _kind(spec: TensorSpec, said: InputFields, task: str) -> str:
+    """What the input ``spec`` is where nothing says it.
+
+    Raises:
+        UsageError: numbers to normalise with are given, and what they are applied to cannot be read off the shape.
+    """
+    if len(spec.shape) == 4 or said.layout:
+        return "image"
+    if len(spec.shape) == 2:
+        return "table"
+    if len(spec.shape) == 3 and task == "forecasting":
+        return "series"
+    if said != InputFields():
+        raise UsageError(
+            f"nothing says what the input {spec} is, so that mean, std and the like cannot be applied; give its kind "
+            f"in an io.toml, or in what the factory returns: one of {', '.join(KINDS)}"
+        )
+    return "array"
+
+
+def _contract(spec: TensorSpec, said: InputFields, task: str) -> InputSpec:
+    """The contract of the input ``spec`` of a network for ``task``.
 
     Raises:
         UsageError: what is said does not fit its shape, or leaves a choice.
     """
-    kind = said.kind or (
-        "image" if len(spec.shape) == 4 or said.layout else "table" if len(spec.shape) == 2 else "array"
-    )
+    kind = said.kind or _kind(spec, said, task)
     _check(said, kind, spec)
     if kind != "image":
         last = spec.shape[-1] if spec.shape else 1
         columns = last if isinstance(last, int) else len(said.mean or said.std) or 1
         mean, std = (_wide(name, values, columns, spec) for name, values in (("mean", said.mean), ("std", said.std)))
-        return InputSpec(kind, "", None, 0, 1.0 if said.scale is None else said.scale, mean, std, tuple(said.columns))
+        if said.columns and len(said.columns) != last and isinstance(last, int):
+            raise UsageError(f"there are {len(said.columns)} names of columns, and {spec} has {last} columns")
+        history = spec.shape[1] if kind == "series" and len(spec.shape) == 3 else None
+        params = {"history": history} if isinstance(history, int) else {}
+        scale = 1.0 if said.scale is None else said.scale
+        return InputSpec(kind, "", None, 0, scale, mean, std, tuple(said.columns), params)
     layout = said.layout or _layout(spec)
     if len(spec.shape) != (3 if layout == "NHW" else 4):
         raise UsageError(f"an image in the layout {layout} has {len(layout)} axes, the input is {spec}")
@@ -312,24 +357,31 @@ def _contract(spec: TensorSpec, said: InputFields) -> InputSpec:
     fixed = (height, width) if isinstance(height, int) and isinstance(width, int) else None
     if fixed is not None and said.size is not None and said.size != fixed:
         raise UsageError(f"size is {said.size[0]} x {said.size[1]}, the input {spec} takes {height} x {width}")
-    params: dict[str, Any] = {}
+    how: dict[str, Any] = {}
     if said.color == "BGR":
-        params["color"] = "BGR"
+        how["color"] = "BGR"
     for name in ("interpolation", "shorter", "letterbox"):
         if getattr(said, name) is not None:
-            params[name] = getattr(said, name)
+            how[name] = getattr(said, name)
     if said.resize is not None:
-        params["resize"] = list(said.resize)
+        how["resize"] = list(said.resize)
     real = spec.dtype.startswith("float")
     scale = said.scale if said.scale is not None else _BYTES if real else 1.0
     mean, std = (_wide(name, values, channels, spec) for name, values in (("mean", said.mean), ("std", said.std)))
-    return InputSpec("image", layout, fixed or said.size, channels, scale, mean, std, params=params)
+    return InputSpec("image", layout, fixed or said.size, channels, scale, mean, std, params=how)
 
 
 def _check(said: InputFields, kind: str, spec: TensorSpec) -> None:
     for name, value, there in (("kind", kind, KINDS), ("layout", said.layout, LAYOUTS), ("color", said.color, COLORS)):
         if value is not None and value not in there:
             raise UsageError(f"{name} of {spec.name} is {value!r}; there are: {', '.join(there)}")
+    if kind == "array" and (said.mean or said.std or said.scale is not None):
+        raise UsageError(
+            f"{spec.name} is an array, which is fed as it is, without mean, std and scale; give another kind: "
+            f"{', '.join(name for name in KINDS if name != 'array')}"
+        )
+    if kind == "series" and len(spec.shape) != 3:
+        raise UsageError(f"a series is (batch, time, columns), the input is {spec}; give another kind")
     if said.letterbox is not None and not 0 <= said.letterbox <= 255:
         raise UsageError(f"letterbox of {spec.name} is {said.letterbox}; it is the grey of the bars, 0 to 255")
     if not all(math.isfinite(value) for value in (*said.mean, *said.std, said.scale or 1)):

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from edgekit.errors import EdgekitError
+from edgekit.types import InputSpec
 
 CENTRED = "yxhw"
 """Centre y, centre x, height and width, as MediaPipe takes boxes."""
@@ -97,3 +98,19 @@ def gives_logits(params: Mapping[str, Any]) -> bool:
     if "scores" in params:
         return bool(params["scores"] == "logits")
     return bool(params.get("activation", "logits") == "logits")
+
+
+FORECAST = ("target", "standardised")
+"""Fields of a forecast: the column that is forecast, and whether forecasts are in units of its mean and deviation (true
+without it) or in those of the data."""
+
+
+def forecast_params(params: Mapping[str, Any], horizon: int, contract: InputSpec) -> dict[str, Any]:
+    """``params`` of a forecasting task whose ``target`` is a column of ``contract``, with the ``horizon`` (rows) and
+    the ``mean`` and ``std`` that bring a forecast back to the units of the data."""
+    found = {**params, "horizon": horizon}
+    standardised, column = found.pop("standardised", True), contract.columns.index(found["target"])
+    if standardised and (contract.mean or contract.std):
+        found["mean"] = contract.mean[column] if contract.mean else 0.0
+        found["std"] = contract.std[column] if contract.std else 1.0
+    return found

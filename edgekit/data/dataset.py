@@ -226,8 +226,10 @@ def split_indices(count: int, labels: Array | None, share: float = TEST_SHARE, s
     return np.setdiff1d(np.arange(count), chosen), chosen
 
 
-def class_indices(source: Path, labels: Sequence[str]) -> tuple[tuple[str, ...], Array]:
+def class_indices(source: Path, labels: Sequence[str], otherwise: str = "") -> tuple[tuple[str, ...], Array]:
     """Class names in the order of their numbers (else letters), and the index of each label, int64 (N,).
+
+    ``otherwise``: what a message says of a column that holds no classes.
 
     Raises:
         DataError: nearly as many classes as there are samples.
@@ -237,7 +239,7 @@ def class_indices(source: Path, labels: Sequence[str]) -> tuple[tuple[str, ...],
     if len(names) > max(20, len(stripped) // 2):
         raise DataError(
             f"{source} has {len(names):,} different labels on {len(stripped):,} lines, for example {names[0]!r}: that "
-            "is not a column of classes; call the right one 'label'"
+            f"is not a column of classes; call the right one 'label'{otherwise}"
         )
     if all(_WHOLE.fullmatch(name) for name in names):
         names.sort(key=int)

@@ -105,6 +105,8 @@ def _bind(dataset: Dataset, signature: Signature, contract: Mapping[str, InputSp
             raise DataError(
                 f"{dataset.label} holds {dataset.kind} samples, the model's input {spec.name!r} takes {rule.kind}"
             )
+        if dataset.kind in ("table", "series") and not rule.mean and not rule.std:
+            _say_once(f"{dataset.name}: nothing says a mean and std of the columns; the values are fed as they are")
         samples = dataset.arrays[key]
         bound.append(_Bound(spec, rule, arranged(samples, dataset.columns, rule)))
     return bound
@@ -124,6 +126,11 @@ def array_for(dataset: Dataset, name: str, inputs: int) -> str:
             return only
     if inputs == 1 and "inputs" in dataset.arrays:
         return "inputs"
+    if dataset.kind == "text":
+        raise DataError(
+            f"{dataset.name} holds sentences, and the model's input {name!r} takes what a tokenizer makes of them, "
+            "which the file does not have; call it in a function of yours: --data file.py:function (docs/own-work.md)"
+        )
     raise DataError(
         f"{dataset.name} has no array for the model's input {name!r}; it has: {', '.join(dataset.arrays)}. Name the "
         "arrays like the model's inputs"

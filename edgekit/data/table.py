@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import sys
 from array import array
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from edgekit.types import Array, InputSpec
 log = logging.getLogger("edgekit")
 LABEL_NAMES = ("label", "class")
 _LARGEST = float(np.finfo(np.float32).max)
+_TARGET = re.compile(r",target=([^,]*)$")
 MISSING = ("", "?", "na", "n/a", "nan", "null", "none")
 
 
@@ -104,29 +106,58 @@ def _first(path: Path, count: int) -> list[list[str]]:
 def open_table(name: str, argument: str, split: str, default_split: str) -> Dataset:
     """Reader of ``table:FILE.csv``: a header of names, numbers below it, and one column of labels.
 
-    The label is the column called ``label`` or ``class``, else the last one; it may be words or numbers.
+    The label is the column called ``label`` or ``class``, else the last one; it may be words or numbers. With
+    ``table:FILE.csv,target=price`` the numbers of that column are to be predicted (``targets``), with
+    ``target=width|height`` those of several; several that hold 0 and 1 alone are labels of which a row may have some
+    (``answers``).
 
     Raises:
-        DataError: no such file, no header, a missing cell, a cell that is not a number; and, where the
+        DataError: no such file, no header, no such column, a missing cell, a cell that is not a number; and, where the
             table is to be trained on, a column with the same value in every row.
     """
+    argument, *option = _TARGET.split(argument)[:2]
     path = Path(argument)
     if not argument or not path.exists():
         raise DataError(f"{argument or 'table:'} does not exist; table:FILE.csv takes the path of a CSV file")
     (head,) = _first(path, 1)
     names = _header(path, head)
-    label = next((k for k, cell in enumerate(names) if cell.lower() in LABEL_NAMES), len(names) - 1)
-    values, words = _values(path, names, label)
-    if not words:
-        raise DataError(f"{path} has a header and no row below it")
-    classes, indices = class_indices(path, words)
-    features = tuple(cell for k, cell in enumerate(names) if k != label)
-    order = interleaved(indices)
-    whole = Dataset(name, "all", "table", {"table": values[order]}, indices[order], classes, features)
+    whole = _to_predict(name, path, names, option[0].split("|")) if option else _to_classify(name, path, names)
     chosen = choose_split(whole, split, default_split)
     if default_split == "train":
         _refuse_constant(path, chosen)
     return chosen
+
+
+def _to_classify(name: str, path: Path, names: tuple[str, ...]) -> Dataset:
+    label = next((k for k, cell in enumerate(names) if cell.lower() in LABEL_NAMES), len(names) - 1)
+    values, words = _values(path, names, label)
+    if not words:
+        raise DataError(f"{path} has a header and no row below it")
+    classes, indices = class_indices(
+        path, words, f"; values to predict are named as table:{path},target={names[label]}"
+    )
+    features = tuple(cell for k, cell in enumerate(names) if k != label)
+    order = interleaved(indices)
+    return Dataset(name, "all", "table", {"table": values[order]}, indices[order], classes, features)
+
+
+def _to_predict(name: str, path: Path, names: tuple[str, ...], targets: list[str]) -> Dataset:
+    """The rows with the columns ``targets`` as what is right for them."""
+    unknown = [target for target in targets if target not in names]
+    if unknown:
+        raise DataError(f"{path} has no column {unknown[0]!r} to predict; it has: {', '.join(names[:20])}")
+    if len(set(targets)) == len(names):
+        raise DataError(f"{path}: every column is to be predicted, so none is left to predict them from")
+    values, words = _values(path, names, None)
+    if not words:
+        raise DataError(f"{path} has a header and no row below it")
+    wanted = values[:, [names.index(target) for target in targets]]
+    kept = [k for k, cell in enumerate(names) if cell not in targets]
+    features, columns = values[:, kept], tuple(names[k] for k in kept)
+    if len(targets) > 1 and np.isin(wanted, (0, 1)).all():
+        answers = list(wanted.astype(np.uint8))
+        return Dataset(name, "all", "table", {"table": features}, None, tuple(targets), columns, answers=answers)
+    return Dataset(name, "all", "table", {"table": features}, None, (), columns, targets=wanted)
 
 
 def _header(path: Path, head: list[str]) -> tuple[str, ...]:
@@ -145,8 +176,8 @@ def _header(path: Path, head: list[str]) -> tuple[str, ...]:
     return names
 
 
-def _values(path: Path, names: tuple[str, ...], label: int) -> tuple[Array, list[str]]:
-    """The numbers of every column but the label's, float32 (N, columns), and the labels."""
+def _values(path: Path, names: tuple[str, ...], label: int | None) -> tuple[Array, list[str]]:
+    """The numbers of every column but the label's, float32 (N, columns), and the labels (without one, empty texts)."""
     numbers, labels = array("f"), list[str]()
     for line, row in islice(rows(path), 1, None):
         if len(row) != len(names):
@@ -165,8 +196,8 @@ def _values(path: Path, names: tuple[str, ...], label: int) -> tuple[Array, list
                 )
             if k != label:
                 numbers.append(value)
-        labels.append(sys.intern(row[label]))
-    return np.frombuffer(numbers, np.float32).reshape(len(labels), len(names) - 1), labels
+        labels.append("" if label is None else sys.intern(row[label]))
+    return np.frombuffer(numbers, np.float32).reshape(len(labels), -1 if labels else 0), labels
 
 
 def _refuse_constant(path: Path, data: Dataset) -> None:

@@ -28,6 +28,15 @@ def drop_unused(model: Any) -> None:
     model.graph.initializer.extend(kept)
 
 
+def keep_origins(made: Any, model: Any) -> None:
+    """Tells nodes of ``made``, which a converter of onnx made of ``model``, which module they came from: it forgets."""
+    origin = {name: node.metadata_props for node in model.graph.node for name in node.output}
+    for node in made.graph.node:
+        for name in node.output:
+            if name in origin and not node.metadata_props:
+                node.metadata_props.extend(origin[name])
+
+
 def allow_contrib(model: Any) -> None:
     """Lets the model hold operators of :data:`CONTRIB`."""
     import onnx

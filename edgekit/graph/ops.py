@@ -292,6 +292,7 @@ _ONNX: Final = (
     *_onnx("Add", Family.ARITHMETIC, _SCHEME, Trait.TYPES_SINCE_13, kernels=_STATIC),
     *_onnx("Mul", Family.ARITHMETIC, _SCHEME, Trait.TYPES_SINCE_13, Trait.UNPACKS_TABLE, kernels=_STATIC),
     *_onnx("Sub Div", Family.ARITHMETIC, Trait.TYPES_SINCE_13),
+    *_onnx("Erf Tanh Pow", Family.ELEMENTWISE),
     *_integer("QLinearAdd QLinearMul", Family.ARITHMETIC),
     *_onnx("Relu", Family.ACTIVATION, *_SCALING, _SCHEME, Trait.CLAMP, Trait.TYPES_SINCE_13),
     *_onnx("Clip", Family.ACTIVATION, _SCHEME, Trait.CLAMP),

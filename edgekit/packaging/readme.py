@@ -33,7 +33,7 @@ def readme(subject: Subject, target: str, usage: str, notes: tuple[str, ...] = (
     said = (*notes, *card.notes)
     lines += ["", "## Notes", "", *(f"- {note}" for note in said)] if said else []
     made = ", ".join(f"{name} {version}" for name, version in subject.versions.items())
-    lines += ["", "## Versions", "", f"Made with edgekit and {made}. `package.json` has the SHA-256 of every file.", ""]
+    lines += ["", "## Versions", "", f"Made with {made}. `package.json` has the SHA-256 of every file.", ""]
     return "\n".join(lines).encode()
 
 

@@ -82,7 +82,7 @@ def _exported(options: ExportOptions) -> ExportResult:
         network = resized(of_module(options.source, options.inputs, options.name), shapes)
     else:
         network = resolve(source, name=options.name, shapes=shapes, factory=options.factory, weights=options.weights)
-    network, raw = _as_said(network, options)
+    network, raw = _as_said(network, options, real)
     if is_onnx(network.module) and str(Format.TFLITE) in formats:
         network = closed(network)
     open_axes = of_axes(network, sizes, conversion.dynamic)
@@ -146,9 +146,10 @@ def _iospec(options: ExportOptions) -> IoSpec:
     return given_iospec(o.io_file, o.mean, o.std, o.labels, o.task, o.layout)
 
 
-def _as_said(network: Network, options: ExportOptions) -> tuple[Network, bool]:
-    """``network`` as the user says that its inputs and outputs are, and as the app wants it; whether pixels are raw."""
-    network = replace(network, card=_iospec(options).applied(network.card))
+def _as_said(network: Network, options: ExportOptions, real: RealInputs) -> tuple[Network, bool]:
+    """``network`` as the user and the data say that its inputs and outputs are, and as the app wants it; whether pixels
+    are raw."""
+    network = replace(network, card=real.described(_iospec(options).applied(network.card)))
     if not (options.raw_pixels or options.mediapipe):
         return network, False
     from edgekit.converters.mediapipe import needs_raw_pixels, with_centred_boxes

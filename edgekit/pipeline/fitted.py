@@ -18,6 +18,7 @@ from edgekit.errors import DataError, UsageError
 from edgekit.iospec import METRICS
 from edgekit.models.detector import with_classes
 from edgekit.models.family import measure_contract, require_labels, with_class_names
+from edgekit.quality.forecast import as_forecaster
 from edgekit.reading import why
 from edgekit.types import InputSpec, Network, Signature, Task, TensorSpec
 
@@ -233,12 +234,8 @@ def _forecasting(network: Network, data: Dataset) -> Network:
     """``network`` as a forecaster of ``data``; a network of the user's own gets its task from the data."""
     assert data.targets is not None
     horizon = data.targets.shape[1]
-    given, output = network.signature.inputs[0], network.signature.outputs[0]
-    task = network.task
-    if task.kind == "none":
-        column = data.columns.index(str(data.params["target"]))
-        moments = {"mean": data.params["mean"][column], "std": data.params["std"][column]}
-        task = Task("forecasting", (), "mse", {"target": data.params["target"], "horizon": horizon, **moments})
+    card = as_forecaster(network.card, data)
+    given, output, task = network.signature.inputs[0], network.signature.outputs[0], card.task
     if task.kind != "forecasting":
         raise DataError(f"{network.name} does {task.kind}, {data.label} is to be forecast; train a network for that")
     if task.params.get("target") != data.params["target"]:
@@ -251,7 +248,7 @@ def _forecasting(network: Network, data: Dataset) -> Network:
             f"{network.name} takes {given} and gives {output}, {data.label} has {data.params['history']} rows of "
             f"history and {horizon} to forecast; say series:FILE.csv,history=N,horizon=M"
         )
-    return replace(network, card=replace(network.card, task=task, quality=(), selftest=None))
+    return replace(network, card=replace(card, quality=(), selftest=None))
 
 
 def replace_head(network: Network, outputs: int, classes: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from edgekit.types import Feed, InputSpec, Signature
+from edgekit.types import Card, Feed, InputSpec, Signature
 
 if TYPE_CHECKING:
     from edgekit.data import Dataset
@@ -29,6 +29,16 @@ class RealInputs:
             from edgekit.data import open_data
 
             self._dataset = open_data(data)
+
+    def described(self, card: Card) -> Card:
+        """``card`` with what the data say and a network of the user's own does not: names of columns, what is forecast.
+
+        Raises:
+            DataError: the network reads another number of columns than a series has.
+        """
+        from edgekit.quality.forecast import as_forecaster
+
+        return card if self._dataset is None else as_forecaster(card, self._dataset)
 
     def feeds(self, signature: Signature, contract: Mapping[str, InputSpec]) -> list[Feed]:
         """All of them, one sample each.

@@ -41,7 +41,7 @@ def measurable(dataset: Dataset, card: Card | None) -> bool:
     kind = card.task.kind if card is not None else "none"
     if kind == "generation":
         return dataset.kind == "image"
-    if kind in ("forecasting", "regression"):
+    if kind in ("forecasting", "regression") or (kind == "none" and dataset.kind == "series"):
         return dataset.targets is not None
     if kind in ("segmentation", "multilabel", "detection"):
         return dataset.answers is not None
@@ -57,8 +57,8 @@ Metric: TypeAlias = Callable[[Runs, Dataset, Card | None, int | None], Evaluatio
 def evaluate(
     runner: Runs, dataset: Dataset, card: Card | None, *, limit: int | None = None, metric: Metric | None = None
 ) -> Evaluation:
-    """``metric``, or the figure of merit of the card's task; accuracy where there is no card or it does not say what
-    the outputs mean.
+    """``metric``, or the figure of merit of the card's task; where there is no card or it does not say what the outputs
+    mean, that of forecasts on a series, else accuracy.
 
     Raises:
         DataError: the data set lacks what the metric needs, or its samples do not fit the model.
@@ -68,7 +68,8 @@ def evaluate(
     if metric is not None:
         return metric(runner, dataset, card, limit)
     kind = card.task.kind if card is not None else "none"
-    kind = "classification" if kind == "none" else kind
+    if kind == "none":
+        kind = "forecasting" if dataset.kind == "series" else "classification"
     if kind not in registry.names("metrics"):
         raise UnsupportedError(
             f"edgekit has no figure of merit for {kind}; name one of your own: --metric file.py:function, which takes "

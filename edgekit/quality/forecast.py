@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,39 @@ from edgekit.data.dataset import Dataset
 from edgekit.errors import DataError, UnsupportedError
 from edgekit.quality.evaluate import Runs, checked, model_batches
 from edgekit.results.eval import Evaluation, Outcomes
-from edgekit.types import Array, Card, Signature, Task
+from edgekit.taskfields import forecast_params
+from edgekit.types import Array, Card, InputSpec, Signature, Task
+
+
+def as_forecaster(card: Card, data: Dataset) -> Card:
+    """``card`` with what the series ``data`` knows and a network of the user's own does not say: its task, the column
+    that is forecast, the names of its columns and the units of its forecasts.
+
+    Forecasts are in units of the target's mean and deviation where the contract has them, else in those of the data. A
+    card that names its target, and one of another task, stays as it is.
+
+    Raises:
+        DataError: the network reads another number of columns than the data have.
+    """
+    if data.kind != "series" or card.task.kind not in ("none", "forecasting") or "target" in card.task.params:
+        return card
+    (spec, *others), target = card.signature.inputs, str(data.params["target"])
+    if others or len(spec.shape) != 3:
+        return card
+    rule = card.contract.get(spec.name, InputSpec("array"))
+    if rule.kind == "array":
+        history = {"history": spec.shape[1]} if isinstance(spec.shape[1], int) else {}
+        rule = InputSpec("series", params=history)
+    rule = rule if rule.columns else replace(rule, columns=tuple(data.params.get("inputs", data.columns)))
+    width = spec.shape[-1]
+    if (isinstance(width, int) and width != len(rule.columns)) or target not in rule.columns:
+        raise DataError(
+            f"{card.name} takes {spec}, {data.label} has the columns {', '.join(rule.columns)} and forecasts {target!r}"
+            "; name the columns that the network reads, in order, as columns in an io.toml"
+        )
+    horizon = math.prod(card.signature.outputs[0].resolved()[1:])
+    task = Task("forecasting", (), "mse", forecast_params({**card.task.params, "target": target}, horizon, rule))
+    return replace(card, task=task, contract={**card.contract, spec.name: rule})
 
 
 def forecast_error(runner: Runs, dataset: Dataset, card: Card | None, limit: int | None) -> Evaluation:
@@ -25,9 +59,12 @@ def forecast_error(runner: Runs, dataset: Dataset, card: Card | None, limit: int
         ModelError: the model gives NaN.
         UnsupportedError: the model has no output as wide as its horizon.
     """
-    task = card.task if card is not None else Task()
-    if dataset.targets is None or card is None:
+    if card is None:
+        raise DataError("nothing says what the model forecasts; give --io-file io.toml (docs/own-work.md)")
+    if dataset.targets is None:
         raise DataError(f"{dataset.label} has no values to forecast; give etth1 or series:FILE.csv")
+    card = as_forecaster(card, dataset)
+    task = card.task
     _require_same(dataset, task)
     output = _output(runner.signature, int(dataset.params["horizon"]))
     total = len(dataset) if limit is None else min(limit, len(dataset))

@@ -26,6 +26,7 @@ from edgekit.data.pixels import fit_mask
 from edgekit.errors import DataError, ModelError, UsageError
 from edgekit.leftovers import scratch_folder
 from edgekit.quality.evaluate import Metric, Runs, matched_labels, model_batches
+from edgekit.quality.forecast import as_forecaster, standardised
 from edgekit.quality.paired import groups_of, parts_of
 from edgekit.results.eval import Evaluation, Outcomes
 from edgekit.taskfields import gives_logits
@@ -107,7 +108,8 @@ def own_metric(spelled: str) -> Metric:
     name = spelled.rpartition(":")[2]
 
     def measure(runner: Runs, dataset: Dataset, card: Card | None, limit: int | None) -> Evaluation:
-        targets = targets_of(dataset, limit)
+        card = None if card is None else as_forecaster(card, dataset)
+        targets = targets_of(dataset, limit, card)
         if dataset.labels is not None and dataset.answers is None and card is not None and card.task.labels:
             _, targets = matched_labels(dataset, targets, card, len(card.task.labels))
         with gathered(runner, dataset, card, len(targets)) as outputs:
@@ -152,8 +154,9 @@ def _shown(value: Any) -> str:
     return f"an array of shape {value.shape}" if isinstance(value, np.ndarray) else a_value(value)
 
 
-def targets_of(dataset: Dataset, limit: int | None) -> Any:
-    """What is right for the first ``limit`` samples: an array of labels or values, or a list of answers.
+def targets_of(dataset: Dataset, limit: int | None, card: Card | None = None) -> Any:
+    """What is right for the first ``limit`` samples: an array of labels or values, or a list of answers. Values that a
+    model with this ``card`` forecasts are in the units of its outputs.
 
     Raises:
         DataError: the data set has none.
@@ -164,7 +167,8 @@ def targets_of(dataset: Dataset, limit: int | None) -> Any:
     known = dataset.labels if dataset.labels is not None else dataset.targets
     if known is None:
         raise DataError(f"{dataset.label} has no targets, and a metric needs them; let each sample be (inputs, target)")
-    return known[:total]
+    forecast = card is not None and card.task.kind == "forecasting" and dataset.labels is None
+    return standardised(known[:total], card.task) if card is not None and forecast else known[:total]
 
 
 @contextmanager
@@ -218,7 +222,8 @@ def regression(runner: Runs, dataset: Dataset, card: Card | None, limit: int | N
     import torch
     from torchmetrics.functional import r2_score
 
-    wanted = np.asarray(targets_of(dataset, limit), np.float64)
+    card = None if card is None else as_forecaster(card, dataset)
+    wanted = np.asarray(targets_of(dataset, limit, card), np.float64)
     with gathered(runner, dataset, card, len(wanted)) as outputs:
         name = next(iter(outputs))
         answers = np.asarray(outputs[name], np.float64).reshape(len(wanted), -1)

@@ -90,10 +90,13 @@ class Prepared:
         return TflitePair(wanted, without_prefix(made.read_bytes()))
 
 
-def prepare(artifact: Artifact, *, integers_only: bool = False, keeps_state: bool = False) -> Prepared:
+def prepare(
+    artifact: Artifact, *, between_integers: bool = False, integers_only: bool = False, keeps_state: bool = False
+) -> Prepared:
     """The float ``.onnx`` or ``.tflite`` file in the form that it is quantized from.
 
     Args:
+        between_integers: activations of the quantized file are to be integers.
         integers_only: the quantized file is to compute on integers throughout.
         keeps_state: its recurrent layers are to keep their state between calls.
 
@@ -102,7 +105,9 @@ def prepare(artifact: Artifact, *, integers_only: bool = False, keeps_state: boo
     """
     if artifact.format is Format.TFLITE:
         return Prepared(artifact, prepared_tflite(artifact.path, integers_only=integers_only, keeps_state=keeps_state))
-    return Prepared(artifact, bytes(prepared_onnx(artifact.path).SerializeToString()))
+    return Prepared(
+        artifact, bytes(prepared_onnx(artifact.path, between_integers=between_integers).SerializeToString())
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ def numbered():
 @pytest.mark.parametrize(
     ("factory", "said"),
     [
-        ("training", "it is used in eval mode (BatchNorm1d, Dropout behave differently there)"),
+        ("training", "it is used in eval mode, which changes BatchNorm1d, Dropout"),
         ("half", "proved on"),
         ("numbered", "proved on"),
     ],

@@ -1,5 +1,7 @@
 """Contracts against values computed by hand, and seeded feeds against a recorded table."""
 
+import logging
+
 import numpy as np
 import pytest
 
@@ -190,3 +192,23 @@ def test_samples_without_the_leading_one_are_joined():
     assert not whole_samples(data, signature(("x", "float32", (1, 8))), {})
     assert not whole_samples(data, signature(("x", "float32", ("n", 8))), {})
     assert next(feeds(data, signature(("x", "float32", ("n", 8))), {}, batch=6))["x"].shape == (6, 8)
+
+
+def test_sentences_for_a_network_that_takes_token_numbers() -> None:
+    """The file of a transformers network has no tokenizer: the message says who calls it, not how to name arrays."""
+    ids = Signature((TensorSpec("input_ids", "int64", (1, 8)), TensorSpec("attention_mask", "int64", (1, 8))), ())
+    texts = Dataset("text:a.tsv", "all", "text", {"text": ["a b"]}, np.zeros(1, np.int64), ("x",))
+    with pytest.raises(DataError, match=r"what a tokenizer makes of them.*--data file.py:function"):
+        next(feeds(texts, ids, {}))
+
+
+def test_rows_without_a_mean_are_fed_as_they_are_and_that_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    rows = Signature((TensorSpec("x", "float32", (1, 2)),), ())
+    table = Dataset("table:said.csv", "all", "table", {"table": np.float32([[3, 400]])}, columns=("a", "b"))
+    with caplog.at_level(logging.INFO, "edgekit"):
+        assert next(feeds(table, rows, {}))["x"].tolist() == [[3, 400]]
+        assert "nothing says a mean and std of the columns" in caplog.text
+        caplog.clear()
+        known = {"x": InputSpec("table", mean=(3.0, 0.0), std=(1.0, 100.0), columns=("a", "b"))}
+        assert next(feeds(table, rows, known))["x"].tolist() == [[0, 4]]
+    assert "nothing says" not in caplog.text

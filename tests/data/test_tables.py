@@ -158,3 +158,29 @@ def test_a_column_of_unix_times_is_a_column_of_numbers(tmp_path: Path, name: str
     data = open_data(f"table:{file}@train")
     assert (data.kind, data.columns, data.classes) == ("table", tuple(head), ("0", "1"))
     assert np.asarray(data.arrays["table"])[:, place].min() >= 1_699_999_000
+
+
+def test_values_to_predict(csv):
+    path = csv("a,price,b\n1,2.5,3\n4,5.5,6\n7,8,9\n")
+    data = open_data(f"table:{path},target=price")
+    assert (data.columns, data.labels, data.classes) == (("a", "b"), None, ())
+    assert data.targets.tolist() == [[2.5], [5.5], [8]] and data.arrays["table"].tolist() == [[1, 3], [4, 6], [7, 9]]
+    both = open_data(f"table:{path},target=b|price@all")
+    assert (both.columns, both.targets.tolist()) == (("a",), [[3, 2.5], [6, 5.5], [9, 8]])
+    with pytest.raises(DataError, match="no column 'cost' to predict; it has: a, price, b"):
+        open_data(f"table:{path},target=cost")
+    with pytest.raises(DataError, match="none is left to predict them from"):
+        open_data(f"table:{path},target=a|b|price")
+
+
+def test_several_labels(csv):
+    path = csv("a,red,round\n1,0,1\n4,1,1\n7,0,0\n")
+    data = open_data(f"table:{path},target=red|round")
+    assert data.classes == ("red", "round") and data.targets is None
+    assert np.stack(data.answers).tolist() == [[0, 1], [1, 1], [0, 0]]
+
+
+def test_a_column_of_values_without_a_word_on_it(csv):
+    text = "a,price\n" + "".join(f"{k},{k}.5\n" for k in range(60))
+    with pytest.raises(DataError, match=r"not a column of classes.*,target=price"):
+        open_data(f"table:{csv(text)}")

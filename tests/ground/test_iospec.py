@@ -160,3 +160,37 @@ def test_scores_that_are_not_known_are_refused(tmp_path: Path) -> None:
     path.write_text('task = "multilabel"\nscores = "sigmoid"\n')
     with pytest.raises(DataError, match="scores is 'sigmoid'; there are: logits, probabilities"):
         read_iospec(path)
+
+
+SERIES = TensorSpec("x", "float32", (1, 32, 3))
+COLUMNS = {"columns": ["temp", "wind", "load"], "mean": [12.0, 3.0, 280.0], "std": [5.0, 1.0, 20.0]}
+
+
+def test_a_series_and_what_is_forecast_of_it() -> None:
+    made = applied({"task": "forecasting", "target": "load", **COLUMNS}, SERIES)
+    rule = made.contract["x"]
+    assert (rule.kind, rule.params, rule.columns) == ("series", {"history": 32}, ("temp", "wind", "load"))
+    assert made.task.params == {"target": "load", "horizon": 3, "mean": 280.0, "std": 20.0}
+    own_units = applied({"task": "forecasting", "target": "load", "standardised": False, **COLUMNS}, SERIES)
+    assert own_units.task.params == {"target": "load", "horizon": 3}
+
+
+@pytest.mark.parametrize(
+    ("document", "shape", "words"),
+    [
+        ({"mean": [1.0], "std": [2.0]}, (1, 32, 3), "nothing says what the input x.* is"),
+        ({"kind": "array", "mean": [1.0]}, (1, 32, 3), "fed as it is, without mean, std and scale"),
+        ({"kind": "series"}, (1, 3), "a series is .batch, time, columns."),
+        (
+            {"task": "forecasting", "target": "power", **COLUMNS},
+            (1, 32, 3),
+            "not a column of the series; there are",
+        ),
+        ({"task": "forecasting", "target": "load"}, (1, 32, 3), "give the names of the columns"),
+        ({"kind": "series", "columns": ["a"]}, (1, 32, 3), "1 names of columns"),
+        ({"task": "forecasting", "target": "load", "standardised": 1, **COLUMNS}, (1, 32, 3), "it is true or false"),
+    ],
+)
+def test_what_does_not_fit_a_series(document: dict[str, Any], shape: tuple[int, ...], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        applied(document, TensorSpec("x", "float32", shape))

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from edgekit.artifact import open_artifact
-from edgekit.data import Dataset
+from edgekit.data import Dataset, open_data
 from edgekit.errors import DataError, UsageError
 from edgekit.options.train import FinetuneOptions
 from edgekit.pipeline.finetune import CUSTOM, finetune
@@ -252,3 +252,39 @@ def test_the_head_of_a_convolution_keeps_what_it_is() -> None:
     assert replace_head(network, 2, 5).endswith("head")
     fresh = network.module.module.head  # type: ignore[union-attr]
     assert (fresh.out_channels, fresh.dilation, fresh.bias) == (5, (2, 2), None)
+
+
+FORECASTER = """
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = nn.LSTM(2, 4, batch_first=True), nn.Linear(4, 3)
+        def forward(self, x):
+            return self.head(self.rnn(x)[0][:, -1])
+
+    def silent():
+        return Net(), torch.zeros(1, 8, 2)
+
+    def forecasts():
+        return Net(), torch.zeros(1, 8, 2), {"task": "forecasting"}
+
+    def own_units():
+        said = {"task": "forecasting", "columns": ["a", "b"], "target": "b", "mean": [0, 7], "std": [1, 3]}
+        return Net(), torch.zeros(1, 8, 2), said
+"""
+
+
+@pytest.mark.parametrize(("name", "moments"), [("silent", None), ("forecasts", None), ("own_units", (7.0, 3.0))])
+def test_a_forecaster_of_the_users_own(name: str, moments: tuple[float, float] | None, tmp_path: Path) -> None:
+    """Its target comes from the data, whether or not it says that it forecasts; its own mean and deviation stay."""
+    (tmp_path / "f.py").write_text(dedent(FORECASTER))
+    (tmp_path / "s.csv").write_text("a,b\n" + "".join(f"{k % 5},{k * 3 % 7}\n" for k in range(200)))
+    data = open_data(f"series:{tmp_path}/s.csv,history=8,horizon=3,target=b@train")
+    network = fitted_to(resolve(f"{tmp_path}/f.py:{name}"), data)
+    mean, std = moments or (data.params["mean"][1], data.params["std"][1])
+    assert network.task.params == {"target": "b", "horizon": 3, "mean": mean, "std": std}
+    (rule,) = network.card.contract.values()
+    assert (rule.kind, rule.columns, rule.mean[1]) == ("series", ("a", "b"), mean)

@@ -6,7 +6,8 @@ import pytest
 from edgekit.data import Dataset
 from edgekit.errors import DataError, ModelError, UnsupportedError
 from edgekit.quality.evaluate import evaluate
-from edgekit.quality.forecast import baselines
+from edgekit.quality.forecast import as_forecaster, baselines
+from edgekit.quality.metrics import metric_of
 from edgekit.types import Card, InputSpec, Signature, Task, TensorSpec
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
@@ -88,3 +89,31 @@ def test_what_cannot_be_measured():
 def test_other_shapes_of_the_output():
     column = Signature(SIGNATURE.inputs, (TensorSpec("y", "float32", (1, 2, 1)),))
     assert evaluate(Model([2, 2], column), data(), CARD).value == pytest.approx(2 / 4)
+
+
+def test_other_figures_are_in_the_units_of_the_outputs():
+    """The same errors as by hand, (0, 1) and (-1, 0): values in raw units are brought to those of the answers."""
+    found = metric_of("mae")(Model([2, 2]), data(), CARD, None)
+    assert (found.metric, found.value) == ("mae", pytest.approx(2 / 4))
+    assert found.details["rmse"] == pytest.approx((2 / 4) ** 0.5)
+
+
+def test_a_network_of_the_users_own_learns_its_target_from_the_data():
+    spec = InputSpec("series", mean=(0.0, 10.0), std=(1.0, 2.0), params={"history": 4})
+    own = Card("f", "custom", Task("forecasting"), SIGNATURE, {"series": spec})
+    card = as_forecaster(own, data())
+    assert card.task == TASK and card.contract["series"].columns == ("a", "b")
+    assert evaluate(Model([2, 2]), data(), own).value == pytest.approx(2 / 4)
+    raw = as_forecaster(Card("f", "custom", Task(), SIGNATURE), data())
+    assert raw.task.params == {"target": "b", "horizon": 2}, (
+        "without mean and std forecasts are in the units of the data"
+    )
+    assert raw.contract["series"].columns == ("a", "b")
+    assert evaluate(Model([14, 12]), data(), Card("f", "custom", Task(), SIGNATURE)).value == pytest.approx(8 / 4)
+    assert as_forecaster(CARD, data(target="a")) is CARD, "what a card says stays"
+
+
+def test_a_network_that_reads_other_columns():
+    narrow = Signature((TensorSpec("series", "float32", (1, 4, 5)),), SIGNATURE.outputs)
+    with pytest.raises(DataError, match="has the columns a, b and forecasts 'b'; name the columns"):
+        as_forecaster(Card("f", "custom", Task(), narrow), data())

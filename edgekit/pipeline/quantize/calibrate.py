@@ -96,7 +96,12 @@ def calibrated(
 
 def prepared_for(artifact: Artifact, options: QuantizeOptions) -> Prepared:
     """The float file in the form that the options want to quantize."""
-    return prepare(artifact, integers_only=options.integers_only, keeps_state=options.stateful)
+    return prepare(
+        artifact,
+        between_integers=scheme(options.scheme).calibrated,
+        integers_only=options.integers_only,
+        keeps_state=options.stateful,
+    )
 
 
 def find_ranges(

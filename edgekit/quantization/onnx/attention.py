@@ -21,6 +21,8 @@ from edgekit.types import Array, Format
 
 BOUNDARY = frozenset(op.name for op in ops.weighted(Format.ONNX) if op.family is not Family.MATMUL)
 """Operators with weights, other than products, at which the neighbourhood of attention ends."""
+PRODUCT = "MatMulIntegerToFloat"
+"""Operator of onnxruntime that multiplies integers and gives real numbers."""
 LEVELS = "_levels"
 """Behind the name of an input: that of its integers."""
 COLUMNS, TURNED = "_columns", "_turned"
@@ -118,7 +120,7 @@ class _Products:
             self.made |= dict(zip(self.integers[other], _integers(values, 63 if few else 127), strict=True))
         pairs = zip(self.integers[one], self.integers[other], strict=True)
         given = [part for pair in pairs for part in pair] + ([bias] if bias else [])
-        behind.append(helper.make_node("MatMulIntegerToFloat", given, [target], name=node.name, domain=CONTRIB))
+        behind.append(helper.make_node(PRODUCT, given, [target], name=node.name, domain=CONTRIB))
         self.products[node.name] = behind
 
     def _named(self, name: str, form: str) -> list[str]:

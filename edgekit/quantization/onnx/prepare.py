@@ -13,6 +13,8 @@ from edgekit.errors import ModelError
 from edgekit.graph.onnx import OnnxGraph, graphs, load_onnx, nodes, numeric_attributes, reads, with_shapes
 from edgekit.graph.onnx_editor import Names, drop_unused, replace_nodes
 from edgekit.leftovers import scratch_folder
+from edgekit.quantization.onnx.attention import around_attention
+from edgekit.quantization.onnx.gelu import fuse_gelus
 from edgekit.quantization.onnx.opset import converted
 from edgekit.quantization.onnx.weights import use_of, weights
 from edgekit.types import Array
@@ -23,8 +25,12 @@ _IR_VERSION = 8
 """That of opset 17; from 4 on constants need not be listed among the inputs."""
 
 
-def prepared(path: Path) -> Any:
+def prepared(path: Path, *, between_integers: bool = False) -> Any:
     """The ONNX model at ``path``, self-contained, with shapes inferred, ready to be quantized.
+
+    Args:
+        between_integers: its operators will stand between QuantizeLinear and DequantizeLinear, where a GELU in parts is
+            slow (:mod:`edgekit.quantization.onnx.gelu`); around attention they do not.
 
     Raises:
         ModelError: onnx cannot bring it to opset 17 (:func:`edgekit.quantization.onnx.opset.converted`), or onnxruntime
@@ -45,6 +51,8 @@ def prepared(path: Path) -> Any:
     _mean_to_pooling(model)
     drop_unused(model)
     _name_nodes(model)
+    if between_integers:
+        model = fuse_gelus(model, path, around_attention(model))
     del model.graph.value_info[:]  # rewritten nodes change shapes; stale ones stop the quantizer
     inferred = with_shapes(model)
     model.graph.value_info.extend(inferred.value_info)

@@ -108,7 +108,11 @@ class QuantizeOnnx(Pass):
         import onnx
 
         given = context.prepared
-        graph = prepared(artifact.path) if given is None else onnx.load_from_string(given)
+        graph = (
+            prepared(artifact.path, between_integers=self.scheme == "int8")
+            if given is None
+            else onnx.load_from_string(given)
+        )
         notes: tuple[str, ...] = ()
         left = _SCHEME_REASONS.get(self.scheme, {})
         kept = weights_of(graph, self.keep_float)

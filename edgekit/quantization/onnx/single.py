@@ -12,6 +12,7 @@ from edgekit.graph import ops
 from edgekit.graph.onnx import OnnxGraph, with_shapes
 from edgekit.graph.ops import Family, Trait
 from edgekit.quantization.kernel_choice import Pair
+from edgekit.quantization.onnx.attention import PRODUCT
 from edgekit.quantization.onnx.prepare import OPSET
 from edgekit.types import Format
 
@@ -48,7 +49,10 @@ class Onnx(OnnxGraph):
 
 def pairs(parent: Onnx, quantized: Onnx) -> list[Pair]:
     """Every operator of ``parent``, an activation behind a layer with it, beside what became of it in the QDQ graph
-    ``quantized``, in which all that can be is on integers. Operators whose shapes are unknown are left out."""
+    ``quantized``, in which all that can be is on integers. Operators whose shapes are unknown are left out.
+
+    A product around attention stands with its bias beside the integer one that takes and gives real numbers: it has no
+    tensors that are converted at its borders."""
     twins = {node.name: node for node in quantized.graph.node}
     found, done = [], set[str]()
     for node in parent.graph.node:
@@ -56,7 +60,11 @@ def pairs(parent: Onnx, quantized: Onnx) -> list[Pair]:
             continue
         unit = [node]
         follower = parent.after(node)
-        if node.op_type in _WEIGHTED and follower is not None and follower.op_type in _ACTIVATIONS:
+        twin: Any = twins.get(node.name)
+        if follower is not None and (
+            (node.op_type in _WEIGHTED and follower.op_type in _ACTIVATIONS)
+            or (_is_product(twin) and follower.output[0] == twin.output[0])
+        ):
             unit.append(follower)
         done.update(one.name for one in unit)
         if all(parent.shape(name) is not None for one in unit for name in (*parent.computed(one), *one.output)):
@@ -94,16 +102,28 @@ def _pair(parent: Onnx, quantized: Onnx, unit: list[Any], twins: Mapping[str, An
         if name in parent.constants
     }
     there = [twins[one.name] for one in unit if one.name in twins]
+    real = bool(there) and _is_product(there[0])
     return Pair(
         unit[0].name,
         unit[0].op_type,
-        _signature(parent, unit),
+        _signature(parent, unit, PRODUCT if real else ""),
         weights,
-        integer=_between_integers(quantized, there),
+        integer=_between_real(quantized, there[0]) if real else _between_integers(quantized, there),
         float=partial(_file, parent, unit, reads, writes),
-        reads=tuple(reads),
-        writes=tuple(writes),
+        reads=() if real else tuple(reads),
+        writes=() if real else tuple(writes),
     )
+
+
+def _is_product(twin: Any) -> bool:
+    """Whether ``twin``, a node or None, multiplies integers and gives real numbers."""
+    return twin is not None and twin.op_type == PRODUCT
+
+
+def _between_real(graph: Onnx, product: Any) -> Any:
+    """Makes the file of a ``product`` that gives real numbers, with what quantizes its input."""
+    quantize = graph.makers[product.input[0]]
+    return partial(_file, graph, [quantize, product], quantize.input[:1], product.output)
 
 
 def _between_integers(graph: Onnx, unit: list[Any]) -> Any | None:
@@ -150,11 +170,12 @@ def _value(graph: Onnx, name: str) -> Any:
     return onnx.helper.make_tensor_value_info(name, kind, graph.shape(name))
 
 
-def _signature(graph: Onnx, unit: list[Any]) -> str:
-    """Equal for two operators whose kernels do the same work: types, attributes, shapes, small integer constants."""
+def _signature(graph: Onnx, unit: list[Any], twin: str = "") -> str:
+    """Equal for two operators whose kernels do the same work: types, attributes, shapes, small integer constants.
+    ``twin``: what became of it, where that is another operator."""
     import onnx
 
-    parts: list[object] = []
+    parts: list[object] = [twin] if twin else []
     for node in unit:
         parts += [node.domain, node.op_type, sorted(str(attribute) for attribute in node.attribute)]
         for name in (*node.input, *node.output):

@@ -133,7 +133,11 @@ class QuantizeTflite(Pass):
         made = narrowed(done.content, model.path)
         context.target.write_bytes(as_unsigned(made) if self.unsigned else made)
         said = {AROUND_ATTENTION: len(slow), **Counter(unfit.values())}
-        left = [f"{count} operators stay in float: {why}" for why, count in said.items() if count]
+        left = [
+            f"{count} operator{'s stay' if count > 1 else ' stays'} in float: {why}"
+            for why, count in said.items()
+            if count
+        ]
         notes = (*filter(None, [_NOTES.get(self.scheme)]), *left, *done.notes, *_refused_by_old(done.content, used))
         left_in_float = {**unfit, **dict.fromkeys(slow, AROUND_ATTENTION)}
         return PassResult(Artifact(context.target, Format.TFLITE, model.card), True, notes, left_in_float)

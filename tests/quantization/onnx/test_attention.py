@@ -17,9 +17,11 @@ from edgekit.passes import AROUND_ATTENTION, PassContext
 from edgekit.quality.coverage import coverage
 from edgekit.quantization.calibrate.calibration import Calibration
 from edgekit.quantization.calibrate.observe import calibrate
+from edgekit.quantization.kernel_choice import Conversion, Kernel, choose
 from edgekit.quantization.onnx.attention import around_attention, integer_products
 from edgekit.quantization.onnx.quantize import QuantizeOnnx
 from edgekit.quantization.onnx.saturation import clipping
+from edgekit.quantization.onnx.single import Onnx, pairs
 from edgekit.runtime import load
 from edgekit.types import Array, Artifact, Feed, Format
 
@@ -108,6 +110,29 @@ def test_products_are_integers_and_nothing_between_them(made: tuple[Artifact, Ca
     wanted, got = outputs(made[0].path, given), outputs(artifact.path, given)
     # four products and a convolution, each good to half a step of 255 of its span
     assert 0 < np.abs(got - wanted).max() < 0.05 * np.ptp(wanted)
+
+
+def test_a_product_is_weighed_with_what_quantizes_its_input(made: tuple[Artifact, Calibration], tmp_path: Path) -> None:
+    """Beside it stands the integer product, from real numbers to real ones, and nothing is converted at its borders."""
+    artifact = quantized(made, tmp_path / "q.onnx")
+    found = {one.name: one for one in pairs(Onnx(onnx.load(made[0].path)), Onnx(onnx.load(artifact.path)))}
+    products = {"product", "out", "turned", "head"}
+    assert {name for name, one in found.items() if one.integer is not None} == products | {"conv", "flatten"}
+    assert found["product"].reads == found["product"].writes == () and found["conv"].reads == ("x",)
+    source = RNG.normal(size=(1, T, D)).astype(np.float32)
+    wanted, got = (
+        onnxruntime.InferenceSession(content(), providers=["CPUExecutionProvider"]).run(["qkv_out"], {"s": source})[0]
+        for content in (found["product"].float, found["product"].integer)
+        if content is not None
+    )
+    assert 0 < np.abs(got - wanted).max() < 0.05 * np.ptp(wanted)
+    kernels = [
+        Kernel(one.name, one.kind, 9.0 if one.integer else None, 10.0, {}, one.reads, one.writes)
+        for one in found.values()
+    ]
+    tensors = {name for one in kernels for name in (*one.reads, *one.writes)}
+    left = choose(kernels, dict.fromkeys(tensors, Conversion(5.0, 5.0)), ["x"], ["y"])
+    assert found.keys() - left == products, "a conversion would cost the convolution what it saves"
 
 
 def test_it_is_the_integer_arithmetic_that_it_says(made: tuple[Artifact, Calibration]) -> None:
