@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 from edgekit.bench.variance import BUILT_IN, RunVariance, variance_of, wider
@@ -17,7 +18,7 @@ from edgekit.results.bench import BenchRecord, Entry
 from edgekit.results.compare import Comparison
 from edgekit.results.eval import EvalResult
 from edgekit.results.history import TIME, Course, HistoryResult, HistoryRun, LeftOut
-from edgekit.results.proof import ExportResult
+from edgekit.results.proof import ExportedArtifact, ExportResult
 from edgekit.results.quantize import AutoResult, QuantizeResult
 from edgekit.results.saved import HOW, SavedDocument, read_result
 from edgekit.types import Verdict
@@ -76,8 +77,7 @@ def history(folder: Path) -> HistoryResult:
             f"{folder} holds no saved result of edgekit ({len(left_out)} other {SUFFIX} "
             f"file{'' if len(left_out) == 1 else 's'}{seen}); {HOW}, and keep it there"
         )
-    ordered = sorted(courses.items(), key=lambda item: (item[0].model, item[0].figure != TIME, *map(str, _parts(item[0]))))
-    found = tuple(_course(key, samples) for key, samples in ordered)
+    found = tuple(_course(key, courses[key]) for key in sorted(courses, key=_place))
     return HistoryResult(folder=folder, documents=count, courses=found, left_out=tuple(left_out))
 
 
@@ -88,8 +88,8 @@ def _documents(folder: Path) -> Iterator[Path]:
         yield from (Path(place) / name for name in names if name.endswith(SUFFIX))
 
 
-def _parts(key: _Key) -> tuple[str, ...]:
-    return key.figure, key.device, key.cpu, key.runtime, key.setting, key.place
+def _place(key: _Key) -> tuple[object, ...]:
+    return key.model, key.figure != TIME, *astuple(key)
 
 
 def _date(document: SavedDocument, path: Path) -> str:
@@ -107,10 +107,10 @@ def _samples(document: SavedDocument, name: str, date: str) -> Iterator[tuple[_K
     elif isinstance(result, AutoResult | QuantizeResult):
         yield _size(result.artifact, at)
     elif isinstance(result, ExportResult):
-        yield from (_size(one.artifact, at) for one in result.artifacts)
+        yield from (_size(one, at) for one in result.artifacts)
 
 
-def _size(file: PublishedFile, at: HistoryRun) -> tuple[_Key, _Sample]:
+def _size(file: PublishedFile | ExportedArtifact, at: HistoryRun) -> tuple[_Key, _Sample]:
     return _Key(file.path.name, BYTES), _Sample(replace(at, sha256=file.sha256, value=float(file.bytes)))
 
 
@@ -137,7 +137,7 @@ def _times(record: BenchRecord, at: HistoryRun) -> Iterator[tuple[_Key, _Sample]
 def _course(key: _Key, samples: Sequence[_Sample]) -> Course:
     samples = sorted(samples, key=lambda one: (one.run.date, one.run.document))
     runs = [samples[0].run]
-    for before, after in zip(samples, samples[1:], strict=False):
+    for before, after in pairwise(samples):
         runs.append(replace(after.run, against_previous=_compared(after, before)))
     whole = _compared(samples[-1], samples[0]) if len(samples) > 1 else None
     return Course(
@@ -156,6 +156,4 @@ def _compared(after: _Sample, before: _Sample) -> Comparison | None:
     except InputError as error:  # the samples were not kept
         ratio = after.run.value / before.run.value
         verdict, reason = Verdict.INCONCLUSIVE, str(error)
-        return Comparison(
-            a=names[0], b=names[1], ratio_p50=ratio, verdict=verdict, method="occasions", reason=reason
-        )
+        return Comparison(a=names[0], b=names[1], ratio_p50=ratio, verdict=verdict, method="occasions", reason=reason)

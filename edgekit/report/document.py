@@ -15,8 +15,8 @@ SCHEMA_VERSION = 1
 
 
 def envelope(verb: str, body: Mapping[str, Any], command: Sequence[str] = ()) -> dict[str, Any]:
-    """``body`` with ``schema``, ``edgekit``, ``environment`` and ``date`` in front (in every document: README.md), and with the
-    words of the ``command`` that made it, where it was one."""
+    """``body`` with ``schema``, ``edgekit``, ``environment`` and ``date`` in front (in every document: README.md), and
+    with the words of the ``command`` that made it, where it was one."""
     from edgekit.bench.environment import environment
 
     date = datetime.now(UTC).isoformat(timespec="seconds")

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from edgekit.report.text import Parts, figure, ms, share, size, table
+from edgekit.report.text import Parts, figure, ms, size, table
 from edgekit.results.compare import Comparison
 from edgekit.results.history import TIME, Course, HistoryResult, HistoryRun
 
-WHERE = ("model", "figure", "device", "runtime", "setting")
+COLUMNS = ("figure", "runs", "first", "last", "last / first")
 
 
 def render_history(result: HistoryResult) -> Parts:
-    """One line a course, then every regression, then what was left out."""
-    several = len({course.cpu for course in result.courses if course.cpu}) > 1
+    """A table for each model, one line a course, then every regression, then what was left out."""
     parts: Parts = [f"{result.folder}: {result.documents} saved result{'' if result.documents == 1 else 's'}"]
-    columns = (*WHERE[:3], *(("CPU",) if several else ()), *WHERE[3:], "runs", "first", "last", "last / first", "")
-    rows = [_row(course, several) for course in result.courses]
-    parts.append(table(columns, rows, right=("runs", "first", "last")))
+    for model in dict.fromkeys(course.model for course in result.courses):
+        mine = [course for course in result.courses if course.model == model]
+        several = len({course.cpu for course in mine if course.cpu}) > 1
+        parts.append(table(COLUMNS, [_row(one, several) for one in mine], title=model, right=COLUMNS[1:4]))
     slower = [(course, run) for course in result.courses for run in course.runs if run.slower]
     if slower:
         listed = [
-            (course.model, course.device, course.runtime, run.document, run.date, compared(run.against_previous))
+            (course.model, place(course), run.document, run.date, compared(run.against_previous))
             for course, run in slower
         ]
-        columns = ("model", "device", "runtime", "document", "date", "time / run before [95%]")
+        columns = ("model", "figure", "document", "date", "time / run before [95%]")
         parts.append(table(columns, listed, title="Slower than the run before"))
     if result.left_out:
         title = "Left out: not a saved result of this version of edgekit"
@@ -31,18 +31,22 @@ def render_history(result: HistoryResult) -> Parts:
     return [*parts, *([f"the page is {result.page}"] if result.page is not None else [])]
 
 
+def place(course: Course, cpu: bool = False) -> str:
+    """The figure of a course and where it was measured: ``p50 ms, litert on cpu, 1 thread, batch 1, single-stream``."""
+    where = f"{course.runtime} on {course.device}" if course.device else ""
+    return ", ".join(filter(None, (course.figure, where, course.cpu if cpu else "", course.setting)))
+
+
 def _row(course: Course, several: bool) -> tuple[object, ...]:
     first, last = (shown_value(course, run) for run in (course.runs[0], course.runs[-1]))
-    place = (course.device or None, *((course.cpu or None,) if several else ()), course.runtime or None)
     if len(course.runs) == 1:
-        change, verdict = None, ""
+        change = None
     elif course.comparison is not None:
-        change, verdict = compared(course.comparison), verdict_of(course)
+        change = f"{verdict_of(course)} {compared(course.comparison) or ''}".strip()
     else:
-        change = None if course.change is None else f"{course.change:.3f}"
-        verdict = "" if course.runs[0].value == course.runs[-1].value else "changed"
-    head = course.model, course.figure
-    return (*head, *place, course.setting or None, len(course.runs), first, last, change, verdict)
+        same = course.runs[0].value == course.runs[-1].value
+        change = "equal" if same else None if course.change is None else f"{course.change:.3f}"
+    return (place(course, several), len(course.runs), first, last, change)
 
 
 def verdict_of(course: Course) -> str:
@@ -50,7 +54,7 @@ def verdict_of(course: Course) -> str:
     if course.comparison is None:
         return ""
     slower = sum(run.slower for run in course.runs)
-    return f"{course.comparison.verdict}{f'; {slower} slower than the run before' if slower else ''}"
+    return f"{course.comparison.verdict}{f' ({slower} slower than before)' if slower else ''}"
 
 
 def compared(found: Comparison | None) -> str | None:

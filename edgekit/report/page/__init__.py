@@ -9,11 +9,13 @@ from typing import Any
 
 from edgekit.extras.base import Sheet
 from edgekit.report.page.bench import bench_sections
+from edgekit.report.page.history import history_sections
 from edgekit.report.page.parts import Command, Facts, Part, Section
 from edgekit.report.page.render import check_packages as check_packages
 from edgekit.report.page.render import render
 from edgekit.results.base import Result
 from edgekit.results.bench import BenchRecord
+from edgekit.results.history import HistoryResult
 from edgekit.results.saved import SavedDocument
 
 
@@ -36,6 +38,8 @@ def page(documents: Sequence[SavedDocument]) -> str:
 def _sections(result: Result) -> list[Section]:
     if isinstance(result, BenchRecord):
         return bench_sections(result)
+    if isinstance(result, HistoryResult):
+        return history_sections(result)
     return []
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgekit.extras.base import Sheet
-from edgekit.report.history import render_history, shown_value
+from edgekit.report.history import place, render_history, shown_value
 from edgekit.report.page import plots
 from edgekit.report.page.parts import Plot, Section
 from edgekit.results.history import TIME, Course, HistoryResult
@@ -25,8 +25,7 @@ def course_plot(courses: list[Course], figure: str) -> Plot:
     """A line for each course of one figure."""
     rows: list[dict[str, Any]] = []
     for course in courses:
-        places = (course.model, course.device, course.cpu, course.runtime, course.setting)
-        name = ", ".join(filter(None, places))
+        name = f"{course.model}, {place(course, cpu=True)}"
         for run in course.runs:
             low, high = run.ci95 or (run.value, run.value)
             rows.append({

@@ -164,9 +164,10 @@ def curves(rows: Sequence[Row], about: str, across: str, up: str) -> dict[str, A
 
 
 def over_dates(rows: Sequence[Row], about: str, title: str) -> dict[str, Any]:
-    """``value`` of each ``course`` by ``date``, with its interval from ``low`` to ``high``; what has a ``regression`` is
-    marked. ``title``: of the values."""
+    """``value`` of each ``course`` by ``date``, with its interval from ``low`` to ``high``; runs with a ``regression``
+    are marked. ``title``: of the values."""
     up = _number("value", title)
+    interval = {"y": {**up, "field": "low"}, "y2": {"field": "high"}}
     tooltip = [{"field": name} for name in ("course", "date", "shown", "document", "sha256", "regression")]
     return _plot(
         rows,
@@ -177,7 +178,7 @@ def over_dates(rows: Sequence[Row], about: str, title: str) -> dict[str, Any]:
             "color": _name("course", "", legend={"orient": "top", "columns": 1, "labelLimit": 600}),
         },
         layer=[
-            {"mark": {"type": "rule", "opacity": 0.4}, "encoding": {"y": {**up, "field": "low"}, "y2": {"field": "high"}}},
+            {"mark": {"type": "rule", "opacity": 0.4}, "encoding": interval},
             {"mark": {"type": "line", "strokeWidth": 1.5}, "encoding": {"y": up}},
             {
                 "mark": {"type": "point", "filled": True, "size": 60},
