@@ -7,13 +7,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from figures import KeptRows
 from timm_here import use_timm
 
 import edgekit
@@ -27,8 +27,8 @@ from edgekit.source import resolve
 from edgekit.source.module import of_module
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE, RECORD = ROOT / "docs" / "executorch.md", ROOT / "docs" / "executorch.json"
-BEGIN, END = "<!-- figures: scripts/bench_executorch -->\n", "<!-- end of figures -->\n"
+PAGE = ROOT / "docs" / "executorch.md"
+MARKS = "<!-- figures: scripts/bench_executorch -->", "<!-- end of figures -->"
 ZOO: Mapping[str, str] = {
     "mlp": "breast-cancer", "cnn": "cifar10", "autoencoder": "digits", "gan": "", "transformer": "sst2",
     "rnn": "fsdd", "gru": "fsdd", "lstm": "fsdd", "detector": "digit-scenes", "segmenter": "digit-masks",
@@ -180,31 +180,24 @@ def figures(record: Mapping[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def main(arguments: list[str]) -> int:
-    """``[--write] [--float] [--work FOLDER] [NETWORK...]``; finished networks of the record are kept."""
-    write, real = "--write" in arguments, "--float" in arguments
-    rest = [one for one in arguments if one not in ("--write", "--float")]
-    work = Path(rest.pop(rest.index("--work") + 1)) if "--work" in rest else Path(tempfile.mkdtemp())
-    names = [one for one in rest if one != "--work"] or [*ZOO, *TIMM]
+ROWS = KeptRows(PAGE, (*ZOO, *TIMM), MARKS, figures)
+
+
+def main() -> int:
+    parser = ROWS.parser(__doc__)
+    parser.add_argument("--float", action="store_true", dest="real", help="leave int8 out")
+    options = parser.parse_args()
+    work = options.work or Path(tempfile.mkdtemp())
     work.mkdir(parents=True, exist_ok=True)
-    record: dict[str, Any] = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {"rows": []}
-    for name in names:
-        row = asdict(measured(name, work, real))
-        print(json.dumps(row), flush=True)
-        machine = {"cpu": environment()["cpu"], "load": os.getloadavg()[0]}
-        rows = {**{one["name"]: one for one in record["rows"]}, name: row}
-        record = {
-            "date": datetime.now(UTC).date().isoformat(), "machine": machine,
-            "version": EXECUTORCH.packages[1].partition("==")[2],
-            "rows": [rows[key] for key in (*ZOO, *TIMM) if key in rows],
-        }  # fmt: skip
-        if write:
-            RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-            page = PAGE.read_text(encoding="utf-8")
-            before, after = page.partition(BEGIN)[0], page.partition(END)[2]
-            PAGE.write_text(f"{before}{BEGIN}\n{figures(record)}\n{END}{after}", encoding="utf-8")
-    return int(any(row["ratio"] > BAR for row in record["rows"] if row["name"] in names))
+
+    def rows() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        for name in ROWS.wanted(parser, options.networks):
+            row = asdict(measured(name, work, options.real))
+            machine = {"cpu": environment()["cpu"], "load": os.getloadavg()[0]}
+            yield row, {"machine": machine, "version": EXECUTORCH.packages[1].partition("==")[2]}
+
+    return int(any(row["ratio"] > BAR for row in ROWS.add(rows(), write=options.write)))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

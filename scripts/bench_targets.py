@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from bench_executorch import NOISE_SAMPLES, TIMM, ZOO, network_of
+from figures import KeptRows
 
 import edgekit
 from edgekit.artifact import open_artifact, write_card
@@ -30,8 +29,8 @@ from edgekit.runtime import interpreter_apart
 from edgekit.types import Card
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE, RECORD = ROOT / "docs" / "targets.md", ROOT / "docs" / "targets.json"
-BEGIN, END = "<!-- figures: scripts/bench_targets -->\n", "<!-- end of figures -->\n"
+PAGE = ROOT / "docs" / "targets.md"
+MARKS = "<!-- figures: scripts/bench_targets -->", "<!-- end of figures -->"
 BAR, MAX_DROP, MIN_SNR = 1.05, 0.01, 20.0
 ROUNDS, SECONDS = 24, 0.08
 SAMPLES, LIMIT = 100, 500
@@ -251,29 +250,21 @@ def figures(record: Mapping[str, Any]) -> str:
     )
 
 
-def main(arguments: list[str]) -> int:
-    """``[--write] [--work FOLDER] [NETWORK...]``; finished networks of the record are kept."""
-    write = "--write" in arguments
-    rest = [one for one in arguments if one != "--write"]
-    work = Path(rest.pop(rest.index("--work") + 1)) if "--work" in rest else Path(tempfile.mkdtemp())
-    names = [one for one in rest if one != "--work"] or [*ZOO, *TIMM]
-    record: dict[str, Any] = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {"rows": []}
-    for name in names:
-        (work / name).mkdir(parents=True, exist_ok=True)
-        row = measured(name, work / name)
-        print(json.dumps(row), flush=True)
-        rows = {**{one["name"]: one for one in record["rows"]}, name: row}
-        record = {
-            "date": datetime.now(UTC).date().isoformat(), "cpu": environment()["cpu"],
-            "rows": [rows[key] for key in (*ZOO, *TIMM) if key in rows],
-        }  # fmt: skip
-        if write:
-            RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-            page = PAGE.read_text(encoding="utf-8")
-            before, after = page.partition(BEGIN)[0], page.partition(END)[2]
-            PAGE.write_text(f"{before}{BEGIN}\n{figures(record)}\n{END}{after}", encoding="utf-8")
-    return int(any(row["ratio"] > BAR for row in record["rows"] if row["name"] in names))
+ROWS = KeptRows(PAGE, (*ZOO, *TIMM), MARKS, figures)
+
+
+def main() -> int:
+    parser = ROWS.parser(__doc__)
+    options = parser.parse_args()
+    work = options.work or Path(tempfile.mkdtemp())
+
+    def rows() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        for name in ROWS.wanted(parser, options.networks):
+            (work / name).mkdir(parents=True, exist_ok=True)
+            yield measured(name, work / name), {"cpu": environment()["cpu"]}
+
+    return int(any(row["ratio"] > BAR for row in ROWS.add(rows(), write=options.write)))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from compare_schemes import replaced
+from figures import replaced
 from timm_here import use_timm
 
 import edgekit
@@ -37,7 +37,8 @@ NETWORKS = {
     "convnext_atto": "timm:convnext_atto",
 }
 SAMPLES = 40
-PAGE, BEGIN = Path("docs/openvino.md"), "<!-- scripts/compare_openvino --write: from here -->"
+PAGE = Path("docs/openvino.md")
+MARKS = "<!-- scripts/compare_openvino --write: from here -->", "<!-- to here -->"
 Row = Mapping[str, Mapping[str, float]]
 
 
@@ -115,7 +116,7 @@ def main() -> int:
         text += lines({name: measured(name, options.out, isa) for name in wanted}, isa)
     print("\n".join(text))
     if options.write:
-        PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), "\n".join(text).strip(), BEGIN), encoding="utf-8")
+        PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), "\n".join(text), *MARKS), encoding="utf-8")
     return 0
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from figures import replaced
 from results import FORMATS
 from results_page import DATA, machine
 
@@ -54,7 +55,7 @@ def main() -> int:
     text = page([json.loads(place.read_text(encoding="utf-8")) for place in found if place.exists()], options)
     print(text)
     if options.write:
-        PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), text), encoding="utf-8")
+        PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), text, BEGIN, END), encoding="utf-8")
     return 0
 
 
@@ -117,19 +118,6 @@ def _line(name: str, row: Row) -> str:
     changed, took = change(typed(QualityChange, quality, name)), time_said(typed(TimeRatio, time, name))
     cells = [name, f"`{row['scheme']}`", size, integer, values, changed, took, time["verdict"]]
     return f"| {' | '.join(cells)} |"
-
-
-def replaced(document: str, text: str, begin: str = BEGIN) -> str:
-    """``document`` with ``text`` between the marks.
-
-    Raises:
-        ValueError: it has no such marks.
-    """
-    head, found, rest = document.partition(begin)
-    _, also, tail = rest.partition(END)
-    if not found or not also:
-        raise ValueError(f"the page has no lines {begin!r} and {END!r} to write between")
-    return f"{head}{begin}\n\n{text}\n\n{END}{tail}"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from figures import replaced
 from results_page import machine
 
 from edgekit.bench.environment import environment
@@ -23,11 +24,7 @@ def written(name: str, text: str) -> None:
     document = PAGE.read_text(encoding="utf-8")
     for part, content in ((name, text), ("limits", limits())):
         begin, end = f"<!-- scripts/fuzz --write, {part}: from here -->", f"<!-- {part}: to here -->"
-        head, found, rest = document.partition(begin)
-        _, also, tail = rest.partition(end)
-        if not found or not also:
-            raise ValueError(f"{PAGE} has no lines {begin!r} and {end!r} to write between")
-        document = f"{head}{begin}\n\n{content}\n\n{end}{tail}"
+        document = replaced(document, content, begin, end)
     PAGE.write_text(document, encoding="utf-8")
 
 

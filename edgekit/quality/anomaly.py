@@ -11,6 +11,7 @@ import numpy as np
 
 from edgekit.data.dataset import Dataset, split_indices
 from edgekit.errors import DataError, ModelError, UnsupportedError
+from edgekit.quality import curves
 from edgekit.quality.evaluate import Runs, checked, model_batches
 from edgekit.results.eval import Evaluation, Outcomes
 from edgekit.types import Array, Card, Feed, Task
@@ -113,7 +114,10 @@ def roc_auc(runner: Runs, dataset: Dataset, card: Card | None, limit: int | None
     per_class = {dataset.classes[c]: area(positive, found[labels == c]) for c in np.unique(labels[~anomalous]).tolist()}
     outcomes = Outcomes("scores", found, positive=anomalous)
     value = area(positive, found[~anomalous])
-    return Evaluation("roc_auc", value, total, dataset.label, None, per_class, details, outcomes=outcomes)
+    return Evaluation(
+        "roc_auc", value, total, dataset.label, None, per_class, details,
+        curves=(curves.roc(str(params["held_out"]), found, anomalous),), outcomes=outcomes,
+    )  # fmt: skip
 
 
 def refit_threshold(runner: Runs, dataset: Dataset, card: Card) -> Task:

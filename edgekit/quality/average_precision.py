@@ -12,6 +12,7 @@ import numpy as np
 from edgekit.data.boxes import Boxes, boxes_of
 from edgekit.data.dataset import Dataset
 from edgekit.errors import DataError, UnsupportedError
+from edgekit.quality import curves
 from edgekit.quality.detections import DetectionReader, Detections
 from edgekit.quality.evaluate import Runs, model_batches
 from edgekit.quality.matches import match
@@ -51,8 +52,9 @@ def detection(
     kept = matches if headline == "map" else matches.at_first_overlap()
     outcomes = Outcomes("detections", kept.counts, matches=kept.rows)
     return Evaluation(
-        headline, values[headline], total, dataset.label, per_class=per_class, details=details, outcomes=outcomes
-    )
+        headline, values[headline], total, dataset.label, per_class=per_class, details=details,
+        curves=curves.of_matches(labels, matches), outcomes=outcomes,
+    )  # fmt: skip
 
 
 def detected(

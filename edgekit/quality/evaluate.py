@@ -17,7 +17,7 @@ from edgekit.data.dataset import Dataset
 from edgekit.data.preprocess import batches, whole_samples
 from edgekit.errors import DataError, ModelError, UnsupportedError
 from edgekit.progress import track
-from edgekit.results.eval import Evaluation, Outcomes
+from edgekit.results.eval import Confusion, Evaluation, Outcomes
 from edgekit.types import Array, Card, Feed, InputSpec, Signature
 
 log = logging.getLogger("edgekit")
@@ -104,17 +104,21 @@ def accuracy(runner: Runs, dataset: Dataset, card: Card | None, limit: int | Non
     total = len(dataset) if limit is None else min(limit, len(dataset))
     names, labels = matched_labels(dataset, dataset.labels[:total], card, classes)
     hits = np.zeros(total, bool)
+    counts = np.zeros((classes, classes), np.int64)
     done = 0
     contract = card.contract if card is not None else {}
     for feed, count in model_batches(runner.signature, dataset, contract, total):
         answers = checked(runner.run(feed), output, count, done, dataset)
         guesses = answers.reshape(count, -1, classes)[:, -1].argmax(axis=-1)
         hits[done : done + count] = guesses == labels[done : done + count]
+        np.add.at(counts, (labels[done : done + count], guesses), 1)
         done += count
     correct = int(hits.sum())
     per_class = {names[c]: float(hits[labels == c].mean()) for c in np.unique(labels).tolist()}
-    outcomes = Outcomes("hits", hits)
-    return Evaluation("accuracy", correct / total, total, dataset.label, correct, per_class, outcomes=outcomes)
+    return Evaluation(
+        "accuracy", correct / total, total, dataset.label, correct, per_class,
+        confusion=Confusion.of(names, counts), outcomes=Outcomes("hits", hits),
+    )  # fmt: skip
 
 
 def checked(outputs: Mapping[str, Array], name: str, count: int, done: int, dataset: Dataset) -> Array:

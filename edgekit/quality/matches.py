@@ -20,7 +20,7 @@ from edgekit.types import Array
 
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 """Intersection over union from which a box counts as found."""
-_RECALLS = np.linspace(0, 1, 101)
+RECALLS = np.linspace(0, 1, 101)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +43,25 @@ class Matches:
     def average_precision(self, weights: Array) -> Array:
         """Average precision, float64 (overlaps, classes), of pictures that weigh ``weights`` (pictures,); NaN for
         classes without boxes. Interpolated at 101 recalls, as COCO does."""
-        totals = weights @ self.counts
         found = np.full((self.rows.shape[1] - 2, self.counts.shape[1]), np.nan)
-        for label in np.flatnonzero(totals > 0):
-            rows = self.rows[self.rows[:, 1] == label]
-            share = weights[rows[:, 0]][:, None]
-            right, wrong = np.cumsum(share * (rows[:, 2:] == 1), 0), np.cumsum(share * (rows[:, 2:] == 0), 0)
-            precision = right / np.maximum(right + wrong, np.spacing(1.0))
-            precision = np.maximum.accumulate(precision[::-1], 0)[::-1]
-            recall = right / totals[label]
-            for k in range(found.shape[0]):
-                places = np.searchsorted(recall[:, k], _RECALLS, side="left")
-                reached = places < len(rows)
-                found[k, label] = precision[places[reached], k].sum() / len(_RECALLS)
+        for label in np.flatnonzero(weights @ self.counts > 0):
+            found[:, label] = self.precision(weights, int(label)).sum(1) / len(RECALLS)
+        return found
+
+    def precision(self, weights: Array, label: int) -> Array:
+        """The best precision at each of 101 recalls or beyond, float64 (overlaps, 101), of one class that has boxes; 0
+        for recalls that are not reached."""
+        total = weights @ self.counts[:, label]
+        rows = self.rows[self.rows[:, 1] == label]
+        share = weights[rows[:, 0]][:, None]
+        right, wrong = np.cumsum(share * (rows[:, 2:] == 1), 0), np.cumsum(share * (rows[:, 2:] == 0), 0)
+        precision = right / np.maximum(right + wrong, np.spacing(1.0))
+        precision = np.maximum.accumulate(precision[::-1], 0)[::-1]
+        found = np.zeros((self.rows.shape[1] - 2, len(RECALLS)))
+        for k in range(found.shape[0]):
+            places = np.searchsorted(right[:, k] / total, RECALLS, side="left")
+            reached = places < len(rows)
+            found[k, reached] = precision[places[reached], k]
         return found
 
     def mean(self, weights: Array) -> float:

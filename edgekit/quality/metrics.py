@@ -25,10 +25,11 @@ from edgekit.data.pixel_classes import IGNORED, score_map
 from edgekit.data.pixels import fit_mask
 from edgekit.errors import DataError, ModelError, UsageError
 from edgekit.leftovers import scratch_folder
+from edgekit.quality import curves
 from edgekit.quality.evaluate import Metric, Runs, matched_labels, model_batches
 from edgekit.quality.forecast import as_forecaster, standardised
 from edgekit.quality.paired import groups_of, parts_of
-from edgekit.results.eval import Evaluation, Outcomes
+from edgekit.results.eval import Confusion, Evaluation, Outcomes
 from edgekit.taskfields import gives_logits
 from edgekit.types import Array, Card, Feed
 from edgekit.usercode import a_value, explained, is_code, named
@@ -289,7 +290,8 @@ def multilabel(runner: Runs, dataset: Dataset, card: Card | None, limit: int | N
     names = (card.task.labels if card is not None else ()) or dataset.classes or tuple(map(str, range(classes)))
     return Evaluation(
         "f1", whole.pop("f1"), len(wanted), dataset.label, details=whole,
-        per_class={n: float(v) for n, v in zip(names, every, strict=False)}, parts=parts_of(len(wanted), figures),
+        per_class={n: float(v) for n, v in zip(names, every, strict=False)},
+        curves=curves.precision_recall(names, scores, wanted), parts=parts_of(len(wanted), figures),
     )  # fmt: skip
 
 
@@ -338,7 +340,10 @@ def segmentation(runner: Runs, dataset: Dataset, card: Card | None, limit: int |
     names = (*names, *(str(k) for k in range(len(names), classes)))
     per_class = {names[k]: float(v) for k, v in zip(np.flatnonzero(there), iou, strict=True)}
     value = whole.pop("miou")
-    return Evaluation("miou", value, total, dataset.label, per_class=per_class, details=whole, parts=parts)
+    confusion = Confusion.of(names[:classes], counts)
+    return Evaluation(
+        "miou", value, total, dataset.label, per_class=per_class, details=whole, confusion=confusion, parts=parts
+    )
 
 
 def _overlaps(counts: Array) -> tuple[Array, Array]:

@@ -30,8 +30,12 @@ def render_show(plan: RecipePlan) -> Parts:
 
 
 def render_run(result: Ran) -> Parts:
+    """The text of ``recipe run``."""
+    return render_record(result.record)
+
+
+def render_record(record: RecipeRecord) -> Parts:
     """What every run ended with, and one table over all files and devices."""
-    record = result.record
     ends = Counter(row.ended for row in record.runs)
     told = ", ".join(f"{count} {name}" for name, count in ends.items())
     parts: Parts = [f"{record.name} from {_origin(record)}: {told}; everything is in {record.folder}"]

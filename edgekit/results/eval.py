@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from edgekit.documents import typed
 from edgekit.errors import EdgekitError, QualityError
@@ -36,6 +36,40 @@ class Outcomes:
     matches: Array | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Confusion:
+    """How often the model gave which answer: ``counts[k][n]`` samples of class k (pixels, of a segmenter) were taken
+    for class n."""
+
+    classes: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+
+    MOST: ClassVar[int] = 100
+    """Classes up to which it is kept: its size is the square of their number."""
+
+    @classmethod
+    def of(cls, classes: Sequence[str], counts: Array) -> Confusion | None:
+        """Of an integer matrix (right class, answer); None for too many classes."""
+        if len(classes) > cls.MOST:
+            return None
+        return cls(classes=tuple(classes), counts=tuple(map(tuple, counts.astype(int).tolist())))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """What is traded as the threshold of a score moves.
+
+    Attributes:
+        kind: ``precision-recall`` or ``roc``.
+        name: of the class.
+        points: recall and precision, or the shares of false and of right alarms.
+    """
+
+    kind: str
+    name: str
+    points: tuple[tuple[float, float], ...]
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """A figure of merit and what it is made of.
@@ -49,6 +83,8 @@ class Evaluation:
         per_class: class name -> the metric of that class, classes without samples left out.
         details: further figures by name, such as a baseline the value is to be read against.
         lower_is_better: the value is an error or a distance.
+        confusion: which classes are taken for which; None where there are no classes, or too many.
+        curves: of scores with a threshold.
         outcomes: what each sample gave.
         parts: figure -> its value without each of several groups of the samples, float (groups,); for figures that are
             no mean over samples.
@@ -62,6 +98,8 @@ class Evaluation:
     per_class: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
     lower_is_better: bool = False
+    confusion: Confusion | None = field(default=None, repr=False, compare=False)
+    curves: tuple[Curve, ...] = field(default=(), repr=False, compare=False)
     outcomes: Outcomes | None = field(default=None, repr=False, compare=False)
     parts: Mapping[str, Array] = field(default_factory=dict, repr=False, compare=False)
 
@@ -92,6 +130,8 @@ class EvalResult(Result):
         correct: samples answered rightly; null where an answer is not right or wrong.
         per_class: class name -> the metric of that class.
         details: further figures, such as a baseline the value is to be read against.
+        confusion: of up to 100 classes, which are taken for which.
+        curves: of scores with a threshold: precision over recall of up to 20 classes, or the ROC curve.
         split: the part of the data that was measured on.
         minimum: what the figure had to reach.
         recorded: what the file's card says was measured before, for comparison.
@@ -107,6 +147,8 @@ class EvalResult(Result):
     total: int = derived(lambda result: result.evaluation.total)
     per_class: Mapping[str, float] = derived(lambda result: result.evaluation.per_class)
     details: Mapping[str, Any] = derived(lambda result: result.evaluation.details)
+    confusion: Confusion | None = derived(lambda result: result.evaluation.confusion, optional=True)
+    curves: tuple[Curve, ...] | None = derived(lambda result: result.evaluation.curves or None, optional=True)
     runtime: str
     device: str
     evaluation: Evaluation = hidden(read=partial(typed, Evaluation))

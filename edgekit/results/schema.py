@@ -18,6 +18,7 @@ from edgekit.results.doctor import CheckResult, DevicesResult, DoctorResult, Sav
 from edgekit.results.eval import EvalResult
 from edgekit.results.history import HistoryResult
 from edgekit.results.inspect import CalibrationResult, InspectResult, ModelsResult, RunResult
+from edgekit.results.optimize import OptimizeResult
 from edgekit.results.package import PackageResult
 from edgekit.results.proof import ExportResult, VerifyResult
 from edgekit.results.quantize import AutoResult, MixedPlan, QuantizePlan, QuantizeResult
@@ -36,6 +37,7 @@ VERBS: Mapping[str, tuple[type[Result], ...]] = {
     "finetune": (TrainResult,),
     "inspect": (InspectResult, CalibrationResult),
     "models": (ModelsResult,),
+    "optimize": (OptimizeResult,),
     "package": (PackageResult,),
     "prune": (PruneResult,),
     "quantize": (AutoResult, QuantizeResult, QuantizePlan, MixedPlan),

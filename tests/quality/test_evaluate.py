@@ -51,6 +51,8 @@ def test_accuracy_by_hand(batch: Dim) -> None:
     assert (found.correct, found.total) == (5, 7)
     assert found.value == pytest.approx(5 / 7)
     assert found.per_class == {"0": 1.0, "1": pytest.approx(2 / 3), "2": 0.5}
+    assert found.confusion is not None and found.confusion.classes == ("0", "1", "2")
+    assert found.confusion.counts == ((2, 0, 0), (0, 2, 1), (1, 0, 1))  # the right class, then the answer
     assert found.data == "d@test"
     assert table.sizes == {1: [1] * 7, 4: [4, 4], "batch": [7]}[batch]  # a fixed batch of 4 is filled up
 

@@ -12,14 +12,18 @@ from edgekit.errors import InputError
 from edgekit.report.document import envelope
 from edgekit.results.bench import BenchRecord
 from edgekit.results.compare import CompareResult, Comparison
-from edgekit.results.eval import EvalResult, Evaluation
+from edgekit.results.eval import Confusion, Curve, EvalResult, Evaluation
 from edgekit.results.proof import CaseResult, Ledger, VerifyResult
 from edgekit.results.saved import from_json, read_result
 from edgekit.types import Verdict
 
 EVALUATED = EvalResult(
     model=Path("m.onnx"), sha256="0" * 64, split="test", runtime="onnxruntime", device="cpu",
-    evaluation=Evaluation("accuracy", 0.5, 10, "digits@test", 5, {"a": 0.25, "b": 0.75}),
+    evaluation=Evaluation(
+        "accuracy", 0.5, 10, "digits@test", 5, {"a": 0.25, "b": 0.75},
+        confusion=Confusion(classes=("a", "b"), counts=((1, 3), (1, 5))),
+        curves=(Curve(kind="roc", name="a", points=((0.0, 0.0), (1.0, 1.0))),),
+    ),
 )  # fmt: skip
 CASE = CaseResult(kind="random", max_abs=1e-6, limit=1e-4, cosine=1.0, output="y", passed=True)
 SELF_TEST = CaseResult(kind="self-test", max_abs=1e-6, limit=1e-3, cosine=1.0, output="y", passed=True)

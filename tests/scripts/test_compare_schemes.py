@@ -46,12 +46,3 @@ def test_a_line_for_each_file(script: ModuleType) -> None:
     ) in text
     assert "| net | `fp16` | refused: it grew |" in text
     assert "a CPU, 2 cores" in text and "first 300 test samples" in text
-
-
-def test_the_page_has_the_marks(script: ModuleType, root: Path) -> None:
-    document = (root / script.PAGE).read_text(encoding="utf-8")
-    written = script.replaced(document, "the tables")
-    assert "the tables" in written
-    assert script.replaced(written, "others").count("the tables") == document.count("the tables")
-    with pytest.raises(ValueError, match="has no lines"):
-        script.replaced("nothing", "the tables")

@@ -60,20 +60,31 @@ def quantize_program(options: QuantizeOptions) -> QuantizeResult:
     """
     options = of_one_scheme(options)
     target = Path(options.out)
-    _check_options(options, target)
+    check_program(one_model(options), options, learned=False)
+    _check_target(target)
     require_executorch()
     WORKER.start()
     parent = with_iospec(open_artifact(one_model(options)), options.io_file)
-    _check_parent(parent)
+    _check_sizes(parent)
+    check_program(parent.path, options, learned=parent.card is not None and parent.card.ranges is not None)
     samples = samples_of(options.data, options.samples)
     with kept_workers(), scratch_folder() as folder, publishing(target, f".{Format.PTE}") as temporary:
         return _quantized(parent, target, temporary, folder, samples, options)
 
 
-def _check_options(options: QuantizeOptions, target: Path) -> None:
+def check_program(name: str | Path, options: QuantizeOptions, *, learned: bool) -> None:
+    """What can be refused before the program is there.
+
+    Args:
+        name: what messages call it.
+        learned: it carries ranges that were learnt in training.
+
+    Raises:
+        UnsupportedError, UsageError: as :func:`quantize_program`.
+    """
     if options.scheme != SCHEME:
         raise UnsupportedError(
-            f"scheme {options.scheme!r} is not supported for {one_model(options)}: .pt2 files become .pte, for which "
+            f"scheme {options.scheme!r} is not supported for {name}: .pt2 files become .pte, for which "
             f"ExecuTorch's quantizer has {SCHEME}. Export to ONNX or TFLite for the others"
         )
     not_honoured = {
@@ -89,24 +100,26 @@ def _check_options(options: QuantizeOptions, target: Path) -> None:
         )
     if options.data is None:
         raise UsageError(f"scheme {SCHEME} calibrates on real samples: give --data (cifar10, images:DIR, npz:FILE)")
+    if learned:
+        raise UnsupportedError(
+            f"{name} carries ranges that were learnt in training, which ExecuTorch's quantizer does not take: "
+            "export to ONNX or TFLite, whose int8 files use them"
+        )
+
+
+def _check_target(target: Path) -> None:
     wanted = f".{Format.PTE}"
     if output_suffix(target, wanted).lower() != wanted:
         raise UsageError(f"-o {target} must end in {wanted}: a .pt2 is quantized into an ExecuTorch program")
     check_output(target)
 
 
-def _check_parent(parent: Artifact) -> None:
-    card = parent.card
-    free = card.signature.dynamic_dims if card is not None else ()
+def _check_sizes(parent: Artifact) -> None:
+    free = parent.card.signature.dynamic_dims if parent.card is not None else ()
     if free:
         raise UnsupportedError(
             f"{parent.path} has free axes ({', '.join(free)}), with which edgekit does not quantize for ExecuTorch: "
             "export it with fixed sizes"
-        )
-    if card is not None and card.ranges is not None:
-        raise UnsupportedError(
-            f"{parent.path} carries ranges that were learnt in training, which ExecuTorch's quantizer does not take: "
-            "export to ONNX or TFLite, whose int8 files use them"
         )
 
 
@@ -116,7 +129,7 @@ def _quantized(
     """Measure the parent, convert, quantize, prove, judge, time, describe."""
     before = measure(parent, parent.card, samples.test, options.limit, metric=options.metric)
     if before.signature.dynamic_dims:
-        _check_parent(replace(parent, card=Card("", "", Task(), before.signature)))
+        _check_sizes(replace(parent, card=Card("", "", Task(), before.signature)))
     floating, count = folder / f"float.{Format.PTE}", 0
     versions = converted_file(parent.path, floating)
     count = _save_samples(parent, samples, before, options, folder / "samples.npz")

@@ -15,8 +15,9 @@ from edgekit.models.family import family
 from edgekit.pipeline.bench.checks import check as check_bench
 from edgekit.pipeline.prune.checks import check as check_prune
 from edgekit.pipeline.quantize.checks import check_request, of_one_scheme
+from edgekit.pipeline.quantize.program import check_program
 from edgekit.pipeline.recipe.contents import Contents, is_model
-from edgekit.pipeline.recipe.plan import ANY, Run, RunPlan
+from edgekit.pipeline.recipe.plan import ANY, PROGRAM, Run, RunPlan
 from edgekit.pipeline.recipe.verbs import FACTORY, listed, names, verb
 from edgekit.quantization.calibrate.calibration import check_method
 from edgekit.recipe import Problem, RecipeStep
@@ -179,6 +180,10 @@ def _quantize(run: Run, learned: Callable[[], bool]) -> None:
     if run.consumes_all_inputs or run.suffix == ANY:  # auto has its own options; it tries the schemes there are
         return
     options = of_one_scheme(_parsed(run))
+    (taken,) = run.inputs
+    if taken.suffix == PROGRAM:
+        check_program(run.title, options, learned=learned())
+        return
     known = options.data is None and options.calibration is None and learned()  # of use without either only
     check_request(run.title, Format(run.suffix.lstrip(".")), options, known)
 

@@ -18,7 +18,7 @@ from edgekit.recipe import SOURCE, Problem, Recipe, RecipeStep, near
 from edgekit.types import Format
 
 MODEL_SUFFIXES = tuple(f".{format_}" for format_ in Format)
-CHECKPOINT = ".safetensors"
+CHECKPOINT, PROGRAM = ".safetensors", f".{Format.PT2}"
 ANY = ".*"
 """Suffix of a file whose format is chosen as it is made."""
 _ELSEWHERE = {
@@ -32,11 +32,12 @@ _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._]+")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Input:
-    """A file that a run takes: the run that wrote it (None: the recipe's source), and every run that must have gone
-    well before it is of use, checks of the file included."""
+    """A file that a run takes: the run that wrote it (None: the recipe's source), every run that must have gone
+    well before it is of use, checks of the file included, and its suffix."""
 
     writer: Run | None
     waits: tuple[Run, ...]
+    suffix: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -273,7 +274,7 @@ def _taken(step: RecipeStep, kind: Verb, done: Mapping[str, list[_Output]], prob
             found.append(_Output(output.writer, output.waits, output.suffix, marks))
     line = step.lines.get("from", step.line)
     models = [output for output in found if is_model_suffix(output.suffix)]
-    network = [output for output in found if not is_model_suffix(output.suffix) or output.suffix == ".pt2"]
+    network = [output for output in found if not is_model_suffix(output.suffix) or output.suffix == PROGRAM]
     fitting = models if kind.takes.startswith("model") else network
     if kind.takes == "family":
         if step.parents != (SOURCE,):
@@ -322,12 +323,14 @@ def _add(
         suffix = CHECKPOINT
     elif kind.gives == "files":
         suffix = f".{listed(options['to'])[0]}"
+    elif kind.name == "quantize" and suffix == PROGRAM:
+        suffix = f".{Format.PTE}"
     refers = {
         name: run
         for name, other in _references(step, {s.name: s for s in plan.recipe.steps}).items()
         if (run := _referred(step, name, done[other], group, suffix, plan.problems)) is not None
     }
-    inputs = tuple(Input(output.writer, tuple(output.waits)) for output in group)
+    inputs = tuple(Input(output.writer, tuple(output.waits), output.suffix) for output in group)
     label = "-".join([step.name, *(_NOT_IN_A_NAME.sub("-", mark).strip("-") for mark in marks)])
     run = Run(step, kind, options, inputs, refers, label, suffix, bool(kind.gives))
     if any(run.title == other.title for other in plan.runs):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgekit.artifact import onnx_parts
+from edgekit.bench.pareto import nondominated
 from edgekit.documents import typed
 from edgekit.errors import DeviceError
 from edgekit.outputs import publishing, writable_folder
@@ -17,7 +18,7 @@ from edgekit.pipeline.auto.measuring import compared, failed, match
 from edgekit.pipeline.auto.trial import Trial
 from edgekit.pipeline.search.candidate import FLOAT
 from edgekit.pipeline.search.evidence import Judge, Reference, trial_of
-from edgekit.pipeline.search.front import limits_missed, nondominated
+from edgekit.pipeline.search.front import limits_missed
 from edgekit.pipeline.search.steps import MadeFile
 from edgekit.results.compare import Comparison
 from edgekit.results.optimize import Evidence, FrontRow

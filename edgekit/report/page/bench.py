@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.extras.base import Sheet, short, with_typed_extras
+from edgekit.extras.base import short, with_typed_extras
 from edgekit.extras.profile import Profile
 from edgekit.report.bench import bench_report
 from edgekit.report.page import plots
 from edgekit.report.page.parts import Plot, Section
 from edgekit.report.text import ms
 from edgekit.results.bench import BenchRecord, Entry
+from edgekit.types import Sheet
 
 BINS = 60
-POINTS = 1600
+POINTS = 900
 """Points of all lines over time together: more make a page large and show no more."""
 BEYOND = 2.5
 """The histogram ends at so many times the largest p50: single interrupted runs would leave nothing to see."""
@@ -86,7 +87,7 @@ def histogram(entries: Sequence[Entry]) -> Plot:
 def course(entries: Sequence[Entry]) -> Plot:
     """How the times went: of pieces of each cell's samples the median, and the least and the largest."""
     rows: list[dict[str, Any]] = []
-    most = min(max(POINTS // len(entries), 20), 400)
+    most = min(max(POINTS // len(entries), 20), 250)
     for name, entry in zip(names_of(entries), entries, strict=True):
         times = np.asarray(entry.samples_ns, np.float64) / 1e6
         at_s = np.cumsum(times) / 1e3

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from edgekit.extras.base import Sheet
+from edgekit.types import Sheet
 
 
 @dataclass(frozen=True)

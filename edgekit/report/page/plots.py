@@ -26,7 +26,7 @@ def _plot(rows: Sequence[Row], about: str, **spec: Any) -> dict[str, Any]:
 
 
 def _number(field: str, title: str, *, log: bool = False, **more: Any) -> dict[str, Any]:
-    scale = {"type": "log"} if log else {"zero": False}
+    scale = {"nice": False, "padding": 16, **({"type": "log"} if log else {"zero": False})}
     return {"field": field, "type": "quantitative", "title": title, "scale": scale, **more}
 
 
@@ -49,13 +49,18 @@ def scatter(rows: Sequence[Row], about: str, axes: Sequence[Axis], tooltip: Mapp
             "x": _number(across.field, across.title, log=across.scale == "log"),
             "y": _number(up.field, up.title, log=up.scale == "log"),
             "size": {"field": area.field, "type": "quantitative", "title": area.title, "scale": {"range": [30, 600]}},
-            "color": _name("device", "device"),
-            "shape": _name("runtime", "runtime"),
+            "color": _name("device", "device", scale=_all(rows, "device")),
+            "shape": _name("runtime", "runtime", scale=_all(rows, "runtime")),
             "fillOpacity": {"condition": {"test": {"field": "front", "equal": "yes"}, "value": 0.75}, "value": 0},
-            "fill": _name("device", "device", legend=None),
+            "fill": _name("device", "device", scale=_all(rows, "device"), legend=None),
             "tooltip": [{"field": field, "title": title} for field, title in tooltip.items()],
         },
     )
+
+
+def _all(rows: Sequence[Row], field: str) -> dict[str, Any]:
+    """The scale that keeps its colours or shapes when rows are filtered away."""
+    return {"domain": list(dict.fromkeys(row[field] for row in rows))}
 
 
 def histogram(rows: Sequence[Row], about: str) -> dict[str, Any]:
@@ -116,7 +121,7 @@ def bars(rows: Sequence[Row], about: str, title: str, *, group: str = "", log: b
 
 
 def matrix(rows: Sequence[Row], about: str) -> dict[str, Any]:
-    """Squares of ``share``, with ``count`` in them, for what is right (``actual``) and what was said (``said``)."""
+    """Squares of ``share``, with ``shown`` in them, for what is right (``actual``) and what was said (``said``)."""
     axis = {"labelLimit": 140}
     return _plot(
         rows,
@@ -137,9 +142,9 @@ def matrix(rows: Sequence[Row], about: str) -> dict[str, Any]:
                 },
             },
             {
-                "mark": {"type": "text", "fontSize": 10, "style": "cell"},
+                "mark": {"type": "text", "fontSize": 10},
                 "encoding": {
-                    "text": {"field": "count"},
+                    "text": {"field": "shown"},
                     "color": {"condition": {"test": {"field": "share", "gt": 0.5}, "value": "#fff"}, "value": "#111"},
                 },
             },

@@ -150,6 +150,33 @@ QAT = 'source = "mlp"\n[[step]]\ndo = "finetune"\ndata = "breast-cancer"\nqat = 
 INT8 = '[[step]]\ndo = "quantize"\nscheme = "int8"\n'
 
 
+PROGRAM = '[[step]]\ndo = "export"\nto = ["onnx", "pt2"]\n'
+
+
+def test_a_program_is_quantized_into_one_of_executorch(written: Callable[[str], Path]) -> None:
+    steps = HEAD + PROGRAM + INT8 + '[[step]]\ndo = "eval"\n'
+    assert _titles(check(written(steps))) == [
+        *("export.onnx", "export.pt2", "quantize.onnx", "quantize.pte", "eval.onnx", "eval.pte")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        (HEAD + PROGRAM + INT8.replace("int8", "fp16"), "ExecuTorch's quantizer has int8"),
+        (HEAD + PROGRAM + INT8 + "mixed = true", "--mixed cannot be honoured for a .pt2 file"),
+        (QAT + PROGRAM + INT8, "calibrates on real samples"),
+        (QAT + PROGRAM + INT8 + 'data = "breast-cancer"', "ranges that were learnt in training"),
+        (HEAD + PROGRAM.replace("pt2", "pte") + INT8, "quantizes the program before it is lowered"),
+    ],
+)
+def test_what_cannot_be_done_with_a_program_is_refused(
+    recipe: str, words: str, mistakes: Callable[[str], list[tuple[int, str]]]
+) -> None:
+    ((_, text),) = mistakes(recipe)
+    assert words in text
+
+
 def test_ranges_that_an_earlier_step_learns_need_no_data(written: Callable[[str], Path]) -> None:
     assert _titles(check(written(QAT + EXPORT + INT8)))[-2:] == ["quantize.onnx", "quantize.tflite"]
 

@@ -236,6 +236,19 @@ def test_a_finished_file_is_a_source_too(folder: Path) -> None:
     assert "source tiny.onnx changed" in edgekit.recipe.show("line.toml", out="out").runs[0].why
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("executorch_python")
+def test_a_program_becomes_a_quantized_file_of_executorch(folder: Path) -> None:
+    result = _run(
+        'source = "mlp"\ndata = "breast-cancer"\n[[step]]\ndo = "export"\nto = "pt2"\n'
+        '[[step]]\ndo = "quantize"\nscheme = "int8"\nseconds = 0\n[[step]]\ndo = "eval"\n'
+    )
+    assert _ends(result) == dict.fromkeys(["export.pt2", "quantize.pte", "eval.pte"], "done")
+    card = read_card(folder / "out" / "quantize.pte")
+    assert card is not None and card.account is not None and card.account["integer_operators"] > 0
+    assert [row.file for row in result.table()] == ["export.pt2", "quantize.pte"]
+
+
 def test_two_at_once(folder: Path) -> None:
     path = _write('source = "mlp"\n[[step]]\ndo = "prune"\namount = 0.5\n')
     with Folder(Path("out")).locked(), pytest.raises(UsageError, match=rf"process {os.getpid()}\) works in out; wait"):

@@ -16,7 +16,8 @@
       const channel = spec.encoding[select.dataset.axis], axis = axes[select.value];
       channel.field = axis.field;
       channel.title = axis.title;
-      channel.scale = { ...channel.scale, type: axis.scale, ...(axis.scale === "log" ? {} : { zero: false }) };
+      delete channel.scale.zero;
+      Object.assign(channel.scale, axis.scale === "log" ? { type: "log" } : { type: "linear", zero: false });
     }
   };
 
@@ -24,7 +25,9 @@
     const { spec, axes } = JSON.parse(figure.querySelector("script").textContent);
     const form = figure.querySelector("form"), rows = spec.data.values;
     const lines = figure.querySelectorAll("tbody tr");
-    const show = async () => {
+    const place = figure.querySelector(".plot");
+    let drawn = null;
+    const once = async () => {
       if (form) {
         const kept = rows.map((row) => chosen(form, row));
         spec.data.values = rows.filter((_, place) => kept[place]);
@@ -32,8 +35,13 @@
         form.querySelector("output").textContent = `${spec.data.values.length} of ${rows.length} rows are shown`;
         along(figure, spec, axes);
       }
-      await vegaEmbed(figure.querySelector(".plot"), spec, options);
+      if (drawn) drawn.finalize();
+      drawn = null;
+      if (spec.data.values.length) drawn = await vegaEmbed(place, spec, options);
+      else place.textContent = "No rows to draw.";
     };
+    let last = Promise.resolve();
+    const show = () => (last = last.then(once)); // one after the other, however fast somebody types
     if (form) {
       form.addEventListener("input", show);
       form.addEventListener("submit", (event) => event.preventDefault());
