@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pytest
 
 from edgekit.escapes import visible
 from edgekit.report.page import page
-from edgekit.results.compare import Comparison
-from edgekit.results.history import TIME, Course, HistoryResult, HistoryRun
-from edgekit.types import Verdict
+from edgekit.results.base import to_json
+from edgekit.results.saved import from_json
+from edgekit.results.schema import VERBS
 
 Open = Callable[..., Any]
 
@@ -119,18 +119,19 @@ def test_print(opened: Open, pages: ModuleType) -> None:
     assert len(shown.pdf()) > 20_000
 
 
-def test_a_history(opened: Open, pages: ModuleType) -> None:
-    comparison = Comparison(a="2", b="1", ratio_p50=2.0, ci95=(1.9, 2.1), verdict=Verdict.SLOWER, method="occasions")
-    facts = {"version": "0", "sha256": "0" * 64}
-    runs = (
-        HistoryRun(document="1.json", date="2026-01-01T00:00:00+00:00", value=1.0, **facts),
-        HistoryRun(
-            document="2.json", date="2026-02-01T00:00:00+00:00", value=2.0, against_previous=comparison, **facts
-        ),
-    )
-    course = Course(figure=TIME, model=pages.HOSTILE, device="cpu", cpu="one", runs=runs, comparison=comparison)
-    shown = opened(pages.saved("report", HistoryResult(folder=Path("runs"), documents=2, courses=(course,))))
-    assert shown.evaluate("window.hacked") is None
-    (plot,) = shown.locator("figure .plot").all()
-    assert plot.locator("svg path").count() > 2 and pixels(plot.screenshot()).std() > 5
-    assert "Slower than the run before" in shown.locator("main").text_content()
+@pytest.mark.parametrize("hostile", [False, True])
+def test_every_kind_of_result(hostile: bool, opened: Open, pages: ModuleType, widths: ModuleType) -> None:
+    """With the words of strangers in every text of every result."""
+    if hostile:
+        widths.WORDS = (pages.HOSTILE,) * len(widths.WORDS)
+    documents = []
+    for verb, kinds in VERBS.items():
+        for kind in kinds:
+            made = widths.Maker(3).of(kind)
+            head = {"schema": f"edgekit.{verb}/1", "edgekit": pages.HOSTILE, "command": [pages.HOSTILE]}
+            documents.append(from_json(to_json(head | made.document()), f"{verb}.json"))
+    shown = opened(*documents)
+    assert shown.evaluate("window.hacked") is None and shown.locator("main img").count() == 0
+    for plot in shown.locator("figure .plot").all():
+        assert plot.locator("svg").count() == 1 or plot.text_content() == "No rows to draw."
+    assert shown.locator("figure svg").count() > 10
