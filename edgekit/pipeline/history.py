@@ -94,7 +94,11 @@ def _place(key: _Key) -> tuple[object, ...]:
 
 def _date(document: SavedDocument, path: Path) -> str:
     """When it was made: as it says itself, else when the file was written."""
-    return document.date or datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
+    try:
+        made = datetime.fromisoformat(document.date)
+    except ValueError:
+        made = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    return made.astimezone(UTC).isoformat(timespec="seconds")
 
 
 def _samples(document: SavedDocument, name: str, date: str) -> Iterator[tuple[_Key, _Sample]]:

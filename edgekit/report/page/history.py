@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from edgekit.extras.base import Sheet
@@ -16,9 +17,19 @@ MOST = 2000
 
 def history_sections(result: HistoryResult) -> list[Section]:
     """Courses with two runs or more are drawn."""
-    figures = dict.fromkeys(course.figure for course in result.courses if len(course.runs) > 1)
-    drawn = [course_plot([one for one in result.courses if one.figure == figure], figure) for figure in figures]
+    dated = [course for course in result.courses if len(course.runs) > 1 and all(_is_date(r.date) for r in course.runs)]
+    figures = dict.fromkeys(course.figure for course in dated)
+    drawn = [course_plot([one for one in dated if one.figure == figure], figure) for figure in figures]
     return [Section("Summary", render_history(result)), *([Section("Over time", drawn)] if drawn else [])]
+
+
+def _is_date(text: str) -> bool:
+    """Whether a drawing can place it: a document is anybody's."""
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def course_plot(courses: list[Course], figure: str) -> Plot:
@@ -39,4 +50,4 @@ def course_plot(courses: list[Course], figure: str) -> Plot:
     columns = ("course", "date", "shown", "document", "sha256", "regression")
     head = ("model and place", "date", figure, "document", "sha256", "")
     sheet = Sheet(head, [[row[name] for name in columns] for row in rows], right=(figure,))
-    return Plot(figure, about, plots.over_dates(rows, about, figure), sheet)
+    return Plot(figure, about, plots.over_dates(rows, about), sheet)

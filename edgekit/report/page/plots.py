@@ -180,10 +180,10 @@ def curves(rows: Sequence[Row], about: str, across: str, up: str) -> dict[str, A
     )
 
 
-def over_dates(rows: Sequence[Row], about: str, title: str) -> dict[str, Any]:
+def over_dates(rows: Sequence[Row], about: str) -> dict[str, Any]:
     """``value`` of each ``course`` by ``date``, with its interval from ``low`` to ``high``; runs with a ``regression``
-    are marked. ``title``: of the values."""
-    up = _number("value", title)
+    are marked."""
+    up = _number("value", "value")
     interval = {"y": {**up, "field": "low"}, "y2": {"field": "high"}}
     tooltip = [{"field": name} for name in ("course", "date", "shown", "document", "sha256", "regression")]
     return _plot(
