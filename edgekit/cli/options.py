@@ -91,7 +91,7 @@ def _checked_target(path: str) -> str:
 def _check_page(path: str) -> None:
     """Refuses, before the work, a page that could not be written or made."""
     from edgekit.outputs import check_output
-    from edgekit.report.page.render import check_packages
+    from edgekit.report.page.html import check_packages
 
     if path == "-":
         raise click.BadParameter("'-' is not a file; name one, or /dev/stdout")
