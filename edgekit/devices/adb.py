@@ -74,11 +74,7 @@ def parse_serial(text: str) -> str:
 
 
 class AdbTransport(Transport):
-    """No worker runs there.
-
-    Raises:
-        UnsupportedError: always, with what to do instead.
-    """
+    """The kind of device, of which only the facts are used: no worker runs there."""
 
     spelling: ClassVar[str] = "adb:SERIAL"
     description: ClassVar[str] = (
@@ -92,16 +88,16 @@ class AdbTransport(Transport):
 
     shares_files = False
 
-    def __init__(self, spec: DeviceSpec) -> None:
-        super().__init__(spec)
+    def command(self, start: Start) -> list[str]:
+        """
+        Raises:
+            UnsupportedError: always, with what to do instead.
+        """
         raise UnsupportedError(
-            f"{spec.name}: over adb there are only programs that time a model and give no outputs, so it can be "
+            f"{self.spec.name}: over adb there are only programs that time a model and give no outputs, so it can be "
             "benched (edgekit bench --tool benchmark_model) and nothing else; for outputs install Termux with "
             "Python and a runtime on the device and reach it over ssh: ssh://user@phone:8022"
         )
-
-    def command(self, start: Start) -> list[str]:
-        raise NotImplementedError  # a transport that cannot be made
 
 
 class _Answer(NamedTuple):

@@ -21,7 +21,7 @@ import time
 from contextlib import suppress
 
 MARK = b"EKD1 "
-ENDED = "edgekit-doorman: ended"
+ENDED = "edgekit-bootstrap: ended"
 KEPT = 8
 """Worker programs that are kept: each version of edgekit that comes here brings one."""
 GRACE_S = 1.0
@@ -38,7 +38,7 @@ def main() -> None:
     try:
         program = take_in(order["sha256"], order["bytes"])
     except OSError as error:
-        sys.exit(f"edgekit-doorman: no room for the worker: {error}")
+        sys.exit(f"edgekit-bootstrap: no room for the worker: {error}")
     os.environ.update(order["environment"])
     waker, wake = os.pipe()
     os.set_blocking(wake, False)

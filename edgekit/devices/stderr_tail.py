@@ -15,7 +15,7 @@ _TOLD_BYTES: Final = 4 << 20
 _AT_ONCE_BYTES: Final = 1 << 20
 """What is taken in one go: whoever waits for an answer has to look at the clock in between."""
 _SHOWN: Final = 300
-_ASIDE: Final = ("INFO:", "edgekit-doorman: ended")
+_ASIDE: Final = ("INFO:", "edgekit-bootstrap: ended")
 """Lines that are not the reason: what TFLite tells of itself, and how a worker ended far away."""
 _FAULT: Final = "Fatal Python error: "
 """How faulthandler begins; what was said before it tells more than the stack behind it."""

@@ -18,12 +18,12 @@ from edgekit.bench.shapes import parse_shapes
 from edgekit.converters.base import ConversionOptions, Converter, Finish, check_dynamic
 from edgekit.errors import ConversionError, EdgekitError, GateError, ModelError, UsageError
 from edgekit.flatbuffer_reader import keeps_variables
-from edgekit.iospec import IoSpec, given_iospec
 from edgekit.leftovers import sweep, temporary_name
 from edgekit.options.base import with_options
 from edgekit.options.export import ExportOptions
 from edgekit.outputs import check_output, is_stream, output_folder, publish, writing
 from edgekit.pipeline.export_files import check_file_source, check_not_the_source
+from edgekit.pipeline.meaning import as_said
 from edgekit.pipeline.proof import Proof, proofs_of
 from edgekit.pipeline.real_inputs import RealInputs
 from edgekit.progress import task
@@ -82,7 +82,7 @@ def _exported(options: ExportOptions) -> ExportResult:
         network = resized(of_module(options.source, options.inputs, options.name), shapes)
     else:
         network = resolve(source, name=options.name, shapes=shapes, factory=options.factory, weights=options.weights)
-    network, raw = _as_said(network, options, real)
+    network, raw = as_said(network, options, real)
     if is_onnx(network.module) and str(Format.TFLITE) in formats:
         network = closed(network)
     open_axes = of_axes(network, sizes, conversion.dynamic)
@@ -138,28 +138,6 @@ def parse_dynamic(given: Sequence[str] | Mapping[str, Mapping[int, str]]) -> dic
                 f"--dynamic names axis {match[2]} of {match[1]!r} twice: {axes[int(match[2])]}, {match[3]}"
             )
     return found
-
-
-def _iospec(options: ExportOptions) -> IoSpec:
-    """What the user says of inputs and outputs."""
-    o = options
-    return given_iospec(o.io_file, o.mean, o.std, o.labels, o.task, o.layout)
-
-
-def _as_said(network: Network, options: ExportOptions, real: RealInputs) -> tuple[Network, bool]:
-    """``network`` as the user and the data say that its inputs and outputs are, and as the app wants it; whether pixels
-    are raw."""
-    network = replace(network, card=real.described(_iospec(options).applied(network.card)))
-    if not (options.raw_pixels or options.mediapipe):
-        return network, False
-    from edgekit.converters.mediapipe import needs_raw_pixels, with_centred_boxes
-    from edgekit.converters.pixels import with_raw_pixels
-    from edgekit.source.foreign import require_torch
-
-    require_torch(network, "rewrite the inputs and outputs of")
-    raw = (options.mediapipe and needs_raw_pixels(network)) or options.raw_pixels
-    network = with_centred_boxes(network) if options.mediapipe else network
-    return (with_raw_pixels(network, rgb=options.mediapipe) if raw else network), raw
 
 
 def _formats(to: Sequence[str]) -> tuple[str, ...]:

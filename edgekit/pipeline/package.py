@@ -54,6 +54,7 @@ def package(options: PackageOptions) -> PackageResult:
     assert artifact.card is not None
     card = _with_labels(artifact, artifact.card, options.labels)
     subject = _subject(replace(artifact, card=card), card)
+    _check_one_sample(artifact.path, subject)
     _check_kinds(subject, options.for_, target)
     target.check(subject)
     with open_runner(artifact.path) as runner:
@@ -188,6 +189,19 @@ def _tensors(
             )
         )
     return tuple(made)
+
+
+def _check_one_sample(path: Path, subject: Subject) -> None:
+    """
+    Raises:
+        UnsupportedError: the file takes several samples a run, and an app has one.
+    """
+    for one in subject.inputs:
+        if one.rule is not None and one.rule.kind != "array" and one.shape and one.shape[0] > 1:
+            raise UnsupportedError(
+                f"{path} takes {one.shape[0]} samples a run ({one.name}), and an app has one; export it for one: "
+                f"edgekit export SOURCE --shape {one.name}=1x…, the other sizes as they are"
+            )
 
 
 def _check_kinds(subject: Subject, name: str, target: Target) -> None:

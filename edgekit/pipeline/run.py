@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,8 +27,9 @@ from edgekit.quality.frechet import as_pixels
 from edgekit.results.inspect import Anomaly, Answer, Forecast, Label, RunResult
 from edgekit.runtime.base import Runner
 from edgekit.runtime.stream import Stream, sequences
-from edgekit.types import Array, Card, InputSpec, Signature, Task
+from edgekit.types import Array, Card, Feed, InputSpec, Signature, Task
 
+log = logging.getLogger("edgekit")
 _DRAWN = {"detection": "boxes are", "segmentation": "a mask is"}
 """Tasks whose answers are drawn into the picture."""
 
@@ -89,7 +91,7 @@ def _answer(name: str, runner: Runner | Stream, card: Card | None, top: int) -> 
         return Answer(input=name, outputs=_from_noise(runner, contract, *asked))
     feed = sample_feed(name, runner.signature, contract)
     runner.reset()
-    outputs = runner.run(feed)
+    outputs = _outputs(runner, feed, contract)
     anomaly = None
     if card is not None and card.task.kind == "anomaly":
         limit = card.task.params.get("threshold")
@@ -103,6 +105,24 @@ def _answer(name: str, runner: Runner | Stream, card: Card | None, top: int) -> 
     return Answer(
         input=name, outputs=outputs, top=labels, forecast=forecast, anomaly=anomaly, objects=objects, pixels=pixels
     )
+
+
+def _outputs(runner: Runner | Stream, feed: Feed, contract: Mapping[str, InputSpec]) -> dict[str, Array]:
+    """The outputs for one sample; a file that takes several at once gets it as often, and the first answer counts."""
+    wide = {spec.name: spec.shape[0] for spec in runner.signature.inputs if spec.shape}
+    sizes = {
+        wide[name]
+        for name, array in feed.items()
+        if len(array) == 1 and contract.get(name, InputSpec()).kind != "array"
+    }
+    count = sizes.pop() if len(sizes) == 1 else 1
+    if not isinstance(count, int) or count < 2 or set(wide.values()) != {count}:
+        return runner.run(feed)
+    log.info(
+        "the file takes %d samples a run: this one fills them all (edgekit export --shape makes it take one)", count
+    )
+    filled = {name: np.repeat(array, count, axis=0) for name, array in feed.items()}
+    return {name: array[:1] if array.ndim else array for name, array in runner.run(filled).items()}
 
 
 def _from_noise(runner: Runner | Stream, contract: Mapping[str, InputSpec], count: int, seed: int) -> dict[str, Array]:

@@ -93,6 +93,10 @@ def verify(options: VerifyOptions) -> VerifyResult:
             failed = next(c for c, row in zip(checked, ledger.cases, strict=True) if not row.passed)
             found = _first_divergence(artifact, reference, side, failed.feed)
             ledger = replace(ledger, first_divergence=found)
+            likely = _likely(artifact, reference, options)
+            said = (*said, *likely)
+            for note in likely:
+                log.info("%s", note)
         ledger = with_rows(ledger, state, WHERE)
         selftest = replay(opened, artifact)
         name = runner.name
@@ -107,6 +111,21 @@ def verify(options: VerifyOptions) -> VerifyResult:
         ledger=ledger,
         selftest=selftest,
     )
+
+
+def _likely(artifact: Artifact, reference: _Reference, options: VerifyOptions) -> tuple[str, ...]:
+    """Why the two differ, where their cards give a reason."""
+    card, network = artifact.card, reference.network
+    if card is None:
+        return ()
+    weights = (card.source_sha256, "" if network is None else network.card.source_sha256)
+    if all(weights) and weights[0] != weights[1]:
+        return (
+            f"{options.against} has other weights than {artifact.path.name} was made from; --weights FILE names them",
+        )
+    if options.tolerance is None and any(step.name == "quantize" for step in card.steps):
+        return (f"{artifact.path.name} is quantized, and rounds; --tolerance says how much that may change",)
+    return ()
 
 
 def replay(runner: Runner, artifact: Artifact) -> CaseResult | None:

@@ -51,6 +51,8 @@ def resolve(
         source = Checkpoint(factory, option)
     elif factory is not None:
         raise UsageError(f"{option} goes with a checkpoint (.safetensors); {text} is not a checkpoint; leave it out")
+    if weights is not None:
+        source = source.weighed(Path(weights))
     network = source.sized(rest, shapes) if shapes else source.resolve(rest)
     if weights is not None:
         network = with_weights(network, weights)

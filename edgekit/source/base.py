@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgekit.bench.shapes import Shapes
@@ -53,6 +54,15 @@ class Source(ABC):
             SourceError, UnsupportedError: as :meth:`resolve`; or the network raises on them.
         """
         return resized(self.resolve(text), shapes)
+
+    def weighed(self, weights: Path) -> Source:
+        """This kind of source for a network that gets its weights from a file: with the number of classes that the file
+        has, without weights of its own.
+
+        Raises:
+            ModelError: the file cannot be read.
+        """
+        return self
 
     def rebuild(self, text: str, config: Mapping[str, Any]) -> torch.nn.Module:
         """The module alone, for weights that a checkpoint holds; ``config`` is that of the checkpoint's card."""

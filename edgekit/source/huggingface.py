@@ -41,8 +41,16 @@ class HuggingFace(Source):
     prefixed: ClassVar[bool] = True
     inert: ClassVar[bool] = True
 
+    def __init__(self, pretrained: bool = True) -> None:
+        """``pretrained``: its own weights are looked for; without it, it gets others."""
+        self._pretrained = pretrained
+
+    def weighed(self, weights: Path) -> Source:
+        return HuggingFace(pretrained=False)
+
     def resolve(self, text: str) -> Network:
-        made = _made(text, pretrained=True)
+        made = _made(text, pretrained=self._pretrained)
+        made = made if self._pretrained else replace(made, weights=PRETRAINED)
         module = made.module.get_encoder() if text.endswith(PART) else made.module
         config = {
             "factory": f"hf:{text}",

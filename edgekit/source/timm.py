@@ -8,11 +8,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgekit.errors import SourceError, UnsupportedError
 from edgekit.source.assemble import assemble, seeded
 from edgekit.source.base import Source
+from edgekit.source.stateload import read_state
 from edgekit.source.weights import PRETRAINED, RANDOM, hub, say_random
 from edgekit.types import InputSpec, Network, Task
 
@@ -28,9 +30,16 @@ class Timm(Source):
     prefixed: ClassVar[bool] = True
     inert: ClassVar[bool] = True
 
+    def __init__(self, state: Mapping[str, torch.Tensor] | None = None) -> None:
+        """``state``: weights that it will get; none are looked for then."""
+        self._state = state
+
+    def weighed(self, weights: Path) -> Source:
+        return Timm(read_state(weights))
+
     def resolve(self, text: str) -> Network:
         timm = _package(text)
-        module, weights, why = _made(timm, text)
+        module, weights, why = (_sized(timm, text, self._state), "", "") if self._state else _made(timm, text)
         about = timm.data.resolve_data_config({}, model=module)
         config = {"factory": f"timm:{text}", "timm": timm.__version__, "weights": weights}
         if why:
@@ -91,6 +100,18 @@ def _made(timm: Any, name: str) -> tuple[torch.nn.Module, str, str]:
             why = f"{type(error).__name__}" if found.online else "not cached, and the hub cannot be reached"
     say_random(f"timm:{name}", why)
     return module, RANDOM, why
+
+
+def _sized(timm: Any, name: str, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
+    """The module with as many classes as the last layer of ``state`` has, whatever stands in front of its name."""
+    with seeded():
+        module: torch.nn.Module = timm.create_model(name, pretrained=False)
+        heads = getattr(module, "pretrained_cfg", {}).get("classifier") or ()
+        names = [f"{head}.weight" for head in ((heads,) if isinstance(heads, str) else heads)]
+        sizes = {len(value) for key, value in state.items() for own in names if key == own or key.endswith(f".{own}")}
+        if len(sizes) == 1 and sizes != {getattr(module, "num_classes", 0)}:
+            module = timm.create_model(name, pretrained=False, num_classes=sizes.pop())
+    return module
 
 
 def image_contract(about: Mapping[str, Any]) -> InputSpec:

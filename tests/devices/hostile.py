@@ -349,7 +349,8 @@ def doors() -> Iterator[Behaviour]:
     }
     for name, data in words.items():
         yield Behaviour(name, "door", raw(lambda number, data=data: data), way="ssh")
-    for text in ("edgekit-doorman: ended " + "9" * 5000, "edgekit-doorman: ended -99999", "edgekit-doorman: ended 0",
+    ended = "edgekit-bootstrap: ended "
+    for text in (ended + "9" * 5000, ended + "-99999", ended + "0",
                  "needs Python " + "3." * 10_000, "No module named 'x'", ESCAPES):  # fmt: skip
         said = f"\n{text}\n".encode("utf-8", "surrogateescape")
         act = doing(lambda said=said: (os.write(2, said), end_with(255)))

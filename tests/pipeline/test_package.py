@@ -6,11 +6,14 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 import edgekit
 from edgekit import registry
@@ -168,3 +171,18 @@ def test_a_step_of_recipes(model: Path, tmp_path: Path) -> None:
     assert (words["model"].takes, words["out"].gives, words["out"].names) == ("model", "", "output")
     result = step.run(model=model, for_="python", out=tmp_path / "app")
     assert isinstance(result, PackageResult) and (tmp_path / "app" / "model.py").is_file()
+
+
+def test_a_file_that_takes_several_samples_is_refused(tmp_path: Path) -> None:
+    """Its program would fail on the first picture of an app."""
+    value = partial(helper.make_tensor_value_info, elem_type=TensorProto.FLOAT, shape=(2, 4))
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [value("x")], [value("y")])
+    path = tmp_path / "two.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    signature = Signature((TensorSpec("x", "float32", (2, 4)),), (TensorSpec("y", "float32", (2, 4)),))
+    contract = {"x": InputSpec("table", mean=(1.0,) * 4, std=(1.0,) * 4)}
+    task = Task("classification", LABELS, "accuracy")
+    write_card(path, Card("two", "custom", task, signature, contract, selftest=SelfTest(0, {}, 1e-6)))
+    with pytest.raises(UnsupportedError, match=r"takes 2 samples a run .x., and an app has one"):
+        edgekit.package(path, for_="python", out=tmp_path / "app")
+    assert not (tmp_path / "app").exists()

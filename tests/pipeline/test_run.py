@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 import edgekit
 from edgekit.artifact import write_card
@@ -116,3 +120,22 @@ def test_labels_that_do_not_fit_are_numbers() -> None:
 def test_outputs_of_different_shape_are_refused() -> None:
     with pytest.raises(DataError, match="one by one"):
         stacked([{"y": np.zeros((1, 2))}, {"y": np.zeros((1, 3))}])
+
+
+def test_one_sample_fills_a_file_that_takes_several(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The answer is that for the one sample; arrays of another size than the file's are refused as before."""
+    value = partial(helper.make_tensor_value_info, elem_type=TensorProto.FLOAT, shape=(3, 4))
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [value("x")], [value("y")])
+    path = tmp_path / "three.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    (tmp_path / "row.csv").write_text("0,1,5,2\n")
+    np.savez(tmp_path / "row.npz", x=np.zeros((1, 4), np.float32))
+    with pytest.raises(FeedError, match=r"wanted .3, 4."):
+        edgekit.run(path, tmp_path / "row.npz")
+    signature = Signature((TensorSpec("x", "float32", (3, 4)),), (TensorSpec("y", "float32", (3, 4)),))
+    contract = {"x": InputSpec("table", mean=(1.0,) * 4, std=(1.0,) * 4)}
+    write_card(path, Card("insects", "custom", Task("classification", LABELS, "accuracy"), signature, contract))
+    with caplog.at_level(logging.INFO, "edgekit"):
+        (answer,) = edgekit.run(path, tmp_path / "row.csv").answers
+    assert answer.outputs["y"].tolist() == [[0, 0, 4, 1]] and answer.top[0].label == "cat"
+    assert "takes 3 samples a run" in caplog.text

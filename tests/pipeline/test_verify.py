@@ -16,6 +16,7 @@ from edgekit.artifact import read_card, write_card
 from edgekit.errors import DataError, ModelError, SourceError, UsageError
 from edgekit.pipeline.export import export
 from edgekit.pipeline.verify import verify
+from edgekit.types import Step
 
 pytestmark = pytest.mark.usefixtures("kept_workers")
 
@@ -93,6 +94,17 @@ def test_a_changed_weight_in_tflite_is_named(
 def test_other_weights_in_the_source_are_named(files: dict[str, Path], factory: str) -> None:
     result = verify(files["onnx"], against=factory.replace(":network", ":changed"))
     assert result.ledger.first_divergence == "block.conv, block.norm (Conv)"
+    assert any("has other weights than" in note and "--weights" in note for note in result.notes)
+    assert not any("has other weights" in note for note in verify(files["onnx"], against=factory).notes)
+
+
+def test_a_quantized_file_that_differs_says_that_it_rounds(files: dict[str, Path], tmp_path: Path) -> None:
+    small = change_onnx(files["onnx"], tmp_path / "m.onnx", "head.weight")
+    card = read_card(small)
+    assert card is not None
+    write_card(small, card.with_step(Step("quantize", {"scheme": "int8"}, {})))
+    result = verify(small, against=files["onnx"])
+    assert not result.passed and any("is quantized, and rounds; --tolerance" in note for note in result.notes)
 
 
 def test_a_tolerance_is_absolute(files: dict[str, Path], factory: str, tmp_path: Path) -> None:

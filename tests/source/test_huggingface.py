@@ -121,6 +121,22 @@ def test_saved_weights_are_read_with_labels_and_tokenizer(folder: Folder) -> Non
     assert all(torch.equal(own[name], read[name]) for name in own)
 
 
+def test_weights_of_the_users_own_for_a_configuration(
+    folder: Folder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is random then, and the names of the classes are those of the configuration."""
+    place = folder("Bert", "BertForSequenceClassification", BERT, id2label={0: "bad", 1: "good"})
+    torch.manual_seed(4)
+    model = transformers.BertForSequenceClassification(transformers.AutoConfig.from_pretrained(place))
+    torch.save(model.state_dict(), tmp_path / "mine.pt")
+    with caplog.at_level(logging.WARNING, "edgekit"):
+        network = resolve(f"hf:{place}", weights=tmp_path / "mine.pt")
+    assert "RANDOM" not in caplog.text and origin(network.card) == "pretrained"
+    assert network.task.labels == ("bad", "good")
+    read = {name.removeprefix("module."): value for name, value in network.module.state_dict().items()}
+    assert all(torch.equal(value, read[name]) for name, value in model.state_dict().items())
+
+
 def test_a_head_that_is_not_in_the_file_is_said(folder: Folder, caplog: pytest.LogCaptureFixture) -> None:
     place = folder("Bert", None, BERT)
     model = transformers.BertModel(transformers.AutoConfig.from_pretrained(place))

@@ -127,3 +127,22 @@ def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(UnsupportedError, match=r"pip install 'edgekit\[timm\]'"):
         resolve("timm:resnet18")
+
+
+def test_weights_of_the_users_own_say_how_many_classes_there_are(
+    timm: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A network that was trained elsewhere on three classes, as Lightning saves it; nothing is said to be random."""
+    torch.manual_seed(3)
+    mine = timm.create_model(SMALL, pretrained=False, num_classes=3).eval()
+    torch.save({"state_dict": {f"model.{k}": v for k, v in mine.state_dict().items()}}, tmp_path / "mine.ckpt")
+    with caplog.at_level(logging.INFO, "edgekit"):
+        network = resolve(f"timm:{SMALL}", weights=tmp_path / "mine.ckpt")
+    assert "RANDOM" not in caplog.text and origin(network.card) == "pretrained"
+    assert network.signature.outputs[0].shape == (1, 3) and network.task.labels == ()
+    x = torch.rand(1, 3, 160, 160)
+    with torch.inference_mode():
+        assert torch.equal(network.module(x), mine(x))
+    torch.save({k: v for k, v in mine.state_dict().items() if "conv1" not in k}, tmp_path / "half.pt")
+    with pytest.raises(SourceError, match="do not fit the network"):
+        resolve(f"timm:{SMALL}", weights=tmp_path / "half.pt")

@@ -50,8 +50,6 @@ def prune(options: PruneOptions) -> PruneResult:
     samples = None if options.data is None else open_data(options.data, default_split="train")
     if samples is not None:
         network = _fitted(network, samples)
-    if network.task.kind != "classification":  # there are no logits to learn from
-        options = replace(options, distil=False)
     before = measured(network, samples)
     with as_file(place, SUFFIX) as file:
         job = Job(network, samples, options, schedule, builder_of(source, options.factory))

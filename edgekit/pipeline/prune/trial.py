@@ -22,6 +22,7 @@ from edgekit.data.dataset import held_out_sets
 from edgekit.errors import GateError, InputError, UsageError
 from edgekit.models.checkpoint import save_checkpoint, weights_sha256
 from edgekit.models.family import Hyperparameters
+from edgekit.models.own_loss import chosen_objective
 from edgekit.models.samples import TrainingSamples
 from edgekit.models.weight_norm import without_weight_norms
 from edgekit.options.prune import PruneOptions
@@ -167,14 +168,15 @@ def _tuned(job: Job, pruned: Network, work: Path, k: int) -> tuple[Network, Qual
     assert job.samples is not None
     epochs = job.schedule.epochs // steps + (job.schedule.epochs % steps if k == steps - 1 else 0)
     plan = hyperparameters(finetune_options(pruned), epochs, options.seed, options.overrides, lr=options.lr)
-    plan = plan if options.distil else replace(plan, distil=0.0)
+    taught = options.distil and chosen_objective(pruned, plan).soft is not None
+    plan = plan if taught else replace(plan, distil=0.0)
     if plan.processes > 1 and not job.method.structured:
         raise UsageError("weights are kept at zero in one process only; leave --processes out")
     params = {
         "source": source_name(options.source),
         "parent_sha256": weights_sha256(job.network.module.state_dict()),
         "data": job.samples.label,
-        "distil_from": source_name(options.source) if options.distil else None,
+        "distil_from": source_name(options.source) if taught else None,
         "device": options.train_on,
         **asdict(plan),
     }
@@ -184,7 +186,7 @@ def _tuned(job: Job, pruned: Network, work: Path, k: int) -> tuple[Network, Qual
         if found is not None:
             log.info("step %d of %d is done already: %s", k + 1, steps, work.name)
             return found, found.card.quality[0] if found.card.quality else None, None
-    teacher = replace(job.network, module=copy.deepcopy(job.network.module)) if options.distil else None
+    teacher = replace(job.network, module=copy.deepcopy(job.network.module)) if taught else None
     torch.manual_seed(options.seed)
     with nullcontext() if job.method.structured else kept_at_zero(pruned.module):
         trained = train_network(

@@ -119,7 +119,7 @@ def test_without_labels_what_is_unlike_the_float_file_is_out(
     assert result.chosen.scheme == "fp16" and result.after.value > 0.99
     assert "loses 2.0000 of likeness, 0.1 is allowed" in found["int8-weights"]["why"]
     card = open_artifact(result.artifact.path).card
-    assert card is not None and card.quality == (), "likeness to another file is none of its own figures"
+    assert card is not None and card.quality == (), "likeness to another file is not a figure of its own"
     with pytest.raises(DataError, match="so no candidate can be judged by --max-drop; give --min-snr DB"):
         edgekit.quantize(wasteful, scheme="auto", data=data, out=tmp_path / "no", **QUICK)
 

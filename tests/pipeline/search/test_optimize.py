@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,13 +30,16 @@ def words(own: Path, out: Path, *more: str) -> list[str]:
             *runtimes, *more]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def done(own: Path, edgekit_program: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+@pytest.fixture(scope="session")
+def done(own: Path, edgekit_program: str, once: Callable[[str, Callable[[Path], object]], Path]) -> tuple[Any, Path]:
     """The document of a whole study, and its folder."""
-    out = tmp_path_factory.mktemp("study") / "out"
-    ended = subprocess.run([edgekit_program, *words(own, out)], capture_output=True, text=True, timeout=600)
-    assert ended.returncode == 0, ended.stderr
-    return json.loads(ended.stdout), out
+
+    def make(folder: Path) -> None:
+        ended = subprocess.run([edgekit_program, *words(own, folder)], capture_output=True, text=True, timeout=900)
+        assert ended.returncode == 0, ended.stderr
+
+    folder = once("search-done", make)
+    return json.loads((folder / "optimize.json").read_text()), folder
 
 
 def answers(path: str, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -109,26 +109,6 @@ def test_the_same_command_makes_nothing_again(
     assert ended.code == 0, ended.err
     kept, before = ([row | {"on_front": None} for row in found["trials"]] for found in (ended.document, done[0]))
     assert kept == before  # the front alone is timed anew
-
-
-def test_a_killed_study_loses_the_trial_it_was_in_at_most(own: Path, edgekit_program: str, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    process = subprocess.Popen(
-        [edgekit_program, *words(own, out, "--sampler", "random")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    journal = out / ".study" / "trials" / "journal.log"
-    limit = time.monotonic() + 300
-    while not (journal.exists() and '"row"' in journal.read_text()):  # a first trial has ended
-        assert process.poll() is None and time.monotonic() < limit
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    ended = subprocess.run(
-        [edgekit_program, *words(own, out, "--sampler", "random")], capture_output=True, text=True, timeout=600
-    )
-    assert ended.returncode in (0, 1), ended.stderr
-    document = json.loads(ended.stdout)
-    assert [row["number"] for row in document["trials"]] == list(range(TRIALS))
 
 
 def test_limits_that_nothing_keeps_publish_nothing(

@@ -192,8 +192,8 @@ def test_what_clips_without_vnni_is_seen_in_these_products_too(tmp_path: Path) -
     found = {one.weight: one for one in clipping(path, given)}
     assert found["qkv"].pairs == pytest.approx(0.5)  # none of the zeros, all of the ones
     assert found["qkv"].matters
-    relieved = quantized((artifact, ranges), tmp_path / "q.onnx", reduce_range={"qkv": 1}).path
-    assert "qkv" not in {one.weight for one in clipping(relieved, given)}
+    reduced = quantized((artifact, ranges), tmp_path / "q.onnx", reduce_range={"qkv": 1}).path
+    assert "qkv" not in {one.weight for one in clipping(reduced, given)}
 
 
 def test_integer_io_asks_for_integers_and_gets_them(made: tuple[Artifact, Calibration], tmp_path: Path) -> None:
