@@ -16,7 +16,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "quantize": ("edgekit.cli.quantize", "Makes a smaller file with integer or half-precision weights."),
     "optimize": (
         "edgekit.cli.optimize",
-        "Searches for the best files of a network on a device, and recommends one.",
+        "Searches for the best files of a network on a device.",
     ),
     "eval": ("edgekit.cli.eval", "Measures the task's metric of a model file on a data set."),
     "verify": ("edgekit.cli.verify", "Compares a model's outputs with another model or its source, case by case."),

