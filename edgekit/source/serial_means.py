@@ -36,13 +36,13 @@ def serial_means() -> Iterator[None]:
     """Within it means of float64 tensors of torch, and of ONNX files that run in float64, are :func:`serial_mean`."""
     token = SERIAL.set(True)
     try:
-        with _Means():
+        with _Means():  # type: ignore[no-untyped-call]
             yield
     finally:
         SERIAL.reset(token)
 
 
-class _Means(TorchDispatchMode):
+class _Means(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
