@@ -157,7 +157,10 @@ def _record(kind: Any, value: Any, where: str) -> Any:
     lacking = [
         key
         for key, f in known.items()
-        if key not in table and f.default is f.default_factory is MISSING and f.name not in made
+        if key not in table
+        and f.default is f.default_factory is MISSING
+        and f.name not in made
+        and not f.metadata.get("beside")
     ]
     if lacking:
         raise ValueError(f"{where} has no {lacking[0]!r}")

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgekit.report.page.front import of_several
+from edgekit.report.page.html import check_packages as check_packages
+from edgekit.report.page.html import render
 from edgekit.report.page.parts import Section
-from edgekit.report.page.render import check_packages as check_packages
-from edgekit.report.page.render import render
 from edgekit.report.page.results import made_by, sections_of
 from edgekit.results.saved import SavedDocument
 
@@ -25,5 +25,6 @@ def page(documents: Sequence[SavedDocument]) -> str:
         of = f"{Path(document.origin).name}: " if len(documents) > 1 else ""
         sections += [Section(f"{of}{one.title}", one.parts) for one in sections_of(document)]
     sections.append(Section("How it was made", [part for document in documents for part in made_by(document)]))
-    title = f"edgekit {documents[0].verb}" if len(documents) == 1 else f"{len(documents)} results of edgekit"
+    one = documents[0]
+    title = f"edgekit {one.verb}: {Path(one.origin).name}" if len(documents) == 1 else f"{len(documents)} results"
     return render(title, sections)

@@ -12,6 +12,7 @@ from edgekit.extras.base import short, with_typed_extras
 from edgekit.extras.profile import Profile
 from edgekit.report.bench import bench_report
 from edgekit.report.page import plots
+from edgekit.report.page.names import unlike
 from edgekit.report.page.parts import Plot, Section
 from edgekit.report.text import ms
 from edgekit.results.bench import BenchRecord, Entry
@@ -46,7 +47,7 @@ def cell_name(entry: Entry, among: Sequence[Entry]) -> str:
     for text, others in (
         (str(entry.runtime), {str(one.runtime) for one in among}),
         (entry.device.name, {one.device.name for one in among}),
-        (f"{entry.threads} threads", {f"{one.threads} threads" for one in among}),
+        (threads(entry), {threads(one) for one in among}),
         (f"batch {entry.batch}", {f"batch {one.batch}" for one in among}),
     ):
         if len(others) > 1:
@@ -54,10 +55,15 @@ def cell_name(entry: Entry, among: Sequence[Entry]) -> str:
     return ", ".join(told)
 
 
+def threads(entry: Entry) -> str:
+    """In words."""
+    return "1 thread" if entry.threads == 1 else f"{entry.threads} threads"
+
+
 def names_of(entries: Sequence[Entry]) -> list[str]:
     """A name for each cell, no two alike."""
     names = [cell_name(entry, entries) for entry in entries]
-    return [name if names.count(name) == 1 else f"{name} ({k})" for k, name in enumerate(names, 1)]
+    return unlike(names)
 
 
 def histogram(entries: Sequence[Entry]) -> Plot:
@@ -109,21 +115,24 @@ def course(entries: Sequence[Entry]) -> Plot:
 def layer_times(profiled: Sequence[tuple[Entry, Profile]]) -> Plot:
     """Time of each layer in every file, so that an integer file stands beside its float one."""
     names = names_of([entry for entry, _ in profiled])
-    spent = [{row.layer: row.ms for row in found.layers} for _, found in profiled]
-    total: dict[str | None, float] = {}
+    spent: list[dict[str, float]] = [{} for _ in profiled]
+    for one, (_, found) in zip(spent, profiled, strict=True):
+        for row in found.layers:
+            one[_layer(row.layer)] = one.get(_layer(row.layer), 0.0) + row.ms
+    total: dict[str, float] = {}
     for one in spent:
         for layer, time in one.items():
             total[layer] = max(total.get(layer, 0.0), time)
     slowest = sorted(total, key=lambda layer: -total[layer])[:LAYERS]
     rows = [
-        {"name": _layer(layer), "value": one[layer], "group": name}
+        {"name": layer, "value": one[layer], "group": name}
         for layer in slowest
         for name, one in zip(names, spent, strict=True)
         if layer in one
     ]
     left = f" The slowest {LAYERS} of {len(total)} layers." if len(total) > LAYERS else ""
     about = f"Milliseconds a run by layer, under the profiler, in which shares mean more than milliseconds.{left}"
-    table = [(_layer(layer), *(one.get(layer) for one in spent)) for layer in slowest]
+    table = [(layer, *(one.get(layer) for one in spent)) for layer in slowest]
     sheet = Sheet(("layer", *names), table, right=names)
     return Plot("Time by layer", about, plots.bars(rows, about, "ms a run", group="file"), sheet)
 
@@ -144,4 +153,7 @@ def kind_times(profiled: Sequence[tuple[Entry, Profile]]) -> Plot:
 
 
 def _layer(layer: str | None) -> str:
-    return {None: "unknown", "": "(model)"}.get(layer) or str(layer)
+    """A layer as the network calls it: a converter's wrapper has it as its ``module``."""
+    if layer is None:
+        return "unknown"
+    return layer.removeprefix("module").removeprefix(".") or "(model)"

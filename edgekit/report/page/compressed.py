@@ -8,6 +8,7 @@ from typing import Any
 from edgekit.report.auto import render_auto
 from edgekit.report.page import plots
 from edgekit.report.page.front import of_candidates
+from edgekit.report.page.names import in_short, unlike
 from edgekit.report.page.parts import Part, Plot, Section
 from edgekit.report.prune import render_prune
 from edgekit.report.quantize import render_plan, render_quantize, render_quantize_plan
@@ -91,9 +92,10 @@ def sensitivity(plan: MixedPlan | None) -> list[Plot]:
         return []
     kept = set(plan.keep)
     side = {one.name: "stays in float" if one.name in kept else plan.scheme for one in layers}
+    names = unlike([f"{in_short(one.name)} ({one.operator})" for one in layers[:DRAWN]])
     rows = [
-        {"name": f"{one.name} ({one.operator})", "value": one.snr_db, "group": side[one.name]}
-        for one in layers[:DRAWN]
+        {"name": name, "value": one.snr_db, "group": side[one.name]}
+        for name, one in zip(names, layers, strict=False)
         if one.snr_db is not None
     ]
     about = (
@@ -121,9 +123,10 @@ def errors(found: Sequence[LengthError]) -> list[Plot]:
 def kernels(found: Sequence[KernelTimes]) -> Plot:
     """What each operator takes on integers and in float."""
     order = sorted(found, key=lambda one: -max(one.integer_ns or 0, one.float_ns or 0))
+    names = unlike([f"{in_short(one.operator)} ({one.kind})" for one in order[:DRAWN]])
     rows = [
-        {"name": f"{one.operator} ({one.kind})", "value": time / 1000, "group": side}
-        for one in order[:DRAWN]
+        {"name": name, "value": time / 1000, "group": side}
+        for name, one in zip(names, order, strict=False)
         for side, time in (("integer", one.integer_ns), ("float", one.float_ns))
         if time is not None
     ]

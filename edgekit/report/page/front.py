@@ -10,6 +10,7 @@ from typing import Any
 from edgekit.bench.pareto import nondominated
 from edgekit.extras.base import short
 from edgekit.report.page import plots
+from edgekit.report.page.bench import threads
 from edgekit.report.page.parts import Axis, Filter, Plot
 from edgekit.results.base import Result
 from edgekit.results.bench import BenchRecord
@@ -152,7 +153,7 @@ def of_several(results: Iterable[Result]) -> list[Plot]:
                 (entry.sha256, Candidate(
                     name=short(entry.model), device=entry.device.name, runtime=str(entry.runtime or ""),
                     latency=entry.p50_ms, bytes=entry.bytes, memory=entry.peak_memory_bytes,
-                    state=f"{entry.threads} threads",
+                    state=threads(entry),
                 ))
                 for entry in result.results
                 if entry.error is None

@@ -1,4 +1,8 @@
-"""Vega-Lite specifications of the plots. Rows are plain values; no text of a document is ever part of an expression."""
+"""Vega-Lite specifications of the plots.
+
+What strangers wrote stands in rows, as values, and in domains of scales: never in a title or in the name of a field,
+of which Vega-Lite makes expressions.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from edgekit.report.page.parts import Axis
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 """A name, which is not fetched."""
 Row = Mapping[str, Any]
+MOST_COLORS = 20
 _PER_ROW = 18
 """Pixels of one bar."""
 
@@ -20,6 +25,7 @@ def _plot(rows: Sequence[Row], about: str, **spec: Any) -> dict[str, Any]:
         "description": about,
         "width": "container",
         "background": None,
+        "config": {"legend": {"symbolLimit": 0}},
         "data": {"name": "rows", "values": list(rows)},
         **spec,
     }
@@ -63,6 +69,12 @@ def _all(rows: Sequence[Row], field: str) -> dict[str, Any]:
     return {"domain": list(dict.fromkeys(row[field] for row in rows))}
 
 
+def _legend(rows: Sequence[Row], field: str) -> dict[str, Any] | None:
+    """Above the plot; none for so many that their colours are alike."""
+    few = len({row[field] for row in rows}) <= MOST_COLORS
+    return {"orient": "top", "columns": 2, "labelLimit": 400} if few else None
+
+
 def histogram(rows: Sequence[Row], about: str) -> dict[str, Any]:
     """Steps of ``share`` between ``low`` and ``high`` milliseconds for each ``cell``."""
     return _plot(
@@ -74,14 +86,14 @@ def histogram(rows: Sequence[Row], about: str) -> dict[str, Any]:
             "x": _number("low", "latency, ms", log=True, bin={"binned": True}),
             "x2": {"field": "high"},
             "y": {"field": "share", "type": "quantitative", "title": "share of the runs", "stack": None},
-            "color": _name("cell", "", legend={"orient": "top", "columns": 2, "labelLimit": 400}),
+            "color": _name("cell", "", legend=_legend(rows, "cell")),
         },
     )
 
 
 def series(rows: Sequence[Row], about: str) -> dict[str, Any]:
     """For each ``cell`` the median over time (seconds), and the span from ``low`` to ``high`` (milliseconds)."""
-    color = _name("cell", "", legend={"orient": "top", "columns": 2, "labelLimit": 400})
+    color = _name("cell", "", legend=_legend(rows, "cell"))
     across = {"field": "at_s", "type": "quantitative", "title": "time in the model, s"}
     up = _number("p50", "latency, ms", log=True)
     return _plot(
@@ -113,7 +125,7 @@ def bars(rows: Sequence[Row], about: str, title: str, *, group: str = "", log: b
         "tooltip": [{"field": "name", "title": "name"}, {"field": "value", "title": title}],
     }  # fmt: skip
     if group:
-        encoding["color"] = _name("group", group, legend={"orient": "top", "columns": 2, "labelLimit": 400})
+        encoding["color"] = _name("group", group, legend=_legend(rows, "group"))
         encoding["yOffset"] = {"field": "group"}
         encoding["tooltip"].append({"field": "group", "title": group})
     height = max(len(names) * (6 + _PER_ROW * (max(groups, 1) if group else 1)), 60)
@@ -166,3 +178,33 @@ def curves(rows: Sequence[Row], about: str, across: str, up: str) -> dict[str, A
             "color": _name("name", ""),
         },
     )
+
+
+def over_dates(rows: Sequence[Row], about: str) -> dict[str, Any]:
+    """``value`` of each ``course`` by ``date``, with its interval from ``low`` to ``high``; runs with a ``regression``
+    are marked."""
+    up = _number("value", "value")
+    interval = {"y": {**up, "field": "low"}, "y2": {"field": "high"}}
+    tooltip = [{"field": name} for name in ("course", "date", "shown", "document", "sha256", "regression")]
+    return _plot(
+        rows,
+        about,
+        height=320,
+        encoding={
+            "x": {"field": "date", "type": "temporal", "title": "date"},
+            "color": _name("course", "", legend={"orient": "top", "columns": 1, "labelLimit": 600}),
+        },
+        layer=[
+            {"mark": {"type": "rule", "opacity": 0.4}, "encoding": interval},
+            {"mark": {"type": "line", "strokeWidth": 1.5}, "encoding": {"y": up}},
+            {
+                "mark": {"type": "point", "filled": True, "size": 60},
+                "encoding": {
+                    "y": up,
+                    "shape": {"condition": {"test": {"field": "regression", "equal": "slower"}, "value": "triangle-up"},
+                              "value": "circle"},
+                    "tooltip": tooltip,
+                },
+            },
+        ],
+    )  # fmt: skip

@@ -47,7 +47,7 @@ def confusion(found: Confusion) -> Plot:
 def by_class(result: EvalResult) -> Plot:
     order = sorted(result.per_class.items(), key=lambda row: row[1])
     about = f"{result.metric} of each class, the worst first."
-    spec = plots.bars([{"name": name, "value": value} for name, value in order[:60]], about, result.metric)
+    spec = plots.bars([{"name": name, "value": value} for name, value in order[:60]], about, "figure of the class")
     return Plot("By class", about, spec, Sheet(("class", result.metric), order, right=(result.metric,)))
 
 

@@ -18,14 +18,25 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 
-@pytest.fixture(scope="session")
-def pages() -> ModuleType:
-    """The module ``documents.py`` (pytest imports test files one by one: they cannot import each other)."""
-    spec = importlib.util.spec_from_file_location("edgekit_tests_pages", Path(__file__).with_name("documents.py"))
+def module_at(path: Path) -> ModuleType:
+    """pytest imports test files one by one: they cannot import each other."""
+    spec = importlib.util.spec_from_file_location(f"edgekit_tests_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def pages() -> ModuleType:
+    """The module ``documents.py``."""
+    return module_at(Path(__file__).with_name("documents.py"))
+
+
+@pytest.fixture
+def widths() -> ModuleType:
+    """The module ``test_widths.py``, which makes results of every kind."""
+    return module_at(Path(__file__).parents[1] / "test_widths.py")
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,13 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pytest
 
 from edgekit.escapes import visible
 from edgekit.report.page import page
+from edgekit.results.base import to_json
+from edgekit.results.saved import from_json
+from edgekit.results.schema import VERBS
 
 Open = Callable[..., Any]
 
@@ -113,3 +117,21 @@ def test_print(opened: Open, pages: ModuleType) -> None:
     assert shown.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert shown.evaluate("getComputedStyle(document.querySelector('.wide')).maxHeight") == "none"
     assert len(shown.pdf()) > 20_000
+
+
+@pytest.mark.parametrize("hostile", [False, True])
+def test_every_kind_of_result(hostile: bool, opened: Open, pages: ModuleType, widths: ModuleType) -> None:
+    """With the words of strangers in every text of every result."""
+    if hostile:
+        widths.WORDS = (pages.HOSTILE,) * len(widths.WORDS)
+    documents = []
+    for verb, kinds in VERBS.items():
+        for kind in kinds:
+            made = widths.Maker(3).of(kind)
+            head = {"schema": f"edgekit.{verb}/1", "edgekit": pages.HOSTILE, "command": [pages.HOSTILE]}
+            documents.append(from_json(to_json(head | made.document()), f"{verb}.json"))
+    shown = opened(*documents)
+    assert shown.evaluate("window.hacked") is None and shown.locator("main img").count() == 0
+    for plot in shown.locator("figure .plot").all():
+        assert plot.locator("svg").count() == 1 or plot.text_content() == "No rows to draw."
+    assert shown.locator("figure svg").count() > 10

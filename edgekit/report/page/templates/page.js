@@ -58,6 +58,7 @@
         console.error(error);
       }
     }
+    performance.mark("drawn");
     document.documentElement.dataset.drawn = "yes";
   })();
 })();

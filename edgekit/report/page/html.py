@@ -17,6 +17,10 @@ from edgekit.report.page.parts import Part, Section
 from edgekit.results.base import to_json
 from edgekit.version import __version__
 
+MOST_ROWS, MOST_CHOSEN = 300, 1000
+"""Rows of a table, and of one whose rows can be chosen: the first ones are in the page, all in the document."""
+_LONGEST = 400
+"""Characters of a cell."""
 TEMPLATES = Path(__file__).parent / "templates"
 _PACKAGES = {"jinja2": "jinja2", "vl_convert": "vl-convert-python"}
 
@@ -56,6 +60,8 @@ def render(title: str, sections: Sequence[Section]) -> str:
     return environment.get_template("page.html.jinja").render(
         title=title,
         sections=sections,
+        most_rows=MOST_ROWS,
+        most_chosen=MOST_CHOSEN,
         version=__version__,
         # Of edgekit and of the library; what strangers wrote is never in them.
         style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
@@ -94,7 +100,8 @@ def shown(value: object) -> str:
         return (ms(value) if 0 <= value < 1e6 else f"{value:.4g}") if math.isfinite(value) else NONE
     if isinstance(value, int):
         return f"{value:,}"
-    return str(value)
+    text = str(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
 
 
 def _plain(value: Any) -> Any:
