@@ -69,15 +69,18 @@ class WorkerClient(Connection):
         stateful: bool = False,
         card: Card | None = None,
         carded: bool = True,
+        compiled: str = "",
     ) -> LoadedInfo:
         """Loads a model file, in place of the one before; see :func:`edgekit.runtime.load`.
 
         ``card``: of the file; the signature that the device gives has to be the card's then, and outputs have the sizes
-        that the card names.
+        that the card names. ``compiled``: a file of the device.
         """
         runtime = runtime or self._transport.runtime or None
         asked: dict[str, Any] = {"runtime": runtime, "threads": threads, "raw": raw, "stateful": stateful}
         asked["carded"] = carded
+        if compiled:
+            asked["compiled"] = compiled
         if self._transport.runs_on != "cpu":
             asked["device"] = self._transport.runs_on
         try:

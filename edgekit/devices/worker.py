@@ -143,6 +143,7 @@ class Worker:
             stateful=bool(options.get("stateful", False)),
             device=str(options.get("device", "cpu")),
             carded=bool(options.get("carded", True)),
+            compiled=str(options.get("compiled", "")),
         )
         self._runner = runner
         return {

@@ -15,7 +15,7 @@ from edgekit.bench.result import CellResult
 from edgekit.devices import open_worker
 from edgekit.devices.functions import Value, on_device
 from edgekit.devices.protocol import Message
-from edgekit.devices.rules import maybe, number, record
+from edgekit.devices.rules import flag, maybe, number, record
 from edgekit.devices.schema import Reply
 from edgekit.errors import UnsupportedError
 from edgekit.escapes import ms
@@ -59,10 +59,12 @@ class Cold:
     compiled_cache: Start | Absent
 
 
-@on_device(Reply(raises=(UnsupportedError,)))
-def optimize(runner: Runner, message: Message) -> None:
-    """Writes what the runtime made of the model to ``target``, for a start that need not make it again."""
+@on_device(Reply(record(apart=flag), raises=(UnsupportedError,)))
+def optimize(runner: Runner, message: Message) -> Value:
+    """Writes what the runtime made of the model to ``target``, for a start that need not make it again; ``apart``: it
+    is opened beside the file, not in its place."""
     runner.save_compiled(str(message.header["target"]))
+    return {"apart": runner.compiled_apart}
 
 
 _SHARE = maybe(number(0, 1))
@@ -87,21 +89,21 @@ def cold_starts(cell: TimedCell) -> Cold:
     """
     path = cell.plan.artifact.path
     with scratch_folder() as folder:
-        target, absent = folder / path.name, ""
+        target, absent, apart = folder / path.name, "", False
         try:
             with cell.worker() as client:
                 if not client.shares_files:
                     raise UnsupportedError(f"{cell.plan.device.name} does not share the files of this machine")
-                client.measure(optimize, timeout_s=_LIMIT_S, target=str(target))
+                apart = bool(client.measure(optimize, timeout_s=_LIMIT_S, target=str(target)).header["apart"])
         except UnsupportedError as error:
             absent = str(error)
-        ways = {"first_process": (path, True), "warm_disk": (path, False)}
+        ways = {"first_process": (path, True, ""), "warm_disk": (path, False, "")}
         if not absent:
-            ways["compiled_cache"] = (target, False)
+            ways["compiled_cache"] = (path, False, str(target)) if apart else (target, False, "")
         starts: dict[str, list[Start]] = {way: [] for way in ways}
         for _ in range(STARTS):  # taking turns, so that a busy machine weighs on all of them
-            for way, (file, drop) in ways.items():
-                starts[way].append(_start(cell, file, drop))
+            for way, (file, drop, before) in ways.items():
+                starts[way].append(_start(cell, file, drop, before))
     found = {way: _medians(rows) for way, rows in starts.items()}
     compiled = found.get("compiled_cache", Absent(absent))
     return Cold(first_process=found["first_process"], warm_disk=found["warm_disk"], compiled_cache=compiled)
@@ -122,7 +124,7 @@ def _medians(starts: Sequence[Start]) -> Start:
     )
 
 
-def _start(cell: TimedCell, path: Path, drop: bool) -> Start:
+def _start(cell: TimedCell, path: Path, drop: bool, compiled: str) -> Start:
     plan = cell.plan
     started = now_ns()
     with open_worker(plan.device, timeout_s=plan.timeout_s) as client:
@@ -134,7 +136,7 @@ def _start(cell: TimedCell, path: Path, drop: bool) -> Start:
             dropped = [client.measure(drop_cache, timeout_s=_LIMIT_S, path=name).header for name in files]
             resident = dropped[0]["after"]
         asked = now_ns()
-        loaded = client.load(path, runtime=plan.runtime, threads=plan.threads)
+        loaded = client.load(path, runtime=plan.runtime, threads=plan.threads, compiled=compiled)
         answered = now_ns()
         block = client.time_block(cell.feed, warmup=_ONCE, min_runs=1, min_ns=0, max_ns=1)
     parts = (

@@ -34,6 +34,7 @@ def load(
     stateful: bool = False,
     device: str = "cpu",
     carded: bool = True,
+    compiled: str = "",
 ) -> Runner:
     """Opens a model file in this process.
 
@@ -46,6 +47,7 @@ def load(
         stateful: keep variable state from one run to the next (TFLite recurrent operators).
         device: ``cpu``, or ``cuda:N`` for a GPU of this machine.
         carded: inputs and outputs are called what the card calls them; False: what the file itself calls them.
+        compiled: what :meth:`Runner.save_compiled` of this runtime wrote apart from the model, here and from this file.
 
     Raises:
         ModelError: the file is missing, not valid, or not accepted by the runtime.
@@ -55,10 +57,11 @@ def load(
     """
     artifact = open_artifact(path)
     artifact = artifact if carded else replace(artifact, card=None)
+    before = {"compiled": compiled} if compiled else {}
     missing: list[RuntimeMissingError] = []
     for name, kind in candidates(artifact.path, artifact.format, runtime, device, threads):
         try:
-            return kind(artifact, threads=threads, raw=raw, stateful=stateful, **asked(name, device))
+            return kind(artifact, threads=threads, raw=raw, stateful=stateful, **asked(name, device), **before)
         except RuntimeMissingError as error:
             missing.append(error)
     # one that is there and lacks an operator says more than one that is not installed

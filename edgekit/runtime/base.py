@@ -72,6 +72,8 @@ class Runner(Closing, ABC):
     """What may follow the name after a colon: a provider, an accelerator, a way to run."""
     beside: ClassVar[tuple[str, ...]] = ()
     """Those of them that ``--scheme auto`` tries besides the runtime itself, unasked."""
+    compiled_apart: ClassVar[bool] = False
+    """Whether what it compiled is opened beside the model file, not in its place; see :meth:`save_compiled`."""
     on_cuda: ClassVar[tuple[str, ...]] = ()
     """Those of them that run on an NVIDIA GPU, the one to take where none is named first; empty: none does."""
 
@@ -111,8 +113,11 @@ class Runner(Closing, ABC):
         stateful: bool = False,
         variant: str = "",
         device: str = "cpu",
+        compiled: str = "",
     ) -> None:
         self.check_request(variant, device, threads)
+        if compiled and not self.compiled_apart:
+            raise UsageError(f"{self.name} opens what it has compiled in the place of the file; give that alone")
         if variant:
             self.name = f"{self.name}:{variant}"
         self.variant = variant
@@ -121,6 +126,7 @@ class Runner(Closing, ABC):
         self.threads = threads
         self.raw = raw
         self.stateful = stateful
+        self.compiled_before = compiled
         self._import()
         started = time.monotonic_ns()
         found = self._open()
@@ -206,7 +212,8 @@ class Runner(Closing, ABC):
         return copy_in, run, copy_out
 
     def save_compiled(self, target: str) -> None:
-        """Writes the model as the backend has prepared it, so that the next start need not do it again.
+        """Writes the model as the backend has prepared it, so that the next start need not do it again: as a file to be
+        opened in the place of this one, or where :attr:`compiled_apart`, beside it.
 
         Raises:
             UnsupportedError: the backend has no such form; the message says why.

@@ -6,9 +6,11 @@ asked for without a word. Here device, precision and threads are named, and look
 
 from __future__ import annotations
 
+import io
 import re
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -67,6 +69,7 @@ class OpenVinoRunner(Runner):
     environment = OPENVINO
     variants = VARIANTS
     beside = ("bf16",)
+    compiled_apart = True
 
     @classmethod
     def check_request(cls, variant: str, device: str, threads: int) -> None:
@@ -141,11 +144,19 @@ class OpenVinoRunner(Runner):
         return {"PERFORMANCE_HINT": "LATENCY", **own}
 
     def _compile(self) -> Any:
-        path = self.artifact.path
+        path, before = self.artifact.path, self.compiled_before
         try:
             with filter_stderr():  # its front ends try every format, and TensorFlow's complains of each
+                if before:
+                    content = io.BytesIO(Path(before).read_bytes())
+                    return self._core.import_model(content, self._place, self._settings())
                 return self._core.compile_model(str(path), self._place, self._settings())
         except Exception as error:
+            if before:
+                raise ModelError(
+                    f"{before} is not what OpenVINO {self.version} compiled of {path} "
+                    f"({str(error).splitlines()[-1]}); compile it again, or leave it out"
+                ) from error
             raise ModelError(f"{path}: {self._reason(str(error))}") from error
 
     def _reason(self, text: str) -> str:
@@ -288,6 +299,15 @@ class OpenVinoRunner(Runner):
         precisions = Counter(fact["runtimePrecision"].astype(str) for fact in rows)
         by = f"OpenVINO {' and '.join(devices)}"
         return Delegation(len(rows), len(rows), by, precisions=dict(precisions.most_common()))
+
+    def save_compiled(self, target: str) -> None:
+        """What OpenVINO compiled, weights included, as a file for this version and device; threads and precision are
+        those that it is opened with."""
+        try:
+            content = self.compiled.export_model()
+        except Exception as error:
+            raise UnsupportedError(f"OpenVINO's {self._place} does not give out what it compiled: {error}") from error
+        Path(target).write_bytes(content.getvalue() if isinstance(content, io.BytesIO) else content)
 
     def close(self) -> None:
         self._held, self._views, self._states = [], [], []

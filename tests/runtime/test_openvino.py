@@ -12,8 +12,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekit.devices import open_runner, parse_device, with_runtime
+from edgekit.devices import open_runner, open_worker, parse_device, with_runtime
 from edgekit.errors import DeviceError, FeedError, ModelError, RuntimeMissingError, UnsupportedError, UsageError
+from edgekit.extras.cold import optimize
 from edgekit.runtime import load, runner_class
 from edgekit.runtime.base import Runner
 from edgekit.runtime.openvino import VARIANTS, split
@@ -280,3 +281,23 @@ def test_verify_in_fewer_bits(
     onnx.save(wrong, str(other))
     ended = edgekit_here("verify", other, "--against", layers, "--runtime", "openvino:bf16", "--json", "-")
     assert ended.code == 1
+
+
+def test_what_was_compiled_before_gives_the_same(layers: Path, tmp_path: Path) -> None:
+    place, feed = with_runtime(parse_device("cpu"), "openvino", layers), {"x": np.ones((3, 64), np.float32) / 8}
+    blob = tmp_path / "compiled"
+    with open_worker(place) as client:
+        client.load(layers, runtime="openvino")
+        wanted = client.run(feed)["y"]
+        assert client.measure(optimize, timeout_s=60, target=str(blob)).header == {"apart": True}
+        loaded = client.load(layers, runtime="openvino", compiled=str(blob))
+        assert np.array_equal(client.run(feed)["y"], wanted)
+        assert loaded.delegation is not None and loaded.delegation.nodes > 8
+        blob.write_bytes(blob.read_bytes()[: blob.stat().st_size // 2])
+        with pytest.raises(ModelError, match=r"is not what OpenVINO .* compiled of .*; compile it again"):
+            client.load(layers, runtime="openvino", compiled=str(blob))
+
+
+def test_a_runtime_that_opens_what_it_compiled_by_itself_takes_nothing_beside(layers: Path) -> None:
+    with pytest.raises(UsageError, match="in the place of the file"):
+        load(layers, runtime="onnxruntime", compiled="x")

@@ -17,6 +17,7 @@ from edgekit.outputs import publishing, writable_folder
 from edgekit.pipeline.auto.measuring import compared, failed, match
 from edgekit.pipeline.auto.trial import Trial
 from edgekit.pipeline.search.candidate import FLOAT
+from edgekit.pipeline.search.device_lock import held
 from edgekit.pipeline.search.evidence import Judge, Reference, trial_of
 from edgekit.pipeline.search.front import limits_missed
 from edgekit.pipeline.search.steps import MadeFile
@@ -67,7 +68,8 @@ def final(
     trials = [_trial(judge, one, device) for one in entrants]
     log.info("final on %s: %d files, %.3g s each", device.name, len(trials), judge.options.seconds)
     journal = judge.folder / f"final-{device.name}.part"
-    results = match(trials, judge.inputs, judge.options.seconds, WORKERS, journal)
+    with held(device, lease=False):
+        results = match(trials, judge.inputs, judge.options.seconds, WORKERS, journal)
     journal.unlink(missing_ok=True)
     found = compared(trials, results)
     if found["best"] is None:
