@@ -25,6 +25,7 @@ EVALUATED = EvalResult(
         curves=(Curve(kind="roc", name="a", points=((0.0, 0.0), (1.0, 1.0))),),
     ),
 )  # fmt: skip
+NOT_SQUARE = {"classes": ["a"], "counts": []}
 CASE = CaseResult(kind="random", max_abs=1e-6, limit=1e-4, cosine=1.0, output="y", passed=True)
 SELF_TEST = CaseResult(kind="self-test", max_abs=1e-6, limit=1e-3, cosine=1.0, output="y", passed=True)
 VERIFIED = VerifyResult(
