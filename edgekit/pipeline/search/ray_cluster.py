@@ -56,6 +56,7 @@ def connected(address: str) -> Iterator[Connection]:
         DeviceError: nothing answers there.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 would slow what an actor times
     import ray
     import torch
 
