@@ -29,7 +29,7 @@ from edgekit.options.prune import PruneOptions
 from edgekit.passes import Pass, with_params
 from edgekit.pipeline.finetune import finetune_options
 from edgekit.pipeline.prune.checks import Schedule
-from edgekit.pipeline.train import hyperparameters, module_quality, train_network, training_versions
+from edgekit.pipeline.train import hyperparameters, module_quality, source_name, train_network, training_versions
 from edgekit.pruning.channels import examples
 from edgekit.pruning.macs import layer_macs
 from edgekit.pruning.methods import PruneRequest, PruningMethod, method
@@ -173,10 +173,10 @@ def _tuned(job: Job, pruned: Network, work: Path, k: int) -> tuple[Network, Qual
     if plan.processes > 1 and not job.method.structured:
         raise UsageError("weights are kept at zero in one process only; leave --processes out")
     params = {
-        "source": str(options.source),
+        "source": source_name(options.source),
         "parent_sha256": weights_sha256(job.network.module.state_dict()),
         "data": job.samples.label,
-        "distil_from": str(options.source) if taught else None,
+        "distil_from": source_name(options.source) if taught else None,
         "device": options.train_on,
         **asdict(plan),
     }

@@ -258,8 +258,8 @@ def look(judge: Judge, file: MadeFile, label: str, references: Mapping[str, Refe
 
 
 def _within(judge: Judge, calls: Sequence[tuple[float, Trial]], reference: Reference, device: DeviceSpec) -> Evidence:
-    """The fastest way in which the file loses no more than is allowed; where it does in none, the one that loses
-    least."""
+    """The fastest way in which the file loses no more than is allowed; where it does in none, the fastest that loses
+    hardly more than the one that loses least."""
     seen: list[Evidence] = []
     for shortest, trial in calls:
         assert trial.way is not None
@@ -273,7 +273,8 @@ def _within(judge: Judge, calls: Sequence[tuple[float, Trial]], reference: Refer
         seen.append(one)
         if one.drop is not None and one.drop <= judge.allowed:
             return one
-    return min(seen, key=lambda one: one.drop if one.drop is not None else float("inf"))
+    least = min(one.drop for one in seen if one.drop is not None)
+    return next(one for one in seen if one.drop is not None and one.drop <= least + judge.allowed)
 
 
 def _all_fewer(seen: Sequence[Evidence], calls: Sequence[tuple[float, Trial]]) -> bool:

@@ -20,7 +20,7 @@ from edgekit.pipeline.search.candidate import FLOAT
 from edgekit.pipeline.search.device_lock import held
 from edgekit.pipeline.search.evidence import Judge, Reference, trial_of
 from edgekit.pipeline.search.front import limits_missed
-from edgekit.pipeline.search.steps import MadeFile
+from edgekit.pipeline.search.steps import RECIPE, MadeFile
 from edgekit.results.compare import Comparison
 from edgekit.results.optimize import Evidence, FrontRow
 from edgekit.types import DeviceSpec
@@ -41,6 +41,12 @@ class Entrant:
     evidence: Sequence[Evidence]
     text: str
     baseline: bool = False
+
+    @property
+    def recipe(self) -> Path:
+        """Beside the file that it made."""
+        assert self.file.path is not None
+        return self.file.path.with_name(RECIPE)
 
     def on(self, device: str) -> Evidence | None:
         """What it showed on a device."""
@@ -114,7 +120,7 @@ def _row(
     assert way is not None and one.file.path is not None
     return FrontRow(
         path=one.file.path,
-        recipe=Path(),
+        recipe=one.recipe,
         trial=one.number,
         name=one.name,
         format=str(one.file.artifact.format),

@@ -71,7 +71,7 @@ def optimize(options: OptimizeOptions) -> OptimizeResult:
     """
     start = time.monotonic()
     _check(options)
-    out = writable_folder(Path(options.out))
+    out = writable_folder(options.out).resolve()
     if options.fresh:
         shutil.rmtree(out / ".study", ignore_errors=True)
     subject = Subject(options, out / ".study")
@@ -113,8 +113,7 @@ class Subject:
 
     def __init__(self, options: OptimizeOptions, folder: Path) -> None:
         self.options, self.folder, self.store = options, writable_folder(folder), folder / "store"
-        source = str(options.source)
-        self.source = str(Path(source).resolve()) if Path(source).exists() else source
+        self.source = str(options.source)
 
     @cached_property
     def network(self) -> Network | None:
@@ -371,7 +370,7 @@ class Search:
             seconds=time.monotonic() - start, front=tuple(front), recommended=best, hypervolume=volumes,
             trials=tuple(replace(row, on_front=row.number in numbers) for row in rows), notes=judge.samples.notes,
         )  # fmt: skip
-        with publishing(Path(self.options.out) / "optimize.json") as temporary:
+        with publishing(result.folder / "optimize.json") as temporary:
             temporary.write_text(dumps(envelope("optimize", result.document())), encoding="utf-8")
         return result
 

@@ -19,7 +19,6 @@ from edgekit.pipeline.recipe.contents import Contents
 from edgekit.pipeline.recipe.execute import run_plan
 from edgekit.pipeline.recipe.plan import make_plan
 from edgekit.pipeline.recipe.state import StepStore
-from edgekit.pipeline.search.candidate import FINAL
 from edgekit.recipe import parse_recipe, refused
 from edgekit.types import Artifact
 
@@ -76,7 +75,7 @@ def _made(order: MakeOrder, start: float) -> MadeFile:
     bad = next((one for one in result.outcomes if one.ended == "failed"), None)
     if bad is not None:
         return MadeFile(None, why=f"{bad.run.title}: {bad.reason}", exit_code=bad.exit_code)
-    path = next(one.file for one in reversed(result.outcomes) if one.run.step.name == FINAL)
+    path = result.outcomes[-1].file
     if path is None:
         raise EdgekitError(f"{place} makes no file")
     return MadeFile(path, sha256_model(path), size_bytes(path), time.monotonic() - start)

@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+
+from edgekit.source import resolve
 
 NETWORK = """
 import torch
@@ -87,3 +90,31 @@ def alone(once: Callable[[str, Callable[[Path], object]], Path], command: Any, d
         subprocess.run(command(folder), check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True)
 
     return decided(json.loads((once("search-alone", make) / "optimize.json").read_text()))
+
+
+WIDE = """
+import torch
+from torch import nn
+
+
+def build():
+    torch.manual_seed(0)
+    layers = [nn.Linear(32, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 4)]
+    return nn.Sequential(*layers).eval(), (torch.zeros(1, 32),)
+"""
+
+
+@pytest.fixture(scope="session")
+def own(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """A folder with ``net.py``, wide enough that integers and fewer units are faster, and ``data.npz``, whose labels
+    are its answers."""
+
+    def make(folder: Path) -> None:
+        (folder / "net.py").write_text(WIDE)
+        network = resolve(f"{folder / 'net.py'}:build")
+        values = np.random.default_rng(0).standard_normal((800, 32)).astype(np.float32)
+        with torch.no_grad():
+            labels = network.module(torch.from_numpy(values)).argmax(1).numpy()
+        np.savez(folder / "data.npz", **{next(iter(network.example_inputs)): values, "labels": labels})
+
+    return once("search-own", make)
