@@ -64,13 +64,15 @@ def measured(studies: Sequence[Path]) -> Measured:
             made = sum(record["seconds"] for record in records)
             make_s.append(made)
             look_s.append(max(row["seconds"] - made, 0.1))
-            back.append(sum((folder / record["file"]).stat().st_size for record in records))
+            sizes = [(folder / record["file"]).stat().st_size for record in records]
+            back.append(sum(sizes))
             order = MakeOrder((folder / "recipe.toml").read_text(), folder, study / ".study" / "store")
             start = time.monotonic()
-            _, contents = pack(order)
+            pack(order)
             make(order)
             driver.append(time.monotonic() - start)
-            sent.append(sum(map(len, contents.values())))
+            _, named = pack(replace(order, store=study / "nothing is here"))
+            sent.append(sum(map(len, named.values())) + sum(sizes) - row["bytes"])  # all but its last file, at most
     if len(make_s) < 3:
         raise SystemExit(f"{len(make_s)} trials ended well in {', '.join(map(str, studies))}; 3 are needed at least")
     return Measured(make_s, look_s, sent, back, driver)
@@ -190,8 +192,9 @@ def page(of: Measured, given: argparse.Namespace, rows: Sequence[str]) -> str:
         f"Of {len(of.make)} trials of real searches, median (10th to 90th percentile):", "",
         f"- making (training, export, quantization): {spread(of.make, 's')}",
         f"- looking at the file on a device: {spread(of.look, 's')}",
-        f"- sent to a worker: {spread(of.sent, 'kB', 1e-3)}; back: {spread(of.back, 'kB', 1e-3)}",
+        f"- sent to a worker, at most: {spread(of.sent, 'kB', 1e-3)}; back: {spread(of.back, 'kB', 1e-3)}",
         f"- the driver's own work: {spread(of.driver, 's')}", "",
+        *([given.note, ""] if given.note else []),
         "## Which part saturates", "",
         "Share of the search's time that each part works, medians of five seeds; ten times the training that was "
         "measured where nothing else is said:", "",
@@ -224,6 +227,7 @@ def main() -> int:
     parser.add_argument("--devices", type=int, default=5)
     parser.add_argument("--batch", type=int, default=250)
     parser.add_argument("--final", type=float, default=120.0, help="seconds of the last run on a device")
+    parser.add_argument("--note", default="", help="what else is to be said of the measurements")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
     given = parser.parse_args()
     of = measured(given.studies)
