@@ -184,7 +184,11 @@ class RayMakers:
                 self._contents[digest] = ray.put(data)
         refs = {digest: self._contents[digest] for digest in contents}
         future: Future[MadeFile] = Future()
-        self._sent[self._task.remote(parcel, refs, self._home)] = _Sent(order, parcel, refs, future)
+        try:
+            ref = self._task.remote(parcel, refs, self._home)
+        except ImportError as error:  # a client's cluster reads the task at once
+            raise DeviceError(f"the nodes of --workers have another edgekit than this one: {error}") from error
+        self._sent[ref] = _Sent(order, parcel, refs, future)
         return future
 
     def first(self, futures: Sequence[Future[MadeFile]]) -> Future[MadeFile]:
