@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
+from types import MappingProxyType
 from typing import Any, Final, TypedDict
 
 from edgekit.documents import parse_json, typed
@@ -55,6 +59,34 @@ def signature_from_json(document: Mapping[str, Any]) -> Signature:
     return typed(Signature, document, "signature")
 
 
+_spelling: ContextVar[Mapping[str, str]] = ContextVar("spelling", default=MappingProxyType({}))
+
+
+@contextmanager
+def spelled_as(spelling: Mapping[str, str]) -> Iterator[None]:
+    """Cards that are written in the block say the values where their texts hold the keys: paths of a place that is
+    nobody's business, so that the same work done elsewhere gives the same file, bit for bit."""
+    token = _spelling.set({**_spelling.get(), **spelling})
+    try:
+        yield
+    finally:
+        _spelling.reset(token)
+
+
+def respelled(value: Any, spelling: Mapping[str, str]) -> Any:
+    """JSON values with the values of ``spelling`` in place of its keys, in every text that is one or names one
+    (``npz:PATH``, ``size=64,labels=PATH``)."""
+    if isinstance(value, str):
+        for old, new in spelling.items():
+            value = re.sub(f"(?<![^:=,\\s]){re.escape(old)}", new.replace("\\", r"\\"), value)
+        return value
+    if isinstance(value, Mapping):
+        return {respelled(key, spelling): respelled(one, spelling) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(respelled(one, spelling) for one in value)
+    return value
+
+
 _ALWAYS: Final = ("name", "family", "task", "signature")
 
 
@@ -63,7 +95,9 @@ def card_to_json(card: Card) -> dict[str, Any]:
     document: dict[str, Any] = {"schema": SCHEMA, **asdict(card), "signature": signature_to_json(card.signature)}
     if card.streaming is not None:
         document["streaming"] = _streaming_to_json(card.streaming)
-    return {key: value for key, value in document.items() if key in _ALWAYS or value not in (None, "", (), {}, [])}
+    written = {key: value for key, value in document.items() if key in _ALWAYS or value not in (None, "", (), {}, [])}
+    spelling = _spelling.get()
+    return {**respelled(written, spelling)} if spelling else written
 
 
 def card_from_json(document: Mapping[str, Any]) -> Card:

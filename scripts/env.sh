@@ -30,7 +30,7 @@ make_venv() {
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --upgrade pip setuptools || return 4
     # setuptools warns at length that an editable installation is one.
     PYTHONWARNINGS="ignore:Editable installation" .venv/bin/python -m pip install --quiet --disable-pip-version-check \
-        -c constraints.txt -e '.[host,ray,report,dev,test-sources]' || return 4
+        -c constraints.txt -e '.[host,mlflow,ray,report,dev,test-sources]' || return 4
     echo "$stamp" > .venv/.edgekit-stamp
 }
 

@@ -218,13 +218,22 @@ def bench(path: Path) -> None:
     from edgekit.options.bench import BenchOptions
     from edgekit.pipeline.bench.replay import read_replay
     from edgekit.report.document import dumps
+    from edgekit.report.page import page
+    from edgekit.results.saved import read_result
 
     other = path.parent / "other.json"
 
     def compare(a: Path, b: Path) -> None:
         dumps(edgekit.compare(a, b, fail_slower=5).document())
 
-    every((lambda: compare(path, other), lambda: compare(other, path), lambda: read_replay(BenchOptions(replay=path))))
+    every(
+        (
+            lambda: compare(path, other),
+            lambda: compare(other, path),
+            lambda: read_replay(BenchOptions(replay=path)),
+            lambda: page([read_result(path)]),
+        )
+    )
 
 
 def calibration(path: Path) -> None:

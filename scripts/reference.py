@@ -28,6 +28,7 @@ Made by `scripts/reference` from the dataclasses in `edgekit/options/`. A recipe
 the dashes; the Python functions take the name of the last column. `--json PATH`, `-q` and `--debug` belong to every
 command.
 """
+LOG = "`--log mlflow` writes options, figures and files to MLflow, too ([history.md](history.md)).\n"
 PAGE = "`--html FILE` writes the result as a page ([report.md](report.md)).\n"
 
 
@@ -215,6 +216,8 @@ def _section(name: str, command: VerbCommand) -> Iterator[str]:
     yield f"`edgekit {name}{' ' if usage else ''}{usage}`: {(command.help or '').splitlines()[0]}\n"
     if command.page:
         yield PAGE
+    if command.log:
+        yield LOG
     if known:
         yield "| option | meaning | Python |\n| --- | --- | --- |"
         yield "\n".join(map(_row, known)) + "\n"

@@ -9,7 +9,7 @@ from edgekit.cli.options import emit, json_path
 from edgekit.options.bench import BenchOptions
 
 
-@verb_command(BenchOptions, page=True)
+@verb_command(BenchOptions, page=True, log=True)
 def command(**options: Any) -> None:
     """Times models, several of them in interleaved blocks.
 

@@ -9,7 +9,7 @@ from edgekit.cli.options import emit
 from edgekit.options.measure import EvalOptions
 
 
-@verb_command(EvalOptions, page=True)
+@verb_command(EvalOptions, page=True, log=True)
 def command(**options: Any) -> None:
     """Measures the task's metric of a model file on a data set.
 

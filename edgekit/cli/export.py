@@ -9,7 +9,7 @@ from edgekit.cli.options import emit
 from edgekit.options.export import ExportOptions
 
 
-@verb_command(ExportOptions)
+@verb_command(ExportOptions, log=True)
 def command(**options: Any) -> None:
     """Converts a network to ONNX, TFLite or PT2, proves it, publishes it.
 

@@ -9,7 +9,7 @@ from edgekit.cli.options import emit
 from edgekit.options.train import FinetuneOptions
 
 
-@verb_command(FinetuneOptions)
+@verb_command(FinetuneOptions, log=True)
 def command(**options: Any) -> None:
     """Goes on from trained weights: new classes, recovery, distillation.
 

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import MISSING
+from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
-from edgekit.cli.options import output_options
+from edgekit.cli.options import State, output_options
 from edgekit.options.base import OptionField, Options, option_fields
 
 
 class VerbCommand(click.Command):
     """A command that also takes the older names of its options, which its help does not show. ``page``: whether it has
-    ``--html``."""
+    ``--html``; ``log``: whether it has ``--log``."""
 
-    def __init__(self, kind: type[Options], page: bool = False, **keywords: Any) -> None:
+    def __init__(self, kind: type[Options], page: bool = False, log: bool = False, **keywords: Any) -> None:
         super().__init__(**keywords)
         self.kind = kind
-        self.page = page
+        self.page, self.log = page, log
         self.aliases = {
             f"--{alias}": one.flag
             for one in option_fields(kind)
@@ -37,17 +38,19 @@ class VerbCommand(click.Command):
         return self.aliases.get(name, name) + equals + value
 
 
-def verb_command(kind: type[Options], *, page: bool = False) -> Callable[[Callable[..., None]], click.Command]:
+def verb_command(
+    kind: type[Options], *, page: bool = False, log: bool = False
+) -> Callable[[Callable[..., None]], click.Command]:
     """Makes a command of a function that takes the options the user gave as keywords, under the names of the fields.
 
     What was not given is left to the defaults of ``kind``. The function's docstring is the help. ``page``: it takes
-    ``--html``, too.
+    ``--html``, too; ``log``: ``--log``.
     """
 
     def decorate(function: Callable[..., None]) -> click.Command:
         known = [one for one in option_fields(kind) if not one.option.python]
 
-        guarded = output_options(function, page=page)
+        guarded = output_options(function, page=page, log=log)
 
         def checked(**values: Any) -> None:
             given = {name: value for name, value in values.items() if value is not None and value != ()}
@@ -55,12 +58,18 @@ def verb_command(kind: type[Options], *, page: bool = False) -> Callable[[Callab
                 wrong = one.problem(given[one.name]) if one.name in given else None
                 if wrong is not None:
                     raise click.UsageError(f"{one.flag} is {wrong}", click.get_current_context())
+            state = click.get_current_context().ensure_object(State)
+            state.parameters = {one.word: given.get(one.name, _default(one)) for one in known}
+            state.outputs = tuple(
+                Path(given[one.name]) for one in known if one.option.names == "output" and one.name in given
+            )
             guarded(**given)
 
         own = [argument(one) if one.option.takes else option(one) for one in known]
         return VerbCommand(
             kind,
             page,
+            log,
             name=function.__name__,
             callback=checked,
             params=[*own, *reversed(guarded.__click_params__)],  # type: ignore[attr-defined]  # click's own attribute
@@ -68,6 +77,10 @@ def verb_command(kind: type[Options], *, page: bool = False) -> Callable[[Callab
         )
 
     return decorate
+
+
+def _default(one: OptionField) -> Any:
+    return None if one.default is MISSING else one.default
 
 
 def argument(one: OptionField) -> click.Argument:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import io
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +22,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TextIO, TypeVar
 import click
 
 from edgekit.cli.progress import bars
+from edgekit.errors import DeviceError, EdgekitError
 from edgekit.escapes import set_off
+from edgekit.progress import task
 from edgekit.report.wrap import fitted
 
 if TYPE_CHECKING:
@@ -37,11 +40,15 @@ Render = Callable[[Any], Any]
 
 @dataclass
 class State:
-    """What ``--json``, ``--html``, ``-q`` and ``--debug`` said, the standard output that results are written to, the
-    words of the command line, and the number of the signal that ended the command, if one did."""
+    """What ``--json``, ``--html``, ``--log``, ``-q`` and ``--debug`` said, the command's own options and those of them
+    that are files to write, the standard output that results are written to, the words of the command line, and the
+    number of the signal that ended the command, if one did."""
 
     json: str | None = None
     html: str | None = None
+    log: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    outputs: tuple[Path, ...] = ()
     quiet: bool = False
     debug: bool = False
     stdout: TextIO = field(default_factory=lambda: sys.stdout)
@@ -68,6 +75,10 @@ def _set(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         value = _checked_target(value)
     if param.name == "html":
         _check_page(value)
+    if param.name == "log":
+        from edgekit.report.tracking import check_tracker
+
+        check_tracker(value)
     setattr(ctx.ensure_object(State), str(param.name), value)
     return value
 
@@ -99,9 +110,9 @@ def _check_page(path: str) -> None:
     check_packages()
 
 
-def output_options(function: Callable[P, R], *, page: bool = False) -> Callable[P, R]:
-    """``--json PATH``, ``-q/--quiet`` and ``--debug``, with ``page`` also ``--html FILE``; passes no argument on:
-    :func:`emit` knows them."""
+def output_options(function: Callable[P, R], *, page: bool = False, log: bool = False) -> Callable[P, R]:
+    """``--json PATH``, ``-q/--quiet`` and ``--debug``, with ``page`` also ``--html FILE``, with ``log`` also ``--log``;
+    passes no argument on: :func:`emit` knows them."""
 
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -113,7 +124,11 @@ def output_options(function: Callable[P, R], *, page: bool = False) -> Callable[
 
     html = click.option("--html", metavar="FILE", expose_value=False, callback=_set, is_eager=True,
                         help="Write the result as one page that needs nothing else (edgekit[report]).")  # fmt: skip
+    tracker = click.option("--log", type=click.Choice(["mlflow"]), expose_value=False, callback=_set, is_eager=True,
+                           help="Write options, figures and files of the result as a run of MLflow, too "
+                           "(edgekit[mlflow]).")  # fmt: skip
     options = (
+        *([tracker] if log else []),
         *([html] if page else []),
         click.option("--json", metavar="PATH", expose_value=False, callback=_set, is_eager=True,
                      help="Write the result as a JSON document; - for standard output."),
@@ -161,7 +176,6 @@ def _logging(state: State) -> Iterator[None]:
 
     Everything is as it was when the command ends: a program may call commands, and has a logger of its own.
     """
-    import logging
     import warnings
 
     class Visible(logging.Formatter):
@@ -203,18 +217,49 @@ def emit(verb: str, result: Result, render: Render | None = None) -> None:
 
     Raises:
         EdgekitError: what the command ends with where a gate of the result says no, once it has been handed over.
+        DeviceError: it could not be logged where ``--log`` says; it has been handed over all the same.
     """
     _deliver(verb, result, render)
-    result.conclude()
+    unlogged = _log(verb, result)
+    try:
+        result.conclude()
+    except EdgekitError:
+        if unlogged is not None:
+            logging.getLogger("edgekit").error("%s", unlogged)
+        raise
+    if unlogged is not None:
+        raise unlogged
+
+
+def _log(verb: str, result: Result) -> EdgekitError | None:
+    """Does what ``--log`` says; gives the error where that fails, since the result is there and stays."""
+    state = _state()
+    if state.log is None:
+        return None
+    from edgekit.report.tracking import log_to_mlflow
+    from edgekit.results.base import to_json
+
+    document = to_json(_document(verb, result))
+    try:
+        with task("logging to MLflow"):
+            run = log_to_mlflow(verb, document, state.parameters, state.outputs)
+    except DeviceError as error:
+        return error
+    logging.getLogger("edgekit").info("logged to MLflow as run %s", run)
+    return None
+
+
+def _document(verb: str, result: Result) -> dict[str, Any]:
+    from edgekit.report.document import envelope
+
+    return envelope(verb, result.document(), ("edgekit", *_state().arguments))
 
 
 def _deliver(verb: str, result: Result, render: Render | None) -> None:
     state = _state()
     document: dict[str, Any] = {}
     if state.json is not None or state.html is not None:
-        from edgekit.report.document import envelope
-
-        document = envelope(verb, result.document(), ("edgekit", *state.arguments))
+        document = _document(verb, result)
     try:
         if state.json is not None:
             _write_json(document, state)

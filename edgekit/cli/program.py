@@ -31,6 +31,7 @@ PACKAGES = {
     "lightning_fabric": "torch",
     "litert_torch": "host",
     "matplotlib": "plot",
+    "mlflow": "mlflow",
     "onnx": "host",
     "onnxruntime": "onnx",
     "onnxscript": "host",

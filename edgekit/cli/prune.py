@@ -9,7 +9,7 @@ from edgekit.cli.options import emit
 from edgekit.options.prune import PruneOptions
 
 
-@verb_command(PruneOptions)
+@verb_command(PruneOptions, log=True)
 def command(**options: Any) -> None:
     """Removes whole channels, hidden units, heads or residual blocks from a network and fine-tunes what is left.
 

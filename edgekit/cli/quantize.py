@@ -9,7 +9,7 @@ from edgekit.cli.options import emit
 from edgekit.options.quantize import QuantizeCommand
 
 
-@verb_command(QuantizeCommand, page=True)
+@verb_command(QuantizeCommand, page=True, log=True)
 def command(*, dry_run: bool = False, **options: Any) -> None:
     """Makes a smaller file with integer or half-precision weights.
 

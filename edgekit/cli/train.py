@@ -9,7 +9,7 @@ from edgekit.cli.options import emit
 from edgekit.options.train import TrainOptions
 
 
-@verb_command(TrainOptions)
+@verb_command(TrainOptions, log=True)
 def command(**options: Any) -> None:
     """Trains a network family from scratch and keeps the best weights.
 

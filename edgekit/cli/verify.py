@@ -9,7 +9,7 @@ from edgekit.cli.options import emit
 from edgekit.options.measure import VerifyOptions
 
 
-@verb_command(VerifyOptions, page=True)
+@verb_command(VerifyOptions, page=True, log=True)
 def command(**options: Any) -> None:
     """Compares a model's outputs with another model or its source, case by case.
 

@@ -197,10 +197,13 @@ def with_typed_extras(entry: Entry) -> Entry:
     Raises:
         ValueError: the document holds something else.
     """
-    found = {name: found_by(entry, name) for name in extras() if name in entry.extras}
-    for scenario in loads().values():
-        if isinstance(entry.extras.get(scenario.key), Mapping):
-            found[scenario.key] = typed(scenario.result, entry.extras[scenario.key], scenario.key)
+    types = {name: Failed | extra.result for name, extra in extras().items()}
+    types |= {scenario.key: scenario.result for scenario in loads().values()}
+    found = {
+        name: typed(types[name], value, name)
+        for name, value in entry.extras.items()
+        if name in types and value is not None
+    }
     return replace(entry, extras={**entry.extras, **found})
 
 

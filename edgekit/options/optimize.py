@@ -98,7 +98,10 @@ class OptimizeOptions(Options):
     )
     workers: str | None = field(
         default=None,
-        metadata=option("Make candidates by Ray: ray (a local cluster) or ray://HOST:PORT.", metavar="ADDRESS"),
+        metadata=option(
+            "Make candidates by Ray: ray (a cluster on this machine), ray://HOST:PORT, HOST:PORT or auto.",
+            metavar="ADDRESS",
+        ),
     )
     seed: int = field(default=0, metadata=SEED)
     fresh: bool = field(default=False, metadata=option("Forget the trials that are in the folder."))

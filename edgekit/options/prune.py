@@ -69,8 +69,9 @@ class PruneOptions(Options):
         default=None,
         metadata=changed(EPOCHS, help="Passes of fine-tuning over --data (10 without it; 0: none).", at_least=0),
     )
-    distil: bool = field(
-        default=True, metadata=option("Learn from the unpruned network too (default: yes).", off="--no-distil")
+    distil: bool | None = field(
+        default=None,
+        metadata=option("Learn from the unpruned network too (default: a classifier).", off="--no-distil"),
     )
     importance: str = field(
         default="magnitude",

@@ -15,8 +15,18 @@ class ReportOptions(Options):
 
     results: Sequence[str | Path] = field(
         kw_only=False,
-        metadata=option("Files that --json of any command wrote.", metavar="RESULT...", takes="words"),
+        metadata=option(
+            "Files that --json of any command wrote, or a folder of them, whose runs are compared over time.",
+            metavar="RESULT...|DIR",
+            takes="words",
+        ),
     )
-    out: str | Path = field(
-        metadata=option("The page to write.", metavar="FILE.html", flags=("-o", "--out"), names="output")
+    out: str | Path | None = field(
+        default=None,
+        metadata=option(
+            "The page to write; of a folder it may be left out.",
+            metavar="FILE.html",
+            flags=("-o", "--out"),
+            names="output",
+        ),
     )

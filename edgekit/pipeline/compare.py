@@ -16,7 +16,7 @@ from edgekit.inputs import read_regular
 from edgekit.options.base import with_options
 from edgekit.options.measure import CompareOptions
 from edgekit.results.bench import BenchRecord, Entry
-from edgekit.results.compare import CompareResult
+from edgekit.results.compare import CompareResult, Comparison
 
 SCHEMA = "edgekit.bench/1"
 HOW = "give a file of 'edgekit bench … --json FILE'"
@@ -56,16 +56,24 @@ def compare_entries(
             f"{names[0]} and {names[1]} have no result in common (model, runtime, device, threads, batch, scenario); "
             f"they hold: {'; '.join(unmatched)}"
         )
-    comparisons = []
-    for first, second in pairs:
-        check_comparable(first, second)
-        blocks = blocks_of(first, names[0]), blocks_of(second, names[1])
-        owners = owners_of(first, len(blocks[0])), owners_of(second, len(blocks[1]))
-        expected = variance.when(first.noisy or second.noisy)
-        found = compare_sessions(first.model, second.model, *blocks, owners, expected)
-        runtimes = (first.runtime, second.runtime)
-        comparisons.append(replace(found, device=first.device.name, threads=first.threads, runtimes=runtimes))
-    return CompareResult(comparisons=tuple(comparisons), unmatched=tuple(unmatched), fail_slower=fail_slower)
+    comparisons = tuple(compare_two(first, second, names, variance) for first, second in pairs)
+    return CompareResult(comparisons=comparisons, unmatched=tuple(unmatched), fail_slower=fail_slower)
+
+
+def compare_two(first: Entry, second: Entry, names: tuple[str, str], variance: RunVariance) -> Comparison:
+    """Two entries of different runs; ``names`` and ``variance`` as of :func:`compare_entries`.
+
+    Raises:
+        InputError: their samples are missing.
+        UnsupportedError: different evidence class or CPU.
+    """
+    check_comparable(first, second)
+    blocks = blocks_of(first, names[0]), blocks_of(second, names[1])
+    owners = owners_of(first, len(blocks[0])), owners_of(second, len(blocks[1]))
+    expected = variance.when(first.noisy or second.noisy)
+    found = compare_sessions(first.model, second.model, *blocks, owners, expected)
+    runtimes = (first.runtime, second.runtime)
+    return replace(found, device=first.device.name, threads=first.threads, runtimes=runtimes)
 
 
 def read_record(path: str | Path) -> BenchRecord:

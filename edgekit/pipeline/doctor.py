@@ -93,6 +93,7 @@ PACKAGES = {
     "scikit-learn": ("data: digits, breast-cancer", "host"),
     "pillow": ("images", "host"),
     "vl-convert-python": ("pages: report, --html", "report"),
+    "mlflow-skinny": ("--log mlflow", "mlflow"),
 }
 """Distribution -> what it is for, and the extra that brings it."""
 

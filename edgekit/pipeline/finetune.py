@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from edgekit.pipeline.train import (
     checkpoint_path,
     settings_for,
     size_for,
+    source_name,
     train_network,
     training_versions,
 )
@@ -73,7 +75,8 @@ def finetune(options: FinetuneOptions) -> TrainResult:
     teacher = None if teacher_of is None else _teacher(teacher_of, network, options.teacher_factory)
     if teacher is None:
         settings = replace(settings, distil=0.0)
-    params = {"source": str(options.source), "data": samples.label, "distil_from": teacher_of and str(teacher_of)}
+    params: dict[str, Any] = {"source": source_name(options.source), "data": samples.label}
+    params["distil_from"] = None if teacher_of is None else source_name(teacher_of)
     params |= {"device": options.on, **asdict(settings)}
     step = Step("finetune", params, training_versions())
     with as_file(place, SUFFIX) as file:

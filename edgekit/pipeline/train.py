@@ -255,6 +255,13 @@ def checkpoint_path(out: str | Path) -> Path:
     return place
 
 
+def source_name(source: str | Path) -> str:
+    """A network as a card names it: of a file its name alone, so that the same steps give the same card in any folder.
+    Which weights it was stands there as their hash."""
+    text = str(source)
+    return Path(text).name if any(Path(part).exists() for part in (text, text.rpartition(":")[0]) if part) else text
+
+
 def training_versions() -> dict[str, str]:
     """Versions of the libraries that train."""
     return library_versions("edgekit", "torch", "lightning-fabric", "numpy")

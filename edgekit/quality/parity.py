@@ -21,9 +21,8 @@ by about eps * sqrt(k) of the sum (eps = 6e-8; Higham, Accuracy and Stability, 2
 few times that through tens of layers. A wrong weight, axis or activation shows at 1e-2 and more."""
 ORDERS = 16
 """How much further a kernel that adds one number after the other may round than torch, which adds in blocks: errors
-grow with sqrt(k) and log2(k) of the k numbers (Higham, ch. 4), and sqrt(k) / log2(k) is 16 at k = 65,000. Seen where it
-begins in TFLite's file of mobilenetv3, on an image of one value: 2e-7 of the largest value before the first mean, over
-3,136 equal numbers, 3e-5 behind it, with XNNPACK and without."""
+grow with sqrt(k) and log2(k) of the k numbers (Higham, ch. 4), and sqrt(k) / log2(k) is 16 at k = 65,000. For means of
+equal numbers that is too little: see :mod:`edgekit.source.serial_means`, whose difference counts as rounding, too."""
 MOST = 1e-3
 """And no further than this share of an output's scale: a network that is off by more in float32, or gives something
 else at every run, is not measured by its own error."""

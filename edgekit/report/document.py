@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from edgekit.escapes import in_json
@@ -14,11 +15,15 @@ SCHEMA_VERSION = 1
 
 
 def envelope(verb: str, body: Mapping[str, Any], command: Sequence[str] = ()) -> dict[str, Any]:
-    """``body`` with ``schema``, ``edgekit`` and ``environment`` in front (in every document: README.md), and with the
-    words of the ``command`` that made it, where it was one."""
+    """``body`` with ``schema``, ``edgekit``, ``environment`` and ``date`` in front (in every document: README.md), and
+    with the words of the ``command`` that made it, where it was one."""
     from edgekit.bench.environment import environment
 
-    head = {"schema": f"edgekit.{verb}/{SCHEMA_VERSION}", "edgekit": __version__, "environment": environment()}
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    head = {
+        "schema": f"edgekit.{verb}/{SCHEMA_VERSION}", "edgekit": __version__, "environment": environment(),
+        "date": date,
+    }  # fmt: skip
     return {**head, **({"command": list(command)} if command else {}), **body}
 
 

@@ -4,7 +4,7 @@ A table that does not fit is laid out anew, by the first of these that fits:
 
 1. columns of prose wrap at words;
 2. it is turned: the fields stand below each other, and each row is a column;
-3. it is cut into bands of columns, the first column in front of each;
+3. it is cut into bands of columns, those by which rows are known in front of each;
 4. each row is a list of fields.
 
 A path that is longer than a line is cut behind a slash. A single word that is longer stays whole, so that it can be
@@ -133,19 +133,29 @@ def _turned(table: _Cells, width: int) -> list[Text] | None:
 
 
 def _bands(table: _Cells, width: int) -> list[Text] | None:
-    """Several tables below each other, each with the first column and as many of the others as fit."""
+    """Several tables below each other, each with the columns that rows are known by, and as many of the
+    others as fit."""
     if len(table.rows) < 2:
         return None
+    key = _key(table)
     bands: list[list[int]] = []
-    for k in range(1, len(table.columns)):
+    for k in range(len(key), len(table.columns)):
         if bands and _widths(_chosen(table, [*bands[-1], k]), width) is not None:
             bands[-1].append(k)
-        elif _widths(_chosen(table, [0, k]), width) is not None:
-            bands.append([0, k])
+        elif _widths(_chosen(table, [*key, k]), width) is not None:
+            bands.append([*key, k])
         else:
             return None
     grids = [_grid(_chosen(table, band), width) for band in bands]
     return [part for grid in grids for part in grid or ()]
+
+
+def _key(table: _Cells) -> list[int]:
+    """The first columns by which a row is known from the others; the first alone where no number of them does it."""
+    for count in range(1, len(table.columns)):
+        if len({tuple(row[:count]) for row in table.rows}) == len(table.rows):
+            return list(range(count))
+    return [0]
 
 
 def _chosen(table: _Cells, columns: Sequence[int]) -> _Cells:

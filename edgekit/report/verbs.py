@@ -7,9 +7,11 @@ from typing import Any
 
 from edgekit.quality.state import rule
 from edgekit.report.against import COLUMNS, account_line, against_rows, fidelity_parts, inserted_line, missing_lines
+from edgekit.report.history import render_history
 from edgekit.report.text import Parts, figure, share, size, table
 from edgekit.results.compressed import Parent, of_card
 from edgekit.results.doctor import Backend, DoctorResult
+from edgekit.results.history import HistoryResult
 from edgekit.results.inspect import (
     Anomaly,
     CalibrationResult,
@@ -32,8 +34,10 @@ _CLASSES = 12
 _ANEW = "state: every call starts from zeros by itself"
 
 
-def render_report(result: ReportResult) -> Parts:
-    """Where the page is, and how large."""
+def render_report(result: ReportResult | HistoryResult) -> Parts:
+    """Where the page is, and how large; of a folder its history."""
+    if isinstance(result, HistoryResult):
+        return render_history(result)
     count = len(result.documents)
     return [f"{result.page}: {count} result{'' if count == 1 else 's'} on one page of {size(result.bytes)} bytes"]
 

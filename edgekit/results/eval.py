@@ -47,6 +47,11 @@ class Confusion:
     MOST: ClassVar[int] = 100
     """Classes up to which it is kept: its size is the square of their number."""
 
+    def __post_init__(self) -> None:
+        """Raises ValueError where ``counts`` is not a square with a row for each class."""
+        if {len(self.classes)} != {len(self.counts), *map(len, self.counts)}:
+            raise ValueError(f"a confusion matrix of {len(self.classes)} classes has as many rows and columns")
+
     @classmethod
     def of(cls, classes: Sequence[str], counts: Array) -> Confusion | None:
         """Of an integer matrix (right class, answer); None for too many classes."""

@@ -173,7 +173,7 @@ class QuantizeResult(Result):
 
     artifact: PublishedFile
     parent: ParentFile
-    scheme: str = derived(lambda made: made.step.params["scheme"])
+    scheme: str = derived(lambda made: str(made.step.params.get("scheme", "")))
     step: Step
     quality: QualityChange | None = derived(lambda made: made.against.quality)
     time: TimeRatio | MatchRatio | None = derived(lambda made: made.against.time)
@@ -268,3 +268,8 @@ class AutoResult(QuantizeResult):
     device: Device
     trials: tuple[TrialRow, ...] = ()
     delivered: Callable[[], None] = hidden(lambda: None)
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where no trial was chosen."""
+        if not any(trial.chosen for trial in self.trials):
+            raise ValueError("no trial is the chosen one")

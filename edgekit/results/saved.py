@@ -28,6 +28,7 @@ class SavedDocument:
         version: of edgekit, which wrote it.
         environment: CPU, memory, system and versions of the machine it ran on.
         command: the command line that made it; empty where the document does not say.
+        date: when it was made, UTC, ISO 8601; empty where the document does not say.
     """
 
     verb: str
@@ -36,6 +37,7 @@ class SavedDocument:
     version: str = ""
     environment: Mapping[str, Any] = field(default_factory=dict)
     command: tuple[str, ...] = ()
+    date: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,7 @@ class _Head:
     edgekit: str = ""
     environment: Mapping[str, Any] = field(default_factory=dict)
     command: tuple[str, ...] = ()
+    date: str = ""
 
 
 def read_result(path: str | Path) -> SavedDocument:
@@ -81,6 +84,7 @@ def from_json(document: Any, origin: str) -> SavedDocument:
         version=head.edgekit,
         environment=head.environment,
         command=head.command,
+        date=head.date,
     )
 
 

@@ -16,6 +16,7 @@ from edgekit.results.bench import BenchRecord, Entry
 from edgekit.results.compare import CompareResult
 from edgekit.results.doctor import CheckResult, DevicesResult, DoctorResult, SavedResult
 from edgekit.results.eval import EvalResult
+from edgekit.results.history import HistoryResult
 from edgekit.results.inspect import CalibrationResult, InspectResult, ModelsResult, RunResult
 from edgekit.results.optimize import OptimizeResult
 from edgekit.results.package import PackageResult
@@ -41,7 +42,7 @@ VERBS: Mapping[str, tuple[type[Result], ...]] = {
     "prune": (PruneResult,),
     "quantize": (AutoResult, QuantizeResult, QuantizePlan, MixedPlan),
     "recipe": (RecipePlan, RecipeRecord),
-    "report": (ReportResult,),
+    "report": (ReportResult, HistoryResult),
     "run": (RunResult,),
     "train": (TrainResult,),
     "verify": (VerifyResult,),
@@ -55,6 +56,7 @@ _HEAD: Mapping[str, Any] = {
 _COMMAND: Mapping[str, Any] = {
     "type": "array", "items": {"type": "string"}, "description": "Words of the command line, where one made it.",
 }  # fmt: skip
+_DATE: Mapping[str, Any] = {"type": "string", "description": "When it was made: UTC, ISO 8601."}
 
 
 def schema(verb: str, extras: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -75,7 +77,7 @@ def schema(verb: str, extras: Mapping[str, Any] | None = None) -> dict[str, Any]
         "$id": f"edgekit.{verb}/1",
         "title": f"edgekit {verb} --json",
         "type": "object",
-        "properties": {**head, "command": _COMMAND},
+        "properties": {**head, "command": _COMMAND, "date": _DATE},
         "required": list(head),
         "anyOf": kinds,
         "$defs": dict(sorted(named.items())),

@@ -44,9 +44,11 @@ class RunnerModule(torch.nn.Module):
 
         from edgekit.graph.onnx import load_onnx
         from edgekit.source.onnx_double import in_double
+        from edgekit.source.serial_means import SERIAL, serial_operators
 
         try:
-            evaluator = ReferenceEvaluator(in_double(load_onnx(self.artifact.path)))
+            operators = serial_operators() if SERIAL.get() else None
+            evaluator = ReferenceEvaluator(in_double(load_onnx(self.artifact.path)), new_ops=operators)
             outputs = evaluator.run(None, dict(feed))
         except Exception as error:  # each operator raises what it likes
             raise RuntimeError(f"ONNX's reference implementation fails: {type(error).__name__}: {error}") from error

@@ -13,7 +13,7 @@ import edgekit
 
 PUBLIC = [
     "__version__", "bench", "compare", "doctor", "evaluate", "export", "finetune", "inspect", "load", "models",
-    "package", "prune", "quantize", "recipe", "report", "run", "train", "verify",
+    "optimize", "package", "prune", "quantize", "recipe", "report", "run", "train", "verify",
 ]  # fmt: skip
 HEAVY = (
     "numpy",

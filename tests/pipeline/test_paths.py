@@ -17,5 +17,5 @@ def test_paths_all_the_way(tmp_path: Path) -> None:
     card = open_artifact(tmp_path / "build" / "mlp.onnx").card
     assert card is not None
     sources = [step.params["source"] for step in card.steps if "source" in step.params]
-    assert sources == [str(trained), str(tuned)]
+    assert sources == [trained.name, tuned.name]
     assert edgekit.evaluate(tmp_path / "build" / "mlp.onnx", data="breast-cancer", limit=20).document()["total"] == 20

@@ -46,7 +46,7 @@ def test_pruned_and_recovered(digits: Path, tmp_path: Path) -> None:
     assert quality["after_finetuning"] > quality["after_pruning"]
     assert quality["drop"] == pytest.approx(quality["before"] - quality["after_finetuning"])
     assert [step["name"] for step in document["steps"]] == ["train", "prune", "finetune"]
-    assert document["steps"][-1]["params"]["distil_from"] == str(digits)
+    assert document["steps"][-1]["params"]["distil_from"] == digits.name
     assert digits.read_bytes() == before
     again = load_checkpoint(tmp_path / "p.safetensors")
     assert again.card.quality[0].value == quality["after_finetuning"]
@@ -280,3 +280,32 @@ def test_interrupted_by_a_signal(digits: Path, edgekit_program: str, tmp_path: P
     assert running.wait(60) == 130, said
     assert "Traceback" not in said
     assert [path.name for path in tmp_path.iterdir()] == ["p.resume.safetensors"]
+
+
+OWN = """
+import numpy as np, torch
+from torch import nn
+
+def build():
+    torch.manual_seed(0)
+    layers = nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 1)
+    return nn.Sequential(*layers), torch.zeros(1, 4), {"task": "regression"}
+
+def values(split):
+    rng = np.random.default_rng(split == "test")
+    return [(row, float(row.sum())) for row in rng.standard_normal((40, 4)).astype(np.float32)]
+"""
+
+
+def test_other_tasks_learn_from_the_unpruned_network_where_asked(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    source, data = f"{tmp_path}/own.py:build", f"{tmp_path}/own.py:values"
+    plain = prune(source, amount=0.5, out=tmp_path / "a.safetensors", data=data, epochs=1).document()
+    taught = prune(source, amount=0.5, out=tmp_path / "b.safetensors", data=data, epochs=1, distil=True).document()
+    assert plain["steps"][-1]["params"]["distil_from"] is None
+    assert taught["steps"][-1]["params"]["distil_from"] == source
+    assert plain["quality"]["after_pruning"] == taught["quality"]["after_pruning"]
+    assert plain["quality"]["after_finetuning"] != taught["quality"]["after_finetuning"]
+    with pytest.raises(UsageError, match="a task of kind 'generation' has no distillation; leave it out"):
+        prune("gan", amount=0.3, out=tmp_path / "g.safetensors", data="digits", epochs=1, distil=True)
+    assert not (tmp_path / "g.safetensors").exists()

@@ -23,7 +23,7 @@ class Point:
 
 def test_envelope_has_what_every_document_has() -> None:
     document = envelope("bench", {"results": []})
-    assert list(document) == ["schema", "edgekit", "environment", "results"]
+    assert list(document) == ["schema", "edgekit", "environment", "date", "results"]
     assert document["schema"] == "edgekit.bench/1"
     assert document["edgekit"] == __version__
     assert {"cpu", "isa", "cores", "memory_bytes", "os", "python", "versions"} <= document["environment"].keys()

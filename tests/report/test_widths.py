@@ -22,6 +22,7 @@ from edgekit.report.auto import render_auto
 from edgekit.report.bench import bench_report, compare_report
 from edgekit.report.eval import render_eval
 from edgekit.report.export import render_export
+from edgekit.report.history import render_history
 from edgekit.report.optimize import render_optimize
 from edgekit.report.package import render_package
 from edgekit.report.quantize import render_plan, render_quantize, render_quantize_plan
@@ -33,6 +34,7 @@ from edgekit.results.compare import CompareResult
 from edgekit.results.compressed import Parent
 from edgekit.results.doctor import CheckResult, DevicesResult, DoctorResult, SavedResult
 from edgekit.results.eval import EvalResult
+from edgekit.results.history import HistoryResult
 from edgekit.results.inspect import CalibrationResult, InspectResult, ModelsResult, RunResult
 from edgekit.results.optimize import OptimizeResult
 from edgekit.results.package import PackageResult
@@ -65,6 +67,7 @@ RENDERERS: Mapping[type[Any], Callable[[Any], Any]] = {
     RecipePlan: recipe.render_show,
     RecipeRecord: lambda record: recipe.render_run(SimpleNamespace(record=record)),
     ReportResult: verbs.render_report,
+    HistoryResult: render_history,
     RunResult: verbs.render_run,
     SavedResult: device.render_saved,
     TrainResult: verbs.render_training,

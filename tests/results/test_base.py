@@ -61,3 +61,14 @@ def test_a_file_without_its_card() -> None:
     card = Card("n", "custom", Task(), Signature((), ()))
     file = PublishedFile(Path("m.onnx"), Format.ONNX, card, 3, "ab")
     assert to_json(file) == {"path": "m.onnx", "format": "onnx", "bytes": 3, "sha256": "ab"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whole(Result):
+    double: int = derived(lambda whole: 2 * whole.part)
+    part: int = hidden(read=lambda table, where: int(table["double"]) // 2)
+
+
+def test_what_is_not_in_the_document_is_made_of_it() -> None:
+    assert Whole(part=3).document() == {"double": 6}
+    assert typed(Whole, {"double": 6, "part": 100}, "it").part == 3

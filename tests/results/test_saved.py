@@ -25,6 +25,7 @@ EVALUATED = EvalResult(
         curves=(Curve(kind="roc", name="a", points=((0.0, 0.0), (1.0, 1.0))),),
     ),
 )  # fmt: skip
+NOT_SQUARE = {"classes": ["a"], "counts": []}
 CASE = CaseResult(kind="random", max_abs=1e-6, limit=1e-4, cosine=1.0, output="y", passed=True)
 SELF_TEST = CaseResult(kind="self-test", max_abs=1e-6, limit=1e-3, cosine=1.0, output="y", passed=True)
 VERIFIED = VerifyResult(
@@ -64,6 +65,12 @@ def test_a_document_of_a_version_without_commands() -> None:
         ('{"schema": 3}', "it.schema is 3, a text was expected"),
         ('{"schema": "edgekit.bench/1"}', "is not a result of bench: it has no 'results'"),
         ('{"schema": "edgekit.bench/1", "results": NaN}', "NaN is not a number of JSON"),
+        (
+            json.dumps(
+                {"schema": "edgekit.eval/1", **EVALUATED.document(), "confusion": {"classes": ["a"], "counts": []}}
+            ),
+            "a confusion matrix of 1 classes has as many rows and columns",
+        ),
         ('{"schema": "edgekit.eval/1", "model": "m"}', "is not a result of eval: it has no"),
     ],
 )

@@ -29,7 +29,7 @@ def _strict(published: Mapping[str, Any]) -> Draft202012Validator:
         name: kind if "additionalProperties" in kind else {**kind, "unevaluatedProperties": False}
         for name, kind in published["$defs"].items()
     }
-    head = {name: {} for name in ("schema", "edgekit", "environment", "command")}
+    head = {name: {} for name in ("schema", "edgekit", "environment", "command", "date")}
     (*kinds,) = ({"properties": head, "$ref": kind["$ref"]} for kind in published["anyOf"])
     roots = {kind["$ref"].rpartition("/")[2] for kind in published["anyOf"]}
     for name in roots:

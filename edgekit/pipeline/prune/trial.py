@@ -17,19 +17,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgekit import registry
 from edgekit.data import Dataset
 from edgekit.data.dataset import held_out_sets
 from edgekit.errors import GateError, InputError, UsageError
 from edgekit.models.checkpoint import save_checkpoint, weights_sha256
 from edgekit.models.family import Hyperparameters
-from edgekit.models.own_loss import chosen_objective
+from edgekit.models.objective import objective
 from edgekit.models.samples import TrainingSamples
 from edgekit.models.weight_norm import without_weight_norms
 from edgekit.options.prune import PruneOptions
 from edgekit.passes import Pass, with_params
 from edgekit.pipeline.finetune import finetune_options
 from edgekit.pipeline.prune.checks import Schedule
-from edgekit.pipeline.train import hyperparameters, module_quality, train_network, training_versions
+from edgekit.pipeline.train import hyperparameters, module_quality, source_name, train_network, training_versions
 from edgekit.pruning.channels import examples
 from edgekit.pruning.macs import layer_macs
 from edgekit.pruning.methods import PruneRequest, PruningMethod, method
@@ -168,15 +169,15 @@ def _tuned(job: Job, pruned: Network, work: Path, k: int) -> tuple[Network, Qual
     assert job.samples is not None
     epochs = job.schedule.epochs // steps + (job.schedule.epochs % steps if k == steps - 1 else 0)
     plan = hyperparameters(finetune_options(pruned), epochs, options.seed, options.overrides, lr=options.lr)
-    taught = options.distil and chosen_objective(pruned, plan).soft is not None
+    taught = _is_taught(pruned, options.distil)
     plan = plan if taught else replace(plan, distil=0.0)
     if plan.processes > 1 and not job.method.structured:
         raise UsageError("weights are kept at zero in one process only; leave --processes out")
     params = {
-        "source": str(options.source),
+        "source": source_name(options.source),
         "parent_sha256": weights_sha256(job.network.module.state_dict()),
         "data": job.samples.label,
-        "distil_from": str(options.source) if taught else None,
+        "distil_from": source_name(options.source) if taught else None,
         "device": options.train_on,
         **asdict(plan),
     }
@@ -193,6 +194,18 @@ def _tuned(job: Job, pruned: Network, work: Path, k: int) -> tuple[Network, Qual
             pruned, job.samples, plan, work, tuning, device=options.train_on, teacher=teacher, progress=options.progress
         )
     return trained.network, trained.quality, trained.training.fit
+
+
+def _is_taught(network: Network, asked: bool | None) -> bool:
+    """Whether the unpruned network teaches: a classifier unless that was declined, others where it was asked for.
+
+    Raises:
+        UsageError: it was asked for, and nothing says what is learned of a teacher's outputs.
+    """
+    kind = network.task.kind
+    if asked and (kind not in registry.names("objectives") or objective(kind).soft is None):
+        raise UsageError(f"--distil: a task of kind {kind!r} has no distillation; leave it out")
+    return kind == "classification" if asked is None else asked
 
 
 def _finished(work: Path, steps: tuple[Step, ...], builder: str | None) -> Network | None:

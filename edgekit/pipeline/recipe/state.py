@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from edgekit.errors import InputError, UsageError
 from edgekit.locks import hold
 from edgekit.outputs import publishing, remove_output, writable_folder
 from edgekit.pipeline.recipe.contents import Contents, is_code, is_model
-from edgekit.pipeline.recipe.plan import ANY, Input, Run, RunPlan
+from edgekit.pipeline.recipe.plan import Input, Run, RunPlan
 from edgekit.pipeline.recipe.verbs import listed
 from edgekit.types import Format
 from edgekit.version import __version__
@@ -120,27 +120,28 @@ class StepStore:
         self.path = path
 
     def take(self, run: Run, parts: Parts, folder: Path) -> Record | None:
-        """Puts what a run with these ``parts`` made into ``folder``, under the name that ``run`` gives it; None where
-        nobody made it, it was changed since, or a model of several files would need other names inside it."""
-        kept = self.path / key_of(parts)
+        """Puts what a run of this name with these ``parts`` made into ``folder``; None where nobody made it, or it was
+        changed since."""
+        kept = self._place(parts, run)
         record = _read(kept / _RECORD)
         if record is None or not record.file or sha256_file(kept / record.file) != record.sha256:
             return None
-        files = [part.name for part in kept.iterdir() if part.name != _RECORD]
-        name = run.title if run.suffix != ANY else run.title + Path(record.file).suffix
-        if name != record.file and len(files) > 1:
-            return None
-        for part in files:
-            _linked(kept / part, folder / (name if part == record.file else part))
-        return replace(record, file=name)
+        for part in kept.iterdir():
+            if part.name != _RECORD:
+                _linked(part, folder / part.name)
+        return record
 
-    def keep(self, record: Record, folder: Path) -> None:
+    def _place(self, parts: Parts, run: Run) -> Path:
+        """By its name as well, which stands in the card of an exported file."""
+        return self.path / key_of({**parts, "title": run.title})
+
+    def keep(self, run: Run, record: Record, folder: Path) -> None:
         """Adds what a run wrote into ``folder``: its file, and the weights of an ONNX file that lie beside it."""
-        target = self.path / record.key
+        target = self._place(record.parts, run)
         if not record.file or target.exists():
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        made = self.path / f".{record.key}.{os.getpid()}"
+        made = target.with_name(f".{target.name}.{os.getpid()}")
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir()
         file = folder / record.file
@@ -191,7 +192,7 @@ class Folder:
         with publishing(self._place(run)) as temporary:
             temporary.write_text(json.dumps(asdict(record), indent=1), encoding="utf-8")
         if self.store is not None:
-            self.store.keep(record, self.path)
+            self.store.keep(run, record, self.path)
 
     def taken(self, run: Run, parts: Parts) -> Record | None:
         """The record of ``run`` where another recipe made its file, which is here then; None where none did."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,8 +12,6 @@ from typing import Any
 from edgekit.options.optimize import OptimizeOptions
 
 FLOAT = "float"
-FINAL = "model"
-"""The step of a recipe that writes the candidate's file."""
 ROUND_TO = 8
 LEAST_SNR = 1.0
 """Decibels below which a quantized file is noise; what it may lose is for the study to judge."""
@@ -93,12 +93,15 @@ class Making:
         return self.source.lower().endswith((".onnx", ".tflite"))
 
     def recipe(self, candidate: Candidate) -> str:
-        """The recipe (TOML) that makes ``candidate``: its last step is called :data:`FINAL`."""
+        """The recipe (TOML) whose last step writes the file of ``candidate``."""
         steps = list(self._steps(candidate))
-        if steps:
-            steps[-1]["name"] = FINAL
-        lines = [f"# {candidate.name}", "#", "#     edgekit recipe run THIS.toml", ""]
-        lines += [f"source = {json.dumps(self.source)}", f"data = {json.dumps(self.options.data)}"]
+        lines = [
+            f"# {candidate.name}",
+            "#",
+            f"#     cd {shlex.quote(os.getcwd())}",
+            "#     edgekit recipe run THIS.toml",
+        ]
+        lines += ["", f"source = {json.dumps(self.source)}", f"data = {json.dumps(self.options.data)}"]
         for step in steps:
             lines += ["", "[[step]]", *(f"{key} = {json.dumps(value)}" for key, value in step.items())]
         return "\n".join(lines) + "\n"
@@ -130,7 +133,8 @@ class Making:
             yield {"do": "export", "name": "float", "to": candidate.format, **first}
         if candidate.scheme != FLOAT:
             yield {
-                "do": "quantize", "scheme": candidate.scheme, "seconds": 0, "allow-slower": True, "min-snr": LEAST_SNR,
+                "do": "quantize", "name": "small", "scheme": candidate.scheme, "seconds": 0, "allow-slower": True,
+                "min-snr": LEAST_SNR,
                 **({"calibration": candidate.calibration} if candidate.calibration else {}),
                 **({"samples": options.samples} if options.samples else {}),
                 **({"keep-float": candidate.keep_float} if candidate.keep_float else {}),

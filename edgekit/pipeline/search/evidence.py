@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from edgekit.pipeline.auto.samples import MOST, JudgingSamples, real_samples
 from edgekit.pipeline.auto.trial import Trial
 from edgekit.pipeline.auto.ways import Way, find_ways
 from edgekit.pipeline.quantize.samples import fit_and_test
+from edgekit.pipeline.search.device_lock import held
 from edgekit.pipeline.search.steps import MadeFile
 from edgekit.quality.evaluate import measurable
 from edgekit.quality.likeness import LIKENESS, allowed_loss, likeness_to
@@ -129,11 +130,17 @@ class Judge:
         return found
 
     def calls(self, file: MadeFile, label: str, device: str, scheme: str = "") -> list[tuple[float, Trial]]:
-        """Shortest call in milliseconds of the file in each way to run it on a device, the fastest first.
+        """Shortest call in milliseconds of the file in each way to run it on a device, which nobody else of this
+        machine uses meanwhile, the fastest first.
 
         Raises:
             EdgekitError: it runs in none.
         """
+        with held(parse_device(device)):
+            return self.calls_while_held(file, label, device, scheme)
+
+    def calls_while_held(self, file: MadeFile, label: str, device: str, scheme: str = "") -> list[tuple[float, Trial]]:
+        """See :meth:`calls`; for who holds the device already."""
         found: list[tuple[float, Trial]] = []
         why: list[str] = []
         for way in self.ways[device][file.artifact.format]:
@@ -204,37 +211,55 @@ class Typical:
     bytes: float = float("inf")
 
 
+def look_on(
+    judge: Judge, device: DeviceSpec, file: MadeFile, label: str, reference: Reference, typical: Typical
+) -> Look:
+    """A short look at a file on a device, which nobody else of this machine uses meanwhile.
+
+    Raises:
+        StorageError, UnreachableError: not of this file.
+    """
+    try:
+        with held(device):
+            calls = judge.calls_while_held(file, label, device.name)
+            ratio = calls[0][0] / reference.shortest_ms
+            if ratio > FAR_OFF:
+                why = f"its shortest call takes {ratio:.1f} times that of {reference.label} on {device.name}"
+                return Look((), "pruned", why)
+            first = judge.quality(calls[0][1], QUICK)
+            lost = reference.quality.drop_to(first)
+            if lost > typical.drop and ratio > typical.ratio and file.bytes > typical.bytes:
+                why = f"slower, larger and {lost:.4f} worse on {first.total} samples: behind half of the trials"
+                return Look((), "pruned", why)
+            return Look((_within(judge, calls, reference, device),))
+    except ENDS_THE_RUN:
+        raise
+    except EdgekitError as error:
+        return Look((), "failed", f"{type(error).__name__}: {error}")
+
+
+def joined(looks: Iterable[Look]) -> Look:
+    """The looks on each device as one: up to the first that is not ``complete``."""
+    found: list[Evidence] = []
+    for one in looks:
+        found += one.evidence
+        if one.state != "complete":
+            return replace(one, evidence=tuple(found))
+    return Look(tuple(found))
+
+
 def look(judge: Judge, file: MadeFile, label: str, references: Mapping[str, Reference], typical: Typical) -> Look:
     """A short look at a file on every device.
 
     Raises:
         StorageError, UnreachableError: not of this file.
     """
-    found: list[Evidence] = []
-    for device in judge.devices:
-        reference = references[device.name]
-        try:
-            calls = judge.calls(file, label, device.name)
-            ratio = calls[0][0] / reference.shortest_ms
-            if ratio > FAR_OFF:
-                why = f"its shortest call takes {ratio:.1f} times that of {reference.label} on {device.name}"
-                return Look(tuple(found), "pruned", why)
-            first = judge.quality(calls[0][1], QUICK)
-            lost = reference.quality.drop_to(first)
-            if lost > typical.drop and ratio > typical.ratio and file.bytes > typical.bytes:
-                why = f"slower, larger and {lost:.4f} worse on {first.total} samples: behind half of the trials"
-                return Look(tuple(found), "pruned", why)
-            found.append(_within(judge, calls, reference, device))
-        except ENDS_THE_RUN:
-            raise
-        except EdgekitError as error:
-            return Look(tuple(found), "failed", f"{type(error).__name__}: {error}")
-    return Look(tuple(found))
+    return joined(look_on(judge, device, file, label, references[device.name], typical) for device in judge.devices)
 
 
 def _within(judge: Judge, calls: Sequence[tuple[float, Trial]], reference: Reference, device: DeviceSpec) -> Evidence:
-    """The fastest way in which the file loses no more than is allowed; where it does in none, the one that loses
-    least."""
+    """The fastest way in which the file loses no more than is allowed; where it does in none, the fastest that loses
+    hardly more than the one that loses least."""
     seen: list[Evidence] = []
     for shortest, trial in calls:
         assert trial.way is not None
@@ -248,7 +273,8 @@ def _within(judge: Judge, calls: Sequence[tuple[float, Trial]], reference: Refer
         seen.append(one)
         if one.drop is not None and one.drop <= judge.allowed:
             return one
-    return min(seen, key=lambda one: one.drop if one.drop is not None else float("inf"))
+    least = min(one.drop for one in seen if one.drop is not None)
+    return next(one for one in seen if one.drop is not None and one.drop <= least + judge.allowed)
 
 
 def _all_fewer(seen: Sequence[Evidence], calls: Sequence[tuple[float, Trial]]) -> bool:

@@ -17,9 +17,10 @@ from edgekit.outputs import publishing, writable_folder
 from edgekit.pipeline.auto.measuring import compared, failed, match
 from edgekit.pipeline.auto.trial import Trial
 from edgekit.pipeline.search.candidate import FLOAT
+from edgekit.pipeline.search.device_lock import held
 from edgekit.pipeline.search.evidence import Judge, Reference, trial_of
 from edgekit.pipeline.search.front import limits_missed
-from edgekit.pipeline.search.steps import MadeFile
+from edgekit.pipeline.search.steps import RECIPE, MadeFile
 from edgekit.results.compare import Comparison
 from edgekit.results.optimize import Evidence, FrontRow
 from edgekit.types import DeviceSpec
@@ -40,6 +41,12 @@ class Entrant:
     evidence: Sequence[Evidence]
     text: str
     baseline: bool = False
+
+    @property
+    def recipe(self) -> Path:
+        """Beside the file that it made."""
+        assert self.file.path is not None
+        return self.file.path.with_name(RECIPE)
 
     def on(self, device: str) -> Evidence | None:
         """What it showed on a device."""
@@ -67,7 +74,8 @@ def final(
     trials = [_trial(judge, one, device) for one in entrants]
     log.info("final on %s: %d files, %.3g s each", device.name, len(trials), judge.options.seconds)
     journal = judge.folder / f"final-{device.name}.part"
-    results = match(trials, judge.inputs, judge.options.seconds, WORKERS, journal)
+    with held(device, lease=False):
+        results = match(trials, judge.inputs, judge.options.seconds, WORKERS, journal)
     journal.unlink(missing_ok=True)
     found = compared(trials, results)
     if found["best"] is None:
@@ -112,7 +120,7 @@ def _row(
     assert way is not None and one.file.path is not None
     return FrontRow(
         path=one.file.path,
-        recipe=Path(),
+        recipe=one.recipe,
         trial=one.number,
         name=one.name,
         format=str(one.file.artifact.format),

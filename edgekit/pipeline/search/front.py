@@ -7,9 +7,11 @@ from dataclasses import replace
 
 from edgekit.bench.pareto import Point, nondominated
 from edgekit.options.optimize import OptimizeOptions
-from edgekit.results.compare import MARGIN
 from edgekit.results.optimize import FrontRow
 from edgekit.types import Verdict
+
+NEARLY = 1.1
+"""How much longer than the fastest a smaller file may take to be recommended in its place."""
 
 
 def hypervolume(points: Sequence[Point], reference: Point) -> float:
@@ -60,15 +62,17 @@ def on_front(rows: Sequence[FrontRow]) -> list[FrontRow]:
 
 
 def recommended(rows: Sequence[FrontRow]) -> FrontRow | None:
-    """Of the rows of one device that keep every limit: the fastest that is called faster than the fastest float file,
-    or the smallest of those that are as fast as it; else the smallest in the float file's time, else that file."""
+    """Of the rows of one device that keep every limit: of those that are called faster than the fastest float file the
+    smallest that is nearly as fast as the fastest (:data:`NEARLY`); else the smallest in the float file's time, else
+    that file."""
     good = [row for row in rows if not row.limits]
     faster = [row for row in good if row.verdict is Verdict.FASTER and row.ratio_p50 is not None]
     if faster:
         least = min(row.ratio_p50 or 0.0 for row in faster)
-        close = [row for row in faster if (row.ratio_p50 or 0.0) <= least * (1 + MARGIN)]
+        close = [row for row in faster if (row.ratio_p50 or 0.0) <= least * NEARLY]
         best = min(close, key=lambda row: (row.bytes, row.ratio_p50))
-        return replace(best, reason=_reason(best, good, "fastest"))
+        what = "fastest" if best.ratio_p50 == least else f"smallest within {NEARLY - 1:.0%} of the fastest"
+        return replace(best, reason=_reason(best, good, what))
     same = [row for row in good if row.ratio_p50 is None or row.verdict is Verdict.SAME]  # it has none beside itself
     if good:
         best = min(same, key=lambda row: row.bytes) if same else min(good, key=lambda row: row.latency_ms)

@@ -37,7 +37,7 @@ from edgekit.pipeline.search.slow import slow_kinds
 from edgekit.pipeline.search.space import Space, space_of
 from edgekit.pipeline.search.steps import MadeFile, MakeOrder, make
 from edgekit.pipeline.search.study import Claim, SamplerChoice, Study
-from edgekit.pipeline.search.workers import Makers, makers
+from edgekit.pipeline.search.workers import Makers, check_workers, makers
 from edgekit.quality.coverage import quantized_already
 from edgekit.report.document import dumps, envelope
 from edgekit.results.base import to_json
@@ -71,7 +71,7 @@ def optimize(options: OptimizeOptions) -> OptimizeResult:
     """
     start = time.monotonic()
     _check(options)
-    out = writable_folder(Path(options.out))
+    out = writable_folder(options.out).resolve()
     if options.fresh:
         shutil.rmtree(out / ".study", ignore_errors=True)
     subject = Subject(options, out / ".study")
@@ -80,7 +80,7 @@ def optimize(options: OptimizeOptions) -> OptimizeResult:
         SamplerChoice(options.sampler, options.seed, options.batch),
     )  # fmt: skip
     search = Search(subject, study)
-    with _told_when_interrupted(study), makers(options) as hands:
+    with _told_when_interrupted(study), makers(options, subject.folder) as hands:
         search.run(hands, start)
     return search.result(start)
 
@@ -95,8 +95,7 @@ def _check(options: OptimizeOptions) -> None:
             )
     if options.max_drop is not None and options.min_snr is not None:
         raise UsageError("--max-drop judges by labels, --min-snr by likeness to the float file; give one")
-    if options.jobs > 1 and options.workers is not None:
-        raise UsageError("--jobs are processes of this machine, --workers Ray's; give one")
+    check_workers(options)
 
 
 @contextmanager
@@ -114,8 +113,7 @@ class Subject:
 
     def __init__(self, options: OptimizeOptions, folder: Path) -> None:
         self.options, self.folder, self.store = options, writable_folder(folder), folder / "store"
-        source = str(options.source)
-        self.source = str(Path(source).resolve()) if Path(source).exists() else source
+        self.source = str(options.source)
 
     @cached_property
     def network(self) -> Network | None:
@@ -259,8 +257,9 @@ class Search:
                     break
                 log.info("[%d/%d] %s", claim.ordinal, limit, claim.candidate.name)
                 name = f"{claim.number:04d}"
+                began = time.monotonic()
                 future = hands.submit(self.subject.order(claim.candidate, name))
-                open_[future] = claim, time.monotonic()
+                open_[future] = claim, began
             if not open_:
                 if time.monotonic() >= until or self.study.finished(limit):
                     return
@@ -268,15 +267,15 @@ class Search:
                 continue
             future = hands.first(list(open_))
             claim, began = open_.pop(future)
-            self._judged(claim, future.result(), began)
+            self._judged(hands, claim, future.result(), began)
 
-    def _judged(self, claim: Claim, made: MadeFile, began: float) -> None:
+    def _judged(self, hands: Makers, claim: Claim, made: MadeFile, began: float) -> None:
         """Looks at the file of a trial, and ends it."""
         name = claim.candidate.name
         if made.path is None:
             found = Look((), "failed", made.why)
         else:
-            found = look(self.subject.judge, made, name, self.references, self.typical())
+            found = hands.look(self.subject.judge, made, name, self.references, self.typical())
         row = TrialRow(
             number=claim.number, name=name, parameters=to_json(claim.candidate), state=found.state, why=found.why,
             bytes=made.bytes or None, sha256=made.sha256 or None, seconds=time.monotonic() - began,
@@ -371,7 +370,7 @@ class Search:
             seconds=time.monotonic() - start, front=tuple(front), recommended=best, hypervolume=volumes,
             trials=tuple(replace(row, on_front=row.number in numbers) for row in rows), notes=judge.samples.notes,
         )  # fmt: skip
-        with publishing(Path(self.options.out) / "optimize.json") as temporary:
+        with publishing(result.folder / "optimize.json") as temporary:
             temporary.write_text(dumps(envelope("optimize", result.document())), encoding="utf-8")
         return result
 

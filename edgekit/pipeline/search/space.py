@@ -83,6 +83,16 @@ class Space:
         made = replace(made, depth=round(depth * self.depth, 3), widths=widths, epochs=epochs, rate=rate, qat=qat)
         return replace(made, calibration="") if qat else made
 
+    @property
+    def opening(self) -> list[tuple[str, str, bool]]:
+        """int8 in every format, with and without slow operators in float: what is tried first."""
+        return [
+            (name, "int8", kept)
+            for name, known in self.schemes.items()
+            if "int8" in known
+            for kept in ((True, False) if self.slow.get(name) else (False,))
+        ]
+
     def first(self, number: int, rows: Sequence[TrialRow]) -> Parameters | None:
         """What is tried as trial ``number`` before a sampler knows anything: int8 in every format, then what was best
         so far on smaller networks, then the other schemes; None after these.
@@ -90,13 +100,11 @@ class Space:
         Args:
             rows: of the trials that have ended.
         """
-        plain = [(name, "int8", kept) for name, known in self.schemes.items() if "int8" in known
-                 for kept in ((True, False) if self.slow.get(name) else (False,))]  # fmt: skip
         smaller = SMALLER if self.epochs and (self.widths or self.depth) else ()
         others = [(name, how) for name, known in self.schemes.items() for how in known if how not in ("int8", FLOAT)]
-        if number < len(plain):
-            return self._plain(*plain[number])
-        number -= len(plain)
+        if number < len(self.opening):
+            return self._plain(*self.opening[number])
+        number -= len(self.opening)
         if number < len(smaller):
             return self._smaller(*self._best(rows), smaller[number])
         number -= len(smaller)

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from edgekit.artifact import open_artifact, sha256_model, size_bytes
 from edgekit.errors import EdgekitError, InputError
+from edgekit.locks import locked
 from edgekit.outputs import publishing, writable_folder
 from edgekit.pipeline.recipe.checks import check_plan
 from edgekit.pipeline.recipe.contents import Contents
 from edgekit.pipeline.recipe.execute import run_plan
 from edgekit.pipeline.recipe.plan import make_plan
 from edgekit.pipeline.recipe.state import StepStore
-from edgekit.pipeline.search.candidate import FINAL
 from edgekit.recipe import parse_recipe, refused
 from edgekit.types import Artifact
 
@@ -58,21 +58,24 @@ def make(order: MakeOrder) -> MadeFile:
     Raises:
         StorageError: the disk is full.
     """
-    start = time.monotonic()
-    writable_folder(order.folder)
+    with locked(writable_folder(order.folder) / "making.lock"):  # another process of the study may want the same file
+        return _made(order, time.monotonic())
+
+
+def _made(order: MakeOrder, start: float) -> MadeFile:
     place = order.folder / RECIPE
     with publishing(place) as temporary:
         temporary.write_text(order.text, encoding="utf-8")
     plan = make_plan(*parse_recipe(order.text, place))
-    check_plan(plan, _contents())
+    check_plan(plan, contents())
     if plan.problems:
         return MadeFile(None, why=str(refused(place, plan.problems)), exit_code=InputError.exit_code)
     with _quiet():
-        result = run_plan(plan, order.folder, _contents(), store=StepStore(order.store), progress=_silent)
+        result = run_plan(plan, order.folder, contents(), store=StepStore(order.store), progress=_silent)
     bad = next((one for one in result.outcomes if one.ended == "failed"), None)
     if bad is not None:
         return MadeFile(None, why=f"{bad.run.title}: {bad.reason}", exit_code=bad.exit_code)
-    path = next(one.file for one in reversed(result.outcomes) if one.run.step.name == FINAL)
+    path = result.outcomes[-1].file
     if path is None:
         raise EdgekitError(f"{place} makes no file")
     return MadeFile(path, sha256_model(path), size_bytes(path), time.monotonic() - start)
@@ -94,6 +97,6 @@ def _silent(verb: str) -> AbstractContextManager[Callable[..., None]]:
 
 
 @cache
-def _contents() -> Contents:
+def contents() -> Contents:
     """Hashes of data and networks, taken once a process."""
     return Contents(runs=True)

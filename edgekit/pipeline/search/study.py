@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,7 @@ class Study:
                     return claim
             if self._running() or self.count() >= limit:
                 return None
-            if not self._propose(min(self.how.batch, limit - self.count())):
+            if not self._propose(min(self._batch(), limit - self.count())):
                 return None
             return self._held(self._running()[0])
 
@@ -135,6 +136,11 @@ class Study:
             if key not in known:
                 self._study.set_user_attr(key, json.loads(json.dumps(work())))
             return self._study.user_attrs[key]
+
+    def _batch(self) -> int:
+        """How many are proposed at once; the opening by itself, since smaller networks take up what was best there."""
+        opening = 0 if self.how.sampler == "random" else len(self.space.opening) - self.count()
+        return min(self.how.batch, opening) if opening > 0 else self.how.batch
 
     def _propose(self, count: int) -> bool:
         """Proposes so many new trials; False where all that comes to mind was tried."""
@@ -192,9 +198,9 @@ class SamplerChoice:
         seed = (self.seed << 16) + count
         if self.sampler == "random":
             return optuna.samplers.RandomSampler(seed=seed)
-        return optuna.samplers.TPESampler(
-            seed=seed, n_startup_trials=_STARTUP, multivariate=True, group=True, warn_independent_sampling=False
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # group=True since 2021
+            return optuna.samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP, multivariate=True, group=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import importlib.util
 import multiprocessing
-from collections.abc import Iterator, Sequence
+import socket
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from typing import Protocol
+from pathlib import Path
+from typing import Final, Protocol
 
+from edgekit.children import end_with_parent
+from edgekit.errors import DeviceError, RuntimeMissingError, UsageError
 from edgekit.options.optimize import OptimizeOptions
+from edgekit.pipeline.search.evidence import Judge, Look, Reference, Typical, look
 from edgekit.pipeline.search.steps import MadeFile, MakeOrder, make
+
+LOCAL: Final = "ray"
+"""A cluster of Ray's on this machine, for the time of the command."""
+
+
+_ANSWER_S: Final = 10.0
 
 
 class Makers(Protocol):
     """What runs orders; several at a time, ``count`` at most."""
 
-    count: int
+    @property
+    def count(self) -> int: ...
 
     def submit(self, order: MakeOrder) -> Future[MadeFile]:
         """Begins with an order, or puts it in the queue."""
@@ -23,8 +36,22 @@ class Makers(Protocol):
     def first(self, futures: Sequence[Future[MadeFile]]) -> Future[MadeFile]:
         """One that is ready; waits for it."""
 
+    def look(
+        self, judge: Judge, file: MadeFile, label: str, references: Mapping[str, Reference], typical: Typical
+    ) -> Look:
+        """A short look at a file on every device."""
 
-class Here:
+
+class _LooksHere:
+    """This process looks at files, at one after the other."""
+
+    def look(
+        self, judge: Judge, file: MadeFile, label: str, references: Mapping[str, Reference], typical: Typical
+    ) -> Look:
+        return look(judge, file, label, references, typical)
+
+
+class Here(_LooksHere):
     """This process: one order at a time, when it is asked for."""
 
     count = 1
@@ -38,12 +65,13 @@ class Here:
         return futures[0]
 
 
-class Processes:
-    """``count`` processes of this machine."""
+class Processes(_LooksHere):
+    """``count`` processes of this machine, which end with this one."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
+        spawn = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(count, mp_context=spawn, initializer=end_with_parent)
 
     def submit(self, order: MakeOrder) -> Future[MadeFile]:
         return self._pool.submit(make, order)
@@ -52,21 +80,66 @@ class Processes:
         done, _ = wait(futures, return_when=FIRST_COMPLETED)
         return next(future for future in futures if future in done)
 
-    def close(self) -> None:
-        """Ends the processes; what they are at is lost."""
-        for process in list((self._pool._processes or {}).values()):
-            process.terminate()
+    def close(self, *, at_once: bool) -> None:
+        """Ends the processes; ``at_once``: what they are at is lost."""
+        if at_once:
+            for process in list((self._pool._processes or {}).values()):
+                process.terminate()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-@contextmanager
-def makers(options: OptimizeOptions) -> Iterator[Makers]:
-    """Those that the options ask for."""
-    if options.jobs == 1:
-        yield Here()
+def check_workers(options: OptimizeOptions) -> None:
+    """Whether there can be the makers that the options ask for, before anything is made.
+
+    Raises:
+        UsageError: the options contradict each other, or name no address.
+        RuntimeMissingError: Ray is not installed.
+        DeviceError: nothing answers at the address; Ray itself would go on asking for ever.
+    """
+    address = options.workers
+    if address is None:
         return
-    pool = Processes(options.jobs)
-    try:
-        yield pool
-    finally:
-        pool.close()
+    if options.jobs > 1:
+        raise UsageError("--jobs are processes of this machine, --workers Ray's; give one")
+    if address not in (LOCAL, "auto") and not address.rpartition(":")[2].isdecimal():
+        raise UsageError(f"--workers {address}: give ray, ray://HOST:PORT, HOST:PORT or auto")
+    if importlib.util.find_spec("ray") is None:
+        raise RuntimeMissingError("--workers needs ray, which is not installed: pip install 'edgekit[ray]'")
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S).close()
+        except OSError as error:
+            raise unanswered(address, error.strerror or str(error)) from error
+
+
+def unanswered(address: str, why: str) -> DeviceError:
+    """The error for an address at which there is no cluster."""
+    return DeviceError(
+        f"no Ray cluster answers at {address}: {why}; start one there with 'ray start --head', with the same Ray and "
+        "Python as here"
+    )
+
+
+@contextmanager
+def makers(options: OptimizeOptions, folder: Path) -> Iterator[Makers]:
+    """Those that the options ask for. ``folder``: of the study.
+
+    Raises:
+        UsageError, DeviceError: Ray's cluster cannot be used.
+    """
+    if options.workers is not None:
+        from edgekit.pipeline.search.ray_cluster import RayMakers, connected
+
+        with connected(options.workers) as connection:
+            yield RayMakers(connection, options, folder)
+    elif options.jobs == 1:
+        yield Here()
+    else:
+        pool = Processes(options.jobs)
+        try:
+            yield pool
+        except BaseException:
+            pool.close(at_once=True)
+            raise
+        pool.close(at_once=False)

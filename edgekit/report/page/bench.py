@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.errors import InputError
 from edgekit.extras.base import short, with_typed_extras
 from edgekit.extras.profile import Profile
 from edgekit.report.bench import bench_report
@@ -28,8 +29,15 @@ LAYERS = 40
 
 
 def bench_sections(read: BenchRecord) -> list[Section]:
-    """Of a record that was read from a document."""
-    record = replace(read, results=tuple(map(with_typed_extras, read.results)))
+    """Of a record that was read from a document.
+
+    Raises:
+        InputError: what stands beside the times of a cell is not what an extra finds.
+    """
+    try:
+        record = replace(read, results=tuple(map(with_typed_extras, read.results)))
+    except ValueError as error:
+        raise InputError(f"an extra of the bench is not valid: {error}; run the bench again") from error
     timed = [entry for entry in record.results if entry.samples_ns and entry.error is None]
     sections = [Section("Latency", bench_report(record))]
     if timed:

@@ -178,3 +178,33 @@ def curves(rows: Sequence[Row], about: str, across: str, up: str) -> dict[str, A
             "color": _name("name", ""),
         },
     )
+
+
+def over_dates(rows: Sequence[Row], about: str) -> dict[str, Any]:
+    """``value`` of each ``course`` by ``date``, with its interval from ``low`` to ``high``; runs with a ``regression``
+    are marked."""
+    up = _number("value", "value")
+    interval = {"y": {**up, "field": "low"}, "y2": {"field": "high"}}
+    tooltip = [{"field": name} for name in ("course", "date", "shown", "document", "sha256", "regression")]
+    return _plot(
+        rows,
+        about,
+        height=320,
+        encoding={
+            "x": {"field": "date", "type": "temporal", "title": "date"},
+            "color": _name("course", "", legend={"orient": "top", "columns": 1, "labelLimit": 600}),
+        },
+        layer=[
+            {"mark": {"type": "rule", "opacity": 0.4}, "encoding": interval},
+            {"mark": {"type": "line", "strokeWidth": 1.5}, "encoding": {"y": up}},
+            {
+                "mark": {"type": "point", "filled": True, "size": 60},
+                "encoding": {
+                    "y": up,
+                    "shape": {"condition": {"test": {"field": "regression", "equal": "slower"}, "value": "triangle-up"},
+                              "value": "circle"},
+                    "tooltip": tooltip,
+                },
+            },
+        ],
+    )  # fmt: skip

@@ -12,6 +12,7 @@ from edgekit.report.optimize import render_optimize
 from edgekit.report.page.bench import bench_sections
 from edgekit.report.page.compressed import mixed_sections, plan_sections, prune_sections, quantize_sections
 from edgekit.report.page.front import of_recipe, of_study
+from edgekit.report.page.history import history_sections
 from edgekit.report.page.parts import Command, Facts, Part, Section
 from edgekit.report.page.quality import eval_sections, verify_sections
 from edgekit.report.recipe import render_record
@@ -19,6 +20,7 @@ from edgekit.results.base import Result
 from edgekit.results.bench import BenchRecord
 from edgekit.results.compare import CompareResult
 from edgekit.results.eval import EvalResult
+from edgekit.results.history import HistoryResult
 from edgekit.results.optimize import OptimizeResult
 from edgekit.results.proof import ExportResult, VerifyResult
 from edgekit.results.quantize import MixedPlan, QuantizePlan, QuantizeResult
@@ -33,6 +35,7 @@ KINDS: Mapping[type[Result], Callable[[Any], list[Section]]] = {
     CompareResult: lambda result: [Section("Comparison", compare_report(result))],
     EvalResult: eval_sections,
     ExportResult: lambda result: [Section("Files", render_export(result))],
+    HistoryResult: history_sections,
     MixedPlan: mixed_sections,
     OptimizeResult: lambda result: [Section("Study", [*of_study(result), *render_optimize(result)])],
     PruneResult: prune_sections,

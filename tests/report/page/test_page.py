@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from edgekit.errors import RuntimeMissingError
+from edgekit.errors import InputError, RuntimeMissingError
 from edgekit.report.page import page
 from edgekit.report.page.bench import layer_times
 from edgekit.report.page.front import front_plot, of_several
@@ -123,3 +123,9 @@ def test_what_cannot_be_a_page_is_refused(tmp_path: Path, edgekit_here: Callable
     assert edgekit_here("eval", "m.onnx", "--data", "digits", "--html", "-").code == 2
     assert edgekit_here("eval", "m.onnx", "--data", "digits", "--html", ".").code == 2
     assert not (tmp_path / "page.html").exists()
+
+
+@pytest.mark.parametrize("found", [3, {"tool": "t"}])
+def test_an_extra_that_is_none_is_refused(found: object, pages: ModuleType) -> None:
+    with pytest.raises(InputError, match=r"an extra of the bench is not valid: profile"):
+        page([pages.bench(pages.timed("a.onnx", extras={"profile": found}))])
