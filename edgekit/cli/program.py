@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -189,11 +190,17 @@ def explain(error: BaseException) -> tuple[int, str]:
     return internal(error)
 
 
+_NUMBERS = re.compile(r"extra arguments? \([-+.0-9e ]+\)")
+"""What click says of numbers that no option took."""
+
+
 def usage_message(error: click.ClickException) -> str:
     """Click's message, and where the command's options are described."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "edgekit"
-    return f"edgekit: {error.format_message()}\nSee '{path} --help'."
+    message = error.format_message()
+    hint = "; the values of one option are joined by commas: --mean 0.4,0.5,0.6" if _NUMBERS.search(message) else ""
+    return f"edgekit: {message}{hint}\nSee '{path} --help'."
 
 
 def internal(error: BaseException) -> tuple[int, str]:

@@ -3,9 +3,10 @@
 A table that does not fit is laid out anew, by the first of these that fits:
 
 1. columns of prose wrap at words;
-2. it is turned: the fields stand below each other, and each row is a column;
-3. it is cut into bands of columns, those by which rows are known in front of each;
-4. each row is a list of fields.
+2. of two columns, values that are too long stand below their names;
+3. it is turned: the fields stand below each other, and each row is a column;
+4. it is cut into bands of columns, those by which rows are known in front of each;
+5. each row is a list of fields.
 
 A path that is longer than a line is cut behind a slash. A single word that is longer stays whole, so that it can be
 copied: the terminal cuts it.
@@ -55,7 +56,9 @@ def lay_out(sheet: Sheet, width: int) -> list[Text]:
     cells, width = _spelled(sheet), max(width, NARROWEST)
     lines = wrapped(in_one_line(sheet.title), width) if sheet.title else []
     title = [Text(line, style="italic") for line in lines]
-    body = _grid(cells, width) or _turned(cells, width) or _bands(cells, width) or _records(cells, width)
+    forms = (_grid, _pairs, _turned, _bands)
+    body = next((found for form in forms if (found := form(cells, width)) is not None), None)
+    body = _records(cells, width) if body is None else body
     return [Text(""), *title, *body]
 
 
@@ -122,6 +125,19 @@ def _style(cell: str) -> str:
     return STYLES.get(cell.partition(":")[0].partition(" ")[0], "")
 
 
+def _pairs(table: _Cells, width: int) -> list[Text] | None:
+    """Of two columns, a name and its value: a value without room beside its name stands below it."""
+    if len(table.columns) != 2:
+        return None
+    from rich.text import Text
+
+    label = min(max(cells_of(row[0]) for row in (table.columns, *table.rows)), width // 2)
+    first, second = table.columns
+    head = [Text(line, style="bold") for line in _field(first, second, label, width)] if first or second else []
+    lines = [Text(line) for name, value in table.rows for line in _field(name, value, label, width)]
+    return [*head, *lines, Text("")]
+
+
 def _turned(table: _Cells, width: int) -> list[Text] | None:
     """Fields below each other, a column a row: figures of two or three files stand side by side."""
     if len(table.columns) < 3 or len(table.rows) < 2:
@@ -168,7 +184,8 @@ def _records(table: _Cells, width: int) -> list[Text]:
     from rich.text import Text
 
     lines: list[Text] = []
-    label = min(max(map(cells_of, table.columns)), width // 3)
+    filled = [k for k in range(len(table.columns)) if any(row[k] not in ("", NONE) for row in table.rows)]
+    label = min(max((cells_of(table.columns[k]) for k in filled), default=0), width // 3)
     for row in table.rows:
         for number, (name, cell) in enumerate(zip(table.columns, row, strict=True)):
             if cell in ("", NONE):

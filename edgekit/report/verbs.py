@@ -69,6 +69,8 @@ def _scalars(document: Mapping[str, Any], prefix: str = "") -> list[tuple[str, o
         name = f"{prefix}{key}".replace("_", " ")
         if isinstance(value, Mapping):
             rows.extend(_scalars(value, f"{name} "))
+        elif key == "sha256":
+            rows.append((name, f"{value[:16]}…"))
         elif isinstance(value, float):
             rows.append((name, f"{value:.6g}"))
         elif isinstance(value, int) and not isinstance(value, bool):

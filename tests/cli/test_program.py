@@ -112,6 +112,10 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pyte
         (["zzz"], "no command is called 'zzz'; there are: models, train"),
         (["inspect"], "Missing argument 'MODEL'"),
         (["inspect", "a", "b"], "unexpected extra argument"),
+        (
+            ["export", "cnn", "--to", "onnx", "-o", "x", "--std", ".1", ".2", ".3"],
+            "the values of one option are joined by commas",
+        ),
         (["inspect", "a.onnx", "--nonsense"], "No such option"),
         (["train", "cnn", "--data", "digits", "--epochs", "0", "-o", "x.safetensors"], "--epochs"),
         (["train", "cnn", "--data", "digits", "--device", "tpu", "-o", "x.safetensors"], "'tpu'"),

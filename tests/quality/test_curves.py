@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from edgekit.quality import curves
-from edgekit.quality.matches import RECALLS
+from edgekit.quality.matches import RECALLS, Matches
 
 
 @pytest.fixture
@@ -43,3 +43,15 @@ def test_roc(scored: tuple[np.ndarray, np.ndarray]) -> None:
     assert set(curve.points) <= set(zip(false.tolist(), right.tolist(), strict=True))
     assert curve.points[0] == (0.0, 0.0) and curve.points[-1] == (1.0, 1.0)
     assert len(curve.points) <= len(RECALLS) + 1
+
+
+def test_boxes() -> None:
+    """The mean of a class's curve is its average precision at half an overlap; a class without boxes has none."""
+    rng = np.random.default_rng(1)
+    rows = np.stack([rng.integers(0, 5, 40), np.zeros(40, int), rng.integers(0, 2, 40), np.zeros(40, int)], axis=1)
+    matches = Matches(np.array([[6, 0]] * 5), rows)
+    (curve,) = curves.of_matches(["a", "b"], matches)
+    assert np.mean([y for _, y in curve.points]) == pytest.approx(
+        matches.at_first_overlap().average_precision(np.ones(5))[0, 0],
+        abs=1e-4,  # points have four digits
+    )
