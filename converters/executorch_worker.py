@@ -41,10 +41,42 @@ def convert(request: Mapping[str, Any]) -> tuple[bytes, list[str]]:
         if request.get("samples"):
             with np.load(request["samples"], allow_pickle=False) as samples:
                 program = _on_integers(program, samples)
+        else:
+            _keep_planes(program)
         lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
         _bound(lowered.exported_program(), request.get("largest", []))
         made = lowered.to_executorch(ExecutorchBackendConfig(sym_shape_eval_pass=ConstraintBasedSymShapeEvalPass()))
     return bytes(made.buffer), [version("executorch"), version("torchao")]
+
+
+def _keep_planes(program: Any) -> None:
+    """Makes a mean over height and width that drops them one that keeps them, and drops them behind it: XNNPACK has the
+    second only."""
+    graph, aten = program.graph_module.graph, torch.ops.aten
+    for node in list(graph.nodes):
+        if node.target is not aten.mean.dim or node.kwargs or True in node.args[2:]:
+            continue
+        image, axes = node.args[0].meta["val"], list(node.args[1] or ())
+        if image.ndim != _IMAGE or sorted(axis % _IMAGE for axis in axes) != [2, 3] or _is_output(node):
+            continue
+        readers, flat = list(node.users), node.meta["val"]
+        node.args = node.args[0], axes, True
+        with graph.inserting_after(node):
+            dropped = graph.call_function(aten.flatten.using_ints, (node, 1))  # a squeeze would not be XNNPACK's
+        dropped.meta = {**node.meta, "val": flat}
+        node.meta["val"] = image.mean(axes, keepdim=True)
+        for reader in readers:
+            reader.replace_input_with(node, dropped)
+    program.graph_module.recompile()
+
+
+_IMAGE = 4
+"""Axes of a batch of images."""
+
+
+def _is_output(node: Any) -> bool:
+    """The program's signature calls its outputs by name: such a node stays."""
+    return any(user.op == "output" for user in node.users)
 
 
 def _bound(program: Any, largest: list[Mapping[str, int]]) -> None:

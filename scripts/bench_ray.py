@@ -62,7 +62,7 @@ def subject(folder: Path) -> dict[str, Any]:
 
 def search(options: dict[str, Any], nodes: int, out: Path) -> dict[str, Any]:
     """Seconds of a search on ``nodes`` nodes, and what timing does not decide of its trials."""
-    own = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+    own = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     command = [sys.executable, "-c", SEARCH, json.dumps({**options, "out": str(out)}), str(nodes)]
     done = subprocess.run(command, env=own, check=True, stdout=subprocess.PIPE, text=True)
     document = json.loads((out / "optimize.json").read_text(encoding="utf-8"))

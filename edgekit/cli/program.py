@@ -108,6 +108,8 @@ def run(args: Sequence[str]) -> int:
         _discard(state.stdout, sys.stdout)
         return BROKEN_PIPE
     except SystemExit as leaving:
+        if state.signal:  # it came within a call of a library that leaves with a code of its own
+            return 128 + state.signal
         return leaving.code if isinstance(leaving.code, int) else 4
     except BaseException as error:
         if state.signal:  # it came within an import, where a library made another error of it

@@ -52,6 +52,13 @@ def made(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     return once("executorch_network", make)
 
 
+def test_a_mean_over_height_and_width_runs_in_xnnpack(made: Path) -> None:
+    """It drops both axes, which XNNPACK's does not; what sums along an axis stays with ExecuTorch's kernels."""
+    with edgekit.load(made / "net.pte") as runner:
+        told = runner.delegation()
+    assert told is not None and {one.type for one in told.left} == {"aten::cumsum.out"}
+
+
 @pytest.fixture(scope="session")
 def int8(once: Callable[[str, Callable[[Path], object]], Path], made: Path) -> Path:
     def make(folder: Path) -> None:

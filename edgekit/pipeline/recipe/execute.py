@@ -12,7 +12,6 @@ from typing import Any
 
 from edgekit.artifact import sha256_file
 from edgekit.errors import DeviceError, EdgekitError, StorageError, interruption
-from edgekit.model_metadata import spelled_as
 from edgekit.options.base import option_fields
 from edgekit.outputs import publishing
 from edgekit.pipeline.recipe.contents import Contents
@@ -55,8 +54,7 @@ def run_plan(
     start = time.monotonic()
     folder = Folder(place, store)
     going = task(plan.recipe.path.name, len(plan.runs), even=False)
-    alike = spelled_as({f"{place}/": ""})  # the same files in any folder
-    with folder.locked(), _told_when_interrupted(place), alike, going as shown:
+    with folder.locked(), _told_when_interrupted(place), going as shown:
         job = _Job(plan, folder, contents, fresh, progress)
         for number, run in enumerate(plan.runs, 1):
             shown.update(number - 1, detail=run.title)

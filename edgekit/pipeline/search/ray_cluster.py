@@ -56,6 +56,7 @@ def connected(address: str) -> Iterator[Connection]:
         DeviceError: nothing answers there.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 would slow what an actor times
     import ray
     import torch
 
@@ -183,7 +184,11 @@ class RayMakers:
                 self._contents[digest] = ray.put(data)
         refs = {digest: self._contents[digest] for digest in contents}
         future: Future[MadeFile] = Future()
-        self._sent[self._task.remote(parcel, refs, self._home)] = _Sent(order, parcel, refs, future)
+        try:
+            ref = self._task.remote(parcel, refs, self._home)
+        except ImportError as error:  # a client's cluster reads the task at once
+            raise DeviceError(f"the nodes of --workers have another edgekit than this one: {error}") from error
+        self._sent[ref] = _Sent(order, parcel, refs, future)
         return future
 
     def first(self, futures: Sequence[Future[MadeFile]]) -> Future[MadeFile]:
