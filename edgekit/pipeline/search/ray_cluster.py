@@ -93,7 +93,7 @@ def _connect(address: str, threads: int) -> None:
         cpus = max(len(os.sched_getaffinity(0)) - 1, threads)
         options |= {"num_cpus": cpus, "num_gpus": 0, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
         with _own_signals():
-            ray.init(**options)
+            ray.init(address="local", **options)  # not a cluster that runs here already
         return
     try:
         with _own_signals():
