@@ -44,6 +44,20 @@ def fitted_to(network: Network, data: Dataset) -> Network:
     return _FITTED[kind](network, data) if kind in _FITTED else network
 
 
+def check_classes(network: Network, data: Dataset) -> None:
+    """Refuses data whose answers the network does not know.
+
+    Raises:
+        DataError: it has other classes than ``data``.
+    """
+    labels = network.task.labels
+    if labels and data.classes and data.kind != "array" and labels != data.classes:
+        raise DataError(
+            f"{network.name} has {len(labels)} classes ({', '.join(labels[:3])} …), {data.label} has "
+            f"{len(data.classes)} ({', '.join(data.classes[:3])} …); finetune to these classes first"
+        )
+
+
 def task_for(network: Network, data: Dataset) -> str:
     """What ``network`` learns from ``data``: its own task where the data answer that, else the one they answer.
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from edgekit.artifact import sha256_file
 from edgekit.data import Dataset, open_data
-from edgekit.errors import DataError, QualityError
+from edgekit.errors import QualityError
 from edgekit.options.base import with_options
 from edgekit.options.prune import PruneOptions
 from edgekit.outputs import as_file
 from edgekit.passes import with_params
-from edgekit.pipeline.fitted import fitted_to
+from edgekit.pipeline.fitted import check_classes, fitted_to
 from edgekit.pipeline.prune.checks import check
 from edgekit.pipeline.prune.result import result_of
 from edgekit.pipeline.prune.search import amount_for_latency, amount_for_macs, trial_within_drop
@@ -98,10 +98,5 @@ def _fitted(network: Network, samples: Dataset) -> Network:
     Raises:
         DataError: the network has other classes than the data.
     """
-    labels = network.task.labels
-    if labels and samples.classes and samples.kind != "array" and labels != samples.classes:
-        raise DataError(
-            f"{network.name} has {len(labels)} classes ({', '.join(labels[:3])} …), {samples.label} has "
-            f"{len(samples.classes)} ({', '.join(samples.classes[:3])} …); finetune to these classes first, then prune"
-        )
+    check_classes(network, samples)
     return fitted_to(network, samples)

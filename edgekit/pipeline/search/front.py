@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -78,6 +79,24 @@ def recommended(rows: Sequence[FrontRow]) -> FrontRow | None:
         best = min(same, key=lambda row: row.bytes) if same else min(good, key=lambda row: row.latency_ms)
         return replace(best, reason=_reason(best, good, "smallest"))
     return None
+
+
+def over_devices(front: Sequence[FrontRow], devices: Sequence[str]) -> FrontRow | None:
+    """What is recommended: on one device the best there; on several the file that keeps the limits on all of them and
+    has the least geometric mean of the times relative to the float files'."""
+    if len(devices) == 1:
+        return recommended(front)
+    groups: dict[int, list[FrontRow]] = {}
+    for row in front:
+        groups.setdefault(row.trial, []).append(row)
+    whole = [rows for rows in groups.values() if len(rows) == len(devices) and not any(row.limits for row in rows)]
+    if not whole:
+        return None
+    best = min(whole, key=lambda rows: statistics.geometric_mean(row.ratio_p50 or 1.0 for row in rows))
+    ratios = ", ".join(f"{row.ratio_p50 or 1.0:.2f} on {row.device}" for row in best)
+    return replace(
+        best[0], reason=f"of {len(whole)} files that keep every limit on {len(devices)} devices the fastest: {ratios}"
+    )
 
 
 def _reason(row: FrontRow, others: Sequence[FrontRow], what: str) -> str:

@@ -27,12 +27,13 @@ from edgekit.options.base import with_options
 from edgekit.options.optimize import OptimizeOptions
 from edgekit.outputs import publishing, writable_folder
 from edgekit.pipeline.finetune import finetune_options
+from edgekit.pipeline.fitted import check_classes
 from edgekit.pipeline.quantize.samples import fit_and_test
 from edgekit.pipeline.recipe.contents import Contents, is_model
 from edgekit.pipeline.search.candidate import FLOAT, Candidate, Making
 from edgekit.pipeline.search.evidence import Judge, Look, Reference, Typical, look, take_samples
 from edgekit.pipeline.search.final import Entrant, final, finalists, publish
-from edgekit.pipeline.search.front import hypervolume, on_front, recommended
+from edgekit.pipeline.search.front import hypervolume, on_front, over_devices
 from edgekit.pipeline.search.slow import slow_kinds
 from edgekit.pipeline.search.space import Space, space_of
 from edgekit.pipeline.search.steps import MadeFile, MakeOrder, make
@@ -123,7 +124,9 @@ class Subject:
         from edgekit.source import resolve
 
         if not is_model(self.source):
-            return resolve(self.source, factory=self.options.factory, weights=self.options.weights)
+            network = resolve(self.source, factory=self.options.factory, weights=self.options.weights)
+            check_classes(network, self.train)
+            return network
         artifact = open_artifact(self.source)
         evidence = quantized_already(artifact)
         if evidence:
@@ -355,7 +358,7 @@ class Search:
             front += on_front(found)
             points = [(max(row.drop, 0.0), row.ratio_p50 or 1.0, row.bytes / self.least_bytes) for row in found]
             volumes[device.name] = hypervolume(points, (allowed or 1.0, 1.0, 1.0))
-        best = _over_devices(front, [device.name for device in self.subject.judge.devices])
+        best = over_devices(front, [device.name for device in self.subject.judge.devices])
         if best is not None:
             published = publish(front, texts, Path(self.options.out).resolve() / "front", self.subject.stem)
             places = {(row.trial, row.device, row.name): row for row in published}
@@ -429,21 +432,3 @@ class Search:
                 f"{f': {made.why}' if made.why else ''}; --fresh begins again"
             )
         return made
-
-
-def _over_devices(front: Sequence[FrontRow], devices: Sequence[str]) -> FrontRow | None:
-    """What is recommended: on one device the best there; on several the file that keeps the limits on all of them and
-    has the least geometric mean of the times relative to the float files'."""
-    if len(devices) == 1:
-        return recommended(front)
-    groups: dict[int, list[FrontRow]] = {}
-    for row in front:
-        groups.setdefault(row.trial, []).append(row)
-    whole = [rows for rows in groups.values() if len(rows) == len(devices) and not any(row.limits for row in rows)]
-    if not whole:
-        return None
-    best = min(whole, key=lambda rows: statistics.geometric_mean(row.ratio_p50 or 1.0 for row in rows))
-    ratios = ", ".join(f"{row.ratio_p50 or 1.0:.2f} on {row.device}" for row in best)
-    return replace(
-        best[0], reason=f"of {len(whole)} files that keep every limit on {len(devices)} devices the fastest: {ratios}"
-    )

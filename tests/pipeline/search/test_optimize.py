@@ -16,7 +16,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 import edgekit
 from edgekit.artifact import sha256_file
-from edgekit.errors import UsageError
+from edgekit.errors import DataError, UsageError
 from tests.conftest import Ended
 
 TRIALS = 4
@@ -132,6 +132,11 @@ def test_what_makes_no_sense_is_refused_before_any_work(own: Path, tmp_path: Pat
     with pytest.raises(UsageError, match="give one"):
         edgekit.optimize(source, jobs=2, workers="ray", **plain)
     assert not (tmp_path / "out").exists()
+
+
+def test_other_classes_are_refused_before_any_trial(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cnn has 10 classes \(airplane.*finetune to these classes first"):
+        edgekit.optimize("cnn", data="digits", out=tmp_path / "out")
 
 
 def test_a_quantized_file_is_no_source(done: tuple[Any, Path], own: Path, edgekit_cli: Callable[..., Ended]) -> None:
