@@ -281,7 +281,8 @@ def test_a_detector_of_another_form_is_refused(detector: str, tmp_path: Path) ->
     (tmp_path / "one.py").write_text(
         "import torch\nfrom net import build as two\n\n\nclass One(torch.nn.Module):\n    def __init__(self):\n"
         "        super().__init__()\n        self.inner = two()[0]\n\n    def forward(self, image):\n"
-        "        return torch.cat(self.inner(image), -1)\n\n\ndef build():\n    return One(), *two()[1:]\n"
+        "        return torch.cat(self.inner(image), -1)\n\n\ndef build():\n    _, inputs, means = two()\n"
+        '    return One(), inputs, {**means, "rows": "scores"}\n'
     )
     with pytest.raises(UnsupportedError, match=r"two outputs, boxes \(1, N, 4\) and scores"):
         export(f"{tmp_path / 'one.py'}:build", to="tflite", out=tmp_path / "out", mediapipe=True)

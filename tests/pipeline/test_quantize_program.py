@@ -106,7 +106,8 @@ def test_a_free_axis(made: Path, tmp_path: Path) -> None:
 def test_int8(made: Path, int8: Path) -> None:
     card = read_card(int8)
     assert card is not None and card.steps[-1].params["scheme"] == "int8"
-    assert int8.stat().st_size < 0.6 * (made / "net.pte").stat().st_size
+    weights = 432 + 4608 + 256  # three bytes of each are saved; scales and conversions take part of that
+    assert (made / "net.pte").stat().st_size - int8.stat().st_size > 2 * weights
     assert card.parent is not None and card.parent["fidelity"]["gate"]["passed"]
     assert card.account is not None and card.account["integer_operators"] >= 3
     images = np.random.default_rng(5).standard_normal((8, 1, 3, 32, 32)).astype(np.float32)
