@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it for its workers; edgekit goes by it, as on a terminal
 RUNTIME_NOISE = {"TF_CPP_MIN_LOG_LEVEL": "3", "COLUMNS": "160"}
 
 

@@ -196,15 +196,15 @@ def test_ways_to_run_a_file(wasteful: Path, conv_tflite: Path, other_python: str
     parents = [open_artifact(wasteful), open_artifact(conv_tflite)]
     cpu = DeviceSpec("cpu", "cpu")
     monkeypatch.setenv(TFLITE.variable, other_python)
-    found, _ = find_ways(parents, cpu, asked_options({**ASKED, "threads": (1, 2, 2)}))
+    found, _ = find_ways(parents, cpu, (), (1, 2, 2))
     assert [way.name for way in found[Format.ONNX]] == ["onnxruntime", "onnxruntime × 2 threads"]
     assert [way.runtime for way in found[Format.TFLITE]] == ["litert", "litert", "tflite-runtime", "tflite-runtime"]
     assert found[Format.TFLITE][-1].device == replace(cpu, address=other_python)
     monkeypatch.delenv(TFLITE.variable)
     monkeypatch.setattr(sys, "prefix", str(wasteful.parent))  # no .venv-tflite beside it
-    found, notes = find_ways(parents, cpu, asked_options(ASKED))
+    found, notes = find_ways(parents, cpu, (), (1,))
     assert [way.runtime for way in found[Format.TFLITE]] == ["litert"]
-    named, _ = find_ways(parents, cpu, asked_options({**ASKED, "runtime": "litert"}))
+    named, _ = find_ways(parents, cpu, ("litert",), (1,))
     assert (named[Format.ONNX], [way.runtime for way in named[Format.TFLITE]]) == ((), ["litert"])
     for name, said in (
         ("torch", "runs .pt2 files"),
@@ -212,9 +212,9 @@ def test_ways_to_run_a_file(wasteful: Path, conv_tflite: Path, other_python: str
         ("lightert", "no runtime is called"),
     ):
         with pytest.raises(UsageError, match=said):
-            find_ways(parents, cpu, asked_options({**ASKED, "runtime": name}))
+            find_ways(parents, cpu, (name,), (1,))
     assert notes == ()  # what nobody asked for is not missed
-    _, notes = find_ways(parents, cpu, asked_options({**ASKED, "runtime": "litert,tflite-runtime"}))
+    _, notes = find_ways(parents, cpu, ("litert", "tflite-runtime"), (1,))
     assert notes == ("tflite-runtime is not installed on cpu, so nothing was tried in it",)
 
 
