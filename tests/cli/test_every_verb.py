@@ -64,6 +64,12 @@ def test_train(cli: Cli, folder: Path) -> None:
     assert (folder / "trained.safetensors").stat().st_size > 1000
 
 
+def test_optimize(cli: Cli, model: str, folder: Path) -> None:
+    quick = ["--trials", "1", "--seconds", "0.1", "--runtimes", "onnxruntime", "--limit", "20"]
+    made = cli("optimize", model, *DATA, *quick, "-o", "best")
+    assert len(made["trials"]) == 1 and Path(made["recommended"]["path"]).parent == folder / "best" / "front"
+
+
 def test_finetune(cli: Cli) -> None:
     assert cli("finetune", "mlp", *DATA, "--epochs", "1", "-o", "tuned.safetensors")["quality"]["value"] > 0.9
 
