@@ -1,4 +1,4 @@
-"""Bars on standard error while a command works; lines of the log where that is no terminal, nothing with -q."""
+"""Bars on standard error while a command works; lines of the log elsewhere, nothing with -q."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def result_of(verb: str, body: Mapping[str, Any], origin: str) -> Result:
     """The result of ``verb`` whose document without envelope is ``body``.
 
     Raises:
-        InputError: it is none of that verb.
+        InputError: it is of another verb.
     """
     problems = []
     for kind in VERBS[verb]:

@@ -236,7 +236,7 @@ def _sent_with(place: Path) -> list[Path]:
 
 
 def _existing(words: str) -> str:
-    """The path that ``words`` begins with, before ``,target=price`` or ``@train``; empty if there is none."""
+    """The path that ``words`` begins with, before ``,target=price`` or ``@train``; else empty."""
     for sign in ("", "@", ","):
         path = words.rpartition(sign)[0] if sign else words
         while path:

@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any, Final
 from edgekit.errors import DeviceError, EdgekitError, UsageError
 from edgekit.leftovers import process_folder
 from edgekit.options.optimize import OptimizeOptions
+from edgekit.pipeline.search.cluster_address import LOCAL, unanswered
 from edgekit.pipeline.search.evidence import Judge, Look, Reference, Typical, look
 from edgekit.pipeline.search.parcel import Delivery, Parcel, deliver, pack, received
 from edgekit.pipeline.search.ray_devices import DeviceActors
 from edgekit.pipeline.search.steps import MadeFile, MakeOrder
-from edgekit.pipeline.search.workers import LOCAL, unanswered
 
 if TYPE_CHECKING:
     from ray import ObjectRef

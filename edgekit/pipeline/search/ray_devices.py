@@ -35,7 +35,7 @@ class DeviceActor:
 
     def look(self, file: MadeFile, label: str, reference: Reference, typical: Typical) -> Look:
         """See :func:`edgekit.pipeline.search.evidence.look_on`."""
-        from edgekit.pipeline.search.run import Subject
+        from edgekit.pipeline.search.subject import Subject
 
         if self._judge is None:
             self._judge = Subject(self._options, self._folder).judge

@@ -37,7 +37,7 @@ class MakeOrder:
 
 @dataclass(frozen=True, slots=True)
 class MadeFile:
-    """The file, or ``why`` there is none, with the exit code that says so."""
+    """The file, or ``why`` it was not made, with the exit code that says so."""
 
     path: Path | None
     sha256: str = ""

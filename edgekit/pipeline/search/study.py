@@ -88,7 +88,7 @@ class Study:
         return study
 
     def claim(self, limit: int) -> Claim | None:
-        """The next trial that nobody works on, of at most ``limit``; None where there is none now (see
+        """The next trial that nobody works on, of at most ``limit``; None where others have them all (see
         :meth:`finished`)."""
         with locked(self.folder / "propose.lock"):
             for trial in self._running():

@@ -108,7 +108,7 @@ def _found(model: Any, apart: Set[str]) -> list[_Gelu]:
 
 def _region(last: Any, graph: OnnxGraph, place: Mapping[str, int], scalars: Set[str]) -> tuple[str, list[Any]] | None:
     """The one tensor from which ``last`` is computed by functions of single numbers, a curve among them, and the nodes
-    between them in order; None where there is none."""
+    between them in order; else None."""
     parts = {place[last.output[0]]: last}
     waiting = set(last.input)
     while len(waiting) > 1:

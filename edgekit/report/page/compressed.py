@@ -23,6 +23,7 @@ DRAWN = 60
 
 
 def quantize_sections(result: QuantizeResult) -> list[Section]:
+    """A compressed file beside its parent; what was tried for it, its kernels and what each operator costs."""
     if isinstance(result, AutoResult):
         sections = [Section("Candidates", [*of_candidates(result), *render_auto(result)])]
     else:
@@ -38,15 +39,18 @@ def quantize_sections(result: QuantizeResult) -> list[Section]:
 
 
 def plan_sections(result: QuantizePlan) -> list[Section]:
+    """What would be quantized, and the kernels that decide."""
     drawn = [kernels(result.kernels)] if result.kernels else []
     return [Section("Plan", [*drawn, *render_quantize_plan(result)])]
 
 
 def mixed_sections(result: MixedPlan) -> list[Section]:
+    """What each operator costs on integers."""
     return [Section("Plan", [*sensitivity(result), *render_plan(result)])]
 
 
 def prune_sections(result: PruneResult) -> list[Section]:
+    """What left each layer, and the quality before and after."""
     rows: list[dict[str, Any]] = []
     for layer, (kept, before) in result.kept.items():
         rows += [{"name": layer, "value": before, "group": "before"}, {"name": layer, "value": kept, "group": "kept"}]

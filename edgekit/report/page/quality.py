@@ -18,6 +18,7 @@ _TITLES = {
 
 
 def eval_sections(result: EvalResult) -> list[Section]:
+    """The figure of merit, by class, with confusion and curves where they were measured."""
     sections = [Section("Quality", render_eval(result))]
     if result.confusion is not None:
         sections.append(Section("Which classes are taken for which", [confusion(result.confusion)]))
@@ -29,10 +30,12 @@ def eval_sections(result: EvalResult) -> list[Section]:
 
 
 def verify_sections(result: VerifyResult) -> list[Section]:
+    """The cases of a comparison."""
     return [Section("Cases", [*render_verify(result), *([cases(result.cases)] if result.cases else []), *result.notes])]
 
 
 def confusion(found: Confusion) -> Plot:
+    """Actual classes against those that were said, the shares of a row by colour."""
     rows = [
         {"actual": actual, "said": said, "count": count, "shown": count or "", "share": count / max(sum(counts), 1)}
         for actual, counts in zip(found.classes, found.counts, strict=True)
@@ -45,6 +48,7 @@ def confusion(found: Confusion) -> Plot:
 
 
 def by_class(result: EvalResult) -> Plot:
+    """The figure of each class."""
     order = sorted(result.per_class.items(), key=lambda row: row[1])
     about = f"{result.metric} of each class, the worst first."
     spec = plots.bars([{"name": name, "value": value} for name, value in order[:60]], about, "figure of the class")
@@ -52,6 +56,7 @@ def by_class(result: EvalResult) -> Plot:
 
 
 def curves(found: tuple[Curve, ...]) -> Plot:
+    """Precision against recall, or the receiver operating characteristic."""
     title, across, up = _TITLES.get(found[0].kind, (found[0].kind, "x", "y"))
     rows = [{"name": one.name, "x": x, "y": y} for one in found for x, y in one.points]
     about = f"{up.capitalize()} over {across} as the threshold of the score moves, a line for each class."

@@ -48,6 +48,7 @@ KINDS: Mapping[type[Result], Callable[[Any], list[Section]]] = {
 
 
 def sections_of(document: SavedDocument) -> list[Section]:
+    """What a page shows of a saved document."""
     return _sections(document.result)
 
 
