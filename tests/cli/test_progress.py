@@ -147,9 +147,10 @@ def test_messages_are_cut_for_terminals_only(monkeypatch: pytest.MonkeyPatch) ->
     assert fitted(text, stream) == "edgekit: this is\n  more than twenty\n  columns"
 
 
-def test_tasks_for_nobody() -> None:
+def test_tasks_for_nobody(capfd: pytest.CaptureFixture[str]) -> None:
     with task("calibrating", 3) as going:
         going.update(1)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_logging_is_as_it_was_afterwards() -> None:

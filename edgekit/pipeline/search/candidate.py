@@ -43,11 +43,6 @@ class Candidate:
     keep_float: str = ""
 
     @property
-    def trained(self) -> bool:
-        """Whether its weights are not those of the source."""
-        return bool(self.depth or self.widths or self.epochs)
-
-    @property
     def name(self) -> str:
         """``tflite int8 mse, blocks 27%, widths 32%, 8 epochs``."""
         parts = [" ".join(part for part in (self.format, self.scheme, self.calibration) if part)]

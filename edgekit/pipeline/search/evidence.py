@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -191,10 +192,7 @@ class Look:
     @property
     def ratio(self) -> float:
         """Of time, the geometric mean over the devices."""
-        product = 1.0
-        for one in self.evidence:
-            product *= one.ratio
-        return float(product ** (1 / len(self.evidence)))
+        return statistics.geometric_mean(one.ratio for one in self.evidence)
 
     @property
     def drop(self) -> float:

@@ -18,7 +18,7 @@ from edgekit.pipeline.auto.measuring import compared, failed, match
 from edgekit.pipeline.auto.trial import Trial
 from edgekit.pipeline.search.candidate import FLOAT
 from edgekit.pipeline.search.device_lock import held
-from edgekit.pipeline.search.evidence import Judge, Reference, trial_of
+from edgekit.pipeline.search.evidence import Judge, trial_of
 from edgekit.pipeline.search.front import limits_missed
 from edgekit.pipeline.search.steps import RECIPE, MadeFile
 from edgekit.results.compare import Comparison
@@ -62,9 +62,7 @@ def finalists(entrants: Sequence[Entrant], device: str, allowed: float) -> list[
     return [one for one, _ in kept[:FINALISTS]]
 
 
-def final(
-    judge: Judge, device: DeviceSpec, reference: Reference, floats: Sequence[Entrant], chosen: Sequence[Entrant]
-) -> list[FrontRow]:
+def final(judge: Judge, device: DeviceSpec, floats: Sequence[Entrant], chosen: Sequence[Entrant]) -> list[FrontRow]:
     """The rows of a device: every entrant's time from one interleaved run, and its quality on the report's samples.
 
     Raises:

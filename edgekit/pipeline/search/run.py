@@ -209,11 +209,11 @@ class Search:
         floats = self.floats
         texts |= {one.number: one.text for one in floats}
         for device in self.subject.judge.devices:
-            reference, allowed = self.references[device.name], self.subject.judge.allowed
+            allowed = self.subject.judge.allowed
             entrants = self._entrants(rows, texts)
             base = [one for one in floats if one.baseline and one.on(device.name)]
             chosen = finalists([*entrants, *(one for one in floats if not one.baseline)], device.name, allowed)
-            found = final(self.subject.judge, device, reference, base, chosen)
+            found = final(self.subject.judge, device, base, chosen)
             front += on_front(found)
             points = [(max(row.drop, 0.0), row.ratio_p50 or 1.0, row.bytes / self.least_bytes) for row in found]
             volumes[device.name] = hypervolume(points, (allowed or 1.0, 1.0, 1.0))

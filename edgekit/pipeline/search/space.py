@@ -44,7 +44,6 @@ class Space:
         depth: the most that can leave with whole blocks; 0 where none can.
         widths: name of a group of layers -> the most that can leave with its channels.
         epochs: lengths of training, shortest first; empty where nothing is trained.
-        rates: learning rates; the first as ``finetune`` has it.
         qat: whether training may have the roundings in place.
         groups: the layers of each group.
         slow: format -> types of operators whose integer kernels were slower than the float ones on the device, with
