@@ -56,10 +56,13 @@ def optimize(options: OptimizeOptions) -> OptimizeResult:
     """
     start = time.monotonic()
     _check(options)
-    out = writable_folder(options.out).resolve()
-    if options.fresh:
-        shutil.rmtree(out / ".study", ignore_errors=True)
+    out = Path(options.out).resolve()
     subject = Subject(options, out / ".study")
+    log.debug("%s on %d samples", subject.stem, len(subject.train))  # refused before anything is written
+    writable_folder(out)
+    if options.fresh:
+        shutil.rmtree(subject.folder, ignore_errors=True)
+    writable_folder(subject.folder)
     study = Study(
         out / ".study" / "trials", subject.identity, subject.space,
         SamplerChoice(options.sampler, options.seed, options.batch),

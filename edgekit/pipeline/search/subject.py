@@ -19,7 +19,7 @@ from edgekit.errors import DeviceError, GateError, InputError, UsageError
 from edgekit.locks import locked
 from edgekit.models.family import Hyperparameters
 from edgekit.options.optimize import OptimizeOptions
-from edgekit.outputs import publishing, writable_folder
+from edgekit.outputs import publishing
 from edgekit.pipeline.finetune import finetune_options
 from edgekit.pipeline.fitted import check_classes
 from edgekit.pipeline.quantize.samples import fit_and_test
@@ -43,7 +43,7 @@ class Subject:
     """What is optimized: its source, the float files of it, the samples, and what can be varied."""
 
     def __init__(self, options: OptimizeOptions, folder: Path) -> None:
-        self.options, self.folder, self.store = options, writable_folder(folder), folder / "store"
+        self.options, self.folder, self.store = options, folder, folder / "store"
         self.source = str(options.source)
 
     @cached_property

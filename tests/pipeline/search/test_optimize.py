@@ -137,6 +137,7 @@ def test_what_makes_no_sense_is_refused_before_any_work(own: Path, tmp_path: Pat
 def test_other_classes_are_refused_before_any_trial(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cnn has 10 classes \(airplane.*finetune to these classes first"):
         edgekit.optimize("cnn", data="digits", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_quantized_file_is_no_source(done: tuple[Any, Path], own: Path, edgekit_cli: Callable[..., Ended]) -> None:
