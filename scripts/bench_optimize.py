@@ -50,8 +50,9 @@ def measured(name: str, work: Path, trials: int, seeds: int, epochs: int) -> dic
     """One network: what is recommended; with ``seeds`` also how much of the box the fronts of both samplers cover."""
     result = searched(name, work, trials, 0, "tpe", epochs)
     best = result.recommended
-    least = min((row.bytes for row in result.front if row.baseline), default=0)
-    floats = [path.stat().st_size for path in (Path(result.folder) / ".study" / "files").glob("float-*/float.*")]
+    files = Path(result.folder) / ".study" / "files"
+    floats = [path.stat().st_size for path in files.glob("float-*/float.*") if path.suffix in (".onnx", ".tflite")]
+    floats += [path.stat().st_size for path in work.glob("*.onnx")]  # of timm's
     row: dict[str, Any] = {
         "name": name, "trials": len(result.trials), "minutes": result.seconds / 60,
         "volume": {"tpe": [result.hypervolume["cpu"]], "random": []},
@@ -59,7 +60,7 @@ def measured(name: str, work: Path, trials: int, seeds: int, epochs: int) -> dic
     if best is not None:
         row |= {
             "file": best.name, "runtime": best.runtime, "time": best.ratio_p50 or 1.0, "ci95": best.ci95,
-            "bytes": best.bytes / min([*floats, least or best.bytes]), "drop": best.drop, "metric": result.metric,
+            "bytes": best.bytes / min(floats), "drop": best.drop, "metric": result.metric,
         }  # fmt: skip
     for seed in range(seeds):
         for sampler in ("tpe", "random"):

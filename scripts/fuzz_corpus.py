@@ -260,6 +260,9 @@ def state(work: Path) -> Seeds:
     from edgekit.bench.schedule import BlockPlan
     from edgekit.bench.session import TakenBlock
     from edgekit.pipeline.bench.journal import Journal
+    from edgekit.pipeline.search.space import Space
+    from edgekit.pipeline.search.study import JOURNAL, SamplerChoice, Study
+    from edgekit.results.optimize import TrialRow
 
     path = work / "run.part"
     journal = Journal(path, {"models": ["a.onnx"]})
@@ -269,9 +272,12 @@ def state(work: Path) -> Seeds:
         part.keep(0, place, TakenBlock(np.arange(1, 6) * 100, "worker", False))
     journal.close()
     yield "state", "journal", {"run.part": path.read_bytes()}
-    head = {"schema": "edgekit.auto.trials/2", "what": {"models": ["a.onnx"]}, "time": 0.0}
-    rows = [head, {"key": "int8", "value": {"p50_ms": 1.5, "path": "a.onnx"}}, {"key": "float", "value": {"p50_ms": 2}}]
-    yield "state", "trials", {"trials.jsonl": b"".join(json.dumps(row).encode() + b"\n" for row in rows)}
+    study = Study(work / "study", {}, Space({"onnx": ("int8", "fp16")}), SamplerChoice("tpe", 0, 2))
+    claim = study.claim(1)
+    assert claim is not None
+    row = TrialRow(number=claim.number, name="onnx int8", parameters={}, state="failed", why="no")
+    study.tell(claim, None, row, 0.0)
+    yield "state", "trials", {"trials.log": (work / "study" / JOURNAL).read_bytes()}
     record = {"key": "k", "parts": {}, "file": "a.onnx", "sha256": "0" * 64, "document": {}, "seconds": 1.5}
     yield "state", "record", {"record.json": json.dumps(record).encode()}
     yield "state", "training", {"training.safetensors": _training(work)}

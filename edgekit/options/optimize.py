@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgekit.options.base import Options, changed, option
-from edgekit.options.shared import DATA, FACTORY, LIMIT, MAX_DROP, METRIC, ON, RUNTIME, SEED, SOURCE, THREADS, WEIGHTS
+from edgekit.options.shared import DATA, FACTORY, IO_FILE, LIMIT, MAX_DROP, METRIC, ON, RUNTIME, SEED, THREADS, WEIGHTS
 
 SAMPLERS = ("tpe", "random")
 FORMATS = ("onnx", "tflite")
@@ -17,16 +17,19 @@ FORMATS = ("onnx", "tflite")
 class OptimizeOptions(Options):
     """The options of ``optimize``."""
 
-    source: str | Path = field(
+    source: str | Path | Sequence[str | Path] = field(
         kw_only=False,
-        metadata=changed(
-            SOURCE, help="A network, as for export, which may be pruned and trained; or a float .onnx or .tflite file."
+        metadata=option(
+            "A network, as for export, which may be pruned and trained; or float .onnx and .tflite files of one.",
+            metavar="SOURCE...",
+            takes="models",
         ),
     )
     factory: str | None = field(default=None, metadata=FACTORY)
     weights: str | Path | None = field(default=None, metadata=WEIGHTS)
     data: str = field(metadata=DATA)
     metric: str | None = field(default=None, metadata=METRIC)
+    io_file: str | Path | None = field(default=None, metadata=IO_FILE)
     on: Sequence[str] = field(default=("cpu",), metadata=changed(ON, help="Devices to optimize for; each has a front."))
     max_drop: float | None = field(
         default=None,
@@ -69,9 +72,14 @@ class OptimizeOptions(Options):
     threads: Sequence[int] = field(
         default=(1,), metadata=changed(THREADS, help="Threads to try.", metavar="N[,N]", commas=True)
     )
-    epochs: int = field(
-        default=8,
-        metadata=option("Longest training of a trial; 0: nothing is pruned or trained.", metavar="N", at_least=0),
+    epochs: int | None = field(
+        default=None,
+        metadata=option(
+            "Longest training of a trial; 0: nothing is pruned or trained.",
+            metavar="N",
+            at_least=0,
+            default="8, more for small data",
+        ),
     )
     samples: int | None = field(
         default=None, metadata=option("Calibration samples (300 without it).", metavar="N", at_least=1)

@@ -133,7 +133,7 @@ def clear_old(folder: Path, pattern: str) -> Path:
             if old.parent == folder:
                 old.unlink(missing_ok=True)
             else:
-                shutil.rmtree(old.parent, ignore_errors=True)
+                shutil.rmtree(folder / old.relative_to(folder).parts[0], ignore_errors=True)
     return folder
 
 

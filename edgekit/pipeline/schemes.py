@@ -14,7 +14,7 @@ def quantize(options: QuantizeOptions) -> QuantizeResult:
 
     ``data`` calibrates on its train split and measures quality on its test split. ``scheme="auto"`` tries every scheme
     on a device and publishes the fastest file within ``max_drop``; it takes also several files of different formats, or
-    a network, and its result is an :class:`edgekit.pipeline.auto.AutoResult`.
+    a network, and its result is an :class:`edgekit.results.quantize.AutoResult`.
 
     Raises:
         QualityError: the file grew, quality dropped by more than ``max_drop``, the outputs miss their floor, it is
@@ -29,6 +29,6 @@ def quantize(options: QuantizeOptions) -> QuantizeResult:
 
             return quantize_program(options)
         return quantize_one(options)
-    from edgekit.pipeline.auto import auto
+    from edgekit.pipeline.search.auto.run import auto
 
     return auto(options)

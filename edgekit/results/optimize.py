@@ -20,6 +20,7 @@ class Evidence:
         runtime, threads: where it was fastest among those in which it loses no more than is allowed.
         shortest_ms: of a few calls; ``ratio``: relative to the fastest float file's shortest call there.
         quality, drop: on the samples that trials are judged on.
+        calls: runtime (``litert × 2 threads``) -> milliseconds of the shortest of a few calls, of all that run it.
     """
 
     device: str
@@ -29,6 +30,7 @@ class Evidence:
     ratio: float
     quality: float | None = None
     drop: float | None = None
+    calls: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

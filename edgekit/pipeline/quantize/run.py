@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgekit.artifact import open_artifact, sha256_file, sha256_model, size_bytes, write_card
-from edgekit.data.dataset import Dataset
 from edgekit.devices import kept_workers
 from edgekit.errors import UsageError
 from edgekit.leftovers import scratch_folder
@@ -29,7 +28,7 @@ from edgekit.pipeline.quantize.make import QuantizedFile, Work
 from edgekit.pipeline.quantize.measure import measure
 from edgekit.pipeline.quantize.micro import check_target, prove_on_microcontroller
 from edgekit.pipeline.quantize.mixed import given_plan, mixed, reasons, save_plan, whole
-from edgekit.pipeline.quantize.samples import DividedSamples, divided, samples_of
+from edgekit.pipeline.quantize.samples import DividedSamples, samples_of
 from edgekit.pipeline.quantize.timing import timed
 from edgekit.progress import task
 from edgekit.quality.contents import with_iospec
@@ -49,17 +48,6 @@ def quantize_one(options: QuantizeOptions) -> QuantizeResult:
     """Quantizes a float ``.onnx`` or ``.tflite`` file by one scheme; see :func:`edgekit.quantize`."""
     artifact, options = _checked(options)
     return _quantized(artifact, Path(options.out), options, samples_of(options.data, options.samples))
-
-
-def quantize_on(
-    artifact: Artifact, target: Path, options: QuantizeOptions, fit: Dataset, test: Dataset | None = None
-) -> QuantizeResult:
-    """Like :func:`quantize_one` on samples of the caller: ``fit`` for the ranges, ``test`` to measure on.
-
-    The caller measures the loss of quality where the file will run, so that the scheme's own floor is only a note.
-    """
-    check_options(artifact, target, options)
-    return _quantized(artifact, target, options, divided(fit, test, options.samples), by_labels=True)
 
 
 @with_options(QuantizeOptions)
@@ -133,11 +121,9 @@ def _ready(parent: Prepared, options: QuantizeOptions, samples: DividedSamples, 
     return Work(artifact, options, samples, before, source, kernels)
 
 
-def _quantized(
-    artifact: Artifact, target: Path, options: QuantizeOptions, samples: DividedSamples, *, by_labels: bool = False
-) -> QuantizeResult:
+def _quantized(artifact: Artifact, target: Path, options: QuantizeOptions, samples: DividedSamples) -> QuantizeResult:
     """The order of the stages: prepare, measure the parent, calibrate, weigh kernels, quantize, prove, judge, time,
-    publish. ``by_labels``: the caller measures the loss of quality itself."""
+    publish."""
     with (
         task(f"quantizing {artifact.path.name} to {options.scheme}"),
         kept_workers(),
@@ -151,7 +137,7 @@ def _quantized(
         check_integers(options, made)
         check_growth(options, artifact, temporary)
         check_drop(options, work.before.quality, made.after.quality)
-        binding = options.min_snr is not None or not (by_labels or options.max_drop is not None)
+        binding = options.min_snr is not None or options.max_drop is None
         below_floor = check_floor(work, proof, plan, binding=binding)
         micro = prove_on_microcontroller(work, made)
         time = timed(work, made)

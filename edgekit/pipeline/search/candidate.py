@@ -7,11 +7,15 @@ import os
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 from edgekit.options.optimize import OptimizeOptions
+from edgekit.pipeline.search.samples import MOST
 
 FLOAT = "float"
+LEARNT = "learnt"
+"""The ranges that a file carries from quantization-aware training."""
 ROUND_TO = 8
 LEAST_SNR = 1.0
 """Decibels below which a quantized file is noise; what it may lose is for the study to judge."""
@@ -23,13 +27,15 @@ class Candidate:
 
     Attributes:
         format, scheme: ``tflite``, ``int8``; :data:`FLOAT` as the network is exported.
-        calibration: how ranges are found, of schemes that need them.
+        calibration: how ranges are found, of schemes that need them; :data:`LEARNT`, or a saved file of them.
         depth: share of the multiply-accumulates that leaves with whole residual blocks.
         widths: name of a group of layers -> the share that leaves with channels, hidden units or heads of it.
         epochs: of training after that, the whole network teaching where its task can; 0: none.
         rate: peak learning rate relative to that of ``finetune``.
         qat: with the roundings of int8 in place.
         keep_float: operators that stay in float.
+        mixed: decibels to the float file's outputs, until which the operators that lose most stay in float; 0: no
+            operator for that reason.
     """
 
     format: str
@@ -41,11 +47,18 @@ class Candidate:
     rate: float = 1.0
     qat: bool = False
     keep_float: str = ""
+    mixed: float = 0.0
 
     @property
     def name(self) -> str:
         """``tflite int8 mse, blocks 27%, widths 32%, 8 epochs``."""
-        parts = [" ".join(part for part in (self.format, self.scheme, self.calibration) if part)]
+        what = (
+            self.format,
+            self.scheme,
+            PurePath(self.calibration).name,
+            f"mixed {self.mixed:g} dB" if self.mixed else "",
+        )
+        parts = [" ".join(part for part in what if part)]
         parts += [f"blocks {self.depth:.0%}"] if self.depth else []
         parts += [f"{'widths' if name == 'all' else name} {share:.0%}" for name, share in self.widths.items()]
         parts += [f"{self.epochs} epochs{' qat' if self.qat else ''}"] if self.epochs else []
@@ -70,22 +83,21 @@ class Making:
     """What the recipes of a study have in common.
 
     Attributes:
-        source: as the recipe names it; a path is absolute.
+        source: as the recipe names it; of finished files by their format.
         groups: of its layers.
         teaches: whether the whole network can teach what is left of it.
         lr: peak learning rate of ``finetune`` without one; 0 where nothing is trained.
+        floor: decibels to the float file's outputs that every quantized file has to reach.
+        quantize: what every step ``quantize`` has besides.
     """
 
-    source: str
+    source: str | Mapping[str, str]
     options: OptimizeOptions
     groups: Groups = field(default_factory=Groups)
     teaches: bool = False
     lr: float = 0.0
-
-    @property
-    def is_file(self) -> bool:
-        """Whether the source is a finished model file."""
-        return self.source.lower().endswith((".onnx", ".tflite"))
+    floor: float = LEAST_SNR
+    quantize: Mapping[str, Any] = field(default_factory=dict)
 
     def recipe(self, candidate: Candidate) -> str:
         """The recipe (TOML) whose last step writes the file of ``candidate``."""
@@ -96,7 +108,8 @@ class Making:
             f"#     cd {shlex.quote(os.getcwd())}",
             "#     edgekit recipe run THIS.toml",
         ]
-        lines += ["", f"source = {json.dumps(self.source)}", f"data = {json.dumps(self.options.data)}"]
+        source = self.source if isinstance(self.source, str) else self.source[candidate.format]
+        lines += ["", f"source = {json.dumps(source)}", f"data = {json.dumps(self.options.data)}"]
         for step in steps:
             lines += ["", "[[step]]", *(f"{key} = {json.dumps(value)}" for key, value in step.items())]
         return "\n".join(lines) + "\n"
@@ -118,19 +131,20 @@ class Making:
             first = {}
         if candidate.epochs:
             rate = {} if candidate.rate == 1 or candidate.qat else {"lr": round(self.lr * candidate.rate, 6)}
-            teacher = {"distil-from": self.source} if self.teaches and smaller else {}
+            teacher: dict[str, Any] = {"distil-from": self.source} if self.teaches and smaller else {}
             teacher |= {"teacher-factory": options.factory} if teacher and options.factory else {}
             qat = {"qat": True} if candidate.qat else {}
             yield {"do": "finetune", "name": "tuned", "epochs": candidate.epochs, "seed": options.seed, **rate, **qat,
                    **teacher, **first}  # fmt: skip
             first = {}
-        if not self.is_file:
+        if isinstance(self.source, str):
             yield {"do": "export", "name": "float", "to": candidate.format, **first}
         if candidate.scheme != FLOAT:
             yield {
                 "do": "quantize", "name": "small", "scheme": candidate.scheme, "seconds": 0, "allow-slower": True,
-                "min-snr": LEAST_SNR,
-                **({"calibration": candidate.calibration} if candidate.calibration else {}),
+                "limit": self.options.limit or MOST, "min-snr": max(candidate.mixed, self.floor),
+                **({"calibration": candidate.calibration} if candidate.calibration not in ("", LEARNT) else {}),
                 **({"samples": options.samples} if options.samples else {}),
                 **({"keep-float": candidate.keep_float} if candidate.keep_float else {}),
+                **self.quantize, **({"mixed": True} if candidate.mixed else {}),
             }  # fmt: skip

@@ -9,21 +9,22 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from edgekit.data.dataset import Dataset, split_indices, stratified
 from edgekit.devices import parse_device
-from edgekit.errors import DataError, DeviceError, EdgekitError
-from edgekit.models.family import Hyperparameters
-from edgekit.models.samples import MAX_VALIDATION, kept_and_held
+from edgekit.errors import DeviceError, EdgekitError
 from edgekit.options.optimize import OptimizeOptions
-from edgekit.pipeline.auto.candidates import ENDS_THE_RUN, CandidateFile
-from edgekit.pipeline.auto.candidates import Candidate as AutoCandidate
-from edgekit.pipeline.auto.measuring import Figure, Inputs, evaluated, failed, shortest_ms
-from edgekit.pipeline.auto.samples import MOST, JudgingSamples, real_samples
-from edgekit.pipeline.auto.trial import Trial
-from edgekit.pipeline.auto.ways import Way, find_ways
-from edgekit.pipeline.quantize.samples import fit_and_test
 from edgekit.pipeline.search.device_lock import held
+from edgekit.pipeline.search.measuring import (
+    ENDS_THE_RUN,
+    Figure,
+    Inputs,
+    TimedFile,
+    evaluated,
+    failed,
+    shortest_ms,
+)
+from edgekit.pipeline.search.samples import JudgingSamples, real_samples
 from edgekit.pipeline.search.steps import MadeFile
+from edgekit.pipeline.search.ways import Way, find_ways
 from edgekit.quality.evaluate import measurable
 from edgekit.quality.likeness import LIKENESS, allowed_loss, likeness_to
 from edgekit.quality.metrics import metric_of
@@ -33,36 +34,10 @@ from edgekit.types import Artifact, Card, DeviceSpec, Format
 
 log = logging.getLogger("edgekit")
 FAR_OFF = 3.0
-"""Shortest calls this many times the float file's are hopeless."""
+"""Shortest calls this many times the float file's are hopeless: no noise makes one of many that much longer, twice."""
 QUICK = 100
 """Samples of a first look at quality."""
 MIN_SNR, MAX_DROP = 20.0, 0.01
-
-
-def take_samples(options: OptimizeOptions, card: Card | None, settings: Hyperparameters) -> JudgingSamples:
-    """Those that training holds out choose, the test split reports; ranges and weights come from the rest of train.
-
-    Raises:
-        DataError: there are none.
-    """
-    notes: list[str] = []
-    train, test = fit_and_test(options.data, notes)
-    assert train is not None and test is not None
-    _, held = kept_and_held(train, min(settings.validation, MAX_VALIDATION / len(train)), 0)
-    count = min(options.limit or MOST, len(held))
-    if train is test or not count:
-        notes.append("trials are judged on samples that others saw, too: the figures of the front flatter it")
-        return JudgingSamples(train, test, test, tuple(notes))
-    choose = stratified(train.subset(held), count)
-    if measurable(test, card) and not measurable(choose, card):  # an anomaly detector trains on one kind alone
-        _, judged = split_indices(len(train), train.labels, count / len(train), 1)
-        choose = stratified(train.subset(judged), count)
-    if measurable(test, card) and not measurable(choose, card):
-        raise DataError(
-            f"the {len(choose)} samples of {choose.label} that trials are judged on do not say what is right; give a "
-            "larger --limit, or data whose train split does"
-        )
-    return JudgingSamples(train, choose, test, tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -73,12 +48,14 @@ class Judge:
         floats: the float file of each format.
         allowed: the largest loss of quality.
         folder: for samples that are written down.
+        slowest: a file whose shortest call takes this many times the float file's is hopeless.
     """
 
     options: OptimizeOptions
     floats: Mapping[str, Artifact]
     samples: JudgingSamples
     folder: Path
+    slowest: float = FAR_OFF
 
     @property
     def card(self) -> Card | None:
@@ -116,59 +93,73 @@ class Judge:
         return tuple(parse_device(name) for name in self.options.on)
 
     @cached_property
+    def _found_ways(self) -> Mapping[str, tuple[Mapping[Format, tuple[Way, ...]], tuple[str, ...]]]:
+        """Device -> the ways there, and what to say of others."""
+        found = {}
+        for device in self.devices:
+            ways, notes = find_ways(list(self.floats.values()), device, self.options.runtimes, self.options.threads)
+            if not any(ways.values()):
+                raise DeviceError(f"no runtime on {device.name} runs the float files: {'; '.join(notes)}")
+            found[device.name] = ways, notes
+        return found
+
+    @property
     def ways(self) -> Mapping[str, Mapping[Format, tuple[Way, ...]]]:
         """Device -> format -> the ways to run it.
 
         Raises:
             DeviceError: a device runs none of the float files.
         """
-        found = {}
-        for device in self.devices:
-            ways, notes = find_ways(list(self.floats.values()), device, self.options.runtimes, self.options.threads)
-            if not any(ways.values()):
-                raise DeviceError(f"no runtime on {device.name} runs the float files: {'; '.join(notes)}")
-            found[device.name] = ways
-        return found
+        return {name: ways for name, (ways, _) in self._found_ways.items()}
 
-    def calls(self, file: MadeFile, label: str, device: str, scheme: str = "") -> list[tuple[float, Trial]]:
-        """Shortest call in milliseconds of the file in each way to run it on a device, which nobody else of this
-        machine uses meanwhile, the fastest first.
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to say of runtimes that nothing was tried in."""
+        return tuple(note for _, notes in self._found_ways.values() for note in notes)
+
+    def calls(self, file: MadeFile, label: str, device: str, *, exported: bool = False) -> list[Called]:
+        """The shortest call of the file in each way to run it on a device, which nobody else of this machine uses
+        meanwhile, the fastest first. ``exported``: it is a float file as it was exported.
 
         Raises:
             EdgekitError: it runs in none.
         """
         with held(parse_device(device)):
-            return self.calls_while_held(file, label, device, scheme)
+            return self.calls_while_held(file, label, device, exported=exported)
 
-    def calls_while_held(self, file: MadeFile, label: str, device: str, scheme: str = "") -> list[tuple[float, Trial]]:
+    def calls_while_held(self, file: MadeFile, label: str, device: str, *, exported: bool = False) -> list[Called]:
         """See :meth:`calls`; for who holds the device already."""
-        found: list[tuple[float, Trial]] = []
+        found: list[Called] = []
         why: list[str] = []
         for way in self.ways[device][file.artifact.format]:
-            trial = trial_of(file, label, way, scheme)
+            timed = TimedFile(f"{label}, {way.name}", file, way, exported)
             try:
-                found.append((shortest_ms(trial, self.inputs), trial))
+                found.append(Called(shortest_ms(timed, self.inputs), timed))
             except ENDS_THE_RUN:
                 raise
             except EdgekitError as error:
                 why.append(f"{way.name}: {failed(error)}")
         if not found:
             raise DeviceError(f"it runs in no runtime on {device}: {'; '.join(why)}")
-        return sorted(found, key=lambda row: row[0])
+        return sorted(found, key=lambda one: one.shortest_ms)
 
-    def quality(self, trial: Trial, limit: int | None = None, *, report: bool = False) -> Evaluation:
+    def quality(self, timed: TimedFile, limit: int | None = None, *, report: bool = False) -> Evaluation:
         """Of a file in a way to run it, on the samples of the choice or those of the report."""
-        assert trial.made is not None and trial.way is not None
-        samples: Dataset = self.samples.report if report else self.samples.choose
-        return evaluated(trial.made.artifact, trial.way, samples, self.figure, limit)
+        samples = self.samples.report if report else self.samples.choose
+        return evaluated(timed.file.artifact, timed.way, samples, self.figure, limit)
 
 
-def trial_of(file: MadeFile, label: str, way: Way, scheme: str = "") -> Trial:
-    """``file`` in one way to run it, as the clock takes it. ``scheme``: ``float`` for a float file that others are
-    compared with."""
-    artifact = file.artifact
-    candidate = AutoCandidate(artifact, scheme or "compressed", label=label)
-    return Trial(candidate, CandidateFile(candidate, artifact, file.sha256, file.bytes), way)
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A file in one way to run it, and milliseconds of the shortest of a few calls."""
+
+    shortest_ms: float
+    timed: TimedFile
+
+
+def calls_of(calls: Sequence[Called]) -> dict[str, float]:
+    """Way to run a file -> milliseconds of its shortest call."""
+    return {one.timed.way.name: one.shortest_ms for one in calls}
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,11 +211,13 @@ def look_on(
     try:
         with held(device):
             calls = judge.calls_while_held(file, label, device.name)
-            ratio = calls[0][0] / reference.shortest_ms
-            if ratio > FAR_OFF:
+            if calls[0].shortest_ms > judge.slowest * reference.shortest_ms:  # the machine may have been busy
+                calls = judge.calls_while_held(file, label, device.name)
+            ratio = calls[0].shortest_ms / reference.shortest_ms
+            if ratio > judge.slowest:
                 why = f"its shortest call takes {ratio:.1f} times that of {reference.label} on {device.name}"
                 return Look((), "pruned", why)
-            first = judge.quality(calls[0][1], QUICK)
+            first = judge.quality(calls[0].timed, QUICK)
             lost = reference.quality.drop_to(first)
             if lost > typical.drop and ratio > typical.ratio and file.bytes > typical.bytes:
                 why = f"slower, larger and {lost:.4f} worse on {first.total} samples: behind half of the trials"
@@ -255,27 +248,23 @@ def look(judge: Judge, file: MadeFile, label: str, references: Mapping[str, Refe
     return joined(look_on(judge, device, file, label, references[device.name], typical) for device in judge.devices)
 
 
-def _within(judge: Judge, calls: Sequence[tuple[float, Trial]], reference: Reference, device: DeviceSpec) -> Evidence:
+def _within(judge: Judge, calls: Sequence[Called], reference: Reference, device: DeviceSpec) -> Evidence:
     """The fastest way in which the file loses no more than is allowed; where it does in none, the fastest that loses
     hardly more than the one that loses least."""
     seen: list[Evidence] = []
-    for shortest, trial in calls:
-        assert trial.way is not None
-        if seen and not trial.way.in_fewer_bits and not _all_fewer(seen, calls):
+    fewer = {one.timed.way.runtime for one in calls if one.timed.way.in_fewer_bits}
+    for one in calls:
+        way = one.timed.way
+        if not way.in_fewer_bits and any(other.runtime not in fewer for other in seen):
             break  # float32 in another runtime gives the same answers
-        quality = judge.quality(trial)
-        one = Evidence(
-            device=device.name, runtime=trial.way.runtime, threads=trial.way.threads, shortest_ms=shortest,
-            ratio=shortest / reference.shortest_ms, quality=quality.value, drop=reference.quality.drop_to(quality),
+        quality = judge.quality(one.timed)
+        evidence = Evidence(
+            device=device.name, runtime=way.runtime, threads=way.threads, shortest_ms=one.shortest_ms,
+            ratio=one.shortest_ms / reference.shortest_ms, quality=quality.value,
+            drop=reference.quality.drop_to(quality), calls=calls_of(calls),
         )  # fmt: skip
-        seen.append(one)
-        if one.drop is not None and one.drop <= judge.allowed:
-            return one
+        seen.append(evidence)
+        if evidence.drop is not None and evidence.drop <= judge.allowed:
+            return evidence
     least = min(one.drop for one in seen if one.drop is not None)
     return next(one for one in seen if one.drop is not None and one.drop <= least + judge.allowed)
-
-
-def _all_fewer(seen: Sequence[Evidence], calls: Sequence[tuple[float, Trial]]) -> bool:
-    """Whether all that was judged so far computes with fewer bits than float32."""
-    fewer = {trial.way.runtime for _, trial in calls if trial.way is not None and trial.way.in_fewer_bits}
-    return all(one.runtime in fewer for one in seen)

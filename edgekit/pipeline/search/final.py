@@ -11,132 +11,167 @@ from pathlib import Path
 
 from edgekit.artifact import onnx_parts
 from edgekit.bench.pareto import nondominated
-from edgekit.documents import typed
-from edgekit.errors import DeviceError
 from edgekit.outputs import publishing, writable_folder
-from edgekit.pipeline.auto.measuring import compared, failed, match
-from edgekit.pipeline.auto.trial import Trial
-from edgekit.pipeline.search.candidate import FLOAT
 from edgekit.pipeline.search.device_lock import held
-from edgekit.pipeline.search.evidence import Judge, trial_of
+from edgekit.pipeline.search.evidence import Judge
 from edgekit.pipeline.search.front import limits_missed
+from edgekit.pipeline.search.measuring import Match, MatchTime, TimedFile, match
 from edgekit.pipeline.search.steps import RECIPE, MadeFile
-from edgekit.results.compare import Comparison
+from edgekit.results.compare import MARGIN
+from edgekit.results.compressed import Device
 from edgekit.results.optimize import Evidence, FrontRow
-from edgekit.types import DeviceSpec
+from edgekit.types import DeviceSpec, Verdict
 
 log = logging.getLogger("edgekit")
 FINALISTS = 6
 """Candidates of a last run; with more, each would be timed too seldom in a row."""
 WORKERS = 2
+LONGER = 3.0
+"""The second run, where the first calls no file faster though some seem so, takes this much longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entrant:
-    """A file that may be on the front. ``number``: of its trial, below 0 for a float file as it was exported."""
+    """A file that may be on the front. ``number``: of its trial, below 0 for a float file as it was exported;
+    ``baseline``: in float32."""
 
     number: int
     name: str
     file: MadeFile
     evidence: Sequence[Evidence]
-    text: str
     baseline: bool = False
-
-    @property
-    def recipe(self) -> Path:
-        """Beside the file that it made."""
-        assert self.file.path is not None
-        return self.file.path.with_name(RECIPE)
 
     def on(self, device: str) -> Evidence | None:
         """What it showed on a device."""
         return next((one for one in self.evidence if one.device == device), None)
 
+    def timed(self, judge: Judge, device: DeviceSpec) -> TimedFile:
+        """The file in the way in which it did so."""
+        found = self.on(device.name)
+        assert found is not None
+        ways = judge.ways[device.name][self.file.artifact.format]
+        way = next(way for way in ways if (way.runtime, way.threads) == (found.runtime, found.threads))
+        return TimedFile(f"{self.name}, {way.name}", self.file, way, exported=self.number < 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Finisher:
+    """An entrant that was timed in the last run."""
+
+    entrant: Entrant
+    timed: TimedFile
+    time: MatchTime
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """The last, interleaved run on a device.
+
+    Attributes:
+        best: the fastest float file, which all others were compared with.
+        device: as the bench describes it.
+    """
+
+    best: TimedFile
+    device: Device
+    finishers: tuple[Finisher, ...]
+
 
 def finalists(entrants: Sequence[Entrant], device: str, allowed: float) -> list[Entrant]:
-    """Those that the short looks leave on a device's front, the ones within the allowed loss first."""
+    """Those that the short looks leave on a device's front, the ones within the allowed loss first; where there is
+    room, those that would be on it without these."""
     rows = [(one, found) for one in entrants if (found := one.on(device)) is not None and found.drop is not None]
-    points = [(max(found.drop or 0.0, 0.0), found.ratio, one.file.bytes) for one, found in rows]
-    kept = [rows[k] for k in nondominated(points)]
-    kept.sort(key=lambda row: ((row[1].drop or 0.0) > allowed, row[1].ratio))
-    return [one for one, _ in kept[:FINALISTS]]
+    kept: list[Entrant] = []
+    while rows and len(kept) < FINALISTS:
+        points = [(max(found.drop or 0.0, 0.0), found.ratio, one.file.bytes) for one, found in rows]
+        layer = [rows[k] for k in nondominated(points)]
+        rows = [row for row in rows if row not in layer]
+        layer.sort(key=lambda row: ((row[1].drop or 0.0) > allowed, row[1].ratio))
+        kept += [one for one, _ in layer]
+    return kept[:FINALISTS]
 
 
-def final(judge: Judge, device: DeviceSpec, floats: Sequence[Entrant], chosen: Sequence[Entrant]) -> list[FrontRow]:
-    """The rows of a device: every entrant's time from one interleaved run, and its quality on the report's samples.
+def final(judge: Judge, device: DeviceSpec, floats: Sequence[Entrant], chosen: Sequence[Entrant]) -> Final:
+    """Every entrant's time from one interleaved run. Where none is called faster than the fastest float file though
+    some seem so, or are smaller and seem to take the same time, these once more, for longer.
 
     Raises:
         DeviceError: no float file was timed.
     """
     entrants = [*floats, *chosen]
-    trials = [_trial(judge, one, device) for one in entrants]
-    log.info("final on %s: %d files, %.3g s each", device.name, len(trials), judge.options.seconds)
-    journal = judge.folder / f"final-{device.name}.part"
+    files = [one.timed(judge, device) for one in entrants]
+    log.info("final on %s: %d files, %.3g s each", device.name, len(files), judge.options.seconds)
     with held(device, lease=False):
-        results = match(trials, judge.inputs, judge.options.seconds, WORKERS, journal)
+        found = _matched(judge, device, files, judge.options.seconds)
+        times = {**found.times}
+        unsure = [one for one in files if _is_unsure(times[one.name], one.file.bytes < found.best.file.bytes)]
+        if unsure and not any(_verdict(time) is Verdict.FASTER for time in times.values()):
+            log.info("nothing is decided of %d files: once more, for longer", len(unsure))
+            times |= _matched(judge, device, [found.best, *unsure], LONGER * judge.options.seconds).times
+    for name, time in times.items():
+        if time.why:
+            log.warning("%s is left out: %s", name, time.why)
+    timed = zip(entrants, files, strict=True)
+    return Final(
+        found.best, found.device,
+        tuple(Finisher(one, file, times[file.name]) for one, file in timed if not times[file.name].why),
+    )  # fmt: skip
+
+
+def _verdict(time: MatchTime) -> Verdict | None:
+    return None if time.comparison is None else time.comparison.verdict
+
+
+def _is_unsure(time: MatchTime, smaller: bool) -> bool:
+    """Whether a file seems faster without a verdict; or, of a smaller one, to take the same time."""
+    found = time.comparison
+    if found is None or found.ratio is None or found.verdict is not Verdict.INCONCLUSIVE:
+        return False
+    return found.ratio < (1 + MARGIN if smaller else 1)
+
+
+def _matched(judge: Judge, device: DeviceSpec, files: Sequence[TimedFile], seconds: float) -> Match:
+    journal = judge.folder / f"final-{device.name}.part"
+    found = match(files, judge.inputs, seconds, WORKERS, journal)
     journal.unlink(missing_ok=True)
-    found = compared(trials, results)
-    if found["best"] is None:
-        raise DeviceError(f"no float file was timed on {device.name}")
-    names = [trial.name for trial in trials]
-    best = names.index(found["best"])
-    before = judge.quality(trials[best], report=True)
-    rows: list[FrontRow] = []
-    for one, trial, result in zip(entrants, trials, results, strict=True):
-        row = found["rows"][trial.name]
-        if "p50_ms" not in row:
-            log.warning("%s is left out: %s", trial.name, row.get("why") or failed(DeviceError("it was not timed")))
-            continue
-        after = before if trial is trials[best] else judge.quality(trial, report=True)
-        comparison = typed(Comparison, row, trial.name) if "ratio_p50" in row else None
-        rows.append(_row(judge, one, trial, before.drop_to(after), after.value, row["p50_ms"], comparison,
-                         result.peak_memory_bytes, found["best"], device))  # fmt: skip
+    return found
+
+
+def reported(judge: Judge, found: Final) -> list[FrontRow]:
+    """The rows of a device, each with its quality on the samples that nothing was chosen on."""
+    before = judge.quality(found.best, report=True)
+    rows = []
+    for one in found.finishers:
+        after = before if one.timed is found.best else judge.quality(one.timed, report=True)
+        rows.append(_row(one, before.drop_to(after), after.value, found.best.name))
     return [replace(row, limits=limits_missed(row, judge.options, judge.allowed)) for row in rows]
 
 
-def _trial(judge: Judge, one: Entrant, device: DeviceSpec) -> Trial:
-    found = one.on(device.name)
-    assert found is not None
-    ways = judge.ways[device.name][one.file.artifact.format]
-    way = next(way for way in ways if (way.runtime, way.threads) == (found.runtime, found.threads))
-    return trial_of(one.file, one.name, way, FLOAT if one.baseline else "")
-
-
-def _row(
-    judge: Judge,
-    one: Entrant,
-    trial: Trial,
-    drop: float,
-    quality: float,
-    p50_ms: float,
-    comparison: Comparison | None,
-    memory: int | None,
-    against: str,
-    device: DeviceSpec,
-) -> FrontRow:
-    way = trial.way
-    assert way is not None and one.file.path is not None
+def _row(one: Finisher, drop: float, quality: float, against: str) -> FrontRow:
+    timed, time, way, path = one.timed, one.time, one.timed.way, one.timed.file.path
+    assert path is not None and time.p50_ms is not None
+    comparison = time.comparison
     return FrontRow(
-        path=one.file.path,
-        recipe=one.recipe,
-        trial=one.number,
-        name=one.name,
-        format=str(one.file.artifact.format),
-        bytes=one.file.bytes,
-        sha256=one.file.sha256,
+        path=path,
+        recipe=path.with_name(RECIPE),
+        trial=one.entrant.number,
+        name=one.entrant.name,
+        format=str(timed.file.artifact.format),
+        bytes=timed.file.bytes,
+        sha256=timed.file.sha256,
         quality=quality,
         drop=drop,
-        latency_ms=p50_ms,
+        latency_ms=time.p50_ms,
         ratio_p50=None if comparison is None else comparison.ratio_p50,
         ci95=None if comparison is None else comparison.ci95,
         verdict=None if comparison is None else comparison.verdict,
         against=against,
-        peak_memory_bytes=memory,
-        device=device.name,
-        evidence=device.evidence.value,
+        peak_memory_bytes=time.peak_memory_bytes,
+        device=way.device.name,
+        evidence=way.device.evidence.value,
         runtime=way.runtime,
         threads=way.threads,
-        baseline=one.baseline and trial.is_float,
+        baseline=timed.baseline,
     )
 
 

@@ -6,7 +6,7 @@ import logging
 import shutil
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -21,8 +21,8 @@ from edgekit.options.optimize import OptimizeOptions
 from edgekit.outputs import publishing, writable_folder
 from edgekit.pipeline.search.candidate import FLOAT, Candidate
 from edgekit.pipeline.search.cluster_address import check_workers
-from edgekit.pipeline.search.evidence import Look, Reference, Typical, look
-from edgekit.pipeline.search.final import Entrant, final, finalists, publish
+from edgekit.pipeline.search.evidence import Look, Reference, Typical, calls_of, look
+from edgekit.pipeline.search.final import Entrant, final, finalists, publish, reported
 from edgekit.pipeline.search.front import hypervolume, on_front, over_devices
 from edgekit.pipeline.search.steps import MadeFile, MakeOrder, make
 from edgekit.pipeline.search.study import Claim, SamplerChoice, Study
@@ -65,11 +65,11 @@ def optimize(options: OptimizeOptions) -> OptimizeResult:
     writable_folder(subject.folder)
     study = Study(
         out / ".study" / "trials", subject.identity, subject.space,
-        SamplerChoice(options.sampler, options.seed, options.batch),
+        SamplerChoice(options.sampler, options.seed, options.batch), subject.judge.allowed,
     )  # fmt: skip
     search = Search(subject, study)
-    with _told_when_interrupted(study), makers(options, subject.folder) as hands:
-        search.run(hands, start)
+    with told_when_interrupted(study), makers(options, subject.folder) as hands:
+        search.run(hands, start, options.trials)
     return search.result(start)
 
 
@@ -87,7 +87,7 @@ def _check(options: OptimizeOptions) -> None:
 
 
 @contextmanager
-def _told_when_interrupted(study: Study) -> Iterator[None]:
+def told_when_interrupted(study: Study) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
@@ -107,9 +107,8 @@ class Search:
     def options(self) -> OptimizeOptions:
         return self.subject.options
 
-    def run(self, hands: Makers, start: float) -> None:
-        """Makes and judges trials until there are enough, or the time is up; others may do so in the same folder."""
-        limit = self.options.trials
+    def run(self, hands: Makers, start: float, limit: int) -> None:
+        """Makes and judges trials until there are ``limit``, or the time is up; others may do so in the same folder."""
         until = float("inf") if self.options.hours is None else start + 3600 * self.options.hours
         open_: dict[Any, tuple[Claim, float]] = {}
         for device in self.subject.judge.devices:  # before any trial: one that is not there is said now
@@ -120,7 +119,8 @@ class Search:
                 claim = self.study.claim(limit)
                 if claim is None:
                     break
-                log.info("[%d/%d] %s", claim.ordinal, limit, claim.candidate.name)
+                of = "" if self.subject.space.only_rules else f"/{limit}"
+                log.info("[%d%s] %s", claim.ordinal, of, claim.candidate.name)
                 name = f"{claim.number:04d}"
                 began = time.monotonic()
                 future = hands.submit(self.subject.order(claim.candidate, name))
@@ -172,16 +172,16 @@ class Search:
             rows = []
             for name, made in self.subject.float_files.items():
                 try:
-                    rows += [row for row in judge.calls(made, f"{name} float", device, FLOAT) if row[1].is_float]
+                    calls = judge.calls(made, f"{name} float", device, exported=True)
+                    rows += [one for one in calls if one.timed.baseline]
                 except EdgekitError as error:
                     log.warning("%s float on %s: %s", name, device, error)
             if not rows:
                 raise DeviceError(f"no float file runs on {device}")
-            shortest, trial = min(rows, key=lambda row: row[0])
-            quality = judge.quality(trial)
-            assert trial.made is not None
+            best = min(rows, key=lambda one: one.shortest_ms)
+            quality = judge.quality(best.timed)
             return {
-                "label": trial.name, "shortest_ms": shortest, "bytes": trial.made.bytes,
+                "label": best.timed.name, "shortest_ms": best.shortest_ms, "bytes": best.timed.file.bytes,
                 "quality": {**asdict(replace(quality, outcomes=None)), "outcomes": None},
             }  # fmt: skip
 
@@ -204,27 +204,28 @@ class Search:
     def result(self, start: float) -> OptimizeResult:
         """The front of every device, published where a file keeps every limit."""
         rows = self.study.rows()
-        texts = {
-            row.number: self.subject.making.recipe(typed(Candidate, row.parameters, "a candidate")) for row in rows
-        }
+        texts = {row.number: self.text_of(row) for row in rows}
         front: list[FrontRow] = []
         volumes: dict[str, float] = {}
         floats = self.floats
-        texts |= {one.number: one.text for one in floats}
+        texts |= {
+            -1 - k: self.subject.making.recipe(Candidate(name, FLOAT))
+            for k, name in enumerate(self.subject.float_files)
+        }
         for device in self.subject.judge.devices:
             allowed = self.subject.judge.allowed
-            entrants = self._entrants(rows, texts)
+            entrants = self.entrants(rows)
             base = [one for one in floats if one.baseline and one.on(device.name)]
             chosen = finalists([*entrants, *(one for one in floats if not one.baseline)], device.name, allowed)
-            found = final(self.subject.judge, device, base, chosen)
+            found = reported(self.subject.judge, final(self.subject.judge, device, base, chosen))
             front += on_front(found)
             points = [(max(row.drop, 0.0), row.ratio_p50 or 1.0, row.bytes / self.least_bytes) for row in found]
             volumes[device.name] = hypervolume(points, (allowed or 1.0, 1.0, 1.0))
         best = over_devices(front, [device.name for device in self.subject.judge.devices])
         if best is not None:
             published = publish(front, texts, Path(self.options.out).resolve() / "front", self.subject.stem)
-            places = {(row.trial, row.device, row.name): row for row in published}
-            chosen_row = places[best.trial, best.device, best.name]
+            places = {(row.trial, row.device, row.runtime, row.threads): row for row in published}
+            chosen_row = places[best.trial, best.device, best.runtime, best.threads]
             best, front = replace(best, path=chosen_row.path, recipe=chosen_row.recipe), published
         numbers = {row.trial for row in front}
         judge = self.subject.judge
@@ -233,7 +234,7 @@ class Search:
             metric=next(iter(self.references.values())).quality.metric, judged_on=judge.samples.choose.label,
             reported_on=judge.samples.report.label, sampler=self.options.sampler, seed=self.options.seed,
             seconds=time.monotonic() - start, front=tuple(front), recommended=best, hypervolume=volumes,
-            trials=tuple(replace(row, on_front=row.number in numbers) for row in rows), notes=judge.samples.notes,
+            trials=tuple(replace(row, on_front=row.number in numbers) for row in rows), notes=self.subject.notes,
         )  # fmt: skip
         with publishing(result.folder / "optimize.json") as temporary:
             temporary.write_text(dumps(envelope("optimize", result.document())), encoding="utf-8")
@@ -248,46 +249,49 @@ class Search:
             evidence = []
             for device in judge.devices:
                 try:
-                    calls = judge.calls(made, f"{name} float", device.name, FLOAT)
+                    calls = judge.calls(made, f"{name} float", device.name, exported=True)
                 except EdgekitError as error:
                     log.warning("%s float on %s: %s", name, device.name, error)
                     continue
-                shortest, trial = next(row for row in calls if row[1].is_float)
-                assert trial.way is not None
-                reference = self.references[device.name]
+                called = next(one for one in calls if one.timed.baseline)
+                way, reference = called.timed.way, self.references[device.name]
                 evidence.append(
                     Evidence(
-                        device=device.name, runtime=trial.way.runtime, threads=trial.way.threads, shortest_ms=shortest,
-                        ratio=shortest / reference.shortest_ms, drop=0.0,
+                        device=device.name, runtime=way.runtime, threads=way.threads,
+                        shortest_ms=called.shortest_ms, ratio=called.shortest_ms / reference.shortest_ms, drop=0.0,
+                        calls=calls_of(calls),
                     )
                 )  # fmt: skip
-            text = self.subject.making.recipe(Candidate(name, FLOAT))
-            found.append(Entrant(-1 - k, f"{name} float", made, tuple(evidence), text, baseline=True))
+            found.append(Entrant(-1 - k, f"{name} float", made, tuple(evidence), baseline=True))
             fewer = look(judge, made, f"{name} float", self.references, Typical()).evidence
             fewer = tuple(one for one in fewer if precision_of(one.runtime) != "float32")
             if fewer:
-                found.append(Entrant(-1 - k, f"{name} float, fewer bits", made, fewer, text))
+                found.append(Entrant(-1 - k, f"{name} float", made, fewer))
         return found
 
-    def _entrants(self, rows: Sequence[TrialRow], texts: Mapping[int, str]) -> list[Entrant]:
-        """Trials that ended well; one that was made and is gone is made again. Of equal files the first."""
+    def text_of(self, row: TrialRow) -> str:
+        """The recipe of a trial."""
+        return self.subject.making.recipe(typed(Candidate, row.parameters, "a candidate"))
+
+    def entrants(self, rows: Sequence[TrialRow], *, numbered: bool = True) -> list[Entrant]:
+        """Trials that ended well; one that was made and is gone is made again. Of equal files the first. ``numbered``:
+        their names say which trials they are."""
         found: dict[str, Entrant] = {}
         for row in rows:
-            if row.state != "complete" or row.sha256 in found:
-                continue
-            made = self._again(row, texts[row.number])
-            found[row.sha256 or ""] = Entrant(
-                row.number, f"#{row.number} {row.name}", made, row.evidence, texts[row.number]
-            )
+            if row.state == "complete" and row.sha256 not in found:
+                name = f"#{row.number} {row.name}" if numbered else row.name
+                found[row.sha256 or ""] = Entrant(row.number, name, self._again(row), row.evidence)
         return list(found.values())
 
-    def _again(self, row: TrialRow, text: str) -> MadeFile:
+    def _again(self, row: TrialRow) -> MadeFile:
         """The file of a trial as it was judged.
 
         Raises:
             GateError: it was made again, and is another one.
         """
-        made = make(MakeOrder(text, self.subject.folder / "files" / f"{row.number:04d}", self.subject.store))
+        made = make(
+            MakeOrder(self.text_of(row), self.subject.folder / "files" / f"{row.number:04d}", self.subject.store)
+        )
         if made.sha256 != row.sha256:
             raise GateError(
                 f"trial {row.number} ({row.name}) gives another file than when it was judged"

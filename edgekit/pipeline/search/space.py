@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edgekit.documents import typed
 from edgekit.errors import EdgekitError
 from edgekit.options.optimize import OptimizeOptions
-from edgekit.pipeline.quantize.calibrate import METHOD
 from edgekit.pipeline.search.candidate import FLOAT, ROUND_TO, Candidate, Groups
 from edgekit.quantization.calibrate.histogram import METHODS
 from edgekit.quantization.schemes import scheme, schemes
@@ -24,6 +24,10 @@ SHARES = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
 """Of the most that can leave: amounts that are tried, so that networks are shared between trials."""
 SMALLER = (0.45, 0.75, 0.6)
 """Those that are tried first."""
+MIXED = (20.0, 30.0)
+"""Decibels to the float file's outputs that mixed precision has to reach."""
+FEW_EPOCHS, MANY_EPOCHS, SEEN = 8, 80, 60_000
+"""What is left of a network learns by steps, of which an epoch of a small data set has few."""
 RATES = (1.0, 5.0)
 """Peak learning rates relative to that of ``finetune``: little or much has left."""
 Parameters = Mapping[str, Any]
@@ -33,6 +37,16 @@ class Suggests(Protocol):
     """What proposes a value: Optuna's ``Trial``."""
 
     def suggest_categorical(self, name: str, choices: Any) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """Proposes what was proposed."""
+
+    known: Mapping[str, Any]
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        return self.known[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +62,9 @@ class Space:
         groups: the layers of each group.
         slow: format -> types of operators whose integer kernels were slower than the float ones on the device, with
             commas between; int8 is tried with and without them.
+        calibrations: ways to find ranges, the first one before the others.
+        only_rules: nothing is proposed but what :meth:`by_rule` gives, and every scheme is part of that from the
+            beginning.
     """
 
     schemes: Mapping[str, tuple[str, ...]]
@@ -57,6 +74,8 @@ class Space:
     epochs: tuple[int, ...] = ()
     qat: bool = False
     groups: Groups = field(default_factory=Groups)
+    calibrations: tuple[str, ...] = METHODS
+    only_rules: bool = False
 
     def propose(self, trial: Suggests) -> Candidate:
         """A candidate of the values that ``trial`` chooses."""
@@ -64,10 +83,13 @@ class Space:
         how = trial.suggest_categorical(f"scheme.{format_}", self.schemes[format_])
         made = Candidate(format_, how)
         if how != FLOAT and scheme(how).calibrated:
-            made = replace(made, calibration=trial.suggest_categorical("calibration", METHODS))
+            made = replace(made, calibration=trial.suggest_categorical("calibration", self.calibrations))
         if how == "int8" and self.slow.get(format_):
             kept = trial.suggest_categorical(f"slow_in_float.{format_}", (False, True))
             made = replace(made, keep_float=self.slow[format_] if kept else "")
+        if how == "int8" and not self.epochs and made.calibration == self.calibrations[0]:
+            made = replace(made, mixed=trial.suggest_categorical("mixed", (0.0, *MIXED)))
+            made = replace(made, keep_float="" if made.mixed else made.keep_float)  # it looks for what stays itself
         if not self.epochs:
             return made
         depth = trial.suggest_categorical("depth", SHARES) if self.depth else 0.0
@@ -83,31 +105,54 @@ class Space:
         return replace(made, calibration="") if qat else made
 
     @property
-    def opening(self) -> list[tuple[str, str, bool]]:
-        """int8 in every format, with and without slow operators in float: what is tried first."""
+    def opening(self) -> list[Parameters]:
+        """What is tried first: int8 in every format, with and without slow operators in float; every scheme where
+        nothing is proposed after the rules."""
         return [
-            (name, "int8", kept)
+            self._plain(name, how, kept)
             for name, known in self.schemes.items()
-            if "int8" in known
-            for kept in ((True, False) if self.slow.get(name) else (False,))
+            for how in known
+            if how == "int8" or (self.only_rules and how != FLOAT)
+            for kept in ((True, False) if how == "int8" and self.slow.get(name) else (False,))
         ]
 
-    def first(self, number: int, rows: Sequence[TrialRow]) -> Parameters | None:
-        """What is tried as trial ``number`` before a sampler knows anything: int8 in every format, then what was best
-        so far on smaller networks, then the other schemes; None after these.
+    def by_rule(self, tried: Sequence[Candidate], rows: Sequence[TrialRow], allowed: float) -> Parameters | None:
+        """What is to be tried next before a sampler is asked: the opening; where nothing is trained, other ranges and
+        then mixed precision in place of files that lose too much; what was best so far on smaller networks; the other
+        schemes. None after these.
 
         Args:
+            tried: what was proposed before.
             rows: of the trials that have ended.
+            allowed: the largest loss of quality.
         """
-        smaller = SMALLER if self.epochs and (self.widths or self.depth) else ()
-        others = [(name, how) for name, known in self.schemes.items() for how in known if how not in ("int8", FLOAT)]
-        if number < len(self.opening):
-            return self._plain(*self.opening[number])
-        number -= len(self.opening)
-        if number < len(smaller):
-            return self._smaller(*self._best(rows), smaller[number])
-        number -= len(smaller)
-        return self._plain(*others[number]) if number < len(others) else None
+        wanted: list[Parameters] = [*self.opening]
+        if not self.epochs:
+            wanted += self._instead(rows, allowed)
+        elif self.widths or self.depth:
+            smaller = sum(bool(one.depth or one.widths) for one in tried)
+            wanted += [self._smaller(*self._best(rows), share) for share in SMALLER[smaller : smaller + 1]]
+        wanted += [self._plain(name, how) for name, known in self.schemes.items() for how in known if how != FLOAT]
+        return next((one for one in wanted if self.propose(Fixed(one)) not in tried), None)
+
+    def _instead(self, rows: Sequence[TrialRow], allowed: float) -> list[Parameters]:
+        """What is tried where calibrated files lose too much: other ranges, and mixed precision where no ranges do."""
+        ended: dict[tuple[str, str], list[tuple[Candidate, bool]]] = {}
+        for row in rows:
+            made = typed(Candidate, row.parameters, "a candidate")
+            if row.state == "complete" and made.scheme != FLOAT and scheme(made.scheme).calibrated:
+                drop = max((one.drop or 0.0 for one in row.evidence), default=0.0)
+                ended.setdefault((made.format, made.scheme), []).append((made, drop <= allowed))
+        found: list[Parameters] = []
+        for (format_, how), tried in ended.items():
+            if any(holds for _, holds in tried):
+                continue
+            plain = self._plain(format_, how, bool(tried[0][0].keep_float))
+            found += [{**plain, "calibration": name} for name in self.calibrations]
+            if how == "int8" and {one.calibration for one, _ in tried} >= set(self.calibrations):
+                mixed = max(one.mixed for one, _ in tried)
+                found += [{**plain, "mixed": level} for level in MIXED if level > mixed][:1]
+        return found
 
     def _best(self, rows: Sequence[TrialRow]) -> tuple[str, str, bool]:
         """Format and scheme of the fastest file so far, and whether slow operators stay in float there; the first
@@ -119,8 +164,8 @@ class Space:
         return str(best["format"]), str(best["scheme"]), bool(best["keep_float"])
 
     def _plain(self, format_: str, how: str, kept: bool = False) -> dict[str, Any]:
-        found: dict[str, Any] = {"format": format_, f"scheme.{format_}": how, "calibration": METHOD, "qat": False}
-        found[f"slow_in_float.{format_}"] = kept
+        found: dict[str, Any] = {"format": format_, f"scheme.{format_}": how, "qat": False}
+        found |= {"calibration": self.calibrations[0], f"slow_in_float.{format_}": kept, "mixed": 0.0}
         found |= {"depth": 0.0} if self.depth else {}
         found |= {"by_group": False} if len(self.widths) > 1 else {}
         return found | {f"width.{name}": 0.0 for name in self.widths}
@@ -133,14 +178,20 @@ class Space:
         return found | {"epochs": self.epochs[-1], "rate": RATES[-1] if share > 0.5 else RATES[0]}
 
 
+def schemes_of(format_: str) -> tuple[str, ...]:
+    """Names of the schemes of a format, those of plug-ins too."""
+    return tuple(one.name for one in schemes(Format(format_)))
+
+
 def space_of(options: OptimizeOptions, network: Network | None, samples: Dataset, slow: Mapping[str, str]) -> Space:
     """What can be varied. ``network``: None for a finished file; ``samples``: what it would be trained on; ``slow``:
     as in :class:`Space`, of each format that is tried."""
     whole = () if network is None else (FLOAT,)
-    space = Space({name: (*whole, *(one.name for one in schemes(Format(name)))) for name in slow}, slow)
-    if network is None or not options.epochs or not _is_trainable(network, samples):
+    space = Space({name: (*whole, *schemes_of(name)) for name in slow}, slow)
+    longest = longest_training(options.epochs, len(samples))
+    if network is None or not longest or not _is_trainable(network, samples):
         return space
-    epochs = tuple(sorted({max(1, options.epochs // 4), max(1, options.epochs // 2), options.epochs}))
+    epochs = tuple(sorted({max(1, longest // 4), max(1, longest // 2), longest}))
     widths, groups = _widths(network)
     return replace(
         space,
@@ -150,6 +201,12 @@ def space_of(options: OptimizeOptions, network: Network | None, samples: Dataset
         epochs=epochs,
         qat=network.task.kind == "classification",
     )
+
+
+def longest_training(asked: int | None, samples: int) -> int:
+    """Epochs of the longest training: as asked; without that so many that :data:`SEEN` samples are seen, in
+    :data:`FEW_EPOCHS` to :data:`MANY_EPOCHS`."""
+    return min(max(FEW_EPOCHS, SEEN // max(samples, 1)), MANY_EPOCHS) if asked is None else asked
 
 
 def _is_trainable(network: Network, samples: Dataset) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from edgekit.artifact import open_artifact, sha256_model, size_bytes
 from edgekit.errors import EdgekitError, InputError
@@ -20,7 +21,7 @@ from edgekit.pipeline.recipe.execute import run_plan
 from edgekit.pipeline.recipe.plan import make_plan
 from edgekit.pipeline.recipe.state import StepStore
 from edgekit.recipe import parse_recipe, refused
-from edgekit.types import Artifact
+from edgekit.types import Artifact, Card
 
 log = logging.getLogger("edgekit")
 RECIPE = "recipe.toml"
@@ -37,7 +38,8 @@ class MakeOrder:
 
 @dataclass(frozen=True, slots=True)
 class MadeFile:
-    """The file, or ``why`` it was not made, with the exit code that says so."""
+    """The file, or ``why`` it was not made, with the exit code that says so. ``card``: what is known of a file of
+    somebody else's that has none, or another one. ``document``: that of the command that wrote it."""
 
     path: Path | None
     sha256: str = ""
@@ -45,11 +47,14 @@ class MadeFile:
     seconds: float = 0.0
     why: str = ""
     exit_code: int = 0
+    card: Card | None = None
+    document: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def artifact(self) -> Artifact:
         assert self.path is not None
-        return open_artifact(self.path)
+        found = open_artifact(self.path)
+        return found if self.card is None else replace(found, card=self.card)
 
 
 def make(order: MakeOrder) -> MadeFile:
@@ -75,10 +80,11 @@ def _made(order: MakeOrder, start: float) -> MadeFile:
     bad = next((one for one in result.outcomes if one.ended == "failed"), None)
     if bad is not None:
         return MadeFile(None, why=f"{bad.run.title}: {bad.reason}", exit_code=bad.exit_code)
-    path = result.outcomes[-1].file
-    if path is None:
+    last = result.outcomes[-1]
+    if last.file is None:
         raise EdgekitError(f"{place} makes no file")
-    return MadeFile(path, sha256_model(path), size_bytes(path), time.monotonic() - start)
+    seconds = time.monotonic() - start
+    return MadeFile(last.file, sha256_model(last.file), size_bytes(last.file), seconds, document=last.document or {})
 
 
 @contextmanager

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.documents import typed
-from edgekit.errors import UsageError
+from edgekit.errors import InputError, UsageError
 from edgekit.locks import hold, locked
 from edgekit.outputs import writable_folder
 from edgekit.pipeline.checkpoint_log import digest_of
 from edgekit.pipeline.search.candidate import Candidate
-from edgekit.pipeline.search.space import Space
+from edgekit.pipeline.search.space import Fixed, Space
+from edgekit.reading import reading
 from edgekit.results.base import to_json
 from edgekit.results.optimize import TrialRow
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from optuna.study import Study as OptunaStudy
     from optuna.trial import FrozenTrial
 
+JOURNAL = "journal.log"
+"""In the folder of a study: Optuna's."""
 OBJECTIVES = ("drop", "ratio", "bytes")
 """What is minimised: quality lost, time and bytes relative to the fastest float file."""
 _ALIKE = 100
@@ -54,12 +57,16 @@ class Claim:
 class Study:
     """The trials in ``folder``. ``identity``: all that their figures depend on; another one is another study.
 
+    ``allowed``: the largest loss of quality, by which rules choose what is tried.
+
     Raises:
         UsageError: the folder holds a study of something else.
     """
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any], space: Space, how: SamplerChoice) -> None:
-        self.folder, self.space, self.how = writable_folder(folder), space, how
+    def __init__(
+        self, folder: Path, identity: Mapping[str, Any], space: Space, how: SamplerChoice, allowed: float = 0.0
+    ) -> None:
+        self.folder, self.space, self.how, self.allowed = writable_folder(folder), space, how, allowed
         self.exhausted = False
         self.baselines: Sequence[TrialRow] = ()
         """The float files, which were judged before any trial."""
@@ -71,9 +78,12 @@ class Study:
         from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        path = str(self.folder / "journal.log")
-        storage = JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
-        with locked(self.folder / "propose.lock"):
+        path = str(self.folder / JOURNAL)
+        with (
+            locked(self.folder / "propose.lock"),
+            reading(path, InputError, "a journal of trials", advice="--fresh begins again"),
+        ):
+            storage = JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
             study = optuna.create_study(
                 storage=storage, study_name="edgekit", directions=["minimize"] * len(OBJECTIVES), load_if_exists=True
             )
@@ -138,7 +148,7 @@ class Study:
             return self._study.user_attrs[key]
 
     def _batch(self) -> int:
-        """How many are proposed at once; the opening by itself, since smaller networks take up what was best there."""
+        """How many are proposed at once; the opening by itself, since rules take up what was best there."""
         opening = 0 if self.how.sampler == "random" else len(self.space.opening) - self.count()
         return min(self.how.batch, opening) if opening > 0 else self.how.batch
 
@@ -147,23 +157,24 @@ class Study:
         self._study.sampler = self.how.sampler_of(self.count())
         from optuna.trial import TrialState
 
-        known, rows = self.count(), [*self.baselines, *self.rows()]
-        seen = [self.space.propose(_Fixed(trial.params)) for trial in self._counted()]
-        number, again = known, 0
-        while number < known + count and again < _ALIKE:
-            fixed = self.space.first(number + again, rows) if self.how.sampler != "random" else None
+        rows = [*self.baselines, *self.rows()]
+        seen = [self.space.propose(Fixed(trial.params)) for trial in self._counted()]
+        before, again = len(seen), 0
+        while len(seen) < before + count and again < _ALIKE:
+            fixed = None if self.how.sampler == "random" else self.space.by_rule(seen, rows, self.allowed)
             if fixed is not None:
                 self._study.enqueue_trial(dict(fixed))
+            elif self.space.only_rules:
+                break
             trial = self._study.ask()
             candidate = self.space.propose(trial)
             if candidate in seen:
                 again += 1
                 trial.set_user_attr("again", True)
                 self._study.tell(trial, state=TrialState.PRUNED)
-                continue
-            seen.append(candidate)
-            number += 1
-        self.exhausted = number == known
+            else:
+                seen.append(candidate)
+        self.exhausted = len(seen) == before
         return not self.exhausted
 
     def _trials(self) -> list[FrozenTrial]:
@@ -180,7 +191,7 @@ class Study:
         if handle is None:
             return None
         ordinal = 1 + [one.number for one in self._counted()].index(trial.number)
-        return Claim(trial.number, ordinal, self.space.propose(_Fixed(trial.params)), handle)
+        return Claim(trial.number, ordinal, self.space.propose(Fixed(trial.params)), handle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,13 +212,3 @@ class SamplerChoice:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # group=True since 2021
             return optuna.samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP, multivariate=True, group=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Fixed:
-    """Proposes what was proposed."""
-
-    known: Mapping[str, Any]
-
-    def suggest_categorical(self, name: str, choices: Any) -> Any:
-        return self.known[name]

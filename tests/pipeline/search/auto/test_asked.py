@@ -16,14 +16,19 @@ from edgekit.artifact import open_artifact, write_card
 from edgekit.data.dataset import open_data
 from edgekit.environments import TFLITE
 from edgekit.errors import DataError, EdgekitError, ModelError, SourceError, UsageError
+from edgekit.models.samples import kept_and_held
+from edgekit.options.optimize import OptimizeOptions
 from edgekit.options.quantize import QuantizeOptions
-from edgekit.pipeline.auto.candidates import Candidate, first_candidates, further_candidates
-from edgekit.pipeline.auto.checks import of_auto, place_of, target_of
-from edgekit.pipeline.auto.parents import float_files, float_source
-from edgekit.pipeline.auto.samples import real_samples, take_samples
-from edgekit.pipeline.auto.trial_store import TrialStore
-from edgekit.pipeline.auto.ways import find_ways
+from edgekit.pipeline.search.auto.checks import of_auto, place_of, target_of
+from edgekit.pipeline.search.candidate import LEARNT, Candidate
+from edgekit.pipeline.search.samples import real_samples, take_samples
+from edgekit.pipeline.search.sources import float_files
+from edgekit.pipeline.search.space import MIXED, Fixed, Space
+from edgekit.pipeline.search.subject import Subject
+from edgekit.pipeline.search.ways import find_ways
 from edgekit.quantization.calibrate.histogram import METHODS
+from edgekit.results.base import to_json
+from edgekit.results.optimize import Evidence, TrialRow
 from edgekit.types import Artifact, Card, DeviceSpec, Format, Signature, Task, TensorSpec
 
 ASKED: dict[str, Any] = {"data": "digits", "max_drop": 0.01}
@@ -83,11 +88,10 @@ def test_models(wasteful: Path, tmp_path: Path) -> None:
         ([wasteful, "mlp"], UsageError, "give a network by itself"),
         ([tmp_path / "half.onnx"], ModelError, "quantized already"),
         ([tmp_path / "broken.onnx"], ModelError, "broken.onnx"),
-        (["mpl"], SourceError, "did you mean 'mlp'"),
     ]
     for given, kind, said in cases:
         with pytest.raises(kind, match=said):
-            float_source(given)  # type: ignore[arg-type]
+            float_files(given)  # type: ignore[arg-type]
 
 
 def test_files_of_different_networks_are_refused(wasteful: Path, conv_tflite: Path, tmp_path: Path) -> None:
@@ -96,7 +100,7 @@ def test_files_of_different_networks_are_refused(wasteful: Path, conv_tflite: Pa
         card = Card("net", "custom", Task(), Signature(*specs), source_sha256=str(number))
         write_card(file, card, tmp_path / f"net{file.suffix}")
     with pytest.raises(UsageError, match="different weights"):
-        float_source([tmp_path / "net.onnx", tmp_path / "net.tflite"])
+        float_files([tmp_path / "net.onnx", tmp_path / "net.tflite"])
 
 
 def test_where_it_goes(tmp_path: Path, wasteful: Path, answers: str) -> None:
@@ -119,29 +123,35 @@ def test_where_it_goes(tmp_path: Path, wasteful: Path, answers: str) -> None:
         edgekit.quantize(apart, scheme="auto", out=tmp_path / "best", data=answers, max_drop=0.01)
 
 
-def test_ranges_choice_and_figures_are_of_different_samples() -> None:
+def test_choice_and_figures_are_of_different_samples() -> None:
     found = take_samples("digits", None, None)
-    fit, choose, report = (np.asarray(part.arrays["image"]).reshape(len(part), -1) for part in
-                           (found.fit, found.choose, found.report))  # fmt: skip
-    assert len(fit) + len(choose) == len(open_data("digits@train"))
-    assert not {row.tobytes() for row in choose} & {row.tobytes() for row in fit}
+    choose, report = (np.asarray(part.arrays["image"]).reshape(len(part), -1) for part in (found.choose, found.report))
+    assert len(choose) == len(open_data("digits@train")) // 2
     assert not {row.tobytes() for row in choose} & {row.tobytes() for row in report}
     assert found.report.label == "digits@test"
     assert found.notes == ()
     assert len(take_samples("digits", None, 40).choose) == 40
-    assert found.fingerprint() != take_samples("digits", None, 40).fingerprint()
+
+
+def test_what_training_holds_out_chooses() -> None:
+    """Nothing is judged on what it was trained on."""
+    data = open_data("digits@train")
+    kept, _ = kept_and_held(data, 0.1, 0)
+    trained = {row.tobytes() for row in np.asarray(data.arrays["image"])[kept]}
+    found = take_samples("digits", None, None, held=0.1)
+    assert not trained & {np.asarray(row).tobytes() for row in found.choose.arrays["image"]}
 
 
 def test_an_anomaly_detector_is_judged_on_both_kinds() -> None:
     """Its metric needs them; one sample is of one kind, and a class that is not there is no kind at all."""
     specs = (TensorSpec("image", "float32", (1, 64)),)
     card = Card("detector", "custom", Task("anomaly", params={"held_out": "7"}), Signature(specs, specs))
-    assert len(take_samples("digits", card, 100).choose) == 100
+    assert len(take_samples("digits", card, 100, labelled=True).choose) == 100
     with pytest.raises(DataError, match="larger --limit"):
-        take_samples("digits", card, 1)
+        take_samples("digits", card, 1, labelled=True)
     other = replace(card, task=Task("anomaly", params={"held_out": "no such class"}))
     with pytest.raises(DataError, match="does not say what is right"):
-        take_samples("digits", other, None)
+        take_samples("digits", other, None, labelled=True)
 
 
 def test_data_of_other_classes_are_refused_before_any_candidate_is_made(wasteful: Path, tmp_path: Path) -> None:
@@ -153,7 +163,12 @@ def test_data_of_other_classes_are_refused_before_any_candidate_is_made(wasteful
 def test_data_without_labels(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", inputs=np.zeros((40, 3), np.float32))
     with pytest.raises(DataError, match="does not say what is right"):
-        take_samples(f"npz:{tmp_path / 'x.npz'}", None, None)
+        take_samples(f"npz:{tmp_path / 'x.npz'}", None, None, labelled=True)
+
+
+def test_a_name_that_is_no_network_s_is_said(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="did you mean 'mlp'"):
+        edgekit.quantize("mpl", scheme="auto", out=tmp_path / "q", **ASKED)
 
 
 def test_a_file_with_a_free_length_is_timed_on_a_real_sample(tmp_path: Path) -> None:
@@ -173,23 +188,38 @@ def test_so_few_samples_that_all_are_judged_on_is_said(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", inputs=np.zeros((6, 3), np.float32), labels=np.arange(6) % 2)
     found = take_samples(f"npz:{tmp_path / 'x.npz'}", None, None)
     assert found.choose is found.report
-    assert any("flatter it" in note for note in found.notes)
+    assert any("flatter them" in note for note in found.notes)
 
 
-def test_what_is_tried_where_ranges_lose_too_much(wasteful: Path) -> None:
-    parent = open_artifact(wasteful)
-    options = asked_options(ASKED)
-    lost = Candidate(parent, "int8", "minmax")
-    assert [one.calibration for one in further_candidates(lost, options)] == ["percentile", "entropy", "mse"]
-    assert further_candidates(Candidate(parent, "fp16"), options) == []
-    assert further_candidates(lost, asked_options({**ASKED, "calibration": "minmax"})) == []
-    card = Card("net", "custom", Task(), Signature((), ()), ranges={"w": [0, 1]})
-    trained = replace(parent, card=card)
-    learnt = next(one for one in first_candidates(trained, options) if one.scheme == "int8")
-    assert learnt.name == "onnx int8 learnt"
-    assert [one.calibration for one in further_candidates(learnt, options)] == list(METHODS)
-    asked = asked_options({**ASKED, "calibration": "mse"})
-    assert [one.calibration for one in first_candidates(trained, asked) if one.scheme == "int8"] == ["mse"]
+def row_of(made: Candidate, drop: float) -> TrialRow:
+    shown = Evidence(device="cpu", runtime="onnxruntime", threads=1, shortest_ms=1.0, ratio=0.5, drop=drop)
+    return TrialRow(number=0, name="", parameters=to_json(made), state="complete", evidence=(shown,))
+
+
+def proposals(space: Space, drop: float) -> list[Candidate]:
+    """What the rules of ``space`` propose where every file loses ``drop``, and 0.01 is allowed."""
+    tried: list[Candidate] = []
+    while (found := space.by_rule(tried, [row_of(one, drop) for one in tried], 0.01)) is not None:
+        tried.append(space.propose(Fixed(found)))
+    return tried
+
+
+def test_what_is_tried_where_ranges_lose_too_much() -> None:
+    space = Space({"onnx": ("int8", "fp16")}, only_rules=True)
+    assert [one.name for one in proposals(space, 0.0)] == ["onnx int8 minmax", "onnx fp16"]
+    ranges = [Candidate("onnx", "int8", one) for one in METHODS]
+    mixed = [Candidate("onnx", "int8", "minmax", mixed=level) for level in MIXED]
+    assert proposals(space, 0.5) == [ranges[0], Candidate("onnx", "fp16"), *ranges[1:], *mixed]
+    saved = replace(space, calibrations=("minmax",))
+    assert proposals(saved, 0.5) == [ranges[0], Candidate("onnx", "fp16"), *mixed]
+    learnt = replace(space, calibrations=(LEARNT, *METHODS))
+    assert proposals(learnt, 0.0)[0].name == "onnx int8 learnt"
+    assert len(proposals(learnt, 0.5)) == 2 + len(METHODS) + len(MIXED)
+
+
+def test_operators_with_slow_integer_kernels_are_tried_in_float_and_on_integers() -> None:
+    space = Space({"tflite": ("int8",)}, slow={"tflite": "HARD_SWISH"}, only_rules=True)
+    assert [one.keep_float for one in proposals(space, 0.0)] == ["HARD_SWISH", ""]
 
 
 def test_ways_to_run_a_file(wasteful: Path, conv_tflite: Path, other_python: str, monkeypatch: Any) -> None:
@@ -219,15 +249,13 @@ def test_ways_to_run_a_file(wasteful: Path, conv_tflite: Path, other_python: str
 
 
 @pytest.mark.slow
-def test_a_network_is_exported_to_both_formats_once(factory: str, monkeypatch: Any, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    given = float_source([factory])
-    assert given.formats == ("onnx", "tflite")
-    store = TrialStore({"source": given.identity})
-    files, notes = float_files(given, store)
-    assert [str(file.format) for file in files] == ["onnx", "tflite"]
-    stamps = [file.path.stat().st_mtime_ns for file in files]
-    again, _ = float_files(given, store)
-    assert [file.path.stat().st_mtime_ns for file in again] == stamps
-    assert notes == ()
-    store.discard()
+def test_a_network_is_exported_to_both_formats_once(factory: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", image=np.random.default_rng(0).random((20, 3, 8, 8), np.float32))
+    asked = OptimizeOptions(factory, data=f"npz:{tmp_path / 'x.npz'}", epochs=0, out="")
+    subject = Subject(asked, tmp_path)
+    assert subject.files == {} and subject.formats == ("onnx", "tflite")
+    files = subject.float_files
+    assert [str(made.artifact.format) for made in files.values()] == ["onnx", "tflite"]
+    stamps = [made.artifact.path.stat().st_mtime_ns for made in files.values()]
+    again = Subject(asked, tmp_path)
+    assert [made.artifact.path.stat().st_mtime_ns for made in again.float_files.values()] == stamps

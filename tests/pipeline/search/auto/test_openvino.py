@@ -11,10 +11,9 @@ from edgekit.artifact import open_artifact
 from edgekit.data.dataset import open_data
 from edgekit.devices import with_runtime
 from edgekit.environments import OPENVINO
-from edgekit.pipeline.auto.candidates import Candidate, CandidateFile
-from edgekit.pipeline.auto.measuring import fidelity_of
-from edgekit.pipeline.auto.trial import Trial
-from edgekit.pipeline.auto.ways import Way, find_ways
+from edgekit.pipeline.search.measuring import TimedFile, fidelity_of
+from edgekit.pipeline.search.steps import MadeFile
+from edgekit.pipeline.search.ways import Way, find_ways
 from edgekit.results.quantize import AutoResult
 from edgekit.runtime.openvino import OpenVinoRunner
 from edgekit.types import DeviceSpec, Format
@@ -42,15 +41,17 @@ def test_fewer_bits_are_judged_as_a_compressed_file_is(wasteful: Path, answers: 
     if BFLOAT16 not in _names(wasteful):
         pytest.skip("this CPU has no bfloat16")
     parent, data = open_artifact(wasteful), open_data(answers)
-    candidate = Candidate(parent, "float")
-    file = CandidateFile(candidate, parent, "0", 1)
-    exact, fewer = (Trial(candidate, file, Way(with_runtime(CPU, name), name, 1)) for name in ("openvino", BFLOAT16))
-    assert fidelity_of(exact, data, 90.0) == (None, ())
-    figures, missed = fidelity_of(fewer, data, None)
+    file = MadeFile(wasteful, "0", 1)
+    exact, fewer = (
+        TimedFile("onnx float", file, Way(with_runtime(CPU, name), name, 1), exported=True)
+        for name in ("openvino", BFLOAT16)
+    )
+    assert fidelity_of(exact, parent, data, 90.0) == (None, ())
+    figures, missed = fidelity_of(fewer, parent, data, None)
     assert figures is not None and figures.samples == 64 and missed == ()
     snr = figures.outputs[0].snr_db
     assert snr is not None and 30 < snr < 80  # rounding to 8 bits of fraction: 6 dB each
-    _, missed = fidelity_of(fewer, data, 90.0)
+    _, missed = fidelity_of(fewer, parent, data, 90.0)
     assert "the floor is 90 dB" in missed[0]
 
 

@@ -12,12 +12,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekit.artifact import open_artifact, sha256_file, write_card
-from edgekit.data.dataset import Dataset, split_indices
+from edgekit.data.dataset import split_indices
 from edgekit.options.quantize import QuantizeOptions
-from edgekit.pipeline.auto import candidates
+from edgekit.pipeline import schemes
 from edgekit.pipeline.quantize import QuantizeResult
 from edgekit.runtime.openvino import OpenVinoRunner
-from edgekit.types import Artifact
 
 WIDTH, CLASSES, COUNT = 64, 4, 400
 HIDDEN, WASTE = 512, 12
@@ -103,11 +102,11 @@ def planted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., No
 
     The file has the card of the real candidate, without its self-test unless that is to be kept.
     """
-    real = candidates.quantize_on
+    real = schemes.quantize_one
     plants: dict[str, tuple[Path, bool]] = {}
 
-    def make(artifact: Artifact, target: Path, options: QuantizeOptions, *sets: Dataset | None) -> QuantizeResult:
-        made = real(artifact, target, options, *sets)  # type: ignore[arg-type]
+    def make(options: QuantizeOptions) -> QuantizeResult:
+        made, target = real(options), Path(options.out)
         name = f"{options.scheme} {options.calibration}"
         plant = plants.get(name) or plants.get(options.scheme)
         if plant is None or options.mixed:
@@ -119,7 +118,7 @@ def planted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., No
         file = replace(made.artifact, sha256=sha256_file(target), bytes=target.stat().st_size)
         return replace(made, artifact=file)
 
-    monkeypatch.setattr(candidates, "quantize_on", make)
+    monkeypatch.setattr(schemes, "quantize_one", make)
 
     def plant(scheme: str, waste: int, *, keep_selftest: bool = False, **net: object) -> None:
         plants[scheme] = _net(tmp_path / f"plant-{scheme}.onnx", waste, **net), keep_selftest  # type: ignore[arg-type]
