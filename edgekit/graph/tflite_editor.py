@@ -18,6 +18,8 @@ ALIGNMENT = 16
 """Of constant data, as schema.fbs asks (``data:[ubyte] (force_align: 16)``), which the Python object API ignores."""
 NONE = -1
 """An input that an operator goes without."""
+PLAN = "OfflineMemoryAllocation"
+"""Metadata with a place in memory for every tensor, by its number: of this very file, not of one that is edited."""
 TYPES = {
     "float32": schema.TensorType.FLOAT32,
     "float16": schema.TensorType.FLOAT16,
@@ -57,6 +59,7 @@ class Editor:
             if buffer.offset > 1:  # data behind the flatbuffer, as large files and Google's quantizer have it
                 buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
                 buffer.offset = buffer.size = 0
+        self.model.metadata = [entry for entry in self.model.metadata or [] if text(entry.name) != PLAN] or None
 
     @classmethod
     def empty(cls) -> Editor:
@@ -126,6 +129,23 @@ class Editor:
             self._drop_tensors(number, graph)
         self._drop_codes()
         self._drop_buffers()
+        return self._packed()
+
+    def content_with_plan(self, orders: Sequence[Sequence[int | None]], plan: np.ndarray[Any, Any]) -> bytes:
+        """The file as it stands with the metadata :data:`PLAN`.
+
+        Args:
+            orders: of each subgraph, the tensors in their new order; None for an empty one that nothing reads.
+            plan: int32, what the metadata hold.
+        """
+        for number, order in enumerate(orders):
+            self._renumber(number, order)
+        entry = schema.MetadataT()
+        entry.name, entry.buffer = PLAN, self.buffer(plan)
+        self.model.metadata = [*(self.model.metadata or []), entry]
+        return self._packed()
+
+    def _packed(self) -> bytes:
         builder = flatbuffers.Builder(1 << 16)
         for buffer in self.model.buffers:
             buffer.__class__ = _Buffer
@@ -133,18 +153,27 @@ class Editor:
         return bytes(builder.Output())
 
     def _drop_tensors(self, number: int, graph: Any) -> None:
-        signatures = [s for s in self.model.signatureDefs or [] if s.subgraphIndex == number]
-        entries = [entry for s in signatures for entry in (*(s.inputs or []), *(s.outputs or []))]
-        used = {*map(int, graph.inputs), *map(int, graph.outputs), *(int(e.tensorIndex) for e in entries)}
+        used = {*map(int, graph.inputs), *map(int, graph.outputs)}
+        used |= {int(entry.tensorIndex) for entry in self._entries(number)}
         for operator in graph.operators:
             used.update(int(k) for part in _operands(operator) for k in part)
         used.discard(NONE)
-        place = {old: new for new, old in enumerate(sorted(used))}
+        self._renumber(number, sorted(used))
+
+    def _entries(self, number: int) -> list[Any]:
+        """Those of the signatures of a subgraph."""
+        signatures = [s for s in self.model.signatureDefs or [] if s.subgraphIndex == number]
+        return [entry for s in signatures for entry in (*(s.inputs or []), *(s.outputs or []))]
+
+    def _renumber(self, number: int, order: Sequence[int | None]) -> None:
+        """Leaves a subgraph the tensors of ``order``, in that order; None makes an empty one."""
+        graph = self.model.subgraphs[number]
+        place = {old: new for new, old in enumerate(order) if old is not None}
         place[NONE] = NONE
-        graph.tensors = [graph.tensors[old] for old in sorted(used)]
+        graph.tensors = [_empty() if old is None else graph.tensors[old] for old in order]
         graph.inputs = [place[int(k)] for k in graph.inputs]
         graph.outputs = [place[int(k)] for k in graph.outputs]
-        for entry in entries:
+        for entry in self._entries(number):
             entry.tensorIndex = place[int(entry.tensorIndex)]
         for operator in graph.operators:
             operator.inputs = [place[int(k)] for k in operator.inputs]
@@ -299,6 +328,13 @@ def _called(graph: Any) -> list[tuple[Any, str, int]]:
         for field, number in (() if own is None else vars(own).items())
         if field == "subgraph" or field.endswith("ubgraphIndex")
     ]
+
+
+def _empty() -> Any:
+    """A tensor without values that nothing reads."""
+    made = schema.TensorT()
+    made.name, made.shape, made.hasRank, made.type = "", [0], True, TYPES["int8"]
+    return made
 
 
 def _operands(operator: Any) -> list[Any]:

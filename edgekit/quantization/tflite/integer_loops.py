@@ -39,10 +39,15 @@ wrong in all steps behind."""
 
 def fine(found: Range, headroom: float = HEADROOM) -> Scale:
     """The int16 scale of a range, symmetric, and not a power of two."""
-    step = headroom * max(-found.low, found.high, 1e-9) / 32767
+    step = beside_powers(headroom * max(-found.low, found.high, 1e-9) / 32767)
+    return Scale(float(np.float32(step)), 0, FINE)
+
+
+def beside_powers(step: float) -> float:
+    """A scale of int16, made larger by some thousandths where TFLite would take it for a power of two."""
     while abs(math.log2(step) - round(math.log2(step))) < 2 * _NEAR_A_POWER:
         step *= 1 + 2 * _NEAR_A_POWER
-    return Scale(float(np.float32(step)), 0, FINE)
+    return step
 
 
 class IntegerStep:

@@ -29,6 +29,7 @@ from edgekit.quantization.calibrate.histogram import Range
 from edgekit.quantization.tflite.compact_loops import holds_compact
 from edgekit.quantization.tflite.exclusions import around_attention, exclusions
 from edgekit.quantization.tflite.finish import finished, narrowed, unshared
+from edgekit.quantization.tflite.integer_loops import beside_powers
 from edgekit.quantization.tflite.linear_graph import LinearTflite
 from edgekit.quantization.tflite.prepare import INNER, prepared
 from edgekit.quantization.tflite.products import Rewritten, with_products
@@ -125,7 +126,8 @@ class QuantizeTflite(Pass):
         stored_only = rewritten.named(self.float_kernels or frozenset())
         hybrid = not holds_compact(given)
         recipe = self._recipe(used, _scopes(given, keep), _scopes(given, stored_only), hybrid_loops=hybrid)
-        calibrated = _library_ranges(calibration) if self.scheme in _STATIC and calibration is not None else None
+        bits = _STATIC.get(self.scheme)
+        calibrated = _library_ranges(calibration, bits) if bits is not None and calibration is not None else None
         apart = unshared(self._corrected(given, calibration, keep), (keep, stored_only))
         content = _quantized(model.path, apart, recipe, calibrated)
         ranges = calibration.ranges if calibration is not None else {}
@@ -225,11 +227,24 @@ def _scopes(content: bytes, names: frozenset[str]) -> list[str]:
     return ["".join(f"{name};" for name in scope) for scope in scopes if scope and scope[0] in names]
 
 
-def _library_ranges(calibration: Calibration) -> dict[str, dict[str, Any]]:
+def _library_ranges(calibration: Calibration, bits: int) -> dict[str, dict[str, Any]]:
+    """Ranges as the library takes them. Of 16 bits none has a scale that TFLite takes for a power of two: three such
+    around a SUB have a kernel of their own, which takes no result that is wider than both sides."""
+    ranges = calibration.ranges
+    if bits == 16:
+        ranges = {name: _beside_powers(one) for name, one in ranges.items()}
     return {
         name: {"min": np.array(one.low, np.float32), "max": np.array(one.high, np.float32)}
-        for name, one in calibration.ranges.items()
+        for name, one in ranges.items()
     }
+
+
+def _beside_powers(found: Range) -> Range:
+    reach = max(-found.low, found.high)
+    if reach <= 0:
+        return found
+    by = beside_powers(reach / 32767) * 32767 / reach
+    return Range(found.low * by, found.high * by)
 
 
 def _slow(content: bytes, scheme: str, integer_io: bool) -> frozenset[str]:

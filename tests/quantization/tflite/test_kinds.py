@@ -111,6 +111,25 @@ def test_a_padded_max_pool_is_integer_throughout(tmp_path: Path, scheme: str, lo
     assert coverage(open_artifact(quantized(path, scheme, feeds(1, 8, 8, 3)))).left_float == ()
 
 
+def test_a_difference_that_is_wider_than_both_sides(tmp_path: Path) -> None:
+    """Of two tensors of -1 to 1: three scales that are powers of two have a kernel that does not take it. So a step of
+    a GRU has it, h - n."""
+
+    def build(graph: Graph) -> None:
+        x = graph.tensor("x", [1, 16])
+        sides = [
+            put(graph, "TANH", [one], f"tanh{k}", [1, 16]) for k, one in enumerate((x, dense(graph, x, 16, 16, "d")))
+        ]
+        y = put(graph, "SUB", sides, "y", [1, 16], "SubOptions")
+        graph.raw.inputs, graph.raw.outputs = [x], [y]
+
+    path = tflite_file(tmp_path / "m.tflite", build)
+    wide = [{"x": 4 * feed["x"]} for feed in feeds(1, 16)]
+    made = quantized(path, "int16x8", wide)
+    fresh = [{"x": 4 * feed["x"]} for feed in feeds(1, 16, seed=900, count=4)]
+    assert min(decibels(run_tflite(path, feed), run_tflite(made, feed)) for feed in fresh) > LEAST
+
+
 @pytest.mark.parametrize("mask", [-np.inf, -1e9])
 @pytest.mark.parametrize("scheme", STATIC)
 def test_a_mask_stays_in_float(tmp_path: Path, scheme: str, mask: float) -> None:
