@@ -76,8 +76,9 @@ class TflmRunner(Runner):
                 f"{path} has weights behind its flatbuffer, where {self.name} does not look: it would compute with "
                 "whatever is in memory; convert or quantize the file again with edgekit"
             )
+        unpacked = self._library.convert_bytearray_to_object
         with reading(path, ModelError, "a TFLite model"):
-            self._model: Any = self._library.convert_bytearray_to_object(bytearray(self._content))
+            self._model: Any = unpacked(bytearray(self._content))
             self._graph: Any = self._model.subgraphs[0]
             self._operators = self._listed()
         self._open_interpreter()

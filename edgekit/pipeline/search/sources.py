@@ -17,8 +17,8 @@ from edgekit.types import Artifact, Format
 
 
 def formats_of(options: OptimizeOptions) -> tuple[str, ...]:
-    """What a network becomes: what was asked for; without that ONNX, TFLite, and .pte where ExecuTorch is installed here,
-    on the only device, and not left out by ``--runtimes``."""
+    """What a network becomes: what was asked for; without that ONNX, TFLite, and .pte where this machine is the only
+    device, has ExecuTorch, and ``--runtimes`` does not leave it out."""
     if options.formats:
         return tuple(dict.fromkeys(options.formats))
     named = not options.runtimes or any(Format.PTE in runner_class(name).formats for name in options.runtimes)
