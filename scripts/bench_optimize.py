@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -16,9 +17,15 @@ from figures import KeptRows
 from results_page import DATA
 
 import edgekit
-from edgekit.artifact import open_artifact
+from edgekit.artifact import open_artifact, sha256_model
 from edgekit.bench.environment import environment
 from edgekit.data.arrays import save_npz
+from edgekit.options.optimize import OptimizeOptions
+from edgekit.pipeline.search.evidence import Typical, look
+from edgekit.pipeline.search.final import Entrant, final, finalists, reported
+from edgekit.pipeline.search.run import search_of
+from edgekit.pipeline.search.steps import MadeFile
+from edgekit.pipeline.search.subject import Subject
 from edgekit.results.optimize import OptimizeResult
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,7 +36,7 @@ TIME_BAR, BYTES_BAR = 0.45, 0.25
 MAX_DROP, MIN_SNR = 0.01, 20.0
 
 
-def searched(name: str, work: Path, trials: int, seed: int, sampler: str, epochs: int) -> OptimizeResult:
+def searched(name: str, work: Path, trials: int, seed: int, sampler: str, epochs: int | None) -> OptimizeResult:
     """A search of one network. Of timm's, whose weights are random, the finished file without training."""
     out = work / f"{sampler}-{seed}"
     how: dict[str, Any] = {"trials": trials, "seed": seed, "sampler": sampler, "out": out}
@@ -46,8 +53,27 @@ def searched(name: str, work: Path, trials: int, seed: int, sampler: str, epochs
     return edgekit.optimize(source, data=f"npz:{work / 'noise.npz'}", min_snr=MIN_SNR, **how)
 
 
-def measured(name: str, work: Path, trials: int, seeds: int, epochs: int) -> dict[str, Any]:
-    """One network: what is recommended; with ``seeds`` also how much of the box the fronts of both samplers cover."""
+def by_hand(name: str, work: Path, epochs: int | None) -> float:
+    """How much of the box the files of the shipped recipe cover, timed with the same float files as a search's."""
+    out = work / "recipe"
+    subprocess.run([sys.executable, "-m", "edgekit", "recipe", "run", name, "-o", str(out)], check=True)
+    options = OptimizeOptions(name, data=DATA[name], max_drop=MAX_DROP, epochs=epochs, out=work)
+    search = search_of(Subject(options, work / "tpe-0" / ".study"))
+    judge, entrants = search.subject.judge, []
+    for number, path in enumerate(sorted(path for path in out.iterdir() if path.suffix in (".onnx", ".tflite"))):
+        made = MadeFile(path, sha256_model(path), path.stat().st_size)
+        entrants.append(
+            Entrant(number, path.name, made, look(judge, made, path.name, search.references, Typical()).evidence)
+        )
+    chosen = finalists(entrants, "cpu", judge.allowed)
+    return search.covered(
+        reported(judge, final(judge, judge.devices[0], [f for f in search.floats if f.baseline], chosen))
+    )
+
+
+def measured(name: str, work: Path, trials: int, seeds: int, epochs: int | None) -> dict[str, Any]:
+    """One network: what is recommended; with ``seeds`` also how much of the box the fronts of both samplers cover, and
+    the files of the shipped recipe."""
     result = searched(name, work, trials, 0, "tpe", epochs)
     best = result.recommended
     files = Path(result.folder) / ".study" / "files"
@@ -67,6 +93,8 @@ def measured(name: str, work: Path, trials: int, seeds: int, epochs: int) -> dic
             if (sampler, seed) != ("tpe", 0):
                 found = searched(name, work, trials, seed, sampler, epochs)
                 row["volume"][sampler].append(found.hypervolume["cpu"])
+    if seeds and name in ZOO:
+        row["volume"]["recipe"] = [by_hand(name, work, epochs)]
     return row
 
 
@@ -77,11 +105,12 @@ def tables(record: Mapping[str, Any]) -> str:
         "float file of any runtime. Shipped networks may lose a point, those of timm, whose weights are random, keep",
         f"{MIN_SNR:g} decibels.",
         "",
-        "| network | trials | minutes | recommended | time | bytes | lost | hypervolume, TPE | random |",
-        "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
+        "| network | trials | minutes | recommended | time | bytes | lost | hypervolume, TPE | random | recipe |",
+        "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in record["rows"]:
-        volumes = [", ".join(f"{value:.3f}" for value in row["volume"][key]) or "–" for key in ("tpe", "random")]
+        values = [row["volume"].get(key, ()) for key in ("tpe", "random", "recipe")]
+        volumes = [", ".join(f"{value:.3f}" for value in one) or "–" for one in values]
         if "file" not in row:
             lines.append(
                 f"| {row['name']} | {row['trials']} | {row['minutes']:.0f} | none | | | | {' | '.join(volumes)} |"
@@ -109,8 +138,13 @@ ROWS = KeptRows(PAGE, (*ZOO, *TIMM), MARKS, tables)
 def main() -> int:
     parser = ROWS.parser(__doc__)
     parser.add_argument("--trials", type=int, default=8)
-    parser.add_argument("--epochs", type=int, default=8, help="longest training of a trial (default: 8)")
-    parser.add_argument("--seeds", type=int, default=0, help="compare with random search over so many seeds")
+    parser.add_argument("--epochs", type=int, help="longest training of a trial (default: that of optimize)")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=0,
+        help="compare with random search over so many seeds, and with the shipped recipe",
+    )
     options = parser.parse_args()
     work = options.work or Path(tempfile.mkdtemp())
 

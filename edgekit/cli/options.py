@@ -69,7 +69,7 @@ def json_path() -> str | None:
 
 
 def _set(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    if value is None:
+    if value is None or value is False:  # a flag that was given before the verb holds
         return value
     if param.name == "json" and value != "-":
         value = _checked_target(value)
@@ -132,15 +132,20 @@ def output_options(function: Callable[P, R], *, page: bool = False, log: bool = 
         *([html] if page else []),
         click.option("--json", metavar="PATH", expose_value=False, callback=_set, is_eager=True,
                      help="Write the result as a JSON document; - for standard output."),
-        click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set, is_eager=True,
-                     help="No progress and no result table; errors only."),
-        click.option("--debug", is_flag=True, expose_value=False, callback=_set, is_eager=True,
-                     help="Show debug logs, and the traceback of an error."),
     )  # fmt: skip
-    decorated: Callable[P, R] = guarded
+    decorated: Callable[P, R] = logging_options(guarded)
     for option in reversed(options):
         decorated = option(decorated)
     return decorated
+
+
+def logging_options(function: Callable[P, R]) -> Callable[P, R]:
+    """``-q/--quiet`` and ``--debug``, before the verb or after it."""
+    debug = click.option("--debug", is_flag=True, expose_value=False, callback=_set, is_eager=True,
+                         help="Show debug logs, and the traceback of an error.")  # fmt: skip
+    quiet = click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set, is_eager=True,
+                         help="No progress and no result table; errors only.")  # fmt: skip
+    return quiet(debug(function))
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from typing import Any, TextIO
 
 import click
 
-from edgekit.cli.options import State
-from edgekit.cli.verbs import VERBS
+from edgekit.cli.options import State, logging_options
+from edgekit.cli.verbs import EXAMPLES, GROUPS, VERBS
 from edgekit.errors import EdgekitError, FactoryNeededError, interruption
 from edgekit.escapes import set_off, visible
 from edgekit.reading import why
@@ -60,6 +60,7 @@ class LazyGroup(click.Group):
         command = importlib.import_module(VERBS[cmd_name][0]).command
         assert isinstance(command, click.Command), f"{VERBS[cmd_name][0]}.command is not a click command"
         command.name = cmd_name
+        command.epilog = f"Example: {EXAMPLES[cmd_name]}"
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
@@ -72,8 +73,9 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in VERBS.items()])
+        for title, verbs in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, VERBS[name][1]) for name in verbs])
 
 
 @click.command(
@@ -83,6 +85,7 @@ class LazyGroup(click.Group):
     epilog="Exit codes: 0 done, 1 a gate said no, 2 wrong usage, 3 bad input, 4 a runtime or device failed, "
     "5 inconclusive, 130 interrupted, 143 ended by SIGTERM.",
 )
+@logging_options
 @click.version_option(__version__, prog_name="edgekit", message="%(prog)s %(version)s")
 def group() -> None:
     """PyTorch networks to ONNX and TensorFlow Lite: proved, compressed, and timed on the target."""
@@ -116,8 +119,9 @@ def run(args: Sequence[str]) -> int:
             return 128 + state.signal
         code, message = explain(error)
         if isinstance(error, FactoryNeededError):
-            verb, *rest = args
-            message += f". The whole command: {shlex.join(['edgekit', verb, error.option, error.factory, *rest])}"
+            place = 1 + next(k for k, word in enumerate(args) if word in VERBS)  # -q and --debug may stand before it
+            words = [*args[:place], error.option, error.factory, *args[place:]]
+            message += f". The whole command: {shlex.join(['edgekit', *words])}"
         if state.debug and not isinstance(error, click.ClickException):
             import traceback
 

@@ -31,3 +31,34 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "doctor": ("edgekit.cli.doctor", "Says what is installed, which backends work, and how to get the rest."),
 }
 """Verb -> its module and the line ``edgekit --help`` prints for it, in the order of the flow."""
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "Make": ("models", "train", "finetune", "export"),
+    "Shrink": ("prune", "quantize", "optimize", "recipe"),
+    "Prove": ("eval", "verify", "inspect"),
+    "Measure": ("bench", "compare", "report"),
+    "Ship": ("run", "package", "device", "doctor"),
+}
+"""What verbs are for -> these verbs, as ``edgekit --help`` shows them."""
+
+EXAMPLES: Mapping[str, str] = {
+    "models": "edgekit models",
+    "train": "edgekit train mlp --data breast-cancer --epochs 20 -o mlp.safetensors",
+    "finetune": "edgekit finetune cnn --data images:photos --epochs 10 -o mine.safetensors",
+    "export": "edgekit export net.py:make --to onnx,tflite -o build",
+    "prune": "edgekit prune cnn --amount 0.5 --data cifar10 --epochs 10 -o small.safetensors",
+    "quantize": "edgekit quantize net.onnx --scheme int8 --data images:photos --max-drop 0.01 -o net-int8.onnx",
+    "optimize": "edgekit optimize net.py:make --data images:photos --max-drop 0.01 --trials 30 -o best",
+    "eval": "edgekit eval net-int8.tflite --data images:photos --min 0.9",
+    "verify": "edgekit verify net.tflite --against net.py:make",
+    "bench": "edgekit bench net.onnx net-int8.onnx --seconds 3 --threads 1,2",
+    "compare": "edgekit compare new.json old.json",
+    "report": "edgekit report bench.json eval.json -o report.html",
+    "run": "edgekit run cnn.onnx photo.jpg",
+    "inspect": "edgekit inspect net.tflite",
+    "package": "edgekit package net-int8.tflite --for android -o app",
+    "recipe": "edgekit recipe run mlp -o build",
+    "device": "edgekit device add board ssh://pi@raspberry",
+    "doctor": "edgekit doctor",
+}
+"""Verb -> a command line for the end of its help."""

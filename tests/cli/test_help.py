@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
 from edgekit.cli import VERBS
-from edgekit.cli.program import group
+from edgekit.cli.program import group, run
+from edgekit.cli.verbs import EXAMPLES, GROUPS
 
 
 def _command(verb: str) -> click.Command:
@@ -63,6 +65,40 @@ def test_group_help_lists_every_verb() -> None:
         text = " ".join(group.get_help(context).split())
     for verb, (_, line) in VERBS.items():
         assert f"{verb} {line}" in text
+
+
+def test_every_verb_stands_in_one_group() -> None:
+    assert sorted(verb for verbs in GROUPS.values() for verb in verbs) == sorted(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_example_of_a_verb_is_a_command_line_that_it_takes(verb: str, tmp_path: Path, monkeypatch: Any) -> None:
+    """Its help ends with it, on one line where there is room."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    program, name, *words = EXAMPLES[verb].split()
+    assert (program, name) == ("edgekit", verb)
+    with click.Context(group, info_name="edgekit", terminal_width=120) as context:
+        command = group.get_command(context, verb)
+        assert command is not None
+        assert EXAMPLES[verb] in command.get_help(click.Context(command, info_name=verb, terminal_width=140))
+        if isinstance(command, click.Group):
+            verb, *words = words
+            command = command.commands[verb]
+        command.make_context(verb, words, parent=context)
+        with pytest.raises(click.UsageError):
+            command.make_context(verb, [*words, "--no-such-option"], parent=context)
+
+
+@pytest.mark.parametrize("words", [["-q", "models"], ["models", "-q"], ["--quiet", "models", "--debug"]])
+def test_quiet_and_debug_stand_before_the_verb_or_after_it(words: list[str], capsys: Any) -> None:
+    assert run(words) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_debug_before_the_verb_shows_the_traceback(capsys: Any) -> None:
+    assert run(["--debug", "inspect", "there-is-none.onnx"]) == 3
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_lazy_group_gives_the_same_commands() -> None:

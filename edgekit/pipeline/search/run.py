@@ -63,14 +63,17 @@ def optimize(options: OptimizeOptions) -> OptimizeResult:
     if options.fresh:
         shutil.rmtree(subject.folder, ignore_errors=True)
     writable_folder(subject.folder)
-    study = Study(
-        out / ".study" / "trials", subject.identity, subject.space,
-        SamplerChoice(options.sampler, options.seed, options.batch), subject.judge.allowed,
-    )  # fmt: skip
-    search = Search(subject, study)
-    with told_when_interrupted(study), makers(options, subject.folder) as hands:
+    search = search_of(subject)
+    with told_when_interrupted(search.study), makers(options, subject.folder) as hands:
         search.run(hands, start, options.trials)
     return search.result(start)
+
+
+def search_of(subject: Subject) -> Search:
+    """The search of a subject, with the trials that are in its folder."""
+    how = SamplerChoice(subject.options.sampler, subject.options.seed, subject.options.batch)
+    study = Study(subject.folder / "trials", subject.identity, subject.space, how, subject.judge.allowed)
+    return Search(subject, study)
 
 
 def _check(options: OptimizeOptions) -> None:
@@ -88,6 +91,7 @@ def _check(options: OptimizeOptions) -> None:
 
 @contextmanager
 def told_when_interrupted(study: Study) -> Iterator[None]:
+    """Says, where the block is ended early, that the trials are kept."""
     try:
         yield
     except BaseException as error:
@@ -115,7 +119,8 @@ class Search:
             log.info("fastest float file on %s: %s", device.name, self.references[device.name].label)
         self.study.baselines = self.baselines()
         while True:
-            while len(open_) < hands.count and time.monotonic() < until:
+            waiting = hands.count > 1  # one more in the queue: none is idle while this process looks at a file
+            while len(open_) < hands.count + waiting and time.monotonic() < until:
                 claim = self.study.claim(limit)
                 if claim is None:
                     break
@@ -219,8 +224,7 @@ class Search:
             chosen = finalists([*entrants, *(one for one in floats if not one.baseline)], device.name, allowed)
             found = reported(self.subject.judge, final(self.subject.judge, device, base, chosen))
             front += on_front(found)
-            points = [(max(row.drop, 0.0), row.ratio_p50 or 1.0, row.bytes / self.least_bytes) for row in found]
-            volumes[device.name] = hypervolume(points, (allowed or 1.0, 1.0, 1.0))
+            volumes[device.name] = self.covered(found)
         best = over_devices(front, [device.name for device in self.subject.judge.devices])
         if best is not None:
             published = publish(front, texts, Path(self.options.out).resolve() / "front", self.subject.stem)
@@ -239,6 +243,12 @@ class Search:
         with publishing(result.folder / "optimize.json") as temporary:
             temporary.write_text(dumps(envelope("optimize", result.document())), encoding="utf-8")
         return result
+
+    def covered(self, rows: Sequence[FrontRow]) -> float:
+        """The share of the box of what is allowed, of the fastest float file's time and of the smallest one's bytes
+        that the rows of a device dominate."""
+        points = [(max(row.drop, 0.0), row.ratio_p50 or 1.0, row.bytes / self.least_bytes) for row in rows]
+        return hypervolume(points, (self.subject.judge.allowed or 1.0, 1.0, 1.0))
 
     @cached_property
     def floats(self) -> list[Entrant]:

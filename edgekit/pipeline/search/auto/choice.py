@@ -12,11 +12,13 @@ from edgekit.types import Verdict
 
 
 def drop_on(one: Entrant, device: str) -> float:
+    """What it lost on ``device``; infinite where it was not judged."""
     found = one.on(device)
     return float("inf") if found is None or found.drop is None else found.drop
 
 
 def candidate_of(one: Entrant, rows: Sequence[TrialRow]) -> Candidate:
+    """How it was made. ``rows``: of the study."""
     if one.number < 0:
         return Candidate(str(one.file.artifact.format), FLOAT)
     return typed(Candidate, next(row for row in rows if row.number == one.number).parameters, "a candidate")
@@ -56,6 +58,7 @@ def pick(files: Sequence[Finisher], best: Finisher, *, smaller: bool = False) ->
 
 
 def verdict_of(one: Finisher) -> Verdict | None:
+    """Of its time beside the fastest float file's; None of that file itself."""
     return None if one.time.comparison is None else one.time.comparison.verdict
 
 

@@ -29,8 +29,8 @@ from edgekit.pipeline.search.auto.publish import Choice, publish
 from edgekit.pipeline.search.auto.rows import Finish, float_rows, trial_rows
 from edgekit.pipeline.search.final import final, finalists
 from edgekit.pipeline.search.measuring import fidelity_of
-from edgekit.pipeline.search.run import Search, told_when_interrupted
-from edgekit.pipeline.search.study import JOURNAL, SamplerChoice, Study
+from edgekit.pipeline.search.run import Search, search_of, told_when_interrupted
+from edgekit.pipeline.search.study import JOURNAL
 from edgekit.pipeline.search.subject import SmallStudy, Subject
 from edgekit.pipeline.search.ways import Way
 from edgekit.pipeline.search.workers import Here
@@ -42,7 +42,7 @@ log = logging.getLogger("edgekit")
 SLOWEST = 1.5
 """A file whose shortest call takes this many times the float file's, twice, is not judged: it will not be chosen."""
 RECENT = 3600.0
-"""Seconds in which an interrupted run is gone on with unasked."""
+"""Seconds in which an interrupted run is resumed unasked."""
 TRIALS = "trials"
 
 
@@ -63,14 +63,10 @@ def auto(options: QuantizeOptions) -> AutoResult:
     subject = Subject(_asked(options), Path(), _small(options))
     target = _target(options, subject)
     with study_folder(subject, options.resume) as folder:
-        study = Study(
-            folder / TRIALS, subject.identity, subject.space, SamplerChoice("tpe", options.seed or 0, batch=4),
-            subject.judge.allowed,
-        )  # fmt: skip
-        if known := len(study.rows()):
+        search = search_of(subject)
+        if known := len(search.study.rows()):
             log.info("going on with an interrupted run: %d trials are there (%s)", known, folder)
-        search = Search(subject, study)
-        with told_when_interrupted(study):
+        with told_when_interrupted(search.study):
             search.run(Here(), time.monotonic(), sys.maxsize)
             return _chosen(search, options, target)
 
@@ -112,7 +108,7 @@ def _target(options: QuantizeOptions, subject: Subject) -> Path:
 
 @contextmanager
 def study_folder(subject: Subject, resume: bool | None) -> Iterator[Path]:
-    """The folder of the trials, which is the subject's then. An older one of the same run is gone on with: ``resume``
+    """The folder of the trials, which is the subject's then. An older one of the same run is resumed: ``resume``
     True, whatever its age; None, when it is of the last hour; False, never.
 
     Raises:
