@@ -10,7 +10,7 @@ from edgekit.options.base import Options, changed, option
 from edgekit.options.shared import DATA, FACTORY, IO_FILE, LIMIT, MAX_DROP, METRIC, ON, RUNTIME, SEED, THREADS, WEIGHTS
 
 SAMPLERS = ("tpe", "random")
-FORMATS = ("onnx", "tflite")
+FORMATS = ("onnx", "tflite", "pte")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,14 @@ class OptimizeOptions(Options):
         default=None, metadata=option("Propose nothing more after this time.", metavar="H", above=0)
     )
     formats: Sequence[str] = field(
-        default=FORMATS, metadata=option("Formats to try.", metavar="NAME[,NAME]", choices=FORMATS, commas=True)
+        default=(),
+        metadata=option(
+            "Formats to try.",
+            metavar="NAME[,NAME]",
+            choices=FORMATS,
+            commas=True,
+            default="onnx, tflite, and pte where ExecuTorch is installed",
+        ),
     )
     runtimes: Sequence[str] = field(
         default=(),

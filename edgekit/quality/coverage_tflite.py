@@ -76,6 +76,21 @@ def tflite_coverage(path: Path, reasons: Mapping[str, str]) -> CoverageReport:
     )
 
 
+def hybrid_products(path: Path) -> tuple[str, ...]:
+    """Types of the operators of a TFLite file that multiply integers by real inputs, each once. A look-up in a table of
+    integers, which gives real rows, multiplies nothing."""
+    model = read_tflite(path)
+    types = {value: name.lower() for value, name in enum_names("TensorType").items()}
+    found = [
+        kind_of(model, op)
+        for graph in model.subgraphs
+        for op in graph.operators or ()
+        if _hybrid(model, graph, op, kind_of(model, op), types)
+        and any(types[graph.tensors[i].type].startswith("float") for i in op.inputs if i >= 0)
+    ]
+    return tuple(dict.fromkeys(found))
+
+
 def _counts(graph: Any, op: Any, types: Mapping[int, str]) -> bool:
     """True for an operator on plain integers or handles: steps of a loop, shapes. A quantized tensor has a scale."""
     tensors = [graph.tensors[i] for i in (*op.inputs, *op.outputs) if i >= 0]

@@ -129,7 +129,12 @@ class Runner(Closing, ABC):
         self.compiled_before = compiled
         self._import()
         started = time.monotonic_ns()
-        found = self._open()
+        try:
+            found = self._open()
+        except (AttributeError, ImportError) as error:
+            if not self._lacking(error):
+                raise
+            raise self._missing(str(self.artifact.path), error) from error
         self.load_ns = time.monotonic_ns() - started
         inputs, outputs = self._named(*found)
         self.signature = Signature(tuple(p.seen(raw) for p in inputs), tuple(p.seen(raw) for p in outputs))
@@ -310,16 +315,32 @@ class Runner(Closing, ABC):
         return DeviceError(f"{self.artifact.path.name}: {self.name} {self.version} failed while running: {reason}")
 
     @classmethod
-    def _missing(cls, path: str, error: ImportError) -> RuntimeMissingError:
+    def _lacking(cls, error: BaseException) -> str:
+        """What of the backend is not there, as another version of it lacks it; empty where ``error`` is not of that."""
+        owner, name = "", getattr(error, "name", None) or ""
+        if isinstance(error, AttributeError):
+            owner = str(getattr(error.obj, "__module__", None) or getattr(error.obj, "__name__", ""))
+        found = f"{owner}.{name}" if owner else name
+        return found if found.startswith(f"{cls.module.partition('.')[0]}.") else ""
+
+    @classmethod
+    def _missing(cls, path: str, error: ImportError | AttributeError) -> RuntimeMissingError:
         only = f"pip install 'edgekit[{cls.extra}]' (or only: pip install {cls.package})"
         install = f"run: {only}" if cls.extra else f"give it {cls.how_to_get()}"
+        lacking, here = cls._lacking(error), cls.installed()
+        if lacking and here is not None:
+            return RuntimeMissingError(
+                f"{path} needs another version of the package {cls.package}: {here}, which is installed in "
+                f"{sys.executable}, has no {lacking}; {install}"
+            )
         if isinstance(error, ModuleNotFoundError):
             return RuntimeMissingError(
                 f"{path} needs the package {cls.package}, which is not installed in {sys.executable}; {install}"
             )
         reason = " ".join(str(error).split())[:300]
         return RuntimeMissingError(
-            f"{path} needs the package {cls.package}, which is installed in {sys.executable} and cannot be loaded: "
+            f"{path} needs the package {cls.package}, of which {here} is installed in {sys.executable} and "
+            "cannot be loaded: "
             f"{reason}; install it again there for this machine and this numpy; {install}"
         )
 

@@ -269,8 +269,8 @@ class TfliteRuntimeRunner(InterpreterRunner):
     environment = TFLITE
 
     @classmethod
-    def _missing(cls, path: str, error: ImportError) -> RuntimeMissingError:
-        if not isinstance(error, ModuleNotFoundError):
+    def _missing(cls, path: str, error: ImportError | AttributeError) -> RuntimeMissingError:
+        if cls.installed() is not None:
             return super()._missing(path, error)
         return RuntimeMissingError(
             f"{path} was to run on tflite-runtime, which is not installed in {sys.executable}; it needs Python 3.11 "

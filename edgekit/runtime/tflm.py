@@ -40,15 +40,20 @@ _UNKNOWN = re.compile(r"Didn't find op for builtin opcode '(\w+)'|Failed to get 
 _PARTS = re.compile(r"Arena allocation (total|head|tail) (\d+) bytes")
 _PROBE: Final = """\
 import sys
+import numpy as np
 from tflite_micro.python.tflite_micro import runtime
-path, run, sizes = sys.argv[1], sys.argv[2] == "run", range(*map(int, sys.argv[3:]))
+path, run, inputs, sizes = sys.argv[1], sys.argv[2] == "run", int(sys.argv[3]), range(*map(int, sys.argv[4:]))
 for size in sizes:
     interpreter = runtime.Interpreter.from_file(path, arena_size=size)
     if run:
+        for place in range(inputs):
+            details = interpreter.get_input_details(place)
+            interpreter.set_input(np.zeros(details["shape"], details["dtype"]), place)
         interpreter.invoke()
     print(size, flush=True)
 """
-"""Opens a file in smaller and smaller arenas. One that is too small is an error or the end of the process."""
+"""Opens a file in smaller and smaller arenas. One that is too small is an error or the end of the process. It runs on
+zeros: what memory holds may be no row of a table."""
 
 
 class TflmRunner(Runner):
@@ -76,8 +81,9 @@ class TflmRunner(Runner):
                 f"{path} has weights behind its flatbuffer, where {self.name} does not look: it would compute with "
                 "whatever is in memory; convert or quantize the file again with edgekit"
             )
+        unpacked = self._library.convert_bytearray_to_object
         with reading(path, ModelError, "a TFLite model"):
-            self._model: Any = self._library.convert_bytearray_to_object(bytearray(self._content))
+            self._model: Any = unpacked(bytearray(self._content))
             self._graph: Any = self._model.subgraphs[0]
             self._operators = self._listed()
         self._open_interpreter()
@@ -217,6 +223,7 @@ class TflmRunner(Runner):
             _PROBE,
             str(self.artifact.path.absolute()),
             what,
+            str(len(self._graph.inputs)),
             str(first),
             str(last),
             str(step),

@@ -153,3 +153,27 @@ def test_reference_kernels_of_litert(folder: Path) -> None:
         assert found is not None and found.delegated == 0
         output = here.signature.outputs[0].name
         assert np.abs(there.run(feed)[output] - here.run(feed)[output]).max() < 1e-5  # float32 sums in another order
+
+
+def test_a_table_of_integers_is_looked_up(tmp_path: Path) -> None:
+    """It gives real rows, and multiplies nothing: on a microcontroller it runs, unlike products of real inputs."""
+
+    class Words(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.head = nn.Embedding(30, 16), nn.Linear(16, 3)
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            return self.head(torch.tanh(self.table(ids).mean(1)))  # type: ignore[no-any-return]
+
+    torch.manual_seed(1)
+    ids = np.random.default_rng(3).integers(0, 30, (60, 6))
+    edgekit.export(Words().eval(), (torch.from_numpy(ids[:1]),), to=["tflite"], out=tmp_path, name="w")
+    with edgekit.load(tmp_path / "w.tflite") as runner:
+        (spec,) = runner.signature.inputs
+    np.savez(tmp_path / "w.npz", **{spec.name: ids.astype(spec.dtype)})  # type: ignore[arg-type]
+    made = edgekit.quantize(
+        tmp_path / "w.tflite", scheme="int8", data=f"npz:{tmp_path / 'w.npz'}", for_="mcu", out=tmp_path / "q.tflite"
+    )
+    assert "EMBEDDING_LOOKUP" in edgekit.inspect(tmp_path / "q.tflite").operators
+    assert made.micro is not None and made.account.left_float == ()

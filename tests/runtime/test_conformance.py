@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,6 +64,16 @@ CASES = (
     Case("torch", "pt2"),
     Case("executorch", "pte", EXECUTORCH),
 )
+OTHER_VERSION = """\
+import sys
+sys.path[:0] = sys.argv[1:3]
+from edgekit.runtime import load
+try:
+    load(sys.argv[4], runtime=sys.argv[3])
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+ORDER = (3, 11, 0, 7, 1, 10, 2)
 PROGRAMS = ("pt2", "pte")
 """Formats whose files torch makes."""
 
@@ -84,7 +95,8 @@ def case(request: pytest.FixtureRequest, root: Path) -> Case:
 
 @pytest.fixture(scope="module")
 def programs(case: Case, once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
-    """A folder with ``dense``, ``dynamic`` (its batch is free), ``scalar`` and ``large``, made by torch."""
+    """A folder with ``dense``, ``dynamic`` (its batch is free), ``scalar``, ``large``, ``many`` (outputs) and
+    ``counts`` (integers), made by torch."""
     import torch
 
     class Net(torch.nn.Module):
@@ -99,11 +111,16 @@ def programs(case: Case, once: Callable[[str, Callable[[Path], object]], Path]) 
         def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
             return {"y": x + x}
 
+    class Many(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {f"o{k}": x + k for k in ORDER}
+
     def make(folder: Path) -> None:
         small = Net(torch.arange(12.0).reshape(3, 4), 1.0)
         nets: dict[str, tuple[torch.nn.Module, torch.Tensor]] = {
             "dense": (small, torch.ones(1, 4)), "dynamic": (small, torch.ones(1, 4)),
             "scalar": (Twice(), torch.tensor(1.5)), "large": (Net(torch.ones(1024, 2048), 0.0), torch.ones(1, 2048)),
+            "many": (Many(), torch.zeros(1, 2)), "counts": (Twice(), torch.zeros(1, 3, dtype=torch.int64)),
         }  # fmt: skip
         for name, (module, x) in nets.items():
             free = ["x:0=batch"] if name == "dynamic" else []
@@ -143,9 +160,32 @@ def test_signature_names_and_values(case: Case, dense: Callable[..., Path]) -> N
             assert np.abs(runner.run({"x": feed})["y"] - wanted).max() < 1e-4  # float32 sums of numbers up to 40
 
 
-def test_order_of_many_outputs(case: Case, files: ModuleType, tmp_path: Path) -> None:
+def _many(case: Case, files: ModuleType, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """``o3``, ``o11``, … of ``x``, in an order that no sorting gives."""
+    if case.format in PROGRAMS:
+        folder: Path = request.getfixturevalue("programs")
+        return folder / f"many.{case.format}"
+    helper, kind = files.helper, files.TensorProto.FLOAT
+    held = [files.numpy_helper.from_array(np.array(k, np.float32), f"c{k}") for k in ORDER]
+    nodes = [helper.make_node("Add", ["x", f"c{k}"], [f"o{k}"]) for k in ORDER]
+    ends = [helper.make_tensor_value_info(name, kind, [1, 2]) for name in ("x", *(f"o{k}" for k in ORDER))]
+    return _saved(files, helper.make_graph(nodes, "g", ends[:1], ends[1:], held), tmp_path / "many.onnx")
+
+
+def _saved(files: ModuleType, graph: Any, path: Path) -> Path:
+    model = files.helper.make_model(graph, opset_imports=[files.helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_order_of_many_outputs(case: Case, files: ModuleType, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     if case.format != "tflite":
-        pytest.skip("other formats list their outputs in their order")
+        path = _many(case, files, tmp_path, request)
+        with opened(case, path) as runner:
+            assert [spec.name for spec in runner.signature.outputs] == [f"o{k}" for k in ORDER]
+            found = runner.run({"x": np.zeros((1, 2), np.float32)})
+            assert [(name, float(value[0, 0])) for name, value in found.items()] == [(f"o{k}", k) for k in ORDER]
+        return
     with opened(case, files.many_outputs_tflite(tmp_path / "m.tflite")) as runner:
         found = runner.run({runner.signature.inputs[0].name: np.zeros((1, 2), np.float32)})
         assert list(found) == [spec.name for spec in runner.signature.outputs]
@@ -161,9 +201,7 @@ def test_numbers_without_axes(case: Case, files: ModuleType, tmp_path: Path, req
     elif case.format == "onnx":
         value = [files.helper.make_tensor_value_info(name, files.TensorProto.FLOAT, []) for name in "xy"]
         graph = files.helper.make_graph([files.helper.make_node("Add", ["x", "x"], ["y"])], "g", value[:1], value[1:])
-        path = tmp_path / "m.onnx"
-        model = files.helper.make_model(graph, opset_imports=[files.helper.make_opsetid("", 17)], ir_version=8)
-        path.write_bytes(model.SerializeToString())
+        path = _saved(files, graph, tmp_path / "m.onnx")
     else:
         add = (files.schema.BuiltinOptions.AddOptions, files.schema.AddOptionsT())
         node = files.Operator(files.OPERATORS.ADD, [0, 0], [1], add)
@@ -191,9 +229,27 @@ def test_no_values_at_all_are_refused(case: Case, dense: Callable[..., Path]) ->
         runner.run({"x": np.zeros((0, 4), np.float32)})
 
 
-def test_integers_in_and_out(case: Case, files: ModuleType, tmp_path: Path) -> None:
+def test_integers_in_and_out(case: Case, files: ModuleType, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Quantized ones of TFLite; files of other formats have the conversions inside, and take and give counts."""
     if case.format != "tflite":
-        pytest.skip("files of other formats have the conversions inside")
+        if case.format in PROGRAMS:
+            path = request.getfixturevalue("programs") / f"counts.{case.format}"
+        else:
+            ends = [files.helper.make_tensor_value_info(name, files.TensorProto.INT64, [1, 3]) for name in "xy"]
+            node = files.helper.make_node("Add", ["x", "x"], ["y"])
+            path = _saved(files, files.helper.make_graph([node], "g", ends[:1], ends[1:]), tmp_path / "counts.onnx")
+        with opened(case, path) as runner:
+            assert [spec.dtype for spec in (*runner.signature.inputs, *runner.signature.outputs)] == ["int64", "int64"]
+            assert runner.run({"x": np.array([[-7, 0, 2**30 - 1]])})["y"].tolist() == [[-14, 0, 2**31 - 2]]
+            large = {"x": np.array([[0, 0, 2**40]])}
+            if case.runtime == "openvino":
+                with pytest.raises(FeedError, match=r"'x'.*of 64 bits in 32"):
+                    runner.run(large)
+            else:
+                assert runner.run(large)["y"].tolist() == [[0, 0, 2**41]]
+            with pytest.raises(FeedError, match=r"'x'.*float32.*int64"):
+                runner.run({"x": np.ones((1, 3), np.float32)})
+        return
     path = files.relu_int8_tflite(tmp_path / "m.tflite")
     with opened(case, path) as real, opened(case, path, raw=True) as raw:
         assert real.signature.inputs[0].dtype == "float32" and raw.signature.inputs[0].dtype == "int8"
@@ -269,6 +325,24 @@ def test_without_its_package_the_message_has_the_command(
         opened(case, dense())
 
 
+def test_another_version_is_named_with_the_command(case: Case, dense: Callable[..., Path], tmp_path: Path) -> None:
+    """A stand-in of a release that has nothing of what edgekit calls."""
+    kind, here = runner_class(case.runtime), tmp_path / "packages"
+    folder = here
+    for name in kind.module.split("."):
+        folder /= name
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text("__version__ = '0.0.7'\n")
+    told = here / f"{kind.package.replace('-', '_')}-0.0.7.dist-info"
+    told.mkdir()
+    (told / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {kind.package}\nVersion: 0.0.7\n")
+    python = case.environment.python() if case.environment is not None else sys.executable
+    words = [str(python), "-P", "-c", OTHER_VERSION, str(here), str(floor_archive()), case.runtime, str(dense())]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.stdout.startswith("RuntimeMissingError"), done.stdout + done.stderr
+    assert "0.0.7" in done.stdout and kind.package in done.stdout and "pip install" in done.stdout
+
+
 def test_two_in_one_process_and_what_closing_leaves(
     case: Case, dense: Callable[..., Path], files: ModuleType, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -281,8 +355,7 @@ def test_two_in_one_process_and_what_closing_leaves(
         ends = [helper.make_tensor_value_info(n, proto.FLOAT, [1, s]) for n, s in (("x", 2048), ("y", 1024))]
         held = files.numpy_helper.from_array(weights, "w")
         graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", ends[:1], ends[1:], [held])
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-        large.write_bytes(model.SerializeToString())
+        _saved(files, graph, large)
     else:
         tensors = [files.Tensor("x", "float32", (1, 1024)), files.Tensor("w", "float32", weights.shape, weights)]
         options = (files.schema.BuiltinOptions.FullyConnectedOptions, files.schema.FullyConnectedOptionsT())

@@ -12,7 +12,7 @@ from edgekit.options.quantize import QuantizeOptions
 from edgekit.pipeline.quantize.make import QuantizedFile, Work
 from edgekit.pipeline.quantize.mixed import ranked
 from edgekit.pipeline.quantize.proof import Proof
-from edgekit.quality.coverage_tflite import IN_LOOP
+from edgekit.quality.coverage_tflite import IN_LOOP, hybrid_products
 from edgekit.quantization.schemes import scheme
 from edgekit.results.compressed import TimeRatio
 from edgekit.results.eval import Evaluation, drop
@@ -35,8 +35,9 @@ def check_integers(options: QuantizeOptions, made: QuantizedFile) -> None:
         return
     recurrent = ops.names(Format.TFLITE, Family.RECURRENT)
     left = [one for one in made.account.left_float if one.operator in recurrent or one.reason.endswith(IN_LOOP)]
-    if left or made.account.hybrid_operators:
-        found = ", ".join(dict.fromkeys(one.operator for one in left)) or "hybrid products"
+    hybrid = hybrid_products(made.path) if made.account.hybrid_operators else ()
+    if left or hybrid:
+        found = ", ".join(dict.fromkeys(one.operator for one in left)) or f"hybrid {', '.join(hybrid)}"
         raise QualityError(
             f"--for {options.for_} computes on integers only, and {found} of recurrent layers would not: "
             f"{'; '.join(made.notes) or 'see --dry-run'}. Nothing was published; leave --for out for a CPU"

@@ -12,6 +12,7 @@ from typing import Any
 
 from edgekit.options.optimize import OptimizeOptions
 from edgekit.pipeline.search.samples import MOST
+from edgekit.types import Format
 
 FLOAT = "float"
 LEARNT = "learnt"
@@ -48,6 +49,11 @@ class Candidate:
     qat: bool = False
     keep_float: str = ""
     mixed: float = 0.0
+
+    @property
+    def exported(self) -> str:
+        """What the network is exported to: a ``.pte`` of fewer bits is quantized from the program, a ``.pt2``."""
+        return Format.PT2 if self.format == Format.PTE and self.scheme != FLOAT else self.format
 
     @property
     def name(self) -> str:
@@ -138,7 +144,7 @@ class Making:
                    **teacher, **first}  # fmt: skip
             first = {}
         if isinstance(self.source, str):
-            yield {"do": "export", "name": "float", "to": candidate.format, **first}
+            yield {"do": "export", "name": "float", "to": candidate.exported, **first}
         if candidate.scheme != FLOAT:
             yield {
                 "do": "quantize", "name": "small", "scheme": candidate.scheme, "seconds": 0, "allow-slower": True,

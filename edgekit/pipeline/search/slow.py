@@ -11,6 +11,7 @@ from edgekit.options.optimize import OptimizeOptions
 from edgekit.pipeline.quantize import plan_quantize
 from edgekit.pipeline.search.steps import MadeFile
 from edgekit.quantization.kernel_choice import FLOAT
+from edgekit.types import Format
 
 log = logging.getLogger("edgekit")
 
@@ -18,9 +19,11 @@ log = logging.getLogger("edgekit")
 def slow_kinds(made: MadeFile, options: OptimizeOptions) -> str:
     """Types of operators, with commas, of which most of the time falls to those that are better left in float on the
     first device. By type and not by name, so that it holds for smaller networks, too; empty where there are none, or
-    where that could not be found out.
+    where that could not be found out, and where the quantizer chooses itself (.pte).
     """
     assert made.path is not None
+    if made.artifact.format is Format.PTE:
+        return ""
     times: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     with scratch_folder() as folder:
         try:

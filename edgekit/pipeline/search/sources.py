@@ -6,11 +6,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgekit.artifact import open_artifact
+from edgekit.environments import EXECUTORCH
 from edgekit.errors import ModelError, UsageError
+from edgekit.options.optimize import FORMATS, OptimizeOptions
 from edgekit.pipeline.recipe.contents import is_model
 from edgekit.quality.contents import with_iospec
 from edgekit.quality.coverage import quantized_already
-from edgekit.types import Artifact
+from edgekit.runtime import runner_class
+from edgekit.types import Artifact, Format
+
+
+def formats_of(options: OptimizeOptions) -> tuple[str, ...]:
+    """What a network becomes: what was asked for; without that ONNX, TFLite, and .pte where this machine is the only
+    device, has ExecuTorch, and ``--runtimes`` does not leave it out."""
+    if options.formats:
+        return tuple(dict.fromkeys(options.formats))
+    named = not options.runtimes or any(Format.PTE in runner_class(name).formats for name in options.runtimes)
+    pte = named and set(options.on) == {"cpu"} and EXECUTORCH.python() is not None
+    return tuple(name for name in FORMATS if name != Format.PTE or pte)
 
 
 def float_files(

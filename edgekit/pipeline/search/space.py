@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from edgekit.documents import typed
 from edgekit.errors import EdgekitError
 from edgekit.options.optimize import OptimizeOptions
+from edgekit.pipeline.quantize.program import SCHEME as PROGRAM_SCHEME
 from edgekit.pipeline.search.candidate import FLOAT, ROUND_TO, Candidate, Groups
 from edgekit.quantization.calibrate.histogram import METHODS
 from edgekit.quantization.schemes import scheme, schemes
@@ -82,12 +83,13 @@ class Space:
         format_ = trial.suggest_categorical("format", tuple(self.schemes))
         how = trial.suggest_categorical(f"scheme.{format_}", self.schemes[format_])
         made = Candidate(format_, how)
-        if how != FLOAT and scheme(how).calibrated:
+        ours = format_ != Format.PTE  # ExecuTorch's quantizer finds ranges and operators itself
+        if ours and how != FLOAT and scheme(how).calibrated:
             made = replace(made, calibration=trial.suggest_categorical("calibration", self.calibrations))
         if how == "int8" and self.slow.get(format_):
             kept = trial.suggest_categorical(f"slow_in_float.{format_}", (False, True))
             made = replace(made, keep_float=self.slow[format_] if kept else "")
-        if how == "int8" and not self.epochs and made.calibration == self.calibrations[0]:
+        if ours and how == "int8" and not self.epochs and made.calibration == self.calibrations[0]:
             made = replace(made, mixed=trial.suggest_categorical("mixed", (0.0, *MIXED)))
             made = replace(made, keep_float="" if made.mixed else made.keep_float)  # it looks for what stays itself
         if not self.epochs:
@@ -99,7 +101,7 @@ class Space:
         widths = {name: round(share * self.widths[name], 3) for name, share in shares.items() if share}
         epochs = trial.suggest_categorical("epochs", self.epochs) if depth or widths else 0
         rate = trial.suggest_categorical("rate", RATES) if epochs else 1.0
-        qat = how == "int8" and self.qat and trial.suggest_categorical("qat", (False, True))
+        qat = ours and how == "int8" and self.qat and trial.suggest_categorical("qat", (False, True))
         epochs = epochs or (self.epochs[0] if qat else 0)
         made = replace(made, depth=round(depth * self.depth, 3), widths=widths, epochs=epochs, rate=rate, qat=qat)
         return replace(made, calibration="") if qat else made
@@ -180,6 +182,8 @@ class Space:
 
 def schemes_of(format_: str) -> tuple[str, ...]:
     """Names of the schemes of a format, those of plug-ins too."""
+    if format_ == Format.PTE:
+        return (PROGRAM_SCHEME,)
     return tuple(one.name for one in schemes(Format(format_)))
 
 

@@ -14,7 +14,7 @@ from edgekit.artifact import sha256_file, sha256_model, size_bytes
 from edgekit.bench.environment import environment
 from edgekit.data.dataset import Dataset
 from edgekit.devices import parse_device
-from edgekit.environments import OPENVINO, TFLITE
+from edgekit.environments import EXECUTORCH, OPENVINO, TFLITE
 from edgekit.errors import DeviceError, GateError, InputError, UsageError
 from edgekit.locks import locked
 from edgekit.models.family import Hyperparameters
@@ -28,7 +28,7 @@ from edgekit.pipeline.search.candidate import FLOAT, LEARNT, LEAST_SNR, Candidat
 from edgekit.pipeline.search.evidence import FAR_OFF, Judge
 from edgekit.pipeline.search.samples import take_samples
 from edgekit.pipeline.search.slow import slow_kinds
-from edgekit.pipeline.search.sources import float_files
+from edgekit.pipeline.search.sources import float_files, formats_of
 from edgekit.pipeline.search.space import Space, schemes_of, space_of
 from edgekit.pipeline.search.steps import MadeFile, MakeOrder, make
 from edgekit.results.base import to_json
@@ -100,7 +100,8 @@ class Subject:
 
     @property
     def formats(self) -> tuple[str, ...]:
-        return tuple(self.files or dict.fromkeys(self.options.formats))
+        """Those of the files that were given; of a network those that were asked for, or all that can be made here."""
+        return tuple(self.files) or formats_of(self.options)
 
     @cached_property
     def space(self) -> Space:
@@ -164,7 +165,7 @@ class Subject:
             "rules": None if self.small is None else asdict(self.small), "ranges": self._saved_ranges,
             "data": contents.data(self.options.data), "options": to_json(options),
             "devices": [asdict(parse_device(name)) for name in self.options.on],
-            "environments": {one.name: one.apart() for one in (TFLITE, OPENVINO)},
+            "environments": {one.name: one.apart() for one in (TFLITE, OPENVINO, EXECUTORCH)},
         }  # fmt: skip
 
     @property

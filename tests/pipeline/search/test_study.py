@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
+from edgekit.environments import EXECUTORCH
 from edgekit.errors import UsageError
 from edgekit.options.optimize import OptimizeOptions
 from edgekit.pipeline.recipe.plan import make_plan
 from edgekit.pipeline.search.candidate import Candidate, Groups, Making
-from edgekit.pipeline.search.space import Space
+from edgekit.pipeline.search.sources import formats_of
+from edgekit.pipeline.search.space import Space, schemes_of
 from edgekit.pipeline.search.study import Claim, SamplerChoice, Study
 from edgekit.recipe import parse_recipe
 from edgekit.results.base import to_json
@@ -115,6 +118,34 @@ def test_int8_of_every_format_comes_first_and_then_smaller_networks(tmp_path: Pa
     assert all(one.widths and one.epochs and one.scheme == "int8" for one in first[3:6])
     random = worked([opened(tmp_path / "r", sampler="random")], 6)
     assert random != first
+
+
+def test_a_program_for_executorch_is_quantized_from_a_pt2_and_by_its_own_ranges(tmp_path: Path) -> None:
+    space = Space({"pte": ("float", *schemes_of("pte"))}, slow={"pte": ""}, qat=True, epochs=(1,), widths={"all": 0.5})
+    found = worked([opened(tmp_path / "s", space, sampler="random")], 20)
+    assert {one.scheme for one in found} == {"float", "int8"}
+    making = Making("cnn", OptimizeOptions("cnn", data="digits", out=tmp_path), space.groups, lr=0.02)
+    for one in found:
+        assert (one.calibration, one.mixed, one.qat, one.keep_float) == ("", 0.0, False, "")
+        plan = make_plan(*parse_recipe(making.recipe(one), tmp_path / "recipe.toml"))
+        assert plan.problems == [] and plan.runs[-1].suffix == ".pte"
+        exported = next(run for run in plan.runs if run.verb.name == "export")
+        assert exported.suffix == (".pte" if one.scheme == "float" else ".pt2")
+
+
+def test_pte_is_tried_unasked_where_it_can_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executorch_python: str
+) -> None:
+    def formats(**asked: object) -> tuple[str, ...]:
+        return formats_of(OptimizeOptions("cnn", data="digits", out=tmp_path, **asked))  # type: ignore[arg-type]
+
+    monkeypatch.setenv(EXECUTORCH.variable, executorch_python)
+    assert formats() == formats(runtimes=("executorch", "litert")) == ("onnx", "tflite", "pte")
+    assert formats(runtimes=("litert",)) == formats(on=("cpu", "emulator:cortex-a72")) == ("onnx", "tflite")
+    assert formats(formats=("pte",), on=("emulator:cortex-a72",)) == ("pte",)
+    monkeypatch.delenv(EXECUTORCH.variable)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    assert formats() == ("onnx", "tflite")
 
 
 @pytest.mark.parametrize("seed", range(3))

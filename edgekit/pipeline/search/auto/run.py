@@ -19,7 +19,7 @@ from pathlib import Path
 from edgekit.artifact import require_beside
 from edgekit.errors import InputError, UsageError
 from edgekit.locks import hold
-from edgekit.options.optimize import FORMATS, OptimizeOptions
+from edgekit.options.optimize import OptimizeOptions
 from edgekit.options.quantize import QuantizeOptions
 from edgekit.outputs import check_output, writable_folder
 from edgekit.pipeline.checkpoint_log import clear_old, digest_of, state_folder
@@ -93,7 +93,7 @@ def _small(options: QuantizeOptions) -> SmallStudy:
 
 def _target(options: QuantizeOptions, subject: Subject) -> Path:
     """Where the file goes but for its suffix; refused before any work where it cannot go there."""
-    formats = tuple(subject.files) or FORMATS
+    formats = subject.formats
     target = target_of(options.out, formats)
     parents = {file.path.resolve() for file in subject.files.values()}
     for format_ in formats:

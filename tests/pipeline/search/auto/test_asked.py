@@ -251,7 +251,9 @@ def test_ways_to_run_a_file(wasteful: Path, conv_tflite: Path, other_python: str
 @pytest.mark.slow
 def test_a_network_is_exported_to_both_formats_once(factory: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", image=np.random.default_rng(0).random((20, 3, 8, 8), np.float32))
-    asked = OptimizeOptions(factory, data=f"npz:{tmp_path / 'x.npz'}", epochs=0, out="")
+    asked = OptimizeOptions(
+        factory, data=f"npz:{tmp_path / 'x.npz'}", epochs=0, out="", runtimes=("onnxruntime", "litert")
+    )
     subject = Subject(asked, tmp_path)
     assert subject.files == {} and subject.formats == ("onnx", "tflite")
     files = subject.float_files
