@@ -95,7 +95,13 @@ def test_a_slower_file_fails_and_a_copy_passes(runner: Runner, shipped: Path, tm
     """The gate is wide, so that a busy machine changes nothing."""
     shutil.copy(shipped, tmp_path / "copy.onnx")
     slower(shipped, tmp_path / "slower.onnx")
-    asked = {"data": "breast-cancer", "scheme": "float", "baseline": str(shipped), "seconds": "0.5", "fail-slower": "60"}
+    asked = {
+        "data": "breast-cancer",
+        "scheme": "float",
+        "baseline": str(shipped),
+        "seconds": "0.5",
+        "fail-slower": "60",
+    }
     codes = runner.run(source="copy.onnx", out="same", **asked)
     assert set(codes.values()) == {0} and len(codes) == 4
     assert "Gate of 60%: **passed**" in runner.summary.read_text()
