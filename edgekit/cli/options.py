@@ -29,6 +29,7 @@ from edgekit.report.wrap import fitted
 
 if TYPE_CHECKING:
     from edgekit.results.base import Result
+    from edgekit.results.checks import Check
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,15 +41,17 @@ Render = Callable[[Any], Any]
 
 @dataclass
 class State:
-    """What ``--json``, ``--html``, ``--log``, ``-q`` and ``--debug`` said, the command's own options and those of them
-    that are files to write, the standard output that results are written to, the words of the command line, and the
-    number of the signal that ended the command, if one did."""
+    """What ``--json``, ``--html``, ``--junit``, ``--log``, ``-q`` and ``--debug`` said, the command's own options and
+    those of them that are files to write, what its result's gates were asked, the standard output that results are
+    written to, the words of the command line, and the number of the signal that ended the command, if one did."""
 
     json: str | None = None
     html: str | None = None
     log: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     outputs: tuple[Path, ...] = ()
+    junit: str | None = None
+    checks: tuple[Check, ...] = ()
     quiet: bool = False
     debug: bool = False
     stdout: TextIO = field(default_factory=lambda: sys.stdout)
@@ -75,6 +78,10 @@ def _set(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         value = _checked_target(value)
     if param.name == "html":
         _check_page(value)
+    if param.name == "junit":
+        from edgekit.outputs import check_output
+
+        check_output(value)
     if param.name == "log":
         from edgekit.report.tracking import check_tracker
 
@@ -132,6 +139,8 @@ def output_options(function: Callable[P, R], *, page: bool = False, log: bool = 
         *([html] if page else []),
         click.option("--json", metavar="PATH", expose_value=False, callback=_set, is_eager=True,
                      help="Write the result as a JSON document; - for standard output."),
+        click.option("--junit", metavar="FILE.xml", expose_value=False, callback=_set, is_eager=True,
+                     help="Write what the gates said as JUnit's XML."),
     )  # fmt: skip
     decorated: Callable[P, R] = logging_options(guarded)
     for option in reversed(options):
@@ -224,6 +233,7 @@ def emit(verb: str, result: Result, render: Render | None = None) -> None:
         EdgekitError: what the command ends with where a gate of the result says no, once it has been handed over.
         DeviceError: it could not be logged where ``--log`` says; it has been handed over all the same.
     """
+    _state().checks = result.checks()
     _deliver(verb, result, render)
     unlogged = _log(verb, result)
     try:

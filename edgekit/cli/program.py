@@ -8,7 +8,9 @@ import os
 import re
 import shlex
 import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
 import click
@@ -100,23 +102,32 @@ def run(args: Sequence[str]) -> int:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # lives as long as the program
     state = State(arguments=tuple(args))
     _leave_properly_when_terminated(state)
+    start = time.monotonic()
+    code, message = _ended(args, state)
+    if state.junit is not None:
+        code = _write_junit(state, code, message, time.monotonic() - start)
+    return code
+
+
+def _ended(args: Sequence[str], state: State) -> tuple[int, str]:
+    """The exit code of a command line, and what was said of an error."""
     try:
         with group.make_context("edgekit", list(args), obj=state) as context:
             group.invoke(context)
         sys.stdout.flush()
-        return 0
+        return 0, ""
     except click.exceptions.Exit as leaving:
-        return leaving.exit_code
+        return leaving.exit_code, ""
     except BrokenPipeError:
         _discard(state.stdout, sys.stdout)
-        return BROKEN_PIPE
+        return BROKEN_PIPE, ""
     except SystemExit as leaving:
         if state.signal:  # it came within a call of a library that leaves with a code of its own
-            return 128 + state.signal
-        return leaving.code if isinstance(leaving.code, int) else 4
+            return 128 + state.signal, ""
+        return leaving.code if isinstance(leaving.code, int) else 4, ""
     except BaseException as error:
         if state.signal:  # it came within an import, where a library made another error of it
-            return 128 + state.signal
+            return 128 + state.signal, ""
         code, message = explain(error)
         if isinstance(error, FactoryNeededError):
             place = 1 + next(k for k, word in enumerate(args) if word in VERBS)  # -q and --debug may stand before it
@@ -127,7 +138,30 @@ def run(args: Sequence[str]) -> int:
 
             say("".join(traceback.format_exception(error)).rstrip())
         say(message, usage=isinstance(error, click.ClickException))
-        return code
+        return code, message
+
+
+def _write_junit(state: State, code: int, message: str, seconds: float) -> int:
+    """Writes what ``--junit`` names, of a command that ended with an error of its own, too; gives the exit code."""
+    from edgekit.outputs import publishing
+    from edgekit.report.junit import junit
+    from edgekit.results.checks import Check, failed
+
+    verb = next((word for word in state.arguments if word in VERBS), "")
+    checks = list(state.checks)
+    if code and not failed(checks):
+        checks.append(Check("ended well", message or f"it ended with exit code {code}", broken=code not in (1, 5)))
+    elif not checks:
+        checks.append(Check("ended well"))
+    assert state.junit is not None
+    try:
+        with publishing(Path(state.junit)) as target:
+            target.write_text(junit(f"edgekit {verb}", checks, seconds), encoding="utf-8")
+    except (EdgekitError, OSError) as error:
+        problem, said = explain(error)
+        say(said)
+        return code or problem
+    return code
 
 
 def _leave_properly_when_terminated(state: State) -> None:

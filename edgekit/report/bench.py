@@ -163,8 +163,23 @@ def bench_markdown(record: BenchRecord) -> str:
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     beside = [f"- {part}" for entry in record.results for part in extra_report(entry) if isinstance(part, str)]
-    text = "\n".join([*lines, "", *evidence_lines(record), *(["", *beside] if beside else [])])
+    against = _markdown_baseline(record)
+    text = "\n".join([*lines, *against, "", *evidence_lines(record), *(["", *beside] if beside else [])])
     return visible(text).replace("<", "&lt;") + "\n"
+
+
+def _markdown_baseline(record: BenchRecord) -> list[str]:
+    """How it compares with what is named by ``--baseline``, and what ``--fail-slower`` came to."""
+    lines: list[str] = []
+    gate = record.gate
+    if record.baseline is not None:
+        found, gate = record.baseline, record.baseline.gate
+        lines += ["", f"Against {found.path}:", "", "| a | b | time of a / b [95%] | a is |", "|---|---|---|---|"]
+        lines += [f"| {c.a} | {c.b} | {_ratio(c)} | {_verdict(c)} |".replace("\n", " ") for c in found.comparisons]
+        lines += ["", *(f"- only in one of the two: {name}" for name in found.unmatched)]
+    if gate is not None:
+        lines += ["", f"Gate of {gate.fail_slower:g}%: **{gate.outcome}**"]
+    return lines
 
 
 def bench_csv(record: BenchRecord) -> str:

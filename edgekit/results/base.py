@@ -15,6 +15,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgekit.errors import EdgekitError
+from edgekit.results.checks import Check
 from edgekit.results.notebook import as_html, frame, in_one_line
 from edgekit.types import Artifact, Card
 
@@ -54,6 +55,11 @@ class Result:
     def failure(self) -> EdgekitError | None:
         """What the command ends with where a gate of the result says no; None where there is no gate, or it holds."""
         return None
+
+    def checks(self) -> tuple[Check, ...]:
+        """What its gates were asked, one by one, for JUnit; :meth:`failure` decides."""
+        failure = self.failure()
+        return (Check("gates", "" if failure is None else str(failure)),)
 
     def delivered(self) -> None:
         """To be called when the result has been handed over: what was kept for an interruption goes."""

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from edgekit.documents import typed
 from edgekit.errors import EdgekitError, GateError, InconclusiveError
 from edgekit.results.base import Result, derived, hidden, optional
+from edgekit.results.checks import Check
 from edgekit.types import Verdict
 
 MARGIN = 0.03
@@ -105,6 +106,15 @@ def gate_error(comparisons: Sequence[Comparison], percent: float | None) -> Edge
     return None
 
 
+def checks_of(comparisons: Sequence[Comparison], percent: float | None) -> list[Check]:
+    """Each comparison as the gate judges it; without one none can fail."""
+    failures = [gate_error([one], percent) for one in comparisons]
+    return [
+        Check(f"time of {one.a} against {one.b}", "" if failure is None else str(failure))
+        for one, failure in zip(comparisons, failures, strict=True)
+    ]
+
+
 def gate_of(comparisons: Sequence[Comparison], percent: float | None) -> Gate | None:
     """The gate as it stands in a document; None without one."""
     if percent is None:
@@ -130,6 +140,9 @@ class CompareResult(Result):
     unmatched: tuple[str, ...] = ()
     gate: Gate | None = derived(lambda result: gate_of(result.comparisons, result.fail_slower), optional=True)
     fail_slower: float | None = hidden(None, read=lambda table, where: _fail_slower(table, where))
+
+    def checks(self) -> tuple[Check, ...]:
+        return tuple(checks_of(self.comparisons, self.fail_slower))
 
     def failure(self) -> EdgekitError | None:
         """The error that ``fail_slower`` calls for, or None when it lets the result pass."""

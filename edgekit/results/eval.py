@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from edgekit.documents import typed
 from edgekit.errors import EdgekitError, QualityError
 from edgekit.results.base import Result, derived, hidden
+from edgekit.results.checks import Check
 from edgekit.types import Array, Quality
 
 
@@ -159,6 +160,10 @@ class EvalResult(Result):
     evaluation: Evaluation = hidden(read=partial(typed, Evaluation))
     recorded: tuple[Quality, ...] = hidden(())
     minimum: float | None = hidden(None)
+
+    def checks(self) -> tuple[Check, ...]:
+        failure, found = self.failure(), self.evaluation
+        return (Check(f"{found.metric} on {found.data}", "" if failure is None else str(failure)),)
 
     def failure(self) -> EdgekitError | None:
         found = self.evaluation

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from edgekit.documents import typed
 from edgekit.errors import ParityError
 from edgekit.results.base import PublishedFile, Result, derived, hidden, optional, rounded
+from edgekit.results.checks import Check
 from edgekit.types import Artifact, Signature
 
 SELF_TEST = "self-test"
@@ -120,6 +121,12 @@ class VerifyResult(Result):
         if self.selftest is not None and not self.selftest.passed:
             return f"{self.model} does not give the outputs its own card promises: {self.selftest.reason}"
         return ""
+
+    def checks(self) -> tuple[Check, ...]:
+        return tuple(
+            Check(f"case {number}: {case.kind}", "" if case.passed else case.reason or "differs")
+            for number, case in enumerate(self.cases, 1)
+        )
 
     def failure(self) -> ParityError | None:
         """What the command ends with where the comparison failed."""

@@ -85,7 +85,7 @@ def test_help_is_light(tmp_path: Path, edgekit_program: str) -> None:
         "print('LOADED', *sys.modules)"
     )
     text, _, loaded = _python(code, tmp_path).partition("LOADED")
-    assert "Commands:" in text
+    assert "Make:" in text
     assert "click" in loaded.split()
     assert not set(HEAVY) & set(loaded.split())
 

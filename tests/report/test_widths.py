@@ -120,7 +120,7 @@ class Maker:
         if hint is str or hint is Any or hint is object:
             return f"{WORDS[self.count % len(WORDS)]}"
         if hint is bool:
-            return self.count % 2 == 0
+            return name == "chosen" or self.count % 2 == 0
         if hint is int:
             return 1_234_567 + self.count
         if hint is float:

@@ -19,7 +19,8 @@ from edgekit.options.bench import BenchOptions
 from edgekit.pipeline.bench.journal import Journal
 from edgekit.results.base import Result
 from edgekit.results.bench import Baseline, BenchRecord, Compressed, Lease, Machine, Nothing, Others, Protocol, Timing
-from edgekit.results.compare import MARGIN, CompareResult, Comparison, gate_error, gate_of
+from edgekit.results.checks import Check
+from edgekit.results.compare import MARGIN, CompareResult, Comparison, checks_of, gate_error, gate_of
 
 log = logging.getLogger("edgekit")
 
@@ -98,6 +99,18 @@ class BenchResult(Result):
             if found.a == str(model) and to in (None, found.b):
                 return found
         raise UsageError(f"no comparison of {model}; there are: {', '.join(c.a for c in self.comparisons) or 'none'}")
+
+    def checks(self) -> tuple[Check, ...]:
+        """Each cell runs; each comparison passes the gate."""
+        cells = [
+            Check(
+                f"{one.setting.model} on {one.setting.device.name}, {one.setting.threads} threads",
+                "" if one.error is None else str(one.error), broken=one.error is not None,
+            )
+            for one in self.results
+        ]  # fmt: skip
+        judged = self.against.comparisons if self.against is not None else self.comparisons
+        return (*cells, *checks_of(judged, self.options.fail_slower))
 
     def failure(self) -> EdgekitError | None:
         """What the run ends with although its document stands: a file beside it, failed cells, the gate."""

@@ -16,6 +16,7 @@ from edgekit.pipeline.recipe.plan import MODEL_SUFFIXES, Run, RunPlan
 from edgekit.recipe import SOURCE
 from edgekit.results.base import Result
 from edgekit.results.bench import BenchRecord
+from edgekit.results.checks import Check
 from edgekit.results.recipe import FileRow, FinishedRun, RecipeRecord
 
 Ended = Literal["done", "kept", "failed", "left out"]
@@ -80,6 +81,17 @@ class RecipeResult(Result):
     folder: Path
     outcomes: tuple[Outcome, ...]
     seconds: float
+
+    def checks(self) -> tuple[Check, ...]:
+        """Each run went well."""
+        return tuple(
+            Check(
+                one.run.title,
+                one.reason if one.ended in ("failed", "left out") else "",
+                broken=one.exit_code not in (0, 1),
+            )
+            for one in self.outcomes
+        )
 
     def failure(self) -> EdgekitError | None:
         """What the program ends with although its document stands; None if every run went well."""
