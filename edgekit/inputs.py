@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from edgekit.errors import InputError
 from edgekit.limits import check
+from edgekit.platforms import flag
 from edgekit.reading import why
 
 _KINDS = (
@@ -42,7 +43,7 @@ def open_regular(path: str | Path, error: type[InputError], wanted: str, limit: 
     """
     try:
         # O_NONBLOCK: opening a FIFO without a writer returns at once; it changes nothing for a regular file.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        descriptor = os.open(path, os.O_RDONLY | flag("O_NONBLOCK") | flag("O_CLOEXEC") | flag("O_NOCTTY"))
     except FileNotFoundError as cause:
         raise error(f"{path} does not exist; give the path of {wanted}") from cause
     except (OSError, ValueError) as cause:  # ValueError: a NUL byte in the name

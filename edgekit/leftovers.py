@@ -68,6 +68,8 @@ def sweep(folder: str | Path | None = None) -> None:
 
     None: the folder for temporary files, which need not be writable.
     """
+    if not hasattr(os, "getuid"):  # Windows
+        return
     _sweep(str(folder or tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp"), os.getpid())
 
 

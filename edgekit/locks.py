@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import stat
@@ -12,8 +11,10 @@ from pathlib import Path
 
 from edgekit.errors import UsageError
 from edgekit.outputs import writing
+from edgekit.platforms import flag, lock
 
 log = logging.getLogger("edgekit")
+FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | flag("O_CLOEXEC") | flag("O_NOFOLLOW")
 
 
 def hold(path: Path, *, wait: bool = False) -> int | None:
@@ -27,13 +28,13 @@ def hold(path: Path, *, wait: bool = False) -> int | None:
     while True:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            handle = os.open(path, FLAGS, 0o600)
         try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise UsageError(
                     f"{path} is not a regular file, so it cannot be locked; remove it or name another place"
                 )
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            lock(handle, wait=wait)
             if os.path.samestat(os.fstat(handle), os.stat(path)):
                 return handle
         except BlockingIOError:

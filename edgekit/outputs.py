@@ -21,6 +21,7 @@ from typing import Final
 
 from edgekit.errors import StorageError, UsageError
 from edgekit.leftovers import holds_only_temporaries, scratch_folder, sweep, temporary_name
+from edgekit.platforms import flag
 
 _MOST_LINKS: Final = 40
 """As many as the kernel follows."""
@@ -51,7 +52,7 @@ def publishing(target: Path, suffix: str | None = None) -> Iterator[Path]:
         sweep(place.parent)
         temporary = place.with_name(temporary_name(target.stem, suffix))
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flag("O_CLOEXEC"), 0o666)
             mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
             os.close(descriptor)
             yield temporary

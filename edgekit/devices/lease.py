@@ -10,7 +10,6 @@ all of them. What stands in it is believed only as far as it is a holder.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgekit.errors import DeviceError
+from edgekit.platforms import flag, lock
 
 PLACE: Final = Path("/tmp/edgekit.lease")
 """One for the whole machine, whoever is logged in."""
@@ -47,7 +47,7 @@ class Lease:
         # of two that find its time over at once, the second would take it from the first
         alone = _open(self._place.with_name(f"{self._place.name}.lock"))
         try:
-            fcntl.flock(alone, fcntl.LOCK_EX)
+            lock(alone)
             return self._take(owner, seconds)
         finally:
             os.close(alone)
@@ -55,7 +55,7 @@ class Lease:
     def _take(self, owner: str, seconds: float) -> Mapping[str, Any] | None:
         handle = _open(self._place)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(handle, wait=False)
         except BlockingIOError:
             holder = _read(handle)
             os.close(handle)
@@ -97,7 +97,7 @@ def holder(place: Path | None = None) -> Mapping[str, Any] | None:
 
 def _open(place: Path) -> int:
     """The file, made for everybody: another user's process has to be able to lock it."""
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    flags = os.O_RDWR | flag("O_CLOEXEC") | flag("O_NOFOLLOW") | flag("O_NONBLOCK")
     try:
         try:
             handle = os.open(place, flags)

@@ -9,7 +9,6 @@ removes a name does so alone (``.lock``). All of it is for its user alone.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -23,6 +22,7 @@ from typing import Any, BinaryIO, Final
 from edgekit.data.cache import cache_folder
 from edgekit.errors import ProtocolError, TransferError
 from edgekit.locks import locked
+from edgekit.platforms import lock, unlock
 
 LIMIT_BYTES: Final = 1 << 30
 """What the folder may hold; the files used longest ago make room. One larger file is kept all the same."""
@@ -211,7 +211,7 @@ class _Part:
                 raise
             self._name = folder / f"{_PART}{os.getpid()}-{os.urandom(4).hex()}"
             self._handle = os.open(self._name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-            fcntl.flock(self._handle, fcntl.LOCK_EX)
+            lock(self._handle)
 
     def write(self, chunk: memoryview) -> None:
         self.digest.update(chunk)
@@ -224,7 +224,7 @@ class _Part:
         os.fsync(self._handle)
         if self._name is not None:
             os.replace(self._name, place)
-            fcntl.flock(self._handle, fcntl.LOCK_UN)  # it is held as a whole file from now on
+            unlock(self._handle)  # it is held as a whole file from now on
             return
         with suppress(FileExistsError):  # somebody else sent the same content meanwhile
             # the descriptor is not used: naming one makes Python call linkat, which follows the link in /proc
@@ -243,7 +243,7 @@ def _held(place: Path) -> BinaryIO | None:
             held = open(str(place), "rb")  # noqa: SIM115  its lock may live as long as the worker
         except FileNotFoundError:
             return None
-        fcntl.flock(held, fcntl.LOCK_SH)
+        lock(held.fileno(), shared=True)
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(held.fileno()), os.stat(place)):
                 return held
@@ -266,7 +266,7 @@ def _remove_unless_held(file: Path) -> bool:
     """Removes a file of the folder unless a living process uses it."""
     try:
         with open(file, "rb") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(handle.fileno(), wait=False)
             file.unlink(missing_ok=True)
     except FileNotFoundError:
         return True

@@ -14,7 +14,6 @@ import faulthandler
 import os
 import platform
 import queue
-import resource
 import sys
 import threading
 import time
@@ -268,6 +267,8 @@ def main(arguments: list[str] | None = None, commands: Mapping[str, Command] | N
     os.umask(0o077)  # whatever is written here is for its user alone
     incoming, outgoing = take_pipes()
     faulthandler.enable(file=sys.stderr, all_threads=False)
+    import resource  # not on Windows, which has no workers
+
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if options.memory_limit:
         resource.setrlimit(resource.RLIMIT_DATA, (options.memory_limit, options.memory_limit))

@@ -31,7 +31,9 @@ class ExportOptions(Options):
         metadata=option("Example inputs, where source is a torch module: a tensor, a tuple, or a dict.", python=True),
     )
     to: Sequence[str] = field(
-        metadata=option("onnx, tflite or pt2; may be repeated.", metavar="FORMAT", names="format")
+        metadata=option(
+            "onnx, tflite, pt2 or pte; several with commas, or repeated.", metavar="FORMAT", names="format", commas=True
+        )
     )
     dynamic: Sequence[str] | Mapping[str, Mapping[int, str]] = field(
         default=(),
