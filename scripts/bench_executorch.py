@@ -131,7 +131,7 @@ def int8_of(name: str, work: Path, image: str) -> Any:
             work / f"{name}.pt2", scheme="int8", data=data, samples=SAMPLES, limit=LIMIT, out=target, seconds=1.0
         )
     except EdgekitError as error:
-        return str(error).partition(". Nothing")[0][:240]
+        return str(error).partition(". Nothing")[0].replace(f"{work}{os.sep}", "")[:240]
     assert made.fidelity is not None and made.time is not None
     ratios = [one.snr_db for one in made.fidelity.outputs if one.snr_db is not None]
     return {

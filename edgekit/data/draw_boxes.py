@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgekit.errors import DataError
+from edgekit.errors import RuntimeMissingError
 from edgekit.types import Array
 
 _COLORS = (
@@ -28,12 +28,12 @@ def drawn(picture: Array, boxes: Array, labels: Sequence[int], texts: Sequence[s
         texts: what stands above each.
 
     Raises:
-        DataError: Pillow is not installed.
+        RuntimeMissingError: Pillow is not installed.
     """
     try:
         from PIL import Image, ImageDraw, ImageFont
     except ImportError as error:
-        raise DataError("drawing boxes into a picture needs Pillow: pip install pillow") from error
+        raise RuntimeMissingError("drawing boxes into a picture needs Pillow: pip install pillow") from error
     whole = Image.fromarray(np.repeat(picture, 3, axis=2) if picture.shape[2] == 1 else picture)
     factor = max(1, -(-_LEAST_SIDE // min(whole.size)))
     whole = whole.resize((whole.width * factor, whole.height * factor), Image.Resampling.NEAREST)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from edgekit.data.dataset import Dataset, choose_split
-from edgekit.errors import DataError
+from edgekit.errors import RuntimeMissingError
 
 
 def _sklearn_datasets() -> object:
     try:
         import sklearn.datasets
     except ImportError as error:
-        raise DataError(
+        raise RuntimeMissingError(
             "the embedded data sets come with scikit-learn, which is not installed: pip install 'edgekit[host]'"
         ) from error
     return sklearn.datasets

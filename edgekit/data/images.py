@@ -12,7 +12,7 @@ import numpy as np
 
 from edgekit.data.dataset import Dataset
 from edgekit.data.folders import Folders
-from edgekit.errors import DataError
+from edgekit.errors import DataError, RuntimeMissingError
 from edgekit.inputs import read_regular
 from edgekit.limits import check
 from edgekit.reading import reading
@@ -94,7 +94,7 @@ def _opened(source: Path | bytes) -> Iterator[Image.Image]:
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
-        raise DataError("reading image files needs Pillow: pip install pillow") from error
+        raise RuntimeMissingError("reading image files needs Pillow: pip install pillow") from error
     content = source
     if isinstance(content, Path):
         content = read_regular(content, DataError, "an image", "SAMPLE_BYTES")

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekit.data.images import SUFFIXES, decode
 from edgekit.data.kind import DataKind, affine
-from edgekit.errors import DataError
+from edgekit.errors import DataError, RuntimeMissingError
 from edgekit.limits import check
 from edgekit.types import Array, InputSpec
 
@@ -55,7 +55,7 @@ def _fit_image(image: Array, contract: InputSpec) -> Array:
     try:
         from PIL import Image
     except ImportError as error:
-        raise DataError(
+        raise RuntimeMissingError(
             f"the image is {image.shape}, the model takes {contract.size} x {contract.channels}, and resizing needs "
             "Pillow: pip install pillow"
         ) from error

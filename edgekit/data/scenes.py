@@ -52,7 +52,7 @@ def scenes(split: str) -> Scenes:
     but for the rounding of a pixel.
 
     Raises:
-        DataError: scikit-learn is not installed.
+        RuntimeMissingError: scikit-learn is not installed.
     """
     if split == "all":
         train, test = scenes("train"), scenes("test")

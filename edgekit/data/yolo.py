@@ -17,7 +17,7 @@ from edgekit.data.boxes import Boxes, Remarks, cut_to_picture
 from edgekit.data.dataset import Dataset, choose_split
 from edgekit.data.folders import Files, chosen_split, split_folders
 from edgekit.data.images import SUFFIXES, decode, picture_size
-from edgekit.errors import DataError
+from edgekit.errors import DataError, RuntimeMissingError
 from edgekit.inputs import read_regular
 from edgekit.iospec import read_labels
 from edgekit.limits import check
@@ -148,7 +148,9 @@ def _classes(root: Path) -> tuple[str, ...]:
     try:
         import yaml
     except ImportError as error:
-        raise DataError(f"reading {file} needs PyYAML; write the names into labels.txt, one a line") from error
+        raise RuntimeMissingError(
+            f"reading {file} needs PyYAML: pip install pyyaml; or write the names into labels.txt, one a line"
+        ) from error
     content = read_regular(file, DataError, "a data.yaml", "DOCUMENT_BYTES")
     with reading(file, DataError, "YAML", yaml.YAMLError):
         document = yaml.safe_load(content)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgekit.iospec import LAYOUTS, METRICS
+from edgekit.iospec import LAYOUTS
 from edgekit.options.base import Options, changed, option
-from edgekit.options.shared import DATA, FACTORY, INPUT, IO_FILE, SHAPE, TOLERANCE, WEIGHTS
+from edgekit.options.shared import DATA, FACTORY, INPUT, IO_FILE, SHAPE, TASK, TOLERANCE, WEIGHTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +77,7 @@ class ExportOptions(Options):
     labels: str | Path | None = field(
         default=None, metadata=option("Class names, one a line, in the order of the outputs.", metavar="FILE")
     )
-    task: str | None = field(
-        default=None, metadata=option("What the outputs mean.", metavar="TASK", choices=tuple(METRICS))
-    )
+    task: str | None = field(default=None, metadata=TASK)
     layout: str | None = field(
         default=None, metadata=option("Of images, as the network takes them.", metavar="LAYOUT", choices=LAYOUTS)
     )

@@ -13,6 +13,7 @@ from edgekit.options.shared import (
     DATA,
     EPOCHS,
     FACTORY,
+    IO_FILE,
     LR,
     MAX_DROP,
     ON,
@@ -20,6 +21,7 @@ from edgekit.options.shared import (
     PROGRESS,
     SEED,
     SOURCE,
+    TASK,
     TRAIN_ON,
     WEIGHTS,
 )
@@ -34,6 +36,8 @@ class PruneOptions(Options):
     source: str | Path = field(kw_only=False, metadata=SOURCE)
     factory: str | None = field(default=None, metadata=FACTORY)
     weights: str | Path | None = field(default=None, metadata=WEIGHTS)
+    io_file: str | Path | None = field(default=None, metadata=IO_FILE)
+    task: str | None = field(default=None, metadata=TASK)
     method: str = field(
         default="channels",
         metadata=option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgekit.iospec import METRICS
 from edgekit.options.base import option
 
 SOURCE = option(
@@ -31,6 +32,7 @@ WEIGHTS = option(
 )
 METRIC = option("A figure by name, or your own function of outputs and targets.", metavar="NAME|file.py:NAME")
 IO_FILE = option("An io.toml: what inputs and outputs mean.", metavar="io.toml", names="input")
+TASK = option("What the outputs mean.", metavar="TASK", choices=tuple(METRICS))
 THREADS = option("Threads of the runtime.", metavar="N", at_least=1)
 TOLERANCE = option("Largest absolute difference that passes.", metavar="T", at_least=0)
 MAX_DROP = option(

@@ -13,12 +13,14 @@ from edgekit.options.shared import (
     DATA,
     EPOCHS,
     FACTORY,
+    IO_FILE,
     LR,
     OVERRIDES,
     PROCESSES,
     PROGRESS,
     SEED,
     SOURCE,
+    TASK,
     TRAIN_ON,
     WEIGHTS,
 )
@@ -84,6 +86,8 @@ class FinetuneOptions(TrainingOptions):
     )
     factory: str | None = field(default=None, metadata=FACTORY)
     weights: str | Path | None = field(default=None, metadata=WEIGHTS)
+    io_file: str | Path | None = field(default=None, metadata=IO_FILE)
+    task: str | None = field(default=None, metadata=TASK)
     teacher_factory: str | None = field(
         default=None, metadata=changed(FACTORY, help="The same as --factory for --distil-from.")
     )

@@ -18,6 +18,7 @@ from edgekit.options.base import with_options
 from edgekit.options.train import FinetuneOptions
 from edgekit.outputs import as_file
 from edgekit.pipeline.fitted import at_size, fitted_to, with_contract
+from edgekit.pipeline.meaning import told
 from edgekit.pipeline.train import (
     SUFFIX,
     at,
@@ -61,6 +62,7 @@ def finetune(options: FinetuneOptions) -> TrainResult:
         raise UsageError("--teacher-factory is for the checkpoint that --distil-from names; leave it out")
     network = resolve(options.source, factory=options.factory, weights=options.weights)
     require_torch(network, "train")
+    network = told(network, options.io_file, options.task)
     samples = open_data(options.data, default_split="train")
     base = finetune_options(network, samples.kind)
     if options.qat:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 from edgekit.iospec import given_iospec
 from edgekit.options.export import ExportOptions
@@ -11,6 +12,22 @@ from edgekit.pipeline.real_inputs import RealInputs
 from edgekit.types import Card, Network
 
 log = logging.getLogger("edgekit")
+
+
+def told(network: Network, io_file: str | Path | None, task: str | None) -> Network:
+    """``network`` as an ``io.toml`` and ``--task``, which stands above it, say that its inputs and outputs are.
+
+    Raises:
+        DataError: the file cannot be read.
+        UsageError: what is said does not fit the network.
+        UnsupportedError: what is said leaves open how boxes are read.
+    """
+    said = given_iospec(io_file, (), (), None, task, None)
+    if not said:
+        return network
+    network = replace(network, card=said.applied(network.card))
+    _check_answers(network.card)
+    return network
 
 
 def as_said(network: Network, options: ExportOptions, real: RealInputs) -> tuple[Network, bool]:

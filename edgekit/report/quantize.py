@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgekit.report.against import COLUMNS, account_line, against_rows, fidelity_parts, inserted_line, missing_lines
-from edgekit.report.text import Parts, share, small, table
+from edgekit.report.text import Parts, scope, share, small, table
 from edgekit.results.quantize import KernelTimes, MixedPlan, QuantizePlan, QuantizeResult
 
 _SHOWN = 12
@@ -46,7 +46,7 @@ def render_quantize_plan(plan: QuantizePlan) -> Parts:
     if plan.kernels:
         parts.append(kernel_table(plan.kernels))
     others = {row.operator for row in plan.kernels}
-    left = [(row.name, row.reason) for row in plan.left_float if row.name not in others]
+    left = [(scope(row.name), row.reason) for row in plan.left_float if row.name not in others]
     if left:
         parts.append(table(("left in float", "why"), left))
     return [*parts, *(f"note: {note}" for note in plan.notes)]

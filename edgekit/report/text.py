@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 Parts = list[Any]
 """Strings and tables, as :func:`show` takes them."""
+_SCOPE = 60
+_MODULES = re.compile(r"(?<![\w.])(?:(?:\w+|<locals>)\.)+(?=[A-Z])")
+"""The modules in front of a class: torch.nn.modules.conv. of torch.nn.modules.conv.Conv2d_0."""
 PIPE_WIDTH = 160
 """Columns of a table that is piped or written to a file, where there is no window to measure."""
 
@@ -75,6 +79,21 @@ def table(
 ) -> Sheet:
     """A table; columns named in ``right`` are right-aligned; None is shown as a dash."""
     return Sheet(columns, list(rows), title, tuple(right))
+
+
+def scope(name: str) -> str:
+    """The name of an operator for people, in at most 60 characters; a shorter one is whole, as all are in documents.
+
+    Of several that became one it is the first and how many more; of classes it has no modules; if that is too long, its
+    end.
+    """
+    if len(name) <= _SCOPE:
+        return name
+    names = [part for part in name.split(";") if "/" in part or "." in part] or [name]
+    more = f" +{len(names) - 1}" if len(names) > 1 else ""
+    text = _MODULES.sub("", names[0])
+    room = _SCOPE - len(more)
+    return (text if len(text) <= room else "…" + text[1 - room :]) + more
 
 
 def size(count: int | None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from edgekit.quality.state import rule
 from edgekit.report.against import COLUMNS, account_line, against_rows, fidelity_parts, inserted_line, missing_lines
 from edgekit.report.history import render_history
-from edgekit.report.text import Parts, figure, share, size, table
+from edgekit.report.text import Parts, figure, scope, share, size, table
 from edgekit.results.compressed import Parent, of_card
 from edgekit.results.doctor import Backend, DoctorResult
 from edgekit.results.history import HistoryResult
@@ -152,7 +152,7 @@ def render_inspect(result: InspectResult | CalibrationResult) -> Parts:
     parts.append(table(("operator", "count"), result.operators.items(), right=("count",)))
     if result.account is not None:
         parts.append(account_line(result.account))
-        left = [(row.operator, row.name, row.reason) for row in result.account.left_float]
+        left = [(row.operator, scope(row.name), row.reason) for row in result.account.left_float]
         parts += [table(("left in float", "name", "why"), left)] if left else []
     if result.micro is not None:
         parts += _micro(result.micro)

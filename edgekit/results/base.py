@@ -43,7 +43,7 @@ class Result:
         """One row for each file, case, cell or trial (the key ``ROWS`` of its document), else one for the whole.
 
         Raises:
-            UsageError: pandas is not installed.
+            RuntimeMissingError: pandas is not installed.
         """
         return frame(self.document(), self.ROWS)
 

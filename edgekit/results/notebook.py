@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from edgekit.errors import UsageError
+from edgekit.errors import RuntimeMissingError
 
 if TYPE_CHECKING:
     import pandas
@@ -45,12 +45,12 @@ def frame(document: Mapping[str, Any], key: str) -> pandas.DataFrame:
     """One row for each entry of ``document[key]``, or one row for the whole of it; tables within are columns ``a.b``.
 
     Raises:
-        UsageError: pandas is not installed.
+        RuntimeMissingError: pandas is not installed.
     """
     try:
         import pandas
     except ImportError as error:
-        raise UsageError("to_frame() needs pandas, which is not installed: pip install pandas") from error
+        raise RuntimeMissingError("to_frame() needs pandas, which is not installed: pip install pandas") from error
     return pandas.json_normalize(list(document[key]) if key else [dict(document)])
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgekit.errors import SourceError, UnsupportedError
+from edgekit.errors import RuntimeMissingError, SourceError
 from edgekit.inputs import require_regular_inside
 from edgekit.limits import check
 from edgekit.source.assemble import assemble, seeded
@@ -122,7 +122,7 @@ def _package(text: str) -> Any:
     try:
         return importlib.import_module("transformers")
     except ImportError as error:
-        raise UnsupportedError(
+        raise RuntimeMissingError(
             f"hf:{text} needs the package transformers, which is not installed: pip install 'edgekit[hf]'"
         ) from error
 

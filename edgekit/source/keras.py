@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgekit.artifact import sha256_file
-from edgekit.errors import SourceError, UnsupportedError
+from edgekit.errors import RuntimeMissingError, SourceError, UnsupportedError
 from edgekit.inputs import require_regular
 from edgekit.leftovers import scratch_folder
 from edgekit.reading import reading
@@ -83,7 +83,9 @@ def _check(path: Path) -> None:
 
 def _package(path: Path) -> Any:
     if importlib.util.find_spec("keras") is None:
-        raise UnsupportedError(f"{path} needs the package keras, which is not installed: pip install 'edgekit[keras]'")
+        raise RuntimeMissingError(
+            f"{path} needs the package keras, which is not installed: pip install 'edgekit[keras]'"
+        )
     if "keras" not in sys.modules:
         with _environment(), filter_stderr():  # it imports TensorFlow where that is installed, which prints
             importlib.import_module("keras")

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgekit.errors import SourceError, UnsupportedError
+from edgekit.errors import RuntimeMissingError, SourceError, UnsupportedError
 from edgekit.source.assemble import assemble, seeded
 from edgekit.source.base import Source
 from edgekit.source.stateload import read_state
@@ -70,7 +70,7 @@ def _package(name: str) -> Any:
     except ImportError as error:
         if getattr(error, "name", None) != "timm":
             raise UnsupportedError(f"timm:{name}: timm is installed, but cannot be imported: {error}") from error
-        raise UnsupportedError(
+        raise RuntimeMissingError(
             f"timm:{name} needs the package timm, which is not installed: pip install 'edgekit[timm]'"
         ) from error
     except RuntimeError as error:  # torchvision beside another torch: "operator torchvision::nms does not exist"

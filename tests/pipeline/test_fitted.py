@@ -17,6 +17,7 @@ from edgekit.errors import DataError, UsageError
 from edgekit.options.train import FinetuneOptions
 from edgekit.pipeline.finetune import CUSTOM, finetune
 from edgekit.pipeline.fitted import at_size, fitted_to, task_for
+from edgekit.pipeline.prune import prune
 from edgekit.pipeline.train import LEAST_STEPS, settings_for, size_for, train
 from edgekit.source import resolve
 
@@ -39,6 +40,9 @@ NET = """
     def masks():
         torch.manual_seed(0)
         return Masks(), torch.zeros(1, 3, 8, 8), {"mean": [0.5], "std": [0.25], "task": "segmentation"}
+
+    def unsaid():
+        return masks()[:2]
 
     class Pair(nn.Module):
         def __init__(self):
@@ -126,6 +130,33 @@ def test_masks_in_the_second_of_two_outputs() -> None:
     assert [spec.name for spec in network.signature.outputs] == ["kind", "mask"]
     with pytest.raises(DataError, match="has the class 2, the network has classes 0 to 1"):
         tuned("masks", "three")
+    assert not Path("out.safetensors").exists()
+
+
+MEANING = 'task = "segmentation"\nlabels = ["dark", "light"]\nmean = [0.4]\nstd = [0.2]\n'
+
+
+@pytest.mark.parametrize("verb", [finetune, prune])
+def test_a_file_says_what_a_network_takes_and_gives(verb: Any) -> None:
+    """Of a factory that says nothing: what the file says is trained with, and stands on the checkpoint."""
+    Path("io.toml").write_text(MEANING)
+    amount = {"amount": 0.3, "round_to": 1} if verb is prune else {}
+    options: dict[str, Any] = {"data": "net.py:pictures", "epochs": 1, "out": "out.safetensors", **amount}
+    verb("net.py:unsaid", io_file="io.toml", **options)
+    card = resolve("out.safetensors", factory="net.py:unsaid").card
+    assert card.task.kind == "segmentation" and card.task.labels == ("dark", "light")
+    assert card.contract["image"].mean == (0.4, 0.4, 0.4) and card.contract["image"].std == (0.2, 0.2, 0.2)
+
+
+@pytest.mark.parametrize("verb", [finetune, prune])
+def test_what_does_not_fit_the_network_is_refused_before_it_is_trained(verb: Any) -> None:
+    Path("io.toml").write_text(MEANING.replace("mean = [0.4]", "mean = [0.4, 0.5]"))
+    amount = {"amount": 0.3} if verb is prune else {}
+    options: dict[str, Any] = {"data": "net.py:pictures", "out": "out.safetensors", **amount}
+    with pytest.raises(UsageError, match="mean"):
+        verb("net.py:unsaid", io_file="io.toml", **options)
+    with pytest.raises(UsageError, match="boxes"):
+        verb("net.py:unsaid", task="detection", **options)
     assert not Path("out.safetensors").exists()
 
 

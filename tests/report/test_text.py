@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from edgekit.report.text import lost, ms, points, ratio, share, show, size, small, table, worse
+from edgekit.report.text import lost, ms, points, ratio, scope, share, show, size, small, table, worse
 
 
 def test_table_is_plain_text_when_piped() -> None:
@@ -17,6 +17,25 @@ def test_table_is_plain_text_when_piped() -> None:
     assert "long" * 25 in text, "a piped table is not folded to a window"
     assert "–" in text
     assert "\x1b" not in text
+
+
+TORCH = "edgekit.converters.layout.channels_last.<locals>.ChannelsLast/my.net.Detector_module/torch.nn.modules.conv."
+DEEP = "/".join(f"layers.{n}" for n in range(12)) + "/attention/MatMul"
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("/layers.0/attention/MatMul", "/layers.0/attention/MatMul"),
+        (f"{TORCH}Conv2d_0;", "ChannelsLast/Detector_module/Conv2d_0"),
+        (f"{TORCH}ReLU_2;;{TORCH}Conv2d_0;1", "ChannelsLast/Detector_module/ReLU_2 +1"),
+        (DEEP, "…" + DEEP[-59:]),
+        ("x" * 80, "…" + "x" * 59),
+        (";" * 80, "…" + ";" * 59),
+    ],
+)
+def test_the_name_of_an_operator_is_short_and_keeps_its_end(name: str, wanted: str) -> None:
+    assert scope(name) == wanted and len(wanted) <= 60
 
 
 @pytest.mark.parametrize(

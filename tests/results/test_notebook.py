@@ -24,7 +24,7 @@ def test_rows_of_a_frame_are_the_entries() -> None:
 
 def test_pandas_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(errors.UsageError, match="pip install pandas"):
+    with pytest.raises(errors.RuntimeMissingError, match="pip install pandas"):
         notebook.frame(DOCUMENT, "rows")
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import edgekit
-from edgekit.errors import LimitError, SourceError, UnsupportedError
+from edgekit.errors import LimitError, RuntimeMissingError, SourceError
 from edgekit.models.checkpoint import save_checkpoint
 from edgekit.source import origin, resolve
 
@@ -186,7 +186,7 @@ def test_what_cannot_be_had_is_said(folder: Folder, tmp_path: Path, monkeypatch:
     with pytest.raises(SourceError, match=r"config\.json is not valid"):
         resolve(f"hf:{place}")
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
-    with pytest.raises(UnsupportedError, match=r"pip install 'edgekit\[hf\]'"):
+    with pytest.raises(RuntimeMissingError, match=r"pip install 'edgekit\[hf\]'"):
         resolve(f"hf:{place}")
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import edgekit
-from edgekit.errors import LimitError, SourceError, UnsupportedError
+from edgekit.errors import LimitError, RuntimeMissingError, SourceError, UnsupportedError
 from edgekit.models.checkpoint import save_checkpoint
 from edgekit.runtime.torch import TorchModuleRunner
 from edgekit.source import resolve
@@ -155,5 +155,5 @@ def test_another_backend_in_this_process_is_said(
 
 def test_without_keras_it_says_how_to_get_it(convolutions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UnsupportedError, match=r"pip install 'edgekit\[keras\]'"):
+    with pytest.raises(RuntimeMissingError, match=r"pip install 'edgekit\[keras\]'"):
         resolve(convolutions)

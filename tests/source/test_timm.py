@@ -16,7 +16,7 @@ from safetensors.torch import save
 import edgekit
 from edgekit.data.cache import NotHereError, without_downloads
 from edgekit.data.pixels import encode
-from edgekit.errors import DataError, SourceError, UnsupportedError
+from edgekit.errors import DataError, RuntimeMissingError, SourceError
 from edgekit.models.checkpoint import save_checkpoint
 from edgekit.runtime.torch import TorchModuleRunner
 from edgekit.source import origin, resolve, weights
@@ -125,7 +125,7 @@ def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(UnsupportedError, match=r"pip install 'edgekit\[timm\]'"):
+    with pytest.raises(RuntimeMissingError, match=r"pip install 'edgekit\[timm\]'"):
         resolve("timm:resnet18")
 
 

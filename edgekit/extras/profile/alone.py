@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.bench.clock import WarmupRule, time_calls
-from edgekit.errors import UnsupportedError
+from edgekit.errors import RuntimeMissingError
 from edgekit.extras.profile.rows import Row
 from edgekit.graph.layers import tflite_layer
 from edgekit.runtime.litert import LiteRtRunner
@@ -30,14 +30,14 @@ def operator_rows(runner: LiteRtRunner, arrays: list[tuple[int, Array]]) -> list
     """One row an operator of the main graph. ``arrays``: tensor index and values of each input.
 
     Raises:
-        UnsupportedError: the package that reads and writes such files is not there.
+        RuntimeMissingError: the package that reads and writes such files is not there.
     """
     try:
         from ai_edge_litert import schema_py_generated as schema
         from ai_edge_litert.interpreter import Interpreter
         from flatbuffers import Builder
     except ImportError as error:
-        raise UnsupportedError(
+        raise RuntimeMissingError(
             f"--profile of this file needs {error.name}, to write each operator to a file of its own; "
             f"run: pip install {error.name}"
         ) from error

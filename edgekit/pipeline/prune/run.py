@@ -16,6 +16,7 @@ from edgekit.options.prune import PruneOptions
 from edgekit.outputs import as_file
 from edgekit.passes import with_params
 from edgekit.pipeline.fitted import check_classes, fitted_to
+from edgekit.pipeline.meaning import told
 from edgekit.pipeline.prune.checks import check
 from edgekit.pipeline.prune.result import result_of
 from edgekit.pipeline.prune.search import amount_for_latency, amount_for_macs, trial_within_drop
@@ -47,6 +48,7 @@ def prune(options: PruneOptions) -> PruneResult:
     schedule, place, source = check(options), checkpoint_path(options.out), str(options.source)
     network = resolve(source, factory=options.factory, weights=options.weights)
     require_torch(network, "prune")
+    network = told(network, options.io_file, options.task)
     samples = None if options.data is None else open_data(options.data, default_split="train")
     if samples is not None:
         network = _fitted(network, samples)
