@@ -63,7 +63,7 @@ class OptimizeOptions(Options):
             metavar="NAME[,NAME]",
             choices=FORMATS,
             commas=True,
-            default="onnx, tflite, and pte where ExecuTorch is installed",
+            default="onnx, tflite; pte where ExecuTorch is installed, but for recurrent networks",
         ),
     )
     runtimes: Sequence[str] = field(

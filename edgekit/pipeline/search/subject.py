@@ -31,8 +31,9 @@ from edgekit.pipeline.search.slow import slow_kinds
 from edgekit.pipeline.search.sources import float_files, formats_of
 from edgekit.pipeline.search.space import Space, schemes_of, space_of
 from edgekit.pipeline.search.steps import MadeFile, MakeOrder, make
+from edgekit.quality.state import has_recurrent_layers
 from edgekit.results.base import to_json
-from edgekit.types import Artifact, Card, Network
+from edgekit.types import Artifact, Card, Format, Network
 from edgekit.version import __version__
 
 log = logging.getLogger("edgekit")
@@ -100,8 +101,14 @@ class Subject:
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """Those of the files that were given; of a network those that were asked for, or all that can be made here."""
-        return tuple(self.files) or formats_of(self.options)
+        """Those of the files that were given; of a network those that were asked for, or all that can be made here: a
+        recurrent one is unrolled for .pte, which takes minutes, so that this is done only where it is asked for."""
+        if self.files or self.network is None:
+            return tuple(self.files)
+        known = formats_of(self.options)
+        if self.options.formats or not has_recurrent_layers(self.network.module):
+            return known
+        return tuple(name for name in known if name != Format.PTE)
 
     @cached_property
     def space(self) -> Space:
