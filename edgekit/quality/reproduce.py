@@ -15,11 +15,12 @@ from edgekit.errors import ConversionError, InputError
 from edgekit.outputs import publishing
 from edgekit.quality.causes import explain
 from edgekit.quality.failing import TOOLS, Failing, Part, convert_alone, smallest
+from edgekit.quality.state import has_recurrent_layers
 from edgekit.types import Network
 from edgekit.version import __version__
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 _PACKAGES = {
     "torch.export": ("torch",),
@@ -83,7 +84,7 @@ def write(folder: Path, named: Named, network: Network, failing: Failing, option
     else:
         text += f"import torch\n\n{_module(named, part, shapes)}{arguments}"
     text += "\nwith torch.no_grad():\n    module(*args, **kwargs)  # runs in PyTorch\n"
-    ours = arguments is None or failing.error.written or _recurrent(part.module)
+    ours = arguments is None or failing.error.written or has_recurrent_layers(part.module)
     text += _OURS.format(tool=tool) if ours else _CAPTURE + _TOOL[tool].format(opset=opset)
     with publishing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -220,9 +221,3 @@ def _spelled(value: Any) -> str | None:
         pairs = {repr(key): _spelled(item) for key, item in value.items()}
         return None if None in pairs.values() else "{" + ", ".join(f"{k}: {v}" for k, v in pairs.items()) + "}"
     return None
-
-
-def _recurrent(module: torch.nn.Module) -> bool:
-    import torch
-
-    return any(isinstance(m, torch.nn.RNNBase | torch.nn.RNNCellBase) for m in module.modules())
