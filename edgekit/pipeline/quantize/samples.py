@@ -94,6 +94,14 @@ def fit_and_test(data: str | None, notes: list[str]) -> tuple[Dataset | None, Da
     return whole, whole
 
 
+def train_split(data: str) -> str:
+    """``data`` as a step names it that trains: where it names a split that is held out (``sst2@dev``), which
+    :func:`fit_and_test` measures on, the train split."""
+    base, at, split = data.rpartition("@")
+    held = bool(at) and split in splits_of(base) and split not in ("train", "all")
+    return f"{base}@train" if held else data
+
+
 def is_whole(artifact: Artifact, chosen: Dataset, signature: Signature) -> bool:
     """Whether a sample is a feed by itself, see :func:`edgekit.data.preprocess.whole_samples`."""
     contract = artifact.card.contract if artifact.card is not None else {}

@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import Any
 
 from edgekit.options.optimize import OptimizeOptions
+from edgekit.pipeline.quantize.samples import train_split
 from edgekit.pipeline.search.samples import MOST
 from edgekit.types import Format
 
@@ -125,23 +126,26 @@ class Making:
         options = self.options
         first: dict[str, Any] = {"factory": options.factory} if options.factory else {}
         first |= {"weights": str(options.weights)} if options.weights else {}
+        train = train_split(options.data)
+        fit = {"data": train} if train != options.data else {}  # never the split that is reported
         smaller = bool(candidate.depth or candidate.widths)
         if candidate.depth:
-            yield {"do": "prune", "name": "depth", "method": "blocks", "amount": candidate.depth, "epochs": 0, **first}
+            yield {"do": "prune", "name": "depth", "method": "blocks", "amount": candidate.depth, "epochs": 0, **fit,
+                   **first}  # fmt: skip
             first = {}
         for name, share in candidate.widths.items():
             kept = self.groups.but(name)
             keep = {"keep": list(kept)} if kept else {}
             yield {"do": "prune", "name": f"width-{name}", "amount": share, "round-to": ROUND_TO, "epochs": 0, **keep,
-                   **first}  # fmt: skip
+                   **fit, **first}  # fmt: skip
             first = {}
         if candidate.epochs:
             rate = {} if candidate.rate == 1 or candidate.qat else {"lr": round(self.lr * candidate.rate, 6)}
             teacher: dict[str, Any] = {"distil-from": self.source} if self.teaches and smaller else {}
             teacher |= {"teacher-factory": options.factory} if teacher and options.factory else {}
             qat = {"qat": True} if candidate.qat else {}
-            yield {"do": "finetune", "name": "tuned", "epochs": candidate.epochs, "seed": options.seed, **rate, **qat,
-                   **teacher, **first}  # fmt: skip
+            yield {"do": "finetune", "name": "tuned", "epochs": candidate.epochs, "seed": options.seed, **fit, **rate,
+                   **qat, **teacher, **first}  # fmt: skip
             first = {}
         if isinstance(self.source, str):
             yield {"do": "export", "name": "float", "to": candidate.exported, **first}

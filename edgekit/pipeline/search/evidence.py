@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from edgekit.devices import parse_device
-from edgekit.errors import DeviceError, EdgekitError
+from edgekit.errors import DeviceError, EdgekitError, QualityError
 from edgekit.options.optimize import OptimizeOptions
 from edgekit.pipeline.search.device_lock import held
 from edgekit.pipeline.search.measuring import (
@@ -266,5 +267,8 @@ def _within(judge: Judge, calls: Sequence[Called], reference: Reference, device:
         seen.append(evidence)
         if evidence.drop is not None and evidence.drop <= judge.allowed:
             return evidence
-    least = min(one.drop for one in seen if one.drop is not None)
-    return next(one for one in seen if one.drop is not None and one.drop <= least + judge.allowed)
+    known = [one for one in seen if one.drop is not None and not math.isnan(one.drop)]
+    if not known:
+        raise QualityError(f"its {reference.quality.metric} is not a number")
+    least = min(one.drop or 0.0 for one in known)
+    return next(one for one in known if (one.drop or 0.0) <= least + judge.allowed)

@@ -7,6 +7,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -137,7 +138,11 @@ class Search:
                 continue
             future = hands.first(list(open_))
             claim, began = open_.pop(future)
-            self._judged(hands, claim, future.result(), began)
+            try:
+                made = future.result()
+            except BrokenProcessPool:  # one of them was killed, and the pool ends with it
+                made = MadeFile(None, why="a process that makes files has ended; was there enough memory?", exit_code=4)
+            self._judged(hands, claim, made, began)
 
     def _judged(self, hands: Makers, claim: Claim, made: MadeFile, began: float) -> None:
         """Looks at the file of a trial, and ends it."""
@@ -187,7 +192,7 @@ class Search:
             quality = judge.quality(best.timed)
             return {
                 "label": best.timed.name, "shortest_ms": best.shortest_ms, "bytes": best.timed.file.bytes,
-                "quality": {**asdict(replace(quality, outcomes=None)), "outcomes": None},
+                "quality": asdict(replace(quality, confusion=None, curves=(), outcomes=None, parts={})),
             }  # fmt: skip
 
         found = dict(self.study.once(f"float on {device}", work))

@@ -33,7 +33,7 @@ class JudgingSamples:
 
 
 def take_samples(
-    data: str, card: Card | None, limit: int | None, *, held: float | None = None, labelled: bool = False
+    data: str, card: Card | None, limit: int | None, *, held: float | None = None, seed: int = 0, labelled: bool = False
 ) -> JudgingSamples:
     """Splits ``data``: part of the train split to judge on, the test split for the figures of the result.
 
@@ -41,6 +41,7 @@ def take_samples(
         limit: judge on so many samples at most (:data:`MOST` without it).
         held: share of the train split that training holds out: what is judged on is taken from there. None where
             nothing is trained: at most half of the train split.
+        seed: of the training, on which it depends what that holds out.
         labelled: the samples have to say what is right.
 
     Raises:
@@ -58,7 +59,7 @@ def take_samples(
     if held is None:
         count = min(most, max(len(train) // 2, 1))
     else:
-        _, apart = kept_and_held(train, min(held, MAX_VALIDATION / len(train)), 0)
+        _, apart = kept_and_held(train, min(held, MAX_VALIDATION / len(train)), seed)
         count = min(most, len(apart))
     if train is test or not count:
         notes.append("files are judged on samples that others saw, too: the figures of the result flatter them")

@@ -222,7 +222,7 @@ class Subject:
         floats = {name: made.artifact for name, made in self.float_files.items()}
         held = self.settings.validation if self.network is not None and self.options.epochs != 0 else None
         samples = take_samples(
-            self.options.data, self._cards[0], self.options.limit, held=held,
+            self.options.data, self._cards[0], self.options.limit, held=held, seed=self.options.seed,
             labelled=self.small is not None and self.small.labelled,
         )  # fmt: skip
         return Judge(self.options, floats, samples, self.folder, FAR_OFF if self.small is None else self.small.slowest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -61,11 +62,18 @@ class Processes(_LooksHere):
 
     def __init__(self, count: int) -> None:
         self.count = count
+        self._pool = self._begun()
+
+    def _begun(self) -> ProcessPoolExecutor:
         spawn = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(count, mp_context=spawn, initializer=end_with_parent)
+        return ProcessPoolExecutor(self.count, mp_context=spawn, initializer=end_with_parent)
 
     def submit(self, order: MakeOrder) -> Future[MadeFile]:
-        return self._pool.submit(make, order)
+        try:
+            return self._pool.submit(make, order)
+        except BrokenProcessPool:  # one of them was killed: the others have ended, too
+            self._pool = self._begun()
+            return self._pool.submit(make, order)
 
     def first(self, futures: Sequence[Future[MadeFile]]) -> Future[MadeFile]:
         done, _ = wait(futures, return_when=FIRST_COMPLETED)

@@ -7,10 +7,15 @@ import os
 import signal
 import subprocess
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from edgekit.errors import InputError
+from edgekit.pipeline.search.steps import MakeOrder
+from edgekit.pipeline.search.workers import Processes
 
 
 def started(command: list[str]) -> subprocess.Popen[bytes]:
@@ -48,3 +53,23 @@ def test_two_at_once(command: Any, alone: list[Any], decided: Any, tmp_path: Pat
         for process in both:
             process.kill()
     assert decided(json.loads((tmp_path / "optimize.json").read_text())) == alone
+
+
+def test_where_one_process_is_killed_others_take_its_place(tmp_path: Path) -> None:
+    pool = Processes(1)
+    try:
+        killed = pool._pool.submit(os.getpid).result()
+        os.kill(killed, signal.SIGKILL)
+        order = MakeOrder("not = a recipe", tmp_path / "made", tmp_path / "store")
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                pool.submit(order).result()
+            except BrokenProcessPool:  # it is found out in a moment
+                continue
+            except InputError:  # what a process that lives says of this recipe
+                break
+        else:
+            raise AssertionError("no process took its place")
+    finally:
+        pool.close(at_once=True)

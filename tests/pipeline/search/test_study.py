@@ -148,6 +148,18 @@ def test_pte_is_tried_unasked_where_it_can_run(
     assert formats() == ("onnx", "tflite")
 
 
+@pytest.mark.parametrize(
+    ("data", "trained"), [("digits@test", "digits@train"), ("digits", "digits"), ("sst2@dev", "sst2@train")]
+)
+def test_nothing_is_trained_on_the_split_that_is_reported(tmp_path: Path, data: str, trained: str) -> None:
+    """A held-out split that the user names is what is measured on, in every step that trains, too."""
+    making = Making("cnn", OptimizeOptions("cnn", data=data, out=tmp_path), SPACE.groups, teaches=True, lr=0.02)
+    made = Candidate("onnx", "int8", "minmax", depth=0.2, widths={"all": 0.3}, epochs=2)
+    plan = make_plan(*parse_recipe(making.recipe(made), tmp_path / "recipe.toml"))
+    said = {run.verb.name: run.options.get("data") for run in plan.runs}
+    assert (said["prune"], said["finetune"], said["quantize"]) == (trained, trained, data)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_every_proposal_is_a_recipe_without_mistakes(tmp_path: Path, seed: int) -> None:
     options = OptimizeOptions("cnn", data="digits", out=tmp_path, samples=50)

@@ -125,6 +125,25 @@ def test_without_labels_what_is_unlike_the_float_file_is_out(
         edgekit.quantize(wasteful, scheme="auto", data=data, out=tmp_path / "no", **QUICK)
 
 
+OWN_METRIC = """
+def right(outputs, targets):
+    return float((outputs["logits"].argmax(1) == targets).mean())
+"""
+
+
+def test_a_metric_of_the_user_s_own_judges(
+    wasteful: Path, answers: str, planted: Callable[..., None], only: Callable[..., None], tmp_path: Path
+) -> None:
+    """It gives what each sample adds, which is not kept with the figures of the float file."""
+    only("fp16")
+    planted("fp16", 1)
+    (tmp_path / "own.py").write_text(OWN_METRIC)
+    asked = {**QUICK, "metric": f"{tmp_path / 'own.py'}:right", "limit": 40}
+    result = edgekit.quantize(wasteful, scheme="auto", data=answers, out=tmp_path / "best", **asked)
+    assert result.chosen.scheme == "fp16" and result.after.value == 1.0
+    result.delivered()
+
+
 def test_where_nothing_is_faster_the_float_file_is_shipped_and_that_is_said(
     wasteful: Path, answers: str, planted: Callable[..., None], only: Callable[..., None], tmp_path: Path
 ) -> None:
