@@ -9,7 +9,7 @@ from edgekit.cli.options import emit
 from edgekit.options.optimize import OptimizeOptions
 
 
-@verb_command(OptimizeOptions, page=True)
+@verb_command(OptimizeOptions, page=True, log=True)
 def command(**options: Any) -> None:
     """Searches for the best files of a network on a device.
 

@@ -159,13 +159,15 @@ def _places(row: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def published(document: Mapping[str, Any], files: Sequence[Path]) -> list[Path]:
-    """The files that a command wrote: those it was told to, and those of which the document has path and hash."""
+    """The files that a command wrote: those it was told to, and those of which the document has path and hash; of a
+    search the recommended one with its recipe."""
     made = [
-        Path(str(row["path"]))
+        Path(str(row[name]))
         for key, part in document.items()
-        if key in ("artifact", "artifacts", "checkpoint")
+        if key in ("artifact", "artifacts", "checkpoint", "recommended")
         for row in _tables(part)
-        if row.get("path") and row.get("sha256")
+        for name in ("path", "recipe")
+        if row.get(name) and row.get("sha256")
     ]
     found = {path.resolve(): path for path in [*files, *made] if path.is_file()}
     for path in list(found.values()):

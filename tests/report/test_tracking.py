@@ -46,6 +46,15 @@ def test_files_of_a_result(tmp_path: Path) -> None:
     assert [path.name for path in found] == ["a.csv", "q.tflite"]
 
 
+def test_of_a_search_the_recommended_file_and_its_recipe(tmp_path: Path) -> None:
+    for name in ("net-003.onnx", "net-003.toml", "net-004.onnx"):
+        (tmp_path / name).write_bytes(b"x")
+    rows = [{"path": str(tmp_path / f"{name}.onnx"), "recipe": str(tmp_path / f"{name}.toml"), "sha256": "0"}
+            for name in ("net-003", "net-004")]  # fmt: skip
+    found = published({"front": rows, "recommended": rows[0]}, [])
+    assert [path.name for path in found] == ["net-003.onnx", "net-003.toml"]
+
+
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder as MLflow's store of files, which it wants to be asked for."""
