@@ -47,12 +47,12 @@ def test_files_of_a_result(tmp_path: Path) -> None:
 
 
 def test_of_a_search_the_recommended_file_and_its_recipe(tmp_path: Path) -> None:
-    for name in ("net-003.onnx", "net-003.toml", "net-004.onnx"):
+    for name in ("net-003.tflite", "net-003.toml", "net-004.tflite"):
         (tmp_path / name).write_bytes(b"x")
-    rows = [{"path": str(tmp_path / f"{name}.onnx"), "recipe": str(tmp_path / f"{name}.toml"), "sha256": "0"}
+    rows = [{"path": str(tmp_path / f"{name}.tflite"), "recipe": str(tmp_path / f"{name}.toml"), "sha256": "0"}
             for name in ("net-003", "net-004")]  # fmt: skip
     found = published({"front": rows, "recommended": rows[0]}, [])
-    assert [path.name for path in found] == ["net-003.onnx", "net-003.toml"]
+    assert [path.name for path in found] == ["net-003.tflite", "net-003.toml"]
 
 
 @pytest.fixture
