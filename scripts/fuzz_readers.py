@@ -291,11 +291,13 @@ def _journal(path: Path) -> None:
 
 
 def _trials(path: Path) -> None:
+    from edgekit.leftovers import scratch_folder
     from edgekit.pipeline.search.space import Space
     from edgekit.pipeline.search.study import JOURNAL, SamplerChoice, Study
 
-    (path.parent / JOURNAL).write_bytes(path.read_bytes())
-    Study(path.parent, {}, Space({"onnx": ("int8",)}), SamplerChoice("tpe", 0, 1)).rows()
+    with scratch_folder() as folder:
+        (folder / JOURNAL).write_bytes(path.read_bytes())
+        Study(folder, {}, Space({"onnx": ("int8", "fp16")}), SamplerChoice("tpe", 0, 2)).rows()
 
 
 def _record(path: Path) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,10 +80,7 @@ class Study:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         path = str(self.folder / JOURNAL)
-        with (
-            locked(self.folder / "propose.lock"),
-            reading(path, InputError, "a journal of trials", advice="--fresh begins again"),
-        ):
+        with locked(self.folder / "propose.lock"), self._reading():
             storage = JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
             study = optuna.create_study(
                 storage=storage, study_name="edgekit", directions=["minimize"] * len(OBJECTIVES), load_if_exists=True
@@ -135,9 +133,18 @@ class Study:
         os.close(claim.handle)
 
     def rows(self) -> list[TrialRow]:
-        """What was told of every trial that has ended, in their order."""
+        """What was told of every trial that has ended, in their order.
+
+        Raises:
+            InputError: the journal is damaged.
+        """
         known = [trial.user_attrs["row"] for trial in self._trials() if "row" in trial.user_attrs]
-        return [typed(TrialRow, row, "a trial") for row in known]
+        with self._reading():
+            return [typed(TrialRow, row, "a trial") for row in known]
+
+    def _reading(self) -> AbstractContextManager[None]:
+        path = self.folder / JOURNAL
+        return reading(path, InputError, "a journal of trials", advice="--fresh begins again")
 
     def once(self, key: str, work: Callable[[], Any]) -> Any:
         """What ``work`` gives, done by one process and kept."""
