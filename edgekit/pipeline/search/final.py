@@ -104,8 +104,8 @@ def final(judge: Judge, device: DeviceSpec, floats: Sequence[Entrant], chosen: S
     with held(device, lease=False):
         found = _matched(judge, device, files, judge.options.seconds)
         times = {**found.times}
-        unsure = [one for one in files if _is_unsure(times[one.name], one.file.bytes < found.best.file.bytes)]
-        if unsure and not any(_verdict(time) is Verdict.FASTER for time in times.values()):
+        unsure = undecided(files, found)
+        if unsure:
             log.info("nothing is decided of %d files: once more, for longer", len(unsure))
             times |= _matched(judge, device, [found.best, *unsure], LONGER * judge.options.seconds).times
     for name, time in times.items():
@@ -118,8 +118,13 @@ def final(judge: Judge, device: DeviceSpec, floats: Sequence[Entrant], chosen: S
     )  # fmt: skip
 
 
-def _verdict(time: MatchTime) -> Verdict | None:
-    return None if time.comparison is None else time.comparison.verdict
+def undecided(files: Sequence[TimedFile], found: Match) -> list[TimedFile]:
+    """Those that seem faster than the fastest float file without a verdict, or smaller and as fast, where none is
+    called faster. No other float file, so that all are compared with the same one when they run again."""
+    if any(time.verdict is Verdict.FASTER for time in found.times.values()):
+        return []
+    least = found.best.file.bytes
+    return [one for one in files if not one.baseline and _is_unsure(found.times[one.name], one.file.bytes < least)]
 
 
 def _is_unsure(time: MatchTime, smaller: bool) -> bool:

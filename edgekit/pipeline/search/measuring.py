@@ -39,7 +39,7 @@ from edgekit.results.compressed import Device, FidelityFigures, FidelityGate
 from edgekit.results.eval import Evaluation
 from edgekit.runtime.precision import in_float32
 from edgekit.runtime.stream import sequences
-from edgekit.types import Artifact, Format
+from edgekit.types import Artifact, Format, Verdict
 
 ENDS_THE_RUN = (StorageError, UnreachableError)
 """Errors that are not of one candidate: a full disk, a device that is gone. What was finished is kept."""
@@ -90,6 +90,11 @@ class MatchTime:
     comparison: Comparison | None = None
     peak_memory_bytes: int | None = None
     why: str = ""
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Of its time beside the fastest float file's; None of that file itself."""
+        return None if self.comparison is None else self.comparison.verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,18 +48,13 @@ def pick(files: Sequence[Finisher], best: Finisher, *, smaller: bool = False) ->
     ``smaller``, and where none is faster, the smallest file with the verdict ``same``, if it is smaller than ``best``.
     Beside it name -> why not, for all others.
     """
-    faster = [one for one in files if verdict_of(one) is Verdict.FASTER]
+    faster = [one for one in files if one.time.verdict is Verdict.FASTER]
     chosen = min(faster, key=_ratio, default=best)
     if chosen is best and smaller:
-        same = [one for one in files if verdict_of(one) is Verdict.SAME]
+        same = [one for one in files if one.time.verdict is Verdict.SAME]
         chosen = min([best, *same], key=lambda one: one.timed.file.bytes)
     others = [one for one in files if one not in (chosen, best)]
     return chosen, {one.timed.name: _why_not(one, chosen, best) for one in others}
-
-
-def verdict_of(one: Finisher) -> Verdict | None:
-    """Of its time beside the fastest float file's; None of that file itself."""
-    return None if one.time.comparison is None else one.time.comparison.verdict
 
 
 def _ratio(one: Finisher) -> float:
@@ -68,7 +63,7 @@ def _ratio(one: Finisher) -> float:
 
 
 def _why_not(one: Finisher, chosen: Finisher, best: Finisher) -> str:
-    name, verdict = best.timed.name, verdict_of(one)
+    name, verdict = best.timed.name, one.time.verdict
     if one.timed.baseline:
         return f"the float file {name} is faster or takes the same time"
     if verdict is Verdict.FASTER:

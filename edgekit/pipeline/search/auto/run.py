@@ -24,7 +24,7 @@ from edgekit.options.quantize import QuantizeOptions
 from edgekit.outputs import check_output, writable_folder
 from edgekit.pipeline.checkpoint_log import clear_old, digest_of, state_folder
 from edgekit.pipeline.search.auto.checks import SECONDS, device_of, of_auto, place_of, target_of
-from edgekit.pipeline.search.auto.choice import candidate_of, drop_on, least_of_ranges, pick, verdict_of
+from edgekit.pipeline.search.auto.choice import candidate_of, drop_on, least_of_ranges, pick
 from edgekit.pipeline.search.auto.publish import Choice, publish
 from edgekit.pipeline.search.auto.rows import Finish, float_rows, trial_rows
 from edgekit.pipeline.search.final import final, finalists
@@ -160,7 +160,7 @@ def _chosen(search: Search, options: QuantizeOptions, target: Path) -> AutoResul
     if chosen is best:
         notes.append(f"no candidate within the limit is faster than {best.timed.name}: it is shipped as it is")
     else:
-        how = "faster" if verdict_of(chosen) is Verdict.FASTER else "as fast, and smaller"
+        how = "faster" if chosen.time.verdict is Verdict.FASTER else "as fast, and smaller"
         why = {**why, best.timed.name: f"{chosen.timed.name} is {how}"}
     if chosen.timed.way.in_fewer_bits:
         notes.append(_in_fewer_bits(chosen.timed.way))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,16 @@ import pytest
 
 from edgekit.pipeline.search.auto.choice import least_of_ranges, pick
 from edgekit.pipeline.search.candidate import Candidate
-from edgekit.pipeline.search.final import Entrant, Finisher, _is_unsure, finalists
-from edgekit.pipeline.search.measuring import MatchTime, TimedFile
+from edgekit.pipeline.search.final import Entrant, Finisher, finalists, undecided
+from edgekit.pipeline.search.measuring import Match, MatchTime, TimedFile
 from edgekit.pipeline.search.steps import MadeFile
 from edgekit.pipeline.search.ways import Way
 from edgekit.results.base import to_json
 from edgekit.results.compare import Comparison
+from edgekit.results.compressed import Device
 from edgekit.results.optimize import Evidence, TrialRow
 from edgekit.types import DeviceSpec, Verdict
+from edgekit.types import Evidence as Evidence_
 
 WAY = Way(DeviceSpec("cpu", "cpu"), "onnxruntime", 1)
 
@@ -80,12 +83,27 @@ def test_the_smallest_in_the_same_time_where_that_is_asked_for() -> None:
     assert pick([best, small, fast], best, smaller=True)[0] is fast
 
 
-def test_once_more_is_timed_what_is_unsure() -> None:
-    seems = [finisher("int8", Verdict.INCONCLUSIVE, 0.9), finisher("fp16", Verdict.INCONCLUSIVE, 1.1),
-             finisher("a", Verdict.SAME, 0.98), finisher("float")]  # fmt: skip
-    assert [_is_unsure(one.time, False) for one in seems] == [True, False, False, False]
-    nearly = finisher("int8", Verdict.INCONCLUSIVE, 1.02).time
-    assert _is_unsure(nearly, True) and not _is_unsure(nearly, False)
+def matched(*files: Finisher) -> list[str]:
+    """Names of those that run once more beside the first, the fastest float file."""
+    device = Device(name="cpu", evidence=Evidence_.MEASURED, cpu=None)
+    found = Match(files[0].timed, device, {one.timed.name: one.time for one in files})
+    return [one.name for one in undecided([one.timed for one in files], found)]
+
+
+def test_once_more_is_timed_what_is_undecided_where_nothing_is_faster() -> None:
+    best, seems = finisher("float"), finisher("int8", Verdict.INCONCLUSIVE, 0.9)
+    others = [finisher("fp16", Verdict.INCONCLUSIVE, 1.1), finisher("a", Verdict.SAME, 0.98)]
+    assert matched(best, seems, *others) == ["onnx int8, onnxruntime"]
+    assert matched(best, seems, finisher("b", Verdict.FASTER, 0.5)) == []
+    small, large = (finisher(f"s{size}", Verdict.INCONCLUSIVE, 1.02, size=size) for size in (30, 200))
+    assert matched(best, small, large) == ["onnx s30, onnxruntime"]
+
+
+def test_another_float_file_does_not_run_once_more() -> None:
+    """It could be the faster one then, and the verdicts would not be of the same file."""
+    twin = finisher("float", Verdict.INCONCLUSIVE, 1.01, size=90, way=replace(WAY, runtime="litert"))
+    seems = finisher("int8", Verdict.INCONCLUSIVE, 0.9)
+    assert matched(finisher("float"), twin, seems) == ["onnx int8, onnxruntime"]
 
 
 def test_a_float_file_in_fewer_bits_is_a_candidate_and_not_what_others_are_compared_with() -> None:
