@@ -74,14 +74,14 @@ def json_path() -> str | None:
 def _set(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     if value is None or value is False:  # a flag that was given before the verb holds
         return value
+    if param.name in ("html", "junit") and value == "-":
+        raise click.BadParameter("'-' is not a file; name one, or /dev/stdout")
     if param.name == "json" and value != "-":
         value = _checked_target(value)
     if param.name == "html":
         _check_page(value)
     if param.name == "junit":
-        from edgekit.outputs import check_output
-
-        check_output(value)
+        _checked_target(value)
     if param.name == "log":
         from edgekit.report.tracking import check_tracker
 
@@ -111,8 +111,6 @@ def _check_page(path: str) -> None:
     from edgekit.outputs import check_output
     from edgekit.report.page.html import check_packages
 
-    if path == "-":
-        raise click.BadParameter("'-' is not a file; name one, or /dev/stdout")
     check_output(path)
     check_packages()
 

@@ -65,4 +65,6 @@ def test_a_command_that_cannot_ask_is_an_error(words: list[str], code: int, tmp_
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(mlp_onnx: Path, tmp_path: Path) -> None:
-    assert run(["inspect", str(mlp_onnx), "--junit", str(tmp_path)]) == 2
+    for place in (str(tmp_path), str(tmp_path / "no" / "out.xml"), "-"):
+        assert run(["inspect", str(mlp_onnx), "--junit", place]) == 2
+    assert list(tmp_path.iterdir()) == []

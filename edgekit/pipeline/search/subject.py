@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from edgekit.artifact import sha256_file, sha256_model, size_bytes
+from edgekit.artifact import sha256_model, size_bytes
 from edgekit.bench.environment import environment
 from edgekit.data.dataset import Dataset
 from edgekit.devices import parse_device
@@ -34,6 +34,7 @@ from edgekit.pipeline.search.steps import MadeFile, MakeOrder, make
 from edgekit.quality.state import has_recurrent_layers
 from edgekit.results.base import to_json
 from edgekit.types import Artifact, Card, Format, Network
+from edgekit.usercode import is_code
 from edgekit.version import __version__
 
 log = logging.getLogger("edgekit")
@@ -169,16 +170,22 @@ class Subject:
             "edgekit": __version__, "versions": found["versions"], "machine": [found["cpu"], found["cores"]],
             "source": [sha256_model(file.path) for file in self.files.values()] or contents.source(self.source),
             "schemes": {name: schemes_of(name) for name in self.formats},
-            "rules": None if self.small is None else asdict(self.small), "ranges": self._saved_ranges,
+            "rules": None if self.small is None else asdict(self.small),
             "data": contents.data(self.options.data), "options": to_json(options),
+            "files": {name: contents.file(str(path)) for name, path in self._beside.items()},
             "devices": [asdict(parse_device(name)) for name in self.options.on],
             "environments": {one.name: one.apart() for one in (TFLITE, OPENVINO, EXECUTORCH)},
         }  # fmt: skip
 
     @property
-    def _saved_ranges(self) -> str | None:
-        saved = "" if self.small is None else self.small.calibration or ""
-        return sha256_file(saved) if saved.endswith(".json") else None
+    def _beside(self) -> Mapping[str, str | Path]:
+        """Files besides source and data that a trial depends on, by what they are."""
+        asked, saved = self.options, "" if self.small is None else self.small.calibration or ""
+        found: dict[str, str | Path | None] = {
+            "io": asked.io_file, "weights": asked.weights, "ranges": saved if saved.endswith(".json") else None,
+            "metric": asked.metric.rpartition(":")[0] if asked.metric is not None and is_code(asked.metric) else None,
+        }  # fmt: skip
+        return {name: path for name, path in found.items() if path is not None}
 
     @cached_property
     def float_files(self) -> Mapping[str, MadeFile]:

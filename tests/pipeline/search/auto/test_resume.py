@@ -52,6 +52,20 @@ def test_another_run_has_another_folder(subject: Callable[..., Subject]) -> None
         assert other != first
 
 
+@pytest.mark.parametrize("what", ["io_file", "metric"])
+def test_a_file_beside_it_that_was_changed_makes_another_run(
+    subject: Callable[..., Subject], tmp_path: Path, what: str
+) -> None:
+    place = tmp_path / ("own.py" if what == "metric" else "io.toml")
+    asked = {what: f"{place}:right" if what == "metric" else str(place)}
+    found = []
+    for text in ("# one\n", "# two\n", "# one\n"):
+        place.write_text(text)
+        with study_folder(subject(**asked), None) as folder:
+            found.append(folder)
+    assert found[0] == found[2] != found[1]
+
+
 def test_fresh_begins_again(subject: Callable[..., Subject]) -> None:
     begun(subject())
     with study_folder(subject(), False) as folder:
